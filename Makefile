@@ -1,0 +1,49 @@
+# Everything runs from a clean clone with Python 3.11+, make and a package registry. `make help` lists the targets.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+KAFKA  ?= embedded
+DEMO_SECONDS ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check test-kafka bench lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "OMS webhooks needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into $(VENV) (about a minute the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+install: $(VENV)/.installed ## Make .venv with everything in it
+
+demo: install ## The whole pipeline on this machine; KAFKA=apache, DEMO_SECONDS=20
+	@$(BIN)/oms-webhooks demo --kafka $(KAFKA) --seconds $(DEMO_SECONDS)
+
+test: install ## Unit, contract and integration tests on the embedded parts
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration
+
+check: install ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-kafka: install ## Contract, integration and fault tests on a real Apache Kafka (Java 17 and Maven)
+	$(BIN)/python -m pytest tests/contract tests/integration tests/faults --kafka=apache
+
+bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
+	$(BIN)/python tests/bench/path.py
+
+lock: ## Resolve requirements.lock anew (names and versions, no hosts)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --no-header pyproject.toml -o requirements.lock
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .hypothesis

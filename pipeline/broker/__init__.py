@@ -1,0 +1,1 @@
+"""Kafka: poll loop, producer, compacted table, topics. The only importer of kafka."""

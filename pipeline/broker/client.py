@@ -1,0 +1,62 @@
+"""How to reach Kafka: the arguments that every client of kafka-python takes, from the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.ops.settings import Settings
+
+# Room for the largest record with its metadata in one request.
+_REQUEST_BYTES = 32 * 1024 * 1024
+
+
+def client_config(settings: Settings) -> dict[str, Any]:
+    """Addresses, TLS and SASL."""
+    config: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
+        "security_protocol": settings.kafka_security_protocol,
+        "reconnect_backoff_max_ms": 2_000,
+    }
+    if settings.kafka_ssl_cafile:
+        config["ssl_cafile"] = str(settings.kafka_ssl_cafile)
+    if settings.kafka_ssl_certfile:
+        config["ssl_certfile"] = str(settings.kafka_ssl_certfile)
+    if settings.kafka_ssl_keyfile:
+        config["ssl_keyfile"] = str(settings.kafka_ssl_keyfile)
+    if settings.kafka_ssl_password:
+        config["ssl_password"] = settings.kafka_ssl_password.get_secret_value()
+    if settings.kafka_sasl_mechanism and settings.kafka_sasl_password:
+        config["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        config["sasl_plain_username"] = settings.kafka_sasl_username
+        config["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
+    return config
+
+
+def consumer_config(settings: Settings) -> dict[str, Any]:
+    """What every consumer takes besides: commits are ours, reading starts at the beginning."""
+    return client_config(settings) | {
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "allow_auto_create_topics": False,
+        "fetch_max_wait_ms": settings.kafka_fetch_max_wait_ms,
+        "session_timeout_ms": settings.kafka_session_timeout_ms,
+        "heartbeat_interval_ms": min(3_000, settings.kafka_session_timeout_ms // 3),
+    }
+
+
+def producer_config(settings: Settings) -> dict[str, Any]:
+    """Durable and batched: acks=all, idempotent, and patient while the brokers are away.
+
+    A record is retried by the client itself for a day, so that the idempotent producer and not a second send() keeps it single.
+    """
+    return client_config(settings) | {
+        "acks": "all",
+        "enable_idempotence": True,
+        "compression_type": "lz4",
+        "linger_ms": settings.kafka_linger_ms,
+        "batch_size": 262_144,
+        "max_request_size": _REQUEST_BYTES,
+        "delivery_timeout_ms": 24 * 60 * 60 * 1000,
+        "max_block_ms": 10_000,
+        "allow_auto_create_topics": False,
+    }

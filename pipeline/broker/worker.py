@@ -1,0 +1,81 @@
+"""Runs one task a record, and finishes the record when its task has ended well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from pipeline.broker.consumer import DueAt, GroupConsumer
+from pipeline.broker.record import Record
+from pipeline.ops.logs import logger
+
+log = logger(__name__)
+
+Handle = Callable[[Record], Awaitable[None]]
+"""Deals with a record. It returns when everything that came of the record is acknowledged; it raises only when going on makes no sense."""
+
+
+class Worker:
+    """A group consumer whose records are dealt with at once, in any order, as many as ``max_outstanding`` at a time."""
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        handle: Handle,
+        *,
+        group: str,
+        topics: Sequence[str],
+        max_outstanding: int,
+        due_at: DueAt | None = None,
+        partition_fetch_bytes: int = 1024 * 1024,
+    ) -> None:
+        self._handle = handle
+        self.consumer = GroupConsumer(
+            config,
+            group=group,
+            topics=topics,
+            max_outstanding=max_outstanding,
+            on_records=self._start_tasks,
+            due_at=due_at,
+            partition_fetch_bytes=partition_fetch_bytes,
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Join the group."""
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Holds the error that ended the work: the handler's, or the poll loop's."""
+        await self.consumer.start()
+        self.consumer.stopped.add_done_callback(self._consumer_stopped)
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Take no more records, let those under way finish, commit, leave the group; then give up on the rest."""
+        await self.consumer.stop(drain_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start_tasks(self, records: list[Record]) -> None:
+        for record in records:
+            task = asyncio.create_task(self._run(record))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, record: Record) -> None:
+        if self.consumer.is_current(record):
+            try:
+                await self._handle(record)
+            except Exception as error:  # not finished, so not committed; the role ends and a restart reads it again
+                log.exception("a record could not be dealt with", partition=record.partition, offset=record.offset)
+                self._fail(error)
+                return
+        self.consumer.finish(record)
+
+    def _consumer_stopped(self, stopped: asyncio.Future[None]) -> None:
+        if not stopped.cancelled() and (error := stopped.exception()):
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)

@@ -1,0 +1,70 @@
+"""What follows from an exchange: delivered, repeated after a delay, or exhausted.
+
+An endpoint acknowledges with 200, 201, 202 or 204 and nothing else (the product's fixed points).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import TypeAlias
+
+from pipeline.core.exchange import Exchange, NoResponse, Response
+from pipeline.core.retry import RetrySchedule, parse_retry_after
+
+ACKNOWLEDGED = frozenset({200, 201, 202, 204})
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The endpoint acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The endpoint did not acknowledge; the next attempt is due after ``delay``."""
+
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """The endpoint did not acknowledge the last attempt."""
+
+
+Verdict: TypeAlias = Delivered | Repeat | Exhausted
+
+
+def judge(exchange: Exchange, attempt: int, schedule: RetrySchedule, now: datetime) -> Verdict:
+    """Decide what follows from the ``attempt``-th (from 1) exchange."""
+    if isinstance(exchange, Response) and exchange.status in ACKNOWLEDGED:
+        return Delivered()
+    delay = schedule.after(attempt, _asked_for(exchange, now))
+    return Exhausted() if delay is None else Repeat(delay)
+
+
+def _asked_for(exchange: Exchange, now: datetime) -> timedelta | None:
+    if isinstance(exchange, NoResponse):
+        return None
+    value = next((value for name, value in exchange.headers if name.lower() == "retry-after"), None)
+    return None if value is None else parse_retry_after(value, now)
+
+
+def error_sentence(exchange: Exchange) -> str | None:
+    """Why it was not acknowledged, in a sentence for the integrator; None when it was."""
+    if isinstance(exchange, NoResponse):
+        return exchange.detail
+    if exchange.status in ACKNOWLEDGED:
+        return None
+    answered = f"The endpoint answered {exchange.status}{_phrase(exchange.status)}"
+    if 300 <= exchange.status < 400:
+        return f"{answered}. Redirects are not followed: register the final URL."
+    return f"{answered}; only 200, 201, 202 and 204 acknowledge a notification."
+
+
+def _phrase(status: int) -> str:
+    try:
+        return f" ({HTTPStatus(status).phrase})"
+    except ValueError:
+        return ""

@@ -1,0 +1,47 @@
+"""The retry schedule: a notification is repeated up to five times, after delays that a deployment can set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+
+class RetrySchedule:
+    """The delay before each repeat; ``delays[0]`` comes after the first attempt."""
+
+    __slots__ = ("delays",)
+
+    def __init__(self, delays: Sequence[timedelta]) -> None:
+        self.delays = tuple(delays)
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts are made in all: the first and its repeats."""
+        return 1 + len(self.delays)
+
+    def after(self, attempt: int, at_least: timedelta | None = None) -> timedelta | None:
+        """The delay before the attempt that follows ``attempt`` (from 1), or None when that was the last one.
+
+        ``at_least`` is what the receiver asked for (Retry-After). Records in a delay topic are due in the order of their
+        offsets, so a wish is met by the first delay that is not shorter, up to the longest one.
+        """
+        if attempt >= self.attempts:
+            return None
+        delay = self.delays[attempt - 1]
+        if at_least is None or at_least <= delay:
+            return delay
+        return next((longer for longer in self.delays if longer >= at_least), self.delays[-1])
+
+
+def parse_retry_after(value: str, now: datetime) -> timedelta | None:
+    """Read a Retry-After header: seconds, or an HTTP date (RFC 9110, 10.2.3). None when it is neither."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return timedelta(seconds=min(int(value[:10]), 10**9))
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    # RFC 5322 allows a date without a zone ("-0000"); HTTP dates are always GMT.
+    return max(timedelta(0), (date if date.tzinfo else date.replace(tzinfo=UTC)) - now)

@@ -1,0 +1,132 @@
+"""Signatures as Standard Webhooks 1.0.0 defines them: ``v1,`` and the base64 of HMAC-SHA256 over ``id.timestamp.body``."""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+import secrets
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
+
+ID_HEADER = "webhook-id"
+TIMESTAMP_HEADER = "webhook-timestamp"
+SIGNATURE_HEADER = "webhook-signature"
+
+_PREFIX = "whsec_"
+_VERSION = "v1,"
+_NEW_KEY_BYTES = 32
+# The specification's bounds for a symmetric key.
+_MIN_KEY_BYTES, _MAX_KEY_BYTES = 24, 64
+
+
+class SignatureError(Exception):
+    """A delivery whose signature does not hold; ``str(error)`` says why. It never holds a key or the expected signature."""
+
+
+class SigningKey:
+    """A secret, decoded once, so that signing on the hot path decodes nothing. It shows its key nowhere."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, secret: str) -> None:
+        """Parse ``whsec_`` and the base64 of 24 to 64 bytes.
+
+        Raises:
+            ValueError: the secret has another form. The message does not repeat the secret.
+        """
+        if not secret.startswith(_PREFIX):
+            message = f"The signing secret must start with {_PREFIX}; make one with new_secret()."
+            raise ValueError(message)
+        try:
+            key = b64decode(secret[len(_PREFIX) :], validate=True)
+        except ValueError:
+            # Without its cause: a UnicodeEncodeError carries the secret along.
+            message = f"The signing secret is not base64 after {_PREFIX}; copy it whole, without spaces or line breaks."
+            raise ValueError(message) from None
+        if not _MIN_KEY_BYTES <= len(key) <= _MAX_KEY_BYTES:
+            message = f"The signing secret holds {len(key)} bytes; it must hold {_MIN_KEY_BYTES} to {_MAX_KEY_BYTES}."
+            raise ValueError(message)
+        self._key = key
+
+    def __repr__(self) -> str:
+        return "SigningKey(***)"
+
+    def signature(self, message: bytes) -> str:
+        """Sign ``id.timestamp.body``: ``v1,`` and the base64 of the HMAC-SHA256."""
+        return _VERSION + binascii.b2a_base64(hmac.digest(self._key, message, "sha256"), newline=False).decode("ascii")
+
+
+def new_secret(token_bytes: Callable[[int], bytes] = secrets.token_bytes) -> str:
+    """Make a secret of 32 random bytes: ``whsec_`` and their base64. ``token_bytes`` is the source of randomness."""
+    return _PREFIX + binascii.b2a_base64(token_bytes(_NEW_KEY_BYTES), newline=False).decode("ascii")
+
+
+def sign(keys: Sequence[SigningKey], webhook_id: str, timestamp: int, body: bytes) -> str:
+    """Make the header ``webhook-signature``: one signature a key, joined by spaces (two keys while a secret is rotated).
+
+    Args:
+        keys: every key that is valid now, the newest first.
+        webhook_id: the event's id; it must not hold a dot, which separates the parts of what is signed.
+        timestamp: the attempt's time in whole seconds since 1970.
+        body: the bytes as they are sent.
+
+    Raises:
+        ValueError: there is no key.
+    """
+    if not keys:
+        message = "There is no key to sign with; give the endpoint a signing secret."
+        raise ValueError(message)
+    message_bytes = b"%b.%d.%b" % (webhook_id.encode(), timestamp, body)
+    return " ".join([key.signature(message_bytes) for key in keys])
+
+
+def verify(keys: Sequence[SigningKey], headers: Mapping[str, str], body: bytes, *, now: int, tolerance: int = 300) -> None:
+    """Check a delivery against every key that the receiver holds to be valid.
+
+    Args:
+        keys: the keys; one that matches one of the signatures is enough.
+        headers: the request's headers; the case of their names does not matter.
+        body: the bytes as they came.
+        now: the receiver's time in whole seconds since 1970.
+        tolerance: how many seconds the timestamp may be away from ``now``, either way.
+
+    Raises:
+        SignatureError: a header is missing or malformed, the timestamp is too old or too new, or no signature matches.
+    """
+    lowered = {name.lower(): value for name, value in headers.items()}
+    webhook_id = _header(lowered, ID_HEADER)
+    timestamp = _header(lowered, TIMESTAMP_HEADER)
+    signatures = _header(lowered, SIGNATURE_HEADER)
+    _check_age(timestamp, now, tolerance)
+    # The header's own text is what was signed, so it is not parsed and written again.
+    message = f"{webhook_id}.{timestamp}.".encode("ascii") + body
+    expected = [key.signature(message) for key in keys]
+    given = [signature for signature in signatures.split(" ") if signature.startswith(_VERSION)]
+    if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in given):
+        error = f"No signature in {SIGNATURE_HEADER} matches: the secret is another one, or the body was changed on the way."
+        raise SignatureError(error)
+
+
+def _header(lowered: Mapping[str, str], name: str) -> str:
+    value = lowered.get(name, "")
+    if not value:
+        message = f"The header {name} is missing."
+        raise SignatureError(message)
+    if not value.isascii():
+        message = f"The header {name} is not ASCII."
+        raise SignatureError(message)
+    return value
+
+
+def _check_age(timestamp: str, now: int, tolerance: int) -> None:
+    # 15 digits reach millions of years ahead; int() of a longer text costs time and says nothing more.
+    if not timestamp.isdigit() or len(timestamp) > 15:
+        message = f"The header {TIMESTAMP_HEADER} is not a whole number of seconds since 1970."
+        raise SignatureError(message)
+    age = now - int(timestamp)
+    if age > tolerance:
+        message = f"The timestamp is too old: {age} seconds, at most {tolerance} are accepted."
+        raise SignatureError(message)
+    if -age > tolerance:
+        message = f"The timestamp is too new: {-age} seconds ahead, at most {tolerance} are accepted; check the clock."
+        raise SignatureError(message)

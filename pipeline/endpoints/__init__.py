@@ -1,0 +1,1 @@
+"""The endpoint registry over the compacted topic."""

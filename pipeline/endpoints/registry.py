@@ -1,0 +1,111 @@
+"""Every endpoint in memory, kept up to date from the compacted topic; and the only place that writes that topic.
+
+Ids are integers that need no coordination: an offset of the topic's one partition. A write is answered when this process has
+read it back (read your writes). Two creates of one target_url that race in two processes are settled the same way by both:
+the lower id stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pipeline.broker.producer import Producer
+from pipeline.broker.record import Record
+from pipeline.broker.table import CompactedTable
+from pipeline.core.matching import accepts
+from pipeline.endpoints.endpoint import Endpoint, open_endpoint
+from pipeline.endpoints.vault import Vault, VaultError
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+from schemas.codec import InvalidRecordError, from_json
+from schemas.endpoint import EndpointRecord
+
+log = logger(__name__)
+
+_ID_CLAIM = b"id-claim"
+"""Key of the records whose offsets make new ids; they carry nothing else, and compaction removes them."""
+
+
+class Registry:
+    """The endpoints. Used from the event loop only."""
+
+    def __init__(self, consumer_config: dict[str, Any], topic: str, vault: Vault) -> None:
+        self._topic = topic
+        self._vault = vault
+        self.table = CompactedTable(consumer_config, topic, self._apply)
+        self._endpoints: dict[int, Endpoint] = {}
+        self._by_event: dict[str, tuple[Endpoint, ...]] = {}
+        self._creating = asyncio.Lock()
+
+    def get(self, endpoint_id: int) -> Endpoint | None:
+        """An endpoint that is not deleted."""
+        return self._endpoints.get(endpoint_id)
+
+    def all(self) -> list[Endpoint]:
+        """Every endpoint that is not deleted, by id."""
+        return sorted(self._endpoints.values(), key=lambda endpoint: endpoint.id)
+
+    def by_url(self, target_url: str) -> Endpoint | None:
+        """The endpoint with this target_url; the oldest, should there be several."""
+        return next((endpoint for endpoint in self.all() if endpoint.target_url == target_url), None)
+
+    def matching(self, event_name: str, payload: Callable[[], Any]) -> list[Endpoint]:
+        """The active endpoints that subscribed to the event and whose filters accept its payload (parsed only when asked for)."""
+        subscribed = self._by_event.get(event_name, ())
+        return [endpoint for endpoint in subscribed if not endpoint.filters or accepts(endpoint.filters, payload())]
+
+    async def create(self, producer: Producer, make: Callable[[int], EndpointRecord]) -> tuple[Endpoint, bool]:
+        """Register an endpoint, unless its target_url is registered: then that endpoint is returned, with False.
+
+        ``make`` builds the record for the new id.
+        """
+        async with self._creating:
+            claim = await producer.send(self._topic, key=_ID_CLAIM, value=b"{}")
+            record = make(claim.offset + 1)
+            if existing := self.by_url(record.target_url):
+                return existing, False
+            await self.write(producer, record)
+            first = self.by_url(record.target_url)
+            if first is not None and first.id < record.id:
+                await self.write(producer, record.model_copy(update={"deleted": True, "change": "delete", "version": 2}))
+                return first, False
+            return self._endpoints[record.id], True
+
+    async def write(self, producer: Producer, record: EndpointRecord) -> None:
+        """Write a change and wait until it can be read here."""
+        position = await producer.send(self._topic, key=str(record.id).encode(), value=record.model_dump_json().encode())
+        await self.table.wait_for(position.offset)
+
+    def _apply(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if record.key == _ID_CLAIM:
+                continue
+            try:
+                self._apply_one(record)
+            except (InvalidRecordError, VaultError) as error:
+                metrics.TABLE_ERRORS.inc()
+                log.warning("an endpoint record cannot be used", topic=self._topic, offset=record.offset, error=str(error))
+        self._index()
+
+    def _apply_one(self, record: Record) -> None:
+        if record.value is None:
+            self._endpoints.pop(int(record.key or b"0"), None)
+            return
+        change = from_json(record.value, EndpointRecord)
+        if change.deleted:
+            self._endpoints.pop(change.id, None)
+        else:
+            self._endpoints[change.id] = open_endpoint(change, self._vault)
+
+    def _index(self) -> None:
+        by_event: dict[str, list[Endpoint]] = {}
+        for endpoint in self.all():
+            for event in endpoint.events if endpoint.active else ():
+                by_event.setdefault(event, []).append(endpoint)
+        self._by_event = {event: tuple(endpoints) for event, endpoints in by_event.items()}
+        states = Counter("active" if endpoint.active else "paused" for endpoint in self._endpoints.values())
+        for state in ("active", "paused"):
+            metrics.ENDPOINTS.labels(state).set(states[state])

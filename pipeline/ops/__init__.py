@@ -1,0 +1,1 @@
+"""What every role needs to be operated: settings, logs, metrics, health."""

@@ -1,0 +1,81 @@
+"""Every metric of the product, defined and described here only. Labels are bounded: never a URL, an event's id or free text.
+
+All names begin with ``oms_webhooks_``; durations are in seconds, sizes in bytes (Prometheus's conventions).
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram, Info
+from prometheus_client.registry import REGISTRY, CollectorRegistry
+
+# From 5 ms to 30 s around the delivery objective: 99.9% of events are first attempted within 5 s.
+_LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_SIZES = (1, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000)
+
+registry: Final[CollectorRegistry] = REGISTRY
+
+BUILD: Final = Info("oms_webhooks_build", "The version that is running")
+BUILD.info({"version": version("oms-webhooks")})
+
+# Fan-out
+EVENTS: Final = Counter("oms_webhooks_events", "Events taken from the source topics and decoded", ["event"])
+MATCHES: Final = Counter("oms_webhooks_matches", "Endpoints matched by events", ["event"])
+UNMATCHED: Final = Counter("oms_webhooks_unmatched_events", "Events that no endpoint subscribed to", ["event"])
+DEAD_LETTERS: Final = Counter("oms_webhooks_dead_letters", "Records that could not be used", ["topic", "reason"])
+FIRST_ATTEMPT: Final = Histogram(
+    "oms_webhooks_event_to_first_attempt_seconds",
+    "From when an event was written to Kafka to when its first attempt starts (the delivery objective)",
+    buckets=_LATENCY,
+)
+
+# Attempts
+ATTEMPTS: Final = Counter("oms_webhooks_attempts", "Attempts made", ["event", "outcome", "code"])
+ATTEMPT_DURATION: Final = Histogram(
+    "oms_webhooks_attempt_duration_seconds", "From the start of a request to the end of its answer", ["outcome"], buckets=_LATENCY
+)
+IN_FLIGHT: Final = Gauge("oms_webhooks_in_flight_requests", "HTTP requests under way")
+PARKED: Final = Counter("oms_webhooks_parked", "Deliveries put off without an attempt", ["reason"])
+DISCARDED: Final = Counter("oms_webhooks_discarded", "Attempts that were due and not made", ["reason"])
+RETRIES_SCHEDULED: Final = Counter("oms_webhooks_retries_scheduled", "Records written to the delay topics", ["delay"])
+RETRIES_DUE: Final = Counter("oms_webhooks_retries_due", "Records taken from the delay topics when due", ["delay"])
+RETRY_LATENESS: Final = Histogram(
+    "oms_webhooks_retry_lateness_seconds", "From when a record in a delay topic was due to when it was taken", buckets=_LATENCY
+)
+
+# Kafka
+CONSUMER_LAG: Final = Gauge(
+    "oms_webhooks_consumer_lag_records",
+    "Records between the position of the consumer and the end",
+    ["group", "topic", "partition"],
+)
+OUTSTANDING: Final = Gauge("oms_webhooks_outstanding_records", "Records taken from Kafka and not finished", ["group"])
+COMMITS: Final = Counter("oms_webhooks_commits", "Offset commits", ["group", "result"])
+REBALANCES: Final = Counter("oms_webhooks_rebalances", "Changes of the assignment", ["group", "kind"])
+FENCED: Final = Counter("oms_webhooks_fenced_completions", "Completions of records whose partition had been revoked", ["group"])
+PRODUCED: Final = Counter("oms_webhooks_produced_records", "Records acknowledged by Kafka", ["topic"])
+PRODUCE_RETRIES: Final = Counter(
+    "oms_webhooks_produce_retries", "Records sent again after Kafka did not acknowledge them", ["topic"]
+)
+CONSUMER_ERRORS: Final = Counter("oms_webhooks_consumer_errors", "Errors while polling Kafka; polling goes on", ["group"])
+TABLE_ERRORS: Final = Counter("oms_webhooks_endpoint_record_errors", "Endpoint records that could not be read")
+ENDPOINTS: Final = Gauge("oms_webhooks_endpoints", "Registered endpoints", ["state"])
+
+# Recorder
+RECORDED: Final = Counter("oms_webhooks_recorded_rows", "Rows written to ClickHouse", ["table"])
+BATCH_ROWS: Final = Histogram("oms_webhooks_recorder_batch_rows", "Rows in a batch", ["table"], buckets=_SIZES)
+BATCH_DURATION: Final = Histogram(
+    "oms_webhooks_recorder_batch_seconds", "Duration of a batch's insert", ["table"], buckets=_LATENCY
+)
+SEARCHABLE: Final = Histogram(
+    "oms_webhooks_attempt_to_searchable_seconds", "From the end of an attempt to when it can be searched", buckets=_LATENCY
+)
+STORE_ERRORS: Final = Counter("oms_webhooks_clickhouse_errors", "Failed statements", ["kind"])
+
+# HTTP API
+API_REQUESTS: Final = Counter("oms_webhooks_api_requests", "Requests to the HTTP API", ["route", "method", "status"])
+API_DURATION: Final = Histogram(
+    "oms_webhooks_api_request_seconds", "Duration of requests to the HTTP API", ["route"], buckets=_LATENCY
+)

@@ -1,0 +1,160 @@
+"""All settings in one frozen model: variables ``OMS_WEBHOOKS_…`` or a ``.env`` file; see ``oms-webhooks settings``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from schemas.topics import MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
+
+MAX_REPEATS = 5
+
+
+def _rising(delays: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
+    if not 1 <= len(delays) <= MAX_REPEATS:
+        message = f"a schedule has 1 to {MAX_REPEATS} delays (a notification is repeated up to {MAX_REPEATS} times)"
+        raise ValueError(message)
+    if any(delay <= timedelta(0) for delay in delays) or list(delays) != sorted(delays):
+        message = "delays are above zero and never get shorter, such as 5s,1m,10m,1h,6h"
+        raise ValueError(message)
+    return delays
+
+
+Delays = Annotated[tuple[timedelta, ...], NoDecode, AfterValidator(_rising)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Settings of every role. Lists are comma-separated."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OMS_WEBHOOKS_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, secrets_dir=None
+    )
+
+    # Kafka
+    kafka_bootstrap_servers: str = Field(
+        default="", description="host:port of one or more brokers, comma-separated. Empty: `all` starts an embedded broker."
+    )
+    kafka_topic_prefix: str = Field(default="", description="Put before every topic and group id.", pattern=r"^[A-Za-z0-9._-]*$")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How to talk to the brokers."
+    )
+    kafka_ssl_cafile: Path | None = Field(default=None, description="PEM file of the CA that signed the brokers' certificates.")
+    kafka_ssl_certfile: Path | None = Field(default=None, description="PEM file of the client certificate (mutual TLS).")
+    kafka_ssl_keyfile: Path | None = Field(default=None, description="PEM file of the client certificate's key.")
+    kafka_ssl_password: SecretStr | None = Field(default=None, description="Password of the client certificate's key.")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, description="SASL mechanism, with SASL_PLAINTEXT or SASL_SSL."
+    )
+    kafka_sasl_username: str | None = Field(default=None, description="SASL user name.")
+    kafka_sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
+    kafka_partitions: int = Field(default=6, ge=1, le=1024, description="Partitions of the topics that are created.")
+    kafka_replication_factor: int = Field(
+        default=-1, description="Replicas of the topics that are created; -1: the broker's default."
+    )
+    kafka_session_timeout_ms: int = Field(default=45_000, ge=1_000, description="A silent consumer leaves its group after this.")
+    kafka_fetch_max_wait_ms: int = Field(default=500, ge=1, description="How long the broker may hold an empty fetch.")
+    kafka_linger_ms: int = Field(default=5, ge=0, description="How long the producer waits to fill a batch.")
+
+    # ClickHouse
+    clickhouse_url: str = Field(
+        default="", description="http(s)://host:port of a ClickHouse server. Empty: ClickHouse runs in this process (chDB)."
+    )
+    clickhouse_username: str = Field(default="default", description="ClickHouse user.")
+    clickhouse_password: SecretStr = Field(default=SecretStr(""), description="ClickHouse password.")
+    clickhouse_database: str = Field(
+        default="oms_webhooks", description="ClickHouse database.", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
+    )
+    clickhouse_path: Path | None = Field(
+        default=None, description="Directory of the in-process ClickHouse. Empty: a temporary one, gone at exit."
+    )
+    retention_days: int = Field(default=400, ge=1, description="How long events and attempts are kept in ClickHouse.")
+
+    # Delivery
+    retry_delays: Delays = Field(
+        default=tuple(map(parse_delay, ("5s", "1m", "10m", "1h", "6h"))),
+        description="Delays before each repeat: one to five, such as 5s,1m,10m,1h,6h. Each has a topic of its own.",
+    )
+    max_event_bytes: int = Field(
+        default=6 * MIB, ge=1024, le=MAX_EVENT_BYTES_LIMIT, description="Largest event in bytes; larger ones are dead letters."
+    )
+    max_in_flight: int = Field(default=512, ge=1, description="HTTP requests under way at once, in one process.")
+    max_in_flight_per_endpoint: int = Field(
+        default=64, ge=1, description="HTTP requests under way at once to one endpoint, in one process."
+    )
+    endpoint_wait_seconds: float = Field(
+        default=1.0, ge=0, description="How long a delivery waits for its endpoint's bound before it is parked in a delay topic."
+    )
+    max_outstanding_records: int = Field(
+        default=1000, ge=1, description="Records taken from Kafka and not finished, in one process; polling pauses above."
+    )
+    request_timeout_seconds: float = Field(default=15.0, gt=0, description="Longest time of one request, answer included.")
+    connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Longest time to connect.")
+    allowed_networks: Networks = Field(
+        default=(), description="Networks that webhooks may go to though they are not public, such as 127.0.0.0/8 (development)."
+    )
+    encryption_key: SecretStr | None = Field(
+        default=None,
+        description="Key that encrypts endpoint secrets in Kafka (make one: oms-webhooks new-key). Embedded: made at start.",
+    )
+
+    # Recorder
+    recorder_batch_rows: int = Field(default=5000, ge=1, description="A batch is written when it has this many records ...")
+    recorder_batch_bytes: int = Field(default=32 * MIB, ge=1024, description="... or this many bytes ...")
+    recorder_batch_seconds: float = Field(default=0.5, gt=0, description="... or is this old.")
+
+    # HTTP
+    http_host: str = Field(default="127.0.0.1", description="Address that health, metrics and the API listen on.")
+    http_port: int = Field(default=8080, ge=0, le=65535, description="Port that health, metrics and the API listen on; 0: any.")
+    api_keys: Secrets = Field(default=(), description="Bearer keys of the HTTP API. Embedded: one is made at start.")
+    drain_seconds: float = Field(default=25.0, ge=0, description="On SIGTERM, how long deliveries under way may take to finish.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
+    log_format: Literal["json", "console"] = Field(default="json", description="One JSON object a line, or text for people.")
+
+    @field_validator("retry_delays", mode="before")
+    @classmethod
+    def _parse_delays(cls, value: object) -> object:
+        return tuple(parse_delay(part) for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("allowed_networks", "api_keys", mode="before")
+    @classmethod
+    def _parse_list(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> Settings:
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            message = "SASL needs kafka_sasl_mechanism, kafka_sasl_username and kafka_sasl_password"
+            raise ValueError(message)
+        return self
+
+    @property
+    def topics(self) -> Topics:
+        """The topics of this deployment."""
+        return Topics(self.retry_delays, self.kafka_topic_prefix)
+
+    def shown(self) -> dict[str, str]:
+        """Every setting as text for people; secrets are redacted by their type."""
+        texts = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: _shown(value) for name, value in texts.items()}
+
+
+def _shown(value: object) -> str:
+    match value:
+        case timedelta():
+            return delay_label(value)
+        case tuple():
+            return ",".join(_shown(part) for part in value)
+        case None:
+            return ""
+        case _:
+            return str(value)

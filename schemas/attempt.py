@@ -1,0 +1,62 @@
+"""The attempt record in ``webhooks.attempts``: one HTTP exchange, or one decision not to make it. It holds no request body."""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.delivery import Trigger
+from schemas.event import SCHEMA_VERSION, EventMeta
+
+
+class AttemptState(enum.StrEnum):
+    """Acknowledged or not: all that a receiver's answer can mean."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class Outcome(enum.StrEnum):
+    """What followed from an attempt."""
+
+    DELIVERED = "delivered"
+    REPEATED = "repeated"
+    """It failed and will be repeated at ``next_attempt_at``."""
+    EXHAUSTED = "exhausted"
+    """It failed and was the last one."""
+    DISCARDED = "discarded"
+    """It was due and not made: the endpoint was deleted, paused or no longer subscribed."""
+
+
+class Attempt(BaseModel):
+    """One attempt. Times are UTC; durations are milliseconds; ``error`` is a sentence for people, ``failure`` a word.
+
+    ``response_body`` is text as it came, or base64 of bytes that are not UTF-8 (``response_body_encoding``), 16 KiB at most.
+    ``request_headers`` holds no credentials.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    schema_version: int = SCHEMA_VERSION
+    event: EventMeta
+    endpoint_id: int
+    target_url: str
+    attempt: int
+    trigger: Trigger
+    state: AttemptState
+    outcome: Outcome
+    created_at: datetime
+    duration_ms: float
+    first_byte_ms: float | None = None
+    http_status_code: int | None = None
+    failure: str | None = None
+    error: str | None = None
+    next_attempt_at: datetime | None = None
+    request_headers: dict[str, str]
+    response_headers: tuple[tuple[str, str], ...] = ()
+    response_body: str = ""
+    response_body_encoding: Literal["text", "base64"] = "text"
+    response_truncated: bool = False

@@ -1,0 +1,170 @@
+"""Bytes to records and back. Pure functions; the payload of an event is never parsed and written again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from schemas.delivery import DeadLetterReason
+from schemas.event import (
+    OMS_EVENT,
+    SCHEMA_VERSION,
+    EventMeta,
+    OrderEvent,
+    ShipmentEvent,
+    StockItemEvent,
+    event_meta,
+)
+
+RecordT = TypeVar("RecordT", bound=BaseModel)
+Headers = Iterable[tuple[str, bytes]]
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class InvalidRecordError(ValueError):
+    """A record that cannot be used: ``reason`` as a word, ``str(error)`` as a sentence that says what to do."""
+
+    def __init__(self, reason: DeadLetterReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedEvent:
+    """A usable event: its metadata, and the payload's bytes as they came."""
+
+    meta: EventMeta
+    data: bytes
+
+    def payload(self) -> Any:
+        """Parse the payload (for endpoints with filters only)."""
+        return msgspec.json.decode(self.data)
+
+
+def decode_event(value: bytes | None, *, max_bytes: int) -> DecodedEvent:
+    """Decode the value of a record from a source topic.
+
+    Raises:
+        InvalidRecordError: the value is null, too large, not JSON, of a newer major version, of an unknown event type, or breaks
+            the envelope or what is relied on in the payload.
+    """
+    if value is None:
+        raise InvalidRecordError(DeadLetterReason.NULL_VALUE, "The record has no value; publish the event as JSON.")
+    if len(value) > max_bytes:
+        message = f"The record has {len(value):,} bytes; at most {max_bytes:,} are accepted (setting max_event_bytes)."
+        raise InvalidRecordError(DeadLetterReason.TOO_LARGE, message)
+    members = _split(value)
+    _check_version(members)
+    try:
+        event = OMS_EVENT.validate_json(value)
+    except ValidationError as error:
+        raise _explained(error) from error
+    return DecodedEvent(event_meta(event), _without_credentials(event, members["data"]))
+
+
+def _split(value: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _members.decode(value)
+    except msgspec.ValidationError as error:
+        raise InvalidRecordError(DeadLetterReason.INVALID_ENVELOPE, f"The value is not a JSON object: {error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRecordError(DeadLetterReason.NOT_JSON, f"The value is not JSON: {error}.") from error
+    except RecursionError as error:
+        raise InvalidRecordError(DeadLetterReason.NOT_JSON, "The value is nested too deeply.") from error
+
+
+def _check_version(members: dict[str, msgspec.Raw]) -> None:
+    raw = bytes(members.get("schema_version", b"1"))
+    if raw.isdigit() and len(raw) < 10 and int(raw) > SCHEMA_VERSION:
+        message = (
+            f"The record has schema_version {int(raw)}; this release reads up to {SCHEMA_VERSION}. "
+            "Upgrade OMS webhooks, then publish the record again."
+        )
+        raise InvalidRecordError(DeadLetterReason.UNSUPPORTED_VERSION, message)
+
+
+def _explained(error: ValidationError) -> InvalidRecordError:
+    """Turn pydantic's findings into one sentence, without the values (they may be customers' data)."""
+    findings = error.errors(include_url=False, include_input=False, include_context=False)
+    kinds = {finding["type"] for finding in findings}
+    if "json_invalid" in kinds:
+        return InvalidRecordError(DeadLetterReason.NOT_JSON, f"The value is not JSON: {findings[0]['msg']}.")
+    if "union_tag_not_found" in kinds:
+        return InvalidRecordError(DeadLetterReason.INVALID_ENVELOPE, "event_name: Field required.")
+    if "union_tag_invalid" in kinds:
+        return InvalidRecordError(DeadLetterReason.UNKNOWN_EVENT, "event_name is none of the seven event types.")
+    # The first element of a location is the tag of the union; the rest is the path inside the envelope.
+    paths = [(finding["loc"][1:], finding["msg"]) for finding in findings[:5]]
+    in_payload = all(path[:1] == ("data",) and len(path) > 1 for path, _ in paths)
+    reason = DeadLetterReason.INVALID_PAYLOAD if in_payload else DeadLetterReason.INVALID_ENVELOPE
+    return InvalidRecordError(reason, "; ".join(f"{'.'.join(map(str, path))}: {message}" for path, message in paths) + ".")
+
+
+def _without_credentials(event: OrderEvent | ShipmentEvent | StockItemEvent, data: msgspec.Raw) -> bytes:
+    """Take an Order's guest token out: it gives access to the order, and a body is stored, shown and sent to third parties.
+
+    Every other member keeps its bytes and its place.
+    """
+    raw = bytes(data)
+    if not isinstance(event, OrderEvent) or b"token" not in raw:
+        return raw
+    members = _members.decode(raw)
+    if "token" not in members:
+        return raw
+    kept = (json.dumps(name).encode() + b":" + bytes(value) for name, value in members.items() if name != "token")
+    return b"{" + b",".join(kept) + b"}"
+
+
+def webhook_body(event: DecodedEvent) -> bytes:
+    """The body that receivers get: ``{"id", "event_name", "created_at", "data"}``, ``data`` as the bytes that came."""
+    head = {
+        "id": event.meta.id,
+        "event_name": event.meta.event_name,
+        "created_at": format_time(event.meta.created_at),
+    }
+    return msgspec.json.encode(head)[:-1] + b',"data":' + event.data + b"}"
+
+
+def format_time(time: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds: ``2026-03-02T15:04:00.512Z``."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def to_header(name: str, record: BaseModel) -> tuple[str, bytes]:
+    """A record's metadata as a Kafka header."""
+    return name, record.model_dump_json().encode()
+
+
+def from_header(headers: Headers, name: str, model: type[RecordT]) -> RecordT:
+    """Read a record's metadata from its header.
+
+    Raises:
+        InvalidRecordError: no such header, or it does not fit the model.
+    """
+    for header, value in headers:
+        if header == name:
+            return from_json(value, model)
+    raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, f"The record has no header {name}.")
+
+
+def from_json(value: bytes | None, model: type[RecordT]) -> RecordT:
+    """Read one of our own records.
+
+    Raises:
+        InvalidRecordError: null, not JSON, of a newer major version, or not of the model's shape.
+    """
+    if value is None:
+        raise InvalidRecordError(DeadLetterReason.NULL_VALUE, "The record has no value.")
+    _check_version(_split(value))
+    try:
+        return model.model_validate_json(value)
+    except ValidationError as error:
+        paths = [f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}" for finding in error.errors()[:5]]
+        raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, "; ".join(paths) + ".") from error

@@ -1,0 +1,85 @@
+"""Records that carry a body: the body is the record's value, as the bytes that are sent; what is known of it is a header.
+
+* ``webhooks.delay.*``: header ``oms-webhooks-delivery`` holds a :class:`Delivery`, all that the next attempt needs.
+* ``webhooks.dispatches``: header ``oms-webhooks-dispatch`` holds a :class:`Dispatch`: which endpoints matched.
+* ``webhooks.dead-letters``: header ``oms-webhooks-dead-letter`` holds a :class:`DeadLetter`; key and value are those of the
+  record that could not be used, untouched, so that it can be published again after repair.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.event import SCHEMA_VERSION, EventMeta
+
+DELIVERY_HEADER = "oms-webhooks-delivery"
+DISPATCH_HEADER = "oms-webhooks-dispatch"
+DEAD_LETTER_HEADER = "oms-webhooks-dead-letter"
+
+
+class Trigger(enum.StrEnum):
+    """Why an attempt is made."""
+
+    EVENT = "event"
+    REPEAT = "repeat"
+    RESEND = "resend"
+    TEST = "test"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    schema_version: int = SCHEMA_VERSION
+
+
+class Delivery(_Record):
+    """The next attempt of one event at one endpoint. ``attempt`` counts from 1.
+
+    It is due when its topic's delay has passed since the record was written (the record's own timestamp).
+    """
+
+    event: EventMeta
+    endpoint_id: int
+    attempt: int = Field(ge=1)
+    trigger: Trigger = Trigger.REPEAT
+    parked: int = Field(default=0, description="How often it was put off without an attempt (endpoint at its bound).")
+
+
+class Dispatch(_Record):
+    """An event as the fan-out saw it: who matched, where it came from."""
+
+    event: EventMeta
+    endpoint_ids: tuple[int, ...]
+    received_at: datetime
+    source_topic: str
+    source_partition: int
+    source_offset: int
+
+
+class DeadLetterReason(enum.StrEnum):
+    """Why a record could not be used."""
+
+    NULL_VALUE = "null_value"
+    MISSING_KEY = "missing_key"
+    TOO_LARGE = "too_large"
+    NOT_JSON = "not_json"
+    UNKNOWN_EVENT = "unknown_event"
+    INVALID_ENVELOPE = "invalid_envelope"
+    INVALID_PAYLOAD = "invalid_payload"
+    UNSUPPORTED_VERSION = "unsupported_version"
+    INVALID_RECORD = "invalid_record"
+    UNEXPECTED_ERROR = "unexpected_error"
+
+
+class DeadLetter(_Record):
+    """Why and where: the reason as a word and as a sentence, and the position of the record that could not be used."""
+
+    reason: DeadLetterReason
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    failed_at: datetime

@@ -1,0 +1,49 @@
+"""The endpoint record in the compacted topic ``webhooks.endpoints`` (key: the endpoint's id).
+
+A deleted endpoint keeps a last record with ``deleted`` set and its secrets gone, so that who deleted it is on record too.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.event import SCHEMA_VERSION
+
+FilterValue = str | int | float | bool | None
+
+
+class SealedSecret(BaseModel):
+    """A signing secret, encrypted at rest. ``expires_at`` is set when it was rotated out (24 hours of grace)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    sealed: str
+    expires_at: datetime | None = None
+
+
+class EndpointRecord(BaseModel):
+    """One registered endpoint and who changed it last.
+
+    ``filters`` maps a path in the payload (``channel``, ``ship_address.country_iso``) to the values that it may have; an event
+    matches when every path has one of its values.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    schema_version: int = SCHEMA_VERSION
+    id: int
+    target_url: str
+    events: tuple[str, ...]
+    description: str = ""
+    active: bool = True
+    filters: dict[str, tuple[FilterValue, ...]] = Field(default_factory=dict)
+    sealed_token: str | None = None
+    secrets: tuple[SealedSecret, ...] = ()
+    created_at: datetime
+    updated_at: datetime
+    version: int = Field(default=1, description="Rises by one with every change.")
+    deleted: bool = False
+    change: str = Field(default="create", description="create, update, rotate_secret, delete")
+    changed_by: str = ""

@@ -1,0 +1,183 @@
+"""The event record that OMS producers publish to ``oms.orders``, ``oms.shipments`` and ``oms.stock-items``.
+
+The record's key is the order number (orders, shipments) or the stock item id (stock items). The value is JSON::
+
+    {"id": "evt_01", "event_name": "order_completed", "occurred_at": "2026-03-02T15:04:00.512Z",
+     "data": {…the Order…}, "references": {"subscription_id": "S1"}}
+
+The envelope is validated strictly, the payload leniently (see payloads).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+from schemas.payloads import Order, OrderIdentity, Shipment, ShipmentIdentity, StockItem, StockItemIdentity
+
+SCHEMA_VERSION = 1
+
+# Printable, no spaces: the id is sent as the `webhook-id` header. No dot: a dot separates the parts of what is signed.
+EventId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9_:=+/-]+$",
+        description="Unique id of the event, kept by every repeat: a UUID or the like, without dots.",
+    ),
+]
+
+
+class EventType(enum.StrEnum):
+    """The seven event types (the product's fixed points)."""
+
+    ORDER_COMPLETED = "order_completed"
+    ORDER_CANCELLED = "order_cancelled"
+    SHIPMENT_SHIPPED = "shipment_shipped"
+    SHIPMENT_UPDATED = "shipment_updated"
+    SHIPMENT_DELIVERY_STATUS_UPDATED = "shipment_delivery_status_updated"
+    STOCK_ITEM_BACK_IN_STOCK = "stock_item_back_in_stock"
+    STOCK_ITEM_OUT_OF_STOCK = "stock_item_out_of_stock"
+
+
+EVENT_DESCRIPTIONS: dict[EventType, str] = {
+    EventType.ORDER_COMPLETED: "An order is completed.",
+    EventType.ORDER_CANCELLED: "An order is cancelled.",
+    EventType.SHIPMENT_SHIPPED: "A shipment is shipped.",
+    EventType.SHIPMENT_UPDATED: "A shipment changes in any other way (status, tracking details).",
+    EventType.SHIPMENT_DELIVERY_STATUS_UPDATED: "A shipment's tracking code gets a delivery status update.",
+    EventType.STOCK_ITEM_BACK_IN_STOCK: "A product variant is back in stock.",
+    EventType.STOCK_ITEM_OUT_OF_STOCK: "A product variant goes out of stock.",
+}
+
+
+class EventReferences(BaseModel):
+    """References that the payload itself does not hold; search finds the event's attempts by them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    subscription_id: str | None = Field(default=None, max_length=255, description="The subscription that the event belongs to.")
+    order_number: str | None = Field(default=None, max_length=255, description="Order number, when the payload has none.")
+
+
+class _Envelope(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, description="Major version of this envelope.")
+    id: EventId
+    occurred_at: AwareDatetime = Field(description="When it happened: ISO 8601 with an offset; sent to receivers as created_at.")
+    references: EventReferences = EventReferences()
+
+
+class OrderEvent(_Envelope):
+    """An event about an Order."""
+
+    event_name: Literal[EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED]
+    data: OrderIdentity
+
+
+class ShipmentEvent(_Envelope):
+    """An event about a Shipment."""
+
+    event_name: Literal[EventType.SHIPMENT_SHIPPED, EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED]
+    data: ShipmentIdentity
+
+
+class StockItemEvent(_Envelope):
+    """An event about a Stock Item."""
+
+    event_name: Literal[EventType.STOCK_ITEM_BACK_IN_STOCK, EventType.STOCK_ITEM_OUT_OF_STOCK]
+    data: StockItemIdentity
+
+
+OmsEvent = Annotated[OrderEvent | ShipmentEvent | StockItemEvent, Field(discriminator="event_name")]
+OMS_EVENT: TypeAdapter[OrderEvent | ShipmentEvent | StockItemEvent] = TypeAdapter(OmsEvent)
+
+
+class PublishedOrderEvent(OrderEvent):
+    """What a producer publishes to ``oms.orders``."""
+
+    data: Order
+
+
+class PublishedShipmentEvent(ShipmentEvent):
+    """What a producer publishes to ``oms.shipments``."""
+
+    data: Shipment
+
+
+class PublishedStockItemEvent(StockItemEvent):
+    """What a producer publishes to ``oms.stock-items``."""
+
+    data: StockItem
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of what producers publish, for producers in any language."""
+    published = Annotated[
+        PublishedOrderEvent | PublishedShipmentEvent | PublishedStockItemEvent,
+        Field(discriminator="event_name"),
+    ]
+    schema = TypeAdapter[Any](published).json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "OMS event",
+        "description": "The value of a record in oms.orders, oms.shipments or oms.stock-items.",
+        **schema,
+    }
+
+
+class EventMeta(BaseModel):
+    """An event without its body: what every record about the event carries, and what search finds it by.
+
+    ``created_at`` is the envelope's ``occurred_at``. References are taken from the payload once, by the fan-out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: str
+    event_name: str
+    created_at: datetime
+    order_number: str | None = None
+    shipment_numbers: tuple[str, ...] = ()
+    subscription_id: str | None = None
+    stock_item_id: int | None = None
+    skus: tuple[str, ...] = ()
+
+
+def event_meta(event: OrderEvent | ShipmentEvent | StockItemEvent) -> EventMeta:
+    """Take the references out of an event's payload and envelope."""
+    order_number = event.references.order_number
+    shipment_numbers: tuple[str, ...] = ()
+    stock_item_id = None
+    match event:
+        case OrderEvent(data=order):
+            order_number = order.number
+            shipment_numbers = _unique(shipment.number for shipment in order.shipments or ())
+            skus = _unique(item.variant.sku for item in order.line_items or () if item.variant is not None)
+        case ShipmentEvent(data=shipment):
+            order_number = shipment.order_id or order_number
+            shipment_numbers = (shipment.number,)
+            skus = _unique(item.sku for item in shipment.manifest or ())
+        case StockItemEvent(data=stock_item):
+            stock_item_id = stock_item.id
+            skus = _unique([stock_item.variant.sku] if stock_item.variant is not None else ())
+    return EventMeta(
+        id=event.id,
+        event_name=event.event_name.value,
+        created_at=event.occurred_at.astimezone(UTC),
+        order_number=order_number,
+        shipment_numbers=shipment_numbers,
+        subscription_id=event.references.subscription_id,
+        stock_item_id=stock_item_id,
+        skus=skus,
+    )
+
+
+def _unique(values: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in values if value))

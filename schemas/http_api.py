@@ -1,0 +1,237 @@
+"""The HTTP API's requests and answers. Times are ISO 8601 in UTC with milliseconds; durations are milliseconds.
+
+No answer holds a token, and none but the answer to a create holds a signing secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, SerializeAsAny, field_validator
+
+from schemas.codec import format_time
+from schemas.endpoint import FilterValue
+from schemas.event import EventType
+
+MAX_DESCRIPTION: Final = 1000
+MAX_FILTERS: Final = 50
+MAX_FILTER_VALUES: Final = 100
+MAX_FILTER_PATH: Final = 255
+MAX_FILTER_TEXT: Final = 1000
+
+KNOWN_EVENTS: Final = ", ".join(EventType)
+
+# A token travels in a header, where spaces and line breaks would end it.
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,1024}")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_FILTERS_FORM: Final = 'filters must be an object of paths in the payload with their values, such as {"channel": ["spree"]}'
+
+Time = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
+
+
+class EndpointInput(BaseModel):
+    """The member ``endpoint`` of a request body. What was not given keeps its value; see ``model_fields_set``.
+
+    Unknown members are kept in ``model_extra``, so that the answer can say that they were ignored. Every error is a sentence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
+
+    target_url: str = Field(default="", description="Where the webhooks go: http(s), no fragment, no user name.")
+    events: tuple[EventType, ...] = Field(default=(), description="The event types that are sent; one at least.")
+    token: SecretStr | None = Field(default=None, description="Sent as Authorization: Bearer …; null removes it. Never shown.")
+    filters: dict[str, tuple[FilterValue, ...]] = Field(
+        default_factory=dict, description="Paths in the payload, each with the value or the values that it may have."
+    )
+    active: bool = Field(default=True, description="Paused when false.")
+    description: str = Field(default="", description="For people.", json_schema_extra={"maxLength": MAX_DESCRIPTION})
+
+    @field_validator("target_url", mode="before")
+    @classmethod
+    def _check_target_url(cls, value: object) -> object:
+        # The rules for the URL itself need the address guard; the API asks it.
+        return value if isinstance(value, str) and value else _refuse("target_url must be a URL, such as https://example.com/hooks.")
+
+    @field_validator("events", mode="before")
+    @classmethod
+    def _check_events(cls, value: object) -> object:
+        if not isinstance(value, list) or not value or not all(isinstance(event, str) for event in value):
+            return _refuse(f"events must be a list of one or more event types: {KNOWN_EVENTS}.")
+        if unknown := [event for event in value if event not in set(EventType)]:
+            names = ", ".join(repr(event[:50]) for event in unknown[:5]) + (" and more" if len(unknown) > 5 else "")
+            return _refuse(f"events has unknown event types: {names}. Known are: {KNOWN_EVENTS}.")
+        return in_order(value)
+
+    @field_validator("token", mode="before")
+    @classmethod
+    def _check_token(cls, value: object) -> object:
+        if value is None or (isinstance(value, str) and _TOKEN.fullmatch(value)):
+            return value
+        return _refuse("token must be 1 to 1024 visible ASCII characters without spaces, or null to remove it.")
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _check_filters(cls, value: object) -> object:
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or len(value) > MAX_FILTERS:
+            return _refuse(f"{_FILTERS_FORM}; at most {MAX_FILTERS} of them.")
+        return {_filter_path(path): _filter_values(path, values) for path, values in value.items()}
+
+    @field_validator("active", mode="before")
+    @classmethod
+    def _check_active(cls, value: object) -> object:
+        return value if isinstance(value, bool) else _refuse("active must be true or false.")
+
+    @field_validator("description", mode="before")
+    @classmethod
+    def _check_description(cls, value: object) -> object:
+        text = "" if value is None else value
+        if not isinstance(text, str) or len(text) > MAX_DESCRIPTION or _CONTROL.search(text):
+            return _refuse(f"description must be text of at most {MAX_DESCRIPTION} characters, without control characters.")
+        return text
+
+
+def in_order(events: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """Each event type once, in the order of `EventType`; what it does not know comes last."""
+    known = list(EventType)
+    return tuple(sorted(dict.fromkeys(events), key=lambda event: known.index(EventType(event)) if event in known else len(known)))
+
+
+def _filter_path(path: str) -> str:
+    if not all(path.split(".")) or len(path) > MAX_FILTER_PATH:
+        _refuse(f"{_FILTERS_FORM}; {path[:50]!r} is not a path: member names joined by dots, at most {MAX_FILTER_PATH} characters.")
+    return path
+
+
+def _filter_values(path: str, value: object) -> tuple[FilterValue, ...]:
+    values = value if isinstance(value, list) else [value]
+    scalars = [scalar for scalar in values if scalar is None or isinstance(scalar, str | int | float)]
+    if not values or len(values) > MAX_FILTER_VALUES or len(scalars) < len(values):
+        _refuse(
+            f"filters must give {path[:50]!r} a string, a number, true, false or null, or a list of 1 to {MAX_FILTER_VALUES} of them."
+        )
+    if any(isinstance(scalar, str) and len(scalar) > MAX_FILTER_TEXT for scalar in scalars):
+        _refuse(f"filters must give {path[:50]!r} texts of at most {MAX_FILTER_TEXT} characters.")
+    return tuple(scalars)
+
+
+def _refuse(sentence: str) -> None:
+    raise ValueError(sentence)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ErrorAnswer(_Answer):
+    """What every answer with a status of 400 or more holds."""
+
+    error: str
+
+
+class InvalidAnswer(ErrorAnswer):
+    """422: ``errors`` holds the sentences for each field."""
+
+    errors: Mapping[str, list[str]]
+
+
+class EndpointAnswer(_Answer):
+    """An endpoint."""
+
+    id: int
+    target_url: str
+    events: tuple[str, ...]
+    active: bool
+    description: str
+    filters: dict[str, tuple[FilterValue, ...]]
+    has_token: bool
+    created_at: Time
+    updated_at: Time
+    version: int
+
+
+class EndpointWritten(EndpointAnswer):
+    """The answer to a change. ``ignored_fields`` are the members of ``endpoint`` that mean nothing here."""
+
+    ignored_fields: list[str]
+
+
+class EndpointCreated(EndpointWritten):
+    """The answer to a create, the only one that shows the signing ``secret``."""
+
+    secret: str
+
+
+class AttemptAnswer(_Answer):
+    """One attempt, as lists show it."""
+
+    id: int
+    event_id: str
+    event_name: str
+    event_created_at: Time
+    endpoint_id: int
+    target_url: str
+    state: str
+    outcome: str
+    attempt: int
+    trigger: str
+    http_status_code: int | None
+    failure: str | None
+    error: str | None
+    duration_ms: float
+    first_byte_ms: float | None
+    created_at: Time
+    next_attempt_at: Time | None
+    order_number: str | None
+    shipment_numbers: list[str]
+    subscription_id: str | None
+    stock_item_id: int | None
+    skus: list[str]
+    response_body: str
+    response_body_encoding: str
+    response_truncated: bool
+
+
+class AttemptDetailAnswer(AttemptAnswer):
+    """One attempt with everything: what was sent, what was answered, and the event's other attempts at the same endpoint.
+
+    ``request_body`` is null while the event itself has not been recorded yet, and base64 when it is not UTF-8. Headers hold no
+    credentials. ``siblings`` are oldest first.
+    """
+
+    request_body: str | None
+    request_body_encoding: str
+    request_headers: dict[str, str]
+    response_headers: list[tuple[str, str]]
+    siblings: list[AttemptAnswer]
+
+
+class EndpointWithAttempts(EndpointAnswer):
+    """An endpoint with its last attempts, newest first (``include_attempts=true``)."""
+
+    attempts: list[AttemptAnswer]
+
+
+class _ListAnswer(_Answer):
+    count: int = Field(description="How many are on this page.")
+    total_count: int
+    current_page: int
+    pages: int
+    per_page: int
+    ignored_filters: list[str] = Field(description="What was left out of the query, and why.")
+
+
+class EndpointListAnswer(_ListAnswer):
+    """A page of endpoints."""
+
+    endpoints: list[SerializeAsAny[EndpointAnswer]]
+
+
+class AttemptListAnswer(_ListAnswer):
+    """A page of attempts."""
+
+    attempts: list[AttemptAnswer]

@@ -1,0 +1,117 @@
+"""Every Kafka topic of the product in one place: its name, key, cleanup policy, retention and record size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+DAY_MS = 24 * 60 * 60 * 1000
+MIB = 1024 * 1024
+
+# A body that the pipeline accepts must fit into every topic that carries it, with its metadata: the topics accept more
+# than the largest event that a deployment can allow (settings.max_event_bytes), so that bad input can be set aside whole.
+MAX_RECORD_BYTES = 16 * MIB
+MAX_EVENT_BYTES_LIMIT = 12 * MIB
+
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
+_DELAY = re.compile(r"^(\d+)(ms|s|m|h|d)$")
+
+
+def parse_delay(text: str) -> timedelta:
+    """Read a delay such as ``5s``, ``1m``, ``6h`` or ``250ms``.
+
+    Raises:
+        ValueError: when the text is not a whole number followed by ms, s, m, h or d.
+    """
+    match = _DELAY.match(text.strip())
+    if match is None:
+        message = f"{text!r} is not a delay; write a whole number and a unit, such as 5s, 1m, 6h or 250ms"
+        raise ValueError(message)
+    return timedelta(milliseconds=int(match[1]) * _UNITS_MS[match[2]])
+
+
+def delay_label(delay: timedelta) -> str:
+    """Name a delay in its largest whole unit: ``5s``, ``1m``, ``6h``. The inverse of :func:`parse_delay`."""
+    milliseconds = round(delay / timedelta(milliseconds=1))
+    if milliseconds == 0:
+        return "0s"
+    unit = next(unit for unit in ("d", "h", "m", "s", "ms") if milliseconds % _UNITS_MS[unit] == 0)
+    return f"{milliseconds // _UNITS_MS[unit]}{unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """What a topic must look like. ``partitions`` of None means: as many as the deployment's setting says."""
+
+    name: str
+    key: str
+    cleanup_policy: Literal["delete", "compact"]
+    retention_ms: int
+    partitions: int | None = None
+    min_compaction_lag_ms: int = 0
+    max_record_bytes: int = MAX_RECORD_BYTES
+
+    def config(self) -> dict[str, str]:
+        """The topic-level settings, as Kafka names them."""
+        config = {"cleanup.policy": self.cleanup_policy, "max.message.bytes": str(self.max_record_bytes)}
+        if self.cleanup_policy == "compact":
+            config["min.compaction.lag.ms"] = str(self.min_compaction_lag_ms)
+        else:
+            config["retention.ms"] = str(self.retention_ms)
+        return config
+
+
+class Topics:
+    """The catalogue of topics for one prefix and one retry schedule.
+
+    The prefix separates several pipelines on one cluster (and tests on one broker); it also prefixes the group ids.
+    """
+
+    def __init__(self, delays: Sequence[timedelta], prefix: str = "") -> None:
+        self.prefix = prefix
+        self.orders = f"{prefix}oms.orders"
+        self.shipments = f"{prefix}oms.shipments"
+        self.stock_items = f"{prefix}oms.stock-items"
+        self.sources = (self.orders, self.shipments, self.stock_items)
+        self.endpoints = f"{prefix}webhooks.endpoints"
+        self.dispatches = f"{prefix}webhooks.dispatches"
+        self.attempts = f"{prefix}webhooks.attempts"
+        self.dead_letters = f"{prefix}webhooks.dead-letters"
+        # Delay 0 takes what is due at once: resends and replays.
+        self.delays = tuple(sorted({timedelta(0), *delays}))
+        self.fanout_group = f"{prefix}webhooks.fanout"
+        self.retry_group = f"{prefix}webhooks.retry"
+        self.recorder_group = f"{prefix}webhooks.recorder"
+
+    def delay(self, delay: timedelta) -> str:
+        """The topic whose records are due ``delay`` after they were written."""
+        return f"{self.prefix}webhooks.delay.{delay_label(delay)}"
+
+    @property
+    def delay_topics(self) -> tuple[str, ...]:
+        """Every delay topic, the shortest delay first."""
+        return tuple(self.delay(delay) for delay in self.delays)
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """What the recorder copies into ClickHouse."""
+        return (self.attempts, self.dispatches, self.dead_letters, self.endpoints)
+
+    def specs(self) -> tuple[TopicSpec, ...]:
+        """Every topic with what it must look like, sources first."""
+        week, month = 7 * DAY_MS, 30 * DAY_MS
+        return (
+            TopicSpec(self.orders, "order number", "delete", week),
+            TopicSpec(self.shipments, "order number", "delete", week),
+            TopicSpec(self.stock_items, "stock item id", "delete", week),
+            # One partition: its offsets order all changes, and an offset makes a new endpoint's id.
+            TopicSpec(self.endpoints, "endpoint id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
+            TopicSpec(self.dispatches, "event id", "delete", week),
+            TopicSpec(self.attempts, "event id", "delete", week),
+            TopicSpec(self.dead_letters, "as it came", "delete", month),
+            # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind.
+            *(TopicSpec(name, "event id", "delete", week + DAY_MS) for name in self.delay_topics),
+        )

@@ -1,0 +1,59 @@
+"""The Kafka broker that a test session shares: `--kafka=embedded` (the default) or `--kafka=apache`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kafka",
+        choices=("embedded", "apache"),
+        default="embedded",
+        help="the broker that tests run against: embedded (in memory) or apache (a real Apache Kafka; Java 17 and Maven)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # kafka-python reads its protocol definitions with functions that Python 3.11 and 3.12 call deprecated
+    # and 3.13 no longer does. They are called while it is imported, which happens after this hook.
+    config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--kafka") == "apache":
+        return
+    for item in items:
+        if item.get_closest_marker("apache"):
+            item.add_marker(pytest.mark.skip(reason="needs a real Apache Kafka: run pytest with --kafka=apache"))
+
+
+@pytest.fixture(scope="session")
+def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """The broker of the session, running. A broker that cannot start fails the tests that want it."""
+    directory = tmp_path_factory.mktemp("kafka")
+    chosen: LocalBroker
+    if request.config.getoption("--kafka") == "apache":
+        chosen = ApacheKafkaBroker(data_dir=directory)
+    else:
+        chosen = TansuBroker(log_path=directory / "broker.log")
+    chosen.start()
+    yield chosen
+    chosen.stop()
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers(broker: LocalBroker) -> str:
+    """The address of the session's broker."""
+    return broker.bootstrap_servers
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix for topics and groups that no other test uses."""
+    return f"t{secrets.token_hex(4)}."
