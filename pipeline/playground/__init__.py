@@ -1,0 +1,1 @@
+"""What a person needs to try the product out: a simulated OMS and sample receivers."""
