@@ -1,0 +1,1 @@
+"""The hops, one file each, and the composition root (roles, cli)."""

@@ -1,0 +1,54 @@
+"""The CLI's client of our own HTTP API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+
+class ApiError(Exception):
+    """The API did not do what was asked; ``str(error)`` says why and what to do."""
+
+
+class ApiClient:
+    """Speaks to ``/api/webhook``. One instance a command."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self._client = httpx.Client(
+            base_url=url.rstrip("/") + "/api/webhook/",
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=30.0,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> ApiClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def call(self, method: str, path: str, *, params: list[tuple[str, str]] | None = None, json: object = None) -> Any:
+        """Call a route and return its JSON (None when there is none).
+
+        Raises:
+            ApiError: no answer, or one that is not 2xx.
+        """
+        try:
+            response = self._client.request(method, path, params=httpx.QueryParams(params or []), json=json)
+        except httpx.HTTPError as error:
+            message = f"The API at {self._client.base_url} does not answer ({error}); is it running? Start it: oms-webhooks all"
+            raise ApiError(message) from error
+        if response.is_success:
+            return response.json() if response.content else None
+        raise ApiError(_explained(response))
+
+
+def _explained(response: httpx.Response) -> str:
+    try:
+        answer = response.json()
+    except ValueError:
+        return f"The API answered {response.status_code}."
+    fields = answer.get("errors") or {}
+    details = "".join(f"\n  {field}: {'; '.join(messages)}" for field, messages in fields.items())
+    return f"{answer.get('error', f'The API answered {response.status_code}.')}{details}"

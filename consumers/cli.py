@@ -1,0 +1,346 @@
+"""``oms-webhooks``: the command line. It builds nothing itself; see roles (the pipeline), demo and traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import typer
+import uvloop
+from pydantic import ValidationError
+from rich.console import Console
+
+from consumers import show
+from consumers.api_client import ApiClient, ApiError
+from consumers.demo import run_demo
+from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
+from consumers.roles import ALL_ROLES, Role, RoleError, running
+from consumers.traffic import publish as publish_event
+from consumers.traffic import simulate as simulate_oms
+from pipeline.broker.admin import TopicAdmin, TopicError
+from pipeline.broker.local import BrokerStartError
+from pipeline.endpoints.vault import Vault, VaultError
+from pipeline.ops.logs import configure_logs
+from pipeline.ops.settings import Settings
+from pipeline.playground.receiver import Behaviour, Received, Receiver
+from pipeline.store.connection import StoreError
+from schemas.codec import InvalidRecordError
+from schemas.event import EventType, json_schema
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Delivers an order management system's events as webhooks: Kafka in, HTTP out, every attempt searchable.\n\n"
+    "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "
+    "[bold]oms-webhooks settings[/bold].",
+)
+endpoints_app = typer.Typer(
+    no_args_is_help=True, help="List, add and remove endpoints of the running pipeline (by its HTTP API)."
+)
+app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
+
+out = Console()
+err = Console(stderr=True)
+
+_EXPECTED = (ApiError, BrokerStartError, InvalidRecordError, RoleError, StoreError, TopicError, VaultError)
+
+Url = Annotated[
+    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="Where the API is; default: the pipeline on this machine.")
+]
+Key = Annotated[
+    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_KEY", help="API key; default: that of the pipeline on this machine.")
+]
+
+
+def main() -> None:
+    """Run the command line; expected errors are one sentence, not a traceback."""
+    try:
+        app()
+    except _EXPECTED as error:
+        err.print(f"[bold red]Error:[/bold red] {show.plain(str(error))}", highlight=False)
+        sys.exit(1)
+    except ValidationError as error:
+        err.print("[bold red]Error:[/bold red] the settings are not valid (see `oms-webhooks settings`):")
+        for finding in error.errors(include_url=False, include_input=False):
+            names = ".".join(map(str, finding["loc"])) or "settings"
+            err.print(f"  OMS_WEBHOOKS_{names.upper()}: {show.plain(finding['msg'])}", highlight=False)
+        sys.exit(2)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    return uvloop.run(work)
+
+
+async def _until_signal(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[[str], None]) -> None:
+    """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
+    stop = asyncio.Event()
+    signalled = asyncio.create_task(_until_signal(stop))
+    async with running(settings, roles) as pipeline:
+        on_ready(pipeline.url)
+        failed = asyncio.create_task(pipeline.until_failed())
+        done, _ = await asyncio.wait([signalled, failed], return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+def _role(role: Role) -> None:
+    settings = Settings()
+    configure_logs(settings.log_level, settings.log_format)
+    _run(_serve(settings, frozenset({role}), lambda url: err.print(f"{role.value}: health and metrics at {url}")))
+
+
+@app.command(rich_help_panel="Run")
+def fanout() -> None:
+    """Take events from Kafka and make the first attempt at every endpoint that subscribed."""
+    _role(Role.FANOUT)
+
+
+@app.command(rich_help_panel="Run")
+def retry() -> None:
+    """Repeat what was not acknowledged, when it is due."""
+    _role(Role.RETRY)
+
+
+@app.command(rich_help_panel="Run")
+def recorder() -> None:
+    """Write every attempt from Kafka to ClickHouse."""
+    _role(Role.RECORDER)
+
+
+@app.command(rich_help_panel="Run")
+def api() -> None:
+    """Serve the HTTP API."""
+    _role(Role.API)
+
+
+@app.command("all", rich_help_panel="Run")
+def all_roles(
+    kafka: Annotated[KafkaKind, typer.Option(help="The broker to start when no Kafka is configured.")] = "embedded",
+) -> None:
+    """Run every role in this process; without a configured Kafka, on an embedded broker."""
+    settings = Settings()
+    configure_logs(settings.log_level, settings.log_format)
+    with surroundings(settings, kafka) as here:
+        key = here.settings.api_keys[0].get_secret_value()
+
+        async def serve() -> None:
+            note = None
+
+            def ready(url: str) -> None:
+                nonlocal note
+                note = leave_note(RunNote(url, key, here.settings.kafka_bootstrap_servers))
+                note.__enter__()
+                err.print(show.banner(here, url, key if not settings.api_keys else None))
+
+            try:
+                await _serve(here.settings, ALL_ROLES, ready)
+            finally:
+                if note is not None:
+                    note.__exit__(None, None, None)
+
+        _run(serve())
+
+
+@app.command(rich_help_panel="Run")
+def demo(
+    kafka: Annotated[KafkaKind, typer.Option(help="embedded, or apache (needs Java 17 and Maven).")] = "embedded",
+    seconds: Annotated[float, typer.Option(help="End after this long, with a summary; 0: run until Ctrl-C.")] = 0,
+    rate: Annotated[float, typer.Option(help="Events a second.")] = 5,
+) -> None:
+    """Run the whole pipeline with a simulated OMS and two receivers, one of which fails at times."""
+    sys.exit(run_demo(out, kafka=kafka, seconds=seconds or None, rate=rate))
+
+
+@app.command(rich_help_panel="Use")
+def attempts(
+    order: Annotated[str | None, typer.Option(help="Order number.")] = None,
+    endpoint: Annotated[int | None, typer.Option(help="Endpoint id.")] = None,
+    event: Annotated[EventType | None, typer.Option(help="Event type.")] = None,
+    state: Annotated[str | None, typer.Option(help="succeeded or failed.")] = None,
+    body: Annotated[str | None, typer.Option(help="A piece of the request's body, in any case.")] = None,
+    query: Annotated[list[str] | None, typer.Option("--q", help="Any other filter: attribute_predicate=value.")] = None,
+    page: Annotated[int, typer.Option(min=1, help="Page.")] = 1,
+    per_page: Annotated[int, typer.Option(min=1, max=200, help="Attempts a page.")] = 25,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the API's JSON.")] = False,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Search the attempts: by order, endpoint, event type, state, or a piece of the body."""
+    simple = {
+        "order_number_eq": order,
+        "endpoint_id_eq": endpoint,
+        "event_name_eq": event.value if event else None,
+        "state_eq": state,
+        "request_body_cont": body,
+    }
+    params = [(f"q[{name}]", str(value)) for name, value in simple.items() if value is not None]
+    params += [(f"q[{name}]", value) for name, _, value in (part.partition("=") for part in query or [])]
+    with _client(url, api_key) as client:
+        found = client.call("GET", "attempts", params=[*params, ("page", str(page)), ("per_page", str(per_page))])
+    out.print_json(data=found) if as_json else out.print(show.attempts(found))
+
+
+@endpoints_app.command("list")
+def endpoints_list(url: Url = None, api_key: Key = None) -> None:
+    """List the endpoints."""
+    with _client(url, api_key) as client:
+        out.print(show.endpoints(client.call("GET", "endpoints", params=[("per_page", "200")])))
+
+
+@endpoints_app.command("add")
+def endpoints_add(
+    target_url: Annotated[str, typer.Argument(help="Where webhooks are POSTed to.")],
+    event: Annotated[list[EventType] | None, typer.Option(help="An event type to subscribe to; repeat it. Default: all.")] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Sent as Authorization: Bearer.", envvar="OMS_WEBHOOKS_ENDPOINT_TOKEN")
+    ] = None,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Register an endpoint; prints its signing secret, once."""
+    wanted: dict[str, object] = {"target_url": target_url, "events": [each.value for each in event or EventType]}
+    if token:
+        wanted["token"] = token
+    with _client(url, api_key) as client:
+        created = client.call("POST", "endpoints", json={"endpoint": wanted})
+    out.print(show.created(created))
+
+
+@endpoints_app.command("remove")
+def endpoints_remove(
+    endpoint_id: Annotated[int, typer.Argument(help="The endpoint's id.")], url: Url = None, api_key: Key = None
+) -> None:
+    """Delete an endpoint."""
+    with _client(url, api_key) as client:
+        client.call("DELETE", f"endpoints/{endpoint_id}")
+    out.print(f"Endpoint {endpoint_id} is deleted.")
+
+
+@app.command(rich_help_panel="Use")
+def publish(
+    file: Annotated[Path | None, typer.Argument(help="A file with one event as JSON; default: standard input.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check the event; write nothing.")] = False,
+) -> None:
+    """Check an event and publish it to its source topic."""
+    value = file.read_bytes() if file else sys.stdin.buffer.read()
+    settings = _reachable(Settings())
+    if check:
+        from schemas.codec import decode_event  # noqa: PLC0415
+
+        meta = decode_event(value, max_bytes=settings.max_event_bytes).meta
+        out.print(f"{meta.event_name} {meta.id} is a valid event.")
+        return
+    position = _run(publish_event(settings, value))
+    out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")
+
+
+@app.command(rich_help_panel="Use")
+def simulate(
+    rate: Annotated[float, typer.Option(min=0.01, help="Events a second.")] = 10,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this long; default: run until Ctrl-C.")] = None,
+    count: Annotated[int | None, typer.Option(help="Stop after this many events.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed lives the same story.")] = 1,
+) -> None:
+    """Be an OMS: publish realistic order lifecycles and stock moves."""
+    settings = _reachable(Settings())
+
+    def tell(event: Any) -> None:
+        out.print(f"{event.occurred_at:%H:%M:%S}  {event.event_name.value:34} {event.key}", highlight=False)
+
+    try:
+        published = _run(simulate_oms(settings, rate=rate, seed=seed, seconds=seconds, count=count, on_event=tell))
+    except KeyboardInterrupt:
+        return
+    out.print(f"Published {published:,} events.")
+
+
+@app.command(rich_help_panel="Use")
+def receiver(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 9000,
+    secret: Annotated[str | None, typer.Option(envvar="OMS_WEBHOOKS_RECEIVER_SECRET", help="whsec_…; checks signatures.")] = None,
+    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts that fail.")] = 0,
+    fail_first: Annotated[int, typer.Option(min=0, help="Fail the first so many attempts of each event.")] = 0,
+    failure: Annotated[Literal["status", "hang", "reset"], typer.Option(help="What a failing attempt meets.")] = "status",
+    status: Annotated[int, typer.Option(help="Status code of a failing answer.")] = 500,
+    delay: Annotated[float, typer.Option(min=0, help="Seconds before any answer.")] = 0,
+) -> None:
+    """Be an endpoint: print what arrives, verify signatures, fail as told."""
+    behaviour = Behaviour(fail_rate=fail_rate, fail_first=fail_first, failure=failure, status=status, delay=delay)
+
+    def tell(received: Received) -> None:
+        out.print(f"{received.webhook_id}  attempt {received.attempt}  {received.outcome}  {received.reason}", highlight=False)
+
+    async def serve() -> None:
+        endpoint = Receiver("receiver", secret, behaviour, on_delivery=tell)
+        out.print(f"Listening at {await endpoint.start(port=port)} (Ctrl-C ends it)")
+        await _until_signal(asyncio.Event())
+        await endpoint.stop()
+
+    _run(serve())
+
+
+@app.command(rich_help_panel="Operate")
+def topics(
+    create: Annotated[bool, typer.Option("--create", help="Make the topics that are missing.")] = False,
+) -> None:
+    """Compare the topics with what they must look like; exit code 1 when one differs."""
+    settings = _reachable(Settings())
+    specs = settings.topics.specs()
+    with TopicAdmin(settings) as admin:
+        created = admin.create_missing(specs) if create else []
+        differences = admin.differences(specs)
+    out.print(show.topics(specs, settings.kafka_partitions, created, differences))
+    sys.exit(1 if differences else 0)
+
+
+@app.command("settings", rich_help_panel="Operate")
+def show_settings() -> None:
+    """Print every setting: its variable, value and meaning. Secrets are redacted."""
+    out.print(show.settings(Settings()))
+
+
+@app.command(rich_help_panel="Operate")
+def schema() -> None:
+    """Print the JSON Schema of the events that producers publish."""
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+
+
+@app.command("new-key", rich_help_panel="Operate")
+def new_key() -> None:
+    """Make a key for OMS_WEBHOOKS_ENCRYPTION_KEY."""
+    sys.stdout.write(Vault.new_key() + "\n")
+
+
+def _client(url: str | None, api_key: str | None) -> ApiClient:
+    note = find_note()
+    url, api_key = url or (note.url if note else None), api_key or (note.api_key if note else None)
+    if not url or not api_key:
+        message = "No running pipeline was found on this machine; start one (oms-webhooks all), or give --url and --api-key."
+        raise ApiError(message)
+    return ApiClient(url, api_key)
+
+
+def _reachable(settings: Settings) -> Settings:
+    """The settings, with the Kafka of the pipeline that runs on this machine when none is configured."""
+    if settings.kafka_bootstrap_servers:
+        return settings
+    note = find_note()
+    if note is None:
+        message = "No Kafka is configured and no pipeline runs on this machine; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
+        raise RoleError(message)
+    return settings.model_copy(update={"kafka_bootstrap_servers": note.bootstrap_servers})

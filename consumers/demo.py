@@ -1,0 +1,237 @@
+"""``make demo``: the whole pipeline, a simulated OMS and two receivers in one process; at the end the figures must add up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+import socket
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from consumers import show
+from consumers.api_client import ApiClient, ApiError
+from consumers.embedded import KafkaKind, RunNote, leave_note, surroundings
+from consumers.roles import ALL_ROLES, running
+from consumers.traffic import simulate
+from pipeline.ops.logs import configure_logs
+from pipeline.ops.settings import Settings
+from pipeline.playground.receiver import Behaviour, Received, Receiver
+from pipeline.playground.simulator import SimulatedEvent
+from schemas.event import EventType
+from schemas.topics import parse_delay
+
+# Short enough to watch: a notification that fails six times is given up after ten seconds.
+DEMO_DELAYS = "1s,1s,2s,3s,3s"
+_SHARE_OF_TIME_FOR_EVENTS = 0.6
+_SETTLE_SECONDS = 60.0
+_SHIPMENT_EVENTS = (EventType.SHIPMENT_SHIPPED, EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What was published, kept outside the pipeline."""
+
+    events: Counter[str] = field(default_factory=Counter)
+    latest: SimulatedEvent | None = None
+
+    def note(self, event: SimulatedEvent) -> None:
+        """Count an event."""
+        self.events[event.event_name.value] += 1
+        if event.event_name is EventType.ORDER_COMPLETED:
+            self.latest = event
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures at the end. ``wanted`` is how many notifications the subscriptions call for."""
+
+    events: int
+    wanted: int
+    outcomes: Counter[str]
+    received: int
+    acknowledged: int
+    needle: str
+    found: int
+    found_wanted: int
+
+    def problems(self) -> list[str]:
+        """Where the figures do not add up."""
+        attempts = sum(self.outcomes.values())
+        checks = {
+            f"{self.wanted} notifications were due, {self.outcomes['delivered']} delivered + {self.outcomes['exhausted']} exhausted": (
+                self.outcomes["delivered"] + self.outcomes["exhausted"] == self.wanted
+            ),
+            f"{attempts} attempts are recorded, the receivers got {self.received}": attempts == self.received,
+            f"{self.outcomes['delivered']} are recorded as delivered, the receivers acknowledged {self.acknowledged}": (
+                self.outcomes["delivered"] == self.acknowledged
+            ),
+            f"a body search for {self.needle} found {self.found} notifications of {self.found_wanted}": (
+                self.found == self.found_wanted
+            ),
+            "no event was published": self.events > 0,
+        }
+        return [text for text, holds in checks.items() if not holds]
+
+
+def run_demo(out: Console, *, kafka: KafkaKind, seconds: float | None, rate: float) -> int:
+    """Run the demo; the exit code is 0 only when its figures add up."""
+    configure_logs("warning", "console")
+    base = Settings(retry_delays=tuple(map(parse_delay, DEMO_DELAYS.split(","))), allowed_networks=(ip_network("127.0.0.0/8"),))
+    base = base.model_copy(update={"http_port": _free(base.http_port)})
+    with surroundings(base, kafka) as here:
+        settings = here.settings
+        if here.broker is not None and here.broker.durable:
+            # The figures of this run must not mix with those of an earlier one on the same disk.
+            settings = settings.model_copy(update=_fresh_names())
+        return uvloop.run(_demo(out, here.__class__(settings, here.broker), seconds, rate))
+
+
+def _fresh_names() -> dict[str, object]:
+    run = secrets.token_hex(3)
+    return {"kafka_topic_prefix": f"demo-{run}.", "clickhouse_database": f"demo_{run}"}
+
+
+def _free(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return port if probe.connect_ex(("127.0.0.1", port)) else 0
+
+
+async def _demo(out: Console, here: Any, seconds: float | None, rate: float) -> int:
+    settings: Settings = here.settings
+    key = settings.api_keys[0].get_secret_value()
+    receivers = {
+        "erp": Receiver("erp", on_delivery=lambda got: _tell(out, "erp", got)),
+        "mailer": Receiver("mailer", behaviour=Behaviour(fail_rate=0.35), on_delivery=lambda got: _tell(out, "mailer", got)),
+    }
+    subscriptions = {"erp": tuple(EventType), "mailer": _SHIPMENT_EVENTS}
+    out.print("Starting the broker, ClickHouse and the pipeline ...")
+    async with running(settings, ALL_ROLES) as pipeline:
+        with leave_note(RunNote(pipeline.url, key, settings.kafka_bootstrap_servers)), ApiClient(pipeline.url, key) as client:
+            out.print(show.banner(here, pipeline.url, key))
+            for name, receiver in receivers.items():
+                await _register(client, receiver, await receiver.start(), subscriptions[name])
+            out.print("[bold]erp[/bold] gets every event; [bold]mailer[/bold] gets shipments and fails one attempt in three.\n")
+            ledger = Ledger()
+            failed = asyncio.create_task(pipeline.until_failed())
+            work = asyncio.create_task(_publish_and_settle(settings, ledger, receivers, subscriptions, client, seconds, rate))
+            done, _ = await asyncio.wait([failed, work], return_when=asyncio.FIRST_COMPLETED)
+            failed.cancel()
+            summary = work.result() if work in done else failed.result()
+    for receiver in receivers.values():
+        await receiver.stop()
+    assert isinstance(summary, Summary)  # noqa: S101 - the other task only ever raises
+    return _conclude(out, summary)
+
+
+async def _register(client: ApiClient, receiver: Receiver, url: str, events: tuple[EventType, ...]) -> None:
+    wanted = {"endpoint": {"target_url": f"{url}webhooks", "events": list(events), "description": f"demo: {receiver.name}"}}
+    created = await asyncio.to_thread(client.call, "POST", "endpoints", json=wanted)
+    receiver.secret = created["secret"]
+
+
+async def _publish_and_settle(
+    settings: Settings,
+    ledger: Ledger,
+    receivers: dict[str, Receiver],
+    subscriptions: dict[str, tuple[EventType, ...]],
+    client: ApiClient,
+    seconds: float | None,
+    rate: float,
+) -> Summary:
+    publishing = asyncio.create_task(
+        simulate(
+            settings,
+            rate=rate,
+            seed=secrets.randbelow(10**6),
+            seconds=seconds * _SHARE_OF_TIME_FOR_EVENTS if seconds else None,
+            on_event=ledger.note,
+        )
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, publishing.cancel)
+    with suppress(asyncio.CancelledError):
+        await publishing
+    wanted = sum(ledger.events[event.value] for events in subscriptions.values() for event in events)
+    async with asyncio.timeout(_SETTLE_SECONDS):
+        while True:
+            summary = await _summarise(ledger, wanted, receivers, client)
+            if not summary.problems():
+                return summary
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), 0.5)
+
+
+async def _summarise(ledger: Ledger, wanted: int, receivers: dict[str, Receiver], client: ApiClient) -> Summary:
+    outcomes: Counter[str] = Counter()
+    for outcome in ("delivered", "repeated", "exhausted", "discarded"):
+        page = await asyncio.to_thread(_search, client, [("q[outcome_eq]", outcome), ("per_page", "1")])
+        outcomes[outcome] = page["total_count"]
+    needle, found, found_wanted = "", 0, 0
+    if ledger.latest is not None:
+        payload = json.loads(ledger.latest.value)["data"]
+        # A piece of the body of the order that was completed last, in another case.
+        needle = payload["number"].lower()
+        query = [("q[request_body_cont]", needle), ("q[event_name_eq]", "order_completed"), ("q[outcome_eq]", "delivered")]
+        found, found_wanted = (await asyncio.to_thread(_search, client, query))["total_count"], 1
+    counts = [receiver.counts for receiver in receivers.values()]
+    return Summary(
+        events=sum(ledger.events.values()),
+        wanted=wanted,
+        outcomes=outcomes,
+        received=sum(each.received for each in counts),
+        acknowledged=sum(each.acknowledged for each in counts),
+        needle=needle,
+        found=found,
+        found_wanted=found_wanted,
+    )
+
+
+def _search(client: ApiClient, query: list[tuple[str, str]]) -> dict[str, Any]:
+    with suppress(ApiError):
+        page: dict[str, Any] = client.call("GET", "attempts", params=query)
+        return page
+    return {"total_count": 0}
+
+
+def _tell(out: Console, name: str, got: Received) -> None:
+    event = json.loads(got.body)
+    data = event["data"]
+    about = data.get("number") or f"stock item {data['id']}"
+    style = "green" if got.outcome == "acknowledged" else "red"
+    repeat = f"  (attempt {got.attempt})" if got.attempt > 1 else ""
+    line = f"{event['created_at'][11:19]}  {event['event_name']:33} {about:22} -> {name:7}"
+    out.print(Text(line), Text(f"{got.status or 'no answer'}{repeat}", style))
+
+
+def _conclude(out: Console, summary: Summary) -> int:
+    table = Table("", "figure", title="Summary", show_header=False)
+    for name, figure in {
+        "events published": summary.events,
+        "notifications due": summary.wanted,
+        "attempts": sum(summary.outcomes.values()),
+        "delivered": summary.outcomes["delivered"],
+        "repeated": summary.outcomes["repeated"],
+        "exhausted": summary.outcomes["exhausted"],
+        f"found by body search for {summary.needle!r}": summary.found,
+    }.items():
+        table.add_row(name, str(figure))
+    out.print(table)
+    problems = summary.problems()
+    for problem in problems:
+        out.print(f"[bold red]Does not add up:[/bold red] {problem}")
+    if not problems:
+        out.print(
+            "[green]It adds up: every notification was delivered or given up after six attempts, and every attempt is on record.[/green]"
+        )
+    return 1 if problems else 0

@@ -1,0 +1,125 @@
+"""The embedded default: brokers and keys of our own for trying out, and a note for other commands where to find them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+
+from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.settings import Settings
+
+KafkaKind = Literal["embedded", "apache"]
+
+# What the embedded broker needs (as measured); it would be wrong in production.
+_EMBEDDED_PROFILE = {
+    "kafka_session_timeout_ms": 6_000,
+    "kafka_fetch_max_wait_ms": 30,
+    "kafka_partitions": 3,
+    "kafka_replication_factor": 1,
+}
+_APACHE_PROFILE = {"kafka_session_timeout_ms": 10_000, "kafka_partitions": 3, "kafka_replication_factor": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class RunNote:
+    """Where the running pipeline is, for ``oms-webhooks endpoints``, ``attempts``, ``publish`` in another terminal."""
+
+    url: str
+    api_key: str
+    bootstrap_servers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a pipeline on this machine runs on."""
+
+    settings: Settings
+    broker: LocalBroker | None
+    """None when a Kafka was configured: then it is not ours to start."""
+
+
+@contextmanager
+def surroundings(
+    settings: Settings, kafka: KafkaKind = "embedded", data_dir: Path = Path("var/apache")
+) -> Iterator[Surroundings]:
+    """Start a broker unless one is configured, and make the keys that are missing. The broker ends with the block."""
+    if settings.kafka_bootstrap_servers:
+        yield Surroundings(_with_keys(settings, None), None)
+        return
+    broker: LocalBroker
+    if kafka == "apache":
+        data_dir.mkdir(parents=True, exist_ok=True)
+        broker = ApacheKafkaBroker(data_dir=data_dir / "kafka", log_path=data_dir / "kafka.log")
+        profile: dict[str, object] = _APACHE_PROFILE | {"clickhouse_path": settings.clickhouse_path or data_dir / "clickhouse"}
+    else:
+        broker, profile = TansuBroker(), dict(_EMBEDDED_PROFILE)
+    try:
+        profile["kafka_bootstrap_servers"] = broker.start()
+        settings = settings.model_copy(update=profile)
+        yield Surroundings(_with_keys(settings, data_dir if broker.durable else None), broker)
+    finally:
+        broker.stop()
+
+
+def _with_keys(settings: Settings, data_dir: Path | None) -> Settings:
+    """Make the keys that are not configured. Beside data that outlives the process they must outlive it too."""
+    keys = {"encryption_key": Vault.new_key(), "api_key": secrets.token_urlsafe(24)}
+    if data_dir is not None:
+        keys = _kept(data_dir / "keys.json", keys)
+    update: dict[str, object] = {}
+    if settings.encryption_key is None:
+        update["encryption_key"] = SecretStr(keys["encryption_key"])
+    if not settings.api_keys:
+        update["api_keys"] = (SecretStr(keys["api_key"]),)
+    return settings.model_copy(update=update)
+
+
+def _kept(path: Path, fresh: dict[str, str]) -> dict[str, str]:
+    if not path.exists():
+        _write_private(path, fresh)
+    kept: dict[str, str] = json.loads(path.read_text())
+    return kept
+
+
+def _write_private(path: Path, content: object) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(content, file)
+
+
+def _note_path() -> Path:
+    return Path(tempfile.gettempdir()) / f"oms-webhooks-{os.getuid()}" / "running.json"
+
+
+@contextmanager
+def leave_note(note: RunNote) -> Iterator[None]:
+    """Let other commands of this user find the running pipeline; only this user can read the note."""
+    path = _note_path()
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    _write_private(path, asdict(note))
+    try:
+        yield
+    finally:
+        if find_note() == note:  # another one may have been started since
+            path.unlink(missing_ok=True)
+
+
+def find_note() -> RunNote | None:
+    """The note of a running pipeline, if it is this user's own."""
+    path = _note_path()
+    try:
+        if path.stat().st_uid != os.getuid():
+            return None
+        return RunNote(**json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None

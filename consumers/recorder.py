@@ -1,0 +1,308 @@
+"""The recorder hop: attempts, dispatches, dead letters and endpoint changes from Kafka into ClickHouse, each exactly once.
+
+One partition's records are written in the order of their offsets, one batch at a time: insert, then commit. After a crash the
+store says how far it got (``Writer.assign``), so that what was inserted and not committed is skipped.
+While ClickHouse is down, Kafka is the buffer: batches are tried again until they are in, and delivery goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.record import Partition, Record
+from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+from pipeline.ops.settings import Settings
+from pipeline.store.connection import StoreError, StoreUnavailableError
+from pipeline.store.rows import Position, attempt_row, dead_letter_row, endpoint_change_row, event_row
+from pipeline.store.writer import Row, Table, Writer
+from schemas.attempt import Attempt
+from schemas.codec import InvalidRecordError, from_header, from_json
+from schemas.delivery import DEAD_LETTER_HEADER, DISPATCH_HEADER, DeadLetter, DeadLetterReason, Dispatch
+from schemas.endpoint import EndpointRecord
+
+log = logger(__name__)
+
+_BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
+
+ToRow = Callable[[Position, Record], Row | None]
+"""Turns a record into a row; None for a record that is not recorded."""
+
+
+class TopicMadeAnewError(Exception):
+    """A topic counts from 0 again while ClickHouse holds records of its former self."""
+
+
+class Recorder:
+    """Reads what the other hops wrote, as group ``webhooks.recorder``."""
+
+    def __init__(self, settings: Settings, consumer_config: dict[str, Any], *, writer: Writer, dead_letters: DeadLetters) -> None:
+        topics = settings.topics
+        self._settings = settings
+        self._writer = writer
+        self._dead_letters = dead_letters
+        self._tables: dict[str, tuple[Table, ToRow]] = {
+            topics.attempts: (Table.ATTEMPTS, _attempt_row),
+            topics.dispatches: (Table.EVENTS, _event_row),
+            topics.dead_letters: (Table.DEAD_LETTERS, _dead_letter_row),
+            topics.endpoints: (Table.ENDPOINT_CHANGES, _endpoint_change_row),
+        }
+        self._queues: dict[Partition, PartitionQueue] = {}
+        self.consumer = GroupConsumer(
+            consumer_config,
+            group=topics.recorder_group,
+            topics=topics.recorded,
+            # Several batches: one being inserted, one being gathered.
+            max_outstanding=settings.recorder_batch_rows * 4,
+            on_records=self._queue,
+            on_revoked=self._revoked,
+        )
+
+    async def start(self) -> None:
+        """Join the group."""
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Holds the error that ended the work."""
+        await self.consumer.start()
+        self.consumer.stopped.add_done_callback(self._consumer_stopped)
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Write what is queued, commit, leave the group."""
+        for queue in self._queues.values():
+            queue.hurry()
+        await self.consumer.stop(drain_seconds)
+        for queue in self._queues.values():
+            queue.close()
+
+    def problem(self) -> str | None:
+        """Why the recorder is not ready (for health checks)."""
+        stuck = next((queue.problem for queue in self._queues.values() if queue.problem), None)
+        return stuck or self.consumer.problem()
+
+    def _queue(self, records: list[Record]) -> None:
+        for record in records:
+            queue = self._queues.get(record.partition)
+            if queue is None or queue.epoch != record.epoch:
+                if queue is not None:
+                    queue.close()
+                queue = self._queues[record.partition] = self._open_queue(record)
+            queue.add(record)
+
+    def _open_queue(self, record: Record) -> PartitionQueue:
+        table, to_row = self._tables[record.partition.topic]
+        queue = PartitionQueue(
+            self._settings, self._writer, self._dead_letters, self.consumer, table, to_row, record.partition, record.epoch
+        )
+        queue.task.add_done_callback(self._queue_ended)
+        return queue
+
+    def _revoked(self, partitions: frozenset[Partition]) -> None:
+        for partition in partitions:
+            if queue := self._queues.pop(partition, None):
+                queue.close()
+
+    def _queue_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a partition could not be recorded", exc_info=error)
+            if not self.failed.done():
+                self.failed.set_exception(error)
+
+    def _consumer_stopped(self, stopped: asyncio.Future[None]) -> None:
+        if not stopped.cancelled() and (error := stopped.exception()) and not self.failed.done():
+            self.failed.set_exception(error)
+
+
+class PartitionQueue:
+    """The records of one partition during one assignment, on their way into one table."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        writer: Writer,
+        dead_letters: DeadLetters,
+        consumer: GroupConsumer,
+        table: Table,
+        to_row: ToRow,
+        partition: Partition,
+        epoch: int,
+    ) -> None:
+        self.epoch = epoch
+        self.problem: str | None = None
+        self._settings = settings
+        self._writer = writer
+        self._dead_letters = dead_letters
+        self._consumer = consumer
+        self._table = table
+        self._to_row = to_row
+        self._partition = partition
+        self._waiting: deque[Record] = deque()
+        self._waiting_bytes = 0
+        self._changed = asyncio.Event()
+        self._hurry = False
+        self._closed = False
+        self.task = asyncio.create_task(self._run())
+
+    def add(self, record: Record) -> None:
+        """Queue a record."""
+        self._waiting.append(record)
+        self._waiting_bytes += _size(record)
+        self._changed.set()
+
+    def hurry(self) -> None:
+        """Do not wait for batches to fill."""
+        self._hurry = True
+        self._changed.set()
+
+    def close(self) -> None:
+        """The partition is gone: forget what is queued. An insert under way may still succeed; the next owner will see it."""
+        self._closed = True
+        self.task.cancel()
+        self._writer.forget(self._table, self._partition.number)
+        self._finish(list(self._waiting))
+        self._waiting.clear()
+
+    async def _run(self) -> None:
+        wanted = await self._persist(lambda: self._writer.assign(self._table, self._partition.number))
+        while True:
+            batch = await self._next_batch()
+            self._refuse_a_topic_made_anew(wanted)
+            try:
+                rows, letters = self._rows([record for record in batch if record.offset >= wanted])
+                await asyncio.gather(*letters)
+                await self._write(rows)
+            except asyncio.CancelledError:
+                if self._closed:  # the partition is gone: the completions are fenced, they only make room
+                    self._finish(batch)
+                raise
+            self._measure(batch)
+            self._finish(batch)
+
+    def _refuse_a_topic_made_anew(self, wanted: int) -> None:
+        """A topic that was deleted and made again counts from 0: its records would be taken for recorded ones and skipped."""
+        end = self._consumer.end(self._partition)
+        if end is not None and wanted > end:
+            message = (
+                f"ClickHouse holds records of {self._partition.topic}, partition {self._partition.number}, up to offset {wanted - 1:,}, "
+                f"but the topic ends at {end:,}: it was made anew. Set clickhouse_database to a new database, or restore the topic."
+            )
+            raise TopicMadeAnewError(message)
+
+    def _finish(self, batch: list[Record]) -> None:
+        for record in batch:
+            self._consumer.finish(record)
+
+    def _measure(self, batch: list[Record]) -> None:
+        if self._table is Table.ATTEMPTS:
+            now = time.time()
+            for record in batch:
+                metrics.SEARCHABLE.observe(max(0.0, now - record.timestamp_ms / 1000))
+
+    async def _next_batch(self) -> list[Record]:
+        """Records in order: as many as a batch takes, or as came in time."""
+        while not self._waiting:
+            self._changed.clear()
+            await self._changed.wait()
+        deadline = time.monotonic() + self._settings.recorder_batch_seconds
+        while not self._is_full() and not self._hurry and (left := deadline - time.monotonic()) > 0:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+            except TimeoutError:
+                break
+        batch: list[Record] = []
+        size = 0
+        while self._waiting and len(batch) < self._settings.recorder_batch_rows:
+            size += _size(self._waiting[0])
+            if batch and size > self._settings.recorder_batch_bytes:
+                break
+            record = self._waiting.popleft()
+            self._waiting_bytes -= _size(record)
+            batch.append(record)
+        return batch
+
+    def _is_full(self) -> bool:
+        return (
+            len(self._waiting) >= self._settings.recorder_batch_rows or self._waiting_bytes >= self._settings.recorder_batch_bytes
+        )
+
+    def _rows(self, records: list[Record]) -> tuple[list[Row], list[asyncio.Future[Any]]]:
+        rows: list[Row] = []
+        letters: list[asyncio.Future[Any]] = []
+        for record in records:
+            try:
+                row = self._to_row(Position(self._partition.number, record.offset), record)
+            except InvalidRecordError as error:
+                letters.append(self._dead_letters.send(record, error.reason, str(error)))
+            else:
+                if row is not None:
+                    rows.append(row)
+        return rows, letters
+
+    async def _write(self, rows: list[Row]) -> None:
+        if not rows:
+            return
+        table = self._table.value
+        started = time.monotonic()
+        await self._persist(lambda: self._writer.append(self._table, self._partition.number, rows))
+        metrics.BATCH_DURATION.labels(table).observe(time.monotonic() - started)
+        metrics.BATCH_ROWS.labels(table).observe(len(rows))
+        metrics.RECORDED.labels(table).inc(len(rows))
+
+    async def _persist(self, statement: Callable[[], Any]) -> Any:
+        """Run a statement until it succeeds: nothing else can be done, and nothing may be skipped."""
+        tries = 0
+        while True:
+            try:
+                result = await statement()
+            except StoreError as error:
+                kind = "unavailable" if isinstance(error, StoreUnavailableError) else "rejected"
+                metrics.STORE_ERRORS.labels(kind).inc()
+                self.problem = f"ClickHouse: {error}"
+                log.warning("ClickHouse did not take a batch, trying again", partition=self._partition, error=str(error))
+                await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
+                tries += 1
+            else:
+                self.problem = None
+                return result
+
+
+def _size(record: Record) -> int:
+    return len(record.value or b"") + 500
+
+
+def _attempt_row(position: Position, record: Record) -> Row:
+    return attempt_row(position, from_json(record.value, Attempt))
+
+
+def _event_row(position: Position, record: Record) -> Row:
+    dispatch = from_header(record.headers, DISPATCH_HEADER, Dispatch)
+    return event_row(position, dispatch, record.value or b"")
+
+
+def _dead_letter_row(position: Position, record: Record) -> Row:
+    try:
+        letter = from_header(record.headers, DEAD_LETTER_HEADER, DeadLetter)
+    except InvalidRecordError as error:
+        # Somebody else wrote to the topic: it is a dead letter all the same, and it must not become another one.
+        letter = DeadLetter(
+            reason=DeadLetterReason.INVALID_RECORD,
+            detail=str(error),
+            topic=record.partition.topic,
+            partition=record.partition.number,
+            offset=record.offset,
+            failed_at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
+        )
+    return dead_letter_row(position, letter, record.key, record.value, record.headers)
+
+
+def _endpoint_change_row(position: Position, record: Record) -> Row | None:
+    if record.value is None or record.key == b"id-claim":
+        return None
+    return endpoint_change_row(position, from_json(record.value, EndpointRecord))

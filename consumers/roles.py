@@ -1,0 +1,221 @@
+"""The composition root: builds each role from the settings, runs it, and takes it down in order.
+
+Nothing else in the project knows how the parts fit together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from pipeline.store.search import Search
+from pipeline.web.api import Api
+from pipeline.web.server import WebServer, make_app
+
+from consumers.fanout import FanOut
+from consumers.recorder import Recorder
+from consumers.retry import Retry
+from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.producer import Producer
+from pipeline.core.retry import RetrySchedule
+from pipeline.delivery.courier import Courier
+from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.clock import utc_now
+from pipeline.ops.health import Health
+from pipeline.ops.logs import logger
+from pipeline.ops.settings import Settings
+from pipeline.sender.client import Sender, SenderLimits
+from pipeline.sender.guard import AddressGuard
+from pipeline.sender.lanes import Lanes
+from pipeline.store.connection import Connections
+from pipeline.store.migrations import migrate
+from pipeline.store.writer import Writer
+
+log = logger(__name__)
+
+
+class Role(enum.StrEnum):
+    """What a process does."""
+
+    FANOUT = "fanout"
+    RETRY = "retry"
+    RECORDER = "recorder"
+    API = "api"
+
+
+ALL_ROLES = frozenset(Role)
+DELIVERING = frozenset({Role.FANOUT, Role.RETRY})
+
+
+class RoleError(Exception):
+    """A role cannot start; ``str(error)`` says what to do."""
+
+
+@dataclass(slots=True)
+class Running:
+    """What runs in this process: for the banner and for those who wait for it."""
+
+    url: str
+    roles: frozenset[Role]
+    health: Health
+    failures: list[asyncio.Future[None]] = field(default_factory=list)
+
+    async def until_failed(self) -> None:
+        """Return never, but raise what ended a part of it."""
+        done, _ = await asyncio.wait(self.failures, return_when=asyncio.FIRST_COMPLETED)
+        for future in done:
+            future.result()
+
+
+@asynccontextmanager
+async def running(settings: Settings, roles: Collection[Role]) -> AsyncIterator[Running]:
+    """Run roles in this process; on leaving, drain them: no more input, finish what is under way, commit, close."""
+    _check(settings, roles)
+    async with AsyncExitStack() as stack:
+        composition = _Composition(settings, frozenset(roles), stack)
+        yield await composition.start()
+        log.info("stopping", roles=sorted(roles))
+
+
+def _check(settings: Settings, roles: Collection[Role]) -> None:
+    if not settings.kafka_bootstrap_servers:
+        message = "No Kafka is configured; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS, or run `oms-webhooks all`."
+        raise RoleError(message)
+    if settings.encryption_key is None and set(roles) != {Role.RECORDER}:
+        message = (
+            "No key for endpoint secrets; make one with `oms-webhooks new-key`, set OMS_WEBHOOKS_ENCRYPTION_KEY in every role."
+        )
+        raise RoleError(message)
+    if Role.API in roles and not settings.api_keys:
+        message = "The API has no keys; set OMS_WEBHOOKS_API_KEYS to one or more secrets, comma-separated."
+        raise RoleError(message)
+
+
+class _Composition:
+    """Builds the parts in the order of their needs. The exit stack takes them down in the opposite order."""
+
+    def __init__(self, settings: Settings, roles: frozenset[Role], stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._roles = roles
+        self._stack = stack
+        self._health = Health()
+        self._guard = AddressGuard(settings.allowed_networks)
+
+    async def start(self) -> Running:
+        settings, roles = self._settings, self._roles
+        started = {"ready": False}
+        self._health.add("startup", lambda: None if started["ready"] else "starting")
+        # The parts that others need come first, and are taken down last.
+        connections = await self._connections() if roles & {Role.RECORDER, Role.API} else None
+        await asyncio.to_thread(self._ensure_topics)
+        producer = Producer(producer_config(settings), [spec.name for spec in settings.topics.specs()])
+        await producer.start()
+        self._stack.push_async_callback(producer.close)
+        registry = await self._registry() if roles - {Role.RECORDER} else None
+        api = None
+        if Role.API in roles and registry is not None and connections is not None:
+            api = self._api(registry, producer, connections)
+        server = WebServer(make_app(health=self._health, api=api), settings.http_host, settings.http_port)
+        running = Running(await server.start(), roles, self._health)
+        self._stack.push_async_callback(server.stop)
+        if registry is not None:
+            running.failures.append(registry.table.stopped)
+        if Role.RECORDER in roles and connections is not None:
+            running.failures.append(await self._recorder(producer, connections))
+        if registry is not None:
+            running.failures += await self._deliverers(producer, registry)
+        started["ready"] = True
+        return running
+
+    def _ensure_topics(self) -> None:
+        specs = self._settings.topics.specs()
+        with TopicAdmin(self._settings) as admin:
+            if created := admin.create_missing(specs):
+                log.info("made topics", topics=created)
+            for difference in admin.differences(specs):
+                log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
+
+    async def _connections(self) -> Connections:
+        connections = Connections(self._settings)
+        self._stack.push_async_callback(connections.close)
+        await migrate(connections, self._settings)
+        return connections
+
+    async def _registry(self) -> Registry:
+        key = self._settings.encryption_key
+        vault = Vault(key.get_secret_value() if key else "")
+        self._vault = vault
+        registry = Registry(consumer_config(self._settings), self._settings.topics.endpoints, vault)
+        self._health.add("endpoints", registry.table.problem)
+        await registry.table.start()
+        self._stack.push_async_callback(registry.table.stop)
+        return registry
+
+    def _api(self, registry: Registry, producer: Producer, connections: Connections) -> Api:
+        return Api(
+            registry=registry,
+            producer=producer,
+            vault=self._vault,
+            guard=self._guard,
+            search=Search(connections),
+            api_keys=self._settings.api_keys,
+            clock=utc_now,
+        )
+
+    async def _recorder(self, producer: Producer, connections: Connections) -> asyncio.Future[None]:
+        dead_letters = DeadLetters(producer, self._settings.topics.dead_letters, utc_now)
+        recorder = Recorder(
+            self._settings, consumer_config(self._settings), writer=Writer(connections), dead_letters=dead_letters
+        )
+        self._health.add("recorder", recorder.problem)
+        await recorder.start()
+        self._stop_later(lambda: recorder.stop(self._settings.drain_seconds))
+        return recorder.failed
+
+    async def _deliverers(self, producer: Producer, registry: Registry) -> list[asyncio.Future[None]]:
+        """The fan-out and the retry: they share a sender and its bounds."""
+        settings, roles = self._settings, self._roles
+        if not roles & DELIVERING:
+            return []
+        sender = Sender(
+            SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds), self._guard
+        )
+        await sender.start()
+        self._stack.push_async_callback(sender.close)
+        courier = Courier(
+            sender=sender,
+            lanes=Lanes(settings.max_in_flight_per_endpoint, settings.endpoint_wait_seconds),
+            producer=producer,
+            topics=settings.topics,
+            schedule=RetrySchedule(settings.retry_delays),
+            clock=utc_now,
+        )
+        dead_letters = DeadLetters(producer, settings.topics.dead_letters, utc_now)
+        config = consumer_config(settings)
+        workers = []
+        if Role.FANOUT in roles:
+            fan_out = FanOut(settings, config, registry=registry, courier=courier, producer=producer, dead_letters=dead_letters)
+            workers.append(("fanout", fan_out.worker))
+        if Role.RETRY in roles:
+            retry = Retry(settings, config, registry=registry, courier=courier, dead_letters=dead_letters)
+            workers.append(("retry", retry.worker))
+        for name, worker in workers:
+            self._health.add(name, worker.consumer.problem)
+        await asyncio.gather(*(worker.start() for _, worker in workers))
+        self._stop_later(lambda: asyncio.gather(*(worker.stop(settings.drain_seconds) for _, worker in workers)))
+        return [worker.failed for _, worker in workers]
+
+    def _stop_later(self, stop: Callable[[], Awaitable[object]]) -> None:
+        async def stop_and_go_on() -> None:
+            try:
+                await stop()
+            except Exception as error:  # noqa: BLE001 - the part said what is wrong through its future; the others must still be taken down
+                log.warning("a part did not stop cleanly", error=repr(error))
+
+        self._stack.push_async_callback(stop_and_go_on)
