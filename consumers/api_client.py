@@ -35,7 +35,7 @@ class ApiClient:
             ApiError: no answer, or one that is not 2xx.
         """
         try:
-            response = self._client.request(method, path, params=httpx.QueryParams(params or []), json=json)
+            response = self._client.request(method, path, params=[*(params or [])], json=json)
         except httpx.HTTPError as error:
             message = f"The API at {self._client.base_url} does not answer ({error}); is it running? Start it: oms-webhooks all"
             raise ApiError(message) from error

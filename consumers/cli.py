@@ -37,6 +37,7 @@ T = TypeVar("T")
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,  # they may print secrets that stand in local variables
     rich_markup_mode="rich",
     help="Delivers an order management system's events as webhooks: Kafka in, HTTP out, every attempt searchable.\n\n"
     "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "

@@ -7,6 +7,7 @@ import json
 import secrets
 import signal
 import socket
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from schemas.topics import parse_delay
 DEMO_DELAYS = "1s,1s,2s,3s,3s"
 _SHARE_OF_TIME_FOR_EVENTS = 0.6
 _SETTLE_SECONDS = 60.0
+_LOOK_AGAIN_SECONDS = 0.5
 _SHIPMENT_EVENTS = (EventType.SHIPMENT_SHIPPED, EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED)
 
 
@@ -163,13 +165,12 @@ async def _publish_and_settle(
     with suppress(asyncio.CancelledError):
         await publishing
     wanted = sum(ledger.events[event.value] for events in subscriptions.values() for event in events)
-    async with asyncio.timeout(_SETTLE_SECONDS):
-        while True:
-            summary = await _summarise(ledger, wanted, receivers, client)
-            if not summary.problems():
-                return summary
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.Event().wait(), 0.5)
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        summary = await _summarise(ledger, wanted, receivers, client)
+        if not summary.problems() or time.monotonic() > deadline:
+            return summary
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
 async def _summarise(ledger: Ledger, wanted: int, receivers: dict[str, Receiver], client: ApiClient) -> Summary:
@@ -199,7 +200,7 @@ async def _summarise(ledger: Ledger, wanted: int, receivers: dict[str, Receiver]
 
 def _search(client: ApiClient, query: list[tuple[str, str]]) -> dict[str, Any]:
     with suppress(ApiError):
-        page: dict[str, Any] = client.call("GET", "attempts", params=query)
+        page: dict[str, Any] = client.call("GET", "attempts", params=[*query, ("strict", "1")])
         return page
     return {"total_count": 0}
 
@@ -211,7 +212,7 @@ def _tell(out: Console, name: str, got: Received) -> None:
     style = "green" if got.outcome == "acknowledged" else "red"
     repeat = f"  (attempt {got.attempt})" if got.attempt > 1 else ""
     line = f"{event['created_at'][11:19]}  {event['event_name']:33} {about:22} -> {name:7}"
-    out.print(Text(line), Text(f"{got.status or 'no answer'}{repeat}", style))
+    out.print(Text.assemble(line, (f"{got.status or 'no answer'}{repeat}", style)), soft_wrap=True)
 
 
 def _conclude(out: Console, summary: Summary) -> int:

@@ -21,8 +21,8 @@ from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import StoreError, StoreUnavailableError
-from pipeline.store.rows import Position, attempt_row, dead_letter_row, endpoint_change_row, event_row
-from pipeline.store.writer import Row, Table, Writer
+from pipeline.store.rows import Position, Row, Table, attempt_row, dead_letter_row, endpoint_change_row, event_row
+from pipeline.store.writer import Writer
 from schemas.attempt import Attempt
 from schemas.codec import InvalidRecordError, from_header, from_json
 from schemas.delivery import DEAD_LETTER_HEADER, DISPATCH_HEADER, DeadLetter, DeadLetterReason, Dispatch

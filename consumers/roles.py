@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from pipeline.store.search import Search
 from pipeline.web.api import Api
+from pipeline.web.auth import ApiKeys
 from pipeline.web.server import WebServer, make_app
 
 from consumers.fanout import FanOut
@@ -34,7 +35,7 @@ from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
 from pipeline.store.connection import Connections
-from pipeline.store.migrations import migrate
+from pipeline.store.migrate import migrate
 from pipeline.store.writer import Writer
 
 log = logger(__name__)
@@ -144,7 +145,7 @@ class _Composition:
     async def _connections(self) -> Connections:
         connections = Connections(self._settings)
         self._stack.push_async_callback(connections.close)
-        await migrate(connections, self._settings)
+        await migrate(connections, self._settings.retention_days)
         return connections
 
     async def _registry(self) -> Registry:
@@ -164,7 +165,7 @@ class _Composition:
             vault=self._vault,
             guard=self._guard,
             search=Search(connections),
-            api_keys=self._settings.api_keys,
+            keys=ApiKeys(self._settings.api_keys),
             clock=utc_now,
         )
 

@@ -1,0 +1,148 @@
+"""The whole pipeline in this process, on the session's broker and a ClickHouse of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from consumers.roles import ALL_ROLES, Running, running
+from consumers.traffic import record_key, source_topic
+from pipeline.broker.client import producer_config
+from pipeline.broker.producer import Position, Producer
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.settings import Settings
+from pipeline.playground.receiver import Behaviour, Receiver
+from schemas.codec import decode_event
+from schemas.event import EventType
+from schemas.topics import parse_delay
+
+API_KEY = "integration-key"
+T = TypeVar("T")
+
+
+def event_bytes(event_id: str, name: EventType = EventType.ORDER_COMPLETED, **data: Any) -> bytes:
+    """An event as a producer publishes it; ``data`` adds to the smallest payload of its type."""
+    payloads: dict[str, dict[str, Any]] = {
+        "order": {"number": "R100000001", "email": "günther@example.com", "line_items": []},
+        "shipment": {"number": "H10000000001", "order_id": "R100000001"},
+        "stock": {"id": 1530, "variant": {"sku": "SPRUCE-01"}},
+    }
+    payload = payloads[name.value.split("_")[0]] | data
+    occurred_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"id": event_id, "event_name": name.value, "occurred_at": occurred_at, "data": payload}).encode()
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """A running pipeline and what a test needs of it."""
+
+    settings: Settings
+    running: Running
+    api: httpx.AsyncClient
+    producer: Producer
+    receivers: list[Receiver] = field(default_factory=list)
+
+    async def publish(self, value: bytes) -> Position:
+        """Publish an event to its topic."""
+        meta = decode_event(value, max_bytes=10**8).meta
+        topic = source_topic(self.settings.topics, meta.event_name)
+        return await self.producer.send(topic, key=record_key(meta), value=value)
+
+    async def receiver(
+        self, name: str, behaviour: Behaviour | None = None, events: Sequence[EventType] = tuple(EventType), **endpoint: Any
+    ) -> Receiver:
+        """Start a receiver and register it."""
+        receiver = Receiver(name, behaviour=behaviour)
+        self.receivers.append(receiver)
+        url = await receiver.start()
+        created = await self.register(f"{url}{name}", events, **endpoint)
+        receiver.secret = created["secret"]
+        return receiver
+
+    async def register(self, target_url: str, events: Sequence[EventType] = tuple(EventType), **endpoint: Any) -> dict[str, Any]:
+        """Register an endpoint."""
+        wanted = {"target_url": target_url, "events": [event.value for event in events], **endpoint}
+        response = await self.api.post("endpoints", json={"endpoint": wanted})
+        assert response.status_code == 201, response.text
+        created: dict[str, Any] = response.json()
+        return created
+
+    async def attempts(self, **filters: object) -> list[dict[str, Any]]:
+        """Search attempts: ``order_number_eq="R1"``. A filter that is not known fails the test."""
+        params = {f"q[{name}]": str(value) for name, value in filters.items()} | {"strict": "1", "per_page": "200"}
+        response = await self.api.get("attempts", params=params)
+        assert response.status_code == 200, response.text
+        found: list[dict[str, Any]] = response.json()["attempts"]
+        return found
+
+
+async def eventually(look: Callable[[], Awaitable[T]], seconds: float = 20.0) -> T:
+    """Look again and again until there is something to see (true in Python's sense)."""
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = await look()
+        if seen:
+            return seen
+        assert time.monotonic() < deadline, f"nothing to see after {seconds} s: {seen!r}"
+        await asyncio.sleep(0.05)
+
+
+StartPipeline = Callable[..., Any]
+
+
+@pytest.fixture
+def start_pipeline(bootstrap_servers: str, topic_prefix: str, request: pytest.FixtureRequest) -> StartPipeline:
+    """``async with start_pipeline(setting=value) as pipeline``: every role, on topics and a database of the test's own."""
+
+    @asynccontextmanager
+    async def start(roles: Sequence[Any] = tuple(ALL_ROLES), **settings: Any) -> AsyncIterator[Pipeline]:
+        apache = request.config.getoption("--kafka") == "apache"
+        defaults: dict[str, Any] = {
+            "kafka_bootstrap_servers": bootstrap_servers,
+            "kafka_topic_prefix": topic_prefix,
+            "kafka_partitions": 2,
+            "kafka_replication_factor": 1,
+            "kafka_session_timeout_ms": 6_000 if apache else 2_000,
+            "kafka_fetch_max_wait_ms": 500 if apache else 30,
+            "clickhouse_database": topic_prefix.rstrip("."),
+            "retry_delays": tuple(map(parse_delay, ("100ms", "100ms", "200ms", "200ms", "300ms"))),
+            "allowed_networks": (ip_network("127.0.0.0/8"),),
+            "encryption_key": SecretStr(Vault.new_key()),
+            "api_keys": (SecretStr(API_KEY),),
+            "http_port": 0,
+            "recorder_batch_seconds": 0.2,
+            "drain_seconds": 5.0,
+        }
+        chosen = Settings(**(defaults | settings))
+        async with AsyncExitStack() as stack:
+            pipeline_running = await stack.enter_async_context(running(chosen, roles))
+            producer = Producer(producer_config(chosen), chosen.topics.sources)
+            await producer.start()
+            stack.push_async_callback(producer.close)
+            api = await stack.enter_async_context(
+                httpx.AsyncClient(
+                    base_url=f"{pipeline_running.url.rstrip('/')}/api/webhook/",
+                    headers={"Authorization": f"Bearer {API_KEY}"},
+                    timeout=30,
+                    trust_env=False,
+                )
+            )
+            pipeline = Pipeline(chosen, pipeline_running, api, producer)
+            try:
+                yield pipeline
+            finally:
+                for receiver in pipeline.receivers:
+                    await receiver.stop()
+
+    return start
