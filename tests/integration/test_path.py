@@ -6,10 +6,10 @@ import json
 import time
 
 import standardwebhooks
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
 
 from pipeline.playground.receiver import Behaviour
 from schemas.event import EventType
+from tests.integration.conftest import StartPipeline, event_bytes, eventually
 
 
 async def test_an_event_reaches_its_subscribers_and_is_found_by_its_body(start_pipeline: StartPipeline) -> None:
@@ -89,7 +89,9 @@ async def test_filters_choose_by_payload(start_pipeline: StartPipeline) -> None:
 
 
 async def test_the_payload_arrives_byte_for_byte_without_the_guest_token(start_pipeline: StartPipeline) -> None:
-    odd = '{ "number" : "R7", "total":1.50,"x":1E2 , "name":"G\\u00fcnther", "token":"guest-credential", "nested":{"token":"kept"}}'
+    odd = (
+        '{ "number" : "R7", "total":1.50,"x":1E2 , "name":"G\\u00fcnther", "token":"guest-credential", "nested":{"token":"kept"}}'
+    )
     value = f'{{"id":"evt-odd","event_name":"order_completed","occurred_at":"2026-03-02T16:04:00+01:00","data":{odd}}}'.encode()
     async with start_pipeline() as pipeline:
         receiver = await pipeline.receiver("exact")

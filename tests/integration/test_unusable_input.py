@@ -1,0 +1,99 @@
+"""Unusable input stops nothing: it lands in the dead letters with its reason, and the next good event is delivered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+
+from pipeline.broker.client import consumer_config
+from pipeline.ops.settings import Settings
+from pipeline.playground.receiver import Receiver
+from pipeline.store.connection import Connections
+from pipeline.store.search import DeadLetterRow, Search
+from tests.integration.conftest import StartPipeline, event_bytes, eventually
+
+NOW = '"occurred_at":"2026-03-02T15:04:00Z"'
+
+UNUSABLE: dict[str, tuple[bytes | None, bytes | None]] = {
+    "not_json": (b"R1", b"<order/>"),
+    "invalid_utf8": (b"R1", b'{"id":"e","event_name":"order_completed",' + NOW.encode() + b',"data":{"number":"\xff\xfe"}}'),
+    "wrong_types": (b"R1", b'{"id":7,"event_name":"order_completed","occurred_at":"yesterday","data":[]}'),
+    "wrong_payload": (b"R1", f'{{"id":"e","event_name":"order_completed",{NOW},"data":{{"number":12}}}}'.encode()),
+    "unknown_event": (b"R1", f'{{"id":"e","event_name":"order_exploded",{NOW},"data":{{}}}}'.encode()),
+    "missing_member": (b"R1", f'{{"event_name":"order_completed",{NOW},"data":{{"number":"R1"}}}}'.encode()),
+    "missing_key": (None, event_bytes("e-key")),
+    "too_large": (b"R1", event_bytes("e-large", padding="x" * 10_000_000)),
+    "null_value": (b"R1", None),
+    "newer_version": (b"R1", b'{"schema_version":9,"id":"e"}'),
+}
+
+REASONS = {
+    "not_json": "not_json",
+    "invalid_utf8": "not_json",
+    "wrong_types": "invalid_envelope",
+    "wrong_payload": "invalid_payload",
+    "unknown_event": "unknown_event",
+    "missing_member": "invalid_envelope",
+    "missing_key": "missing_key",
+    "too_large": "too_large",
+    "null_value": "null_value",
+    "newer_version": "unsupported_version",
+}
+
+
+async def test_each_kind_lands_in_the_dead_letters_and_good_events_go_on(start_pipeline: StartPipeline, tmp_path: Path) -> None:
+    async with start_pipeline(clickhouse_path=tmp_path) as pipeline:
+        receiver = await pipeline.receiver("good")
+        sent: dict[tuple[int, int], str] = {}
+        for kind, (key, value) in UNUSABLE.items():
+            position = await pipeline.producer.send(pipeline.settings.topics.orders, key=key, value=value)
+            sent[position.partition, position.offset] = kind
+            await pipeline.publish(event_bytes(f"good-after-{kind}"))
+
+        await eventually(lambda: _acknowledged(receiver, len(UNUSABLE)), 60)
+        assert set(receiver.acknowledgements) == {f"good-after-{kind}" for kind in UNUSABLE}
+
+        letters = await eventually(lambda: _letters(pipeline.settings, len(UNUSABLE)), 60)
+        assert {sent[each.partition, each.offset]: each.reason for each in letters} == REASONS
+        for each in letters:
+            key, value = UNUSABLE[sent[each.partition, each.offset]]
+            assert (each.topic, each.record_key, each.record_value) == (pipeline.settings.topics.orders, key, value)
+            assert each.detail.endswith(".")
+
+        # Nothing is lost: the topic holds every one as it came, ready to be published again.
+        assert sorted(map(repr, _records(pipeline.settings))) == sorted(map(repr, UNUSABLE.values()))
+        metrics = (await pipeline.api.get(pipeline.running.url.rstrip("/") + "/metrics")).text
+        assert f'oms_webhooks_dead_letters_total{{reason="not_json",topic="{pipeline.settings.topics.orders}"}} 2.0' in metrics
+
+
+async def _acknowledged(receiver: Receiver, wanted: int) -> bool:
+    return receiver.counts.acknowledged >= wanted
+
+
+async def _letters(settings: Settings, wanted: int) -> tuple[DeadLetterRow, ...]:
+    connections = Connections(settings)
+    try:
+        letters = await Search(connections).dead_letters()
+    finally:
+        await connections.close()
+    return letters if len(letters) == wanted else ()
+
+
+def _records(settings: Settings) -> list[tuple[Any, Any]]:
+    """Everything in the topic of the dead letters."""
+    topic = settings.topics.dead_letters
+    consumer = KafkaConsumer(**consumer_config(settings) | {"group_id": None, "max_partition_fetch_bytes": 2**25})
+    try:
+        partitions = [TopicPartition(topic, number) for number in range(settings.kafka_partitions)]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        records: list[tuple[Any, Any]] = []
+        while len(records) < len(UNUSABLE):
+            polled = consumer.poll(timeout_ms=5_000)
+            assert polled, f"only {len(records)} dead letters"
+            records += [(record.key, record.value) for batch in polled.values() for record in batch]
+        return records
+    finally:
+        consumer.close()
