@@ -1,0 +1,1 @@
+"""The HTTP client that delivers. The only importer of aiohttp's client."""

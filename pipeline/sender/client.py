@@ -1,0 +1,229 @@
+"""The POST: one HTTP request to an endpoint, whatever the endpoint does.
+
+Bounded in every direction: connections, time, response bytes, header sizes, interim responses. No redirects, no
+cookies, no decompression, no proxies from the environment. Only addresses that the `AddressGuard` lets pass are
+dialled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import ssl
+from dataclasses import dataclass
+from importlib.metadata import version
+from time import perf_counter
+from typing import Final, Self
+
+import aiohttp
+from yarl import URL
+
+from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response, bounded_headers
+from pipeline.sender.dial import GuardedResolver, Resolve, guarded_socket_factory, resolve_host
+from pipeline.sender.failures import Endpoint, Explanation, explain
+from pipeline.sender.guard import AddressGuard, describe_refusal
+from pipeline.sender.target import TargetUrlError, parse_target_url, refuse_odd_address
+from pipeline.sender.transport import BareRequest, BoundedConnector
+
+_log = logging.getLogger(__name__)
+
+USER_AGENT: Final = f"oms-webhooks/{version('oms-webhooks')}"
+_CACHED_TARGETS: Final = 8192
+_DNS_SECONDS: Final = 10
+# Shorter than the five seconds after which common servers close an idle connection: a POST that meets a closing
+# connection fails, and it is not for us to say whether the endpoint has seen it.
+_IDLE_SECONDS: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class SenderLimits:
+    """Bounds of all exchanges together (`connections`) and of each (seconds, bytes of the response body kept)."""
+
+    connections: int = 512
+    total_timeout: float = 15.0
+    connect_timeout: float = 5.0
+    response_bytes: int = 16384
+
+    def __post_init__(self) -> None:
+        if self.connections < 1 or self.response_bytes < 0:
+            raise ValueError("connections must be at least 1 and response_bytes at least 0")
+        if not 0 < self.connect_timeout < self.total_timeout:
+            raise ValueError("connect_timeout must be above 0 and below total_timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    url: URL
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class _Undiallable:
+    failure: Failure
+    detail: str
+
+
+class Sender:
+    """POSTs requests. `start` it in the event loop that uses it; `close` it when no exchange is under way."""
+
+    def __init__(
+        self,
+        limits: SenderLimits,
+        guard: AddressGuard,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        user_agent: str = USER_AGENT,
+        resolve: Resolve = resolve_host,
+    ) -> None:
+        if ssl_context is not None and not (ssl_context.check_hostname and ssl_context.verify_mode == ssl.CERT_REQUIRED):
+            raise ValueError("ssl_context must verify certificates and host names")
+        self._limits = limits
+        self._guard = guard
+        self._resolve = resolve
+        self._ssl = ssl_context or True
+        self._user_agent = user_agent
+        self._slots = asyncio.Semaphore(limits.connections)
+        self._session: aiohttp.ClientSession | None = None
+        self._target = functools.lru_cache(maxsize=_CACHED_TARGETS)(self._read_target)
+
+    async def start(self) -> None:
+        """Open the session. Connections are opened by exchanges."""
+        connector = BoundedConnector(
+            limit=0,  # Bounded by the slots: in the connector's queue a request would use up its own timeout.
+            resolver=GuardedResolver(self._guard, self._resolve),
+            socket_factory=guarded_socket_factory(self._guard),
+            ttl_dns_cache=_DNS_SECONDS,
+            keepalive_timeout=_IDLE_SECONDS,
+            ssl=self._ssl,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            headers={"User-Agent": self._user_agent},
+            request_class=BareRequest,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(
+                total=self._limits.total_timeout, connect=self._limits.connect_timeout, ceil_threshold=float("inf")
+            ),
+            read_bufsize=max(self._limits.response_bytes, 1024),
+            max_line_size=8190,
+            max_field_size=8190,
+            max_headers=128,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def post(self, request: Request) -> Exchange:
+        """Send a request once and tell what came of it.
+
+        Never raises because of the endpoint or the network; what it waits for a free connection is not counted.
+        """
+        async with self._slots:
+            started = perf_counter()
+            target = self._target(request.url)
+            if isinstance(target, _Undiallable):
+                return NoResponse(target.failure, target.detail, _milliseconds_since(started))
+            return await self._exchange(request, target, started)
+
+    async def _exchange(self, request: Request, target: _Target, started: float) -> Exchange:
+        if self._session is None:
+            raise RuntimeError("the sender is not started; call start() first")
+        chunks: list[bytes] = []
+        response: aiohttp.ClientResponse | None = None
+        try:
+            response = await self._session.post(target.url, data=request.body, headers=request.headers, allow_redirects=False)
+            first_byte_ms = _milliseconds_since(started)
+            complete = await _read_body(response.content, self._limits.response_bytes, chunks)
+        except Exception as error:  # noqa: BLE001
+            return self._no_response(error, target.endpoint, started, response, chunks)
+        finally:
+            # A response that was read to its end has given its connection back already; any other ends with it.
+            if response is not None and not response.closed:
+                response.close()
+        body = b"".join(chunks)
+        return Response(
+            response.status,
+            bounded_headers(response.headers.items()),
+            body if len(body) <= self._limits.response_bytes else body[: self._limits.response_bytes],
+            not complete or len(body) > self._limits.response_bytes,
+            _milliseconds_since(started),
+            first_byte_ms,
+        )
+
+    def _no_response(
+        self,
+        error: Exception,
+        endpoint: Endpoint,
+        started: float,
+        response: aiohttp.ClientResponse | None,
+        chunks: list[bytes],
+    ) -> NoResponse:
+        duration_ms = _milliseconds_since(started)
+        explanation = explain(_loss_of(response) or error, endpoint)
+        if explanation is None:
+            _log.exception("unexpected error in an HTTP exchange with %s", endpoint.name)
+            explanation = Explanation(Failure.CONNECTION, f"{endpoint.name}: {type(error).__name__} in the sender.")
+        if response is None:
+            return NoResponse(explanation.failure, explanation.detail, duration_ms, explanation.status)
+        return NoResponse(
+            explanation.failure,
+            explanation.detail,
+            duration_ms,
+            response.status,
+            bounded_headers(response.headers.items()),
+            b"".join(chunks)[: self._limits.response_bytes],
+        )
+
+    def _read_target(self, url: str) -> _Target | _Undiallable:
+        try:
+            target = parse_target_url(url)
+            if target.address is not None:
+                if refusal := self._guard.refusal(target.address):
+                    clause = describe_refusal(target.host, target.address, refusal)
+                    return _Undiallable(Failure.BLOCKED_ADDRESS, f"{clause}; webhooks are not sent there.")
+                refuse_odd_address(target)
+        except TargetUrlError as error:
+            return _Undiallable(Failure.INVALID_TARGET, str(error)[:MAX_DETAIL])
+        name = target.url.host_port_subcomponent or target.host
+        limits = self._limits
+        return _Target(target.url, Endpoint(target.host, name, limits.connect_timeout, limits.total_timeout))
+
+
+async def _read_body(content: aiohttp.StreamReader, limit: int, chunks: list[bytes]) -> bool:
+    """Read until the end, or until there is more than `limit` bytes. Returns whether the end was reached."""
+    if content.is_eof():  # A short answer, which came in one piece: nothing to wait for.
+        chunks.append(content.read_nowait())
+        return True
+    size = 0
+    while size <= limit:
+        chunk = await content.readany()
+        if not chunk:
+            return True
+        chunks.append(chunk)
+        size += len(chunk)
+    return False
+
+
+def _loss_of(response: aiohttp.ClientResponse | None) -> Exception | None:
+    """The system's error that ended the connection, if one did: the reader of the body only hears of missing bytes."""
+    connection = None if response is None else response.connection
+    protocol = None if connection is None else connection.protocol
+    error = None if protocol is None else protocol.exception()
+    return error if isinstance(error, OSError) else None
+
+
+def _milliseconds_since(started: float) -> float:
+    return (perf_counter() - started) * 1000.0

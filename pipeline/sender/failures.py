@@ -1,0 +1,175 @@
+"""From an exception of the HTTP client to a `Failure` and one sentence that tells the integrator what is wrong.
+
+The sentences name the host and port only: path and query of a target_url may hold a secret.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from dataclasses import dataclass, replace
+from typing import Final
+
+import aiohttp
+from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError, LineTooLong, PayloadEncodingError
+from aiohttp.http_parser import RawResponseMessage
+
+from pipeline.core.exchange import MAX_DETAIL, Failure
+from pipeline.sender.dial import BlockedAddressError
+from pipeline.sender.guard import describe_refusal
+
+# X509_V_ERR_… of OpenSSL's x509_vfy.h.
+_CERTIFICATE_PROBLEMS: Final = {
+    9: "its certificate is not valid yet",
+    10: "its certificate has expired",
+    18: "its certificate is self-signed; use one of a public certificate authority",
+    19: "its certificate chain ends in a root certificate that is not trusted (self-signed)",
+    20: "its certificate is of an unknown authority, or an intermediate certificate is missing",
+    21: "its certificate chain is incomplete: an intermediate certificate is missing",
+    23: "its certificate was revoked",
+    62: "its certificate is for another host name",
+    64: "its certificate is not for this IP address",
+}
+_NOT_TLS: Final = "it does not speak TLS on this port; check the port, or whether the URL is an http:// one"
+_OLD_TLS: Final = "it offers no TLS version that is safe; TLS 1.2 or newer is needed"
+_HANDSHAKE_PROBLEMS: Final = {
+    "WRONG_VERSION_NUMBER": _NOT_TLS,
+    "HTTP_REQUEST": _NOT_TLS,
+    "PACKET_LENGTH_TOO_LONG": _NOT_TLS,
+    "UNSUPPORTED_PROTOCOL": _OLD_TLS,
+    "TLSV1_ALERT_PROTOCOL_VERSION": _OLD_TLS,
+    "UNEXPECTED_EOF_WHILE_READING": "it closed the connection in the middle of the TLS protocol",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it refused the TLS handshake (no common cipher, or it wants a client certificate)",
+    "TLSV1_UNRECOGNIZED_NAME": "it has no certificate for this host name",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate, and webhooks are sent without one",
+}
+# The first kind that fits counts.
+_ANSWER_PROBLEMS: Final = (
+    (PayloadEncodingError, Failure.TRUNCATED, "the answer broke off before its body was complete"),
+    (LineTooLong, Failure.INVALID_RESPONSE, "the answer has a status line or a header that is too long"),
+    (BadStatusLine, Failure.INVALID_RESPONSE, "the answer is not HTTP/1.1; check scheme and port of the URL"),
+    (aiohttp.ClientPayloadError, Failure.INVALID_RESPONSE, "the answer has an invalid body"),
+    (aiohttp.ClientConnectionError, Failure.CONNECTION, "the connection was lost"),
+    (aiohttp.InvalidURL, Failure.INVALID_TARGET, "the target_url cannot be dialled; register another one"),
+    # The client's writer raises it for a header that would split the request.
+    (ValueError, Failure.INVALID_TARGET, "a request header contains a line break or another control character"),
+)
+_RESETS: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What the sentences may tell of the endpoint: `name` is host and port, the timeouts are seconds."""
+
+    host: str
+    name: str
+    connect_timeout: float
+    total_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`status` is that of an answer that broke off in its headers."""
+
+    failure: Failure
+    detail: str
+    status: int | None = None
+
+
+def explain(error: Exception, endpoint: Endpoint) -> Explanation | None:
+    """What an exception of the HTTP client means; None for one that neither network nor server can have caused."""
+    explanation = _explain_timeout(error, endpoint) or _explain_causes(error, endpoint)
+    if explanation is None:
+        return None
+    # A blocked address names its host itself.
+    subject = "" if explanation.failure is Failure.BLOCKED_ADDRESS else f"{endpoint.name}: "
+    return replace(explanation, detail=f"{subject}{explanation.detail}."[:MAX_DETAIL])
+
+
+def _explain_timeout(error: Exception, endpoint: Endpoint) -> Explanation | None:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return Explanation(Failure.CONNECT_TIMEOUT, f"no connection within {endpoint.connect_timeout:g} s")
+    # The operating system's ETIMEDOUT is a TimeoutError too, one with an errno.
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return Explanation(Failure.TIMEOUT, f"no complete answer within {endpoint.total_timeout:g} s")
+    return None
+
+
+def _explain_causes(error: Exception, endpoint: Endpoint) -> Explanation | None:
+    """The client wraps what the system, the TLS library or its parser said; the innermost known cause counts."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(cause)
+        cause = cause.__cause__
+    for inner in reversed(causes):
+        explanation = _explain_connection(inner, endpoint) or _explain_answer(inner)
+        if explanation is not None:
+            break
+    else:
+        return None
+    if explanation.failure is Failure.CONNECTION_RESET and isinstance(error, aiohttp.ClientConnectorError):
+        return replace(explanation, detail="the connection was reset before it was set up (in the TLS handshake)")
+    return explanation
+
+
+def _explain_connection(error: BaseException, endpoint: Endpoint) -> Explanation | None:
+    if isinstance(error, BlockedAddressError):
+        clause = describe_refusal(endpoint.host, error.address, error.refusal)
+        return Explanation(Failure.BLOCKED_ADDRESS, f"{clause}; webhooks are not sent there")
+    if isinstance(error, ssl.SSLError):
+        return Explanation(Failure.TLS, f"no secure connection, as {_tls_problem(error)}")
+    if isinstance(error, socket.gaierror):
+        return Explanation(Failure.DNS, f"the host name does not resolve ({_plain(error.strerror or str(error))})")
+    if isinstance(error, OSError):
+        return _explain_os_error(error)
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return _explain_disconnect(error)
+    return None
+
+
+def _tls_problem(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _CERTIFICATE_PROBLEMS.get(error.verify_code) or _plain(error.verify_message)
+    reason = error.reason or "HANDSHAKE_FAILED"
+    return _HANDSHAKE_PROBLEMS.get(reason) or f"the TLS library says: {_plain(reason.replace('_', ' ').lower())}"
+
+
+def _explain_os_error(error: OSError) -> Explanation:
+    if isinstance(error, ConnectionRefusedError):
+        return Explanation(Failure.CONNECTION_REFUSED, "the connection was refused; nothing listens on this port")
+    if isinstance(error, ConnectionResetError) or error.errno in _RESETS:
+        return Explanation(Failure.CONNECTION_RESET, "the connection was reset before the answer was complete")
+    if isinstance(error, TimeoutError):
+        return Explanation(Failure.CONNECT_TIMEOUT, "no connection; the operating system gave up waiting")
+    words = os.strerror(error.errno).lower() if error.errno else _plain(str(error))
+    if error.errno in _SHORTAGES:
+        words = f"the sender is short of resources: {words}; the endpoint is not at fault"
+    return Explanation(Failure.CONNECTION, f"no connection ({words})")
+
+
+def _explain_disconnect(error: aiohttp.ServerDisconnectedError) -> Explanation:
+    begun = error.message
+    if not isinstance(begun, RawResponseMessage):
+        return Explanation(Failure.CONNECTION_RESET, "the connection was closed without an answer")
+    # The parser reports the digits it has, so a status is one only when there are three of them.
+    status = begun.code if 100 <= begun.code <= 999 else None
+    return Explanation(Failure.TRUNCATED, "the answer broke off before its headers were complete", status)
+
+
+def _explain_answer(error: BaseException) -> Explanation | None:
+    for kind, failure, words in _ANSWER_PROBLEMS:
+        if isinstance(error, kind):
+            return Explanation(failure, words)
+    if isinstance(error, HttpProcessingError):
+        return Explanation(Failure.INVALID_RESPONSE, f"the answer is not valid HTTP ({_plain(error.message)})")
+    return None
+
+
+def _plain(text: str) -> str:
+    """The first line, without anything that a terminal or a log would interpret."""
+    line = text.strip().partition("\n")[0].rstrip(".: ")
+    return "".join(character for character in line if character.isprintable())[:200]

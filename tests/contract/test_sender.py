@@ -1,0 +1,318 @@
+"""The sender against real sockets on loopback: what is sent, and what becomes of every kind of answer."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import tracemalloc
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from pipeline.core.exchange import MAX_HEADER_BYTES, MAX_HEADERS, Failure, Request, Response
+from pipeline.sender.client import USER_AGENT, Sender, SenderLimits
+from tests.contract.http_endpoint import (
+    EMPTY_OK,
+    LOOPBACK,
+    OK,
+    PATIENT,
+    answered,
+    answering,
+    dripping,
+    failed,
+    on_each_loop,
+    post,
+    post_to,
+    read_request,
+    serving,
+    then_closing,
+)
+
+# What is sent
+
+
+@on_each_loop
+async def test_exactly_the_given_headers_and_bytes_are_sent() -> None:
+    received: list[tuple[list[str], bytes]] = []
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await read_request(reader))
+        writer.write(EMPTY_OK)
+
+    body = bytes(range(256)) * 3 + b'{"\xc3\xa9": 1.0}'
+    headers = MappingProxyType({"Content-Type": "application/json", "webhook-id": "msg_1", "X-Note": "caf\u00e9"})
+    async with serving(behave) as endpoint:
+        answered(await post(endpoint.url("/a/%20b?x=1&y=%C3%BC"), body, headers))
+        head, sent = received[0]
+        assert sent == body
+        assert head[0] == "POST /a/%20b?x=1&y=%C3%BC HTTP/1.1"
+        assert sorted(head[1:]) == sorted(
+            [
+                f"Host: 127.0.0.1:{endpoint.port}",
+                f"User-Agent: {USER_AGENT}",
+                "Content-Type: application/json",
+                "webhook-id: msg_1",
+                "X-Note: caf\u00c3\u00a9",  # UTF-8, read as latin-1.
+                f"Content-Length: {len(body)}",
+            ]
+        )
+
+
+@on_each_loop
+async def test_nothing_is_added_to_a_bare_request() -> None:
+    received: list[tuple[list[str], bytes]] = []
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await read_request(reader))
+        writer.write(EMPTY_OK)
+
+    async with serving(behave) as endpoint:
+        answered(await post(endpoint.url(), b"", {"user-agent": "mine"}))
+        head, sent = received[0]
+        assert sent == b""
+        names = [line.split(": ")[0].lower() for line in head[1:]]
+        assert sorted(names) == ["content-length", "host", "user-agent"]
+        assert "user-agent: mine" in [line.lower() for line in head]
+
+
+@on_each_loop
+async def test_large_body_arrives() -> None:
+    received: list[bytes] = []
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append((await read_request(reader))[1])
+        writer.write(EMPTY_OK)
+
+    body = bytes(range(256)) * 3000
+    async with serving(behave) as endpoint:
+        answered(await post(endpoint.url(), body))
+    assert received == [body]
+
+
+@on_each_loop
+async def test_header_that_would_split_the_request_is_not_sent() -> None:
+    async with serving(answering(EMPTY_OK)) as endpoint:
+        outcome = await post(endpoint.url(), headers={"Authorization": "Bearer a\r\nX-Evil: secret"})
+        assert "secret" not in failed(outcome, Failure.INVALID_TARGET, "header").detail
+
+
+@on_each_loop
+async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(answering(EMPTY_OK)) as endpoint:
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9/")
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
+        answered(await post(endpoint.url()))
+
+
+# What is answered
+
+
+@pytest.mark.parametrize(
+    "status", [200, 201, 202, 203, 204, 206, 301, 302, 303, 304, 307, 308, 400, 404, 410, 429, 500, 503, 599]
+)
+@on_each_loop
+async def test_every_status_is_a_response(status: int) -> None:
+    body = b"" if status in (204, 304) else b"answer"
+    length = b"" if status in (204, 304) else b"Content-Length: 6\r\n"
+    answer = b"HTTP/1.1 %d Whatever\r\nLocation: /elsewhere\r\nRetry-After: 7\r\n%s\r\n%s" % (status, length, body)
+    async with serving(answering(answer)) as endpoint:
+        response = answered(await post(endpoint.url()), status)
+        assert endpoint.connections == 1
+    assert response.body == body
+    assert not response.body_truncated
+    assert ("Retry-After", "7") in response.headers
+
+
+@on_each_loop
+async def test_redirects_are_not_followed_and_cookies_not_kept() -> None:
+    heads: list[str] = []
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head, _ = await read_request(reader)
+            heads.append("\n".join(head))
+            writer.write(b"HTTP/1.1 307 Moved\r\nLocation: /b\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(behave) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
+        for _ in range(3):
+            response = answered(await sender.post(Request(endpoint.url("/a"), {}, b"")), 307)
+            assert ("Set-Cookie", "a=b; Path=/") in response.headers
+    assert len(heads) == 3
+    assert all(head.startswith("POST /a ") and "cookie" not in head.lower() for head in heads)
+
+
+@on_each_loop
+async def test_interim_responses_are_skipped() -> None:
+    answer = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3 + OK + b"Content-Length: 2\r\n\r\nhi"
+    assert answered(await post_to(answering(answer))).body == b"hi"
+
+
+@on_each_loop
+async def test_gzip_bomb_stays_compressed() -> None:
+    bomb = gzip.compress(bytes(10_000_000))
+    assert len(bomb) < PATIENT.response_bytes
+    answer = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb
+    response = answered(await post_to(answering(answer)))
+    assert response.body == bomb
+    assert ("Content-Encoding", "gzip") in response.headers
+
+
+@pytest.mark.parametrize(("size", "truncated"), [(0, False), (99, False), (100, False), (101, True), (5000, True)])
+@pytest.mark.parametrize("framing", ["length", "chunked", "until-close"])
+@on_each_loop
+async def test_body_is_kept_up_to_the_limit(size: int, truncated: bool, framing: str) -> None:
+    body = bytes(index % 251 for index in range(size))
+    if framing == "length":
+        behave = answering(OK + b"Content-Length: %d\r\n\r\n" % size + body)
+    elif framing == "chunked":
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+        behave = answering(OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+    else:
+        behave = then_closing(OK + b"\r\n" + body)
+    limits = SenderLimits(total_timeout=10, connect_timeout=5, response_bytes=100)
+    response = answered(await post_to(behave, limits=limits))
+    assert response.body == body[:100]
+    assert response.body_truncated is truncated
+
+
+@on_each_loop
+async def test_endless_body_is_left() -> None:
+    async with serving(dripping(OK + b"\r\n", b"x" * 65536, 0)) as endpoint:
+        tracemalloc.start()
+        try:
+            response = answered(await post(endpoint.url()))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert response.body == b"x" * PATIENT.response_bytes
+        assert response.body_truncated
+        assert peak < 4_000_000  # The server's own buffers included.
+        await endpoint.until_hung_up()
+
+
+@on_each_loop
+async def test_headers_are_kept_within_bounds() -> None:
+    many = b"".join(b"X-%d: v\r\n" % number for number in range(100))
+    response = answered(await post_to(answering(OK + many + b"Content-Length: 0\r\n\r\n")))
+    assert response.headers == tuple((f"X-{number}", "v") for number in range(MAX_HEADERS))
+
+    long = b"".join(b"X-%d: %s\r\n" % (number, b"v" * 3000) for number in range(5))
+    response = answered(await post_to(answering(OK + long + b"Content-Length: 0\r\n\r\n")))
+    assert [name for name, _ in response.headers] == ["X-0", "X-1"]
+    assert sum(len(name) + len(value) for name, value in response.headers) <= MAX_HEADER_BYTES
+
+
+@on_each_loop
+async def test_headers_that_are_not_utf8_can_be_encoded() -> None:
+    response = answered(await post_to(answering(OK + b"X-Name: caf\xe9 \xff\r\nContent-Length: 0\r\n\r\n")))
+    assert response.headers[0] == ("X-Name", "caf\ufffd \ufffd")
+
+
+# Connections
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        EMPTY_OK,
+        OK + b"Content-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops",
+    ],
+)
+@on_each_loop
+async def test_connections_are_used_again(answer: bytes) -> None:
+    async with serving(answering(answer)) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
+        for _ in range(5):
+            assert isinstance(await sender.post(Request(endpoint.url(), {}, b"{}")), Response)
+        assert endpoint.connections == 1
+
+
+@on_each_loop
+async def test_connection_that_the_server_closes_is_not_used_again() -> None:
+    closing = OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+    async with serving(answering(closing)) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
+        for _ in range(3):
+            answered(await sender.post(Request(endpoint.url(), {}, b"{}")))
+        assert endpoint.connections == 3
+
+
+@on_each_loop
+async def test_unasked_answer_is_not_taken_for_the_next_one() -> None:
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(EMPTY_OK)
+
+    async with serving(behave) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
+        for _ in range(2):
+            answered(await sender.post(Request(endpoint.url(), {}, b"{}")), 503)
+            await asyncio.sleep(0.1)
+        assert endpoint.connections == 2
+
+
+@on_each_loop
+async def test_connections_are_bounded_and_waiting_is_not_counted() -> None:
+    busy = peak = 0
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal busy, peak
+        while True:
+            await read_request(reader)
+            busy += 1
+            peak = max(peak, busy)
+            await asyncio.sleep(0.3)
+            busy -= 1
+            writer.write(EMPTY_OK)
+
+    limits = SenderLimits(connections=2, total_timeout=1.2, connect_timeout=0.5)
+    async with serving(behave) as endpoint, Sender(limits, LOOPBACK) as sender:
+        outcomes = await asyncio.gather(*(sender.post(Request(endpoint.url(), {}, b"")) for _ in range(10)))
+        assert all(answered(outcome).duration_ms < 1200 for outcome in outcomes)
+        assert endpoint.connections == 2
+    assert peak == 2
+
+
+@on_each_loop
+async def test_cancelled_post_frees_connection_and_slot() -> None:
+    async def silent_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head, _ = await read_request(reader)
+        if "/silent" not in head[0]:
+            writer.write(EMPTY_OK)
+
+    limits = SenderLimits(connections=1, total_timeout=10, connect_timeout=5)
+    async with serving(silent_once) as endpoint, Sender(limits, LOOPBACK) as sender:
+        waiting = asyncio.create_task(sender.post(Request(endpoint.url("/silent"), {}, b"")))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await endpoint.until_hung_up()
+        answered(await sender.post(Request(endpoint.url(), {}, b"")))
+
+
+@pytest.mark.parametrize(
+    "limits", [{"connections": 0}, {"response_bytes": -1}, {"connect_timeout": 15.0}, {"connect_timeout": 0.0}]
+)
+def test_limits_that_make_no_sense(limits: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        SenderLimits(**limits)
+
+
+@on_each_loop
+async def test_sender_that_is_not_started() -> None:
+    with pytest.raises(RuntimeError, match="start"):
+        await Sender(SenderLimits(), LOOPBACK).post(Request("http://127.0.0.1/", {}, b""))
+
+
+@on_each_loop
+async def test_mistake_of_the_caller_is_a_failure_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(answering(EMPTY_OK)) as endpoint:
+        headers: Any = {"X-Count": 5}
+        outcome = await post(endpoint.url("/?key=hush"), headers=headers)
+        failed(outcome, Failure.CONNECTION, "TypeError in the sender")
+    assert "unexpected error" in caplog.text
+    assert "hush" not in caplog.text

@@ -1,0 +1,269 @@
+"""The sender against endpoints that are slow, broken or hostile: each ends in a failure, soon and in words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+
+import pytest
+
+from pipeline.core.exchange import Failure, NoResponse, Request
+from pipeline.sender.client import Sender
+from tests.contract.http_endpoint import (
+    EMPTY_OK,
+    LOOPBACK,
+    OK,
+    QUICK,
+    answered,
+    answering,
+    dripping,
+    failed,
+    on_each_loop,
+    post,
+    post_to,
+    read_request,
+    reset,
+    serving,
+    then_closing,
+    then_resetting,
+)
+
+
+@on_each_loop
+async def test_no_answer_in_time() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+
+    async with serving(silent) as endpoint:
+        outcome = failed(await post(endpoint.url(), limits=QUICK), Failure.TIMEOUT, "0.8 s")
+        assert outcome.status is None
+        assert 700 < outcome.duration_ms < 3000
+        await endpoint.until_hung_up()
+
+
+@pytest.mark.parametrize("drop", [b"X", b"X: y\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
+@on_each_loop
+async def test_slow_headers_time_out(drop: bytes) -> None:
+    start = b"" if drop.startswith(b"HTTP") else OK + b"X"
+    outcome = failed(await post_to(dripping(start, drop, 0.05), limits=QUICK), Failure.TIMEOUT)
+    assert outcome.duration_ms < 3000
+
+
+@on_each_loop
+async def test_slow_body_times_out_with_what_had_arrived() -> None:
+    answer = b"HTTP/1.1 202 Accepted\r\nX-A: b\r\nContent-Length: 1000\r\n\r\n"
+    async with serving(dripping(answer, b"y")) as endpoint:
+        outcome = failed(await post(endpoint.url(), limits=QUICK), Failure.TIMEOUT)
+        assert outcome.status == 202
+        assert outcome.headers[0] == ("X-A", "b")
+        assert outcome.body
+        assert set(outcome.body) == {ord("y")}
+        await endpoint.until_hung_up()
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+@on_each_loop
+async def test_server_that_does_not_read_holds_nothing() -> None:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        async with Sender(QUICK, LOOPBACK) as sender:
+            descriptors = []
+            for _ in range(2):  # The first time, the event loop may open some for itself.
+                # Larger than what the sockets take in, so that most of it is never sent.
+                failed(await sender.post(Request(url, {}, bytes(32 << 20))), Failure.TIMEOUT)
+                await asyncio.sleep(0.05)
+                descriptors.append(open_descriptors())
+            assert descriptors[0] == descriptors[1]
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/dev/fd"))  # noqa: PTH208
+
+
+@on_each_loop
+async def test_name_server_that_does_not_answer() -> None:
+    async def hang(host: str) -> Sequence[str]:
+        await asyncio.sleep(60)
+        return []
+
+    outcome = await post("http://hooks.example.com/", limits=QUICK, resolve=hang)
+    assert failed(outcome, Failure.CONNECT_TIMEOUT, "hooks.example.com", "0.4 s").duration_ms < 3000
+
+
+@on_each_loop
+async def test_tls_handshake_that_does_not_end() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+
+    async with serving(silent) as endpoint:
+        outcome = await post(endpoint.url().replace("http:", "https:"), limits=QUICK)
+        failed(outcome, Failure.CONNECT_TIMEOUT)
+        await endpoint.until_hung_up()
+
+
+@on_each_loop
+async def test_host_that_does_not_take_the_connection() -> None:
+    with socket.socket() as listener, contextlib.ExitStack() as pending:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):  # Fill the queue of connections that nobody accepts.
+            waiting = pending.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        await asyncio.sleep(0.05)
+        outcome = await post(f"http://127.0.0.1:{listener.getsockname()[1]}/", limits=QUICK)
+    failed(outcome, Failure.CONNECT_TIMEOUT)
+
+
+@on_each_loop
+async def test_refused() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        failed(await post(f"http://127.0.0.1:{port}/"), Failure.CONNECTION_REFUSED, f"127.0.0.1:{port}")
+
+
+@on_each_loop
+async def test_all_addresses_of_a_name_are_tried() -> None:
+    async def resolve(host: str) -> Sequence[str]:
+        return ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
+
+    async with serving(answering(EMPTY_OK)) as endpoint:
+        answered(await post(endpoint.url(host="hooks.example.com"), resolve=resolve))
+
+
+@on_each_loop
+async def test_reset_at_once() -> None:
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reset(writer)
+
+    failed(await post_to(behave), Failure.CONNECTION_RESET)
+
+
+@on_each_loop
+async def test_reset_before_the_answer() -> None:
+    failed(await post_to(then_resetting(b"")), Failure.CONNECTION_RESET)
+
+
+@on_each_loop
+async def test_closed_without_an_answer() -> None:
+    failed(await post_to(then_closing(b"")), Failure.CONNECTION_RESET, "closed without an answer")
+
+
+@on_each_loop
+async def test_reset_in_the_body() -> None:
+    answer = b"HTTP/1.1 500 Oops\r\nContent-Length: 10\r\n\r\nabc"
+    outcome = failed(await post_to(then_resetting(answer)), Failure.CONNECTION_RESET)
+    assert (outcome.status, outcome.body) == (500, b"abc")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK + b"X-A: b\r\nContent-Length: 10\r\n\r\nabc",
+        OK + b"X-A: b\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        OK + b"X-A: b\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\n",
+    ],
+)
+@on_each_loop
+async def test_truncated_body(answer: bytes) -> None:
+    outcome = failed(await post_to(then_closing(answer)), Failure.TRUNCATED)
+    assert (outcome.status, outcome.headers[0], outcome.body) == (200, ("X-A", "b"), b"abc")
+
+
+@pytest.mark.parametrize(("answer", "status"), [(OK + b"X-A: b\r\nX", 200), (b"HTTP/1.1 2", None), (b"HTT", None)])
+@on_each_loop
+async def test_truncated_headers(answer: bytes, status: int | None) -> None:
+    assert failed(await post_to(then_closing(answer)), Failure.TRUNCATED).status == status
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"hello world\r\n",  # HTTP/0.9
+        b"<html>hello</html>",
+        b"\x15\x03\x01\x00\x02\x02\x46",  # A TLS alert
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 2xx OK\r\n\r\n",
+        b"HTTP/1.1 200 " + b"x" * 20_000 + b"\r\n\r\n",
+        OK + b"X: " + b"x" * 20_000 + b"\r\n\r\n",
+        OK + b"X" * 20_000 + b": x\r\n\r\n",
+        OK + b"".join(b"X-%d: x\r\n" % number for number in range(500)) + b"\r\n",
+        OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        OK + b"Content-Length: -1\r\n\r\nab",
+        OK + b"Content-Length: 99999999999999999999999\r\n\r\nab",
+        OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+@on_each_loop
+async def test_what_is_not_http(answer: bytes) -> None:
+    outcome = failed(await post_to(answering(answer)), Failure.INVALID_RESPONSE)
+    assert outcome.duration_ms < 3000
+    assert outcome.detail.isprintable()
+    assert "xxx" not in outcome.detail
+
+
+@on_each_loop
+async def test_body_that_stops_being_http() -> None:
+    start = b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    outcome = failed(await post_to(dripping(start, b"zz\r\n", 0.05)), Failure.INVALID_RESPONSE)
+    assert outcome.duration_ms < 3000
+    assert (outcome.status, outcome.body) == (202, b"abc")
+
+
+@pytest.mark.parametrize("header", [b"X: y\r\n" * 1000, b"x" * 8192], ids=["many", "one"])
+@on_each_loop
+async def test_endless_headers(header: bytes) -> None:
+    outcome = failed(await post_to(dripping(OK + b"A: ", header, 0)), Failure.INVALID_RESPONSE)
+    assert outcome.duration_ms < 3000
+
+
+@on_each_loop
+async def test_endless_interim_responses() -> None:
+    async with serving(dripping(b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 1000, 0)) as endpoint:
+        outcome = failed(await post(endpoint.url()), Failure.INVALID_RESPONSE, "interim")
+        assert outcome.duration_ms < 3000
+        await endpoint.until_hung_up()
+
+
+@on_each_loop
+async def test_endless_trailers_and_chunk_extensions() -> None:
+    start = OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+    failed(await post_to(dripping(start + b"0\r\n", b"X: y\r\n" * 100, 0)), Failure.INVALID_RESPONSE)
+    failed(await post_to(dripping(start + b"1;", b"x" * 1000, 0.01), limits=QUICK), Failure.TIMEOUT)
+
+
+@on_each_loop
+async def test_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(host: str, *_: object, **__: object) -> list[object]:
+        assert host == "hooks.invalid"
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    failed(await post("http://hooks.invalid/a"), Failure.DNS, "hooks.invalid", "Name or service not known")
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http://", "http://a b/", "http://u:secret@127.0.0.1/", "nonsense", ""])
+@on_each_loop
+async def test_url_that_cannot_be_a_target(url: str) -> None:
+    assert "secret" not in failed(await post(url), Failure.INVALID_TARGET, "target_url").detail
+
+
+@on_each_loop
+async def test_details_do_not_tell_path_or_query() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+
+    for behave in (silent, then_closing(b""), then_resetting(b""), then_closing(OK + b"X"), answering(b"nonsense")):
+        async with serving(behave) as endpoint:
+            url = endpoint.url("/hush?key=hush")
+            outcome = await post(url, b"hush", {"Authorization": "Bearer hush"}, limits=QUICK)
+            assert isinstance(outcome, NoResponse)
+            assert "hush" not in outcome.detail

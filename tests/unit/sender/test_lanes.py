@@ -1,0 +1,211 @@
+"""Bounds per endpoint: never exceeded, given on in order, and never lost, whatever is cancelled when."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.sender.lanes import Lanes
+from tests.unit.fake_kafka import settle
+
+LONG = 30.0
+
+
+async def test_there_is_room_for_as_many_as_the_width() -> None:
+    lanes = Lanes(2, 0.01)
+
+    first, second = await lanes.enter(7), await lanes.enter(7)
+
+    assert first is not None
+    assert second is not None
+    assert await lanes.enter(7) is None
+    with first:
+        pass
+    assert await lanes.enter(7) is not None
+
+
+async def test_lanes_are_apart() -> None:
+    lanes = Lanes(1, 0.01)
+
+    assert await lanes.enter(7) is not None
+    assert await lanes.enter(8) is not None
+    assert await lanes.enter(7) is None
+
+
+async def test_no_wait_means_no_wait() -> None:
+    lanes = Lanes(1, 0)
+    await lanes.enter(7)
+
+    async with asyncio.timeout(1):
+        assert await lanes.enter(7) is None
+
+
+async def test_a_lane_is_left_when_its_block_fails() -> None:
+    lanes = Lanes(1, 0)
+    lane = await lanes.enter(7)
+    assert lane is not None
+
+    with pytest.raises(RuntimeError), lane:
+        raise RuntimeError
+
+    assert await lanes.enter(7) is not None
+
+
+async def test_room_goes_to_the_one_that_waits_longest() -> None:
+    lanes = Lanes(1, LONG)
+    inside = await lanes.enter(7)
+    assert inside is not None
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        lane = await lanes.enter(7)
+        assert lane is not None
+        with lane:
+            order.append(number)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(10):
+            tasks.create_task(wait(number))
+            await settle()
+        with inside:
+            pass
+
+    assert order == list(range(10))
+
+
+async def test_nobody_overtakes_those_that_wait() -> None:
+    lanes = Lanes(1, LONG)
+    inside = await lanes.enter(7)
+    assert inside is not None
+    waiting = asyncio.create_task(lanes.enter(7))
+    await settle()
+
+    with inside:
+        pass
+    late = asyncio.create_task(lanes.enter(7))
+    await settle()
+
+    assert waiting.done()
+    assert not late.done()
+    late.cancel()
+    await asyncio.gather(late, return_exceptions=True)
+
+
+async def test_a_wait_that_is_cancelled_holds_nothing() -> None:
+    lanes = Lanes(1, LONG)
+    inside = await lanes.enter(7)
+    assert inside is not None
+    waiting = asyncio.create_task(lanes.enter(7))
+    await settle()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+    with inside:
+        pass
+
+    assert await lanes.enter(7) is not None
+
+
+async def test_room_that_comes_while_its_waiter_is_cancelled_is_passed_on() -> None:
+    lanes = Lanes(1, LONG)
+    inside = await lanes.enter(7)
+    assert inside is not None
+    first, second = asyncio.create_task(lanes.enter(7)), asyncio.create_task(lanes.enter(7))
+    await settle()
+
+    with inside:
+        pass  # the room is the first one's now, who has not run yet
+    first.cancel()
+    await settle()
+
+    assert first.cancelled()
+    assert second.done()
+    assert await second is not None
+
+
+async def test_room_that_comes_while_its_waiter_is_cancelled_is_free_when_nobody_waits() -> None:
+    lanes = Lanes(1, LONG)
+    inside = await lanes.enter(7)
+    assert inside is not None
+    waiting = asyncio.create_task(lanes.enter(7))
+    await settle()
+    with inside:
+        pass
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+    async with asyncio.timeout(1):
+        assert await lanes.enter(7) is not None
+
+
+class Traffic:
+    """Many deliveries to a few endpoints; they enter, stay, leave, give up and are cancelled in an order that a seed decides."""
+
+    def __init__(self, seed: int, width: int, wait_seconds: float) -> None:
+        self.random = random.Random(seed)
+        self.width = width
+        self.lanes = Lanes(width, wait_seconds)
+        self.inside: Counter[int] = Counter()
+        self.outcomes: Counter[str] = Counter()
+
+    async def deliver(self, endpoint_id: int) -> None:
+        for _ in range(self.random.randrange(4)):
+            await asyncio.sleep(0)
+        lane = await self.lanes.enter(endpoint_id)
+        if lane is None:
+            self.outcomes["turned away"] += 1
+            return
+        with lane:
+            self.inside[endpoint_id] += 1
+            assert self.inside[endpoint_id] <= self.width
+            try:
+                if self.random.random() < 0.2:
+                    await asyncio.sleep(0.002)
+                for _ in range(self.random.randrange(4)):
+                    await asyncio.sleep(0)
+            finally:
+                self.inside[endpoint_id] -= 1
+        self.outcomes["delivered"] += 1
+
+    async def run(self, deliveries: int, endpoints: int) -> None:
+        tasks = [asyncio.create_task(self.deliver(self.random.randrange(endpoints))) for _ in range(deliveries)]
+        for _ in range(deliveries):
+            if self.random.random() < 0.5:
+                self.random.choice(tasks).cancel()
+            await asyncio.sleep(0.002 if self.random.random() < 0.05 else 0)
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            assert result is None or isinstance(result, asyncio.CancelledError), result
+        assert +self.inside == Counter()
+        await self.is_as_wide_as_before(endpoints)
+
+    async def is_as_wide_as_before(self, endpoints: int) -> None:
+        for endpoint_id in range(endpoints):
+            for _ in range(self.width):
+                async with asyncio.timeout(0):
+                    assert await self.lanes.enter(endpoint_id) is not None, "a place was lost"
+            assert await self.lanes.enter(endpoint_id) is None, "a place was made up"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 3), st.sampled_from([0.0, 0.001, 0.01]), st.integers(1, 40))
+def test_no_place_is_lost_or_made_up(seed: int, width: int, wait_seconds: float, deliveries: int) -> None:
+    asyncio.run(Traffic(seed, width, wait_seconds).run(deliveries, endpoints=2))
+
+
+async def test_an_endpoint_without_traffic_takes_no_memory() -> None:
+    lanes = Lanes(1, 0.001)
+    for endpoint_id in range(50):
+        lane = await lanes.enter(endpoint_id)
+        assert lane is not None
+        assert await lanes.enter(endpoint_id) is None
+        with lane:
+            pass
+
+    assert not lanes._inside
+    assert not lanes._waiting
