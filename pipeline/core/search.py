@@ -149,7 +149,8 @@ def parse_query(pairs: Iterable[tuple[str, str]]) -> AttemptQuery:
     pages = {"page": 1, "per_page": DEFAULT_PER_PAGE}
     for key, values in _gathered(pairs).items():
         if key in pages:
-            pages[key] = _page_number(values[-1], pages[key])
+            # A number that is none means the default, one that is out of range the nearest.
+            pages[key] = int(values[-1]) if re.fullmatch(r"-?[0-9]{1,19}", values[-1]) else pages[key]
         elif key in ("q[s]", "q[sorts]"):
             sorts += _sorts(values, ignored)
         elif key == "q" or key.startswith("q["):
@@ -170,13 +171,6 @@ def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
         if stripped := value.strip():
             gathered.setdefault(key.strip().removesuffix("[]"), []).append(stripped)
     return gathered
-
-
-def _page_number(text: str, default: int) -> int:
-    try:
-        return _integer(text)
-    except _IgnoredError:
-        return default
 
 
 def _sorts(texts: list[str], ignored: list[str]) -> list[Sort]:
@@ -247,7 +241,7 @@ def _yes_or_no(attribute: str, predicate: Predicate, text: str) -> list[Conditio
 def _value(kind: Kind, predicate: Predicate, text: str) -> Value:
     if kind is Kind.TIME and predicate is Predicate.LT and _DATE.match(text):
         return _time(text) + timedelta(days=1)
-    return _READ[kind](text)
+    return _READ.get(kind, _text)(text)
 
 
 def _integer(text: str) -> int:
@@ -299,7 +293,4 @@ _READ: Final[dict[Kind, Callable[[str], Value]]] = {
     Kind.NUMBER: _number,
     Kind.TIME: _time,
     Kind.STATE: _state,
-    Kind.TEXT: _text,
-    Kind.TEXTS: _text,
-    Kind.BODY: _text,
 }

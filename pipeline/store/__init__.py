@@ -1,0 +1,1 @@
+"""ClickHouse: migrations, inserts, search. The only importer of clickhouse_connect."""

@@ -1,0 +1,191 @@
+"""Connections to ClickHouse: a server over HTTP, or ClickHouse in this process (chDB). Blocking clients behind an async face.
+
+A client belongs to one thread: a chDB client does one thing at a time, and so does a ClickHouse session. Inserts have a thread
+of their own, so that a slow search never keeps one waiting and so that inserts happen in the order in which they were asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error, ProgrammingError
+
+from pipeline.ops.settings import Settings
+from pipeline.store.errors import (
+    StoreBudgetError,
+    StoreError,
+    StoreRejectedError,
+    StoreUnavailableError,
+    store_error,
+)
+
+__all__ = [
+    "Client",
+    "Connections",
+    "StoreBudgetError",
+    "StoreError",
+    "StoreRejectedError",
+    "StoreUnavailableError",
+]
+
+ResultT = TypeVar("ResultT")
+
+READERS: Final = 3
+CONNECT_SECONDS: Final = 5
+ANSWER_SECONDS: Final = 30
+"""How long to wait for an answer. Longer than any search may take; an insert that takes longer is safe to repeat."""
+
+# The driver logs what it raises, with stack traces. Its errors reach our own logs once, as StoreErrors.
+logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+
+
+class Connections:
+    """One ClickHouse, as the settings say: ``clickhouse_url``, or in process at ``clickhouse_path``.
+
+    Nothing is opened before it is needed. ``read``, ``write`` and ``prepare`` run a function with a client in a thread and raise
+    :class:`StoreError`. A function that was started is not stopped when its caller is cancelled: it ends in its thread.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        url = urlsplit(settings.clickhouse_url)
+        if settings.clickhouse_url and (url.scheme not in ("http", "https") or not url.hostname):
+            raise StoreRejectedError("clickhouse_url must look like https://host:8443 or http://host:8123.")
+        self._settings = settings
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._thread = threading.local()
+        self._lock = threading.Lock()
+        self._clients: list[Client] = []
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._closed = False
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether ClickHouse runs in this process."""
+        return not self._settings.clickhouse_url
+
+    @property
+    def where(self) -> str:
+        """Names this ClickHouse in messages."""
+        if self.is_embedded:
+            return "ClickHouse in this process"
+        return f"ClickHouse at {urlsplit(self._settings.clickhouse_url).netloc.rpartition('@')[2]}"
+
+    @property
+    def database(self) -> str:
+        """The database that holds the tables."""
+        return self._settings.clickhouse_database
+
+    async def read(self, work: Callable[[Client], ResultT]) -> ResultT:
+        """Run a search."""
+        return await self._run(self._readers, lambda: self._call(work, searching=True))
+
+    async def write(self, work: Callable[[Client], ResultT]) -> ResultT:
+        """Run something that changes data, after everything that was asked for earlier."""
+        return await self._run(self._writer, lambda: self._call(work, searching=False))
+
+    async def prepare(self, work: Callable[[Client], ResultT]) -> ResultT:
+        """Run something with a client that uses no database yet: for the migrations."""
+        return await self._run(self._writer, lambda: self._prepare(work))
+
+    async def close(self) -> None:
+        """Wait for what is running, then let go of everything: the directory can be opened by another process after this."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._close)
+
+    async def _run(self, executor: ThreadPoolExecutor, call: Callable[[], ResultT]) -> ResultT:
+        if self._closed:
+            raise StoreUnavailableError("The connections to ClickHouse are closed: this process is stopping.")
+        return await asyncio.get_running_loop().run_in_executor(executor, call)
+
+    def _call(self, work: Callable[[Client], ResultT], *, searching: bool) -> ResultT:
+        client = getattr(self._thread, "client", None)
+        if client is None:
+            client = self._thread.client = self._open(self.database)
+            with self._lock:
+                self._clients.append(client)
+        return self._translated(lambda: work(client), searching=searching)
+
+    def _prepare(self, work: Callable[[Client], ResultT]) -> ResultT:
+        client = self._open(None)
+        try:
+            return self._translated(lambda: work(client), searching=False)
+        finally:
+            client.close()
+
+    def _open(self, database: str | None) -> Client:
+        try:
+            return self._translated(lambda: clickhouse_connect.get_client(**self._options(database)), searching=False)
+        except StoreRejectedError as error:
+            if self.is_embedded and isinstance(error.__cause__, ProgrammingError):
+                raise _not_opened(error.__cause__, self._directory()) from error
+            raise
+        except ImportError as error:
+            raise StoreRejectedError(
+                "ClickHouse in this process needs chDB: pip install 'oms-webhooks[embedded]', or set clickhouse_url."
+            ) from error
+
+    def _translated(self, call: Callable[[], ResultT], *, searching: bool) -> ResultT:
+        try:
+            return call()
+        except Error as error:
+            raise store_error(error, self.where, searching=searching) from error
+        except OSError as error:
+            # An insert into the ClickHouse in this process goes through a temporary file.
+            raise StoreUnavailableError(f"{self.where} cannot use its files: {error.strerror or error}") from error
+
+    def _options(self, database: str | None) -> dict[str, Any]:
+        # Errors without the server's version and address; times with their time zone.
+        common: dict[str, Any] = {"database": database, "show_clickhouse_errors": "scrub", "tz_mode": "aware"}
+        if self.is_embedded:
+            return {"interface": "chdb", "path": str(self._directory()), **common}
+        url = urlsplit(self._settings.clickhouse_url)
+        return {
+            "interface": url.scheme,
+            "host": url.hostname,
+            "port": url.port or (8443 if url.scheme == "https" else 8123),
+            "proxy_path": url.path.strip("/"),
+            "username": self._settings.clickhouse_username,
+            "password": self._settings.clickhouse_password.get_secret_value(),
+            "connect_timeout": CONNECT_SECONDS,
+            "send_receive_timeout": ANSWER_SECONDS,
+            # No session: the server would keep it locked while an insert that we no longer wait for is running.
+            "autogenerate_session_id": False,
+            "dedicated_pool": True,
+            **common,
+        }
+
+    def _directory(self) -> Path:
+        with self._lock:
+            if self._settings.clickhouse_path is not None:
+                self._settings.clickhouse_path.mkdir(parents=True, exist_ok=True)
+                return self._settings.clickhouse_path
+            if self._temporary is None:
+                self._temporary = tempfile.TemporaryDirectory(prefix="oms-webhooks-clickhouse-")
+            return Path(self._temporary.name)
+
+    def _close(self) -> None:
+        self._writer.shutdown()
+        self._readers.shutdown()
+        for client in self._clients:
+            client.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+
+def _not_opened(error: ProgrammingError, path: Path) -> StoreError:
+    if "different path" in str(error):
+        return StoreRejectedError(f"ClickHouse is open in this process with another directory than {path}; close that one first.")
+    message = f"ClickHouse cannot open {path}. One process at a time can: stop the other one, or set another clickhouse_path."
+    return StoreUnavailableError(message)

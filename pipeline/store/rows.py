@@ -1,0 +1,261 @@
+"""Records to rows: the tables' columns, and one pure function a table. A row ends with the record's position in Kafka."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from schemas.attempt import Attempt
+from schemas.delivery import DeadLetter, Dispatch
+from schemas.endpoint import EndpointRecord
+from schemas.event import EventMeta
+
+MAX_PARTITIONS = 1024
+"""A topic that is recorded has at most this many partitions (see :func:`attempt_id`)."""
+
+Row = tuple[Any, ...]
+"""Values in the order of the table's columns; the last two are ``kafka_partition`` and ``kafka_offset``."""
+
+
+class Position(NamedTuple):
+    """Where a record stands in its topic."""
+
+    partition: int
+    offset: int
+
+
+class Table(enum.StrEnum):
+    """What the recorder writes to."""
+
+    ATTEMPTS = "attempts"
+    EVENTS = "events"
+    DEAD_LETTERS = "dead_letters"
+    ENDPOINT_CHANGES = "endpoint_changes"
+
+
+_TIME: Final = "DateTime64(3, 'UTC')"
+_WORD: Final = "LowCardinality(String)"
+_PAIRS: Final = "Array(Tuple(String, String))"
+_REFERENCES: Final = {
+    "order_number": "String",
+    "shipment_numbers": "Array(String)",
+    "subscription_id": "String",
+    "stock_item_id": "Nullable(Int64)",
+    "skus": "Array(String)",
+}
+_POSITION: Final = {"kafka_partition": "UInt16", "kafka_offset": "Int64"}
+
+COLUMNS: Final[dict[Table, dict[str, str]]] = {
+    Table.ATTEMPTS: {
+        "id": "Int64",
+        "event_id": "String",
+        "event_name": _WORD,
+        "event_created_at": _TIME,
+        **_REFERENCES,
+        "endpoint_id": "Int64",
+        "target_url": _WORD,
+        "attempt": "UInt8",
+        "trigger": _WORD,
+        "state": _WORD,
+        "outcome": _WORD,
+        "created_at": _TIME,
+        "duration_ms": "Float64",
+        "first_byte_ms": "Nullable(Float64)",
+        "http_status_code": "Nullable(UInt16)",
+        "failure": _WORD,
+        "error": "String",
+        "next_attempt_at": f"Nullable({_TIME})",
+        "request_headers": "Map(String, String)",
+        "response_headers": _PAIRS,
+        "response_body": "String",
+        "response_body_encoding": _WORD,
+        "response_truncated": "Bool",
+        **_POSITION,
+    },
+    Table.EVENTS: {
+        "event_id": "String",
+        "event_name": _WORD,
+        "created_at": _TIME,
+        "received_at": _TIME,
+        **_REFERENCES,
+        "endpoint_ids": "Array(Int64)",
+        "request_body": "String",
+        "source_topic": _WORD,
+        "source_partition": "Int32",
+        "source_offset": "Int64",
+        **_POSITION,
+    },
+    Table.DEAD_LETTERS: {
+        "reason": _WORD,
+        "detail": "String",
+        "topic": _WORD,
+        "partition": "Int32",
+        "offset": "Int64",
+        "failed_at": _TIME,
+        "record_key": "Nullable(String)",
+        "record_value": "Nullable(String)",
+        "headers": _PAIRS,
+        **_POSITION,
+    },
+    Table.ENDPOINT_CHANGES: {
+        "endpoint_id": "Int64",
+        "version": "Int64",
+        "change": _WORD,
+        "changed_by": "String",
+        "changed_at": _TIME,
+        "target_url": "String",
+        "events": "Array(String)",
+        "active": "Bool",
+        "description": "String",
+        "filters": "String",
+        **_POSITION,
+    },
+}
+"""Every column with its type, as the migrations create them (a contract test compares the two)."""
+
+PARTITIONED_BY: Final[dict[Table, str]] = {
+    Table.ATTEMPTS: "created_at",
+    Table.EVENTS: "received_at",
+    Table.DEAD_LETTERS: "failed_at",
+}
+"""The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes are few and are kept."""
+
+
+def attempt_id(partition: int, offset: int) -> int:
+    """The public id of an attempt: the same record always gets the same id, and it fits a JavaScript number."""
+    if not 0 <= partition < MAX_PARTITIONS:
+        raise ValueError(
+            f"partition {partition} has no attempt ids: the attempts topic may have {MAX_PARTITIONS} partitions at most"
+        )
+    return offset * MAX_PARTITIONS + partition
+
+
+def attempt_position(identifier: int) -> Position:
+    """The inverse of :func:`attempt_id`."""
+    offset, partition = divmod(identifier, MAX_PARTITIONS)
+    return Position(partition, offset)
+
+
+def week(table: Table, row: Row) -> date | None:
+    """The Monday that begins the row's partition in ClickHouse; None where a table has no partitions."""
+    column = PARTITIONED_BY.get(table)
+    if column is None:
+        return None
+    day: date = row[_INDEX[table][column]].astimezone(UTC).date()
+    return day - timedelta(days=day.weekday())
+
+
+_INDEX: Final = {table: {name: index for index, name in enumerate(columns)} for table, columns in COLUMNS.items()}
+
+
+def attempt_row(position: Position, attempt: Attempt) -> Row:
+    """A row of ``attempts``."""
+    event = attempt.event
+    return (
+        attempt_id(*position),
+        event.id,
+        event.event_name,
+        _time(event.created_at),
+        *_references(event),
+        attempt.endpoint_id,
+        attempt.target_url,
+        attempt.attempt,
+        attempt.trigger.value,
+        attempt.state.value,
+        attempt.outcome.value,
+        _time(attempt.created_at),
+        attempt.duration_ms,
+        attempt.first_byte_ms,
+        attempt.http_status_code,
+        attempt.failure or "",
+        attempt.error or "",
+        _time(attempt.next_attempt_at) if attempt.next_attempt_at else None,
+        attempt.request_headers,
+        attempt.response_headers,
+        attempt.response_body,
+        attempt.response_body_encoding,
+        attempt.response_truncated,
+        *position,
+    )
+
+
+def event_row(position: Position, dispatch: Dispatch, body: bytes) -> Row:
+    """A row of ``events``: the body as it is sent, and who matched."""
+    event = dispatch.event
+    return (
+        event.id,
+        event.event_name,
+        _time(event.created_at),
+        _time(dispatch.received_at),
+        *_references(event),
+        dispatch.endpoint_ids,
+        body,
+        dispatch.source_topic,
+        dispatch.source_partition,
+        dispatch.source_offset,
+        *position,
+    )
+
+
+def dead_letter_row(
+    position: Position,
+    dead_letter: DeadLetter,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Iterable[tuple[str, bytes]],
+) -> Row:
+    """A row of ``dead_letters``: key and value as they came; a null stays a null."""
+    return (
+        dead_letter.reason.value,
+        dead_letter.detail,
+        dead_letter.topic,
+        dead_letter.partition,
+        dead_letter.offset,
+        _time(dead_letter.failed_at),
+        key,
+        value,
+        # A header's value may be null in Kafka, whatever the client's types say.
+        tuple((name, content or b"") for name, content in headers),
+        *position,
+    )
+
+
+def endpoint_change_row(position: Position, endpoint: EndpointRecord) -> Row:
+    """A row of ``endpoint_changes``: the endpoint after the change and who made it, without its secrets and token."""
+    return (
+        endpoint.id,
+        endpoint.version,
+        endpoint.change,
+        endpoint.changed_by,
+        _time(endpoint.updated_at),
+        endpoint.target_url,
+        endpoint.events,
+        endpoint.active,
+        endpoint.description,
+        json.dumps(endpoint.filters, ensure_ascii=False),
+        *position,
+    )
+
+
+def _references(event: EventMeta) -> tuple[str, tuple[str, ...], str, int | None, tuple[str, ...]]:
+    # The OMS decides what an id looks like; one that no column can hold must not stop the rows around it.
+    fits = event.stock_item_id is not None and -(2**63) <= event.stock_item_id < 2**63
+    return (
+        event.order_number or "",
+        event.shipment_numbers,
+        event.subscription_id or "",
+        event.stock_item_id if fits else None,
+        event.skus,
+    )
+
+
+_FIRST_TIME: Final = datetime(1900, 1, 1, tzinfo=UTC)
+_LAST_TIME: Final = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+
+
+def _time(value: datetime) -> datetime:
+    """A time inside what DateTime64 can compare; a producer may send any year."""
+    return min(max(value, _FIRST_TIME), _LAST_TIME)

@@ -1,0 +1,247 @@
+"""Reads: searches for attempts, one attempt in full, what endpoints were sent lately, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar
+
+from clickhouse_connect.driver.client import Client
+
+from pipeline.core.search import AttemptQuery
+from pipeline.store.conditions import Parameters, order_by, where
+from pipeline.store.connection import Connections
+
+ItemT = TypeVar("ItemT")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one search may take."""
+
+    seconds: float = 10.0
+    memory_bytes: int = 2 * 1024**3
+
+    def settings(self) -> dict[str, Any]:
+        """As ClickHouse's settings."""
+        return {
+            "max_execution_time": self.seconds,
+            "max_memory_usage": self.memory_bytes,
+            # Stop when the time is over, not when ClickHouse estimates that it will be.
+            "timeout_before_checking_execution_speed": 0,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[ItemT]):
+    """One page of what was found."""
+
+    items: tuple[ItemT, ...]
+    total_count: int
+    current_page: int
+    per_page: int
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are."""
+        return -(-self.total_count // self.per_page)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """An attempt as lists show it: without headers and bodies. Times are UTC, durations milliseconds."""
+
+    id: int
+    event_id: str
+    event_name: str
+    event_created_at: datetime
+    order_number: str | None
+    shipment_numbers: tuple[str, ...]
+    subscription_id: str | None
+    stock_item_id: int | None
+    skus: tuple[str, ...]
+    endpoint_id: int
+    target_url: str
+    attempt: int
+    trigger: str
+    state: str
+    outcome: str
+    created_at: datetime
+    duration_ms: float
+    first_byte_ms: float | None
+    http_status_code: int | None
+    failure: str | None
+    error: str | None
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDetail:
+    """An attempt in full. ``request_body`` is None while the event is not in ClickHouse (yet, or any more).
+
+    ``siblings`` are the other attempts of the same event at the same endpoint, the newest first.
+    """
+
+    attempt: AttemptRow
+    request_headers: dict[str, str]
+    response_headers: tuple[tuple[str, str], ...]
+    response_body: str
+    response_body_encoding: str
+    response_truncated: bool
+    request_body: str | None
+    siblings: tuple[AttemptRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSummary:
+    """How many attempts an endpoint got, and the last of them, the newest first."""
+
+    attempts_count: int = 0
+    attempts: tuple[AttemptRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterRow:
+    """A record that could not be used: why, where it was, and its bytes."""
+
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    failed_at: datetime
+    record_key: bytes | None
+    record_value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+_ATTEMPT_COLUMNS: Final = tuple(field.name for field in fields(AttemptRow))
+_DETAIL_COLUMNS: Final = ("request_headers", "response_headers", "response_body", "response_body_encoding", "response_truncated")
+_DEAD_LETTER_COLUMNS: Final = tuple(field.name for field in fields(DeadLetterRow))
+_TUPLES: Final = frozenset({"shipment_numbers", "skus"})
+_EMPTY_IS_NONE: Final = frozenset({"order_number", "subscription_id", "failure", "error"})
+_NEWEST_FIRST: Final = "ORDER BY created_at DESC, id DESC"
+
+
+class Search:
+    """The reading side of the store. Every method raises StoreUnavailableError, and StoreBudgetError when it asks for too much."""
+
+    def __init__(self, connections: Connections, budget: Budget | None = None) -> None:
+        self._connections = connections
+        self._settings = (budget or Budget()).settings()
+
+    async def ping(self) -> None:
+        """Return when ClickHouse answers.
+
+        Raises:
+            StoreUnavailableError: it does not.
+        """
+        await self._rows("SELECT 1", {})
+
+    async def attempts(self, query: AttemptQuery) -> Page[AttemptRow]:
+        """The attempts that a query finds."""
+        parameters = Parameters()
+        condition = where(query, parameters)
+        count = _sql("SELECT count() FROM attempts WHERE", condition)
+        offset = (query.page - 1) * query.per_page
+        limit = f"LIMIT {query.per_page:d} OFFSET {offset:d}"
+        rows, counted = await asyncio.gather(
+            self._attempts(_sql("WHERE", condition, "ORDER BY", order_by(query), limit), parameters.values),
+            self._rows(count, parameters.values),
+        )
+        return Page(rows, int(counted[0][0]), query.page, query.per_page)
+
+    async def attempt(self, identifier: int) -> AttemptDetail | None:
+        """One attempt with its bodies and headers, by its id; None when there is none."""
+        columns = _list(_ATTEMPT_COLUMNS + _DETAIL_COLUMNS)
+        found = await self._rows(_sql("SELECT", columns, "FROM attempts WHERE id = {id:Int64} LIMIT 1"), {"id": identifier})
+        if not found:
+            return None
+        width = len(_ATTEMPT_COLUMNS)
+        attempt = _attempt(found[0][:width])
+        request_headers, response_headers, response_body, encoding, truncated = found[0][width:]
+        same = {"id": identifier, "event": attempt.event_id, "endpoint": attempt.endpoint_id}
+        siblings, bodies = await asyncio.gather(
+            self._attempts(
+                _sql("WHERE event_id = {event:String} AND endpoint_id = {endpoint:Int64} AND id != {id:Int64}", _NEWEST_FIRST),
+                same,
+            ),
+            self._rows("SELECT request_body FROM events WHERE event_id = {event:String} LIMIT 1", {"event": attempt.event_id}),
+        )
+        return AttemptDetail(
+            attempt=attempt,
+            request_headers=dict(request_headers),
+            response_headers=tuple((name, value) for name, value in response_headers),
+            response_body=response_body,
+            response_body_encoding=encoding,
+            response_truncated=truncated,
+            request_body=bodies[0][0] if bodies else None,
+            siblings=siblings,
+        )
+
+    async def endpoint_summaries(self, endpoint_ids: Sequence[int], last: int = 25) -> dict[int, EndpointSummary]:
+        """For each endpoint its number of attempts and the last ones."""
+        # First which ones they are, from three narrow columns; then only those in full.
+        newest = f"groupArraySorted({max(last, 1):d})((-toUnixTimestamp64Milli(created_at), -id))"
+        query = _sql("SELECT endpoint_id, count(),", newest, "FROM attempts WHERE endpoint_id IN {ids:Array(Int64)} GROUP BY 1")
+        found = await self._rows(query, {"ids": list(endpoint_ids)})
+        wanted = [(-time, -identifier) for row in found for time, identifier in row[2]] if last else []
+        rows: tuple[AttemptRow, ...] = ()
+        if wanted:
+            range_of_times = (
+                "created_at BETWEEN fromUnixTimestamp64Milli({first:Int64}) AND fromUnixTimestamp64Milli({last:Int64})"
+            )
+            times, ids = zip(*wanted, strict=True)
+            rows = await self._attempts(
+                _sql("WHERE", range_of_times, "AND id IN {ids:Array(Int64)}", _NEWEST_FIRST),
+                {"first": min(times), "last": max(times), "ids": list(ids)},
+            )
+        counts = {row[0]: row[1] for row in found}
+        return {
+            endpoint_id: EndpointSummary(counts.get(endpoint_id, 0), tuple(row for row in rows if row.endpoint_id == endpoint_id))
+            for endpoint_id in endpoint_ids
+        }
+
+    async def dead_letters(self, limit: int = 50) -> tuple[DeadLetterRow, ...]:
+        """The last records that could not be used, the newest first."""
+        order = "FROM dead_letters ORDER BY failed_at DESC, topic, partition, offset DESC LIMIT {limit:UInt32}"
+        formats = dict.fromkeys(("record_key", "record_value", "headers"), "bytes")
+        rows = await self._rows(_sql("SELECT", _list(_DEAD_LETTER_COLUMNS), order), {"limit": limit}, formats)
+        return tuple(_dead_letter(row) for row in rows)
+
+    async def _attempts(self, clauses: str, parameters: dict[str, Any]) -> tuple[AttemptRow, ...]:
+        rows = await self._rows(_sql("SELECT", _list(_ATTEMPT_COLUMNS), "FROM attempts", clauses), parameters)
+        return tuple(_attempt(row) for row in rows)
+
+    async def _rows(
+        self, statement: str, parameters: dict[str, Any], formats: dict[str, str] | None = None
+    ) -> Sequence[Sequence[Any]]:
+        def query(client: Client) -> Sequence[Sequence[Any]]:
+            result = client.query(statement, parameters=parameters, settings=self._settings, column_formats=dict(formats or {}))
+            return result.result_rows
+
+        return await self._connections.read(query)
+
+
+def _attempt(row: Sequence[Any]) -> AttemptRow:
+    values = dict(zip(_ATTEMPT_COLUMNS, row, strict=True))
+    values.update({name: tuple(values[name]) for name in _TUPLES})
+    values.update({name: values[name] or None for name in _EMPTY_IS_NONE})
+    return AttemptRow(**values)
+
+
+def _dead_letter(row: Sequence[Any]) -> DeadLetterRow:
+    values = dict(zip(_DEAD_LETTER_COLUMNS, row, strict=True))
+    values["headers"] = tuple((name.decode("utf-8", "replace"), value) for name, value in values["headers"])
+    return DeadLetterRow(**values)
+
+
+def _list(columns: Sequence[str]) -> str:
+    return ", ".join(columns)
+
+
+def _sql(*parts: str) -> str:
+    """A statement of parts that are constants, names of columns or placeholders; values are bound."""
+    return " ".join(parts)

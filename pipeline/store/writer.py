@@ -1,0 +1,131 @@
+"""Writes rows exactly once.
+
+Promise 3: every record is in ClickHouse once, though a recorder may die between insert and commit, an insert may fail after it
+took effect, and two recorders may for a while believe that a partition is theirs. What keeps it:
+
+* The rows of one Kafka partition are inserted in the order of their offsets; an insert is one part or nothing. So a table always
+  holds a partition's records up to some offset, without gaps; ``max(kafka_offset)`` says which.
+* The token of an insert is its partition and its **first** offset; ClickHouse drops an insert whose token it knows (table
+  setting ``non_replicated_deduplication_window``). Of all inserts that start behind the same offset one takes effect,
+  however long each is and whenever it arrives.
+* ClickHouse does not say whether it dropped an insert. So after each one the writer asks how far the table reaches, and goes on
+  from there, be it in the middle of its rows (another's shorter insert was first) or behind them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any, Final
+
+from clickhouse_connect.driver.client import Client
+
+from pipeline.store.connection import Connections, StoreRejectedError, StoreUnavailableError
+from pipeline.store.rows import COLUMNS, Row, Table, week
+
+__all__ = ["Row", "Table", "Writer"]
+
+_POSITION_SQL: Final = """
+SELECT max(kafka_offset) FROM {table:Identifier} WHERE kafka_partition = {partition:UInt16} GROUP BY kafka_partition
+"""
+
+# One part, at once, or an error. ClickHouse 26 gathers inserts of several clients by default (async_insert).
+_SETTINGS: Final[dict[str, Any]] = {"async_insert": 0, "insert_deduplicate": 1, "wait_end_of_query": 1}
+
+_Key = tuple[Table, int]
+
+
+class Writer:
+    """The recorder's way into ClickHouse. One ``append`` per table and partition at a time."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        # Touched by the writer's thread only, except that forget() may drop an entry: what is not known is asked for.
+        self._stored: dict[_Key, int] = {}
+        self._void_tokens: dict[_Key, tuple[int, int]] = {}
+
+    async def assign(self, table: Table, partition: int) -> int:
+        """The offset to go on from: one behind the last that is stored, 0 when there is none."""
+        return await self._connections.write(lambda client: self._refresh(client, (table, partition))) + 1
+
+    async def stored_through(self, table: Table, partition: int) -> int | None:
+        """The highest offset that is stored; None when there is none."""
+        offset = await self._connections.write(lambda client: _stored(client, (table, partition)))
+        return None if offset < 0 else offset
+
+    def forget(self, table: Table, partition: int) -> None:
+        """The partition is somebody else's now."""
+        self._stored.pop((table, partition), None)
+
+    async def append(self, table: Table, partition: int, rows: Sequence[Row]) -> None:
+        """Store rows, in the order of their offsets; those that are stored already are skipped.
+
+        Raises:
+            StoreUnavailableError: some or all of the rows may not be stored. Repeat the call with the same rows.
+            StoreRejectedError: ClickHouse refuses a row; those before it may be stored.
+        """
+        await self._connections.write(lambda client: self._append(client, (table, partition), rows))
+
+    def _append(self, client: Client, key: _Key, rows: Sequence[Row]) -> None:
+        stored = self._stored.pop(key, None)
+        if stored is None:
+            stored = _stored(client, key)
+        left = [row for row in rows if row[-1] > stored]
+        while left:
+            run = _first_run(key[0], left)
+            _insert(client, key[0], run, self._token(key, run[0][-1]))
+            stored = _stored(client, key)
+            if stored < run[0][-1]:
+                raise self._void_token(key, run[0][-1])
+            left = [row for row in left if row[-1] > stored]
+        # Set at the end: after any error the position is asked for anew.
+        self._stored[key] = stored
+
+    def _refresh(self, client: Client, key: _Key) -> int:
+        stored = self._stored[key] = _stored(client, key)
+        return stored
+
+    def _token(self, key: _Key, first: int) -> str:
+        void_first, times = self._void_tokens.get(key, (first, 0))
+        return f"{key[1]}/{first}" + (f"/{times}" if void_first == first and times else "")
+
+    def _void_token(self, key: _Key, first: int) -> StoreUnavailableError:
+        """The token is known but its rows are not there: a crash came between the two, or somebody deleted the rows.
+
+        Another insert with the token might be about to finish, so the rows get a new token with the next call only.
+        """
+        void_first, times = self._void_tokens.get(key, (first, 0))
+        self._void_tokens[key] = (first, times + 1 if void_first == first else 1)
+        return StoreUnavailableError(f"ClickHouse took rows of {key[0].value} for stored (partition {key[1]}, offset {first}).")
+
+
+def _stored(client: Client, key: _Key) -> int:
+    """The highest offset that is stored, -1 when there is none. A projection holds it: few rows are read."""
+    rows = client.query(_POSITION_SQL, parameters={"table": key[0].value, "partition": key[1]}).result_rows
+    return int(rows[0][0]) if rows else -1
+
+
+def _first_run(table: Table, rows: Sequence[Row]) -> list[Row]:
+    """The rows up to the first one of another week: an insert into two partitions would be two parts, and not atomic."""
+    first = week(table, rows[0])
+    return list(takewhile(lambda row: week(table, row) == first, rows))
+
+
+def _insert(client: Client, table: Table, rows: Sequence[Row], token: str) -> None:
+    columns = COLUMNS[table]
+    try:
+        context = client.create_insert_context(
+            table.value,
+            column_names=list(columns),
+            column_type_names=list(columns.values()),
+            settings={**_SETTINGS, "insert_deduplication_token": token},
+            data=rows,
+        )
+        # One block, however large: the driver would cut it every two megabytes.
+        context.block_row_count = len(rows)
+        client.data_insert(context)
+    except (TypeError, ValueError, AttributeError, OverflowError, LookupError, struct.error) as error:
+        raise StoreRejectedError(
+            f"A row for {table.value} behind offset {rows[0][-1] - 1} does not fit its columns ({type(error).__name__})."
+        ) from error

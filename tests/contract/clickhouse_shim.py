@@ -1,0 +1,293 @@
+"""ClickHouse's HTTP interface on top of the engine in a process (chDB), for tests only; it can be made to fail.
+
+It lets the production client talk HTTP to the real engine where no server can be installed. It understands what
+clickhouse-connect sends: statements in the body or in ``query``, ``param_*``, forms, settings, Native inserts with compressed
+bodies, ``/ping``. It always runs in a process of its own, because an engine opens one directory:
+
+    python -m tests.contract.clickhouse_shim --port 8123 --path var/clickhouse
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import enum
+import json
+import re
+import select
+import signal
+import subprocess
+import sys
+import urllib.request
+from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from tests.contract.clickhouse_engine import INSERT, Engine, Statement, decompress
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Parameters of a request that are not settings of the statement.
+TRANSPORT = {
+    *("query", "database", "user", "password", "default_format", "query_id", "session_id", "session_timeout", "session_check"),
+    *("compress", "decompress", "enable_http_compression", "wait_end_of_query", "client_protocol_version", "buffer_size", "role"),
+    *("send_progress_in_http_headers", "http_headers_progress_interval_ms", "quota_key"),
+    "cancel_http_readonly_queries_on_client_close",
+}
+RESULT = re.compile(r"^\s*(SELECT|WITH|SHOW|DESCRIBE|DESC|EXISTS|EXPLAIN)\b", re.IGNORECASE)
+CODE = re.compile(r"Code:\s*(\d+)")
+AUTHENTICATION_FAILED = 516
+
+
+class FaultKind(enum.StrEnum):
+    """How a statement goes wrong."""
+
+    UNAVAILABLE = "unavailable"
+    """503 and nothing done."""
+    UNAVAILABLE_AFTER = "unavailable_after"
+    """Done, and then 503: an ambiguous insert."""
+    DROP = "drop"
+    """The connection is closed without an answer, nothing done."""
+    LOST = "lost"
+    """Done, and then the connection is closed without an answer: an ambiguous insert."""
+    SLOW = "slow"
+    """Done after ``seconds``."""
+    LATE = "late"
+    """503 at once, and done after ``seconds`` all the same: the insert of a zombie."""
+
+
+@dataclass
+class Fault:
+    """What happens to the next ``times`` statements that contain ``matching``."""
+
+    kind: str
+    matching: str = "INSERT INTO"
+    times: int = 1
+    seconds: float = 0.0
+
+
+class Shim:
+    """The HTTP side."""
+
+    def __init__(self, engine: Engine, password: str) -> None:
+        self._engine = engine
+        self._password = password
+        self._threads = ThreadPoolExecutor(4)
+        self._faults: list[Fault] = []
+        self._late: set[asyncio.Task[Any]] = set()
+
+    def application(self) -> web.Application:
+        application = web.Application(client_max_size=512 * 1024**2)
+        application.router.add_get("/ping", self._ping)
+        application.router.add_post("/__fault", self._set_fault)
+        application.router.add_get("/__idle", self._idle)
+        application.router.add_route("*", "/", self._handle)
+        return application
+
+    async def _ping(self, _: web.Request) -> web.Response:
+        return web.Response(text="Ok.\n")
+
+    async def _set_fault(self, request: web.Request) -> web.Response:
+        fault = await request.json()
+        self._faults = [Fault(**fault)] if fault else []
+        return web.Response()
+
+    async def _idle(self, _: web.Request) -> web.Response:
+        await asyncio.gather(*self._late)
+        return web.Response()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if not self._is_authorized(request):
+            return failure(AUTHENTICATION_FAILED, "Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)")
+        try:
+            statement = await read(request)
+        except ValueError as error:
+            return failure(27, f"{error}. (CANNOT_PARSE_INPUT_ASSERTION_FAILED)")
+        fault = self._fault(statement)
+        if fault is None:
+            return await self._answer(statement)
+        return await self._fail(request, statement, fault)
+
+    async def _fail(self, request: web.Request, statement: Statement, fault: Fault) -> web.StreamResponse:
+        unavailable = web.Response(status=503, text="Service Unavailable")
+        match FaultKind(fault.kind):
+            case FaultKind.UNAVAILABLE:
+                return unavailable
+            case FaultKind.UNAVAILABLE_AFTER:
+                await self._answer(statement)
+                return unavailable
+            case FaultKind.SLOW:
+                await asyncio.sleep(fault.seconds)
+                return await self._answer(statement)
+            case FaultKind.LATE:
+                task = asyncio.create_task(self._answer_late(statement, fault.seconds))
+                self._late.add(task)
+                task.add_done_callback(self._late.discard)
+                return unavailable
+            case FaultKind.LOST:
+                await self._answer(statement)
+        if request.transport is not None:
+            request.transport.abort()
+        return unavailable
+
+    async def _answer_late(self, statement: Statement, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._answer(statement)
+
+    async def _answer(self, statement: Statement) -> web.Response:
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._engine.execute, statement)
+        except RuntimeError as error:
+            text = str(error)
+            code = CODE.search(text)
+            return failure(int(code[1]) if code else 1001, text)
+        read_or_written = "written" if INSERT.match(statement.sql) else "read"
+        summary = {f"{read_or_written}_rows": str(answer.rows_read), f"{read_or_written}_bytes": str(answer.bytes_read)}
+        headers = {"X-ClickHouse-Summary": json.dumps(summary), "X-ClickHouse-Timezone": "UTC"}
+        if RESULT.match(statement.sql.decode("utf-8", "replace")):
+            headers["X-ClickHouse-Format"] = "TabSeparated"
+        return web.Response(body=answer.body, headers=headers)
+
+    def _fault(self, statement: Statement) -> Fault | None:
+        fault = next((one for one in self._faults if one.times > 0 and one.matching.encode() in statement.sql[:2000]), None)
+        if fault is not None:
+            fault.times -= 1
+        return fault
+
+    def _is_authorized(self, request: web.Request) -> bool:
+        if not self._password:
+            return True
+        kind, _, credentials = request.headers.get("Authorization", "").partition(" ")
+        return kind == "Basic" and b64decode(credentials).decode().partition(":")[2] == self._password
+
+
+async def read(request: web.Request) -> Statement:
+    """Take a request apart.
+
+    Raises:
+        ValueError: the body cannot be decompressed.
+    """
+    values = dict(request.query)
+    sql = values.get("query", "").encode()
+    if request.content_type == "multipart/form-data":
+        values.update({name: value for name, value in (await request.post()).items() if isinstance(value, str)})
+        sql = values.get("query", "").encode()
+    elif body := decompress(await request.read(), request.headers.get("Content-Encoding", "")):
+        sql = sql + b"\n" + body if sql else body
+    return Statement(
+        sql=sql,
+        database=values.get("database", ""),
+        settings={name: value for name, value in values.items() if name not in TRANSPORT and not name.startswith("param_")},
+        parameters={name.removeprefix("param_"): value for name, value in values.items() if name.startswith("param_")},
+    )
+
+
+def failure(code: int, text: str) -> web.Response:
+    start = text.find("Code: ")
+    body = text[start:] if start >= 0 else f"Code: {code}. DB::Exception: {text}"
+    status = {60: 404, 81: 404, AUTHENTICATION_FAILED: 403}.get(code, 500)
+    return web.Response(status=status, text=body, headers={"X-ClickHouse-Exception-Code": str(code)})
+
+
+async def serve(port: int, path: str, password: str, *, until_stdin_closes: bool) -> None:
+    """Serve until SIGTERM (or until whoever started this process is gone)."""
+    engine = Engine(path)
+    # The bodies stay as they are: aiohttp would decompress one frame only.
+    runner = web.AppRunner(Shim(engine, password).application(), auto_decompress=False, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=1)
+    await site.start()
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    if until_stdin_closes:
+        loop.add_reader(sys.stdin, stopped.set)
+    print(runner.addresses[0][1], flush=True)
+    await stopped.wait()
+    await runner.cleanup()
+    engine.close()
+
+
+class ShimProcess:
+    """The shim as tests use it: started, made to fail, stopped, killed, started again on the same port and directory."""
+
+    def __init__(self, path: Path, password: str = "") -> None:
+        self.path = path
+        self.port = 0
+        self._password = password
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """What goes into the setting clickhouse_url."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        arguments = ["--port", str(self.port), "--path", str(self.path), "--password", self._password, "--until-stdin-closes"]
+        command = [sys.executable, "-m", "tests.contract.clickhouse_shim", *arguments]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], 30)
+        line = self._process.stdout.readline() if ready else b""
+        if not line:
+            self.kill()
+            raise RuntimeError("The ClickHouse shim did not start; what it wrote to stderr says why")
+        self.port = int(line)
+
+    def fail(self, kind: FaultKind, matching: str = "INSERT INTO", times: int = 1, seconds: float = 0.0) -> None:
+        """Let the next statements go wrong."""
+        self._set(asdict(Fault(kind.value, matching, times, seconds)))
+
+    def recover(self) -> None:
+        """Let nothing go wrong any more."""
+        self._set({})
+
+    def stop(self) -> None:
+        """Stop it in an orderly way; connections are refused after that."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        self._end(signal.SIGKILL)
+
+    def wait_until_idle(self) -> None:
+        """Return when all late statements were carried out."""
+        self._request("/__idle", None)
+
+    def _set(self, fault: dict[str, Any]) -> None:
+        self._request("/__fault", json.dumps(fault).encode())
+
+    def _request(self, path: str, data: bytes | None) -> None:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(urllib.request.Request(self.url + path, data), timeout=30) as response:
+            response.read()
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        process.wait(30)
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8123, help="0: any")
+    parser.add_argument("--path", required=True)
+    parser.add_argument("--password", default="")
+    parser.add_argument("--until-stdin-closes", action="store_true")
+    options = parser.parse_args()
+    asyncio.run(serve(options.port, options.path, options.password, until_stdin_closes=options.until_stdin_closes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The store that contract tests run against, twice: ClickHouse in this process, and over HTTP (the shim in a process of its own)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.ops.settings import Settings
+from tests.contract.clickhouse_shim import ShimProcess
+from tests.contract.store_case import PASSWORD, Store, http_settings, opened
+
+
+@pytest.fixture(scope="session")
+def clickhouse_shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShimProcess]:
+    """The shim that tests share. A test that stops it starts it again."""
+    shim = ShimProcess(tmp_path_factory.mktemp("clickhouse"), PASSWORD)
+    shim.start()
+    yield shim
+    shim.stop()
+
+
+@pytest.fixture(params=["chdb", "http"])
+def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings for a database of the test's own."""
+    if request.param == "chdb":
+        return Settings(clickhouse_path=tmp_path / "clickhouse")
+    shim: ShimProcess = request.getfixturevalue("clickhouse_shim")
+    return http_settings(shim)
+
+
+@pytest.fixture
+async def store(store_settings: Settings) -> AsyncIterator[Store]:
+    """The store, on both engines."""
+    async with opened(store_settings) as one:
+        yield one
+
+
+@pytest.fixture
+async def http_store(clickhouse_shim: ShimProcess) -> AsyncIterator[Store]:
+    """The store over HTTP; the shim's faults are taken away afterwards."""
+    async with opened(http_settings(clickhouse_shim)) as one:
+        yield one
+    clickhouse_shim.recover()

@@ -1,0 +1,60 @@
+"""A database for one test, and the parts that work on it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from pipeline.ops.settings import Settings
+from pipeline.store.connection import Connections
+from pipeline.store.migrate import migrate
+from pipeline.store.search import Search
+from pipeline.store.writer import Writer
+from tests.contract.clickhouse_shim import ShimProcess
+
+PASSWORD = "a-password-that-no-message-shows"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A migrated, empty database, and the parts that work on it."""
+
+    settings: Settings
+    connections: Connections
+    writer: Writer
+    search: Search
+
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """What a statement of the test's own returns."""
+        result = await self.connections.read(lambda client: client.query(sql).result_rows)
+        return [tuple(row) for row in result]
+
+    async def command(self, sql: str) -> None:
+        """Run a statement of the test's own."""
+        await self.connections.write(lambda client: client.command(sql))
+
+
+def http_settings(shim: ShimProcess, database: str = "", **changes: Any) -> Settings:
+    """Settings for a database behind the shim, a new one unless it is named."""
+    return Settings(
+        clickhouse_url=shim.url,
+        clickhouse_password=SecretStr(PASSWORD),
+        clickhouse_database=database or f"test_{secrets.token_hex(4)}",
+        **changes,
+    )
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Store]:
+    """A store that is migrated, and closed afterwards."""
+    connections = Connections(settings)
+    try:
+        await migrate(connections, settings.retention_days)
+        yield Store(settings, connections, Writer(connections), Search(connections))
+    finally:
+        await connections.close()

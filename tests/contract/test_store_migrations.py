@@ -1,0 +1,68 @@
+"""The migrations, on both engines."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pipeline.ops.settings import Settings
+from pipeline.store.connection import Connections, StoreRejectedError
+from pipeline.store.migrate import migrate, shipped_migrations
+from pipeline.store.rows import COLUMNS
+from tests.contract.store_case import Store
+
+
+async def test_applies_each_migration_once(store_settings: Settings) -> None:
+    connections = Connections(store_settings)
+    try:
+        assert await migrate(connections, 400) == tuple(shipped_migrations())
+        assert await migrate(connections, 400) == ()
+    finally:
+        await connections.close()
+
+
+async def test_columns_are_those_that_rows_are_made_for(store: Store) -> None:
+    query = "SELECT table, name, type FROM system.columns WHERE database = currentDatabase() ORDER BY position"
+    columns: dict[str, dict[str, str]] = {}
+    for table, name, kind in await store.rows(query):
+        columns.setdefault(table, {})[name] = kind
+    assert {table: columns[table.value] for table in COLUMNS} == COLUMNS
+
+
+async def test_every_table_drops_repeated_inserts_and_all_but_the_audit_expire(store: Store) -> None:
+    engines = dict(await store.rows("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()"))
+    for table in COLUMNS:
+        assert "non_replicated_deduplication_window = 10000" in engines[table.value]
+    assert {table.value for table in COLUMNS if "TTL" in engines[table.value]} == {"events", "attempts", "dead_letters"}
+    assert "TTL toDateTime(received_at) + toIntervalDay(400)" in engines["events"]
+
+
+async def test_a_changed_retention_takes_effect(store: Store) -> None:
+    assert await migrate(store.connections, 30) == ()
+    engines = dict(await store.rows("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()"))
+    assert "TTL toDateTime(created_at) + toIntervalDay(30)" in engines["attempts"]
+
+
+async def test_an_edited_migration_is_refused(store: Store) -> None:
+    edited = {name: f"{sql}-- and more" if name.startswith("0002") else sql for name, sql in shipped_migrations().items()}
+    with pytest.raises(StoreRejectedError, match=r"0002_attempts\.sql was edited after it had been applied"):
+        await migrate(store.connections, 400, edited)
+
+
+async def test_a_new_migration_is_applied_to_an_old_database(store: Store) -> None:
+    more = {**shipped_migrations(), "9000_more.sql": "ALTER TABLE events ADD COLUMN IF NOT EXISTS more String"}
+    assert await migrate(store.connections, 400, more) == ("9000_more.sql",)
+    assert ("more",) in await store.rows(
+        "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'events'"
+    )
+
+
+async def test_processes_may_start_at_the_same_time(store_settings: Settings) -> None:
+    starters = [Connections(store_settings) for _ in range(3)]
+    try:
+        await asyncio.gather(*(migrate(connections, 400) for connections in starters))
+        assert await migrate(starters[0], 400) == ()
+    finally:
+        for connections in starters:
+            await connections.close()

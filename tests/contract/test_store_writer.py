@@ -1,0 +1,213 @@
+"""Exactly once, on both engines: repeats, ambiguous failures, rivals, weeks, crashes (promise 3 of the design)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from pipeline.store.connection import Connections, StoreRejectedError, StoreUnavailableError
+from pipeline.store.rows import Position, Row, attempt_row
+from pipeline.store.writer import Table, Writer
+from tests.contract.clickhouse_shim import FaultKind, ShimProcess
+from tests.contract.store_case import Store
+from tests.contract.store_records import MONDAY, attempt, attempt_rows, event_rows
+
+
+@pytest.fixture
+async def rival(store: Store) -> AsyncIterator[Writer]:
+    """The writer of a second recorder, which believes that the same partitions are its own."""
+    connections = Connections(store.settings)
+    yield Writer(connections)
+    await connections.close()
+
+
+async def offsets(store: Store, table: Table = Table.ATTEMPTS, partition: int = 0) -> list[int]:
+    where = f"WHERE kafka_partition = {partition}"
+    return [row[0] for row in await store.rows(f"SELECT kafka_offset FROM {table.value} {where} ORDER BY kafka_offset")]
+
+
+async def test_goes_on_behind_what_is_stored(store: Store) -> None:
+    assert await store.writer.assign(Table.ATTEMPTS, 3) == 0
+    assert await store.writer.stored_through(Table.ATTEMPTS, 3) is None
+    await store.writer.append(Table.ATTEMPTS, 3, attempt_rows(range(100, 110), 3))
+    assert await store.writer.stored_through(Table.ATTEMPTS, 3) == 109
+    assert await store.writer.assign(Table.ATTEMPTS, 3) == 110
+    assert await store.writer.assign(Table.ATTEMPTS, 4) == 0
+    assert await store.writer.assign(Table.EVENTS, 3) == 0
+
+
+async def test_a_repeated_append_stores_nothing_twice(store: Store, rival: Writer) -> None:
+    rows = attempt_rows(range(10))
+    await store.writer.append(Table.ATTEMPTS, 0, rows)
+    await store.writer.append(Table.ATTEMPTS, 0, rows)
+    await rival.append(Table.ATTEMPTS, 0, rows)
+    assert await offsets(store) == list(range(10))
+
+
+async def test_an_empty_append_is_nothing(store: Store) -> None:
+    await store.writer.append(Table.ATTEMPTS, 0, [])
+    assert await offsets(store) == []
+
+
+async def test_offsets_may_have_gaps(store: Store) -> None:
+    rows = [row for row in attempt_rows(range(20)) if row[-1] % 3]
+    await store.writer.append(Table.ATTEMPTS, 0, rows)
+    assert await offsets(store) == [row[-1] for row in rows]
+
+
+@pytest.mark.parametrize(("first", "second"), [(5, 10), (10, 5), (10, 10)])
+async def test_two_inserts_behind_the_same_offset(store: Store, rival: Writer, first: int, second: int) -> None:
+    """One takes effect; the writer of the other inserts what is missing, or skips what is there."""
+    await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
+    await rival.assign(Table.ATTEMPTS, 0)
+    await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3, 3 + first)))
+    await rival.append(Table.ATTEMPTS, 0, attempt_rows(range(3, 3 + second)))
+    assert await offsets(store) == list(range(3 + max(first, second)))
+
+
+async def test_a_rival_that_does_not_notice_for_long(store: Store, rival: Writer) -> None:
+    """A recorder that was stopped and goes on: each inserts batch after batch, cut differently, in any interleaving."""
+    chance = random.Random(7)
+    end = 120
+    position = {store.writer: 0, rival: 0}
+    for writer in position:
+        await writer.assign(Table.ATTEMPTS, 0)
+    while min(position.values()) < end:
+        writer = chance.choice([one for one in position if position[one] < end])
+        until = min(end, position[writer] + chance.randint(1, 9))
+        await writer.append(Table.ATTEMPTS, 0, attempt_rows(range(position[writer], until)))
+        position[writer] = until
+    assert await offsets(store) == list(range(end))
+
+
+async def test_rivals_at_the_same_time(store: Store, rival: Writer) -> None:
+    async def write(writer: Writer, size: int) -> None:
+        for first in range(0, 60, size):
+            await writer.append(Table.EVENTS, 1, event_rows(range(first, first + size), 1))
+
+    await asyncio.gather(write(store.writer, 6), write(rival, 4))
+    assert await offsets(store, Table.EVENTS, 1) == list(range(60))
+
+
+async def test_a_row_of_another_week_is_an_insert_of_its_own(store: Store) -> None:
+    """An insert into two of ClickHouse's partitions would be two parts, and a crash could leave one."""
+    days = [-1, -1, 0, 6, 7, 6, 7, 7]
+    rows = [
+        attempt_row(Position(0, offset), attempt(offset, created_at=MONDAY + timedelta(days=day, hours=23)))
+        for offset, day in enumerate(days)
+    ]
+    await store.command("SYSTEM STOP MERGES attempts")
+    await store.writer.append(Table.ATTEMPTS, 0, rows)
+    assert await offsets(store) == list(range(len(days)))
+    parts = await store.rows("SELECT min(kafka_offset), count() FROM attempts GROUP BY _part ORDER BY 1")
+    assert parts == [(0, 2), (2, 2), (4, 1), (5, 1), (6, 2)]
+    await store.command("SYSTEM START MERGES attempts")
+
+
+async def test_a_batch_is_one_part_however_large(store: Store) -> None:
+    """The driver cuts blocks of two megabytes; an insert of several blocks could be stored in part."""
+    rows = event_rows(range(1500), text="0123456789abcdef" * 500)
+    await store.command("SYSTEM STOP MERGES events")
+    await store.writer.append(Table.EVENTS, 0, rows)
+    assert await store.rows("SELECT count(), uniqExact(_part) FROM events") == [(1500, 1)]
+    await store.command("SYSTEM START MERGES events")
+
+
+async def test_a_row_that_does_not_fit_is_refused_whole(store: Store) -> None:
+    rows = attempt_rows(range(3))
+    spoilt: list[Row] = [*rows[:2], (*rows[2][:10], 2**80, *rows[2][11:])]
+    with pytest.raises(StoreRejectedError, match="attempts"):
+        await store.writer.append(Table.ATTEMPTS, 0, spoilt)
+    assert await offsets(store) == []
+    await store.writer.append(Table.ATTEMPTS, 0, rows)
+    assert await offsets(store) == [0, 1, 2]
+
+
+async def test_a_token_without_its_rows_does_not_lose_them(store: Store) -> None:
+    """As after a crash between the two, or after somebody deleted rows: the retry gets a new token."""
+    rows = attempt_rows(range(5))
+    await store.writer.append(Table.ATTEMPTS, 0, rows)
+    await store.command("ALTER TABLE attempts DELETE WHERE 1 SETTINGS mutations_sync = 1")
+    store.writer.forget(Table.ATTEMPTS, 0)
+    with pytest.raises(StoreUnavailableError, match="took rows of attempts for stored"):
+        await store.writer.append(Table.ATTEMPTS, 0, rows)
+    await store.writer.append(Table.ATTEMPTS, 0, rows)
+    assert await offsets(store) == list(range(5))
+
+
+async def test_a_caller_that_is_cancelled_leaves_nothing_half_done(store: Store) -> None:
+    rows = attempt_rows(range(2000))
+    task = asyncio.create_task(store.writer.append(Table.ATTEMPTS, 0, rows))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    store.writer.forget(Table.ATTEMPTS, 0)
+    # What follows waits for what is under way: there is one writer's thread.
+    assert await store.writer.assign(Table.ATTEMPTS, 0) in (0, 2000)
+    await store.writer.append(Table.ATTEMPTS, 0, rows)
+    assert await offsets(store) == list(range(2000))
+
+
+@pytest.mark.parametrize("kind", [FaultKind.UNAVAILABLE, FaultKind.UNAVAILABLE_AFTER, FaultKind.DROP, FaultKind.LOST])
+async def test_an_insert_that_fails_is_repeated(http_store: Store, clickhouse_shim: ShimProcess, kind: FaultKind) -> None:
+    """The caller repeats until it succeeds, whether the failed insert took effect or not."""
+    rows = attempt_rows(range(50))
+    await http_store.writer.append(Table.ATTEMPTS, 0, rows[:10])
+    clickhouse_shim.fail(kind, times=3)
+    for _ in range(4):
+        try:
+            await http_store.writer.append(Table.ATTEMPTS, 0, rows[10:])
+        except StoreUnavailableError:
+            continue
+        break
+    assert await http_store.writer.stored_through(Table.ATTEMPTS, 0) == 49
+    assert await offsets(http_store) == list(range(50))
+
+
+async def test_a_failed_question_is_asked_again(http_store: Store, clickhouse_shim: ShimProcess) -> None:
+    """The insert is in, but how far the table reaches could not be asked."""
+    await http_store.writer.assign(Table.ATTEMPTS, 0)
+    # The driver itself asks three times.
+    clickhouse_shim.fail(FaultKind.UNAVAILABLE, matching="max(kafka_offset)", times=3)
+    rows = attempt_rows(range(5))
+    with pytest.raises(StoreUnavailableError):
+        await http_store.writer.append(Table.ATTEMPTS, 0, rows)
+    await http_store.writer.append(Table.ATTEMPTS, 0, rows)
+    assert await offsets(http_store) == list(range(5))
+
+
+@pytest.mark.parametrize("length", [5, 20])
+async def test_the_insert_of_a_zombie_arrives_late(http_store: Store, clickhouse_shim: ShimProcess, length: int) -> None:
+    """The server carries out an insert long after its recorder gave up; meanwhile the next one has stored the same records."""
+    await http_store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(10)))
+    clickhouse_shim.fail(FaultKind.LATE, seconds=0.5)
+    with pytest.raises(StoreUnavailableError):
+        await http_store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(10, 10 + length)))
+    successor = Writer(http_store.connections)
+    assert await successor.assign(Table.ATTEMPTS, 0) == 10
+    await successor.append(Table.ATTEMPTS, 0, attempt_rows(range(10, 22)))
+    await asyncio.to_thread(clickhouse_shim.wait_until_idle)
+    await successor.append(Table.ATTEMPTS, 0, attempt_rows(range(22, 40)))
+    assert await offsets(http_store) == list(range(40))
+
+
+async def test_clickhouse_is_killed_and_comes_back(http_store: Store, clickhouse_shim: ShimProcess) -> None:
+    rows = attempt_rows(range(400))
+    await http_store.writer.append(Table.ATTEMPTS, 0, rows[:100])
+    clickhouse_shim.fail(FaultKind.SLOW, seconds=20)
+    append = asyncio.create_task(http_store.writer.append(Table.ATTEMPTS, 0, rows[100:200]))
+    await asyncio.sleep(0.2)
+    clickhouse_shim.kill()
+    with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+        await append
+    with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+        await http_store.writer.append(Table.ATTEMPTS, 0, rows[100:200])
+    await asyncio.to_thread(clickhouse_shim.start)
+    assert await http_store.writer.assign(Table.ATTEMPTS, 0) == 100
+    await http_store.writer.append(Table.ATTEMPTS, 0, rows[100:])
+    assert await offsets(http_store) == list(range(400))

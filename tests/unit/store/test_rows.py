@@ -1,0 +1,110 @@
+"""Records to rows: ids, weeks, and rows as wide as their tables."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.store.rows import (
+    COLUMNS,
+    MAX_PARTITIONS,
+    PARTITIONED_BY,
+    Position,
+    Table,
+    attempt_id,
+    attempt_position,
+    attempt_row,
+    dead_letter_row,
+    endpoint_change_row,
+    event_row,
+    week,
+)
+from schemas.delivery import DeadLetter, DeadLetterReason
+from schemas.endpoint import EndpointRecord, SealedSecret
+from schemas.event import EventMeta
+from tests.contract.store_records import MONDAY, START, attempt, body, dispatch, meta
+
+LETTER = DeadLetter(
+    reason=DeadLetterReason.TOO_LARGE, detail="Too large.", topic="oms.orders", partition=1, offset=2, failed_at=START
+)
+ENDPOINT = EndpointRecord(
+    id=1,
+    target_url="https://shop.example",
+    events=("order_completed",),
+    sealed_token="sealed-token",
+    secrets=(SealedSecret(sealed="sealed-secret"),),
+    created_at=START,
+    updated_at=START,
+)
+ROWS = {
+    Table.ATTEMPTS: attempt_row(Position(3, 9), attempt()),
+    Table.EVENTS: event_row(Position(3, 9), dispatch(), body(1)),
+    Table.DEAD_LETTERS: dead_letter_row(Position(3, 9), LETTER, None, b"\xff", [("h", b"\x00")]),
+    Table.ENDPOINT_CHANGES: endpoint_change_row(Position(3, 9), ENDPOINT),
+}
+
+
+@pytest.mark.parametrize("table", Table)
+def test_a_row_has_a_value_for_each_column_and_ends_with_its_position(table: Table) -> None:
+    assert len(ROWS[table]) == len(COLUMNS[table])
+    assert list(COLUMNS[table])[-2:] == ["kafka_partition", "kafka_offset"]
+    assert ROWS[table][-2:] == (3, 9)
+
+
+@given(st.integers(0, MAX_PARTITIONS - 1), st.integers(0, 2**43 - 1))
+def test_an_attempts_id_is_unique_and_fits_a_javascript_number(partition: int, offset: int) -> None:
+    identifier = attempt_id(partition, offset)
+    assert attempt_position(identifier) == (partition, offset)
+    assert 0 <= identifier < 2**53
+
+
+@pytest.mark.parametrize("partition", [-1, MAX_PARTITIONS])
+def test_a_partition_that_no_id_has_room_for(partition: int) -> None:
+    with pytest.raises(ValueError, match="1024 partitions at most"):
+        attempt_id(partition, 0)
+
+
+@pytest.mark.parametrize(
+    ("moment", "monday"),
+    [
+        (MONDAY, date(2026, 3, 2)),
+        (MONDAY - timedelta(milliseconds=1), date(2026, 2, 23)),
+        (MONDAY + timedelta(days=6, hours=23), date(2026, 3, 2)),
+        # 1 a.m. on Monday in Berlin is still Sunday in UTC.
+        (datetime(2026, 3, 2, 0, 30, tzinfo=timezone(timedelta(hours=1))), date(2026, 2, 23)),
+    ],
+)
+def test_the_week_of_a_row(moment: datetime, monday: date) -> None:
+    row = attempt_row(Position(0, 0), attempt(created_at=moment))
+    assert week(Table.ATTEMPTS, row) == monday
+    assert week(Table.EVENTS, event_row(Position(0, 0), dispatch(received_at=moment), b"")) == monday
+
+
+def test_a_table_without_weeks() -> None:
+    assert week(Table.ENDPOINT_CHANGES, ROWS[Table.ENDPOINT_CHANGES]) is None
+    assert Table.ENDPOINT_CHANGES not in PARTITIONED_BY
+
+
+def test_an_endpoints_secrets_stay_out() -> None:
+    assert "sealed" not in repr(ROWS[Table.ENDPOINT_CHANGES])
+
+
+@pytest.mark.parametrize(("identifier", "stored"), [(2**63 - 1, 2**63 - 1), (2**63, None), (-(2**63) - 1, None), (None, None)])
+def test_a_stock_item_id_that_no_column_holds_is_left_out(identifier: int | None, stored: int | None) -> None:
+    row = attempt_row(Position(0, 0), attempt(event=meta(stock_item_id=identifier)))
+    assert row[list(COLUMNS[Table.ATTEMPTS]).index("stock_item_id")] == stored
+
+
+def test_any_year_that_a_producer_sends_is_clamped_to_what_can_be_compared() -> None:
+    early = EventMeta(id="e", event_name="order_completed", created_at=datetime(1, 1, 1, tzinfo=UTC))
+    row = event_row(Position(0, 0), dispatch(event=early), b"")
+    assert row[2] == datetime(1900, 1, 1, tzinfo=UTC)
+
+
+def test_a_header_without_a_value_becomes_an_empty_one() -> None:
+    headers = [("h", None)]
+    row = dead_letter_row(Position(0, 0), LETTER, b"k", None, headers)  # type: ignore[arg-type]
+    assert row[8] == (("h", b""),)
