@@ -6,7 +6,7 @@ No answer holds a token, and none but the answer to a create holds a signing sec
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -22,7 +22,7 @@ MAX_FILTER_VALUES: Final = 100
 MAX_FILTER_PATH: Final = 255
 MAX_FILTER_TEXT: Final = 1000
 
-KNOWN_EVENTS: Final = ", ".join(EventType)
+_KNOWN_EVENTS: Final = ", ".join(EventType)
 
 # A token travels in a header, where spaces and line breaks would end it.
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,1024}")
@@ -51,76 +51,76 @@ class EndpointInput(BaseModel):
 
     @field_validator("target_url", mode="before")
     @classmethod
-    def _check_target_url(cls, value: object) -> object:
+    def _check_target_url(cls, value: object) -> str:
         # The rules for the URL itself need the address guard; the API asks it.
-        return value if isinstance(value, str) and value else _refuse("target_url must be a URL, such as https://example.com/hooks.")
+        if isinstance(value, str) and value:
+            return value
+        raise ValueError("target_url must be a URL, such as https://hooks.example.com/orders.")
 
     @field_validator("events", mode="before")
     @classmethod
-    def _check_events(cls, value: object) -> object:
+    def _check_events(cls, value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or not value or not all(isinstance(event, str) for event in value):
-            return _refuse(f"events must be a list of one or more event types: {KNOWN_EVENTS}.")
+            raise ValueError(f"events must be a list of one or more event types: {_KNOWN_EVENTS}.")
         if unknown := [event for event in value if event not in set(EventType)]:
             names = ", ".join(repr(event[:50]) for event in unknown[:5]) + (" and more" if len(unknown) > 5 else "")
-            return _refuse(f"events has unknown event types: {names}. Known are: {KNOWN_EVENTS}.")
+            raise ValueError(f"events has unknown event types: {names}. Known are: {_KNOWN_EVENTS}.")
         return in_order(value)
 
     @field_validator("token", mode="before")
     @classmethod
-    def _check_token(cls, value: object) -> object:
+    def _check_token(cls, value: object) -> str | None:
         if value is None or (isinstance(value, str) and _TOKEN.fullmatch(value)):
             return value
-        return _refuse("token must be 1 to 1024 visible ASCII characters without spaces, or null to remove it.")
+        raise ValueError("token must be 1 to 1024 visible ASCII characters without spaces, or null to remove it.")
 
     @field_validator("filters", mode="before")
     @classmethod
-    def _check_filters(cls, value: object) -> object:
+    def _check_filters(cls, value: object) -> dict[str, tuple[FilterValue, ...]]:
         if value is None:
             return {}
         if not isinstance(value, dict) or len(value) > MAX_FILTERS:
-            return _refuse(f"{_FILTERS_FORM}; at most {MAX_FILTERS} of them.")
+            raise ValueError(f"{_FILTERS_FORM}; at most {MAX_FILTERS} of them.")
         return {_filter_path(path): _filter_values(path, values) for path, values in value.items()}
 
     @field_validator("active", mode="before")
     @classmethod
-    def _check_active(cls, value: object) -> object:
-        return value if isinstance(value, bool) else _refuse("active must be true or false.")
+    def _check_active(cls, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise ValueError("active must be true or false.")
 
     @field_validator("description", mode="before")
     @classmethod
-    def _check_description(cls, value: object) -> object:
+    def _check_description(cls, value: object) -> str:
         text = "" if value is None else value
-        if not isinstance(text, str) or len(text) > MAX_DESCRIPTION or _CONTROL.search(text):
-            return _refuse(f"description must be text of at most {MAX_DESCRIPTION} characters, without control characters.")
-        return text
+        if isinstance(text, str) and len(text) <= MAX_DESCRIPTION and not _CONTROL.search(text):
+            return text
+        raise ValueError(f"description must be text of at most {MAX_DESCRIPTION} characters, without control characters.")
 
 
-def in_order(events: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+def in_order(events: Sequence[str]) -> tuple[str, ...]:
     """Each event type once, in the order of `EventType`; what it does not know comes last."""
-    known = list(EventType)
-    return tuple(sorted(dict.fromkeys(events), key=lambda event: known.index(EventType(event)) if event in known else len(known)))
+    known = [event.value for event in EventType]
+    return tuple(sorted(dict.fromkeys(events), key=lambda event: known.index(event) if event in known else len(known)))
 
 
 def _filter_path(path: str) -> str:
     if not all(path.split(".")) or len(path) > MAX_FILTER_PATH:
-        _refuse(f"{_FILTERS_FORM}; {path[:50]!r} is not a path: member names joined by dots, at most {MAX_FILTER_PATH} characters.")
+        rule = f"member names joined by dots, at most {MAX_FILTER_PATH} characters"
+        raise ValueError(f"{_FILTERS_FORM}; {path[:50]!r} is not a path: {rule}.")
     return path
 
 
 def _filter_values(path: str, value: object) -> tuple[FilterValue, ...]:
     values = value if isinstance(value, list) else [value]
     scalars = [scalar for scalar in values if scalar is None or isinstance(scalar, str | int | float)]
-    if not values or len(values) > MAX_FILTER_VALUES or len(scalars) < len(values):
-        _refuse(
-            f"filters must give {path[:50]!r} a string, a number, true, false or null, or a list of 1 to {MAX_FILTER_VALUES} of them."
-        )
+    if not 1 <= len(values) <= MAX_FILTER_VALUES or len(scalars) < len(values):
+        form = f"a string, a number, true, false or null, or a list of 1 to {MAX_FILTER_VALUES} of them"
+        raise ValueError(f"filters must give {path[:50]!r} {form}.")
     if any(isinstance(scalar, str) and len(scalar) > MAX_FILTER_TEXT for scalar in scalars):
-        _refuse(f"filters must give {path[:50]!r} texts of at most {MAX_FILTER_TEXT} characters.")
+        raise ValueError(f"filters must give {path[:50]!r} texts of at most {MAX_FILTER_TEXT} characters.")
     return tuple(scalars)
-
-
-def _refuse(sentence: str) -> None:
-    raise ValueError(sentence)
 
 
 class _Answer(BaseModel):
@@ -167,7 +167,7 @@ class EndpointCreated(EndpointWritten):
 
 
 class AttemptAnswer(_Answer):
-    """One attempt, as lists show it."""
+    """One attempt, as lists show it: without headers and bodies."""
 
     id: int
     event_id: str
@@ -191,21 +191,20 @@ class AttemptAnswer(_Answer):
     subscription_id: str | None
     stock_item_id: int | None
     skus: list[str]
-    response_body: str
-    response_body_encoding: str
-    response_truncated: bool
 
 
 class AttemptDetailAnswer(AttemptAnswer):
     """One attempt with everything: what was sent, what was answered, and the event's other attempts at the same endpoint.
 
-    ``request_body`` is null while the event itself has not been recorded yet, and base64 when it is not UTF-8. Headers hold no
-    credentials. ``siblings`` are oldest first.
+    ``request_body`` is null while the event is not in ClickHouse. It is text: an event is JSON, so it is UTF-8. ``response_body``
+    is base64 of bytes that are not (``response_body_encoding``). Headers hold no credentials. ``siblings``: newest first.
     """
 
     request_body: str | None
-    request_body_encoding: str
     request_headers: dict[str, str]
+    response_body: str
+    response_body_encoding: str
+    response_truncated: bool
     response_headers: list[tuple[str, str]]
     siblings: list[AttemptAnswer]
 

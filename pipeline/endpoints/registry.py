@@ -2,7 +2,7 @@
 
 Ids are integers that need no coordination: an offset of the topic's one partition. A write is answered when this process has
 read it back (read your writes). Two creates of one target_url that race in two processes are settled the same way by both:
-the lower id stays.
+the one that stands first in the topic stays.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 from pipeline.broker.producer import Producer
@@ -27,6 +28,12 @@ log = logger(__name__)
 
 _ID_CLAIM = b"id-claim"
 """Key of the records whose offsets make new ids; they carry nothing else, and compaction removes them."""
+
+
+def deleted(record: EndpointRecord, *, changed_by: str, at: datetime) -> EndpointRecord:
+    """The last record of an endpoint: who deleted it and when, without its secrets."""
+    gone = {"deleted": True, "change": "delete", "sealed_token": None, "secrets": (), "filters": {}}
+    return record.model_copy(update=gone | {"version": record.version + 1, "changed_by": changed_by, "updated_at": at})
 
 
 class Registry:
@@ -49,8 +56,8 @@ class Registry:
         return sorted(self._endpoints.values(), key=lambda endpoint: endpoint.id)
 
     def by_url(self, target_url: str) -> Endpoint | None:
-        """The endpoint with this target_url; the oldest, should there be several."""
-        return next((endpoint for endpoint in self.all() if endpoint.target_url == target_url), None)
+        """The endpoint with this target_url; the one that stands first in the topic, should there be several."""
+        return next((endpoint for endpoint in self._endpoints.values() if endpoint.target_url == target_url), None)
 
     def matching(self, event_name: str, payload: Callable[[], Any]) -> list[Endpoint]:
         """The active endpoints that subscribed to the event and whose filters accept its payload (parsed only when asked for)."""
@@ -69,8 +76,8 @@ class Registry:
                 return existing, False
             await self.write(producer, record)
             first = self.by_url(record.target_url)
-            if first is not None and first.id < record.id:
-                await self.write(producer, record.model_copy(update={"deleted": True, "change": "delete", "version": 2}))
+            if first is not None and first.id != record.id:
+                await self.write(producer, deleted(record, changed_by=record.changed_by, at=record.updated_at))
                 return first, False
             return self._endpoints[record.id], True
 

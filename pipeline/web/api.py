@@ -1,0 +1,33 @@
+"""What the API works with."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from pipeline.broker.producer import Producer
+from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.clock import Clock, utc_now
+from pipeline.sender.guard import AddressGuard
+from pipeline.store.search import Search
+from pipeline.web.auth import ApiKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The parts that the API's handlers share. One per process."""
+
+    registry: Registry
+    producer: Producer
+    vault: Vault
+    guard: AddressGuard
+    search: Search
+    keys: ApiKeys
+    clock: Clock = utc_now
+    write_timeout_seconds: float = 10.0
+    """How long a change may wait for Kafka before it is answered with 503."""
+    search_timeout_seconds: float = 30.0
+    """How long a search may take, waiting for its turn included."""
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while an endpoint is read and written again, so that of two changes at once none is lost."""

@@ -1,0 +1,70 @@
+"""What the handlers read out of a request: path, query string, body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.web.errors import ApiError, InvalidError, not_found
+
+TRUTHY: Final = frozenset({"1", "t", "T", "true", "TRUE"})
+FALSY: Final = frozenset({"0", "f", "F", "false", "FALSE"})
+
+# Every number of 18 digits fits into 64 bits.
+_MAX_DIGITS: Final = 18
+
+
+def path_id(request: web.Request) -> int:
+    """The ``{id}`` in the path.
+
+    Raises:
+        ApiError: 404, it is not a whole number.
+    """
+    text = request.match_info["id"]
+    # Not int() alone: it also takes 1_000 and the digits of other scripts.
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise not_found()
+    return int(text)
+
+
+def is_true(request: web.Request, name: str) -> bool:
+    """Whether a parameter of the query string is given and true."""
+    return request.query.get(name) in TRUTHY
+
+
+def whole_number(request: web.Request, name: str, default: int) -> int:
+    """A parameter of the query string.
+
+    Raises:
+        InvalidError: it is given and not a whole number.
+    """
+    text = request.query.get(name, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise InvalidError({name: [f"{name} must be a whole number."]})
+    return int(text)
+
+
+def refuse_ignored(request: web.Request, ignored: Sequence[str]) -> None:
+    """With ``strict=1``, a filter that would be ignored is an error.
+
+    Raises:
+        InvalidError: ``strict`` is true and something was ignored.
+    """
+    if ignored and is_true(request, "strict"):
+        raise InvalidError({"q": list(ignored)})
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The body.
+
+    Raises:
+        ApiError: 400, it broke off.
+    """
+    try:
+        return await request.read()
+    except (ConnectionError, web.RequestPayloadError) as error:
+        raise ApiError(400, "The request body broke off; send it again.") from error

@@ -1,0 +1,107 @@
+"""The HTTP server of a role: operations for all of them, the API where there is one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
+
+from pipeline.ops import metrics
+from pipeline.ops.health import Health
+from pipeline.ops.logs import logger
+from pipeline.web.api import Api
+from pipeline.web.attempts_api import attempt_routes
+from pipeline.web.auth import require_key
+from pipeline.web.endpoints_api import endpoint_routes
+from pipeline.web.errors import json_errors
+from pipeline.web.ops import ops_routes
+
+log = logger(__name__)
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_SHUTDOWN_SECONDS: Final = 10.0
+
+
+class _WithoutRequests(logging.Filter):
+    """Drops what aiohttp says of requests that are not HTTP: it quotes them, Authorization headers and all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            return True
+        log.debug("a request could not be parsed", error=type(error).__name__)
+        return False
+
+
+_http_log = logging.getLogger("pipeline.web.http")
+_http_log.addFilter(_WithoutRequests())
+
+
+def make_app(*, health: Health, api: Api | None = None) -> web.Application:
+    """One application: ``/healthz``, ``/readyz`` and ``/metrics``, and ``/api/…`` when there is an ``api``."""
+    app = web.Application(middlewares=[_observe, json_errors], client_max_size=MAX_BODY_BYTES)
+    app.on_response_prepare.append(_harden)
+    app.add_routes(ops_routes(health))
+    if api is not None:
+        # An application of its own: its handlers cannot be reached past its middleware, however a path is written.
+        guarded = web.Application(middlewares=[require_key(api.keys)])
+        guarded.add_routes([*endpoint_routes(api), *attempt_routes(api)])
+        app.add_subapp("/api/", guarded)
+    return app
+
+
+async def _harden(_: web.Request, response: web.StreamResponse) -> None:
+    # Bodies hold what receivers answered: a browser must never take JSON for a page.
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+
+
+@web.middleware
+async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count, time and log a request. The query string is left out: it may hold customers' data."""
+    started = time.perf_counter()
+    response = await handler(request)
+    seconds = time.perf_counter() - started
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource is not None else "unmatched"
+    method = request.method if request.method in _METHODS else "other"
+    metrics.API_REQUESTS.labels(route, method, str(response.status)).inc()
+    metrics.API_DURATION.labels(route).observe(seconds)
+    log.debug("request", route=route, method=method, status=response.status, duration_ms=round(seconds * 1000, 3))
+    return response
+
+
+class WebServer:
+    """Serves an application on one address."""
+
+    def __init__(self, app: web.Application, host: str, port: int) -> None:
+        # Compressed bodies are not unpacked: nobody needs them here, and they could be bombs.
+        self._runner = web.AppRunner(
+            app, access_log=None, logger=_http_log, shutdown_timeout=_SHUTDOWN_SECONDS, auto_decompress=False
+        )
+        self._host = host
+        self._port = port
+
+    async def start(self) -> str:
+        """Listen, and return the URL; with port 0, the port is one that was free.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        host, port = self._runner.addresses[0][:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def stop(self) -> None:
+        """Take no more requests, let those under way finish for a while, close."""
+        await self._runner.cleanup()

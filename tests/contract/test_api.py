@@ -1,0 +1,201 @@
+"""The HTTP API with the real registry on a broker, and with the real search on ClickHouse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.producer import Producer
+from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.health import Health
+from pipeline.ops.settings import Settings
+from pipeline.sender.guard import AddressGuard
+from pipeline.store.connection import Connections
+from pipeline.store.rows import Position, Table, attempt_id, attempt_row, event_row
+from pipeline.store.search import Search
+from pipeline.web.api import Api
+from pipeline.web.auth import ApiKeys
+from pipeline.web.server import WebServer, make_app
+from tests.contract.store_case import Store
+from tests.contract.store_records import attempt, body, dispatch, meta
+
+API_KEY = "contract-key"
+NOT_FOUND = {"error": "The resource you were looking for could not be found."}
+
+
+@pytest.fixture
+def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
+    """A topic of endpoints of the test's own."""
+    chosen = Settings(
+        kafka_bootstrap_servers=bootstrap_servers,
+        kafka_topic_prefix=topic_prefix,
+        kafka_replication_factor=1,
+        kafka_fetch_max_wait_ms=30,
+        encryption_key=SecretStr(Vault.new_key()),
+        allowed_networks=(ip_network("127.0.0.0/8"),),
+        api_keys=(SecretStr(API_KEY),),
+    )
+    with TopicAdmin(chosen) as admin:
+        admin.create_missing([spec for spec in chosen.topics.specs() if spec.name == chosen.topics.endpoints])
+    return chosen
+
+
+@asynccontextmanager
+async def serving(settings: Settings, search: Search | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an API process: a registry, a producer and a server of its own."""
+    assert settings.encryption_key is not None
+    vault = Vault(settings.encryption_key.get_secret_value())
+    registry = Registry(consumer_config(settings), settings.topics.endpoints, vault)
+    producer = Producer(producer_config(settings), [settings.topics.endpoints])
+    api = Api(
+        registry=registry,
+        producer=producer,
+        vault=vault,
+        guard=AddressGuard(settings.allowed_networks),
+        search=search or Search(Connections(settings)),
+        keys=ApiKeys(settings.api_keys),
+    )
+    server = WebServer(make_app(health=Health(), api=api), "127.0.0.1", 0)
+    async with AsyncExitStack() as stack:
+        await producer.start()
+        stack.push_async_callback(producer.close)
+        await registry.table.start()
+        stack.push_async_callback(registry.table.stop)
+        base_url = f"{await server.start()}/api/webhook/"
+        stack.push_async_callback(server.stop)
+        headers = {"Authorization": f"Bearer {API_KEY}"}
+        yield await stack.enter_async_context(httpx.AsyncClient(base_url=base_url, headers=headers, timeout=20, trust_env=False))
+
+
+def wrapped(target_url: str = "http://127.0.0.1/hooks", **fields: Any) -> dict[str, Any]:
+    return {"endpoint": {"target_url": target_url, "events": ["order_completed"]} | fields}
+
+
+async def test_a_change_can_be_read_at_once(settings: Settings) -> None:
+    async with serving(settings) as api:
+        created = await api.post("endpoints", json=wrapped(token="t0ken"))
+        assert created.status_code == 201
+        shown = created.json()
+        assert shown.pop("secret").startswith("whsec_")
+        shown.pop("ignored_fields")
+        path = f"endpoints/{shown['id']}"
+        assert (await api.get(path)).json() == shown
+
+        for number in range(5):
+            updated = (await api.patch(path, json={"endpoint": {"description": f"n{number}"}})).json()
+            assert ((await api.get(path)).json()["description"], updated["version"]) == (f"n{number}", number + 2)
+
+        assert (await api.get("endpoints")).json()["total_count"] == 1
+        assert (await api.delete(path)).status_code == 204
+        gone = await api.get(path)
+        assert (gone.status_code, gone.json()) == (404, NOT_FOUND)
+        assert (await api.get("endpoints")).json()["endpoints"] == []
+
+
+async def test_creates_of_one_url_at_once_make_one_endpoint(settings: Settings) -> None:
+    async with serving(settings) as api:
+        answers = await asyncio.gather(*(api.post("endpoints", json=wrapped()) for _ in range(4)))
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 201]
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        assert (await api.get("endpoints")).json()["total_count"] == 1
+
+
+async def test_endpoints_outlive_the_process_that_made_them(settings: Settings) -> None:
+    async with serving(settings) as api:
+        made = [(await api.post("endpoints", json=wrapped(f"http://127.0.0.1/{number}"))).json() for number in range(3)]
+        assert (await api.delete(f"endpoints/{made[1]['id']}")).status_code == 204
+        kept = (await api.get("endpoints")).json()
+    async with serving(settings) as api:
+        assert (await api.get("endpoints")).json() == kept
+        assert [endpoint["id"] for endpoint in kept["endpoints"]] == [made[0]["id"], made[2]["id"]]
+        again = await api.post("endpoints", json=wrapped("http://127.0.0.1/1"))
+        assert (again.status_code, again.json()["id"] > made[2]["id"]) == (201, True)
+
+
+async def test_every_process_sees_the_changes_of_the_others(settings: Settings) -> None:
+    async with serving(settings) as one, serving(settings) as two:
+        created = (await one.post("endpoints", json=wrapped())).json()
+        # The second process reads the topic at its own pace; what it writes itself, it has read up to.
+        await two.post("endpoints", json=wrapped("http://127.0.0.1/other"))
+        path = f"endpoints/{created['id']}"
+        assert (await two.patch(path, json={"endpoint": {"active": False}})).json()["version"] == 2
+        assert (await two.get(f"endpoints/{created['id']}")).json()["active"] is False
+        again = await two.post("endpoints", json=wrapped())
+        assert (again.status_code, again.json()["id"]) == (200, created["id"])
+
+
+async def test_attempts_are_found_with_what_was_sent(settings: Settings, store: Store) -> None:
+    event = meta(1, order_number="R758805215")
+    attempts = [attempt(number, event=event, attempt=number) for number in (1, 2)]
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), one) for n, one in enumerate(attempts)])
+    await store.writer.append(Table.EVENTS, 0, [event_row(Position(0, 0), dispatch(1, event=event), body(1))])
+
+    async with serving(settings, store.search) as api:
+        found = (await api.get("attempts", params={"q[order_number_eq]": "R758805215", "strict": "1"})).json()
+        assert [one["id"] for one in found["attempts"]] == [attempt_id(0, 1), attempt_id(0, 0)]
+        assert (found["total_count"], found["attempts"][1]["created_at"]) == (2, "2026-03-02T12:00:01.123Z")
+
+        detail = (await api.get(f"attempts/{attempt_id(0, 0)}")).json()
+        assert detail["request_body"] == body(1).decode()
+        assert (detail["response_body"], detail["response_body_encoding"]) == ("Grüße ✓", "text")
+        assert detail["response_headers"] == [["Server", "nginx"], ["Set-Cookie", "a=1"], ["Set-Cookie", "b=2"]]
+        assert detail["siblings"] == [found["attempts"][0]]
+        assert (await api.get(f"attempts/{attempt_id(0, 7)}")).json() == NOT_FOUND
+        assert (await api.get(f"attempts/{10**18 - 1}")).status_code == 404
+
+
+async def test_endpoints_show_their_last_attempts(settings: Settings, store: Store) -> None:
+    async with serving(settings, store.search) as api:
+        endpoint = (await api.post("endpoints", json=wrapped())).json()["id"]
+        other = (await api.post("endpoints", json=wrapped("http://127.0.0.1/other"))).json()["id"]
+        rows = [attempt_row(Position(0, number), attempt(number, endpoint_id=endpoint)) for number in range(30)]
+        await store.writer.append(Table.ATTEMPTS, 0, rows)
+
+        shown = (await api.get(f"endpoints/{endpoint}?include_attempts=true&attempts_count=3")).json()
+        assert [one["id"] for one in shown["attempts"]] == [attempt_id(0, number) for number in (29, 28, 27)]
+        listed = (await api.get("endpoints?include_attempts=true")).json()["endpoints"]
+        assert {one["id"]: len(one["attempts"]) for one in listed} == {endpoint: 25, other: 0}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "q[order_number_eq]=%00",
+        "q[request_body_cont]=%00%01'\\\"%25_",
+        "q[request_body_cont]=%ff%fe",
+        "q[error_cont]={p0:String}",
+        "q[order_number_eq]='; DROP TABLE attempts; --",
+        "q[id_in][]=" + "9" * 18,
+        "q[created_at_gteq]=1900-01-01&q[created_at_lteq]=2298-12-31",
+        "q[s]=created_at asc&q[s]=id&page=999999999&per_page=200",
+        "&".join(f"q[sku_in][]=SKU-{number}" for number in range(300)),
+    ],
+)
+async def test_no_query_breaks_the_search(settings: Settings, store: Store, query: str) -> None:
+    async with serving(settings, store.search) as api:
+        answer = await api.get(f"attempts?{query}")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["attempts"] == []
+
+
+async def test_without_clickhouse_attempts_are_not_searched_and_endpoints_are_served(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"clickhouse_url": "http://127.0.0.1:1"})
+    connections = Connections(nowhere)
+    async with serving(settings, Search(connections)) as api:
+        assert (await api.post("endpoints", json=wrapped())).status_code == 201
+        assert (await api.get("endpoints")).json()["count"] == 1
+        for path in ("attempts", "attempts/1", "endpoints?include_attempts=true"):
+            answer = await api.get(path)
+            assert answer.status_code == 503
+            assert answer.json()["error"].startswith("Attempts cannot be searched right now: ClickHouse at 127.0.0.1:1 ")
+    await connections.close()

@@ -1,0 +1,23 @@
+"""Requests for endpoints, and what their answers look like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.unit.web.service import Service
+
+PATH = "/api/webhook/endpoints"
+INVALID = "Invalid resource. Please fix errors and try again."
+NOT_FOUND = {"error": "The resource you were looking for could not be found."}
+SHOWN = ["id", "target_url", "events", "active", "description", "filters", "has_token", "created_at", "updated_at", "version"]
+
+
+async def request(service: Service, method: str, path: str = PATH, **options: Any) -> tuple[int, Any]:
+    """Status and body: JSON, or bytes of an empty answer."""
+    async with service.client.request(method, path, **options) as response:
+        return response.status, await response.json() if response.status != 204 else await response.read()
+
+
+def wrapped(**fields: Any) -> dict[str, Any]:
+    """A body with these fields of an endpoint."""
+    return {"json": {"endpoint": fields}}

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from pydantic import SecretStr
+from yarl import URL
+
+from pipeline.web.auth import ApiKeys
+from pipeline.web.errors import ApiError
+from tests.unit.web.service import API_KEY, OTHER_KEY, Service
+
+ROUTES = [
+    ("GET", "/api/webhook/endpoints"),
+    ("POST", "/api/webhook/endpoints"),
+    ("GET", "/api/webhook/endpoints/1"),
+    ("PUT", "/api/webhook/endpoints/1"),
+    ("PATCH", "/api/webhook/endpoints/1"),
+    ("DELETE", "/api/webhook/endpoints/1"),
+    ("GET", "/api/webhook/attempts"),
+    ("GET", "/api/webhook/attempts/1"),
+    ("GET", "/api/nowhere"),
+    ("TRACE", "/api/webhook/endpoints"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_every_route_below_api_needs_a_key(service: Service, method: str, path: str) -> None:
+    async with service.anonymous.request(method, path) as response:
+        body = await response.json()
+    assert (response.status, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert body == {"error": "This needs an API key: send one in the header Authorization: Bearer <API key>."}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api%2Fwebhook/endpoints",
+        "/%61pi/webhook/endpoints",
+        "/api/./webhook/endpoints",
+        "/x/../api/webhook/endpoints",
+        "/API/webhook",
+    ],
+)
+async def test_no_way_of_writing_a_path_leads_past_the_key(service: Service, path: str) -> None:
+    async with service.anonymous.get(URL(service.url + path, encoded=True)) as response:
+        assert response.status in (401, 404)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"Bearer {API_KEY}x",
+        f"Bearer {API_KEY[:-1]}",
+        "Bearer \u00e9\u00e9",
+        f"Bearer {API_KEY} {API_KEY}",
+        f"Bearer {API_KEY.upper()}",
+    ],
+)
+async def test_a_wrong_key_is_refused_and_not_repeated(service: Service, header: str) -> None:
+    async with service.anonymous.get("/api/webhook/endpoints", headers={"Authorization": header}) as response:
+        body = await response.json()
+    assert (response.status, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert body["error"].startswith("The API key is not one of this service's keys.")
+    assert API_KEY[:-1] not in body["error"]
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer   ", "Basic dXNlcjpwYXNz", API_KEY, f"Token {API_KEY}"])
+async def test_no_key_says_how_to_send_one(service: Service, header: str) -> None:
+    async with service.anonymous.get("/api/webhook/endpoints", headers={"Authorization": header}) as response:
+        body = await response.json()
+    assert response.status == 401
+    assert "Authorization: Bearer" in body["error"]
+
+
+@pytest.mark.parametrize("header", [f"Bearer {API_KEY}", f"bearer {OTHER_KEY}", f"BEARER  {API_KEY} "])
+async def test_each_key_opens(service: Service, header: str) -> None:
+    async with service.anonymous.get("/api/webhook/endpoints", headers={"Authorization": header}) as response:
+        assert response.status == 200
+
+
+def test_the_actor_is_the_beginning_of_the_keys_digest() -> None:
+    keys = ApiKeys([SecretStr("one"), SecretStr("two")])
+    assert keys.actor("Bearer two") == f"api-key:{hashlib.sha256(b'two').hexdigest()[:8]}"
+    with pytest.raises(ApiError) as caught:
+        keys.actor("Bearer \udcff")
+    assert caught.value.status == 401
+
+
+def test_keys_are_not_kept() -> None:
+    keys = ApiKeys([SecretStr("a-key")])
+    assert "a-key" not in repr(vars(keys))
+
+
+@pytest.mark.parametrize("keys", [[], [SecretStr("")], [SecretStr("one"), SecretStr("")]])
+def test_without_a_key_there_is_no_api(keys: list[SecretStr]) -> None:
+    with pytest.raises(ValueError, match="OMS_WEBHOOKS_API_KEYS"):
+        ApiKeys(keys)
