@@ -45,4 +45,4 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"], style: L
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
     """The logger of a module."""
-    return structlog.stdlib.get_logger(name)  # type: ignore[no-any-return]
+    return structlog.get_logger(name)  # type: ignore[no-any-return]  # works before configure_logs() too

@@ -89,7 +89,7 @@ class Settings(BaseSettings):
         default=64, ge=1, description="HTTP requests under way at once to one endpoint, in one process."
     )
     endpoint_wait_seconds: float = Field(
-        default=1.0, ge=0, description="How long a delivery waits for its endpoint's bound before it is parked in a delay topic."
+        default=3.0, ge=0, description="How long a delivery waits for its endpoint's bound before it is parked in a delay topic."
     )
     max_outstanding_records: int = Field(
         default=1000, ge=1, description="Records taken from Kafka and not finished, in one process; polling pauses above."
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     # Recorder
     recorder_batch_rows: int = Field(default=5000, ge=1, description="A batch is written when it has this many records ...")
     recorder_batch_bytes: int = Field(default=32 * MIB, ge=1024, description="... or this many bytes ...")
-    recorder_batch_seconds: float = Field(default=0.5, gt=0, description="... or is this old.")
+    recorder_batch_seconds: float = Field(default=1.0, gt=0, description="... or is this old.")
 
     # HTTP
     http_host: str = Field(default="127.0.0.1", description="Address that health, metrics and the API listen on.")
