@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from kafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError
+
+from pipeline.broker.admin import Difference, TopicAdmin, TopicError, describe
+from pipeline.ops.settings import Settings
+from schemas.topics import Topics, TopicSpec
+
+SETTINGS = Settings(_env_file=None, kafka_partitions=4, kafka_replication_factor=3)
+SPECS = Topics([timedelta(seconds=5)]).specs()
+ORDERS, ENDPOINTS = SPECS[0], SPECS[3]
+
+
+class FakeClient:
+    """The calls of kafka-python's KafkaAdminClient that TopicAdmin makes."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, dict[str, Any]] = {}
+        self.errors: dict[str, Exception] = {}
+        self.waited_for: list[str] = []
+        self.closed = False
+
+    def list_topics(self) -> list[str]:
+        return list(self.topics)
+
+    def create_topics(self, new: dict[str, dict[str, Any]], timeout_ms: int) -> None:
+        assert timeout_ms > 0
+        for name, topic in new.items():
+            if error := self.errors.get(name):
+                raise error
+            self.topics[name] = topic
+
+    def wait_for_topics(self, names: list[str], timeout_ms: int) -> None:
+        assert timeout_ms > 0
+        self.waited_for += names
+
+    def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
+        return [{"name": name, "partitions": [{}] * self.topics[name]["num_partitions"]} for name in names]
+
+    def describe_configs(self, resources: list[Any], config_filter: str) -> dict[str, Any]:
+        assert config_filter == "all"
+        names = [resource.name for resource in resources]
+        return {"topic": {name: {key: {"value": value} for key, value in self.topics[name]["configs"].items()} for name in names}}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    fake = FakeClient()
+    monkeypatch.setattr("pipeline.broker.admin.KafkaAdminClient", lambda **_: fake)
+    return fake
+
+
+def test_missing_topics_are_made_as_they_must_be(client: FakeClient) -> None:
+    client.topics[ORDERS.name] = {"num_partitions": 9, "configs": {}}
+
+    with TopicAdmin(SETTINGS) as admin:
+        created = admin.create_missing(SPECS)
+
+    assert created == [spec.name for spec in SPECS if spec is not ORDERS]
+    assert client.waited_for == created
+    assert client.topics[ORDERS.name] == {"num_partitions": 9, "configs": {}}, "what is there is left as it is"
+    assert client.topics[ENDPOINTS.name] == {"num_partitions": 1, "replication_factor": 3, "configs": ENDPOINTS.config()}
+    assert {client.topics[name]["num_partitions"] for name in created} == {1, 4}
+    assert client.closed
+
+
+def test_making_them_again_makes_nothing(client: FakeClient) -> None:
+    admin = TopicAdmin(SETTINGS)
+    admin.create_missing(SPECS)
+    client.waited_for.clear()
+
+    assert admin.create_missing(SPECS) == []
+    assert client.waited_for == []
+    assert admin.differences(SPECS) == []
+
+
+def test_another_process_may_be_quicker(client: FakeClient) -> None:
+    client.errors[ORDERS.name] = TopicAlreadyExistsError("there")
+
+    assert ORDERS.name in TopicAdmin(SETTINGS).create_missing(SPECS)
+
+
+def test_a_refusal_says_what_to_do(client: FakeClient) -> None:
+    client.errors[ORDERS.name] = InvalidReplicationFactorError("one broker only")
+
+    with pytest.raises(
+        TopicError, match=r"Topic oms\.orders could not be made: .*one broker only.*kafka_replication_factor \(3\)"
+    ) as caught:
+        TopicAdmin(SETTINGS).create_missing(SPECS)
+    assert describe(ORDERS, SETTINGS) in str(caught.value)
+
+
+def test_differences(client: FakeClient) -> None:
+    admin = TopicAdmin(SETTINGS)
+    admin.create_missing(SPECS)
+    client.topics["oms.orders"] |= {"num_partitions": 3}
+    client.topics["oms.shipments"] |= {"num_partitions": 40}
+    client.topics["webhooks.endpoints"] |= {"num_partitions": 2, "configs": ENDPOINTS.config() | {"cleanup.policy": "delete"}}
+    client.topics["webhooks.attempts"] |= {"configs": {"retention.ms": "1000", "unknown.setting": "x"}}
+    del client.topics["webhooks.delay.5s"]
+
+    assert admin.differences(SPECS) == [
+        Difference("webhooks.delay.5s", "the topic", "there", "missing"),
+        Difference("oms.orders", "partitions", "4", "3"),
+        Difference("webhooks.endpoints", "partitions", "1", "2"),
+        Difference("webhooks.endpoints", "cleanup.policy", "compact", "delete"),
+        Difference("webhooks.attempts", "retention.ms", "604800000", "1000"),
+    ]
+    assert str(admin.differences(SPECS)[1]) == "oms.orders: partitions is 3, wanted 4"
+
+
+def test_every_topic_may_be_missing(client: FakeClient) -> None:
+    differences = TopicAdmin(SETTINGS).differences(SPECS)
+
+    assert [difference.topic for difference in differences] == [spec.name for spec in SPECS]
+    assert {difference.found for difference in differences} == {"missing"}
+    assert client.topics == {}
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_the_command_that_makes_a_topic_by_hand_says_everything(spec: TopicSpec) -> None:
+    command = describe(spec, SETTINGS)
+
+    assert command.startswith(f"kafka-topics.sh --create --topic {spec.name} --partitions {spec.partitions or 4} ")
+    for name, value in spec.config().items():
+        assert f"--config {name}={value}" in command

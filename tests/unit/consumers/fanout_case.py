@@ -1,0 +1,78 @@
+"""A fan-out with a courier and a producer in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from consumers.fanout import FanOut
+from pipeline.broker.record import Record
+from pipeline.delivery.courier import Courier
+from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.settings import Settings
+from schemas.codec import from_header
+from schemas.delivery import DEAD_LETTER_HEADER, DISPATCH_HEADER, DeadLetter, Dispatch, Trigger
+from schemas.endpoint import EndpointRecord
+from schemas.event import EventMeta
+from tests.unit.fake_kafka import FakeProducer, Sent, record
+from tests.unit.sample_events import NOW, event
+
+SETTINGS = Settings(_env_file=None, max_event_bytes=100_000)
+VAULT = Vault(Vault.new_key())
+
+
+class FakeCourier:
+    """Notes what it is asked to deliver; ``gate`` holds it up, ``error`` makes it fail."""
+
+    def __init__(self) -> None:
+        self.delivered: list[tuple[EventMeta, bytes, int, int, Trigger]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    async def deliver(
+        self, event: EventMeta, body: bytes, endpoint: Endpoint, *, attempt: int, trigger: Trigger, parked: int = 0
+    ) -> None:
+        assert parked == 0
+        self.delivered.append((event, body, endpoint.id, attempt, trigger))
+        await self.gate.wait()
+        if self.error:
+            raise self.error
+
+
+class Scene:
+    """A fan-out and everything around it."""
+
+    def __init__(self, *endpoints: EndpointRecord, hold: bool = False, settings: Settings = SETTINGS) -> None:
+        self.producer = FakeProducer(hold=hold)
+        self.courier = FakeCourier()
+        self.registry = Registry({}, "webhooks.endpoints", VAULT)
+        self.registry._apply(
+            record(endpoint.model_dump_json().encode(), topic="webhooks.endpoints", key=str(endpoint.id).encode())
+            for endpoint in endpoints
+        )
+        self.fan_out = FanOut(
+            settings,
+            {},
+            registry=self.registry,
+            courier=cast("Courier", self.courier),
+            producer=self.producer,
+            dead_letters=DeadLetters(self.producer, "webhooks.dead-letters", lambda: NOW),
+        )
+
+    def handling(self, unusual: Record | None = None) -> asyncio.Task[None]:
+        return asyncio.create_task(self.fan_out.handle(unusual or record(event())))
+
+    def only_letter(self) -> tuple[Sent, DeadLetter]:
+        """What was set aside, when that is all that was sent."""
+        [sent] = self.producer.sent
+        assert sent.topic == "webhooks.dead-letters"
+        return sent, from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter)
+
+
+def dispatch_of(sent: Sent) -> Dispatch:
+    assert sent.topic == "webhooks.dispatches"
+    return from_header(sent.headers, DISPATCH_HEADER, Dispatch)

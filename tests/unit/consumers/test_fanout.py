@@ -1,0 +1,159 @@
+"""The fan-out hop: dispatches, deliveries, and when an event is dealt with."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from schemas.codec import decode_event, webhook_body
+from schemas.delivery import Dispatch, Trigger
+from schemas.event import EventType
+from tests.unit.consumers.fanout_case import Scene, dispatch_of
+from tests.unit.fake_kafka import record, settle
+from tests.unit.sample_events import endpoint_record, event, event_of
+
+# --- usable events ---
+
+
+@pytest.mark.parametrize("event_type", EventType)
+async def test_an_event_is_dispatched_and_delivered(event_type: EventType) -> None:
+    scene = Scene(endpoint_record(7, events=tuple(EventType)), endpoint_record(9, events=(event_type,)))
+    value = event_of(event_type)
+
+    await scene.fan_out.handle(record(value, topic="oms.any", partition=3, offset=41, timestamp_ms=1_772_463_840_600))
+
+    decoded = decode_event(value, max_bytes=100_000)
+    body = webhook_body(decoded)
+    assert scene.courier.delivered == [(decoded.meta, body, endpoint_id, 1, Trigger.EVENT) for endpoint_id in (7, 9)]
+    [sent] = scene.producer.sent
+    assert (sent.key, sent.value) == (b"evt_1", body)
+    assert b"guest-token" not in body
+    assert dispatch_of(sent) == Dispatch(
+        event=decoded.meta,
+        endpoint_ids=(7, 9),
+        received_at=datetime(2026, 3, 2, 15, 4, 0, 600_000, tzinfo=UTC),
+        source_topic="oms.any",
+        source_partition=3,
+        source_offset=41,
+    )
+
+
+async def test_every_endpoint_gets_the_same_bytes() -> None:
+    scene = Scene(endpoint_record(7), endpoint_record(9))
+
+    await scene.fan_out.handle(record(event('{ "number" : "R1", "total": 1.10 }')))
+
+    bodies = [body for _, body, *_ in scene.courier.delivered]
+    assert bodies[0] is bodies[1] is scene.producer.sent[0].value
+    assert bodies[0].endswith(b'"data":{ "number" : "R1", "total": 1.10 }}')
+
+
+async def test_an_event_that_nobody_wants_is_dispatched_all_the_same() -> None:
+    scene = Scene(endpoint_record(7, events=("shipment_shipped",)), endpoint_record(8, active=False))
+
+    await scene.fan_out.handle(record(event()))
+
+    assert scene.courier.delivered == []
+    [sent] = scene.producer.sent
+    assert dispatch_of(sent).endpoint_ids == ()
+    assert sent.value is not None
+
+
+async def test_filters_see_the_payload() -> None:
+    scene = Scene(
+        endpoint_record(1, filters={"channel": ("spree",)}),
+        endpoint_record(2, filters={"channel": ("app",)}),
+        endpoint_record(3, filters={"line_items.variant.sku": ("B",), "channel": ("spree",)}),
+    )
+
+    await scene.fan_out.handle(record(event('{"number":"R1","channel":"spree","line_items":[{"variant":{"sku":"B"}}]}')))
+
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.courier.delivered] == [1, 3]
+    assert dispatch_of(scene.producer.sent[0]).endpoint_ids == (1, 3)
+
+
+async def test_filters_never_see_the_guest_token() -> None:
+    scene = Scene(endpoint_record(1, filters={"token": ("guest",)}))
+
+    await scene.fan_out.handle(record(event('{"number":"R1","token":"guest"}')))
+
+    assert scene.courier.delivered == []
+
+
+# --- when an event is dealt with ---
+
+
+async def test_nothing_is_done_before_the_dispatch_is_acknowledged() -> None:
+    scene = Scene(endpoint_record(7), hold=True)
+    handling = scene.handling()
+    await settle()
+    assert len(scene.courier.delivered) == 1, "the attempt does not wait for the dispatch"
+    assert not handling.done()
+
+    scene.producer.sent[0].acknowledge()
+    await handling
+
+
+@pytest.mark.parametrize("endpoints", [1, 3])
+async def test_nothing_is_done_before_the_deliveries_are(endpoints: int) -> None:
+    scene = Scene(*(endpoint_record(number) for number in range(1, endpoints + 1)))
+    scene.courier.gate.clear()
+    handling = scene.handling()
+    await settle()
+    assert len(scene.courier.delivered) == endpoints, "all at once"
+    assert not handling.done()
+
+    scene.courier.gate.set()
+    await handling
+
+
+async def test_an_event_that_nobody_wants_is_not_done_before_its_dispatch() -> None:
+    scene = Scene(hold=True)
+    handling = scene.handling()
+    await settle()
+    assert not handling.done()
+
+    scene.producer.sent[0].acknowledge()
+    await handling
+
+
+async def test_a_dead_letter_is_not_done_before_it_is_acknowledged() -> None:
+    scene = Scene(hold=True)
+    handling = scene.handling(record(b"{"))
+    await settle()
+    assert not handling.done()
+
+    scene.producer.sent[0].acknowledge()
+    await handling
+
+
+@pytest.mark.parametrize("endpoints", [0, 1, 2])
+async def test_a_dispatch_that_kafka_refuses_is_an_error(endpoints: int) -> None:
+    scene = Scene(*(endpoint_record(number) for number in range(1, endpoints + 1)))
+    scene.producer.errors["webhooks.dispatches"] = PermissionError("not allowed")
+
+    with pytest.raises(PermissionError):
+        await scene.fan_out.handle(record(event()))
+
+
+@pytest.mark.parametrize("endpoints", [1, 2])
+async def test_a_delivery_that_fails_is_an_error(endpoints: int) -> None:
+    scene = Scene(*(endpoint_record(number) for number in range(1, endpoints + 1)))
+    scene.courier.error = PermissionError("not allowed")
+
+    with pytest.raises(PermissionError):
+        await scene.fan_out.handle(record(event()))
+
+
+async def test_an_event_that_is_cancelled_is_not_done() -> None:
+    scene = Scene(endpoint_record(1), endpoint_record(2))
+    scene.courier.gate.clear()
+    handling = scene.handling()
+    await settle()
+
+    handling.cancel()
+    await asyncio.gather(handling, return_exceptions=True)
+
+    assert handling.cancelled()

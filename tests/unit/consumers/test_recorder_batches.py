@@ -1,0 +1,171 @@
+"""How records become batches: what is written, what is passed over, what is set aside."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.unit.consumers.queue_case import Scene, opened
+from tests.unit.fake_kafka import settle
+
+# --- batches ---
+
+
+async def test_a_batch_is_written_when_it_has_enough_rows(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=3))
+    scene.add(0, 1)
+    await settle()
+    assert scene.writer.appended == []
+    assert scene.consumer.finished == []
+
+    scene.add(2)
+    await settle()
+    assert scene.writer.appended == [[0, 1, 2]]
+    assert scene.consumer.finished == [0, 1, 2]
+
+
+async def test_a_batch_is_written_when_it_has_enough_bytes(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(size=4000))
+    scene.add(0, value=b"x" * 2000)
+    await settle()
+    assert scene.writer.appended == []
+
+    scene.add(1, value=b"x" * 2000)
+    await settle()
+    assert scene.writer.appended == [[0]], "both together are more than a batch takes"
+    scene.add(2, value=b"x" * 2000)
+    await settle()
+    assert scene.writer.appended == [[0], [1]]
+
+
+async def test_a_record_that_is_larger_than_a_batch_is_written_alone(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(size=1024))
+    scene.add(0, value=b"x" * 5000)
+    scene.add(1, value=b"x" * 5000)
+    await settle()
+
+    assert scene.writer.appended == [[0], [1]]
+
+
+async def test_a_batch_is_written_when_it_is_old_enough(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(seconds=0.03))
+    scene.add(0, 1)
+    await settle()
+    assert scene.writer.appended == []
+
+    await asyncio.sleep(0.01)
+    scene.add(2)
+    await asyncio.sleep(0.1)
+    assert scene.writer.appended == [[0, 1, 2]], "it grows old from its first record on"
+
+
+async def test_nothing_waits_when_there_is_a_hurry(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene())
+    scene.add(0, 1)
+    await settle()
+
+    scene.queue.hurry()
+    await settle()
+    assert scene.writer.appended == [[0, 1]]
+    scene.add(2)
+    await settle()
+    assert scene.writer.appended == [[0, 1], [2]]
+
+
+async def test_one_batch_follows_the_other_in_the_order_of_offsets(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=4, seconds=0.01))
+    scene.writer.gate.clear()
+    scene.add(*range(10))
+    await settle()
+    scene.writer.gate.set()
+    await asyncio.sleep(0.05)
+
+    assert scene.writer.appended == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert scene.consumer.finished == list(range(10))
+
+
+# --- what is written, passed over, set aside ---
+
+
+async def test_what_clickhouse_has_is_passed_over_and_finished(scenes: list[Scene]) -> None:
+    scene = Scene(rows=4)
+    scene.writer.wanted = 43
+    opened(scenes, scene)
+    scene.add(41, 42, 43, 44)
+    await settle()
+
+    assert scene.writer.appended == [[43, 44]]
+    assert scene.consumer.finished == [41, 42, 43, 44]
+
+
+async def test_a_batch_that_clickhouse_has_is_not_written_again(scenes: list[Scene]) -> None:
+    scene = Scene(rows=2)
+    scene.writer.wanted = 43
+    opened(scenes, scene)
+    scene.add(41, 42)
+    await settle()
+
+    assert scene.writer.tried == []
+    assert scene.consumer.finished == [41, 42]
+
+
+async def test_what_is_not_recorded_is_finished(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=3))
+    scene.add(0, value=b"skip")
+    scene.add(1)
+    scene.add(2, value=b"skip")
+    await settle()
+
+    assert scene.writer.appended == [[1]]
+    assert scene.consumer.finished == [0, 1, 2]
+
+
+async def test_what_is_unusable_is_set_aside_and_the_rest_is_written(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=3))
+    scene.add(0)
+    scene.add(1, value=b"bad")
+    scene.add(2)
+    await settle()
+
+    assert scene.writer.appended == [[0, 2]]
+    assert [(sent.topic, sent.value) for sent in scene.producer.sent] == [("webhooks.dead-letters", b"bad")]
+    assert scene.consumer.finished == [0, 1, 2]
+
+
+async def test_nothing_is_finished_before_a_dead_letter_is_acknowledged(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=2, hold=True))
+    scene.add(0)
+    scene.add(1, value=b"bad")
+    await settle()
+    assert scene.consumer.finished == []
+
+    scene.producer.sent[0].acknowledge()
+    await settle()
+    assert scene.writer.appended == [[0]]
+    assert scene.consumer.finished == [0, 1]
+
+
+async def test_what_was_set_aside_before_is_not_set_aside_again_when_rows_behind_it_are_stored(scenes: list[Scene]) -> None:
+    scene = Scene(rows=3)
+    scene.writer.wanted = 2
+    opened(scenes, scene)
+    scene.add(0)
+    scene.add(1, value=b"bad")
+    scene.add(2)
+    await settle()
+
+    assert scene.producer.sent == []
+    assert scene.writer.appended == [[2]]
+
+
+async def test_a_dead_letter_that_kafka_refuses_ends_the_queue(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=2))
+    scene.producer.errors["webhooks.dead-letters"] = PermissionError("not allowed")
+    scene.add(0)
+    scene.add(1, value=b"bad")
+
+    with pytest.raises(PermissionError):
+        await scene.queue.task
+    assert scene.consumer.finished == []
+    assert scene.writer.appended == []

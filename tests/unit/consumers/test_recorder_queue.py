@@ -1,0 +1,233 @@
+"""A partition's queue when things go wrong: nothing is finished that was not written."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumers.recorder import TopicMadeAnewError
+from pipeline.ops import metrics
+from pipeline.store.connection import StoreError, StoreRejectedError, StoreUnavailableError
+from pipeline.store.rows import Table
+from tests.unit.consumers.queue_case import Scene, opened
+from tests.unit.fake_kafka import settle
+
+# --- errors of the store ---
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(StoreUnavailableError("not now"), "unavailable"), (StoreRejectedError("never"), "rejected"), (StoreError("x"), "rejected")],
+)
+async def test_a_batch_is_tried_again_until_it_is_written(scenes: list[Scene], error: StoreError, kind: str) -> None:
+    counter = metrics.STORE_ERRORS.labels(kind)
+    before = counter._value.get()
+    scene = opened(scenes, Scene(rows=2))
+    await settle()
+    scene.writer.errors = [error] * 4
+    scene.add(0, 1)
+    await settle()
+    assert scene.queue.problem == f"ClickHouse: {error}"
+    assert scene.consumer.finished == []
+
+    await asyncio.sleep(0.05)
+    assert scene.writer.appended == [[0, 1]]
+    assert scene.consumer.finished == [0, 1]
+    assert [scene.queue.problem] == [None]
+    assert len(scene.writer.tried) == 5
+    assert all(rows is scene.writer.tried[0] for rows in scene.writer.tried), (
+        "the same rows: the store knows them by their offsets"
+    )
+    assert counter._value.get() == before + 4
+
+
+async def test_records_gather_while_the_store_is_away(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=2, seconds=0.01))
+    await settle()
+    scene.writer.errors = [StoreUnavailableError("not now")] * 3
+    scene.add(0, 1)
+    await settle()
+    scene.add(2, 3, 4)
+    await settle()
+    assert scene.consumer.finished == []
+
+    await asyncio.sleep(0.1)
+    assert scene.writer.appended == [[0, 1], [2, 3], [4]]
+
+
+async def test_nothing_is_written_before_it_is_known_how_far_the_store_got(scenes: list[Scene]) -> None:
+    scene = Scene(rows=1)
+    scene.writer.errors = [StoreUnavailableError("not now")] * 3
+    scene.writer.wanted = 1
+    opened(scenes, scene)
+    scene.add(0, 1)
+    await settle()
+    assert scene.writer.tried == []
+    assert scene.consumer.finished == []
+    assert scene.queue.problem == "ClickHouse: not now"
+
+    await asyncio.sleep(0.05)
+    assert scene.writer.appended == [[1]]
+    assert scene.consumer.finished == [0, 1]
+
+
+async def test_an_error_that_is_not_the_stores_ends_the_queue(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=1))
+    await settle()
+    scene.writer.errors = [RuntimeError("a bug")]
+    scene.add(0)
+
+    with pytest.raises(RuntimeError):
+        await scene.queue.task
+    assert scene.consumer.finished == []
+
+
+# --- a topic that counts from 0 again ---
+
+
+async def test_a_topic_made_anew_is_refused_before_anything_is_passed_over(scenes: list[Scene]) -> None:
+    scene = Scene(rows=1)
+    scene.writer.wanted = 1000
+    scene.consumer.end_offset = 5
+    opened(scenes, scene)
+    scene.add(0)
+
+    with pytest.raises(
+        TopicMadeAnewError, match=r"webhooks\.attempts, partition 3, up to offset 999, but the topic ends at 5: it was made anew"
+    ):
+        await scene.queue.task
+    assert scene.consumer.finished == []
+
+
+@pytest.mark.parametrize("end", [None, 43, 44, 10_000])
+async def test_a_topic_that_reaches_as_far_as_the_store_is_fine(scenes: list[Scene], end: int | None) -> None:
+    scene = Scene(rows=1)
+    scene.writer.wanted = 43
+    scene.consumer.end_offset = end
+    opened(scenes, scene)
+    scene.add(42)
+    await settle()
+
+    assert scene.consumer.finished == [42]
+
+
+# --- cancellation and the loss of the partition ---
+
+
+async def test_a_queue_that_is_cancelled_finishes_nothing(scenes: list[Scene]) -> None:
+    """The process is dying: what is not written must not be committed."""
+    for under_way in ("assign", "append", "wait"):
+        scene = Scene(rows=1 if under_way == "append" else 1000)
+        if under_way != "wait":
+            scene.writer.gate.clear()
+        opened(scenes, scene)
+        scene.add(0, 1)
+        await settle()
+        scene.queue.task.cancel()
+        await scene.ended()
+
+        assert scene.consumer.finished == [], under_way
+
+
+async def test_a_partition_that_goes_makes_room_and_writes_nothing_more(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene())
+    scene.add(0, 1)
+    await settle()
+
+    scene.queue.close()
+    await scene.ended()
+
+    assert scene.consumer.finished == [0, 1], "the completions are fenced; they only make room"
+    assert scene.writer.tried == []
+    assert scene.writer.forgotten == [(Table.ATTEMPTS, 3)]
+    assert scene.queue.task.cancelled()
+
+
+@pytest.mark.parametrize("under_way", ["assign", "append", "backoff", "dead letter"])
+async def test_a_partition_that_goes_during_a_batch_makes_room_once(scenes: list[Scene], under_way: str) -> None:
+    scene = opened(scenes, Scene(rows=2, hold=True))
+    if under_way != "assign":
+        await settle()
+    if under_way in {"assign", "append"}:
+        scene.writer.gate.clear()
+    if under_way == "backoff":
+        scene.writer.errors = [StoreUnavailableError("not now")] * 1000
+    scene.add(0)
+    scene.add(1, value=b"bad" if under_way == "dead letter" else b"x")
+    scene.add(2)
+    await settle()
+
+    scene.queue.close()
+    await scene.ended()
+
+    assert sorted(scene.consumer.finished) == [0, 1, 2]
+    assert scene.writer.appended == []
+
+
+async def test_a_queue_that_was_written_finishes_nothing_again_when_it_is_closed(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=2))
+    scene.add(0, 1)
+    await settle()
+    scene.queue.close()
+    scene.queue.close()
+    await scene.ended()
+
+    assert scene.consumer.finished == [0, 1]
+
+
+async def _lives(seed: int, close: bool) -> None:
+    """Records come, the store fails and recovers, and at some moment the queue is closed or cancelled."""
+    chooser = random.Random(seed)
+    scene = Scene(rows=chooser.randint(1, 4), seconds=0.002, hold=True)
+    scene.writer.wanted = chooser.choice([0, 0, 5])
+    scene.open()
+    offset = 0
+    for _ in range(chooser.randint(1, 30)):
+        match chooser.randrange(6):
+            case 0 | 1:
+                for _ in range(chooser.randint(1, 4)):
+                    scene.add(offset, value=chooser.choice([b"x", b"x", b"x", b"bad", b"skip"]))
+                    offset += chooser.randint(1, 2)
+            case 2:
+                scene.writer.errors.append(StoreUnavailableError("not now"))
+            case 3:
+                (scene.writer.gate.clear if chooser.random() < 0.5 else scene.writer.gate.set)()
+            case 4:
+                for sent in scene.producer.sent:
+                    sent.acknowledge()
+            case 5:
+                await asyncio.sleep(0.003)
+        for _ in range(chooser.randrange(3)):
+            await asyncio.sleep(0)
+        _nothing_is_finished_early(scene)
+    scene.queue.close() if close else scene.queue.task.cancel()
+    await scene.ended()
+
+    if close:
+        assert Counter(scene.consumer.finished) == Counter(scene.added), "each record makes room, and makes it once"
+    else:
+        _nothing_is_finished_early(scene)
+    written = [row for batch in scene.writer.appended for row in batch]
+    assert written == sorted(set(written)), "each row once, in order"
+    assert all(row >= scene.writer.wanted for row in written)
+
+
+def _nothing_is_finished_early(scene: Scene) -> None:
+    settled = {row for batch in scene.writer.appended for row in batch}
+    letters = {sent.headers[0][1] for sent in scene.producer.sent if sent.acknowledged.done()}
+    for offset in scene.consumer.finished:
+        is_letter = any(f'"offset":{offset},'.encode() in letter for letter in letters)
+        assert offset in settled or is_letter or offset < scene.writer.wanted or offset in scene.skipped, offset
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.booleans())
+def test_nothing_is_finished_early_or_twice_whatever_happens(seed: int, close: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("consumers.recorder._BACKOFF_S", (0.001, 0.002))
+        asyncio.run(_lives(seed, close))

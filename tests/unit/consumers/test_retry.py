@@ -1,0 +1,268 @@
+"""The retry hop on records in memory: what is attempted, what is discarded, what is set aside."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from consumers.retry import Retry
+from pipeline.broker.record import Record
+from pipeline.delivery.courier import Courier
+from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.vault import Vault
+from pipeline.ops import metrics
+from pipeline.ops.settings import Settings
+from schemas.codec import from_header, to_header
+from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DeadLetter, Delivery, Trigger
+from schemas.endpoint import EndpointRecord
+from schemas.event import EventMeta
+from tests.unit.fake_kafka import FakeProducer, record, settle
+from tests.unit.sample_events import META, NOW, endpoint_record
+
+SETTINGS = Settings(_env_file=None, kafka_topic_prefix="t.")
+VAULT = Vault(Vault.new_key())
+BODY = b'{"id":"evt_1","data":{"total": 1.10}}'
+REPEAT = Delivery(event=META, endpoint_id=7, attempt=3, trigger=Trigger.REPEAT, parked=2)
+
+
+class FakeCourier:
+    """Notes what it is asked to do; ``gate`` holds it up."""
+
+    def __init__(self) -> None:
+        self.delivered: list[dict[str, Any]] = []
+        self.discarded: list[dict[str, Any]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def deliver(self, event: EventMeta, body: bytes, endpoint: Endpoint, **more: Any) -> None:
+        self.delivered.append({"event": event, "body": body, "endpoint": endpoint.id, **more})
+        await self.gate.wait()
+
+    async def discard(self, event: EventMeta, endpoint_id: int, target_url: str, **more: Any) -> None:
+        self.discarded.append({"event": event, "endpoint": endpoint_id, "target_url": target_url, **more})
+        await self.gate.wait()
+
+
+class Scene:
+    """A retry and everything around it."""
+
+    def __init__(self, *endpoints: EndpointRecord, hold: bool = False, vault: Vault = VAULT) -> None:
+        self.producer = FakeProducer(hold=hold)
+        self.courier = FakeCourier()
+        self.registry = Registry({}, "t.webhooks.endpoints", vault)
+        self.registry._apply(
+            record(endpoint.model_dump_json().encode(), topic="t.webhooks.endpoints", key=str(endpoint.id).encode())
+            for endpoint in endpoints
+        )
+        self.retry = Retry(
+            SETTINGS,
+            {},
+            registry=self.registry,
+            courier=cast("Courier", self.courier),
+            dead_letters=DeadLetters(self.producer, "t.webhooks.dead-letters", lambda: NOW),
+        )
+
+
+def due(delivery: Delivery = REPEAT, *, body: bytes | None = BODY) -> Record:
+    return record(
+        body, topic="t.webhooks.delay.1m", key=b"evt_1", headers=[("trace", b"1"), to_header(DELIVERY_HEADER, delivery)]
+    )
+
+
+async def test_the_attempt_that_is_due_is_made() -> None:
+    scene = Scene(endpoint_record(7))
+
+    await scene.retry.handle(due())
+
+    assert scene.courier.delivered == [
+        {"event": META, "body": BODY, "endpoint": 7, "attempt": 3, "trigger": Trigger.REPEAT, "parked": 2}
+    ]
+    assert scene.courier.delivered[0]["body"] is BODY
+    assert scene.courier.discarded == []
+    assert scene.producer.sent == []
+
+
+@pytest.mark.parametrize("trigger", Trigger)
+async def test_every_trigger_stays_what_it_is(trigger: Trigger) -> None:
+    scene = Scene(endpoint_record(7))
+
+    await scene.retry.handle(due(REPEAT.model_copy(update={"trigger": trigger, "attempt": 1})))
+
+    assert [(made["trigger"], made["attempt"]) for made in scene.courier.delivered] == [(trigger, 1)]
+
+
+async def test_the_endpoint_as_it_is_now_counts() -> None:
+    scene = Scene(endpoint_record(7), endpoint_record(7, target_url="https://new.example", version=2))
+    seen: list[str] = []
+
+    async def deliver(_event: EventMeta, _body: bytes, endpoint: Endpoint, **_: Any) -> None:
+        seen.append(endpoint.target_url)
+
+    scene.courier.deliver = deliver  # type: ignore[assignment]
+    await scene.retry.handle(due())
+
+    assert seen == ["https://new.example"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "kind", "reason", "target_url"),
+    [
+        (None, "endpoint_deleted", "The endpoint was deleted before this attempt was due.", ""),
+        (endpoint_record(7, deleted=True), "endpoint_deleted", "The endpoint was deleted before this attempt was due.", ""),
+        (
+            endpoint_record(7, active=False),
+            "endpoint_paused",
+            "The endpoint was paused when this attempt was due; resend it when it is active again.",
+            "https://hooks.example.com/7",
+        ),
+        (
+            endpoint_record(7, events=("shipment_shipped",)),
+            "not_subscribed",
+            "The endpoint was no longer subscribed to this event type when the attempt was due.",
+            "https://hooks.example.com/7",
+        ),
+    ],
+    ids=["unknown", "deleted", "paused", "not subscribed"],
+)
+async def test_an_attempt_that_makes_no_sense_is_discarded_and_recorded(
+    endpoint: EndpointRecord | None, kind: str, reason: str, target_url: str
+) -> None:
+    scene = Scene(*([endpoint] if endpoint else []))
+
+    await scene.retry.handle(due())
+
+    assert scene.courier.delivered == []
+    assert scene.courier.discarded == [
+        {
+            "event": META,
+            "endpoint": 7,
+            "target_url": target_url,
+            "attempt": 3,
+            "trigger": Trigger.REPEAT,
+            "reason": reason,
+            "kind": kind,
+        }
+    ]
+
+
+async def test_what_somebody_resends_is_sent_whatever_the_subscriptions_are() -> None:
+    scene = Scene(endpoint_record(7, events=("shipment_shipped",)))
+
+    await scene.retry.handle(due(REPEAT.model_copy(update={"trigger": Trigger.RESEND})))
+
+    assert len(scene.courier.delivered) == 1
+
+
+async def test_nothing_is_resent_to_a_paused_endpoint() -> None:
+    scene = Scene(endpoint_record(7, active=False))
+
+    await scene.retry.handle(due(REPEAT.model_copy(update={"trigger": Trigger.RESEND})))
+
+    assert [made["kind"] for made in scene.courier.discarded] == ["endpoint_paused"]
+
+
+@pytest.mark.parametrize("endpoints", [[endpoint_record(7)], []], ids=["delivered", "discarded"])
+async def test_it_is_not_done_before_the_courier_is(endpoints: list[EndpointRecord]) -> None:
+    scene = Scene(*endpoints)
+    scene.courier.gate.clear()
+    handling = asyncio.create_task(scene.retry.handle(due()))
+    await settle()
+    assert not handling.done()
+
+    scene.courier.gate.set()
+    await handling
+
+
+NULL: Any = None
+
+
+@pytest.mark.parametrize(
+    ("unusable", "reason", "detail"),
+    [
+        (due()._replace(headers=[]), "invalid_record", "The record has no header oms-webhooks-delivery."),
+        (due()._replace(headers=[(DELIVERY_HEADER, b"{")]), "not_json", "The value is not JSON: "),
+        (due()._replace(headers=[(DELIVERY_HEADER, b"{}")]), "invalid_record", "event: Field required; endpoint_id: "),
+        (
+            due()._replace(headers=[(DELIVERY_HEADER, b'{"schema_version":9}')]),
+            "unsupported_version",
+            "The record has schema_version 9",
+        ),
+        (due(body=None), "null_value", "The delivery has no body."),
+    ],
+)
+async def test_what_is_unusable_is_set_aside(unusable: Record, reason: str, detail: str) -> None:
+    scene = Scene(endpoint_record(7))
+
+    await scene.retry.handle(unusable)
+
+    [sent] = scene.producer.sent
+    letter = from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter)
+    assert (sent.topic, sent.key, sent.value) == ("t.webhooks.dead-letters", unusable.key, unusable.value)
+    assert letter.reason == reason
+    assert letter.detail.startswith(detail)
+    assert (letter.topic, letter.partition, letter.offset) == ("t.webhooks.delay.1m", 3, 41)
+    assert scene.courier.delivered == scene.courier.discarded == []
+
+
+@pytest.mark.xfail(
+    strict=True, raises=TypeError, reason="the dead letter of a record with a null header cannot be sent: the role ends, for ever"
+)
+async def test_a_delivery_with_a_null_header_is_set_aside() -> None:
+    scene = Scene(endpoint_record(7))
+
+    await scene.retry.handle(due()._replace(headers=[(DELIVERY_HEADER, NULL)]))
+
+    assert len(scene.producer.sent) == 1
+
+
+async def test_a_dead_letter_is_not_done_before_it_is_acknowledged() -> None:
+    scene = Scene(hold=True)
+    handling = asyncio.create_task(scene.retry.handle(due(body=None)))
+    await settle()
+    assert not handling.done()
+
+    scene.producer.sent[0].acknowledge()
+    await handling
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="an endpoint whose secret cannot be opened (a wrong encryption_key) is taken for a deleted one: every repeat that is due is lost",
+)
+async def test_an_endpoint_that_cannot_be_opened_costs_no_repeats() -> None:
+    sealed_elsewhere = endpoint_record(7, sealed_token=Vault(Vault.new_key()).seal("t0ken"))
+    scene = Scene(sealed_elsewhere)
+
+    await scene.retry.handle(due())
+
+    assert scene.courier.discarded == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "seconds"),
+    [("t.webhooks.delay.0s", 0), ("t.webhooks.delay.5s", 5), ("t.webhooks.delay.10m", 600), ("t.webhooks.delay.6h", 21_600)],
+)
+async def test_a_record_is_due_when_its_topics_delay_has_passed(topic: str, seconds: int) -> None:
+    scene = Scene()
+
+    assert scene.retry._due_at(SimpleNamespace(topic=topic, timestamp=1_772_463_840_600)) == pytest.approx(
+        1_772_463_840.6 + seconds
+    )
+
+
+async def test_every_delay_topic_is_read() -> None:
+    assert Scene().retry.worker.consumer._topics == list(SETTINGS.topics.delay_topics)
+
+
+async def test_what_is_due_is_counted_with_its_delay() -> None:
+    counter = metrics.RETRIES_DUE.labels("1m")
+    before = counter._value.get()
+
+    await Scene(endpoint_record(7)).retry.handle(due())
+
+    assert counter._value.get() == before + 1

@@ -1,0 +1,91 @@
+"""A courier with a sender and a producer in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import cast
+
+from pipeline.core.exchange import Exchange, Failure, Headers, NoResponse, Request, Response
+from pipeline.core.retry import RetrySchedule
+from pipeline.core.signing import new_secret
+from pipeline.delivery.courier import Courier
+from pipeline.endpoints.endpoint import Endpoint, open_endpoint
+from pipeline.endpoints.vault import Vault
+from pipeline.sender.client import Sender
+from pipeline.sender.lanes import Lanes
+from schemas.attempt import Attempt
+from schemas.codec import from_header, from_json
+from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
+from schemas.endpoint import SealedSecret
+from schemas.topics import Topics
+from tests.unit.fake_kafka import FakeProducer, Sent
+from tests.unit.sample_events import META, NOW, endpoint_record
+
+VAULT = Vault(Vault.new_key())
+SECRET, OLD_SECRET = new_secret(), new_secret()
+DELAYS = tuple(timedelta(seconds=seconds) for seconds in (5, 60, 600, 3600, 21600))
+TOPICS = Topics(DELAYS, "t.")
+BODY = b'{"id":"evt_1","data":{"total": 1.10}}'
+
+
+def endpoint(*, token: str | None = None, rotated: bool = False, secret: str | None = SECRET) -> Endpoint:
+    secrets = [] if secret is None else [SealedSecret(sealed=VAULT.seal(secret))]
+    if rotated:
+        secrets.append(SealedSecret(sealed=VAULT.seal(OLD_SECRET), expires_at=NOW + timedelta(hours=1)))
+    return open_endpoint(endpoint_record(secrets=tuple(secrets), sealed_token=VAULT.seal(token) if token else None), VAULT)
+
+
+def answer(status: int, headers: Headers = (), body: bytes = b"") -> Response:
+    return Response(status, headers, body, body_truncated=False, duration_ms=250.0, first_byte_ms=200.0)
+
+
+NO_ANSWER = NoResponse(Failure.TIMEOUT, "hooks.example.com: no complete answer within 15 s.", 15_000.0)
+
+
+class FakeSender:
+    """Answers every request alike; or does what it is told to first."""
+
+    def __init__(self) -> None:
+        self.exchange: Exchange = answer(200)
+        self.requests: list[Request] = []
+        self.before: Callable[[], Awaitable[object]] | None = None
+
+    async def post(self, request: Request) -> Exchange:
+        self.requests.append(request)
+        if self.before is not None:
+            await self.before()
+        return self.exchange
+
+
+class Scene:
+    """A courier and everything around it."""
+
+    def __init__(self, *, hold: bool = False, width: int = 10) -> None:
+        self.sender = FakeSender()
+        self.producer = FakeProducer(hold=hold)
+        self.lanes = Lanes(width, 0.01)
+        self.now = NOW
+        self.courier = Courier(
+            sender=cast("Sender", self.sender),
+            lanes=self.lanes,
+            producer=self.producer,
+            topics=TOPICS,
+            schedule=RetrySchedule(DELAYS),
+            clock=lambda: self.now,
+        )
+
+    async def deliver(
+        self, to: Endpoint | None = None, *, attempt: int = 1, trigger: Trigger = Trigger.EVENT, parked: int = 0
+    ) -> None:
+        await self.courier.deliver(META, BODY, to or endpoint(), attempt=attempt, trigger=trigger, parked=parked)
+
+    def attempts(self) -> list[Attempt]:
+        return [from_json(sent.value, Attempt) for sent in self.producer.to("t.webhooks.attempts")]
+
+    def delayed(self) -> list[Sent]:
+        return [sent for sent in self.producer.sent if sent.topic.startswith("t.webhooks.delay.")]
+
+
+def delivery_of(sent: Sent) -> Delivery:
+    return from_header(sent.headers, DELIVERY_HEADER, Delivery)

@@ -1,0 +1,237 @@
+"""What the courier sends, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from pipeline.core.exchange import Exchange
+from pipeline.core.signing import SigningKey, sign
+from pipeline.ops import metrics
+from schemas.attempt import AttemptState, Outcome
+from schemas.delivery import Delivery, Trigger
+from tests.unit.delivery.courier_case import (
+    BODY,
+    DELAYS,
+    NO_ANSWER,
+    SECRET,
+    TOPICS,
+    Scene,
+    answer,
+    delivery_of,
+    endpoint,
+)
+from tests.unit.sample_events import META, NOW
+
+# --- the request ---
+
+
+async def test_the_body_is_posted_as_it_is_and_signed() -> None:
+    scene = Scene()
+
+    await scene.deliver()
+
+    [request] = scene.sender.requests
+    assert request.url == "https://hooks.example.com/7"
+    assert request.body is BODY
+    assert request.headers == {
+        "content-type": "application/json",
+        "webhook-id": "evt_1",
+        "webhook-timestamp": str(int(NOW.timestamp())),
+        "webhook-signature": sign([SigningKey(SECRET)], "evt_1", int(NOW.timestamp()), BODY),
+    }
+
+
+async def test_the_public_verifier_accepts_the_request() -> None:
+    scene = Scene()
+    scene.now = datetime.now(NOW.tzinfo)
+
+    await scene.deliver(endpoint(rotated=True))
+
+    [request] = scene.sender.requests
+    Webhook(SECRET).verify(request.body, dict(request.headers), json_parse=False)
+
+
+async def test_a_rotated_secret_signs_too_until_its_grace_is_over() -> None:
+    scene = Scene()
+
+    await scene.deliver(endpoint(rotated=True))
+    scene.now += timedelta(hours=2)
+    await scene.deliver(endpoint(rotated=True))
+
+    assert [len(request.headers["webhook-signature"].split()) for request in scene.sender.requests] == [2, 1]
+
+
+async def test_a_token_is_sent_and_stands_nowhere_else(capsys: pytest.CaptureFixture[str]) -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(503)
+
+    await scene.deliver(endpoint(token="t0ken-of-7"))
+
+    [request] = scene.sender.requests
+    assert request.headers["authorization"] == "Bearer t0ken-of-7"
+    assert "t0ken" not in repr(request)
+    assert len(scene.producer.sent) == 2
+    for sent in scene.producer.sent:
+        assert b"t0ken" not in repr((sent.key, sent.value, sent.headers)).encode()
+    assert "authorization" not in {name.lower() for name in scene.attempts()[0].request_headers}
+    for secret in ("t0ken", SECRET.removeprefix("whsec_")):
+        assert secret not in "".join(capsys.readouterr())
+
+
+async def test_every_attempt_has_the_same_id_and_body_and_a_time_of_its_own() -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(500)
+
+    for attempt in range(1, 7):
+        scene.now += timedelta(minutes=1)
+        await scene.deliver(attempt=attempt)
+
+    assert {request.headers["webhook-id"] for request in scene.sender.requests} == {"evt_1"}
+    assert {request.body for request in scene.sender.requests} == {BODY}
+    assert len({request.headers["webhook-timestamp"] for request in scene.sender.requests}) == 6
+    assert {sent.value for sent in scene.delayed()} == {BODY}
+
+
+# --- what is left behind ---
+
+
+async def test_an_acknowledged_attempt_leaves_its_record() -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(204, (("Server", "x"),), b"\xff")
+
+    await scene.deliver(trigger=Trigger.RESEND, attempt=4)
+
+    [sent] = scene.producer.sent
+    assert (sent.topic, sent.key, sent.headers) == ("t.webhooks.attempts", b"evt_1", [])
+    [attempt] = scene.attempts()
+    assert (attempt.event, attempt.endpoint_id, attempt.target_url) == (META, 7, "https://hooks.example.com/7")
+    assert (attempt.attempt, attempt.trigger, attempt.state, attempt.outcome) == (
+        4,
+        Trigger.RESEND,
+        AttemptState.SUCCEEDED,
+        Outcome.DELIVERED,
+    )
+    assert (attempt.http_status_code, attempt.response_body, attempt.response_body_encoding) == (204, "/w==", "base64")
+    assert attempt.created_at == NOW - timedelta(milliseconds=250)
+    assert attempt.request_headers == dict(scene.sender.requests[0].headers)
+
+
+@pytest.mark.parametrize("exchange", [answer(500), answer(301), answer(203), NO_ANSWER], ids=["500", "301", "203", "no answer"])
+@pytest.mark.parametrize("attempt", range(1, 6))
+async def test_a_failed_attempt_leaves_its_record_and_the_next_attempt(exchange: Exchange, attempt: int) -> None:
+    scene = Scene()
+    scene.sender.exchange = exchange
+
+    await scene.deliver(attempt=attempt, parked=3)
+
+    [record] = scene.attempts()
+    assert (record.state, record.outcome) == (AttemptState.FAILED, Outcome.REPEATED)
+    assert record.next_attempt_at == NOW + DELAYS[attempt - 1]
+    [later] = scene.delayed()
+    assert (later.topic, later.key) == (TOPICS.delay(DELAYS[attempt - 1]), b"evt_1")
+    assert later.value == BODY
+    assert delivery_of(later) == Delivery(event=META, endpoint_id=7, attempt=attempt + 1, trigger=Trigger.REPEAT, parked=0)
+
+
+@pytest.mark.parametrize("exchange", [answer(500), NO_ANSWER], ids=["500", "no answer"])
+@pytest.mark.parametrize("attempt", [6, 7, 100])
+async def test_the_last_attempt_leaves_its_record_alone(exchange: Exchange, attempt: int) -> None:
+    scene = Scene()
+    scene.sender.exchange = exchange
+
+    await scene.deliver(attempt=attempt)
+
+    assert [record.outcome for record in scene.attempts()] == [Outcome.EXHAUSTED]
+    assert len(scene.producer.sent) == 1
+
+
+async def test_a_notification_is_sent_six_times_at_most() -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(500)
+    await scene.deliver()
+
+    while waiting := scene.delayed()[len(scene.sender.requests) - 1 :]:
+        delivery = delivery_of(waiting[0])
+        await scene.deliver(attempt=delivery.attempt, trigger=delivery.trigger)
+
+    assert len(scene.sender.requests) == 6
+    assert [record.attempt for record in scene.attempts()] == [1, 2, 3, 4, 5, 6]
+    assert [sent.topic for sent in scene.delayed()] == [TOPICS.delay(delay) for delay in DELAYS]
+
+
+async def test_retry_after_chooses_the_delay() -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(429, (("Retry-After", "61"),))
+
+    await scene.deliver()
+
+    assert [sent.topic for sent in scene.delayed()] == ["t.webhooks.delay.10m"]
+    assert scene.attempts()[0].next_attempt_at == NOW + timedelta(minutes=10)
+
+
+async def test_a_discarded_attempt_leaves_its_record() -> None:
+    scene = Scene()
+    before = metrics.DISCARDED.labels("endpoint_deleted")._value.get()
+
+    await scene.courier.discard(META, 7, "", attempt=2, trigger=Trigger.REPEAT, reason="It was deleted.", kind="endpoint_deleted")
+
+    [record] = scene.attempts()
+    assert (record.outcome, record.error, record.attempt, record.endpoint_id) == (Outcome.DISCARDED, "It was deleted.", 2, 7)
+    assert scene.sender.requests == []
+    assert len(scene.producer.sent) == 1
+    assert metrics.DISCARDED.labels("endpoint_deleted")._value.get() == before + 1
+
+
+# --- the endpoint's bound ---
+
+
+async def test_an_endpoint_at_its_bound_is_parked_without_using_up_an_attempt() -> None:
+    scene = Scene(width=1)
+    await scene.lanes.enter(7)
+
+    await scene.deliver(attempt=4, trigger=Trigger.RESEND, parked=2)
+
+    assert scene.sender.requests == []
+    [sent] = scene.producer.sent
+    assert (sent.topic, sent.key) == ("t.webhooks.delay.5s", b"evt_1")
+    assert sent.value == BODY
+    assert delivery_of(sent) == Delivery(event=META, endpoint_id=7, attempt=4, trigger=Trigger.RESEND, parked=3)
+
+
+async def test_parking_is_done_when_it_is_acknowledged() -> None:
+    scene = Scene(width=1, hold=True)
+    await scene.lanes.enter(7)
+    delivering = asyncio.create_task(scene.deliver())
+    await asyncio.sleep(0.05)
+    [sent] = scene.producer.sent
+    assert not delivering.done()
+
+    sent.acknowledge()
+    await delivering
+
+
+async def test_requests_to_one_endpoint_are_bounded() -> None:
+    scene = Scene(width=3)
+    release = asyncio.Event()
+    scene.sender.before = release.wait
+    delivering = [asyncio.create_task(scene.deliver()) for _ in range(10)]
+    await asyncio.sleep(0.05)
+
+    assert len(scene.sender.requests) == 3
+    assert len(scene.delayed()) == 7
+    release.set()
+    await asyncio.gather(*delivering)
+    assert len(scene.attempts()) == 3
+
+
+async def test_one_endpoint_at_its_bound_leaves_room_for_another() -> None:
+    scene = Scene(width=1)
+    await scene.lanes.enter(8)
+
+    await scene.deliver()
+
+    assert len(scene.attempts()) == 1

@@ -1,0 +1,134 @@
+"""When an attempt is done: not before everything is acknowledged, and never because of an endpoint's answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pipeline.ops import metrics
+from schemas.delivery import Trigger
+from tests.unit.delivery.courier_case import (
+    Scene,
+    answer,
+    endpoint,
+)
+from tests.unit.fake_kafka import settle
+from tests.unit.sample_events import META
+
+# --- when it is done ---
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_it_is_done_when_everything_is_acknowledged(first: int) -> None:
+    scene = Scene(hold=True)
+    scene.sender.exchange = answer(500)
+    delivering = asyncio.create_task(scene.deliver())
+    await settle()
+    assert len(scene.producer.sent) == 2, "both are on their way at once"
+
+    scene.producer.sent[first].acknowledge()
+    await settle()
+    assert not delivering.done()
+    scene.producer.sent[1 - first].acknowledge()
+    await delivering
+
+
+async def test_a_discard_is_done_when_it_is_acknowledged() -> None:
+    scene = Scene(hold=True)
+    discarding = asyncio.create_task(scene.courier.discard(META, 7, "", attempt=2, trigger=Trigger.REPEAT, reason="x", kind="y"))
+    await settle()
+    assert not discarding.done()
+
+    scene.producer.sent[0].acknowledge()
+    await discarding
+
+
+@pytest.mark.parametrize("topic", ["t.webhooks.attempts", "t.webhooks.delay.5s"])
+async def test_a_record_that_kafka_refuses_is_an_error(topic: str) -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(500)
+    scene.producer.errors[topic] = PermissionError("not allowed")
+
+    with pytest.raises(PermissionError):
+        await scene.deliver()
+
+
+async def test_the_lane_is_free_while_the_records_are_on_their_way() -> None:
+    scene = Scene(hold=True, width=1)
+    delivering = asyncio.create_task(scene.deliver())
+    await settle()
+
+    assert await scene.lanes.enter(7) is not None
+    scene.producer.sent[0].acknowledge()
+    await delivering
+
+
+async def test_an_attempt_that_is_cancelled_leaves_nothing_and_holds_nothing() -> None:
+    scene = Scene(width=1)
+    scene.sender.before = asyncio.Event().wait
+    delivering = asyncio.create_task(scene.deliver())
+    await settle()
+    assert metrics.IN_FLIGHT._value.get() == 1
+
+    delivering.cancel()
+    await asyncio.gather(delivering, return_exceptions=True)
+
+    assert delivering.cancelled()
+    assert scene.producer.sent == []
+    assert metrics.IN_FLIGHT._value.get() == 0
+    assert await scene.lanes.enter(7) is not None
+
+
+async def test_an_attempt_that_is_cancelled_before_its_acknowledgements_is_not_done() -> None:
+    scene = Scene(hold=True)
+    delivering = asyncio.create_task(scene.deliver())
+    await settle()
+
+    delivering.cancel()
+    await asyncio.gather(delivering, return_exceptions=True)
+
+    assert delivering.cancelled()
+    scene.producer.sent[0].acknowledge()  # late, and nobody waits
+
+
+async def test_an_error_of_the_sender_frees_the_lane_and_is_not_done() -> None:
+    scene = Scene(width=1)
+
+    async def fail() -> None:
+        raise RuntimeError("the sender is not started")
+
+    scene.sender.before = fail
+
+    with pytest.raises(RuntimeError):
+        await scene.deliver()
+    assert scene.producer.sent == []
+    assert await scene.lanes.enter(7) is not None
+
+
+# --- what must not end a role ---
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=OverflowError,
+    reason="an answer's Retry-After can make deliver() raise: the role ends, and again after the restart",
+)
+async def test_no_answer_of_an_endpoint_is_an_error_of_ours() -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(503, (("Retry-After", "Mon, 02 Mar 2026 15:06:00 +9999999999999999"),))
+
+    await scene.deliver()
+
+    assert len(scene.delayed()) == 1
+
+
+@pytest.mark.xfail(
+    strict=True, raises=ValueError, reason="sign() without a key raises: one endpoint record without a valid secret ends the role"
+)
+async def test_an_endpoint_without_a_secret_is_no_error_of_ours() -> None:
+    scene = Scene()
+
+    await scene.deliver(endpoint(secret=None))
+
+    assert len(scene.attempts()) == 1

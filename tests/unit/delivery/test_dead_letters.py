@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pipeline.broker.record import Record
+from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.ops import metrics
+from schemas.codec import from_header, to_header
+from schemas.delivery import DEAD_LETTER_HEADER, DeadLetter, DeadLetterReason
+from tests.unit.fake_kafka import FakeProducer, Sent, record, settle
+from tests.unit.sample_events import NOW
+
+TOPIC = "webhooks.dead-letters"
+LETTER = DeadLetter(
+    reason=DeadLetterReason.NOT_JSON, detail="The value is not JSON.", topic="oms.orders", partition=3, offset=41, failed_at=NOW
+)
+
+
+async def set_aside(unusable: Record) -> Sent:
+    producer = FakeProducer()
+    await DeadLetters(producer, TOPIC, lambda: NOW).send(unusable, LETTER.reason, LETTER.detail)
+    [sent] = producer.sent
+    return sent
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff\x00 not JSON", b'{"a": 1.10}', None])
+async def test_a_record_is_set_aside_as_it_came(value: bytes | None) -> None:
+    headers = [("trace", b"\xff\x00"), ("trace", b"again")]
+
+    sent = await set_aside(record(value, key=b"\xfeR1", headers=headers))
+
+    assert (sent.topic, sent.key, sent.value) == (TOPIC, b"\xfeR1", value)
+    assert sent.headers[:2] == headers
+    assert [name for name, _ in sent.headers[2:]] == [DEAD_LETTER_HEADER]
+    assert from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter) == LETTER
+
+
+async def test_the_record_itself_is_not_changed() -> None:
+    headers: list[tuple[str, bytes]] = []
+
+    await set_aside(record(b"x", headers=headers))
+
+    assert headers == []
+
+
+async def test_a_record_without_a_key_is_set_aside() -> None:
+    assert (await set_aside(record(b"x", key=None))).key is None
+
+
+async def test_it_is_done_when_kafka_has_it() -> None:
+    producer = FakeProducer(hold=True)
+    sending = asyncio.ensure_future(DeadLetters(producer, TOPIC, lambda: NOW).send(record(b"x"), LETTER.reason, LETTER.detail))
+    await settle()
+    assert not sending.done()
+
+    producer.sent[0].acknowledge()
+    assert (await sending).topic == TOPIC
+
+
+async def test_it_is_counted_and_logged_without_the_payload(capsys: pytest.CaptureFixture[str]) -> None:
+    counter = metrics.DEAD_LETTERS.labels("oms.orders", "not_json")
+    before = counter._value.get()
+
+    await set_aside(record(b"hidden value", key=b"hidden key", headers=[("h", b"hidden header")]))
+
+    assert counter._value.get() == before + 1
+    written = "".join(capsys.readouterr())
+    assert "not_json" in written
+    assert "41" in written
+    assert "hidden" not in written
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the new header stands behind the old one, and from_header reads the first: a letter that is published again and is unusable "
+    "again keeps its old reason and position; a producer of the OMS can forge them",
+)
+async def test_a_dead_letter_that_is_published_again_gets_its_new_reason() -> None:
+    old = to_header(DEAD_LETTER_HEADER, LETTER.model_copy(update={"reason": DeadLetterReason.TOO_LARGE, "offset": 1}))
+
+    sent = await set_aside(record(b"x", headers=[("trace", b"1"), old]))
+
+    assert from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter) == LETTER
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=TypeError,
+    reason="Kafka knows headers with a null value, kafka-python's producer refuses them with a TypeError",
+)
+async def test_a_record_with_a_null_header_is_set_aside() -> None:
+    null: Any = None
+
+    assert (await set_aside(record(b"x", headers=[("trace", null)]))).value == b"x"
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=ValueError,
+    reason="kafka-python's producer refuses a record that has neither key nor value with a ValueError",
+)
+async def test_a_record_without_key_and_value_is_set_aside() -> None:
+    sent = await set_aside(record(None, key=None))
+
+    assert from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter) == LETTER

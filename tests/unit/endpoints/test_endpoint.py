@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from pipeline.core.signing import SigningKey, new_secret, sign
+from pipeline.endpoints.endpoint import Endpoint, open_endpoint
+from pipeline.endpoints.vault import Vault, VaultError
+from schemas.endpoint import EndpointRecord, SealedSecret
+from tests.unit.sample_events import NOW, endpoint_record
+
+VAULT = Vault(Vault.new_key())
+NEW, OLD = new_secret(), new_secret()
+DAY = timedelta(days=1)
+
+
+def rotated() -> EndpointRecord:
+    return endpoint_record(
+        events=("order_completed", "shipment_shipped"),
+        filters={"channel": ("spree",)},
+        secrets=(SealedSecret(sealed=VAULT.seal(NEW)), SealedSecret(sealed=VAULT.seal(OLD), expires_at=NOW + DAY)),
+        sealed_token=VAULT.seal("t0ken"),
+    )
+
+
+def signature(keys: list[SigningKey]) -> str:
+    return sign(keys, "evt_1", 1, b"{}")
+
+
+def test_a_record_is_opened() -> None:
+    endpoint = open_endpoint(rotated(), VAULT)
+
+    assert (endpoint.id, endpoint.target_url, endpoint.active) == (7, "https://hooks.example.com/7", True)
+    assert endpoint.events == {"order_completed", "shipment_shipped"}
+    assert endpoint.filters == {"channel": ("spree",)}
+    assert endpoint.token == "t0ken"
+    assert endpoint.record == rotated().model_copy(
+        update={"secrets": endpoint.record.secrets, "sealed_token": endpoint.record.sealed_token}
+    )
+
+
+def test_an_old_secret_signs_until_its_grace_is_over() -> None:
+    endpoint = open_endpoint(rotated(), VAULT)
+    both = signature([SigningKey(NEW), SigningKey(OLD)])
+
+    assert signature(endpoint.keys(NOW)) == both
+    assert signature(endpoint.keys(NOW + DAY - timedelta(microseconds=1))) == both
+    assert signature(endpoint.keys(NOW + DAY)) == signature([SigningKey(NEW)])
+    assert signature(endpoint.keys(NOW + 10 * DAY)) == signature([SigningKey(NEW)])
+
+
+def test_an_endpoint_without_a_token_has_none() -> None:
+    assert open_endpoint(endpoint_record(), VAULT).token is None
+
+
+@pytest.mark.parametrize(("active", "deleted", "is_active"), [(True, False, True), (False, False, False), (True, True, False)])
+def test_paused_and_deleted_endpoints_are_not_active(active: bool, deleted: bool, is_active: bool) -> None:
+    assert open_endpoint(endpoint_record(active=active, deleted=deleted), VAULT).active is is_active
+
+
+def test_nothing_shows_the_secrets() -> None:
+    endpoint = open_endpoint(rotated(), VAULT)
+
+    for text in (repr(endpoint), str(endpoint), f"{endpoint!r:>10}", repr(endpoint.keys(NOW))):
+        assert NEW.removeprefix("whsec_") not in text
+        assert OLD.removeprefix("whsec_") not in text
+        assert "t0ken" not in text
+        assert endpoint.record.secrets[0].sealed not in text
+
+
+def test_another_vault_cannot_open_it() -> None:
+    with pytest.raises(VaultError):
+        open_endpoint(rotated(), Vault(Vault.new_key()))
+
+
+def test_it_cannot_be_changed() -> None:
+    endpoint: Endpoint = open_endpoint(rotated(), VAULT)
+
+    with pytest.raises(AttributeError):
+        endpoint.active = False  # type: ignore[misc]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=ValueError,
+    reason="a sealed text that is no signing secret raises ValueError, which the registry does not expect",
+)
+def test_a_secret_that_is_none_is_refused_as_the_registry_expects() -> None:
+    record = endpoint_record(secrets=(SealedSecret(sealed=VAULT.seal("not a signing secret")),))
+
+    with pytest.raises(VaultError):
+        open_endpoint(record, VAULT)

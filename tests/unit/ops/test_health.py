@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pipeline.ops.health import Health
+
+
+def test_nothing_is_wrong_where_nothing_is_checked() -> None:
+    assert Health().problems() == {}
+
+
+def test_every_check_is_asked_each_time() -> None:
+    health = Health()
+    state: dict[str, str | None] = {"kafka": "no brokers", "store": None}
+    health.add("kafka", lambda: state["kafka"])
+    health.add("store", lambda: state["store"])
+
+    assert health.problems() == {"kafka": "no brokers"}
+    state.update(kafka=None, store="")
+    assert health.problems() == {"store": ""}, "an empty text is a problem all the same"
+    state.update(store=None)
+    assert health.problems() == {}
+
+
+def test_a_check_of_the_same_name_takes_its_place() -> None:
+    health = Health()
+    health.add("kafka", lambda: "old")
+    health.add("kafka", lambda: None)
+
+    assert health.problems() == {}

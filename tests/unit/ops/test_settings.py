@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.ops.settings import Settings
+from pipeline.sender.client import SenderLimits
+
+SECRETS = {
+    "kafka_ssl_password": "pem-hunter2",
+    "kafka_sasl_password": "sasl-hunter2",
+    "clickhouse_password": "click-hunter2",
+    "encryption_key": "key-hunter2",
+    "api_keys": "api-hunter2,other-hunter2",
+}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variables and no .env file but those of the test."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.upper().startswith("OMS_WEBHOOKS_")]:
+        monkeypatch.delenv(name)
+
+
+def refused(**values: Any) -> str:
+    """What is said of bad values, as the command line shows it: names and messages, no inputs."""
+    with pytest.raises(ValidationError) as caught:
+        Settings(**values)
+    findings = caught.value.errors(include_input=False, include_url=False)
+    return "; ".join(f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}" for finding in findings)
+
+
+def test_the_defaults_need_nothing() -> None:
+    settings = Settings()
+
+    assert settings.retry_delays == tuple(timedelta(seconds=seconds) for seconds in (5, 60, 600, 3600, 21600))
+    assert settings.kafka_bootstrap_servers == ""
+    assert settings.allowed_networks == ()
+    assert settings.api_keys == ()
+    assert settings.topics.orders == "oms.orders"
+    SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds)
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "KAFKA_BOOTSTRAP_SERVERS": "kafka-1:9092,kafka-2:9092",
+        "KAFKA_TOPIC_PREFIX": "eu-1.",
+        "RETRY_DELAYS": " 250ms, 2s ,1m",
+        "ALLOWED_NETWORKS": "127.0.0.0/8, ::1/128,,10.1.2.3",
+        "API_KEYS": " first , second,",
+        "MAX_EVENT_BYTES": "1048576",
+        "RECORDER_BATCH_SECONDS": "0.25",
+        "CLICKHOUSE_PATH": "data/clickhouse",
+        "LOG_LEVEL": "debug",
+    }.items():
+        monkeypatch.setenv(f"OMS_WEBHOOKS_{name}", value)
+
+    settings = Settings()
+
+    assert settings.kafka_bootstrap_servers == "kafka-1:9092,kafka-2:9092"
+    assert settings.topics.orders == "eu-1.oms.orders"
+    assert settings.topics.delay_topics[1:] == ("eu-1.webhooks.delay.250ms", "eu-1.webhooks.delay.2s", "eu-1.webhooks.delay.1m")
+    assert settings.allowed_networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("10.1.2.3/32"))
+    assert [key.get_secret_value() for key in settings.api_keys] == ["first", "second"]
+    assert (settings.max_event_bytes, settings.recorder_batch_seconds, settings.log_level) == (1 << 20, 0.25, "debug")
+    assert settings.clickhouse_path == Path("data/clickhouse")
+
+
+def test_an_env_file_is_read_and_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("OMS_WEBHOOKS_HTTP_PORT=9000\nOMS_WEBHOOKS_RETRY_DELAYS=1s,2s\nOTHER=1\n", encoding="utf-8")
+    monkeypatch.setenv("OMS_WEBHOOKS_HTTP_PORT", "9001")
+
+    settings = Settings()
+
+    assert settings.http_port == 9001
+    assert settings.retry_delays == (timedelta(seconds=1), timedelta(seconds=2))
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Settings().http_port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"retry_delays": "5s,soon"},
+            "retry_delays: Value error, 'soon' is not a delay; write a whole number and a unit, such as 5s",
+        ),
+        ({"retry_delays": ""}, "retry_delays: Value error, '' is not a delay"),
+        ({"retry_delays": "1s,2s,3s,4s,5s,6s"}, "a notification is repeated up to 5 times"),
+        ({"retry_delays": ()}, "a schedule has 1 to 5 delays"),
+        ({"retry_delays": "1m,5s"}, "delays are above zero and never get shorter, such as 5s,1m,10m,1h,6h"),
+        ({"retry_delays": "0s,5s"}, "delays are above zero"),
+        ({"allowed_networks": "nowhere"}, "allowed_networks"),
+        ({"allowed_networks": "10.0.0.0/33"}, "allowed_networks"),
+        ({"kafka_topic_prefix": "a b"}, "kafka_topic_prefix: String should match pattern"),
+        (
+            {"kafka_security_protocol": "TLS"},
+            "kafka_security_protocol: Input should be 'PLAINTEXT', 'SSL', 'SASL_PLAINTEXT' or 'SASL_SSL'",
+        ),
+        ({"clickhouse_database": "x; DROP"}, "clickhouse_database: String should match pattern"),
+        ({"max_event_bytes": 13 * 1024 * 1024}, "max_event_bytes: Input should be less than or equal to 12582912"),
+        ({"max_event_bytes": 10}, "max_event_bytes: Input should be greater than or equal to 1024"),
+        ({"max_in_flight": 0}, "max_in_flight: Input should be greater than or equal to 1"),
+        ({"http_port": 70_000}, "http_port: Input should be less than or equal to 65535"),
+        ({"kafka_partitions": 1025}, "kafka_partitions: Input should be less than or equal to 1024"),
+        ({"request_timeout_seconds": "long"}, "request_timeout_seconds: Input should be a valid number"),
+        ({"recorder_batch_seconds": 0}, "recorder_batch_seconds: Input should be greater than 0"),
+        ({"log_level": "loud"}, "log_level: Input should be 'debug', 'info', 'warning' or 'error'"),
+    ],
+)
+def test_bad_values_are_refused_with_a_message(values: dict[str, Any], message: str) -> None:
+    assert message in refused(**values)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a network with host bits is only called 'not a valid IPv4 network' and 'not a valid IPv6 network'"
+)
+def test_a_network_with_host_bits_is_explained() -> None:
+    message = refused(allowed_networks="127.0.0.1/8")
+
+    assert "127.0.0.0/8" in message or "host bits" in message
+
+
+@pytest.mark.xfail(
+    strict=True, raises=OverflowError, reason="parse_delay lets an OverflowError through, which the command line does not expect"
+)
+def test_an_endless_delay_is_refused_with_a_message() -> None:
+    assert "retry_delays" in refused(retry_delays="99999999999999d")
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="Settings take a request timeout that is not above the connect timeout; the role fails when it makes SenderLimits",
+)
+@pytest.mark.parametrize("seconds", [3, 5])
+def test_timeouts_that_do_not_fit_together_are_refused(seconds: float) -> None:
+    assert "timeout_seconds" in refused(request_timeout_seconds=seconds)
+
+
+# --- SASL ---
+
+SASL = {"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_username": "me", "kafka_sasl_password": "hunter2"}
+
+
+@pytest.mark.parametrize("protocol", ["SASL_SSL", "SASL_PLAINTEXT"])
+@pytest.mark.parametrize("missing", SASL)
+def test_sasl_needs_all_of_its_settings(protocol: str, missing: str) -> None:
+    given = {name: value for name, value in SASL.items() if name != missing}
+
+    assert "SASL needs kafka_sasl_mechanism, kafka_sasl_username and kafka_sasl_password" in refused(
+        kafka_security_protocol=protocol, **given
+    )
+
+
+@pytest.mark.parametrize("protocol", ["SASL_SSL", "SASL_PLAINTEXT"])
+def test_sasl_that_is_whole_is_taken(protocol: Any) -> None:
+    settings = Settings(kafka_security_protocol=protocol, **SASL)  # type: ignore[arg-type]
+
+    assert settings.kafka_sasl_mechanism == "PLAIN"
+
+
+def test_no_sasl_needs_none() -> None:
+    assert Settings(kafka_security_protocol="SSL").kafka_sasl_password is None
+
+
+# --- what is shown ---
+
+
+def test_every_setting_is_shown_and_described() -> None:
+    shown = Settings().shown()
+
+    assert list(shown) == list(Settings.model_fields)
+    assert shown["retry_delays"] == "5s,1m,10m,1h,6h"
+    assert shown["allowed_networks"] == ""
+    assert shown["clickhouse_path"] == ""
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_what_is_shown_can_be_set_again() -> None:
+    settings = Settings(allowed_networks="127.0.0.0/8,::1/128", retry_delays="250ms,90s", kafka_sasl_username="me")
+    shown = {name: text for name, text in settings.shown().items() if text and name not in SECRETS}
+
+    assert Settings(**shown) == settings  # type: ignore[arg-type]
+
+
+def test_secrets_are_shown_nowhere() -> None:
+    settings = Settings(**SECRETS)  # type: ignore[arg-type]
+
+    for text in (repr(settings), str(settings), str(settings.shown()), settings.model_dump_json()):
+        assert "hunter2" not in text
+    assert settings.shown()["encryption_key"] == "**********"
+    assert settings.shown()["api_keys"] == "**********,**********"
+
+
+def test_every_setting_that_sounds_like_a_secret_is_one() -> None:
+    for name, field in Settings.model_fields.items():
+        if any(word in name for word in ("password", "secret", "encryption_key", "api_keys", "token")):
+            assert "Secret" in str(field.annotation), name
+
+
+@pytest.mark.xfail(
+    strict=True, reason="pydantic quotes all inputs when a rule about the whole model fails; hide_input_in_errors would not"
+)
+def test_no_error_quotes_a_secret() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(kafka_security_protocol="SASL_SSL", kafka_sasl_password="hunter2")
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.xfail(strict=True, reason="clickhouse_url may hold a user name and a password, and is shown as it is")
+def test_a_password_in_the_url_of_clickhouse_is_refused_or_not_shown() -> None:
+    try:
+        settings = Settings(clickhouse_url="https://me:hunter2@clickhouse:8443")
+    except ValidationError:
+        return
+    assert "hunter2" not in str(settings.shown())
+    assert "hunter2" not in repr(settings)

@@ -1,0 +1,60 @@
+"""The sample payloads as events, and small records for tests that need any."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from schemas.endpoint import EndpointRecord, FilterValue, SealedSecret
+from schemas.event import EventMeta, EventType
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+GOLDEN = Path(__file__).parents[1] / "golden"
+NOW = datetime(2026, 3, 2, 15, 4, 0, 512_000, tzinfo=UTC)
+HEAD = '"id":"evt_1","event_name":"order_completed","occurred_at":"2026-03-02T15:04:00.512Z"'
+
+META = EventMeta(id="evt_1", event_name="order_completed", created_at=NOW, order_number="R204816339", skus=("KETTLE-1L",))
+
+
+def payload_of(event_type: EventType) -> bytes:
+    """The sample payload of an event type, as its file holds it (pretty-printed, with line breaks)."""
+    return (SAMPLES / f"{event_type.value}.json").read_bytes().strip()
+
+
+def event_of(event_type: EventType, *, more: str = "") -> bytes:
+    """The sample event of a type; ``more`` is added to the envelope."""
+    head = HEAD.replace("order_completed", event_type.value)
+    return f"{{{head}{more},".encode() + b'"data":' + payload_of(event_type) + b"}"
+
+
+def event(data: str = '{"number":"R1"}', *, head: str = HEAD, more: str = "") -> bytes:
+    """An event around ``data``, by default a small order; ``more`` is added to the envelope."""
+    return f'{{{head},"data":{data}{more}}}'.encode()
+
+
+def endpoint_record(
+    endpoint_id: int = 7,
+    *,
+    target_url: str = "https://hooks.example.com/7",
+    events: tuple[str, ...] = ("order_completed",),
+    secrets: tuple[SealedSecret, ...] = (),
+    sealed_token: str | None = None,
+    filters: dict[str, tuple[FilterValue, ...]] | None = None,
+    active: bool = True,
+    deleted: bool = False,
+    version: int = 1,
+) -> EndpointRecord:
+    """An endpoint's record."""
+    return EndpointRecord(
+        id=endpoint_id,
+        target_url=target_url,
+        events=events,
+        secrets=secrets,
+        sealed_token=sealed_token,
+        filters=filters or {},
+        active=active,
+        deleted=deleted,
+        version=version,
+        created_at=NOW,
+        updated_at=NOW,
+    )
