@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
+from pipeline.broker.local import ApacheKafkaBroker, BrokerStartError, LocalBroker, TansuBroker
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 
@@ -62,6 +62,7 @@ def surroundings(
         broker = ApacheKafkaBroker(data_dir=data_dir / "kafka", log_path=data_dir / "kafka.log")
         profile: dict[str, object] = _APACHE_PROFILE | {"clickhouse_path": settings.clickhouse_path or data_dir / "clickhouse"}
     else:
+        _refuse_a_lasting_store(settings)
         broker, profile = TansuBroker(), dict(_EMBEDDED_PROFILE)
     try:
         profile["kafka_bootstrap_servers"] = broker.start()
@@ -69,6 +70,16 @@ def surroundings(
         yield Surroundings(_with_keys(settings, data_dir if broker.durable else None), broker)
     finally:
         broker.stop()
+
+
+def _refuse_a_lasting_store(settings: Settings) -> None:
+    """The offsets of a broker in memory begin at 0 in every run; a store that remembers would take new attempts for old ones."""
+    if settings.clickhouse_url or settings.clickhouse_path:
+        message = (
+            "The embedded broker forgets everything at exit, so its ClickHouse must too: unset OMS_WEBHOOKS_CLICKHOUSE_URL and "
+            "OMS_WEBHOOKS_CLICKHOUSE_PATH, or set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS, or run with --kafka apache."
+        )
+        raise BrokerStartError(message)
 
 
 def _with_keys(settings: Settings, data_dir: Path | None) -> Settings:

@@ -21,6 +21,7 @@ from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.ops import metrics
+from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, to_header, webhook_body
@@ -113,7 +114,7 @@ class FanOut:
         dispatch = Dispatch(
             event=plan.event.meta,
             endpoint_ids=tuple(endpoint.id for endpoint in plan.endpoints),
-            received_at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
+            received_at=_received_at(record),
             source_topic=record.partition.topic,
             source_partition=record.partition.number,
             source_offset=record.offset,
@@ -123,7 +124,16 @@ class FanOut:
             key=plan.event.meta.id.encode(),
             value=plan.body,
             headers=[to_header(DISPATCH_HEADER, dispatch)],
+            spread=True,
         )
+
+
+def _received_at(record: Record) -> datetime:
+    """When the record was written, by its timestamp; now, when a producer set one that is no time (microseconds, say)."""
+    try:
+        return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return utc_now()
 
 
 _events_counter = functools.cache(metrics.EVENTS.labels)

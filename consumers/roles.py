@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-
-from pipeline.store.search import Search
-from pipeline.web.api import Api
-from pipeline.web.auth import ApiKeys
-from pipeline.web.server import WebServer, make_app
 
 from consumers.fanout import FanOut
 from consumers.recorder import Recorder
@@ -36,7 +32,11 @@ from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
+from pipeline.store.search import Search
 from pipeline.store.writer import Writer
+from pipeline.web.api import Api
+from pipeline.web.auth import ApiKeys
+from pipeline.web.server import WebServer, make_app
 
 log = logger(__name__)
 
@@ -98,6 +98,16 @@ def _check(settings: Settings, roles: Collection[Role]) -> None:
         raise RoleError(message)
 
 
+def _spare_the_collector() -> None:
+    """What was built at start-up lives as long as the process: the garbage collector need not look at it again and again.
+
+    The deliveries themselves leave few cycles; with Python's default thresholds a sixth of their CPU time is spent on looking.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
 class _Composition:
     """Builds the parts in the order of their needs. The exit stack takes them down in the opposite order."""
 
@@ -131,6 +141,7 @@ class _Composition:
             running.failures.append(await self._recorder(producer, connections))
         if registry is not None:
             running.failures += await self._deliverers(producer, registry)
+        _spare_the_collector()
         started["ready"] = True
         return running
 
@@ -153,7 +164,7 @@ class _Composition:
         vault = Vault(key.get_secret_value() if key else "")
         self._vault = vault
         registry = Registry(consumer_config(self._settings), self._settings.topics.endpoints, vault)
-        self._health.add("endpoints", registry.table.problem)
+        self._health.add("endpoints", registry.problem)
         await registry.table.start()
         self._stack.push_async_callback(registry.table.stop)
         return registry

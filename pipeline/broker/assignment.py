@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from pipeline.broker.record import Partition
-from pipeline.core.offsets import OffsetTracker
+from pipeline.core.offsets import Commit, OffsetTracker
 
 
 @dataclass(slots=True)
 class _Held:
     epoch: int
     tracker: OffsetTracker = field(default_factory=OffsetTracker)
+    resumed: bool = False
 
 
 class Assignment:
@@ -36,26 +37,35 @@ class Assignment:
                 if partition not in self._held:
                     self._held[partition] = _Held(next(self._epochs))
 
-    def revoke(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    def revoke(self, partitions: Iterable[Partition]) -> dict[Partition, Commit]:
         """Give partitions up. Returns what can still be committed for them."""
         with self._lock:
             revoked = [(partition, held) for partition in partitions if (held := self._held.pop(partition, None))]
-        offsets = ((partition, held.tracker.committable()) for partition, held in revoked)
-        return {partition: offset for partition, offset in offsets if offset is not None}
+        commits = ((partition, held.tracker.committable()) for partition, held in revoked)
+        return {partition: commit for partition, commit in commits if commit is not None}
 
     def epoch(self, partition: Partition) -> int | None:
         """The epoch of a partition's assignment; None when it is not held."""
         held = self._held.get(partition)
         return held.epoch if held else None
 
-    def start(self, partition: Partition, epoch: int, offset: int) -> bool:
-        """Note that a record is handed over. False: its assignment is gone, do not hand it over."""
+    def needs_resuming(self, partition: Partition) -> bool:
+        """Whether it is not known yet what an earlier assignment of the partition finished (see :meth:`resume`)."""
+        held = self._held.get(partition)
+        return held is not None and not held.resumed
+
+    def resume(self, partition: Partition, finished: Iterable[int]) -> None:
+        """Before the first record is handed over: these were finished by an earlier assignment."""
         with self._lock:
             held = self._held.get(partition)
-            if held is None or held.epoch != epoch:
-                return False
-            held.tracker.start(offset)
-            return True
+            if held is not None and not held.resumed:
+                held.tracker, held.resumed = OffsetTracker(finished), True
+
+    def start(self, partition: Partition, epoch: int, offset: int) -> bool:
+        """Note that a record is taken. False: do not hand it over; its assignment is gone, or an earlier one finished it."""
+        with self._lock:
+            held = self._held.get(partition)
+            return held is not None and held.epoch == epoch and held.tracker.start(offset)
 
     def finish(self, partition: Partition, epoch: int, offset: int) -> bool:
         """Note that a record has been dealt with. False: its assignment is gone, the completion is fenced."""
@@ -66,18 +76,18 @@ class Assignment:
             held.tracker.finish(offset)
             return True
 
-    def committable(self) -> dict[Partition, int]:
+    def committable(self) -> dict[Partition, Commit]:
         """What can be committed and has not been."""
         with self._lock:
-            offsets = ((partition, held.tracker.committable()) for partition, held in self._held.items())
-            return {partition: offset for partition, offset in offsets if offset is not None}
+            commits = ((partition, held.tracker.committable()) for partition, held in self._held.items())
+            return {partition: commit for partition, commit in commits if commit is not None}
 
-    def committed(self, offsets: dict[Partition, int]) -> None:
-        """Note that a commit was acknowledged."""
+    def committed(self, commits: dict[Partition, Commit]) -> None:
+        """Note that commits were acknowledged."""
         with self._lock:
-            for partition, offset in offsets.items():
+            for partition, commit in commits.items():
                 if held := self._held.get(partition):
-                    held.tracker.committed(offset)
+                    held.tracker.committed(commit)
 
     @property
     def partitions(self) -> frozenset[Partition]:

@@ -8,6 +8,7 @@ kafka-python is not asyncio and a consumer belongs to one thread: nothing else e
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from kafka.structs import OffsetAndMetadata
 
 from pipeline.broker.assignment import Assignment
 from pipeline.broker.record import Partition, Record
+from pipeline.core.offsets import Commit, decode_finished, encode_finished
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
@@ -42,6 +44,7 @@ _ROOM_WAIT_S = 0.1
 _COMMIT_INTERVAL_S = 0.25
 _ERROR_BACKOFF_S = 1.0
 _FINAL_COMMIT_MS = 5_000
+_COMMITTED_MS = 10_000
 
 DueAt = Callable[["ConsumerRecord"], float]
 """When a record may be handed over, in seconds since 1970."""
@@ -90,7 +93,7 @@ class GroupConsumer:
         self._commit_in_flight = False
         self._joined_once = False
         self._polled_at = time.monotonic()
-        self._ends: dict[Partition, int] = {}
+        self._ends: dict[Partition, int | None] = {}
 
     async def start(self) -> None:
         """Start the thread; raises what went wrong while connecting."""
@@ -182,7 +185,9 @@ class GroupConsumer:
             partition = Partition(topic, number)
             epoch = self._assignment.epoch(partition)
             if epoch is not None:
-                self._ends[partition] = consumer.highwater(TopicPartition(topic, number)) or 0
+                if self._assignment.needs_resuming(partition):
+                    self._assignment.resume(partition, self._finished_earlier(consumer, partition))
+                self._ends[partition] = consumer.highwater(TopicPartition(topic, number))
                 self._buffers.setdefault(partition, deque()).extend((epoch, record) for record in records)
         self._hand_over()
         self._pause_what_is_buffered(consumer)
@@ -193,6 +198,15 @@ class GroupConsumer:
                 self._room.wait(_ROOM_WAIT_S)
             self._hand_over()
             self._pause_what_is_buffered(consumer)
+
+    def _finished_earlier(self, consumer: KafkaConsumer, partition: Partition) -> set[int]:
+        """What the last commit says was finished beyond its offset. Without an answer it is done again: at least once."""
+        try:
+            committed = consumer.committed(TopicPartition(*partition), metadata=True, timeout_ms=_COMMITTED_MS)
+        except KafkaError as error:
+            log.warning("the last commit cannot be read; some records are done again", partition=partition, error=repr(error))
+            return set()
+        return decode_finished(committed.offset, committed.metadata) if committed is not None else set()
 
     def _poll_timeout_ms(self) -> int:
         if not self._assignment.partitions:
@@ -248,10 +262,10 @@ class GroupConsumer:
             return
         self._commit_due = now + _COMMIT_INTERVAL_S
         self._measure_lag(consumer)
-        offsets = self._assignment.committable()
-        if offsets:
+        commits = self._assignment.committable()
+        if commits:
             self._commit_in_flight = True
-            consumer.commit_async(_to_commit(offsets), callback=self._committed)
+            consumer.commit_async(_to_commit(commits), callback=functools.partial(self._committed, commits))
 
     def _drain_completions(self) -> None:
         while self._completions:
@@ -259,7 +273,7 @@ class GroupConsumer:
             if not self._assignment.finish(partition, epoch, offset):
                 metrics.FENCED.labels(self._group).inc()
 
-    def _committed(self, offsets: dict[Any, Any], response: object) -> None:
+    def _committed(self, commits: dict[Partition, Commit], _: object, response: object) -> None:
         self._commit_in_flight = False
         if isinstance(response, Exception):
             # Expected during a rebalance. Nothing is lost: the next commit says the same or more.
@@ -267,7 +281,7 @@ class GroupConsumer:
             log.info("commit failed", group=self._group, error=repr(response))
             return
         metrics.COMMITS.labels(self._group, "ok").inc()
-        self._assignment.committed({Partition(*partition): at.offset for partition, at in offsets.items()})
+        self._assignment.committed(commits)
 
     def _measure_lag(self, consumer: KafkaConsumer) -> None:
         for partition in consumer.assignment():
@@ -282,10 +296,10 @@ class GroupConsumer:
 
     def _close(self, consumer: KafkaConsumer) -> None:
         self._drain_completions()
-        offsets = self._assignment.committable()
+        commits = self._assignment.committable()
         try:
-            if offsets:
-                consumer.commit(_to_commit(offsets), timeout_ms=_FINAL_COMMIT_MS)
+            if commits:
+                consumer.commit(_to_commit(commits), timeout_ms=_FINAL_COMMIT_MS)
         except KafkaError as error:
             log.warning("final commit failed; some records will be delivered again", group=self._group, error=repr(error))
         try:
@@ -305,18 +319,21 @@ class GroupConsumer:
         """Partitions go: their completions are fenced from here on. Never blocks."""
         gone = frozenset(Partition(*partition) for partition in partitions)
         self._drain_completions()
-        offsets = self._assignment.revoke(gone)
+        commits = self._assignment.revoke(gone)
         for partition in gone:
             self._buffers.pop(partition, None)
         metrics.REBALANCES.labels(self._group, "lost" if lost else "revoked").inc()
-        if offsets and not lost:
-            consumer.commit_async(_to_commit(offsets))
+        if commits and not lost:
+            consumer.commit_async(_to_commit(commits))
         if self._on_revoked is not None and gone:
             self._loop.call_soon_threadsafe(self._on_revoked, gone)
 
 
-def _to_commit(offsets: dict[Partition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
-    return {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+def _to_commit(commits: dict[Partition, Commit]) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {
+        TopicPartition(*partition): OffsetAndMetadata(commit.offset, encode_finished(commit), -1)
+        for partition, commit in commits.items()
+    }
 
 
 def _position(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:

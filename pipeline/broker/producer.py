@@ -1,12 +1,16 @@
 """The producer: acks=all, idempotent, with acknowledgements that can be awaited.
 
-kafka-python's futures are settled on its sender thread, a batch at a time. They are collected there and handed to the event
-loop together: a wake-up a batch, not one a record.
+kafka-python settles its futures on a thread of its own. Instead of a wake-up of the event loop for each, the loop looks at the
+oldest future of each partition every few milliseconds while something is outstanding: a partition is acknowledged in order.
+(Records whose key chooses the partition wait in one line a topic; there it may take a little longer.)
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,8 +23,15 @@ from pipeline.ops.logs import logger
 
 log = logger(__name__)
 
+_LOOK_AFTER_S = 0.004
 _RESEND_AFTER_S = 1.0
 _CLOSE_TIMEOUT_S = 10.0
+_SLICE_S = 0.1
+"""How long records that may go anywhere go to one partition: large batches cost less than many small ones."""
+
+
+class PublishError(Exception):
+    """Kafka will not take a record, and sending it again is of no use (too large, no permission, the producer is closed)."""
 
 
 class Position(NamedTuple):
@@ -36,6 +47,7 @@ class _Send(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+    partition: int | None
     acknowledged: asyncio.Future[Position]
 
 
@@ -45,24 +57,24 @@ class Producer:
     def __init__(self, config: dict[str, Any], topics: Sequence[str]) -> None:
         self._config = config
         self._topics = topics
-        self._settled: deque[tuple[_Send, Position | Exception]] = deque()
-        self._wake_up_scheduled = False
+        self._outstanding: dict[tuple[str, int | None], deque[tuple[Any, _Send]]] = {}
+        self._looking = False
         self._closing = False
 
     async def start(self) -> None:
         """Connect, and learn of every topic: send() would block the loop for metadata otherwise."""
         self._loop = asyncio.get_running_loop()
-        self._producer = await asyncio.to_thread(self._connect)
+        self._producer, partitions = await asyncio.to_thread(self._connect)
+        self._turns = {topic: itertools.cycle(sorted(numbers)) for topic, numbers in partitions.items()}
+        self._slices = dict.fromkeys(partitions, (0.0, 0))
 
-    def _connect(self) -> KafkaProducer:
+    def _connect(self) -> tuple[KafkaProducer, dict[str, set[int]]]:
         producer = KafkaProducer(**self._config)
         try:
-            for topic in self._topics:
-                producer.partitions_for(topic)
+            return producer, {topic: producer.partitions_for(topic) for topic in self._topics}
         except BaseException:
             producer.close(timeout=0)
             raise
-        return producer
 
     async def close(self) -> None:
         """Send what is left, and disconnect."""
@@ -71,47 +83,68 @@ class Producer:
             await asyncio.to_thread(self._producer.close, timeout=_CLOSE_TIMEOUT_S)
         except KafkaError as error:
             log.warning("producer closed with records that Kafka did not acknowledge", error=repr(error))
+        self._look()
 
     def send(
-        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        spread: bool = False,
     ) -> asyncio.Future[Position]:
         """Write a record. The future is done when all in-sync replicas have it.
 
-        A record that Kafka could not take for now is sent again until it is acknowledged; the future fails only when that is
-        of no use (too large, no permission).
+        ``spread`` says that any partition will do; otherwise the key chooses it (murmur2, as every Kafka client does).
+        A record that Kafka could not take for now is sent again until it is acknowledged; the future fails with PublishError only
+        when that is of no use.
         """
-        send = _Send(topic, key, value, headers, self._loop.create_future())
+        partition = self._any_partition(topic) if spread else None
+        send = _Send(topic, key, value, headers, partition, self._loop.create_future())
         self._send(send)
         return send.acknowledged
 
+    def _any_partition(self, topic: str) -> int:
+        until, partition = self._slices[topic]
+        now = time.monotonic()
+        if now >= until:
+            partition = next(self._turns[topic])
+            self._slices[topic] = (now + _SLICE_S, partition)
+        return partition
+
     def _send(self, send: _Send) -> None:
         try:
-            future = self._producer.send(send.topic, key=send.key, value=send.value, headers=list(send.headers))
-        except KafkaError as error:
+            future = self._producer.send(
+                send.topic, key=send.key, value=send.value, headers=list(send.headers), partition=send.partition
+            )
+        except Exception as error:  # noqa: BLE001 - KafkaError and what kafka-python's checks raise: the waiter must learn of it
             self._failed(send, error)
             return
-        future.add_callback(self._on_sender_thread, send)
-        future.add_errback(self._on_sender_thread, send)
+        self._outstanding.setdefault((send.topic, send.partition), deque()).append((future, send))
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(_LOOK_AFTER_S, self._look)
 
-    def _on_sender_thread(self, send: _Send, result: Any) -> None:
-        self._settled.append(
-            (send, result if isinstance(result, Exception) else Position(send.topic, result.partition, result.offset))
-        )
-        if not self._wake_up_scheduled:
-            self._wake_up_scheduled = True
-            self._loop.call_soon_threadsafe(self._settle)
+    def _look(self) -> None:
+        """Settle what has been acknowledged since the last look."""
+        left = False
+        for outstanding in self._outstanding.values():
+            while outstanding and outstanding[0][0].is_done:
+                self._settle(*outstanding.popleft())
+            left = left or bool(outstanding)
+        self._looking = left
+        if left and not self._closing:
+            self._loop.call_later(_LOOK_AFTER_S, self._look)
 
-    def _settle(self) -> None:
-        # Reset first: what is appended from here on schedules another wake-up.
-        self._wake_up_scheduled = False
-        while self._settled:
-            send, result = self._settled.popleft()
-            if isinstance(result, Exception):
-                self._failed(send, result)
-            else:
-                metrics.PRODUCED.labels(send.topic).inc()
-                if not send.acknowledged.done():  # its waiter may have been cancelled
-                    send.acknowledged.set_result(result)
+    def _settle(self, future: Any, send: _Send) -> None:
+        if future.exception is not None:
+            self._failed(send, future.exception)
+            return
+        _produced(send.topic).inc()
+        if not send.acknowledged.done():  # its waiter may have been cancelled
+            metadata = future.value
+            send.acknowledged.set_result(Position(send.topic, metadata.partition, metadata.offset))
 
     def _failed(self, send: _Send, error: Exception) -> None:
         if isinstance(error, KafkaError) and error.retriable and not self._closing:
@@ -119,4 +152,9 @@ class Producer:
             log.warning("Kafka did not acknowledge a record, sending it again", topic=send.topic, error=repr(error))
             self._loop.call_later(_RESEND_AFTER_S, self._send, send)
         elif not send.acknowledged.done():
-            send.acknowledged.set_exception(error)
+            failure = PublishError(f"Kafka does not take a record for {send.topic}: {error}")
+            failure.__cause__ = error
+            send.acknowledged.set_exception(failure)
+
+
+_produced = functools.cache(metrics.PRODUCED.labels)

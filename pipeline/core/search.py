@@ -40,6 +40,9 @@ ATTRIBUTES: Final[dict[str, Kind]] = {
     "target_url": Kind.TEXT,
     "http_status_code": Kind.INTEGER,
     "state": Kind.STATE,
+    "outcome": Kind.TEXT,
+    "failure": Kind.TEXT,
+    "trigger": Kind.TEXT,
     "attempt": Kind.INTEGER,
     "duration_ms": Kind.NUMBER,
     "error": Kind.TEXT,
@@ -53,7 +56,7 @@ ATTRIBUTES: Final[dict[str, Kind]] = {
     "request_body": Kind.BODY,
     "response_body": Kind.TEXT,
 }
-"""Everything that attempts are searched by. Tokens and secrets are not in the store at all."""
+"""Everything that attempts are searched by (outcome, failure and trigger are ours). Tokens and secrets are not in the store at all."""
 
 _ALIASES: Final = {"event": "event_name"}
 SORTABLE: Final = frozenset(ATTRIBUTES) - {"shipment_number", "sku", "request_body", "response_body"}

@@ -54,16 +54,16 @@ class Courier:
     async def deliver(
         self, event: EventMeta, body: bytes, endpoint: Endpoint, *, attempt: int, trigger: Trigger, parked: int = 0
     ) -> None:
-        """Make the ``attempt``-th (from 1) attempt, or park it when the endpoint is at its bound.
+        """Make the ``attempt``-th (from 1) attempt, or park it when the endpoint is at its bound or its secrets cannot be opened.
 
         Returns when everything that came of it (the attempt; the repeat, if any) is acknowledged by Kafka. If the process dies
         before that, the input record is not committed, and the attempt is made again with the same webhook-id.
         """
-        lane = await self._lanes.enter(endpoint.id)
+        lane = await self._lanes.enter(endpoint.id) if endpoint.problem is None else None
         if lane is None:
-            await self._park(
-                Delivery(event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1), body
-            )
+            reason = "endpoint_at_its_bound" if endpoint.problem is None else "endpoint_unusable"
+            delivery = Delivery(event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
+            await self._park(delivery, body, reason)
             return
         with lane:
             request, shown_headers = self._request(event, body, endpoint)
@@ -84,7 +84,8 @@ class Courier:
             verdict=verdict,
         )
         _count(event, record, exchange)
-        await asyncio.gather(*self._leave_behind(record, verdict, body))
+        for acknowledged in self._leave_behind(record, verdict, body):
+            await acknowledged
 
     async def discard(
         self, event: EventMeta, endpoint_id: int, target_url: str, *, attempt: int, trigger: Trigger, reason: str, kind: str
@@ -127,9 +128,9 @@ class Courier:
     def _send_attempt(self, record: Attempt) -> asyncio.Future[Position]:
         return self._producer.send(self._topics.attempts, key=record.event.id.encode(), value=record.model_dump_json().encode())
 
-    async def _park(self, delivery: Delivery, body: bytes) -> None:
+    async def _park(self, delivery: Delivery, body: bytes, reason: str) -> None:
         """Put a delivery off by the shortest delay, without using up an attempt (promise 4)."""
-        metrics.PARKED.labels("endpoint_at_its_bound").inc()
+        metrics.PARKED.labels(reason).inc()
         await self._send_later(delivery, body, self._schedule.delays[0])
 
     def _send_later(self, delivery: Delivery, body: bytes, delay: timedelta) -> asyncio.Future[Position]:
@@ -139,6 +140,7 @@ class Courier:
             key=delivery.event.id.encode(),
             value=body,
             headers=[to_header(DELIVERY_HEADER, delivery)],
+            spread=True,
         )
 
 

@@ -39,6 +39,8 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"], style: L
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
     # The libraries' own information is noise at our level; their warnings are not.
+    # kafka.net.transport also logs, with tracebacks, that connections are closed when we close them.
+    logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
     for name in ("kafka", "aiohttp.access", "clickhouse_connect", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))
 

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     )
     kafka_session_timeout_ms: int = Field(default=45_000, ge=1_000, description="A silent consumer leaves its group after this.")
     kafka_fetch_max_wait_ms: int = Field(default=500, ge=1, description="How long the broker may hold an empty fetch.")
-    kafka_linger_ms: int = Field(default=5, ge=0, description="How long the producer waits to fill a batch.")
+    kafka_linger_ms: int = Field(default=20, ge=0, description="How long the producer waits to fill a batch.")
 
     # ClickHouse
     clickhouse_url: str = Field(
@@ -89,7 +89,7 @@ class Settings(BaseSettings):
         default=64, ge=1, description="HTTP requests under way at once to one endpoint, in one process."
     )
     endpoint_wait_seconds: float = Field(
-        default=3.0, ge=0, description="How long a delivery waits for its endpoint's bound before it is parked in a delay topic."
+        default=1.0, ge=0, description="An endpoint at its bound whose answers take longer than this gets what exceeds it later (parked)."
     )
     max_outstanding_records: int = Field(
         default=1000, ge=1, description="Records taken from Kafka and not finished, in one process; polling pauses above."

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pipeline.broker.assignment import Assignment
 from pipeline.broker.record import Partition
+from pipeline.core.offsets import Commit
 
 A, B = Partition("a", 0), Partition("a", 1)
 
@@ -21,6 +22,10 @@ def held(*partitions: Partition) -> Assignment:
     assignment = Assignment()
     assignment.assign(partitions)
     return assignment
+
+
+def offsets(commits: dict[Partition, Commit]) -> dict[Partition, int]:
+    return {partition: commit.offset for partition, commit in commits.items()}
 
 
 def epoch_of(assignment: Assignment, partition: Partition = A) -> int:
@@ -51,7 +56,7 @@ def test_a_partition_that_is_kept_keeps_its_epoch_and_its_offsets() -> None:
 
     assert assignment.epoch(A) == epoch
     assert assignment.finish(A, epoch, 0)
-    assert assignment.committable() == {A: 1}
+    assert offsets(assignment.committable()) == {A: 1}
 
 
 def test_records_of_a_revoked_assignment_are_fenced() -> None:
@@ -70,7 +75,7 @@ def test_records_of_a_revoked_assignment_are_fenced() -> None:
     assert not assignment.finish(A, old, 0)
     assert assignment.committable() == {}
     assert assignment.finish(A, new, 0)
-    assert assignment.committable() == {A: 1}
+    assert offsets(assignment.committable()) == {A: 1}
 
 
 def test_revoke_returns_what_can_be_committed_and_was_not() -> None:
@@ -82,9 +87,9 @@ def test_revoke_returns_what_can_be_committed_and_was_not() -> None:
     assignment.finish(A, epoch_of(assignment), 6)
     for offset in (4, 5, 6):
         assignment.finish(B, epoch_of(assignment, B), offset)
-    assignment.committed({B: 7})
+    assignment.committed({B: assignment.committable()[B]})
 
-    assert assignment.revoke([A, B, Partition("never", 9)]) == {A: 5}
+    assert offsets(assignment.revoke([A, B, Partition("never", 9)])) == {A: 5}
     assert assignment.partitions == frozenset()
     assert assignment.committable() == {}
     assert assignment.revoke([A]) == {}
@@ -94,7 +99,7 @@ def test_an_acknowledged_commit_is_not_repeated() -> None:
     assignment = held(A)
     assignment.start(A, epoch_of(assignment), 0)
     assignment.finish(A, epoch_of(assignment), 0)
-    assignment.committed({A: 1, B: 9})
+    assignment.committed(assignment.committable() | {B: Commit(9, (), 1)})
 
     assert assignment.committable() == {}
 
@@ -139,7 +144,7 @@ class AssignmentMachine(RuleBasedStateMachine):
 
     @rule(acknowledged=st.booleans())
     def revoke(self, acknowledged: bool) -> None:
-        for offset in self.assignment.revoke([A]).values():
+        for offset in offsets(self.assignment.revoke([A])).values():
             if acknowledged:
                 self.broker_committed = max(self.broker_committed, offset)
 
@@ -163,9 +168,9 @@ class AssignmentMachine(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        offsets = self.assignment.committable()
-        self.broker_committed = max([self.broker_committed, *offsets.values()])
-        self.assignment.committed(offsets)
+        commits = self.assignment.committable()
+        self.broker_committed = max([self.broker_committed, *offsets(commits).values()])
+        self.assignment.committed(commits)
 
     @invariant()
     def everything_before_what_was_committed_is_finished(self) -> None:
@@ -207,11 +212,11 @@ def test_threads() -> None:
             if position < 2000 and assignment.start(A, epoch, position):
                 handed_over.append((epoch, position))
                 position += 1
-            offsets = assignment.committable()
-            for offset in offsets.values():
+            commits = assignment.committable()
+            for offset in offsets(commits).values():
                 assert set(range(committed[0], offset)) <= finished, "committed before it was finished"
                 committed[0] = max(committed[0], offset)
-            assignment.committed(offsets)
+            assignment.committed(commits)
         done.set()
 
     def finish() -> None:

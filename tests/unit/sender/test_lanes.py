@@ -207,5 +207,35 @@ async def test_an_endpoint_without_traffic_takes_no_memory() -> None:
         with lane:
             pass
 
-    assert not lanes._inside
-    assert not lanes._waiting
+    assert not lanes._lanes
+
+
+async def test_a_lane_that_moves_turns_nobody_away_however_long_the_line() -> None:
+    """Being busy is no fault of the endpoint: its answers take a tenth of the wait, so everyone gets a turn."""
+    lanes, answer = Lanes(2, 0.05), 0.005
+
+    async def deliver() -> bool:
+        place = await lanes.enter(7)
+        if place is None:
+            return False
+        with place:
+            await asyncio.sleep(answer)
+        return True
+
+    outcomes = await asyncio.gather(*(deliver() for _ in range(100)))
+
+    assert all(outcomes)  # the last ones waited five times as long as one may wait at a lane that stands still
+
+
+async def test_a_slow_endpoint_turns_away_those_that_it_cannot_take() -> None:
+    lanes = Lanes(2, 0.05)
+    places = [await lanes.enter(7) for _ in range(2)]
+    waiting = [asyncio.create_task(lanes.enter(7)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    assert places[0] is not None
+    with places[0]:
+        pass  # one request ends, fewer than the lane is wide
+
+    outcomes = await asyncio.gather(*waiting)
+
+    assert [outcome is not None for outcome in outcomes] == [True, False, False]

@@ -1,0 +1,257 @@
+"""What a run left behind, and the accounts that are drawn from it. Pure: no Kafka, no ClickHouse, no clock."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from schemas.attempt import Outcome
+from schemas.delivery import DELIVERY_HEADER
+from schemas.topics import Topics
+from tests.faults.kafka_view import Committed, TopicOffset
+from tests.faults.receivers import Request
+
+Pair: TypeAlias = tuple[str, str]
+"""An event's id and the path of an endpoint."""
+
+ATTEMPTS_IN_ALL = 6
+
+
+class Event(NamedTuple):
+    """A published event, acknowledged by Kafka."""
+
+    id: str
+    name: str
+    position: TopicOffset
+
+
+class AttemptRecord(NamedTuple):
+    """A record of ``webhooks.attempts``."""
+
+    position: TopicOffset
+    pair: Pair
+    attempt: int
+    outcome: str
+    failure: str | None
+
+
+class Scheduled(NamedTuple):
+    """A record of a delay topic: an attempt that is due later. ``parked``: put off without an attempt."""
+
+    position: TopicOffset
+    written_at: float
+    due_at: float
+    pair: Pair
+    parked: int
+
+
+class StoredRow(NamedTuple):
+    """Where a row of ClickHouse came from."""
+
+    partition: int
+    offset: int
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A ``kill -9``: what the process said of itself a moment before, and what its group had committed when it was gone."""
+
+    role: str
+    at: float
+    committed: Committed
+    outstanding: float
+    restarted_at: float
+
+
+class _EventOf(msgspec.Struct):
+    id: str
+
+
+class _Attempt(msgspec.Struct):
+    event: _EventOf
+    endpoint_id: int
+    attempt: int
+    outcome: str
+    failure: str | None = None
+
+
+class _Delivery(msgspec.Struct):
+    event: _EventOf
+    endpoint_id: int
+    parked: int = 0
+
+
+def attempt_record(record: Any, paths: Mapping[int, str]) -> AttemptRecord:
+    """Read a record of ``webhooks.attempts``."""
+    attempt = msgspec.json.decode(record.value, type=_Attempt)
+    pair = (attempt.event.id, paths[attempt.endpoint_id])
+    return AttemptRecord(_position(record), pair, attempt.attempt, attempt.outcome, attempt.failure)
+
+
+def scheduled(record: Any, paths: Mapping[int, str], topics: Topics) -> Scheduled:
+    """Read a record of a delay topic."""
+    header = next(value for name, value in record.headers if name == DELIVERY_HEADER)
+    delivery = msgspec.json.decode(header, type=_Delivery)
+    written_at = record.timestamp / 1000
+    delay = next(delay for delay in topics.delays if topics.delay(delay) == record.topic)
+    pair = (delivery.event.id, paths[delivery.endpoint_id])
+    return Scheduled(_position(record), written_at, written_at + delay.total_seconds(), pair, delivery.parked)
+
+
+def _position(record: Any) -> TopicOffset:
+    return TopicOffset(record.topic, record.partition, record.offset)
+
+
+@dataclass(repr=False)
+class Evidence:
+    """Everything that is known of a run when it has settled."""
+
+    events: Sequence[Event]
+    subscriptions: Mapping[str, frozenset[str]]
+    requests: Sequence[Request]
+    attempts: Sequence[AttemptRecord]
+    dispatches: Sequence[TopicOffset]
+    scheduled: Sequence[Scheduled]
+    kills: Sequence[Kill] = ()
+    stored_attempts: Sequence[StoredRow] = ()
+    stored_dispatches: Sequence[StoredRow] = ()
+    dead_letters: int = 0
+    seconds: float = 0.0
+
+    @cached_property
+    def expected(self) -> frozenset[Pair]:
+        """Every event with every endpoint that subscribed to it."""
+        return expected_pairs(self.events, self.subscriptions)
+
+    @cached_property
+    def request_counts(self) -> Counter[Pair]:
+        return Counter((request.event_id, request.path) for request in self.requests)
+
+    @cached_property
+    def acknowledged(self) -> frozenset[Pair]:
+        return frozenset((request.event_id, request.path) for request in self.requests if request.is_acknowledged)
+
+    @cached_property
+    def exhausted(self) -> frozenset[Pair]:
+        """Given up after six attempts, which the endpoint got: it was reached, and did not want it."""
+        given_up = {attempt.pair for attempt in self.attempts if attempt.outcome == Outcome.EXHAUSTED}
+        return frozenset(pair for pair in given_up if self.request_counts[pair] >= ATTEMPTS_IN_ALL)
+
+    @property
+    def missing(self) -> frozenset[Pair]:
+        return self.expected - self.acknowledged - self.exhausted
+
+    @property
+    def unrecorded(self) -> frozenset[Pair]:
+        """Notifications without a record of the attempt that ended them."""
+        ended = {attempt.pair for attempt in self.attempts if attempt.outcome in {Outcome.DELIVERED, Outcome.EXHAUSTED}}
+        return self.expected - ended
+
+    @cached_property
+    def balance(self) -> Counter[Pair]:
+        """Of each notification, the requests that came beyond those that were due; below 0: so many did not come.
+
+        An event makes one request due at each endpoint, each repeat in a delay topic one more. A delivery that was parked there
+        instead of being attempted makes none due of its own.
+        """
+        counts = Counter(self.request_counts)
+        counts.subtract(self.expected)
+        counts.subtract(record.pair for record in self.scheduled if not record.parked)
+        return counts
+
+    @property
+    def duplicates(self) -> int:
+        """Requests beyond those that were due."""
+        return sum(count for count in self.balance.values() if count > 0)
+
+    @property
+    def lost(self) -> frozenset[Pair]:
+        """Notifications with fewer requests than were due, those that failed before they reached the endpoint aside."""
+        unanswered = Counter(attempt.pair for attempt in self.attempts if attempt.failure)
+        return frozenset(pair for pair, count in self.balance.items() if count + unanswered[pair] < 0)
+
+    @cached_property
+    def body_hashes(self) -> Mapping[str, set[str]]:
+        """Of each event, the hashes of the bodies that any endpoint got."""
+        hashes: defaultdict[str, set[str]] = defaultdict(set)
+        for request in self.requests:
+            hashes[request.event_id].add(request.body_hash)
+        return hashes
+
+    def in_flight(self, kill: Kill) -> int:
+        """How many deliveries the killed process had begun and not committed: no other may be repeated because of the kill."""
+        match kill.role:
+            case "fanout":
+                return len(self._begun_by_fan_out(kill))
+            case "retry":
+                return self._begun_by_retry(kill)
+            case _:
+                return 0
+
+    def uncommitted_records(self, kill: Kill) -> int:
+        """How many input records the killed process had begun and not committed."""
+        if kill.role == "fanout":
+            return len({event_id for event_id, _ in self._begun_by_fan_out(kill)})
+        return self.in_flight(kill)
+
+    def summary(self) -> str:
+        """The figures of the run."""
+        outcomes = Counter(attempt.outcome for attempt in self.attempts)
+        unanswered = Counter(f"{attempt.failure} at {attempt.pair[1]}" for attempt in self.attempts if attempt.failure)
+        parked = sum(record.parked > 0 for record in self.scheduled)
+        figures = {
+            "events published": len(self.events),
+            "events dispatched (some again)": len(self.dispatches),
+            "notifications due": len(self.expected),
+            "requests": len(self.requests),
+            "requests a second": round(len(self.requests) / self.seconds),
+            "seconds until all was settled": round(self.seconds),
+            "attempts recorded": len(self.attempts),
+            **{f"  {outcome}": count for outcome, count in sorted(outcomes.items())},
+            **{f"  {failure}": count for failure, count in sorted(unanswered.items())},
+            "repeats scheduled": len(self.scheduled) - parked,
+            "parked without an attempt": parked,
+            "requests without a record": len(self.requests) - len(self.attempts),
+            "duplicates": self.duplicates,
+            "in flight at the kills": sum(self.in_flight(kill) for kill in self.kills),
+        }
+        lines = [f"{name:32}{figure:10,}" for name, figure in figures.items()]
+        for kill in self.kills:
+            begun = f"{self.uncommitted_records(kill):,} records begun and not committed, {self.in_flight(kill):,} deliveries"
+            lines.append(f"kill -9 {kill.role:9} with {kill.outstanding:5,.0f} records in hand; {begun}")
+        return "\n".join(lines)
+
+    def _begun_by_fan_out(self, kill: Kill) -> set[Pair]:
+        uncommitted = {event.id for event in self.events if _is_uncommitted(event.position, kill)}
+        requested = {(request.event_id, request.path) for request in self.requests if request.at <= kill.restarted_at}
+        parked = {record.pair for record in self.scheduled if record.written_at <= kill.restarted_at}
+        return {pair for pair in requested | parked if pair[0] in uncommitted}
+
+    def _begun_by_retry(self, kill: Kill) -> int:
+        """Deliveries in the delay topics for which a request, or being parked once more, followed when they were due."""
+        traces = defaultdict(list)
+        for request in self.requests:
+            traces[request.event_id, request.path].append(request.at)
+        for record in self.scheduled:
+            if record.parked:
+                traces[record.pair].append(record.written_at)
+        return sum(
+            any(record.due_at <= at <= kill.restarted_at for at in traces[record.pair])
+            for record in self.scheduled
+            if _is_uncommitted(record.position, kill) and record.due_at <= kill.at
+        )
+
+
+def expected_pairs(events: Sequence[Event], subscriptions: Mapping[str, frozenset[str]]) -> frozenset[Pair]:
+    """Every event with every endpoint that subscribed to it."""
+    return frozenset((event.id, path) for path, names in subscriptions.items() for event in events if event.name in names)
+
+
+def _is_uncommitted(position: TopicOffset, kill: Kill) -> bool:
+    return position.offset >= kill.committed.get((position.topic, position.partition), 0)

@@ -1,0 +1,87 @@
+"""What stands in Kafka: whole topics, their ends, and what the groups have committed. Its calls block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import OffsetSpec
+
+_READ_SECONDS_WITHOUT_RECORDS = 30
+
+
+class TopicOffset(NamedTuple):
+    """Where a record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+Committed = Mapping[tuple[str, int], int]
+"""The offset to go on from, by topic and partition; none for a partition without a commit."""
+
+
+class KafkaView:
+    """Looks at a broker from outside of the product."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
+
+    def close(self) -> None:
+        self._admin.close()
+
+    def committed(self, group: str) -> Committed:
+        """What the group has committed."""
+        found = self._admin.list_group_offsets({group: None})[group]
+        return {(partition.topic, partition.partition): at.offset for partition, at in found.items() if at.offset >= 0}
+
+    def ends(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+        """The end of every partition."""
+        described = self._admin.describe_topics(list(topics))
+        partitions = [
+            TopicPartition(topic["name"], partition["partition_index"])
+            for topic in described
+            for partition in topic["partitions"]
+        ]
+        found = self._admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+        return {(partition.topic, partition.partition): at.offset for partition, at in found.items()}
+
+    def lag(self, group: str, topics: Sequence[str]) -> int:
+        """How many records the group has not committed.
+
+        The commits are read first: when it is 0, everything had been dealt with at that moment, with all that came of it.
+        """
+        committed = self.committed(group)
+        return sum(end - committed.get(partition, 0) for partition, end in self.ends(topics).items())
+
+    def records(self, topics: Sequence[str]) -> Iterator[Any]:
+        """Every record of the topics, from the beginning to where the end is now."""
+        left = {TopicPartition(*partition): end for partition, end in self.ends(topics).items() if end}
+        if not left:
+            return
+        consumer = KafkaConsumer(
+            bootstrap_servers=self._bootstrap_servers,
+            group_id=None,
+            enable_auto_commit=False,
+            consumer_timeout_ms=_READ_SECONDS_WITHOUT_RECORDS * 1000,
+            max_partition_fetch_bytes=8 * 1024 * 1024,
+        )
+        try:
+            consumer.assign(list(left))
+            consumer.seek_to_beginning()
+            for record in consumer:
+                partition = TopicPartition(record.topic, record.partition)
+                if record.offset < left.get(partition, 0):
+                    yield record
+                if record.offset + 1 >= left.get(partition, 0):
+                    left.pop(partition, None)
+                    if not left:
+                        return
+            raise AssertionError(
+                f"no record for {_READ_SECONDS_WITHOUT_RECORDS} s, though these were not read to the end: {left}"
+            )
+        finally:
+            consumer.close()

@@ -1,0 +1,145 @@
+"""The roles of the product as processes that can be killed: ``oms-webhooks fanout``, ``retry``, ``recorder``, ``api``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+COMMAND = Path(sys.executable).with_name("oms-webhooks")
+START_SECONDS = 60.0
+WORK_SECONDS = 60.0
+_LOG_LINES = 25
+
+
+class RoleProcess:
+    """One role. It may be killed and started again; its address stays the same."""
+
+    def __init__(self, role: str, variables: Mapping[str, str], directory: Path) -> None:
+        self.role = role
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._variables = {**variables, "OMS_WEBHOOKS_HTTP_PORT": str(port)}
+        self._directory = directory
+        self._log = directory / f"{role}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start; :meth:`until_ready` waits until it works."""
+        assert self._process is None, f"{self.role} runs already"
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
+        with self._log.open("ab") as log:
+            # Its directory holds no .env file that would change its settings.
+            self._process = subprocess.Popen(
+                [COMMAND, self.role], cwd=self._directory, env=outside | self._variables, stdout=log, stderr=log
+            )
+
+    async def until_ready(self) -> None:
+        """Wait until ``/readyz`` says so."""
+        deadline = time.monotonic() + START_SECONDS
+        last: object = "no answer"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            while True:
+                self.check_alive()
+                try:
+                    response = await client.get(f"{self.url}/readyz")
+                except httpx.TransportError as error:
+                    last = repr(error)
+                else:
+                    if response.status_code == 200:
+                        return
+                    last = response.text
+                assert time.monotonic() < deadline, (
+                    f"{self.role} is not ready after {START_SECONDS:.0f} s: {last}\n{self.log_end()}"
+                )
+                await asyncio.sleep(0.1)
+
+    async def metric(self, name: str) -> float | None:
+        """The sum of a metric over its labels; None while the process does not serve its metrics."""
+        try:
+            async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+                text = (await client.get(f"{self.url}/metrics")).text
+        except httpx.TransportError:
+            return None
+        families = text_string_to_metric_families(text)
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    async def until_above_zero(self, name: str) -> float:
+        """Wait until a metric is above 0, and return it."""
+        deadline = time.monotonic() + WORK_SECONDS
+        while not (value := await self.metric(name)):
+            self.check_alive()
+            assert time.monotonic() < deadline, f"{self.role}: {name} is {value} after {WORK_SECONDS:.0f} s\n{self.log_end()}"
+            await asyncio.sleep(0.05)
+        return value
+
+    async def until_busy(self) -> float:
+        """Wait until the role has records in hand, and return how many."""
+        return await self.until_above_zero("oms_webhooks_outstanding_records")
+
+    def kill(self) -> None:
+        """``kill -9``: no handler runs, nothing is flushed. Returns when the process is gone."""
+        self.check_alive()
+        process = self._take()
+        process.kill()
+        process.wait(30)
+        assert process.returncode == -signal.SIGKILL, f"{self.role} ended by itself ({process.returncode})\n{self.log_end()}"
+
+    async def terminate(self, grace_seconds: float) -> float:
+        """``kill -15``; the seconds until it ended, in good order and in time."""
+        self.check_alive()
+        process = self._take()
+        asked_at = time.monotonic()
+        process.terminate()
+        try:
+            code = await asyncio.to_thread(process.wait, grace_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(30)
+            raise AssertionError(f"{self.role} had not ended {grace_seconds} s after SIGTERM\n{self.log_end()}") from None
+        assert code == 0, f"{self.role} ended with exit code {code} after SIGTERM\n{self.log_end()}"
+        return time.monotonic() - asked_at
+
+    def check_alive(self) -> None:
+        """Fail, with the end of its log, when the process ended by itself."""
+        assert self._process is not None, f"{self.role} is not running"
+        code = self._process.poll()
+        assert code is None, f"{self.role} ended by itself with exit code {code}\n{self.log_end()}"
+
+    def clean_up(self) -> None:
+        """End the process, if it still runs."""
+        if self._process is not None:
+            process = self._take()
+            process.kill()
+            process.wait(30)
+
+    def log_end(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if self._log.exists() else []
+        return "\n".join([f"The end of {self._log}:", *lines])
+
+    def _take(self) -> subprocess.Popen[bytes]:
+        process, self._process = self._process, None
+        assert process is not None, f"{self.role} is not running"
+        return process
+
+
+def free_port() -> int:
+    """A free port below the ephemeral ports: no client is given it while its process is down."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
