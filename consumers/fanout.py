@@ -101,7 +101,7 @@ class FanOut:
             message = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
             raise InvalidRecordError(DeadLetterReason.MISSING_KEY, message)
         event = decode_event(record.value, max_bytes=self._max_bytes)
-        endpoints = self._registry.matching(event.meta.event_name, functools.cache(event.payload))
+        endpoints = self._registry.matching(event.meta.event_name, event.payload)
         _events_counter(event.meta.event_name).inc()
         if endpoints:
             _matches_counter(event.meta.event_name).inc(len(endpoints))

@@ -18,6 +18,7 @@ from pipeline.broker.consumer import GroupConsumer
 from pipeline.broker.record import Partition, Record
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops import metrics
+from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import StoreError, StoreUnavailableError
@@ -76,9 +77,12 @@ class Recorder:
         """Write what is queued, commit, leave the group."""
         for queue in self._queues.values():
             queue.hurry()
-        await self.consumer.stop(drain_seconds)
-        for queue in self._queues.values():
-            queue.close()
+        try:
+            await self.consumer.stop(drain_seconds)
+        finally:  # also when the poll loop had failed: no queue goes on without a store
+            for queue in self._queues.values():
+                queue.close()
+            await asyncio.gather(*(queue.task for queue in self._queues.values()), return_exceptions=True)
 
     def problem(self) -> str | None:
         """Why the recorder is not ready (for health checks)."""
@@ -297,9 +301,17 @@ def _dead_letter_row(position: Position, record: Record) -> Row:
             topic=record.partition.topic,
             partition=record.partition.number,
             offset=record.offset,
-            failed_at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
+            failed_at=_written_at(record),
         )
     return dead_letter_row(position, letter, record.key, record.value, record.headers)
+
+
+def _written_at(record: Record) -> datetime:
+    """By the record's timestamp; now, when a producer set one that is no time (microseconds, say)."""
+    try:
+        return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return utc_now()
 
 
 def _endpoint_change_row(position: Position, record: Record) -> Row | None:

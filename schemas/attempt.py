@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import enum
-from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from schemas.delivery import Trigger
-from schemas.event import SCHEMA_VERSION, EventMeta
+from schemas.delivery import MAX_ATTEMPT, Trigger
+from schemas.event import SCHEMA_VERSION, EventMeta, Int64, SchemaVersion
 
 
 class AttemptState(enum.StrEnum):
@@ -40,21 +39,21 @@ class Attempt(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     event: EventMeta
-    endpoint_id: int
+    endpoint_id: Int64
     target_url: str
-    attempt: int
+    attempt: int = Field(ge=1, le=MAX_ATTEMPT)
     trigger: Trigger
     state: AttemptState
     outcome: Outcome
-    created_at: datetime
+    created_at: AwareDatetime
     duration_ms: float
     first_byte_ms: float | None = None
-    http_status_code: int | None = None
+    http_status_code: int | None = Field(default=None, ge=100, le=999)
     failure: str | None = None
     error: str | None = None
-    next_attempt_at: datetime | None = None
+    next_attempt_at: AwareDatetime | None = None
     request_headers: dict[str, str]
     response_headers: tuple[tuple[str, str], ...] = ()
     response_body: str = ""

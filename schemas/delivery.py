@@ -2,22 +2,25 @@
 
 * ``webhooks.delay.*``: header ``oms-webhooks-delivery`` holds a :class:`Delivery`, all that the next attempt needs.
 * ``webhooks.dispatches``: header ``oms-webhooks-dispatch`` holds a :class:`Dispatch`: which endpoints matched.
-* ``webhooks.dead-letters``: header ``oms-webhooks-dead-letter`` holds a :class:`DeadLetter`; key and value are those of the
-  record that could not be used, untouched, so that it can be published again after repair.
+* ``webhooks.dead-letters``: header ``oms-webhooks-dead-letter`` holds a :class:`DeadLetter`; key, value and other
+  headers are those of the record that could not be used, untouched, so that it can be published again after repair (what Kafka
+  or its client cannot take is the exception, see :class:`DeadLetter`).
 """
 
 from __future__ import annotations
 
 import enum
-from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from schemas.event import SCHEMA_VERSION, EventMeta
+from schemas.event import SCHEMA_VERSION, EventMeta, Int64, Offset, PartitionNumber, SchemaVersion
 
 DELIVERY_HEADER = "oms-webhooks-delivery"
 DISPATCH_HEADER = "oms-webhooks-dispatch"
 DEAD_LETTER_HEADER = "oms-webhooks-dead-letter"
+
+MAX_ATTEMPT = 255
+"""What a record may count attempts up to; a schedule has far fewer."""
 
 
 class Trigger(enum.StrEnum):
@@ -32,7 +35,7 @@ class Trigger(enum.StrEnum):
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
 
 
 class Delivery(_Record):
@@ -42,21 +45,21 @@ class Delivery(_Record):
     """
 
     event: EventMeta
-    endpoint_id: int
-    attempt: int = Field(ge=1)
+    endpoint_id: Int64
+    attempt: int = Field(ge=1, le=MAX_ATTEMPT)
     trigger: Trigger = Trigger.REPEAT
-    parked: int = Field(default=0, description="How often it was put off without an attempt (endpoint at its bound).")
+    parked: int = Field(default=0, ge=0, description="How often it was put off without an attempt (endpoint at its bound).")
 
 
 class Dispatch(_Record):
     """An event as the fan-out saw it: who matched, where it came from."""
 
     event: EventMeta
-    endpoint_ids: tuple[int, ...]
-    received_at: datetime
+    endpoint_ids: tuple[Int64, ...]
+    received_at: AwareDatetime
     source_topic: str
-    source_partition: int
-    source_offset: int
+    source_partition: PartitionNumber
+    source_offset: Offset
 
 
 class DeadLetterReason(enum.StrEnum):
@@ -80,6 +83,14 @@ class DeadLetter(_Record):
     reason: DeadLetterReason
     detail: str
     topic: str
-    partition: int
-    offset: int
-    failed_at: datetime
+    partition: PartitionNumber
+    offset: Offset
+    failed_at: AwareDatetime
+    null_value: bool = Field(
+        default=False,
+        description="The value was null and stands as an empty one: no client can write a record without key and value.",
+    )
+    truncated: bool = Field(
+        default=False,
+        description="The record was too large to be set aside whole: the beginning is kept; detail says where it is.",
+    )

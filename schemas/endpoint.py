@@ -5,11 +5,9 @@ A deleted endpoint keeps a last record with ``deleted`` set and its secrets gone
 
 from __future__ import annotations
 
-from datetime import datetime
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from schemas.event import SCHEMA_VERSION
+from schemas.event import SCHEMA_VERSION, Int64, SchemaVersion
 
 FilterValue = str | int | float | bool | None
 
@@ -20,7 +18,7 @@ class SealedSecret(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     sealed: str
-    expires_at: datetime | None = None
+    expires_at: AwareDatetime | None = None
 
 
 class EndpointRecord(BaseModel):
@@ -32,8 +30,8 @@ class EndpointRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    schema_version: int = SCHEMA_VERSION
-    id: int
+    schema_version: SchemaVersion = SCHEMA_VERSION
+    id: Int64
     target_url: str
     events: tuple[str, ...]
     description: str = ""
@@ -41,9 +39,9 @@ class EndpointRecord(BaseModel):
     filters: dict[str, tuple[FilterValue, ...]] = Field(default_factory=dict)
     sealed_token: str | None = None
     secrets: tuple[SealedSecret, ...] = ()
-    created_at: datetime
-    updated_at: datetime
-    version: int = Field(default=1, description="Rises by one with every change.")
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    version: Int64 = Field(default=1, description="Rises by one with every change.")
     deleted: bool = False
     change: str = Field(default="create", description="create, update, rotate_secret, delete")
     changed_by: str = ""

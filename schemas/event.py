@@ -11,15 +11,29 @@ The envelope is validated strictly, the payload leniently (see payloads).
 from __future__ import annotations
 
 import enum
+import itertools
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from schemas.payloads import Order, OrderIdentity, Shipment, ShipmentIdentity, StockItem, StockItemIdentity
 
 SCHEMA_VERSION = 1
+
+# What our own records may hold: ClickHouse's columns take no more, and one row that does not fit would hold up all behind it.
+SchemaVersion = Annotated[int, Field(strict=True, ge=1)]
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+PartitionNumber = Annotated[int, Field(ge=0, lt=2**31)]
+Offset = Annotated[int, Field(ge=0, lt=2**63)]
+
+MAX_REFERENCES = 100
+"""Shipment numbers, and SKUs, that an event is found by."""
+MAX_REFERENCE = 255
+"""Characters of such a reference."""
 
 # Printable, no spaces: the id is sent as the `webhook-id` header. No dot: a dot separates the parts of what is signed.
 EventId = Annotated[
@@ -31,6 +45,24 @@ EventId = Annotated[
         description="Unique id of the event, kept by every repeat: a UUID or the like, without dots.",
     ),
 ]
+
+
+_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt _]")
+
+
+def _moment(value: object, validate: ValidatorFunctionWrapHandler) -> datetime:
+    """Refuse what pydantic takes for a time besides (Unix times), and what has no equal in UTC."""
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _ISO_DATE.match(value)):
+        raise PydanticCustomError("iso_8601", "Input should be an ISO 8601 time with an offset, such as 2026-03-02T15:04:00.512Z")
+    moment: datetime = validate(value)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("iso_8601", "Input should be a time within the years 1 to 9999 in UTC") from None
+
+
+# Lax within _moment: a wrapped validator gets the string as a Python object, which a strict one would refuse.
+OccurredAt = Annotated[AwareDatetime, Field(strict=False), WrapValidator(_moment)]
 
 
 class EventType(enum.StrEnum):
@@ -68,9 +100,9 @@ class EventReferences(BaseModel):
 class _Envelope(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, description="Major version of this envelope.")
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION, description="Major version of this envelope.")
     id: EventId
-    occurred_at: AwareDatetime = Field(description="When it happened: ISO 8601 with an offset; sent to receivers as created_at.")
+    occurred_at: OccurredAt = Field(description="When it happened: ISO 8601 with an offset; sent to receivers as created_at.")
     references: EventReferences = EventReferences()
 
 
@@ -135,14 +167,16 @@ def json_schema() -> dict[str, Any]:
 class EventMeta(BaseModel):
     """An event without its body: what every record about the event carries, and what search finds it by.
 
-    ``created_at`` is the envelope's ``occurred_at``. References are taken from the payload once, by the fan-out.
+    ``created_at`` is the envelope's ``occurred_at``. References are taken from the payload once, by the fan-out. They are bounded,
+    as this is a part of every record about the event: the first 100 shipment numbers and the first 100 SKUs, and none that is
+    longer than 255 characters. What is beyond that is in the body, and is found by a search of bodies.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     id: str
     event_name: str
-    created_at: datetime
+    created_at: AwareDatetime
     order_number: str | None = None
     shipment_numbers: tuple[str, ...] = ()
     subscription_id: str | None = None
@@ -158,19 +192,20 @@ def event_meta(event: OrderEvent | ShipmentEvent | StockItemEvent) -> EventMeta:
     match event:
         case OrderEvent(data=order):
             order_number = order.number
-            shipment_numbers = _unique(shipment.number for shipment in order.shipments or ())
-            skus = _unique(item.variant.sku for item in order.line_items or () if item.variant is not None)
+            shipment_numbers = unique(shipment.number for shipment in order.shipments or ())
+            skus = unique(item.variant.sku for item in order.line_items or () if item.variant is not None)
         case ShipmentEvent(data=shipment):
-            order_number = shipment.order_id or order_number
+            if shipment.order_id and len(shipment.order_id) <= MAX_REFERENCE:
+                order_number = shipment.order_id
             shipment_numbers = (shipment.number,)
-            skus = _unique(item.sku for item in shipment.manifest or ())
+            skus = unique(item.sku for item in shipment.manifest or ())
         case StockItemEvent(data=stock_item):
             stock_item_id = stock_item.id
-            skus = _unique([stock_item.variant.sku] if stock_item.variant is not None else ())
+            skus = unique([stock_item.variant.sku] if stock_item.variant is not None else ())
     return EventMeta(
         id=event.id,
         event_name=event.event_name.value,
-        created_at=event.occurred_at.astimezone(UTC),
+        created_at=event.occurred_at,
         order_number=order_number,
         shipment_numbers=shipment_numbers,
         subscription_id=event.references.subscription_id,
@@ -179,5 +214,8 @@ def event_meta(event: OrderEvent | ShipmentEvent | StockItemEvent) -> EventMeta:
     )
 
 
-def _unique(values: Iterable[str | None]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(value for value in values if value))
+def unique(values: Iterable[str | None]) -> tuple[str, ...]:
+    """Each reference once, in their order, within the bounds that EventMeta promises."""
+    return tuple(
+        itertools.islice(dict.fromkeys(value for value in values if value and len(value) <= MAX_REFERENCE), MAX_REFERENCES)
+    )

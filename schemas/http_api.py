@@ -5,6 +5,7 @@ No answer holds a token, and none but the answer to a create holds a signing sec
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -118,6 +119,8 @@ def _filter_values(path: str, value: object) -> tuple[FilterValue, ...]:
     if not 1 <= len(values) <= MAX_FILTER_VALUES or len(scalars) < len(values):
         form = f"a string, a number, true, false or null, or a list of 1 to {MAX_FILTER_VALUES} of them"
         raise ValueError(f"filters must give {path[:50]!r} {form}.")
+    if any(isinstance(scalar, float) and not math.isfinite(scalar) for scalar in scalars):
+        raise ValueError(f"filters must give {path[:50]!r} numbers that JSON can hold: not NaN, not infinity.")
     if any(isinstance(scalar, str) and len(scalar) > MAX_FILTER_TEXT for scalar in scalars):
         raise ValueError(f"filters must give {path[:50]!r} texts of at most {MAX_FILTER_TEXT} characters.")
     return tuple(scalars)

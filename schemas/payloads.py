@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WithJsonSchema, WrapValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WithJsonSchema, WrapValidator
 
 
 def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
@@ -24,6 +24,8 @@ def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
 
 
 _Lenient = WrapValidator(_or_none)
+# An element that is odd is left out, and hides no other.
+_Present = AfterValidator(lambda elements: elements and [element for element in elements if element is not None])
 
 
 def _documented(schema: dict[str, Any]) -> WithJsonSchema:
@@ -84,8 +86,8 @@ class OrderIdentity(_Part):
     """What the pipeline relies on in an Order: its number; and, where present, its shipments' numbers and SKUs."""
 
     number: str = Field(min_length=1, max_length=255, description="Order number: R and 9 digits, or a tenant's own prefix.")
-    shipments: Annotated[list[NumberedIdentity] | None, _Lenient] = None
-    line_items: Annotated[list[LineItemIdentity] | None, _Lenient] = None
+    shipments: Annotated[list[Annotated[NumberedIdentity, _Lenient]] | None, _Present, _Lenient] = None
+    line_items: Annotated[list[Annotated[LineItemIdentity, _Lenient]] | None, _Present, _Lenient] = None
 
 
 class ShipmentIdentity(_Part):
@@ -93,7 +95,7 @@ class ShipmentIdentity(_Part):
 
     number: str = Field(min_length=1, max_length=255, description="Shipment number: H and 11 digits.")
     order_id: Annotated[str | None, _Lenient] = Field(default=None, description="The order NUMBER, a string.")
-    manifest: Annotated[list[ManifestItemIdentity] | None, _Lenient] = None
+    manifest: Annotated[list[Annotated[ManifestItemIdentity, _Lenient]] | None, _Present, _Lenient] = None
 
 
 class StockItemIdentity(_Part):

@@ -15,6 +15,8 @@ MIB = 1024 * 1024
 # than the largest event that a deployment can allow (settings.max_event_bytes), so that bad input can be set aside whole.
 MAX_RECORD_BYTES = 16 * MIB
 MAX_EVENT_BYTES_LIMIT = 12 * MIB
+MAX_DEAD_LETTER_BYTES = 20 * MIB
+"""A dead letter is the largest record of another topic, and a header that says what is wrong with it."""
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
 _DELAY = re.compile(r"^(\d+)(ms|s|m|h|d)$")
@@ -30,7 +32,11 @@ def parse_delay(text: str) -> timedelta:
     if match is None:
         message = f"{text!r} is not a delay; write a whole number and a unit, such as 5s, 1m, 6h or 250ms"
         raise ValueError(message)
-    return timedelta(milliseconds=int(match[1]) * _UNITS_MS[match[2]])
+    try:
+        return timedelta(milliseconds=int(match[1]) * _UNITS_MS[match[2]])
+    except (OverflowError, ValueError):  # the latter for more digits than int() reads
+        message = f"{text[:50]!r} is too long a delay"
+        raise ValueError(message) from None
 
 
 def delay_label(delay: timedelta) -> str:
@@ -111,7 +117,10 @@ class Topics:
             TopicSpec(self.endpoints, "endpoint id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
             TopicSpec(self.dispatches, "event id", "delete", week),
             TopicSpec(self.attempts, "event id", "delete", week),
-            TopicSpec(self.dead_letters, "as it came", "delete", month),
+            TopicSpec(self.dead_letters, "as it came", "delete", month, max_record_bytes=MAX_DEAD_LETTER_BYTES),
             # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind.
-            *(TopicSpec(name, "event id", "delete", week + DAY_MS) for name in self.delay_topics),
+            *(
+                TopicSpec(self.delay(delay), "event id", "delete", week + DAY_MS + 2 * round(delay / timedelta(milliseconds=1)))
+                for delay in self.delays
+            ),
         )

@@ -110,4 +110,10 @@ def describe(spec: TopicSpec, settings: Settings) -> str:
     """The command of Kafka's own tools that makes the topic."""
     options = " ".join(f"--config {name}={value}" for name, value in spec.config().items())
     partitions = spec.partitions or settings.kafka_partitions
-    return f"kafka-topics.sh --create --topic {spec.name} --partitions {partitions} {options}"
+    servers = settings.kafka_bootstrap_servers or "HOST:PORT"
+    replicas = settings.kafka_replication_factor
+    replication = f"--replication-factor {replicas} " if replicas > 0 else ""
+    return (
+        f"kafka-topics.sh --bootstrap-server {servers} --create --topic {spec.name} "
+        f"--partitions {partitions} {replication}{options}"
+    )

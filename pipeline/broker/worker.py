@@ -51,10 +51,12 @@ class Worker:
 
     async def stop(self, drain_seconds: float) -> None:
         """Take no more records, let those under way finish, commit, leave the group; then give up on the rest."""
-        await self.consumer.stop(drain_seconds)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self.consumer.stop(drain_seconds)
+        finally:  # also when the poll loop had failed: nothing goes on behind the back of what is taken down next
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start_tasks(self, records: list[Record]) -> None:
         for record in records:

@@ -12,6 +12,9 @@ from schemas.attempt import Attempt, AttemptState, Outcome
 from schemas.delivery import Trigger
 from schemas.event import EventMeta
 
+_STATUS_CODES = range(100, 1000)
+"""Three digits; what else a receiver may write says nothing (and the record cannot hold it)."""
+
 
 def attempt_record(
     event: EventMeta,
@@ -46,7 +49,7 @@ def attempt_record(
         created_at=started_at,
         duration_ms=round(exchange.duration_ms, 3),
         first_byte_ms=None if isinstance(exchange, NoResponse) else round(exchange.first_byte_ms, 3),
-        http_status_code=exchange.status,
+        http_status_code=exchange.status if exchange.status in _STATUS_CODES else None,
         failure=exchange.failure.value if isinstance(exchange, NoResponse) else None,
         error=error_sentence(exchange),
         next_attempt_at=next_attempt_at,

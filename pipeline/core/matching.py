@@ -9,8 +9,9 @@ from typing import Any
 def accepts(filters: Mapping[str, Sequence[object]], payload: Any) -> bool:
     """Whether every filtered path of the payload has one of its values.
 
-    A path is member names joined by dots (``ship_address.country_iso``); a path that leads nowhere has the value None. Where a
-    path meets an array, any of its elements may have the value (``line_items.variant.sku``).
+    A path is member names joined by dots (``ship_address.country_iso``); a path that leads nowhere, be it
+    into an empty array, has the value None. Where a path meets an array, any of its elements may have the value
+    (``line_items.variant.sku``).
     """
     return all(
         any(_same(found, value) for found in _walk(payload, path.split(".")) for value in values)
@@ -20,7 +21,7 @@ def accepts(filters: Mapping[str, Sequence[object]], payload: Any) -> bool:
 
 def _walk(value: Any, path: Sequence[str]) -> list[Any]:
     if isinstance(value, list):
-        return [found for element in value for found in _walk(element, path)]
+        return [found for element in value for found in _walk(element, path)] or [None]
     if not path:
         return [value]
     return _walk(value.get(path[0]) if isinstance(value, dict) else None, path[1:])

@@ -41,7 +41,7 @@ def parse_retry_after(value: str, now: datetime) -> timedelta | None:
         return timedelta(seconds=min(int(value[:10]), 10**9))
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for numbers that no date can hold
         return None
     # RFC 5322 allows a date without a zone ("-0000"); HTTP dates are always GMT.
     return max(timedelta(0), (date if date.tzinfo else date.replace(tzinfo=UTC)) - now)

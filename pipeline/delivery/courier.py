@@ -126,7 +126,8 @@ class Courier:
         return sent
 
     def _send_attempt(self, record: Attempt) -> asyncio.Future[Position]:
-        return self._producer.send(self._topics.attempts, key=record.event.id.encode(), value=record.model_dump_json().encode())
+        value = record.model_dump_json().encode()
+        return self._producer.send(self._topics.attempts, key=record.event.id.encode(), value=value, spread=True)
 
     async def _park(self, delivery: Delivery, body: bytes, reason: str) -> None:
         """Put a delivery off by the shortest delay, without using up an attempt (promise 4)."""

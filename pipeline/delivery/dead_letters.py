@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from pipeline.broker.producer import Position, Producer
 from pipeline.broker.record import Record
@@ -11,8 +12,12 @@ from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger
 from schemas.codec import to_header
 from schemas.delivery import DEAD_LETTER_HEADER, DeadLetter, DeadLetterReason
+from schemas.topics import MAX_RECORD_BYTES, MIB
 
 log = logger(__name__)
+
+_KEPT_BYTES = MIB
+_MAX_DETAIL = 2000
 
 
 class DeadLetters:
@@ -24,12 +29,50 @@ class DeadLetters:
         self._clock = clock
 
     def send(self, record: Record, reason: DeadLetterReason, detail: str) -> asyncio.Future[Position]:
-        """Set a record aside: key, value and headers untouched. Done when Kafka has acknowledged it."""
+        """Set a record aside: key, value and headers untouched, as far as Kafka takes them. Done when Kafka has acknowledged it.
+
+        * A header without a value gets an empty one, and a record without key and value an empty value: kafka-python refuses both.
+        * The header of an earlier dead letter goes: the record was published again, and is unusable for another reason now.
+        * A record larger than any topic's limit (it came compressed) is cut, and ``detail`` says where the whole one is.
+        """
         topic, partition = record.partition
         metrics.DEAD_LETTERS.labels(topic, reason.value).inc()
         log.warning("dead letter", topic=topic, partition=partition, offset=record.offset, reason=reason.value, detail=detail)
+        key, value = record.key, record.value
+        headers = [(name, content or b"") for name, content in record.headers if name != DEAD_LETTER_HEADER]
+        is_truncated = _size(key, value, headers) > MAX_RECORD_BYTES
+        detail = detail[:_MAX_DETAIL]
+        if is_truncated:
+            key, value, headers = key and key[:_KEPT_BYTES], value and value[:_KEPT_BYTES], _first(headers)
+            detail += (
+                f" The record is too large to be set aside whole: up to {_KEPT_BYTES:,} bytes of its key, its value and its headers "
+                f"are kept here; the whole one is in {topic}, partition {partition}, at offset {record.offset}."
+            )
         letter = DeadLetter(
-            reason=reason, detail=detail, topic=topic, partition=partition, offset=record.offset, failed_at=self._clock()
+            reason=reason,
+            detail=detail,
+            topic=topic,
+            partition=partition,
+            offset=record.offset,
+            failed_at=self._clock(),
+            null_value=key is None and value is None,
+            truncated=is_truncated,
         )
-        headers = [*record.headers, to_header(DEAD_LETTER_HEADER, letter)]
-        return self._producer.send(self._topic, key=record.key, value=record.value, headers=headers)
+        headers.append(to_header(DEAD_LETTER_HEADER, letter))
+        return self._producer.send(self._topic, key=key, value=b"" if letter.null_value else value, headers=headers)
+
+
+def _size(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> int:
+    return len(key or b"") + len(value or b"") + sum(len(name.encode()) + len(content) for name, content in headers)
+
+
+def _first(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """The headers that come first, as many as are kept of a record that is too large."""
+    kept: list[tuple[str, bytes]] = []
+    room = _KEPT_BYTES
+    for header in headers:
+        room -= _size(None, None, [header])
+        if room < 0:
+            break
+        kept.append(header)
+    return kept

@@ -7,41 +7,70 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipeline.core.signing import SigningKey
-from pipeline.endpoints.vault import Vault
+from pipeline.endpoints.vault import Vault, VaultError
 from schemas.endpoint import EndpointRecord, FilterValue
+
+_Keys = tuple[tuple[SigningKey, datetime | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A registered endpoint. ``repr`` shows no secrets."""
+    """A registered endpoint. ``repr`` shows no secrets.
+
+    ``problem`` says in a sentence why nothing can be sent to it (its secrets cannot be opened), and what to do. Until that is
+    mended its deliveries wait: it is not a deleted endpoint.
+    """
 
     id: int
     target_url: str
     events: frozenset[str]
     active: bool
     filters: Mapping[str, tuple[FilterValue, ...]]
+    problem: str | None
     record: EndpointRecord = field(repr=False)
     token: str | None = field(repr=False)
-    _keys: tuple[tuple[SigningKey, datetime | None], ...] = field(repr=False)
+    _keys: _Keys = field(repr=False)
 
     def keys(self, now: datetime) -> list[SigningKey]:
-        """The keys to sign with: the newest, and one that was rotated out until its grace is over."""
-        return [key for key, expires_at in self._keys if expires_at is None or expires_at > now]
+        """The keys to sign with: the newest, and one that was rotated out until its grace is over.
+
+        Should the grace of all be over, it is the newest alone: never none, unless the endpoint has a problem.
+        """
+        valid = [key for key, expires_at in self._keys if expires_at is None or expires_at > now]
+        return valid or [key for key, _ in self._keys[:1]]
 
 
 def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
-    """Open a record's secrets.
-
-    Raises:
-        VaultError: they were sealed with another key.
-    """
+    """Open a record's secrets. Where that fails, the endpoint has a problem, and neither token nor keys."""
+    token: str | None = None
+    keys: _Keys = ()
+    problem: str | None = None
+    try:
+        token, keys = _opened(record, vault)
+    except VaultError as error:
+        problem = str(error)
     return Endpoint(
         id=record.id,
         target_url=record.target_url,
         events=frozenset(record.events),
         active=record.active and not record.deleted,
         filters=record.filters,
+        problem=problem,
         record=record,
-        token=vault.open(record.sealed_token) if record.sealed_token else None,
-        _keys=tuple((SigningKey(vault.open(secret.sealed)), secret.expires_at) for secret in record.secrets),
+        token=token,
+        _keys=keys,
     )
+
+
+def _opened(record: EndpointRecord, vault: Vault) -> tuple[str | None, _Keys]:
+    if not record.secrets:
+        raise VaultError("The endpoint has no signing secret; delete it and register it again.")
+    token = vault.open(record.sealed_token) if record.sealed_token else None
+    return token, tuple((_signing_key(vault.open(secret.sealed)), secret.expires_at) for secret in record.secrets)
+
+
+def _signing_key(secret: str) -> SigningKey:
+    try:
+        return SigningKey(secret)
+    except ValueError as error:  # its message does not repeat the secret
+        raise VaultError(f"The endpoint's signing secret is none; delete the endpoint and register it again. ({error})") from None

@@ -18,7 +18,7 @@ from pipeline.broker.record import Record
 from pipeline.broker.table import CompactedTable
 from pipeline.core.matching import accepts
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
-from pipeline.endpoints.vault import Vault, VaultError
+from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from schemas.codec import InvalidRecordError, from_json
@@ -59,10 +59,23 @@ class Registry:
         """The endpoint with this target_url; the one that stands first in the topic, should there be several."""
         return next((endpoint for endpoint in self._endpoints.values() if endpoint.target_url == target_url), None)
 
+    def problem(self) -> str | None:
+        """Why this process cannot deliver to every endpoint, and what to do (for health checks)."""
+        unread = self.table.problem()
+        unusable = [endpoint for endpoint in self.all() if endpoint.problem]
+        if unread or not unusable:
+            return unread
+        first = unusable[0]
+        count = "1 endpoint is" if len(unusable) == 1 else f"{len(unusable)} endpoints are"
+        return f"{count} unusable and their deliveries wait; endpoint {first.id}: {first.problem}"
+
     def matching(self, event_name: str, payload: Callable[[], Any]) -> list[Endpoint]:
         """The active endpoints that subscribed to the event and whose filters accept its payload (parsed only when asked for)."""
         subscribed = self._by_event.get(event_name, ())
-        return [endpoint for endpoint in subscribed if not endpoint.filters or accepts(endpoint.filters, payload())]
+        if not any(endpoint.filters for endpoint in subscribed):
+            return list(subscribed)
+        parsed = payload()
+        return [endpoint for endpoint in subscribed if not endpoint.filters or accepts(endpoint.filters, parsed)]
 
     async def create(self, producer: Producer, make: Callable[[int], EndpointRecord]) -> tuple[Endpoint, bool]:
         """Register an endpoint, unless its target_url is registered: then that endpoint is returned, with False.
@@ -92,9 +105,11 @@ class Registry:
                 continue
             try:
                 self._apply_one(record)
-            except (InvalidRecordError, VaultError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others count
                 metrics.TABLE_ERRORS.inc()
-                log.warning("an endpoint record cannot be used", topic=self._topic, offset=record.offset, error=str(error))
+                # The text of an error that nobody foresaw may hold a value of the record.
+                reason = str(error) if isinstance(error, InvalidRecordError) else type(error).__name__
+                log.warning("an endpoint record cannot be used", topic=self._topic, offset=record.offset, error=reason)
         self._index()
 
     def _apply_one(self, record: Record) -> None:
@@ -105,7 +120,9 @@ class Registry:
         if change.deleted:
             self._endpoints.pop(change.id, None)
         else:
-            self._endpoints[change.id] = open_endpoint(change, self._vault)
+            endpoint = self._endpoints[change.id] = open_endpoint(change, self._vault)
+            if endpoint.problem:
+                log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
 
     def _index(self) -> None:
         by_event: dict[str, list[Endpoint]] = {}
@@ -113,6 +130,12 @@ class Registry:
             for event in endpoint.events if endpoint.active else ():
                 by_event.setdefault(event, []).append(endpoint)
         self._by_event = {event: tuple(endpoints) for event, endpoints in by_event.items()}
-        states = Counter("active" if endpoint.active else "paused" for endpoint in self._endpoints.values())
-        for state in ("active", "paused"):
+        states = Counter(map(_state, self._endpoints.values()))
+        for state in ("active", "paused", "unusable"):
             metrics.ENDPOINTS.labels(state).set(states[state])
+
+
+def _state(endpoint: Endpoint) -> str:
+    if endpoint.problem:
+        return "unusable"
+    return "active" if endpoint.active else "paused"

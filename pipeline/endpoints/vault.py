@@ -32,10 +32,10 @@ class Vault:
         """Decrypt a secret.
 
         Raises:
-            VaultError: it was sealed with another key.
+            VaultError: it was sealed with another key, or is not a sealed secret at all.
         """
         try:
             return self._fernet.decrypt(sealed).decode()
-        except InvalidToken:
+        except (InvalidToken, ValueError):  # the latter for a text that is not ASCII
             message = "An endpoint's secret was sealed with another encryption_key; set the one that the API uses."
             raise VaultError(message) from None

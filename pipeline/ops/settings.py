@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -34,7 +35,13 @@ class Settings(BaseSettings):
     """Settings of every role. Lists are comma-separated."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OMS_WEBHOOKS_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, secrets_dir=None
+        env_prefix="OMS_WEBHOOKS_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        frozen=True,
+        secrets_dir=None,
+        hide_input_in_errors=True,
     )
 
     # Kafka
@@ -89,7 +96,9 @@ class Settings(BaseSettings):
         default=64, ge=1, description="HTTP requests under way at once to one endpoint, in one process."
     )
     endpoint_wait_seconds: float = Field(
-        default=1.0, ge=0, description="An endpoint at its bound whose answers take longer than this gets what exceeds it later (parked)."
+        default=1.0,
+        ge=0,
+        description="An endpoint at its bound whose answers take longer than this gets what exceeds it later (parked).",
     )
     max_outstanding_records: int = Field(
         default=1000, ge=1, description="Records taken from Kafka and not finished, in one process; polling pauses above."
@@ -123,10 +132,34 @@ class Settings(BaseSettings):
     def _parse_delays(cls, value: object) -> object:
         return tuple(parse_delay(part) for part in value.split(",")) if isinstance(value, str) else value
 
-    @field_validator("allowed_networks", "api_keys", mode="before")
+    @field_validator("api_keys", mode="before")
     @classmethod
     def _parse_list(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return _parts(value) if isinstance(value, str) else value
+
+    @field_validator("allowed_networks", mode="before")
+    @classmethod
+    def _parse_networks(cls, value: object) -> object:
+        # Not strict: 127.0.0.1/8 means 127.0.0.0/8.
+        return tuple(ip_network(part, strict=False) for part in _parts(value)) if isinstance(value, str) else value
+
+    @field_validator("clickhouse_url")
+    @classmethod
+    def _has_no_password(cls, value: str) -> str:
+        if "@" in urlsplit(value).netloc:
+            message = "the URL must not hold a user name or password; set clickhouse_username and clickhouse_password"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _timeouts_fit(self) -> Settings:
+        if self.request_timeout_seconds <= self.connect_timeout_seconds:
+            message = (
+                f"request_timeout_seconds ({self.request_timeout_seconds:g}) must be above "
+                f"connect_timeout_seconds ({self.connect_timeout_seconds:g}): connecting is a part of a request"
+            )
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Settings:
@@ -146,6 +179,10 @@ class Settings(BaseSettings):
         """Every setting as text for people; secrets are redacted by their type."""
         texts = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: _shown(value) for name, value in texts.items()}
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _shown(value: object) -> str:

@@ -216,7 +216,7 @@ def dead_letter_row(
         dead_letter.offset,
         _time(dead_letter.failed_at),
         key,
-        value,
+        None if dead_letter.null_value else value,
         # A header's value may be null in Kafka, whatever the client's types say.
         tuple((name, content or b"") for name, content in headers),
         *position,

@@ -85,6 +85,7 @@ async def delete_endpoint(api: Api, endpoint_id: int, actor: str) -> None:
     async with _changing(api):
         record = find_endpoint(api, endpoint_id).record
         await api.registry.write(api.producer, deleted(record, changed_by=actor, at=api.clock()))
+    log.info("an endpoint was deleted", endpoint_id=endpoint_id, changed_by=actor)
 
 
 def find_endpoint(api: Api, endpoint_id: int) -> Endpoint:

@@ -23,6 +23,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -85,7 +86,7 @@ def _receive(pipe: Connection, counter: Synchronized[int]) -> None:
 def receiver() -> Iterator[tuple[str, Synchronized[int]]]:
     """A receiver in a process of its own: its URL and how many requests it got."""
     ours, theirs = multiprocessing.Pipe()
-    counter: Synchronized[int] = multiprocessing.Value("q", 0, lock=False)  # type: ignore[assignment]
+    counter: Synchronized[int] = multiprocessing.Value("q", 0, lock=False)
     process = multiprocessing.Process(target=_receive, args=(theirs, counter), daemon=True)
     process.start()
     try:
@@ -97,7 +98,12 @@ def receiver() -> Iterator[tuple[str, Synchronized[int]]]:
 def event(number: int, size: int) -> bytes:
     """An event of about ``size`` bytes."""
     data = {"number": f"R{number:09}", "email": "ada@example.com", "line_items": [{"variant": {"sku": "SPRUCE-01"}}], "note": ""}
-    envelope = {"id": f"evt_{number:026}", "event_name": "order_completed", "occurred_at": "2026-03-02T15:04:00.512Z", "data": data}
+    envelope = {
+        "id": f"evt_{number:026}",
+        "event_name": "order_completed",
+        "occurred_at": "2026-03-02T15:04:00.512Z",
+        "data": data,
+    }
     data["note"] = "x" * max(0, size - len(json.dumps(envelope)))
     return json.dumps(envelope).encode()
 
@@ -209,6 +215,8 @@ def measure(settings: Settings, url: str, counter: Synchronized[int], events: in
 
 
 def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
@@ -239,12 +247,11 @@ def main() -> None:
             kafka_replication_factor=1,
             kafka_session_timeout_ms=10_000,
             encryption_key=SecretStr(Vault.new_key()),
-            allowed_networks="127.0.0.0/8",  # type: ignore[arg-type]  # parsed as from the environment
+            allowed_networks=(ip_network("127.0.0.0/8"),),
             max_in_flight_per_endpoint=arguments.concurrency,
             http_port=0,
             log_level="warning",
         )
-        settings = settings.model_copy(update={"allowed_networks": "127.0.0.0/8"})
         try:
             uvloop.run(prepare(settings, url, arguments.events, arguments.bytes))
             before = uvloop.run(bare_client(url, arguments.events // 2, arguments.bytes, arguments.concurrency))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import chdb
-import lz4.frame  # type: ignore[import-untyped]
+import lz4.frame
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdDecompressor

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import clickhouse_connect
-import lz4.frame  # type: ignore[import-untyped]
+import lz4.frame
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError

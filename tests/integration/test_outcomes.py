@@ -13,7 +13,7 @@ from typing import Any
 import trustme
 
 from schemas.topics import parse_delay
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -75,7 +75,7 @@ async def listening(endpoint: Endpoint, tls: ssl.SSLContext | None = None) -> As
 
 async def test_only_200_201_202_and_204_acknowledge(start_pipeline: StartPipeline) -> None:
     codes = {200: 1, 201: 1, 202: 1, 204: 1} | dict.fromkeys((203, 206, 301, 302, 307, 400, 404, 410, 429, 500, 503), 6)
-    endpoints = {code: Endpoint(status(code)) for code in codes}
+    endpoints = {str(code): Endpoint(status(code)) for code in codes}
     await _every_endpoint_gets(start_pipeline, endpoints, {str(code): wanted for code, wanted in codes.items()})
 
 
@@ -104,7 +104,7 @@ async def test_tls_and_dns_failures_and_refused_connections_are_repeated(start_p
 
 
 async def _every_endpoint_gets(
-    start_pipeline: StartPipeline, endpoints: dict[object, Endpoint], wanted: dict[str, int], **settings: object
+    start_pipeline: StartPipeline, endpoints: dict[str, Endpoint], wanted: dict[str, int], **settings: object
 ) -> None:
     """One event to all of these endpoints: each must get so many requests, all with one webhook-id and one body."""
     names: dict[int, str] = {}
@@ -112,14 +112,14 @@ async def _every_endpoint_gets(
         servers = [listening(endpoint) for endpoint in endpoints.values()]
         urls = [await server.__aenter__() for server in servers]
         for name, url in zip(endpoints, urls, strict=True):
-            names[(await pipeline.register(url))["id"]] = str(name)
+            names[(await pipeline.register(url))["id"]] = name
         await pipeline.publish(event_bytes("evt-many"))
         found = await eventually(lambda: _recorded(pipeline, sum(wanted.values())), 40)
         for server in servers:
             await server.__aexit__(None, None, None)
 
     assert Counter(names[each["endpoint_id"]] for each in found) == wanted
-    assert {str(name): len(endpoint.requests) for name, endpoint in endpoints.items()} == wanted
+    assert {name: len(endpoint.requests) for name, endpoint in endpoints.items()} == wanted
     assert {request[0] for endpoint in endpoints.values() for request in endpoint.requests} == {"evt-many"}
     assert len({request[1] for endpoint in endpoints.values() for request in endpoint.requests}) == 1
     for each in found:
@@ -144,7 +144,7 @@ def _assert_the_delays_were_kept(found: list[dict[str, Any]]) -> None:
             assert waited >= parse_delay(delay) - timedelta(milliseconds=3), (earlier, later)
 
 
-async def _recorded(pipeline: object, wanted: int) -> list[dict[str, object]]:
-    found = await pipeline.attempts()  # type: ignore[attr-defined]
+async def _recorded(pipeline: Pipeline, wanted: int) -> list[dict[str, Any]]:
+    found = await pipeline.attempts()
     assert len(found) <= wanted, f"{len(found)} attempts are recorded, more than {wanted}"
     return found if len(found) == wanted else []

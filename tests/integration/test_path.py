@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import standardwebhooks
 
-from pipeline.playground.receiver import Behaviour
+from pipeline.playground.receiver import Behaviour, Receiver
 from schemas.event import EventType
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
 
 
 async def test_an_event_reaches_its_subscribers_and_is_found_by_its_body(start_pipeline: StartPipeline) -> None:
@@ -107,14 +108,14 @@ async def test_the_payload_arrives_byte_for_byte_without_the_guest_token(start_p
         assert "guest-credential" not in shown
 
 
-async def _count(receiver: object, wanted: int) -> bool:
-    return receiver.counts.received >= wanted  # type: ignore[attr-defined,no-any-return]
+async def _count(receiver: Receiver, wanted: int) -> bool:
+    return receiver.counts.received >= wanted
 
 
-async def _acknowledged(receiver: object, wanted: int) -> bool:
-    return receiver.counts.acknowledged >= wanted  # type: ignore[attr-defined,no-any-return]
+async def _acknowledged(receiver: Receiver, wanted: int) -> bool:
+    return receiver.counts.acknowledged >= wanted
 
 
-async def _all_recorded(pipeline: object, event_id: str, wanted: int) -> list[dict[str, object]]:
-    found = await pipeline.attempts(event_id_eq=event_id)  # type: ignore[attr-defined]
-    return sorted(found, key=lambda each: each["attempt"]) if len(found) >= wanted else []
+async def _all_recorded(pipeline: Pipeline, event_id: str, wanted: int) -> list[dict[str, Any]]:
+    found = await pipeline.attempts(event_id_eq=event_id)
+    return sorted(found, key=lambda each: int(each["attempt"])) if len(found) >= wanted else []

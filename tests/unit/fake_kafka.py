@@ -39,7 +39,13 @@ class FakeProducer(Producer):
         self._ends: Counter[str] = Counter()
 
     def send(
-        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        spread: bool = False,
     ) -> asyncio.Future[Position]:
         """Keep a record."""
         _refuse_what_kafka_python_refuses(key, value, headers)

@@ -128,6 +128,16 @@ def test_every_topic_may_be_missing(client: FakeClient) -> None:
 def test_the_command_that_makes_a_topic_by_hand_says_everything(spec: TopicSpec) -> None:
     command = describe(spec, SETTINGS)
 
-    assert command.startswith(f"kafka-topics.sh --create --topic {spec.name} --partitions {spec.partitions or 4} ")
+    assert command.startswith(
+        f"kafka-topics.sh --bootstrap-server HOST:PORT --create --topic {spec.name} "
+        f"--partitions {spec.partitions or 4} --replication-factor 3 --config "
+    )
     for name, value in spec.config().items():
         assert f"--config {name}={value}" in command
+
+
+def test_the_command_names_the_servers_and_leaves_the_replicas_to_the_broker_where_the_settings_do() -> None:
+    command = describe(ORDERS, Settings(_env_file=None, kafka_bootstrap_servers="a:9092,b:9092"))
+
+    assert command.startswith("kafka-topics.sh --bootstrap-server a:9092,b:9092 --create ")
+    assert "--replication-factor" not in command

@@ -147,9 +147,6 @@ async def test_stopping_writes_what_is_queued_first(scene: Scene) -> None:
     assert scene.consumer.finished == [(1, 41)] * 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="stop() does not reach its queues when the poll loop had failed: their tasks go on without a store"
-)
 async def test_stopping_after_the_poll_loop_failed_ends_the_queues_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(_drain_seconds: float) -> None:
         raise RuntimeError("the poll loop failed")

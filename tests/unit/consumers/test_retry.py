@@ -209,9 +209,6 @@ async def test_what_is_unusable_is_set_aside(unusable: Record, reason: str, deta
     assert scene.courier.delivered == scene.courier.discarded == []
 
 
-@pytest.mark.xfail(
-    strict=True, raises=TypeError, reason="the dead letter of a record with a null header cannot be sent: the role ends, for ever"
-)
 async def test_a_delivery_with_a_null_header_is_set_aside() -> None:
     scene = Scene(endpoint_record(7))
 
@@ -230,10 +227,6 @@ async def test_a_dead_letter_is_not_done_before_it_is_acknowledged() -> None:
     await handling
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an endpoint whose secret cannot be opened (a wrong encryption_key) is taken for a deleted one: every repeat that is due is lost",
-)
 async def test_an_endpoint_that_cannot_be_opened_costs_no_repeats() -> None:
     sealed_elsewhere = endpoint_record(7, sealed_token=Vault(Vault.new_key()).seal("t0ken"))
     scene = Scene(sealed_elsewhere)

@@ -41,9 +41,15 @@ class EndpointsTopic(FakeProducer):
         self.followers = list(followers)
 
     def send(
-        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        spread: bool = False,
     ) -> asyncio.Future[Position]:
-        future = super().send(topic, key=key, value=value, headers=headers)
+        future = super().send(topic, key=key, value=value, headers=headers, spread=spread)
         for follower in self.followers:
             self.catch_up(follower)
         return future

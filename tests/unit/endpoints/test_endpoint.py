@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.core.signing import SigningKey, new_secret, sign
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
-from pipeline.endpoints.vault import Vault, VaultError
+from pipeline.endpoints.vault import Vault
 from schemas.endpoint import EndpointRecord, SealedSecret
 from tests.unit.sample_events import NOW, endpoint_record
 
@@ -69,9 +69,37 @@ def test_nothing_shows_the_secrets() -> None:
         assert endpoint.record.secrets[0].sealed not in text
 
 
+def unusable(record: EndpointRecord, vault: Vault = VAULT) -> str:
+    """The problem of an endpoint that cannot be delivered to."""
+    endpoint = open_endpoint(record, vault)
+    assert (endpoint.token, endpoint.keys(NOW)) == (None, [])
+    assert (endpoint.id, endpoint.active, endpoint.events) == (record.id, True, frozenset(record.events))
+    assert endpoint.problem is not None
+    return endpoint.problem
+
+
 def test_another_vault_cannot_open_it() -> None:
-    with pytest.raises(VaultError):
-        open_endpoint(rotated(), Vault(Vault.new_key()))
+    assert "another encryption_key" in unusable(rotated(), Vault(Vault.new_key()))
+
+
+def test_what_can_be_opened_has_no_problem() -> None:
+    assert open_endpoint(rotated(), VAULT).problem is None
+
+
+def test_without_any_secret_there_is_a_problem() -> None:
+    assert "no signing secret" in unusable(endpoint_record())
+
+
+def test_a_token_that_cannot_be_opened_is_a_problem() -> None:
+    assert "another encryption_key" in unusable(rotated().model_copy(update={"sealed_token": "seal\xe9"}))
+
+
+def test_when_the_grace_of_all_secrets_is_over_the_newest_signs() -> None:
+    secrets = tuple(SealedSecret(sealed=VAULT.seal(secret), expires_at=NOW - DAY) for secret in (NEW, OLD))
+    endpoint = open_endpoint(endpoint_record(secrets=secrets), VAULT)
+
+    assert endpoint.problem is None
+    assert signature(endpoint.keys(NOW)) == signature([SigningKey(NEW)])
 
 
 def test_it_cannot_be_changed() -> None:
@@ -81,13 +109,10 @@ def test_it_cannot_be_changed() -> None:
         endpoint.active = False  # type: ignore[misc]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="a sealed text that is no signing secret raises ValueError, which the registry does not expect",
-)
-def test_a_secret_that_is_none_is_refused_as_the_registry_expects() -> None:
-    record = endpoint_record(secrets=(SealedSecret(sealed=VAULT.seal("not a signing secret")),))
+@pytest.mark.parametrize("secret", ["not a signing secret", "whsec_hunter2", "whsec_" + "é" * 40, "whsec_"])
+def test_a_secret_that_is_none_is_a_problem_that_does_not_repeat_it(secret: str) -> None:
+    problem = unusable(endpoint_record(secrets=(SealedSecret(sealed=VAULT.seal(secret)),)))
 
-    with pytest.raises(VaultError):
-        open_endpoint(record, VAULT)
+    assert problem.startswith("The endpoint's signing secret is none")
+    assert "hunter2" not in problem
+    assert "é" not in problem

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from pipeline.broker.record import Record
+from pipeline.core.signing import new_secret
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
-from schemas.endpoint import SealedSecret
+from schemas.endpoint import EndpointRecord, SealedSecret
 from tests.unit.endpoints.registry_case import TOPIC, URL, VAULT, change, errors, registry
 from tests.unit.fake_kafka import record
 from tests.unit.sample_events import endpoint_record
@@ -77,7 +78,7 @@ UNUSABLE = {
     "not an object": record(b"[]", topic=TOPIC, key=b"8"),
     "not an endpoint": record(b"{}", topic=TOPIC, key=b"8"),
     "a newer version": record(b'{"schema_version":2}', topic=TOPIC, key=b"8"),
-    "another key's secret": change(endpoint_record(8, sealed_token=Vault(Vault.new_key()).seal("t0ken"))),
+    "a tombstone whose key is no id": record(None, topic=TOPIC, key=b"abc"),
 }
 
 
@@ -92,27 +93,42 @@ async def test_an_unusable_record_is_passed_over_and_counted(unusable: Record) -
     assert errors() == before + 1
 
 
-FATAL = {
-    "a tombstone whose key is no id": record(None, topic=TOPIC, key=b"abc"),
-    "a sealed text that is not ASCII": change(endpoint_record(8, sealed_token="sealé")),
-    "a sealed text that is no signing secret": change(endpoint_record(8, secrets=(SealedSecret(sealed=VAULT.seal("x")),))),
+SEALED = (SealedSecret(sealed=VAULT.seal(new_secret())),)
+PROBLEMS = {
+    "another key's token": endpoint_record(8, secrets=SEALED, sealed_token=Vault(Vault.new_key()).seal("t0ken")),
+    "another key's secret": endpoint_record(8, secrets=(SealedSecret(sealed=Vault(Vault.new_key()).seal(new_secret())),)),
+    "a sealed text that is not ASCII": endpoint_record(8, secrets=SEALED, sealed_token="sealé"),
+    "a sealed text that is no signing secret": endpoint_record(8, secrets=(SealedSecret(sealed=VAULT.seal("x")),)),
+    "no secret": endpoint_record(8),
 }
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="_apply expects InvalidRecordError and VaultError only: after a ValueError the rest of the batch is lost, nothing is indexed, "
-    "and the table does not move on (its callback on the loop has died)",
-)
-@pytest.mark.parametrize("unusable", FATAL.values(), ids=FATAL)
-async def test_every_other_unusable_record_is_passed_over_and_counted_too(unusable: Record) -> None:
-    endpoints, before = registry(), errors()
+@pytest.mark.parametrize("unusable", PROBLEMS.values(), ids=PROBLEMS)
+async def test_an_endpoint_that_cannot_be_opened_is_not_gone(
+    unusable: EndpointRecord, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoints = registry()
+    endpoints.table.is_caught_up = True
 
-    endpoints._apply([change(endpoint_record(7)), unusable, change(endpoint_record(9))])
+    endpoints._apply(map(change, (endpoint_record(7, secrets=SEALED), unusable, endpoint_record(9, secrets=SEALED))))
 
-    assert [endpoint.id for endpoint in endpoints.all()] == [7, 9]
-    assert errors() == before + 1
+    assert [endpoint.id for endpoint in endpoints.all()] == [7, 8, 9]
+    assert [endpoint.id for endpoint in endpoints.matching("order_completed", dict)] == [7, 8, 9]
+    assert [endpoint.problem is None for endpoint in endpoints.all()] == [True, False, True]
+    problem = endpoints.problem()
+    assert problem is not None
+    assert problem.startswith("1 endpoint is unusable and their deliveries wait; endpoint 8: ")
+    assert metrics.ENDPOINTS.labels("unusable")._value.get() == 1
+    assert metrics.ENDPOINTS.labels("active")._value.get() == 2
+    assert problem.partition("endpoint 8: ")[2] in "".join(capsys.readouterr())
+
+    endpoints._apply([change(endpoint_record(8, secrets=SEALED, version=2))])
+    assert endpoints.problem() is None
+    assert metrics.ENDPOINTS.labels("unusable")._value.get() == 0
+
+
+async def test_endpoints_that_have_not_been_read_are_a_problem() -> None:
+    assert registry().problem() == f"{TOPIC} has not been read to its end yet"
 
 
 async def test_what_cannot_be_read_is_logged_without_its_values(capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +194,9 @@ async def test_filters_are_asked_and_the_payload_is_parsed_only_for_them() -> No
 
 async def test_endpoints_are_counted() -> None:
     endpoints = registry()
-    endpoints._apply([change(endpoint_record(1)), change(endpoint_record(2)), change(endpoint_record(3, active=False))])
+    endpoints._apply(
+        change(endpoint_record(number, secrets=SEALED, active=active)) for number, active in ((1, True), (2, True), (3, False))
+    )
     assert metrics.ENDPOINTS.labels("active")._value.get() == 2
     assert metrics.ENDPOINTS.labels("paused")._value.get() == 1
 

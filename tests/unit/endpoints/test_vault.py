@@ -55,9 +55,6 @@ def test_what_was_sealed_with_another_key_or_damaged_is_refused(sealed: str) -> 
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="Fernet raises ValueError for text that is not ASCII, and nobody expects one"
-)
 def test_a_sealed_secret_that_is_not_ascii_is_refused() -> None:
     with pytest.raises(VaultError):
         Vault(KEY).open("sealé")

@@ -102,9 +102,6 @@ def test_the_parsed_payload_is_that_of_the_bytes() -> None:
     assert decoded.payload() == {"number": "R1", "a": {"b": 1}}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="decode_event takes 1e999 (valid JSON), payload() raises: an endpoint with filters makes it a dead letter"
-)
 def test_what_was_decoded_can_be_parsed_for_filters() -> None:
     assert decode_event(event('{"number":"R1","x":1e999}'), max_bytes=1 << 20).payload()["number"] == "R1"
 
@@ -139,12 +136,22 @@ def test_the_guest_token_is_taken_out_and_the_rest_stays(data: str, kept: str) -
     assert data_of(event(data)) == kept.encode()
 
 
-@pytest.mark.xfail(
-    strict=True, reason='the search for b"token" does not find "\\u0074oken": a credential is stored, shown and sent'
-)
 @pytest.mark.parametrize("name", ["\\u0074oken", "tok\\u0065n", "\\u0074\\u006f\\u006B\\u0065\\u006e"])
 def test_the_guest_token_is_taken_out_however_its_name_is_spelled(name: str) -> None:
     assert json.loads(data_of(event(f'{{"number":"R1","{name}":"guest"}}'))) == {"number": "R1"}
+
+
+@pytest.mark.parametrize("more", ["", "[" * 150 + "]" * 150])
+def test_a_payload_with_many_tokens_inside_loses_its_own(more: str) -> None:
+    inner = ",".join(['{"token":"theirs"}'] * 200)
+    data = data_of(event(f'{{"payments":[{inner}],"token":"guest","é":1.10,"number":"R1","x":[{more}]}}'))
+
+    assert data == f'{{"payments":[{inner}],"é":1.10,"number":"R1","x":[{more}]}}'.encode()
+
+
+def test_a_payload_laid_out_for_people_stays_so() -> None:
+    assert data_of(event('{\n  "number" : "R1" ,\n  "token" : "guest"\n}')) == b'{\n  "number" : "R1" \n}'
+    assert data_of(event('{\n  "token" : "guest" ,\n  "number" : "R1"\n}')) == b'{\n  "number" : "R1"\n}'
 
 
 @pytest.mark.parametrize(
@@ -179,9 +186,6 @@ def test_the_token_leaves_whatever_stands_around_it(members: list[tuple[str, str
     assert "token" not in dict(parse(data_of(event(data))))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_without_credentials writes the object anew when it has a token: what stands between members changes"
-)
 @pytest.mark.parametrize(
     ("data", "kept"),
     [

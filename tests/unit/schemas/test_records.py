@@ -117,9 +117,6 @@ def test_a_newer_major_version_is_refused(record: BaseModel) -> None:
     assert caught.value.reason is DeadLetterReason.UNSUPPORTED_VERSION
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_check_version knows whole numbers of up to nine digits only, and the models convert the others"
-)
 @pytest.mark.parametrize("version", ["2", 2.0, 10**10])
 def test_a_newer_major_version_is_refused_however_it_is_spelled(version: object) -> None:
     document = json.loads(DELIVERY.model_dump_json()) | {"schema_version": version}
@@ -176,9 +173,6 @@ def test_attempts_count_from_one(attempt: int) -> None:
         from_json(json.dumps(document).encode(), Delivery)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="datetime fields take times without an offset; comparing one later raises a TypeError that ends a role"
-)
 @pytest.mark.parametrize(
     ("record", "path"),
     [
@@ -285,6 +279,10 @@ GOLDEN_RECORDS: dict[str, BaseModel] = {
 }
 
 
+ADDED = {"dead_letter": {"null_value", "truncated"}}
+"""What has been added to the records since their golden bytes were written."""
+
+
 @pytest.mark.parametrize("name", GOLDEN_RECORDS)
 def test_version_1_is_read(name: str) -> None:
     expected = GOLDEN_RECORDS[name]
@@ -295,7 +293,11 @@ def test_version_1_is_read(name: str) -> None:
 @pytest.mark.parametrize("name", GOLDEN_RECORDS)
 def test_version_1_is_what_is_written(name: str) -> None:
     """Add to a record, never rename or retype: processes of the release before read what this one writes."""
-    assert json.loads(GOLDEN_RECORDS[name].model_dump_json()) == json.loads(golden(name))
+    written = json.loads(GOLDEN_RECORDS[name].model_dump_json())
+    first = json.loads(golden(name))
+
+    assert {member: written[member] for member in first} == first
+    assert set(written) - set(first) == ADDED.get(name, set())
 
 
 def test_version_1_of_an_event_is_read_and_its_body_is_the_same_bytes() -> None:

@@ -43,7 +43,13 @@ class Kafka(Producer):
         registry.table.is_caught_up = True
 
     def send(
-        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        spread: bool = False,
     ) -> asyncio.Future[Position]:
         loop = asyncio.get_running_loop()
         acknowledged: asyncio.Future[Position] = loop.create_future()
