@@ -1,0 +1,43 @@
+"""With public clients only: kcat publishes, standardwebhooks verifies, plain HTTP finds the attempt again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+
+import pytest
+import standardwebhooks
+from tests.integration.conftest import StartPipeline, event_bytes, eventually
+
+from pipeline.playground.receiver import Receiver
+
+
+async def test_an_event_put_into_oms_orders_by_kcat(start_pipeline: StartPipeline, request: pytest.FixtureRequest) -> None:
+    kcat = shutil.which("kcat")
+    if kcat is None and request.config.getoption("--kafka") == "embedded":
+        pytest.skip("kcat is not installed (apt-get install kcat); the same test fails without it when run with --kafka=apache")
+    assert kcat, "this test needs kcat: apt-get install kcat"
+    async with start_pipeline() as pipeline:
+        receiver = await pipeline.receiver("public")
+        topic, servers = pipeline.settings.topics.orders, pipeline.settings.kafka_bootstrap_servers
+        process = await asyncio.create_subprocess_exec(
+            kcat, "-P", "-b", servers, "-t", topic, "-K", "|", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await process.communicate(b"R758805215|" + event_bytes("evt-kcat", number="R758805215", note="by kcat-77"))
+        assert process.returncode == 0, said.decode()
+
+        await eventually(lambda: _received(receiver))
+        posted_at = time.monotonic()
+        delivery = receiver.deliveries[0]
+        standardwebhooks.Webhook(receiver.secret or "").verify(delivery.body, dict(delivery.headers))
+        assert json.loads(delivery.body)["id"] == "evt-kcat"
+
+        found = await eventually(lambda: pipeline.attempts(request_body_cont="KCAT-77"))
+        assert time.monotonic() - posted_at < 3
+        assert [each["event_id"] for each in found] == ["evt-kcat"]
+
+
+async def _received(receiver: Receiver) -> bool:
+    return receiver.counts.acknowledged > 0
