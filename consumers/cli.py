@@ -29,7 +29,7 @@ from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
-from schemas.codec import InvalidRecordError
+from schemas.codec import InvalidRecordError, decode_event
 from schemas.event import EventType, json_schema
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def main() -> None:
     try:
         app()
     except _EXPECTED as error:
-        err.print(f"[bold red]Error:[/bold red] {show.plain(str(error))}", highlight=False)
+        err.print(f"[bold red]Error:[/bold red] {show.plain(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except ValidationError as error:
         err.print("[bold red]Error:[/bold red] the settings are not valid (see `oms-webhooks settings`):")
@@ -144,7 +144,7 @@ def all_roles(
 
             def ready(url: str) -> None:
                 nonlocal note
-                note = leave_note(RunNote(url, key, here.settings.kafka_bootstrap_servers))
+                note = leave_note(RunNote(url, key, here.settings.kafka_bootstrap_servers, here.settings.kafka_partitions))
                 note.__enter__()
                 err.print(show.banner(here, url, key if not settings.api_keys else None))
 
@@ -241,8 +241,6 @@ def publish(
     value = file.read_bytes() if file else sys.stdin.buffer.read()
     settings = _reachable(Settings())
     if check:
-        from schemas.codec import decode_event  # noqa: PLC0415
-
         meta = decode_event(value, max_bytes=settings.max_event_bytes).meta
         out.print(f"{meta.event_name} {meta.id} is a valid event.")
         return
@@ -344,4 +342,4 @@ def _reachable(settings: Settings) -> Settings:
     if note is None:
         message = "No Kafka is configured and no pipeline runs on this machine; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
         raise RoleError(message)
-    return settings.model_copy(update={"kafka_bootstrap_servers": note.bootstrap_servers})
+    return settings.model_copy(update={"kafka_bootstrap_servers": note.bootstrap_servers, "kafka_partitions": note.partitions})

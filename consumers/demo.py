@@ -21,7 +21,7 @@ from rich.text import Text
 
 from consumers import show
 from consumers.api_client import ApiClient, ApiError
-from consumers.embedded import KafkaKind, RunNote, leave_note, surroundings
+from consumers.embedded import KafkaKind, RunNote, Surroundings, leave_note, surroundings
 from consumers.roles import ALL_ROLES, running
 from consumers.traffic import simulate
 from pipeline.ops.logs import configure_logs
@@ -95,7 +95,7 @@ def run_demo(out: Console, *, kafka: KafkaKind, seconds: float | None, rate: flo
         if here.broker is not None and here.broker.durable:
             # The figures of this run must not mix with those of an earlier one on the same disk.
             settings = settings.model_copy(update=_fresh_names())
-        return uvloop.run(_demo(out, here.__class__(settings, here.broker), seconds, rate))
+        return uvloop.run(_demo(out, Surroundings(settings, here.broker), seconds, rate))
 
 
 def _fresh_names() -> dict[str, object]:
@@ -109,8 +109,8 @@ def _free(port: int) -> int:
         return port if probe.connect_ex(("127.0.0.1", port)) else 0
 
 
-async def _demo(out: Console, here: Any, seconds: float | None, rate: float) -> int:
-    settings: Settings = here.settings
+async def _demo(out: Console, here: Surroundings, seconds: float | None, rate: float) -> int:
+    settings = here.settings
     key = settings.api_keys[0].get_secret_value()
     receivers = {
         "erp": Receiver("erp", on_delivery=lambda got: _tell(out, "erp", got)),
@@ -119,7 +119,10 @@ async def _demo(out: Console, here: Any, seconds: float | None, rate: float) -> 
     subscriptions = {"erp": tuple(EventType), "mailer": _SHIPMENT_EVENTS}
     out.print("Starting the broker, ClickHouse and the pipeline ...")
     async with running(settings, ALL_ROLES) as pipeline:
-        with leave_note(RunNote(pipeline.url, key, settings.kafka_bootstrap_servers)), ApiClient(pipeline.url, key) as client:
+        with (
+            leave_note(RunNote(pipeline.url, key, settings.kafka_bootstrap_servers, settings.kafka_partitions)),
+            ApiClient(pipeline.url, key) as client,
+        ):
             out.print(show.banner(here, pipeline.url, key))
             for name, receiver in receivers.items():
                 await _register(client, receiver, await receiver.start(), subscriptions[name])

@@ -37,6 +37,7 @@ class RunNote:
     url: str
     api_key: str
     bootstrap_servers: str
+    partitions: int
 
 
 @dataclass(frozen=True, slots=True)
