@@ -239,12 +239,12 @@ def publish(
 ) -> None:
     """Check an event and publish it to its source topic."""
     value = file.read_bytes() if file else sys.stdin.buffer.read()
-    settings = _reachable(Settings())
+    settings = Settings()
     if check:
         meta = decode_event(value, max_bytes=settings.max_event_bytes).meta
         out.print(f"{meta.event_name} {meta.id} is a valid event.")
         return
-    position = _run(publish_event(settings, value))
+    position = _run(publish_event(_reachable(settings), value))
     out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -79,10 +78,10 @@ class FanOut:
             await self._dead_letters.send(record, DeadLetterReason.UNEXPECTED_ERROR, detail)
             return
         dispatched = self._dispatch(record, plan)
-        if plan.endpoints:
-            metrics.FIRST_ATTEMPT.observe(max(0.0, time.time() - record.timestamp_ms / 1000))
         deliveries = [
-            self._courier.deliver(plan.event.meta, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT)
+            self._courier.deliver(
+                plan.event.meta, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=record.timestamp_ms / 1000
+            )
             for endpoint in plan.endpoints
         ]
         if len(deliveries) == 1:

@@ -97,7 +97,7 @@ def _why_not(endpoint: Endpoint | None, delivery: Delivery) -> tuple[str, str]:
     if endpoint is None:
         return "endpoint_deleted", "The endpoint was deleted before this attempt was due."
     if not endpoint.active:
-        return "endpoint_paused", "The endpoint was paused when this attempt was due; resend it when it is active again."
+        return "endpoint_paused", "The endpoint was paused when this attempt was due."
     if delivery.trigger is not Trigger.RESEND and delivery.event.event_name not in endpoint.events:
         return "not_subscribed", "The endpoint was no longer subscribed to this event type when the attempt was due."
     return "", ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import gc
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -98,14 +99,17 @@ def _check(settings: Settings, roles: Collection[Role]) -> None:
         raise RoleError(message)
 
 
-def _spare_the_collector() -> None:
-    """What was built at start-up lives as long as the process: the garbage collector need not look at it again and again.
+def _favour_the_event_loop() -> None:
+    """Give CPU time to deliveries. Measured on the path: a quarter of the fan-out's CPU time went into what this avoids.
 
-    The deliveries themselves leave few cycles; with Python's default thresholds a sixth of their CPU time is spent on looking.
+    What was built at start-up lives as long as the process, and the deliveries leave no cycles behind: the garbage collector need
+    not walk through all of them again and again. Kafka's threads may wait a little longer for the interpreter: each hand-over
+    costs the loop its caches.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(200_000, 20, 20)
+    sys.setswitchinterval(0.02)
 
 
 class _Composition:
@@ -141,7 +145,8 @@ class _Composition:
             running.failures.append(await self._recorder(producer, connections))
         if registry is not None:
             running.failures += await self._deliverers(producer, registry)
-        _spare_the_collector()
+        if roles & DELIVERING:
+            _favour_the_event_loop()
         started["ready"] = True
         return running
 

@@ -52,11 +52,20 @@ class Courier:
         self._clock = clock
 
     async def deliver(
-        self, event: EventMeta, body: bytes, endpoint: Endpoint, *, attempt: int, trigger: Trigger, parked: int = 0
+        self,
+        event: EventMeta,
+        body: bytes,
+        endpoint: Endpoint,
+        *,
+        attempt: int,
+        trigger: Trigger,
+        parked: int = 0,
+        written_at: float | None = None,
     ) -> None:
         """Make the ``attempt``-th (from 1) attempt, or park it when the endpoint is at its bound or its secrets cannot be opened.
 
-        Returns when everything that came of it (the attempt; the repeat, if any) is acknowledged by Kafka. If the process dies
+        ``written_at`` is when the event was written to Kafka, in seconds since 1970; given by the fan-out, it is measured how long
+        the first attempt took to start. Returns when everything that came of it (the attempt; the repeat, if any) is acknowledged by Kafka. If the process dies
         before that, the input record is not committed, and the attempt is made again with the same webhook-id.
         """
         lane = await self._lanes.enter(endpoint.id) if endpoint.problem is None else None
@@ -67,6 +76,8 @@ class Courier:
             return
         with lane:
             request, shown_headers = self._request(event, body, endpoint)
+            if written_at is not None:
+                metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at))
             with metrics.IN_FLIGHT.track_inprogress():
                 exchange = await self._sender.post(request)
         finished_at = self._clock()

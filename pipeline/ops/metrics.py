@@ -27,7 +27,7 @@ UNMATCHED: Final = Counter("oms_webhooks_unmatched_events", "Events that no endp
 DEAD_LETTERS: Final = Counter("oms_webhooks_dead_letters", "Records that could not be used", ["topic", "reason"])
 FIRST_ATTEMPT: Final = Histogram(
     "oms_webhooks_event_to_first_attempt_seconds",
-    "From when an event was written to Kafka to when its first attempt starts (the delivery objective)",
+    "From when an event was written to Kafka to when its first attempt at an endpoint starts (the delivery objective)",
     buckets=_LATENCY,
 )
 

@@ -110,7 +110,8 @@ class Settings(BaseSettings):
     )
     encryption_key: SecretStr | None = Field(
         default=None,
-        description="Key that encrypts endpoint secrets in Kafka (make one: oms-webhooks new-key). Embedded: made at start.",
+        description="Key that encrypts endpoint secrets in Kafka (make one: oms-webhooks new-key); to rotate it, new and old one, "
+        "comma-separated. Embedded: made at start.",
     )
 
     # Recorder

@@ -138,7 +138,7 @@ def _values(endpoint: Endpoint) -> dict[str, Any]:
         "active": endpoint.active,
         "description": record.description,
         "filters": record.filters,
-        "has_token": endpoint.token is not None,
+        "has_token": endpoint.record.sealed_token is not None,
         "created_at": record.created_at,
         "updated_at": record.updated_at,
         "version": record.version,

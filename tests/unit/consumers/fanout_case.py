@@ -34,9 +34,9 @@ class FakeCourier:
         self.error: Exception | None = None
 
     async def deliver(
-        self, event: EventMeta, body: bytes, endpoint: Endpoint, *, attempt: int, trigger: Trigger, parked: int = 0
+        self, event: EventMeta, body: bytes, endpoint: Endpoint, *, attempt: int, trigger: Trigger, written_at: float
     ) -> None:
-        assert parked == 0
+        assert isinstance(written_at, float)
         self.delivered.append((event, body, endpoint.id, attempt, trigger))
         await self.gate.wait()
         if self.error:

@@ -117,7 +117,7 @@ async def test_the_endpoint_as_it_is_now_counts() -> None:
         (
             endpoint_record(7, active=False),
             "endpoint_paused",
-            "The endpoint was paused when this attempt was due; resend it when it is active again.",
+            "The endpoint was paused when this attempt was due.",
             "https://hooks.example.com/7",
         ),
         (
