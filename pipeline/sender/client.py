@@ -17,14 +17,15 @@ from time import perf_counter
 from typing import Final, Self
 
 import aiohttp
-from yarl import URL
+from aiohttp.connector import Connection
+from aiohttp.http_parser import RawResponseMessage
 
 from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response, bounded_headers
 from pipeline.sender.dial import GuardedResolver, Resolve, guarded_socket_factory, resolve_host
 from pipeline.sender.failures import Endpoint, Explanation, explain
 from pipeline.sender.guard import AddressGuard, describe_refusal
 from pipeline.sender.target import TargetUrlError, parse_target_url, refuse_odd_address
-from pipeline.sender.transport import BareRequest, BoundedConnector
+from pipeline.sender.transport import BoundedConnector, Route, read_head, release, send
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class SenderLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    url: URL
+    route: Route
     endpoint: Endpoint
 
 
@@ -84,12 +85,15 @@ class Sender:
         self._ssl = ssl_context or True
         self._user_agent = user_agent
         self._slots = asyncio.Semaphore(limits.connections)
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: BoundedConnector | None = None
+        # Without a total: that one covers the answer too, and the exchange itself watches it.
+        self._connect_timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect_timeout, ceil_threshold=float("inf"))
+        self._read_bufsize = max(limits.response_bytes, 1024)
         self._target = functools.lru_cache(maxsize=_CACHED_TARGETS)(self._read_target)
 
     async def start(self) -> None:
-        """Open the session. Connections are opened by exchanges."""
-        connector = BoundedConnector(
+        """Open the connection pool. Connections are opened by exchanges."""
+        self._connector = BoundedConnector(
             limit=0,  # Bounded by the slots: in the connector's queue a request would use up its own timeout.
             resolver=GuardedResolver(self._guard, self._resolve),
             socket_factory=guarded_socket_factory(self._guard),
@@ -97,27 +101,12 @@ class Sender:
             keepalive_timeout=_IDLE_SECONDS,
             ssl=self._ssl,
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            headers={"User-Agent": self._user_agent},
-            request_class=BareRequest,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            timeout=aiohttp.ClientTimeout(
-                total=self._limits.total_timeout, connect=self._limits.connect_timeout, ceil_threshold=float("inf")
-            ),
-            read_bufsize=max(self._limits.response_bytes, 1024),
-            max_line_size=8190,
-            max_field_size=8190,
-            max_headers=128,
-        )
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._connector is not None:
+            await self._connector.close()
+            self._connector = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -139,51 +128,65 @@ class Sender:
             return await self._exchange(request, target, started)
 
     async def _exchange(self, request: Request, target: _Target, started: float) -> Exchange:
-        if self._session is None:
+        if self._connector is None:
             raise RuntimeError("the sender is not started; call start() first")
+        limit = self._limits.response_bytes
         chunks: list[bytes] = []
-        response: aiohttp.ClientResponse | None = None
+        connection: Connection | None = None
+        message: RawResponseMessage | None = None
         try:
-            response = await self._session.post(target.url, data=request.body, headers=request.headers, allow_redirects=False)
-            first_byte_ms = _milliseconds_since(started)
-            complete = await _read_body(response.content, self._limits.response_bytes, chunks)
+            head = target.route.head(request.headers, len(request.body))
+            async with asyncio.timeout(self._limits.total_timeout):
+                connection = await self._connect(self._connector, target.route)
+                protocol = send(connection, head, request.body, read_bufsize=self._read_bufsize)
+                message, content = await read_head(protocol)
+                first_byte_ms = _milliseconds_since(started)
+                complete = await _read_body(content, limit, chunks)
+            if content.is_eof():  # Even one whose end is not kept.
+                release(connection)
         except Exception as error:  # noqa: BLE001
-            return self._no_response(error, target.endpoint, started, response, chunks)
+            return self._no_response(_loss_of(connection, message) or error, target.endpoint, started, message, chunks)
         finally:
-            # A response that was read to its end has given its connection back already; any other ends with it.
-            if response is not None and not response.closed:
-                response.close()
+            # A connection that was not released ends with its exchange.
+            if connection is not None:
+                connection.close()
         body = b"".join(chunks)
         return Response(
-            response.status,
-            bounded_headers(response.headers.items()),
-            body if len(body) <= self._limits.response_bytes else body[: self._limits.response_bytes],
-            not complete or len(body) > self._limits.response_bytes,
+            message.code,
+            bounded_headers(message.headers.items()),
+            body if len(body) <= limit else body[:limit],
+            not complete or len(body) > limit,
             _milliseconds_since(started),
             first_byte_ms,
         )
+
+    async def _connect(self, connector: BoundedConnector, route: Route) -> Connection:
+        try:
+            return await connector.connect(route, [], self._connect_timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
 
     def _no_response(
         self,
         error: Exception,
         endpoint: Endpoint,
         started: float,
-        response: aiohttp.ClientResponse | None,
+        message: RawResponseMessage | None,
         chunks: list[bytes],
     ) -> NoResponse:
         duration_ms = _milliseconds_since(started)
-        explanation = explain(_loss_of(response) or error, endpoint)
+        explanation = explain(error, endpoint)
         if explanation is None:
             _log.exception("unexpected error in an HTTP exchange with %s", endpoint.name)
             explanation = Explanation(Failure.CONNECTION, f"{endpoint.name}: {type(error).__name__} in the sender.")
-        if response is None:
+        if message is None:
             return NoResponse(explanation.failure, explanation.detail, duration_ms, explanation.status)
         return NoResponse(
             explanation.failure,
             explanation.detail,
             duration_ms,
-            response.status,
-            bounded_headers(response.headers.items()),
+            message.code,
+            bounded_headers(message.headers.items()),
             b"".join(chunks)[: self._limits.response_bytes],
         )
 
@@ -199,7 +202,8 @@ class Sender:
             return _Undiallable(Failure.INVALID_TARGET, str(error)[:MAX_DETAIL])
         name = target.url.host_port_subcomponent or target.host
         limits = self._limits
-        return _Target(target.url, Endpoint(target.host, name, limits.connect_timeout, limits.total_timeout))
+        endpoint = Endpoint(target.host, name, limits.connect_timeout, limits.total_timeout)
+        return _Target(Route(target.url, self._user_agent), endpoint)
 
 
 async def _read_body(content: aiohttp.StreamReader, limit: int, chunks: list[bytes]) -> bool:
@@ -217,10 +221,9 @@ async def _read_body(content: aiohttp.StreamReader, limit: int, chunks: list[byt
     return False
 
 
-def _loss_of(response: aiohttp.ClientResponse | None) -> Exception | None:
+def _loss_of(connection: Connection | None, message: RawResponseMessage | None) -> Exception | None:
     """The system's error that ended the connection, if one did: the reader of the body only hears of missing bytes."""
-    connection = None if response is None else response.connection
-    protocol = None if connection is None else connection.protocol
+    protocol = None if connection is None or message is None else connection.protocol
     error = None if protocol is None else protocol.exception()
     return error if isinstance(error, OSError) else None
 

@@ -90,11 +90,38 @@ async def test_large_body_arrives() -> None:
     assert received == [body]
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer a\r\nX-Evil: secret"},
+        {"Authorization": "Bearer a\nX-Evil: secret"},
+        {"Authorization": "Bearer a\rX-Evil: secret"},
+        {"Authorization": "Bearer a\x00secret"},
+        {"X-A: b\r\nX-Evil": "secret"},
+        {"User-Agent": "mine\r\n\r\nsecret"},
+    ],
+)
 @on_each_loop
-async def test_header_that_would_split_the_request_is_not_sent() -> None:
+async def test_header_that_would_split_the_request_is_not_sent(headers: dict[str, str]) -> None:
     async with serving(answering(EMPTY_OK)) as endpoint:
-        outcome = await post(endpoint.url(), headers={"Authorization": "Bearer a\r\nX-Evil: secret"})
+        outcome = await post(endpoint.url(), headers=headers)
         assert "secret" not in failed(outcome, Failure.INVALID_TARGET, "header").detail
+        assert endpoint.connections == 0
+
+
+@on_each_loop
+async def test_framing_of_the_body_is_not_the_callers_to_say() -> None:
+    received: list[tuple[list[str], bytes]] = []
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await read_request(reader))
+        writer.write(EMPTY_OK)
+
+    async with serving(behave) as endpoint:
+        answered(await post(endpoint.url(), b"body", {"content-length": "0", "transfer-encoding": "chunked"}))
+    head, sent = received[0]
+    assert sent == b"body"
+    assert [line for line in head if line.lower().startswith(("content-length", "transfer"))] == ["Content-Length: 4"]
 
 
 @on_each_loop
@@ -252,6 +279,24 @@ async def test_unasked_answer_is_not_taken_for_the_next_one() -> None:
             answered(await sender.post(Request(endpoint.url(), {}, b"{}")), 503)
             await asyncio.sleep(0.1)
         assert endpoint.connections == 2
+
+
+@on_each_loop
+async def test_answer_before_the_body_was_read_counts_and_ends_the_connection() -> None:
+    answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await asyncio.sleep(0.5)  # Reads nothing more until well after the exchange.
+
+    async with serving(behave) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
+        for _ in range(2):
+            response = answered(await sender.post(Request(endpoint.url(), {}, bytes(32 << 20))), 413)
+            assert response.body == b"big"
+            assert response.duration_ms < 2000
+        assert endpoint.connections == 2
+        await endpoint.until_hung_up()
 
 
 @on_each_loop

@@ -64,7 +64,6 @@ async def test_slow_body_times_out_with_what_had_arrived() -> None:
         await endpoint.until_hung_up()
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 @on_each_loop
 async def test_server_that_does_not_read_holds_nothing() -> None:
     with socket.socket() as listener:
