@@ -23,7 +23,7 @@ from consumers.roles import ALL_ROLES, Role, RoleError, running
 from consumers.traffic import publish as publish_event
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicAdmin, TopicError
-from pipeline.broker.local import BrokerStartError
+from pipeline.broker.local_process import BrokerStartError
 from pipeline.endpoints.vault import Vault, VaultError
 from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings

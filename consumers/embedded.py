@@ -14,7 +14,8 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from pipeline.broker.local import ApacheKafkaBroker, BrokerStartError, LocalBroker, TansuBroker
+from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
+from pipeline.broker.local_process import BrokerStartError
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 

@@ -19,8 +19,9 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from pipeline.broker import local
-from pipeline.broker.local import ApacheKafkaBroker, BrokerStartError, LocalBroker, TansuBroker
+from pipeline.broker import local_process
+from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
+from pipeline.broker.local_process import BrokerStartError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
 
@@ -124,10 +125,10 @@ def test_start_and_stop_may_be_repeated() -> None:
 
 def test_a_port_in_use_is_survived(monkeypatch: pytest.MonkeyPatch, broker: LocalBroker) -> None:
     """The port may be taken by another broker, whose answers must not be mistaken for ours, or by anything else."""
-    free = local._free_port()
+    free = local_process.free_port()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ports = [int(broker.bootstrap_servers.rpartition(":")[2]), silent.getsockname()[1], free]
-        monkeypatch.setattr(local, "_free_port", iter(ports * 2).__next__)
+        monkeypatch.setattr(local_process, "free_port", iter(ports * 2).__next__)
         second = TansuBroker()
         try:
             assert second.start() == f"127.0.0.1:{free}"
