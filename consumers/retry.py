@@ -7,6 +7,7 @@ one due. The partition is paused until then; nothing is skipped and nothing is s
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -37,9 +38,12 @@ class Retry:
         registry: Registry,
         courier: Courier,
         dead_letters: DeadLetters,
+        existing_topics: Collection[str] = (),
     ) -> None:
+        """``existing_topics`` are those that Kafka has: a delay that left the schedule may still hold deliveries."""
         topics = settings.topics
-        self._delays: dict[str, timedelta] = {topics.delay(delay): delay for delay in topics.delays}
+        found = ((topic, topics.delay_of(topic)) for topic in (*topics.delay_topics, *existing_topics))
+        self._delays: dict[str, timedelta] = {topic: delay for topic, delay in found if delay is not None}
         self._delay_seconds = {topic: delay.total_seconds() for topic, delay in self._delays.items()}
         self._registry = registry
         self._courier = courier
@@ -48,7 +52,7 @@ class Retry:
             consumer_config,
             self.handle,
             group=topics.retry_group,
-            topics=topics.delay_topics,
+            topics=tuple(self._delays),
             max_outstanding=settings.max_outstanding_records,
             partition_fetch_bytes=_PARTITION_FETCH_BYTES,
             due_at=self._due_at,

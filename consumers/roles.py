@@ -128,7 +128,7 @@ class _Composition:
         self._health.add("startup", lambda: None if started["ready"] else "starting")
         # The parts that others need come first, and are taken down last.
         connections = await self._connections() if roles & {Role.RECORDER, Role.API} else None
-        await asyncio.to_thread(self._ensure_topics)
+        self._existing_topics = await asyncio.to_thread(self._ensure_topics)
         producer = Producer(producer_config(settings), [spec.name for spec in settings.topics.specs()])
         await producer.start()
         self._stack.push_async_callback(producer.close)
@@ -150,13 +150,15 @@ class _Composition:
         started["ready"] = True
         return running
 
-    def _ensure_topics(self) -> None:
+    def _ensure_topics(self) -> list[str]:
+        """Make the topics that are missing; returns all that there are."""
         specs = self._settings.topics.specs()
         with TopicAdmin(self._settings) as admin:
             if created := admin.create_missing(specs):
                 log.info("made topics", topics=created)
             for difference in admin.differences(specs):
                 log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
+            return admin.names()
 
     async def _connections(self) -> Connections:
         connections = Connections(self._settings)
@@ -221,7 +223,14 @@ class _Composition:
             fan_out = FanOut(settings, config, registry=registry, courier=courier, producer=producer, dead_letters=dead_letters)
             workers.append(("fanout", fan_out.worker))
         if Role.RETRY in roles:
-            retry = Retry(settings, config, registry=registry, courier=courier, dead_letters=dead_letters)
+            retry = Retry(
+                settings,
+                config,
+                registry=registry,
+                courier=courier,
+                dead_letters=dead_letters,
+                existing_topics=self._existing_topics,
+            )
             workers.append(("retry", retry.worker))
         for name, worker in workers:
             self._health.add(name, worker.consumer.problem)

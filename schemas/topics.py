@@ -96,6 +96,14 @@ class Topics:
         """The topic whose records are due ``delay`` after they were written."""
         return f"{self.prefix}webhooks.delay.{delay_label(delay)}"
 
+    def delay_of(self, topic: str) -> timedelta | None:
+        """The inverse of :meth:`delay`; None for a topic that is no delay topic."""
+        name = f"{self.prefix}webhooks.delay."
+        try:
+            return parse_delay(topic.removeprefix(name)) if topic.startswith(name) else None
+        except ValueError:
+            return None
+
     @property
     def delay_topics(self) -> tuple[str, ...]:
         """Every delay topic, the shortest delay first."""

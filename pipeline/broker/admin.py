@@ -45,13 +45,17 @@ class TopicAdmin:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
+    def names(self) -> list[str]:
+        """Every topic that there is."""
+        return [str(name) for name in self._client.list_topics()]
+
     def create_missing(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Make the topics that do not exist, and return their names. Safe to run from many processes at once.
 
         Raises:
             TopicError: Kafka refused.
         """
-        existing = set(self._client.list_topics())
+        existing = set(self.names())
         missing = [spec for spec in specs if spec.name not in existing]
         for spec in missing:
             self._create(spec)
@@ -78,7 +82,7 @@ class TopicAdmin:
 
     def differences(self, specs: Sequence[TopicSpec]) -> list[Difference]:
         """Compare the topics with what they must look like: missing ones, fewer partitions, other settings."""
-        existing = set(self._client.list_topics())
+        existing = set(self.names())
         present = [spec for spec in specs if spec.name in existing]
         found = [Difference(spec.name, "the topic", "there", "missing") for spec in specs if spec.name not in existing]
         if not present:

@@ -7,9 +7,12 @@ import time
 from typing import Any
 
 import standardwebhooks
+from pydantic import SecretStr
 
+from pipeline.endpoints.vault import Vault
 from pipeline.playground.receiver import Behaviour, Receiver
 from schemas.event import EventType
+from schemas.topics import parse_delay
 from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
 
 
@@ -119,3 +122,18 @@ async def _acknowledged(receiver: Receiver, wanted: int) -> bool:
 async def _all_recorded(pipeline: Pipeline, event_id: str, wanted: int) -> list[dict[str, Any]]:
     found = await pipeline.attempts(event_id_eq=event_id)
     return sorted(found, key=lambda each: int(each["attempt"])) if len(found) >= wanted else []
+
+
+async def test_a_delay_that_leaves_the_schedule_strands_no_delivery(start_pipeline: StartPipeline) -> None:
+    key = SecretStr(Vault.new_key())
+    async with start_pipeline(retry_delays=(parse_delay("3s"),), encryption_key=key) as before:
+        receiver = Receiver("back soon", behaviour=Behaviour(fail_first=1))
+        url = await receiver.start()
+        receiver.secret = (await before.register(url))["secret"]
+        await before.publish(event_bytes("evt-waits"))
+        await eventually(lambda: _count(receiver, 1))
+        await eventually(lambda: before.attempts(event_id_eq="evt-waits"))
+    async with start_pipeline(retry_delays=(parse_delay("1m"),), encryption_key=key):
+        await eventually(lambda: _acknowledged(receiver, 1))
+    await receiver.stop()
+    assert receiver.attempts["evt-waits"] == 2
