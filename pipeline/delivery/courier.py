@@ -6,7 +6,6 @@ import asyncio
 import functools
 from collections.abc import Mapping
 from datetime import timedelta
-from types import MappingProxyType
 
 from pipeline.broker.producer import Position, Producer
 from pipeline.core.attempts import attempt_record, discarded_record
@@ -64,17 +63,17 @@ class Courier:
     ) -> None:
         """Make the ``attempt``-th (from 1) attempt, or park it when the endpoint is at its bound or its secrets cannot be opened.
 
-        ``written_at`` is when the event was written to Kafka, in seconds since 1970; given by the fan-out, it is measured how long
-        the first attempt took to start. Returns when everything that came of it (the attempt; the repeat, if any) is acknowledged by Kafka. If the process dies
-        before that, the input record is not committed, and the attempt is made again with the same webhook-id.
+        Returns when everything that came of it (the attempt; the repeat, if any) is acknowledged by Kafka. If the process dies
+        before that, the input record is not committed, and the attempt is made again with the same webhook-id. ``written_at``,
+        given for a first attempt, is when the event was written to Kafka, in seconds since 1970.
         """
-        lane = await self._lanes.enter(endpoint.id) if endpoint.problem is None else None
-        if lane is None:
+        place = await self._lanes.enter(endpoint.id) if endpoint.problem is None else None
+        if place is None:
             reason = "endpoint_at_its_bound" if endpoint.problem is None else "endpoint_unusable"
             delivery = Delivery(event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
             await self._park(delivery, body, reason)
             return
-        with lane:
+        with place:
             request, shown_headers = self._request(event, body, endpoint)
             if written_at is not None:
                 metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at))
@@ -125,7 +124,7 @@ class Courier:
             SIGNATURE_HEADER: sign(endpoint.keys(now), event.id, timestamp, body),
         }
         headers = shown | {"authorization": f"Bearer {endpoint.token}"} if endpoint.token else shown
-        return Request(endpoint.target_url, headers, body), MappingProxyType(shown)
+        return Request(endpoint.target_url, headers, body), shown
 
     def _leave_behind(self, record: Attempt, verdict: Verdict, body: bytes) -> list[asyncio.Future[Position]]:
         sent = [self._send_attempt(record)]
