@@ -192,9 +192,18 @@ def from_header(headers: Headers, name: str, model: type[RecordT]) -> RecordT:
     Raises:
         InvalidRecordError: no such header, or it does not fit the model.
     """
+    return from_json(header_value(headers, name), model)
+
+
+def header_value(headers: Headers, name: str) -> bytes | None:
+    """The value of a header.
+
+    Raises:
+        InvalidRecordError: there is no such header.
+    """
     for header, value in headers:
         if header == name:
-            return from_json(value, model)
+            return value
     raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, f"The record has no header {name}.")
 
 

@@ -279,7 +279,7 @@ GOLDEN_RECORDS: dict[str, BaseModel] = {
 }
 
 
-ADDED = {"dead_letter": {"null_value", "truncated"}}
+ADDED = {"dead_letter": {"null_value", "truncated"}, "dispatch": {"body_bytes"}}
 """What has been added to the records since their golden bytes were written."""
 
 
