@@ -24,7 +24,7 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, webhook_body
+from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, to_json, webhook_body
 from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
 
 log = logger(__name__)
@@ -120,7 +120,7 @@ class FanOut:
             source_offset=record.offset,
             body_bytes=len(plan.body),
         )
-        return self._dispatches.add(plan.body, day=received_at.date(), header=dispatch.model_dump_json().encode())
+        return self._dispatches.add(plan.body, day=received_at.date(), header=to_json(dispatch))
 
 
 def _received_at(record: Record) -> datetime:

@@ -21,7 +21,7 @@ from pipeline.ops.logs import logger
 from pipeline.sender.client import Sender
 from pipeline.sender.lanes import Lanes
 from schemas.attempt import Attempt
-from schemas.codec import to_header
+from schemas.codec import to_header, to_json
 from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
 from schemas.event import EventMeta
 from schemas.topics import Topics, delay_label
@@ -133,7 +133,7 @@ class Courier:
         return Request(endpoint.target_url, headers, body), shown
 
     def _send_attempt(self, record: Attempt) -> asyncio.Future[None]:
-        return self._attempts.add(record.model_dump_json().encode(), day=record.created_at.date())
+        return self._attempts.add(to_json(record), day=record.created_at.date())
 
     async def _park(self, delivery: Delivery, body: bytes, reason: str) -> None:
         """Put a delivery off by the shortest delay, without using up an attempt (promise 4)."""
