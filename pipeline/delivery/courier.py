@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 from datetime import timedelta
 
-from pipeline.broker.bundles import Bundles
+from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Position, Producer
 from pipeline.core.attempts import attempt_record, discarded_record
 from pipeline.core.exchange import Exchange, Request
@@ -132,7 +132,7 @@ class Courier:
         headers = shown | {"authorization": f"Bearer {endpoint.token}"} if endpoint.token else shown
         return Request(endpoint.target_url, headers, body), shown
 
-    def _send_attempt(self, record: Attempt) -> asyncio.Future[None]:
+    def _send_attempt(self, record: Attempt) -> asyncio.Future[Place]:
         return self._attempts.add(to_json(record), day=record.created_at.date())
 
     async def _park(self, delivery: Delivery, body: bytes, reason: str) -> None:
