@@ -32,6 +32,8 @@ _MAX_INTERIM_RESPONSES: Final = 16
 _MAX_HEAD_BYTES: Final = 1 << 20
 _MAX_FRAMING: Final = 8
 _PIECE_BYTES: Final = 65536
+# The parser gets an answer in pieces of this size, as it reads all answers in a piece, thousands of them, at once.
+_PARSED_BYTES: Final = 2048
 
 
 class Route(aiohttp.ClientRequest):
@@ -166,7 +168,18 @@ class BoundedProtocol(ResponseHandler):
             if self._allowance < 0:
                 self._give_up("too many bytes around the body, or after it")
                 return
-        super().data_received(data)
+        start = 0
+        while start < len(data) - _PARSED_BYTES and not self._reading_paused:
+            super().data_received(data[start : start + _PARSED_BYTES])
+            if self.exception() is not None or self._is_complete():
+                self.force_close()  # There are more bytes than the answer has.
+                return
+            start += _PARSED_BYTES
+        super().data_received(data[start:] if start else data)
+
+    def _is_complete(self) -> bool:
+        """Whether the parser has read the whole of the answer."""
+        return self._answered and (self._payload is None or self._payload.is_eof())
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         """Take a response from the parser. Gives up on a server that sends 1xx responses without end."""

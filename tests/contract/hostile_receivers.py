@@ -26,7 +26,7 @@ from tests.contract.http_endpoint import (
 
 CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 BIG_BODY: Final = 5 << 20
-_DEAF_SECONDS: Final = 3.0
+_DEAF_SECONDS: Final = 2.0
 _DROP_SECONDS: Final = 0.1  # A byte a second, as attackers do it, with our clock ten times as fast.
 
 
@@ -54,6 +54,7 @@ def trickling(answer: bytes) -> Behaviour:
         for byte in answer:
             writer.write(bytes([byte]))
             await asyncio.sleep(_DROP_SECONDS)
+            await writer.drain()
 
     return behave
 
@@ -220,11 +221,6 @@ _TLS: Final = {
     "no TLS": Receiver(plain_on_a_tls_port, Failure.TLS, "does not speak TLS", scheme="https"),
 }
 
-RECEIVERS: Final = {
-    **{f"endless {name}": receiver for name, receiver in _ENDLESS.items()},
-    **_GZIP,
-    **_SLOW,
-    **_WRONG,
-    **_BROKEN,
-    **_TLS,
-}
+# Those that cost something, or hold something.
+COSTLY: Final = {**{f"endless {name}": receiver for name, receiver in _ENDLESS.items()}, **_GZIP, **_SLOW, **_BROKEN, **_TLS}
+RECEIVERS: Final = {**COSTLY, **_WRONG}

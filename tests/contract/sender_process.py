@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import resource
 import ssl
 import sys
@@ -24,18 +23,18 @@ from pipeline.sender.client import Sender, SenderLimits
 from tests.contract.http_endpoint import LOOPBACK
 
 PARALLEL = 50
-LIMITS = SenderLimits(connections=PARALLEL, total_timeout=2.0, connect_timeout=1.5)
+LIMITS = SenderLimits(connections=PARALLEL, total_timeout=1.2, connect_timeout=1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """``growth_bytes``: the peak of the resident memory above what it was when the process started.
 
-    ``outcomes``: failure (or an empty string) and status of each request. ``descriptors``: open ones, above those at the start.
+    ``outcomes``: failure (or an empty string) and status of each request. ``sockets``: open ones, above those at the start.
     """
 
     growth_bytes: int
-    descriptors: int
+    sockets: int
     seconds: float
     outcomes: list[tuple[str, int | None]]
 
@@ -44,8 +43,15 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+def open_sockets() -> int:
+    return sum(is_socket(descriptor) for descriptor in Path("/proc/self/fd").iterdir())
+
+
+def is_socket(descriptor: Path) -> bool:
+    try:
+        return str(descriptor.readlink()).startswith("socket:")
+    except FileNotFoundError:  # The one that the directory was read with.
+        return False
 
 
 class MemoryWatch:
@@ -76,7 +82,7 @@ async def main(authority: str) -> None:
     async with Sender(LIMITS, LOOPBACK, ssl_context=trust) as sender:
         # Warmed up, so that what any exchange loads is not counted.
         await asyncio.gather(*(sender.post(Request(f"{scheme}://127.0.0.1:1/", {}, b"")) for scheme in ("http", "https")))
-        baseline, descriptors = resident_bytes(), open_descriptors()
+        baseline, sockets = resident_bytes(), open_sockets()
         while line := await asyncio.to_thread(sys.stdin.readline):
             order = json.loads(line)
             body = bytes(order["body_bytes"])
@@ -87,9 +93,9 @@ async def main(authority: str) -> None:
                 await asyncio.sleep(0.3)
             seconds = time.monotonic() - started
             async with asyncio.timeout(10):  # Connections that may be used again close when they have been idle.
-                while open_descriptors() > descriptors:  # noqa: ASYNC110
+                while open_sockets() > sockets:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            run = Run(watch.peak - baseline, open_descriptors() - descriptors, seconds, [summary(one) for one in exchanges])
+            run = Run(watch.peak - baseline, open_sockets() - sockets, seconds, [summary(one) for one in exchanges])
             print(json.dumps(asdict(run)), flush=True)
 
 
