@@ -29,7 +29,7 @@ from yarl import URL
 _MAX_INTERIM_RESPONSES: Final = 16
 # What an answer may take on the wire: this for its heads, and so many times the part of its body that is read (a chunk of
 # one byte takes six). Servers could otherwise keep the parser busy with what nobody sees, such as chunk extensions.
-_MAX_HEAD_BYTES: Final = 1 << 20
+_MAX_HEAD_BYTES: Final = 256 * 1024
 _MAX_FRAMING: Final = 8
 _PIECE_BYTES: Final = 65536
 # The parser gets an answer in pieces of this size, as it reads all answers in a piece, thousands of them, at once.
@@ -148,6 +148,8 @@ class BoundedProtocol(ResponseHandler):
 
         TLS would encrypt the whole of it at once otherwise, and hold it twice over for an endpoint that does not read.
         """
+        if self.transport is not None:
+            self.transport.set_write_buffer_limits(high=_PIECE_BYTES)
         self._sending = self._loop.create_task(self._send_pieces(body))
 
     async def _send_pieces(self, body: bytes) -> None:

@@ -26,7 +26,7 @@ from tests.contract.http_endpoint import (
 
 CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 BIG_BODY: Final = 5 << 20
-_DEAF_SECONDS: Final = 2.0
+_DEAF_SECONDS: Final = 2.5
 _DROP_SECONDS: Final = 0.1  # A byte a second, as attackers do it, with our clock ten times as fast.
 
 
