@@ -10,7 +10,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from schemas.delivery import MAX_ATTEMPT, Trigger
 from schemas.event import SCHEMA_VERSION, EventMeta, Int64, Many, SchemaVersion
 
-
 Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
 
 

@@ -6,6 +6,8 @@ import asyncio
 import functools
 from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Final
 
 from pipeline.broker.producer import Position, Producer
 from pipeline.core.attempts import attempt_record, discarded_record
@@ -28,6 +30,7 @@ from schemas.topics import Topics, delay_label
 log = logger(__name__)
 
 CONTENT_TYPE = "application/json"
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Courier:
@@ -60,17 +63,19 @@ class Courier:
         trigger: Trigger,
         parked: int = 0,
         written_at: float | None = None,
+        kept: Mapping[str, Any] = _NOTHING,
     ) -> None:
         """Make the ``attempt``-th (from 1) attempt, or park it when the endpoint is at its bound or its secrets cannot be opened.
 
         Returns when everything that came of it (the attempt; the repeat, if any) is acknowledged by Kafka. If the process dies
         before that, the input record is not committed, and the attempt is made again with the same webhook-id. ``written_at``,
-        given for a first attempt, is when the event was written to Kafka, in seconds since 1970.
+        given for a first attempt, is when the event was written to Kafka, in seconds since 1970. ``kept`` is what the delivery holds
+        of a newer release; the next delivery holds it too.
         """
         place = await self._lanes.enter(endpoint.id) if endpoint.problem is None else None
         if place is None:
             reason = "endpoint_at_its_bound" if endpoint.problem is None else "endpoint_unusable"
-            delivery = Delivery(event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
+            delivery = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
             await self._park(delivery, body, reason)
             return
         with place:
@@ -94,7 +99,7 @@ class Courier:
             verdict=verdict,
         )
         _count(event, record, exchange)
-        for acknowledged in self._leave_behind(record, verdict, body):
+        for acknowledged in self._leave_behind(record, verdict, body, kept):
             await acknowledged
 
     async def discard(
@@ -126,11 +131,17 @@ class Courier:
         headers = shown | {"authorization": f"Bearer {endpoint.token}"} if endpoint.token else shown
         return Request(endpoint.target_url, headers, body), shown
 
-    def _leave_behind(self, record: Attempt, verdict: Verdict, body: bytes) -> list[asyncio.Future[Position]]:
+    def _leave_behind(
+        self, record: Attempt, verdict: Verdict, body: bytes, kept: Mapping[str, Any]
+    ) -> list[asyncio.Future[Position]]:
         sent = [self._send_attempt(record)]
         if isinstance(verdict, Repeat):
             repeat = Delivery(
-                event=record.event, endpoint_id=record.endpoint_id, attempt=record.attempt + 1, trigger=Trigger.REPEAT
+                **kept,
+                event=record.event,
+                endpoint_id=record.endpoint_id,
+                attempt=record.attempt + 1,
+                trigger=Trigger.REPEAT,
             )
             sent.append(self._send_later(repeat, body, verdict.delay))
         return sent

@@ -42,7 +42,9 @@ def main() -> int:
     try:
         import atheris  # noqa: F401, PLC0415
     except ImportError:
-        print("atheris is not installed: it has wheels for CPython on Linux x86-64 only. `make install` gets it where there is one.")
+        print(
+            "atheris is not installed: it has wheels for CPython on Linux x86-64 only. `make install` gets it where there is one."
+        )
         return 2
     print(f"{'target':<10} {'executions':>12} {'edges':>7} {'peak MB':>8}  result", flush=True)
     return max([_run(name, options.seconds, options.input) for name in options.target or NAMES])
@@ -63,7 +65,9 @@ def _run(name: str, seconds: int, single: Path | None) -> int:
             command, cwd=ROOT, env=_environment(temporary), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
         )
     output = done.stdout.decode("utf-8", "replace")
-    executions, edges, peak = (_last(pattern, output) for pattern in (r"executed_units: (\d+)", r" cov: (\d+)", r"peak_rss_mb: +(\d+)"))
+    executions, edges, peak = (
+        _last(pattern, output) for pattern in (r"executed_units: (\d+)", r" cov: (\d+)", r"peak_rss_mb: +(\d+)")
+    )
     ok = done.returncode == 0 and bool(executions or single)
     print(f"{name:<10} {executions:>12,} {edges:>7,} {peak:>8,}  {'ok' if ok else 'FOUND SOMETHING'}", flush=True)
     if not ok:

@@ -40,25 +40,45 @@ def deep(levels: int, opening: str = "[", closing: str = "]") -> Literal:
     return Literal(opening * levels + "0" + closing * levels)
 
 
-ODD_LITERALS: Final = st.sampled_from(
-    ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1e-999", "-0", "-0.0", "01", "+1", "1.", ".5", "0x1", "1_000", "True", "nul"]
-    + ["9" * 19, "9" * 400, "9" * 4300, "9" * 4301, "-" + "9" * 5000, "0." + "1" * 5000, "1" + "0" * 400 + ".5"]
-    + [str(2**53 + 1), str(2**63 - 1), str(2**63), str(2**64), str(-(2**63) - 1), "1.0", "2.0", "1e2"]
-    + ['"\\ud800"', '"\\udfff\\ud800"', '"\\ud800\\u0041"', '"\\u0000"', '"\\x"', '"\t"', '"\n"', '"unfinished', "'x'", "", "{", "]"]
-    + ['{"a":1,"a":2}', '{"":{"":{"":0}}}', "[[],[[]],{}]", "{,}", "[1,]", "/**/1"]
-).map(Literal) | st.sampled_from([deep(n) for n in (50, 150, 199, 201, 1100)] + [deep(n, '{"a":', "}") for n in (50, 150, 199, 1100)])
+_NO_JSON: Final = ["NaN", "Infinity", "-Infinity", "01", "+1", "1.", ".5", "0x1", "1_000", "True", "nul", '"\\x"', '"unfinished', "'x'", "{", "]", "{,}", "[1,]", "/**/1"]
+_NUMBERS: Final = ["1e999", "-1e999", "1e-999", "-0", "-0.0", "1.0", "2.0", "1e2"] + [
+    str(2**n + one) for n in (53, 63, 64) for one in (-1, 0, 1)
+]
+_DIGITS: Final = ["9" * 19, "9" * 400, "9" * 4300, "9" * 4301, "-" + "9" * 5000, "0." + "1" * 5000, "1" + "0" * 400 + ".5"]
+_STRINGS: Final = ['"\\ud800"', '"\\udfff\\ud800"', '"\\ud800\\u0041"', '"\\u0000"', '"\t"', '"\n"', ""]
+_OBJECTS: Final = ['{"a":1,"a":2}', '{"":{"":{"":0}}}', "[[],[[]],{}]"]
+_NESTED: Final = [*map(deep, (50, 150, 199, 201, 1100)), *(deep(n, '{"a":', "}") for n in (50, 150, 199, 1100))]
+ODD_LITERALS: Final = st.sampled_from([*map(Literal, _NO_JSON + _NUMBERS + _DIGITS + _STRINGS + _OBJECTS), *_NESTED])
 TEXTS: Final = st.text(max_size=12) | st.sampled_from(
-    ["", " ", "\x00", "\u2028", "é", "𝒳", "R1", "token", "x" * 255, "x" * 256, "x" * 5000, "a.b", "1", "null", "{}", "\\", '"', "%s", "\ufeff"]
+    [
+        "",
+        " ",
+        "\x00",
+        "\u2028",
+        "é",
+        "😀",
+        "R1",
+        "token",
+        "x" * 255,
+        "x" * 256,
+        "x" * 5000,
+        "a.b",
+        "1",
+        "null",
+        "{}",
+        "\\",
+        '"',
+        "%s",
+        "\ufeff",
+    ]
 )
 NUMBERS: Final = st.integers() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 SCALARS: Final = st.none() | st.booleans() | NUMBERS | TEXTS | ODD_LITERALS
 VALUES: Final = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4), max_leaves=8
 )
-NAMES: Final = st.sampled_from(
-    ["id", "event", "event_name", "data", "number", "token", "to\\u006ben", "schema_version", "references", "shipments", "line_items"]
-    + ["variant", "sku", "manifest", "order_id", "created_at", "attempt", "filters", "endpoint", "target_url", "events", "secrets"]
-).map(Literal) | TEXTS
+_MEMBERS: Final = ["id", "event", "event_name", "data", "number", "token", "to\\u006ben", "schema_version", "references", "shipments", "line_items", "variant", "sku", "manifest", "order_id", "created_at", "attempt", "filters", "endpoint", "target_url", "events", "secrets"]
+NAMES: Final = st.sampled_from(list(map(Literal, _MEMBERS))) | TEXTS
 
 
 def render(value: Any) -> str:
@@ -118,7 +138,21 @@ def damaged(draw: st.DrawFn, value: bytes) -> bytes:
     for _ in range(draw(st.sampled_from([0, 0, 0, 0, 0, 1, 2, 3]))):
         at = draw(st.integers(0, len(value)))
         cut = draw(st.sampled_from([0, 1, 1, 2, 30, 10_000]))
-        odd = [b"\xff", b"\xed\xa0\x80", b"\xc0\xaf", b"\xef\xbb\xbf", b"\x00", b"\\", b'"', b"{", b"}", b",", b" \n", b"\\ud800", value]
+        odd = [
+            b"\xff",
+            b"\xed\xa0\x80",
+            b"\xc0\xaf",
+            b"\xef\xbb\xbf",
+            b"\x00",
+            b"\\",
+            b'"',
+            b"{",
+            b"}",
+            b",",
+            b" \n",
+            b"\\ud800",
+            value,
+        ]
         value = value[:at] + draw(st.sampled_from([b"", *odd]) | st.binary(max_size=4)) + value[at + cut :]
     return value
 
@@ -148,7 +182,11 @@ def _event(draw: st.DrawFn) -> Any:
     if draw(st.booleans()):
         document["schema_version"] = draw(st.sampled_from([1] * 8 + [2, 0, True, None, "1", Literal("1.0"), Literal("9" * 30)]))
     if draw(st.booleans()):
-        document["data"] = dict(list(document["data"].items())[: draw(st.integers(0, 6))]) | {"token": "t", "number": "R1", "id": 7}
+        document["data"] = dict(list(document["data"].items())[: draw(st.integers(0, 6))]) | {
+            "token": "t",
+            "number": "R1",
+            "id": 7,
+        }
     return document
 
 
@@ -162,14 +200,27 @@ _ENDPOINT: Final = {
     "filters": {"channel": ["spree", None], "line_items.variant.sku": "A", "total_quantity": [1, 2.5, True]},
 }
 ENDPOINTS: Final = bytes_of(st.just({"endpoint": _ENDPOINT}))
-TARGETS: Final = (
-    st.sampled_from(["http://", "https://", "HTTP://", "ftp://", "//", ""])
-    | st.just("http://")
-).flatmap(
+TARGETS: Final = (st.sampled_from(["http://", "https://", "HTTP://", "ftp://", "//", ""]) | st.just("http://")).flatmap(
     lambda scheme: st.builds(
         lambda host, tail: scheme + host + tail,
-        st.sampled_from(["127.0.0.1", "127.1", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "[::1%25lo]", "[", "a@b", "xn--a", "☃.example", "ß.example"])
-        | st.sampled_from(["a" * 64 + ".example", "a..b", ".", "", "localhost", "LOCALHOST.", "127.0.0.1:0", "127.0.0.1:99999", "127.0.0.1:٣"])
+        st.sampled_from(
+            [
+                "127.0.0.1",
+                "127.1",
+                "0x7f.1",
+                "[::1]",
+                "[::ffff:127.0.0.1]",
+                "[::1%25lo]",
+                "[",
+                "a@b",
+                "xn--a",
+                "☃.example",
+                "ß.example",
+            ]
+        )
+        | st.sampled_from(
+            ["a" * 64 + ".example", "a..b", ".", "", "localhost", "LOCALHOST.", "127.0.0.1:0", "127.0.0.1:99999", "127.0.0.1:٣"]
+        )
         | st.text(max_size=12),
         st.sampled_from(["", "/", "/hooks?a=1", "#x", "/%", "/%zz", "/é", "?" + "x" * 3000]) | st.text(max_size=8),
     )
@@ -189,14 +240,22 @@ _GROUPS = st.lists(st.sampled_from(["g", "c", "0", "1", "-1", "99999999999", "a"
 KEYS: Final = (
     st.builds(lambda name, tail: f"q[{name}]{tail}", _NAMES | _TWO, st.sampled_from(["", "[]", "[0]", "[[]]", "]"]))
     | st.builds(lambda parts, name: "q" + "".join(f"[{part}]" for part in parts) + f"[{name}]", _GROUPS, _NAMES)
-    | st.sampled_from(["q[s]", "q[sorts]", "q[s][]", "q[s][0][name]", "q[m]", "q[g]", "page", "per_page", "strict", "q", "q[", "q]"])
+    | st.sampled_from(
+        ["q[s]", "q[sorts]", "q[s][]", "q[s][0][name]", "q[m]", "q[g]", "page", "per_page", "strict", "q", "q[", "q]"]
+    )
     | TEXTS
 )
 QUERY_VALUES: Final = (
     TEXTS
-    | st.sampled_from(["1", "0", "t", "true", "succeeded", "created_at desc", "id asc", "2026-03-02", "2026-03-02T15:04:00Z", "or"])
-    | st.sampled_from(["9999-12-31", "0001-01-01T00:00:00+14:00", "1899-12-31", "2298-12-31", "2026-02-30", "2026-W01-1", "20260302T1504"])
-    | st.sampled_from(["9" * 19, "-" + "9" * 19, "9" * 5000, "1e5", "1.5", "NaN", "inf", "٣", "²", "0x10", "--1", "%", "_", "\\", "';--"])
+    | st.sampled_from(
+        ["1", "0", "t", "true", "succeeded", "created_at desc", "id asc", "2026-03-02", "2026-03-02T15:04:00Z", "or"]
+    )
+    | st.sampled_from(
+        ["9999-12-31", "0001-01-01T00:00:00+14:00", "1899-12-31", "2298-12-31", "2026-02-30", "2026-W01-1", "20260302T1504"]
+    )
+    | st.sampled_from(
+        ["9" * 19, "-" + "9" * 19, "9" * 5000, "1e5", "1.5", "NaN", "inf", "٣", "²", "0x10", "--1", "%", "_", "\\", "';--"]
+    )
     | st.text(st.characters(codec=None), max_size=6)  # lone surrogates too
     | st.integers().map(str)
 )

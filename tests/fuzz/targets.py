@@ -95,7 +95,11 @@ _EVENTS: Final = [
     event('{"number":"R1","to\\u006ben":1e999}'),
 ]
 _QUERIES: Final = [
-    *(urlencode([(f"q[{name}_{predicate}]", "1"), ("page", "2")]).encode() for name in ATTRIBUTES for predicate in list(Predicate)[:2]),
+    *(
+        urlencode([(f"q[{name}_{predicate}]", "1"), ("page", "2")]).encode()
+        for name in ATTRIBUTES
+        for predicate in list(Predicate)[:2]
+    ),
     *(f"q[created_at_{predicate}]=2026-03-02".encode() for predicate in Predicate),
     b"q[order_number_or_sku_cont]=R1&q[s]=created_at+desc&q[m]=or",
     b"q[g][0][c][0][a][0][name]=state&q[g][0][c][0][p]=eq&q[g][0][c][0][v][0][value]=failed&per_page=200",
@@ -125,8 +129,33 @@ TARGETS: Final[dict[str, Target]] = {
     ),
 }
 WORDS: Final = sorted(
-    {"schema_version", "token", "to\\\\u006ben", "data", "references", "order_number", "subscription_id", "line_items", "variant", "sku"}
-    | {"shipments", "manifest", "order_id", "filters", "secrets", "expires_at", "NaN", "Infinity", "1e999", "null", "true", "[[[[", "q["}
+    {
+        "schema_version",
+        "token",
+        "to\\\\u006ben",
+        "data",
+        "references",
+        "order_number",
+        "subscription_id",
+        "line_items",
+        "variant",
+        "sku",
+    }
+    | {
+        "shipments",
+        "manifest",
+        "order_id",
+        "filters",
+        "secrets",
+        "expires_at",
+        "NaN",
+        "Infinity",
+        "1e999",
+        "null",
+        "true",
+        "[[[[",
+        "q[",
+    }
     | {str(event_type) for event_type in EventType}
     | {f"_{predicate}" for predicate in Predicate}
     | set(ATTRIBUTES)

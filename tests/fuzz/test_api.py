@@ -37,7 +37,9 @@ def quoted(text: str) -> str:
     return quote_from_bytes(text.encode("utf-8", "surrogatepass"), safe="")
 
 
-SEGMENTS = st.sampled_from(["1", "0", "-1", "1e3", "99999999999999999999", "%00", "%2e%2e", "..", "%ff", "%", "a/b", "", "1;x", "٣"])
+SEGMENTS = st.sampled_from(
+    ["1", "0", "-1", "1e3", "99999999999999999999", "%00", "%2e%2e", "..", "%ff", "%", "a/b", "", "1;x", "٣"]
+)
 PATHS = st.builds(
     lambda collection, segment: f"/api/webhook/{collection}{segment and '/' + segment}",
     st.sampled_from(["endpoints", "attempts", "nothing"]),
@@ -46,13 +48,20 @@ PATHS = st.builds(
 PARAMETERS = (
     st.tuples(KEYS, QUERY_VALUES)
     | st.tuples(st.sampled_from(["include_attempts", "attempts_count", "page", "per_page", "strict"]), QUERY_VALUES)
-    | st.tuples(st.builds("q[{}_{}]".format, st.sampled_from(["active", "events", "id"]), st.sampled_from(["true", "eq", "in"])), QUERY_VALUES)
+    | st.tuples(
+        st.builds("q[{}_{}]".format, st.sampled_from(["active", "events", "id"]), st.sampled_from(["true", "eq", "in"])),
+        QUERY_VALUES,
+    )
 )
 QUERIES = st.lists(PARAMETERS, max_size=6).map(lambda pairs: "&".join(f"{quoted(key)}={quoted(value)}" for key, value in pairs))
 
 
 @FUZZ
-@given(method=st.sampled_from(["GET", "GET", "GET", "PUT", "PATCH", "DELETE", "POST", "HEAD", "OPTIONS", "BREW"]), path=PATHS, query=QUERIES)
+@given(
+    method=st.sampled_from(["GET", "GET", "GET", "PUT", "PATCH", "DELETE", "POST", "HEAD", "OPTIONS", "BREW"]),
+    path=PATHS,
+    query=QUERIES,
+)
 def test_any_path_and_query_are_answered(api: Attacked, method: str, path: str, query: str) -> None:
     status, _ = api.ask(f"{method} {path}?{query}".encode("utf-8", "surrogatepass"))
 

@@ -17,7 +17,11 @@ def test_a_record_is_read_without_a_loss_or_refused_with_a_reason(name: str, dat
     check_record(name, data.draw(records(name)))
 
 
-NUMBERS = st.integers(0, 9).map(str) | st.integers(-5, 10**12).map(str) | st.sampled_from(["", "9" * 9, "9" * 10, "٣", "²", "1e5", " 1"])
+NUMBERS = (
+    st.integers(0, 9).map(str)
+    | st.integers(-5, 10**12).map(str)
+    | st.sampled_from(["", "9" * 9, "9" * 10, "٣", "²", "1e5", " 1"])
+)
 RUNS = st.lists(NUMBERS, max_size=9).map(lambda numbers: "1;" + ",".join(numbers))
 
 

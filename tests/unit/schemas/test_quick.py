@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -121,3 +122,21 @@ def test_ids_are_those_that_the_models_take(event_id: str) -> None:
 )
 def test_what_is_broken_further_inside_is_no_different(broken: bytes) -> None:
     assert decoded(broken) == by_the_models(broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("order_completed", '"shipments":[{},{"number":"%s"}'), ("shipment_shipped", '"manifest":[{},{"sku":"%s"}')],
+)
+@pytest.mark.parametrize(("elements", "found"), [(998, True), (999, False)])
+def test_references_are_those_of_the_first_thousand_elements(name: str, part: str, elements: int, found: bool) -> None:
+    member, first, last = re.split(r"(?<=\[)\{\},", part)[0], "{}," * elements, part.split("{},")[1] % "LAST"
+    value = event('{"number":"R1",' + member + first + "{}," + last + "]}", head=HEAD.replace("order_completed", name))
+
+    by_models = by_the_models(value)
+    assert isinstance(by_models, DecodedEvent)
+    assert ("LAST" in by_models.meta.shipment_numbers + by_models.meta.skus) is found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("schemas.quick._NESTED", 10_000)
+        assert read_quickly(value) is not None
+        assert decoded(value) == by_models
