@@ -40,7 +40,27 @@ def deep(levels: int, opening: str = "[", closing: str = "]") -> Literal:
     return Literal(opening * levels + "0" + closing * levels)
 
 
-_NO_JSON: Final = ["NaN", "Infinity", "-Infinity", "01", "+1", "1.", ".5", "0x1", "1_000", "True", "nul", '"\\x"', '"unfinished', "'x'", "{", "]", "{,}", "[1,]", "/**/1"]
+_NO_JSON: Final = [
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "01",
+    "+1",
+    "1.",
+    ".5",
+    "0x1",
+    "1_000",
+    "True",
+    "nul",
+    '"\\x"',
+    '"unfinished',
+    "'x'",
+    "{",
+    "]",
+    "{,}",
+    "[1,]",
+    "/**/1",
+]
 _NUMBERS: Final = ["1e999", "-1e999", "1e-999", "-0", "-0.0", "1.0", "2.0", "1e2"] + [
     str(2**n + one) for n in (53, 63, 64) for one in (-1, 0, 1)
 ]
@@ -77,7 +97,30 @@ SCALARS: Final = st.none() | st.booleans() | NUMBERS | TEXTS | ODD_LITERALS
 VALUES: Final = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4), max_leaves=8
 )
-_MEMBERS: Final = ["id", "event", "event_name", "data", "number", "token", "to\\u006ben", "schema_version", "references", "shipments", "line_items", "variant", "sku", "manifest", "order_id", "created_at", "attempt", "filters", "endpoint", "target_url", "events", "secrets"]
+_MEMBERS: Final = [
+    "id",
+    "event",
+    "event_name",
+    "data",
+    "number",
+    "token",
+    "to\\u006ben",
+    "schema_version",
+    "references",
+    "shipments",
+    "line_items",
+    "variant",
+    "sku",
+    "manifest",
+    "order_id",
+    "created_at",
+    "attempt",
+    "filters",
+    "endpoint",
+    "target_url",
+    "events",
+    "secrets",
+]
 NAMES: Final = st.sampled_from(list(map(Literal, _MEMBERS))) | TEXTS
 
 

@@ -72,3 +72,41 @@ def test_any_path_and_query_are_answered(api: Attacked, method: str, path: str, 
 @given(target=st.binary(max_size=40), body=st.binary(max_size=40))
 def test_raw_bytes_are_answered_or_the_connection_is_closed(api: Attacked, target: bytes, body: bytes) -> None:
     api.ask(b"POST " + PATH.encode() + target.replace(b"\r", b"").replace(b"\n", b""), body)
+
+
+def endpoint(**fields: object) -> bytes:
+    given = {"target_url": "http://127.0.0.1/giant", "events": ["order_completed"]} | fields
+    return json.dumps({"endpoint": given}).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b" " * 1_048_577,
+        b"[" * 1_000_000,
+        b'{"endpoint":' * 80_000,
+        b'{"endpoint":{"x":' + b"[" * 500_000 + b"]" * 500_000 + b"}}",
+        endpoint(description="x" * 1_000_000),
+        endpoint(target_url="http://127.0.0.1/" + "x" * 1_000_000),
+        endpoint(target_url="http://" + "a." * 500_000),
+        endpoint(token="x" * 1_000_000),
+        endpoint(events=["order_completed"] * 50_000),
+        endpoint(events=["?" * 100] * 9_000),
+        endpoint(filters={"a": ["x" * 1000] * 100, "." * 10_000: 1}),
+        endpoint(filters={"x" * 100 + str(number): [None] * 100 for number in range(50)}),
+        endpoint(filters={"a": ["\x00" * 1000] * 100}),
+        endpoint(**{f"unknown{number}": number for number in range(50_000)}),
+        endpoint(filters={"a": [1] * 300_000}),
+        endpoint(filters={"a": "?"}).replace(b'"?"', b"9" * 1_000_000),
+    ],
+    ids=lambda body: f"{body[:12].decode()}... {len(body)}",
+)
+def test_a_body_of_a_megabyte_is_answered(api: Attacked, body: bytes) -> None:
+    check_endpoint(api, body)
+
+
+def test_ten_thousand_conditions_are_refused(api: Attacked) -> None:
+    conditions = "&".join(f"q[order_number_{number}_eq]=1" for number in range(10_000))
+
+    assert api.ask(f"GET /api/webhook/attempts?{conditions}".encode())[0] in {0, 400, 414}
+    assert api.ask(b"GET /api/webhook/attempts?" + b"q[order_number_in][]=1&" * 330)[0] == 200
