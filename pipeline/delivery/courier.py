@@ -6,6 +6,8 @@ import asyncio
 import functools
 from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Final
 
 from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Position, Producer
@@ -29,6 +31,7 @@ from schemas.topics import Topics, delay_label
 log = logger(__name__)
 
 CONTENT_TYPE = "application/json"
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Courier:
@@ -62,17 +65,19 @@ class Courier:
         trigger: Trigger,
         parked: int = 0,
         written_at: float | None = None,
+        kept: Mapping[str, Any] = _NOTHING,
     ) -> None:
         """Make the ``attempt``-th (from 1) attempt, or park it when the endpoint is at its bound or its secrets cannot be opened.
 
         Returns when everything that came of it (the attempt; the repeat, if any) is acknowledged by Kafka. If the process dies
         before that, the input record is not committed, and the attempt is made again with the same webhook-id. ``written_at``,
-        given for a first attempt, is when the event was written to Kafka, in seconds since 1970.
+        given for a first attempt, is when the event was written to Kafka, in seconds since 1970. ``kept`` is what the delivery holds
+        of a newer release; the next delivery holds it too.
         """
         place = await self._lanes.enter(endpoint.id) if endpoint.problem is None else None
         if place is None:
             reason = "endpoint_at_its_bound" if endpoint.problem is None else "endpoint_unusable"
-            delivery = Delivery(event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
+            delivery = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
             await self._park(delivery, body, reason)
             return
         with place:
@@ -99,7 +104,7 @@ class Courier:
         # Both are on their way before either is waited for.
         attempt_written = self._send_attempt(record)
         if isinstance(verdict, Repeat):
-            repeat = Delivery(event=event, endpoint_id=endpoint.id, attempt=attempt + 1, trigger=Trigger.REPEAT)
+            repeat = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt + 1, trigger=Trigger.REPEAT)
             await self._send_later(repeat, body, verdict.delay)
         await attempt_written
 
