@@ -39,7 +39,7 @@ def wire(name: str, *, prefix: str = "") -> Record:
     return record(
         _bytes(document["value"]),
         topic=prefix + document["topic"],
-        key=_bytes(document["key"]),
+        key=None if document["key"] is None else _bytes(document["key"]),
         headers=[(header, _bytes(content)) for header, content in document["headers"]],
         partition=0,
     )
