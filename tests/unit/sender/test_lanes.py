@@ -207,7 +207,7 @@ async def test_an_endpoint_without_traffic_takes_no_memory() -> None:
         with lane:
             pass
 
-    assert not lanes._lanes
+    assert not lanes._lines
 
 
 async def test_a_lane_that_moves_turns_nobody_away_however_long_the_line() -> None:
