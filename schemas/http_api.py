@@ -170,15 +170,15 @@ class EndpointAnswer(_Answer):
     description: str
     filters: dict[str, tuple[FilterValue, ...]]
     has_token: bool
+    created_at: Time
+    updated_at: Time
+    version: int
     max_per_second: int | None
     state: str
     disabled_reason: str | None
     disabled_at: Time | None
     failing_since: Time | None
     circuit: str
-    created_at: Time
-    updated_at: Time
-    version: int
 
 
 class EndpointWritten(EndpointAnswer):

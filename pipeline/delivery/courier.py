@@ -97,8 +97,9 @@ class Courier:
             verdict=verdict,
         )
         _count(event, record, exchange)
+        left_behind = self._leave_behind(record, verdict, body)
         disabled = self._watch.ended(endpoint, exchange)
-        for acknowledged in self._leave_behind(record, verdict, body):
+        for acknowledged in left_behind:
             await acknowledged
         if disabled is not None:
             await disabled

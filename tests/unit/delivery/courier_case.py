@@ -30,7 +30,7 @@ from tests.unit.sample_events import META, NOW, endpoint_record
 
 VAULT = Vault(Vault.new_key())
 SECRET, OLD_SECRET = new_secret(), new_secret()
-LIMITS = CircuitLimits(failures=3, open_seconds=5, max_open_seconds=60)
+LIMITS = CircuitLimits(failures=100, open_seconds=5, max_open_seconds=60)
 DELAYS = tuple(timedelta(seconds=seconds) for seconds in (5, 60, 600, 3600, 21600))
 TOPICS = Topics(DELAYS, "t.")
 BODY = b'{"id":"evt_1","data":{"total": 1.10}}'
@@ -70,7 +70,7 @@ class FakeSender:
 class Scene:
     """A courier and everything around it."""
 
-    def __init__(self, *, hold: bool = False, width: int = 10) -> None:
+    def __init__(self, *, hold: bool = False, width: int = 10, limits: CircuitLimits = LIMITS) -> None:
         self.sender = FakeSender()
         self.producer = FakeProducer(hold=hold)
         self.lanes = Lanes(width, 0.01)
@@ -90,7 +90,7 @@ class Scene:
             sender=cast("Sender", self.sender),
             gate=Gate(
                 self.lanes,
-                LIMITS,
+                limits,
                 longest_wait=0.01,
                 on_change=self.watch.circuit_changed,
                 clock=lambda: self.seconds,
@@ -112,6 +112,10 @@ class Scene:
 
     def delayed(self) -> list[Sent]:
         return [sent for sent in self.producer.sent if sent.topic.startswith("t.webhooks.delay.")]
+
+    def left_behind(self) -> list[Sent]:
+        """What was sent, without what is said of the endpoint's health."""
+        return [sent for sent in self.producer.sent if sent.topic != TOPICS.endpoint_health]
 
     def read_health(self) -> None:
         """Let the health table read its topic to the end."""
