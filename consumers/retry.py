@@ -72,7 +72,7 @@ class Retry:
         except InvalidRecordError as error:
             await self._dead_letters.send(record, error.reason, str(error))
             return
-        endpoint = self._registry.get(delivery.endpoint_id)
+        endpoint = self._registry.receiver(delivery.endpoint_id)
         kind, reason = _why_not(endpoint, delivery)
         if endpoint is None or reason:
             await self._courier.discard(

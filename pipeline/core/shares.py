@@ -1,7 +1,7 @@
 """Who may have how many requests under way, so that endpoints that keep us waiting leave room for those that do not. Pure.
 
 An endpoint is **slow** while a request to it has been under way for longer than ``slow_seconds``, or when the last one that ended
-took longer. All slow endpoints together may have ``slow_budget`` requests under way, in equal shares. One that answers sooner
+took longer (the former is found out when the next delivery comes). All slow endpoints together may have ``slow_budget`` requests under way, in equal shares. One that answers sooner
 is **quick**, and has the full ``width``. One of which nothing is known yet begins with ``START`` until its first answer.
 
 Why not additive increase, multiplicative decrease as in TCP: what is scarce is the sum over all endpoints. Twenty endpoints that

@@ -54,7 +54,7 @@ class Registry:
     ) -> None:
         """``health`` says which endpoints are disabled. ``operational`` is the built-in receiver of operational events.
 
-        The built-in receiver is found by its id like any other, and shown with none.
+        The built-in receiver is no registered endpoint: who delivers finds it, the API does not.
         """
         self._topic = topic
         self._vault = vault
@@ -68,10 +68,12 @@ class Registry:
         self._creating = asyncio.Lock()
 
     def get(self, endpoint_id: int) -> Endpoint | None:
-        """An endpoint that is not deleted, or the built-in receiver."""
-        if endpoint_id == OPERATIONAL_ENDPOINT_ID:
-            return self.operational
+        """A registered endpoint that is not deleted."""
         return self._endpoints.get(endpoint_id)
+
+    def receiver(self, endpoint_id: int) -> Endpoint | None:
+        """The same for who delivers: the built-in receiver is one too."""
+        return self.operational if endpoint_id == OPERATIONAL_ENDPOINT_ID else self.get(endpoint_id)
 
     def all(self) -> list[Endpoint]:
         """Every endpoint that is not deleted, by id."""

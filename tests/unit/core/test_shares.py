@@ -123,8 +123,8 @@ def test_a_quick_answer_makes_a_slow_endpoint_quick_again() -> None:
 @pytest.mark.parametrize("hostile", [20, 30, 40])
 def test_endpoints_that_stop_answering_under_a_steady_load_leave_room(hostile: int) -> None:
     """The case of 20 endpoints x 64 requests against a bound of 512, with requests that end after 15 s: one each 0.1 s each."""
-    of, timeouts, most = shares(), [], 0
-    under_way = 0
+    of, most, under_way = shares(), 0, 0
+    timeouts: list[tuple[float, int, int]] = []
     for endpoint_id in range(hostile):
         answer(of, endpoint_id, -1.0, 0.01)
     for step in range(600):

@@ -30,6 +30,7 @@ from tests.unit.sample_events import META, NOW, endpoint_record
 
 VAULT = Vault(Vault.new_key())
 SECRET, OLD_SECRET = new_secret(), new_secret()
+TELL_EVERY_SECONDS = 0.05
 LIMITS = CircuitLimits(failures=100, open_seconds=5, max_open_seconds=60)
 DELAYS = tuple(timedelta(seconds=seconds) for seconds in (5, 60, 600, 3600, 21600))
 TOPICS = Topics(DELAYS, "t.")
@@ -84,7 +85,7 @@ class Scene:
             TOPICS,
             lambda: self.now,
             disable_after=timedelta(days=5),
-            tell_every_seconds=0.05,
+            tell_every_seconds=TELL_EVERY_SECONDS,
         )
         self.courier = Courier(
             sender=cast("Sender", self.sender),
