@@ -127,7 +127,7 @@ def _gate(settings: Settings, watch: Watch) -> Gate:
     )
     wait = settings.endpoint_wait_seconds
     lanes = Lanes(settings.max_in_flight_per_endpoint, wait, settings.slow_budget)
-    return Gate(lanes, limits, longest_wait=wait, on_change=watch.circuit_changed)
+    return Gate(lanes, limits, longest_wait=wait, most_waiting=settings.slow_budget, on_change=watch.circuit_changed)
 
 
 class _Composition:

@@ -51,13 +51,19 @@ class Gate:
         limits: CircuitLimits,
         *,
         longest_wait: float,
+        most_waiting: int,
         on_change: CircuitChanged,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``longest_wait``: seconds that a delivery may wait for its turn under a rate limit. ``clock``: seconds that only rise."""
+        """``longest_wait``: seconds that a delivery may wait for its turn under a rate limit. ``clock``: seconds that only rise.
+
+        ``most_waiting``: deliveries that may wait so at once (each holds a record of Kafka's), a quarter of them for one endpoint.
+        """
         self._lanes = lanes
         self._limits = limits
         self._longest_wait = longest_wait
+        self._most_waiting = most_waiting
+        self._waiting = 0
         self._on_change = on_change
         self._clock = clock
         self._circuits: dict[int, tuple[int, Circuit]] = {}
@@ -106,13 +112,18 @@ class Gate:
         pace = self._paces.get(endpoint_id)
         if pace is None or pace.per_second != per_second:
             pace = self._paces[endpoint_id] = Pace(per_second)
-        wait = pace.reserve(self._clock(), self._longest_wait)
+        is_full = self._waiting >= self._most_waiting
+        wait = pace.reserve(self._clock(), 0.0 if is_full else min(self._longest_wait, self._most_waiting / 4 / per_second))
         if wait is None:
             metrics.RATE_LIMITED.labels("parked").inc()
             return False
         if wait:
             metrics.RATE_LIMITED.labels("waited").inc()
-            await asyncio.sleep(wait)
+            self._waiting += 1
+            try:
+                await asyncio.sleep(wait)
+            finally:
+                self._waiting -= 1
         return True
 
     def _circuit(self, endpoint: Endpoint) -> Circuit:

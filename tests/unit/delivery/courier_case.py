@@ -71,7 +71,15 @@ class FakeSender:
 class Scene:
     """A courier and everything around it."""
 
-    def __init__(self, *, hold: bool = False, width: int = 10, limits: CircuitLimits = LIMITS) -> None:
+    def __init__(
+        self,
+        *,
+        hold: bool = False,
+        width: int = 10,
+        limits: CircuitLimits = LIMITS,
+        longest_wait: float = 0.01,
+        most_waiting: int = 100,
+    ) -> None:
         self.sender = FakeSender()
         self.producer = FakeProducer(hold=hold)
         self.lanes = Lanes(width, 0.01)
@@ -92,7 +100,8 @@ class Scene:
             gate=Gate(
                 self.lanes,
                 limits,
-                longest_wait=0.01,
+                longest_wait=longest_wait,
+                most_waiting=most_waiting,
                 on_change=self.watch.circuit_changed,
                 clock=lambda: self.seconds,
             ),

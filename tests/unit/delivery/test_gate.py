@@ -231,6 +231,30 @@ async def test_what_exceeds_the_rate_waits_shortly_and_is_parked_then() -> None:
     assert [delay for delay, _ in parked(scene)] == ["5s"] * 7
 
 
+async def test_one_endpoint_may_let_wait_a_quarter_of_what_may_wait() -> None:
+    scene = Scene(longest_wait=10.0, most_waiting=8)
+    limit = limited(100)
+
+    await asyncio.gather(*(scene.deliver(limit) for _ in range(20)))
+
+    assert len(scene.sender.requests) == 1 + 2
+
+
+async def test_there_are_never_more_that_wait_than_may() -> None:
+    scene = Scene(longest_wait=10.0, most_waiting=8)
+    limits = [limited(5) for _ in range(20)]
+    for number, limit in enumerate(limits):
+        object.__setattr__(limit, "id", 100 + number)
+    first = [asyncio.create_task(scene.deliver(limit)) for limit in limits]
+    second = [asyncio.create_task(scene.deliver(limit)) for limit in limits]
+    await settle()
+
+    assert len(scene.sender.requests) == 20
+    assert len(parked(scene)) == 12
+    await asyncio.gather(*first, *second)
+    assert len(scene.sender.requests) == 28
+
+
 async def test_an_endpoint_without_a_limit_has_none() -> None:
     scene = Scene(width=100)
 
