@@ -6,7 +6,7 @@ KAFKA  ?= embedded
 DEMO_SECONDS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-kafka bench lock clean
+.PHONY: help install demo test check test-kafka bench isolation lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test-kafka: install ## Contract, integration and fault tests on a real Apache Ka
 
 bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
 	$(BIN)/python tests/bench/path.py
+
+isolation: install ## What healthy endpoints lose when half of all turn hostile (real Apache Kafka, three minutes)
+	$(BIN)/python tests/bench/isolation.py
 
 lock: ## Resolve requirements.lock anew (names and versions, no hosts)
 	$(BIN)/python -m pip install --quiet uv
