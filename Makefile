@@ -41,7 +41,7 @@ bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Ap
 	$(BIN)/python tests/bench/path.py
 
 isolation: install ## What healthy endpoints lose when half of all turn hostile (real Apache Kafka, three minutes)
-	$(BIN)/python tests/bench/isolation.py
+	$(BIN)/python -m tests.bench.isolation
 
 lock: ## Resolve requirements.lock anew (names and versions, no hosts)
 	$(BIN)/python -m pip install --quiet uv

@@ -1,7 +1,7 @@
 """Isolation: what 50 healthy endpoints lose when 50 others of the same pipeline turn hostile.
 
-    python tests/bench/isolation.py                   the full form: 60 s healthy, 60 s hostile
-    python tests/bench/isolation.py --seconds 15      a smoke run
+    python -m tests.bench.isolation                   the full form: 60 s healthy, 60 s hostile
+    python -m tests.bench.isolation --seconds 15      a smoke run
 
 Real Apache Kafka (Java 17 and Maven); the fan-out and the retry are processes with the default settings. Each event goes to 10 of
 100 endpoints, at a steady rate: a share of the capacity that a burst to all of them, healthy, has shown before. Then 20 endpoints
