@@ -39,9 +39,11 @@ class Sign(enum.Enum):
 
 def sign_of(exchange: Exchange) -> Sign:
     """Read an exchange."""
-    if isinstance(exchange, NoResponse) or exchange.status >= 500 or exchange.status == TOO_MANY_REQUESTS:
+    if isinstance(exchange, NoResponse):
         return Sign.FAILED
-    return Sign.ACKNOWLEDGED if exchange.status in ACKNOWLEDGED else Sign.ANSWERED
+    if exchange.status in ACKNOWLEDGED:
+        return Sign.ACKNOWLEDGED
+    return Sign.FAILED if exchange.status >= 500 or exchange.status == TOO_MANY_REQUESTS else Sign.ANSWERED
 
 
 @dataclass(frozen=True, slots=True)

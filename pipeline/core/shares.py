@@ -71,7 +71,10 @@ class Shares:
         if usage.inside >= self._width(usage) or (usage.speed is Speed.SLOW and self._slow_inside >= self._bounds.slow_budget):
             self._forget(endpoint_id, usage)
             return None
-        self._change(usage, inside=usage.inside + 1)
+        if usage.speed is Speed.SLOW:
+            self._change(usage, inside=usage.inside + 1)
+        else:
+            usage.inside += 1
         self._tokens += 1
         return self._tokens
 
@@ -86,7 +89,11 @@ class Shares:
         speed = usage.speed
         if started is not None:
             speed = Speed.SLOW if now - started > self._bounds.slow_seconds else Speed.QUICK
-        self._change(usage, inside=usage.inside - 1, speed=speed)
+        if usage.speed is Speed.SLOW or speed is Speed.SLOW:
+            self._change(usage, inside=usage.inside - 1, speed=speed)
+        else:
+            usage.inside -= 1
+            usage.speed = speed
         self._forget(endpoint_id, usage)
 
     def width(self, endpoint_id: int, now: float) -> int:

@@ -73,12 +73,15 @@ class Watch:
 
     def ended(self, endpoint: Endpoint, exchange: Exchange) -> Awaitable[None] | None:
         """Take note of how an attempt ended. What it returns must be awaited before the attempt's input is finished."""
+        is_acknowledged = sign_of(exchange) is Sign.ACKNOWLEDGED
+        if is_acknowledged and not self._health.knows(endpoint.id) and not self._told:
+            return None  # as a rule: this is on the way of every delivery
         if endpoint.id == OPERATIONAL_ENDPOINT_ID:  # it must not be told of its own failures, nor be disabled
             return None
         if isinstance(exchange, Response) and exchange.status == HTTPStatus.GONE:
             return self._disable(endpoint, DisabledReason.GONE, "The endpoint answered 410 (Gone).")
         since = self._failing_since(endpoint)
-        if sign_of(exchange) is Sign.ACKNOWLEDGED:
+        if is_acknowledged:
             if since is not None:
                 self._tell(endpoint, HealthFact.FAILING)
             circuit = self._known(endpoint, HealthFact.CIRCUIT)

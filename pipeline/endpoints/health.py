@@ -25,6 +25,7 @@ class HealthTable:
         self._topic = topic
         self.table = CompactedTable(consumer_config, topic, self.apply)
         self._facts: dict[tuple[int, HealthFact], tuple[HealthRecord, int]] = {}
+        self._known: set[int] = set()
         self.on_disabled: Callable[[set[int]], None] = lambda _: None
         """Called with the ids of endpoints that were disabled."""
 
@@ -41,10 +42,15 @@ class HealthTable:
                 log.warning("a health record cannot be used", topic=self._topic, offset=record.offset, error=str(error))
                 continue
             self._facts[known.endpoint_id, known.fact] = known, record.offset
+            self._known.add(known.endpoint_id)
             if known.fact is HealthFact.DISABLED:
                 disabled.add(known.endpoint_id)
         if disabled:
             self.on_disabled(disabled)
+
+    def knows(self, endpoint_id: int) -> bool:
+        """Whether there has ever been a fact about the endpoint."""
+        return endpoint_id in self._known
 
     def offset(self, endpoint_id: int, fact: HealthFact) -> int:
         """Where the fact's last record stands; -1 when there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from time import monotonic
 from types import TracebackType
 
 from pipeline.core.shares import Bounds, Shares
@@ -29,19 +30,18 @@ class Lanes:
 
     async def enter(self, endpoint_id: int) -> Place | None:
         """A place in the endpoint's lane, to be left again; None when the endpoint is too slow to wait for."""
-        loop = asyncio.get_running_loop()
         waited = False
         while True:
             line = self._lines.get(endpoint_id)
             # Nobody overtakes those that wait.
             if waited or line is None or not line.waiting:
-                token = self._shares.enter(endpoint_id, loop.time())
+                token = self._shares.enter(endpoint_id, monotonic())
                 if token is not None:
                     return Place(self, endpoint_id, token)
             if line is None:
                 line = self._lines[endpoint_id] = _Line()
-            width = self._shares.width(endpoint_id, loop.time())
-            if not waited and len(line.waiting) >= width and self._shares.is_slow(endpoint_id, loop.time()):
+            width = self._shares.width(endpoint_id, monotonic())
+            if not waited and len(line.waiting) >= width and self._shares.is_slow(endpoint_id, monotonic()):
                 return None
             left_before = line.left
             turn = await self._wait(line, endpoint_id, first=waited)
@@ -57,6 +57,7 @@ class Lanes:
         turn: asyncio.Future[int | None] = loop.create_future()
         line.waiting.appendleft(turn) if first else line.waiting.append(turn)
         timer = loop.call_later(self._wait_seconds, _settle, turn, None)
+        token: int | None = None
         try:
             token = await turn
         except asyncio.CancelledError:
@@ -65,18 +66,19 @@ class Lanes:
             raise
         finally:
             timer.cancel()
-            if turn in line.waiting:
+            if token is None and turn in line.waiting:  # one that got a place has been taken out
                 line.waiting.remove(turn)
-            self._forget(endpoint_id, line)
+            if not line.waiting and self._lines.get(endpoint_id) is line:
+                del self._lines[endpoint_id]
         return token
 
     def start(self, endpoint_id: int, token: int) -> None:
         """The request starts: from now on the endpoint is what takes the time."""
-        self._shares.start(endpoint_id, token, asyncio.get_running_loop().time())
+        self._shares.start(endpoint_id, token, monotonic())
 
     def leave(self, endpoint_id: int, token: int) -> None:
         """Give the place to the next ones that wait."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         self._shares.leave(endpoint_id, token, now)
         line = self._lines.get(endpoint_id)
         if line is None:
@@ -90,10 +92,6 @@ class Lanes:
             if next_token is None:
                 return
             _settle(line.waiting.popleft(), next_token)
-
-    def _forget(self, endpoint_id: int, line: _Line) -> None:
-        if not line.waiting and self._lines.get(endpoint_id) is line:
-            del self._lines[endpoint_id]
 
 
 class _Line:
