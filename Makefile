@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 10
 DEMO_SECONDS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-fuzz test-kafka bench lock clean
+.PHONY: help install demo test check test-fuzz test-kafka bench isolation lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ test-fuzz: install ## Hostile input: hypothesis, then atheris (Linux x86-64) for
 
 bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
 	$(BIN)/python tests/bench/path.py
+
+isolation: install ## What healthy endpoints lose when half of all turn hostile (real Apache Kafka, three minutes)
+	$(BIN)/python -m tests.bench.isolation
 
 lock: ## Resolve requirements.lock anew (names and versions, no hosts)
 	$(BIN)/python -m pip install --quiet uv

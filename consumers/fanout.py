@@ -1,6 +1,6 @@
 """The fan-out hop: an OMS event in, its first attempt at every endpoint that subscribed to it out.
 
-oms.orders, oms.shipments, oms.stock-items
+oms.orders, oms.shipments, oms.stock-items; webhooks.operational-events, for their built-in receiver alone
   -> dispatches (body, who matched), attempts, delay topics (failed), dead letters (unusable)
 """
 
@@ -24,8 +24,9 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, to_json, webhook_body
+from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, from_json, to_json, webhook_body
 from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
+from schemas.operational import OperationalEvent
 
 log = logger(__name__)
 
@@ -53,6 +54,7 @@ class FanOut:
         dead_letters: DeadLetters,
     ) -> None:
         self._max_bytes = settings.max_event_bytes
+        self._operational_events = settings.topics.operational_events
         self._registry = registry
         self._courier = courier
         self._dispatches = Bundles(producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
@@ -61,7 +63,7 @@ class FanOut:
             consumer_config,
             self.handle,
             group=settings.topics.fanout_group,
-            topics=settings.topics.sources,
+            topics=(*settings.topics.sources, settings.topics.operational_events),
             max_outstanding=settings.max_outstanding_records,
         )
 
@@ -99,6 +101,8 @@ class FanOut:
         if record.key is None:
             message = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
             raise InvalidRecordError(DeadLetterReason.MISSING_KEY, message)
+        if record.partition.topic == self._operational_events:
+            return self._operational_plan(record)
         event = decode_event(record.value, max_bytes=self._max_bytes)
         endpoints = self._registry.matching(event.meta.event_name, event.payload)
         _events_counter(event.meta.event_name).inc()
@@ -107,6 +111,12 @@ class FanOut:
         else:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
         return Plan(event, webhook_body(event), endpoints)
+
+    def _operational_plan(self, record: Record) -> Plan:
+        told = from_json(record.value, OperationalEvent)
+        event = DecodedEvent(told.meta, told.data.model_dump_json().encode())
+        receiver = self._registry.operational
+        return Plan(event, webhook_body(event), [receiver] if receiver is not None else [])
 
     def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
         """Write the body down once, with who matched: also when nobody did."""

@@ -72,7 +72,7 @@ class Retry:
         except InvalidRecordError as error:
             await self._dead_letters.send(record, error.reason, str(error))
             return
-        endpoint = self._registry.get(delivery.endpoint_id)
+        endpoint = self._registry.receiver(delivery.endpoint_id)
         kind, reason = _why_not(endpoint, delivery)
         if endpoint is None or reason:
             await self._courier.discard(
@@ -106,6 +106,8 @@ def _why_not(endpoint: Endpoint | None, delivery: Delivery) -> tuple[str, str]:
     """Why an attempt that is due is not made: as a word and as a sentence; both empty when it is made."""
     if endpoint is None:
         return "endpoint_deleted", "The endpoint was deleted before this attempt was due."
+    if endpoint.disabled is not None and endpoint.record.active:
+        return "endpoint_disabled", f"The endpoint was disabled when this attempt was due. {endpoint.disabled.detail}"
     if not endpoint.active:
         return "endpoint_paused", "The endpoint was paused when this attempt was due."
     if delivery.trigger is not Trigger.RESEND and delivery.event.event_name not in endpoint.events:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from consumers.fanout import FanOut
 from consumers.recorder import Recorder
@@ -19,9 +20,14 @@ from consumers.retry import Retry
 from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.client import consumer_config, producer_config
 from pipeline.broker.producer import Producer
+from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.gate import Gate
+from pipeline.delivery.watch import Watch
+from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.operational import operational_endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.clock import utc_now
@@ -112,6 +118,18 @@ def _favour_the_event_loop() -> None:
     sys.setswitchinterval(0.02)
 
 
+def _gate(settings: Settings, watch: Watch) -> Gate:
+    limits = CircuitLimits(
+        failures=settings.circuit_failures,
+        open_seconds=settings.circuit_open_seconds,
+        max_open_seconds=settings.circuit_open_max_seconds,
+        max_asked_seconds=settings.retry_delays[-1].total_seconds(),
+    )
+    wait = settings.endpoint_wait_seconds
+    lanes = Lanes(settings.max_in_flight_per_endpoint, wait, settings.slow_budget)
+    return Gate(lanes, limits, longest_wait=wait, most_waiting=settings.slow_budget, on_change=watch.circuit_changed)
+
+
 class _Composition:
     """Builds the parts in the order of their needs. The exit stack takes them down in the opposite order."""
 
@@ -139,8 +157,8 @@ class _Composition:
         server = WebServer(make_app(health=self._health, api=api), settings.http_host, settings.http_port)
         running = Running(await server.start(), roles, self._health)
         self._stack.push_async_callback(server.stop)
-        if registry is not None:
-            running.failures.append(registry.table.stopped)
+        if registry is not None and registry.health is not None:
+            running.failures += [registry.table.stopped, registry.health.table.stopped]
         if Role.RECORDER in roles and connections is not None:
             running.failures.append(await self._recorder(producer, connections))
         if registry is not None:
@@ -170,11 +188,15 @@ class _Composition:
         key = self._settings.encryption_key
         vault = Vault(key.get_secret_value() if key else "")
         self._vault = vault
-        registry = Registry(consumer_config(self._settings), self._settings.topics.endpoints, vault)
+        config = consumer_config(self._settings)
+        health = HealthTable(config, self._settings.topics.endpoint_health)
+        operational = operational_endpoint(self._settings)
+        registry = Registry(config, self._settings.topics.endpoints, vault, health=health, operational=operational)
         # Deliveries to an endpoint whose secrets cannot be opened wait; the API can do all its work all the same.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
-        await registry.table.start()
-        self._stack.push_async_callback(registry.table.stop)
+        for table in (health.table, registry.table):
+            await table.start()
+            self._stack.push_async_callback(table.stop)
         registry.refuse_newer()
         return registry
 
@@ -202,16 +224,20 @@ class _Composition:
     async def _deliverers(self, producer: Producer, registry: Registry) -> list[asyncio.Future[None]]:
         """The fan-out and the retry: they share a sender and its bounds."""
         settings, roles = self._settings, self._roles
-        if not roles & DELIVERING:
+        if not roles & DELIVERING or registry.health is None:
             return []
         sender = Sender(
             SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds), self._guard
         )
         await sender.start()
         self._stack.push_async_callback(sender.close)
+        disable_after = timedelta(days=settings.disable_after_days)
+        watch = Watch(registry.health, producer, settings.topics, utc_now, disable_after=disable_after)
+        self._stack.callback(watch.close)
         courier = Courier(
             sender=sender,
-            lanes=Lanes(settings.max_in_flight_per_endpoint, settings.endpoint_wait_seconds),
+            gate=_gate(settings, watch),
+            watch=watch,
             producer=producer,
             topics=settings.topics,
             schedule=RetrySchedule(settings.retry_delays),

@@ -43,8 +43,13 @@ def endpoints(page: Mapping[str, Any]) -> RenderableType:
     """A page of endpoints as a table."""
     table = Table("id", "target_url", "events", "state", "description")
     for endpoint in page["endpoints"]:
-        state = "active" if endpoint["active"] else "paused"
-        cells = (str(endpoint["id"]), endpoint["target_url"], ", ".join(endpoint["events"]), state, endpoint["description"])
+        cells = (
+            str(endpoint["id"]),
+            endpoint["target_url"],
+            ", ".join(endpoint["events"]),
+            endpoint["state"],
+            endpoint["description"],
+        )
         table.add_row(*map(plain, cells))
     table.caption = f"{page['total_count']} endpoints"
     return table

@@ -32,7 +32,7 @@ class Outcome(enum.StrEnum):
     EXHAUSTED = "exhausted"
     """It failed and was the last one."""
     DISCARDED = "discarded"
-    """It was due and not made: the endpoint was deleted, paused or no longer subscribed."""
+    """It was due and not made: the endpoint was deleted, paused, disabled or no longer subscribed."""
 
 
 class Attempt(BaseModel):

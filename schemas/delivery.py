@@ -49,7 +49,9 @@ class Delivery(_Record):
     endpoint_id: Int64
     attempt: int = Field(ge=1, le=MAX_ATTEMPT)
     trigger: Trigger = Trigger.REPEAT
-    parked: int = Field(default=0, ge=0, description="How often it was put off without an attempt (endpoint at its bound).")
+    parked: int = Field(
+        default=0, ge=0, description="How often it was put off without an attempt (circuit open, at its bound, …)."
+    )
 
 
 class Dispatch(_Record):

@@ -37,11 +37,18 @@ class EndpointRecord(BaseModel):
     description: str = ""
     active: bool = True
     filters: dict[str, Many[FilterValue]] = Field(default_factory=dict)
+    max_per_second: int | None = Field(
+        default=None, ge=1, description="Most requests a second, of each process that delivers; null: no limit."
+    )
     sealed_token: str | None = None
     secrets: Many[SealedSecret] = ()
     created_at: AwareDatetime
     updated_at: AwareDatetime
     version: Int64 = Field(default=1, description="Rises by one with every change.")
+    activated_version: Int64 = Field(
+        default=1,
+        description="The version that activated it last (create, active: true, a new target_url): what was known of its health ends there.",
+    )
     deleted: bool = False
     change: str = Field(default="create", description="create, update, rotate_secret, delete")
     changed_by: str = ""

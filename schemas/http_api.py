@@ -18,6 +18,7 @@ from schemas.endpoint import FilterValue
 from schemas.event import EventType
 
 MAX_DESCRIPTION: Final = 1000
+MAX_PER_SECOND: Final = 10_000
 MAX_FILTERS: Final = 50
 MAX_FILTER_VALUES: Final = 100
 MAX_FILTER_PATH: Final = 255
@@ -47,7 +48,12 @@ class EndpointInput(BaseModel):
     filters: dict[str, tuple[FilterValue, ...]] = Field(
         default_factory=dict, description="Paths in the payload, each with the value or the values that it may have."
     )
-    active: bool = Field(default=True, description="Paused when false.")
+    active: bool = Field(
+        default=True, description="Paused when false. True also starts an endpoint again that was disabled because it failed."
+    )
+    max_per_second: int | None = Field(
+        default=None, description="Most requests a second, of each process that delivers; null: no limit."
+    )
     description: str = Field(default="", description="For people.", json_schema_extra={"maxLength": MAX_DESCRIPTION})
 
     @field_validator("target_url", mode="before")
@@ -90,6 +96,14 @@ class EndpointInput(BaseModel):
         if isinstance(value, bool):
             return value
         raise ValueError("active must be true or false.")
+
+    @field_validator("max_per_second", mode="before")
+    @classmethod
+    def _check_max_per_second(cls, value: object) -> int | None:
+        # True is an int in Python, and no number of requests.
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_PER_SECOND):
+            return value
+        raise ValueError(f"max_per_second must be a whole number from 1 to {MAX_PER_SECOND}, or null for no limit.")
 
     @field_validator("description", mode="before")
     @classmethod
@@ -143,7 +157,11 @@ class InvalidAnswer(ErrorAnswer):
 
 
 class EndpointAnswer(_Answer):
-    """An endpoint."""
+    """An endpoint. ``active`` says whether anything is sent to it, ``state`` why not: ``paused`` or ``disabled``.
+
+    ``failing_since``: since when no attempt has succeeded, if one failed since. ``circuit``: ``closed`` (good), ``open`` (deliveries
+    are parked) or ``half_open`` (the next delivery is a probe), as the process that told of it last has it.
+    """
 
     id: int
     target_url: str
@@ -155,6 +173,12 @@ class EndpointAnswer(_Answer):
     created_at: Time
     updated_at: Time
     version: int
+    max_per_second: int | None
+    state: str
+    disabled_reason: str | None
+    disabled_at: Time | None
+    failing_since: Time | None
+    circuit: str
 
 
 class EndpointWritten(EndpointAnswer):

@@ -86,6 +86,8 @@ class Topics:
         self.dispatches = f"{prefix}webhooks.dispatches"
         self.attempts = f"{prefix}webhooks.attempts"
         self.dead_letters = f"{prefix}webhooks.dead-letters"
+        self.endpoint_health = f"{prefix}webhooks.endpoint-health"
+        self.operational_events = f"{prefix}webhooks.operational-events"
         # Delay 0 takes what is due at once: resends and replays.
         self.delays = tuple(sorted({timedelta(0), *delays}))
         self.fanout_group = f"{prefix}webhooks.fanout"
@@ -123,6 +125,8 @@ class Topics:
             TopicSpec(self.stock_items, "stock item id", "delete", week),
             # One partition: its offsets order all changes, and an offset makes a new endpoint's id.
             TopicSpec(self.endpoints, "endpoint id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
+            TopicSpec(self.endpoint_health, "endpoint id / fact", "compact", -1, partitions=1),
+            TopicSpec(self.operational_events, "endpoint id", "delete", month),
             TopicSpec(self.dispatches, "none", "delete", week),
             TopicSpec(self.attempts, "none", "delete", week),
             TopicSpec(self.dead_letters, "as it came", "delete", month, max_record_bytes=MAX_DEAD_LETTER_BYTES),

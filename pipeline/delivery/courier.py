@@ -16,12 +16,13 @@ from pipeline.core.exchange import Exchange, Request
 from pipeline.core.outcome import Repeat, judge
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from pipeline.delivery.gate import Gate, Refusal
+from pipeline.delivery.watch import Watch
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops import metrics
 from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger
 from pipeline.sender.client import Sender
-from pipeline.sender.lanes import Lanes
 from schemas.attempt import Attempt
 from schemas.codec import to_header, to_json
 from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
@@ -41,14 +42,16 @@ class Courier:
         self,
         *,
         sender: Sender,
-        lanes: Lanes,
+        gate: Gate,
+        watch: Watch,
         producer: Producer,
         topics: Topics,
         schedule: RetrySchedule,
         clock: Clock,
     ) -> None:
         self._sender = sender
-        self._lanes = lanes
+        self._gate = gate
+        self._watch = watch
         self._producer = producer
         self._topics = topics
         self._schedule = schedule
@@ -67,26 +70,26 @@ class Courier:
         written_at: float | None = None,
         kept: Mapping[str, Any] = _NOTHING,
     ) -> None:
-        """Make the ``attempt``-th (from 1) attempt, or park it when the endpoint is at its bound or its secrets cannot be opened.
+        """Make the ``attempt``-th (from 1) attempt, or park it when the gate does not let it through (see Gate).
 
         Returns when everything that came of it (the attempt; the repeat, if any) is acknowledged by Kafka. If the process dies
         before that, the input record is not committed, and the attempt is made again with the same webhook-id. ``written_at``,
         given for a first attempt, is when the event was written to Kafka, in seconds since 1970. ``kept`` is what the delivery holds
         of a newer release; the next delivery holds it too.
         """
-        place = await self._lanes.enter(endpoint.id) if endpoint.problem is None else None
-        if place is None:
-            reason = "endpoint_at_its_bound" if endpoint.problem is None else "endpoint_unusable"
+        entry = await self._gate.enter(endpoint)
+        if isinstance(entry, Refusal):
             delivery = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
-            await self._park(delivery, body, reason)
+            await self._park(delivery, body, entry)
             return
-        with place:
+        with entry:
             request, shown_headers = self._request(event, body, endpoint)
             if written_at is not None:
                 metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at))
             with metrics.IN_FLIGHT.track_inprogress():
-                exchange = await self._sender.post(request)
-        finished_at = self._clock()
+                exchange = await self._sender.post(request, entry.start)
+            finished_at = self._clock()
+            entry.end(exchange, finished_at)
         verdict = judge(exchange, attempt, self._schedule, finished_at)
         record = attempt_record(
             event,
@@ -101,12 +104,15 @@ class Courier:
             verdict=verdict,
         )
         _count(event, record, exchange)
-        # Both are on their way before either is waited for.
+        # All of it is on its way before any of it is waited for.
         attempt_written = self._send_attempt(record)
+        disabled = self._watch.ended(endpoint, exchange)
         if isinstance(verdict, Repeat):
             repeat = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt + 1, trigger=Trigger.REPEAT)
             await self._send_later(repeat, body, verdict.delay)
         await attempt_written
+        if disabled is not None:
+            await disabled
 
     async def discard(
         self, event: EventMeta, endpoint_id: int, target_url: str, *, attempt: int, trigger: Trigger, reason: str, kind: str
@@ -140,10 +146,11 @@ class Courier:
     def _send_attempt(self, record: Attempt) -> asyncio.Future[Place]:
         return self._attempts.add(to_json(record), day=record.created_at.date())
 
-    async def _park(self, delivery: Delivery, body: bytes, reason: str) -> None:
-        """Put a delivery off by the shortest delay, without using up an attempt (promise 4)."""
-        metrics.PARKED.labels(reason).inc()
-        await self._send_later(delivery, body, self._schedule.delays[0])
+    async def _park(self, delivery: Delivery, body: bytes, refusal: Refusal) -> None:
+        """Put a delivery off without using up an attempt (promise 4); ``delivery.parked`` counts this time already."""
+        _parked_counter(refusal.reason).inc()
+        delay = self._schedule.parking(delivery.parked - 1, refusal.at_least, refusal.longest)
+        await self._send_later(delivery, body, delay)
 
     def _send_later(self, delivery: Delivery, body: bytes, delay: timedelta) -> asyncio.Future[Position]:
         metrics.RETRIES_SCHEDULED.labels(delay_label(delay)).inc()
@@ -174,5 +181,6 @@ def _count(event: EventMeta, record: Attempt, exchange: Exchange) -> None:
 
 
 # labels() takes a lock and builds a key each time; the label sets are few.
+_parked_counter = functools.cache(metrics.PARKED.labels)
 _attempts_counter = functools.cache(metrics.ATTEMPTS.labels)
 _duration_histogram = functools.cache(metrics.ATTEMPT_DURATION.labels)

@@ -9,6 +9,7 @@ from datetime import datetime
 from pipeline.core.signing import SigningKey
 from pipeline.endpoints.vault import Vault, VaultError
 from schemas.endpoint import EndpointRecord, FilterValue
+from schemas.health import HealthRecord
 
 _Keys = tuple[tuple[SigningKey, datetime | None], ...]
 
@@ -24,12 +25,18 @@ class Endpoint:
     id: int
     target_url: str
     events: frozenset[str]
-    active: bool
     filters: Mapping[str, tuple[FilterValue, ...]]
     problem: str | None
     record: EndpointRecord = field(repr=False)
     token: str | None = field(repr=False)
     _keys: _Keys = field(repr=False)
+    disabled: HealthRecord | None = None
+    """When and why it was disabled, by a process that delivers; None when it was not."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is sent to it: neither paused by its owner nor disabled."""
+        return self.record.active and not self.record.deleted and self.disabled is None
 
     def keys(self, now: datetime) -> list[SigningKey]:
         """The keys to sign with: the newest, and one that was rotated out until its grace is over.
@@ -53,7 +60,6 @@ def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
         id=record.id,
         target_url=record.target_url,
         events=frozenset(record.events),
-        active=record.active and not record.deleted,
         filters=record.filters,
         problem=problem,
         record=record,

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,12 +20,14 @@ from pipeline.broker.record import Record
 from pipeline.broker.table import CompactedTable
 from pipeline.core.matching import accepts
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
+from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from schemas.codec import InvalidRecordError, from_json
 from schemas.delivery import DeadLetterReason
 from schemas.endpoint import EndpointRecord
+from schemas.operational import OPERATIONAL_ENDPOINT_ID
 
 log = logger(__name__)
 
@@ -44,9 +48,25 @@ class NewerEndpointError(Exception):
 class Registry:
     """The endpoints. Used from the event loop only."""
 
-    def __init__(self, consumer_config: dict[str, Any], topic: str, vault: Vault) -> None:
+    def __init__(
+        self,
+        consumer_config: dict[str, Any],
+        topic: str,
+        vault: Vault,
+        *,
+        health: HealthTable | None = None,
+        operational: Endpoint | None = None,
+    ) -> None:
+        """``health`` says which endpoints are disabled. ``operational`` is the built-in receiver of operational events.
+
+        The built-in receiver is no registered endpoint: who delivers finds it, the API does not.
+        """
         self._topic = topic
         self._vault = vault
+        self.health = health
+        self.operational = operational
+        if health is not None:
+            health.on_disabled = self._disabled
         self.table = CompactedTable(consumer_config, topic, self._apply)
         self._endpoints: dict[int, Endpoint] = {}
         self._by_event: dict[str, tuple[Endpoint, ...]] = {}
@@ -55,8 +75,12 @@ class Registry:
         """Why a record cannot be read, by its key."""
 
     def get(self, endpoint_id: int) -> Endpoint | None:
-        """An endpoint that is not deleted."""
+        """A registered endpoint that is not deleted."""
         return self._endpoints.get(endpoint_id)
+
+    def receiver(self, endpoint_id: int) -> Endpoint | None:
+        """The same for who delivers: the built-in receiver is one too."""
+        return self.operational if endpoint_id == OPERATIONAL_ENDPOINT_ID else self.get(endpoint_id)
 
     def all(self) -> list[Endpoint]:
         """Every endpoint that is not deleted, by id."""
@@ -68,7 +92,7 @@ class Registry:
 
     def problem(self) -> str | None:
         """Why this process cannot deliver to every endpoint, and what to do (for health checks)."""
-        unread = self.table.problem()
+        unread = self.table.problem() or (self.health.table.problem() if self.health is not None else None)
         unusable = [endpoint for endpoint in self.all() if endpoint.problem]
         if unread or not unusable:
             return unread
@@ -146,9 +170,19 @@ class Registry:
         if change.deleted:
             self._endpoints.pop(change.id, None)
         else:
-            endpoint = self._endpoints[change.id] = open_endpoint(change, self._vault)
+            endpoint = self._endpoints[change.id] = self._judged(open_endpoint(change, self._vault))
             if endpoint.problem:
                 log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
+
+    def _disabled(self, endpoint_ids: AbstractSet[int]) -> None:
+        """The health table has learned that endpoints were disabled."""
+        for endpoint_id in endpoint_ids & self._endpoints.keys():
+            self._endpoints[endpoint_id] = self._judged(self._endpoints[endpoint_id])
+        self._index()
+
+    def _judged(self, endpoint: Endpoint) -> Endpoint:
+        disabled = self.health.disabled(endpoint.record) if self.health is not None else None
+        return endpoint if disabled == endpoint.disabled else replace(endpoint, disabled=disabled)
 
     def _index(self) -> None:
         by_event: dict[str, list[Endpoint]] = {}
@@ -157,11 +191,18 @@ class Registry:
                 by_event.setdefault(event, []).append(endpoint)
         self._by_event = {event: tuple(endpoints) for event, endpoints in by_event.items()}
         states = Counter(map(_state, self._endpoints.values()))
-        for state in ("active", "paused", "unusable"):
+        for state in ("active", "paused", "disabled", "unusable"):
             metrics.ENDPOINTS.labels(state).set(states[state])
 
 
 def _state(endpoint: Endpoint) -> str:
     if endpoint.problem:
         return "unusable"
-    return "active" if endpoint.active else "paused"
+    return state_of(endpoint)
+
+
+def state_of(endpoint: Endpoint) -> str:
+    """``active``, ``paused`` (by its owner), or ``disabled`` (it was gone, or failed for too long)."""
+    if endpoint.active:
+        return "active"
+    return "paused" if endpoint.disabled is None or not endpoint.record.active else "disabled"

@@ -39,6 +39,15 @@ ATTEMPT_DURATION: Final = Histogram(
 IN_FLIGHT: Final = Gauge("oms_webhooks_in_flight_requests", "HTTP requests under way")
 PARKED: Final = Counter("oms_webhooks_parked", "Deliveries put off without an attempt", ["reason"])
 DISCARDED: Final = Counter("oms_webhooks_discarded", "Attempts that were due and not made", ["reason"])
+RATE_LIMITED: Final = Counter(
+    "oms_webhooks_rate_limited",
+    "Deliveries that had to wait for their endpoint's max_per_second, or were parked for it",
+    ["result"],
+)
+SLOW_ENDPOINTS: Final = Gauge("oms_webhooks_slow_endpoints", "Endpoints that keep requests waiting at this moment")
+CIRCUITS: Final = Gauge("oms_webhooks_circuits", "Endpoints whose circuit is open, or half open for a probe", ["state"])
+CIRCUIT_TRANSITIONS: Final = Counter("oms_webhooks_circuit_transitions", "Circuits that went into a state", ["state"])
+ENDPOINTS_DISABLED: Final = Counter("oms_webhooks_endpoints_disabled", "Endpoints that were disabled by this process", ["reason"])
 RETRIES_SCHEDULED: Final = Counter("oms_webhooks_retries_scheduled", "Records written to the delay topics", ["delay"])
 RETRIES_DUE: Final = Counter("oms_webhooks_retries_due", "Records taken from the delay topics when due", ["delay"])
 RETRY_LATENESS: Final = Histogram(

@@ -72,6 +72,9 @@ async def update_endpoint(api: Api, endpoint_id: int, given: EndpointInput, acto
             raise InvalidError(
                 {"target_url": [f"target_url is registered already, as endpoint {other.id}: change or delete that one."]}
             )
+        if values.get("active") or values.get("target_url", endpoint.target_url) != endpoint.target_url:
+            # What was known of its health is of the past, a reason to disable it too.
+            values["activated_version"] = endpoint.record.version + 1
         await _write(api, endpoint, values | {"change": "update", "changed_by": actor})
     return find_endpoint(api, endpoint_id)
 

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from pipeline.core.circuit import CircuitState
 from pipeline.core.search import parse_query
 from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.registry import state_of
 from pipeline.store.search import Page
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
@@ -84,7 +86,7 @@ class _Handlers:
     async def create(self, request: web.Request) -> web.Response:
         given = parse_endpoint(await read_body(request), required=("target_url", "events"))
         endpoint, secret = await create_endpoint(self._api, given, self._actor(request))
-        values = _values(endpoint) | {"ignored_fields": ignored_fields(given)}
+        values = _values(self._api, endpoint) | {"ignored_fields": ignored_fields(given)}
         if secret is None:
             return answer(EndpointWritten(**values))
         location = f"{request.path}/{endpoint.id}"
@@ -95,7 +97,7 @@ class _Handlers:
         endpoint = find_endpoint(self._api, path_id(request))
         given = parse_endpoint(await read_body(request))
         endpoint = await update_endpoint(self._api, endpoint.id, given, self._actor(request))
-        return answer(EndpointWritten(**_values(endpoint), ignored_fields=ignored_fields(given)))
+        return answer(EndpointWritten(**_values(self._api, endpoint), ignored_fields=ignored_fields(given)))
 
     async def delete(self, request: web.Request) -> web.Response:
         await delete_endpoint(self._api, path_id(request), self._actor(request))
@@ -106,7 +108,7 @@ class _Handlers:
 
     async def _shown(self, request: web.Request, endpoints: Sequence[Endpoint]) -> list[EndpointAnswer]:
         if not endpoints or not is_true(request, "include_attempts"):
-            return [EndpointAnswer(**_values(endpoint)) for endpoint in endpoints]
+            return [EndpointAnswer(**_values(self._api, endpoint)) for endpoint in endpoints]
         last = min(whole_number(request, "attempts_count", _DEFAULT_ATTEMPTS), _MAX_ATTEMPTS)
         if last * len(endpoints) > _MAX_ATTEMPTS_IN_ALL:
             message = (
@@ -116,7 +118,9 @@ class _Handlers:
         async with searching(self._api):
             summaries = await self._api.search.endpoint_summaries([endpoint.id for endpoint in endpoints], last)
         return [
-            EndpointWithAttempts(**_values(endpoint), attempts=[attempt_answer(row) for row in summaries[endpoint.id].attempts])
+            EndpointWithAttempts(
+                **_values(self._api, endpoint), attempts=[attempt_answer(row) for row in summaries[endpoint.id].attempts]
+            )
             for endpoint in endpoints
         ]
 
@@ -128,9 +132,9 @@ def _page(request: web.Request, endpoints: Sequence[Endpoint]) -> Page[Endpoint]
     return Page(tuple(endpoints[start : start + query.per_page]), len(endpoints), query.page, query.per_page)
 
 
-def _values(endpoint: Endpoint) -> dict[str, Any]:
+def _values(api: Api, endpoint: Endpoint) -> dict[str, Any]:
     """What is shown of an endpoint: never its token or its secrets."""
-    record = endpoint.record
+    record, health, disabled = endpoint.record, api.registry.health, endpoint.disabled
     return {
         "id": endpoint.id,
         "target_url": endpoint.target_url,
@@ -139,6 +143,12 @@ def _values(endpoint: Endpoint) -> dict[str, Any]:
         "description": record.description,
         "filters": record.filters,
         "has_token": endpoint.record.sealed_token is not None,
+        "max_per_second": record.max_per_second,
+        "state": state_of(endpoint),
+        "disabled_reason": disabled.detail if disabled is not None else None,
+        "disabled_at": disabled.at if disabled is not None else None,
+        "failing_since": health.failing_since(record) if health is not None else None,
+        "circuit": health.circuit(record, api.clock()) if health is not None else CircuitState.CLOSED,
         "created_at": record.created_at,
         "updated_at": record.updated_at,
         "version": record.version,

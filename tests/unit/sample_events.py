@@ -7,6 +7,7 @@ from pathlib import Path
 
 from schemas.endpoint import EndpointRecord, FilterValue, SealedSecret
 from schemas.event import EventMeta, EventType
+from schemas.health import HealthFact, HealthRecord
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -57,4 +58,16 @@ def endpoint_record(
         version=version,
         created_at=NOW,
         updated_at=NOW,
+    )
+
+
+def disabled(endpoint_id: int = 7, *, endpoint_version: int = 1) -> HealthRecord:
+    """The fact that an endpoint was disabled, because it answered 410."""
+    return HealthRecord(
+        endpoint_id=endpoint_id,
+        endpoint_version=endpoint_version,
+        fact=HealthFact.DISABLED,
+        at=NOW,
+        reason="gone",
+        detail="The endpoint answered 410 (Gone).",
     )

@@ -7,12 +7,16 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from pydantic import SecretStr
 
 from consumers.retry import Retry
 from pipeline.broker.record import Record
+from pipeline.core.signing import new_secret
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.operational import operational_endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
@@ -22,9 +26,14 @@ from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DeadLetter, De
 from schemas.endpoint import EndpointRecord
 from schemas.event import EventMeta
 from tests.unit.fake_kafka import FakeProducer, record, settle
-from tests.unit.sample_events import META, NOW, endpoint_record
+from tests.unit.sample_events import META, NOW, disabled, endpoint_record
 
-SETTINGS = Settings(_env_file=None, kafka_topic_prefix="t.")
+SETTINGS = Settings(
+    _env_file=None,
+    kafka_topic_prefix="t.",
+    operational_url="https://ops.example.com/",
+    operational_secret=SecretStr(new_secret()),
+)
 VAULT = Vault(Vault.new_key())
 BODY = b'{"id":"evt_1","data":{"total": 1.10}}'
 REPEAT = Delivery(event=META, endpoint_id=7, attempt=3, trigger=Trigger.REPEAT, parked=2)
@@ -54,7 +63,9 @@ class Scene:
     def __init__(self, *endpoints: EndpointRecord, hold: bool = False, vault: Vault = VAULT) -> None:
         self.producer = FakeProducer(hold=hold)
         self.courier = FakeCourier()
-        self.registry = Registry({}, "t.webhooks.endpoints", vault)
+        self.health = HealthTable({}, "t.webhooks.endpoint-health")
+        operational = operational_endpoint(SETTINGS)
+        self.registry = Registry({}, "t.webhooks.endpoints", vault, health=self.health, operational=operational)
         self.registry._apply(
             record(endpoint.model_dump_json().encode(), topic="t.webhooks.endpoints", key=str(endpoint.id).encode())
             for endpoint in endpoints
@@ -66,6 +77,9 @@ class Scene:
             courier=cast("Courier", self.courier),
             dead_letters=DeadLetters(self.producer, "t.webhooks.dead-letters", lambda: NOW),
         )
+
+    def disable(self, endpoint_id: int) -> None:
+        self.health.apply([record(disabled(endpoint_id).model_dump_json().encode(), topic="t.webhooks.endpoint-health")])
 
 
 def due(delivery: Delivery = REPEAT, *, body: bytes | None = BODY) -> Record:
@@ -164,6 +178,29 @@ async def test_nothing_is_resent_to_a_paused_endpoint() -> None:
     await scene.retry.handle(due(REPEAT.model_copy(update={"trigger": Trigger.RESEND})))
 
     assert [made["kind"] for made in scene.courier.discarded] == ["endpoint_paused"]
+
+
+async def test_what_is_due_at_a_disabled_endpoint_is_discarded_with_the_reason() -> None:
+    scene = Scene(endpoint_record(7))
+    scene.disable(7)
+
+    await scene.retry.handle(due())
+
+    assert scene.courier.delivered == []
+    [made] = scene.courier.discarded
+    assert (made["kind"], made["target_url"]) == ("endpoint_disabled", "https://hooks.example.com/7")
+    assert made["reason"] == "The endpoint was disabled when this attempt was due. The endpoint answered 410 (Gone)."
+
+
+async def test_what_is_due_at_the_built_in_receiver_is_sent() -> None:
+    scene = Scene(endpoint_record(7))
+    operational = REPEAT.model_copy(
+        update={"endpoint_id": 0, "event": META.model_copy(update={"event_name": "endpoint.disabled"})}
+    )
+
+    await scene.retry.handle(due(operational))
+
+    assert [made["endpoint"] for made in scene.courier.delivered] == [0]
 
 
 @pytest.mark.parametrize("endpoints", [[endpoint_record(7)], []], ids=["delivered", "discarded"])

@@ -74,8 +74,8 @@ async def test_a_token_is_sent_and_stands_nowhere_else(capsys: pytest.CaptureFix
     [request] = scene.sender.requests
     assert request.headers["authorization"] == "Bearer t0ken-of-7"
     assert "t0ken" not in repr(request)
-    assert len(scene.producer.sent) == 2
-    for sent in scene.producer.sent:
+    assert len(scene.left_behind()) == 2
+    for sent in scene.left_behind():
         assert b"t0ken" not in repr((sent.key, sent.value, sent.headers)).encode()
     assert "authorization" not in {name.lower() for name in scene.attempts()[0].request_headers}
     for secret in ("t0ken", SECRET.removeprefix("whsec_")):
@@ -105,7 +105,7 @@ async def test_an_acknowledged_attempt_leaves_its_record() -> None:
 
     await scene.deliver(trigger=Trigger.RESEND, attempt=4)
 
-    [sent] = scene.producer.sent
+    [sent] = scene.left_behind()
     assert (sent.topic, sent.key, sent.headers) == ("t.webhooks.attempts", None, [])
     [attempt] = scene.attempts()
     assert (attempt.event, attempt.endpoint_id, attempt.target_url) == (META, 7, "https://hooks.example.com/7")
@@ -146,7 +146,7 @@ async def test_the_last_attempt_leaves_its_record_alone(exchange: Exchange, atte
     await scene.deliver(attempt=attempt)
 
     assert [record.outcome for record in scene.attempts()] == [Outcome.EXHAUSTED]
-    assert len(scene.producer.sent) == 1
+    assert len(scene.left_behind()) == 1
 
 
 async def test_a_notification_is_sent_six_times_at_most() -> None:
@@ -182,7 +182,7 @@ async def test_a_discarded_attempt_leaves_its_record() -> None:
     [record] = scene.attempts()
     assert (record.outcome, record.error, record.attempt, record.endpoint_id) == (Outcome.DISCARDED, "It was deleted.", 2, 7)
     assert scene.sender.requests == []
-    assert len(scene.producer.sent) == 1
+    assert len(scene.left_behind()) == 1
     assert metrics.DISCARDED.labels("endpoint_deleted")._value.get() == before + 1
 
 
@@ -196,8 +196,8 @@ async def test_an_endpoint_at_its_bound_is_parked_without_using_up_an_attempt() 
     await scene.deliver(attempt=4, trigger=Trigger.RESEND, parked=2)
 
     assert scene.sender.requests == []
-    [sent] = scene.producer.sent
-    assert (sent.topic, sent.key) == ("t.webhooks.delay.5s", b"evt_1")
+    [sent] = scene.left_behind()
+    assert (sent.topic, sent.key) == ("t.webhooks.delay.10m", b"evt_1")
     assert sent.value == BODY
     assert delivery_of(sent) == Delivery(event=META, endpoint_id=7, attempt=4, trigger=Trigger.RESEND, parked=3)
 
@@ -207,7 +207,7 @@ async def test_parking_is_done_when_it_is_acknowledged() -> None:
     await scene.lanes.enter(7)
     delivering = asyncio.create_task(scene.deliver())
     await asyncio.sleep(0.05)
-    [sent] = scene.producer.sent
+    [sent] = scene.left_behind()
     assert not delivering.done()
 
     sent.acknowledge()

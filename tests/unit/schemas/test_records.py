@@ -32,6 +32,8 @@ from schemas.delivery import (
 )
 from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event import EventMeta
+from schemas.health import HealthFact, HealthRecord
+from schemas.operational import DisabledEndpoint, OperationalEvent
 from tests.unit.sample_events import GOLDEN, META, NOW, endpoint_record
 
 DELIVERY = Delivery(event=META, endpoint_id=7, attempt=3, trigger=Trigger.RESEND, parked=2)
@@ -62,7 +64,23 @@ ATTEMPT = Attempt(
 ENDPOINT = endpoint_record(
     secrets=(SealedSecret(sealed="x", expires_at=NOW),), sealed_token="y", filters={"channel": ("spree", None, True, 1, 2.5, "1")}
 )
-RECORDS: list[BaseModel] = [DELIVERY, DISPATCH, DEAD_LETTER, ATTEMPT, ENDPOINT]
+HEALTH = HealthRecord(
+    endpoint_id=7, endpoint_version=3, fact=HealthFact.CIRCUIT, at=NOW, circuit="open", until=NOW + timedelta(seconds=5)
+)
+OPERATIONAL = OperationalEvent(
+    id="endpoint-disabled_7_3",
+    event_name="endpoint.disabled",
+    occurred_at=NOW,
+    data=DisabledEndpoint(
+        id=7,
+        target_url="https://hooks.example.com/7",
+        description="ERP",
+        reason="gone",
+        detail="The endpoint answered 410 (Gone).",
+        disabled_at=NOW,
+    ),
+)
+RECORDS: list[BaseModel] = [DELIVERY, DISPATCH, DEAD_LETTER, ATTEMPT, ENDPOINT, HEALTH, OPERATIONAL]
 NAMES = [type(record).__name__ for record in RECORDS]
 
 
@@ -190,6 +208,8 @@ def test_attempts_count_from_one(attempt: int) -> None:
         (DEAD_LETTER, ("failed_at",)),
         (ATTEMPT, ("created_at",)),
         (ENDPOINT, ("updated_at",)),
+        (HEALTH, ("until",)),
+        (OPERATIONAL, ("data", "disabled_at")),
         (ENDPOINT, ("secrets", 0, "expires_at")),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseModel) else ".".join(map(str, value)),
@@ -285,10 +305,16 @@ GOLDEN_RECORDS: dict[str, BaseModel] = {
         change="rotate_secret",
         changed_by="api",
     ),
+    "health": HEALTH,
+    "operational": OPERATIONAL,
 }
 
 
-ADDED = {"dead_letter": {"null_value", "truncated"}, "dispatch": {"body_bytes"}}
+ADDED = {
+    "dead_letter": {"null_value", "truncated"},
+    "dispatch": {"body_bytes"},
+    "endpoint": {"max_per_second", "activated_version"},
+}
 """What has been added to the records since their golden bytes were written."""
 
 

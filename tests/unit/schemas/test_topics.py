@@ -62,6 +62,8 @@ def test_names() -> None:
         "oms.shipments",
         "oms.stock-items",
         "webhooks.endpoints",
+        "webhooks.endpoint-health",
+        "webhooks.operational-events",
         "webhooks.dispatches",
         "webhooks.attempts",
         "webhooks.dead-letters",
@@ -101,7 +103,9 @@ def test_everything_but_the_sources_and_the_delays_is_recorded() -> None:
     topics = Topics(DEFAULT)
 
     names = {spec.name for spec in topics.specs()}
-    assert set(topics.recorded) == names - set(topics.sources) - set(topics.delay_topics)
+    # Operational events are recorded as what is sent of them: dispatches and attempts. Health is a state, not a history.
+    others = {topics.operational_events, topics.endpoint_health}
+    assert set(topics.recorded) == names - set(topics.sources) - set(topics.delay_topics) - others
 
 
 @pytest.mark.parametrize("spec", Topics(DEFAULT).specs(), ids=lambda spec: spec.name)
@@ -110,9 +114,9 @@ def test_configs(spec: TopicSpec) -> None:
 
     # A body of the largest size that a deployment can allow fits with a quarter of its size for metadata.
     assert int(config["max.message.bytes"]) >= MAX_EVENT_BYTES_LIMIT * 5 // 4
-    if spec.name == "webhooks.endpoints":
+    if spec.name in {"webhooks.endpoints", "webhooks.endpoint-health"}:
         assert config["cleanup.policy"] == "compact"
-        assert int(config["min.compaction.lag.ms"]) == 7 * DAY_MS
+        assert int(config["min.compaction.lag.ms"]) == (7 * DAY_MS if spec.name == "webhooks.endpoints" else 0)
         assert "retention.ms" not in config
         assert spec.partitions == 1
     else:

@@ -12,6 +12,8 @@ from pipeline.broker.record import Record
 from schemas.attempt import Attempt
 from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DISPATCH_HEADER, DeadLetter, Delivery, Dispatch
 from schemas.endpoint import EndpointRecord
+from schemas.health import HealthRecord
+from schemas.operational import OperationalEvent
 from tests.unit.fake_kafka import record
 from tests.unit.sample_events import GOLDEN
 
@@ -21,6 +23,8 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "dispatch": Dispatch,
     "dead_letter": DeadLetter,
     "endpoint": EndpointRecord,
+    "health": HealthRecord,
+    "operational": OperationalEvent,
 }
 """Every record type that we write, by the name of its golden files."""
 HEADERS: Final = {"delivery": DELIVERY_HEADER, "dispatch": DISPATCH_HEADER, "dead_letter": DEAD_LETTER_HEADER}

@@ -36,7 +36,7 @@ async def test_an_endpoint_that_is_written_again_keeps_what_a_newer_release_adde
 
     written = json.loads(topic.sent[-1].value or b"")
     first = json.loads(golden("endpoint.newer"))
-    assert written == first | {"description": "changed", "version": 5}
+    assert {member: written[member] for member in first} == first | {"description": "changed", "version": 5}
 
 
 async def test_an_endpoint_that_is_changed_by_the_api_keeps_it_too(service: Service) -> None:

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from pipeline.broker.producer import Position, Producer
 from pipeline.broker.record import Partition, Record
 from pipeline.core.search import AttemptQuery
+from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.health import Health
@@ -25,6 +26,8 @@ from pipeline.web.auth import ApiKeys
 from pipeline.web.server import WebServer, make_app
 from schemas.codec import from_json
 from schemas.endpoint import EndpointRecord
+from schemas.health import HealthRecord
+from tests.unit.fake_kafka import record
 
 API_KEY = "correct-horse-battery-staple"
 OTHER_KEY = "a-second-key-for-somebody-else"
@@ -109,7 +112,12 @@ class Service:
     attempts: Attempts
     health: Health
     vault: Vault
+    known: HealthTable
     now: list[datetime] = field(default_factory=lambda: [NOW])
+
+    def learn(self, *facts: HealthRecord) -> None:
+        """A process that delivers has told something of an endpoint."""
+        self.known.apply([record(fact.model_dump_json().encode(), key=fact.key) for fact in facts])
 
     async def create(self, target_url: str = "http://127.0.0.1/hooks", **fields: object) -> int:
         """Register an endpoint and return its id."""
@@ -128,7 +136,8 @@ LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
 async def running_service(guard: AddressGuard = LOOPBACK) -> AsyncIterator[Service]:
     """Start the server; stop it at the end."""
     vault = Vault(Vault.new_key())
-    registry = Registry({}, "webhooks.endpoints", vault)
+    known = HealthTable({}, "webhooks.endpoint-health")
+    registry = Registry({}, "webhooks.endpoints", vault, health=known)
     kafka, attempts, health, now = Kafka(registry), Attempts(), Health(), [NOW]
     api = Api(
         registry=registry,
@@ -145,5 +154,5 @@ async def running_service(guard: AddressGuard = LOOPBACK) -> AsyncIterator[Servi
     url = await server.start()
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
-        yield Service(client, anonymous, url, kafka, attempts, health, vault, now)
+        yield Service(client, anonymous, url, kafka, attempts, health, vault, known, now)
     await server.stop()
