@@ -57,12 +57,14 @@ class FanOut:
         self._courier = courier
         self._producer = producer
         self._dead_letters = dead_letters
+        self._places = asyncio.Semaphore(settings.max_outstanding_deliveries)
         self.worker = Worker(
             consumer_config,
             self.handle,
             group=settings.topics.fanout_group,
             topics=settings.topics.sources,
             max_outstanding=settings.max_outstanding_records,
+            max_outstanding_bytes=settings.max_outstanding_bytes,
         )
 
     async def handle(self, record: Record) -> None:
@@ -78,17 +80,31 @@ class FanOut:
             await self._dead_letters.send(record, DeadLetterReason.UNEXPECTED_ERROR, detail)
             return
         dispatched = self._dispatch(record, plan)
-        deliveries = [
-            self._courier.deliver(
-                plan.event.meta, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=record.timestamp_ms / 1000
-            )
-            for endpoint in plan.endpoints
-        ]
-        if len(deliveries) == 1:
-            await deliveries[0]  # without a task of its own
+        if len(plan.endpoints) == 1:
+            await self._deliver(record, plan, plan.endpoints[0])  # without a task of its own
         else:
-            await asyncio.gather(*deliveries)
+            await self._deliver_to_all(record, plan)
         await dispatched
+
+    async def _deliver_to_all(self, record: Record, plan: Plan) -> None:
+        """To many at once, and to no more: one event may match every endpoint there is."""
+        deliveries: list[asyncio.Task[None]] = []
+        try:
+            for endpoint in plan.endpoints:
+                await self._places.acquire()
+                delivery = asyncio.create_task(self._deliver(record, plan, endpoint))
+                delivery.add_done_callback(lambda _: self._places.release())
+                deliveries.append(delivery)
+            await asyncio.gather(*deliveries)
+        except asyncio.CancelledError:
+            for delivery in deliveries:
+                delivery.cancel()
+            raise
+
+    async def _deliver(self, record: Record, plan: Plan, endpoint: Endpoint) -> None:
+        await self._courier.deliver(
+            plan.event.meta, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=record.timestamp_ms / 1000
+        )
 
     def plan(self, record: Record) -> Plan:
         """Decode and match.

@@ -129,7 +129,8 @@ class _Composition:
         # The parts that others need come first, and are taken down last.
         connections = await self._connections() if roles & {Role.RECORDER, Role.API} else None
         self._existing_topics = await asyncio.to_thread(self._ensure_topics)
-        producer = Producer(producer_config(settings), [spec.name for spec in settings.topics.specs()])
+        topics = [spec.name for spec in settings.topics.specs()]
+        producer = Producer(producer_config(settings), topics, max_bytes=settings.max_outstanding_bytes)
         await producer.start()
         self._stack.push_async_callback(producer.close)
         registry = await self._registry() if roles - {Role.RECORDER} else None

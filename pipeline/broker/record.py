@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+_RECORD_OVERHEAD = 1024
+"""What a record costs beside its bytes: the objects that hold it, here and where it is dealt with."""
+
 
 class Partition(NamedTuple):
     """A partition of a topic."""
@@ -23,3 +26,16 @@ class Record(NamedTuple):
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
     epoch: int
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return size_of(self.key, self.value, self.headers)
+
+
+def size_of(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
+    """About how many bytes of memory a record takes."""
+    size = _RECORD_OVERHEAD + len(value or b"") + len(key or b"")
+    for name, content in headers:
+        size += len(name) + len(content or b"")  # a header's value may be null in Kafka, whatever the client's types say
+    return size

@@ -14,9 +14,13 @@ def accepts(filters: Mapping[str, Sequence[object]], payload: Any) -> bool:
     (``line_items.variant.sku``).
     """
     return all(
-        any(_same(found, value) for found in _walk(payload, path.split(".")) for value in values)
-        for path, values in filters.items()
+        any(_same(found, value) for found in values_at(payload, path) for value in values) for path, values in filters.items()
     )
+
+
+def values_at(payload: Any, path: str) -> list[Any]:
+    """What a path leads to: one value, or several where it meets an array."""
+    return _walk(payload, path.split("."))
 
 
 def _walk(value: Any, path: Sequence[str]) -> list[Any]:

@@ -27,6 +27,9 @@ from schemas.topics import Topics, delay_label
 
 log = logger(__name__)
 
+_ATTEMPT_BYTES = 4 * 1024
+"""About what the record of an attempt takes until Kafka has it."""
+
 CONTENT_TYPE = "application/json"
 
 
@@ -67,6 +70,8 @@ class Courier:
         before that, the input record is not committed, and the attempt is made again with the same webhook-id. ``written_at``,
         given for a first attempt, is when the event was written to Kafka, in seconds since 1970.
         """
+        # While Kafka does not acknowledge, nothing is begun: what comes of it would gather here.
+        await self._producer.room(_ATTEMPT_BYTES)
         place = await self._lanes.enter(endpoint.id) if endpoint.problem is None else None
         if place is None:
             reason = "endpoint_at_its_bound" if endpoint.problem is None else "endpoint_unusable"
@@ -94,6 +99,8 @@ class Courier:
             verdict=verdict,
         )
         _count(event, record, exchange)
+        if isinstance(verdict, Repeat):
+            await self._producer.room(len(body))
         for acknowledged in self._leave_behind(record, verdict, body):
             await acknowledged
 
@@ -142,6 +149,7 @@ class Courier:
     async def _park(self, delivery: Delivery, body: bytes, reason: str) -> None:
         """Put a delivery off by the shortest delay, without using up an attempt (promise 4)."""
         metrics.PARKED.labels(reason).inc()
+        await self._producer.room(len(body))
         await self._send_later(delivery, body, self._schedule.delays[0])
 
     def _send_later(self, delivery: Delivery, body: bytes, delay: timedelta) -> asyncio.Future[Position]:
