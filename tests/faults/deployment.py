@@ -20,7 +20,17 @@ from pipeline.ops.settings import Settings
 from pipeline.playground.simulator import Shop, SimulatedEvent
 from schemas.event import EventType
 from tests.contract.clickhouse_shim import ShimProcess
-from tests.faults.evidence import Event, Evidence, Kill, Pair, StoredRow, attempt_record, expected_pairs, scheduled
+from tests.faults.evidence import (
+    Event,
+    Evidence,
+    Kill,
+    Pair,
+    StoredRow,
+    attempt_records,
+    dispatch_rows,
+    expected_pairs,
+    scheduled,
+)
 from tests.faults.kafka_view import KafkaView, TopicOffset
 from tests.faults.processes import RoleProcess
 from tests.faults.receivers import Behaviour, ReceiverProcess
@@ -131,16 +141,16 @@ class Deployment:
             events=self.events,
             subscriptions=SUBSCRIPTIONS,
             requests=self.receivers.ledger.requests,
-            attempts=[attempt_record(record, self.paths) for record in self.kafka.records([topics.attempts])],
-            dispatches=[
-                TopicOffset(record.topic, record.partition, record.offset) for record in self.kafka.records([topics.dispatches])
+            attempts=[
+                attempt for record in self.kafka.records([topics.attempts]) for attempt in attempt_records(record, self.paths)
             ],
+            dispatches=[row for record in self.kafka.records([topics.dispatches]) for row in dispatch_rows(record)],
             scheduled=[scheduled(record, self.paths, topics) for record in self.kafka.records(topics.delay_topics)],
         )
         evidence.dead_letters = sum(self.kafka.ends([topics.dead_letters]).values())
         if "recorder" in self.roles:
             evidence.stored_attempts = self._stored("attempts", "id")
-            evidence.stored_dispatches = self._stored("events", "0")
+            evidence.stored_dispatches = self._stored("events", "event_id")
         return evidence
 
     async def kill(self, role: str, pause: float) -> Kill:

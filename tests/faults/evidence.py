@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from pipeline.store.rows import attempt_id
 from schemas.attempt import Outcome
-from schemas.delivery import DELIVERY_HEADER
+from schemas.delivery import DELIVERY_HEADER, DISPATCH_HEADER
 from schemas.topics import Topics
 from tests.faults.kafka_view import Committed, TopicOffset
 from tests.faults.receivers import Request
@@ -31,9 +32,10 @@ class Event(NamedTuple):
 
 
 class AttemptRecord(NamedTuple):
-    """A record of ``webhooks.attempts``."""
+    """An attempt in ``webhooks.attempts``."""
 
     position: TopicOffset
+    id: int
     pair: Pair
     attempt: int
     outcome: str
@@ -51,11 +53,11 @@ class Scheduled(NamedTuple):
 
 
 class StoredRow(NamedTuple):
-    """Where a row of ClickHouse came from."""
+    """A row of ClickHouse: the record that it came from, and an attempt's id or a dispatched event's."""
 
     partition: int
     offset: int
-    id: int
+    id: int | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +83,30 @@ class _Attempt(msgspec.Struct):
     failure: str | None = None
 
 
+class _Dispatch(msgspec.Struct):
+    event: _EventOf
+
+
 class _Delivery(msgspec.Struct):
     event: _EventOf
     endpoint_id: int
     parked: int = 0
 
 
-def attempt_record(record: Any, paths: Mapping[int, str]) -> AttemptRecord:
-    """Read a record of ``webhooks.attempts``."""
-    attempt = msgspec.json.decode(record.value, type=_Attempt)
-    pair = (attempt.event.id, paths[attempt.endpoint_id])
-    return AttemptRecord(_position(record), pair, attempt.attempt, attempt.outcome, attempt.failure)
+def attempt_records(record: Any, paths: Mapping[int, str]) -> Iterator[AttemptRecord]:
+    """Read the attempts in a record of ``webhooks.attempts``: one a line."""
+    for index, line in enumerate(record.value.splitlines()):
+        attempt = msgspec.json.decode(line, type=_Attempt)
+        pair = (attempt.event.id, paths[attempt.endpoint_id])
+        identifier = attempt_id(record.partition, record.offset, index)
+        yield AttemptRecord(_position(record), identifier, pair, attempt.attempt, attempt.outcome, attempt.failure)
+
+
+def dispatch_rows(record: Any) -> Iterator[StoredRow]:
+    """The rows that a record of ``webhooks.dispatches`` must have in ClickHouse: one a line of its header."""
+    header = next(value for name, value in record.headers if name == DISPATCH_HEADER)
+    for line in header.splitlines():
+        yield StoredRow(record.partition, record.offset, msgspec.json.decode(line, type=_Dispatch).event.id)
 
 
 def scheduled(record: Any, paths: Mapping[int, str], topics: Topics) -> Scheduled:
@@ -116,7 +131,7 @@ class Evidence:
     subscriptions: Mapping[str, frozenset[str]]
     requests: Sequence[Request]
     attempts: Sequence[AttemptRecord]
-    dispatches: Sequence[TopicOffset]
+    dispatches: Sequence[StoredRow]
     scheduled: Sequence[Scheduled]
     kills: Sequence[Kill] = ()
     stored_attempts: Sequence[StoredRow] = ()
