@@ -24,8 +24,9 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, to_json, webhook_body
+from schemas.codec import InvalidRecordError, decode_event, to_json, webhook_body
 from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
+from schemas.event import EventMeta
 
 log = logger(__name__)
 
@@ -34,7 +35,7 @@ log = logger(__name__)
 class Plan:
     """What to do with an event: this body to these endpoints."""
 
-    event: DecodedEvent
+    event: EventMeta
     body: bytes
     endpoints: list[Endpoint]
 
@@ -80,19 +81,21 @@ class FanOut:
             await self._dead_letters.send(record, DeadLetterReason.UNEXPECTED_ERROR, detail)
             return
         dispatched = self._dispatch(record, plan)
+        written_at = record.timestamp_ms / 1000
+        del record  # the body is all that is needed now; both may have megabytes
         if len(plan.endpoints) == 1:
-            await self._deliver(record, plan, plan.endpoints[0])  # without a task of its own
+            await self._deliver(plan, plan.endpoints[0], written_at)  # without a task of its own
         else:
-            await self._deliver_to_all(record, plan)
+            await self._deliver_to_all(plan, written_at)
         await dispatched
 
-    async def _deliver_to_all(self, record: Record, plan: Plan) -> None:
+    async def _deliver_to_all(self, plan: Plan, written_at: float) -> None:
         """To many at once, and to no more: one event may match every endpoint there is."""
         deliveries: list[asyncio.Task[None]] = []
         try:
             for endpoint in plan.endpoints:
                 await self._places.acquire()
-                delivery = asyncio.create_task(self._deliver(record, plan, endpoint))
+                delivery = asyncio.create_task(self._deliver(plan, endpoint, written_at))
                 delivery.add_done_callback(lambda _: self._places.release())
                 deliveries.append(delivery)
             await asyncio.gather(*deliveries)
@@ -101,10 +104,8 @@ class FanOut:
                 delivery.cancel()
             raise
 
-    async def _deliver(self, record: Record, plan: Plan, endpoint: Endpoint) -> None:
-        await self._courier.deliver(
-            plan.event.meta, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=record.timestamp_ms / 1000
-        )
+    async def _deliver(self, plan: Plan, endpoint: Endpoint, written_at: float) -> None:
+        await self._courier.deliver(plan.event, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=written_at)
 
     def plan(self, record: Record) -> Plan:
         """Decode and match.
@@ -122,13 +123,13 @@ class FanOut:
             _matches_counter(event.meta.event_name).inc(len(endpoints))
         else:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
-        return Plan(event, webhook_body(event), endpoints)
+        return Plan(event.meta, webhook_body(event), endpoints)
 
     def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[None]:
         """Write the body down once, with who matched: also when nobody did."""
         received_at = _received_at(record)
         dispatch = Dispatch(
-            event=plan.event.meta,
+            event=plan.event,
             endpoint_ids=tuple(endpoint.id for endpoint in plan.endpoints),
             received_at=received_at,
             source_topic=record.partition.topic,

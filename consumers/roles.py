@@ -27,6 +27,7 @@ from pipeline.endpoints.vault import Vault
 from pipeline.ops.clock import utc_now
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
+from pipeline.ops.memory import give_back_large_blocks
 from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
@@ -79,6 +80,7 @@ class Running:
 async def running(settings: Settings, roles: Collection[Role]) -> AsyncIterator[Running]:
     """Run roles in this process; on leaving, drain them: no more input, finish what is under way, commit, close."""
     _check(settings, roles)
+    give_back_large_blocks()
     async with AsyncExitStack() as stack:
         composition = _Composition(settings, frozenset(roles), stack)
         yield await composition.start()

@@ -25,7 +25,7 @@ from pipeline.broker.buffers import Buffers, DueAt
 from pipeline.broker.commits import Commits, finished_earlier, to_kafka
 from pipeline.broker.lag import measure_lag
 from pipeline.broker.outstanding import Outstanding
-from pipeline.broker.record import Partition, Record
+from pipeline.broker.record import Partition, Receipt, Record
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
@@ -106,7 +106,7 @@ class GroupConsumer:
         self._room.set()
         await self.stopped
 
-    def finish(self, record: Record) -> None:
+    def finish(self, record: Record | Receipt) -> None:
         """Everything that came of the record is acknowledged by Kafka (or ClickHouse): its offset may be committed."""
         self._completions.append((record.partition, record.epoch, record.offset))
         self._outstanding.finish(record.size)

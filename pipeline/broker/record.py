@@ -16,6 +16,15 @@ class Partition(NamedTuple):
     number: int
 
 
+class Receipt(NamedTuple):
+    """What is needed of a record to finish it."""
+
+    partition: Partition
+    offset: int
+    epoch: int
+    size: int
+
+
 class Record(NamedTuple):
     """A record, where it came from, and the epoch of the assignment under which it was taken."""
 
@@ -31,6 +40,11 @@ class Record(NamedTuple):
     def size(self) -> int:
         """About how many bytes of memory it takes."""
         return size_of(self.key, self.value, self.headers)
+
+    @property
+    def receipt(self) -> Receipt:
+        """Finishes the record without its content, which may have megabytes."""
+        return Receipt(self.partition, self.offset, self.epoch, self.size)
 
 
 def size_of(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:

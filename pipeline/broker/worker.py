@@ -68,14 +68,17 @@ class Worker:
             task.add_done_callback(self._tasks.discard)
 
     async def _run(self, record: Record) -> None:
+        receipt = record.receipt
         if self.consumer.is_current(record):
+            handled = self._handle(record)
+            del record  # the handler holds of it what it still needs
             try:
-                await self._handle(record)
+                await handled
             except Exception as error:  # not finished, so not committed; the role ends and a restart reads it again
-                log.exception("a record could not be dealt with", partition=record.partition, offset=record.offset)
+                log.exception("a record could not be dealt with", partition=receipt.partition, offset=receipt.offset)
                 self._fail(error)
                 return
-        self.consumer.finish(record)
+        self.consumer.finish(receipt)
 
     def _consumer_stopped(self, stopped: asyncio.Future[None]) -> None:
         if not stopped.cancelled() and (error := stopped.exception()):

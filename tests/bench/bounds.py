@@ -165,7 +165,7 @@ async def waiting(stage: Stage, scale: float) -> Findings:
         await stage.fill(topic, map(delivery, range(index, records, len(long_delays))), compression="lz4")
     await stage.start("retry")
     life = await _quiet(stage, records)
-    seconds = max(15.0, min(60.0, 60 * scale * 10))  # 15 s are more than two session timeouts
+    seconds = max(21.0, min(60.0, 600 * scale))  # more than two session timeouts
     cpu, started = cpu_seconds(life.pid), time.monotonic()
     await asyncio.sleep(seconds)
     used = (cpu_seconds(life.pid) - cpu) / (time.monotonic() - started)

@@ -64,7 +64,7 @@ class Stage:
             particular = dict(endpoint(number))
             url = f"{self.receivers.url}{particular.pop('path')}"
             values = {"events": ("order_completed",), "secrets": (sealed,), "created_at": now, "updated_at": now} | particular
-            record = EndpointRecord(id=number, target_url=url, **values)  # type: ignore[arg-type]
+            record = EndpointRecord(id=number, target_url=url, **values)
             sent.append(
                 producer.send(self.settings.topics.endpoints, key=str(number).encode(), value=record.model_dump_json().encode())
             )
@@ -141,7 +141,7 @@ async def staged(
         "kafka_topic_prefix": f"{name}{secrets.token_hex(3)}.",
         "kafka_partitions": "4",
         "kafka_replication_factor": "1",
-        "kafka_session_timeout_ms": "6000",
+        "kafka_session_timeout_ms": "10000",
         "clickhouse_password": _PASSWORD,
         "allowed_networks": "127.0.0.0/8",
         "encryption_key": key,
