@@ -140,7 +140,7 @@ async def large(stage: Stage, scale: float) -> Findings:
 
 async def endpoints(stage: Stage, scale: float) -> Findings:
     """10,000 endpoints with a filter each; every event is for three of them."""
-    count, events = at_least(10_000, scale, 999) // 3 * 3, at_least(100_000, scale, 1_000)
+    count, events = at_least(10_000, scale, 999) // 3 * 3, at_least(20_000, scale, 1_000)
     shops = count // 3
     await stage.register(count, lambda number: {"path": f"/shop/{number}", "filters": {"store.id": (number % shops,)}})
     await stage.fill(stage.settings.topics.orders, (event(number, shop=number % shops) for number in range(events)))

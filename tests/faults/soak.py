@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +30,7 @@ from kafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # run as a file, not as a module
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, not as a module
 
 from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.playground.simulator import Shop, SimulatedEvent
@@ -39,9 +38,9 @@ from tests.bench.sampling import Life, Sampler, sampled
 from tests.contract.clickhouse_shim import FaultKind, ShimProcess
 from tests.faults.deployment import CLICKHOUSE_PASSWORD, FLAKY, Deployment, deployed, examples
 from tests.faults.evidence import Evidence, Kill, StoredRow
-from tests.faults.kafka_view import TopicOffset
 from tests.faults.receivers import Behaviour
 
+ROOT = Path(__file__).resolve().parents[2]
 SHARE_OF_CAPACITY = 0.7
 FAIL_RATE = 0.05
 SLICE_SECONDS = 10.0
@@ -141,7 +140,7 @@ class Soak:
         await asyncio.to_thread(self.broker.restart)
         for role in committed:
             await self._committed(role)  # it is back
-        until = time.time() + self.deployment.settings.kafka_session_timeout_ms / 1000
+        until = time.time()
         self.kills += [Kill(role, at, offsets, 0.0, until) for role, offsets in committed.items()]
 
     async def _committed(self, role: str) -> Any:
@@ -176,15 +175,16 @@ def broken(found: Evidence) -> Iterator[str]:
     in_flight = sum(found.in_flight(kill) for kill in found.kills)
     if found.duplicates > in_flight:
         yield f"{found.duplicates:,} requests too many, though only {in_flight:,} deliveries were in flight at the faults"
-    yield from _not_once("attempts", (attempt.position for attempt in found.attempts), found.stored_attempts)
+    attempts = [StoredRow(attempt.position.partition, attempt.position.offset, attempt.id) for attempt in found.attempts]
+    yield from _not_once("attempts", attempts, found.stored_attempts)
     yield from _not_once("dispatches", found.dispatches, found.stored_dispatches)
 
 
-def _not_once(what: str, records: Iterable[TopicOffset], rows: Sequence[StoredRow]) -> Iterator[str]:
-    stored = Counter((row.partition, row.offset) for row in rows)
-    written = {(position.partition, position.offset) for position in records}
-    if stored.keys() != written:
-        yield f"{what}: {len(written - stored.keys()):,} records are not in ClickHouse, {len(stored.keys() - written):,} only there"
+def _not_once(what: str, written: Sequence[StoredRow], stored: Sequence[StoredRow]) -> Iterator[str]:
+    """What Kafka holds and what ClickHouse holds, compared one by one."""
+    lost, surplus = Counter(written) - Counter(stored), Counter(stored) - Counter(written)
+    if lost or surplus:
+        yield f"{what}: {lost.total():,} are not in ClickHouse, {surplus.total():,} rows are too many"
 
 
 def judged(life: Life) -> dict[str, Any]:
@@ -241,9 +241,11 @@ def figures_of(soak: Soak, found: Evidence, sampler: Sampler) -> dict[str, Any]:
     """What goes to var/soak/, ``broken`` with every promise that was not kept."""
     lives = [judged(life) for life in sampler.lives if life.samples]
     problems = list(broken(found))
-    for life in lives:
-        if life["growth"] is not None and life["growth"] > GROWTH_BOUND:
-            problems.append(f"{life['role']} grew by {life['growth']:.0%} in {life['seconds']} s")
+    problems += [
+        f"{life['role']} grew by {life['growth']:.0%} in {life['seconds']} s"
+        for life in lives
+        if life["growth"] is not None and life["growth"] > GROWTH_BOUND
+    ]
     return {
         "broken": problems,
         "events": len(found.events),
