@@ -4,9 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 KAFKA  ?= embedded
 DEMO_SECONDS ?= 0
+SCALE  ?= 1
+MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-kafka bench lock clean
+.PHONY: help install demo test check test-kafka bench bounds soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +41,12 @@ test-kafka: install ## Contract, integration and fault tests on a real Apache Ka
 
 bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
 	$(BIN)/python tests/bench/path.py
+
+bounds: install ## Memory and idle CPU of each role in the worst cases (real Apache Kafka); SCALE=0.02
+	$(BIN)/python tests/bench/bounds.py --scale $(SCALE)
+
+soak: install ## A long run with faults at random (real Apache Kafka); MINUTES=30
+	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
 lock: ## Resolve requirements.lock anew (names and versions, no hosts)
 	$(BIN)/python -m pip install --quiet uv

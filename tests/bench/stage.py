@@ -17,6 +17,7 @@ from kafka import KafkaProducer
 
 from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.client import producer_config
+from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import new_secret
 from pipeline.endpoints.vault import Vault
@@ -48,6 +49,7 @@ class Stage:
     roles: Mapping[str, RoleProcess]
     receivers: ReceiverProcess
     kafka: KafkaView
+    broker: ApacheKafkaBroker
     vault: Vault
     sampler: Sampler
     delivered: set[tuple[str, str]] = field(default_factory=set)
@@ -131,13 +133,13 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    directory: Path, bootstrap_servers: str, name: str, *, roles: Sequence[str], behaviour: Behaviour, **settings: str
+    directory: Path, broker: ApacheKafkaBroker, name: str, *, roles: Sequence[str], behaviour: Behaviour, **settings: str
 ) -> AsyncIterator[Stage]:
     """Make topics and receivers; the roles are started by the scenario. ``settings`` are those of the roles, as text."""
     await asyncio.to_thread(directory.mkdir)
     key = Vault.new_key()
     values = {
-        "kafka_bootstrap_servers": bootstrap_servers,
+        "kafka_bootstrap_servers": broker.bootstrap_servers,
         "kafka_topic_prefix": f"{name}{secrets.token_hex(3)}.",
         "kafka_partitions": "4",
         "kafka_replication_factor": "1",
@@ -157,7 +159,7 @@ async def staged(
         variables = {f"OMS_WEBHOOKS_{name.upper()}": value for name, value in values.items()}
         receivers = ReceiverProcess(directory / "ledger.txt", behaviour)
         stack.callback(receivers.stop)
-        kafka = await asyncio.to_thread(KafkaView, bootstrap_servers)
+        kafka = await asyncio.to_thread(KafkaView, broker.bootstrap_servers)
         stack.callback(kafka.close)
         chosen = Settings(_env_file=None, **values)  # type: ignore[arg-type]
         await asyncio.to_thread(_make_topics, chosen)
@@ -165,7 +167,7 @@ async def staged(
         for process in processes.values():
             stack.callback(process.clean_up)
         sampler = await stack.enter_async_context(sampled(processes))
-        yield Stage(chosen, processes, receivers, kafka, Vault(key), sampler)
+        yield Stage(chosen, processes, receivers, kafka, broker, Vault(key), sampler)
 
 
 def _make_topics(settings: Settings) -> None:
