@@ -187,9 +187,9 @@ class GroupConsumer:
         self._hand_over()
         self._pause_and_resume(consumer)
         self._settle(consumer)
-        if self._is_full():
+        if self._outstanding.is_full(self._buffers.bytes):
             self._room.clear()
-            if self._is_full():
+            if self._outstanding.is_full(self._buffers.bytes):
                 self._room.wait(_ROOM_WAIT_S)
             self._hand_over()
             self._pause_and_resume(consumer)
@@ -199,14 +199,10 @@ class GroupConsumer:
             return _JOIN_POLL_MS
         if self._stop_at is not None:
             return _DRAIN_POLL_MS
-        if self._is_full():
+        if self._outstanding.is_full(self._buffers.bytes):
             return 1
         milliseconds = (self._buffers.next_due() - time.time()) * 1000 + 1
         return int(min(max(milliseconds, 1), _IDLE_POLL_MS))
-
-    def _is_full(self) -> bool:
-        """Whether there is nothing to fetch or to hand over until something is finished."""
-        return self._outstanding.records > 0 and self._outstanding.is_full(self._buffers.bytes)
 
     def _hand_over(self) -> None:
         """Hand over what is due while there is room, one partition after the other."""
@@ -230,7 +226,7 @@ class GroupConsumer:
             if TopicPartition(*partition) in assigned:
                 consumer.seek(TopicPartition(*partition), offset)
         wanted = assigned
-        if not self._outstanding.is_full(self._buffers.bytes):
+        if self._outstanding.leaves_room(self._buffers.bytes):
             wanted = {TopicPartition(*partition) for partition in self._buffers.partitions} & assigned
         paused = consumer.paused()
         if wanted - paused:

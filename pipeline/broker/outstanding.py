@@ -37,6 +37,11 @@ class Outstanding:
         records = self.records
         return records <= 0 or (records < self._max_records and self.bytes + size <= self._max_bytes)
 
-    def is_full(self, buffered_bytes: int = 0) -> bool:
-        """Whether these and what is buffered reach a bound: until something is finished, there is nothing to fetch."""
-        return self.records >= self._max_records or self.bytes + buffered_bytes >= self._max_bytes
+    def leaves_room(self, buffered_bytes: int) -> bool:
+        """Whether there are bytes left for what is fetched next, beside these and what is buffered."""
+        return self.bytes + buffered_bytes < self._max_bytes
+
+    def is_full(self, buffered_bytes: int) -> bool:
+        """Whether there is nothing to fetch or to hand over until something is finished."""
+        records = self.records
+        return records > 0 and (records >= self._max_records or not self.leaves_room(buffered_bytes))

@@ -27,12 +27,15 @@ def test_a_record_larger_than_the_bound_passes_alone() -> None:
     assert outstanding.fits(5_000)
 
 
-def test_it_is_full_with_what_is_buffered() -> None:
+def test_what_is_buffered_counts_too() -> None:
     outstanding = Outstanding(2, 1_000)
-    assert not outstanding.is_full(999)
-    assert outstanding.is_full(1_000)
+    assert outstanding.leaves_room(999)
+    assert not outstanding.leaves_room(1_000)
+    assert not outstanding.is_full(1_000), "nothing is under way: what is buffered can be handed over"
     outstanding.add(300)
+    assert outstanding.leaves_room(699)
     assert not outstanding.is_full(699)
     assert outstanding.is_full(700)
     outstanding.add(1)
-    assert outstanding.is_full()
+    assert outstanding.leaves_room(0), "it is the count that is reached: more may be fetched"
+    assert outstanding.is_full(0)
