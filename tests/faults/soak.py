@@ -138,7 +138,7 @@ class Soak:
         at = time.time()
         committed = {role: await self._committed(role) for role in ("fanout", "retry")}
         await asyncio.to_thread(self.broker.restart)
-        for role in committed:
+        for role in (*committed, "recorder"):
             await self._committed(role)  # it is back
         until = time.time()
         self.kills += [Kill(role, at, offsets, 0.0, until) for role, offsets in committed.items()]
