@@ -129,7 +129,7 @@ async def slow(stage: Stage, scale: float) -> Findings:
 
 async def large(stage: Stage, scale: float) -> Findings:
     """Bodies of 5 MB; one of two endpoints fails half of the time, so that they are written to the delay topics too."""
-    events = at_least(300, scale, 24)
+    events = at_least(300, scale, 16)
     await stage.register(2, lambda number: {"path": ("/flaky", "/fast")[number - 1]})
     await stage.fill(stage.settings.topics.orders, (event(number, 5_000_000) for number in range(events)))
     await stage.start("fanout", "retry", "recorder")
