@@ -103,15 +103,17 @@ class Soak:
         """``kill -9`` of a role."""
         role = self.chance.choice(ROLES)
         self._note(f"kill -9 {role}")
-        pause = self.chance.uniform(0.1, 3.0)
-        if role == "api":  # it has no group, and nothing that could be in flight
-            process = self.deployment.roles[role]
-            process.kill()
-            await asyncio.sleep(pause)
-            process.start()
-        else:
-            self.kills.append(await self.deployment.kill(role, pause))
-        await self.deployment.roles[role].until_ready()
+        process = self.deployment.roles[role]
+        outstanding = await process.metric("oms_webhooks_outstanding_records") or 0.0
+        process.kill()
+        at = time.time()
+        committed = {} if role == "api" else await self._committed(role)
+        await asyncio.sleep(self.chance.uniform(0.1, 3.0))
+        until = time.time()
+        process.start()
+        if committed:  # the API has no group, and nothing that could be in flight
+            self.kills.append(Kill(role, at, committed, outstanding, until))
+        await process.until_ready()
 
     async def terminate(self) -> None:
         """SIGTERM of a role; it drains and repeats nothing."""
