@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import statistics
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -17,6 +18,8 @@ from tests.faults.processes import RoleProcess
 
 SECONDS_BETWEEN_SAMPLES = 1.0
 SECONDS_BETWEEN_SCRAPES = 5.0
+WARM_UP_SECONDS = 60.0
+LEAST_SECONDS_TO_JUDGE = 120.0
 _MIB = 1024 * 1024
 _LAG = "oms_webhooks_consumer_lag_records"
 _GONE = ("oms_webhooks_rebalances_total", ('kind="lost"', 'kind="revoked"'))
@@ -109,6 +112,28 @@ async def sampled(roles: Mapping[str, RoleProcess]) -> AsyncIterator[Sampler]:
         await asyncio.gather(task, return_exceptions=True)
         sampler.look()
         await sampler.scrape()
+
+
+def judged(life: Life) -> dict[str, Any]:
+    """The figures of a process; ``growth`` is by the straight line through its samples after the warm-up, as a share of the mean."""
+    first, last = life.samples[0], life.samples[-1]
+    warm = [sample for sample in life.samples if sample.at - first.at >= WARM_UP_SECONDS]
+    figures: dict[str, Any] = {
+        "role": life.role,
+        "seconds": round(last.at - first.at),
+        "first_mib": round(first.rss),
+        "last_mib": round(last.rss),
+        "peak_mib": round(life.peak),
+        "most_lag": round(max((lag for _, lag in life.lags), default=0)),
+        "last_lag": round(life.lags[-1][1]) if life.lags else None,
+        "growth": None,
+    }
+    if warm and warm[-1].at - warm[0].at >= LEAST_SECONDS_TO_JUDGE:
+        line = statistics.linear_regression([sample.at for sample in warm], [sample.rss for sample in warm])
+        mean = statistics.fmean(sample.rss for sample in warm)
+        figures["growth"] = round(line.slope * (warm[-1].at - warm[0].at) / mean, 3)
+        figures["mib_an_hour"] = round(line.slope * 3600, 1)
+    return figures
 
 
 async def scraped(url: str) -> dict[str, float]:

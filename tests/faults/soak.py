@@ -13,7 +13,6 @@ import asyncio
 import json
 import random
 import secrets
-import statistics
 import sys
 import tempfile
 import time
@@ -34,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, n
 
 from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.playground.simulator import Shop, SimulatedEvent
-from tests.bench.sampling import Life, Sampler, sampled
+from tests.bench.sampling import Sampler, judged, sampled
 from tests.contract.clickhouse_shim import FaultKind, ShimProcess
 from tests.faults.deployment import CLICKHOUSE_PASSWORD, FLAKY, Deployment, deployed, examples
 from tests.faults.evidence import Evidence, Kill, StoredRow
@@ -45,8 +44,6 @@ SHARE_OF_CAPACITY = 0.7
 FAIL_RATE = 0.05
 SLICE_SECONDS = 10.0
 GRACE_SECONDS = 40.0
-WARM_UP_SECONDS = 60.0
-LEAST_SECONDS_TO_JUDGE = 120.0
 GROWTH_BOUND = 0.10
 """Of its mean: what a process may grow by between its warm-up and its end, by the straight line through its samples."""
 ROLES = ("fanout", "retry", "recorder", "api")
@@ -187,28 +184,6 @@ def _not_once(what: str, written: Sequence[StoredRow], stored: Sequence[StoredRo
     lost, surplus = Counter(written) - Counter(stored), Counter(stored) - Counter(written)
     if lost or surplus:
         yield f"{what}: {lost.total():,} are not in ClickHouse, {surplus.total():,} rows are too many"
-
-
-def judged(life: Life) -> dict[str, Any]:
-    """The figures of a process; ``growth`` is by the straight line through its samples after the warm-up, as a share of the mean."""
-    first, last = life.samples[0], life.samples[-1]
-    warm = [sample for sample in life.samples if sample.at - first.at >= WARM_UP_SECONDS]
-    figures: dict[str, Any] = {
-        "role": life.role,
-        "seconds": round(last.at - first.at),
-        "first_mib": round(first.rss),
-        "last_mib": round(last.rss),
-        "peak_mib": round(life.peak),
-        "most_lag": round(max((lag for _, lag in life.lags), default=0)),
-        "last_lag": round(life.lags[-1][1]) if life.lags else None,
-        "growth": None,
-    }
-    if warm and warm[-1].at - warm[0].at >= LEAST_SECONDS_TO_JUDGE:
-        line = statistics.linear_regression([sample.at for sample in warm], [sample.rss for sample in warm])
-        mean = statistics.fmean(sample.rss for sample in warm)
-        figures["growth"] = round(line.slope * (warm[-1].at - warm[0].at) / mean, 3)
-        figures["mib_an_hour"] = round(line.slope * 3600, 1)
-    return figures
 
 
 async def run(directory: Path, broker: ApacheKafkaBroker, minutes: float, seed: int) -> dict[str, Any]:
