@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 KAFKA  ?= embedded
+FUZZ_SECONDS ?= 10
 DEMO_SECONDS ?= 0
 SCALE  ?= 1
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-kafka bench bounds soak lock clean
+.PHONY: help install demo test check test-fuzz test-kafka bench bounds soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +39,10 @@ check: install ## ruff, mypy --strict, import-linter
 
 test-kafka: install ## Contract, integration and fault tests on a real Apache Kafka (Java 17 and Maven)
 	$(BIN)/python -m pytest tests/contract tests/integration tests/faults --kafka=apache
+
+test-fuzz: install ## Hostile input: hypothesis, then atheris (Linux x86-64) for FUZZ_SECONDS=10 a target
+	$(BIN)/python -m pytest tests/fuzz
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
 	$(BIN)/python tests/bench/path.py

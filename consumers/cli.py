@@ -24,6 +24,7 @@ from consumers.traffic import publish as publish_event
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicAdmin, TopicError
 from pipeline.broker.local_process import BrokerStartError
+from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
 from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
@@ -51,7 +52,7 @@ app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
 out = Console()
 err = Console(stderr=True)
 
-_EXPECTED = (ApiError, BrokerStartError, InvalidRecordError, RoleError, StoreError, TopicError, VaultError)
+_EXPECTED = (ApiError, BrokerStartError, InvalidRecordError, NewerEndpointError, RoleError, StoreError, TopicError, VaultError)
 
 Url = Annotated[
     str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="Where the API is; default: the pipeline on this machine.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.broker.bundles import Bundles
+from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Producer
 from pipeline.broker.record import Record
 from pipeline.broker.worker import Worker
@@ -125,7 +125,7 @@ class FanOut:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
         return Plan(event.meta, webhook_body(event), endpoints)
 
-    def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[None]:
+    def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
         """Write the body down once, with who matched: also when nobody did."""
         received_at = _received_at(record)
         dispatch = Dispatch(

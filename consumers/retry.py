@@ -87,7 +87,13 @@ class Retry:
             )
             return
         await self._courier.deliver(
-            delivery.event, body, endpoint, attempt=delivery.attempt, trigger=delivery.trigger, parked=delivery.parked
+            delivery.event,
+            body,
+            endpoint,
+            attempt=delivery.attempt,
+            trigger=delivery.trigger,
+            parked=delivery.parked,
+            kept=delivery.model_extra or {},
         )
 
 

@@ -178,6 +178,7 @@ class _Composition:
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
         await registry.table.start()
         self._stack.push_async_callback(registry.table.stop)
+        registry.refuse_newer()
         return registry
 
     def _api(self, registry: Registry, producer: Producer, connections: Connections) -> Api:

@@ -14,7 +14,7 @@ import enum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from schemas.event import SCHEMA_VERSION, EventMeta, Int64, Offset, PartitionNumber, SchemaVersion
+from schemas.event import SCHEMA_VERSION, EventMeta, Int64, Many, Offset, PartitionNumber, SchemaVersion
 
 DELIVERY_HEADER = "oms-webhooks-delivery"
 DISPATCH_HEADER = "oms-webhooks-dispatch"
@@ -56,7 +56,7 @@ class Dispatch(_Record):
     """An event as the fan-out saw it: who matched, where it came from."""
 
     event: EventMeta
-    endpoint_ids: tuple[Int64, ...]
+    endpoint_ids: Many[Int64]
     received_at: AwareDatetime
     source_topic: str
     source_partition: PartitionNumber

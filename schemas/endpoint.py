@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from schemas.event import SCHEMA_VERSION, Int64, SchemaVersion
+from schemas.event import SCHEMA_VERSION, Int64, Many, SchemaVersion
 
 FilterValue = str | int | float | bool | None
 
@@ -33,12 +33,12 @@ class EndpointRecord(BaseModel):
     schema_version: SchemaVersion = SCHEMA_VERSION
     id: Int64
     target_url: str
-    events: tuple[str, ...]
+    events: Many[str]
     description: str = ""
     active: bool = True
-    filters: dict[str, tuple[FilterValue, ...]] = Field(default_factory=dict)
+    filters: dict[str, Many[FilterValue]] = Field(default_factory=dict)
     sealed_token: str | None = None
-    secrets: tuple[SealedSecret, ...] = ()
+    secrets: Many[SealedSecret] = ()
     created_at: AwareDatetime
     updated_at: AwareDatetime
     version: Int64 = Field(default=1, description="Rises by one with every change.")

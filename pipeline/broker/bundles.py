@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from datetime import date
+from typing import NamedTuple
 
 from pipeline.broker.producer import Position, Producer
 from schemas.bundle import MAX_BUNDLE
 
 _GATHER_S = 0.004
 _FULL_BYTES = 256 * 1024
+
+
+class Place(NamedTuple):
+    """Where Kafka put an entry: its record, and its number there (from 0)."""
+
+    partition: int
+    offset: int
+    number: int
 
 
 class Bundles:
@@ -31,7 +40,7 @@ class Bundles:
         self._header = header
         self._open: dict[date, _Bundle] = {}
 
-    def add(self, value: bytes, *, day: date, header: bytes = b"") -> asyncio.Future[None]:
+    def add(self, value: bytes, *, day: date, header: bytes = b"") -> asyncio.Future[Place]:
         """Write an entry. The future is done when all in-sync replicas have it; PublishError when Kafka refuses its record."""
         loop = asyncio.get_running_loop()
         bundle = self._open.get(day)
@@ -41,7 +50,7 @@ class Bundles:
         if bundle is None:
             bundle = self._open[day] = _Bundle()
             loop.call_later(_GATHER_S, self._close, day, bundle)
-        acknowledged: asyncio.Future[None] = loop.create_future()
+        acknowledged: asyncio.Future[Place] = loop.create_future()
         bundle.add(value, header, acknowledged)
         return acknowledged
 
@@ -62,13 +71,13 @@ class _Bundle:
     def __init__(self) -> None:
         self.values: list[bytes] = []
         self.headers: list[bytes] = []
-        self._acknowledged: list[asyncio.Future[None]] = []
+        self._acknowledged: list[asyncio.Future[Place]] = []
         self._size = 0
 
     def has_room(self, size: int) -> bool:
         return len(self.values) < MAX_BUNDLE and self._size + size <= _FULL_BYTES
 
-    def add(self, value: bytes, header: bytes, acknowledged: asyncio.Future[None]) -> None:
+    def add(self, value: bytes, header: bytes, acknowledged: asyncio.Future[Place]) -> None:
         self.values.append(value)
         self.headers.append(header)
         self._acknowledged.append(acknowledged)
@@ -77,7 +86,7 @@ class _Bundle:
     def settle(self, written: asyncio.Future[Position]) -> None:
         """Pass the acknowledgement of the record on to its entries."""
         error = None if written.cancelled() else written.exception()
-        for acknowledged in self._acknowledged:
+        for index, acknowledged in enumerate(self._acknowledged):
             if acknowledged.done():  # its waiter was cancelled
                 continue
             if written.cancelled():
@@ -85,4 +94,5 @@ class _Bundle:
             elif error is not None:
                 acknowledged.set_exception(error)
             else:
-                acknowledged.set_result(None)
+                position = written.result()
+                acknowledged.set_result(Place(position.partition, position.offset, index))

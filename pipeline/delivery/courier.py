@@ -6,8 +6,10 @@ import asyncio
 import functools
 from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Final
 
-from pipeline.broker.bundles import Bundles
+from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Position, Producer
 from pipeline.core.attempts import attempt_record, discarded_record
 from pipeline.core.exchange import Exchange, Request
@@ -32,6 +34,7 @@ _ATTEMPT_BYTES = 4 * 1024
 """About what the record of an attempt takes until Kafka has it."""
 
 CONTENT_TYPE = "application/json"
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Courier:
@@ -65,19 +68,21 @@ class Courier:
         trigger: Trigger,
         parked: int = 0,
         written_at: float | None = None,
+        kept: Mapping[str, Any] = _NOTHING,
     ) -> None:
         """Make the ``attempt``-th (from 1) attempt, or park it when the endpoint is at its bound or its secrets cannot be opened.
 
         Returns when everything that came of it (the attempt; the repeat, if any) is acknowledged by Kafka. If the process dies
         before that, the input record is not committed, and the attempt is made again with the same webhook-id. ``written_at``,
-        given for a first attempt, is when the event was written to Kafka, in seconds since 1970.
+        given for a first attempt, is when the event was written to Kafka, in seconds since 1970. ``kept`` is what the delivery holds
+        of a newer release; the next delivery holds it too.
         """
         # While Kafka does not acknowledge, nothing is begun: what comes of it would gather here.
         await self._producer.room(_ATTEMPT_BYTES)
         place = await self._lanes.enter(endpoint.id) if endpoint.problem is None else None
         if place is None:
             reason = "endpoint_at_its_bound" if endpoint.problem is None else "endpoint_unusable"
-            delivery = Delivery(event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
+            delivery = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
             await self._park(delivery, body, reason)
             return
         with place:
@@ -104,7 +109,7 @@ class Courier:
         # Both are on their way before either is waited for.
         attempt_written = self._send_attempt(record)
         if isinstance(verdict, Repeat):
-            repeat = Delivery(event=event, endpoint_id=endpoint.id, attempt=attempt + 1, trigger=Trigger.REPEAT)
+            repeat = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt + 1, trigger=Trigger.REPEAT)
             await self._producer.room(len(body))
             await self._send_later(repeat, body, verdict.delay)
         await attempt_written
@@ -138,7 +143,7 @@ class Courier:
         headers = shown | {"authorization": f"Bearer {endpoint.token}"} if endpoint.token else shown
         return Request(endpoint.target_url, headers, body), shown
 
-    def _send_attempt(self, record: Attempt) -> asyncio.Future[None]:
+    def _send_attempt(self, record: Attempt) -> asyncio.Future[Place]:
         return self._attempts.add(to_json(record), day=record.created_at.date())
 
     async def _park(self, delivery: Delivery, body: bytes, reason: str) -> None:

@@ -22,6 +22,7 @@ from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from schemas.codec import InvalidRecordError, from_json
+from schemas.delivery import DeadLetterReason
 from schemas.endpoint import EndpointRecord
 
 log = logger(__name__)
@@ -36,6 +37,10 @@ def deleted(record: EndpointRecord, *, changed_by: str, at: datetime) -> Endpoin
     return record.model_copy(update=gone | {"version": record.version + 1, "changed_by": changed_by, "updated_at": at})
 
 
+class NewerEndpointError(Exception):
+    """An endpoint's record is of a newer major version: what it subscribed to cannot be known, so that nothing may be decided."""
+
+
 class Registry:
     """The endpoints. Used from the event loop only."""
 
@@ -47,6 +52,8 @@ class Registry:
         self._subscriptions = Subscriptions()
         self._states: Counter[str] = Counter()
         self._creating = asyncio.Lock()
+        self._newer: dict[bytes | None, str] = {}
+        """Why a record cannot be read, by its key."""
 
     def get(self, endpoint_id: int) -> Endpoint | None:
         """An endpoint that is not deleted."""
@@ -69,6 +76,20 @@ class Registry:
         first = unusable[0]
         count = "1 endpoint is" if len(unusable) == 1 else f"{len(unusable)} endpoints are"
         return f"{count} unusable and their deliveries wait; endpoint {first.id}: {first.problem}"
+
+    def refuse_newer(self) -> None:
+        """Make sure that every endpoint can be read. Going on without one would lose its notifications without a trace.
+
+        Raises:
+            NewerEndpointError: a newer release wrote an endpoint, and it still stands so.
+        """
+        if self._newer:
+            key, reason = next(iter(self._newer.items()))
+            message = (
+                f"Endpoint {(key or b'?').decode('utf-8', 'replace')} was written by a newer release, so this process cannot go on. "
+                f"Upgrade it: the API comes last in an upgrade. Nothing is lost, events and deliveries wait in Kafka. ({reason})"
+            )
+            raise NewerEndpointError(message)
 
     def matching(self, event_name: str, payload: Callable[[], Any]) -> list[Endpoint]:
         """The active endpoints that subscribed to the event and whose filters accept its payload (parsed only when asked for)."""
@@ -102,13 +123,18 @@ class Registry:
                 continue
             try:
                 self._apply_one(record)
+                self._newer.pop(record.key, None)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others count
                 metrics.TABLE_ERRORS.inc()
                 # The text of an error that nobody foresaw may hold a value of the record.
                 reason = str(error) if isinstance(error, InvalidRecordError) else type(error).__name__
+                if isinstance(error, InvalidRecordError) and error.reason is DeadLetterReason.UNSUPPORTED_VERSION:
+                    self._newer[record.key] = reason
                 log.warning("an endpoint record cannot be used", topic=self._topic, offset=record.offset, error=reason)
         for state in ("active", "paused", "unusable"):
             metrics.ENDPOINTS.labels(state).set(self._states[state])
+        if self.table.is_caught_up:  # before that, a later record may take its place
+            self.refuse_newer()
 
     def _apply_one(self, record: Record) -> None:
         if record.value is None:

@@ -81,9 +81,9 @@ class _Subscribers:
 
     def _candidates(self, parsed: Any) -> Iterator[Endpoint]:
         for path, by_value in self._filtered.items():
-            for value in values_at(parsed, path):
-                if not isinstance(value, dict):  # a filter's value is never an object
-                    yield from by_value.get(_key(value), {}).values()
+            # Each value once, though an array may hold it often. A filter's value is never an object.
+            for key in {_key(value) for value in values_at(parsed, path) if not isinstance(value, dict)}:
+                yield from by_value.get(key, {}).values()
 
     def _company(self, endpoint: Endpoint, path: str) -> int:
         """How many others stand under the same values of this path: the fewer, the better the path tells them apart."""

@@ -43,7 +43,8 @@ async def test_nothing_is_acknowledged_before_its_record_is() -> None:
     assert [entry.done() for entry in (*first, second)] == [False, False, True]
 
     producer.sent[0].acknowledge()
-    await asyncio.gather(*first)
+    assert await asyncio.gather(*first) == [(0, 0, 0), (0, 0, 1)]
+    assert await second == (0, 1, 0)
 
 
 async def test_a_record_is_of_one_day() -> None:

@@ -80,7 +80,7 @@ async def test_the_attempt_that_is_due_is_made() -> None:
     await scene.retry.handle(due())
 
     assert scene.courier.delivered == [
-        {"event": META, "body": BODY, "endpoint": 7, "attempt": 3, "trigger": Trigger.REPEAT, "parked": 2}
+        {"event": META, "body": BODY, "endpoint": 7, "attempt": 3, "trigger": Trigger.REPEAT, "parked": 2, "kept": {}}
     ]
     assert scene.courier.delivered[0]["body"] is BODY
     assert scene.courier.discarded == []

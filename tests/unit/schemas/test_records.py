@@ -10,7 +10,16 @@ import pytest
 from pydantic import BaseModel
 
 from schemas.attempt import Attempt, AttemptState, Outcome
-from schemas.codec import InvalidRecordError, decode_event, from_header, from_json, to_header, to_json, webhook_body
+from schemas.codec import (
+    MAX_METADATA_BYTES,
+    InvalidRecordError,
+    decode_event,
+    from_header,
+    from_json,
+    to_header,
+    to_json,
+    webhook_body,
+)
 from schemas.delivery import (
     DEAD_LETTER_HEADER,
     DELIVERY_HEADER,
@@ -328,3 +337,28 @@ def test_an_id_beyond_64_bits_is_written_too() -> None:
     meta = META.model_copy(update={"stock_item_id": 10**30})
 
     assert from_json(to_json(meta), EventMeta) == meta
+
+
+# --- bounds ---
+
+
+def test_a_record_that_is_too_large_is_refused_unread() -> None:
+    with pytest.raises(InvalidRecordError, match="no record of the pipeline has more than 2,097,152") as caught:
+        from_json(b"[" * (MAX_METADATA_BYTES + 1), Delivery)
+    assert caught.value.reason is DeadLetterReason.TOO_LARGE
+
+
+@pytest.mark.parametrize("duration", ["1e999", '"NaN"', '"inf"'])
+def test_a_duration_is_a_number_that_json_can_hold(duration: str) -> None:
+    value = golden("attempt").replace(b"12.345", duration.encode())
+
+    with pytest.raises(InvalidRecordError, match="duration_ms: "):
+        from_json(value, Attempt)
+
+
+def test_a_refusal_is_short() -> None:
+    value = golden("attempt").replace(b'"webhook-id":', b'"' + b"x" * 100_000 + b'":7,"webhook-id":')
+
+    with pytest.raises(InvalidRecordError) as caught:
+        from_json(value, Attempt)
+    assert len(str(caught.value)) < 500
