@@ -5,9 +5,11 @@ BIN    := $(VENV)/bin
 KAFKA  ?= embedded
 FUZZ_SECONDS ?= 10
 DEMO_SECONDS ?= 0
+SCALE  ?= 1
+MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-fuzz test-kafka bench isolation lock clean
+.PHONY: help install demo test check test-fuzz test-kafka bench isolation bounds soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +49,12 @@ bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Ap
 
 isolation: install ## What healthy endpoints lose when half of all turn hostile (real Apache Kafka, three minutes)
 	$(BIN)/python -m tests.bench.isolation
+
+bounds: install ## Memory and idle CPU of each role in the worst cases (real Apache Kafka); SCALE=0.02
+	$(BIN)/python tests/bench/bounds.py --scale $(SCALE)
+
+soak: install ## A long run with faults at random (real Apache Kafka); MINUTES=30
+	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
 lock: ## Resolve requirements.lock anew (names and versions, no hosts)
 	$(BIN)/python -m pip install --quiet uv

@@ -26,6 +26,7 @@ from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, from_json, to_json, webhook_body
 from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
+from schemas.event import EventMeta
 from schemas.operational import OperationalEvent
 
 log = logger(__name__)
@@ -35,7 +36,7 @@ log = logger(__name__)
 class Plan:
     """What to do with an event: this body to these endpoints."""
 
-    event: DecodedEvent
+    event: EventMeta
     body: bytes
     endpoints: list[Endpoint]
 
@@ -59,12 +60,14 @@ class FanOut:
         self._courier = courier
         self._dispatches = Bundles(producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
         self._dead_letters = dead_letters
+        self._places = asyncio.Semaphore(settings.max_outstanding_deliveries)
         self.worker = Worker(
             consumer_config,
             self.handle,
             group=settings.topics.fanout_group,
             topics=(*settings.topics.sources, settings.topics.operational_events),
             max_outstanding=settings.max_outstanding_records,
+            max_outstanding_bytes=settings.max_outstanding_bytes,
         )
 
     async def handle(self, record: Record) -> None:
@@ -80,17 +83,31 @@ class FanOut:
             await self._dead_letters.send(record, DeadLetterReason.UNEXPECTED_ERROR, detail)
             return
         dispatched = self._dispatch(record, plan)
-        deliveries = [
-            self._courier.deliver(
-                plan.event.meta, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=record.timestamp_ms / 1000
-            )
-            for endpoint in plan.endpoints
-        ]
-        if len(deliveries) == 1:
-            await deliveries[0]  # without a task of its own
+        written_at = record.timestamp_ms / 1000
+        del record  # the body is all that is needed now; both may have megabytes
+        if len(plan.endpoints) == 1:
+            await self._deliver(plan, plan.endpoints[0], written_at)  # without a task of its own
         else:
-            await asyncio.gather(*deliveries)
+            await self._deliver_to_all(plan, written_at)
         await dispatched
+
+    async def _deliver_to_all(self, plan: Plan, written_at: float) -> None:
+        """To many at once, and to no more: one event may match every endpoint there is."""
+        deliveries: list[asyncio.Task[None]] = []
+        try:
+            for endpoint in plan.endpoints:
+                await self._places.acquire()
+                delivery = asyncio.create_task(self._deliver(plan, endpoint, written_at))
+                delivery.add_done_callback(lambda _: self._places.release())
+                deliveries.append(delivery)
+            await asyncio.gather(*deliveries)
+        except asyncio.CancelledError:
+            for delivery in deliveries:
+                delivery.cancel()
+            raise
+
+    async def _deliver(self, plan: Plan, endpoint: Endpoint, written_at: float) -> None:
+        await self._courier.deliver(plan.event, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=written_at)
 
     def plan(self, record: Record) -> Plan:
         """Decode and match.
@@ -110,19 +127,19 @@ class FanOut:
             _matches_counter(event.meta.event_name).inc(len(endpoints))
         else:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
-        return Plan(event, webhook_body(event), endpoints)
+        return Plan(event.meta, webhook_body(event), endpoints)
 
     def _operational_plan(self, record: Record) -> Plan:
         told = from_json(record.value, OperationalEvent)
         event = DecodedEvent(told.meta, told.data.model_dump_json().encode())
         receiver = self._registry.operational
-        return Plan(event, webhook_body(event), [receiver] if receiver is not None else [])
+        return Plan(told.meta, webhook_body(event), [receiver] if receiver is not None else [])
 
     def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
         """Write the body down once, with who matched: also when nobody did."""
         received_at = _received_at(record)
         dispatch = Dispatch(
-            event=plan.event.meta,
+            event=plan.event,
             endpoint_ids=tuple(endpoint.id for endpoint in plan.endpoints),
             received_at=received_at,
             source_topic=record.partition.topic,

@@ -62,6 +62,7 @@ class Recorder:
             topics=topics.recorded,
             # Several batches: one being inserted, one being gathered.
             max_outstanding=settings.recorder_batch_rows * 4,
+            max_outstanding_bytes=settings.max_outstanding_bytes,
             on_records=self._queue,
             on_revoked=self._revoked,
         )
@@ -155,7 +156,7 @@ class PartitionQueue:
     def add(self, record: Record) -> None:
         """Queue a record."""
         self._waiting.append(record)
-        self._waiting_bytes += _size(record)
+        self._waiting_bytes += record.size
         self._changed.set()
 
     def hurry(self) -> None:
@@ -223,11 +224,11 @@ class PartitionQueue:
         batch: list[Record] = []
         size = 0
         while self._waiting and len(batch) < self._settings.recorder_batch_rows:
-            size += _size(self._waiting[0])
+            size += self._waiting[0].size
             if batch and size > self._settings.recorder_batch_bytes:
                 break
             record = self._waiting.popleft()
-            self._waiting_bytes -= _size(record)
+            self._waiting_bytes -= record.size
             batch.append(record)
         return batch
 
@@ -272,10 +273,6 @@ class PartitionQueue:
             else:
                 self.problem = None
                 return result
-
-
-def _size(record: Record) -> int:
-    return len(record.value or b"") + 500
 
 
 def _attempt_rows(position: Position, record: Record) -> list[Row]:

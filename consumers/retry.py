@@ -23,7 +23,7 @@ from schemas.codec import InvalidRecordError, from_header
 from schemas.delivery import DELIVERY_HEADER, DeadLetterReason, Delivery, Trigger
 from schemas.topics import delay_label
 
-_PARTITION_FETCH_BYTES = 256 * 1024
+_PARTITION_FETCH_BYTES = 128 * 1024
 """There are many partitions (each delay has its own), and what was fetched waits in memory until it is due."""
 
 
@@ -54,6 +54,7 @@ class Retry:
             group=topics.retry_group,
             topics=tuple(self._delays),
             max_outstanding=settings.max_outstanding_records,
+            max_outstanding_bytes=settings.max_outstanding_bytes,
             partition_fetch_bytes=_PARTITION_FETCH_BYTES,
             due_at=self._due_at,
         )

@@ -33,6 +33,7 @@ from pipeline.endpoints.vault import Vault
 from pipeline.ops.clock import utc_now
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
+from pipeline.ops.memory import give_back_large_blocks
 from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
@@ -85,6 +86,7 @@ class Running:
 async def running(settings: Settings, roles: Collection[Role]) -> AsyncIterator[Running]:
     """Run roles in this process; on leaving, drain them: no more input, finish what is under way, commit, close."""
     _check(settings, roles)
+    give_back_large_blocks()
     async with AsyncExitStack() as stack:
         composition = _Composition(settings, frozenset(roles), stack)
         yield await composition.start()
@@ -147,7 +149,8 @@ class _Composition:
         # The parts that others need come first, and are taken down last.
         connections = await self._connections() if roles & {Role.RECORDER, Role.API} else None
         self._existing_topics = await asyncio.to_thread(self._ensure_topics)
-        producer = Producer(producer_config(settings), [spec.name for spec in settings.topics.specs()])
+        topics = [spec.name for spec in settings.topics.specs()]
+        producer = Producer(producer_config(settings), topics, max_bytes=settings.max_outstanding_bytes)
         await producer.start()
         self._stack.push_async_callback(producer.close)
         registry = await self._registry() if roles - {Role.RECORDER} else None

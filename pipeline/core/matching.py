@@ -16,13 +16,18 @@ def accepts(filters: Mapping[str, Sequence[object]], payload: Any) -> bool:
     into an empty array, has the value None. Where a path meets an array, any of its elements may have the value
     (``line_items.variant.sku``), of the first 10,000.
     """
-    return all(_has_one_of(payload, path.split("."), values) for path, values in filters.items())
+    return all(_has_one_of(payload, path, values) for path, values in filters.items())
 
 
-def _has_one_of(payload: Any, path: Sequence[str], values: Sequence[object]) -> bool:
+def values_at(payload: Any, path: str) -> Iterator[Any]:
+    """What a path leads to: one value, or several where it meets an array."""
+    return _walk(payload, path.split("."))
+
+
+def _has_one_of(payload: Any, path: str, values: Sequence[object]) -> bool:
     # True == 1 in Python; in JSON they are different values.
     wanted = {(isinstance(value, bool), value) for value in values}
-    return any(not isinstance(found, dict) and (isinstance(found, bool), found) in wanted for found in _walk(payload, path))
+    return any(not isinstance(found, dict) and (isinstance(found, bool), found) in wanted for found in values_at(payload, path))
 
 
 def _walk(payload: Any, path: Sequence[str]) -> Iterator[Any]:

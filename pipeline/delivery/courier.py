@@ -31,6 +31,9 @@ from schemas.topics import Topics, delay_label
 
 log = logger(__name__)
 
+_ATTEMPT_BYTES = 4 * 1024
+"""About what the record of an attempt takes until Kafka has it."""
+
 CONTENT_TYPE = "application/json"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -77,6 +80,8 @@ class Courier:
         given for a first attempt, is when the event was written to Kafka, in seconds since 1970. ``kept`` is what the delivery holds
         of a newer release; the next delivery holds it too.
         """
+        # While Kafka does not acknowledge, nothing is begun: what comes of it would gather here.
+        await self._producer.room(_ATTEMPT_BYTES)
         entry = await self._gate.enter(endpoint)
         if isinstance(entry, Refusal):
             delivery = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
@@ -109,6 +114,7 @@ class Courier:
         disabled = self._watch.ended(endpoint, exchange)
         if isinstance(verdict, Repeat):
             repeat = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt + 1, trigger=Trigger.REPEAT)
+            await self._producer.room(len(body))
             await self._send_later(repeat, body, verdict.delay)
         await attempt_written
         if disabled is not None:
@@ -150,6 +156,7 @@ class Courier:
         """Put a delivery off without using up an attempt (promise 4); ``delivery.parked`` counts this time already."""
         _parked_counter(refusal.reason).inc()
         delay = self._schedule.parking(delivery.parked - 1, refusal.at_least, refusal.longest)
+        await self._producer.room(len(body))
         await self._send_later(delivery, body, delay)
 
     def _send_later(self, delivery: Delivery, body: bytes, delay: timedelta) -> asyncio.Future[Position]:

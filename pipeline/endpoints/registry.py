@@ -18,9 +18,9 @@ from typing import Any
 from pipeline.broker.producer import Producer
 from pipeline.broker.record import Record
 from pipeline.broker.table import CompactedTable
-from pipeline.core.matching import accepts
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
 from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.subscriptions import Subscriptions
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
@@ -69,7 +69,8 @@ class Registry:
             health.on_disabled = self._disabled
         self.table = CompactedTable(consumer_config, topic, self._apply)
         self._endpoints: dict[int, Endpoint] = {}
-        self._by_event: dict[str, tuple[Endpoint, ...]] = {}
+        self._subscriptions = Subscriptions()
+        self._states: Counter[str] = Counter()
         self._creating = asyncio.Lock()
         self._newer: dict[bytes | None, str] = {}
         """Why a record cannot be read, by its key."""
@@ -116,11 +117,7 @@ class Registry:
 
     def matching(self, event_name: str, payload: Callable[[], Any]) -> list[Endpoint]:
         """The active endpoints that subscribed to the event and whose filters accept its payload (parsed only when asked for)."""
-        subscribed = self._by_event.get(event_name, ())
-        if not any(endpoint.filters for endpoint in subscribed):
-            return list(subscribed)
-        parsed = payload()
-        return [endpoint for endpoint in subscribed if not endpoint.filters or accepts(endpoint.filters, parsed)]
+        return self._subscriptions.matching(event_name, payload)
 
     async def create(self, producer: Producer, make: Callable[[int], EndpointRecord]) -> tuple[Endpoint, bool]:
         """Register an endpoint, unless its target_url is registered: then that endpoint is returned, with False.
@@ -158,41 +155,45 @@ class Registry:
                 if isinstance(error, InvalidRecordError) and error.reason is DeadLetterReason.UNSUPPORTED_VERSION:
                     self._newer[record.key] = reason
                 log.warning("an endpoint record cannot be used", topic=self._topic, offset=record.offset, error=reason)
-        self._index()
+        self._count()
         if self.table.is_caught_up:  # before that, a later record may take its place
             self.refuse_newer()
 
+    def _count(self) -> None:
+        for state in ("active", "paused", "disabled", "unusable"):
+            metrics.ENDPOINTS.labels(state).set(self._states[state])
+
     def _apply_one(self, record: Record) -> None:
         if record.value is None:
-            self._endpoints.pop(int(record.key or b"0"), None)
+            self._replace(int(record.key or b"0"), None)
             return
         change = from_json(record.value, EndpointRecord)
-        if change.deleted:
-            self._endpoints.pop(change.id, None)
-        else:
-            endpoint = self._endpoints[change.id] = self._judged(open_endpoint(change, self._vault))
-            if endpoint.problem:
-                log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
+        endpoint = None if change.deleted else self._judged(open_endpoint(change, self._vault))
+        self._replace(change.id, endpoint)
+        if endpoint is not None and endpoint.problem:
+            log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
+
+    def _replace(self, endpoint_id: int, endpoint: Endpoint | None) -> None:
+        """Put an endpoint in its place, or nothing. The indexes are changed for it alone: there may be many others."""
+        if former := self._endpoints.get(endpoint_id):
+            self._subscriptions.remove(former)
+            self._states[_state(former)] -= 1
+        if endpoint is None:
+            self._endpoints.pop(endpoint_id, None)
+            return
+        self._endpoints[endpoint_id] = endpoint
+        self._subscriptions.add(endpoint)
+        self._states[_state(endpoint)] += 1
 
     def _disabled(self, endpoint_ids: AbstractSet[int]) -> None:
         """The health table has learned that endpoints were disabled."""
         for endpoint_id in endpoint_ids & self._endpoints.keys():
-            self._endpoints[endpoint_id] = self._judged(self._endpoints[endpoint_id])
-        self._index()
+            self._replace(endpoint_id, self._judged(self._endpoints[endpoint_id]))
+        self._count()
 
     def _judged(self, endpoint: Endpoint) -> Endpoint:
         disabled = self.health.disabled(endpoint.record) if self.health is not None else None
         return endpoint if disabled == endpoint.disabled else replace(endpoint, disabled=disabled)
-
-    def _index(self) -> None:
-        by_event: dict[str, list[Endpoint]] = {}
-        for endpoint in self.all():
-            for event in endpoint.events if endpoint.active else ():
-                by_event.setdefault(event, []).append(endpoint)
-        self._by_event = {event: tuple(endpoints) for event, endpoints in by_event.items()}
-        states = Counter(map(_state, self._endpoints.values()))
-        for state in ("active", "paused", "disabled", "unusable"):
-            metrics.ENDPOINTS.labels(state).set(states[state])
 
 
 def _state(endpoint: Endpoint) -> str:

@@ -61,6 +61,13 @@ CONSUMER_LAG: Final = Gauge(
     ["group", "topic", "partition"],
 )
 OUTSTANDING: Final = Gauge("oms_webhooks_outstanding_records", "Records taken from Kafka and not finished", ["group"])
+OUTSTANDING_BYTES: Final = Gauge(
+    "oms_webhooks_outstanding_bytes", "Bytes of the records taken from Kafka and not finished", ["group"]
+)
+BUFFERED_BYTES: Final = Gauge("oms_webhooks_buffered_bytes", "Bytes of the records polled and not yet taken", ["group"])
+UNACKNOWLEDGED_BYTES: Final = Gauge(
+    "oms_webhooks_unacknowledged_bytes", "Bytes of the records that Kafka has not acknowledged yet"
+)
 COMMITS: Final = Counter("oms_webhooks_commits", "Offset commits", ["group", "result"])
 REBALANCES: Final = Counter("oms_webhooks_rebalances", "Changes of the assignment", ["group", "kind"])
 FENCED: Final = Counter("oms_webhooks_fenced_completions", "Completions of records whose partition had been revoked", ["group"])

@@ -122,6 +122,15 @@ class Settings(BaseSettings):
     operational_secret: SecretStr | None = Field(
         default=None, description="Signing secret (whsec_…) of operational_url; make one with 32 random bytes in base64."
     )
+    max_outstanding_bytes: int = Field(
+        default=64 * MIB,
+        ge=1024,
+        description="Bytes of records that the fan-out, the retry and the recorder each hold, and of records that Kafka has not "
+        "acknowledged; polling and attempts pause above. A larger record passes alone.",
+    )
+    max_outstanding_deliveries: int = Field(
+        default=10_000, ge=1, description="Deliveries of the fan-out under way or in line at once, in one process."
+    )
     request_timeout_seconds: float = Field(default=15.0, gt=0, description="Longest time of one request, answer included.")
     connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Longest time to connect.")
     allowed_networks: Networks = Field(
