@@ -25,18 +25,20 @@ _LOG_LINES = 25
 class RoleProcess:
     """One role. It may be killed and started again; its address stays the same."""
 
-    def __init__(self, role: str, variables: Mapping[str, str], directory: Path) -> None:
+    def __init__(self, role: str, variables: Mapping[str, str], directory: Path, *, name: str = "") -> None:
+        """``name`` tells several processes of a role apart. ``variables`` is the environment that it gets besides ours."""
         self.role = role
+        self.name = name or role
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._variables = {**variables, "OMS_WEBHOOKS_HTTP_PORT": str(port)}
         self._directory = directory
-        self._log = directory / f"{role}.log"
+        self._log = directory / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start; :meth:`until_ready` waits until it works."""
-        assert self._process is None, f"{self.role} runs already"
+        assert self._process is None, f"{self.name} runs already"
         outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
         with self._log.open("ab") as log:
             # Its directory holds no .env file that would change its settings.
@@ -60,7 +62,7 @@ class RoleProcess:
                         return
                     last = response.text
                 assert time.monotonic() < deadline, (
-                    f"{self.role} is not ready after {START_SECONDS:.0f} s: {last}\n{self.log_end()}"
+                    f"{self.name} is not ready after {START_SECONDS:.0f} s: {last}\n{self.log_end()}"
                 )
                 await asyncio.sleep(0.1)
 
@@ -79,7 +81,7 @@ class RoleProcess:
         deadline = time.monotonic() + WORK_SECONDS
         while not (value := await self.metric(name)):
             self.check_alive()
-            assert time.monotonic() < deadline, f"{self.role}: {name} is {value} after {WORK_SECONDS:.0f} s\n{self.log_end()}"
+            assert time.monotonic() < deadline, f"{self.name}: {name} is {value} after {WORK_SECONDS:.0f} s\n{self.log_end()}"
             await asyncio.sleep(0.05)
         return value
 
@@ -93,7 +95,18 @@ class RoleProcess:
         process = self._take()
         process.kill()
         process.wait(30)
-        assert process.returncode == -signal.SIGKILL, f"{self.role} ended by itself ({process.returncode})\n{self.log_end()}"
+        assert process.returncode == -signal.SIGKILL, f"{self.name} ended by itself ({process.returncode})\n{self.log_end()}"
+
+    def freeze(self) -> None:
+        """SIGSTOP: it does nothing more, and does not know."""
+        self.check_alive()
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on as if nothing had been."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     async def terminate(self, grace_seconds: float) -> float:
         """``kill -15``; the seconds until it ended, in good order and in time."""
@@ -106,15 +119,15 @@ class RoleProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(30)
-            raise AssertionError(f"{self.role} had not ended {grace_seconds} s after SIGTERM\n{self.log_end()}") from None
-        assert code == 0, f"{self.role} ended with exit code {code} after SIGTERM\n{self.log_end()}"
+            raise AssertionError(f"{self.name} had not ended {grace_seconds} s after SIGTERM\n{self.log_end()}") from None
+        assert code == 0, f"{self.name} ended with exit code {code} after SIGTERM\n{self.log_end()}"
         return time.monotonic() - asked_at
 
     def check_alive(self) -> None:
         """Fail, with the end of its log, when the process ended by itself."""
-        assert self._process is not None, f"{self.role} is not running"
+        assert self._process is not None, f"{self.name} is not running"
         code = self._process.poll()
-        assert code is None, f"{self.role} ended by itself with exit code {code}\n{self.log_end()}"
+        assert code is None, f"{self.name} ended by itself with exit code {code}\n{self.log_end()}"
 
     def clean_up(self) -> None:
         """End the process, if it still runs."""
@@ -129,7 +142,7 @@ class RoleProcess:
 
     def _take(self) -> subprocess.Popen[bytes]:
         process, self._process = self._process, None
-        assert process is not None, f"{self.role} is not running"
+        assert process is not None, f"{self.name} is not running"
         return process
 
 
