@@ -58,16 +58,21 @@ class FaultKind(enum.StrEnum):
     """Done after ``seconds``."""
     LATE = "late"
     """503 at once, and done after ``seconds`` all the same: the insert of a zombie."""
+    REFUSED = "refused"
+    """Nothing done; the answer is ``status``, ``text``, and ClickHouse's header with the code that the text begins with, if any."""
 
 
 @dataclass
 class Fault:
-    """What happens to the next ``times`` statements that contain ``matching``."""
+    """What happens to the next ``times`` statements that contain ``matching`` and have more than ``over_bytes`` bytes."""
 
     kind: str
     matching: str = "INSERT INTO"
     times: int = 1
     seconds: float = 0.0
+    over_bytes: int = 0
+    status: int = 500
+    text: str = ""
 
 
 class Shim:
@@ -120,6 +125,10 @@ class Shim:
             case FaultKind.UNAVAILABLE_AFTER:
                 await self._answer(statement)
                 return unavailable
+            case FaultKind.REFUSED:
+                code = CODE.match(fault.text)
+                headers = {"X-ClickHouse-Exception-Code": code[1]} if code else {}
+                return web.Response(status=fault.status, text=fault.text, headers=headers)
             case FaultKind.SLOW:
                 await asyncio.sleep(fault.seconds)
                 return await self._answer(statement)
@@ -153,10 +162,12 @@ class Shim:
         return web.Response(body=answer.body, headers=headers)
 
     def _fault(self, statement: Statement) -> Fault | None:
-        fault = next((one for one in self._faults if one.times > 0 and one.matching.encode() in statement.sql[:2000]), None)
-        if fault is not None:
-            fault.times -= 1
-        return fault
+        for fault in self._faults:
+            is_meant = fault.matching.encode() in statement.sql[:2000] and len(statement.sql) > fault.over_bytes
+            if is_meant and fault.times > 0:
+                fault.times -= 1
+                return fault
+        return None
 
     def _is_authorized(self, request: web.Request) -> bool:
         if not self._password:
@@ -243,6 +254,11 @@ class ShimProcess:
     def fail(self, kind: FaultKind, matching: str = "INSERT INTO", times: int = 1, seconds: float = 0.0) -> None:
         """Let the next statements go wrong."""
         self._set(asdict(Fault(kind.value, matching, times, seconds)))
+
+    def refuse(self, text: str, *, status: int = 500, over_bytes: int = 0) -> None:
+        """Let all inserts that are larger be refused with this answer, until :meth:`recover`."""
+        fault = Fault(FaultKind.REFUSED.value, times=1_000_000_000, over_bytes=over_bytes, status=status, text=text)
+        self._set(asdict(fault))
 
     def recover(self) -> None:
         """Let nothing go wrong any more."""

@@ -20,7 +20,7 @@ from pipeline.playground.simulator import Shop, SimulatedEvent
 from tests.contract.clickhouse_shim import ShimProcess
 from tests.faults.endpoints import ENDPOINTS, wanted_by
 from tests.faults.evidence import Event, Fault, expected_pairs
-from tests.faults.kafka_view import KafkaView, TopicOffset
+from tests.faults.kafka_view import Committed, KafkaView, TopicOffset
 from tests.faults.processes import RoleProcess
 from tests.faults.receivers import Behaviour, ReceiverProcess
 
@@ -122,10 +122,10 @@ class Deployment:
         process.start()
         return Fault("kill -9", role, at, committed, outstanding, until)
 
-    async def committed(self, role: str) -> dict[tuple[str, int], int]:
+    async def committed(self, role: str) -> Committed:
         """What the group of a role has committed; nothing for a role without a group."""
         group = getattr(self.settings.topics, f"{role}_group", None)
-        return dict(await asyncio.to_thread(self.kafka.committed, group)) if group else {}
+        return await asyncio.to_thread(self.kafka.committed, group) if group else {}
 
     async def settle(self, seconds: float) -> None:
         """Wait until every event was dealt with and recorded; fail with what is missing when that takes too long."""
@@ -170,9 +170,10 @@ async def deployed(
     seed: int,
     roles: Sequence[str] = EVERY_ROLE,
     behaviours: Mapping[str, Behaviour] | None = None,
+    environment: Mapping[str, Mapping[str, str]] | None = None,
     **settings: str,
 ) -> AsyncIterator[Deployment]:
-    """Start everything and register the endpoints. ``settings`` are those of the roles, as text."""
+    """Start everything and register the endpoints. ``settings`` are those of the roles, as text; ``environment`` is by role."""
     if behaviours is None:
         behaviours = {endpoint.path: endpoint.behaviour for endpoint in ENDPOINTS}
     async with AsyncExitStack() as stack:
@@ -189,7 +190,7 @@ async def deployed(
         deployment = Deployment(chosen, variables, directory, receivers, kafka, clickhouse)
         stack.callback(_clean_up, deployment)
         for role in roles:
-            deployment.launch(role)
+            deployment.launch(role, **(environment or {}).get(role, {}))
         await asyncio.gather(*(process.until_ready() for process in deployment.roles.values()))
         await deployment.register_endpoints()
         yield deployment

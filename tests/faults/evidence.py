@@ -224,6 +224,11 @@ class Evidence:
             case _:
                 return 0
 
+    @cached_property
+    def most_wanted(self) -> int:
+        """The most endpoints that an event went to."""
+        return max(len(event.wanted_by) for event in self.events)
+
     @property
     def in_flight_at_the_faults(self) -> int:
         return sum(map(self.in_flight, self.faults))
@@ -287,4 +292,5 @@ def examples(pairs: Iterable[Pair], limit: int = 5) -> str:
 
 
 def _is_uncommitted(position: TopicOffset, fault: Fault) -> bool:
-    return position.offset >= fault.committed.get((position.topic, position.partition), 0)
+    committed = fault.committed.get((position.topic, position.partition))
+    return committed is None or (position.offset >= committed.offset and position.offset not in committed.finished)

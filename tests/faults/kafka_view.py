@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import OffsetSpec
 
+from pipeline.core.offsets import decode_finished
+
 _READ_SECONDS_WITHOUT_RECORDS = 30
 
 
@@ -19,8 +21,15 @@ class TopicOffset(NamedTuple):
     offset: int
 
 
-Committed = Mapping[tuple[str, int], int]
-"""The offset to go on from, by topic and partition; none for a partition without a commit."""
+class CommittedAt(NamedTuple):
+    """The offset to go on from, and what was finished beyond it."""
+
+    offset: int
+    finished: frozenset[int]
+
+
+Committed = Mapping[tuple[str, int], CommittedAt]
+"""By topic and partition; none for a partition without a commit."""
 
 
 class KafkaView:
@@ -36,7 +45,11 @@ class KafkaView:
     def committed(self, group: str) -> Committed:
         """What the group has committed."""
         found = self._admin.list_group_offsets({group: None})[group]
-        return {(partition.topic, partition.partition): at.offset for partition, at in found.items() if at.offset >= 0}
+        return {
+            (partition.topic, partition.partition): CommittedAt(at.offset, frozenset(decode_finished(at.offset, at.metadata)))
+            for partition, at in found.items()
+            if at.offset >= 0
+        }
 
     def ends(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
         """The end of every partition."""
@@ -54,7 +67,7 @@ class KafkaView:
 
         The commits are read first: when it is 0, everything had been dealt with at that moment, with all that came of it.
         """
-        committed = self.committed(group)
+        committed = {partition: at.offset for partition, at in self.committed(group).items()}
         return sum(end - committed.get(partition, 0) for partition, end in self.ends(topics).items())
 
     def records(self, topics: Sequence[str]) -> Iterator[Any]:

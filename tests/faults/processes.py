@@ -66,24 +66,38 @@ class RoleProcess:
                 )
                 await asyncio.sleep(0.1)
 
-    async def metric(self, name: str) -> float | None:
-        """The sum of a metric over its labels; None while the process does not serve its metrics."""
+    async def metric(self, name: str, **labels: str) -> float | None:
+        """The sum of a metric over its samples with these labels; None while the process does not serve its metrics."""
         try:
             async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
                 text = (await client.get(f"{self.url}/metrics")).text
         except httpx.TransportError:
             return None
         families = text_string_to_metric_families(text)
-        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+        samples = (sample for family in families for sample in family.samples if sample.name == name)
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
-    async def until_above_zero(self, name: str) -> float:
-        """Wait until a metric is above 0, and return it."""
+    async def until_above(self, name: str, bound: float) -> float:
+        """Wait until a metric is above a bound, and return it."""
         deadline = time.monotonic() + WORK_SECONDS
-        while not (value := await self.metric(name)):
+        while (value := await self.metric(name) or 0.0) <= bound:
             self.check_alive()
             assert time.monotonic() < deadline, f"{self.name}: {name} is {value} after {WORK_SECONDS:.0f} s\n{self.log_end()}"
             await asyncio.sleep(0.05)
         return value
+
+    async def until_above_zero(self, name: str) -> float:
+        """Wait until a metric is above 0, and return it."""
+        return await self.until_above(name, 0.0)
+
+    async def until_unready(self, because: str) -> None:
+        """Wait until ``/readyz`` names this trouble."""
+        deadline = time.monotonic() + WORK_SECONDS
+        async with httpx.AsyncClient(trust_env=False) as client:
+            while (answer := await client.get(f"{self.url}/readyz")).status_code == 200 or because not in answer.text:
+                self.check_alive()
+                assert time.monotonic() < deadline, f"{self.name} does not say {because!r} but {answer.text}"
+                await asyncio.sleep(0.1)
 
     async def until_busy(self) -> float:
         """Wait until the role has records in hand, and return how many."""

@@ -23,6 +23,13 @@ from tests.faults.scale import Scale
 Tell = Callable[[str], None]
 
 
+Bound = int | Callable[[Evidence], int]
+
+
+def _figure(bound: Bound, found: Evidence) -> int:
+    return bound if isinstance(bound, int) else bound(found)
+
+
 @dataclass(frozen=True)
 class Result:
     """A line of the table at the end."""
@@ -51,7 +58,7 @@ class Scenario:
     chance: random.Random
     faults: list[Fault] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
-    _to_publish: deque[SimulatedEvent] = field(default_factory=deque)
+    to_publish: deque[SimulatedEvent] = field(default_factory=deque)
     _tell: Tell = print
     _results: list[Result] = field(default_factory=list)
 
@@ -59,21 +66,25 @@ class Scenario:
         """A line about how far it has come."""
         self._tell(f"[{self.name} · seed {self.seed} · {time.monotonic() - self.started:4.0f} s] {text}")
 
+    def take(self, count: int) -> list[SimulatedEvent]:
+        """The next events, at most ``count``, for a scenario that publishes them in its own way."""
+        return [self.to_publish.popleft() for _ in range(min(count, len(self.to_publish)))]
+
     @asynccontextmanager
     async def under_load(self, waves: int = 1, rate: float = 0.0) -> AsyncIterator[None]:
         """Publish one of ``waves`` equal parts of the events while the block runs; leave when both are done."""
-        count = min(len(self._to_publish), -(-self.scale.events // waves))
-        wave = [self._to_publish.popleft() for _ in range(count)]
+        wave = self.take(-(-self.scale.events // waves))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.deployment.publish(wave, rate or self.scale.events_a_second))
             yield
 
-    async def prove(self, *, most_duplicates: int | None = None, dead_letters: int = 0) -> Evidence:
+    async def prove(self, *, most_duplicates: Bound | None = None, dead_letters: Bound = 0) -> Evidence:
         """Wait until all is settled, and hold what was left behind to the promises.
 
-        ``most_duplicates``: how many were in flight, where the faults do not say it.
+        ``most_duplicates``: how many were in flight, where the faults do not say it. Figures that depend on what was left behind
+        are functions of it.
         """
-        while self._to_publish:
+        while self.to_publish:
             async with self.under_load():
                 pass
         self.say(f"{len(self.deployment.events):,} events are published; waiting until all is settled")
@@ -82,8 +93,8 @@ class Scenario:
         self.say("settled; reading what was left behind")
         found = await asyncio.to_thread(collect, self.deployment)
         found.faults, found.seconds = self.faults, seconds
-        bound = found.in_flight_at_the_faults if most_duplicates is None else most_duplicates
-        findings = broken(found, most_duplicates=bound, dead_letters=dead_letters)
+        bound = found.in_flight_at_the_faults if most_duplicates is None else _figure(most_duplicates, found)
+        findings = broken(found, most_duplicates=bound, dead_letters=_figure(dead_letters, found))
         self._results.append(
             Result(
                 scenario=self.name,
@@ -124,6 +135,7 @@ class Stage:
         roles: Sequence[str] = EVERY_ROLE,
         behaviours: Mapping[str, Behaviour] | None = None,
         bootstrap_servers: str = "",
+        environment: Mapping[str, Mapping[str, str]] | None = None,
         **settings: str,
     ) -> AsyncIterator[Scenario]:
         """Start a deployment of its own; ``settings`` are those of the roles, as text."""
@@ -131,7 +143,14 @@ class Stage:
         prefix = f"{name.replace(' ', '').replace('-', '').lower()}{secrets.token_hex(4)}."
         servers = bootstrap_servers or self.bootstrap_servers
         async with deployed(
-            self.directory, servers, prefix, seed=self.seed, roles=roles, behaviours=behaviours, **settings
+            self.directory,
+            servers,
+            prefix,
+            seed=self.seed,
+            roles=roles,
+            behaviours=behaviours,
+            environment=environment,
+            **settings,
         ) as deployment:
             events = deque(simulated_events(self.scale.events, self.seed))
             scenario = Scenario(
