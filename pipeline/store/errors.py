@@ -99,9 +99,9 @@ def store_error(error: Error, where: str, *, searching: bool) -> StoreError:
         if searching:
             return StoreBudgetError(f"The search needs more time or memory than it may take. {NARROW}")
         return StoreLimitError(f"{where} is short of memory or time: {_first_line(error)}")
-    if code in _ROWS:
+    if code in _ROWS and not searching:
         return StoreRowsError(f"{where} refused: {_first_line(error)}")
-    if code is None and _TOO_LARGE.match(str(error)):
+    if code is None and not searching and _TOO_LARGE.match(str(error)):
         return StoreRowsError(f"{where}, or a proxy before it, takes no request as large as that (HTTP 413).")
     if code is None and not isinstance(error, ProgrammingError | DataError | NotSupportedError):
         return StoreUnavailableError(f"{where} cannot be reached or did not answer: {_transport(error)}")

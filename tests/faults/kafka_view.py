@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import OffsetSpec
+from kafka.errors import KafkaError
 
 from pipeline.core.offsets import decode_finished
 
+AnswerT = TypeVar("AnswerT")
+
 _READ_SECONDS_WITHOUT_RECORDS = 30
+_PATIENCE_S = 60.0
+_PAUSE_S = 0.5
 
 
 class TopicOffset(NamedTuple):
@@ -37,14 +44,27 @@ class KafkaView:
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
+        self._lock = threading.Lock()
         self._admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
 
     def close(self) -> None:
         self._admin.close()
 
+    def _ask(self, question: Callable[[KafkaAdminClient], AnswerT]) -> AnswerT:
+        """Ask again until there is an answer: a broker that has just come back needs a moment."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                with self._lock:
+                    return question(self._admin)
+            except KafkaError as error:
+                if not error.retriable or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_S)
+
     def committed(self, group: str) -> Committed:
         """What the group has committed."""
-        found = self._admin.list_group_offsets({group: None})[group]
+        found = self._ask(lambda admin: admin.list_group_offsets({group: None}))[group]
         return {
             (partition.topic, partition.partition): CommittedAt(at.offset, frozenset(decode_finished(at.offset, at.metadata)))
             for partition, at in found.items()
@@ -53,13 +73,13 @@ class KafkaView:
 
     def ends(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
         """The end of every partition."""
-        described = self._admin.describe_topics(list(topics))
+        described = self._ask(lambda admin: admin.describe_topics(list(topics)))
         partitions = [
             TopicPartition(topic["name"], partition["partition_index"])
             for topic in described
             for partition in topic["partitions"]
         ]
-        found = self._admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+        found = self._ask(lambda admin: admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST)))
         return {(partition.topic, partition.partition): at.offset for partition, at in found.items()}
 
     def lag(self, group: str, topics: Sequence[str]) -> int:
