@@ -58,7 +58,8 @@ class FanOut:
         self._producer = producer
         self._dead_letters = dead_letters
         self.worker = Worker(
-            consumer_config,
+            # What a transaction wrote and took back was never published.
+            consumer_config | {"isolation_level": "read_committed"},
             self.handle,
             group=settings.topics.fanout_group,
             topics=settings.topics.sources,

@@ -56,6 +56,7 @@ class Retry:
             max_outstanding=settings.max_outstanding_records,
             partition_fetch_bytes=_PARTITION_FETCH_BYTES,
             due_at=self._due_at,
+            longest_wait=lambda record: self._delay_seconds[record.topic],
         )
 
     def _due_at(self, record: Any) -> float:

@@ -48,6 +48,8 @@ _COMMITTED_MS = 10_000
 
 DueAt = Callable[["ConsumerRecord"], float]
 """When a record may be handed over, in seconds since 1970."""
+Delay = Callable[["ConsumerRecord"], float]
+"""The longest that a record may wait here, in seconds: whatever the clocks say, it was written before it came."""
 
 
 class GroupConsumer:
@@ -67,6 +69,7 @@ class GroupConsumer:
         on_records: Callable[[list[Record]], None],
         on_revoked: Callable[[frozenset[Partition]], None] | None = None,
         due_at: DueAt | None = None,
+        longest_wait: Delay | None = None,
         partition_fetch_bytes: int = 1024 * 1024,
     ) -> None:
         self._config = config | {
@@ -82,8 +85,9 @@ class GroupConsumer:
         self._on_records = on_records
         self._on_revoked = on_revoked
         self._due_at = due_at
+        self._longest_wait = longest_wait
         self._assignment = Assignment()
-        self._buffers: dict[Partition, deque[tuple[int, ConsumerRecord]]] = {}
+        self._buffers: dict[Partition, deque[tuple[int, float, ConsumerRecord]]] = {}  # epoch, when it came, record
         self._completions: deque[tuple[Partition, int, int]] = deque()
         self._handed_over = 0  # counted by the poll thread
         self._finished = 0  # counted by the event loop
@@ -93,6 +97,10 @@ class GroupConsumer:
         self._commit_in_flight = False
         self._joined_once = False
         self._polled_at = time.monotonic()
+        self._looked_at = time.monotonic()
+        self._in_doubt_since: float | None = None
+        # Heartbeats go out that often; the broker gives a member up when it has heard of none for the time of a session.
+        self._longest_silence = (config.get("session_timeout_ms", 45_000) - config.get("heartbeat_interval_ms", 3_000)) / 1000
         self._ends: dict[Partition, int | None] = {}
 
     async def start(self) -> None:
@@ -180,7 +188,7 @@ class GroupConsumer:
             log.warning("poll failed, polling on", group=self._group, error=repr(error))
             time.sleep(_ERROR_BACKOFF_S)
             return
-        self._polled_at = time.monotonic()
+        self._polled_at = came_at = time.monotonic()
         for (topic, number), records in polled.items():
             partition = Partition(topic, number)
             epoch = self._assignment.epoch(partition)
@@ -188,15 +196,15 @@ class GroupConsumer:
                 if self._assignment.needs_resuming(partition):
                     self._assignment.resume(partition, self._finished_earlier(consumer, partition))
                 self._ends[partition] = consumer.highwater(TopicPartition(topic, number))
-                self._buffers.setdefault(partition, deque()).extend((epoch, record) for record in records)
-        self._hand_over()
+                self._buffers.setdefault(partition, deque()).extend((epoch, came_at, record) for record in records)
+        self._hand_over(consumer)
         self._pause_what_is_buffered(consumer)
         self._settle(consumer)
         if self._buffers and not self._has_room() and self._stop_at is None:
             self._room.clear()
             if not self._has_room():
                 self._room.wait(_ROOM_WAIT_S)
-            self._hand_over()
+            self._hand_over(consumer)
             self._pause_what_is_buffered(consumer)
 
     def _finished_earlier(self, consumer: KafkaConsumer, partition: Partition) -> set[int]:
@@ -213,23 +221,52 @@ class GroupConsumer:
             return _JOIN_POLL_MS
         if self._due_at is None or not self._buffers:
             return _IDLE_POLL_MS
-        next_due = min(self._due_at(buffer[0][1]) for buffer in self._buffers.values())
-        return max(1, min(_IDLE_POLL_MS, int((next_due - time.time()) * 1000) + 1))
+        next_due = min(self._due_in(came_at, record) for _, came_at, record in (buffer[0] for buffer in self._buffers.values()))
+        return max(1, min(_IDLE_POLL_MS, int(next_due * 1000) + 1))
+
+    def _due_in(self, came_at: float, record: ConsumerRecord) -> float:
+        """Seconds until a record may be handed over; 0 and below: now. A clock that is wrong prolongs no wait beyond the delay."""
+        if self._due_at is None:
+            return 0.0
+        by_the_clocks = self._due_at(record) - time.time()
+        if by_the_clocks <= 0 or self._longest_wait is None:
+            return by_the_clocks
+        return min(by_the_clocks, came_at + self._longest_wait(record) - time.monotonic())
 
     def _has_room(self) -> bool:
         return self.outstanding < self._max_outstanding
 
-    def _hand_over(self) -> None:
+    def _is_in_doubt(self, consumer: KafkaConsumer) -> bool:
+        """Whether the group may have given us up without our knowing: after a silence that is as long as a session.
+
+        A process that was frozen (SIGSTOP, a suspended machine) goes on with what it has in memory as if nothing had been, while
+        another one has long since begun the same records. It begins nothing more until a heartbeat was answered that
+        was sent after the silence, or until it has joined anew. kafka-python tells neither in public.
+        """
+        now = time.monotonic()
+        silence, self._looked_at = now - self._looked_at, now
+        if silence > self._longest_silence:
+            log.warning(
+                "silent for long; nothing is begun until the group is heard of", group=self._group, seconds=round(silence)
+            )
+            self._in_doubt_since = now
+        if self._in_doubt_since is not None:
+            heartbeat = consumer._coordinator.heartbeat  # noqa: SLF001
+            is_answered = heartbeat.last_receive >= heartbeat.last_send > self._in_doubt_since
+            if is_answered or heartbeat.last_reset > self._in_doubt_since:
+                self._in_doubt_since = None
+        return self._in_doubt_since is not None
+
+    def _hand_over(self, consumer: KafkaConsumer) -> None:
         """Hand over what is due while there is room, one partition after the other."""
-        if self._stop_at is not None:
+        if self._stop_at is not None or self._is_in_doubt(consumer):
             return
-        now = time.time()
         batch: list[Record] = []
         for partition in list(self._buffers):
             buffer = self._buffers[partition]
             while buffer and self.outstanding < self._max_outstanding:
-                epoch, record = buffer[0]
-                if self._due_at is not None and self._due_at(record) > now:
+                epoch, came_at, record = buffer[0]
+                if self._due_in(came_at, record) > 0:
                     break
                 buffer.popleft()
                 if self._assignment.start(partition, epoch, record.offset):
@@ -290,7 +327,7 @@ class GroupConsumer:
                 continue
             # What is buffered has been polled and not been looked at.
             buffer = self._buffers.get(Partition(*partition))
-            position = buffer[0][1].offset if buffer else _position(consumer, partition)
+            position = buffer[0][2].offset if buffer else _position(consumer, partition)
             behind = end - (end if position is None else position)
             metrics.CONSUMER_LAG.labels(self._group, partition.topic, str(partition.partition)).set(max(0, behind))
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from pipeline.broker.consumer import DueAt, GroupConsumer
+from pipeline.broker.consumer import Delay, DueAt, GroupConsumer
 from pipeline.broker.record import Record
 from pipeline.ops.logs import logger
 
@@ -28,6 +28,7 @@ class Worker:
         topics: Sequence[str],
         max_outstanding: int,
         due_at: DueAt | None = None,
+        longest_wait: Delay | None = None,
         partition_fetch_bytes: int = 1024 * 1024,
     ) -> None:
         self._handle = handle
@@ -38,6 +39,7 @@ class Worker:
             max_outstanding=max_outstanding,
             on_records=self._start_tasks,
             due_at=due_at,
+            longest_wait=longest_wait,
             partition_fetch_bytes=partition_fetch_bytes,
         )
         self._tasks: set[asyncio.Task[None]] = set()

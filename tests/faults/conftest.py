@@ -26,11 +26,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each scenario is played once with each seed."""
     stash = metafunc.config.stash
     if SEEDS not in stash:
-        stash[SCALE] = chosen_scale()
-        stash[SEEDS] = chosen_seeds(stash[SCALE])
+        stash[SCALE] = scale = chosen_scale()
+        stash[SEEDS] = chosen_seeds(scale)
         stash[RESULTS] = []
     if "seed" in metafunc.fixturenames:
-        metafunc.parametrize("seed", stash[SEEDS], ids=lambda seed: f"seed={seed}")
+        seeds = stash[SEEDS]
+        metafunc.parametrize("seed", seeds, ids=[f"seed={seed}" for seed in seeds])
 
 
 @pytest.fixture(scope="session")

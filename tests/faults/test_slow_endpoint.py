@@ -17,8 +17,13 @@ LATE = {"/flaky": Behaviour(slow_rate=0.01, slow_seconds=10.0)}
 
 async def test_a_slow_endpoint_does_not_multiply_duplicates(stage: Stage) -> None:
     """In flight are at most ``max_outstanding_records`` records, and what was finished since the last commit (every 0.25 s)."""
-    settings = {"max_outstanding_records": str(MAX_OUTSTANDING), "request_timeout_seconds": "15"}
-    async with stage.play("slow endpoint", roles=("api", "fanout", "retry"), behaviours=LATE, **settings) as run:
+    async with stage.play(
+        "slow endpoint",
+        roles=("api", "fanout", "retry"),
+        behaviours=LATE,
+        max_outstanding_records=str(MAX_OUTSTANDING),
+        request_timeout_seconds="15",
+    ) as run:
         async with run.under_load():
             await run.deployment.until_at_work()
             await asyncio.sleep(LATE["/flaky"].slow_seconds / 2)  # many slow answers are waited for
