@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.broker.producer import Position, Producer
@@ -52,6 +52,7 @@ class FanOut:
         dead_letters: DeadLetters,
     ) -> None:
         self._max_bytes = settings.max_event_bytes
+        self._kept = timedelta(days=settings.retention_days)
         self._dispatches = settings.topics.dispatches
         self._registry = registry
         self._courier = courier
@@ -114,7 +115,7 @@ class FanOut:
         dispatch = Dispatch(
             event=plan.event.meta,
             endpoint_ids=tuple(endpoint.id for endpoint in plan.endpoints),
-            received_at=_received_at(record),
+            received_at=_received_at(record, self._kept),
             source_topic=record.partition.topic,
             source_partition=record.partition.number,
             source_offset=record.offset,
@@ -128,12 +129,17 @@ class FanOut:
         )
 
 
-def _received_at(record: Record) -> datetime:
-    """When the record was written, by its timestamp; now, when a producer set one that is no time (microseconds, say)."""
+def _received_at(record: Record, kept: timedelta) -> datetime:
+    """When the record was written, by its timestamp; now, when a producer set one that cannot be.
+
+    That is none at all (microseconds, say), one to come, or one so old that a row with it would be removed at once.
+    """
+    now = utc_now()
     try:
-        return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+        written = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):
-        return utc_now()
+        return now
+    return written if now - kept < written <= now else now
 
 
 _events_counter = functools.cache(metrics.EVENTS.labels)

@@ -99,16 +99,22 @@ def store_error(error: Error, where: str, *, searching: bool) -> StoreError:
         if searching:
             return StoreBudgetError(f"The search needs more time or memory than it may take. {NARROW}")
         return StoreLimitError(f"{where} is short of memory or time: {_first_line(error)}")
-    if code in _ROWS and not searching:
-        return StoreRowsError(f"{where} refused: {_first_line(error)}")
-    if code is None and not searching and _TOO_LARGE.match(str(error)):
-        return StoreRowsError(f"{where}, or a proxy before it, takes no request as large as that (HTTP 413).")
+    if not searching and (refused := _refused_rows(error, where)):
+        return refused
     if code is None and not isinstance(error, ProgrammingError | DataError | NotSupportedError):
         return StoreUnavailableError(f"{where} cannot be reached or did not answer: {_transport(error)}")
     hint = _HINTS.get(code or 0, "")
     if code in _UNAVAILABLE:
         return StoreUnavailableError(f"{where} cannot do it now: {_first_line(error)}{hint}")
     return StoreRejectedError(f"{where} refused: {_first_line(error)}{hint}")
+
+
+def _refused_rows(error: Error, where: str) -> StoreRowsError | None:
+    if error.code in _ROWS:
+        return StoreRowsError(f"{where} refused: {_first_line(error)}")
+    if error.code is None and _TOO_LARGE.match(str(error)):
+        return StoreRowsError(f"{where}, or a proxy before it, takes no request as large as that (HTTP 413).")
+    return None
 
 
 def _first_line(error: BaseException) -> str:

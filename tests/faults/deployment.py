@@ -27,7 +27,9 @@ from tests.faults.receivers import Behaviour, ReceiverProcess
 API_KEY = "faults-key"
 CLICKHOUSE_PASSWORD = "faults-password"
 EVERY_ROLE = ("api", "fanout", "retry", "recorder")
-REQUEST_TIMEOUT_SECONDS = 3
+REQUEST_TIMEOUT_SECONDS = 6
+CONNECT_TIMEOUT_SECONDS = 5
+"""A machine that is busy with the faults must not look like an endpoint that does not answer."""
 
 _PUBLISH_TICK_S = 0.02
 _SETTLE_TICK_S = 0.5
@@ -211,9 +213,9 @@ def _values(bootstrap_servers: str, prefix: str, clickhouse_url: str) -> dict[st
         "clickhouse_url": clickhouse_url,
         "clickhouse_password": CLICKHOUSE_PASSWORD,
         "clickhouse_database": prefix.rstrip("."),
-        "retry_delays": "500ms,500ms,1s,1s,1s",
+        "retry_delays": "500ms,1s,2s,3s,5s",
         "request_timeout_seconds": str(REQUEST_TIMEOUT_SECONDS),
-        "connect_timeout_seconds": "1",
+        "connect_timeout_seconds": str(CONNECT_TIMEOUT_SECONDS),
         "allowed_networks": "127.0.0.0/8",
         "encryption_key": Vault.new_key(),
         "api_keys": API_KEY,

@@ -49,7 +49,7 @@ ENDPOINTS = (
     FaultyEndpoint("/accounting", ORDERS),
     FaultyEndpoint("/shop-front", SHIPPED_AND_STOCK),
     FaultyEndpoint("/slow", UPDATED_AND_ORDERS, Behaviour(slow_rate=1.0, slow_seconds=0.3)),
-    FaultyEndpoint("/hanging", SHIPPED_AND_STOCK, Behaviour(hang_rate=0.05)),
+    FaultyEndpoint("/hanging", SHIPPED_AND_STOCK, Behaviour(hang_rate=0.02)),
     FaultyEndpoint("/resetting", UPDATED_AND_ORDERS, Behaviour(reset_rate=0.2)),
     FaultyEndpoint("/dollars", EVERYTHING, filters={"currency": ["USD"]}, wants=lambda data: data.get("currency") == "USD"),
     FaultyEndpoint(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,10 +23,6 @@ def own_broker(tmp_path: Path) -> Iterator[ApacheKafkaBroker]:
     broker.start()
     yield broker
     broker.stop()
-    # kafka-python forgets sockets whose broker went away; they are this test's, and not those of the one that comes next.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 async def test_a_broker_that_comes_back_finds_all_going_on(stage: Stage, own_broker: ApacheKafkaBroker) -> None:
