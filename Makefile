@@ -4,9 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 KAFKA  ?= embedded
 DEMO_SECONDS ?= 0
+FORM   ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-kafka bench lock clean
+.PHONY: help install demo test check test-kafka test-faults bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,8 +35,11 @@ check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-kafka: install ## Contract, integration and fault tests on a real Apache Kafka (Java 17 and Maven)
-	$(BIN)/python -m pytest tests/contract tests/integration tests/faults --kafka=apache
+test-kafka: install ## Contract and integration tests on a real Apache Kafka (Java 17 and Maven)
+	$(BIN)/python -m pytest tests/contract tests/integration --kafka=apache
+
+test-faults: install ## Faults under load on a real Apache Kafka (also libfaketime); FORM=short for the short form
+	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest tests/faults --kafka=apache
 
 bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
 	$(BIN)/python tests/bench/path.py

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from consumers.recorder import PartitionQueue
@@ -128,6 +128,16 @@ class Scene:
             if value == b"skip":
                 self.skipped.add(offset)
             self.queue.add(record(value, topic=PARTITION.topic, partition=3, offset=offset))
+
+    async def until(self, happened: Callable[[], object]) -> None:
+        """Wait for something, however busy the machine is."""
+        async with asyncio.timeout(30):
+            while not happened():
+                await asyncio.sleep(0.002)
+
+    async def until_finished(self, count: int) -> None:
+        """Wait until so many records are finished."""
+        await self.until(lambda: len(self.consumer.finished) >= count)
 
     async def ended(self) -> None:
         await asyncio.gather(self.queue.task, return_exceptions=True)

@@ -54,7 +54,7 @@ async def test_a_record_that_clickhouse_refuses_for_good_is_set_aside_and_the_re
     await settle()
     scene.writer.refused = frozenset({1})
     scene.add(0, 1, 2, 3)
-    await asyncio.sleep(0.05)
+    await scene.until_finished(4)
     assert scene.writer.appended == [[0], [2, 3]]
     assert scene.consumer.finished == [0, 1, 2, 3]
     (letter,) = scene.producer.to("webhooks.dead-letters")
@@ -67,7 +67,8 @@ async def test_nothing_behind_a_refused_record_is_written_before_its_dead_letter
     await settle()
     scene.writer.refused = frozenset({1})
     scene.add(0, 1, 2, 3)
-    await asyncio.sleep(0.05)
+    await scene.until(lambda: scene.producer.sent)
+    await settle()
     assert scene.writer.appended == [[0]]
     assert scene.consumer.finished == []
 
@@ -77,7 +78,7 @@ async def test_a_dead_letter_that_clickhouse_refuses_makes_no_other_one(scenes: 
     await settle()
     scene.writer.refused = frozenset({0})
     scene.add(0)
-    await asyncio.sleep(0.05)
+    await scene.until_finished(1)
     assert scene.consumer.finished == [0]
     assert scene.producer.to("webhooks.dead-letters") == []
 
@@ -87,7 +88,7 @@ async def test_one_record_for_which_there_is_no_memory_waits(scenes: list[Scene]
     await settle()
     scene.writer.errors = [StoreLimitError("no memory")] * 5
     scene.add(0, 1)
-    await asyncio.sleep(0.05)
+    await scene.until_finished(2)
     assert scene.writer.appended == [[0], [1]]
     assert scene.producer.to("webhooks.dead-letters") == []
 
@@ -102,7 +103,7 @@ async def test_records_gather_while_the_store_is_away(scenes: list[Scene]) -> No
     await settle()
     assert scene.consumer.finished == []
 
-    await asyncio.sleep(0.1)
+    await scene.until_finished(5)
     assert scene.writer.appended == [[0, 1], [2, 3], [4]]
 
 

@@ -1,0 +1,85 @@
+"""What a group's member does when time does odd things: clocks that are wrong, and a process that was frozen."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.broker.consumer import GroupConsumer
+
+DELAY = 60.0
+HOUR = 3600.0
+CONFIG = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 2_000}
+
+
+def consumer(**options: Any) -> GroupConsumer:
+    return GroupConsumer(CONFIG, group="g", topics=["t"], max_outstanding=1, on_records=lambda _: None, **options)
+
+
+def delayed() -> GroupConsumer:
+    return consumer(due_at=lambda record: record.timestamp / 1000 + DELAY, longest_wait=lambda _: DELAY)
+
+
+def due_in(written_ago: float, here_for: float) -> float:
+    record: Any = SimpleNamespace(timestamp=(time.time() - written_ago) * 1000)
+    return delayed()._due_in(time.monotonic() - here_for, record)
+
+
+@pytest.mark.parametrize(
+    ("written_ago", "here_for", "left"),
+    [
+        (20, 20, 40),
+        (20, 0, 40),  # it was written before it was read
+        (-HOUR, 0, DELAY),  # written by a clock that is ahead, or read by one that is behind
+        (-HOUR, 45, 15),
+        (DELAY, 0, 0),
+    ],
+)
+def test_no_clock_prolongs_a_wait_beyond_the_delay(written_ago: float, here_for: float, left: float) -> None:
+    assert due_in(written_ago, here_for) == pytest.approx(left, abs=1.0)
+
+
+def test_without_delays_all_is_due() -> None:
+    record: Any = SimpleNamespace(timestamp=0)
+    assert consumer()._due_in(0.0, record) <= 0
+
+
+class Frozen:
+    """A member whose process was frozen, and kafka-python's heartbeat as it was before."""
+
+    def __init__(self, seconds: float) -> None:
+        self.heartbeat = SimpleNamespace(
+            last_send=time.monotonic() - seconds - 1, last_receive=time.monotonic() - seconds, last_reset=0.0
+        )
+        self.kafka: Any = SimpleNamespace(_coordinator=SimpleNamespace(heartbeat=self.heartbeat))
+        self.member = consumer()
+        self.member._looked_at = time.monotonic() - seconds
+
+    @property
+    def is_in_doubt(self) -> bool:
+        return self.member._is_in_doubt(self.kafka)
+
+
+def test_a_short_silence_raises_no_doubt() -> None:
+    assert not Frozen(3.0).is_in_doubt
+
+
+def test_after_a_long_silence_an_answer_to_a_new_heartbeat_is_waited_for() -> None:
+    frozen = Frozen(5.0)
+    assert frozen.is_in_doubt
+    frozen.heartbeat.last_receive = time.monotonic()  # the answer to what was sent before the silence
+    assert frozen.is_in_doubt
+    frozen.heartbeat.last_send = time.monotonic()
+    assert frozen.is_in_doubt
+    frozen.heartbeat.last_receive = time.monotonic()
+    assert not frozen.is_in_doubt
+
+
+def test_who_has_joined_anew_is_in_no_doubt() -> None:
+    frozen = Frozen(60.0)
+    assert frozen.is_in_doubt
+    frozen.heartbeat.last_reset = time.monotonic()
+    assert not frozen.is_in_doubt
