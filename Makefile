@@ -38,7 +38,7 @@ check: install ## ruff, mypy --strict, import-linter
 test-kafka: install ## Contract and integration tests on a real Apache Kafka (Java 17 and Maven)
 	$(BIN)/python -m pytest tests/contract tests/integration --kafka=apache
 
-test-faults: install ## Faults under load on a real Apache Kafka (also libfaketime); FORM=short for the short form
+test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form
 	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest tests/faults --kafka=apache
 
 bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)

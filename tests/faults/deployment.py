@@ -21,7 +21,7 @@ from tests.contract.clickhouse_shim import ShimProcess
 from tests.faults.endpoints import ENDPOINTS, wanted_by
 from tests.faults.evidence import Event, Fault, expected_pairs
 from tests.faults.kafka_view import Committed, KafkaView, TopicOffset
-from tests.faults.processes import RoleProcess
+from tests.faults.processes import COMMAND, RoleProcess
 from tests.faults.receivers import Behaviour, ReceiverProcess
 
 API_KEY = "faults-key"
@@ -53,9 +53,9 @@ class Deployment:
     hostile_records: int = 0
     """What stands in the source topics besides the events."""
 
-    def launch(self, role: str, name: str = "", **environment: str) -> RoleProcess:
-        """Start a process of a role; ``environment`` is set besides."""
-        process = RoleProcess(role, {**self.variables, **environment}, self.directory, name=name)
+    def launch(self, role: str, name: str = "", command: Sequence[str] = (COMMAND,)) -> RoleProcess:
+        """Start a process of a role."""
+        process = RoleProcess(role, self.variables, self.directory, name=name, command=command)
         self.roles[process.name] = process
         process.start()
         return process
@@ -172,10 +172,10 @@ async def deployed(
     seed: int,
     roles: Sequence[str] = EVERY_ROLE,
     behaviours: Mapping[str, Behaviour] | None = None,
-    environment: Mapping[str, Mapping[str, str]] | None = None,
+    commands: Mapping[str, Sequence[str]] | None = None,
     **settings: str,
 ) -> AsyncIterator[Deployment]:
-    """Start everything and register the endpoints. ``settings`` are those of the roles, as text; ``environment`` is by role."""
+    """Start everything and register the endpoints. ``settings`` are those of the roles, as text; ``commands`` start them, by role."""
     if behaviours is None:
         behaviours = {endpoint.path: endpoint.behaviour for endpoint in ENDPOINTS}
     async with AsyncExitStack() as stack:
@@ -192,7 +192,7 @@ async def deployed(
         deployment = Deployment(chosen, variables, directory, receivers, kafka, clickhouse)
         stack.callback(_clean_up, deployment)
         for role in roles:
-            deployment.launch(role, **(environment or {}).get(role, {}))
+            deployment.launch(role, command=(commands or {}).get(role, (COMMAND,)))
         await asyncio.gather(*(process.until_ready() for process in deployment.roles.values()))
         await deployment.register_endpoints()
         yield deployment

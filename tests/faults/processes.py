@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-COMMAND = Path(sys.executable).with_name("oms-webhooks")
+COMMAND = str(Path(sys.executable).with_name("oms-webhooks"))
+ROOT = str(Path(__file__).resolve().parents[2])
 START_SECONDS = 60.0
 WORK_SECONDS = 60.0
 _LOG_LINES = 25
@@ -25,8 +26,14 @@ _LOG_LINES = 25
 class RoleProcess:
     """One role. It may be killed and started again; its address stays the same."""
 
-    def __init__(self, role: str, variables: Mapping[str, str], directory: Path, *, name: str = "") -> None:
-        """``name`` tells several processes of a role apart. ``variables`` is the environment that it gets besides ours."""
+    def __init__(
+        self, role: str, variables: Mapping[str, str], directory: Path, *, name: str = "", command: Sequence[str] = (COMMAND,)
+    ) -> None:
+        """``name`` tells several processes of a role apart. ``variables`` is the environment that it gets besides ours.
+
+        ``command`` is what the role's name is put behind.
+        """
+        self._command = command
         self.role = role
         self.name = name or role
         port = free_port()
@@ -40,10 +47,11 @@ class RoleProcess:
         """Start; :meth:`until_ready` waits until it works."""
         assert self._process is None, f"{self.name} runs already"
         outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
+        outside["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, outside.get("PYTHONPATH")]))
         with self._log.open("ab") as log:
             # Its directory holds no .env file that would change its settings.
             self._process = subprocess.Popen(
-                [COMMAND, self.role], cwd=self._directory, env=outside | self._variables, stdout=log, stderr=log
+                [*self._command, self.role], cwd=self._directory, env=outside | self._variables, stdout=log, stderr=log
             )
 
     async def until_ready(self) -> None:

@@ -135,7 +135,7 @@ class Stage:
         roles: Sequence[str] = EVERY_ROLE,
         behaviours: Mapping[str, Behaviour] | None = None,
         bootstrap_servers: str = "",
-        environment: Mapping[str, Mapping[str, str]] | None = None,
+        commands: Mapping[str, Sequence[str]] | None = None,
         **settings: str,
     ) -> AsyncIterator[Scenario]:
         """Start a deployment of its own; ``settings`` are those of the roles, as text."""
@@ -149,7 +149,7 @@ class Stage:
             seed=self.seed,
             roles=roles,
             behaviours=behaviours,
-            environment=environment,
+            commands=commands,
             **settings,
         ) as deployment:
             events = deque(simulated_events(self.scale.events, self.seed))

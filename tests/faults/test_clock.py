@@ -28,7 +28,7 @@ TOLERANCE_S = 0.05
 @pytest.mark.parametrize("role", ["fanout", "retry"])
 async def test_a_clock_that_jumps(stage: Stage, role: str) -> None:
     clock = JumpingClock(stage.directory / f"{role}.clock")
-    async with stage.play(f"clock of {role}", environment={role: clock.environment}) as run:
+    async with stage.play(f"clock of {role}", commands={role: clock.command}) as run:
         jumps = [HOUR, 0, -HOUR, 0]
         for offset in jumps:
             async with run.under_load(waves=len(jumps)):

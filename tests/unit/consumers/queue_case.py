@@ -132,7 +132,7 @@ class Scene:
     async def until(self, happened: Callable[[], object]) -> None:
         """Wait for something, however busy the machine is."""
         async with asyncio.timeout(30):
-            while not happened():
+            while not happened():  # noqa: ASYNC110 - what is waited for tells nobody
                 await asyncio.sleep(0.002)
 
     async def until_finished(self, count: int) -> None:
