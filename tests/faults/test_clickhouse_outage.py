@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.contract.clickhouse_shim import FaultKind
+from tests.contract.clickhouse_faults import FaultKind
 from tests.faults.scenario import Scenario, Stage
 
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -29,7 +29,7 @@ TOLERANCE_S = 0.05
 async def test_a_clock_that_jumps(stage: Stage, role: str) -> None:
     clock = JumpingClock(stage.directory / f"{role}.clock")
     async with stage.play(f"clock of {role}", commands={role: clock.command}) as run:
-        jumps = [HOUR, 0, -HOUR, 0]
+        jumps = [HOUR, 0, -HOUR, 0] if run.scale.rounds > 1 else [HOUR, -HOUR]
         for offset in jumps:
             async with run.under_load(waves=len(jumps)):
                 await run.deployment.until_at_work()
