@@ -32,6 +32,8 @@ CONNECT_TIMEOUT_SECONDS = 5
 """A machine that is busy with the faults must not look like an endpoint that does not answer."""
 
 _PUBLISH_TICK_S = 0.02
+_SLOW_SHARE = 0.4
+_SLOW_RATE = 15.0
 _SETTLE_TICK_S = 0.5
 
 
@@ -87,20 +89,27 @@ class Deployment:
         headers = {"Authorization": f"Bearer {API_KEY}"}
         return httpx.AsyncClient(base_url=self.roles["api"].url, headers=headers, timeout=30, trust_env=False)
 
-    async def publish(self, events: Sequence[SimulatedEvent], rate: float) -> None:
-        """Publish ``rate`` events a second; returns when Kafka has acknowledged all of them."""
+    async def publish(self, events: Sequence[SimulatedEvent], rate: float, until: asyncio.Event) -> None:
+        """Publish ``rate`` events a second; returns when Kafka has acknowledged all of them.
+
+        The last part of them comes slowly, as long as ``until`` is not set: there is load for as long as it is wanted, however
+        busy the machine is.
+        """
         topics = self.settings.topics
         producer = Producer(producer_config(self.settings), topics.sources)
         await producer.start()
         sent: list[asyncio.Future[Position]] = []
-        started = time.monotonic()
+        slow_from = int(len(events) * (1 - _SLOW_SHARE))
+        due, ticked_at = 1.0, time.monotonic()
         try:
             while len(sent) < len(events):
-                due = min(len(events), int((time.monotonic() - started) * rate) + 1)
-                for event in events[len(sent) : due]:
+                for event in events[len(sent) : int(due)]:
                     topic = getattr(topics, event.topic_kind)
                     sent.append(producer.send(topic, key=event.key.encode(), value=event.value))
                 await asyncio.sleep(_PUBLISH_TICK_S)
+                is_slow = len(sent) >= slow_from and not until.is_set()
+                elapsed, ticked_at = time.monotonic() - ticked_at, time.monotonic()
+                due += elapsed * (min(rate, _SLOW_RATE) if is_slow else rate)
             positions = await asyncio.gather(*sent)
         finally:
             await producer.close()

@@ -74,9 +74,11 @@ class Scenario:
     async def under_load(self, waves: int = 1, rate: float = 0.0) -> AsyncIterator[None]:
         """Publish one of ``waves`` equal parts of the events while the block runs; leave when both are done."""
         wave = self.take(-(-self.scale.events // waves))
+        finished = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.deployment.publish(wave, rate or self.scale.events_a_second))
+            tasks.create_task(self.deployment.publish(wave, rate or self.scale.events_a_second, finished))
             yield
+            finished.set()
 
     async def prove(self, *, most_duplicates: Bound | None = None, dead_letters: Bound = 0) -> Evidence:
         """Wait until all is settled, and hold what was left behind to the promises.
