@@ -158,5 +158,13 @@ class Stage:
             scenario = Scenario(
                 name, self.seed, self.scale, deployment, random.Random(self.seed), [], started, events, self.tell, self.results
             )
+            played = len(self.results)
             scenario.say(f"everything runs; {self.scale.events:,} events to come. Repeat it with FAULTS_SEED={self.seed}")
-            yield scenario
+            try:
+                yield scenario
+            except BaseException:
+                if len(self.results) == played:  # it did not come as far as the promises
+                    seconds = round(time.monotonic() - started, 1)
+                    published = len(deployment.events)
+                    self.results.append(Result(name, self.seed, self.scale.form, False, published, 0, 0, 0, 0, 0, seconds))
+                raise
