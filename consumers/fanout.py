@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.broker.producer import Position, Producer
+from pipeline.broker.bundles import Bundles, Place
+from pipeline.broker.producer import Producer
 from pipeline.broker.record import Record
 from pipeline.broker.worker import Worker
 from pipeline.delivery.courier import Courier
@@ -23,7 +24,7 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, to_header, webhook_body
+from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, to_json, webhook_body
 from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
 
 log = logger(__name__)
@@ -53,10 +54,9 @@ class FanOut:
     ) -> None:
         self._max_bytes = settings.max_event_bytes
         self._kept = timedelta(days=settings.retention_days)
-        self._dispatches = settings.topics.dispatches
         self._registry = registry
         self._courier = courier
-        self._producer = producer
+        self._dispatches = Bundles(producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
         self._dead_letters = dead_letters
         self.worker = Worker(
             # What a transaction wrote and took back was never published.
@@ -110,23 +110,19 @@ class FanOut:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
         return Plan(event, webhook_body(event), endpoints)
 
-    def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Position]:
+    def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
         """Write the body down once, with who matched: also when nobody did."""
+        received_at = _received_at(record, self._kept)
         dispatch = Dispatch(
             event=plan.event.meta,
             endpoint_ids=tuple(endpoint.id for endpoint in plan.endpoints),
-            received_at=_received_at(record, self._kept),
+            received_at=received_at,
             source_topic=record.partition.topic,
             source_partition=record.partition.number,
             source_offset=record.offset,
+            body_bytes=len(plan.body),
         )
-        return self._producer.send(
-            self._dispatches,
-            key=plan.event.meta.id.encode(),
-            value=plan.body,
-            headers=[to_header(DISPATCH_HEADER, dispatch)],
-            spread=True,
-        )
+        return self._dispatches.add(plan.body, day=received_at.date(), header=to_json(dispatch))
 
 
 def _received_at(record: Record, kept: timedelta) -> datetime:

@@ -25,17 +25,17 @@ from pipeline.store.connection import StoreError, StoreLimitError, StoreRowsErro
 from pipeline.store.halving import append_in_parts, is_one_record
 from pipeline.store.rows import Position, Row, Table, attempt_row, dead_letter_row, endpoint_change_row, event_row
 from pipeline.store.writer import Writer
-from schemas.attempt import Attempt
+from schemas.bundle import read_attempts, read_dispatches
 from schemas.codec import InvalidRecordError, from_header, from_json
-from schemas.delivery import DEAD_LETTER_HEADER, DISPATCH_HEADER, DeadLetter, DeadLetterReason, Dispatch
+from schemas.delivery import DEAD_LETTER_HEADER, DeadLetter, DeadLetterReason
 from schemas.endpoint import EndpointRecord
 
 log = logger(__name__)
 
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
 
-ToRow = Callable[[Position, Record], Row | None]
-"""Turns a record into a row; None for a record that is not recorded."""
+ToRows = Callable[[Position, Record], list[Row]]
+"""Turns a record into rows; none for a record that is not recorded."""
 
 
 class TopicMadeAnewError(Exception):
@@ -50,11 +50,11 @@ class Recorder:
         self._settings = settings
         self._writer = writer
         self._dead_letters = dead_letters
-        self._tables: dict[str, tuple[Table, ToRow]] = {
-            topics.attempts: (Table.ATTEMPTS, _attempt_row),
-            topics.dispatches: (Table.EVENTS, _event_row),
-            topics.dead_letters: (Table.DEAD_LETTERS, _dead_letter_row),
-            topics.endpoints: (Table.ENDPOINT_CHANGES, _endpoint_change_row),
+        self._tables: dict[str, tuple[Table, ToRows]] = {
+            topics.attempts: (Table.ATTEMPTS, _attempt_rows),
+            topics.dispatches: (Table.EVENTS, _event_rows),
+            topics.dead_letters: (Table.DEAD_LETTERS, _dead_letter_rows),
+            topics.endpoints: (Table.ENDPOINT_CHANGES, _endpoint_change_rows),
         }
         self._queues: dict[Partition, PartitionQueue] = {}
         self.consumer = GroupConsumer(
@@ -100,9 +100,9 @@ class Recorder:
             queue.add(record)
 
     def _open_queue(self, record: Record) -> PartitionQueue:
-        table, to_row = self._tables[record.partition.topic]
+        table, to_rows = self._tables[record.partition.topic]
         queue = PartitionQueue(
-            self._settings, self._writer, self._dead_letters, self.consumer, table, to_row, record.partition, record.epoch
+            self._settings, self._writer, self._dead_letters, self.consumer, table, to_rows, record.partition, record.epoch
         )
         queue.task.add_done_callback(self._queue_ended)
         return queue
@@ -133,7 +133,7 @@ class PartitionQueue:
         dead_letters: DeadLetters,
         consumer: GroupConsumer,
         table: Table,
-        to_row: ToRow,
+        to_rows: ToRows,
         partition: Partition,
         epoch: int,
     ) -> None:
@@ -144,7 +144,7 @@ class PartitionQueue:
         self._dead_letters = dead_letters
         self._consumer = consumer
         self._table = table
-        self._to_row = to_row
+        self._to_rows = to_rows
         self._partition = partition
         self._waiting: deque[Record] = deque()
         self._waiting_bytes = 0
@@ -242,12 +242,9 @@ class PartitionQueue:
         letters: list[asyncio.Future[Any]] = []
         for record in records:
             try:
-                row = self._to_row(Position(self._partition.number, record.offset), record)
+                rows += self._to_rows(Position(self._partition.number, record.offset), record)
             except InvalidRecordError as error:
                 letters.append(self._dead_letters.send(record, error.reason, str(error)))
-            else:
-                if row is not None:
-                    rows.append(row)
         return rows, letters
 
     async def _write(self, rows: list[Row], batch: list[Record]) -> None:
@@ -300,16 +297,15 @@ def _size(record: Record) -> int:
     return len(record.value or b"") + 500
 
 
-def _attempt_row(position: Position, record: Record) -> Row:
-    return attempt_row(position, from_json(record.value, Attempt))
+def _attempt_rows(position: Position, record: Record) -> list[Row]:
+    return [attempt_row(position, attempt, index) for index, attempt in enumerate(read_attempts(record.value))]
 
 
-def _event_row(position: Position, record: Record) -> Row:
-    dispatch = from_header(record.headers, DISPATCH_HEADER, Dispatch)
-    return event_row(position, dispatch, record.value or b"")
+def _event_rows(position: Position, record: Record) -> list[Row]:
+    return [event_row(position, dispatch, body) for dispatch, body in read_dispatches(record.headers, record.value)]
 
 
-def _dead_letter_row(position: Position, record: Record) -> Row:
+def _dead_letter_rows(position: Position, record: Record) -> list[Row]:
     try:
         letter = from_header(record.headers, DEAD_LETTER_HEADER, DeadLetter)
     except InvalidRecordError as error:
@@ -322,7 +318,7 @@ def _dead_letter_row(position: Position, record: Record) -> Row:
             offset=record.offset,
             failed_at=_written_at(record),
         )
-    return dead_letter_row(position, letter, record.key, record.value, record.headers)
+    return [dead_letter_row(position, letter, record.key, record.value, record.headers)]
 
 
 def _written_at(record: Record) -> datetime:
@@ -333,7 +329,7 @@ def _written_at(record: Record) -> datetime:
         return utc_now()
 
 
-def _endpoint_change_row(position: Position, record: Record) -> Row | None:
+def _endpoint_change_rows(position: Position, record: Record) -> list[Row]:
     if record.value is None or record.key == b"id-claim":
-        return None
-    return endpoint_change_row(position, from_json(record.value, EndpointRecord))
+        return []
+    return [endpoint_change_row(position, from_json(record.value, EndpointRecord))]

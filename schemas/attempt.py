@@ -1,4 +1,7 @@
-"""The attempt record in ``webhooks.attempts``: one HTTP exchange, or one decision not to make it. It holds no request body."""
+"""Attempts in ``webhooks.attempts``: one HTTP exchange each, or one decision not to make it. They hold no request body.
+
+The value of a record is one or more attempts, one JSON object a line.
+"""
 
 from __future__ import annotations
 

@@ -181,9 +181,26 @@ def format_time(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def to_json(record: BaseModel) -> bytes:
+    """One of our own records as JSON on one line: what ``model_dump_json`` writes, in a third of its time."""
+    try:
+        return _records.encode(record)
+    except OverflowError:  # an id of the OMS beyond 64 bits
+        return record.model_dump_json().encode()
+
+
+def _members_of(record: object) -> dict[str, Any]:
+    if not isinstance(record, BaseModel):
+        raise TypeError(f"{type(record).__name__} is no part of a record")
+    return {**record.__dict__, **record.__pydantic_extra__} if record.__pydantic_extra__ else record.__dict__
+
+
+_records = msgspec.json.Encoder(enc_hook=_members_of)
+
+
 def to_header(name: str, record: BaseModel) -> tuple[str, bytes]:
     """A record's metadata as a Kafka header."""
-    return name, record.model_dump_json().encode()
+    return name, to_json(record)
 
 
 def from_header(headers: Headers, name: str, model: type[RecordT]) -> RecordT:
@@ -192,9 +209,18 @@ def from_header(headers: Headers, name: str, model: type[RecordT]) -> RecordT:
     Raises:
         InvalidRecordError: no such header, or it does not fit the model.
     """
+    return from_json(header_value(headers, name), model)
+
+
+def header_value(headers: Headers, name: str) -> bytes | None:
+    """The value of a header.
+
+    Raises:
+        InvalidRecordError: there is no such header.
+    """
     for header, value in headers:
         if header == name:
-            return from_json(value, model)
+            return value
     raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, f"The record has no header {name}.")
 
 

@@ -1,7 +1,8 @@
 """Records that carry a body: the body is the record's value, as the bytes that are sent; what is known of it is a header.
 
 * ``webhooks.delay.*``: header ``oms-webhooks-delivery`` holds a :class:`Delivery`, all that the next attempt needs.
-* ``webhooks.dispatches``: header ``oms-webhooks-dispatch`` holds a :class:`Dispatch`: which endpoints matched.
+* ``webhooks.dispatches``: several events in one record: the value is their bodies, one behind the other; header
+  ``oms-webhooks-dispatch`` holds a :class:`Dispatch` each, one a line: how long its body is, which endpoints matched.
 * ``webhooks.dead-letters``: header ``oms-webhooks-dead-letter`` holds a :class:`DeadLetter`; key, value and other
   headers are those of the record that could not be used, untouched, so that it can be published again after repair (what Kafka
   or its client cannot take is the exception, see :class:`DeadLetter`).
@@ -60,6 +61,9 @@ class Dispatch(_Record):
     source_topic: str
     source_partition: PartitionNumber
     source_offset: Offset
+    body_bytes: int | None = Field(
+        default=None, ge=0, description="How much of the record's value is this event's body; none: all that is left of it."
+    )
 
 
 class DeadLetterReason(enum.StrEnum):

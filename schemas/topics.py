@@ -127,8 +127,8 @@ class Topics:
             TopicSpec(self.stock_items, "stock item id", "delete", week),
             # One partition: its offsets order all changes, and an offset makes a new endpoint's id.
             TopicSpec(self.endpoints, "endpoint id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
-            TopicSpec(self.dispatches, "event id", "delete", week),
-            TopicSpec(self.attempts, "event id", "delete", week),
+            TopicSpec(self.dispatches, "none", "delete", week),
+            TopicSpec(self.attempts, "none", "delete", week),
             TopicSpec(self.dead_letters, "as it came", "delete", month, max_record_bytes=MAX_DEAD_LETTER_BYTES),
             # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind. A record is due
             # by its timestamp: one clock for all, so that due times rise with offsets whoever wrote them.

@@ -7,10 +7,11 @@ import functools
 from collections.abc import Mapping
 from datetime import timedelta
 
+from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Position, Producer
 from pipeline.core.attempts import attempt_record, discarded_record
 from pipeline.core.exchange import Exchange, Request
-from pipeline.core.outcome import Repeat, Verdict, judge
+from pipeline.core.outcome import Repeat, judge
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from pipeline.endpoints.endpoint import Endpoint
@@ -20,7 +21,7 @@ from pipeline.ops.logs import logger
 from pipeline.sender.client import Sender
 from pipeline.sender.lanes import Lanes
 from schemas.attempt import Attempt
-from schemas.codec import to_header
+from schemas.codec import to_header, to_json
 from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
 from schemas.event import EventMeta
 from schemas.topics import Topics, delay_label
@@ -49,6 +50,7 @@ class Courier:
         self._topics = topics
         self._schedule = schedule
         self._clock = clock
+        self._attempts = Bundles(producer, topics.attempts, separator=b"\n")
 
     async def deliver(
         self,
@@ -94,8 +96,12 @@ class Courier:
             verdict=verdict,
         )
         _count(event, record, exchange)
-        for acknowledged in self._leave_behind(record, verdict, body):
-            await acknowledged
+        # Both are on their way before either is waited for.
+        attempt_written = self._send_attempt(record)
+        if isinstance(verdict, Repeat):
+            repeat = Delivery(event=event, endpoint_id=endpoint.id, attempt=attempt + 1, trigger=Trigger.REPEAT)
+            await self._send_later(repeat, body, verdict.delay)
+        await attempt_written
 
     async def discard(
         self, event: EventMeta, endpoint_id: int, target_url: str, *, attempt: int, trigger: Trigger, reason: str, kind: str
@@ -126,18 +132,8 @@ class Courier:
         headers = shown | {"authorization": f"Bearer {endpoint.token}"} if endpoint.token else shown
         return Request(endpoint.target_url, headers, body), shown
 
-    def _leave_behind(self, record: Attempt, verdict: Verdict, body: bytes) -> list[asyncio.Future[Position]]:
-        sent = [self._send_attempt(record)]
-        if isinstance(verdict, Repeat):
-            repeat = Delivery(
-                event=record.event, endpoint_id=record.endpoint_id, attempt=record.attempt + 1, trigger=Trigger.REPEAT
-            )
-            sent.append(self._send_later(repeat, body, verdict.delay))
-        return sent
-
-    def _send_attempt(self, record: Attempt) -> asyncio.Future[Position]:
-        value = record.model_dump_json().encode()
-        return self._producer.send(self._topics.attempts, key=record.event.id.encode(), value=value, spread=True)
+    def _send_attempt(self, record: Attempt) -> asyncio.Future[Place]:
+        return self._attempts.add(to_json(record), day=record.created_at.date())
 
     async def _park(self, delivery: Delivery, body: bytes, reason: str) -> None:
         """Put a delivery off by the shortest delay, without using up an attempt (promise 4)."""

@@ -1,6 +1,6 @@
 """The POST: one HTTP request to an endpoint, whatever the endpoint does.
 
-Bounded in every direction: connections, time, response bytes, header sizes, interim responses. No redirects, no
+Bounded in every direction: connections, time, response bytes, header sizes, interim responses, bytes on the wire. No redirects, no
 cookies, no decompression, no proxies from the environment. Only addresses that the `AddressGuard` lets pass are
 dialled.
 """

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from schemas.attempt import Attempt
+from schemas.bundle import MAX_BUNDLE
 from schemas.delivery import DeadLetter, Dispatch
 from schemas.endpoint import EndpointRecord
 from schemas.event import EventMeta
@@ -124,19 +125,18 @@ PARTITIONED_BY: Final[dict[Table, str]] = {
 """The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes are few and are kept."""
 
 
-def attempt_id(partition: int, offset: int) -> int:
-    """The public id of an attempt: the same record always gets the same id, and it fits a JavaScript number."""
+def attempt_id(partition: int, offset: int, index: int = 0) -> int:
+    """The public id of the ``index``-th attempt in a record: always the same, and it fits a JavaScript number for long.
+
+    (Up to offset 137 billion in each partition; 64 bits last for a thousand times as many.)
+    """
     if not 0 <= partition < MAX_PARTITIONS:
         raise ValueError(
             f"partition {partition} has no attempt ids: the attempts topic may have {MAX_PARTITIONS} partitions at most"
         )
-    return offset * MAX_PARTITIONS + partition
-
-
-def attempt_position(identifier: int) -> Position:
-    """The inverse of :func:`attempt_id`."""
-    offset, partition = divmod(identifier, MAX_PARTITIONS)
-    return Position(partition, offset)
+    if not 0 <= index < MAX_BUNDLE:
+        raise ValueError(f"a record has {MAX_BUNDLE} attempts at most, and none with the index {index}")
+    return (offset * MAX_PARTITIONS + partition) * MAX_BUNDLE + index
 
 
 def week(table: Table, row: Row) -> date | None:
@@ -151,11 +151,11 @@ def week(table: Table, row: Row) -> date | None:
 _INDEX: Final = {table: {name: index for index, name in enumerate(columns)} for table, columns in COLUMNS.items()}
 
 
-def attempt_row(position: Position, attempt: Attempt) -> Row:
-    """A row of ``attempts``."""
+def attempt_row(position: Position, attempt: Attempt, index: int = 0) -> Row:
+    """A row of ``attempts``: the ``index``-th attempt of the record at this position."""
     event = attempt.event
     return (
-        attempt_id(*position),
+        attempt_id(*position, index),
         event.id,
         event.event_name,
         _time(event.created_at),

@@ -9,8 +9,7 @@ import httpx
 import msgspec
 
 from tests.faults.deployment import CLICKHOUSE_PASSWORD, Deployment
-from tests.faults.evidence import Evidence, StoredRow, attempt_record, scheduled, set_aside
-from tests.faults.kafka_view import TopicOffset
+from tests.faults.evidence import Evidence, StoredRow, attempt_records, dispatch_rows, scheduled, set_aside
 
 
 class _HasId(msgspec.Struct):
@@ -24,15 +23,15 @@ def collect(deployment: Deployment) -> Evidence:
     evidence = Evidence(
         events=deployment.events,
         requests=deployment.receivers.ledger.requests,
-        attempts=[attempt_record(record, paths) for record in kafka.records([topics.attempts])],
-        dispatches=[TopicOffset(record.topic, record.partition, record.offset) for record in kafka.records([topics.dispatches])],
+        attempts=[attempt for record in kafka.records([topics.attempts]) for attempt in attempt_records(record, paths)],
+        dispatches=[row for record in kafka.records([topics.dispatches]) for row in dispatch_rows(record)],
         scheduled=[scheduled(record, paths, topics) for record in kafka.records(topics.delay_topics)],
         dead_letters=[set_aside(record) for record in kafka.records([topics.dead_letters])],
         published_twice=_published_twice(deployment),
     )
     if any(process.role == "recorder" for process in deployment.roles.values()):
         evidence.stored_attempts = _stored(deployment, "attempts", "id")
-        evidence.stored_dispatches = _stored(deployment, "events", "0")
+        evidence.stored_dispatches = _stored(deployment, "events", "event_id")
         evidence.stored_dead_letters = _stored(deployment, "dead_letters", "0")
     return evidence
 

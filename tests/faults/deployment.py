@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -89,10 +89,10 @@ class Deployment:
         headers = {"Authorization": f"Bearer {API_KEY}"}
         return httpx.AsyncClient(base_url=self.roles["api"].url, headers=headers, timeout=30, trust_env=False)
 
-    async def publish(self, events: Sequence[SimulatedEvent], rate: float, until: asyncio.Event) -> None:
+    async def publish(self, events: Sequence[SimulatedEvent], rate: float, until: asyncio.Event | None = None) -> None:
         """Publish ``rate`` events a second; returns when Kafka has acknowledged all of them.
 
-        The last part of them comes slowly, as long as ``until`` is not set: there is load for as long as it is wanted, however
+        With ``until``, the last part of them comes slowly as long as it is not set: there is load for as long as it is wanted, however
         busy the machine is.
         """
         topics = self.settings.topics
@@ -107,7 +107,7 @@ class Deployment:
                     topic = getattr(topics, event.topic_kind)
                     sent.append(producer.send(topic, key=event.key.encode(), value=event.value))
                 await asyncio.sleep(_PUBLISH_TICK_S)
-                is_slow = len(sent) >= slow_from and not until.is_set()
+                is_slow = until is not None and len(sent) >= slow_from and not until.is_set()
                 elapsed, ticked_at = time.monotonic() - ticked_at, time.monotonic()
                 due += elapsed * (min(rate, _SLOW_RATE) if is_slow else rate)
             positions = await asyncio.gather(*sent)
@@ -178,22 +178,24 @@ async def deployed(
     bootstrap_servers: str,
     prefix: str,
     *,
-    seed: int,
+    seed: int = 0,
     roles: Sequence[str] = EVERY_ROLE,
-    behaviours: Mapping[str, Behaviour] | None = None,
+    behaviour: Behaviour | None = None,
     commands: Mapping[str, Sequence[str]] | None = None,
     **settings: str,
 ) -> AsyncIterator[Deployment]:
-    """Start everything and register the endpoints. ``settings`` are those of the roles, as text; ``commands`` start them, by role."""
-    if behaviours is None:
-        behaviours = {endpoint.path: endpoint.behaviour for endpoint in ENDPOINTS}
+    """Start everything and register the endpoints, which misbehave in all their ways, or only as ``behaviour`` says.
+
+    ``settings`` are those of the roles, as text; ``commands`` start them, by role.
+    """
+    behaviours = [behaviour] if behaviour else [replace(each.behaviour, path=each.path, seed=seed) for each in ENDPOINTS]
     async with AsyncExitStack() as stack:
         clickhouse = ShimProcess(directory / "clickhouse", CLICKHOUSE_PASSWORD)
         await asyncio.to_thread(clickhouse.start)
         stack.callback(clickhouse.kill)
         values = _values(bootstrap_servers, prefix, clickhouse.url) | settings
         variables = {f"OMS_WEBHOOKS_{name.upper()}": value for name, value in values.items()}
-        receivers = ReceiverProcess(directory / "ledger.txt", seed, behaviours)
+        receivers = ReceiverProcess(directory / "ledger.txt", *behaviours)
         stack.callback(receivers.stop)
         kafka = await asyncio.to_thread(KafkaView, bootstrap_servers)
         stack.callback(kafka.close)

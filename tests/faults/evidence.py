@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from pipeline.store.rows import attempt_id
 from schemas.attempt import Outcome
-from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER
+from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DISPATCH_HEADER
 from schemas.topics import Topics
 from tests.faults.kafka_view import Committed, TopicOffset
 from tests.faults.receivers import Request
@@ -31,9 +32,10 @@ class Event(NamedTuple):
 
 
 class AttemptRecord(NamedTuple):
-    """A record of ``webhooks.attempts``."""
+    """An attempt in ``webhooks.attempts``."""
 
     position: TopicOffset
+    id: int
     pair: Pair
     attempt: int
     outcome: str
@@ -59,11 +61,11 @@ class SetAside(NamedTuple):
 
 
 class StoredRow(NamedTuple):
-    """Where a row of ClickHouse came from."""
+    """A row of ClickHouse: the record that it came from, and what tells it from others of that record."""
 
     partition: int
     offset: int
-    id: int
+    id: int | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,10 @@ class _Attempt(msgspec.Struct):
     failure: str | None = None
 
 
+class _Dispatch(msgspec.Struct):
+    event: _EventOf
+
+
 class _DeadLetter(msgspec.Struct):
     topic: str
     partition: int
@@ -107,11 +113,20 @@ class _Delivery(msgspec.Struct):
     parked: int = 0
 
 
-def attempt_record(record: Any, paths: Mapping[int, str]) -> AttemptRecord:
-    """Read a record of ``webhooks.attempts``."""
-    attempt = msgspec.json.decode(record.value, type=_Attempt)
-    pair = (attempt.event.id, paths[attempt.endpoint_id])
-    return AttemptRecord(_position(record), pair, attempt.attempt, attempt.outcome, attempt.failure)
+def attempt_records(record: Any, paths: Mapping[int, str]) -> Iterator[AttemptRecord]:
+    """Read the attempts in a record of ``webhooks.attempts``: one a line."""
+    for index, line in enumerate(record.value.splitlines()):
+        attempt = msgspec.json.decode(line, type=_Attempt)
+        pair = (attempt.event.id, paths[attempt.endpoint_id])
+        identifier = attempt_id(record.partition, record.offset, index)
+        yield AttemptRecord(_position(record), identifier, pair, attempt.attempt, attempt.outcome, attempt.failure)
+
+
+def dispatch_rows(record: Any) -> Iterator[StoredRow]:
+    """The rows that a record of ``webhooks.dispatches`` must have in ClickHouse: one a line of its header."""
+    header = next(value for name, value in record.headers if name == DISPATCH_HEADER)
+    for line in header.splitlines():
+        yield StoredRow(record.partition, record.offset, msgspec.json.decode(line, type=_Dispatch).event.id)
 
 
 def set_aside(record: Any) -> SetAside:
@@ -142,7 +157,7 @@ class Evidence:
     events: Sequence[Event]
     requests: Sequence[Request]
     attempts: Sequence[AttemptRecord]
-    dispatches: Sequence[TopicOffset]
+    dispatches: Sequence[StoredRow]
     scheduled: Sequence[Scheduled]
     faults: Sequence[Fault] = ()
     stored_attempts: Sequence[StoredRow] | None = None
@@ -223,6 +238,11 @@ class Evidence:
                 return self._begun_by_retry(fault)
             case _:
                 return 0
+
+    def without_set_aside(self, kind: str, rows: Iterable[StoredRow]) -> list[StoredRow]:
+        """Those rows of ``webhooks.<kind>`` whose records are no dead letters."""
+        aside = {letter.source[1:] for letter in self.dead_letters if letter.source.topic.endswith(f"webhooks.{kind}")}
+        return [row for row in rows if (row.partition, row.offset) not in aside]
 
     @cached_property
     def most_wanted(self) -> int:

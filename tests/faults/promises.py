@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pipeline.store.rows import attempt_id
 from tests.faults.evidence import Evidence, StoredRow, examples
-from tests.faults.kafka_view import TopicOffset
 
 
 def broken(evidence: Evidence, *, most_duplicates: int, dead_letters: int = 0) -> list[str]:
@@ -38,31 +36,25 @@ def _nothing_is_missing(evidence: Evidence) -> Iterator[str]:
 
 
 def _clickhouse_holds_each_record_once(evidence: Evidence) -> Iterator[str]:
-    aside = {letter.source for letter in evidence.dead_letters}
-    attempts = [attempt.position for attempt in evidence.attempts if attempt.position not in aside]
-    yield from _stored_once("attempt", attempts, evidence.stored_attempts)
-    dispatches = [position for position in evidence.dispatches if position not in aside]
-    yield from _stored_once("dispatch", dispatches, evidence.stored_dispatches)
-    yield from _stored_once("dead letter", [letter.position for letter in evidence.dead_letters], evidence.stored_dead_letters)
-    wrong = [row for row in evidence.stored_attempts or () if row.id != attempt_id(row.partition, row.offset)]
-    if wrong:
-        yield f"{len(wrong):,} attempts have the id of another record, such as {wrong[:5]}"
+    """All that a record holds is there once; nothing is of a record that was set aside."""
+    attempts = [StoredRow(each.position.partition, each.position.offset, each.id) for each in evidence.attempts]
+    letters = [StoredRow(letter.position.partition, letter.position.offset, 0) for letter in evidence.dead_letters]
+    yield from _stored_once("attempts", evidence.without_set_aside("attempts", attempts), evidence.stored_attempts)
+    yield from _stored_once(
+        "dispatches", evidence.without_set_aside("dispatches", evidence.dispatches), evidence.stored_dispatches
+    )
+    yield from _stored_once("dead letters", letters, evidence.stored_dead_letters)
 
 
-def _stored_once(kind: str, records: Iterable[TopicOffset], rows: Sequence[StoredRow] | None) -> Iterator[str]:
-    """One row a record of Kafka, one record a row: compared one by one."""
+def _stored_once(kind: str, wanted: Iterable[StoredRow], rows: Sequence[StoredRow] | None) -> Iterator[str]:
+    """What Kafka holds and what ClickHouse holds, compared one by one."""
     if rows is None:
         return
-    stored = Counter((row.partition, row.offset) for row in rows)
-    acknowledged = {(position.partition, position.offset) for position in records}
-    found = {
-        "not in ClickHouse": acknowledged - stored.keys(),
-        "in ClickHouse more than once": {position for position, count in stored.items() if count > 1},
-        "in ClickHouse and not in Kafka": stored.keys() - acknowledged,
-    }
-    for where, positions in found.items():
-        if positions:
-            yield f"{len(positions):,} {kind} records are {where}, such as partition and offset {sorted(positions)[:5]}"
+    acknowledged, stored = Counter(wanted), Counter(rows)
+    if lost := acknowledged - stored:
+        yield f"{lost.total():,} {kind} are not in ClickHouse, such as {list(lost)[:5]}"
+    if surplus := stored - acknowledged:
+        yield f"{surplus.total():,} {kind} in ClickHouse are too many, or have nothing in Kafka, such as {list(surplus)[:5]}"
 
 
 def _nobody_got_what_they_did_not_want(evidence: Evidence) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 A lean HTTP server: it must not be what limits a run. Every request is in the ledger before it is answered:
 
-    python -m tests.faults.receivers ledger.txt 7 '{"/flaky": {"fail_rate": 0.2}}'
+    python -m tests.faults.receivers ledger.txt '{"path": "/flaky", "fail_rate": 0.2}'
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -83,22 +83,24 @@ def _parsed(lines: bytes) -> Iterator[Request]:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How an endpoint misbehaves: shares of its requests, from 0 to 1."""
+    """How the endpoint at ``path`` misbehaves: shares of its requests, from 0 to 1. All others acknowledge at once."""
 
+    path: str = ""
     fail_rate: float = 0.0
-    reset_rate: float = 0.0
-    hang_rate: float = 0.0
     slow_rate: float = 0.0
     slow_seconds: float = 0.0
+    seed: int = 0
+    reset_rate: float = 0.0
+    hang_rate: float = 0.0
 
 
 class Receivers:
     """Decides on every answer, and writes every request down."""
 
-    def __init__(self, ledger: int, seed: int, behaviours: Mapping[str, Behaviour]) -> None:
+    def __init__(self, ledger: int, behaviours: Iterable[Behaviour]) -> None:
         self._ledger = ledger
-        self._behaviours = behaviours
-        self._random = random.Random(seed)
+        self._behaviours = {behaviour.path: behaviour for behaviour in behaviours}
+        self._random = {behaviour.path: random.Random(behaviour.seed) for behaviour in self._behaviours.values()}
 
     def answer(self, path: str, event_id: str, body: bytes) -> tuple[int, float]:
         """How it is answered, and after how many seconds."""
@@ -109,8 +111,9 @@ class Receivers:
         return status, seconds
 
     def _choose(self, behaviour: Behaviour) -> tuple[int, float]:
-        chance = self._random.random()
-        seconds = behaviour.slow_seconds if self._random.random() < behaviour.slow_rate else 0.0
+        own = self._random[behaviour.path]
+        chance = own.random()
+        seconds = behaviour.slow_seconds if own.random() < behaviour.slow_rate else 0.0
         for status, rate in ((FAILED, behaviour.fail_rate), (RESET, behaviour.reset_rate), (NOT_ANSWERED, behaviour.hang_rate)):
             if chance < rate:
                 return status, seconds
@@ -165,10 +168,10 @@ async def serve(receivers: Receivers) -> None:
 class ReceiverProcess:
     """The receivers as tests use them."""
 
-    def __init__(self, ledger: Path, seed: int, behaviours: Mapping[str, Behaviour]) -> None:
+    def __init__(self, ledger: Path, *behaviours: Behaviour) -> None:
         self.ledger = Ledger(ledger)
-        chosen = json.dumps({path: asdict(behaviour) for path, behaviour in behaviours.items()})
-        command = [sys.executable, "-m", "tests.faults.receivers", str(ledger), str(seed), chosen]
+        chosen = [json.dumps(asdict(behaviour)) for behaviour in behaviours]
+        command = [sys.executable, "-m", "tests.faults.receivers", str(ledger), *chosen]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], 30)
@@ -190,12 +193,11 @@ class ReceiverProcess:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ledger", help="the file that every request is written to")
-    parser.add_argument("seed", type=int, help="chooses the requests that are not acknowledged")
-    parser.add_argument("behaviours", help="as JSON: a Behaviour for each path that misbehaves")
+    parser.add_argument("behaviours", nargs="*", help="a Behaviour as JSON, for each path that misbehaves")
     options = parser.parse_args()
     ledger = os.open(options.ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    behaviours = {path: Behaviour(**behaviour) for path, behaviour in json.loads(options.behaviours).items()}
-    uvloop.run(serve(Receivers(ledger, options.seed, behaviours)))
+    behaviours = [Behaviour(**json.loads(behaviour)) for behaviour in options.behaviours]
+    uvloop.run(serve(Receivers(ledger, behaviours)))
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ class Stage:
         name: str,
         *,
         roles: Sequence[str] = EVERY_ROLE,
-        behaviours: Mapping[str, Behaviour] | None = None,
+        behaviour: Behaviour | None = None,
         bootstrap_servers: str = "",
         commands: Mapping[str, Sequence[str]] | None = None,
         **settings: str,
@@ -150,7 +150,7 @@ class Stage:
             prefix,
             seed=self.seed,
             roles=roles,
-            behaviours=behaviours,
+            behaviour=behaviour,
             commands=commands,
             **settings,
         ) as deployment:

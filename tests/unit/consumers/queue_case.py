@@ -79,12 +79,12 @@ class FakeConsumer:
         return self.end_offset
 
 
-def to_row(position: Position, taken: Record) -> Row | None:
+def to_rows(position: Position, taken: Record) -> list[Row]:
     """``bad`` is no usable record, ``skip`` is not recorded."""
     assert position == (3, taken.offset)
     if taken.value == b"bad":
         raise InvalidRecordError(DeadLetterReason.NOT_JSON, "The value is not JSON.")
-    return None if taken.value == b"skip" else ("row", *position)
+    return [] if taken.value == b"skip" else [("row", *position)]
 
 
 class Scene:
@@ -116,7 +116,7 @@ class Scene:
             DeadLetters(self.producer, "webhooks.dead-letters", lambda: NOW),
             cast("GroupConsumer", self.consumer),
             self.table,
-            to_row,
+            to_rows,
             PARTITION,
             1,
         )

@@ -15,7 +15,8 @@ from pipeline.endpoints.vault import Vault
 from pipeline.sender.client import Sender
 from pipeline.sender.lanes import Lanes
 from schemas.attempt import Attempt
-from schemas.codec import from_header, from_json
+from schemas.bundle import read_attempts
+from schemas.codec import from_header
 from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
 from schemas.endpoint import SealedSecret
 from schemas.topics import Topics
@@ -81,7 +82,7 @@ class Scene:
         await self.courier.deliver(META, BODY, to or endpoint(), attempt=attempt, trigger=trigger, parked=parked)
 
     def attempts(self) -> list[Attempt]:
-        return [from_json(sent.value, Attempt) for sent in self.producer.to("t.webhooks.attempts")]
+        return [each for sent in self.producer.to("t.webhooks.attempts") for each in read_attempts(sent.value)]
 
     def delayed(self) -> list[Sent]:
         return [sent for sent in self.producer.sent if sent.topic.startswith("t.webhooks.delay.")]

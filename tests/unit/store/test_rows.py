@@ -15,13 +15,13 @@ from pipeline.store.rows import (
     Position,
     Table,
     attempt_id,
-    attempt_position,
     attempt_row,
     dead_letter_row,
     endpoint_change_row,
     event_row,
     week,
 )
+from schemas.bundle import MAX_BUNDLE
 from schemas.delivery import DeadLetter, DeadLetterReason
 from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event import EventMeta
@@ -54,10 +54,13 @@ def test_a_row_has_a_value_for_each_column_and_ends_with_its_position(table: Tab
     assert ROWS[table][-2:] == (3, 9)
 
 
-@given(st.integers(0, MAX_PARTITIONS - 1), st.integers(0, 2**43 - 1))
-def test_an_attempts_id_is_unique_and_fits_a_javascript_number(partition: int, offset: int) -> None:
-    identifier = attempt_id(partition, offset)
-    assert attempt_position(identifier) == (partition, offset)
+PLACES = st.tuples(st.integers(0, MAX_PARTITIONS - 1), st.integers(0, 2**37 - 1), st.integers(0, MAX_BUNDLE - 1))
+
+
+@given(PLACES, PLACES)
+def test_an_attempts_id_is_unique_and_fits_a_javascript_number(one: tuple[int, int, int], other: tuple[int, int, int]) -> None:
+    identifier = attempt_id(*one)
+    assert (identifier == attempt_id(*other)) == (one == other)
     assert 0 <= identifier < 2**53
 
 

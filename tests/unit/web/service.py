@@ -121,8 +121,11 @@ class Service:
             return identifier
 
 
+LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
+
+
 @asynccontextmanager
-async def running_service() -> AsyncIterator[Service]:
+async def running_service(guard: AddressGuard = LOOPBACK) -> AsyncIterator[Service]:
     """Start the server; stop it at the end."""
     vault = Vault(Vault.new_key())
     registry = Registry({}, "webhooks.endpoints", vault)
@@ -131,7 +134,7 @@ async def running_service() -> AsyncIterator[Service]:
         registry=registry,
         producer=kafka,
         vault=vault,
-        guard=AddressGuard([IPv4Network("127.0.0.0/8")]),
+        guard=guard,
         search=attempts,
         keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)]),
         clock=lambda: now[0],
