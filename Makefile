@@ -7,9 +7,10 @@ FUZZ_SECONDS ?= 10
 DEMO_SECONDS ?= 0
 SCALE  ?= 1
 MINUTES ?= 30
+FORM   ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-fuzz test-kafka bench isolation bounds soak lock clean
+.PHONY: help install demo test check test-fuzz test-kafka test-faults bench isolation bounds soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,8 +38,11 @@ check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-kafka: install ## Contract, integration and fault tests on a real Apache Kafka (Java 17 and Maven)
-	$(BIN)/python -m pytest tests/contract tests/integration tests/faults --kafka=apache
+test-kafka: install ## Contract and integration tests on a real Apache Kafka (Java 17 and Maven)
+	$(BIN)/python -m pytest tests/contract tests/integration --kafka=apache
+
+test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form
+	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest tests/faults --kafka=apache
 
 test-fuzz: install ## Hostile input: hypothesis, then atheris (Linux x86-64) for FUZZ_SECONDS=10 a target
 	$(BIN)/python -m pytest tests/fuzz

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.broker.bundles import Bundles, Place
@@ -56,13 +56,15 @@ class FanOut:
     ) -> None:
         self._max_bytes = settings.max_event_bytes
         self._operational_events = settings.topics.operational_events
+        self._kept = timedelta(days=settings.retention_days)
         self._registry = registry
         self._courier = courier
         self._dispatches = Bundles(producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
         self._dead_letters = dead_letters
         self._places = asyncio.Semaphore(settings.max_outstanding_deliveries)
         self.worker = Worker(
-            consumer_config,
+            # What a transaction wrote and took back was never published.
+            consumer_config | {"isolation_level": "read_committed"},
             self.handle,
             group=settings.topics.fanout_group,
             topics=(*settings.topics.sources, settings.topics.operational_events),
@@ -137,7 +139,7 @@ class FanOut:
 
     def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
         """Write the body down once, with who matched: also when nobody did."""
-        received_at = _received_at(record)
+        received_at = _received_at(record, self._kept)
         dispatch = Dispatch(
             event=plan.event,
             endpoint_ids=tuple(endpoint.id for endpoint in plan.endpoints),
@@ -150,12 +152,17 @@ class FanOut:
         return self._dispatches.add(plan.body, day=received_at.date(), header=to_json(dispatch))
 
 
-def _received_at(record: Record) -> datetime:
-    """When the record was written, by its timestamp; now, when a producer set one that is no time (microseconds, say)."""
+def _received_at(record: Record, kept: timedelta) -> datetime:
+    """When the record was written, by its timestamp; now, when a producer set one that cannot be.
+
+    That is none at all (microseconds, say), one to come, or one so old that a row with it would be removed at once.
+    """
+    now = utc_now()
     try:
-        return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+        written = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):
-        return utc_now()
+        return now
+    return written if now - kept < written <= now else now
 
 
 _events_counter = functools.cache(metrics.EVENTS.labels)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,8 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from pipeline.store.connection import StoreError, StoreUnavailableError
+from pipeline.store.connection import StoreError, StoreLimitError, StoreRowsError, StoreUnavailableError
+from pipeline.store.halving import append_in_parts, is_one_record
 from pipeline.store.rows import Position, Row, Table, attempt_row, dead_letter_row, endpoint_change_row, event_row
 from pipeline.store.writer import Writer
 from schemas.bundle import read_attempts, read_dispatches
@@ -180,7 +181,7 @@ class PartitionQueue:
             try:
                 rows, letters = self._rows([record for record in batch if record.offset >= wanted])
                 await asyncio.gather(*letters)
-                await self._write(rows)
+                await self._write(rows, batch)
             except asyncio.CancelledError:
                 if self._closed:  # the partition is gone: the completions are fenced, they only make room
                     self._finish(batch)
@@ -247,18 +248,34 @@ class PartitionQueue:
                 letters.append(self._dead_letters.send(record, error.reason, str(error)))
         return rows, letters
 
-    async def _write(self, rows: list[Row]) -> None:
+    async def _write(self, rows: list[Row], batch: list[Record]) -> None:
         if not rows:
             return
         table = self._table.value
+        records = {record.offset: record for record in batch}
         started = time.monotonic()
-        await self._persist(lambda: self._writer.append(self._table, self._partition.number, rows))
+        stored = await append_in_parts(self._append, lambda offset, error: self._set_aside(records[offset], error), rows)
         metrics.BATCH_DURATION.labels(table).observe(time.monotonic() - started)
         metrics.BATCH_ROWS.labels(table).observe(len(rows))
-        metrics.RECORDED.labels(table).inc(len(rows))
+        metrics.RECORDED.labels(table).inc(stored)
 
-    async def _persist(self, statement: Callable[[], Any]) -> Any:
-        """Run a statement until it succeeds: nothing else can be done, and nothing may be skipped."""
+    async def _append(self, rows: Sequence[Row]) -> None:
+        # One record cannot be halved: when there is no room even for it, it waits.
+        halved = (StoreRowsError,) if is_one_record(rows) else (StoreRowsError, StoreLimitError)
+        await self._persist(lambda: self._writer.append(self._table, self._partition.number, rows), passed_on=halved)
+
+    async def _set_aside(self, record: Record, error: StoreRowsError) -> None:
+        """ClickHouse refuses the record for good: it becomes a dead letter, and those behind it go on."""
+        metrics.UNRECORDED.labels(self._table.value).inc()
+        log.error("a record cannot be recorded", partition=record.partition, offset=record.offset, error=str(error))
+        if self._table is not Table.DEAD_LETTERS:  # that would be refused again, and so on; it stands in its topic
+            await self._dead_letters.send(record, DeadLetterReason.NOT_RECORDABLE, str(error))
+
+    async def _persist(self, statement: Callable[[], Any], passed_on: tuple[type[StoreError], ...] = ()) -> Any:
+        """Run a statement until it succeeds: nothing else can be done, and nothing may be skipped.
+
+        Errors that the caller can do something about are ``passed_on``.
+        """
         tries = 0
         while True:
             try:
@@ -266,6 +283,8 @@ class PartitionQueue:
             except StoreError as error:
                 kind = "unavailable" if isinstance(error, StoreUnavailableError) else "rejected"
                 metrics.STORE_ERRORS.labels(kind).inc()
+                if isinstance(error, passed_on):
+                    raise
                 self.problem = f"ClickHouse: {error}"
                 log.warning("ClickHouse did not take a batch, trying again", partition=self._partition, error=str(error))
                 await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])

@@ -80,6 +80,7 @@ class DeadLetterReason(enum.StrEnum):
     INVALID_PAYLOAD = "invalid_payload"
     UNSUPPORTED_VERSION = "unsupported_version"
     INVALID_RECORD = "invalid_record"
+    NOT_RECORDABLE = "not_recordable"
     UNEXPECTED_ERROR = "unexpected_error"
 
 

@@ -59,10 +59,14 @@ class TopicSpec:
     partitions: int | None = None
     min_compaction_lag_ms: int = 0
     max_record_bytes: int = MAX_RECORD_BYTES
+    broker_time: bool = False
+    """Whether the records' timestamps are the broker's, not the producer's."""
 
     def config(self) -> dict[str, str]:
         """The topic-level settings, as Kafka names them."""
         config = {"cleanup.policy": self.cleanup_policy, "max.message.bytes": str(self.max_record_bytes)}
+        if self.broker_time:
+            config["message.timestamp.type"] = "LogAppendTime"
         if self.cleanup_policy == "compact":
             config["min.compaction.lag.ms"] = str(self.min_compaction_lag_ms)
         else:
@@ -130,9 +134,16 @@ class Topics:
             TopicSpec(self.dispatches, "none", "delete", week),
             TopicSpec(self.attempts, "none", "delete", week),
             TopicSpec(self.dead_letters, "as it came", "delete", month, max_record_bytes=MAX_DEAD_LETTER_BYTES),
-            # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind.
+            # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind. A record is due
+            # by its timestamp: one clock for all, so that due times rise with offsets whoever wrote them.
             *(
-                TopicSpec(self.delay(delay), "event id", "delete", week + DAY_MS + 2 * round(delay / timedelta(milliseconds=1)))
+                TopicSpec(
+                    self.delay(delay),
+                    "event id",
+                    "delete",
+                    week + DAY_MS + 2 * round(delay / timedelta(milliseconds=1)),
+                    broker_time=True,
+                )
                 for delay in self.delays
             ),
         )

@@ -16,16 +16,17 @@ from pipeline.broker.record import Partition, size_of
 if TYPE_CHECKING:
     from kafka.consumer.fetcher import ConsumerRecord
 
-DueAt = Callable[["ConsumerRecord"], float]
-"""When a record may be handed over, in seconds since 1970."""
+DueIn = Callable[["ConsumerRecord"], float]
+"""In how many seconds a record may be handed over, asked when it comes; 0 and below: at once."""
 
 
 class Buffered(NamedTuple):
-    """A record as kafka-python gives it, the epoch that it was polled under, and its size in bytes."""
+    """A record as kafka-python gives it, the epoch that it was polled under, its size in bytes, and when it is due."""
 
     epoch: int
     record: ConsumerRecord
     size: int
+    due: float
 
 
 class _Queue:
@@ -41,19 +42,22 @@ class _Queue:
 
 
 class Buffers:
-    """Used by the poll thread, and by a rebalance while that thread waits inside poll()."""
+    """Used by the poll thread, and by a rebalance while that thread waits inside poll().
 
-    def __init__(self, due_at: DueAt | None = None) -> None:
-        self._due_at = due_at
+    ``now`` and what is due are seconds of a clock that never goes back: one that is set anew while records wait changes nothing.
+    """
+
+    def __init__(self, due_in: DueIn | None = None) -> None:
+        self._due_in = due_in
         self._queues: dict[Partition, _Queue] = {}
         self._asleep: dict[Partition, float] = {}
 
-    def add(self, partition: Partition, epoch: int, records: Iterable[ConsumerRecord]) -> None:
+    def add(self, partition: Partition, epoch: int, records: Iterable[ConsumerRecord], now: float = 0.0) -> None:
         """Keep what was polled, in the order of the offsets."""
         queue = self._queues.setdefault(partition, _Queue())
         for record in records:
             size = size_of(record.key, record.value, record.headers)
-            queue.records.append(Buffered(epoch, record, size))
+            queue.records.append(Buffered(epoch, record, size, -math.inf if self._due_in is None else now + self._due_in(record)))
             queue.bytes += size
         if not queue.records:
             del self._queues[partition]
@@ -66,7 +70,7 @@ class Buffers:
         for partition in list(self._queues):
             queue = self._queues[partition]
             first = head = queue.head
-            while head is not None and self._due(head) <= now and fits(head.size):
+            while head is not None and head.due <= now and fits(head.size):
                 queue.bytes -= queue.records.popleft().size
                 yield partition, head
                 head = queue.head
@@ -74,7 +78,7 @@ class Buffers:
                 del self._queues[partition]
                 if head is not None:
                     self._queues[partition] = queue
-            if head is not None and self._due(head) <= now:
+            if head is not None and head.due <= now:
                 return
 
     def drop(self, partition: Partition) -> None:
@@ -87,7 +91,7 @@ class Buffers:
 
         Returns from which offset each of their partitions must be read again; it is not to be fetched before it is due.
         """
-        if self._due_at is None or self.bytes <= max_bytes:
+        if self._due_in is None or self.bytes <= max_bytes:
             return {}
         waiting = sorted((due, partition) for partition in self._queues if (due := self._due_of(partition)) > now)
         held = sum(self._queues[partition].bytes for _, partition in waiting)
@@ -105,7 +109,7 @@ class Buffers:
         self._asleep = {partition: due for partition, due in self._asleep.items() if due > now}
 
     def next_due(self) -> float:
-        """When the next record is due, in seconds since 1970; infinity when there is none."""
+        """When the next record is due; infinity when there is none."""
         return min((*map(self._due_of, self._queues), *self._asleep.values()), default=math.inf)
 
     def head(self, partition: Partition) -> int | None:
@@ -129,7 +133,4 @@ class Buffers:
         return sum(queue.bytes for queue in self._queues.values())
 
     def _due_of(self, partition: Partition) -> float:
-        return self._due(self._queues[partition].records[0])
-
-    def _due(self, buffered: Buffered) -> float:
-        return -math.inf if self._due_at is None else self._due_at(buffered.record)
+        return self._queues[partition].records[0].due

@@ -21,7 +21,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import KafkaError
 
 from pipeline.broker.assignment import Assignment
-from pipeline.broker.buffers import Buffers, DueAt
+from pipeline.broker.buffers import Buffers, DueIn
 from pipeline.broker.commits import Commits, finished_earlier, to_kafka
 from pipeline.broker.lag import measure_lag
 from pipeline.broker.outstanding import Outstanding
@@ -64,7 +64,7 @@ class GroupConsumer:
         max_outstanding_bytes: int,
         on_records: Callable[[list[Record]], None],
         on_revoked: Callable[[frozenset[Partition]], None] | None = None,
-        due_at: DueAt | None = None,
+        due_in: DueIn | None = None,
         partition_fetch_bytes: int = 512 * 1024,
     ) -> None:
         self._config = config | {
@@ -80,7 +80,7 @@ class GroupConsumer:
         self._on_revoked = on_revoked
         self._assignment = Assignment()
         self._commits = Commits(group, self._assignment)
-        self._buffers = Buffers(due_at)
+        self._buffers = Buffers(due_in)
         self._max_waiting_bytes = max_outstanding_bytes // 2
         self._outstanding = Outstanding(max_outstanding, max_outstanding_bytes)
         self._completions: deque[tuple[Partition, int, int]] = deque()
@@ -88,6 +88,10 @@ class GroupConsumer:
         self._stop_at: float | None = None
         self._joined_once = False
         self._polled_at = time.monotonic()
+        self._looked_at = time.monotonic()
+        self._in_doubt_since: float | None = None
+        # Heartbeats go out that often; the broker gives a member up when it has heard of none for the time of a session.
+        self._longest_silence = (config.get("session_timeout_ms", 45_000) - config.get("heartbeat_interval_ms", 3_000)) / 1000
         self._ends: dict[Partition, int | None] = {}
 
     async def start(self) -> None:
@@ -183,15 +187,15 @@ class GroupConsumer:
                 if self._assignment.needs_resuming(partition):
                     self._assignment.resume(partition, finished_earlier(consumer, partition))
                 self._ends[partition] = consumer.highwater(TopicPartition(topic, number))
-                self._buffers.add(partition, epoch, records)
-        self._hand_over()
+                self._buffers.add(partition, epoch, records, self._polled_at)
+        self._hand_over(consumer)
         self._pause_and_resume(consumer)
         self._settle(consumer)
         if self._outstanding.is_full(self._buffers.bytes):
             self._room.clear()
             if self._outstanding.is_full(self._buffers.bytes):
                 self._room.wait(_ROOM_WAIT_S)
-            self._hand_over()
+            self._hand_over(consumer)
             self._pause_and_resume(consumer)
 
     def _poll_timeout_ms(self) -> int:
@@ -201,15 +205,36 @@ class GroupConsumer:
             return _DRAIN_POLL_MS
         if self._outstanding.is_full(self._buffers.bytes):
             return 1
-        milliseconds = (self._buffers.next_due() - time.time()) * 1000 + 1
+        milliseconds = (self._buffers.next_due() - time.monotonic()) * 1000 + 1
         return int(min(max(milliseconds, 1), _IDLE_POLL_MS))
 
-    def _hand_over(self) -> None:
+    def _is_in_doubt(self, consumer: KafkaConsumer) -> bool:
+        """Whether the group may have given us up without our knowing: after a silence that is as long as a session.
+
+        A process that was frozen (SIGSTOP, a suspended machine) goes on with what it has in memory as if nothing had been, while
+        another one has long since begun the same records. It begins nothing more until a heartbeat was answered that
+        was sent after the silence, or until it has joined anew. kafka-python tells neither in public.
+        """
+        now = time.monotonic()
+        silence, self._looked_at = now - self._looked_at, now
+        if silence > self._longest_silence:
+            log.warning(
+                "silent for long; nothing is begun until the group is heard of", group=self._group, seconds=round(silence)
+            )
+            self._in_doubt_since = now
+        if self._in_doubt_since is not None:
+            heartbeat = consumer._coordinator.heartbeat  # noqa: SLF001
+            is_answered = heartbeat.last_receive >= heartbeat.last_send > self._in_doubt_since
+            if is_answered or heartbeat.last_reset > self._in_doubt_since:
+                self._in_doubt_since = None
+        return self._in_doubt_since is not None
+
+    def _hand_over(self, consumer: KafkaConsumer) -> None:
         """Hand over what is due while there is room, one partition after the other."""
-        if self._stop_at is not None:
+        if self._stop_at is not None or self._is_in_doubt(consumer):
             return
         batch: list[Record] = []
-        for partition, (epoch, record, size) in self._buffers.take(self._outstanding.fits, time.time()):
+        for partition, (epoch, record, size, _) in self._buffers.take(self._outstanding.fits, time.monotonic()):
             if self._assignment.start(partition, epoch, record.offset):
                 self._outstanding.add(size)
                 batch.append(Record(partition, record.offset, record.timestamp, record.key, record.value, record.headers, epoch))
@@ -220,7 +245,7 @@ class GroupConsumer:
     def _pause_and_resume(self, consumer: KafkaConsumer) -> None:
         """Fetch from partitions without a buffer, and only while there is room for what comes."""
         assigned = consumer.assignment()
-        now = time.time()
+        now = time.monotonic()
         self._buffers.wake(now)
         for partition, offset in self._buffers.send_to_sleep(self._max_waiting_bytes, now).items():
             if TopicPartition(*partition) in assigned:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from pipeline.broker.buffers import DueAt
+from pipeline.broker.buffers import DueIn
 from pipeline.broker.consumer import GroupConsumer
 from pipeline.broker.record import Record
 from pipeline.ops.logs import logger
@@ -29,7 +29,7 @@ class Worker:
         topics: Sequence[str],
         max_outstanding: int,
         max_outstanding_bytes: int,
-        due_at: DueAt | None = None,
+        due_in: DueIn | None = None,
         partition_fetch_bytes: int = 512 * 1024,
     ) -> None:
         self._handle = handle
@@ -40,7 +40,7 @@ class Worker:
             max_outstanding=max_outstanding,
             max_outstanding_bytes=max_outstanding_bytes,
             on_records=self._start_tasks,
-            due_at=due_at,
+            due_in=due_in,
             partition_fetch_bytes=partition_fetch_bytes,
         )
         self._tasks: set[asyncio.Task[None]] = set()

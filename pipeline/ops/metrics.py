@@ -81,6 +81,11 @@ ENDPOINTS: Final = Gauge("oms_webhooks_endpoints", "Registered endpoints", ["sta
 
 # Recorder
 RECORDED: Final = Counter("oms_webhooks_recorded_rows", "Rows written to ClickHouse", ["table"])
+UNRECORDED: Final = Counter(
+    "oms_webhooks_unrecorded_records",
+    "Records that ClickHouse refused for good: each is a dead letter (a dead letter itself stands in its topic only)",
+    ["table"],
+)
 BATCH_ROWS: Final = Histogram("oms_webhooks_recorder_batch_rows", "Rows in a batch", ["table"], buckets=_SIZES)
 BATCH_DURATION: Final = Histogram(
     "oms_webhooks_recorder_batch_seconds", "Duration of a batch's insert", ["table"], buckets=_LATENCY

@@ -278,11 +278,19 @@ async def test_an_endpoint_that_cannot_be_opened_costs_no_repeats() -> None:
     [("t.webhooks.delay.0s", 0), ("t.webhooks.delay.5s", 5), ("t.webhooks.delay.10m", 600), ("t.webhooks.delay.6h", 21_600)],
 )
 async def test_a_record_is_due_when_its_topics_delay_has_passed(topic: str, seconds: int) -> None:
-    scene = Scene()
+    record = SimpleNamespace(topic=topic, timestamp=1_772_463_840_600)
 
-    assert scene.retry._due_at(SimpleNamespace(topic=topic, timestamp=1_772_463_840_600)) == pytest.approx(
-        1_772_463_840.6 + seconds
-    )
+    assert Scene().retry._due_in(record, 1_772_463_840.6 + 1) == pytest.approx(seconds - 1)
+
+
+@pytest.mark.parametrize(
+    ("written_ago", "left"),
+    [(20, 40), (60, 0), (0, 60), (-3600, 60)],  # the last: written by a clock that is ahead, or read by one that is behind
+)
+def test_no_clock_prolongs_a_wait_beyond_the_delay(written_ago: float, left: float) -> None:
+    record = SimpleNamespace(topic="t.webhooks.delay.1m", timestamp=1_772_463_840_600)
+
+    assert Scene().retry._due_in(record, 1_772_463_840.6 + written_ago) == pytest.approx(left, abs=0.001)
 
 
 async def test_every_delay_topic_is_read() -> None:
