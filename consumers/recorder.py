@@ -22,9 +22,10 @@ from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import StoreError, StoreUnavailableError
-from pipeline.store.rows import Position, Row, Table, attempt_row, dead_letter_row, endpoint_change_row, event_row
+from pipeline.store.rows import Position, Row, Table, attempt_row, audit_row, dead_letter_row, endpoint_change_row, event_row
 from pipeline.store.writer import Writer
 from schemas.attempt import Attempt
+from schemas.audit import AuditEntry
 from schemas.codec import InvalidRecordError, from_header, from_json
 from schemas.delivery import DEAD_LETTER_HEADER, DISPATCH_HEADER, DeadLetter, DeadLetterReason, Dispatch
 from schemas.endpoint import EndpointRecord
@@ -54,6 +55,7 @@ class Recorder:
             topics.dispatches: (Table.EVENTS, _event_row),
             topics.dead_letters: (Table.DEAD_LETTERS, _dead_letter_row),
             topics.endpoints: (Table.ENDPOINT_CHANGES, _endpoint_change_row),
+            topics.audit: (Table.AUDIT_LOG, _audit_row),
         }
         self._queues: dict[Partition, PartitionQueue] = {}
         self.consumer = GroupConsumer(
@@ -318,3 +320,7 @@ def _endpoint_change_row(position: Position, record: Record) -> Row | None:
     if record.value is None or record.key == b"id-claim":
         return None
     return endpoint_change_row(position, from_json(record.value, EndpointRecord))
+
+
+def _audit_row(position: Position, record: Record) -> Row:
+    return audit_row(position, from_json(record.value, AuditEntry))

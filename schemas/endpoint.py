@@ -38,6 +38,7 @@ class EndpointRecord(BaseModel):
     active: bool = True
     filters: dict[str, tuple[FilterValue, ...]] = Field(default_factory=dict)
     sealed_token: str | None = None
+    sealed_headers: dict[str, str] = Field(default_factory=dict, description="Headers of its own: names, sealed values.")
     secrets: tuple[SealedSecret, ...] = ()
     created_at: AwareDatetime
     updated_at: AwareDatetime

@@ -1,6 +1,6 @@
 """The HTTP API's requests and answers. Times are ISO 8601 in UTC with milliseconds; durations are milliseconds.
 
-No answer holds a token, and none but the answer to a create holds a signing secret.
+No answer holds a token or the value of a custom header. A signing secret is shown once: when it is made.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, SerializeAsAny, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, SerializeAsAny, WithJsonSchema, field_validator
 
 from schemas.codec import format_time
+from schemas.custom_headers import MAX_HEADERS, check_headers
 from schemas.endpoint import FilterValue
 from schemas.event import EventType
 
@@ -30,7 +31,11 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,1024}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FILTERS_FORM: Final = 'filters must be an object of paths in the payload with their values, such as {"channel": ["spree"]}'
 
-Time = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
+Time = Annotated[
+    datetime,
+    PlainSerializer(format_time, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
 
 
 class EndpointInput(BaseModel):
@@ -44,6 +49,11 @@ class EndpointInput(BaseModel):
     target_url: str = Field(default="", description="Where the webhooks go: http(s), no fragment, no user name.")
     events: tuple[EventType, ...] = Field(default=(), description="The event types that are sent; one at least.")
     token: SecretStr | None = Field(default=None, description="Sent as Authorization: Bearer …; null removes it. Never shown.")
+    headers: dict[str, SecretStr | None] | None = Field(
+        default=None,
+        description="Headers that are sent with every request; null takes one (or all of them) away, others stay. Never shown.",
+        json_schema_extra={"maxProperties": MAX_HEADERS},
+    )
     filters: dict[str, tuple[FilterValue, ...]] = Field(
         default_factory=dict, description="Paths in the payload, each with the value or the values that it may have."
     )
@@ -74,6 +84,11 @@ class EndpointInput(BaseModel):
         if value is None or (isinstance(value, str) and _TOKEN.fullmatch(value)):
             return value
         raise ValueError("token must be 1 to 1024 visible ASCII characters without spaces, or null to remove it.")
+
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _check_headers(cls, value: object) -> dict[str, str | None] | None:
+        return check_headers(value)
 
     @field_validator("filters", mode="before")
     @classmethod
@@ -152,6 +167,7 @@ class EndpointAnswer(_Answer):
     description: str
     filters: dict[str, tuple[FilterValue, ...]]
     has_token: bool
+    header_names: list[str] = Field(description="Headers of its own, by name; their values are never shown.")
     created_at: Time
     updated_at: Time
     version: int

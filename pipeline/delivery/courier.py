@@ -28,6 +28,8 @@ from schemas.topics import Topics, delay_label
 log = logger(__name__)
 
 CONTENT_TYPE = "application/json"
+REDACTED = "[redacted]"
+_NO_REPEATS = RetrySchedule(())
 
 
 class Courier:
@@ -74,13 +76,28 @@ class Courier:
             await self._park(delivery, body, reason)
             return
         with place:
-            request, shown_headers = self._request(event, body, endpoint)
             if written_at is not None:
                 metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at))
-            with metrics.IN_FLIGHT.track_inprogress():
-                exchange = await self._sender.post(request)
+            record, verdict = await self._attempt(event, body, endpoint, attempt, trigger, self._schedule)
+        for acknowledged in self._leave_behind(record, verdict, body):
+            await acknowledged
+
+    async def test(self, event: EventMeta, body: bytes, endpoint: Endpoint) -> tuple[Attempt, Position]:
+        """Make one attempt now, without a repeat; returns its record and where Kafka put it.
+
+        It does not wait in line, and its endpoint may be paused: somebody wants to see what the endpoint answers.
+        """
+        record, _ = await self._attempt(event, body, endpoint, 1, Trigger.TEST, _NO_REPEATS)
+        return record, await self._send_attempt(record)
+
+    async def _attempt(
+        self, event: EventMeta, body: bytes, endpoint: Endpoint, attempt: int, trigger: Trigger, schedule: RetrySchedule
+    ) -> tuple[Attempt, Verdict]:
+        request, shown_headers = self._request(event, body, endpoint)
+        with metrics.IN_FLIGHT.track_inprogress():
+            exchange = await self._sender.post(request)
         finished_at = self._clock()
-        verdict = judge(exchange, attempt, self._schedule, finished_at)
+        verdict = judge(exchange, attempt, schedule, finished_at)
         record = attempt_record(
             event,
             endpoint_id=endpoint.id,
@@ -94,8 +111,7 @@ class Courier:
             verdict=verdict,
         )
         _count(event, record, exchange)
-        for acknowledged in self._leave_behind(record, verdict, body):
-            await acknowledged
+        return record, verdict
 
     async def discard(
         self, event: EventMeta, endpoint_id: int, target_url: str, *, attempt: int, trigger: Trigger, reason: str, kind: str
@@ -123,15 +139,18 @@ class Courier:
             TIMESTAMP_HEADER: str(timestamp),
             SIGNATURE_HEADER: sign(endpoint.keys(now), event.id, timestamp, body),
         }
-        headers = shown | {"authorization": f"Bearer {endpoint.token}"} if endpoint.token else shown
-        return Request(endpoint.target_url, headers, body), shown
+        headers = {**endpoint.headers, **shown}
+        if endpoint.token:
+            headers["authorization"] = f"Bearer {endpoint.token}"
+        # The record of an attempt names custom headers; their values may be passwords.
+        return Request(endpoint.target_url, headers, body), {**shown, **dict.fromkeys(endpoint.headers, REDACTED)}
 
     def _leave_behind(self, record: Attempt, verdict: Verdict, body: bytes) -> list[asyncio.Future[Position]]:
         sent = [self._send_attempt(record)]
         if isinstance(verdict, Repeat):
-            repeat = Delivery(
-                event=record.event, endpoint_id=record.endpoint_id, attempt=record.attempt + 1, trigger=Trigger.REPEAT
-            )
+            # What was asked for stays so: its repeats are made though the endpoint does not subscribe to the event type.
+            trigger = Trigger.RESEND if record.trigger is Trigger.RESEND else Trigger.REPEAT
+            repeat = Delivery(event=record.event, endpoint_id=record.endpoint_id, attempt=record.attempt + 1, trigger=trigger)
             sent.append(self._send_later(repeat, body, verdict.delay))
         return sent
 

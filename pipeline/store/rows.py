@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from schemas.attempt import Attempt
+from schemas.audit import AuditEntry
 from schemas.delivery import DeadLetter, Dispatch
 from schemas.endpoint import EndpointRecord
 from schemas.event import EventMeta
@@ -34,6 +35,7 @@ class Table(enum.StrEnum):
     EVENTS = "events"
     DEAD_LETTERS = "dead_letters"
     ENDPOINT_CHANGES = "endpoint_changes"
+    AUDIT_LOG = "audit_log"
 
 
 _TIME: Final = "DateTime64(3, 'UTC')"
@@ -113,6 +115,16 @@ COLUMNS: Final[dict[Table, dict[str, str]]] = {
         "filters": "String",
         **_POSITION,
     },
+    Table.AUDIT_LOG: {
+        "at": _TIME,
+        "actor": "String",
+        "role": _WORD,
+        "action": _WORD,
+        "subject": "String",
+        "detail": "String",
+        "remote_address": "String",
+        **_POSITION,
+    },
 }
 """Every column with its type, as the migrations create them (a contract test compares the two)."""
 
@@ -120,6 +132,7 @@ PARTITIONED_BY: Final[dict[Table, str]] = {
     Table.ATTEMPTS: "created_at",
     Table.EVENTS: "received_at",
     Table.DEAD_LETTERS: "failed_at",
+    Table.AUDIT_LOG: "at",
 }
 """The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes are few and are kept."""
 
@@ -236,6 +249,20 @@ def endpoint_change_row(position: Position, endpoint: EndpointRecord) -> Row:
         endpoint.active,
         endpoint.description,
         json.dumps(endpoint.filters, ensure_ascii=False),
+        *position,
+    )
+
+
+def audit_row(position: Position, entry: AuditEntry) -> Row:
+    """A row of ``audit_log``: who did what to what."""
+    return (
+        _time(entry.at),
+        entry.actor,
+        entry.role.value,
+        entry.action.value,
+        entry.subject,
+        entry.detail,
+        entry.remote_address,
         *position,
     )
 

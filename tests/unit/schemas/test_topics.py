@@ -62,6 +62,8 @@ def test_names() -> None:
         "oms.shipments",
         "oms.stock-items",
         "webhooks.endpoints",
+        "webhooks.api-keys",
+        "webhooks.audit",
         "webhooks.dispatches",
         "webhooks.attempts",
         "webhooks.dead-letters",
@@ -97,11 +99,11 @@ def test_delays_are_sorted_and_have_one_topic_each_with_delay_0_first() -> None:
     assert [topics.delay(delay) for delay in topics.delays] == list(topics.delay_topics)
 
 
-def test_everything_but_the_sources_and_the_delays_is_recorded() -> None:
+def test_everything_but_the_sources_the_delays_and_the_api_keys_is_recorded() -> None:
     topics = Topics(DEFAULT)
 
     names = {spec.name for spec in topics.specs()}
-    assert set(topics.recorded) == names - set(topics.sources) - set(topics.delay_topics)
+    assert set(topics.recorded) == names - set(topics.sources) - set(topics.delay_topics) - {topics.api_keys}
 
 
 @pytest.mark.parametrize("spec", Topics(DEFAULT).specs(), ids=lambda spec: spec.name)
@@ -110,7 +112,7 @@ def test_configs(spec: TopicSpec) -> None:
 
     # A body of the largest size that a deployment can allow fits with a quarter of its size for metadata.
     assert int(config["max.message.bytes"]) >= MAX_EVENT_BYTES_LIMIT * 5 // 4
-    if spec.name == "webhooks.endpoints":
+    if spec.name in ("webhooks.endpoints", "webhooks.api-keys"):
         assert config["cleanup.policy"] == "compact"
         assert int(config["min.compaction.lag.ms"]) == 7 * DAY_MS
         assert "retention.ms" not in config
