@@ -19,7 +19,7 @@ from consumers import show
 from consumers.api_client import ApiClient, ApiError
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
-from consumers.roles import ALL_ROLES, Role, RoleError, running
+from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.traffic import publish as publish_event
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicAdmin, TopicError
@@ -87,12 +87,12 @@ async def _until_signal(stop: asyncio.Event) -> None:
     await stop.wait()
 
 
-async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[[str], None]) -> None:
+async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[[Running], None]) -> None:
     """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
     stop = asyncio.Event()
     signalled = asyncio.create_task(_until_signal(stop))
     async with running(settings, roles) as pipeline:
-        on_ready(pipeline.url)
+        on_ready(pipeline)
         failed = asyncio.create_task(pipeline.until_failed())
         done, _ = await asyncio.wait([signalled, failed], return_when=asyncio.FIRST_COMPLETED)
     for task in done:
@@ -102,7 +102,13 @@ async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[
 def _role(role: Role) -> None:
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
-    _run(_serve(settings, frozenset({role}), lambda url: err.print(f"{role.value}: health and metrics at {url}")))
+    _run(
+        _serve(
+            settings,
+            frozenset({role}),
+            lambda pipeline: err.print(show.role_banner(role.value, pipeline.url, pipeline.first_key)),
+        )
+    )
 
 
 @app.command(rich_help_panel="Run")
@@ -142,8 +148,9 @@ def all_roles(
         async def serve() -> None:
             note = None
 
-            def ready(url: str) -> None:
+            def ready(pipeline: Running) -> None:
                 nonlocal note
+                url = pipeline.url
                 note = leave_note(RunNote(url, key, here.settings.kafka_bootstrap_servers, here.settings.kafka_partitions))
                 note.__enter__()
                 err.print(show.banner(here, url, key if not settings.api_keys else None))

@@ -39,6 +39,21 @@ def banner(here: Surroundings, url: str, made_key: str | None) -> RenderableType
     return Panel(Group(*(Text.from_markup(line) for line in lines)), expand=False)
 
 
+def role_banner(role: str, url: str, first_key: str | None) -> RenderableType:
+    """What runs; and, once, the first admin key."""
+    line = f"{role}: health and metrics at {url}"
+    if first_key is None:
+        return Text(line)
+    return Group(
+        Text(line),
+        Text(
+            "There was no admin key, so one was made. It is shown this once and kept nowhere; make more with it:", "bold yellow"
+        ),
+        Text(f"  OMS_WEBHOOKS_API_KEY={first_key}", "bold"),
+        Text("  oms-webhooks keys create --name … --role viewer|operator|admin"),
+    )
+
+
 def endpoints(page: Mapping[str, Any]) -> RenderableType:
     """A page of endpoints as a table."""
     table = Table("id", "target_url", "events", "state", "description")

@@ -17,7 +17,9 @@ _NAME: Final = re.compile(rf"[A-Za-z0-9!#$%&'*+.^_`|~-]{{1,{MAX_HEADER_NAME}}}")
 _VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 
 # Hop-by-hop headers (RFC 9110, 7.6.1, and 10.1.1 for expect), and those that the sender sets itself.
-_HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade", "expect"})
+_HOP_BY_HOP: Final = frozenset(
+    {"connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade", "expect"}
+)
 _OURS: Final = frozenset({"host", "user-agent", "accept-encoding"})
 _OUR_PREFIXES: Final = ("webhook-", "content-", "proxy-")
 
@@ -33,7 +35,9 @@ def check_headers(value: object) -> dict[str, str | None] | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise ValueError('headers must be an object of names with their values, such as {"X-Tenant": "acme"}.')
+        raise ValueError(  # noqa: TRY004 - pydantic turns a ValueError into a finding
+            'headers must be an object of names with their values, such as {"X-Tenant": "acme"}.'
+        )
     checked: dict[str, str | None] = {}
     for name, content in value.items():
         lowered = _name(name)

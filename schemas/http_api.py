@@ -180,7 +180,7 @@ class EndpointWritten(EndpointAnswer):
 
 
 class EndpointCreated(EndpointWritten):
-    """The answer to a create, the only one that shows the signing ``secret``."""
+    """The answer to a create, and to a new secret: the only ones that show the signing ``secret``."""
 
     secret: str
 
@@ -226,6 +226,7 @@ class AttemptDetailAnswer(AttemptAnswer):
     response_truncated: bool
     response_headers: list[tuple[str, str]]
     siblings: list[AttemptAnswer]
+    bodies_hidden: bool = Field(default=False, description="Both bodies are left out: the key's role may not see them.")
 
 
 class EndpointWithAttempts(EndpointAnswer):
@@ -234,7 +235,9 @@ class EndpointWithAttempts(EndpointAnswer):
     attempts: list[AttemptAnswer]
 
 
-class _ListAnswer(_Answer):
+class ListAnswer(_Answer):
+    """A page of a list."""
+
     count: int = Field(description="How many are on this page.")
     total_count: int
     current_page: int
@@ -243,13 +246,13 @@ class _ListAnswer(_Answer):
     ignored_filters: list[str] = Field(description="What was left out of the query, and why.")
 
 
-class EndpointListAnswer(_ListAnswer):
+class EndpointListAnswer(ListAnswer):
     """A page of endpoints."""
 
     endpoints: list[SerializeAsAny[EndpointAnswer]]
 
 
-class AttemptListAnswer(_ListAnswer):
+class AttemptListAnswer(ListAnswer):
     """A page of attempts."""
 
     attempts: list[AttemptAnswer]

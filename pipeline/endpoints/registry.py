@@ -133,10 +133,7 @@ class Registry:
         while self._unsettled:
             endpoint_id, refused = next(iter(self._unsettled.items()))
             current = self._endpoints.get(endpoint_id)
-            if current is None:
-                record = deleted(refused, changed_by=refused.changed_by, at=refused.updated_at)
-            else:
-                record = current.record
+            record = deleted(refused, changed_by=refused.changed_by, at=refused.updated_at) if current is None else current.record
             next_version = max(self._versions.get(endpoint_id, 0), 0 if current else refused.version) + 1
             with suppress(SupersededError):  # then somebody changed the endpoint meanwhile, and it is looked at again
                 await self.write(producer, record.model_copy(update={"version": next_version}))

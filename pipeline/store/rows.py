@@ -132,9 +132,8 @@ PARTITIONED_BY: Final[dict[Table, str]] = {
     Table.ATTEMPTS: "created_at",
     Table.EVENTS: "received_at",
     Table.DEAD_LETTERS: "failed_at",
-    Table.AUDIT_LOG: "at",
 }
-"""The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes are few and are kept."""
+"""The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes and the audit log are few and are kept."""
 
 
 def attempt_id(partition: int, offset: int) -> int:

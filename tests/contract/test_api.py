@@ -15,16 +15,23 @@ from pydantic import SecretStr
 from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.client import consumer_config, producer_config
 from pipeline.broker.producer import Producer
+from pipeline.core.retry import RetrySchedule
+from pipeline.delivery.courier import Courier
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
+from pipeline.ops.clock import utc_now
 from pipeline.ops.health import Health
 from pipeline.ops.settings import Settings
+from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
+from pipeline.sender.lanes import Lanes
 from pipeline.store.connection import Connections
+from pipeline.store.reports import Reports
 from pipeline.store.rows import Position, Table, attempt_id, attempt_row, event_row
 from pipeline.store.search import Search
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
+from pipeline.web.key_ring import KeyRing
 from pipeline.web.server import WebServer, make_app
 from tests.contract.store_case import Store
 from tests.contract.store_records import attempt, body, dispatch, meta
@@ -45,8 +52,9 @@ def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
         allowed_networks=(ip_network("127.0.0.0/8"),),
         api_keys=(SecretStr(API_KEY),),
     )
+    wanted = (chosen.topics.endpoints, chosen.topics.api_keys, chosen.topics.audit)
     with TopicAdmin(chosen) as admin:
-        admin.create_missing([spec for spec in chosen.topics.specs() if spec.name == chosen.topics.endpoints])
+        admin.create_missing([spec for spec in chosen.topics.specs() if spec.name in wanted])
     return chosen
 
 
@@ -55,22 +63,40 @@ async def serving(settings: Settings, search: Search | None = None) -> AsyncIter
     """A client of an API process: a registry, a producer and a server of its own."""
     assert settings.encryption_key is not None
     vault = Vault(settings.encryption_key.get_secret_value())
+    topics = settings.topics
     registry = Registry(consumer_config(settings), settings.topics.endpoints, vault)
-    producer = Producer(producer_config(settings), [settings.topics.endpoints])
+    ring = KeyRing(consumer_config(settings), topics.api_keys)
+    producer = Producer(producer_config(settings), [topics.endpoints, topics.api_keys, topics.audit])
+    connections = Connections(settings)
+    sender = Sender(SenderLimits(), AddressGuard(settings.allowed_networks))
+    courier = Courier(
+        sender=sender,
+        lanes=Lanes(1, 0.1),
+        producer=producer,
+        topics=topics,
+        schedule=RetrySchedule(settings.retry_delays),
+        clock=utc_now,
+    )
     api = Api(
         registry=registry,
         producer=producer,
         vault=vault,
         guard=AddressGuard(settings.allowed_networks),
-        search=search or Search(Connections(settings)),
-        keys=ApiKeys(settings.api_keys),
+        search=search or Search(connections),
+        reports=Reports(connections),
+        courier=courier,
+        topics=topics,
+        ring=ring,
+        keys=ApiKeys(settings.api_keys, ring.valid),
     )
     server = WebServer(make_app(health=Health(), api=api), "127.0.0.1", 0)
     async with AsyncExitStack() as stack:
         await producer.start()
         stack.push_async_callback(producer.close)
-        await registry.table.start()
-        stack.push_async_callback(registry.table.stop)
+        stack.push_async_callback(connections.close)
+        for table in (registry.table, ring.table):
+            await table.start()
+            stack.push_async_callback(table.stop)
         base_url = f"{await server.start()}/api/webhook/"
         stack.push_async_callback(server.stop)
         headers = {"Authorization": f"Bearer {API_KEY}"}

@@ -67,7 +67,9 @@ async def test_a_change_that_is_late_brings_no_endpoint_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "gone", [change(endpoint_record(7, deleted=True, version=2)), record(None, topic=TOPIC, key=b"7")], ids=["deleted", "tombstone"]
+    "gone",
+    [change(endpoint_record(7, deleted=True, version=2)), record(None, topic=TOPIC, key=b"7")],
+    ids=["deleted", "tombstone"],
 )
 async def test_a_deleted_endpoint_is_gone(gone: Record) -> None:
     endpoints = registry()
