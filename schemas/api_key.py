@@ -10,7 +10,7 @@ from schemas.event import SCHEMA_VERSION, SchemaVersion
 
 
 class Access(enum.StrEnum):
-    """What a key may do; each may all that those before it may."""
+    """What a key may do; each may do all that those before it may."""
 
     VIEWER = "viewer"
     """Look at endpoints and attempts, without bodies."""

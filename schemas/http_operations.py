@@ -184,7 +184,7 @@ class KeyInput(_Input):
     """The member ``key`` of a request body."""
 
     name: str = Field(default="", description="Whose key it is.", json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_NAME})
-    role: Access = Field(default=Access.VIEWER, description="What the key may do; each role may what those before it may.")
+    role: Access = Field(default=Access.VIEWER, description="What the key may do; each role may do all that those before it may.")
 
     @field_validator("name", mode="before")
     @classmethod

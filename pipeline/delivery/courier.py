@@ -143,7 +143,7 @@ class Courier:
         if endpoint.token:
             headers["authorization"] = f"Bearer {endpoint.token}"
         # The record of an attempt names custom headers; their values may be passwords.
-        return Request(endpoint.target_url, headers, body), {**shown, **dict.fromkeys(endpoint.headers, REDACTED)}
+        return Request(endpoint.target_url, headers, body), {**dict.fromkeys(endpoint.headers, REDACTED), **shown}
 
     def _leave_behind(self, record: Attempt, verdict: Verdict, body: bytes) -> list[asyncio.Future[Position]]:
         sent = [self._send_attempt(record)]

@@ -20,7 +20,7 @@ _JSON: Final = "application/json"
 _ABOUT: Final = (
     "Webhooks of an order management system: register endpoints, and find out what was sent to them. "
     "Times are ISO 8601 in UTC with milliseconds, durations are milliseconds. "
-    "A key's role is viewer, operator or admin; each may what those before it may."
+    "A key's role is viewer, operator or admin; each may do all that those before it may."
 )
 
 

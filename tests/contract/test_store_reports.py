@@ -29,7 +29,12 @@ async def test_a_body_comes_back_byte_for_byte(store: Store) -> None:
 
 async def test_the_last_hours_of_an_endpoint(store: Store) -> None:
     failed: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.REPEATED, "http_status_code": 503, "error": "no"}
-    discarded: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.DISCARDED, "http_status_code": None, "duration_ms": 0.0}
+    discarded: dict[str, Any] = {
+        "state": AttemptState.FAILED,
+        "outcome": Outcome.DISCARDED,
+        "http_status_code": None,
+        "duration_ms": 0.0,
+    }
     rows = [
         attempt(0, created_at=START - 25 * HOUR),  # too old
         attempt(1, created_at=START - 24 * HOUR, duration_ms=10.0),

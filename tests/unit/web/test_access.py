@@ -84,7 +84,7 @@ async def test_every_route_role_and_method(service: Service, role: Access | None
         else:
             # 404 and 422: the handler was reached, and found nothing to do.
             assert status in (200, 404, 422), where
-    assert not [record for record in service.kafka.changes]
+    assert not service.kafka.changes
 
 
 async def test_the_settings_keys_may_everything(service: Service) -> None:
@@ -112,7 +112,9 @@ async def test_a_route_that_came_by_another_way_is_closed(logs: pytest.LogCaptur
     await server.stop()
 
 
-@pytest.mark.parametrize(("left", "right", "covers"), [(a, b, i >= j) for i, a in enumerate(Access) for j, b in enumerate(Access)])
+@pytest.mark.parametrize(
+    ("left", "right", "covers"), [(a, b, i >= j) for i, a in enumerate(Access) for j, b in enumerate(Access)]
+)
 def test_each_role_may_what_those_before_it_may(left: Access, right: Access, covers: bool) -> None:
     assert left.covers(right) is covers
 
