@@ -206,6 +206,7 @@ class _Composition:
             ring=ring,
             keys=ApiKeys(self._settings.api_keys, ring.valid),
             clock=utc_now,
+            proxies=self._settings.trusted_proxies,
             test_timeout_seconds=self._settings.request_timeout_seconds + 10.0,
         )
 

@@ -13,6 +13,7 @@ from pipeline.ops.clock import Clock, utc_now
 from pipeline.sender.guard import AddressGuard
 from pipeline.store.reports import Reports
 from pipeline.store.search import Search
+from pipeline.web.addresses import Networks
 from pipeline.web.auth import ApiKeys
 from pipeline.web.guesses import Guesses
 from pipeline.web.key_ring import KeyRing
@@ -40,6 +41,8 @@ class Api:
     """How long a search may take, waiting for its turn included."""
     test_timeout_seconds: float = 30.0
     """How long a test delivery may take in all: longer than a request to an endpoint may."""
+    proxies: Networks = ()
+    """Reverse proxies whose X-Forwarded-For is believed."""
     guesses: Guesses = field(default_factory=Guesses)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an endpoint is read and written again, so that of two changes at once none is lost."""

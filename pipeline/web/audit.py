@@ -6,6 +6,7 @@ import asyncio
 
 from aiohttp import web
 
+from pipeline.web.addresses import client_address
 from pipeline.web.api import Api
 from pipeline.web.auth import principal_of
 from pipeline.web.errors import ApiError
@@ -26,7 +27,7 @@ async def audit(api: Api, request: web.Request, action: AuditAction, subject: st
         action=action,
         subject=subject,
         detail=detail,
-        remote_address=request.remote or "",
+        remote_address=client_address(request, api.proxies),
     )
     sent = api.producer.send(api.topics.audit, key=who.actor.encode(), value=entry.model_dump_json().encode(), spread=True)
     try:

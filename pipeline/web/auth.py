@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import SecretStr
 
+from pipeline.web.addresses import Networks, client_address
 from pipeline.web.errors import HOW_TO_SEND_A_KEY, ApiError, UnauthorizedError, WrongKeyError
 from pipeline.web.guesses import Guesses
 from pipeline.web.routes import Route
@@ -80,7 +81,7 @@ def key_id(digest_of_key: bytes) -> str:
     return digest_of_key.hex()[:_ID_DIGITS]
 
 
-def authorise(keys: ApiKeys, routes: Mapping[tuple[str, str], Route], guesses: Guesses) -> Middleware:
+def authorise(keys: ApiKeys, routes: Mapping[tuple[str, str], Route], guesses: Guesses, proxies: Networks = ()) -> Middleware:
     """A middleware that lets nobody in without a key that may do it, not even to learn which paths exist."""
 
     @web.middleware
@@ -88,7 +89,7 @@ def authorise(keys: ApiKeys, routes: Mapping[tuple[str, str], Route], guesses: G
         route = _route(request, routes)
         if route is not None and route.access is None:
             return await handler(request)
-        who = guesses.checked(request.remote or "", lambda: keys.principal(request.headers.get("Authorization")))
+        who = guesses.checked(client_address(request, proxies), lambda: keys.principal(request.headers.get("Authorization")))
         if route is not None and route.access is not None and not who.role.covers(route.access):
             raise ApiError(403, f"This needs a key of the role {route.access.value}; yours has the role {who.role.value}.")
         request[PRINCIPAL] = who

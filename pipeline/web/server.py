@@ -60,7 +60,8 @@ def make_app(*, health: Health, api: Api | None = None) -> web.Application:
     if api is not None:
         # An application of its own: its handlers cannot be reached past its middleware, however a path is written.
         routes = api_routes(api)
-        guarded = web.Application(middlewares=[authorise(api.keys, {route.key: route for route in routes}, api.guesses)])
+        rules = {route.key: route for route in routes}
+        guarded = web.Application(middlewares=[authorise(api.keys, rules, api.guesses, api.proxies)])
         guarded.add_routes([route.definition() for route in routes])
         app.add_subapp(f"{PREFIX}/", guarded)
     return app

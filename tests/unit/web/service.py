@@ -215,9 +215,9 @@ async def running_service() -> AsyncIterator[Service]:
         ring=ring,
         keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)], ring.valid),
         clock=lambda: now[0],
-        write_timeout_seconds=0.3,
-        search_timeout_seconds=0.3,
-        test_timeout_seconds=0.5,
+        write_timeout_seconds=1.5,
+        search_timeout_seconds=1.5,
+        test_timeout_seconds=2.0,
     )
     server = WebServer(make_app(health=health, api=api), "127.0.0.1", 0)
     url = await server.start()
