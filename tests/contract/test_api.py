@@ -160,6 +160,51 @@ async def test_every_process_sees_the_changes_of_the_others(settings: Settings) 
         assert (again.status_code, again.json()["id"]) == (200, created["id"])
 
 
+async def test_two_processes_that_change_at_the_same_time_agree(settings: Settings) -> None:
+    async with serving(settings) as one, serving(settings) as two:
+        ids = [(await one.post("endpoints", json=wrapped(f"http://127.0.0.1/{number}"))).json()["id"] for number in range(2)]
+        await two.post("endpoints", json=wrapped("http://127.0.0.1/other"))  # so that it has read the others
+        for turn in range(5):
+            # One URL for two endpoints; then two fields of one endpoint.
+            target = {"endpoint": {"target_url": f"http://127.0.0.1/same-{turn}"}}
+            answers = await asyncio.gather(
+                *(api.patch(f"endpoints/{i}", json=target) for api, i in zip((one, two), ids, strict=True))
+            )
+            assert sorted(answer.status_code for answer in answers) == [200, 422]
+            changes: list[dict[str, Any]] = [{"description": f"turn {turn}"}, {"active": turn % 2 == 0}]
+            await asyncio.gather(
+                *(
+                    api.patch(f"endpoints/{ids[0]}", json={"endpoint": each})
+                    for api, each in zip((one, two), changes, strict=True)
+                )
+            )
+            tag = {"If-Match": (await one.patch(f"endpoints/{ids[1]}", json={"endpoint": {"active": True}})).headers["ETag"]}
+            await two.patch(f"endpoints/{ids[0]}", json={"endpoint": {"events": ["order_cancelled"]}})
+            answers = await asyncio.gather(
+                *(api.patch(f"endpoints/{ids[1]}", json={"endpoint": {"description": "x"}}, headers=tag) for api in (one, two))
+            )
+            assert sorted(answer.status_code for answer in answers) == [200, 412]
+        shown = (await one.get(f"endpoints/{ids[0]}")).json()
+        assert (shown["description"], shown["active"]) == ("turn 4", True)
+    async with serving(settings) as later, serving(settings) as another:
+        listed = (await later.get("endpoints")).json()["endpoints"]
+        assert (await another.get("endpoints")).json()["endpoints"] == listed
+        urls = [endpoint["target_url"] for endpoint in listed]
+        assert len(urls) == len(set(urls)) == 3
+
+
+async def test_a_key_that_one_process_revokes_opens_no_other(settings: Settings) -> None:
+    async with serving(settings) as one, serving(settings) as two:
+        made = (await one.post("keys", json={"key": {"name": "Ada", "role": "viewer"}})).json()
+        await two.post("keys", json={"key": {"name": "Bob", "role": "viewer"}})  # so that it has read the other
+        headers = {"Authorization": f"Bearer {made['key']}"}
+        assert (await two.get("endpoints", headers=headers)).status_code == 200
+        assert (await one.delete(f"keys/{made['id']}")).status_code == 204
+        async with asyncio.timeout(20):
+            while (await two.get("endpoints", headers=headers)).status_code != 401:  # noqa: ASYNC110 - it reads at its own pace
+                await asyncio.sleep(0.02)
+
+
 async def test_attempts_are_found_with_what_was_sent(settings: Settings, store: Store) -> None:
     event = meta(1, order_number="R758805215")
     attempts = [attempt(number, event=event, attempt=number) for number in (1, 2)]
