@@ -122,7 +122,10 @@ class Settings(BaseSettings):
     # HTTP
     http_host: str = Field(default="127.0.0.1", description="Address that health, metrics and the API listen on.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Port that health, metrics and the API listen on; 0: any.")
-    api_keys: Secrets = Field(default=(), description="Bearer keys of the HTTP API. Embedded: one is made at start.")
+    api_keys: Secrets = Field(
+        default=(),
+        description="Bearer keys of the HTTP API, of the role admin. Embedded: one is made at start. Otherwise: see docs/api.md.",
+    )
     trusted_proxies: Networks = Field(
         default=(),
         description="Networks of reverse proxies whose X-Forwarded-For is believed: wrong API keys are counted by address.",
