@@ -6,10 +6,10 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import structlog
-from click.testing import Result
 from typer.testing import CliRunner
 
 from consumers.api_client import ApiError
@@ -19,7 +19,7 @@ from tests.unit.delivery.courier_case import answer
 from tests.unit.web.service import API_KEY, NOW, Service, running_service
 from tests.unit.web.test_resend_api import BODY, detail
 
-Command = Callable[..., "asyncio.Future[Result]"]
+Command = Callable[..., "asyncio.Future[Any]"]
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ async def service() -> AsyncIterator[Service]:
 def run(service: Service) -> Command:
     """Run a command as a person with an admin key."""
 
-    def command(*arguments: str) -> asyncio.Future[Result]:
+    def command(*arguments: str) -> asyncio.Future[Any]:
         env = {"OMS_WEBHOOKS_API_URL": service.url, "OMS_WEBHOOKS_API_KEY": API_KEY, "COLUMNS": "200", "NO_COLOR": "1"}
-        return asyncio.ensure_future(asyncio.to_thread(CliRunner().invoke, app, arguments, env=env))
+        return asyncio.ensure_future(asyncio.to_thread(lambda: CliRunner().invoke(app, arguments, env=env)))
 
     return command
 
