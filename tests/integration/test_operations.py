@@ -87,10 +87,11 @@ async def test_a_test_reaches_the_endpoint_now_and_is_recorded_as_one(start_pipe
         blocked = await pipeline.register("http://127.0.0.1:9/closed")
         refused = (await pipeline.api.post(f"endpoints/{blocked['id']}/test")).json()["attempt"]
         assert refused["failure"] == "connection_refused"
-        assert len(await eventually(lambda: _found(pipeline, 3, trigger_eq="test")) or []) == 3
+        assert len(await eventually(lambda: _found(pipeline, 3, trigger_eq="test"))) == 3
     connections = Connections(Settings(clickhouse_path=directory, clickhouse_database=pipeline.settings.clickhouse_database))
     query = "SELECT action, count() FROM audit_log GROUP BY 1 ORDER BY 1"
-    counted = {action: count for action, count in await connections.read(lambda client: client.query(query).result_rows)}
+    rows: list[Any] = list(await connections.read(lambda client: client.query(query).result_rows))
+    counted = dict(rows)
     await connections.close()
     assert counted["test"] == 3
     assert counted["view_body"] >= 1
@@ -126,12 +127,12 @@ def _as(pipeline: Pipeline, key: str) -> httpx.AsyncClient:
     return pipeline.api
 
 
-async def _body(pipeline: Pipeline, attempt_id: int) -> dict[str, Any] | None:
+async def _body(pipeline: Pipeline, attempt_id: int) -> dict[str, Any]:
     response = await pipeline.api.get(f"attempts/{attempt_id}")
     detail: dict[str, Any] = response.json()
-    return detail if response.status_code == 200 and detail["request_body"] is not None else None
+    return detail if response.status_code == 200 and detail["request_body"] is not None else {}
 
 
-async def _found(pipeline: Pipeline, count: int, **filters: object) -> list[dict[str, Any]] | None:
+async def _found(pipeline: Pipeline, count: int, **filters: object) -> list[dict[str, Any]]:
     found = await pipeline.attempts(**filters)
-    return found if len(found) >= count else None
+    return found if len(found) >= count else []
