@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 import structlog
+from rich.console import Console
 from typer.testing import CliRunner
 
+from consumers import show
 from consumers.api_client import ApiError
 from consumers.cli import app
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary
@@ -106,3 +109,13 @@ async def test_dead_letters_are_listed_and_shown(service: Service, run: Command)
     assert service.reports.asked == [("not_json", None)]
     shown = await run("dead-letters", "show", "5")
     assert json.loads(shown.output)["value"] == {"content": "{", "encoding": "text"}
+
+
+def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(show.role_banner("api", "http://127.0.0.1:1", "omsw_key"))
+    console.print(show.role_banner("api", "http://127.0.0.1:2", None))
+    text = console.export_text()
+    assert text.count("omsw_key") == 1
+    assert "oms-webhooks keys create" in text
+    assert text.endswith("api: health and metrics at http://127.0.0.1:2\n")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.endpoints.registry import Registry, SupersededError
-from tests.unit.endpoints.registry_case import TOPIC, EndpointsTopic, change, registry
-from tests.unit.fake_kafka import record
+from tests.unit.endpoints.registry_case import TOPIC, URL, EndpointsTopic, change, registry, with_url
+from tests.unit.fake_kafka import record, settle
 from tests.unit.sample_events import endpoint_record
 
 
@@ -123,3 +123,27 @@ async def _race(seed: int) -> None:
 @given(st.integers(0, 2**32))
 def test_processes_that_race_agree_also_after_compaction(seed: int) -> None:
     asyncio.run(_race(seed))
+
+
+async def test_a_url_whose_winner_is_gone_again_is_registered_after_all() -> None:
+    endpoints = registry()
+    topic = EndpointsTopic()
+    creating = asyncio.create_task(endpoints.create(topic, with_url(URL)))
+    await settle()
+    # Another process was first, and has deleted its endpoint before ours was read back.
+    other = endpoint_record(99, target_url=URL)
+    endpoints._apply([change(other)])
+    written = topic.to(TOPIC)[-1]
+    assert written.key == b"1"
+    table = endpoints.table
+    records = [record(sent.value, topic=TOPIC, key=sent.key, offset=sent.position.offset) for sent in topic.to(TOPIC)]
+    table._apply([*records, change(endpoint_record(99, target_url=URL, deleted=True, version=2))], len(records), caught_up=False)
+    for _ in range(4):
+        await settle()
+        topic.catch_up(endpoints)
+
+    endpoint, is_new = await creating
+
+    assert (is_new, endpoint.target_url, endpoints.all()) == (True, URL, [endpoint])
+    assert endpoint.id != 1
+    assert compacted(topic).all()[0].id == endpoint.id
