@@ -83,13 +83,14 @@ def key_id(digest_of_key: bytes) -> str:
 
 def authorise(keys: ApiKeys, routes: Mapping[tuple[str, str], Route], guesses: Guesses, proxies: Networks = ()) -> Middleware:
     """A middleware that lets nobody in without a key that may do it, not even to learn which paths exist."""
-
     public = {path for (_, path), route in routes.items() if route.access is None}
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         route = _route(request, routes)
-        if route.access is None if route is not None else request.path in public:  # the latter: another method, a 405
+        # Where nothing matched, the handler answers 404 or 405; who may see a path may know its methods.
+        needs_no_key = request.path in public if route is None else route.access is None
+        if needs_no_key:
             return await handler(request)
         who = guesses.checked(client_address(request, proxies), lambda: keys.principal(request.headers.get("Authorization")))
         if route is not None and route.access is not None and not who.role.covers(route.access):
