@@ -115,6 +115,9 @@ async def test_an_unusable_record_is_passed_over_and_counted(unusable: Record) -
 SEALED = (SealedSecret(sealed=VAULT.seal(new_secret())),)
 PROBLEMS = {
     "another key's token": endpoint_record(8, secrets=SEALED, sealed_token=Vault(Vault.new_key()).seal("t0ken")),
+    "another key's custom header": endpoint_record(8, secrets=SEALED).model_copy(
+        update={"sealed_headers": {"x-a": Vault(Vault.new_key()).seal("v")}}
+    ),
     "another key's secret": endpoint_record(8, secrets=(SealedSecret(sealed=Vault(Vault.new_key()).seal(new_secret())),)),
     "a sealed text that is not ASCII": endpoint_record(8, secrets=SEALED, sealed_token="sealé"),
     "a sealed text that is no signing secret": endpoint_record(8, secrets=(SealedSecret(sealed=VAULT.seal("x")),)),
