@@ -23,8 +23,9 @@ from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import StoreError, StoreLimitError, StoreRowsError, StoreUnavailableError
 from pipeline.store.halving import append_in_parts, is_one_record
-from pipeline.store.rows import Position, Row, Table, attempt_row, dead_letter_row, endpoint_change_row, event_row
+from pipeline.store.rows import Position, Row, Table, attempt_row, audit_row, dead_letter_row, endpoint_change_row, event_row
 from pipeline.store.writer import Writer
+from schemas.audit import AuditEntry
 from schemas.bundle import read_attempts, read_dispatches
 from schemas.codec import InvalidRecordError, from_header, from_json
 from schemas.delivery import DEAD_LETTER_HEADER, DeadLetter, DeadLetterReason
@@ -55,6 +56,7 @@ class Recorder:
             topics.dispatches: (Table.EVENTS, _event_rows),
             topics.dead_letters: (Table.DEAD_LETTERS, _dead_letter_rows),
             topics.endpoints: (Table.ENDPOINT_CHANGES, _endpoint_change_rows),
+            topics.audit: (Table.AUDIT_LOG, _audit_rows),
         }
         self._queues: dict[Partition, PartitionQueue] = {}
         self.consumer = GroupConsumer(
@@ -330,3 +332,7 @@ def _endpoint_change_rows(position: Position, record: Record) -> list[Row]:
     if record.value is None or record.key == b"id-claim":
         return []
     return [endpoint_change_row(position, from_json(record.value, EndpointRecord))]
+
+
+def _audit_rows(position: Position, record: Record) -> list[Row]:
+    return [audit_row(position, from_json(record.value, AuditEntry))]

@@ -40,10 +40,12 @@ from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
+from pipeline.store.reports import Reports
 from pipeline.store.search import Search
 from pipeline.store.writer import Writer
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
+from pipeline.web.key_ring import KeyRing
 from pipeline.web.server import WebServer, make_app
 
 log = logger(__name__)
@@ -73,6 +75,8 @@ class Running:
     url: str
     roles: frozenset[Role]
     health: Health
+    first_key: str | None = field(default=None, repr=False)
+    """An admin key, made because there was none: to be shown once. It is kept nowhere."""
     failures: list[asyncio.Future[None]] = field(default_factory=list)
 
     async def until_failed(self) -> None:
@@ -101,9 +105,6 @@ def _check(settings: Settings, roles: Collection[Role]) -> None:
         message = (
             "No key for endpoint secrets; make one with `oms-webhooks new-key`, set OMS_WEBHOOKS_ENCRYPTION_KEY in every role."
         )
-        raise RoleError(message)
-    if Role.API in roles and not settings.api_keys:
-        message = "The API has no keys; set OMS_WEBHOOKS_API_KEYS to one or more secrets, comma-separated."
         raise RoleError(message)
 
 
@@ -154,18 +155,28 @@ class _Composition:
         await producer.start()
         self._stack.push_async_callback(producer.close)
         registry = await self._registry() if roles - {Role.RECORDER} else None
+        courier = None
+        if registry is not None and registry.health is not None:
+            courier = await self._courier(producer, registry.health)
         api = None
-        if Role.API in roles and registry is not None and connections is not None:
-            api = self._api(registry, producer, connections)
+        first_key = None
+        if Role.API in roles and registry is not None and courier is not None and connections is not None:
+            await registry.settle(producer)
+            ring = await self._key_ring()
+            if not settings.api_keys:
+                first_key = await ring.create_first(producer, at=utc_now())
+            api = self._api(registry, producer, connections, courier, ring)
         server = WebServer(make_app(health=self._health, api=api), settings.http_host, settings.http_port)
-        running = Running(await server.start(), roles, self._health)
+        running = Running(await server.start(), roles, self._health, first_key)
         self._stack.push_async_callback(server.stop)
         if registry is not None and registry.health is not None:
             running.failures += [registry.table.stopped, registry.health.table.stopped]
+        if api is not None:
+            running.failures.append(api.ring.table.stopped)
         if Role.RECORDER in roles and connections is not None:
             running.failures.append(await self._recorder(producer, connections))
-        if registry is not None:
-            running.failures += await self._deliverers(producer, registry)
+        if registry is not None and courier is not None:
+            running.failures += await self._deliverers(producer, registry, courier)
         if roles & DELIVERING:
             _favour_the_event_loop()
         started["ready"] = True
@@ -203,15 +214,28 @@ class _Composition:
         registry.refuse_newer()
         return registry
 
-    def _api(self, registry: Registry, producer: Producer, connections: Connections) -> Api:
+    async def _key_ring(self) -> KeyRing:
+        ring = KeyRing(consumer_config(self._settings), self._settings.topics.api_keys)
+        self._health.add("api keys", ring.table.problem)
+        await ring.table.start()
+        self._stack.push_async_callback(ring.table.stop)
+        return ring
+
+    def _api(self, registry: Registry, producer: Producer, connections: Connections, courier: Courier, ring: KeyRing) -> Api:
         return Api(
             registry=registry,
             producer=producer,
             vault=self._vault,
             guard=self._guard,
             search=Search(connections),
-            keys=ApiKeys(self._settings.api_keys),
+            reports=Reports(connections),
+            courier=courier,
+            topics=self._settings.topics,
+            ring=ring,
+            keys=ApiKeys(self._settings.api_keys, ring.valid),
             clock=utc_now,
+            proxies=self._settings.trusted_proxies,
+            test_timeout_seconds=self._settings.request_timeout_seconds + 10.0,
         )
 
     async def _recorder(self, producer: Producer, connections: Connections) -> asyncio.Future[None]:
@@ -224,20 +248,18 @@ class _Composition:
         self._stop_later(lambda: recorder.stop(self._settings.drain_seconds))
         return recorder.failed
 
-    async def _deliverers(self, producer: Producer, registry: Registry) -> list[asyncio.Future[None]]:
-        """The fan-out and the retry: they share a sender and its bounds."""
-        settings, roles = self._settings, self._roles
-        if not roles & DELIVERING or registry.health is None:
-            return []
+    async def _courier(self, producer: Producer, health: HealthTable) -> Courier:
+        """The fan-out, the retry and the API's test deliveries share a sender and its bounds."""
+        settings = self._settings
         sender = Sender(
             SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds), self._guard
         )
         await sender.start()
         self._stack.push_async_callback(sender.close)
         disable_after = timedelta(days=settings.disable_after_days)
-        watch = Watch(registry.health, producer, settings.topics, utc_now, disable_after=disable_after)
+        watch = Watch(health, producer, settings.topics, utc_now, disable_after=disable_after)
         self._stack.callback(watch.close)
-        courier = Courier(
+        return Courier(
             sender=sender,
             gate=_gate(settings, watch),
             watch=watch,
@@ -246,6 +268,12 @@ class _Composition:
             schedule=RetrySchedule(settings.retry_delays),
             clock=utc_now,
         )
+
+    async def _deliverers(self, producer: Producer, registry: Registry, courier: Courier) -> list[asyncio.Future[None]]:
+        """The fan-out and the retry."""
+        settings, roles = self._settings, self._roles
+        if not roles & DELIVERING:
+            return []
         dead_letters = DeadLetters(producer, settings.topics.dead_letters, utc_now)
         config = consumer_config(settings)
         workers = []

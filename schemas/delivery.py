@@ -25,7 +25,7 @@ MAX_ATTEMPT = 255
 
 
 class Trigger(enum.StrEnum):
-    """Why an attempt is made."""
+    """Why an attempt is made. The repeats of a resend are resends too: somebody asked for them, subscribed or not."""
 
     EVENT = "event"
     REPEAT = "repeat"

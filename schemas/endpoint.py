@@ -41,6 +41,7 @@ class EndpointRecord(BaseModel):
         default=None, ge=1, description="Most requests a second, of each process that delivers; null: no limit."
     )
     sealed_token: str | None = None
+    sealed_headers: dict[str, str] = Field(default_factory=dict, description="Headers of its own: names, sealed values.")
     secrets: Many[SealedSecret] = ()
     created_at: AwareDatetime
     updated_at: AwareDatetime

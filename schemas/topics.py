@@ -92,6 +92,8 @@ class Topics:
         self.dead_letters = f"{prefix}webhooks.dead-letters"
         self.endpoint_health = f"{prefix}webhooks.endpoint-health"
         self.operational_events = f"{prefix}webhooks.operational-events"
+        self.api_keys = f"{prefix}webhooks.api-keys"
+        self.audit = f"{prefix}webhooks.audit"
         # Delay 0 takes what is due at once: resends and replays.
         self.delays = tuple(sorted({timedelta(0), *delays}))
         self.fanout_group = f"{prefix}webhooks.fanout"
@@ -118,7 +120,7 @@ class Topics:
     @property
     def recorded(self) -> tuple[str, ...]:
         """What the recorder copies into ClickHouse."""
-        return (self.attempts, self.dispatches, self.dead_letters, self.endpoints)
+        return (self.attempts, self.dispatches, self.dead_letters, self.endpoints, self.audit)
 
     def specs(self) -> tuple[TopicSpec, ...]:
         """Every topic with what it must look like, sources first."""
@@ -129,6 +131,8 @@ class Topics:
             TopicSpec(self.stock_items, "stock item id", "delete", week),
             # One partition: its offsets order all changes, and an offset makes a new endpoint's id.
             TopicSpec(self.endpoints, "endpoint id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
+            TopicSpec(self.api_keys, "API key id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
+            TopicSpec(self.audit, "who did it", "delete", week),
             TopicSpec(self.endpoint_health, "endpoint id / fact", "compact", -1, partitions=1),
             TopicSpec(self.operational_events, "endpoint id", "delete", month),
             TopicSpec(self.dispatches, "none", "delete", week),

@@ -13,10 +13,10 @@ from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Position, Producer
 from pipeline.core.attempts import attempt_record, discarded_record
 from pipeline.core.exchange import Exchange, Request
-from pipeline.core.outcome import Repeat, judge
+from pipeline.core.outcome import Repeat, Verdict, judge
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
-from pipeline.delivery.gate import Gate, Refusal
+from pipeline.delivery.gate import Gate, Pass, Refusal
 from pipeline.delivery.watch import Watch
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops import metrics
@@ -36,6 +36,8 @@ _ATTEMPT_BYTES = 4 * 1024
 
 CONTENT_TYPE = "application/json"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+REDACTED = "[redacted]"
+_NO_REPEATS = RetrySchedule(())
 
 
 class Courier:
@@ -88,14 +90,44 @@ class Courier:
             await self._park(delivery, body, entry)
             return
         with entry:
-            request, shown_headers = self._request(event, body, endpoint)
             if written_at is not None:
                 metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at))
-            with metrics.IN_FLIGHT.track_inprogress():
-                exchange = await self._sender.post(request, entry.start)
-            finished_at = self._clock()
+            record, verdict, exchange = await self._attempt(event, body, endpoint, attempt, trigger, self._schedule, entry)
+        # All of it is on its way before any of it is waited for.
+        attempt_written = self._send_attempt(record)
+        disabled = self._watch.ended(endpoint, exchange)
+        if isinstance(verdict, Repeat):
+            await self._producer.room(len(body))
+            await self._send_later(_repeat(record, kept), body, verdict.delay)
+        await attempt_written
+        if disabled is not None:
+            await disabled
+
+    async def test(self, event: EventMeta, body: bytes, endpoint: Endpoint) -> tuple[Attempt, Place]:
+        """Make one attempt now, without a repeat; returns its record and where Kafka put it.
+
+        It does not wait in line, and its endpoint may be paused: somebody wants to see what the endpoint answers.
+        """
+        record, _, _ = await self._attempt(event, body, endpoint, 1, Trigger.TEST, _NO_REPEATS)
+        return record, await self._send_attempt(record)
+
+    async def _attempt(
+        self,
+        event: EventMeta,
+        body: bytes,
+        endpoint: Endpoint,
+        attempt: int,
+        trigger: Trigger,
+        schedule: RetrySchedule,
+        entry: Pass | None = None,
+    ) -> tuple[Attempt, Verdict, Exchange]:
+        request, shown_headers = self._request(event, body, endpoint)
+        with metrics.IN_FLIGHT.track_inprogress():
+            exchange = await self._sender.post(request, None if entry is None else entry.start)
+        finished_at = self._clock()
+        if entry is not None:
             entry.end(exchange, finished_at)
-        verdict = judge(exchange, attempt, self._schedule, finished_at)
+        verdict = judge(exchange, attempt, schedule, finished_at)
         record = attempt_record(
             event,
             endpoint_id=endpoint.id,
@@ -109,16 +141,7 @@ class Courier:
             verdict=verdict,
         )
         _count(event, record, exchange)
-        # All of it is on its way before any of it is waited for.
-        attempt_written = self._send_attempt(record)
-        disabled = self._watch.ended(endpoint, exchange)
-        if isinstance(verdict, Repeat):
-            repeat = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt + 1, trigger=Trigger.REPEAT)
-            await self._producer.room(len(body))
-            await self._send_later(repeat, body, verdict.delay)
-        await attempt_written
-        if disabled is not None:
-            await disabled
+        return record, verdict, exchange
 
     async def discard(
         self, event: EventMeta, endpoint_id: int, target_url: str, *, attempt: int, trigger: Trigger, reason: str, kind: str
@@ -146,8 +169,11 @@ class Courier:
             TIMESTAMP_HEADER: str(timestamp),
             SIGNATURE_HEADER: sign(endpoint.keys(now), event.id, timestamp, body),
         }
-        headers = shown | {"authorization": f"Bearer {endpoint.token}"} if endpoint.token else shown
-        return Request(endpoint.target_url, headers, body), shown
+        headers = {**endpoint.headers, **shown}
+        if endpoint.token:
+            headers["authorization"] = f"Bearer {endpoint.token}"
+        # The record of an attempt names custom headers; their values may be passwords.
+        return Request(endpoint.target_url, headers, body), {**dict.fromkeys(endpoint.headers, REDACTED), **shown}
 
     def _send_attempt(self, record: Attempt) -> asyncio.Future[Place]:
         return self._attempts.add(to_json(record), day=record.created_at.date())
@@ -168,6 +194,12 @@ class Courier:
             headers=[to_header(DELIVERY_HEADER, delivery)],
             spread=True,
         )
+
+
+def _repeat(record: Attempt, kept: Mapping[str, Any]) -> Delivery:
+    # What was asked for stays so: its repeats are made though the endpoint does not subscribe to the event type.
+    trigger = Trigger.RESEND if record.trigger is Trigger.RESEND else Trigger.REPEAT
+    return Delivery(**kept, event=record.event, endpoint_id=record.endpoint_id, attempt=record.attempt + 1, trigger=trigger)
 
 
 def _count(event: EventMeta, record: Attempt, exchange: Exchange) -> None:

@@ -29,6 +29,8 @@ class Endpoint:
     problem: str | None
     record: EndpointRecord = field(repr=False)
     token: str | None = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    """Headers of its own, sent with every request. Values are secrets."""
     _keys: _Keys = field(repr=False)
     disabled: HealthRecord | None = None
     """When and why it was disabled, by a process that delivers; None when it was not."""
@@ -50,10 +52,12 @@ class Endpoint:
 def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
     """Open a record's secrets. Where that fails, the endpoint has a problem, and neither token nor keys."""
     token: str | None = None
+    headers: dict[str, str] = {}
     keys: _Keys = ()
     problem: str | None = None
     try:
         token, keys = _opened(record, vault)
+        headers = {name: vault.open(sealed) for name, sealed in record.sealed_headers.items()}
     except VaultError as error:
         problem = str(error)
     return Endpoint(
@@ -64,6 +68,7 @@ def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
         problem=problem,
         record=record,
         token=token,
+        headers=headers,
         _keys=keys,
     )
 

@@ -33,5 +33,6 @@ def operational_endpoint(settings: Settings) -> Endpoint | None:
         problem=None,
         record=record,
         token=None,
+        headers={},
         _keys=((SigningKey(settings.operational_secret.get_secret_value()), None),),
     )

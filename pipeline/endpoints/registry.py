@@ -2,7 +2,8 @@
 
 Ids are integers that need no coordination: an offset of the topic's one partition. A write is answered when this process has
 read it back (read your writes). Two creates of one target_url that race in two processes are settled the same way by both:
-the one that stands first in the topic stays.
+the one that stands first in the topic stays. So are two changes of one endpoint at once, and two changes that give two endpoints
+one target_url: a record that comes too late takes effect nowhere, and its writer learns of it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -37,12 +39,16 @@ _ID_CLAIM = b"id-claim"
 
 def deleted(record: EndpointRecord, *, changed_by: str, at: datetime) -> EndpointRecord:
     """The last record of an endpoint: who deleted it and when, without its secrets."""
-    gone = {"deleted": True, "change": "delete", "sealed_token": None, "secrets": (), "filters": {}}
+    gone = {"deleted": True, "change": "delete", "sealed_token": None, "sealed_headers": {}, "secrets": (), "filters": {}}
     return record.model_copy(update=gone | {"version": record.version + 1, "changed_by": changed_by, "updated_at": at})
 
 
 class NewerEndpointError(Exception):
     """An endpoint's record is of a newer major version: what it subscribed to cannot be known, so that nothing may be decided."""
+
+
+class SupersededError(Exception):
+    """A change that took no effect, here or anywhere: another one stands before it in the topic."""
 
 
 class Registry:
@@ -71,6 +77,13 @@ class Registry:
         self._endpoints: dict[int, Endpoint] = {}
         self._subscriptions = Subscriptions()
         self._states: Counter[str] = Counter()
+        self._ids_by_url: dict[str, int] = {}
+        self._versions: dict[int, int] = {}
+        """The version of every endpoint that was read, deleted ones included: a change that is late must not bring one back."""
+        self._unsettled: dict[int, EndpointRecord] = {}
+        """Endpoints whose last record took no effect. Compaction would keep just that one; see :meth:`settle`."""
+        self._refused: set[int] = set()
+        """Offsets of the records that took no effect."""
         self._creating = asyncio.Lock()
         self._newer: dict[bytes | None, str] = {}
         """Why a record cannot be read, by its key."""
@@ -88,8 +101,9 @@ class Registry:
         return sorted(self._endpoints.values(), key=lambda endpoint: endpoint.id)
 
     def by_url(self, target_url: str) -> Endpoint | None:
-        """The endpoint with this target_url; the one that stands first in the topic, should there be several."""
-        return next((endpoint for endpoint in self._endpoints.values() if endpoint.target_url == target_url), None)
+        """The endpoint with this target_url. There is never more than one."""
+        endpoint_id = self._ids_by_url.get(target_url)
+        return None if endpoint_id is None else self._endpoints[endpoint_id]
 
     def problem(self) -> str | None:
         """Why this process cannot deliver to every endpoint, and what to do (for health checks)."""
@@ -125,21 +139,46 @@ class Registry:
         ``make`` builds the record for the new id.
         """
         async with self._creating:
-            claim = await producer.send(self._topic, key=_ID_CLAIM, value=b"{}")
-            record = make(claim.offset + 1)
-            if existing := self.by_url(record.target_url):
-                return existing, False
-            await self.write(producer, record)
-            first = self.by_url(record.target_url)
-            if first is not None and first.id != record.id:
-                await self.write(producer, deleted(record, changed_by=record.changed_by, at=record.updated_at))
-                return first, False
-            return self._endpoints[record.id], True
+            while True:
+                claim = await producer.send(self._topic, key=_ID_CLAIM, value=b"{}")
+                record = make(claim.offset + 1)
+                if existing := self.by_url(record.target_url):
+                    return existing, False
+                try:
+                    await self.write(producer, record)
+                except SupersededError:
+                    await self.settle(producer)
+                    if first := self.by_url(record.target_url):
+                        return first, False
+                    # Whoever was first is gone already: the URL is free again.
+                else:
+                    return self._endpoints[record.id], True
 
     async def write(self, producer: Producer, record: EndpointRecord) -> None:
-        """Write a change and wait until it can be read here."""
+        """Write a change and wait until it can be read here.
+
+        Raises:
+            SupersededError: it took no effect: the endpoint was changed at the same time (then its version is another one), or
+                another endpoint got the target_url. Call :meth:`settle` when there is nothing else to write for the endpoint.
+        """
         position = await producer.send(self._topic, key=str(record.id).encode(), value=record.model_dump_json().encode())
         await self.table.wait_for(position.offset)
+        if position.offset in self._refused:
+            raise SupersededError(f"Another change of endpoint {record.id}, or of its target_url, was first.")
+
+    async def settle(self, producer: Producer) -> None:
+        """Write the endpoints anew whose last record took no effect, as they are: for compaction, the last record is all.
+
+        Whoever wrote such a record calls this; and an API process that starts, for one that died before it could. Should two do
+        it at once, they write the same.
+        """
+        while self._unsettled:
+            endpoint_id, refused = next(iter(self._unsettled.items()))
+            current = self._endpoints.get(endpoint_id)
+            record = deleted(refused, changed_by=refused.changed_by, at=refused.updated_at) if current is None else current.record
+            next_version = max(self._versions.get(endpoint_id, 0), 0 if current else refused.version) + 1
+            with suppress(SupersededError):  # then somebody changed the endpoint meanwhile, and it is looked at again
+                await self.write(producer, record.model_copy(update={"version": next_version}))
 
     def _apply(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -168,20 +207,34 @@ class Registry:
             self._replace(int(record.key or b"0"), None)
             return
         change = from_json(record.value, EndpointRecord)
+        if self._comes_too_late(change):
+            self._unsettled[change.id] = change
+            self._refused.add(record.offset)
+            return
+        self._versions[change.id] = change.version
+        self._unsettled.pop(change.id, None)
         endpoint = None if change.deleted else self._judged(open_endpoint(change, self._vault))
         self._replace(change.id, endpoint)
         if endpoint is not None and endpoint.problem:
             log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
 
+    def _comes_too_late(self, change: EndpointRecord) -> bool:
+        """Whether a record was overtaken. Every process reads the same order, so every process says the same."""
+        if change.version <= self._versions.get(change.id, 0):
+            return True
+        other = None if change.deleted else self.by_url(change.target_url)
+        return other is not None and other.id != change.id
+
     def _replace(self, endpoint_id: int, endpoint: Endpoint | None) -> None:
         """Put an endpoint in its place, or nothing. The indexes are changed for it alone: there may be many others."""
-        if former := self._endpoints.get(endpoint_id):
+        if former := self._endpoints.pop(endpoint_id, None):
             self._subscriptions.remove(former)
             self._states[_state(former)] -= 1
+            del self._ids_by_url[former.target_url]
         if endpoint is None:
-            self._endpoints.pop(endpoint_id, None)
             return
         self._endpoints[endpoint_id] = endpoint
+        self._ids_by_url[endpoint.target_url] = endpoint_id
         self._subscriptions.add(endpoint)
         self._states[_state(endpoint)] += 1
 

@@ -100,3 +100,4 @@ API_REQUESTS: Final = Counter("oms_webhooks_api_requests", "Requests to the HTTP
 API_DURATION: Final = Histogram(
     "oms_webhooks_api_request_seconds", "Duration of requests to the HTTP API", ["route"], buckets=_LATENCY
 )
+WRONG_KEYS: Final = Counter("oms_webhooks_wrong_api_keys", "Requests to the HTTP API with a key that is none")

@@ -150,7 +150,14 @@ class Settings(BaseSettings):
     # HTTP
     http_host: str = Field(default="127.0.0.1", description="Address that health, metrics and the API listen on.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Port that health, metrics and the API listen on; 0: any.")
-    api_keys: Secrets = Field(default=(), description="Bearer keys of the HTTP API. Embedded: one is made at start.")
+    api_keys: Secrets = Field(
+        default=(),
+        description="Bearer keys of the HTTP API, of the role admin. Embedded: one is made at start. Otherwise: see docs/api.md.",
+    )
+    trusted_proxies: Networks = Field(
+        default=(),
+        description="Networks of reverse proxies whose X-Forwarded-For is believed: wrong API keys are counted by address.",
+    )
     drain_seconds: float = Field(default=25.0, ge=0, description="On SIGTERM, how long deliveries under way may take to finish.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
@@ -166,7 +173,7 @@ class Settings(BaseSettings):
     def _parse_list(cls, value: object) -> object:
         return _parts(value) if isinstance(value, str) else value
 
-    @field_validator("allowed_networks", mode="before")
+    @field_validator("allowed_networks", "trusted_proxies", mode="before")
     @classmethod
     def _parse_networks(cls, value: object) -> object:
         # Not strict: 127.0.0.1/8 means 127.0.0.0/8.

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from schemas.attempt import Attempt
+from schemas.audit import AuditEntry
 from schemas.bundle import MAX_BUNDLE
 from schemas.delivery import DeadLetter, Dispatch
 from schemas.endpoint import EndpointRecord
@@ -35,6 +36,7 @@ class Table(enum.StrEnum):
     EVENTS = "events"
     DEAD_LETTERS = "dead_letters"
     ENDPOINT_CHANGES = "endpoint_changes"
+    AUDIT_LOG = "audit_log"
 
 
 _TIME: Final = "DateTime64(3, 'UTC')"
@@ -114,6 +116,16 @@ COLUMNS: Final[dict[Table, dict[str, str]]] = {
         "filters": "String",
         **_POSITION,
     },
+    Table.AUDIT_LOG: {
+        "at": _TIME,
+        "actor": "String",
+        "role": _WORD,
+        "action": _WORD,
+        "subject": "String",
+        "detail": "String",
+        "remote_address": "String",
+        **_POSITION,
+    },
 }
 """Every column with its type, as the migrations create them (a contract test compares the two)."""
 
@@ -122,7 +134,7 @@ PARTITIONED_BY: Final[dict[Table, str]] = {
     Table.EVENTS: "received_at",
     Table.DEAD_LETTERS: "failed_at",
 }
-"""The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes are few and are kept."""
+"""The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes and the audit log are few and are kept."""
 
 
 def attempt_id(partition: int, offset: int, index: int = 0) -> int:
@@ -236,6 +248,20 @@ def endpoint_change_row(position: Position, endpoint: EndpointRecord) -> Row:
         endpoint.active,
         endpoint.description,
         json.dumps(endpoint.filters, ensure_ascii=False),
+        *position,
+    )
+
+
+def audit_row(position: Position, entry: AuditEntry) -> Row:
+    """A row of ``audit_log``: who did what to what."""
+    return (
+        _time(entry.at),
+        entry.actor,
+        entry.role.value,
+        entry.action.value,
+        entry.subject,
+        entry.detail,
+        entry.remote_address,
         *position,
     )
 

@@ -9,7 +9,7 @@ from schemas.endpoint import EndpointRecord, FilterValue, SealedSecret
 from schemas.event import EventMeta, EventType
 from schemas.health import HealthFact, HealthRecord
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "schemas" / "samples"
 GOLDEN = Path(__file__).parents[1] / "golden"
 NOW = datetime(2026, 3, 2, 15, 4, 0, 512_000, tzinfo=UTC)
 HEAD = '"id":"evt_1","event_name":"order_completed","occurred_at":"2026-03-02T15:04:00.512Z"'
@@ -36,7 +36,7 @@ def event(data: str = '{"number":"R1"}', *, head: str = HEAD, more: str = "") ->
 def endpoint_record(
     endpoint_id: int = 7,
     *,
-    target_url: str = "https://hooks.example.com/7",
+    target_url: str | None = None,
     events: tuple[str, ...] = ("order_completed",),
     secrets: tuple[SealedSecret, ...] = (),
     sealed_token: str | None = None,
@@ -48,7 +48,7 @@ def endpoint_record(
     """An endpoint's record."""
     return EndpointRecord(
         id=endpoint_id,
-        target_url=target_url,
+        target_url=target_url or f"https://hooks.example.com/{endpoint_id}",
         events=events,
         secrets=secrets,
         sealed_token=sealed_token,

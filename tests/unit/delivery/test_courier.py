@@ -10,6 +10,8 @@ from standardwebhooks.webhooks import Webhook
 
 from pipeline.core.exchange import Exchange
 from pipeline.core.signing import SigningKey, sign
+from pipeline.delivery.courier import REDACTED
+from pipeline.endpoints.endpoint import open_endpoint
 from pipeline.ops import metrics
 from schemas.attempt import AttemptState, Outcome
 from schemas.delivery import Delivery, Trigger
@@ -19,6 +21,7 @@ from tests.unit.delivery.courier_case import (
     NO_ANSWER,
     SECRET,
     TOPICS,
+    VAULT,
     Scene,
     answer,
     delivery_of,
@@ -235,3 +238,45 @@ async def test_one_endpoint_at_its_bound_leaves_room_for_another() -> None:
     await scene.deliver()
 
     assert len(scene.attempts()) == 1
+
+
+@pytest.mark.parametrize(
+    ("trigger", "repeat"),
+    [(Trigger.EVENT, Trigger.REPEAT), (Trigger.REPEAT, Trigger.REPEAT), (Trigger.RESEND, Trigger.RESEND)],
+)
+async def test_the_repeats_of_a_resend_are_resends(trigger: Trigger, repeat: Trigger) -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(500)
+
+    await scene.deliver(trigger=trigger)
+
+    [delayed] = scene.delayed()
+    assert (delivery_of(delayed).trigger, delivery_of(delayed).attempt) == (repeat, 2)
+
+
+async def test_a_test_is_made_once_and_its_record_returned() -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(500)
+
+    attempt, place = await scene.courier.test(META, BODY, endpoint())
+
+    assert (attempt.trigger, attempt.outcome, attempt.next_attempt_at) == (Trigger.TEST, Outcome.EXHAUSTED, None)
+    assert scene.attempts() == [attempt]
+    assert place == (0, 0, 0)
+    assert scene.delayed() == []
+
+
+async def test_custom_headers_are_sent_and_only_named_on_record() -> None:
+    scene = Scene()
+    record = endpoint().record.model_copy(
+        update={"sealed_headers": {"x-tenant": VAULT.seal("s3cret"), "webhook-id": VAULT.seal("never ours")}}
+    )
+
+    await scene.deliver(open_endpoint(record, VAULT))
+
+    [sent] = scene.sender.requests
+    assert (sent.headers["x-tenant"], sent.headers["webhook-id"]) == ("s3cret", META.id)
+    [attempt] = scene.attempts()
+    assert (attempt.request_headers["x-tenant"], attempt.request_headers["webhook-id"]) == (REDACTED, META.id)
+    assert "s3cret" not in attempt.model_dump_json()
+    assert "s3cret" not in repr(open_endpoint(record, VAULT))

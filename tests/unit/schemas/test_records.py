@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from schemas.api_key import Access, ApiKeyRecord
 from schemas.attempt import Attempt, AttemptState, Outcome
+from schemas.audit import AuditAction, AuditEntry
 from schemas.codec import (
     MAX_METADATA_BYTES,
     InvalidRecordError,
@@ -114,7 +116,7 @@ def _add_to_every_object(value: Any) -> None:
     """Add a member wherever a model has members. Maps (headers, filters) have keys of their own and get none."""
     if isinstance(value, dict):
         for name, part in value.items():
-            if name not in {"request_headers", "filters"}:
+            if name not in {"request_headers", "filters", "sealed_headers"}:
                 _add_to_every_object(part)
         value["of a newer release"] = {"a": [1, "x", None]}
     elif isinstance(value, list):
@@ -307,13 +309,32 @@ GOLDEN_RECORDS: dict[str, BaseModel] = {
     ),
     "health": HEALTH,
     "operational": OPERATIONAL,
+    "api_key": ApiKeyRecord(
+        id="0a1b2c3d",
+        name="Ada",
+        role=Access.OPERATOR,
+        sha256="0a1b2c3d" * 8,
+        created_at=NOON,
+        created_by="api-key:4e5f6a7b",
+        revoked_at=NOON + timedelta(days=1),
+        revoked_by="api-key:4e5f6a7b",
+    ),
+    "audit": AuditEntry(
+        at=NOON,
+        actor="api-key:0a1b2c3d",
+        role=Access.OPERATOR,
+        action=AuditAction.VIEW_BODY,
+        subject="attempt 1024",
+        detail="event evt_1",
+        remote_address="192.0.2.7",
+    ),
 }
 
 
 ADDED = {
     "dead_letter": {"null_value", "truncated"},
     "dispatch": {"body_bytes"},
-    "endpoint": {"max_per_second", "activated_version"},
+    "endpoint": {"max_per_second", "activated_version", "sealed_headers"},
 }
 """What has been added to the records since their golden bytes were written."""
 

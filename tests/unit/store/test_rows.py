@@ -16,11 +16,14 @@ from pipeline.store.rows import (
     Table,
     attempt_id,
     attempt_row,
+    audit_row,
     dead_letter_row,
     endpoint_change_row,
     event_row,
     week,
 )
+from schemas.api_key import Access
+from schemas.audit import AuditAction, AuditEntry
 from schemas.bundle import MAX_BUNDLE
 from schemas.delivery import DeadLetter, DeadLetterReason
 from schemas.endpoint import EndpointRecord, SealedSecret
@@ -39,11 +42,13 @@ ENDPOINT = EndpointRecord(
     created_at=START,
     updated_at=START,
 )
+AUDIT = AuditEntry(at=START, actor="api-key:1", role=Access.ADMIN, action=AuditAction.RESEND, subject="attempt 1")
 ROWS = {
     Table.ATTEMPTS: attempt_row(Position(3, 9), attempt()),
     Table.EVENTS: event_row(Position(3, 9), dispatch(), body(1)),
     Table.DEAD_LETTERS: dead_letter_row(Position(3, 9), LETTER, None, b"\xff", [("h", b"\x00")]),
     Table.ENDPOINT_CHANGES: endpoint_change_row(Position(3, 9), ENDPOINT),
+    Table.AUDIT_LOG: audit_row(Position(3, 9), AUDIT),
 }
 
 

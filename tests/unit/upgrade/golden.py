@@ -9,7 +9,9 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from pipeline.broker.record import Record
+from schemas.api_key import ApiKeyRecord
 from schemas.attempt import Attempt
+from schemas.audit import AuditEntry
 from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DISPATCH_HEADER, DeadLetter, Delivery, Dispatch
 from schemas.endpoint import EndpointRecord
 from schemas.health import HealthRecord
@@ -25,6 +27,8 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "endpoint": EndpointRecord,
     "health": HealthRecord,
     "operational": OperationalEvent,
+    "api_key": ApiKeyRecord,
+    "audit": AuditEntry,
 }
 """Every record type that we write, by the name of its golden files."""
 HEADERS: Final = {"delivery": DELIVERY_HEADER, "dispatch": DISPATCH_HEADER, "dead_letter": DEAD_LETTER_HEADER}

@@ -81,9 +81,12 @@ OLDEST: dict[str, dict[str, Any]] = {
     "dispatch": {"schema_version": 1, "body_bytes": None},
     "dead_letter": {"schema_version": 1, "null_value": False, "truncated": False},
     "endpoint": {"schema_version": 1, "description": "", "active": True, "filters": {}, "sealed_token": None, "secrets": ()}
-    | {"version": 1, "deleted": False, "change": "create", "changed_by": "", "max_per_second": None, "activated_version": 1},
+    | {"version": 1, "deleted": False, "change": "create", "changed_by": "", "max_per_second": None, "activated_version": 1}
+    | {"sealed_headers": {}},
     "health": {"schema_version": 1, "since": None, "circuit": "", "until": None, "reason": "", "detail": ""},
     "operational": {"schema_version": 1},
+    "api_key": {"schema_version": 1, "is_first": False, "revoked_at": None, "revoked_by": ""},
+    "audit": {"schema_version": 1, "detail": "", "remote_address": ""},
 }
 """What a record means whose producer knew the required fields only. These defaults are a promise, too."""
 

@@ -17,6 +17,7 @@ SHOWN = [
     "description",
     "filters",
     "has_token",
+    "header_names",
     "created_at",
     "updated_at",
     "version",
