@@ -54,7 +54,7 @@ bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Ap
 isolation: install ## What healthy endpoints lose when half of all turn hostile (real Apache Kafka, three minutes)
 	$(BIN)/python -m tests.bench.isolation
 
-bounds: install ## Memory and idle CPU of each role in the worst cases (real Apache Kafka); SCALE=0.02
+bounds: install ## Memory and idle CPU of each role in the worst cases (real Apache Kafka); SCALE=0.005
 	$(BIN)/python tests/bench/bounds.py --scale $(SCALE)
 
 soak: install ## A long run with faults at random (real Apache Kafka); MINUTES=30
