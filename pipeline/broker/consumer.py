@@ -185,7 +185,7 @@ class GroupConsumer:
                 if self._assignment.needs_resuming(partition):
                     self._assignment.resume(partition, finished_earlier(consumer, partition))
                 self._ends[partition] = consumer.highwater(TopicPartition(topic, number))
-                self._buffers.add(partition, epoch, records, self._polled_at)
+                self._buffers.add(partition, epoch, records, time.monotonic(), time.time())
         self._hand_over(consumer)
         self._pause_and_resume(consumer)
         self._settle(consumer)
