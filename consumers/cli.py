@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -89,9 +90,15 @@ async def _until_signal(stop: asyncio.Event) -> None:
 
 async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[[str], None]) -> None:
     """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
-    stop = asyncio.Event()
-    signalled = asyncio.create_task(_until_signal(stop))
-    async with running(settings, roles) as pipeline:
+    signalled = asyncio.create_task(_until_signal(asyncio.Event()))
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(stack.enter_async_context(running(settings, roles)))
+        await asyncio.wait([signalled, starting], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        pipeline = await starting
         on_ready(pipeline.url)
         failed = asyncio.create_task(pipeline.until_failed())
         done, _ = await asyncio.wait([signalled, failed], return_when=asyncio.FIRST_COMPLETED)

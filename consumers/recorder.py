@@ -21,7 +21,7 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from pipeline.store.connection import StoreError, StoreUnavailableError
+from pipeline.store.connection import StoreError
 from pipeline.store.rows import Position, Row, Table, attempt_row, dead_letter_row, endpoint_change_row, event_row
 from pipeline.store.writer import Writer
 from schemas.attempt import Attempt
@@ -266,8 +266,6 @@ class PartitionQueue:
             try:
                 result = await statement()
             except StoreError as error:
-                kind = "unavailable" if isinstance(error, StoreUnavailableError) else "rejected"
-                metrics.STORE_ERRORS.labels(kind).inc()
                 self.problem = f"ClickHouse: {error}"
                 log.warning("ClickHouse did not take a batch, trying again", partition=self._partition, error=str(error))
                 await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])

@@ -64,8 +64,7 @@ class Retry:
     async def handle(self, record: Record) -> None:
         """Make the attempt that is due; returns when everything that came of it is acknowledged by Kafka."""
         topic = record.partition.topic
-        metrics.RETRIES_DUE.labels(delay_label(self._delays[topic])).inc()
-        metrics.RETRY_LATENESS.observe(max(0.0, time.time() - record.timestamp_ms / 1000 - self._delay_seconds[topic]))
+        _count_due(self._delays[topic], time.time() - record.timestamp_ms / 1000)
         try:
             delivery = from_header(record.headers, DELIVERY_HEADER, Delivery)
             body = _body(record)
@@ -88,6 +87,12 @@ class Retry:
         await self._courier.deliver(
             delivery.event, body, endpoint, attempt=delivery.attempt, trigger=delivery.trigger, parked=delivery.parked
         )
+
+
+def _count_due(delay: timedelta, age_seconds: float) -> None:
+    label = delay_label(delay)
+    metrics.RETRIES_DUE.labels(label).inc()
+    metrics.RETRY_LATENESS.labels(label).observe(max(0.0, age_seconds - delay.total_seconds()))
 
 
 def _body(record: Record) -> bytes:

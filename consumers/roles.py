@@ -18,15 +18,19 @@ from consumers.recorder import Recorder
 from consumers.retry import Retry
 from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.probe import BrokerProbe
 from pipeline.broker.producer import Producer
 from pipeline.core.retry import RetrySchedule
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
+from pipeline.ops import metrics
+from pipeline.ops.certificates import watch as watch_certificates
 from pipeline.ops.clock import utc_now
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
+from pipeline.ops.probes import Probes
 from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
@@ -119,25 +123,23 @@ class _Composition:
         self._settings = settings
         self._roles = roles
         self._stack = stack
-        self._health = Health()
+        self._health = Health(starting=True)
         self._guard = AddressGuard(settings.allowed_networks)
 
     async def start(self) -> Running:
         settings, roles = self._settings, self._roles
-        started = {"ready": False}
-        self._health.add("startup", lambda: None if started["ready"] else "starting")
-        # The parts that others need come first, and are taken down last.
-        connections = await self._connections() if roles & {Role.RECORDER, Role.API} else None
-        self._existing_topics = await asyncio.to_thread(self._ensure_topics)
+        # Built first and started after the server: /healthz answers from the beginning on, and the API that it is starting.
+        connections = Connections(settings) if roles & {Role.RECORDER, Role.API} else None
         producer = Producer(producer_config(settings), [spec.name for spec in settings.topics.specs()])
-        await producer.start()
-        self._stack.push_async_callback(producer.close)
-        registry = await self._registry() if roles - {Role.RECORDER} else None
+        registry = self._registry() if roles - {Role.RECORDER} else None
         api = None
         if Role.API in roles and registry is not None and connections is not None:
             api = self._api(registry, producer, connections)
         server = WebServer(make_app(health=self._health, api=api), settings.http_host, settings.http_port)
         running = Running(await server.start(), roles, self._health)
+        self._stack.push_async_callback(server.stop)  # for when a part below does not start
+        await self._start_shared(connections, producer, registry)
+        # What the API works with is there now, and outlives it: requests under way are answered before that is taken down.
         self._stack.push_async_callback(server.stop)
         if registry is not None:
             running.failures.append(registry.table.stopped)
@@ -147,8 +149,36 @@ class _Composition:
             running.failures += await self._deliverers(producer, registry)
         if roles & DELIVERING:
             _favour_the_event_loop()
-        started["ready"] = True
+        for role in Role:
+            metrics.ROLE.labels(role.value).set(role in roles)
+        self._health.starting = False
         return running
+
+    async def _start_shared(self, connections: Connections | None, producer: Producer, registry: Registry | None) -> None:
+        """The parts that others need, in the order of their needs."""
+        if connections is not None:
+            self._stack.push_async_callback(connections.close)
+            await migrate(connections, self._settings.retention_days)
+        self._existing_topics = await asyncio.to_thread(self._ensure_topics)
+        await producer.start()
+        self._stack.push_async_callback(producer.close)
+        if registry is not None:
+            await registry.table.start()
+            self._stack.push_async_callback(registry.table.stop)
+        self._watch_dependencies(connections)
+
+    def _watch_dependencies(self, connections: Connections | None) -> None:
+        probes, broker = Probes(), BrokerProbe(self._settings)
+        self._stack.push_async_callback(broker.close)
+        self._stack.push_async_callback(probes.stop)
+        # Deliveries wait for Kafka by themselves, and the API has more to offer than searches: only metrics, but for the recorder.
+        probes.watch("kafka", broker.ask)
+        if connections is not None:
+            clickhouse = probes.watch("clickhouse", Search(connections).ping)
+            if Role.RECORDER in self._roles:
+                self._health.add("clickhouse", clickhouse)
+        certificates = asyncio.create_task(watch_certificates(self._settings))
+        self._stack.callback(certificates.cancel)
 
     def _ensure_topics(self) -> list[str]:
         """Make the topics that are missing; returns all that there are."""
@@ -160,21 +190,12 @@ class _Composition:
                 log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
             return admin.names()
 
-    async def _connections(self) -> Connections:
-        connections = Connections(self._settings)
-        self._stack.push_async_callback(connections.close)
-        await migrate(connections, self._settings.retention_days)
-        return connections
-
-    async def _registry(self) -> Registry:
+    def _registry(self) -> Registry:
         key = self._settings.encryption_key
-        vault = Vault(key.get_secret_value() if key else "")
-        self._vault = vault
-        registry = Registry(consumer_config(self._settings), self._settings.topics.endpoints, vault)
+        self._vault = Vault(key.get_secret_value() if key else "")
+        registry = Registry(consumer_config(self._settings), self._settings.topics.endpoints, self._vault)
         # Deliveries to an endpoint whose secrets cannot be opened wait; the API can do all its work all the same.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
-        await registry.table.start()
-        self._stack.push_async_callback(registry.table.stop)
         return registry
 
     def _api(self, registry: Registry, producer: Producer, connections: Connections) -> Api:

@@ -91,9 +91,11 @@ class GroupConsumer:
         self._stop_at: float | None = None
         self._commit_due = 0.0
         self._commit_in_flight = False
-        self._joined_once = False
+        self._is_member = False
         self._polled_at = time.monotonic()
         self._ends: dict[Partition, int | None] = {}
+        self._waiting_since: dict[Partition, float] = {}
+        self._measured: set[TopicPartition] = set()
 
     async def start(self) -> None:
         """Start the thread; raises what went wrong while connecting."""
@@ -104,6 +106,8 @@ class GroupConsumer:
         self._thread = threading.Thread(target=self._run, name=f"poll {self._group}", daemon=True)
         self._thread.start()
         await self._started
+        for topic in self._topics:
+            metrics.OLDEST_UNFINISHED.labels(self._group, topic).set_function(functools.partial(self._oldest_seconds, topic))
 
     async def stop(self, drain_seconds: float) -> None:
         """Hand over nothing more, wait for what is under way, commit, leave the group."""
@@ -132,8 +136,8 @@ class GroupConsumer:
 
     def problem(self) -> str | None:
         """Why this consumer is not ready (for health checks)."""
-        if not self._joined_once:
-            return f"group {self._group} has not been joined yet"
+        if not self._is_member:
+            return f"this process is not a member of group {self._group} yet, or was put out of it"
         silent = time.monotonic() - self._polled_at
         return f"no poll for {silent:.0f} s" if silent > 30 else None
 
@@ -155,6 +159,7 @@ class GroupConsumer:
             log.exception("consumer failed", group=self._group)
             failure = error
         self._close(consumer)
+        self._forget_measurements()
         self._tell(self.stopped, failure)
 
     def _tell(self, future: asyncio.Future[None], error: Exception | None) -> None:
@@ -232,7 +237,7 @@ class GroupConsumer:
                 if self._due_at is not None and self._due_at(record) > now:
                     break
                 buffer.popleft()
-                if self._assignment.start(partition, epoch, record.offset):
+                if self._assignment.start(partition, epoch, record.offset, self._since(record)):
                     self._handed_over += 1
                     batch.append(
                         Record(partition, record.offset, record.timestamp, record.key, record.value, record.headers, epoch)
@@ -261,7 +266,8 @@ class GroupConsumer:
         if now < self._commit_due or self._commit_in_flight:
             return
         self._commit_due = now + _COMMIT_INTERVAL_S
-        self._measure_lag(consumer)
+        self._is_member = consumer.group_metadata().generation_id >= 0
+        self._measure(consumer)
         commits = self._assignment.committable()
         if commits:
             self._commit_in_flight = True
@@ -283,8 +289,19 @@ class GroupConsumer:
         metrics.COMMITS.labels(self._group, "ok").inc()
         self._assignment.committed(commits)
 
-    def _measure_lag(self, consumer: KafkaConsumer) -> None:
-        for partition in consumer.assignment():
+    def _since(self, record: ConsumerRecord) -> float:
+        """Since when a record waits for us, in seconds since 1970: since it was written or, in a delay topic, due."""
+        return self._due_at(record) if self._due_at is not None else record.timestamp / 1000
+
+    def _measure(self, consumer: KafkaConsumer) -> None:
+        """Note how far behind we are. The ages are computed when they are scraped, also when this thread hangs."""
+        heads = {partition: self._since(buffer[0][1]) for partition, buffer in list(self._buffers.items()) if buffer}
+        self._waiting_since = heads | self._assignment.oldest()
+        assigned = consumer.assignment()
+        for partition in self._measured - assigned:
+            metrics.CONSUMER_LAG.remove(self._group, partition.topic, str(partition.partition))
+        self._measured &= assigned
+        for partition in assigned:
             end = consumer.highwater(partition)
             if end is None:
                 continue
@@ -293,6 +310,12 @@ class GroupConsumer:
             position = buffer[0][1].offset if buffer else _position(consumer, partition)
             behind = end - (end if position is None else position)
             metrics.CONSUMER_LAG.labels(self._group, partition.topic, str(partition.partition)).set(max(0, behind))
+            self._measured.add(partition)
+
+    def _oldest_seconds(self, topic: str) -> float:
+        """How long the oldest record of a topic waits; 0 when none does. For the scrape, on the event loop."""
+        waiting = [since for partition, since in self._waiting_since.items() if partition.topic == topic]
+        return max(0.0, time.time() - min(waiting)) if waiting else 0.0
 
     def _close(self, consumer: KafkaConsumer) -> None:
         self._drain_completions()
@@ -307,17 +330,25 @@ class GroupConsumer:
         except KafkaError as error:
             log.warning("could not leave the group in time", group=self._group, error=repr(error))
 
+    def _forget_measurements(self) -> None:
+        """What we held is somebody else's now: it must not look as if it stood still here."""
+        for partition in self._measured:
+            metrics.CONSUMER_LAG.remove(self._group, partition.topic, str(partition.partition))
+        for topic in self._topics:
+            metrics.OLDEST_UNFINISHED.remove(self._group, topic)
+
     # --- kafka-python's I/O thread ---
 
     def assigned(self, partitions: Iterable[Any]) -> None:
         """Partitions came."""
-        self._joined_once = True
         self._assignment.assign(Partition(*partition) for partition in partitions)
         metrics.REBALANCES.labels(self._group, "assigned").inc()
 
     def revoked(self, consumer: KafkaConsumer, partitions: Iterable[Any], *, lost: bool) -> None:
         """Partitions go: their completions are fenced from here on. Never blocks."""
         gone = frozenset(Partition(*partition) for partition in partitions)
+        if lost:
+            self._is_member = False
         self._drain_completions()
         commits = self._assignment.revoke(gone)
         for partition in gone:

@@ -20,6 +20,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error, ProgrammingError
 
+from pipeline.ops import metrics
 from pipeline.ops.settings import Settings
 from pipeline.store.errors import (
     StoreBudgetError,
@@ -44,6 +45,8 @@ READERS: Final = 3
 CONNECT_SECONDS: Final = 5
 ANSWER_SECONDS: Final = 30
 """How long to wait for an answer. Longer than any search may take; an insert that takes longer is safe to repeat."""
+
+_KINDS: Final = {StoreUnavailableError: "unavailable", StoreRejectedError: "rejected", StoreBudgetError: "budget"}
 
 # The driver logs what it raises, with stack traces. Its errors reach our own logs once, as StoreErrors.
 logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
@@ -140,9 +143,12 @@ class Connections:
         try:
             return call()
         except Error as error:
-            raise store_error(error, self.where, searching=searching) from error
+            translated = store_error(error, self.where, searching=searching)
+            metrics.STORE_ERRORS.labels(_KINDS[type(translated)]).inc()
+            raise translated from error
         except OSError as error:
             # An insert into the ClickHouse in this process goes through a temporary file.
+            metrics.STORE_ERRORS.labels(_KINDS[StoreUnavailableError]).inc()
             raise StoreUnavailableError(f"{self.where} cannot use its files: {error.strerror or error}") from error
 
     def _options(self, database: str | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pipeline.web.attempts_api import attempt_routes
 from pipeline.web.auth import require_key
 from pipeline.web.endpoints_api import endpoint_routes
 from pipeline.web.errors import json_errors
-from pipeline.web.ops import ops_routes
+from pipeline.web.ops import ops_routes, refuse_until_started
 
 log = logger(__name__)
 
@@ -43,13 +43,13 @@ _http_log.addFilter(_WithoutRequests())
 
 
 def make_app(*, health: Health, api: Api | None = None) -> web.Application:
-    """One application: ``/healthz``, ``/readyz`` and ``/metrics``, and ``/api/…`` when there is an ``api``."""
+    """One application: ``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``, and ``/api/…`` when there is an ``api``."""
     app = web.Application(middlewares=[_observe, json_errors], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(_harden)
     app.add_routes(ops_routes(health))
     if api is not None:
         # An application of its own: its handlers cannot be reached past its middleware, however a path is written.
-        guarded = web.Application(middlewares=[require_key(api.keys)])
+        guarded = web.Application(middlewares=[require_key(api.keys), refuse_until_started(health)])
         guarded.add_routes([*endpoint_routes(api), *attempt_routes(api)])
         app.add_subapp("/api/", guarded)
     return app
@@ -103,5 +103,5 @@ class WebServer:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def stop(self) -> None:
-        """Take no more requests, let those under way finish for a while, close."""
+        """Take no more requests, let those under way finish for a while, close. A second call does nothing."""
         await self._runner.cleanup()
