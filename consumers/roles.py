@@ -149,8 +149,9 @@ class _Composition:
             running.failures += await self._deliverers(producer, registry)
         if roles & DELIVERING:
             _favour_the_event_loop()
-        for role in Role:
-            metrics.ROLE.labels(role.value).set(role in roles)
+        for role in roles:
+            metrics.ROLE.labels(role.value).set(1)
+            self._stack.callback(metrics.ROLE.remove, role.value)
         self._health.starting = False
         return running
 
@@ -210,7 +211,8 @@ class _Composition:
         )
 
     async def _recorder(self, producer: Producer, connections: Connections) -> asyncio.Future[None]:
-        dead_letters = DeadLetters(producer, self._settings.topics.dead_letters, utc_now)
+        topics = self._settings.topics
+        dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=topics.recorded)
         recorder = Recorder(
             self._settings, consumer_config(self._settings), writer=Writer(connections), dead_letters=dead_letters
         )
@@ -237,7 +239,9 @@ class _Composition:
             schedule=RetrySchedule(settings.retry_delays),
             clock=utc_now,
         )
-        dead_letters = DeadLetters(producer, settings.topics.dead_letters, utc_now)
+        topics = settings.topics
+        read_topics = (*topics.sources, *topics.delay_topics)
+        dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=read_topics)
         config = consumer_config(settings)
         workers = []
         if Role.FANOUT in roles:
