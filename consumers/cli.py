@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 import uvloop
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 
 from consumers import show
@@ -52,7 +53,7 @@ app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
 out = Console()
 err = Console(stderr=True)
 
-_EXPECTED = (ApiError, BrokerStartError, InvalidRecordError, RoleError, StoreError, TopicError, VaultError)
+_EXPECTED = (ApiError, BrokerStartError, InvalidRecordError, RoleError, SettingsError, StoreError, TopicError, VaultError)
 
 Url = Annotated[
     str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="Where the API is; default: the pipeline on this machine.")
