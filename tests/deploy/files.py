@@ -19,9 +19,9 @@ RULE_TESTS = DEPLOY / "prometheus" / "rules_test.yml"
 
 
 def tool(name: str, where_from: str) -> str:
-    """The path of a program, beside Python or on the PATH."""
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
+    """The path of a program: in var/tools, beside Python, or on the PATH."""
+    nearby = [path for path in (ROOT / "var" / "tools" / name, Path(sys.executable).with_name(name)) if path.exists()]
+    found = str(nearby[0]) if nearby else shutil.which(name)
     assert found is not None, f"`{name}` is not installed: {where_from}"
     return found
 

@@ -53,6 +53,9 @@ class Deployment:
     roles: Mapping[str, RoleProcess]
     receivers: ReceiverProcess
     kafka: KafkaView
+    clickhouse: ShimProcess
+    variables: Mapping[str, str]
+    """The settings of the roles, as their environment has them."""
     paths: dict[int, str] = field(default_factory=dict)
     """The path of each endpoint, by its id."""
     events: list[Event] = field(default_factory=list)
@@ -190,7 +193,7 @@ async def deployed(
         stack.callback(kafka.close)
         processes = {role: RoleProcess(role, variables, directory) for role in roles}
         chosen = Settings(_env_file=None, **values)  # type: ignore[arg-type]
-        deployment = Deployment(chosen, processes, receivers, kafka)
+        deployment = Deployment(chosen, processes, receivers, kafka, clickhouse, variables)
         for process in processes.values():
             stack.callback(process.clean_up)
             process.start()
