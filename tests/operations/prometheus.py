@@ -88,11 +88,24 @@ class Prometheus:
 @asynccontextmanager
 async def watching(directory: Path, roles: Mapping[str, str]) -> AsyncIterator[Prometheus]:
     """Scrape roles (name to URL) every second; ends with the block."""
+    port = free_port()
+    log = directory / "prometheus.log"
+    process = await asyncio.to_thread(_start, directory, log, roles, port)
+    try:
+        await _until_it_answers(f"http://127.0.0.1:{port}/-/ready", process)
+        yield Prometheus(f"http://127.0.0.1:{port}", process, log)
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait, 30)
+
+
+def _start(directory: Path, log: Path, roles: Mapping[str, str], port: int) -> subprocess.Popen[bytes]:
     program = shutil.which("prometheus")
     assert program is not None, "Prometheus is not installed: apt-get install prometheus"
     directory.mkdir()
     (directory / "rules.yml").write_text(shortened(RULES.read_text()))
-    assert promtool("check", "rules", directory / "rules.yml").returncode == 0
+    checked = promtool("check", "rules", directory / "rules.yml")
+    assert checked.returncode == 0, checked.stderr
     targets = [{"targets": [url.removeprefix("http://")], "labels": {"namespace": "shop"}} for url in roles.values()]
     configuration = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s", "external_labels": {"runbooks": RUNBOOKS}},
@@ -100,24 +113,16 @@ async def watching(directory: Path, roles: Mapping[str, str]) -> AsyncIterator[P
         "scrape_configs": [{"job_name": "oms-webhooks", "static_configs": targets}],
     }
     (directory / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-    port, log = free_port(), directory / "prometheus.log"
     command = [program, f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data"]
     with log.open("wb") as output:
-        process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=output, stderr=output)
-    prometheus = Prometheus(f"http://127.0.0.1:{port}", process, log)
-    try:
-        await _until_it_answers(f"http://127.0.0.1:{port}/-/ready", process, log)
-        yield prometheus
-    finally:
-        process.terminate()
-        await asyncio.to_thread(process.wait, 30)
+        return subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=output, stderr=output)
 
 
-async def _until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+async def _until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 60
     async with httpx.AsyncClient(trust_env=False) as client:
         while True:
-            assert process.poll() is None, f"Prometheus did not start: {log.read_text()}"
+            assert process.poll() is None, "Prometheus did not start; prometheus.log says why"
             try:
                 if (await client.get(url)).status_code == 200:
                     return
