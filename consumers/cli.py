@@ -19,6 +19,7 @@ from rich.console import Console
 
 from consumers import show
 from consumers.api_client import ApiClient, ApiError
+from consumers.check import check_settings
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
 from consumers.roles import ALL_ROLES, Role, RoleError, running
@@ -316,9 +317,19 @@ def topics(
 
 
 @app.command("settings", rich_help_panel="Operate")
-def show_settings() -> None:
+def show_settings(
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Connect to Kafka and ClickHouse, and say what is wrong; exit code 1 when something is."),
+    ] = False,
+) -> None:
     """Print every setting: its variable, value and meaning. Secrets are redacted."""
-    out.print(show.settings(Settings()))
+    if not check:
+        out.print(show.settings(Settings()))
+        return
+    findings = _run(check_settings(_reachable(Settings())))
+    out.print(show.findings(findings))
+    sys.exit(1 if any(finding.problem for finding in findings) else 0)
 
 
 @app.command(rich_help_panel="Operate")

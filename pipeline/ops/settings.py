@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     )
     clickhouse_username: str = Field(default="default", description="ClickHouse user.")
     clickhouse_password: SecretStr = Field(default=SecretStr(""), description="ClickHouse password.")
+    clickhouse_ca_file: Path | None = Field(
+        default=None, description="PEM file of the CA that signed ClickHouse's certificate. Empty: the well-known CAs."
+    )
     clickhouse_database: str = Field(
         default="oms_webhooks", description="ClickHouse database.", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
     )

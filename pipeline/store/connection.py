@@ -164,6 +164,7 @@ class Connections:
             "proxy_path": url.path.strip("/"),
             "username": self._settings.clickhouse_username,
             "password": self._settings.clickhouse_password.get_secret_value(),
+            "ca_cert": str(self._settings.clickhouse_ca_file) if self._settings.clickhouse_ca_file else None,
             "connect_timeout": CONNECT_SECONDS,
             "send_receive_timeout": ANSWER_SECONDS,
             # No session: the server would keep it locked while an insert that we no longer wait for is running.
