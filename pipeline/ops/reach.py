@@ -34,11 +34,11 @@ def server_finding(name: str, host: str, port: int, context: ssl.SSLContext | No
     """Look a server's name up, connect, and, with a ``context``, shake hands. Blocks for some seconds at most."""
     what = f"{name}: {host}:{port}"
     try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         return Finding(what, f"The name {host} cannot be resolved ({_words(error)}). Check it, and the DNS of this machine.")
     try:
-        connection = socket.create_connection(addresses[0][4][:2], timeout=CONNECT_SECONDS)
+        connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
     except TimeoutError:
         return Finding(what, f"No answer within {CONNECT_SECONDS:g} s: a firewall or a network policy drops the connection.")
     except OSError as error:

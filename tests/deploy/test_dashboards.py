@@ -42,7 +42,7 @@ def expressions() -> Iterator[str]:
 def exposed() -> dict[str, set[str]]:
     """The series of each metric of the code, by the name of the metric."""
     kinds = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",), "info": ("_info",)}
-    families = [metric.describe()[0] for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    families = [next(iter(metric.describe())) for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
     return {family.name: {family.name + ending for ending in kinds[family.type]} for family in families}
 
 
