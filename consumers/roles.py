@@ -150,8 +150,8 @@ class _Composition:
         if roles & DELIVERING:
             _favour_the_event_loop()
         for role in roles:
-            metrics.ROLE.labels(role.value).set(1)
-            self._stack.callback(metrics.ROLE.remove, role.value)
+            metrics.ROLE.labels(role).set(1)
+            self._stack.callback(metrics.ROLE.remove, role)
         self._health.starting = False
         return running
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
+from kafka.errors import AuthorizationError, KafkaError
 
 from pipeline.broker.admin import TopicAdmin
 from pipeline.ops.certificates import Server, tls_servers
 from pipeline.ops.reach import Finding, server_finding, tls_context
 from pipeline.ops.settings import Settings
+
+_ANSWER_MS = 10_000
 
 
 def kafka_findings(settings: Settings) -> Iterator[Finding]:
@@ -43,19 +47,16 @@ def _beyond_the_address(settings: Settings) -> Iterator[Finding]:
     specs = settings.topics.specs()
     login = f"Kafka: log in as {settings.kafka_sasl_username}" if settings.kafka_sasl_mechanism else "Kafka: protocol"
     try:
-        with TopicAdmin(settings, answer_ms=10_000) as admin:
-            yield Finding(login)
+        with _listening() as said, TopicAdmin(settings, answer_ms=_ANSWER_MS) as admin:
             differences = admin.differences(specs)
-    except SaslAuthenticationFailedError as error:
-        advice = "Check kafka_sasl_mechanism, _username and _password"
-        yield Finding(login, f"The brokers refuse the credentials ({error}). {advice}.")
     except AuthorizationError as error:
         yield Finding(
             "Kafka: topics", f"The user may not look at them ({type(error).__name__}). Grant it DESCRIBE and DESCRIBE_CONFIGS."
         )
     except KafkaError as error:
-        yield Finding(login, f"The port answers, but not as Kafka ({error!r}). Check kafka_security_protocol and the listener.")
+        yield Finding(login, refusal([*said, f"failed: {error}"], with_sasl=settings.kafka_sasl_mechanism is not None))
     else:
+        yield Finding(login)
         wrong = {spec.name: [each for each in differences if each.topic == spec.name] for spec in specs}
         for name, found in wrong.items():
             problem = "; ".join(
@@ -65,3 +66,37 @@ def _beyond_the_address(settings: Settings) -> Iterator[Finding]:
                 for each in found
             )
             yield Finding(f"Kafka: topic {name}", problem or None)
+
+
+def refusal(said: list[str], *, with_sasl: bool) -> str:
+    """Why there was no session, from what kafka-python said: it tries again until the time is over, and only logs why.
+
+    Brokers hang up without a word when credentials are wrong and when a client does not speak what the listener speaks.
+    """
+    reasons = [text.partition("failed: ")[2].partition(" (backoff")[0] for text in said if "failed: " in text]
+    why = next((reason for reason in reasons if "Sasl" in reason), reasons[0])
+    if not with_sasl:
+        return (
+            f"The port answers and ends the session: it may want SASL or TLS. Check kafka_security_protocol and the port. ({why})"
+        )
+    if "IllegalSaslState" in why:
+        return f"The listener takes no SASL. Check kafka_security_protocol and the port. ({why})"
+    if "UnsupportedSaslMechanism" in why:
+        return f"The brokers do not offer this mechanism. Check kafka_sasl_mechanism. ({why})"
+    return f"The brokers refuse the login. Check kafka_sasl_username, kafka_sasl_password and kafka_sasl_mechanism. ({why})"
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """What kafka-python logs about its connections, instead of in the log."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    source = logging.getLogger("kafka")
+    propagates, source.propagate = source.propagate, False
+    source.addHandler(handler)
+    try:
+        yield said
+    finally:
+        source.removeHandler(handler)
+        source.propagate = propagates
