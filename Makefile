@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 KAFKA  ?= embedded
+FUZZ_SECONDS ?= 10
 DEMO_SECONDS ?= 0
+SCALE  ?= 1
+MINUTES ?= 30
+FORM   ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-kafka test-deploy test-operations prometheus-rule bench lock clean
+.PHONY: help install demo test check test-fuzz test-kafka test-faults test-deploy test-operations prometheus-rule bench isolation bounds soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,8 +38,15 @@ check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-kafka: install ## Contract, integration and fault tests on a real Apache Kafka (Java 17 and Maven)
-	$(BIN)/python -m pytest tests/contract tests/integration tests/faults --kafka=apache
+test-kafka: install ## Contract and integration tests on a real Apache Kafka (Java 17 and Maven)
+	$(BIN)/python -m pytest tests/contract tests/integration --kafka=apache
+
+test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form
+	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest tests/faults --kafka=apache
+
+test-fuzz: install ## Hostile input: hypothesis, then atheris (Linux x86-64) for FUZZ_SECONDS=10 a target
+	$(BIN)/python -m pytest tests/fuzz
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 # Go builds it in a minute, once.
 var/tools/kustomize:
@@ -54,6 +65,15 @@ prometheus-rule: ## Write deploy/prometheus/rules.yml into the Kubernetes manife
 
 bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
 	$(BIN)/python tests/bench/path.py
+
+isolation: install ## What healthy endpoints lose when half of all turn hostile (real Apache Kafka, three minutes)
+	$(BIN)/python -m tests.bench.isolation
+
+bounds: install ## Memory and idle CPU of each role in the worst cases (real Apache Kafka); SCALE=0.02
+	$(BIN)/python tests/bench/bounds.py --scale $(SCALE)
+
+soak: install ## A long run with faults at random (real Apache Kafka); MINUTES=30
+	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
 lock: ## Resolve requirements.lock anew (names and versions, no hosts)
 	$(BIN)/python -m pip install --quiet uv

@@ -18,15 +18,17 @@ from pydantic_settings import SettingsError
 from rich.console import Console
 
 from consumers import show
-from consumers.api_client import ApiClient, ApiError
+from consumers.api_client import ApiError
 from consumers.check import check_settings
+from consumers.cli_api import Key, Url, client_for, dead_letters_app, endpoints_app, keys_app, resend
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
-from consumers.roles import ALL_ROLES, Role, RoleError, running
+from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.traffic import publish as publish_event
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicAdmin, TopicError
 from pipeline.broker.local_process import BrokerStartError
+from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
 from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
@@ -46,22 +48,27 @@ app = typer.Typer(
     "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "
     "[bold]oms-webhooks settings[/bold].",
 )
-endpoints_app = typer.Typer(
-    no_args_is_help=True, help="List, add and remove endpoints of the running pipeline (by its HTTP API)."
-)
+attempts_app = typer.Typer(help="Search the attempts, or resend one.")
 app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
+app.add_typer(attempts_app, name="attempts", rich_help_panel="Use")
+app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Use")
+app.add_typer(keys_app, name="keys", rich_help_panel="Operate")
+attempts_app.command("resend")(resend)
 
 out = Console()
 err = Console(stderr=True)
 
-_EXPECTED = (ApiError, BrokerStartError, InvalidRecordError, RoleError, SettingsError, StoreError, TopicError, VaultError)
-
-Url = Annotated[
-    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="Where the API is; default: the pipeline on this machine.")
-]
-Key = Annotated[
-    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_KEY", help="API key; default: that of the pipeline on this machine.")
-]
+_EXPECTED = (
+    ApiError,
+    BrokerStartError,
+    InvalidRecordError,
+    NewerEndpointError,
+    RoleError,
+    SettingsError,
+    StoreError,
+    TopicError,
+    VaultError,
+)
 
 
 def main() -> None:
@@ -90,7 +97,7 @@ async def _until_signal(stop: asyncio.Event) -> None:
     await stop.wait()
 
 
-async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[[str], None]) -> None:
+async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[[Running], None]) -> None:
     """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
     signalled = asyncio.create_task(_until_signal(asyncio.Event()))
     async with AsyncExitStack() as stack:
@@ -101,7 +108,7 @@ async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[
             await asyncio.gather(starting, return_exceptions=True)
             return
         pipeline = await starting
-        on_ready(pipeline.url)
+        on_ready(pipeline)
         failed = asyncio.create_task(pipeline.until_failed())
         done, _ = await asyncio.wait([signalled, failed], return_when=asyncio.FIRST_COMPLETED)
     for task in done:
@@ -111,7 +118,13 @@ async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[
 def _role(role: Role) -> None:
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
-    _run(_serve(settings, frozenset({role}), lambda url: err.print(f"{role.value}: health and metrics at {url}")))
+    _run(
+        _serve(
+            settings,
+            frozenset({role}),
+            lambda pipeline: err.print(show.role_banner(role.value, pipeline.url, pipeline.first_key)),
+        )
+    )
 
 
 @app.command(rich_help_panel="Run")
@@ -151,8 +164,9 @@ def all_roles(
         async def serve() -> None:
             note = None
 
-            def ready(url: str) -> None:
+            def ready(pipeline: Running) -> None:
                 nonlocal note
+                url = pipeline.url
                 note = leave_note(RunNote(url, key, here.settings.kafka_bootstrap_servers, here.settings.kafka_partitions))
                 note.__enter__()
                 err.print(show.banner(here, url, key if not settings.api_keys else None))
@@ -176,8 +190,9 @@ def demo(
     sys.exit(run_demo(out, kafka=kafka, seconds=seconds or None, rate=rate))
 
 
-@app.command(rich_help_panel="Use")
+@attempts_app.callback(invoke_without_command=True)
 def attempts(
+    context: typer.Context,
     order: Annotated[str | None, typer.Option(help="Order number.")] = None,
     endpoint: Annotated[int | None, typer.Option(help="Endpoint id.")] = None,
     event: Annotated[EventType | None, typer.Option(help="Event type.")] = None,
@@ -191,6 +206,8 @@ def attempts(
     api_key: Key = None,
 ) -> None:
     """Search the attempts: by order, endpoint, event type, state, or a piece of the body."""
+    if context.invoked_subcommand is not None:
+        return
     simple = {
         "order_number_eq": order,
         "endpoint_id_eq": endpoint,
@@ -200,45 +217,9 @@ def attempts(
     }
     params = [(f"q[{name}]", str(value)) for name, value in simple.items() if value is not None]
     params += [(f"q[{name}]", value) for name, _, value in (part.partition("=") for part in query or [])]
-    with _client(url, api_key) as client:
+    with client_for(url, api_key) as client:
         found = client.call("GET", "attempts", params=[*params, ("page", str(page)), ("per_page", str(per_page))])
     out.print_json(data=found) if as_json else out.print(show.attempts(found))
-
-
-@endpoints_app.command("list")
-def endpoints_list(url: Url = None, api_key: Key = None) -> None:
-    """List the endpoints."""
-    with _client(url, api_key) as client:
-        out.print(show.endpoints(client.call("GET", "endpoints", params=[("per_page", "200")])))
-
-
-@endpoints_app.command("add")
-def endpoints_add(
-    target_url: Annotated[str, typer.Argument(help="Where webhooks are POSTed to.")],
-    event: Annotated[list[EventType] | None, typer.Option(help="An event type to subscribe to; repeat it. Default: all.")] = None,
-    token: Annotated[
-        str | None, typer.Option(help="Sent as Authorization: Bearer.", envvar="OMS_WEBHOOKS_ENDPOINT_TOKEN")
-    ] = None,
-    url: Url = None,
-    api_key: Key = None,
-) -> None:
-    """Register an endpoint; prints its signing secret, once."""
-    wanted: dict[str, object] = {"target_url": target_url, "events": [each.value for each in event or EventType]}
-    if token:
-        wanted["token"] = token
-    with _client(url, api_key) as client:
-        created = client.call("POST", "endpoints", json={"endpoint": wanted})
-    out.print(show.created(created))
-
-
-@endpoints_app.command("remove")
-def endpoints_remove(
-    endpoint_id: Annotated[int, typer.Argument(help="The endpoint's id.")], url: Url = None, api_key: Key = None
-) -> None:
-    """Delete an endpoint."""
-    with _client(url, api_key) as client:
-        client.call("DELETE", f"endpoints/{endpoint_id}")
-    out.print(f"Endpoint {endpoint_id} is deleted.")
 
 
 @app.command(rich_help_panel="Use")
@@ -342,15 +323,6 @@ def schema() -> None:
 def new_key() -> None:
     """Make a key for OMS_WEBHOOKS_ENCRYPTION_KEY."""
     sys.stdout.write(Vault.new_key() + "\n")
-
-
-def _client(url: str | None, api_key: str | None) -> ApiClient:
-    note = find_note()
-    url, api_key = url or (note.url if note else None), api_key or (note.api_key if note else None)
-    if not url or not api_key:
-        message = "No running pipeline was found on this machine; start one (oms-webhooks all), or give --url and --api-key."
-        raise ApiError(message)
-    return ApiClient(url, api_key)
 
 
 def _reachable(settings: Settings) -> Settings:

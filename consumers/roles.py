@@ -1,6 +1,6 @@
-"""The composition root: builds each role from the settings, runs it, and takes it down in order.
+"""The composition root: starts each role from the settings, runs it, and takes it down in order.
 
-Nothing else in the project knows how the parts fit together.
+Nothing else in the project knows in which order the parts need each other; consumers/parts.py builds them.
 """
 
 from __future__ import annotations
@@ -13,34 +13,32 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from consumers.fanout import FanOut
+from consumers.parts import (
+    Deliveries,
+    make_api,
+    make_deliveries,
+    make_fan_out,
+    make_producer,
+    make_recorder,
+    make_retry,
+)
 from consumers.recorder import Recorder
-from consumers.retry import Retry
 from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import consumer_config, producer_config
 from pipeline.broker.probe import BrokerProbe
 from pipeline.broker.producer import Producer
-from pipeline.core.retry import RetrySchedule
-from pipeline.delivery.courier import Courier
-from pipeline.delivery.dead_letters import DeadLetters
-from pipeline.endpoints.registry import Registry
-from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.certificates import watch as watch_certificates
 from pipeline.ops.clock import utc_now
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
+from pipeline.ops.memory import give_back_large_blocks
 from pipeline.ops.probes import Probes
 from pipeline.ops.settings import Settings
-from pipeline.sender.client import Sender, SenderLimits
-from pipeline.sender.guard import AddressGuard
-from pipeline.sender.lanes import Lanes
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
 from pipeline.store.search import Search
-from pipeline.store.writer import Writer
 from pipeline.web.api import Api
-from pipeline.web.auth import ApiKeys
+from pipeline.web.key_ring import KeyRing
 from pipeline.web.server import WebServer, make_app
 
 log = logger(__name__)
@@ -70,6 +68,8 @@ class Running:
     url: str
     roles: frozenset[Role]
     health: Health
+    first_key: str | None = field(default=None, repr=False)
+    """An admin key, made because there was none: to be shown once. It is kept nowhere."""
     failures: list[asyncio.Future[None]] = field(default_factory=list)
 
     async def until_failed(self) -> None:
@@ -83,6 +83,7 @@ class Running:
 async def running(settings: Settings, roles: Collection[Role]) -> AsyncIterator[Running]:
     """Run roles in this process; on leaving, drain them: no more input, finish what is under way, commit, close."""
     _check(settings, roles)
+    give_back_large_blocks()
     async with AsyncExitStack() as stack:
         composition = _Composition(settings, frozenset(roles), stack)
         yield await composition.start()
@@ -97,9 +98,6 @@ def _check(settings: Settings, roles: Collection[Role]) -> None:
         message = (
             "No key for endpoint secrets; make one with `oms-webhooks new-key`, set OMS_WEBHOOKS_ENCRYPTION_KEY in every role."
         )
-        raise RoleError(message)
-    if Role.API in roles and not settings.api_keys:
-        message = "The API has no keys; set OMS_WEBHOOKS_API_KEYS to one or more secrets, comma-separated."
         raise RoleError(message)
 
 
@@ -117,37 +115,39 @@ def _favour_the_event_loop() -> None:
 
 
 class _Composition:
-    """Builds the parts in the order of their needs. The exit stack takes them down in the opposite order."""
+    """Starts the parts in the order of their needs. The exit stack takes them down in the opposite order."""
 
     def __init__(self, settings: Settings, roles: frozenset[Role], stack: AsyncExitStack) -> None:
         self._settings = settings
         self._roles = roles
         self._stack = stack
         self._health = Health(starting=True)
-        self._guard = AddressGuard(settings.allowed_networks)
 
     async def start(self) -> Running:
         settings, roles = self._settings, self._roles
         # Built first and started after the server: /healthz answers from the beginning on, and the API that it is starting.
         connections = Connections(settings) if roles & {Role.RECORDER, Role.API} else None
-        producer = Producer(producer_config(settings), [spec.name for spec in settings.topics.specs()])
-        registry = self._registry() if roles - {Role.RECORDER} else None
+        producer = make_producer(settings)
+        deliveries = make_deliveries(settings, producer) if roles - {Role.RECORDER} else None
         api = None
-        if Role.API in roles and registry is not None and connections is not None:
-            api = self._api(registry, producer, connections)
+        if Role.API in roles and deliveries is not None and connections is not None:
+            api = make_api(settings, producer, connections, deliveries)
         server = WebServer(make_app(health=self._health, api=api), settings.http_host, settings.http_port)
         running = Running(await server.start(), roles, self._health)
         self._stack.push_async_callback(server.stop)  # for when a part below does not start
-        await self._start_shared(connections, producer, registry)
+        await self._start_clients(connections, producer)
+        if deliveries is not None:
+            running.failures += await self._start_deliveries(deliveries)
+        if api is not None:
+            running.failures.append(await self._start_keys(api.ring))
+            running.first_key = await self._settle(api)
+        self._watch_dependencies(connections)
         # What the API works with is there now, and outlives it: requests under way are answered before that is taken down.
         self._stack.push_async_callback(server.stop)
-        if registry is not None:
-            running.failures.append(registry.table.stopped)
         if Role.RECORDER in roles and connections is not None:
-            running.failures.append(await self._recorder(producer, connections))
-        if registry is not None:
-            running.failures += await self._deliverers(producer, registry)
-        if roles & DELIVERING:
+            running.failures.append(await self._start_recorder(make_recorder(settings, producer, connections)))
+        if roles & DELIVERING and deliveries is not None:
+            running.failures += await self._start_workers(producer, deliveries)
             _favour_the_event_loop()
         for role in roles:
             metrics.ROLE.labels(role).set(1)
@@ -155,18 +155,47 @@ class _Composition:
         self._health.starting = False
         return running
 
-    async def _start_shared(self, connections: Connections | None, producer: Producer, registry: Registry | None) -> None:
-        """The parts that others need, in the order of their needs."""
+    async def _start_clients(self, connections: Connections | None, producer: Producer) -> None:
         if connections is not None:
             self._stack.push_async_callback(connections.close)
             await migrate(connections, self._settings.retention_days)
         self._existing_topics = await asyncio.to_thread(self._ensure_topics)
         await producer.start()
         self._stack.push_async_callback(producer.close)
-        if registry is not None:
-            await registry.table.start()
-            self._stack.push_async_callback(registry.table.stop)
-        self._watch_dependencies(connections)
+
+    def _ensure_topics(self) -> list[str]:
+        """Make the topics that are missing; returns all that there are."""
+        specs = self._settings.topics.specs()
+        with TopicAdmin(self._settings) as admin:
+            if created := admin.create_missing(specs):
+                log.info("made topics", topics=created)
+            for difference in admin.differences(specs):
+                log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
+            return admin.names()
+
+    async def _start_deliveries(self, deliveries: Deliveries) -> list[asyncio.Future[None]]:
+        registry = deliveries.registry
+        # Deliveries to an endpoint whose secrets cannot be opened wait; the API can do all its work all the same.
+        self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
+        for table in (deliveries.health.table, registry.table):
+            await table.start()
+            self._stack.push_async_callback(table.stop)
+        registry.refuse_newer()
+        await deliveries.sender.start()
+        self._stack.push_async_callback(deliveries.sender.close)
+        self._stack.callback(deliveries.watch.close)
+        return [registry.table.stopped, deliveries.health.table.stopped]
+
+    async def _start_keys(self, ring: KeyRing) -> asyncio.Future[None]:
+        self._health.add("api keys", ring.table.problem)
+        await ring.table.start()
+        self._stack.push_async_callback(ring.table.stop)
+        return ring.table.stopped
+
+    async def _settle(self, api: Api) -> str | None:
+        """What an API process writes when it starts; returns the first admin key, when it had to be made."""
+        await api.registry.settle(api.producer)
+        return None if self._settings.api_keys else await api.ring.create_first(api.producer, at=utc_now())
 
     def _watch_dependencies(self, connections: Connections | None) -> None:
         probes, broker = Probes(), BrokerProbe(self._settings)
@@ -181,82 +210,20 @@ class _Composition:
         certificates = asyncio.create_task(watch_certificates(self._settings))
         self._stack.callback(certificates.cancel)
 
-    def _ensure_topics(self) -> list[str]:
-        """Make the topics that are missing; returns all that there are."""
-        specs = self._settings.topics.specs()
-        with TopicAdmin(self._settings) as admin:
-            if created := admin.create_missing(specs):
-                log.info("made topics", topics=created)
-            for difference in admin.differences(specs):
-                log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
-            return admin.names()
-
-    def _registry(self) -> Registry:
-        key = self._settings.encryption_key
-        self._vault = Vault(key.get_secret_value() if key else "")
-        registry = Registry(consumer_config(self._settings), self._settings.topics.endpoints, self._vault)
-        # Deliveries to an endpoint whose secrets cannot be opened wait; the API can do all its work all the same.
-        self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
-        return registry
-
-    def _api(self, registry: Registry, producer: Producer, connections: Connections) -> Api:
-        return Api(
-            registry=registry,
-            producer=producer,
-            vault=self._vault,
-            guard=self._guard,
-            search=Search(connections),
-            keys=ApiKeys(self._settings.api_keys),
-            clock=utc_now,
-        )
-
-    async def _recorder(self, producer: Producer, connections: Connections) -> asyncio.Future[None]:
-        topics = self._settings.topics
-        dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=topics.recorded)
-        recorder = Recorder(
-            self._settings, consumer_config(self._settings), writer=Writer(connections), dead_letters=dead_letters
-        )
+    async def _start_recorder(self, recorder: Recorder) -> asyncio.Future[None]:
         self._health.add("recorder", recorder.problem)
         await recorder.start()
         self._stop_later(lambda: recorder.stop(self._settings.drain_seconds))
         return recorder.failed
 
-    async def _deliverers(self, producer: Producer, registry: Registry) -> list[asyncio.Future[None]]:
-        """The fan-out and the retry: they share a sender and its bounds."""
-        settings, roles = self._settings, self._roles
-        if not roles & DELIVERING:
-            return []
-        sender = Sender(
-            SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds), self._guard
-        )
-        await sender.start()
-        self._stack.push_async_callback(sender.close)
-        courier = Courier(
-            sender=sender,
-            lanes=Lanes(settings.max_in_flight_per_endpoint, settings.endpoint_wait_seconds),
-            producer=producer,
-            topics=settings.topics,
-            schedule=RetrySchedule(settings.retry_delays),
-            clock=utc_now,
-        )
-        topics = settings.topics
-        read_topics = (*topics.sources, *topics.delay_topics)
-        dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=read_topics)
-        config = consumer_config(settings)
+    async def _start_workers(self, producer: Producer, deliveries: Deliveries) -> list[asyncio.Future[None]]:
+        """The fan-out and the retry."""
+        settings = self._settings
         workers = []
-        if Role.FANOUT in roles:
-            fan_out = FanOut(settings, config, registry=registry, courier=courier, producer=producer, dead_letters=dead_letters)
-            workers.append(("fanout", fan_out.worker))
-        if Role.RETRY in roles:
-            retry = Retry(
-                settings,
-                config,
-                registry=registry,
-                courier=courier,
-                dead_letters=dead_letters,
-                existing_topics=self._existing_topics,
-            )
-            workers.append(("retry", retry.worker))
+        if Role.FANOUT in self._roles:
+            workers.append(("fanout", make_fan_out(settings, producer, deliveries).worker))
+        if Role.RETRY in self._roles:
+            workers.append(("retry", make_retry(settings, producer, deliveries, self._existing_topics).worker))
         for name, worker in workers:
             self._health.add(name, worker.consumer.problem)
         await asyncio.gather(*(worker.start() for _, worker in workers))

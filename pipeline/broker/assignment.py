@@ -21,8 +21,8 @@ class _Held:
     epoch: int
     tracker: OffsetTracker = field(default_factory=OffsetTracker)
     resumed: bool = False
-    due: deque[tuple[int, float]] = field(default_factory=deque)
-    """Offset and due time of the records from the lowest unfinished one on."""
+    waiting: deque[tuple[int, float]] = field(default_factory=deque)
+    """The records from the lowest unfinished one on: offset, and since when it waits."""
 
 
 class Assignment:
@@ -64,29 +64,29 @@ class Assignment:
             if held is not None and not held.resumed:
                 held.tracker, held.resumed = OffsetTracker(finished), True
 
-    def start(self, partition: Partition, epoch: int, offset: int, due_at: float = 0.0) -> bool:
+    def start(self, partition: Partition, epoch: int, offset: int, since: float = 0.0) -> bool:
         """Note that a record is taken. False: do not hand it over; its assignment is gone, or an earlier one finished it.
 
-        ``due_at`` is since when it waits, in seconds since 1970; see :meth:`oldest`.
+        ``since`` is when it began to wait, in seconds of any one clock; see :meth:`oldest`.
         """
         with self._lock:
             held = self._held.get(partition)
             if held is None or held.epoch != epoch or not held.tracker.start(offset):
                 return False
-            held.due.append((offset, due_at))
+            held.waiting.append((offset, since))
             return True
 
     def oldest(self) -> dict[Partition, float]:
-        """Since when the lowest unfinished record of each partition waits (``due_at``); nothing where all is finished.
+        """Since when the lowest unfinished record of each partition waits (its ``since``); nothing where all is finished.
 
         Call it now and then: it forgets what has been finished.
         """
         with self._lock:
             for held in self._held.values():
                 lowest = held.tracker.lowest_unfinished
-                while held.due and (lowest is None or held.due[0][0] < lowest):
-                    held.due.popleft()
-            return {partition: held.due[0][1] for partition, held in self._held.items() if held.due}
+                while held.waiting and (lowest is None or held.waiting[0][0] < lowest):
+                    held.waiting.popleft()
+            return {partition: held.waiting[0][1] for partition, held in self._held.items() if held.waiting}
 
     def finish(self, partition: Partition, epoch: int, offset: int) -> bool:
         """Note that a record has been dealt with. False: its assignment is gone, the completion is fenced."""

@@ -25,7 +25,9 @@ from pipeline.ops.settings import Settings
 from pipeline.store.errors import (
     StoreBudgetError,
     StoreError,
+    StoreLimitError,
     StoreRejectedError,
+    StoreRowsError,
     StoreUnavailableError,
     store_error,
 )
@@ -35,7 +37,9 @@ __all__ = [
     "Connections",
     "StoreBudgetError",
     "StoreError",
+    "StoreLimitError",
     "StoreRejectedError",
+    "StoreRowsError",
     "StoreUnavailableError",
 ]
 
@@ -45,8 +49,6 @@ READERS: Final = 3
 CONNECT_SECONDS: Final = 5
 ANSWER_SECONDS: Final = 30
 """How long to wait for an answer. Longer than any search may take; an insert that takes longer is safe to repeat."""
-
-_KINDS: Final = {StoreUnavailableError: "unavailable", StoreRejectedError: "rejected", StoreBudgetError: "budget"}
 
 # The driver logs what it raises, with stack traces. Its errors reach our own logs once, as StoreErrors.
 logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
@@ -144,11 +146,11 @@ class Connections:
             return call()
         except Error as error:
             translated = store_error(error, self.where, searching=searching)
-            metrics.STORE_ERRORS.labels(_KINDS[type(translated)]).inc()
+            metrics.STORE_ERRORS.labels(translated.kind).inc()
             raise translated from error
         except OSError as error:
             # An insert into the ClickHouse in this process goes through a temporary file.
-            metrics.STORE_ERRORS.labels(_KINDS[StoreUnavailableError]).inc()
+            metrics.STORE_ERRORS.labels(StoreUnavailableError.kind).inc()
             raise StoreUnavailableError(f"{self.where} cannot use its files: {error.strerror or error}") from error
 
     def _options(self, database: str | None) -> dict[str, Any]:

@@ -6,12 +6,18 @@ import asyncio
 from dataclasses import dataclass, field
 
 from pipeline.broker.producer import Producer
+from pipeline.delivery.courier import Courier
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.clock import Clock, utc_now
 from pipeline.sender.guard import AddressGuard
+from pipeline.store.reports import Reports
 from pipeline.store.search import Search
+from pipeline.web.addresses import Networks
 from pipeline.web.auth import ApiKeys
+from pipeline.web.guesses import Guesses
+from pipeline.web.key_ring import KeyRing
+from schemas.topics import Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +29,20 @@ class Api:
     vault: Vault
     guard: AddressGuard
     search: Search
+    reports: Reports
+    courier: Courier
+    topics: Topics
+    ring: KeyRing
     keys: ApiKeys
     clock: Clock = utc_now
     write_timeout_seconds: float = 10.0
     """How long a change may wait for Kafka before it is answered with 503."""
     search_timeout_seconds: float = 30.0
     """How long a search may take, waiting for its turn included."""
+    test_timeout_seconds: float = 30.0
+    """How long a test delivery may take in all: longer than a request to an endpoint may."""
+    proxies: Networks = ()
+    """Reverse proxies whose X-Forwarded-For is believed."""
+    guesses: Guesses = field(default_factory=Guesses)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an endpoint is read and written again, so that of two changes at once none is lost."""

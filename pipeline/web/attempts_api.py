@@ -14,17 +14,21 @@ from pipeline.store.errors import StoreBudgetError, StoreUnavailableError
 from pipeline.store.search import AttemptDetail, AttemptRow
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
+from pipeline.web.bodies import check_body_search, show_bodies
 from pipeline.web.errors import ApiError, InvalidError, not_found
 from pipeline.web.queries import path_id, refuse_ignored
+from pipeline.web.routes import FILTERS, PAGE, STRICT, Route
+from schemas.api_key import Access
 from schemas.http_api import AttemptAnswer, AttemptDetailAnswer, AttemptListAnswer
 
 
-def attempt_routes(api: Api) -> Iterable[web.RouteDef]:
+def attempt_routes(api: Api) -> Iterable[Route]:
     """The routes, below ``/api``."""
 
     async def index(request: web.Request) -> web.Response:
         query = parse_query(request.query.items())
         refuse_ignored(request, query.ignored)
+        await check_body_search(api, request, query)
         async with searching(api):
             page = await api.search.attempts(query)
         return answer(
@@ -45,9 +49,31 @@ def attempt_routes(api: Api) -> Iterable[web.RouteDef]:
             detail = await api.search.attempt(identifier)
         if detail is None:
             raise not_found()
-        return answer(_detail_answer(detail))
+        return answer(await show_bodies(api, request, _detail_answer(detail)))
 
-    return [web.get("/webhook/attempts", index), web.get("/webhook/attempts/{id}", show)]
+    return [
+        Route(
+            "GET",
+            "/webhook/attempts",
+            index,
+            Access.VIEWER,
+            "Search the attempts",
+            {200: AttemptListAnswer},
+            "Newest first. What a filter does not understand is reported in ignored_filters. Searching in bodies needs an operator.",
+            parameters=(*PAGE, FILTERS, STRICT),
+            errors=(422, 503),
+        ),
+        Route(
+            "GET",
+            "/webhook/attempts/{id}",
+            show,
+            Access.VIEWER,
+            "One attempt with headers and bodies",
+            {200: AttemptDetailAnswer},
+            "Bodies are shown to operators, and that they were is on record; to viewers bodies_hidden is true.",
+            errors=(503,),
+        ),
+    ]
 
 
 def attempt_answer(row: AttemptRow) -> AttemptAnswer:

@@ -10,7 +10,7 @@ from prometheus_client.exposition import choose_encoder
 
 from pipeline.ops import metrics
 from pipeline.ops.health import STARTING, Health
-from pipeline.web.errors import ApiError
+from pipeline.web.errors import StartingError
 
 
 def ops_routes(health: Health) -> Iterable[web.RouteDef]:
@@ -43,7 +43,7 @@ def refuse_until_started(health: Health) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if health.starting:
-            raise ApiError(503, "The service is starting; please try again in a moment.", headers={"Retry-After": "5"})
+            raise StartingError
         return await handler(request)
 
     return middleware

@@ -33,6 +33,7 @@ async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topi
             group=f"{topic_prefix}group",
             topics=[topic.name],
             max_outstanding=10,
+            max_outstanding_bytes=1024 * 1024,
             on_records=lambda _: None,
         )
         for _ in range(2)

@@ -294,5 +294,5 @@ def test_only_deliverers_reach_the_internet(built: list[Manifest]) -> None:
         if list(nested(policy, "ipBlock")):
             assert name == "oms-webhooks-deliveries"
             [expression] = policy["spec"]["podSelector"]["matchExpressions"]
-            assert set(expression["values"]) == {"fanout", "retry"}
+            assert set(expression["values"]) == {"fanout", "retry", "api"}
     assert of_kind(built, "NetworkPolicy")["oms-webhooks"]["spec"]["policyTypes"] == ["Ingress", "Egress"]
