@@ -56,7 +56,7 @@ class Retry:
             max_outstanding=settings.max_outstanding_records,
             max_outstanding_bytes=settings.max_outstanding_bytes,
             partition_fetch_bytes=_PARTITION_FETCH_BYTES,
-            due_in=lambda record: self._due_in(record, time.time()),
+            due_in=self._due_in,
         )
 
     def _due_in(self, record: Any, now: float) -> float:

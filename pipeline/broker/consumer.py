@@ -190,7 +190,8 @@ class GroupConsumer:
                 if self._assignment.needs_resuming(partition):
                     self._assignment.resume(partition, finished_earlier(consumer, partition))
                 self._ends[partition] = consumer.highwater(TopicPartition(topic, number))
-                self._buffers.add(partition, epoch, records, self._polled_at)
+                wall, now = time.time(), time.monotonic()
+                self._buffers.add(partition, epoch, records, now, wall)
         self._hand_over(consumer)
         self._pause_and_resume(consumer)
         self._settle(consumer)

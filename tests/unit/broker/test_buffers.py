@@ -22,7 +22,7 @@ def polled(offset: int, *, size: int = 0, due: float = 0.0) -> Any:
     return SimpleNamespace(offset=offset, key=b"", value=b"x" * size, headers=[], due=due)
 
 
-def by_due(record: Any) -> float:
+def by_due(record: Any, _: float = 0.0) -> float:
     return float(record.due)
 
 
@@ -160,3 +160,19 @@ def test_nothing_is_lost_or_reordered_and_the_bounds_hold(seed: int) -> None:
         if all(len(offsets) == 20 for offsets in came.values()):
             break
     assert came == {partition: list(range(20)) for partition in logs}
+
+
+def test_when_a_record_is_due_is_reckoned_from_one_moment() -> None:
+    """However long it takes to ask: a record must not be due before its time."""
+    asked: list[float] = []
+
+    def due_in(record: Any, wall: float) -> float:
+        asked.append(wall)
+        return float(record.due - wall)
+
+    buffers = Buffers(due_in)
+    buffers.add(A, 1, [polled(0, due=1_010.0), polled(1, due=1_020.0)], now=50.0, wall=1_000.0)
+    assert asked == [1_000.0, 1_000.0]
+    assert taken(buffers, 9, now=59.9) == []
+    assert taken(buffers, 9, now=60.0) == [(A, 0)]
+    assert buffers.next_due() == 70.0

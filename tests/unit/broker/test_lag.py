@@ -82,7 +82,7 @@ def test_a_record_waits_since_it_was_written_until_it_is_finished() -> None:
 
 def test_in_a_delay_topic_a_record_waits_since_it_was_due() -> None:
     due = {1: -30.0, 2: 600.0}
-    scene = Scene(Buffers(lambda record: due[record.offset]))
+    scene = Scene(Buffers(lambda record, _: due[record.offset]))
     epoch = scene.assignment.epoch(A)
     assert epoch is not None
     scene.buffers.add(A, epoch, [polled(1, written_ago=4000), polled(2, written_ago=4000)], time.monotonic())
