@@ -98,7 +98,8 @@ PRODUCE_RETRIES: Final = Counter(
 )
 CONSUMER_ERRORS: Final = Counter("oms_webhooks_consumer_errors", "Errors while polling Kafka; polling goes on", ["group"])
 TABLE_POLL_ERRORS: Final = Counter(
-    "oms_webhooks_endpoint_poll_errors", "Errors while reading the endpoints from Kafka; reading goes on"
+    "oms_webhooks_endpoint_poll_errors",
+    "Errors while reading the endpoints, their health or the API keys from Kafka; reading goes on",
 )
 TABLE_ERRORS: Final = Counter("oms_webhooks_endpoint_record_errors", "Endpoint records that could not be read")
 ENDPOINTS: Final = Gauge("oms_webhooks_endpoints", "Registered endpoints", ["state"])
