@@ -10,7 +10,7 @@ MINUTES ?= 30
 FORM   ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-fuzz test-kafka test-faults bench isolation bounds soak lock clean
+.PHONY: help install demo test check test-fuzz test-kafka test-faults test-deploy test-operations prometheus-rule bench isolation bounds soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,21 @@ test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Ma
 test-fuzz: install ## Hostile input: hypothesis, then atheris (Linux x86-64) for FUZZ_SECONDS=10 a target
 	$(BIN)/python -m pytest tests/fuzz
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+# Go builds it in a minute, once.
+var/tools/kustomize:
+	@command -v go >/dev/null || { echo "make test-deploy needs Go, which builds kustomize and fetches schemas"; exit 1; }
+	GOBIN=$(CURDIR)/var/tools go install sigs.k8s.io/kustomize/kustomize/v5@v5.0.3
+
+test-deploy: install var/tools/kustomize ## Everything under deploy/ against schemas, linters and the code (promtool, Go)
+	$(BIN)/python -m pytest tests/deploy
+
+test-operations: install ## Debian's Prometheus watches the running system; something breaks, the alert fires
+	$(BIN)/python -m pytest tests/operations
+
+prometheus-rule: ## Write deploy/prometheus/rules.yml into the Kubernetes manifest
+	@file=deploy/kubernetes/monitoring/prometheus-rule.yaml; \
+	{ sed '/^spec:$$/q' $$file; sed -n '/^groups:/,$$p' deploy/prometheus/rules.yml | sed 's/^\(.\)/  \1/'; } > $$file.new && mv $$file.new $$file
 
 bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
 	$(BIN)/python tests/bench/path.py

@@ -7,16 +7,19 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 import uvloop
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 
 from consumers import show
 from consumers.api_client import ApiError
+from consumers.check import check_settings
 from consumers.cli_api import Key, Url, client_for, dead_letters_app, endpoints_app, keys_app, resend
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
@@ -55,7 +58,17 @@ attempts_app.command("resend")(resend)
 out = Console()
 err = Console(stderr=True)
 
-_EXPECTED = (ApiError, BrokerStartError, InvalidRecordError, NewerEndpointError, RoleError, StoreError, TopicError, VaultError)
+_EXPECTED = (
+    ApiError,
+    BrokerStartError,
+    InvalidRecordError,
+    NewerEndpointError,
+    RoleError,
+    SettingsError,
+    StoreError,
+    TopicError,
+    VaultError,
+)
 
 
 def main() -> None:
@@ -86,9 +99,15 @@ async def _until_signal(stop: asyncio.Event) -> None:
 
 async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[[Running], None]) -> None:
     """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
-    stop = asyncio.Event()
-    signalled = asyncio.create_task(_until_signal(stop))
-    async with running(settings, roles) as pipeline:
+    signalled = asyncio.create_task(_until_signal(asyncio.Event()))
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(stack.enter_async_context(running(settings, roles)))
+        await asyncio.wait([signalled, starting], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        pipeline = await starting
         on_ready(pipeline)
         failed = asyncio.create_task(pipeline.until_failed())
         done, _ = await asyncio.wait([signalled, failed], return_when=asyncio.FIRST_COMPLETED)
@@ -279,9 +298,19 @@ def topics(
 
 
 @app.command("settings", rich_help_panel="Operate")
-def show_settings() -> None:
+def show_settings(
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Connect to Kafka and ClickHouse, and say what is wrong; exit code 1 when something is."),
+    ] = False,
+) -> None:
     """Print every setting: its variable, value and meaning. Secrets are redacted."""
-    out.print(show.settings(Settings()))
+    if not check:
+        out.print(show.settings(Settings()))
+        return
+    findings = _run(check_settings(_reachable(Settings())))
+    out.print(show.findings(findings))
+    sys.exit(1 if any(finding.problem for finding in findings) else 0)
 
 
 @app.command(rich_help_panel="Operate")

@@ -21,7 +21,7 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from pipeline.store.connection import StoreError, StoreLimitError, StoreRowsError, StoreUnavailableError
+from pipeline.store.connection import StoreError, StoreLimitError, StoreRowsError
 from pipeline.store.halving import append_in_parts, is_one_record
 from pipeline.store.rows import Position, Row, Table, attempt_row, audit_row, dead_letter_row, endpoint_change_row, event_row
 from pipeline.store.writer import Writer
@@ -283,8 +283,6 @@ class PartitionQueue:
             try:
                 result = await statement()
             except StoreError as error:
-                kind = "unavailable" if isinstance(error, StoreUnavailableError) else "rejected"
-                metrics.STORE_ERRORS.labels(kind).inc()
                 if isinstance(error, passed_on):
                     raise
                 self.problem = f"ClickHouse: {error}"

@@ -67,8 +67,7 @@ class Retry:
     async def handle(self, record: Record) -> None:
         """Make the attempt that is due; returns when everything that came of it is acknowledged by Kafka."""
         topic = record.partition.topic
-        metrics.RETRIES_DUE.labels(delay_label(self._delays[topic])).inc()
-        metrics.RETRY_LATENESS.observe(max(0.0, time.time() - record.timestamp_ms / 1000 - self._delay_seconds[topic]))
+        _count_due(self._delays[topic], time.time() - record.timestamp_ms / 1000)
         try:
             delivery = from_header(record.headers, DELIVERY_HEADER, Delivery)
             body = _body(record)
@@ -97,6 +96,12 @@ class Retry:
             parked=delivery.parked,
             kept=delivery.model_extra or {},
         )
+
+
+def _count_due(delay: timedelta, age_seconds: float) -> None:
+    label = delay_label(delay)
+    metrics.RETRIES_DUE.labels(label).inc()
+    metrics.RETRY_LATENESS.labels(label).observe(max(0.0, age_seconds - delay.total_seconds()))
 
 
 def _body(record: Record) -> bytes:

@@ -1,6 +1,6 @@
-"""The composition root: builds each role from the settings, runs it, and takes it down in order.
+"""The composition root: starts each role from the settings, runs it, and takes it down in order.
 
-Nothing else in the project knows how the parts fit together.
+Nothing else in the project knows in which order the parts need each other; consumers/parts.py builds them.
 """
 
 from __future__ import annotations
@@ -12,39 +12,32 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 
-from consumers.fanout import FanOut
+from consumers.parts import (
+    Deliveries,
+    make_api,
+    make_deliveries,
+    make_fan_out,
+    make_producer,
+    make_recorder,
+    make_retry,
+)
 from consumers.recorder import Recorder
-from consumers.retry import Retry
 from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.probe import BrokerProbe
 from pipeline.broker.producer import Producer
-from pipeline.core.circuit import CircuitLimits
-from pipeline.core.retry import RetrySchedule
-from pipeline.delivery.courier import Courier
-from pipeline.delivery.dead_letters import DeadLetters
-from pipeline.delivery.gate import Gate
-from pipeline.delivery.watch import Watch
-from pipeline.endpoints.health import HealthTable
-from pipeline.endpoints.operational import operational_endpoint
-from pipeline.endpoints.registry import Registry
-from pipeline.endpoints.vault import Vault
+from pipeline.ops import metrics
+from pipeline.ops.certificates import watch as watch_certificates
 from pipeline.ops.clock import utc_now
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
 from pipeline.ops.memory import give_back_large_blocks
+from pipeline.ops.probes import Probes
 from pipeline.ops.settings import Settings
-from pipeline.sender.client import Sender, SenderLimits
-from pipeline.sender.guard import AddressGuard
-from pipeline.sender.lanes import Lanes
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
-from pipeline.store.reports import Reports
 from pipeline.store.search import Search
-from pipeline.store.writer import Writer
 from pipeline.web.api import Api
-from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
 from pipeline.web.server import WebServer, make_app
 
@@ -121,66 +114,54 @@ def _favour_the_event_loop() -> None:
     sys.setswitchinterval(0.02)
 
 
-def _gate(settings: Settings, watch: Watch) -> Gate:
-    limits = CircuitLimits(
-        failures=settings.circuit_failures,
-        open_seconds=settings.circuit_open_seconds,
-        max_open_seconds=settings.circuit_open_max_seconds,
-        max_asked_seconds=settings.retry_delays[-1].total_seconds(),
-    )
-    wait = settings.endpoint_wait_seconds
-    lanes = Lanes(settings.max_in_flight_per_endpoint, wait, settings.slow_budget)
-    return Gate(lanes, limits, longest_wait=wait, most_waiting=settings.slow_budget, on_change=watch.circuit_changed)
-
-
 class _Composition:
-    """Builds the parts in the order of their needs. The exit stack takes them down in the opposite order."""
+    """Starts the parts in the order of their needs. The exit stack takes them down in the opposite order."""
 
     def __init__(self, settings: Settings, roles: frozenset[Role], stack: AsyncExitStack) -> None:
         self._settings = settings
         self._roles = roles
         self._stack = stack
-        self._health = Health()
-        self._guard = AddressGuard(settings.allowed_networks)
+        self._health = Health(starting=True)
 
     async def start(self) -> Running:
         settings, roles = self._settings, self._roles
-        started = {"ready": False}
-        self._health.add("startup", lambda: None if started["ready"] else "starting")
-        # The parts that others need come first, and are taken down last.
-        connections = await self._connections() if roles & {Role.RECORDER, Role.API} else None
+        # Built first and started after the server: /healthz answers from the beginning on, and the API that it is starting.
+        connections = Connections(settings) if roles & {Role.RECORDER, Role.API} else None
+        producer = make_producer(settings)
+        deliveries = make_deliveries(settings, producer) if roles - {Role.RECORDER} else None
+        api = None
+        if Role.API in roles and deliveries is not None and connections is not None:
+            api = make_api(settings, producer, connections, deliveries)
+        server = WebServer(make_app(health=self._health, api=api), settings.http_host, settings.http_port)
+        running = Running(await server.start(), roles, self._health)
+        self._stack.push_async_callback(server.stop)  # for when a part below does not start
+        await self._start_clients(connections, producer)
+        if deliveries is not None:
+            running.failures += await self._start_deliveries(deliveries)
+        if api is not None:
+            running.failures.append(await self._start_keys(api.ring))
+            running.first_key = await self._settle(api)
+        self._watch_dependencies(connections)
+        # What the API works with is there now, and outlives it: requests under way are answered before that is taken down.
+        self._stack.push_async_callback(server.stop)
+        if Role.RECORDER in roles and connections is not None:
+            running.failures.append(await self._start_recorder(make_recorder(settings, producer, connections)))
+        if roles & DELIVERING and deliveries is not None:
+            running.failures += await self._start_workers(producer, deliveries)
+            _favour_the_event_loop()
+        for role in roles:
+            metrics.ROLE.labels(role).set(1)
+            self._stack.callback(metrics.ROLE.remove, role)
+        self._health.starting = False
+        return running
+
+    async def _start_clients(self, connections: Connections | None, producer: Producer) -> None:
+        if connections is not None:
+            self._stack.push_async_callback(connections.close)
+            await migrate(connections, self._settings.retention_days)
         self._existing_topics = await asyncio.to_thread(self._ensure_topics)
-        topics = [spec.name for spec in settings.topics.specs()]
-        producer = Producer(producer_config(settings), topics, max_bytes=settings.max_outstanding_bytes)
         await producer.start()
         self._stack.push_async_callback(producer.close)
-        registry = await self._registry() if roles - {Role.RECORDER} else None
-        courier = None
-        if registry is not None and registry.health is not None:
-            courier = await self._courier(producer, registry.health)
-        api = None
-        first_key = None
-        if Role.API in roles and registry is not None and courier is not None and connections is not None:
-            await registry.settle(producer)
-            ring = await self._key_ring()
-            if not settings.api_keys:
-                first_key = await ring.create_first(producer, at=utc_now())
-            api = self._api(registry, producer, connections, courier, ring)
-        server = WebServer(make_app(health=self._health, api=api), settings.http_host, settings.http_port)
-        running = Running(await server.start(), roles, self._health, first_key)
-        self._stack.push_async_callback(server.stop)
-        if registry is not None and registry.health is not None:
-            running.failures += [registry.table.stopped, registry.health.table.stopped]
-        if api is not None:
-            running.failures.append(api.ring.table.stopped)
-        if Role.RECORDER in roles and connections is not None:
-            running.failures.append(await self._recorder(producer, connections))
-        if registry is not None and courier is not None:
-            running.failures += await self._deliverers(producer, registry, courier)
-        if roles & DELIVERING:
-            _favour_the_event_loop()
-        started["ready"] = True
-        return running
 
     def _ensure_topics(self) -> list[str]:
         """Make the topics that are missing; returns all that there are."""
@@ -192,104 +173,57 @@ class _Composition:
                 log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
             return admin.names()
 
-    async def _connections(self) -> Connections:
-        connections = Connections(self._settings)
-        self._stack.push_async_callback(connections.close)
-        await migrate(connections, self._settings.retention_days)
-        return connections
-
-    async def _registry(self) -> Registry:
-        key = self._settings.encryption_key
-        vault = Vault(key.get_secret_value() if key else "")
-        self._vault = vault
-        config = consumer_config(self._settings)
-        health = HealthTable(config, self._settings.topics.endpoint_health)
-        operational = operational_endpoint(self._settings)
-        registry = Registry(config, self._settings.topics.endpoints, vault, health=health, operational=operational)
+    async def _start_deliveries(self, deliveries: Deliveries) -> list[asyncio.Future[None]]:
+        registry = deliveries.registry
         # Deliveries to an endpoint whose secrets cannot be opened wait; the API can do all its work all the same.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
-        for table in (health.table, registry.table):
+        for table in (deliveries.health.table, registry.table):
             await table.start()
             self._stack.push_async_callback(table.stop)
         registry.refuse_newer()
-        return registry
+        await deliveries.sender.start()
+        self._stack.push_async_callback(deliveries.sender.close)
+        self._stack.callback(deliveries.watch.close)
+        return [registry.table.stopped, deliveries.health.table.stopped]
 
-    async def _key_ring(self) -> KeyRing:
-        ring = KeyRing(consumer_config(self._settings), self._settings.topics.api_keys)
+    async def _start_keys(self, ring: KeyRing) -> asyncio.Future[None]:
         self._health.add("api keys", ring.table.problem)
         await ring.table.start()
         self._stack.push_async_callback(ring.table.stop)
-        return ring
+        return ring.table.stopped
 
-    def _api(self, registry: Registry, producer: Producer, connections: Connections, courier: Courier, ring: KeyRing) -> Api:
-        return Api(
-            registry=registry,
-            producer=producer,
-            vault=self._vault,
-            guard=self._guard,
-            search=Search(connections),
-            reports=Reports(connections),
-            courier=courier,
-            topics=self._settings.topics,
-            ring=ring,
-            keys=ApiKeys(self._settings.api_keys, ring.valid),
-            clock=utc_now,
-            proxies=self._settings.trusted_proxies,
-            test_timeout_seconds=self._settings.request_timeout_seconds + 10.0,
-        )
+    async def _settle(self, api: Api) -> str | None:
+        """What an API process writes when it starts; returns the first admin key, when it had to be made."""
+        await api.registry.settle(api.producer)
+        return None if self._settings.api_keys else await api.ring.create_first(api.producer, at=utc_now())
 
-    async def _recorder(self, producer: Producer, connections: Connections) -> asyncio.Future[None]:
-        dead_letters = DeadLetters(producer, self._settings.topics.dead_letters, utc_now)
-        recorder = Recorder(
-            self._settings, consumer_config(self._settings), writer=Writer(connections), dead_letters=dead_letters
-        )
+    def _watch_dependencies(self, connections: Connections | None) -> None:
+        probes, broker = Probes(), BrokerProbe(self._settings)
+        self._stack.push_async_callback(broker.close)
+        self._stack.push_async_callback(probes.stop)
+        # Deliveries wait for Kafka by themselves, and the API has more to offer than searches: only metrics, but for the recorder.
+        probes.watch("kafka", broker.ask)
+        if connections is not None:
+            clickhouse = probes.watch("clickhouse", Search(connections).ping)
+            if Role.RECORDER in self._roles:
+                self._health.add("clickhouse", clickhouse)
+        certificates = asyncio.create_task(watch_certificates(self._settings))
+        self._stack.callback(certificates.cancel)
+
+    async def _start_recorder(self, recorder: Recorder) -> asyncio.Future[None]:
         self._health.add("recorder", recorder.problem)
         await recorder.start()
         self._stop_later(lambda: recorder.stop(self._settings.drain_seconds))
         return recorder.failed
 
-    async def _courier(self, producer: Producer, health: HealthTable) -> Courier:
-        """The fan-out, the retry and the API's test deliveries share a sender and its bounds."""
-        settings = self._settings
-        sender = Sender(
-            SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds), self._guard
-        )
-        await sender.start()
-        self._stack.push_async_callback(sender.close)
-        disable_after = timedelta(days=settings.disable_after_days)
-        watch = Watch(health, producer, settings.topics, utc_now, disable_after=disable_after)
-        self._stack.callback(watch.close)
-        return Courier(
-            sender=sender,
-            gate=_gate(settings, watch),
-            watch=watch,
-            producer=producer,
-            topics=settings.topics,
-            schedule=RetrySchedule(settings.retry_delays),
-            clock=utc_now,
-        )
-
-    async def _deliverers(self, producer: Producer, registry: Registry, courier: Courier) -> list[asyncio.Future[None]]:
+    async def _start_workers(self, producer: Producer, deliveries: Deliveries) -> list[asyncio.Future[None]]:
         """The fan-out and the retry."""
-        settings, roles = self._settings, self._roles
-        if not roles & DELIVERING:
-            return []
-        dead_letters = DeadLetters(producer, settings.topics.dead_letters, utc_now)
-        config = consumer_config(settings)
+        settings = self._settings
         workers = []
-        if Role.FANOUT in roles:
-            fan_out = FanOut(settings, config, registry=registry, courier=courier, producer=producer, dead_letters=dead_letters)
-            workers.append(("fanout", fan_out.worker))
-        if Role.RETRY in roles:
-            retry = Retry(
-                settings,
-                config,
-                registry=registry,
-                courier=courier,
-                dead_letters=dead_letters,
-                existing_topics=self._existing_topics,
-            )
-            workers.append(("retry", retry.worker))
+        if Role.FANOUT in self._roles:
+            workers.append(("fanout", make_fan_out(settings, producer, deliveries).worker))
+        if Role.RETRY in self._roles:
+            workers.append(("retry", make_retry(settings, producer, deliveries, self._existing_topics).worker))
         for name, worker in workers:
             self._health.add(name, worker.consumer.problem)
         await asyncio.gather(*(worker.start() for _, worker in workers))

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from consumers.embedded import Surroundings
 from pipeline.broker.admin import Difference
+from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
@@ -179,4 +180,12 @@ def settings(current: Settings) -> RenderableType:
     for name, value in current.shown().items():
         meaning = type(current).model_fields[name].description or ""
         table.add_row(f"OMS_WEBHOOKS_{name.upper()}", plain(value), plain(meaning))
+    return table
+
+
+def findings(found: Sequence[Finding]) -> RenderableType:
+    """What was looked at, and what is wrong with it."""
+    table = Table("looked at", "result")
+    for finding in found:
+        table.add_row(plain(finding.what), Text(finding.problem or "well", "red" if finding.problem else "green"))
     return table

@@ -35,9 +35,10 @@ class Difference:
 class TopicAdmin:
     """Administers topics. Its calls block: run them in a thread, or before the event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, answer_ms: int = 30_000) -> None:
         self._settings = settings
-        self._client = KafkaAdminClient(**client_config(settings))
+        patience = {"request_timeout_ms": answer_ms, "bootstrap_timeout_ms": answer_ms}
+        self._client = KafkaAdminClient(**client_config(settings) | patience)
 
     def __enter__(self) -> TopicAdmin:
         return self

@@ -7,6 +7,7 @@ was revoked: somebody else delivers those records now, and nothing may be commit
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
@@ -20,6 +21,8 @@ class _Held:
     epoch: int
     tracker: OffsetTracker = field(default_factory=OffsetTracker)
     resumed: bool = False
+    waiting: deque[tuple[int, float]] = field(default_factory=deque)
+    """The records from the lowest unfinished one on: offset, and since when it waits."""
 
 
 class Assignment:
@@ -61,11 +64,29 @@ class Assignment:
             if held is not None and not held.resumed:
                 held.tracker, held.resumed = OffsetTracker(finished), True
 
-    def start(self, partition: Partition, epoch: int, offset: int) -> bool:
-        """Note that a record is taken. False: do not hand it over; its assignment is gone, or an earlier one finished it."""
+    def start(self, partition: Partition, epoch: int, offset: int, since: float = 0.0) -> bool:
+        """Note that a record is taken. False: do not hand it over; its assignment is gone, or an earlier one finished it.
+
+        ``since`` is when it began to wait, in seconds of any one clock; see :meth:`oldest`.
+        """
         with self._lock:
             held = self._held.get(partition)
-            return held is not None and held.epoch == epoch and held.tracker.start(offset)
+            if held is None or held.epoch != epoch or not held.tracker.start(offset):
+                return False
+            held.waiting.append((offset, since))
+            return True
+
+    def oldest(self) -> dict[Partition, float]:
+        """Since when the lowest unfinished record of each partition waits (its ``since``); nothing where all is finished.
+
+        Call it now and then: it forgets what has been finished.
+        """
+        with self._lock:
+            for held in self._held.values():
+                lowest = held.tracker.lowest_unfinished
+                while held.waiting and (lowest is None or held.waiting[0][0] < lowest):
+                    held.waiting.popleft()
+            return {partition: held.waiting[0][1] for partition, held in self._held.items() if held.waiting}
 
     def finish(self, partition: Partition, epoch: int, offset: int) -> bool:
         """Note that a record has been dealt with. False: its assignment is gone, the completion is fenced."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kafka.consumer.fetcher import ConsumerRecord
 
 DueIn = Callable[["ConsumerRecord", float], float]
-"""In how many seconds a record that came at this time (since 1970) may be handed over; 0 and below: at once."""
+"""In how many seconds from a moment (seconds since 1970) a record may be handed over, asked when it comes; 0 and below: at once."""
 
 
 class Buffered(NamedTuple):
@@ -55,13 +55,16 @@ class Buffers:
     def add(
         self, partition: Partition, epoch: int, records: Iterable[ConsumerRecord], now: float = 0.0, wall: float = 0.0
     ) -> None:
-        """Keep what was polled, in the order of the offsets. ``wall`` is ``now`` in seconds since 1970: read both together."""
+        """Keep what was polled, in the order of the offsets.
+
+        ``wall`` is the same moment as ``now``, in seconds since 1970. Look at that clock first: should time pass in between, records
+        are due a little late, and never early.
+        """
         queue = self._queues.setdefault(partition, _Queue())
         for record in records:
             size = size_of(record.key, record.value, record.headers)
-            queue.records.append(
-                Buffered(epoch, record, size, -math.inf if self._due_in is None else now + self._due_in(record, wall))
-            )
+            due = -math.inf if self._due_in is None else now + self._due_in(record, wall)
+            queue.records.append(Buffered(epoch, record, size, due))
             queue.bytes += size
         if not queue.records:
             del self._queues[partition]
@@ -116,10 +119,9 @@ class Buffers:
         """When the next record is due; infinity when there is none."""
         return min((*map(self._due_of, self._queues), *self._asleep.values()), default=math.inf)
 
-    def head(self, partition: Partition) -> int | None:
-        """The offset of the first record that is held of a partition."""
-        queue = self._queues.get(partition)
-        return queue.records[0].record.offset if queue else None
+    def heads(self) -> dict[Partition, Buffered]:
+        """The first record that is held of each partition."""
+        return {partition: queue.records[0] for partition, queue in self._queues.items()}
 
     @property
     def partitions(self) -> frozenset[Partition]:

@@ -23,7 +23,7 @@ from kafka.errors import KafkaError
 from pipeline.broker.assignment import Assignment
 from pipeline.broker.buffers import Buffers, DueIn
 from pipeline.broker.commits import Commits, finished_earlier, to_kafka
-from pipeline.broker.lag import measure_lag
+from pipeline.broker.lag import Lag, waiting_since
 from pipeline.broker.outstanding import Outstanding
 from pipeline.broker.record import Partition, Receipt, Record
 from pipeline.broker.silence import Silence
@@ -84,10 +84,11 @@ class GroupConsumer:
         self._buffers = Buffers(due_in)
         self._max_waiting_bytes = max_outstanding_bytes // 2
         self._outstanding = Outstanding(max_outstanding, max_outstanding_bytes)
+        self._lag = Lag(group, self._topics, self._assignment, self._buffers, self._outstanding)
         self._completions: deque[tuple[Partition, int, int]] = deque()
         self._room = threading.Event()
         self._stop_at: float | None = None
-        self._joined_once = False
+        self._is_member = False
         self._polled_at = time.monotonic()
         self._silence = Silence(group, self._config)
         self._ends: dict[Partition, int | None] = {}
@@ -129,8 +130,8 @@ class GroupConsumer:
 
     def problem(self) -> str | None:
         """Why this consumer is not ready (for health checks)."""
-        if not self._joined_once:
-            return f"group {self._group} has not been joined yet"
+        if not self._is_member:
+            return f"this process is not a member of group {self._group} yet, or was put out of it"
         silent = time.monotonic() - self._polled_at
         return f"no poll for {silent:.0f} s" if silent > 30 else None
 
@@ -143,6 +144,7 @@ class GroupConsumer:
         except Exception as error:  # noqa: BLE001 - handed to whoever awaits start()
             self._tell(self._started, error)
             return
+        self._lag.show()
         self._tell(self._started, None)
         failure: Exception | None = None
         try:
@@ -152,6 +154,7 @@ class GroupConsumer:
             log.exception("consumer failed", group=self._group)
             failure = error
         self._close(consumer)
+        self._lag.forget()
         self._tell(self.stopped, failure)
 
     def _tell(self, future: asyncio.Future[None], error: Exception | None) -> None:
@@ -185,7 +188,8 @@ class GroupConsumer:
                 if self._assignment.needs_resuming(partition):
                     self._assignment.resume(partition, finished_earlier(consumer, partition))
                 self._ends[partition] = consumer.highwater(TopicPartition(topic, number))
-                self._buffers.add(partition, epoch, records, time.monotonic(), time.time())
+                wall, now = time.time(), time.monotonic()
+                self._buffers.add(partition, epoch, records, now, wall)
         self._hand_over(consumer)
         self._pause_and_resume(consumer)
         self._settle(consumer)
@@ -211,8 +215,9 @@ class GroupConsumer:
         if self._stop_at is not None or self._silence.leaves_in_doubt(consumer, time.monotonic()):
             return
         batch: list[Record] = []
-        for partition, (epoch, record, size, _) in self._buffers.take(self._outstanding.fits, time.monotonic()):
-            if self._assignment.start(partition, epoch, record.offset):
+        for partition, buffered in self._buffers.take(self._outstanding.fits, time.monotonic()):
+            epoch, record, size, _ = buffered
+            if self._assignment.start(partition, epoch, record.offset, waiting_since(buffered)):
                 self._outstanding.add(size)
                 batch.append(Record(partition, record.offset, record.timestamp, record.key, record.value, record.headers, epoch))
         if batch:
@@ -240,9 +245,10 @@ class GroupConsumer:
         """Drain completions; measure and commit when it is time."""
         self._drain_completions()
         if self._commits.is_due():
-            measure_lag(consumer, self._group, self._buffers)
             metrics.OUTSTANDING_BYTES.labels(self._group).set(self._outstanding.bytes)
             metrics.BUFFERED_BYTES.labels(self._group).set(self._buffers.bytes)
+            self._is_member = consumer.group_metadata().generation_id >= 0
+            self._lag.measure(consumer)
             self._commits.send(consumer)
 
     def _drain_completions(self) -> None:
@@ -263,13 +269,14 @@ class GroupConsumer:
 
     def assigned(self, partitions: Iterable[Any]) -> None:
         """Partitions came."""
-        self._joined_once = True
         self._assignment.assign(Partition(*partition) for partition in partitions)
         metrics.REBALANCES.labels(self._group, "assigned").inc()
 
     def revoked(self, consumer: KafkaConsumer, partitions: Iterable[Any], *, lost: bool) -> None:
         """Partitions go: their completions are fenced from here on. Never blocks."""
         gone = frozenset(Partition(*partition) for partition in partitions)
+        if lost:
+            self._is_member = False
         self._drain_completions()
         commits = self._assignment.revoke(gone)
         for partition in gone:

@@ -1,25 +1,84 @@
-"""How far a consumer is behind the ends of its partitions."""
+"""How far a consumer is behind the ends of its partitions, since when its oldest record waits, and what it holds."""
 
 from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from pipeline.broker.buffers import Buffers
+from pipeline.broker.assignment import Assignment
+from pipeline.broker.buffers import Buffered, Buffers
+from pipeline.broker.outstanding import Outstanding
 from pipeline.broker.record import Partition
 from pipeline.ops import metrics
 
 
-def measure_lag(consumer: KafkaConsumer, group: str, buffers: Buffers) -> None:
-    """Set the metric. What is buffered has been polled and not been looked at."""
-    for partition in consumer.assignment():
-        end = consumer.highwater(partition)
-        if end is None:
-            continue
-        head = buffers.head(Partition(*partition))
-        position = _position(consumer, partition) if head is None else head
-        behind = end - (end if position is None else position)
-        metrics.CONSUMER_LAG.labels(group, partition.topic, str(partition.partition)).set(max(0, behind))
+def waiting_since(buffered: Buffered) -> float:
+    """Since when a record waits for us, in seconds of the monotonic clock: since it was due or, where none waits, written."""
+    if math.isfinite(buffered.due):
+        return buffered.due
+    written_at = float(buffered.record.timestamp) / 1000
+    return time.monotonic() - (time.time() - written_at)
+
+
+class Lag:
+    """The measurements of one consumer. Its poll thread measures; ages are computed when they are scraped, also when that thread
+    hangs.
+    """
+
+    def __init__(
+        self, group: str, topics: Sequence[str], assignment: Assignment, buffers: Buffers, outstanding: Outstanding
+    ) -> None:
+        self._group = group
+        self._topics = topics
+        self._assignment = assignment
+        self._buffers = buffers
+        self._outstanding = outstanding
+        self._waiting_since: dict[Partition, float] = {}
+        self._measured: set[TopicPartition] = set()
+
+    def show(self) -> None:
+        """Let the ages be scraped from now on."""
+        for topic in self._topics:
+            metrics.OLDEST_UNFINISHED.labels(self._group, topic).set_function(functools.partial(self._oldest_seconds, topic))
+
+    def measure(self, consumer: KafkaConsumer) -> None:
+        """Set the metrics. What is buffered has been polled and not been looked at."""
+        metrics.OUTSTANDING_BYTES.labels(self._group).set(self._outstanding.bytes)
+        metrics.BUFFERED_BYTES.labels(self._group).set(self._buffers.bytes)
+        heads = self._buffers.heads()
+        self._waiting_since = {partition: waiting_since(head) for partition, head in heads.items()} | self._assignment.oldest()
+        assigned = consumer.assignment()
+        self._remove(self._measured - assigned)
+        for partition in assigned:
+            end = consumer.highwater(partition)
+            if end is None:
+                continue
+            head = heads.get(Partition(*partition))
+            position = _position(consumer, partition) if head is None else head.record.offset
+            behind = end - (end if position is None else position)
+            metrics.CONSUMER_LAG.labels(self._group, partition.topic, str(partition.partition)).set(max(0, behind))
+            self._measured.add(partition)
+
+    def forget(self) -> None:
+        """What was held is somebody else's now: it must not look as if it stood still here."""
+        self._remove(set(self._measured))
+        for topic in self._topics:
+            metrics.OLDEST_UNFINISHED.remove(self._group, topic)
+
+    def _remove(self, partitions: set[TopicPartition]) -> None:
+        for partition in partitions:
+            metrics.CONSUMER_LAG.remove(self._group, partition.topic, str(partition.partition))
+        self._measured -= partitions
+
+    def _oldest_seconds(self, topic: str) -> float:
+        """How long the oldest record of a topic waits; 0 when none does. For the scrape, on the event loop."""
+        waiting = [since for partition, since in self._waiting_since.items() if partition.topic == topic]
+        return max(0.0, time.monotonic() - min(waiting)) if waiting else 0.0
 
 
 def _position(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:

@@ -77,6 +77,7 @@ class Producer:
         self._producer, partitions = await asyncio.to_thread(self._connect)
         self._turns = {topic: itertools.cycle(sorted(numbers)) for topic, numbers in partitions.items()}
         self._slices = dict.fromkeys(partitions, (0.0, 0))
+        metrics.UNACKNOWLEDGED.set_function(lambda: float(sum(map(len, self._outstanding.values()))))
 
     def _connect(self) -> tuple[KafkaProducer, dict[str, set[int]]]:
         producer = KafkaProducer(**self._config)

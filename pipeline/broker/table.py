@@ -11,6 +11,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from pipeline.broker.record import Partition, Record
+from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -90,6 +91,7 @@ class CompactedTable:
         except KafkaError as error:
             if not error.retriable:
                 raise
+            metrics.TABLE_POLL_ERRORS.inc()
             log.warning("poll failed, polling on", topic=self._partition.topic, error=repr(error))
             self._stopping.wait(1.0)
             return

@@ -79,6 +79,11 @@ class OffsetTracker:
         self._committed = max(commit.completions, self._committed)
 
     @property
+    def lowest_unfinished(self) -> int | None:
+        """The offset that holds the commits back; None when everything that was started is finished."""
+        return self._unfinished[0] if self._unfinished else None
+
+    @property
     def unfinished(self) -> int:
         """How many records were started and are not finished."""
         return len(self._unfinished) - len(self._finished)

@@ -23,7 +23,11 @@ _MAX_DETAIL = 2000
 class DeadLetters:
     """Writes to ``webhooks.dead-letters``."""
 
-    def __init__(self, producer: Producer, topic: str, clock: Clock) -> None:
+    def __init__(self, producer: Producer, topic: str, clock: Clock, *, read_topics: Iterable[str] = ()) -> None:
+        """``read_topics`` are counted from 0 on: Prometheus sees no rise from nothing to 1."""
+        for read in read_topics:
+            for reason in DeadLetterReason:
+                metrics.DEAD_LETTERS.labels(read, reason.value)
         self._producer = producer
         self._topic = topic
         self._clock = clock

@@ -64,6 +64,8 @@ class Watch:
         self._quiet: dict[_Key, asyncio.TimerHandle] = {}
         """Facts that were written a short while ago: what is to be said meanwhile waits for the timer."""
         self._disabling: dict[tuple[int, int], asyncio.Task[None]] = {}
+        for reason in DisabledReason:  # counted from 0 on: Prometheus sees no rise from nothing to 1
+            metrics.ENDPOINTS_DISABLED.labels(reason.value)
 
     def close(self) -> None:
         """Say nothing more."""

@@ -19,6 +19,18 @@ registry: Final[CollectorRegistry] = REGISTRY
 
 BUILD: Final = Info("oms_webhooks_build", "The version that is running")
 BUILD.info({"version": version("oms-webhooks")})
+ROLE: Final = Gauge("oms_webhooks_role", "1 for each role that this process runs", ["role"])
+
+# What a process depends on: asked from time to time, whatever the deliveries do
+READY: Final = Gauge("oms_webhooks_ready", "Whether a check of /readyz passes", ["check"])
+DEPENDENCY_UP: Final = Gauge(
+    "oms_webhooks_dependency_up", "Whether what this process depends on answered when it was last asked", ["dependency"]
+)
+CERTIFICATE_EXPIRY: Final = Gauge(
+    "oms_webhooks_certificate_expiry_timestamp_seconds",
+    "When a TLS certificate expires: a server's as it showed it, or the client certificate of the settings",
+    ["certificate"],
+)
 
 # Fan-out
 EVENTS: Final = Counter("oms_webhooks_events", "Events taken from the source topics and decoded", ["event"])
@@ -51,7 +63,10 @@ ENDPOINTS_DISABLED: Final = Counter("oms_webhooks_endpoints_disabled", "Endpoint
 RETRIES_SCHEDULED: Final = Counter("oms_webhooks_retries_scheduled", "Records written to the delay topics", ["delay"])
 RETRIES_DUE: Final = Counter("oms_webhooks_retries_due", "Records taken from the delay topics when due", ["delay"])
 RETRY_LATENESS: Final = Histogram(
-    "oms_webhooks_retry_lateness_seconds", "From when a record in a delay topic was due to when it was taken", buckets=_LATENCY
+    "oms_webhooks_retry_lateness_seconds",
+    "From when a record in a delay topic was due to when it was taken",
+    ["delay"],
+    buckets=_LATENCY,
 )
 
 # Kafka
@@ -59,6 +74,11 @@ CONSUMER_LAG: Final = Gauge(
     "oms_webhooks_consumer_lag_records",
     "Records between the position of the consumer and the end",
     ["group", "topic", "partition"],
+)
+OLDEST_UNFINISHED: Final = Gauge(
+    "oms_webhooks_oldest_unfinished_seconds",
+    "How long the oldest record that is due and not finished has been waiting; in a delay topic, since it was due",
+    ["group", "topic"],
 )
 OUTSTANDING: Final = Gauge("oms_webhooks_outstanding_records", "Records taken from Kafka and not finished", ["group"])
 OUTSTANDING_BYTES: Final = Gauge(
@@ -72,10 +92,15 @@ COMMITS: Final = Counter("oms_webhooks_commits", "Offset commits", ["group", "re
 REBALANCES: Final = Counter("oms_webhooks_rebalances", "Changes of the assignment", ["group", "kind"])
 FENCED: Final = Counter("oms_webhooks_fenced_completions", "Completions of records whose partition had been revoked", ["group"])
 PRODUCED: Final = Counter("oms_webhooks_produced_records", "Records acknowledged by Kafka", ["topic"])
+UNACKNOWLEDGED: Final = Gauge("oms_webhooks_unacknowledged_records", "Records sent to Kafka and not acknowledged yet")
 PRODUCE_RETRIES: Final = Counter(
     "oms_webhooks_produce_retries", "Records sent again after Kafka did not acknowledge them", ["topic"]
 )
 CONSUMER_ERRORS: Final = Counter("oms_webhooks_consumer_errors", "Errors while polling Kafka; polling goes on", ["group"])
+TABLE_POLL_ERRORS: Final = Counter(
+    "oms_webhooks_endpoint_poll_errors",
+    "Errors while reading the endpoints, their health or the API keys from Kafka; reading goes on",
+)
 TABLE_ERRORS: Final = Counter("oms_webhooks_endpoint_record_errors", "Endpoint records that could not be read")
 ENDPOINTS: Final = Gauge("oms_webhooks_endpoints", "Registered endpoints", ["state"])
 
@@ -93,7 +118,7 @@ BATCH_DURATION: Final = Histogram(
 SEARCHABLE: Final = Histogram(
     "oms_webhooks_attempt_to_searchable_seconds", "From the end of an attempt to when it can be searched", buckets=_LATENCY
 )
-STORE_ERRORS: Final = Counter("oms_webhooks_clickhouse_errors", "Failed statements", ["kind"])
+STORE_ERRORS: Final = Counter("oms_webhooks_clickhouse_errors", "Failed statements, searches included", ["kind"])
 
 # HTTP API
 API_REQUESTS: Final = Counter("oms_webhooks_api_requests", "Requests to the HTTP API", ["route", "method", "status"])

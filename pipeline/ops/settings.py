@@ -1,7 +1,10 @@
-"""All settings in one frozen model: variables ``OMS_WEBHOOKS_…`` or a ``.env`` file; see ``oms-webhooks settings``."""
+"""All settings in one frozen model: variables ``OMS_WEBHOOKS_…``, a ``.env`` file, or a directory of files with one setting each,
+which suits secrets; see ``oms-webhooks settings``.
+"""
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -9,12 +12,21 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from pipeline.core.signing import SigningKey
 from schemas.topics import MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
 
 MAX_REPEATS = 5
+SECRETS_DIR = "OMS_WEBHOOKS_SECRETS_DIR"
+"""Names a directory whose files hold one setting each: ``oms_webhooks_encryption_key``. A variable goes before its file."""
 
 
 def _rising(delays: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
@@ -76,6 +88,9 @@ class Settings(BaseSettings):
     )
     clickhouse_username: str = Field(default="default", description="ClickHouse user.")
     clickhouse_password: SecretStr = Field(default=SecretStr(""), description="ClickHouse password.")
+    clickhouse_ca_file: Path | None = Field(
+        default=None, description="PEM file of the CA that signed ClickHouse's certificate. Empty: the well-known CAs."
+    )
     clickhouse_database: str = Field(
         default="oms_webhooks", description="ClickHouse database.", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
     )
@@ -162,6 +177,25 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object a line, or text for people.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its directory is fixed when the class is made
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Files with one setting each come last, when there is a directory of them."""
+        sources = (init_settings, env_settings, dotenv_settings)
+        directory = os.environ.get(SECRETS_DIR)
+        if not directory:
+            return sources
+        if not Path(directory).is_dir():
+            message = f"{SECRETS_DIR} is {directory}, which is not a directory; mount it, or unset the variable."
+            raise SettingsError(message)
+        return (*sources, SecretsSettingsSource(settings_cls, secrets_dir=directory))
 
     @field_validator("retry_delays", mode="before")
     @classmethod

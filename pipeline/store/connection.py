@@ -20,6 +20,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error, ProgrammingError
 
+from pipeline.ops import metrics
 from pipeline.ops.settings import Settings
 from pipeline.store.errors import (
     StoreBudgetError,
@@ -144,9 +145,12 @@ class Connections:
         try:
             return call()
         except Error as error:
-            raise store_error(error, self.where, searching=searching) from error
+            translated = store_error(error, self.where, searching=searching)
+            metrics.STORE_ERRORS.labels(translated.kind).inc()
+            raise translated from error
         except OSError as error:
             # An insert into the ClickHouse in this process goes through a temporary file.
+            metrics.STORE_ERRORS.labels(StoreUnavailableError.kind).inc()
             raise StoreUnavailableError(f"{self.where} cannot use its files: {error.strerror or error}") from error
 
     def _options(self, database: str | None) -> dict[str, Any]:
@@ -162,6 +166,7 @@ class Connections:
             "proxy_path": url.path.strip("/"),
             "username": self._settings.clickhouse_username,
             "password": self._settings.clickhouse_password.get_secret_value(),
+            "ca_cert": str(self._settings.clickhouse_ca_file) if self._settings.clickhouse_ca_file else None,
             "connect_timeout": CONNECT_SECONDS,
             "send_receive_timeout": ANSWER_SECONDS,
             # No session: the server would keep it locked while an insert that we no longer wait for is running.

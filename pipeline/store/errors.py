@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import ClassVar, Final
 
 from clickhouse_connect.driver.exceptions import DataError, Error, NotSupportedError, ProgrammingError
 
 
 class StoreError(Exception):
-    """ClickHouse did not do what was asked."""
+    """ClickHouse did not do what was asked. ``kind`` is its label in the metrics."""
+
+    kind: ClassVar[str] = "rejected"
 
 
 class StoreUnavailableError(StoreError):
     """ClickHouse cannot be reached or cannot answer at present: try again later. The statement may have been carried out."""
+
+    kind = "unavailable"
 
 
 class StoreRejectedError(StoreError):
@@ -30,6 +34,8 @@ class StoreRowsError(StoreRejectedError):
 
 class StoreBudgetError(StoreError):
     """A search needed more time or memory than a search may take: narrow it."""
+
+    kind = "budget"
 
 
 # ClickHouse's numeric error codes (system.errors lists them on a server).

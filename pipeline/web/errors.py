@@ -51,6 +51,13 @@ class WrongKeyError(UnauthorizedError):
         )
 
 
+class StartingError(ApiError):
+    """503: what the API works with is being started."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "The service is starting; please try again in a moment.", headers={"Retry-After": "5"})
+
+
 def not_found() -> ApiError:
     """404."""
     return ApiError(404, NOT_FOUND)

@@ -17,6 +17,7 @@ from pipeline.broker.table import CompactedTable
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from pipeline.web.auth import digest, key_id
+from pipeline.web.errors import StartingError
 from schemas.api_key import Access, ApiKeyRecord
 from schemas.codec import InvalidRecordError, from_json
 
@@ -43,6 +44,16 @@ class KeyRing:
         """The keys that were not revoked, the oldest first."""
         keys = (key for key in self._keys.values() if key.revoked_at is None)
         return sorted(keys, key=lambda key: (key.created_at, key.id))
+
+    def opening(self) -> list[ApiKeyRecord]:
+        """The valid keys, for whoever checks a key: before all of them have been read, none can be called wrong.
+
+        Raises:
+            StartingError: they have not been read yet.
+        """
+        if not self.table.is_caught_up:
+            raise StartingError
+        return self.valid()
 
     def get(self, identifier: str) -> ApiKeyRecord | None:
         """A key that was not revoked."""

@@ -1,28 +1,52 @@
-"""What every role serves: is the process alive, can it do its work, and its metrics."""
+"""What every role serves: is the process alive, has it started, can it do its work, and its metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client.exposition import choose_encoder
 
 from pipeline.ops import metrics
-from pipeline.ops.health import Health
+from pipeline.ops.health import STARTING, Health
+from pipeline.web.errors import StartingError
 
 
 def ops_routes(health: Health) -> Iterable[web.RouteDef]:
-    """``/healthz``, ``/readyz`` and ``/metrics``; they need no API key."""
+    """``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``; they need no API key."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
+
+    async def startupz(_: web.Request) -> web.Response:
+        return (
+            web.json_response({"status": STARTING}, status=503) if health.starting else web.json_response({"status": "started"})
+        )
 
     async def readyz(_: web.Request) -> web.Response:
         if problems := health.problems():
             return web.json_response({"status": "not ready", "problems": problems}, status=503)
         return web.json_response({"status": "ready"})
 
-    return [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", _metrics)]
+    return [
+        web.get("/healthz", healthz),
+        web.get("/startupz", startupz),
+        web.get("/readyz", readyz),
+        web.get("/metrics", _metrics),
+    ]
+
+
+def refuse_until_started(health: Health) -> Middleware:
+    """A middleware that answers 503 while the parts that the API works with are being started."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if health.starting:
+            raise StartingError
+        return await handler(request)
+
+    return middleware
 
 
 async def _metrics(request: web.Request) -> web.Response:

@@ -17,7 +17,7 @@ from pipeline.web.api import Api
 from pipeline.web.api_routes import api_routes
 from pipeline.web.auth import authorise
 from pipeline.web.errors import json_errors
-from pipeline.web.ops import ops_routes
+from pipeline.web.ops import ops_routes, refuse_until_started
 from pipeline.web.routes import PREFIX
 
 log = logger(__name__)
@@ -53,7 +53,7 @@ _http_log.addFilter(_WithoutRequests())
 
 
 def make_app(*, health: Health, api: Api | None = None) -> web.Application:
-    """One application: ``/healthz``, ``/readyz`` and ``/metrics``, and ``/api/…`` when there is an ``api``."""
+    """One application: ``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``, and ``/api/…`` when there is an ``api``."""
     app = web.Application(middlewares=[_observe, json_errors], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(_harden)
     app.add_routes(ops_routes(health))
@@ -61,7 +61,9 @@ def make_app(*, health: Health, api: Api | None = None) -> web.Application:
         # An application of its own: its handlers cannot be reached past its middleware, however a path is written.
         routes = api_routes(api)
         rules = {route.key: route for route in routes}
-        guarded = web.Application(middlewares=[authorise(api.keys, rules, api.guesses, api.proxies)])
+        guarded = web.Application(
+            middlewares=[authorise(api.keys, rules, api.guesses, api.proxies), refuse_until_started(health)]
+        )
         guarded.add_routes([route.definition() for route in routes])
         app.add_subapp(f"{PREFIX}/", guarded)
     return app
@@ -114,5 +116,5 @@ class WebServer:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def stop(self) -> None:
-        """Take no more requests, let those under way finish for a while, close."""
+        """Take no more requests, let those under way finish for a while, close. A second call does nothing."""
         await self._runner.cleanup()

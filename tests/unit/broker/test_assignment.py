@@ -249,3 +249,27 @@ def test_threads() -> None:
 
     assert not errors
     assert committed[0] == 2000
+
+
+def test_the_oldest_is_the_lowest_unfinished_record_of_each_partition() -> None:
+    assignment = held(A, B)
+    for offset in range(3):
+        assert assignment.start(A, epoch_of(assignment), offset, since=100.0 + offset)
+    assert assignment.oldest() == {A: 100.0}
+    assignment.finish(A, epoch_of(assignment), 1)
+    assert assignment.oldest() == {A: 100.0}
+    assignment.finish(A, epoch_of(assignment), 0)
+    assert assignment.oldest() == {A: 102.0}
+    assignment.start(B, epoch_of(assignment, B), 7, since=5.0)
+    assert assignment.oldest() == {A: 102.0, B: 5.0}
+    assignment.finish(A, epoch_of(assignment), 2)
+    assignment.revoke([B])
+    assert assignment.oldest() == {}
+
+
+def test_what_an_earlier_assignment_finished_is_not_the_oldest() -> None:
+    assignment = held(A)
+    assignment.resume(A, [0])
+    assert not assignment.start(A, epoch_of(assignment), 0, since=1.0)
+    assert assignment.start(A, epoch_of(assignment), 1, since=2.0)
+    assert assignment.oldest() == {A: 2.0}

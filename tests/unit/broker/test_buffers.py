@@ -45,7 +45,7 @@ def test_records_of_a_partition_come_in_order_with_their_epoch_and_size() -> Non
         (A, 5, 10),
     ]
     assert [buffered.size for _, buffered in found] == [size_of(b"", b"x" * size, []) for size in (10, 20, 0)]
-    assert (buffers.bytes, buffers.partitions, buffers.head(A)) == (0, frozenset(), None)
+    assert (buffers.bytes, buffers.partitions, buffers.heads()) == (0, frozenset(), {})
 
 
 def test_an_empty_poll_leaves_nothing_behind() -> None:
@@ -85,7 +85,7 @@ def test_only_what_is_due_is_taken_and_the_next_due_time_is_known() -> None:
     assert taken(buffers, 9, now=9.9) == []
     assert taken(buffers, 9, now=10.0) == [(A, 0)]
     assert buffers.next_due() == 20.0
-    assert buffers.head(A) == 1
+    assert buffers.heads()[A].record.offset == 1
 
 
 def test_those_that_are_due_last_go_to_sleep_when_there_are_too_many() -> None:
@@ -98,7 +98,7 @@ def test_those_that_are_due_last_go_to_sleep_when_there_are_too_many() -> None:
     assert buffers.send_to_sleep(2 * one, now=10.0) == {}
     assert buffers.send_to_sleep(one, now=10.0) == {B: 6}
     assert buffers.partitions == {A, B, C}, "none of them is to be fetched"
-    assert buffers.head(B) is None
+    assert B not in buffers.heads()
     assert taken(buffers, 9, now=60.0) == [(A, 5), (C, 7)]
     assert buffers.next_due() == 70.0
 
@@ -160,3 +160,19 @@ def test_nothing_is_lost_or_reordered_and_the_bounds_hold(seed: int) -> None:
         if all(len(offsets) == 20 for offsets in came.values()):
             break
     assert came == {partition: list(range(20)) for partition in logs}
+
+
+def test_when_a_record_is_due_is_reckoned_from_one_moment() -> None:
+    """However long it takes to ask: a record must not be due before its time."""
+    asked: list[float] = []
+
+    def due_in(record: Any, wall: float) -> float:
+        asked.append(wall)
+        return float(record.due - wall)
+
+    buffers = Buffers(due_in)
+    buffers.add(A, 1, [polled(0, due=1_010.0), polled(1, due=1_020.0)], now=50.0, wall=1_000.0)
+    assert asked == [1_000.0, 1_000.0]
+    assert taken(buffers, 9, now=59.9) == []
+    assert taken(buffers, 9, now=60.0) == [(A, 0)]
+    assert buffers.next_due() == 70.0

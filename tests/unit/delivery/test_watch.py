@@ -11,6 +11,7 @@ import pytest
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.exchange import Exchange, NoResponse
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
+from pipeline.ops import metrics
 from schemas.attempt import Outcome
 from schemas.health import HealthFact
 from tests.unit.delivery.courier_case import NO_ANSWER, TELL_EVERY_SECONDS, TOPICS, VAULT, Scene, answer, endpoint
@@ -160,6 +161,13 @@ async def test_410_disables_at_once_and_tells_the_owner_first() -> None:
     assert (fact.fact, fact.reason, fact.detail) == (DISABLED, "gone", "The endpoint answered 410 (Gone).")
     assert scene.health.disabled(endpoint().record) == fact
     assert [record.outcome for record in scene.attempts()] == [Outcome.REPEATED]
+
+
+async def test_disabled_endpoints_are_counted_from_nought_on() -> None:
+    """Prometheus sees no rise from nothing to 1, and the alert would not fire."""
+    Scene()
+    shown = {sample.labels["reason"] for family in metrics.ENDPOINTS_DISABLED.collect() for sample in family.samples}
+    assert shown == {"gone", "failing"}
 
 
 async def test_a_410_that_did_not_arrive_whole_disables_nothing() -> None:

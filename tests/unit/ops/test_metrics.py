@@ -12,8 +12,11 @@ from pipeline.ops import metrics
 
 ALL = {name: value for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase)}
 BOUNDED = {
+    "certificate",
+    "check",
     "code",
     "delay",
+    "dependency",
     "event",
     "group",
     "kind",
@@ -22,6 +25,7 @@ BOUNDED = {
     "partition",
     "reason",
     "result",
+    "role",
     "route",
     "state",
     "status",

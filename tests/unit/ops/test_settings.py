@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from pipeline.ops.settings import Settings
 from pipeline.sender.client import SenderLimits
@@ -237,3 +238,30 @@ def test_a_password_in_the_url_of_clickhouse_is_refused_or_not_shown() -> None:
         return
     assert "hunter2" not in str(settings.shown())
     assert "hunter2" not in repr(settings)
+
+
+def test_a_directory_of_files_is_read_and_a_variable_goes_before_its_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, content in {
+        "oms_webhooks_clickhouse_password": "from a file\n",
+        "oms_webhooks_api_keys": "one, two\n",
+        "oms_webhooks_kafka_sasl_password": "from a file",
+        "other_app_password": "not ours",
+    }.items():
+        (tmp_path / name).write_text(content)
+    monkeypatch.setenv("OMS_WEBHOOKS_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_SASL_PASSWORD", "from a variable")
+
+    settings = Settings()
+
+    assert settings.clickhouse_password.get_secret_value() == "from a file"
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+    assert settings.kafka_sasl_password is not None
+    assert settings.kafka_sasl_password.get_secret_value() == "from a variable"
+
+
+def test_a_directory_of_files_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OMS_WEBHOOKS_SECRETS_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError, match=r"OMS_WEBHOOKS_SECRETS_DIR is .*nowhere, which is not a directory"):
+        Settings()

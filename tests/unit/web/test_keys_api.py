@@ -167,3 +167,27 @@ async def test_an_unusable_record_is_passed_over() -> None:
     topic.read(one)
     assert one.valid() == []
     assert one.table._next == 2
+
+
+async def test_before_the_keys_are_read_none_is_called_wrong(service: Service) -> None:
+    """A process that starts cannot know the keys yet: whoever has one must not be turned away, nor be taken for a guesser."""
+    service.ring.table.is_caught_up = False
+    headers = {"Authorization": "Bearer omsw_one-that-was-made-earlier"}
+    for _ in range(30):
+        async with service.anonymous.get("/api/webhook/endpoints", headers=headers) as response:
+            assert (response.status, response.headers["Retry-After"]) == (503, "5")
+    async with service.anonymous.get("/api/webhook/endpoints") as response:
+        assert response.status == 401
+    service.ring.table.is_caught_up = True
+    async with service.anonymous.get("/api/webhook/endpoints", headers=headers) as response:
+        assert response.status == 401
+
+
+async def test_while_the_parts_are_started_no_key_opens_the_api(service: Service) -> None:
+    service.health.starting = True
+    async with service.client.get("/api/webhook/endpoints") as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "5")
+        assert await response.json() == {"error": "The service is starting; please try again in a moment."}
+    service.health.starting = False
+    async with service.client.get("/api/webhook/endpoints") as response:
+        assert response.status == 200

@@ -1,0 +1,146 @@
+"""The parts of the roles, built from the settings. Nothing is started here; consumers/roles.py knows in which order that is done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+
+from consumers.fanout import FanOut
+from consumers.recorder import Recorder
+from consumers.retry import Retry
+from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.producer import Producer
+from pipeline.core.circuit import CircuitLimits
+from pipeline.core.retry import RetrySchedule
+from pipeline.delivery.courier import Courier
+from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.gate import Gate
+from pipeline.delivery.watch import Watch
+from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.operational import operational_endpoint
+from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.clock import utc_now
+from pipeline.ops.settings import Settings
+from pipeline.sender.client import Sender, SenderLimits
+from pipeline.sender.guard import AddressGuard
+from pipeline.sender.lanes import Lanes
+from pipeline.store.connection import Connections
+from pipeline.store.reports import Reports
+from pipeline.store.search import Search
+from pipeline.store.writer import Writer
+from pipeline.web.api import Api
+from pipeline.web.auth import ApiKeys
+from pipeline.web.key_ring import KeyRing
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """What the fan-out, the retry and the API's test deliveries share: the endpoints, and a sender with its bounds."""
+
+    vault: Vault
+    guard: AddressGuard
+    health: HealthTable
+    registry: Registry
+    sender: Sender
+    watch: Watch
+    courier: Courier
+
+
+def make_producer(settings: Settings) -> Producer:
+    """The process's producer."""
+    topics = [spec.name for spec in settings.topics.specs()]
+    return Producer(producer_config(settings), topics, max_bytes=settings.max_outstanding_bytes)
+
+
+def make_deliveries(settings: Settings, producer: Producer) -> Deliveries:
+    """The endpoints and who delivers to them."""
+    key, config = settings.encryption_key, consumer_config(settings)
+    vault = Vault(key.get_secret_value() if key else "")
+    health = HealthTable(config, settings.topics.endpoint_health)
+    operational = operational_endpoint(settings)
+    registry = Registry(config, settings.topics.endpoints, vault, health=health, operational=operational)
+    guard = AddressGuard(settings.allowed_networks)
+    sender = Sender(
+        SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds), guard
+    )
+    disable_after = timedelta(days=settings.disable_after_days)
+    watch = Watch(health, producer, settings.topics, utc_now, disable_after=disable_after)
+    courier = Courier(
+        sender=sender,
+        gate=_gate(settings, watch),
+        watch=watch,
+        producer=producer,
+        topics=settings.topics,
+        schedule=RetrySchedule(settings.retry_delays),
+        clock=utc_now,
+    )
+    return Deliveries(vault, guard, health, registry, sender, watch, courier)
+
+
+def _gate(settings: Settings, watch: Watch) -> Gate:
+    limits = CircuitLimits(
+        failures=settings.circuit_failures,
+        open_seconds=settings.circuit_open_seconds,
+        max_open_seconds=settings.circuit_open_max_seconds,
+        max_asked_seconds=settings.retry_delays[-1].total_seconds(),
+    )
+    wait = settings.endpoint_wait_seconds
+    lanes = Lanes(settings.max_in_flight_per_endpoint, wait, settings.slow_budget)
+    return Gate(lanes, limits, longest_wait=wait, most_waiting=settings.slow_budget, on_change=watch.circuit_changed)
+
+
+def make_api(settings: Settings, producer: Producer, connections: Connections, deliveries: Deliveries) -> Api:
+    """What the HTTP API works with."""
+    ring = KeyRing(consumer_config(settings), settings.topics.api_keys)
+    return Api(
+        registry=deliveries.registry,
+        producer=producer,
+        vault=deliveries.vault,
+        guard=deliveries.guard,
+        search=Search(connections),
+        reports=Reports(connections),
+        courier=deliveries.courier,
+        topics=settings.topics,
+        ring=ring,
+        keys=ApiKeys(settings.api_keys, ring.opening),
+        clock=utc_now,
+        proxies=settings.trusted_proxies,
+        test_timeout_seconds=settings.request_timeout_seconds + 10.0,
+    )
+
+
+def make_recorder(settings: Settings, producer: Producer, connections: Connections) -> Recorder:
+    """The recorder."""
+    topics = settings.topics
+    dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=topics.recorded)
+    return Recorder(settings, consumer_config(settings), writer=Writer(connections), dead_letters=dead_letters)
+
+
+def make_fan_out(settings: Settings, producer: Producer, deliveries: Deliveries) -> FanOut:
+    """The fan-out."""
+    topics = settings.topics
+    read_topics = (*topics.sources, topics.operational_events)
+    dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=read_topics)
+    return FanOut(
+        settings,
+        consumer_config(settings),
+        registry=deliveries.registry,
+        courier=deliveries.courier,
+        producer=producer,
+        dead_letters=dead_letters,
+    )
+
+
+def make_retry(settings: Settings, producer: Producer, deliveries: Deliveries, existing_topics: Collection[str]) -> Retry:
+    """The retry; ``existing_topics`` are those that Kafka has."""
+    dead_letters = DeadLetters(producer, settings.topics.dead_letters, utc_now, read_topics=settings.topics.delay_topics)
+    return Retry(
+        settings,
+        consumer_config(settings),
+        registry=deliveries.registry,
+        courier=deliveries.courier,
+        dead_letters=dead_letters,
+        existing_topics=existing_topics,
+    )

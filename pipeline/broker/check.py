@@ -1,0 +1,102 @@
+"""What is wrong with Kafka, in words: each broker's address, the credentials, the topics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kafka.errors import AuthorizationError, KafkaError
+
+from pipeline.broker.admin import TopicAdmin
+from pipeline.ops.certificates import Server, tls_servers
+from pipeline.ops.reach import Finding, server_finding, tls_context
+from pipeline.ops.settings import Settings
+
+_ANSWER_MS = 10_000
+
+
+def kafka_findings(settings: Settings) -> Iterator[Finding]:
+    """Look at everything; what comes later makes no sense without what came before, so it stops where nothing answers."""
+    servers = list(_bootstrap(settings))
+    try:
+        tls = settings.kafka_security_protocol.endswith("SSL")
+        context = tls_context(settings.kafka_ssl_cafile, servers[0].client) if tls else None
+    except OSError as error:
+        yield Finding(
+            "Kafka: TLS files", f"They cannot be used: {error}. Check kafka_ssl_cafile, _certfile, _keyfile, _password."
+        )
+        return
+    reached = [server_finding("Kafka", server.host, server.port, context) for server in servers]
+    yield from reached
+    if all(finding.problem for finding in reached):
+        return
+    yield from _beyond_the_address(settings)
+
+
+def _bootstrap(settings: Settings) -> Iterator[Server]:
+    if servers := [server for server in tls_servers(settings) if server.name == "kafka"]:
+        yield from servers
+        return
+    for server in settings.kafka_bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        yield Server("kafka", host.strip("[]"), int(port))
+
+
+def _beyond_the_address(settings: Settings) -> Iterator[Finding]:
+    specs = settings.topics.specs()
+    login = f"Kafka: log in as {settings.kafka_sasl_username}" if settings.kafka_sasl_mechanism else "Kafka: protocol"
+    try:
+        with _listening() as said, TopicAdmin(settings, answer_ms=_ANSWER_MS) as admin:
+            differences = admin.differences(specs)
+    except AuthorizationError as error:
+        yield Finding(
+            "Kafka: topics", f"The user may not look at them ({type(error).__name__}). Grant it DESCRIBE and DESCRIBE_CONFIGS."
+        )
+    except KafkaError as error:
+        yield Finding(login, refusal([*said, f"failed: {error}"], with_sasl=settings.kafka_sasl_mechanism is not None))
+    else:
+        yield Finding(login)
+        wrong = {spec.name: [each for each in differences if each.topic == spec.name] for spec in specs}
+        for name, found in wrong.items():
+            problem = "; ".join(
+                "it is missing, or the user may not see it: run `oms-webhooks topics --create`, or grant DESCRIBE"
+                if each.found == "missing"
+                else f"{each.what} is {each.found}, wanted {each.wanted}"
+                for each in found
+            )
+            yield Finding(f"Kafka: topic {name}", problem or None)
+
+
+def refusal(said: list[str], *, with_sasl: bool) -> str:
+    """Why there was no session, from what kafka-python said: it tries again until the time is over, and only logs why.
+
+    Brokers hang up without a word when credentials are wrong and when a client does not speak what the listener speaks.
+    """
+    reasons = [text.partition("failed: ")[2].partition(" (backoff")[0] for text in said if "failed: " in text]
+    why = next((reason for reason in reasons if "Sasl" in reason), reasons[0])
+    if not with_sasl:
+        return (
+            f"The port answers and ends the session: it may want SASL or TLS. Check kafka_security_protocol and the port. ({why})"
+        )
+    if "IllegalSaslState" in why:
+        return f"The listener takes no SASL. Check kafka_security_protocol and the port. ({why})"
+    if "UnsupportedSaslMechanism" in why:
+        return f"The brokers do not offer this mechanism. Check kafka_sasl_mechanism. ({why})"
+    return f"The brokers refuse the login. Check kafka_sasl_username, kafka_sasl_password and kafka_sasl_mechanism. ({why})"
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """What kafka-python logs about its connections, instead of in the log."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    source = logging.getLogger("kafka")
+    propagates, source.propagate = source.propagate, False
+    source.addHandler(handler)
+    try:
+        yield said
+    finally:
+        source.removeHandler(handler)
+        source.propagate = propagates

@@ -1,0 +1,111 @@
+"""When the TLS certificates expire that this process meets or shows: a metric, so that somebody renews them in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from cryptography import x509
+
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+from pipeline.ops.settings import Settings
+
+log = logger(__name__)
+
+EVERY_SECONDS: Final = 600.0
+_HANDSHAKE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A TLS server. ``client`` is the certificate to show it and its key, when it wants one."""
+
+    name: str
+    host: str
+    port: int
+    client: tuple[Path, Path | None, str | None] | None = None
+
+
+def tls_servers(settings: Settings) -> list[Server]:
+    """The TLS servers of the settings; of Kafka, those that it is bootstrapped from."""
+    found = []
+    if settings.kafka_security_protocol.endswith("SSL"):
+        password = settings.kafka_ssl_password.get_secret_value() if settings.kafka_ssl_password else None
+        cert = settings.kafka_ssl_certfile
+        client = (cert, settings.kafka_ssl_keyfile, password) if cert else None
+        for server in settings.kafka_bootstrap_servers.split(","):
+            host, _, port = server.strip().rpartition(":")
+            found.append(Server("kafka", host.strip("[]"), int(port), client))
+    url = urlsplit(settings.clickhouse_url)
+    if url.scheme == "https" and url.hostname:
+        found.append(Server("clickhouse", url.hostname, url.port or 8443))
+    return found
+
+
+async def expiry(server: Server) -> float:
+    """When a server's certificate expires, in seconds since 1970.
+
+    It is not verified, because one that has expired must be read too; nothing is sent over the connection.
+
+    Raises:
+        OSError: there is no connection (``ssl.SSLError`` among them).
+        TimeoutError: the handshake takes too long.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if server.client is not None:
+        certificate, key, password = server.client
+        context.load_cert_chain(certificate, key, password)
+    async with asyncio.timeout(_HANDSHAKE_SECONDS):
+        _, writer = await asyncio.open_connection(server.host, server.port, ssl=context, server_hostname=server.host)
+    try:
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):  # the certificate is known; how the connection ends does not matter
+            await writer.wait_closed()
+    return x509.load_der_x509_certificate(shown).not_valid_after_utc.timestamp()
+
+
+def file_expiry(path: Path) -> float:
+    """When the first certificate of a PEM file expires, in seconds since 1970.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no certificate.
+    """
+    return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp()
+
+
+async def measure(servers: Sequence[Server], client_certificate: Path | None) -> None:
+    """Set the metric. Of several servers of one name the certificate that expires first counts."""
+    found: dict[str, float] = {}
+    for server in servers:
+        try:
+            at = await expiry(server)
+        except OSError as error:  # TimeoutError is one
+            log.info("a certificate could not be read", server=server.name, host=server.host, error=repr(error))
+        else:
+            found[server.name] = min(at, found.get(server.name, at))
+    if client_certificate is not None:
+        try:
+            found["kafka-client"] = file_expiry(client_certificate)
+        except (OSError, ValueError) as error:
+            log.warning("the client certificate could not be read", error=repr(error))
+    for name, at in found.items():
+        metrics.CERTIFICATE_EXPIRY.labels(name).set(at)
+
+
+async def watch(settings: Settings) -> None:
+    """Measure every ten minutes, for as long as the task lives."""
+    servers = tls_servers(settings)
+    while servers:
+        await measure(servers, settings.kafka_ssl_certfile)
+        await asyncio.sleep(EVERY_SECONDS)

@@ -1,0 +1,146 @@
+"""What the probes of a supervisor see while a role starts, works, and loses what it depends on."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from consumers.roles import Role
+from pipeline.endpoints.vault import Vault
+from pipeline.ops import metrics
+from pipeline.playground.receiver import Behaviour
+from tests.contract.clickhouse_shim import ShimProcess
+from tests.faults.processes import RoleProcess
+from tests.integration.conftest import StartPipeline, event_bytes, eventually
+
+
+@pytest.fixture
+def silent_kafka() -> Iterator[str]:
+    """A broker that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def stuck_api(silent_kafka: str, tmp_path: Path) -> Iterator[RoleProcess]:
+    """An API whose start cannot end."""
+    variables = {
+        "OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS": silent_kafka,
+        "OMS_WEBHOOKS_ENCRYPTION_KEY": Vault.new_key(),
+        "OMS_WEBHOOKS_API_KEYS": "a-key",
+    }
+    api = RoleProcess("api", variables, tmp_path)
+    api.start()
+    yield api
+    api.clean_up()
+
+
+async def test_a_role_that_starts_is_alive_and_not_ready(stuck_api: RoleProcess) -> None:
+    async with httpx.AsyncClient(base_url=stuck_api.url, trust_env=False, timeout=10) as client:
+
+        async def statuses() -> dict[str, int] | None:
+            stuck_api.check_alive()
+            try:
+                return {path: (await client.get(path)).status_code for path in ("healthz", "startupz", "readyz", "metrics")}
+            except httpx.TransportError:
+                return None
+
+        assert await eventually(statuses) == {"healthz": 200, "startupz": 503, "readyz": 503, "metrics": 200}
+        assert (await client.get("readyz")).json()["problems"]["startup"] == "starting"
+        assert (await client.get("api/webhook/endpoints")).status_code == 401
+        refused = await client.get("api/webhook/endpoints", headers={"Authorization": "Bearer a-key"})
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+        assert refused.json() == {"error": "The service is starting; please try again in a moment."}
+
+
+async def test_a_role_that_starts_can_be_stopped(stuck_api: RoleProcess) -> None:
+    async with httpx.AsyncClient(base_url=stuck_api.url, trust_env=False, timeout=10) as client:
+
+        async def alive() -> bool:
+            stuck_api.check_alive()
+            try:
+                return (await client.get("healthz")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await eventually(alive)
+    # Kafka's client gives up after 30 s, and its thread is waited for.
+    await stuck_api.terminate(45)
+
+
+async def test_the_recorder_is_not_ready_without_clickhouse(
+    start_pipeline: StartPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.ops.probes.EVERY_SECONDS", 0.1)
+    shim = ShimProcess(tmp_path, "")
+    shim.start()
+    try:
+        async with start_pipeline([Role.RECORDER], clickhouse_url=shim.url) as pipeline:
+
+            async def problems() -> dict[str, str]:
+                response = await pipeline.api.get(f"{pipeline.running.url}/readyz")
+                return dict(response.json().get("problems", {}))
+
+            async def ready() -> bool:
+                return not await problems()
+
+            async def about_clickhouse() -> str | None:
+                return (await problems()).get("clickhouse")
+
+            await eventually(ready)
+            assert metrics.DEPENDENCY_UP.labels("clickhouse")._value.get() == 1
+            shim.stop()
+            assert "cannot be reached" in str(await eventually(about_clickhouse))
+            assert metrics.DEPENDENCY_UP.labels("clickhouse")._value.get() == 0
+            assert (await pipeline.api.get(f"{pipeline.running.url}/healthz")).status_code == 200
+            shim.start()
+            await eventually(ready)
+    finally:
+        shim.stop()
+
+
+async def test_metrics_show_what_waits_and_forget_what_is_gone(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline() as pipeline:
+
+        async def samples(name: str) -> list[Any]:
+            await pipeline.api.get(f"{pipeline.running.url}/metrics")
+            return [
+                sample
+                for family in metrics.registry.collect()
+                for sample in family.samples
+                if sample.name == name
+                and sample.labels.get("group", pipeline.settings.topics.prefix).startswith(pipeline.settings.topics.prefix)
+            ]
+
+        await pipeline.receiver("slow", Behaviour(delay=3.0))
+        await pipeline.publish(event_bytes("evt-waits"))
+
+        async def oldest_event() -> bool:
+            return any(sample.value > 0.5 for sample in await samples("oms_webhooks_oldest_unfinished_seconds"))
+
+        assert await eventually(oldest_event)
+
+        async def nothing_waits() -> bool:
+            return not any(sample.value for sample in await samples("oms_webhooks_oldest_unfinished_seconds"))
+
+        assert await eventually(nothing_waits)
+        assert [sample.value for sample in await samples("oms_webhooks_dependency_up")] == [1, 1]
+        assert await samples("oms_webhooks_consumer_lag_records")
+        ready = {sample.labels["check"]: sample.value for sample in await samples("oms_webhooks_ready")}
+        assert ready["startup"] == ready["fanout"] == ready["recorder"] == 1
+    assert not _left(pipeline.settings.topics.prefix)
+
+
+def _left(prefix: str) -> list[str]:
+    return [
+        sample.name
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name in {"oms_webhooks_consumer_lag_records", "oms_webhooks_oldest_unfinished_seconds"}
+        and sample.labels["group"].startswith(prefix)
+    ]

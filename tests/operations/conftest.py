@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.deployment import Deployment, deployed
+from tests.faults.receivers import Behaviour
+
+
+@pytest.fixture
+async def deployment(bootstrap_servers: str, topic_prefix: str, tmp_path: Path) -> AsyncIterator[Deployment]:
+    """Each role a process, on the session's broker, with a ClickHouse and receivers of their own."""
+    behaviour = Behaviour(path="/flaky", fail_rate=0.0)
+    async with deployed(
+        tmp_path, bootstrap_servers, topic_prefix, behaviour=behaviour, kafka_fetch_max_wait_ms="30", drain_seconds="5"
+    ) as running:
+        yield running

@@ -1,0 +1,132 @@
+"""Debian's Prometheus, watching a deployment with the shipped rules, only quicker."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.deploy.files import RULES, promtool
+from tests.faults.processes import free_port
+
+RUNBOOKS = "https://git.example/oms-webhooks/"
+ALERT_SECONDS = 90.0
+# A minute of the shipped windows is a second here; the shortest is long enough for some scrapes.
+_WINDOW = re.compile(r"\[(\d+)([mhd])\]")
+_SECONDS = {"m": 1, "h": 60, "d": 1440}
+
+
+def shortened(rules: str) -> str:
+    """The rules with windows a sixtieth as long, at once instead of after ``for``, and evaluated every second."""
+    rules = re.sub(r"\bfor: \w+", "for: 0s", rules)
+    rules = re.sub(r"\binterval: \w+", "interval: 1s", rules)
+    return _WINDOW.sub(lambda window: f"[{max(10, int(window[1]) * _SECONDS[window[2]])}s]", rules)
+
+
+class Prometheus:
+    """What it says."""
+
+    def __init__(self, url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._url = url
+        self._process = process
+        self._log = log
+
+    async def alerts(self) -> list[dict[str, Any]]:
+        """The alerts that fire."""
+        found = (await self._get("/api/v1/alerts"))["data"]["alerts"]
+        return [alert for alert in found if alert["state"] == "firing"]
+
+    async def until_firing(self, alert: str) -> dict[str, Any]:
+        """Wait until an alert fires, and return it."""
+        while_waiting = time.monotonic() + ALERT_SECONDS
+        while True:
+            firing = await self.alerts()
+            for each in firing:
+                if each["labels"]["alertname"] == alert:
+                    return each
+            names = sorted(each["labels"]["alertname"] for each in firing)
+            assert time.monotonic() < while_waiting, f"{alert} does not fire, but {names}\n{self._log.read_text()[-2000:]}"
+            await asyncio.sleep(0.25)
+
+    async def until_silent(self, *alerts: str) -> None:
+        """Wait until none of the alerts fires."""
+        deadline = time.monotonic() + ALERT_SECONDS
+        while firing := {each["labels"]["alertname"] for each in await self.alerts()} & set(alerts):
+            assert time.monotonic() < deadline, f"{firing} still fire after {ALERT_SECONDS:.0f} s"
+            await asyncio.sleep(0.25)
+
+    async def value(self, expression: str) -> float | None:
+        """What an expression that has one value has now."""
+        result = (await self._get("/api/v1/query", query=expression))["data"]["result"]
+        return float(result[0]["value"][1]) if result else None
+
+    async def until(self, expression: str, wanted: float) -> None:
+        """Wait until an expression has a value."""
+        deadline = time.monotonic() + ALERT_SECONDS
+        while (value := await self.value(expression)) != wanted:
+            assert time.monotonic() < deadline, f"{expression} is {value}, not {wanted}"
+            await asyncio.sleep(0.25)
+
+    async def _get(self, path: str, **params: str) -> dict[str, Any]:
+        assert self._process.poll() is None, f"Prometheus ended: {self._log.read_text()[-2000:]}"
+        async with httpx.AsyncClient(base_url=self._url, trust_env=False, timeout=10) as client:
+            response = await client.get(path, params=params)
+        answer: dict[str, Any] = response.json()
+        assert answer["status"] == "success", answer
+        return answer
+
+
+@asynccontextmanager
+async def watching(directory: Path, roles: Mapping[str, str]) -> AsyncIterator[Prometheus]:
+    """Scrape roles (name to URL) every second; ends with the block."""
+    port = free_port()
+    log = directory / "prometheus.log"
+    process = await asyncio.to_thread(_start, directory, log, roles, port)
+    try:
+        await _until_it_answers(f"http://127.0.0.1:{port}/-/ready", process)
+        yield Prometheus(f"http://127.0.0.1:{port}", process, log)
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait, 30)
+
+
+def _start(directory: Path, log: Path, roles: Mapping[str, str], port: int) -> subprocess.Popen[bytes]:
+    program = shutil.which("prometheus")
+    assert program is not None, "Prometheus is not installed: apt-get install prometheus"
+    directory.mkdir()
+    (directory / "rules.yml").write_text(shortened(RULES.read_text()))
+    checked = promtool("check", "rules", directory / "rules.yml")
+    assert checked.returncode == 0, checked.stderr
+    targets = [{"targets": [url.removeprefix("http://")], "labels": {"namespace": "shop"}} for url in roles.values()]
+    configuration = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s", "external_labels": {"runbooks": RUNBOOKS}},
+        "rule_files": ["rules.yml"],
+        "scrape_configs": [{"job_name": "oms-webhooks", "static_configs": targets}],
+    }
+    (directory / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    command = [program, f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data"]
+    with log.open("wb") as output:
+        return subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=output, stderr=output)
+
+
+async def _until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    async with httpx.AsyncClient(trust_env=False) as client:
+        while True:
+            assert process.poll() is None, "Prometheus did not start; prometheus.log says why"
+            try:
+                if (await client.get(url)).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() < deadline, "Prometheus is not ready after 60 s"
+            await asyncio.sleep(0.1)

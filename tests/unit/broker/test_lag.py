@@ -1,0 +1,117 @@
+"""How far a consumer is behind, and since when its oldest record waits."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+
+from pipeline.broker.assignment import Assignment
+from pipeline.broker.buffers import Buffers
+from pipeline.broker.lag import Lag, waiting_since
+from pipeline.broker.outstanding import Outstanding
+from pipeline.broker.record import Partition
+from pipeline.ops import metrics
+
+GROUP, TOPIC = "test-lag", "lag-topic"
+A, B = Partition(TOPIC, 0), Partition(TOPIC, 1)
+
+
+def polled(offset: int, *, written_ago: float = 0.0) -> Any:
+    return SimpleNamespace(offset=offset, key=b"", value=b"x", headers=[], timestamp=(time.time() - written_ago) * 1000)
+
+
+class Scene:
+    """A consumer of two partitions, without Kafka."""
+
+    def __init__(self, buffers: Buffers) -> None:
+        self.buffers, self.assignment, self.outstanding = buffers, Assignment(), Outstanding(10, 1000)
+        self.assignment.assign([A, B])
+        self.lag = Lag(GROUP, [TOPIC], self.assignment, buffers, self.outstanding)
+        self.held = {TopicPartition(*A), TopicPartition(*B)}
+        self.kafka: Any = SimpleNamespace(
+            assignment=lambda: self.held, highwater=lambda _: 20, position=lambda _, timeout_ms: 15 + timeout_ms
+        )
+        self.lag.show()
+
+    def measure(self) -> None:
+        self.lag.measure(self.kafka)
+
+    def take(self) -> None:
+        """Hand everything over that is due."""
+        for partition, buffered in self.buffers.take(lambda _: True, time.monotonic()):
+            assert self.assignment.start(partition, buffered.epoch, buffered.record.offset, waiting_since(buffered))
+
+
+def value(name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, {"group": GROUP, **labels})
+
+
+def oldest() -> float:
+    seconds = value("oms_webhooks_oldest_unfinished_seconds", topic=TOPIC)
+    assert seconds is not None
+    return seconds
+
+
+def lag_of(partition: Partition) -> float | None:
+    return value("oms_webhooks_consumer_lag_records", topic=TOPIC, partition=str(partition.number))
+
+
+def test_a_record_waits_since_it_was_written_until_it_is_finished() -> None:
+    scene = Scene(Buffers())
+    epoch = scene.assignment.epoch(A)
+    assert epoch is not None
+    scene.buffers.add(A, epoch, [polled(3, written_ago=50), polled(4, written_ago=20)], time.monotonic())
+    scene.measure()
+    assert oldest() == pytest.approx(50, abs=5), "it is in a buffer"
+    assert (lag_of(A), lag_of(B)) == (17, 5)
+
+    scene.take()
+    scene.measure()
+    assert oldest() == pytest.approx(50, abs=5), "it is under way"
+    scene.assignment.finish(A, epoch, 3)
+    scene.measure()
+    assert oldest() == pytest.approx(20, abs=5)
+    scene.assignment.finish(A, epoch, 4)
+    scene.measure()
+    assert oldest() == 0
+
+
+def test_in_a_delay_topic_a_record_waits_since_it_was_due() -> None:
+    due = {1: -30.0, 2: 600.0}
+    scene = Scene(Buffers(lambda record, _: due[record.offset]))
+    epoch = scene.assignment.epoch(A)
+    assert epoch is not None
+    scene.buffers.add(A, epoch, [polled(1, written_ago=4000), polled(2, written_ago=4000)], time.monotonic())
+    scene.measure()
+    assert oldest() == pytest.approx(30, abs=5)
+    scene.take()
+    scene.measure()
+    assert oldest() == pytest.approx(30, abs=5)
+    scene.assignment.finish(A, epoch, 1)
+    scene.measure()
+    assert oldest() == 0, "what is not due is not late"
+
+
+def test_the_age_grows_though_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(Buffers())
+    scene.buffers.add(A, 1, [polled(3, written_ago=1)], time.monotonic())
+    scene.measure()
+    now = time.monotonic()
+    monkeypatch.setattr("pipeline.broker.lag.time.monotonic", lambda: now + 300)
+    assert oldest() == pytest.approx(301, abs=5)
+
+
+def test_a_partition_that_was_given_up_is_shown_no_more() -> None:
+    scene = Scene(Buffers())
+    scene.measure()
+    assert (lag_of(A), lag_of(B)) == (5, 5)
+    scene.held = {TopicPartition(*B)}
+    scene.measure()
+    assert (lag_of(A), lag_of(B)) == (None, 5)
+    scene.lag.forget()
+    assert lag_of(B) is None
+    assert value("oms_webhooks_oldest_unfinished_seconds", topic=TOPIC) is None
