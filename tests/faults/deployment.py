@@ -80,9 +80,11 @@ class Deployment:
                 self.paths[response.json()["id"]] = endpoint.path
 
     async def registered(self) -> object:
-        """The endpoints as the API lists them."""
+        """The endpoints as the API lists them, without what it knows of their health: that changes by itself."""
+        health = {"state", "disabled_reason", "disabled_at", "failing_since", "circuit"}
         async with self.api() as client:
-            return (await client.get("/api/webhook/endpoints")).raise_for_status().json()["endpoints"]
+            listed = (await client.get("/api/webhook/endpoints")).raise_for_status().json()["endpoints"]
+        return [{name: value for name, value in endpoint.items() if name not in health} for endpoint in listed]
 
     def api(self) -> httpx.AsyncClient:
         """A client of the HTTP API."""
