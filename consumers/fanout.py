@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,6 +100,7 @@ class FanOut:
             message = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
             raise InvalidRecordError(DeadLetterReason.MISSING_KEY, message)
         event = decode_event(record.value, max_bytes=self._max_bytes)
+        event = replace(event, meta=event.meta.model_copy(update={"received_at": _received_at(record)}))
         endpoints = self._registry.matching(event.meta.event_name, event.payload)
         _events_counter(event.meta.event_name).inc()
         if endpoints:
@@ -113,7 +114,7 @@ class FanOut:
         dispatch = Dispatch(
             event=plan.event.meta,
             endpoint_ids=tuple(endpoint.id for endpoint in plan.endpoints),
-            received_at=_received_at(record),
+            received_at=plan.event.meta.received_at or _received_at(record),
             source_topic=record.partition.topic,
             source_partition=record.partition.number,
             source_offset=record.offset,

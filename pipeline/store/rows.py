@@ -54,6 +54,7 @@ COLUMNS: Final[dict[Table, dict[str, str]]] = {
         "event_id": "String",
         "event_name": _WORD,
         "event_created_at": _TIME,
+        "event_received_at": _TIME,
         **_REFERENCES,
         "endpoint_id": "Int64",
         "target_url": _WORD,
@@ -124,6 +125,10 @@ PARTITIONED_BY: Final[dict[Table, str]] = {
 """The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes are few and are kept."""
 
 
+UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""The ``event_received_at`` of an attempt whose record does not say."""
+
+
 def attempt_id(partition: int, offset: int) -> int:
     """The public id of an attempt: the same record always gets the same id, and it fits a JavaScript number."""
     if not 0 <= partition < MAX_PARTITIONS:
@@ -159,6 +164,7 @@ def attempt_row(position: Position, attempt: Attempt) -> Row:
         event.id,
         event.event_name,
         _time(event.created_at),
+        _time(event.received_at) if event.received_at else UNKNOWN_TIME,
         *_references(event),
         attempt.endpoint_id,
         attempt.target_url,

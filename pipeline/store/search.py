@@ -8,30 +8,14 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
-from clickhouse_connect.driver.client import Client
-
 from pipeline.core.search import AttemptQuery
-from pipeline.store.conditions import Parameters, order_by, where
 from pipeline.store.connection import Connections
+from pipeline.store.find import Finder
+from pipeline.store.reader import Budget, Reader, columns, sql
+
+__all__ = ["AttemptDetail", "AttemptPage", "AttemptRow", "Budget", "DeadLetterRow", "EndpointSummary", "Page", "Search"]
 
 ItemT = TypeVar("ItemT")
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What one search may take."""
-
-    seconds: float = 10.0
-    memory_bytes: int = 2 * 1024**3
-
-    def settings(self) -> dict[str, Any]:
-        """As ClickHouse's settings."""
-        return {
-            "max_execution_time": self.seconds,
-            "max_memory_usage": self.memory_bytes,
-            # Stop when the time is over, not when ClickHouse estimates that it will be.
-            "timeout_before_checking_execution_speed": 0,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +31,19 @@ class Page(Generic[ItemT]):
     def pages(self) -> int:
         """How many pages there are."""
         return -(-self.total_count // self.per_page)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPage(Page["AttemptRow"]):
+    """One page of attempts.
+
+    ``total_count`` is a lower bound when it is not exact: counting stops where it would mean to read on and on, and a page behind a
+    cursor is not counted. ``next_cursor`` is what the next page is asked for with; None at the end, or when the order is not that
+    of time.
+    """
+
+    is_exact: bool = True
+    next_cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +126,9 @@ class Search:
     """The reading side of the store. Every method raises StoreUnavailableError, and StoreBudgetError when it asks for too much."""
 
     def __init__(self, connections: Connections, budget: Budget | None = None) -> None:
-        self._connections = connections
-        self._settings = (budget or Budget()).settings()
+        reader = Reader(connections, budget or Budget())
+        self._rows = reader.rows
+        self._finder = Finder(reader, _ATTEMPT_COLUMNS)
 
     async def ping(self) -> None:
         """Return when ClickHouse answers.
@@ -140,23 +138,16 @@ class Search:
         """
         await self._rows("SELECT 1", {})
 
-    async def attempts(self, query: AttemptQuery) -> Page[AttemptRow]:
+    async def attempts(self, query: AttemptQuery) -> AttemptPage:
         """The attempts that a query finds."""
-        parameters = Parameters()
-        condition = where(query, parameters)
-        count = _sql("SELECT count() FROM attempts WHERE", condition)
-        offset = (query.page - 1) * query.per_page
-        limit = f"LIMIT {query.per_page:d} OFFSET {offset:d}"
-        rows, counted = await asyncio.gather(
-            self._attempts(_sql("WHERE", condition, "ORDER BY", order_by(query), limit), parameters.values),
-            self._rows(count, parameters.values),
-        )
-        return Page(rows, int(counted[0][0]), query.page, query.per_page)
+        found = await self._finder.find(query)
+        items = tuple(_attempt(row) for row in found.rows)
+        return AttemptPage(items, found.total, query.page, query.per_page, found.is_exact, found.next_cursor)
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:
         """One attempt with its bodies and headers, by its id; None when there is none."""
-        columns = _list(_ATTEMPT_COLUMNS + _DETAIL_COLUMNS)
-        found = await self._rows(_sql("SELECT", columns, "FROM attempts WHERE id = {id:Int64} LIMIT 1"), {"id": identifier})
+        selected = columns(_ATTEMPT_COLUMNS + _DETAIL_COLUMNS)
+        found = await self._rows(sql("SELECT", selected, "FROM attempts WHERE id = {id:Int64} LIMIT 1"), {"id": identifier})
         if not found:
             return None
         width = len(_ATTEMPT_COLUMNS)
@@ -165,7 +156,7 @@ class Search:
         same = {"id": identifier, "event": attempt.event_id, "endpoint": attempt.endpoint_id}
         siblings, bodies = await asyncio.gather(
             self._attempts(
-                _sql("WHERE event_id = {event:String} AND endpoint_id = {endpoint:Int64} AND id != {id:Int64}", _NEWEST_FIRST),
+                sql("WHERE event_id = {event:String} AND endpoint_id = {endpoint:Int64} AND id != {id:Int64}", _NEWEST_FIRST),
                 same,
             ),
             self._rows("SELECT request_body FROM events WHERE event_id = {event:String} LIMIT 1", {"event": attempt.event_id}),
@@ -185,7 +176,7 @@ class Search:
         """For each endpoint its number of attempts and the last ones."""
         # First which ones they are, from three narrow columns; then only those in full.
         newest = f"groupArraySorted({max(last, 1):d})((-toUnixTimestamp64Milli(created_at), -id))"
-        query = _sql("SELECT endpoint_id, count(),", newest, "FROM attempts WHERE endpoint_id IN {ids:Array(Int64)} GROUP BY 1")
+        query = sql("SELECT endpoint_id, count(),", newest, "FROM attempts WHERE endpoint_id IN {ids:Array(Int64)} GROUP BY 1")
         found = await self._rows(query, {"ids": list(endpoint_ids)})
         wanted = [(-time, -identifier) for row in found for time, identifier in row[2]] if last else []
         rows: tuple[AttemptRow, ...] = ()
@@ -195,7 +186,7 @@ class Search:
             )
             times, ids = zip(*wanted, strict=True)
             rows = await self._attempts(
-                _sql("WHERE", range_of_times, "AND id IN {ids:Array(Int64)}", _NEWEST_FIRST),
+                sql("WHERE", range_of_times, "AND id IN {ids:Array(Int64)}", _NEWEST_FIRST),
                 {"first": min(times), "last": max(times), "ids": list(ids)},
             )
         counts = {row[0]: row[1] for row in found}
@@ -208,21 +199,12 @@ class Search:
         """The last records that could not be used, the newest first."""
         order = "FROM dead_letters ORDER BY failed_at DESC, topic, partition, offset DESC LIMIT {limit:UInt32}"
         formats = dict.fromkeys(("record_key", "record_value", "headers"), "bytes")
-        rows = await self._rows(_sql("SELECT", _list(_DEAD_LETTER_COLUMNS), order), {"limit": limit}, formats)
+        rows = await self._rows(sql("SELECT", columns(_DEAD_LETTER_COLUMNS), order), {"limit": limit}, formats)
         return tuple(_dead_letter(row) for row in rows)
 
     async def _attempts(self, clauses: str, parameters: dict[str, Any]) -> tuple[AttemptRow, ...]:
-        rows = await self._rows(_sql("SELECT", _list(_ATTEMPT_COLUMNS), "FROM attempts", clauses), parameters)
+        rows = await self._rows(sql("SELECT", columns(_ATTEMPT_COLUMNS), "FROM attempts", clauses), parameters)
         return tuple(_attempt(row) for row in rows)
-
-    async def _rows(
-        self, statement: str, parameters: dict[str, Any], formats: dict[str, str] | None = None
-    ) -> Sequence[Sequence[Any]]:
-        def query(client: Client) -> Sequence[Sequence[Any]]:
-            result = client.query(statement, parameters=parameters, settings=self._settings, column_formats=dict(formats or {}))
-            return result.result_rows
-
-        return await self._connections.read(query)
 
 
 def _attempt(row: Sequence[Any]) -> AttemptRow:
@@ -236,12 +218,3 @@ def _dead_letter(row: Sequence[Any]) -> DeadLetterRow:
     values = dict(zip(_DEAD_LETTER_COLUMNS, row, strict=True))
     values["headers"] = tuple((name.decode("utf-8", "replace"), value) for name, value in values["headers"])
     return DeadLetterRow(**values)
-
-
-def _list(columns: Sequence[str]) -> str:
-    return ", ".join(columns)
-
-
-def _sql(*parts: str) -> str:
-    """A statement of parts that are constants, names of columns or placeholders; values are bound."""
-    return " ".join(parts)

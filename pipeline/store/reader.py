@@ -1,0 +1,60 @@
+"""How reads are carried out: bound parameters, and a budget that a query cannot exceed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.store.connection import Client, Connections
+
+Rows = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one query may take."""
+
+    seconds: float = 10.0
+    memory_bytes: int = 2 * 1024**3
+
+    def settings(self) -> dict[str, Any]:
+        """As ClickHouse's settings."""
+        return {
+            "max_execution_time": self.seconds,
+            "max_memory_usage": self.memory_bytes,
+            # Stop when the time is over, not when ClickHouse estimates that it will be.
+            "timeout_before_checking_execution_speed": 0,
+        }
+
+
+class Reader:
+    """Runs queries within a budget."""
+
+    def __init__(self, connections: Connections, budget: Budget) -> None:
+        self._connections = connections
+        self._settings = budget.settings()
+
+    async def rows(self, statement: str, parameters: dict[str, Any], formats: dict[str, str] | None = None) -> Rows:
+        """What a query returns.
+
+        Raises:
+            StoreUnavailableError: ClickHouse cannot answer now.
+            StoreBudgetError: the query takes more than it may.
+        """
+
+        def query(client: Client) -> Rows:
+            result = client.query(statement, parameters=parameters, settings=self._settings, column_formats=dict(formats or {}))
+            return result.result_rows
+
+        return await self._connections.read(query)
+
+
+def columns(names: Sequence[str]) -> str:
+    """Names of columns, for a SELECT."""
+    return ", ".join(names)
+
+
+def sql(*parts: str) -> str:
+    """A statement of parts that are constants, names of columns or placeholders; values are bound."""
+    return " ".join(parts)
