@@ -234,6 +234,41 @@ class EndpointListAnswer(_ListAnswer):
 
 
 class AttemptListAnswer(_ListAnswer):
-    """A page of attempts."""
+    """A page of attempts. ``total_count`` is a lower bound when it is not exact (see docs/search.md)."""
 
     attempts: list[AttemptAnswer]
+    total_count_is_exact: bool
+    next_cursor: str | None = Field(description="What the next page is asked for with (after=…); null at the end.")
+
+
+class EndpointCount(_Answer):
+    """How many attempts went to an endpoint."""
+
+    endpoint_id: int
+    count: int
+
+
+class FacetsAnswer(_Answer):
+    """How many attempts a search finds, in all, by state, by event type, and by endpoint; the most first."""
+
+    total_count: int
+    states: dict[str, int]
+    events: dict[str, int]
+    endpoints: list[EndpointCount]
+    ignored_filters: list[str]
+
+
+class HistogramBar(_Answer):
+    """A stretch of time: when it begins, how many attempts were made in it, and how many of them failed."""
+
+    begins_at: Time
+    attempts: int
+    failures: int
+
+
+class HistogramAnswer(_Answer):
+    """When the attempts were made that a search finds: bars of the same width, the oldest first, empty ones included."""
+
+    interval_seconds: int
+    bars: list[HistogramBar]
+    ignored_filters: list[str]

@@ -65,9 +65,9 @@ class _Plan:
 
 
 class Finder:
-    """Walks through time, see walk."""
+    """Walks through time, see walk. One a search."""
 
-    def __init__(self, reader: Reader, selected: Sequence[str]) -> None:
+    def __init__(self, reader: Reader, selected: Sequence[str] = ("created_at", "id")) -> None:
         """Pages have the columns ``selected``; ``created_at`` and ``id`` are among them."""
         self._reader = reader
         self._selected = columns(selected)
@@ -86,16 +86,10 @@ class Finder:
             total, is_exact = await self._count(plan)
         return Found(rows, total, is_exact, None if is_end else self._cursor(query, rows))
 
-    async def conditions(self, query: AttemptQuery, parameters: Parameters) -> str | None:
-        """The whole search as one expression over ``attempts``; None when nothing can be found."""
+    async def scope(self, query: AttemptQuery, parameters: Parameters) -> tuple[Span, str] | None:
+        """All that a search means, pages aside: the time that it covers, and an expression over ``attempts``; None: nothing."""
         plan = await self._plan(query)
-        return plan.conditions(plan.asked, parameters) if plan.asked.first < plan.asked.end else None
-
-    async def span(self, query: AttemptQuery) -> Span | None:
-        """The time that a search covers, as far as there are attempts; None when nothing can be found."""
-        whole, _ = await self._whole()
-        asked = asked_span(whole, query.required, None)
-        return asked if asked.first < asked.end else None
+        return (plan.asked, plan.conditions(plan.asked, parameters)) if plan.asked.first < plan.asked.end else None
 
     async def _whole(self) -> tuple[Span, int]:
         # The minima and maxima are in the parts' own indexes: nothing is read.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.store.connection import Client, Connections
+from pipeline.store.errors import over_budget
 
 Rows = Sequence[Sequence[Any]]
 
@@ -29,23 +31,38 @@ class Budget:
 
 
 class Reader:
-    """Runs queries within a budget."""
+    """Runs the queries of one piece of work, one after the other; together they have one budget of time."""
 
     def __init__(self, connections: Connections, budget: Budget) -> None:
         self._connections = connections
-        self._settings = budget.settings()
+        self._budget = budget
+        self._spent = 0.0
+
+    def anew(self) -> Reader:
+        """For another piece of work, with the whole budget."""
+        return Reader(self._connections, self._budget)
 
     async def rows(self, statement: str, parameters: dict[str, Any], formats: dict[str, str] | None = None) -> Rows:
         """What a query returns.
 
         Raises:
             StoreUnavailableError: ClickHouse cannot answer now.
-            StoreBudgetError: the query takes more than it may.
+            StoreBudgetError: the work takes more time or memory than it may.
         """
 
         def query(client: Client) -> Rows:
-            result = client.query(statement, parameters=parameters, settings=self._settings, column_formats=dict(formats or {}))
-            return result.result_rows
+            # Waiting for a turn does not count.
+            started = time.monotonic()
+            left = self._budget.seconds - self._spent
+            if left <= 0:
+                raise over_budget()
+            settings = Budget(left, self._budget.memory_bytes).settings()
+            try:
+                return client.query(
+                    statement, parameters=parameters, settings=settings, column_formats=dict(formats or {})
+                ).result_rows
+            finally:
+                self._spent += time.monotonic() - started
 
         return await self._connections.read(query)
 

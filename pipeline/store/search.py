@@ -10,8 +10,9 @@ from typing import Any, Final, Generic, TypeVar
 
 from pipeline.core.search import AttemptQuery
 from pipeline.store.connection import Connections
+from pipeline.store.figures import Facets, Histogram, facets, histogram
 from pipeline.store.find import Finder
-from pipeline.store.reader import Budget, Reader, columns, sql
+from pipeline.store.reader import Budget, Reader, Rows, columns, sql
 
 __all__ = ["AttemptDetail", "AttemptPage", "AttemptRow", "Budget", "DeadLetterRow", "EndpointSummary", "Page", "Search"]
 
@@ -126,9 +127,7 @@ class Search:
     """The reading side of the store. Every method raises StoreUnavailableError, and StoreBudgetError when it asks for too much."""
 
     def __init__(self, connections: Connections, budget: Budget | None = None) -> None:
-        reader = Reader(connections, budget or Budget())
-        self._rows = reader.rows
-        self._finder = Finder(reader, _ATTEMPT_COLUMNS)
+        self._reader = Reader(connections, budget or Budget())
 
     async def ping(self) -> None:
         """Return when ClickHouse answers.
@@ -140,9 +139,17 @@ class Search:
 
     async def attempts(self, query: AttemptQuery) -> AttemptPage:
         """The attempts that a query finds."""
-        found = await self._finder.find(query)
+        found = await Finder(self._reader.anew(), _ATTEMPT_COLUMNS).find(query)
         items = tuple(_attempt(row) for row in found.rows)
         return AttemptPage(items, found.total, query.page, query.per_page, found.is_exact, found.next_cursor)
+
+    async def facets(self, query: AttemptQuery) -> Facets:
+        """How many attempts a search finds, by state, event type and endpoint."""
+        return await facets(self._reader.anew(), query)
+
+    async def histogram(self, query: AttemptQuery, bars: int = 60) -> Histogram:
+        """When the attempts were made that a search finds: at most ``bars`` stretches of time of the same width."""
+        return await histogram(self._reader.anew(), query, bars)
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:
         """One attempt with its bodies and headers, by its id; None when there is none."""
@@ -201,6 +208,9 @@ class Search:
         formats = dict.fromkeys(("record_key", "record_value", "headers"), "bytes")
         rows = await self._rows(sql("SELECT", columns(_DEAD_LETTER_COLUMNS), order), {"limit": limit}, formats)
         return tuple(_dead_letter(row) for row in rows)
+
+    async def _rows(self, statement: str, parameters: dict[str, Any], formats: dict[str, str] | None = None) -> Rows:
+        return await self._reader.anew().rows(statement, parameters, formats)
 
     async def _attempts(self, clauses: str, parameters: dict[str, Any]) -> tuple[AttemptRow, ...]:
         rows = await self._rows(sql("SELECT", columns(_ATTEMPT_COLUMNS), "FROM attempts", clauses), parameters)

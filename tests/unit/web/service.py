@@ -19,7 +19,8 @@ from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.health import Health
 from pipeline.sender.guard import AddressGuard
-from pipeline.store.search import AttemptDetail, AttemptRow, EndpointSummary, Page, Search
+from pipeline.store.figures import Bar, Facets, Histogram
+from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Search
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
 from pipeline.web.server import WebServer, make_app
@@ -82,10 +83,20 @@ class Attempts(Search):
         if self.error:
             raise self.error
 
-    async def attempts(self, query: AttemptQuery) -> Page[AttemptRow]:
+    async def attempts(self, query: AttemptQuery) -> AttemptPage:
         await self._answer()
         self.queries.append(query)
-        return Page(self.rows, len(self.rows), query.page, query.per_page)
+        return AttemptPage(self.rows, len(self.rows), query.page, query.per_page, is_exact=False, next_cursor="next")
+
+    async def facets(self, query: AttemptQuery) -> Facets:
+        await self._answer()
+        self.queries.append(query)
+        return Facets(3, {"failed": 2, "succeeded": 1}, {"order_completed": 3}, {7: 3})
+
+    async def histogram(self, query: AttemptQuery, bars: int = 60) -> Histogram:
+        await self._answer()
+        self.queries.append(query)
+        return Histogram(bars, (Bar(NOW, 3, 2), Bar(LATER, 0, 0)))
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:
         await self._answer()
