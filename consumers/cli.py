@@ -15,8 +15,8 @@ import uvloop
 from pydantic import ValidationError
 from rich.console import Console
 
-from consumers import show
-from consumers.api_client import ApiClient, ApiError
+from consumers import cli_search, show
+from consumers.api_client import ApiError, Key, Url, connected
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
 from consumers.roles import ALL_ROLES, Role, RoleError, running
@@ -52,13 +52,6 @@ out = Console()
 err = Console(stderr=True)
 
 _EXPECTED = (ApiError, BrokerStartError, InvalidRecordError, RoleError, StoreError, TopicError, VaultError)
-
-Url = Annotated[
-    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="Where the API is; default: the pipeline on this machine.")
-]
-Key = Annotated[
-    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_KEY", help="API key; default: that of the pipeline on this machine.")
-]
 
 
 def main() -> None:
@@ -167,39 +160,14 @@ def demo(
     sys.exit(run_demo(out, kafka=kafka, seconds=seconds or None, rate=rate))
 
 
-@app.command(rich_help_panel="Use")
-def attempts(
-    order: Annotated[str | None, typer.Option(help="Order number.")] = None,
-    endpoint: Annotated[int | None, typer.Option(help="Endpoint id.")] = None,
-    event: Annotated[EventType | None, typer.Option(help="Event type.")] = None,
-    state: Annotated[str | None, typer.Option(help="succeeded or failed.")] = None,
-    body: Annotated[str | None, typer.Option(help="A piece of the request's body, in any case.")] = None,
-    query: Annotated[list[str] | None, typer.Option("--q", help="Any other filter: attribute_predicate=value.")] = None,
-    page: Annotated[int, typer.Option(min=1, help="Page.")] = 1,
-    per_page: Annotated[int, typer.Option(min=1, max=200, help="Attempts a page.")] = 25,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the API's JSON.")] = False,
-    url: Url = None,
-    api_key: Key = None,
-) -> None:
-    """Search the attempts: by order, endpoint, event type, state, or a piece of the body."""
-    simple = {
-        "order_number_eq": order,
-        "endpoint_id_eq": endpoint,
-        "event_name_eq": event.value if event else None,
-        "state_eq": state,
-        "request_body_cont": body,
-    }
-    params = [(f"q[{name}]", str(value)) for name, value in simple.items() if value is not None]
-    params += [(f"q[{name}]", value) for name, _, value in (part.partition("=") for part in query or [])]
-    with _client(url, api_key) as client:
-        found = client.call("GET", "attempts", params=[*params, ("page", str(page)), ("per_page", str(per_page))])
-    out.print_json(data=found) if as_json else out.print(show.attempts(found))
+app.command("attempts", rich_help_panel="Use")(cli_search.attempts)
+app.command("sql", rich_help_panel="Use")(cli_search.sql)
 
 
 @endpoints_app.command("list")
 def endpoints_list(url: Url = None, api_key: Key = None) -> None:
     """List the endpoints."""
-    with _client(url, api_key) as client:
+    with connected(url, api_key) as client:
         out.print(show.endpoints(client.call("GET", "endpoints", params=[("per_page", "200")])))
 
 
@@ -217,7 +185,7 @@ def endpoints_add(
     wanted: dict[str, object] = {"target_url": target_url, "events": [each.value for each in event or EventType]}
     if token:
         wanted["token"] = token
-    with _client(url, api_key) as client:
+    with connected(url, api_key) as client:
         created = client.call("POST", "endpoints", json={"endpoint": wanted})
     out.print(show.created(created))
 
@@ -227,7 +195,7 @@ def endpoints_remove(
     endpoint_id: Annotated[int, typer.Argument(help="The endpoint's id.")], url: Url = None, api_key: Key = None
 ) -> None:
     """Delete an endpoint."""
-    with _client(url, api_key) as client:
+    with connected(url, api_key) as client:
         client.call("DELETE", f"endpoints/{endpoint_id}")
     out.print(f"Endpoint {endpoint_id} is deleted.")
 
@@ -323,15 +291,6 @@ def schema() -> None:
 def new_key() -> None:
     """Make a key for OMS_WEBHOOKS_ENCRYPTION_KEY."""
     sys.stdout.write(Vault.new_key() + "\n")
-
-
-def _client(url: str | None, api_key: str | None) -> ApiClient:
-    note = find_note()
-    url, api_key = url or (note.url if note else None), api_key or (note.api_key if note else None)
-    if not url or not api_key:
-        message = "No running pipeline was found on this machine; start one (oms-webhooks all), or give --url and --api-key."
-        raise ApiError(message)
-    return ApiClient(url, api_key)
 
 
 def _reachable(settings: Settings) -> Settings:

@@ -31,6 +31,7 @@ from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
+from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
 from pipeline.store.search import Search
@@ -186,6 +187,8 @@ class _Composition:
             search=Search(connections),
             keys=ApiKeys(self._settings.api_keys),
             clock=utc_now,
+            # A ClickHouse server is asked directly, with users and roles of its own (deploy/clickhouse).
+            analyst=Analyst(connections) if connections.is_embedded else None,
         )
 
     async def _recorder(self, producer: Producer, connections: Connections) -> asyncio.Future[None]:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, SerializeAsAny, field_validator
 
@@ -216,6 +216,14 @@ class EndpointWithAttempts(EndpointAnswer):
     """An endpoint with its last attempts, newest first (``include_attempts=true``)."""
 
     attempts: list[AttemptAnswer]
+
+
+class SqlAnswer(_Answer):
+    """What a SELECT returned: columns with name and type, rows as lists."""
+
+    columns: list[tuple[str, str]]
+    rows: list[tuple[Any, ...]]
+    seconds: float
 
 
 class _ListAnswer(_Answer):

@@ -19,6 +19,7 @@ from pipeline.web.auth import require_key
 from pipeline.web.endpoints_api import endpoint_routes
 from pipeline.web.errors import json_errors
 from pipeline.web.ops import ops_routes
+from pipeline.web.sql_api import sql_routes
 
 log = logger(__name__)
 
@@ -53,6 +54,8 @@ def make_app(*, health: Health, api: Api | None = None) -> web.Application:
         # An application of its own: its handlers cannot be reached past its middleware, however a path is written.
         guarded = web.Application(middlewares=[require_key(api.keys)])
         guarded.add_routes([*endpoint_routes(api), *attempt_routes(api)])
+        if api.analyst is not None:
+            guarded.add_routes(sql_routes(api, api.analyst))
         app.add_subapp("/api/", guarded)
     return app
 

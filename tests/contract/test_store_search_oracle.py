@@ -194,17 +194,18 @@ async def check(store: Store, made: World, asked: AskedGroup, per_page: int, way
     expected = [one.id for one in found]
     size = [("per_page", str(per_page))]
     if way == "newest":
-        assert await by_cursors(store.search, [*pairs, *size]) == expected
+        assert (pairs, await by_cursors(store.search, [*pairs, *size])) == (pairs, expected)
     elif way == "oldest":
-        assert await by_cursors(store.search, [*pairs, *size, ("q[s]", "created_at asc")]) == expected[::-1]
+        found_ids = await by_cursors(store.search, [*pairs, *size, ("q[s]", "created_at asc")])
+        assert (pairs, found_ids) == (pairs, expected[::-1])
     elif way == "page":
         second = await store.search.attempts(parse_query([*pairs, *size, ("page", "2")]))
-        assert [row.id for row in second.items] == expected[per_page : 2 * per_page]
-        assert (second.total_count, second.is_exact) == (len(expected), True)
+        assert (pairs, [row.id for row in second.items]) == (pairs, expected[per_page : 2 * per_page])
+        assert (pairs, second.total_count, second.is_exact) == (pairs, len(expected), True)
     else:
         name, direction = way.split()
         in_order = await store.search.attempts(parse_query([*pairs, ("per_page", "200"), ("q[s]", way)]))
-        assert [row.id for row in in_order.items] == sorted_by(found, name, descending=direction == "desc")
+        assert (pairs, [row.id for row in in_order.items]) == (pairs, sorted_by(found, name, descending=direction == "desc"))
 
 
 async def fill(store: Store, seed: int) -> World:
