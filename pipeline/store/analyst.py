@@ -26,6 +26,7 @@ _LIMITS: Final = (
 )
 _FUNCTION: Final = re.compile(r"^( *)Function (\S+)", re.MULTILINE)
 _TABLE_FUNCTION: Final = re.compile(r"TableExpression[^\n]*\n *Function (\S+)")
+_SETTINGS: Final = re.compile(r"^ *Set *$", re.MULTILINE)
 _GENERATORS: Final = frozenset(
     {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "values", "null"}
 )
@@ -68,7 +69,7 @@ def _ask(client: Client, statement: str) -> Answer:
     [(rendered,)] = client.query("SELECT formatQuery({statement:String})", parameters={"statement": statement}).result_rows
     # One statement without comments, as the engine writes it: it cannot leave the parentheses, and in them only a SELECT is one.
     select = "\n".join(("SELECT * FROM (", rendered, ")"))
-    _refuse_reaching_out(client.raw_query(f"EXPLAIN AST {select}", fmt="TSVRaw").decode("utf-8", "replace"))
+    _check(client.raw_query(f"EXPLAIN AST {select}", fmt="TSVRaw").decode("utf-8", "replace"))
     found = json.loads(client.raw_query(select, fmt="JSONCompact"))
     return Answer(
         columns=tuple((column["name"], column["type"]) for column in found["meta"]),
@@ -77,8 +78,10 @@ def _ask(client: Client, statement: str) -> Answer:
     )
 
 
-def _refuse_reaching_out(tree: str) -> None:
-    """Refuse functions that reach files, networks or models; ``tree`` is the engine's own, one node a line."""
+def _check(tree: str) -> None:
+    """Refuse what reaches files, networks or models, and settings; ``tree`` is the engine's own, one node a line."""
+    if _SETTINGS.search(tree):
+        raise StoreRejectedError("The limits stand: leave out SETTINGS.")
     used = {name.lower() for _, name in _FUNCTION.findall(tree)}
     outside = {name for name in used if _REACHING_OUT.fullmatch(name)}
     outside |= {name.lower() for name in _TABLE_FUNCTION.findall(tree)} - _GENERATORS

@@ -82,9 +82,9 @@ TEXTUAL: dict[str, st.SearchStrategy[str]] = {
 SEVERAL: dict[str, st.SearchStrategy[str]] = {"shipment_number": texts(*SHIPMENTS), "sku": texts(*SKUS)}
 
 
-def usable(text: str) -> bool:
-    """Values are stripped; what is nothing then is dropped."""
-    return text == text.strip() != ""
+def usable(value: object) -> bool:
+    """Texts are stripped; what is nothing then is dropped."""
+    return not isinstance(value, str) or value == value.strip() != ""
 
 
 @st.composite
@@ -119,7 +119,7 @@ def conditions(draw: st.DrawFn) -> Asked:
         known, predicates = {"response_truncated": st.booleans()}, ["eq", "not_eq", *BOOLEANS]
     predicate = draw(st.sampled_from(predicates))
     first = draw(st.sampled_from(sorted(known)))
-    attributes = (first,)
+    attributes: tuple[str, ...] = (first,)
     combinator = draw(st.sampled_from(["and", "or"]))
     if kind in ("text", "several", "body") and draw(st.integers(0, 3)) == 0:
         both = (
@@ -139,8 +139,9 @@ def conditions(draw: st.DrawFn) -> Asked:
     most = 3 if quantifier or predicate in ("in", "not_in") else 1
     if kind == "time":
         drawn = draw(st.lists(times(), min_size=1, max_size=most))
-        return Asked(attributes, combinator, predicate, quantifier, *map(tuple, zip(*drawn, strict=True)), draw(st.booleans()))
-    values = draw(st.lists(known[first].filter(lambda one: not isinstance(one, str) or usable(one)), min_size=1, max_size=most))
+        written, meant = tuple(text for text, _ in drawn), tuple(value for _, value in drawn)
+        return Asked(attributes, combinator, predicate, quantifier, written, meant, draw(st.booleans()))
+    values = draw(st.lists(known[first].filter(usable), min_size=1, max_size=most))
     shown = tuple(str(value).lower() if isinstance(value, bool) else str(value) for value in values)
     return Asked(attributes, combinator, predicate, quantifier, shown, tuple(values), draw(st.booleans()))
 

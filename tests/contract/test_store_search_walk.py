@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -132,10 +134,13 @@ async def test_figures_are_those_of_what_is_found(store: Store) -> None:
     asked: Pairs = [("q[request_body_cont]", "r1"), ("q[created_at_gteq]", "2026-02-01")]
     found = [one for one in newest_first(made.attempts) if "r1" in (one.values["request_body"] or "").lower()]
     facets = await store.search.facets(parse_query(asked))
-    for name, counts in {"state": facets.states, "event_name": facets.events, "endpoint_id": facets.endpoints}.items():
-        assert dict(counts) == {
-            value: sum(one.values[name] == value for one in found) for value in {one.values[name] for one in found}
-        }
+    counted: dict[str, Mapping[Any, int]] = {
+        "state": facets.states,
+        "event_name": facets.events,
+        "endpoint_id": facets.endpoints,
+    }
+    for name, counts in counted.items():
+        assert counts == {value: sum(one.values[name] == value for one in found) for value in {one.values[name] for one in found}}
     histogram = await store.search.histogram(parse_query(asked), 10)
     assert 0 < len(histogram.bars) <= 15
     width = timedelta(seconds=histogram.seconds)
