@@ -79,7 +79,7 @@ class AttemptRow:
 class AttemptDetail:
     """An attempt in full. ``request_body`` is None while the event is not in ClickHouse (yet, or any more).
 
-    ``siblings`` are the other attempts of the same event at the same endpoint, the newest first.
+    ``siblings`` are the other attempts of the same event at the same endpoint, the newest first (100 at most).
     """
 
     attempt: AttemptRow
@@ -120,6 +120,7 @@ _DETAIL_COLUMNS: Final = ("request_headers", "response_headers", "response_body"
 _DEAD_LETTER_COLUMNS: Final = tuple(field.name for field in fields(DeadLetterRow))
 _TUPLES: Final = frozenset({"shipment_numbers", "skus"})
 _EMPTY_IS_NONE: Final = frozenset({"order_number", "subscription_id", "failure", "error"})
+_MOST_SIBLINGS: Final = 100
 _NEWEST_FIRST: Final = "ORDER BY created_at DESC, id DESC"
 
 
@@ -153,20 +154,24 @@ class Search:
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:
         """One attempt with its bodies and headers, by its id; None when there is none."""
-        selected = columns(_ATTEMPT_COLUMNS + _DETAIL_COLUMNS)
+        selected = columns(_ATTEMPT_COLUMNS + _DETAIL_COLUMNS) + ", toUnixTimestamp64Milli(event_received_at)"
         found = await self._rows(sql("SELECT", selected, "FROM attempts WHERE id = {id:Int64} LIMIT 1"), {"id": identifier})
         if not found:
             return None
         width = len(_ATTEMPT_COLUMNS)
         attempt = _attempt(found[0][:width])
-        request_headers, response_headers, response_body, encoding, truncated = found[0][width:]
+        request_headers, response_headers, response_body, encoding, truncated, received = found[0][width:]
         same = {"id": identifier, "event": attempt.event_id, "endpoint": attempt.endpoint_id}
-        siblings, bodies = await asyncio.gather(
+        siblings, request_body = await asyncio.gather(
             self._attempts(
-                sql("WHERE event_id = {event:String} AND endpoint_id = {endpoint:Int64} AND id != {id:Int64}", _NEWEST_FIRST),
+                sql(
+                    "WHERE event_id = {event:String} AND endpoint_id = {endpoint:Int64} AND id != {id:Int64}",
+                    _NEWEST_FIRST,
+                    f"LIMIT {_MOST_SIBLINGS:d}",
+                ),
                 same,
             ),
-            self._rows("SELECT request_body FROM events WHERE event_id = {event:String} LIMIT 1", {"event": attempt.event_id}),
+            self._request_body(attempt.event_id, received),
         )
         return AttemptDetail(
             attempt=attempt,
@@ -175,9 +180,18 @@ class Search:
             response_body=response_body,
             response_body_encoding=encoding,
             response_truncated=truncated,
-            request_body=bodies[0][0] if bodies else None,
+            request_body=request_body,
             siblings=siblings,
         )
+
+    async def _request_body(self, event_id: str, received: int) -> str | None:
+        """The body that was sent: at its place in the primary key, or, when that is not known, wherever it is."""
+        select = "SELECT request_body FROM events WHERE event_id = {event:String}"
+        at_its_place = "AND received_at = fromUnixTimestamp64Milli({received:Int64}, 'UTC') LIMIT 1"
+        rows = await self._rows(sql(select, at_its_place), {"event": event_id, "received": received})
+        if not rows:
+            rows = await self._rows(sql(select, "LIMIT 1"), {"event": event_id})
+        return rows[0][0] if rows else None
 
     async def endpoint_summaries(self, endpoint_ids: Sequence[int], last: int = 25) -> dict[int, EndpointSummary]:
         """For each endpoint its number of attempts and the last ones."""
