@@ -4,9 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 KAFKA  ?= embedded
 DEMO_SECONDS ?= 0
+ATTEMPTS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-kafka bench lock clean
+.PHONY: help install demo test check test-kafka bench bench-search lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +40,9 @@ test-kafka: install ## Contract, integration and fault tests on a real Apache Ka
 
 bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
 	$(BIN)/python tests/bench/path.py
+
+bench-search: install ## Searching a year of attempts, beside PostgreSQL; ATTEMPTS=100000
+	$(BIN)/python tests/bench/search.py --attempts $(ATTEMPTS)
 
 lock: ## Resolve requirements.lock anew (names and versions, no hosts)
 	$(BIN)/python -m pip install --quiet uv
