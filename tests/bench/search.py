@@ -15,19 +15,20 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table as Grid
 
 from pipeline.core.search import parse_query
 from pipeline.ops.settings import Settings
-from pipeline.store.connection import Connections
+from pipeline.store.connection import Client, Connections
 from pipeline.store.errors import StoreBudgetError
 from pipeline.store.migrate import migrate
 from pipeline.store.rows import COLUMNS, Row, Table
@@ -75,6 +76,17 @@ async def fill(connections: Connections, made: Iterator[Batch], load: Load, *, w
             out.print(f"{load.attempts:,} attempts", style="dim")
 
 
+async def command(connections: Connections, statement: str) -> None:
+    await connections.write(lambda client: client.command(statement))
+
+
+async def select(connections: Connections, query: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
+    def ask(client: Client) -> Sequence[Sequence[Any]]:
+        return client.query(query, parameters=values).result_rows
+
+    return await connections.read(ask)
+
+
 async def make_wide(connections: Connections) -> None:
     """The other layout: the body and its index in each attempt."""
     for statement in (
@@ -82,7 +94,7 @@ async def make_wide(connections: Connections) -> None:
         "ALTER TABLE attempts_with_bodies ADD COLUMN IF NOT EXISTS request_body String CODEC(ZSTD(3))",
         "ALTER TABLE attempts_with_bodies ADD INDEX IF NOT EXISTS ngrams lowerUTF8(request_body) TYPE text(tokenizer = ngrams(3))",
     ):
-        await connections.write(lambda client, statement=statement: client.command(statement))  # type: ignore[misc]
+        await command(connections, statement)
 
 
 async def append_wide(connections: Connections, batch: Batch) -> None:
@@ -127,10 +139,7 @@ class Wide:
                 "{b:DateTime64(3, 'UTC')} AND lowerUTF8(request_body) LIKE lowerUTF8({p:String}) "
                 f"ORDER BY created_at DESC, id DESC LIMIT {25 - found}"
             )
-            values = {"a": first, "b": end, "p": pattern}
-            rows = await self._connections.read(
-                lambda client, query=query, values=values: client.query(query, parameters=values).result_rows
-            )  # type: ignore[misc]
+            rows = await select(self._connections, query, {"a": first, "b": end, "p": pattern})
             found, last, left, width = found + len(rows), last + width, left - width, width * 8
         return found
 
@@ -145,7 +154,7 @@ async def drop_caches(connections: Connections) -> None:
         "TEXT INDEX CACHES",
     ):
         with suppress(Exception):
-            await connections.write(lambda client, cache=cache: client.command(f"SYSTEM DROP {cache}"))  # type: ignore[misc]
+            await command(connections, f"SYSTEM DROP {cache}")
     with suppress(OSError):
         await asyncio.to_thread(Path("/proc/sys/vm/drop_caches").write_text, "3")
 
@@ -197,7 +206,7 @@ async def show_sizes(connections: Connections, load: Load) -> None:
     )
     grid = Grid("table", "rows", "MB on disk", "of it indexes", "parts", "rows/s inserted", title="ClickHouse")
     names = {"attempts": "attempts", "events": "events", "attempts_with_bodies": "attempts with bodies"}
-    for table, rows, size, index, parts in await connections.read(lambda client: client.query(query).result_rows):
+    for table, rows, size, index, parts in await select(connections, query, {}):
         seconds = load.seconds.get(names.get(table, ""), 0)
         grid.add_row(
             table,
@@ -261,9 +270,7 @@ async def main(arguments: argparse.Namespace) -> None:
         await show_sizes(connections, load)
         if arguments.optimize:
             for table in ("attempts", "events"):
-                await timed(
-                    load, "merge", connections.write(lambda client, table=table: client.command(f"OPTIMIZE TABLE {table} FINAL"))
-                )  # type: ignore[misc]
+                await timed(load, "merge", command(connections, f"OPTIMIZE TABLE {table} FINAL"))
         wanted = {
             (kind, days): needles.of(kind, END - timedelta(days=days), arguments.samples) for kind in KINDS for days in RANGES
         }

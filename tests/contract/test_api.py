@@ -166,8 +166,9 @@ async def test_sql_is_taken_where_clickhouse_is_in_process(settings: Settings, s
     async with serving(settings, store.search, Analyst(store.connections)) as api:
         found = await api.post("sql", json={"statement": "SELECT count() AS n FROM attempt_history"})
         assert (found.status_code, found.json()["columns"], found.json()["rows"]) == (200, [["n", "UInt64"]], [[1]])
-        for body in ({"statement": "DROP TABLE attempts"}, {"statement": " "}, {}, [], {"statement": "\ud800"}):
-            refused = await api.post("sql", content=json.dumps(body))
+        refusable: list[Any] = [{"statement": "DROP TABLE attempts"}, {"statement": " "}, {}, [], {"statement": "\ud800"}]
+        for asked in refusable:
+            refused = await api.post("sql", content=json.dumps(asked))
             assert (refused.status_code, list(refused.json()["errors"])) == (422, ["statement"])
         assert (await api.post("sql", content=b"{", headers={"Authorization": "Bearer wrong"})).status_code == 401
     async with serving(settings, store.search) as api:
