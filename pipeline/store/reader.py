@@ -27,6 +27,8 @@ class Budget:
             "max_memory_usage": self.memory_bytes,
             # Stop when the time is over, not when ClickHouse estimates that it will be.
             "timeout_before_checking_execution_speed": 0,
+            # It remembers which rows a condition met. Our conditions hold subqueries, whose results change while rows come in.
+            "use_query_condition_cache": 0,
         }
 
 

@@ -213,6 +213,8 @@ async def fill(store: Store, seed: int) -> World:
     made = world(seed)
     await store.writer.append(Table.ATTEMPTS, 0, [one.row for one in made.attempts])
     await store.writer.append(Table.EVENTS, 0, made.events)
+    counts = "SELECT (SELECT count() FROM attempts), (SELECT count() FROM events)"
+    assert await store.rows(counts) == [(len(made.attempts), len(made.events))]
     return made
 
 
