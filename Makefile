@@ -3,11 +3,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 KAFKA  ?= embedded
+FUZZ_SECONDS ?= 10
 DEMO_SECONDS ?= 0
 ATTEMPTS ?= 100000
+SCALE  ?= 1
+MINUTES ?= 30
+FORM   ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-kafka bench bench-search lock clean
+.PHONY: help install demo test check test-fuzz test-kafka test-faults bench bench-search isolation bounds soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,14 +39,30 @@ check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-kafka: install ## Contract, integration and fault tests on a real Apache Kafka (Java 17 and Maven)
-	$(BIN)/python -m pytest tests/contract tests/integration tests/faults --kafka=apache
+test-kafka: install ## Contract and integration tests on a real Apache Kafka (Java 17 and Maven)
+	$(BIN)/python -m pytest tests/contract tests/integration --kafka=apache
+
+test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form
+	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest tests/faults --kafka=apache
+
+test-fuzz: install ## Hostile input: hypothesis, then atheris (Linux x86-64) for FUZZ_SECONDS=10 a target
+	$(BIN)/python -m pytest tests/fuzz
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
 	$(BIN)/python tests/bench/path.py
 
 bench-search: install ## Searching a year of attempts, beside PostgreSQL; ATTEMPTS=100000
 	$(BIN)/python tests/bench/search.py --attempts $(ATTEMPTS)
+
+isolation: install ## What healthy endpoints lose when half of all turn hostile (real Apache Kafka, three minutes)
+	$(BIN)/python -m tests.bench.isolation
+
+bounds: install ## Memory and idle CPU of each role in the worst cases (real Apache Kafka); SCALE=0.02
+	$(BIN)/python tests/bench/bounds.py --scale $(SCALE)
+
+soak: install ## A long run with faults at random (real Apache Kafka); MINUTES=30
+	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
 lock: ## Resolve requirements.lock anew (names and versions, no hosts)
 	$(BIN)/python -m pip install --quiet uv

@@ -58,7 +58,7 @@ class ApiClient:
         raise ApiError(_explained(response), response.status_code)
 
 
-def connected(url: str | None, api_key: str | None) -> ApiClient:
+def client_for(url: str | None, api_key: str | None) -> ApiClient:
     """A client of the API that is named, or of the pipeline that runs on this machine.
 
     Raises:

@@ -16,21 +16,23 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from consumers import cli_search, show
-from consumers.api_client import ApiError, Key, Url, connected
+from consumers.api_client import ApiError
+from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
-from consumers.roles import ALL_ROLES, Role, RoleError, running
+from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.traffic import publish as publish_event
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicAdmin, TopicError
 from pipeline.broker.local_process import BrokerStartError
+from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
 from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
 from schemas.codec import InvalidRecordError, decode_event
-from schemas.event import EventType, json_schema
+from schemas.event import json_schema
 
 T = TypeVar("T")
 
@@ -43,15 +45,15 @@ app = typer.Typer(
     "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "
     "[bold]oms-webhooks settings[/bold].",
 )
-endpoints_app = typer.Typer(
-    no_args_is_help=True, help="List, add and remove endpoints of the running pipeline (by its HTTP API)."
-)
 app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
+app.add_typer(cli_search.attempts_app, name="attempts", rich_help_panel="Use")
+app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Use")
+app.add_typer(keys_app, name="keys", rich_help_panel="Operate")
 
 out = Console()
 err = Console(stderr=True)
 
-_EXPECTED = (ApiError, BrokerStartError, InvalidRecordError, RoleError, StoreError, TopicError, VaultError)
+_EXPECTED = (ApiError, BrokerStartError, InvalidRecordError, NewerEndpointError, RoleError, StoreError, TopicError, VaultError)
 
 
 def main() -> None:
@@ -80,12 +82,12 @@ async def _until_signal(stop: asyncio.Event) -> None:
     await stop.wait()
 
 
-async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[[str], None]) -> None:
+async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[[Running], None]) -> None:
     """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
     stop = asyncio.Event()
     signalled = asyncio.create_task(_until_signal(stop))
     async with running(settings, roles) as pipeline:
-        on_ready(pipeline.url)
+        on_ready(pipeline)
         failed = asyncio.create_task(pipeline.until_failed())
         done, _ = await asyncio.wait([signalled, failed], return_when=asyncio.FIRST_COMPLETED)
     for task in done:
@@ -95,7 +97,13 @@ async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[
 def _role(role: Role) -> None:
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
-    _run(_serve(settings, frozenset({role}), lambda url: err.print(f"{role.value}: health and metrics at {url}")))
+    _run(
+        _serve(
+            settings,
+            frozenset({role}),
+            lambda pipeline: err.print(show.role_banner(role.value, pipeline.url, pipeline.first_key)),
+        )
+    )
 
 
 @app.command(rich_help_panel="Run")
@@ -135,8 +143,9 @@ def all_roles(
         async def serve() -> None:
             note = None
 
-            def ready(url: str) -> None:
+            def ready(pipeline: Running) -> None:
                 nonlocal note
+                url = pipeline.url
                 note = leave_note(RunNote(url, key, here.settings.kafka_bootstrap_servers, here.settings.kafka_partitions))
                 note.__enter__()
                 err.print(show.banner(here, url, key if not settings.api_keys else None))
@@ -160,44 +169,7 @@ def demo(
     sys.exit(run_demo(out, kafka=kafka, seconds=seconds or None, rate=rate))
 
 
-app.command("attempts", rich_help_panel="Use")(cli_search.attempts)
 app.command("sql", rich_help_panel="Use")(cli_search.sql)
-
-
-@endpoints_app.command("list")
-def endpoints_list(url: Url = None, api_key: Key = None) -> None:
-    """List the endpoints."""
-    with connected(url, api_key) as client:
-        out.print(show.endpoints(client.call("GET", "endpoints", params=[("per_page", "200")])))
-
-
-@endpoints_app.command("add")
-def endpoints_add(
-    target_url: Annotated[str, typer.Argument(help="Where webhooks are POSTed to.")],
-    event: Annotated[list[EventType] | None, typer.Option(help="An event type to subscribe to; repeat it. Default: all.")] = None,
-    token: Annotated[
-        str | None, typer.Option(help="Sent as Authorization: Bearer.", envvar="OMS_WEBHOOKS_ENDPOINT_TOKEN")
-    ] = None,
-    url: Url = None,
-    api_key: Key = None,
-) -> None:
-    """Register an endpoint; prints its signing secret, once."""
-    wanted: dict[str, object] = {"target_url": target_url, "events": [each.value for each in event or EventType]}
-    if token:
-        wanted["token"] = token
-    with connected(url, api_key) as client:
-        created = client.call("POST", "endpoints", json={"endpoint": wanted})
-    out.print(show.created(created))
-
-
-@endpoints_app.command("remove")
-def endpoints_remove(
-    endpoint_id: Annotated[int, typer.Argument(help="The endpoint's id.")], url: Url = None, api_key: Key = None
-) -> None:
-    """Delete an endpoint."""
-    with connected(url, api_key) as client:
-        client.call("DELETE", f"endpoints/{endpoint_id}")
-    out.print(f"Endpoint {endpoint_id} is deleted.")
 
 
 @app.command(rich_help_panel="Use")

@@ -1,4 +1,4 @@
-"""``oms-webhooks attempts`` and ``oms-webhooks sql``: questions to the running pipeline, answered as tables, JSON or CSV."""
+"""``oms-webhooks attempts``, ``attempts resend`` and ``sql``: questions to the running pipeline, answered as tables, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import typer
 from rich.console import Console
 
 from consumers import show
-from consumers.api_client import ApiError, Key, Url, connected
+from consumers.api_client import ApiError, Key, Url, client_for
 from schemas.event import EventType
+
+attempts_app = typer.Typer(help="Search the attempts, or resend one.")
 
 out = Console()
 
@@ -30,7 +32,9 @@ class Format(StrEnum):
 As = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 
 
+@attempts_app.callback(invoke_without_command=True)
 def attempts(
+    context: typer.Context,
     order: Annotated[str | None, typer.Option(help="Order number.")] = None,
     shipment: Annotated[list[str] | None, typer.Option(help="Shipment number; repeat it for several.")] = None,
     subscription: Annotated[str | None, typer.Option(help="Subscription id.")] = None,
@@ -59,6 +63,8 @@ def attempts(
     api_key: Key = None,
 ) -> None:
     """Search the attempts: by order, endpoint, event type, state, time, a piece of the body, or any filter of the API."""
+    if context.invoked_subcommand is not None:
+        return
     simple = {
         "order_number_eq": order,
         "subscription_id_eq": subscription,
@@ -75,12 +81,25 @@ def attempts(
     params += [("page", str(page)), ("per_page", str(200 if all_pages else per_page))]
     params += [("strict", "1")] if strict else []
     form = Format.JSON if as_json else form
-    with connected(url, api_key) as client:
+    with client_for(url, api_key) as client:
         found = client.call("GET", "attempts", params=[*params, *([("after", after)] if after else [])])
         _print_page(found, form, is_first=True, as_lines=all_pages)
         while all_pages and found["next_cursor"]:
             found = client.call("GET", "attempts", params=[*params, ("after", found["next_cursor"])])
             _print_page(found, form, is_first=False, as_lines=True)
+
+
+@attempts_app.command("resend")
+def resend(attempt_id: Annotated[int, typer.Argument(help="The attempt's id.")], url: Url = None, api_key: Key = None) -> None:
+    """Send a notification again: the same body and webhook-id, to the endpoint as it is now."""
+    with client_for(url, api_key) as client:
+        queued = client.call("POST", f"attempts/{attempt_id}/resend")
+    out.print(
+        f"Event {queued['event_id']} is on its way to endpoint {queued['endpoint_id']}, {queued['target_url']}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def sql(
@@ -91,7 +110,7 @@ def sql(
 ) -> None:
     """Ask the ClickHouse of the embedded pipeline, read-only. Start with: SELECT * FROM attempt_history LIMIT 5."""
     text = sys.stdin.read() if statement == "-" else statement
-    with connected(url, api_key) as client:
+    with client_for(url, api_key) as client:
         try:
             found = client.call("POST", "sql", json={"statement": text})
         except ApiError as error:

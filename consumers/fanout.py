@@ -1,6 +1,6 @@
 """The fan-out hop: an OMS event in, its first attempt at every endpoint that subscribed to it out.
 
-oms.orders, oms.shipments, oms.stock-items
+oms.orders, oms.shipments, oms.stock-items; webhooks.operational-events, for their built-in receiver alone
   -> dispatches (body, who matched), attempts, delay topics (failed), dead letters (unusable)
 """
 
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.broker.producer import Position, Producer
+from pipeline.broker.bundles import Bundles, Place
+from pipeline.broker.producer import Producer
 from pipeline.broker.record import Record
 from pipeline.broker.worker import Worker
 from pipeline.delivery.courier import Courier
@@ -23,8 +24,10 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, to_header, webhook_body
+from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, from_json, to_json, webhook_body
 from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
+from schemas.event import EventMeta
+from schemas.operational import OperationalEvent
 
 log = logger(__name__)
 
@@ -33,9 +36,10 @@ log = logger(__name__)
 class Plan:
     """What to do with an event: this body to these endpoints."""
 
-    event: DecodedEvent
+    event: EventMeta
     body: bytes
     endpoints: list[Endpoint]
+    received_at: datetime
 
 
 class FanOut:
@@ -52,17 +56,21 @@ class FanOut:
         dead_letters: DeadLetters,
     ) -> None:
         self._max_bytes = settings.max_event_bytes
-        self._dispatches = settings.topics.dispatches
+        self._operational_events = settings.topics.operational_events
+        self._kept = timedelta(days=settings.retention_days)
         self._registry = registry
         self._courier = courier
-        self._producer = producer
+        self._dispatches = Bundles(producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
         self._dead_letters = dead_letters
+        self._places = asyncio.Semaphore(settings.max_outstanding_deliveries)
         self.worker = Worker(
-            consumer_config,
+            # What a transaction wrote and took back was never published.
+            consumer_config | {"isolation_level": "read_committed"},
             self.handle,
             group=settings.topics.fanout_group,
-            topics=settings.topics.sources,
+            topics=(*settings.topics.sources, settings.topics.operational_events),
             max_outstanding=settings.max_outstanding_records,
+            max_outstanding_bytes=settings.max_outstanding_bytes,
         )
 
     async def handle(self, record: Record) -> None:
@@ -78,17 +86,31 @@ class FanOut:
             await self._dead_letters.send(record, DeadLetterReason.UNEXPECTED_ERROR, detail)
             return
         dispatched = self._dispatch(record, plan)
-        deliveries = [
-            self._courier.deliver(
-                plan.event.meta, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=record.timestamp_ms / 1000
-            )
-            for endpoint in plan.endpoints
-        ]
-        if len(deliveries) == 1:
-            await deliveries[0]  # without a task of its own
+        written_at = record.timestamp_ms / 1000
+        del record  # the body is all that is needed now; both may have megabytes
+        if len(plan.endpoints) == 1:
+            await self._deliver(plan, plan.endpoints[0], written_at)  # without a task of its own
         else:
-            await asyncio.gather(*deliveries)
+            await self._deliver_to_all(plan, written_at)
         await dispatched
+
+    async def _deliver_to_all(self, plan: Plan, written_at: float) -> None:
+        """To many at once, and to no more: one event may match every endpoint there is."""
+        deliveries: list[asyncio.Task[None]] = []
+        try:
+            for endpoint in plan.endpoints:
+                await self._places.acquire()
+                delivery = asyncio.create_task(self._deliver(plan, endpoint, written_at))
+                delivery.add_done_callback(lambda _: self._places.release())
+                deliveries.append(delivery)
+            await asyncio.gather(*deliveries)
+        except asyncio.CancelledError:
+            for delivery in deliveries:
+                delivery.cancel()
+            raise
+
+    async def _deliver(self, plan: Plan, endpoint: Endpoint, written_at: float) -> None:
+        await self._courier.deliver(plan.event, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=written_at)
 
     def plan(self, record: Record) -> Plan:
         """Decode and match.
@@ -99,41 +121,56 @@ class FanOut:
         if record.key is None:
             message = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
             raise InvalidRecordError(DeadLetterReason.MISSING_KEY, message)
+        # Once: the event's row and its attempts' rows must name the same time, also when it is that of a clock.
+        received_at = _received_at(record, self._kept)
+        if record.partition.topic == self._operational_events:
+            return self._operational_plan(record, received_at)
         event = decode_event(record.value, max_bytes=self._max_bytes)
-        event = replace(event, meta=event.meta.model_copy(update={"received_at": _received_at(record)}))
         endpoints = self._registry.matching(event.meta.event_name, event.payload)
         _events_counter(event.meta.event_name).inc()
         if endpoints:
             _matches_counter(event.meta.event_name).inc(len(endpoints))
         else:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
-        return Plan(event, webhook_body(event), endpoints)
+        return Plan(_with_time(event.meta, received_at), webhook_body(event), endpoints, received_at)
 
-    def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Position]:
+    def _operational_plan(self, record: Record, received_at: datetime) -> Plan:
+        told = from_json(record.value, OperationalEvent)
+        event = DecodedEvent(told.meta, told.data.model_dump_json().encode())
+        receiver = self._registry.operational
+        return Plan(
+            _with_time(told.meta, received_at), webhook_body(event), [receiver] if receiver is not None else [], received_at
+        )
+
+    def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
         """Write the body down once, with who matched: also when nobody did."""
         dispatch = Dispatch(
-            event=plan.event.meta,
+            event=plan.event,
             endpoint_ids=tuple(endpoint.id for endpoint in plan.endpoints),
-            received_at=plan.event.meta.received_at or _received_at(record),
+            received_at=plan.received_at,
             source_topic=record.partition.topic,
             source_partition=record.partition.number,
             source_offset=record.offset,
+            body_bytes=len(plan.body),
         )
-        return self._producer.send(
-            self._dispatches,
-            key=plan.event.meta.id.encode(),
-            value=plan.body,
-            headers=[to_header(DISPATCH_HEADER, dispatch)],
-            spread=True,
-        )
+        return self._dispatches.add(plan.body, day=plan.received_at.date(), header=to_json(dispatch))
 
 
-def _received_at(record: Record) -> datetime:
-    """When the record was written, by its timestamp; now, when a producer set one that is no time (microseconds, say)."""
+def _with_time(meta: EventMeta, received_at: datetime) -> EventMeta:
+    return meta.model_copy(update={"received_at": received_at})
+
+
+def _received_at(record: Record, kept: timedelta) -> datetime:
+    """When the record was written, by its timestamp; now, when a producer set one that cannot be.
+
+    That is none at all (microseconds, say), one to come, or one so old that a row with it would be removed at once.
+    """
+    now = utc_now()
     try:
-        return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+        written = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):
-        return utc_now()
+        return now
+    return written if now - kept < written <= now else now
 
 
 _events_counter = functools.cache(metrics.EVENTS.labels)

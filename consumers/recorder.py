@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,20 +21,22 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from pipeline.store.connection import StoreError, StoreUnavailableError
-from pipeline.store.rows import Position, Row, Table, attempt_row, dead_letter_row, endpoint_change_row, event_row
+from pipeline.store.connection import StoreError, StoreLimitError, StoreRowsError, StoreUnavailableError
+from pipeline.store.halving import append_in_parts, is_one_record
+from pipeline.store.rows import Position, Row, Table, attempt_row, audit_row, dead_letter_row, endpoint_change_row, event_row
 from pipeline.store.writer import Writer
-from schemas.attempt import Attempt
+from schemas.audit import AuditEntry
+from schemas.bundle import read_attempts, read_dispatches
 from schemas.codec import InvalidRecordError, from_header, from_json
-from schemas.delivery import DEAD_LETTER_HEADER, DISPATCH_HEADER, DeadLetter, DeadLetterReason, Dispatch
+from schemas.delivery import DEAD_LETTER_HEADER, DeadLetter, DeadLetterReason
 from schemas.endpoint import EndpointRecord
 
 log = logger(__name__)
 
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
 
-ToRow = Callable[[Position, Record], Row | None]
-"""Turns a record into a row; None for a record that is not recorded."""
+ToRows = Callable[[Position, Record], list[Row]]
+"""Turns a record into rows; none for a record that is not recorded."""
 
 
 class TopicMadeAnewError(Exception):
@@ -49,11 +51,12 @@ class Recorder:
         self._settings = settings
         self._writer = writer
         self._dead_letters = dead_letters
-        self._tables: dict[str, tuple[Table, ToRow]] = {
-            topics.attempts: (Table.ATTEMPTS, _attempt_row),
-            topics.dispatches: (Table.EVENTS, _event_row),
-            topics.dead_letters: (Table.DEAD_LETTERS, _dead_letter_row),
-            topics.endpoints: (Table.ENDPOINT_CHANGES, _endpoint_change_row),
+        self._tables: dict[str, tuple[Table, ToRows]] = {
+            topics.attempts: (Table.ATTEMPTS, _attempt_rows),
+            topics.dispatches: (Table.EVENTS, _event_rows),
+            topics.dead_letters: (Table.DEAD_LETTERS, _dead_letter_rows),
+            topics.endpoints: (Table.ENDPOINT_CHANGES, _endpoint_change_rows),
+            topics.audit: (Table.AUDIT_LOG, _audit_rows),
         }
         self._queues: dict[Partition, PartitionQueue] = {}
         self.consumer = GroupConsumer(
@@ -62,6 +65,7 @@ class Recorder:
             topics=topics.recorded,
             # Several batches: one being inserted, one being gathered.
             max_outstanding=settings.recorder_batch_rows * 4,
+            max_outstanding_bytes=settings.max_outstanding_bytes,
             on_records=self._queue,
             on_revoked=self._revoked,
         )
@@ -99,9 +103,9 @@ class Recorder:
             queue.add(record)
 
     def _open_queue(self, record: Record) -> PartitionQueue:
-        table, to_row = self._tables[record.partition.topic]
+        table, to_rows = self._tables[record.partition.topic]
         queue = PartitionQueue(
-            self._settings, self._writer, self._dead_letters, self.consumer, table, to_row, record.partition, record.epoch
+            self._settings, self._writer, self._dead_letters, self.consumer, table, to_rows, record.partition, record.epoch
         )
         queue.task.add_done_callback(self._queue_ended)
         return queue
@@ -132,7 +136,7 @@ class PartitionQueue:
         dead_letters: DeadLetters,
         consumer: GroupConsumer,
         table: Table,
-        to_row: ToRow,
+        to_rows: ToRows,
         partition: Partition,
         epoch: int,
     ) -> None:
@@ -143,7 +147,7 @@ class PartitionQueue:
         self._dead_letters = dead_letters
         self._consumer = consumer
         self._table = table
-        self._to_row = to_row
+        self._to_rows = to_rows
         self._partition = partition
         self._waiting: deque[Record] = deque()
         self._waiting_bytes = 0
@@ -155,7 +159,7 @@ class PartitionQueue:
     def add(self, record: Record) -> None:
         """Queue a record."""
         self._waiting.append(record)
-        self._waiting_bytes += _size(record)
+        self._waiting_bytes += record.size
         self._changed.set()
 
     def hurry(self) -> None:
@@ -179,7 +183,7 @@ class PartitionQueue:
             try:
                 rows, letters = self._rows([record for record in batch if record.offset >= wanted])
                 await asyncio.gather(*letters)
-                await self._write(rows)
+                await self._write(rows, batch)
             except asyncio.CancelledError:
                 if self._closed:  # the partition is gone: the completions are fenced, they only make room
                     self._finish(batch)
@@ -223,11 +227,11 @@ class PartitionQueue:
         batch: list[Record] = []
         size = 0
         while self._waiting and len(batch) < self._settings.recorder_batch_rows:
-            size += _size(self._waiting[0])
+            size += self._waiting[0].size
             if batch and size > self._settings.recorder_batch_bytes:
                 break
             record = self._waiting.popleft()
-            self._waiting_bytes -= _size(record)
+            self._waiting_bytes -= record.size
             batch.append(record)
         return batch
 
@@ -241,26 +245,39 @@ class PartitionQueue:
         letters: list[asyncio.Future[Any]] = []
         for record in records:
             try:
-                row = self._to_row(Position(self._partition.number, record.offset), record)
+                rows += self._to_rows(Position(self._partition.number, record.offset), record)
             except InvalidRecordError as error:
                 letters.append(self._dead_letters.send(record, error.reason, str(error)))
-            else:
-                if row is not None:
-                    rows.append(row)
         return rows, letters
 
-    async def _write(self, rows: list[Row]) -> None:
+    async def _write(self, rows: list[Row], batch: list[Record]) -> None:
         if not rows:
             return
         table = self._table.value
+        records = {record.offset: record for record in batch}
         started = time.monotonic()
-        await self._persist(lambda: self._writer.append(self._table, self._partition.number, rows))
+        stored = await append_in_parts(self._append, lambda offset, error: self._set_aside(records[offset], error), rows)
         metrics.BATCH_DURATION.labels(table).observe(time.monotonic() - started)
         metrics.BATCH_ROWS.labels(table).observe(len(rows))
-        metrics.RECORDED.labels(table).inc(len(rows))
+        metrics.RECORDED.labels(table).inc(stored)
 
-    async def _persist(self, statement: Callable[[], Any]) -> Any:
-        """Run a statement until it succeeds: nothing else can be done, and nothing may be skipped."""
+    async def _append(self, rows: Sequence[Row]) -> None:
+        # One record cannot be halved: when there is no room even for it, it waits.
+        halved = (StoreRowsError,) if is_one_record(rows) else (StoreRowsError, StoreLimitError)
+        await self._persist(lambda: self._writer.append(self._table, self._partition.number, rows), passed_on=halved)
+
+    async def _set_aside(self, record: Record, error: StoreRowsError) -> None:
+        """ClickHouse refuses the record for good: it becomes a dead letter, and those behind it go on."""
+        metrics.UNRECORDED.labels(self._table.value).inc()
+        log.error("a record cannot be recorded", partition=record.partition, offset=record.offset, error=str(error))
+        if self._table is not Table.DEAD_LETTERS:  # that would be refused again, and so on; it stands in its topic
+            await self._dead_letters.send(record, DeadLetterReason.NOT_RECORDABLE, str(error))
+
+    async def _persist(self, statement: Callable[[], Any], passed_on: tuple[type[StoreError], ...] = ()) -> Any:
+        """Run a statement until it succeeds: nothing else can be done, and nothing may be skipped.
+
+        Errors that the caller can do something about are ``passed_on``.
+        """
         tries = 0
         while True:
             try:
@@ -268,6 +285,8 @@ class PartitionQueue:
             except StoreError as error:
                 kind = "unavailable" if isinstance(error, StoreUnavailableError) else "rejected"
                 metrics.STORE_ERRORS.labels(kind).inc()
+                if isinstance(error, passed_on):
+                    raise
                 self.problem = f"ClickHouse: {error}"
                 log.warning("ClickHouse did not take a batch, trying again", partition=self._partition, error=str(error))
                 await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
@@ -277,20 +296,15 @@ class PartitionQueue:
                 return result
 
 
-def _size(record: Record) -> int:
-    return len(record.value or b"") + 500
+def _attempt_rows(position: Position, record: Record) -> list[Row]:
+    return [attempt_row(position, attempt, index) for index, attempt in enumerate(read_attempts(record.value))]
 
 
-def _attempt_row(position: Position, record: Record) -> Row:
-    return attempt_row(position, from_json(record.value, Attempt))
+def _event_rows(position: Position, record: Record) -> list[Row]:
+    return [event_row(position, dispatch, body) for dispatch, body in read_dispatches(record.headers, record.value)]
 
 
-def _event_row(position: Position, record: Record) -> Row:
-    dispatch = from_header(record.headers, DISPATCH_HEADER, Dispatch)
-    return event_row(position, dispatch, record.value or b"")
-
-
-def _dead_letter_row(position: Position, record: Record) -> Row:
+def _dead_letter_rows(position: Position, record: Record) -> list[Row]:
     try:
         letter = from_header(record.headers, DEAD_LETTER_HEADER, DeadLetter)
     except InvalidRecordError as error:
@@ -303,7 +317,7 @@ def _dead_letter_row(position: Position, record: Record) -> Row:
             offset=record.offset,
             failed_at=_written_at(record),
         )
-    return dead_letter_row(position, letter, record.key, record.value, record.headers)
+    return [dead_letter_row(position, letter, record.key, record.value, record.headers)]
 
 
 def _written_at(record: Record) -> datetime:
@@ -314,7 +328,11 @@ def _written_at(record: Record) -> datetime:
         return utc_now()
 
 
-def _endpoint_change_row(position: Position, record: Record) -> Row | None:
+def _endpoint_change_rows(position: Position, record: Record) -> list[Row]:
     if record.value is None or record.key == b"id-claim":
-        return None
-    return endpoint_change_row(position, from_json(record.value, EndpointRecord))
+        return []
+    return [endpoint_change_row(position, from_json(record.value, EndpointRecord))]
+
+
+def _audit_rows(position: Position, record: Record) -> list[Row]:
+    return [audit_row(position, from_json(record.value, AuditEntry))]

@@ -23,7 +23,7 @@ from schemas.codec import InvalidRecordError, from_header
 from schemas.delivery import DELIVERY_HEADER, DeadLetterReason, Delivery, Trigger
 from schemas.topics import delay_label
 
-_PARTITION_FETCH_BYTES = 256 * 1024
+_PARTITION_FETCH_BYTES = 128 * 1024
 """There are many partitions (each delay has its own), and what was fetched waits in memory until it is due."""
 
 
@@ -54,12 +54,15 @@ class Retry:
             group=topics.retry_group,
             topics=tuple(self._delays),
             max_outstanding=settings.max_outstanding_records,
+            max_outstanding_bytes=settings.max_outstanding_bytes,
             partition_fetch_bytes=_PARTITION_FETCH_BYTES,
-            due_at=self._due_at,
+            due_in=lambda record: self._due_in(record, time.time()),
         )
 
-    def _due_at(self, record: Any) -> float:
-        return float(record.timestamp / 1000 + self._delay_seconds[record.topic])
+    def _due_in(self, record: Any, now: float) -> float:
+        """In how many seconds a record that came ``now`` is due. A clock that is wrong prolongs no wait beyond the delay."""
+        delay = self._delay_seconds[record.topic]
+        return min(float(record.timestamp) / 1000 + delay - now, delay)
 
     async def handle(self, record: Record) -> None:
         """Make the attempt that is due; returns when everything that came of it is acknowledged by Kafka."""
@@ -72,7 +75,7 @@ class Retry:
         except InvalidRecordError as error:
             await self._dead_letters.send(record, error.reason, str(error))
             return
-        endpoint = self._registry.get(delivery.endpoint_id)
+        endpoint = self._registry.receiver(delivery.endpoint_id)
         kind, reason = _why_not(endpoint, delivery)
         if endpoint is None or reason:
             await self._courier.discard(
@@ -86,7 +89,13 @@ class Retry:
             )
             return
         await self._courier.deliver(
-            delivery.event, body, endpoint, attempt=delivery.attempt, trigger=delivery.trigger, parked=delivery.parked
+            delivery.event,
+            body,
+            endpoint,
+            attempt=delivery.attempt,
+            trigger=delivery.trigger,
+            parked=delivery.parked,
+            kept=delivery.model_extra or {},
         )
 
 
@@ -100,6 +109,8 @@ def _why_not(endpoint: Endpoint | None, delivery: Delivery) -> tuple[str, str]:
     """Why an attempt that is due is not made: as a word and as a sentence; both empty when it is made."""
     if endpoint is None:
         return "endpoint_deleted", "The endpoint was deleted before this attempt was due."
+    if endpoint.disabled is not None and endpoint.record.active:
+        return "endpoint_disabled", f"The endpoint was disabled when this attempt was due. {endpoint.disabled.detail}"
     if not endpoint.active:
         return "endpoint_paused", "The endpoint was paused when this attempt was due."
     if delivery.trigger is not Trigger.RESEND and delivery.event.event_name not in endpoint.events:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from consumers.fanout import FanOut
 from consumers.recorder import Recorder
@@ -19,14 +20,20 @@ from consumers.retry import Retry
 from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.client import consumer_config, producer_config
 from pipeline.broker.producer import Producer
+from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.gate import Gate
+from pipeline.delivery.watch import Watch
+from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.operational import operational_endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.clock import utc_now
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
+from pipeline.ops.memory import give_back_large_blocks
 from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
@@ -34,10 +41,12 @@ from pipeline.sender.lanes import Lanes
 from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
+from pipeline.store.reports import Reports
 from pipeline.store.search import Search
 from pipeline.store.writer import Writer
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
+from pipeline.web.key_ring import KeyRing
 from pipeline.web.server import WebServer, make_app
 
 log = logger(__name__)
@@ -67,6 +76,8 @@ class Running:
     url: str
     roles: frozenset[Role]
     health: Health
+    first_key: str | None = field(default=None, repr=False)
+    """An admin key, made because there was none: to be shown once. It is kept nowhere."""
     failures: list[asyncio.Future[None]] = field(default_factory=list)
 
     async def until_failed(self) -> None:
@@ -80,6 +91,7 @@ class Running:
 async def running(settings: Settings, roles: Collection[Role]) -> AsyncIterator[Running]:
     """Run roles in this process; on leaving, drain them: no more input, finish what is under way, commit, close."""
     _check(settings, roles)
+    give_back_large_blocks()
     async with AsyncExitStack() as stack:
         composition = _Composition(settings, frozenset(roles), stack)
         yield await composition.start()
@@ -95,9 +107,6 @@ def _check(settings: Settings, roles: Collection[Role]) -> None:
             "No key for endpoint secrets; make one with `oms-webhooks new-key`, set OMS_WEBHOOKS_ENCRYPTION_KEY in every role."
         )
         raise RoleError(message)
-    if Role.API in roles and not settings.api_keys:
-        message = "The API has no keys; set OMS_WEBHOOKS_API_KEYS to one or more secrets, comma-separated."
-        raise RoleError(message)
 
 
 def _favour_the_event_loop() -> None:
@@ -111,6 +120,18 @@ def _favour_the_event_loop() -> None:
     gc.freeze()
     gc.set_threshold(200_000, 20, 20)
     sys.setswitchinterval(0.02)
+
+
+def _gate(settings: Settings, watch: Watch) -> Gate:
+    limits = CircuitLimits(
+        failures=settings.circuit_failures,
+        open_seconds=settings.circuit_open_seconds,
+        max_open_seconds=settings.circuit_open_max_seconds,
+        max_asked_seconds=settings.retry_delays[-1].total_seconds(),
+    )
+    wait = settings.endpoint_wait_seconds
+    lanes = Lanes(settings.max_in_flight_per_endpoint, wait, settings.slow_budget)
+    return Gate(lanes, limits, longest_wait=wait, most_waiting=settings.slow_budget, on_change=watch.circuit_changed)
 
 
 class _Composition:
@@ -130,22 +151,33 @@ class _Composition:
         # The parts that others need come first, and are taken down last.
         connections = await self._connections() if roles & {Role.RECORDER, Role.API} else None
         self._existing_topics = await asyncio.to_thread(self._ensure_topics)
-        producer = Producer(producer_config(settings), [spec.name for spec in settings.topics.specs()])
+        topics = [spec.name for spec in settings.topics.specs()]
+        producer = Producer(producer_config(settings), topics, max_bytes=settings.max_outstanding_bytes)
         await producer.start()
         self._stack.push_async_callback(producer.close)
         registry = await self._registry() if roles - {Role.RECORDER} else None
+        courier = None
+        if registry is not None and registry.health is not None:
+            courier = await self._courier(producer, registry.health)
         api = None
-        if Role.API in roles and registry is not None and connections is not None:
-            api = self._api(registry, producer, connections)
+        first_key = None
+        if Role.API in roles and registry is not None and courier is not None and connections is not None:
+            await registry.settle(producer)
+            ring = await self._key_ring()
+            if not settings.api_keys:
+                first_key = await ring.create_first(producer, at=utc_now())
+            api = self._api(registry, producer, connections, courier, ring)
         server = WebServer(make_app(health=self._health, api=api), settings.http_host, settings.http_port)
-        running = Running(await server.start(), roles, self._health)
+        running = Running(await server.start(), roles, self._health, first_key)
         self._stack.push_async_callback(server.stop)
-        if registry is not None:
-            running.failures.append(registry.table.stopped)
+        if registry is not None and registry.health is not None:
+            running.failures += [registry.table.stopped, registry.health.table.stopped]
+        if api is not None:
+            running.failures.append(api.ring.table.stopped)
         if Role.RECORDER in roles and connections is not None:
             running.failures.append(await self._recorder(producer, connections))
-        if registry is not None:
-            running.failures += await self._deliverers(producer, registry)
+        if registry is not None and courier is not None:
+            running.failures += await self._deliverers(producer, registry, courier)
         if roles & DELIVERING:
             _favour_the_event_loop()
         started["ready"] = True
@@ -171,22 +203,40 @@ class _Composition:
         key = self._settings.encryption_key
         vault = Vault(key.get_secret_value() if key else "")
         self._vault = vault
-        registry = Registry(consumer_config(self._settings), self._settings.topics.endpoints, vault)
+        config = consumer_config(self._settings)
+        health = HealthTable(config, self._settings.topics.endpoint_health)
+        operational = operational_endpoint(self._settings)
+        registry = Registry(config, self._settings.topics.endpoints, vault, health=health, operational=operational)
         # Deliveries to an endpoint whose secrets cannot be opened wait; the API can do all its work all the same.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
-        await registry.table.start()
-        self._stack.push_async_callback(registry.table.stop)
+        for table in (health.table, registry.table):
+            await table.start()
+            self._stack.push_async_callback(table.stop)
+        registry.refuse_newer()
         return registry
 
-    def _api(self, registry: Registry, producer: Producer, connections: Connections) -> Api:
+    async def _key_ring(self) -> KeyRing:
+        ring = KeyRing(consumer_config(self._settings), self._settings.topics.api_keys)
+        self._health.add("api keys", ring.table.problem)
+        await ring.table.start()
+        self._stack.push_async_callback(ring.table.stop)
+        return ring
+
+    def _api(self, registry: Registry, producer: Producer, connections: Connections, courier: Courier, ring: KeyRing) -> Api:
         return Api(
             registry=registry,
             producer=producer,
             vault=self._vault,
             guard=self._guard,
             search=Search(connections),
-            keys=ApiKeys(self._settings.api_keys),
+            reports=Reports(connections),
+            courier=courier,
+            topics=self._settings.topics,
+            ring=ring,
+            keys=ApiKeys(self._settings.api_keys, ring.valid),
             clock=utc_now,
+            proxies=self._settings.trusted_proxies,
+            test_timeout_seconds=self._settings.request_timeout_seconds + 10.0,
             # A ClickHouse server is asked directly, with users and roles of its own (deploy/clickhouse).
             analyst=Analyst(connections) if connections.is_embedded else None,
         )
@@ -201,24 +251,32 @@ class _Composition:
         self._stop_later(lambda: recorder.stop(self._settings.drain_seconds))
         return recorder.failed
 
-    async def _deliverers(self, producer: Producer, registry: Registry) -> list[asyncio.Future[None]]:
-        """The fan-out and the retry: they share a sender and its bounds."""
-        settings, roles = self._settings, self._roles
-        if not roles & DELIVERING:
-            return []
+    async def _courier(self, producer: Producer, health: HealthTable) -> Courier:
+        """The fan-out, the retry and the API's test deliveries share a sender and its bounds."""
+        settings = self._settings
         sender = Sender(
             SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds), self._guard
         )
         await sender.start()
         self._stack.push_async_callback(sender.close)
-        courier = Courier(
+        disable_after = timedelta(days=settings.disable_after_days)
+        watch = Watch(health, producer, settings.topics, utc_now, disable_after=disable_after)
+        self._stack.callback(watch.close)
+        return Courier(
             sender=sender,
-            lanes=Lanes(settings.max_in_flight_per_endpoint, settings.endpoint_wait_seconds),
+            gate=_gate(settings, watch),
+            watch=watch,
             producer=producer,
             topics=settings.topics,
             schedule=RetrySchedule(settings.retry_delays),
             clock=utc_now,
         )
+
+    async def _deliverers(self, producer: Producer, registry: Registry, courier: Courier) -> list[asyncio.Future[None]]:
+        """The fan-out and the retry."""
+        settings, roles = self._settings, self._roles
+        if not roles & DELIVERING:
+            return []
         dead_letters = DeadLetters(producer, settings.topics.dead_letters, utc_now)
         config = consumer_config(settings)
         workers = []

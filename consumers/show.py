@@ -39,12 +39,32 @@ def banner(here: Surroundings, url: str, made_key: str | None) -> RenderableType
     return Panel(Group(*(Text.from_markup(line) for line in lines)), expand=False)
 
 
+def role_banner(role: str, url: str, first_key: str | None) -> RenderableType:
+    """What runs; and, once, the first admin key."""
+    line = f"{role}: health and metrics at {url}"
+    if first_key is None:
+        return Text(line)
+    return Group(
+        Text(line),
+        Text(
+            "There was no admin key, so one was made. It is shown this once and kept nowhere; make more with it:", "bold yellow"
+        ),
+        Text(f"  OMS_WEBHOOKS_API_KEY={first_key}", "bold"),
+        Text("  oms-webhooks keys create --name … --role viewer|operator|admin"),
+    )
+
+
 def endpoints(page: Mapping[str, Any]) -> RenderableType:
     """A page of endpoints as a table."""
     table = Table("id", "target_url", "events", "state", "description")
     for endpoint in page["endpoints"]:
-        state = "active" if endpoint["active"] else "paused"
-        cells = (str(endpoint["id"]), endpoint["target_url"], ", ".join(endpoint["events"]), state, endpoint["description"])
+        cells = (
+            str(endpoint["id"]),
+            endpoint["target_url"],
+            ", ".join(endpoint["events"]),
+            endpoint["state"],
+            endpoint["description"],
+        )
         table.add_row(*map(plain, cells))
     table.caption = f"{page['total_count']} endpoints"
     return table
@@ -57,6 +77,59 @@ def created(endpoint: Mapping[str, Any]) -> RenderableType:
         lines.append(f"Signing secret (shown once): [bold]{plain(secret)}[/bold]")
     else:
         lines.append("It was registered already; nothing was changed.")
+    return Panel("\n".join(lines), expand=False)
+
+
+def rotated(endpoint: Mapping[str, Any]) -> RenderableType:
+    """An endpoint's new secret."""
+    lines = [
+        f"Endpoint {endpoint['id']}: {plain(endpoint['target_url'])}",
+        f"New signing secret (shown once): [bold]{plain(endpoint['secret'])}[/bold]",
+        "For 24 hours requests carry signatures of both secrets, the old one's and the new one's.",
+    ]
+    return Panel("\n".join(lines), expand=False)
+
+
+def tested(attempt: Mapping[str, Any]) -> RenderableType:
+    """What came of a test delivery."""
+    succeeded = attempt["state"] == "succeeded"
+    outcome = Text("acknowledged" if succeeded else "not acknowledged", "bold green" if succeeded else "bold red")
+    table = Table.grid(padding=(0, 2))
+    table.add_row("event", Text(f"{attempt['event_name']} ({attempt['event_id']})"))
+    table.add_row("endpoint", Text(f"{attempt['endpoint_id']} {attempt['target_url']}"))
+    table.add_row("outcome", outcome)
+    table.add_row("answer", Text(f"{attempt['http_status_code'] or attempt['failure']} in {attempt['duration_ms']:.0f} ms"))
+    if attempt["error"]:
+        table.add_row("error", Text(attempt["error"]))
+    return table
+
+
+def dead_letters(page: Mapping[str, Any]) -> RenderableType:
+    """A page of dead letters as a table."""
+    table = Table("id", "time", "reason", "where", "bytes", "detail")
+    for letter in page["dead_letters"]:
+        where = f"{letter['topic']} {letter['partition']}/{letter['offset']}"
+        cells = (str(letter["id"]), letter["failed_at"], letter["reason"], where, f"{letter['size']:,}", letter["detail"])
+        table.add_row(*map(plain, cells))
+    table.caption = f"page {page['current_page']} of {page['pages']}, {page['total_count']:,} dead letters"
+    return table
+
+
+def keys(found: Mapping[str, Any]) -> RenderableType:
+    """The API keys as a table."""
+    table = Table("id", "name", "role", "made", "by")
+    for key in found["keys"]:
+        table.add_row(*map(plain, (key["id"], key["name"], key["role"], key["created_at"], key["created_by"])))
+    table.caption = "without those of the setting api_keys"
+    return table
+
+
+def made_key(key: Mapping[str, Any]) -> RenderableType:
+    """A new API key."""
+    lines = (
+        f"Key {plain(key['id'])} of {plain(key['name'])}, role {plain(key['role'])}",
+        f"API key (shown once): [bold]{plain(key['key'])}[/bold]",
+    )
     return Panel("\n".join(lines), expand=False)
 
 

@@ -1,14 +1,19 @@
-"""The attempt record in ``webhooks.attempts``: one HTTP exchange, or one decision not to make it. It holds no request body."""
+"""Attempts in ``webhooks.attempts``: one HTTP exchange each, or one decision not to make it. They hold no request body.
+
+The value of a record is one or more attempts, one JSON object a line.
+"""
 
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from schemas.delivery import MAX_ATTEMPT, Trigger
-from schemas.event import SCHEMA_VERSION, EventMeta, Int64, SchemaVersion
+from schemas.event import SCHEMA_VERSION, EventMeta, Int64, Many, SchemaVersion
+
+Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class AttemptState(enum.StrEnum):
@@ -27,7 +32,7 @@ class Outcome(enum.StrEnum):
     EXHAUSTED = "exhausted"
     """It failed and was the last one."""
     DISCARDED = "discarded"
-    """It was due and not made: the endpoint was deleted, paused or no longer subscribed."""
+    """It was due and not made: the endpoint was deleted, paused, disabled or no longer subscribed."""
 
 
 class Attempt(BaseModel):
@@ -48,14 +53,14 @@ class Attempt(BaseModel):
     state: AttemptState
     outcome: Outcome
     created_at: AwareDatetime
-    duration_ms: float
-    first_byte_ms: float | None = None
+    duration_ms: Milliseconds
+    first_byte_ms: Milliseconds | None = None
     http_status_code: int | None = Field(default=None, ge=100, le=999)
     failure: str | None = None
     error: str | None = None
     next_attempt_at: AwareDatetime | None = None
     request_headers: dict[str, str]
-    response_headers: tuple[tuple[str, str], ...] = ()
+    response_headers: Many[tuple[str, str]] = ()
     response_body: str = ""
     response_body_encoding: Literal["text", "base64"] = "text"
     response_truncated: bool = False

@@ -29,6 +29,9 @@ _TOKEN = re.compile(r'"token"')
 _ESCAPED_TOKEN = re.compile(r'"(?:t|\\u0074)(?:o|\\u006[fF])(?:k|\\u006[bB])(?:e|\\u0065)(?:n|\\u006[eE])"')
 _COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 _SPACE = re.compile(r"[ \t\r\n]*")
+MAX_METADATA_BYTES = 2 * 1024 * 1024
+"""A record of ours without a body (an attempt, an endpoint, a header) is far smaller; what is not may cost seconds to refuse."""
+_MOST_PATH = 200
 _MOST_TOKENS = 20
 """Members of this name, nested ones included, that are looked at one by one."""
 
@@ -72,7 +75,7 @@ def decode_event(value: bytes | None, *, max_bytes: int) -> DecodedEvent:
         meta, data, has_token = quickly
         return DecodedEvent(meta, _without_token(data) if has_token else data)
     members = _split(value)
-    _check_version(members)
+    _check_version(members, "Upgrade OMS webhooks before its producers")
     try:
         event = OMS_EVENT.validate_json(value)
     except ValidationError as error:
@@ -92,12 +95,12 @@ def _split(value: bytes) -> dict[str, msgspec.Raw]:
         raise InvalidRecordError(DeadLetterReason.NOT_JSON, "The value is nested too deeply.") from error
 
 
-def _check_version(members: dict[str, msgspec.Raw]) -> None:
+def _check_version(members: dict[str, msgspec.Raw], advice: str) -> None:
     raw = bytes(members.get("schema_version", b"1"))
     if raw.isdigit() and (len(raw) > 9 or int(raw) > SCHEMA_VERSION):
         message = (
             f"The record has schema_version {raw[:20].decode()}; this release reads up to {SCHEMA_VERSION}. "
-            "Upgrade OMS webhooks, then publish the record again."
+            f"{advice}, then publish this one again."
         )
         raise InvalidRecordError(DeadLetterReason.UNSUPPORTED_VERSION, message)
 
@@ -181,9 +184,26 @@ def format_time(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def to_json(record: BaseModel) -> bytes:
+    """One of our own records as JSON on one line: what ``model_dump_json`` writes, in a third of its time."""
+    try:
+        return _records.encode(record)
+    except OverflowError:  # an id of the OMS beyond 64 bits
+        return record.model_dump_json().encode()
+
+
+def _members_of(record: object) -> dict[str, Any]:
+    if not isinstance(record, BaseModel):
+        raise TypeError(f"{type(record).__name__} is no part of a record")
+    return {**record.__dict__, **record.__pydantic_extra__} if record.__pydantic_extra__ else record.__dict__
+
+
+_records = msgspec.json.Encoder(enc_hook=_members_of)
+
+
 def to_header(name: str, record: BaseModel) -> tuple[str, bytes]:
     """A record's metadata as a Kafka header."""
-    return name, record.model_dump_json().encode()
+    return name, to_json(record)
 
 
 def from_header(headers: Headers, name: str, model: type[RecordT]) -> RecordT:
@@ -192,9 +212,18 @@ def from_header(headers: Headers, name: str, model: type[RecordT]) -> RecordT:
     Raises:
         InvalidRecordError: no such header, or it does not fit the model.
     """
+    return from_json(header_value(headers, name), model)
+
+
+def header_value(headers: Headers, name: str) -> bytes | None:
+    """The value of a header.
+
+    Raises:
+        InvalidRecordError: there is no such header.
+    """
     for header, value in headers:
         if header == name:
-            return from_json(value, model)
+            return value
     raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, f"The record has no header {name}.")
 
 
@@ -202,13 +231,18 @@ def from_json(value: bytes | None, model: type[RecordT]) -> RecordT:
     """Read one of our own records.
 
     Raises:
-        InvalidRecordError: null, not JSON, of a newer major version, or not of the model's shape.
+        InvalidRecordError: null, too large, not JSON, of a newer major version, or not of the model's shape.
     """
     if value is None:
         raise InvalidRecordError(DeadLetterReason.NULL_VALUE, "The record has no value.")
-    _check_version(_split(value))
+    if len(value) > MAX_METADATA_BYTES:
+        message = f"The record has {len(value):,} bytes; no record of the pipeline has more than {MAX_METADATA_BYTES:,}."
+        raise InvalidRecordError(DeadLetterReason.TOO_LARGE, message)
+    _check_version(_split(value), "Upgrade the roles that read a record before the roles that write it")
     try:
         return model.model_validate_json(value)
     except ValidationError as error:
-        paths = [f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}" for finding in error.errors()[:5]]
+        findings = error.errors(include_url=False, include_input=False, include_context=False)[:5]
+        # A name in the path may be somebody else's, and of any length.
+        paths = [f"{'.'.join(map(str, finding['loc']))[:_MOST_PATH]}: {finding['msg']}" for finding in findings]
         raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, "; ".join(paths) + ".") from error

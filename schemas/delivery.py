@@ -1,7 +1,8 @@
 """Records that carry a body: the body is the record's value, as the bytes that are sent; what is known of it is a header.
 
 * ``webhooks.delay.*``: header ``oms-webhooks-delivery`` holds a :class:`Delivery`, all that the next attempt needs.
-* ``webhooks.dispatches``: header ``oms-webhooks-dispatch`` holds a :class:`Dispatch`: which endpoints matched.
+* ``webhooks.dispatches``: several events in one record: the value is their bodies, one behind the other; header
+  ``oms-webhooks-dispatch`` holds a :class:`Dispatch` each, one a line: how long its body is, which endpoints matched.
 * ``webhooks.dead-letters``: header ``oms-webhooks-dead-letter`` holds a :class:`DeadLetter`; key, value and other
   headers are those of the record that could not be used, untouched, so that it can be published again after repair (what Kafka
   or its client cannot take is the exception, see :class:`DeadLetter`).
@@ -13,7 +14,7 @@ import enum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from schemas.event import SCHEMA_VERSION, EventMeta, Int64, Offset, PartitionNumber, SchemaVersion
+from schemas.event import SCHEMA_VERSION, EventMeta, Int64, Many, Offset, PartitionNumber, SchemaVersion
 
 DELIVERY_HEADER = "oms-webhooks-delivery"
 DISPATCH_HEADER = "oms-webhooks-dispatch"
@@ -24,7 +25,7 @@ MAX_ATTEMPT = 255
 
 
 class Trigger(enum.StrEnum):
-    """Why an attempt is made."""
+    """Why an attempt is made. The repeats of a resend are resends too: somebody asked for them, subscribed or not."""
 
     EVENT = "event"
     REPEAT = "repeat"
@@ -48,18 +49,23 @@ class Delivery(_Record):
     endpoint_id: Int64
     attempt: int = Field(ge=1, le=MAX_ATTEMPT)
     trigger: Trigger = Trigger.REPEAT
-    parked: int = Field(default=0, ge=0, description="How often it was put off without an attempt (endpoint at its bound).")
+    parked: int = Field(
+        default=0, ge=0, description="How often it was put off without an attempt (circuit open, at its bound, …)."
+    )
 
 
 class Dispatch(_Record):
     """An event as the fan-out saw it: who matched, where it came from."""
 
     event: EventMeta
-    endpoint_ids: tuple[Int64, ...]
+    endpoint_ids: Many[Int64]
     received_at: AwareDatetime
     source_topic: str
     source_partition: PartitionNumber
     source_offset: Offset
+    body_bytes: int | None = Field(
+        default=None, ge=0, description="How much of the record's value is this event's body; none: all that is left of it."
+    )
 
 
 class DeadLetterReason(enum.StrEnum):
@@ -74,6 +80,7 @@ class DeadLetterReason(enum.StrEnum):
     INVALID_PAYLOAD = "invalid_payload"
     UNSUPPORTED_VERSION = "unsupported_version"
     INVALID_RECORD = "invalid_record"
+    NOT_RECORDABLE = "not_recordable"
     UNEXPECTED_ERROR = "unexpected_error"
 
 

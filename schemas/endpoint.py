@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from schemas.event import SCHEMA_VERSION, Int64, SchemaVersion
+from schemas.event import SCHEMA_VERSION, Int64, Many, SchemaVersion
 
 FilterValue = str | int | float | bool | None
 
@@ -33,15 +33,23 @@ class EndpointRecord(BaseModel):
     schema_version: SchemaVersion = SCHEMA_VERSION
     id: Int64
     target_url: str
-    events: tuple[str, ...]
+    events: Many[str]
     description: str = ""
     active: bool = True
-    filters: dict[str, tuple[FilterValue, ...]] = Field(default_factory=dict)
+    filters: dict[str, Many[FilterValue]] = Field(default_factory=dict)
+    max_per_second: int | None = Field(
+        default=None, ge=1, description="Most requests a second, of each process that delivers; null: no limit."
+    )
     sealed_token: str | None = None
-    secrets: tuple[SealedSecret, ...] = ()
+    sealed_headers: dict[str, str] = Field(default_factory=dict, description="Headers of its own: names, sealed values.")
+    secrets: Many[SealedSecret] = ()
     created_at: AwareDatetime
     updated_at: AwareDatetime
     version: Int64 = Field(default=1, description="Rises by one with every change.")
+    activated_version: Int64 = Field(
+        default=1,
+        description="The version that activated it last (create, active: true, a new target_url): what was known of its health ends there.",
+    )
     deleted: bool = False
     change: str = Field(default="create", description="create, update, rotate_secret, delete")
     changed_by: str = ""

@@ -15,9 +15,18 @@ import itertools
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from schemas.payloads import Order, OrderIdentity, Shipment, ShipmentIdentity, StockItem, StockItemIdentity
@@ -29,6 +38,10 @@ SchemaVersion = Annotated[int, Field(strict=True, ge=1)]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 PartitionNumber = Annotated[int, Field(ge=0, lt=2**31)]
 Offset = Annotated[int, Field(ge=0, lt=2**63)]
+
+ElementT = TypeVar("ElementT")
+# The first wrong element is enough: a record with a million of them would make a million errors, and take gigabytes.
+Many: TypeAlias = Annotated[tuple[ElementT, ...], FailFast()]
 
 MAX_REFERENCES = 100
 """Shipment numbers, and SKUs, that an event is found by."""
@@ -181,10 +194,10 @@ class EventMeta(BaseModel):
     event_name: str
     created_at: AwareDatetime
     order_number: str | None = None
-    shipment_numbers: tuple[str, ...] = ()
+    shipment_numbers: Many[str] = ()
     subscription_id: str | None = None
     stock_item_id: int | None = None
-    skus: tuple[str, ...] = ()
+    skus: Many[str] = ()
     received_at: AwareDatetime | None = None
 
 

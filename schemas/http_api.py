@@ -1,6 +1,6 @@
 """The HTTP API's requests and answers. Times are ISO 8601 in UTC with milliseconds; durations are milliseconds.
 
-No answer holds a token, and none but the answer to a create holds a signing secret.
+No answer holds a token or the value of a custom header. A signing secret is shown once: when it is made.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, SerializeAsAny, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, SerializeAsAny, WithJsonSchema, field_validator
 
 from schemas.codec import format_time
+from schemas.custom_headers import MAX_HEADERS, check_headers
 from schemas.endpoint import FilterValue
 from schemas.event import EventType
 
 MAX_DESCRIPTION: Final = 1000
+MAX_PER_SECOND: Final = 10_000
 MAX_FILTERS: Final = 50
 MAX_FILTER_VALUES: Final = 100
 MAX_FILTER_PATH: Final = 255
@@ -30,7 +32,11 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,1024}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FILTERS_FORM: Final = 'filters must be an object of paths in the payload with their values, such as {"channel": ["spree"]}'
 
-Time = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
+Time = Annotated[
+    datetime,
+    PlainSerializer(format_time, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
 
 
 class EndpointInput(BaseModel):
@@ -44,10 +50,20 @@ class EndpointInput(BaseModel):
     target_url: str = Field(default="", description="Where the webhooks go: http(s), no fragment, no user name.")
     events: tuple[EventType, ...] = Field(default=(), description="The event types that are sent; one at least.")
     token: SecretStr | None = Field(default=None, description="Sent as Authorization: Bearer …; null removes it. Never shown.")
+    headers: dict[str, SecretStr | None] | None = Field(
+        default=None,
+        description="Headers that are sent with every request; null takes one (or all of them) away, others stay. Never shown.",
+        json_schema_extra={"maxProperties": MAX_HEADERS},
+    )
     filters: dict[str, tuple[FilterValue, ...]] = Field(
         default_factory=dict, description="Paths in the payload, each with the value or the values that it may have."
     )
-    active: bool = Field(default=True, description="Paused when false.")
+    active: bool = Field(
+        default=True, description="Paused when false. True also starts an endpoint again that was disabled because it failed."
+    )
+    max_per_second: int | None = Field(
+        default=None, description="Most requests a second, of each process that delivers; null: no limit."
+    )
     description: str = Field(default="", description="For people.", json_schema_extra={"maxLength": MAX_DESCRIPTION})
 
     @field_validator("target_url", mode="before")
@@ -75,6 +91,11 @@ class EndpointInput(BaseModel):
             return value
         raise ValueError("token must be 1 to 1024 visible ASCII characters without spaces, or null to remove it.")
 
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _check_headers(cls, value: object) -> dict[str, str | None] | None:
+        return check_headers(value)
+
     @field_validator("filters", mode="before")
     @classmethod
     def _check_filters(cls, value: object) -> dict[str, tuple[FilterValue, ...]]:
@@ -90,6 +111,14 @@ class EndpointInput(BaseModel):
         if isinstance(value, bool):
             return value
         raise ValueError("active must be true or false.")
+
+    @field_validator("max_per_second", mode="before")
+    @classmethod
+    def _check_max_per_second(cls, value: object) -> int | None:
+        # True is an int in Python, and no number of requests.
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_PER_SECOND):
+            return value
+        raise ValueError(f"max_per_second must be a whole number from 1 to {MAX_PER_SECOND}, or null for no limit.")
 
     @field_validator("description", mode="before")
     @classmethod
@@ -143,7 +172,11 @@ class InvalidAnswer(ErrorAnswer):
 
 
 class EndpointAnswer(_Answer):
-    """An endpoint."""
+    """An endpoint. ``active`` says whether anything is sent to it, ``state`` why not: ``paused`` or ``disabled``.
+
+    ``failing_since``: since when no attempt has succeeded, if one failed since. ``circuit``: ``closed`` (good), ``open`` (deliveries
+    are parked) or ``half_open`` (the next delivery is a probe), as the process that told of it last has it.
+    """
 
     id: int
     target_url: str
@@ -152,9 +185,16 @@ class EndpointAnswer(_Answer):
     description: str
     filters: dict[str, tuple[FilterValue, ...]]
     has_token: bool
+    header_names: list[str] = Field(description="Headers of its own, by name; their values are never shown.")
     created_at: Time
     updated_at: Time
     version: int
+    max_per_second: int | None
+    state: str
+    disabled_reason: str | None
+    disabled_at: Time | None
+    failing_since: Time | None
+    circuit: str
 
 
 class EndpointWritten(EndpointAnswer):
@@ -164,7 +204,7 @@ class EndpointWritten(EndpointAnswer):
 
 
 class EndpointCreated(EndpointWritten):
-    """The answer to a create, the only one that shows the signing ``secret``."""
+    """The answer to a create, and to a new secret: the only ones that show the signing ``secret``."""
 
     secret: str
 
@@ -210,12 +250,19 @@ class AttemptDetailAnswer(AttemptAnswer):
     response_truncated: bool
     response_headers: list[tuple[str, str]]
     siblings: list[AttemptAnswer]
+    bodies_hidden: bool = Field(default=False, description="Both bodies are left out: the key's role may not see them.")
 
 
 class EndpointWithAttempts(EndpointAnswer):
     """An endpoint with its last attempts, newest first (``include_attempts=true``)."""
 
     attempts: list[AttemptAnswer]
+
+
+class SqlInput(BaseModel):
+    """A statement for the embedded ClickHouse."""
+
+    statement: str = Field(min_length=1, description="One SELECT, such as SELECT count() FROM attempt_history.")
 
 
 class SqlAnswer(_Answer):
@@ -226,7 +273,9 @@ class SqlAnswer(_Answer):
     seconds: float
 
 
-class _ListAnswer(_Answer):
+class ListAnswer(_Answer):
+    """A page of a list."""
+
     count: int = Field(description="How many are on this page.")
     total_count: int
     current_page: int
@@ -235,13 +284,13 @@ class _ListAnswer(_Answer):
     ignored_filters: list[str] = Field(description="What was left out of the query, and why.")
 
 
-class EndpointListAnswer(_ListAnswer):
+class EndpointListAnswer(ListAnswer):
     """A page of endpoints."""
 
     endpoints: list[SerializeAsAny[EndpointAnswer]]
 
 
-class AttemptListAnswer(_ListAnswer):
+class AttemptListAnswer(ListAnswer):
     """A page of attempts. ``total_count`` is a lower bound when it is not exact (see docs/search.md)."""
 
     attempts: list[AttemptAnswer]

@@ -12,7 +12,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WithJsonSchema, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 
 
 def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
@@ -23,7 +32,11 @@ def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
         return None
 
 
+MAX_ELEMENTS = 1000
+"""Shipments, line items and lines of a manifest that references are looked for in; millions of them would take seconds."""
+
 _Lenient = WrapValidator(_or_none)
+_First = BeforeValidator(lambda elements: elements[:MAX_ELEMENTS] if isinstance(elements, list) else elements)
 # An element that is odd is left out, and hides no other.
 _Present = AfterValidator(lambda elements: elements and [element for element in elements if element is not None])
 
@@ -86,8 +99,8 @@ class OrderIdentity(_Part):
     """What the pipeline relies on in an Order: its number; and, where present, its shipments' numbers and SKUs."""
 
     number: str = Field(min_length=1, max_length=255, description="Order number: R and 9 digits, or a tenant's own prefix.")
-    shipments: Annotated[list[Annotated[NumberedIdentity, _Lenient]] | None, _Present, _Lenient] = None
-    line_items: Annotated[list[Annotated[LineItemIdentity, _Lenient]] | None, _Present, _Lenient] = None
+    shipments: Annotated[list[Annotated[NumberedIdentity, _Lenient]] | None, _First, _Present, _Lenient] = None
+    line_items: Annotated[list[Annotated[LineItemIdentity, _Lenient]] | None, _First, _Present, _Lenient] = None
 
 
 class ShipmentIdentity(_Part):
@@ -95,7 +108,7 @@ class ShipmentIdentity(_Part):
 
     number: str = Field(min_length=1, max_length=255, description="Shipment number: H and 11 digits.")
     order_id: Annotated[str | None, _Lenient] = Field(default=None, description="The order NUMBER, a string.")
-    manifest: Annotated[list[Annotated[ManifestItemIdentity, _Lenient]] | None, _Present, _Lenient] = None
+    manifest: Annotated[list[Annotated[ManifestItemIdentity, _Lenient]] | None, _First, _Present, _Lenient] = None
 
 
 class StockItemIdentity(_Part):

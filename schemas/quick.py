@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from schemas.event import MAX_REFERENCE, SCHEMA_VERSION, EventMeta, unique
+from schemas.payloads import MAX_ELEMENTS
 
 _Number = Annotated[str, Meta(min_length=1, max_length=255)]
 _Reference = Annotated[str, Meta(max_length=255)]
@@ -106,9 +107,9 @@ def _of_an_order(envelope: _Envelope, created_at: datetime) -> tuple[EventMeta, 
         event_name=envelope.event_name,
         created_at=created_at,
         order_number=order.number,
-        shipment_numbers=unique(shipment.number for shipment in order.shipments or ()),
+        shipment_numbers=unique(shipment.number for shipment in (order.shipments or ())[:MAX_ELEMENTS]),
         subscription_id=envelope.references.subscription_id,
-        skus=unique(item.variant.sku for item in order.line_items or () if item.variant is not None),
+        skus=unique(item.variant.sku for item in (order.line_items or ())[:MAX_ELEMENTS] if item.variant is not None),
     )
     return meta, bytes(envelope.data), bool(bytes(order.token))
 
@@ -123,7 +124,7 @@ def _of_a_shipment(envelope: _Envelope, created_at: datetime) -> tuple[EventMeta
         order_number=order_id if order_id and len(order_id) <= MAX_REFERENCE else envelope.references.order_number,
         shipment_numbers=(shipment.number,),
         subscription_id=envelope.references.subscription_id,
-        skus=unique(item.sku for item in shipment.manifest or ()),
+        skus=unique(item.sku for item in (shipment.manifest or ())[:MAX_ELEMENTS]),
     )
     return meta, bytes(envelope.data), False
 

@@ -59,10 +59,14 @@ class TopicSpec:
     partitions: int | None = None
     min_compaction_lag_ms: int = 0
     max_record_bytes: int = MAX_RECORD_BYTES
+    broker_time: bool = False
+    """Whether the records' timestamps are the broker's, not the producer's."""
 
     def config(self) -> dict[str, str]:
         """The topic-level settings, as Kafka names them."""
         config = {"cleanup.policy": self.cleanup_policy, "max.message.bytes": str(self.max_record_bytes)}
+        if self.broker_time:
+            config["message.timestamp.type"] = "LogAppendTime"
         if self.cleanup_policy == "compact":
             config["min.compaction.lag.ms"] = str(self.min_compaction_lag_ms)
         else:
@@ -86,6 +90,10 @@ class Topics:
         self.dispatches = f"{prefix}webhooks.dispatches"
         self.attempts = f"{prefix}webhooks.attempts"
         self.dead_letters = f"{prefix}webhooks.dead-letters"
+        self.endpoint_health = f"{prefix}webhooks.endpoint-health"
+        self.operational_events = f"{prefix}webhooks.operational-events"
+        self.api_keys = f"{prefix}webhooks.api-keys"
+        self.audit = f"{prefix}webhooks.audit"
         # Delay 0 takes what is due at once: resends and replays.
         self.delays = tuple(sorted({timedelta(0), *delays}))
         self.fanout_group = f"{prefix}webhooks.fanout"
@@ -112,7 +120,7 @@ class Topics:
     @property
     def recorded(self) -> tuple[str, ...]:
         """What the recorder copies into ClickHouse."""
-        return (self.attempts, self.dispatches, self.dead_letters, self.endpoints)
+        return (self.attempts, self.dispatches, self.dead_letters, self.endpoints, self.audit)
 
     def specs(self) -> tuple[TopicSpec, ...]:
         """Every topic with what it must look like, sources first."""
@@ -123,12 +131,23 @@ class Topics:
             TopicSpec(self.stock_items, "stock item id", "delete", week),
             # One partition: its offsets order all changes, and an offset makes a new endpoint's id.
             TopicSpec(self.endpoints, "endpoint id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
-            TopicSpec(self.dispatches, "event id", "delete", week),
-            TopicSpec(self.attempts, "event id", "delete", week),
+            TopicSpec(self.api_keys, "API key id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
+            TopicSpec(self.audit, "who did it", "delete", week),
+            TopicSpec(self.endpoint_health, "endpoint id / fact", "compact", -1, partitions=1),
+            TopicSpec(self.operational_events, "endpoint id", "delete", month),
+            TopicSpec(self.dispatches, "none", "delete", week),
+            TopicSpec(self.attempts, "none", "delete", week),
             TopicSpec(self.dead_letters, "as it came", "delete", month, max_record_bytes=MAX_DEAD_LETTER_BYTES),
-            # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind.
+            # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind. A record is due
+            # by its timestamp: one clock for all, so that due times rise with offsets whoever wrote them.
             *(
-                TopicSpec(self.delay(delay), "event id", "delete", week + DAY_MS + 2 * round(delay / timedelta(milliseconds=1)))
+                TopicSpec(
+                    self.delay(delay),
+                    "event id",
+                    "delete",
+                    week + DAY_MS + 2 * round(delay / timedelta(milliseconds=1)),
+                    broker_time=True,
+                )
                 for delay in self.delays
             ),
         )

@@ -8,8 +8,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
+
+# Examples have no deadline: the machine may be busy. What must be quick is measured in CPU time.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,34 +1,33 @@
 """A member of a consumer group: kafka-python polls in a thread of its own, records go to the event loop, completions come back.
 
 What the poll thread does, over and over: poll; keep what came in a buffer per partition; hand over what is due while there is
-room; drain completions and commit the lowest unfinished offsets. A partition with a buffer is paused: memory stays bounded.
+room; drain completions and commit the lowest unfinished offsets. A partition with a buffer is paused, and all are when what is
+buffered and what is outstanding reach ``max_outstanding_bytes``: memory stays bounded.
 kafka-python is not asyncio and a consumer belongs to one thread: nothing else ever touches it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
-from kafka.structs import OffsetAndMetadata
 
 from pipeline.broker.assignment import Assignment
-from pipeline.broker.record import Partition, Record
-from pipeline.core.offsets import Commit, decode_finished, encode_finished
+from pipeline.broker.buffers import Buffers, DueIn
+from pipeline.broker.commits import Commits, finished_earlier, to_kafka
+from pipeline.broker.lag import measure_lag
+from pipeline.broker.outstanding import Outstanding
+from pipeline.broker.record import Partition, Receipt, Record
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
-
-if TYPE_CHECKING:
-    from kafka.consumer.fetcher import ConsumerRecord
 
 log = logger(__name__)
 
@@ -36,25 +35,23 @@ _EVERYTHING_FETCHED = 1_000_000_000
 """Records a poll may return. kafka-python 3.0.12 never gives back the rest of a fetch that was half taken when its partition was
 paused (Fetcher.fetched_records: a used-up PartitionRecords is false but not None), so a poll takes all of it. Memory is bounded
 by the bytes of a fetch instead."""
-_FETCH_BYTES = 16 * 1024 * 1024
+_FETCH_BYTES = 4 * 1024 * 1024
+"""Of a fetch, before it is decompressed. There is one at a time from each broker. A batch that is larger comes alone."""
 _JOIN_POLL_MS = 1000
 """A join that finishes between two polls is started again: poll for long while there is no assignment."""
 _IDLE_POLL_MS = 100
+_DRAIN_POLL_MS = 10
 _ROOM_WAIT_S = 0.1
-_COMMIT_INTERVAL_S = 0.25
 _ERROR_BACKOFF_S = 1.0
-_FINAL_COMMIT_MS = 5_000
-_COMMITTED_MS = 10_000
-
-DueAt = Callable[["ConsumerRecord"], float]
-"""When a record may be handed over, in seconds since 1970."""
+_CLOSE_MS = 5_000
 
 
 class GroupConsumer:
     """Reads topics as a member of a group.
 
     ``on_records`` gets the records on the event loop, in order within a partition; the owner calls :meth:`finish` for each when
-    everything that came of it is acknowledged. ``on_revoked`` says which partitions are gone.
+    everything that came of it is acknowledged. ``on_revoked`` says which partitions are gone. At most ``max_outstanding`` records
+    of ``max_outstanding_bytes`` in all are handed over and not finished; a larger record is handed over alone.
     """
 
     def __init__(
@@ -64,10 +61,11 @@ class GroupConsumer:
         group: str,
         topics: Sequence[str],
         max_outstanding: int,
+        max_outstanding_bytes: int,
         on_records: Callable[[list[Record]], None],
         on_revoked: Callable[[frozenset[Partition]], None] | None = None,
-        due_at: DueAt | None = None,
-        partition_fetch_bytes: int = 1024 * 1024,
+        due_in: DueIn | None = None,
+        partition_fetch_bytes: int = 512 * 1024,
     ) -> None:
         self._config = config | {
             "group_id": group,
@@ -78,21 +76,22 @@ class GroupConsumer:
         }
         self._group = group
         self._topics = list(topics)
-        self._max_outstanding = max_outstanding
         self._on_records = on_records
         self._on_revoked = on_revoked
-        self._due_at = due_at
         self._assignment = Assignment()
-        self._buffers: dict[Partition, deque[tuple[int, ConsumerRecord]]] = {}
+        self._commits = Commits(group, self._assignment)
+        self._buffers = Buffers(due_in)
+        self._max_waiting_bytes = max_outstanding_bytes // 2
+        self._outstanding = Outstanding(max_outstanding, max_outstanding_bytes)
         self._completions: deque[tuple[Partition, int, int]] = deque()
-        self._handed_over = 0  # counted by the poll thread
-        self._finished = 0  # counted by the event loop
         self._room = threading.Event()
         self._stop_at: float | None = None
-        self._commit_due = 0.0
-        self._commit_in_flight = False
         self._joined_once = False
         self._polled_at = time.monotonic()
+        self._looked_at = time.monotonic()
+        self._in_doubt_since: float | None = None
+        # Heartbeats go out that often; the broker gives a member up when it has heard of none for the time of a session.
+        self._longest_silence = (config.get("session_timeout_ms", 45_000) - config.get("heartbeat_interval_ms", 3_000)) / 1000
         self._ends: dict[Partition, int | None] = {}
 
     async def start(self) -> None:
@@ -111,10 +110,10 @@ class GroupConsumer:
         self._room.set()
         await self.stopped
 
-    def finish(self, record: Record) -> None:
+    def finish(self, record: Record | Receipt) -> None:
         """Everything that came of the record is acknowledged by Kafka (or ClickHouse): its offset may be committed."""
         self._completions.append((record.partition, record.epoch, record.offset))
-        self._finished += 1
+        self._outstanding.finish(record.size)
         self._room.set()
 
     def is_current(self, record: Record) -> bool:
@@ -124,7 +123,7 @@ class GroupConsumer:
     @property
     def outstanding(self) -> int:
         """Records handed over and not finished."""
-        return self._handed_over - self._finished
+        return self._outstanding.records
 
     def end(self, partition: Partition) -> int | None:
         """The end of a partition as the latest fetch saw it; None before the first one."""
@@ -186,86 +185,91 @@ class GroupConsumer:
             epoch = self._assignment.epoch(partition)
             if epoch is not None:
                 if self._assignment.needs_resuming(partition):
-                    self._assignment.resume(partition, self._finished_earlier(consumer, partition))
+                    self._assignment.resume(partition, finished_earlier(consumer, partition))
                 self._ends[partition] = consumer.highwater(TopicPartition(topic, number))
-                self._buffers.setdefault(partition, deque()).extend((epoch, record) for record in records)
-        self._hand_over()
-        self._pause_what_is_buffered(consumer)
+                self._buffers.add(partition, epoch, records, self._polled_at)
+        self._hand_over(consumer)
+        self._pause_and_resume(consumer)
         self._settle(consumer)
-        if self._buffers and not self._has_room() and self._stop_at is None:
+        if self._outstanding.is_full(self._buffers.bytes):
             self._room.clear()
-            if not self._has_room():
+            if self._outstanding.is_full(self._buffers.bytes):
                 self._room.wait(_ROOM_WAIT_S)
-            self._hand_over()
-            self._pause_what_is_buffered(consumer)
-
-    def _finished_earlier(self, consumer: KafkaConsumer, partition: Partition) -> set[int]:
-        """What the last commit says was finished beyond its offset. Without an answer it is done again: at least once."""
-        try:
-            committed = consumer.committed(TopicPartition(*partition), metadata=True, timeout_ms=_COMMITTED_MS)
-        except KafkaError as error:
-            log.warning("the last commit cannot be read; some records are done again", partition=partition, error=repr(error))
-            return set()
-        return decode_finished(committed.offset, committed.metadata) if committed is not None else set()
+            self._hand_over(consumer)
+            self._pause_and_resume(consumer)
 
     def _poll_timeout_ms(self) -> int:
         if not self._assignment.partitions:
             return _JOIN_POLL_MS
-        if self._due_at is None or not self._buffers:
-            return _IDLE_POLL_MS
-        next_due = min(self._due_at(buffer[0][1]) for buffer in self._buffers.values())
-        return max(1, min(_IDLE_POLL_MS, int((next_due - time.time()) * 1000) + 1))
-
-    def _has_room(self) -> bool:
-        return self.outstanding < self._max_outstanding
-
-    def _hand_over(self) -> None:
-        """Hand over what is due while there is room, one partition after the other."""
         if self._stop_at is not None:
+            return _DRAIN_POLL_MS
+        if self._outstanding.is_full(self._buffers.bytes):
+            return 1
+        milliseconds = (self._buffers.next_due() - time.monotonic()) * 1000 + 1
+        return int(min(max(milliseconds, 1), _IDLE_POLL_MS))
+
+    def _is_in_doubt(self, consumer: KafkaConsumer) -> bool:
+        """Whether the group may have given us up without our knowing: after a silence that is as long as a session.
+
+        A process that was frozen (SIGSTOP, a suspended machine) goes on with what it has in memory as if nothing had been, while
+        another one has long since begun the same records. It begins nothing more until a heartbeat was answered that
+        was sent after the silence, or until it has joined anew. kafka-python tells neither in public.
+        """
+        now = time.monotonic()
+        silence, self._looked_at = now - self._looked_at, now
+        if silence > self._longest_silence:
+            log.warning(
+                "silent for long; nothing is begun until the group is heard of", group=self._group, seconds=round(silence)
+            )
+            self._in_doubt_since = now
+        if self._in_doubt_since is not None:
+            heartbeat = consumer._coordinator.heartbeat  # noqa: SLF001
+            is_answered = heartbeat.last_receive >= heartbeat.last_send > self._in_doubt_since
+            if is_answered or heartbeat.last_reset > self._in_doubt_since:
+                self._in_doubt_since = None
+        return self._in_doubt_since is not None
+
+    def _hand_over(self, consumer: KafkaConsumer) -> None:
+        """Hand over what is due while there is room, one partition after the other."""
+        if self._stop_at is not None or self._is_in_doubt(consumer):
             return
-        now = time.time()
         batch: list[Record] = []
-        for partition in list(self._buffers):
-            buffer = self._buffers[partition]
-            while buffer and self.outstanding < self._max_outstanding:
-                epoch, record = buffer[0]
-                if self._due_at is not None and self._due_at(record) > now:
-                    break
-                buffer.popleft()
-                if self._assignment.start(partition, epoch, record.offset):
-                    self._handed_over += 1
-                    batch.append(
-                        Record(partition, record.offset, record.timestamp, record.key, record.value, record.headers, epoch)
-                    )
-            # The next turn begins with another partition: none waits behind a busier one for ever.
-            del self._buffers[partition]
-            if buffer:
-                self._buffers[partition] = buffer
+        for partition, (epoch, record, size, _) in self._buffers.take(self._outstanding.fits, time.monotonic()):
+            if self._assignment.start(partition, epoch, record.offset):
+                self._outstanding.add(size)
+                batch.append(Record(partition, record.offset, record.timestamp, record.key, record.value, record.headers, epoch))
         if batch:
             self._loop.call_soon_threadsafe(self._on_records, batch)
         metrics.OUTSTANDING.labels(self._group).set(self.outstanding)
 
-    def _pause_what_is_buffered(self, consumer: KafkaConsumer) -> None:
+    def _pause_and_resume(self, consumer: KafkaConsumer) -> None:
+        """Fetch from partitions without a buffer, and only while there is room for what comes."""
         assigned = consumer.assignment()
-        buffered = {TopicPartition(*partition) for partition in self._buffers} & assigned
+        now = time.monotonic()
+        self._buffers.wake(now)
+        for partition, offset in self._buffers.send_to_sleep(self._max_waiting_bytes, now).items():
+            if TopicPartition(*partition) in assigned:
+                consumer.seek(TopicPartition(*partition), offset)
+        wanted = assigned
+        if self._outstanding.leaves_room(self._buffers.bytes):
+            wanted = {TopicPartition(*partition) for partition in self._buffers.partitions} & assigned
         paused = consumer.paused()
-        if buffered - paused:
-            consumer.pause(*(buffered - paused))
-        if paused - buffered:
-            consumer.resume(*((paused - buffered) & assigned))
+        if wanted - paused:
+            consumer.pause(*(wanted - paused))
+        if paused - wanted:
+            consumer.resume(*((paused - wanted) & assigned))
 
     def _settle(self, consumer: KafkaConsumer) -> None:
         """Drain completions; commit when it is time."""
         self._drain_completions()
-        now = time.monotonic()
-        if now < self._commit_due or self._commit_in_flight:
-            return
-        self._commit_due = now + _COMMIT_INTERVAL_S
-        self._measure_lag(consumer)
-        commits = self._assignment.committable()
-        if commits:
-            self._commit_in_flight = True
-            consumer.commit_async(_to_commit(commits), callback=functools.partial(self._committed, commits))
+        if self._commits.is_due():
+            self._measure(consumer)
+            self._commits.send(consumer)
+
+    def _measure(self, consumer: KafkaConsumer) -> None:
+        measure_lag(consumer, self._group, self._buffers)
+        metrics.OUTSTANDING_BYTES.labels(self._group).set(self._outstanding.bytes)
+        metrics.BUFFERED_BYTES.labels(self._group).set(self._buffers.bytes)
 
     def _drain_completions(self) -> None:
         while self._completions:
@@ -273,37 +277,11 @@ class GroupConsumer:
             if not self._assignment.finish(partition, epoch, offset):
                 metrics.FENCED.labels(self._group).inc()
 
-    def _committed(self, commits: dict[Partition, Commit], _: object, response: object) -> None:
-        self._commit_in_flight = False
-        if isinstance(response, Exception):
-            # Expected during a rebalance. Nothing is lost: the next commit says the same or more.
-            metrics.COMMITS.labels(self._group, "failed").inc()
-            log.info("commit failed", group=self._group, error=repr(response))
-            return
-        metrics.COMMITS.labels(self._group, "ok").inc()
-        self._assignment.committed(commits)
-
-    def _measure_lag(self, consumer: KafkaConsumer) -> None:
-        for partition in consumer.assignment():
-            end = consumer.highwater(partition)
-            if end is None:
-                continue
-            # What is buffered has been polled and not been looked at.
-            buffer = self._buffers.get(Partition(*partition))
-            position = buffer[0][1].offset if buffer else _position(consumer, partition)
-            behind = end - (end if position is None else position)
-            metrics.CONSUMER_LAG.labels(self._group, partition.topic, str(partition.partition)).set(max(0, behind))
-
     def _close(self, consumer: KafkaConsumer) -> None:
         self._drain_completions()
-        commits = self._assignment.committable()
+        self._commits.finish(consumer)
         try:
-            if commits:
-                consumer.commit(_to_commit(commits), timeout_ms=_FINAL_COMMIT_MS)
-        except KafkaError as error:
-            log.warning("final commit failed; some records will be delivered again", group=self._group, error=repr(error))
-        try:
-            consumer.close(autocommit=False, timeout_ms=_FINAL_COMMIT_MS)
+            consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
         except KafkaError as error:
             log.warning("could not leave the group in time", group=self._group, error=repr(error))
 
@@ -321,27 +299,12 @@ class GroupConsumer:
         self._drain_completions()
         commits = self._assignment.revoke(gone)
         for partition in gone:
-            self._buffers.pop(partition, None)
+            self._buffers.drop(partition)
         metrics.REBALANCES.labels(self._group, "lost" if lost else "revoked").inc()
         if commits and not lost:
-            consumer.commit_async(_to_commit(commits))
+            consumer.commit_async(to_kafka(commits))
         if self._on_revoked is not None and gone:
             self._loop.call_soon_threadsafe(self._on_revoked, gone)
-
-
-def _to_commit(commits: dict[Partition, Commit]) -> dict[TopicPartition, OffsetAndMetadata]:
-    return {
-        TopicPartition(*partition): OffsetAndMetadata(commit.offset, encode_finished(commit), -1)
-        for partition, commit in commits.items()
-    }
-
-
-def _position(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:
-    try:
-        position: int | None = consumer.position(partition, timeout_ms=0)
-    except KafkaError:
-        return None  # not known yet; asking for longer would hold up the poll loop
-    return position
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python is untyped

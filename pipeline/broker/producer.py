@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from pipeline.broker.record import size_of
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
@@ -50,12 +51,21 @@ class _Send(NamedTuple):
     partition: int | None
     acknowledged: asyncio.Future[Position]
 
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes until it is acknowledged."""
+        return size_of(self.key, self.value, self.headers)
+
 
 class Producer:
     """Writes records. One per process; used from the event loop only."""
 
-    def __init__(self, config: dict[str, Any], topics: Sequence[str]) -> None:
+    def __init__(self, config: dict[str, Any], topics: Sequence[str], *, max_bytes: int = 64 * 1024 * 1024) -> None:
+        """``max_bytes`` is what :meth:`room` bounds."""
         self._config = config
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._topics = topics
         self._outstanding: dict[tuple[str, int | None], deque[tuple[Any, _Send]]] = {}
         self._looking = False
@@ -102,8 +112,26 @@ class Producer:
         """
         partition = self._any_partition(topic) if spread else None
         send = _Send(topic, key, value, headers, partition, self._loop.create_future())
+        self._bytes += send.size
         self._send(send)
         return send.acknowledged
+
+    async def room(self, size: int) -> None:
+        """Wait until there is room for a record of about ``size`` bytes among what Kafka has not acknowledged.
+
+        kafka-python takes records without end while the brokers are away. So whoever makes many records of one (an event has
+        many endpoints, each with an attempt and perhaps a repeat with the whole body) asks for room first. A record that is
+        larger than the bound gets it when it is alone.
+        """
+        if not self._waiting and self._fits(self._bytes, size):
+            return
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((size, turn))
+        self._look_later()
+        await turn
+
+    def _fits(self, taken: int, size: int) -> bool:
+        return self._closing or not taken or taken + size <= self._max_bytes
 
     def _any_partition(self, topic: str) -> int:
         until, partition = self._slices[topic]
@@ -122,6 +150,9 @@ class Producer:
             self._failed(send, error)
             return
         self._outstanding.setdefault((send.topic, send.partition), deque()).append((future, send))
+        self._look_later()
+
+    def _look_later(self) -> None:
         if not self._looking:
             self._looking = True
             self._loop.call_later(_LOOK_AFTER_S, self._look)
@@ -133,14 +164,26 @@ class Producer:
             while outstanding and outstanding[0][0].is_done:
                 self._settle(*outstanding.popleft())
             left = left or bool(outstanding)
-        self._looking = left
-        if left and not self._closing:
-            self._loop.call_later(_LOOK_AFTER_S, self._look)
+        metrics.UNACKNOWLEDGED_BYTES.set(self._bytes)
+        self._let_in()
+        self._looking = False
+        if (left or self._waiting) and not self._closing:
+            self._look_later()
+
+    def _let_in(self) -> None:
+        """Wake as many of those that wait as there is room for, the first ones first."""
+        taken = self._bytes
+        while self._waiting and self._fits(taken, self._waiting[0][0]):
+            size, turn = self._waiting.popleft()
+            if not turn.done():  # its delivery may have been cancelled
+                turn.set_result(None)
+                taken += size
 
     def _settle(self, future: Any, send: _Send) -> None:
         if future.exception is not None:
             self._failed(send, future.exception)
             return
+        self._bytes -= send.size
         _produced(send.topic).inc()
         if not send.acknowledged.done():  # its waiter may have been cancelled
             metadata = future.value
@@ -151,7 +194,9 @@ class Producer:
             metrics.PRODUCE_RETRIES.labels(send.topic).inc()
             log.warning("Kafka did not acknowledge a record, sending it again", topic=send.topic, error=repr(error))
             self._loop.call_later(_RESEND_AFTER_S, self._send, send)
-        elif not send.acknowledged.done():
+            return
+        self._bytes -= send.size
+        if not send.acknowledged.done():
             failure = PublishError(f"Kafka does not take a record for {send.topic}: {error}")
             failure.__cause__ = error
             send.acknowledged.set_exception(failure)

@@ -21,7 +21,7 @@ _POLL_MS = 100
 class CompactedTable:
     """Reads a one-partition topic from its beginning, in a thread of its own, and keeps reading.
 
-    ``on_records`` gets every record on the event loop, in the order of the topic.
+    ``on_records`` gets every record on the event loop, in the order of the topic. When it raises, reading ends.
     """
 
     def __init__(self, config: dict[str, Any], topic: str, on_records: Callable[[list[Record]], None]) -> None:
@@ -31,6 +31,7 @@ class CompactedTable:
         self._next = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._stopping = threading.Event()
+        self._refusal: Exception | None = None
         self.is_caught_up = False
 
     async def start(self) -> None:
@@ -104,7 +105,14 @@ class CompactedTable:
             self._loop.call_soon_threadsafe(self._apply, records, position or 0, caught_up)
 
     def _apply(self, records: Sequence[Record], position: int, caught_up: bool) -> None:
-        self._on_records(list(records))
+        if self._refusal is not None:
+            return
+        try:
+            self._on_records(list(records))
+        except Exception as error:  # noqa: BLE001 - the thread ends, and `stopped` tells
+            self._refusal = error
+            self._stopping.set()
+            return
         self._next = max(self._next, position)
         if caught_up and not self.is_caught_up:
             self.is_caught_up = True
@@ -116,6 +124,7 @@ class CompactedTable:
                 future.set_result(None)
 
     def _stop(self, failure: Exception | None) -> None:
+        failure = failure or self._refusal
         if failure is None:
             self.stopped.set_result(None)
         else:

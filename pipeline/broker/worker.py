@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from pipeline.broker.consumer import DueAt, GroupConsumer
+from pipeline.broker.buffers import DueIn
+from pipeline.broker.consumer import GroupConsumer
 from pipeline.broker.record import Record
 from pipeline.ops.logs import logger
 
@@ -17,7 +18,7 @@ Handle = Callable[[Record], Awaitable[None]]
 
 
 class Worker:
-    """A group consumer whose records are dealt with at once, in any order, as many as ``max_outstanding`` at a time."""
+    """A group consumer whose records are dealt with at once, in any order, as many as ``max_outstanding`` (and its bytes) at a time."""
 
     def __init__(
         self,
@@ -27,8 +28,9 @@ class Worker:
         group: str,
         topics: Sequence[str],
         max_outstanding: int,
-        due_at: DueAt | None = None,
-        partition_fetch_bytes: int = 1024 * 1024,
+        max_outstanding_bytes: int,
+        due_in: DueIn | None = None,
+        partition_fetch_bytes: int = 512 * 1024,
     ) -> None:
         self._handle = handle
         self.consumer = GroupConsumer(
@@ -36,8 +38,9 @@ class Worker:
             group=group,
             topics=topics,
             max_outstanding=max_outstanding,
+            max_outstanding_bytes=max_outstanding_bytes,
             on_records=self._start_tasks,
-            due_at=due_at,
+            due_in=due_in,
             partition_fetch_bytes=partition_fetch_bytes,
         )
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,14 +68,17 @@ class Worker:
             task.add_done_callback(self._tasks.discard)
 
     async def _run(self, record: Record) -> None:
+        receipt = record.receipt
         if self.consumer.is_current(record):
+            handled = self._handle(record)
+            del record  # the handler holds of it what it still needs
             try:
-                await self._handle(record)
+                await handled
             except Exception as error:  # not finished, so not committed; the role ends and a restart reads it again
-                log.exception("a record could not be dealt with", partition=record.partition, offset=record.offset)
+                log.exception("a record could not be dealt with", partition=receipt.partition, offset=receipt.offset)
                 self._fail(error)
                 return
-        self.consumer.finish(record)
+        self.consumer.finish(receipt)
 
     def _consumer_stopped(self, stopped: asyncio.Future[None]) -> None:
         if not stopped.cancelled() and (error := stopped.exception()):

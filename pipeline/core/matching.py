@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+MAX_ELEMENTS: Final = 10_000
+"""Elements of arrays that one filter looks at in one payload: a payload can hold millions, and the events behind it wait."""
 
 
 def accepts(filters: Mapping[str, Sequence[object]], payload: Any) -> bool:
@@ -11,22 +14,33 @@ def accepts(filters: Mapping[str, Sequence[object]], payload: Any) -> bool:
 
     A path is member names joined by dots (``ship_address.country_iso``); a path that leads nowhere, be it
     into an empty array, has the value None. Where a path meets an array, any of its elements may have the value
-    (``line_items.variant.sku``).
+    (``line_items.variant.sku``), of the first 10,000.
     """
-    return all(
-        any(_same(found, value) for found in _walk(payload, path.split(".")) for value in values)
-        for path, values in filters.items()
-    )
+    return all(_has_one_of(payload, path, values) for path, values in filters.items())
 
 
-def _walk(value: Any, path: Sequence[str]) -> list[Any]:
-    if isinstance(value, list):
-        return [found for element in value for found in _walk(element, path)] or [None]
-    if not path:
-        return [value]
-    return _walk(value.get(path[0]) if isinstance(value, dict) else None, path[1:])
+def values_at(payload: Any, path: str) -> Iterator[Any]:
+    """What a path leads to: one value, or several where it meets an array."""
+    return _walk(payload, path.split("."))
 
 
-def _same(found: object, value: object) -> bool:
+def _has_one_of(payload: Any, path: str, values: Sequence[object]) -> bool:
     # True == 1 in Python; in JSON they are different values.
-    return found == value and isinstance(found, bool) == isinstance(value, bool)
+    wanted = {(isinstance(value, bool), value) for value in values}
+    return any(not isinstance(found, dict) and (isinstance(found, bool), found) in wanted for found in values_at(payload, path))
+
+
+def _walk(payload: Any, path: Sequence[str]) -> Iterator[Any]:
+    """Every value that the path leads to."""
+    room = MAX_ELEMENTS
+    ahead: list[tuple[Any, int]] = [(payload, 0)]
+    while ahead:
+        value, step = ahead.pop()
+        if isinstance(value, list) and value:
+            elements = value[:room]
+            room -= len(elements)
+            ahead += ((element, step) for element in reversed(elements))
+        elif step == len(path) or isinstance(value, list):
+            yield None if isinstance(value, list) else value
+        else:
+            ahead.append((value.get(path[step]) if isinstance(value, dict) else None, step + 1))

@@ -116,5 +116,5 @@ def decode_finished(offset: int, metadata: str | None) -> set[int]:
     return finished
 
 
-_MOST_FINISHED = 10_000_000
-"""Far more than can be finished behind one slow record; metadata that claims more is damaged."""
+_MOST_FINISHED = 1_000_000
+"""Far more than is finished behind one slow record; metadata that claims more is damaged, and must not fill the memory."""

@@ -40,11 +40,12 @@ def judge(exchange: Exchange, attempt: int, schedule: RetrySchedule, now: dateti
     """Decide what follows from the ``attempt``-th (from 1) exchange."""
     if isinstance(exchange, Response) and exchange.status in ACKNOWLEDGED:
         return Delivered()
-    delay = schedule.after(attempt, _asked_for(exchange, now))
+    delay = schedule.after(attempt, asked_for(exchange, now))
     return Exhausted() if delay is None else Repeat(delay)
 
 
-def _asked_for(exchange: Exchange, now: datetime) -> timedelta | None:
+def asked_for(exchange: Exchange, now: datetime) -> timedelta | None:
+    """How long the endpoint wants to be left alone (Retry-After), if it says so."""
     if isinstance(exchange, NoResponse):
         return None
     value = next((value for name, value in exchange.headers if name.lower() == "retry-after"), None)

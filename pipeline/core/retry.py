@@ -33,6 +33,19 @@ class RetrySchedule:
             return delay
         return next((longer for longer in self.delays if longer >= at_least), self.delays[-1])
 
+    def parking(self, times: int, at_least: timedelta, longest: timedelta) -> timedelta:
+        """How long a delivery is put off that has been put off ``times`` before without an attempt.
+
+        Each time it is the next delay of the schedule, up to ``longest``: few deliveries are soon tried again, and a hundred
+        thousand that wait for a dead endpoint are not written anew every few seconds. It is never shorter than ``at_least``,
+        where the schedule has such a delay.
+        """
+        usual = [delay for delay in self.delays if delay <= longest] or [self.delays[0]]
+        delay = usual[min(times, len(usual) - 1)]
+        if at_least <= delay:
+            return delay
+        return next((longer for longer in self.delays if longer >= at_least), self.delays[-1])
+
 
 def parse_retry_after(value: str, now: datetime) -> timedelta | None:
     """Read a Retry-After header: seconds, or an HTTP date (RFC 9110, 10.2.3). None when it is neither."""

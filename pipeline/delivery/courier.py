@@ -6,28 +6,38 @@ import asyncio
 import functools
 from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Final
 
+from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Position, Producer
 from pipeline.core.attempts import attempt_record, discarded_record
 from pipeline.core.exchange import Exchange, Request
 from pipeline.core.outcome import Repeat, Verdict, judge
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from pipeline.delivery.gate import Gate, Pass, Refusal
+from pipeline.delivery.watch import Watch
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops import metrics
 from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger
 from pipeline.sender.client import Sender
-from pipeline.sender.lanes import Lanes
 from schemas.attempt import Attempt
-from schemas.codec import to_header
+from schemas.codec import to_header, to_json
 from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
 from schemas.event import EventMeta
 from schemas.topics import Topics, delay_label
 
 log = logger(__name__)
 
+_ATTEMPT_BYTES = 4 * 1024
+"""About what the record of an attempt takes until Kafka has it."""
+
 CONTENT_TYPE = "application/json"
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+REDACTED = "[redacted]"
+_NO_REPEATS = RetrySchedule(())
 
 
 class Courier:
@@ -37,18 +47,21 @@ class Courier:
         self,
         *,
         sender: Sender,
-        lanes: Lanes,
+        gate: Gate,
+        watch: Watch,
         producer: Producer,
         topics: Topics,
         schedule: RetrySchedule,
         clock: Clock,
     ) -> None:
         self._sender = sender
-        self._lanes = lanes
+        self._gate = gate
+        self._watch = watch
         self._producer = producer
         self._topics = topics
         self._schedule = schedule
         self._clock = clock
+        self._attempts = Bundles(producer, topics.attempts, separator=b"\n")
 
     async def deliver(
         self,
@@ -60,27 +73,61 @@ class Courier:
         trigger: Trigger,
         parked: int = 0,
         written_at: float | None = None,
+        kept: Mapping[str, Any] = _NOTHING,
     ) -> None:
-        """Make the ``attempt``-th (from 1) attempt, or park it when the endpoint is at its bound or its secrets cannot be opened.
+        """Make the ``attempt``-th (from 1) attempt, or park it when the gate does not let it through (see Gate).
 
         Returns when everything that came of it (the attempt; the repeat, if any) is acknowledged by Kafka. If the process dies
         before that, the input record is not committed, and the attempt is made again with the same webhook-id. ``written_at``,
-        given for a first attempt, is when the event was written to Kafka, in seconds since 1970.
+        given for a first attempt, is when the event was written to Kafka, in seconds since 1970. ``kept`` is what the delivery holds
+        of a newer release; the next delivery holds it too.
         """
-        place = await self._lanes.enter(endpoint.id) if endpoint.problem is None else None
-        if place is None:
-            reason = "endpoint_at_its_bound" if endpoint.problem is None else "endpoint_unusable"
-            delivery = Delivery(event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
-            await self._park(delivery, body, reason)
+        # While Kafka does not acknowledge, nothing is begun: what comes of it would gather here.
+        await self._producer.room(_ATTEMPT_BYTES)
+        entry = await self._gate.enter(endpoint)
+        if isinstance(entry, Refusal):
+            delivery = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
+            await self._park(delivery, body, entry)
             return
-        with place:
-            request, shown_headers = self._request(event, body, endpoint)
+        with entry:
             if written_at is not None:
                 metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at))
-            with metrics.IN_FLIGHT.track_inprogress():
-                exchange = await self._sender.post(request)
+            record, verdict, exchange = await self._attempt(event, body, endpoint, attempt, trigger, self._schedule, entry)
+        # All of it is on its way before any of it is waited for.
+        attempt_written = self._send_attempt(record)
+        disabled = self._watch.ended(endpoint, exchange)
+        if isinstance(verdict, Repeat):
+            await self._producer.room(len(body))
+            await self._send_later(_repeat(record, kept), body, verdict.delay)
+        await attempt_written
+        if disabled is not None:
+            await disabled
+
+    async def test(self, event: EventMeta, body: bytes, endpoint: Endpoint) -> tuple[Attempt, Place]:
+        """Make one attempt now, without a repeat; returns its record and where Kafka put it.
+
+        It does not wait in line, and its endpoint may be paused: somebody wants to see what the endpoint answers.
+        """
+        record, _, _ = await self._attempt(event, body, endpoint, 1, Trigger.TEST, _NO_REPEATS)
+        return record, await self._send_attempt(record)
+
+    async def _attempt(
+        self,
+        event: EventMeta,
+        body: bytes,
+        endpoint: Endpoint,
+        attempt: int,
+        trigger: Trigger,
+        schedule: RetrySchedule,
+        entry: Pass | None = None,
+    ) -> tuple[Attempt, Verdict, Exchange]:
+        request, shown_headers = self._request(event, body, endpoint)
+        with metrics.IN_FLIGHT.track_inprogress():
+            exchange = await self._sender.post(request, None if entry is None else entry.start)
         finished_at = self._clock()
-        verdict = judge(exchange, attempt, self._schedule, finished_at)
+        if entry is not None:
+            entry.end(exchange, finished_at)
+        verdict = judge(exchange, attempt, schedule, finished_at)
         record = attempt_record(
             event,
             endpoint_id=endpoint.id,
@@ -94,8 +141,7 @@ class Courier:
             verdict=verdict,
         )
         _count(event, record, exchange)
-        for acknowledged in self._leave_behind(record, verdict, body):
-            await acknowledged
+        return record, verdict, exchange
 
     async def discard(
         self, event: EventMeta, endpoint_id: int, target_url: str, *, attempt: int, trigger: Trigger, reason: str, kind: str
@@ -123,26 +169,21 @@ class Courier:
             TIMESTAMP_HEADER: str(timestamp),
             SIGNATURE_HEADER: sign(endpoint.keys(now), event.id, timestamp, body),
         }
-        headers = shown | {"authorization": f"Bearer {endpoint.token}"} if endpoint.token else shown
-        return Request(endpoint.target_url, headers, body), shown
+        headers = {**endpoint.headers, **shown}
+        if endpoint.token:
+            headers["authorization"] = f"Bearer {endpoint.token}"
+        # The record of an attempt names custom headers; their values may be passwords.
+        return Request(endpoint.target_url, headers, body), {**dict.fromkeys(endpoint.headers, REDACTED), **shown}
 
-    def _leave_behind(self, record: Attempt, verdict: Verdict, body: bytes) -> list[asyncio.Future[Position]]:
-        sent = [self._send_attempt(record)]
-        if isinstance(verdict, Repeat):
-            repeat = Delivery(
-                event=record.event, endpoint_id=record.endpoint_id, attempt=record.attempt + 1, trigger=Trigger.REPEAT
-            )
-            sent.append(self._send_later(repeat, body, verdict.delay))
-        return sent
+    def _send_attempt(self, record: Attempt) -> asyncio.Future[Place]:
+        return self._attempts.add(to_json(record), day=record.created_at.date())
 
-    def _send_attempt(self, record: Attempt) -> asyncio.Future[Position]:
-        value = record.model_dump_json().encode()
-        return self._producer.send(self._topics.attempts, key=record.event.id.encode(), value=value, spread=True)
-
-    async def _park(self, delivery: Delivery, body: bytes, reason: str) -> None:
-        """Put a delivery off by the shortest delay, without using up an attempt (promise 4)."""
-        metrics.PARKED.labels(reason).inc()
-        await self._send_later(delivery, body, self._schedule.delays[0])
+    async def _park(self, delivery: Delivery, body: bytes, refusal: Refusal) -> None:
+        """Put a delivery off without using up an attempt (promise 4); ``delivery.parked`` counts this time already."""
+        _parked_counter(refusal.reason).inc()
+        delay = self._schedule.parking(delivery.parked - 1, refusal.at_least, refusal.longest)
+        await self._producer.room(len(body))
+        await self._send_later(delivery, body, delay)
 
     def _send_later(self, delivery: Delivery, body: bytes, delay: timedelta) -> asyncio.Future[Position]:
         metrics.RETRIES_SCHEDULED.labels(delay_label(delay)).inc()
@@ -153,6 +194,12 @@ class Courier:
             headers=[to_header(DELIVERY_HEADER, delivery)],
             spread=True,
         )
+
+
+def _repeat(record: Attempt, kept: Mapping[str, Any]) -> Delivery:
+    # What was asked for stays so: its repeats are made though the endpoint does not subscribe to the event type.
+    trigger = Trigger.RESEND if record.trigger is Trigger.RESEND else Trigger.REPEAT
+    return Delivery(**kept, event=record.event, endpoint_id=record.endpoint_id, attempt=record.attempt + 1, trigger=trigger)
 
 
 def _count(event: EventMeta, record: Attempt, exchange: Exchange) -> None:
@@ -173,5 +220,6 @@ def _count(event: EventMeta, record: Attempt, exchange: Exchange) -> None:
 
 
 # labels() takes a lock and builds a key each time; the label sets are few.
+_parked_counter = functools.cache(metrics.PARKED.labels)
 _attempts_counter = functools.cache(metrics.ATTEMPTS.labels)
 _duration_histogram = functools.cache(metrics.ATTEMPT_DURATION.labels)

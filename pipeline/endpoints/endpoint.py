@@ -9,6 +9,7 @@ from datetime import datetime
 from pipeline.core.signing import SigningKey
 from pipeline.endpoints.vault import Vault, VaultError
 from schemas.endpoint import EndpointRecord, FilterValue
+from schemas.health import HealthRecord
 
 _Keys = tuple[tuple[SigningKey, datetime | None], ...]
 
@@ -24,12 +25,20 @@ class Endpoint:
     id: int
     target_url: str
     events: frozenset[str]
-    active: bool
     filters: Mapping[str, tuple[FilterValue, ...]]
     problem: str | None
     record: EndpointRecord = field(repr=False)
     token: str | None = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    """Headers of its own, sent with every request. Values are secrets."""
     _keys: _Keys = field(repr=False)
+    disabled: HealthRecord | None = None
+    """When and why it was disabled, by a process that delivers; None when it was not."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is sent to it: neither paused by its owner nor disabled."""
+        return self.record.active and not self.record.deleted and self.disabled is None
 
     def keys(self, now: datetime) -> list[SigningKey]:
         """The keys to sign with: the newest, and one that was rotated out until its grace is over.
@@ -43,21 +52,23 @@ class Endpoint:
 def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
     """Open a record's secrets. Where that fails, the endpoint has a problem, and neither token nor keys."""
     token: str | None = None
+    headers: dict[str, str] = {}
     keys: _Keys = ()
     problem: str | None = None
     try:
         token, keys = _opened(record, vault)
+        headers = {name: vault.open(sealed) for name, sealed in record.sealed_headers.items()}
     except VaultError as error:
         problem = str(error)
     return Endpoint(
         id=record.id,
         target_url=record.target_url,
         events=frozenset(record.events),
-        active=record.active and not record.deleted,
         filters=record.filters,
         problem=problem,
         record=record,
         token=token,
+        headers=headers,
         _keys=keys,
     )
 

@@ -2,7 +2,8 @@
 
 Ids are integers that need no coordination: an offset of the topic's one partition. A write is answered when this process has
 read it back (read your writes). Two creates of one target_url that race in two processes are settled the same way by both:
-the one that stands first in the topic stays.
+the one that stands first in the topic stays. So are two changes of one endpoint at once, and two changes that give two endpoints
+one target_url: a record that comes too late takes effect nowhere, and its writer learns of it.
 """
 
 from __future__ import annotations
@@ -10,19 +11,25 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from pipeline.broker.producer import Producer
 from pipeline.broker.record import Record
 from pipeline.broker.table import CompactedTable
-from pipeline.core.matching import accepts
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
+from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.subscriptions import Subscriptions
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from schemas.codec import InvalidRecordError, from_json
+from schemas.delivery import DeadLetterReason
 from schemas.endpoint import EndpointRecord
+from schemas.operational import OPERATIONAL_ENDPOINT_ID
 
 log = logger(__name__)
 
@@ -32,36 +39,75 @@ _ID_CLAIM = b"id-claim"
 
 def deleted(record: EndpointRecord, *, changed_by: str, at: datetime) -> EndpointRecord:
     """The last record of an endpoint: who deleted it and when, without its secrets."""
-    gone = {"deleted": True, "change": "delete", "sealed_token": None, "secrets": (), "filters": {}}
+    gone = {"deleted": True, "change": "delete", "sealed_token": None, "sealed_headers": {}, "secrets": (), "filters": {}}
     return record.model_copy(update=gone | {"version": record.version + 1, "changed_by": changed_by, "updated_at": at})
+
+
+class NewerEndpointError(Exception):
+    """An endpoint's record is of a newer major version: what it subscribed to cannot be known, so that nothing may be decided."""
+
+
+class SupersededError(Exception):
+    """A change that took no effect, here or anywhere: another one stands before it in the topic."""
 
 
 class Registry:
     """The endpoints. Used from the event loop only."""
 
-    def __init__(self, consumer_config: dict[str, Any], topic: str, vault: Vault) -> None:
+    def __init__(
+        self,
+        consumer_config: dict[str, Any],
+        topic: str,
+        vault: Vault,
+        *,
+        health: HealthTable | None = None,
+        operational: Endpoint | None = None,
+    ) -> None:
+        """``health`` says which endpoints are disabled. ``operational`` is the built-in receiver of operational events.
+
+        The built-in receiver is no registered endpoint: who delivers finds it, the API does not.
+        """
         self._topic = topic
         self._vault = vault
+        self.health = health
+        self.operational = operational
+        if health is not None:
+            health.on_disabled = self._disabled
         self.table = CompactedTable(consumer_config, topic, self._apply)
         self._endpoints: dict[int, Endpoint] = {}
-        self._by_event: dict[str, tuple[Endpoint, ...]] = {}
+        self._subscriptions = Subscriptions()
+        self._states: Counter[str] = Counter()
+        self._ids_by_url: dict[str, int] = {}
+        self._versions: dict[int, int] = {}
+        """The version of every endpoint that was read, deleted ones included: a change that is late must not bring one back."""
+        self._unsettled: dict[int, EndpointRecord] = {}
+        """Endpoints whose last record took no effect. Compaction would keep just that one; see :meth:`settle`."""
+        self._refused: set[int] = set()
+        """Offsets of the records that took no effect."""
         self._creating = asyncio.Lock()
+        self._newer: dict[bytes | None, str] = {}
+        """Why a record cannot be read, by its key."""
 
     def get(self, endpoint_id: int) -> Endpoint | None:
-        """An endpoint that is not deleted."""
+        """A registered endpoint that is not deleted."""
         return self._endpoints.get(endpoint_id)
+
+    def receiver(self, endpoint_id: int) -> Endpoint | None:
+        """The same for who delivers: the built-in receiver is one too."""
+        return self.operational if endpoint_id == OPERATIONAL_ENDPOINT_ID else self.get(endpoint_id)
 
     def all(self) -> list[Endpoint]:
         """Every endpoint that is not deleted, by id."""
         return sorted(self._endpoints.values(), key=lambda endpoint: endpoint.id)
 
     def by_url(self, target_url: str) -> Endpoint | None:
-        """The endpoint with this target_url; the one that stands first in the topic, should there be several."""
-        return next((endpoint for endpoint in self._endpoints.values() if endpoint.target_url == target_url), None)
+        """The endpoint with this target_url. There is never more than one."""
+        endpoint_id = self._ids_by_url.get(target_url)
+        return None if endpoint_id is None else self._endpoints[endpoint_id]
 
     def problem(self) -> str | None:
         """Why this process cannot deliver to every endpoint, and what to do (for health checks)."""
-        unread = self.table.problem()
+        unread = self.table.problem() or (self.health.table.problem() if self.health is not None else None)
         unusable = [endpoint for endpoint in self.all() if endpoint.problem]
         if unread or not unusable:
             return unread
@@ -69,13 +115,23 @@ class Registry:
         count = "1 endpoint is" if len(unusable) == 1 else f"{len(unusable)} endpoints are"
         return f"{count} unusable and their deliveries wait; endpoint {first.id}: {first.problem}"
 
+    def refuse_newer(self) -> None:
+        """Make sure that every endpoint can be read. Going on without one would lose its notifications without a trace.
+
+        Raises:
+            NewerEndpointError: a newer release wrote an endpoint, and it still stands so.
+        """
+        if self._newer:
+            key, reason = next(iter(self._newer.items()))
+            message = (
+                f"Endpoint {(key or b'?').decode('utf-8', 'replace')} was written by a newer release, so this process cannot go on. "
+                f"Upgrade it: the API comes last in an upgrade. Nothing is lost, events and deliveries wait in Kafka. ({reason})"
+            )
+            raise NewerEndpointError(message)
+
     def matching(self, event_name: str, payload: Callable[[], Any]) -> list[Endpoint]:
         """The active endpoints that subscribed to the event and whose filters accept its payload (parsed only when asked for)."""
-        subscribed = self._by_event.get(event_name, ())
-        if not any(endpoint.filters for endpoint in subscribed):
-            return list(subscribed)
-        parsed = payload()
-        return [endpoint for endpoint in subscribed if not endpoint.filters or accepts(endpoint.filters, parsed)]
+        return self._subscriptions.matching(event_name, payload)
 
     async def create(self, producer: Producer, make: Callable[[int], EndpointRecord]) -> tuple[Endpoint, bool]:
         """Register an endpoint, unless its target_url is registered: then that endpoint is returned, with False.
@@ -83,21 +139,46 @@ class Registry:
         ``make`` builds the record for the new id.
         """
         async with self._creating:
-            claim = await producer.send(self._topic, key=_ID_CLAIM, value=b"{}")
-            record = make(claim.offset + 1)
-            if existing := self.by_url(record.target_url):
-                return existing, False
-            await self.write(producer, record)
-            first = self.by_url(record.target_url)
-            if first is not None and first.id != record.id:
-                await self.write(producer, deleted(record, changed_by=record.changed_by, at=record.updated_at))
-                return first, False
-            return self._endpoints[record.id], True
+            while True:
+                claim = await producer.send(self._topic, key=_ID_CLAIM, value=b"{}")
+                record = make(claim.offset + 1)
+                if existing := self.by_url(record.target_url):
+                    return existing, False
+                try:
+                    await self.write(producer, record)
+                except SupersededError:
+                    await self.settle(producer)
+                    if first := self.by_url(record.target_url):
+                        return first, False
+                    # Whoever was first is gone already: the URL is free again.
+                else:
+                    return self._endpoints[record.id], True
 
     async def write(self, producer: Producer, record: EndpointRecord) -> None:
-        """Write a change and wait until it can be read here."""
+        """Write a change and wait until it can be read here.
+
+        Raises:
+            SupersededError: it took no effect: the endpoint was changed at the same time (then its version is another one), or
+                another endpoint got the target_url. Call :meth:`settle` when there is nothing else to write for the endpoint.
+        """
         position = await producer.send(self._topic, key=str(record.id).encode(), value=record.model_dump_json().encode())
         await self.table.wait_for(position.offset)
+        if position.offset in self._refused:
+            raise SupersededError(f"Another change of endpoint {record.id}, or of its target_url, was first.")
+
+    async def settle(self, producer: Producer) -> None:
+        """Write the endpoints anew whose last record took no effect, as they are: for compaction, the last record is all.
+
+        Whoever wrote such a record calls this; and an API process that starts, for one that died before it could. Should two do
+        it at once, they write the same.
+        """
+        while self._unsettled:
+            endpoint_id, refused = next(iter(self._unsettled.items()))
+            current = self._endpoints.get(endpoint_id)
+            record = deleted(refused, changed_by=refused.changed_by, at=refused.updated_at) if current is None else current.record
+            next_version = max(self._versions.get(endpoint_id, 0), 0 if current else refused.version) + 1
+            with suppress(SupersededError):  # then somebody changed the endpoint meanwhile, and it is looked at again
+                await self.write(producer, record.model_copy(update={"version": next_version}))
 
     def _apply(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -105,37 +186,77 @@ class Registry:
                 continue
             try:
                 self._apply_one(record)
+                self._newer.pop(record.key, None)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others count
                 metrics.TABLE_ERRORS.inc()
                 # The text of an error that nobody foresaw may hold a value of the record.
                 reason = str(error) if isinstance(error, InvalidRecordError) else type(error).__name__
+                if isinstance(error, InvalidRecordError) and error.reason is DeadLetterReason.UNSUPPORTED_VERSION:
+                    self._newer[record.key] = reason
                 log.warning("an endpoint record cannot be used", topic=self._topic, offset=record.offset, error=reason)
-        self._index()
+        self._count()
+        if self.table.is_caught_up:  # before that, a later record may take its place
+            self.refuse_newer()
+
+    def _count(self) -> None:
+        for state in ("active", "paused", "disabled", "unusable"):
+            metrics.ENDPOINTS.labels(state).set(self._states[state])
 
     def _apply_one(self, record: Record) -> None:
         if record.value is None:
-            self._endpoints.pop(int(record.key or b"0"), None)
+            self._replace(int(record.key or b"0"), None)
             return
         change = from_json(record.value, EndpointRecord)
-        if change.deleted:
-            self._endpoints.pop(change.id, None)
-        else:
-            endpoint = self._endpoints[change.id] = open_endpoint(change, self._vault)
-            if endpoint.problem:
-                log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
+        if self._comes_too_late(change):
+            self._unsettled[change.id] = change
+            self._refused.add(record.offset)
+            return
+        self._versions[change.id] = change.version
+        self._unsettled.pop(change.id, None)
+        endpoint = None if change.deleted else self._judged(open_endpoint(change, self._vault))
+        self._replace(change.id, endpoint)
+        if endpoint is not None and endpoint.problem:
+            log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
 
-    def _index(self) -> None:
-        by_event: dict[str, list[Endpoint]] = {}
-        for endpoint in self.all():
-            for event in endpoint.events if endpoint.active else ():
-                by_event.setdefault(event, []).append(endpoint)
-        self._by_event = {event: tuple(endpoints) for event, endpoints in by_event.items()}
-        states = Counter(map(_state, self._endpoints.values()))
-        for state in ("active", "paused", "unusable"):
-            metrics.ENDPOINTS.labels(state).set(states[state])
+    def _comes_too_late(self, change: EndpointRecord) -> bool:
+        """Whether a record was overtaken. Every process reads the same order, so every process says the same."""
+        if change.version <= self._versions.get(change.id, 0):
+            return True
+        other = None if change.deleted else self.by_url(change.target_url)
+        return other is not None and other.id != change.id
+
+    def _replace(self, endpoint_id: int, endpoint: Endpoint | None) -> None:
+        """Put an endpoint in its place, or nothing. The indexes are changed for it alone: there may be many others."""
+        if former := self._endpoints.pop(endpoint_id, None):
+            self._subscriptions.remove(former)
+            self._states[_state(former)] -= 1
+            del self._ids_by_url[former.target_url]
+        if endpoint is None:
+            return
+        self._endpoints[endpoint_id] = endpoint
+        self._ids_by_url[endpoint.target_url] = endpoint_id
+        self._subscriptions.add(endpoint)
+        self._states[_state(endpoint)] += 1
+
+    def _disabled(self, endpoint_ids: AbstractSet[int]) -> None:
+        """The health table has learned that endpoints were disabled."""
+        for endpoint_id in endpoint_ids & self._endpoints.keys():
+            self._replace(endpoint_id, self._judged(self._endpoints[endpoint_id]))
+        self._count()
+
+    def _judged(self, endpoint: Endpoint) -> Endpoint:
+        disabled = self.health.disabled(endpoint.record) if self.health is not None else None
+        return endpoint if disabled == endpoint.disabled else replace(endpoint, disabled=disabled)
 
 
 def _state(endpoint: Endpoint) -> str:
     if endpoint.problem:
         return "unusable"
-    return "active" if endpoint.active else "paused"
+    return state_of(endpoint)
+
+
+def state_of(endpoint: Endpoint) -> str:
+    """``active``, ``paused`` (by its owner), or ``disabled`` (it was gone, or failed for too long)."""
+    if endpoint.active:
+        return "active"
+    return "paused" if endpoint.disabled is None or not endpoint.record.active else "disabled"

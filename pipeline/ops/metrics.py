@@ -39,6 +39,15 @@ ATTEMPT_DURATION: Final = Histogram(
 IN_FLIGHT: Final = Gauge("oms_webhooks_in_flight_requests", "HTTP requests under way")
 PARKED: Final = Counter("oms_webhooks_parked", "Deliveries put off without an attempt", ["reason"])
 DISCARDED: Final = Counter("oms_webhooks_discarded", "Attempts that were due and not made", ["reason"])
+RATE_LIMITED: Final = Counter(
+    "oms_webhooks_rate_limited",
+    "Deliveries that had to wait for their endpoint's max_per_second, or were parked for it",
+    ["result"],
+)
+SLOW_ENDPOINTS: Final = Gauge("oms_webhooks_slow_endpoints", "Endpoints that keep requests waiting at this moment")
+CIRCUITS: Final = Gauge("oms_webhooks_circuits", "Endpoints whose circuit is open, or half open for a probe", ["state"])
+CIRCUIT_TRANSITIONS: Final = Counter("oms_webhooks_circuit_transitions", "Circuits that went into a state", ["state"])
+ENDPOINTS_DISABLED: Final = Counter("oms_webhooks_endpoints_disabled", "Endpoints that were disabled by this process", ["reason"])
 RETRIES_SCHEDULED: Final = Counter("oms_webhooks_retries_scheduled", "Records written to the delay topics", ["delay"])
 RETRIES_DUE: Final = Counter("oms_webhooks_retries_due", "Records taken from the delay topics when due", ["delay"])
 RETRY_LATENESS: Final = Histogram(
@@ -52,6 +61,13 @@ CONSUMER_LAG: Final = Gauge(
     ["group", "topic", "partition"],
 )
 OUTSTANDING: Final = Gauge("oms_webhooks_outstanding_records", "Records taken from Kafka and not finished", ["group"])
+OUTSTANDING_BYTES: Final = Gauge(
+    "oms_webhooks_outstanding_bytes", "Bytes of the records taken from Kafka and not finished", ["group"]
+)
+BUFFERED_BYTES: Final = Gauge("oms_webhooks_buffered_bytes", "Bytes of the records polled and not yet taken", ["group"])
+UNACKNOWLEDGED_BYTES: Final = Gauge(
+    "oms_webhooks_unacknowledged_bytes", "Bytes of the records that Kafka has not acknowledged yet"
+)
 COMMITS: Final = Counter("oms_webhooks_commits", "Offset commits", ["group", "result"])
 REBALANCES: Final = Counter("oms_webhooks_rebalances", "Changes of the assignment", ["group", "kind"])
 FENCED: Final = Counter("oms_webhooks_fenced_completions", "Completions of records whose partition had been revoked", ["group"])
@@ -65,6 +81,11 @@ ENDPOINTS: Final = Gauge("oms_webhooks_endpoints", "Registered endpoints", ["sta
 
 # Recorder
 RECORDED: Final = Counter("oms_webhooks_recorded_rows", "Rows written to ClickHouse", ["table"])
+UNRECORDED: Final = Counter(
+    "oms_webhooks_unrecorded_records",
+    "Records that ClickHouse refused for good: each is a dead letter (a dead letter itself stands in its topic only)",
+    ["table"],
+)
 BATCH_ROWS: Final = Histogram("oms_webhooks_recorder_batch_rows", "Rows in a batch", ["table"], buckets=_SIZES)
 BATCH_DURATION: Final = Histogram(
     "oms_webhooks_recorder_batch_seconds", "Duration of a batch's insert", ["table"], buckets=_LATENCY
@@ -79,3 +100,4 @@ API_REQUESTS: Final = Counter("oms_webhooks_api_requests", "Requests to the HTTP
 API_DURATION: Final = Histogram(
     "oms_webhooks_api_request_seconds", "Duration of requests to the HTTP API", ["route"], buckets=_LATENCY
 )
+WRONG_KEYS: Final = Counter("oms_webhooks_wrong_api_keys", "Requests to the HTTP API with a key that is none")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipeline.core.signing import SigningKey
 from schemas.topics import MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
 
 MAX_REPEATS = 5
@@ -103,6 +104,33 @@ class Settings(BaseSettings):
     max_outstanding_records: int = Field(
         default=1000, ge=1, description="Records taken from Kafka and not finished, in one process; polling pauses above."
     )
+    circuit_failures: int = Field(
+        default=10,
+        ge=1,
+        description="Failures in a row (no answer, 5xx, 429) that open an endpoint's circuit: deliveries are parked, probes are sent.",
+    )
+    circuit_open_seconds: float = Field(
+        default=5.0, gt=0, description="How long a circuit is open at first; then twice as long ..."
+    )
+    circuit_open_max_seconds: float = Field(default=600.0, gt=0, description="... up to this.")
+    disable_after_days: float = Field(
+        default=5.0, gt=0, description="An endpoint that failed for so many days without any success is disabled."
+    )
+    operational_url: str = Field(
+        default="", description="Where operational events are sent (endpoint.disabled). Empty: they stand in their topic only."
+    )
+    operational_secret: SecretStr | None = Field(
+        default=None, description="Signing secret (whsec_…) of operational_url; make one with 32 random bytes in base64."
+    )
+    max_outstanding_bytes: int = Field(
+        default=64 * MIB,
+        ge=1024,
+        description="Bytes of records that the fan-out, the retry and the recorder each hold, and of records that Kafka has not "
+        "acknowledged; polling and attempts pause above. A larger record passes alone.",
+    )
+    max_outstanding_deliveries: int = Field(
+        default=10_000, ge=1, description="Deliveries of the fan-out under way or in line at once, in one process."
+    )
     request_timeout_seconds: float = Field(default=15.0, gt=0, description="Longest time of one request, answer included.")
     connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Longest time to connect.")
     allowed_networks: Networks = Field(
@@ -122,7 +150,14 @@ class Settings(BaseSettings):
     # HTTP
     http_host: str = Field(default="127.0.0.1", description="Address that health, metrics and the API listen on.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Port that health, metrics and the API listen on; 0: any.")
-    api_keys: Secrets = Field(default=(), description="Bearer keys of the HTTP API. Embedded: one is made at start.")
+    api_keys: Secrets = Field(
+        default=(),
+        description="Bearer keys of the HTTP API, of the role admin. Embedded: one is made at start. Otherwise: see docs/api.md.",
+    )
+    trusted_proxies: Networks = Field(
+        default=(),
+        description="Networks of reverse proxies whose X-Forwarded-For is believed: wrong API keys are counted by address.",
+    )
     drain_seconds: float = Field(default=25.0, ge=0, description="On SIGTERM, how long deliveries under way may take to finish.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
@@ -138,7 +173,7 @@ class Settings(BaseSettings):
     def _parse_list(cls, value: object) -> object:
         return _parts(value) if isinstance(value, str) else value
 
-    @field_validator("allowed_networks", mode="before")
+    @field_validator("allowed_networks", "trusted_proxies", mode="before")
     @classmethod
     def _parse_networks(cls, value: object) -> object:
         # Not strict: 127.0.0.1/8 means 127.0.0.0/8.
@@ -163,6 +198,30 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _circuit_times_fit(self) -> Settings:
+        if self.circuit_open_max_seconds < self.circuit_open_seconds:
+            message = (
+                f"circuit_open_max_seconds ({self.circuit_open_max_seconds:g}) must not be below "
+                f"circuit_open_seconds ({self.circuit_open_seconds:g})"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _operational_receiver_is_whole(self) -> Settings:
+        if not self.operational_url:
+            return self
+        parts = urlsplit(self.operational_url)
+        if parts.scheme not in {"http", "https"} or not parts.netloc or "@" in parts.netloc:
+            message = "operational_url must be an http(s) URL without a user name"
+            raise ValueError(message)
+        if self.operational_secret is None:
+            message = "operational_url needs operational_secret, which its deliveries are signed with"
+            raise ValueError(message)
+        SigningKey(self.operational_secret.get_secret_value())
+        return self
+
+    @model_validator(mode="after")
     def _sasl_is_whole(self) -> Settings:
         if self.kafka_security_protocol.startswith("SASL") and not (
             self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password
@@ -170,6 +229,14 @@ class Settings(BaseSettings):
             message = "SASL needs kafka_sasl_mechanism, kafka_sasl_username and kafka_sasl_password"
             raise ValueError(message)
         return self
+
+    @property
+    def slow_budget(self) -> int:
+        """Requests under way to all slow endpoints together: they leave room in both bounds.
+
+        As many deliveries again may wait for them, and each holds a record: that is half of the records at most.
+        """
+        return max(1, min(self.max_in_flight // 2, self.max_outstanding_records // 4))
 
     @property
     def topics(self) -> Topics:

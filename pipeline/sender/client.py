@@ -1,6 +1,6 @@
 """The POST: one HTTP request to an endpoint, whatever the endpoint does.
 
-Bounded in every direction: connections, time, response bytes, header sizes, interim responses. No redirects, no
+Bounded in every direction: connections, time, response bytes, header sizes, interim responses, bytes on the wire. No redirects, no
 cookies, no decompression, no proxies from the environment. Only addresses that the `AddressGuard` lets pass are
 dialled.
 """
@@ -11,6 +11,7 @@ import asyncio
 import functools
 import logging
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from time import perf_counter
@@ -115,12 +116,15 @@ class Sender:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def post(self, request: Request) -> Exchange:
+    async def post(self, request: Request, on_start: Callable[[], None] | None = None) -> Exchange:
         """Send a request once and tell what came of it.
 
-        Never raises because of the endpoint or the network; what it waits for a free connection is not counted.
+        Never raises because of the endpoint or the network; what it waits for a free connection is not counted. ``on_start`` is
+        called when that wait is over.
         """
         async with self._slots:
+            if on_start is not None:
+                on_start()
             started = perf_counter()
             target = self._target(request.url)
             if isinstance(target, _Undiallable):

@@ -49,7 +49,11 @@ _HANDSHAKE_PROBLEMS: Final = {
 _ANSWER_PROBLEMS: Final = (
     (PayloadEncodingError, Failure.TRUNCATED, "the answer broke off before its body was complete"),
     (LineTooLong, Failure.INVALID_RESPONSE, "the answer has a status line or a header that is too long"),
-    (BadStatusLine, Failure.INVALID_RESPONSE, "the answer is not HTTP/1.1; check scheme and port of the URL"),
+    (
+        BadStatusLine,
+        Failure.INVALID_RESPONSE,
+        "the answer is not HTTP/1.1, or goes on after its end; check scheme and port of the URL",
+    ),
     (aiohttp.ClientPayloadError, Failure.INVALID_RESPONSE, "the answer has an invalid body"),
     (aiohttp.ClientConnectionError, Failure.CONNECTION, "the connection was lost"),
     (aiohttp.InvalidURL, Failure.INVALID_TARGET, "the target_url cannot be dialled; register another one"),

@@ -1,102 +1,130 @@
-"""At most so many requests under way to one endpoint: one bad endpoint hurts nobody else (promise 4)."""
+"""At most so many requests under way to one endpoint, and to all slow ones: a bad endpoint hurts nobody else (promise 4)."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
+from time import monotonic
 from types import TracebackType
+
+from pipeline.core.shares import Bounds, Shares
+from pipeline.ops import metrics
 
 
 class Lanes:
     """One lane an endpoint. A delivery enters when there is room, waits its turn, or is turned away.
 
     A delivery is turned away when the endpoint is slow, not when we are busy: it has waited for ``wait_seconds``, and in that
-    time fewer than ``width`` requests have left the lane; that is, the endpoint's answers take longer than ``wait_seconds``.
-    As long as a full lane moves faster, a delivery goes on waiting, and it is backpressure that bounds how many wait.
+    time fewer requests have left the lane than it is wide; that is, the endpoint's answers take longer than ``wait_seconds``.
+    As long as a full lane moves faster, a delivery goes on waiting, and it is backpressure that bounds how many wait. At a slow
+    endpoint no more may wait than may be under way: what waits holds a record of Kafka's, and those are bounded too.
     """
 
-    def __init__(self, width: int, wait_seconds: float) -> None:
-        self._width = width
+    def __init__(self, width: int, wait_seconds: float, slow_budget: int = sys.maxsize) -> None:
+        """``slow_budget``: requests under way to all slow endpoints together (see `pipeline.core.shares`)."""
         self._wait_seconds = wait_seconds
-        self._lanes: dict[int, _Lane] = {}
+        self._shares = Shares(Bounds(width, wait_seconds, slow_budget))
+        self._lines: dict[int, _Line] = {}
+        metrics.SLOW_ENDPOINTS.set_function(lambda: self._shares.slow_endpoints)
 
     async def enter(self, endpoint_id: int) -> Place | None:
         """A place in the endpoint's lane, to be left again; None when the endpoint is too slow to wait for."""
         waited = False
         while True:
-            lane = self._lanes.get(endpoint_id)
-            if lane is None:
-                lane = self._lanes[endpoint_id] = _Lane()
-            if lane.inside < self._width:
-                lane.inside += 1
-                return Place(self, endpoint_id)
-            left_before = lane.left
-            if await self._wait(lane, endpoint_id, first=waited):
-                return Place(self, endpoint_id)
-            if lane.left - left_before < self._width:
+            line = self._lines.get(endpoint_id)
+            # Nobody overtakes those that wait.
+            if waited or line is None or not line.waiting:
+                token = self._shares.enter(endpoint_id, monotonic())
+                if token is not None:
+                    return Place(self, endpoint_id, token)
+            if line is None:
+                line = self._lines[endpoint_id] = _Line()
+            width = self._shares.width(endpoint_id, monotonic())
+            if not waited and len(line.waiting) >= width and self._shares.is_slow(endpoint_id, monotonic()):
+                return None
+            left_before = line.left
+            turn = await self._wait(line, endpoint_id, first=waited)
+            if turn is not None:
+                return Place(self, endpoint_id, turn)
+            if line.left - left_before < width:
                 return None
             waited = True  # the lane moves: wait on, in front of those who came later
 
-    async def _wait(self, lane: _Lane, endpoint_id: int, *, first: bool) -> bool:
-        """Stand in line for ``wait_seconds``; whether it became our turn."""
+    async def _wait(self, line: _Line, endpoint_id: int, *, first: bool) -> int | None:
+        """Stand in line for ``wait_seconds``; the token of our place, when it became our turn."""
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
-        lane.waiting.appendleft(turn) if first else lane.waiting.append(turn)
-        timer = loop.call_later(self._wait_seconds, _settle, turn, False)
+        turn: asyncio.Future[int | None] = loop.create_future()
+        line.waiting.appendleft(turn) if first else line.waiting.append(turn)
+        timer = loop.call_later(self._wait_seconds, _settle, turn, None)
+        token: int | None = None
         try:
-            admitted = await turn
+            token = await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.result():
-                self.leave(endpoint_id)  # the place came at the very moment that we gave up: pass it on
+            if turn.done() and not turn.cancelled() and (passed := turn.result()) is not None:
+                self.leave(endpoint_id, passed)  # the place came at the very moment that we gave up: pass it on
             raise
         finally:
             timer.cancel()
-        if not admitted and turn in lane.waiting:
-            lane.waiting.remove(turn)
-        return admitted
+            if token is None and turn in line.waiting:  # one that got a place has been taken out
+                line.waiting.remove(turn)
+            if not line.waiting and self._lines.get(endpoint_id) is line:
+                del self._lines[endpoint_id]
+        return token
 
-    def leave(self, endpoint_id: int) -> None:
-        """Give the place to the next one that waits."""
-        lane = self._lanes[endpoint_id]
-        lane.left += 1
-        while lane.waiting:
-            if _settle(lane.waiting.popleft(), True):
+    def start(self, endpoint_id: int, token: int) -> None:
+        """The request starts: from now on the endpoint is what takes the time."""
+        self._shares.start(endpoint_id, token, monotonic())
+
+    def leave(self, endpoint_id: int, token: int) -> None:
+        """Give the place to the next ones that wait."""
+        now = monotonic()
+        self._shares.leave(endpoint_id, token, now)
+        line = self._lines.get(endpoint_id)
+        if line is None:
+            return
+        line.left += 1
+        while line.waiting:
+            if line.waiting[0].done():  # its time is up, or its task was cancelled
+                line.waiting.popleft()
+                continue
+            next_token = self._shares.enter(endpoint_id, now)
+            if next_token is None:
                 return
-        lane.inside -= 1
-        if not lane.inside:
-            del self._lanes[endpoint_id]
+            _settle(line.waiting.popleft(), next_token)
 
 
-class _Lane:
-    """``inside`` requests are under way, ``left`` have ended so far, ``waiting`` stand in line."""
+class _Line:
+    """Those that wait for a place, and how many requests have ended meanwhile (``left``)."""
 
-    __slots__ = ("inside", "left", "waiting")
+    __slots__ = ("left", "waiting")
 
     def __init__(self) -> None:
-        self.inside = 0
         self.left = 0
-        self.waiting: deque[asyncio.Future[bool]] = deque()
+        self.waiting: deque[asyncio.Future[int | None]] = deque()
 
 
 class Place:
     """A place in a lane, left at the end of the ``with`` block."""
 
-    __slots__ = ("_endpoint_id", "_lanes")
+    __slots__ = ("_endpoint_id", "_lanes", "_token")
 
-    def __init__(self, lanes: Lanes, endpoint_id: int) -> None:
+    def __init__(self, lanes: Lanes, endpoint_id: int, token: int) -> None:
         self._lanes = lanes
         self._endpoint_id = endpoint_id
+        self._token = token
 
     def __enter__(self) -> None:
         pass
 
+    def start(self) -> None:
+        """The request that the place was taken for starts."""
+        self._lanes.start(self._endpoint_id, self._token)
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._lanes.leave(self._endpoint_id)
+        self._lanes.leave(self._endpoint_id, self._token)
 
 
-def _settle(turn: asyncio.Future[bool], admitted: bool) -> bool:
-    """End a wait; False when it has ended already (its time is up, or its task was cancelled)."""
-    if turn.done():
-        return False
-    turn.set_result(admitted)
-    return True
+def _settle(turn: asyncio.Future[int | None], token: int | None) -> None:
+    if not turn.done():
+        turn.set_result(token)

@@ -27,7 +27,13 @@ from multidict import CIMultiDict
 from yarl import URL
 
 _MAX_INTERIM_RESPONSES: Final = 16
-_JOINED_BYTES: Final = 65536
+# What an answer may take on the wire: this for its heads, and so many times the part of its body that is read (a chunk of
+# one byte takes six). Servers could otherwise keep the parser busy with what nobody sees, such as chunk extensions.
+_MAX_HEAD_BYTES: Final = 256 * 1024
+_MAX_FRAMING: Final = 8
+_PIECE_BYTES: Final = 65536
+# The parser gets an answer in pieces of this size, as it reads all answers in a piece, thousands of them, at once.
+_PARSED_BYTES: Final = 2048
 
 
 class Route(aiohttp.ClientRequest):
@@ -59,14 +65,18 @@ class Route(aiohttp.ClientRequest):
         return _serialize_headers(self._request_line, combined)
 
 
-def send(connection: Connection, head: bytes, body: bytes, *, read_bufsize: int) -> ResponseHandler:
+def send(connection: Connection, head: bytes, body: bytes, *, read_bufsize: int) -> BoundedProtocol:
     """Hand a request to the connection and expect the answer. Raises what ended the connection, if it has ended.
 
-    There is nothing to wait for: the body is in memory anyway, and a server may answer before it has read all of it.
+    There is nothing to wait for: a large body is sent while the answer is awaited, as a server may answer before it has
+    read all of it.
     """
     protocol = connection.protocol
     if protocol is None or protocol.transport is None:
         raise (None if protocol is None else protocol.exception()) or aiohttp.ServerDisconnectedError()
+    if not isinstance(protocol, BoundedProtocol):
+        raise TypeError("the connection is not one of a BoundedConnector")
+    protocol.expect_answer(_MAX_HEAD_BYTES + _MAX_FRAMING * read_bufsize)
     protocol.set_response_params(
         read_until_eof=True,
         auto_decompress=False,
@@ -75,49 +85,122 @@ def send(connection: Connection, head: bytes, body: bytes, *, read_bufsize: int)
         max_field_size=8190,
         max_headers=128,
     )
-    if len(body) <= _JOINED_BYTES:
+    if len(body) <= _PIECE_BYTES:
         protocol.transport.write(head + body)
     else:
         protocol.transport.write(head)
-        protocol.transport.write(body)
+        protocol.send_in_pieces(body)
     return protocol
 
 
 async def read_head(protocol: ResponseHandler) -> tuple[RawResponseMessage, StreamReader]:
-    """The final response's status and headers, and its body to be read. Interim responses are skipped."""
+    """The final response's status and headers, and its body to be read. Interim responses are skipped.
+
+    Raises BadHttpMessage for a status that is none (RFC 9110, section 15: 100 to 599; up to 999 is let pass).
+    """
     while True:
         message, body = await protocol.read()
-        if message.code >= 200 or message.code == 101 or message.code < 100:
+        if message.code < 100:
+            raise BadHttpMessage(f"a status code of {message.code:03}")
+        if _is_final(message):
             return message, body
 
 
 def release(connection: Connection) -> None:
     """Give back a connection whose answer was read to the end. It closes when it cannot be used again."""
-    transport = connection.transport
-    if transport is None or transport.get_write_buffer_size():  # The server answered without reading the request.
-        connection.close()
-    else:
+    protocol = connection.protocol
+    if isinstance(protocol, BoundedProtocol) and protocol.finish():
         connection.release()
+    else:
+        connection.close()
+
+
+def _is_final(message: RawResponseMessage) -> bool:
+    return message.code >= 200 or message.code == 101 or message.code < 100
 
 
 class BoundedProtocol(ResponseHandler):
     """One connection."""
 
     _interim_responses = 0
+    _answered = False
+    # Bytes that may still come; None before the first request, when what comes is kept for the parser, up to its buffer.
+    _allowance: int | None = None
+    _sending: asyncio.Task[None] | None = None
+
+    def expect_answer(self, most_bytes: int) -> None:
+        """A request is about to be sent; its answer may take `most_bytes` on the wire."""
+        self._answered = False
+        self._interim_responses = 0
+        self._allowance = most_bytes
+
+    def finish(self) -> bool:
+        """The answer was read. Whether the connection can be used again: not when the server has not read the request.
+
+        From here on until the next request, the server has nothing to say.
+        """
+        self._allowance = 0
+        is_sent = self._sending is None or self._sending.done()
+        return is_sent and self.transport is not None and not self.transport.get_write_buffer_size()
+
+    def send_in_pieces(self, body: bytes) -> None:
+        """Send a large body as fast as the endpoint reads it.
+
+        TLS would encrypt the whole of it at once otherwise, and hold it twice over for an endpoint that does not read.
+        """
+        if self.transport is not None:
+            self.transport.set_write_buffer_limits(high=_PIECE_BYTES)
+        self._sending = self._loop.create_task(self._send_pieces(body))
+
+    async def _send_pieces(self, body: bytes) -> None:
+        view = memoryview(body)
+        for start in range(0, len(view), _PIECE_BYTES):
+            if self.transport is None:
+                return
+            self.transport.write(view[start : start + _PIECE_BYTES])
+            try:
+                await self._drain_helper()
+            except ConnectionError:  # Whoever reads the answer is told.
+                return
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the connection. Gives up on a server that sends too many, or sends what nobody asked for."""
+        if self._allowance is not None:
+            self._allowance -= len(data)
+            if self._allowance < 0:
+                self._give_up("too many bytes around the body, or after it")
+                return
+        start = 0
+        while start < len(data) - _PARSED_BYTES and not self._reading_paused:
+            super().data_received(data[start : start + _PARSED_BYTES])
+            if self.exception() is not None or self._is_complete():
+                self.force_close()  # There are more bytes than the answer has.
+                return
+            start += _PARSED_BYTES
+        super().data_received(data[start:] if start else data)
+
+    def _is_complete(self) -> bool:
+        """Whether the parser has read the whole of the answer."""
+        return self._answered and (self._payload is None or self._payload.is_eof())
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         """Take a response from the parser. Gives up on a server that sends 1xx responses without end."""
-        if data[0].code >= 200 or data[0].code == 101:
-            self._interim_responses = 0
+        if self._answered:  # The parser found more than one in the bytes that it got: the first counts.
+            self.force_close()
+        elif _is_final(data[0]):
+            self._answered = True
+            super().feed_data(data, size)
         elif self._interim_responses < _MAX_INTERIM_RESPONSES:
             self._interim_responses += 1
+            super().feed_data(data, size)
         else:
-            if self.exception() is None:
-                self.set_exception(BadHttpMessage(f"more than {_MAX_INTERIM_RESPONSES} interim responses"))
-                if self.transport is not None:
-                    self.transport.abort()
-            return
-        super().feed_data(data, size)
+            self._give_up(f"more than {_MAX_INTERIM_RESPONSES} interim responses")
+
+    def _give_up(self, problem: str) -> None:
+        if self.exception() is None:
+            self.set_exception(BadHttpMessage(problem))
+            if self.transport is not None:
+                self.transport.abort()
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         """Fail the exchange. A parser's error reaches the reader of the body too, which would wait in vain."""
@@ -142,6 +225,8 @@ class BoundedProtocol(ResponseHandler):
         A transport that closes first sends what is unsent, and waits for the farewell of TLS: a server that has stopped
         reading would hold the socket and the body.
         """
+        if self._sending is not None:
+            self._sending.cancel()
         self.abort()
 
 

@@ -24,7 +24,9 @@ from pipeline.ops.settings import Settings
 from pipeline.store.errors import (
     StoreBudgetError,
     StoreError,
+    StoreLimitError,
     StoreRejectedError,
+    StoreRowsError,
     StoreUnavailableError,
     store_error,
 )
@@ -34,7 +36,9 @@ __all__ = [
     "Connections",
     "StoreBudgetError",
     "StoreError",
+    "StoreLimitError",
     "StoreRejectedError",
+    "StoreRowsError",
     "StoreUnavailableError",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from clickhouse_connect.driver.exceptions import DataError, Error, NotSupportedError, ProgrammingError
@@ -17,6 +18,14 @@ class StoreUnavailableError(StoreError):
 
 class StoreRejectedError(StoreError):
     """The statement, the data or the configuration is wrong: trying again does not help."""
+
+
+class StoreLimitError(StoreUnavailableError):
+    """ClickHouse is short of memory or time for so much at once: less at a time may succeed, and so may trying again."""
+
+
+class StoreRowsError(StoreRejectedError):
+    """ClickHouse refuses the rows themselves. Fewer at a time show which; a record that is refused alone is refused for good."""
 
 
 class StoreBudgetError(StoreError):
@@ -58,6 +67,15 @@ _UNAVAILABLE: Final = {
     745,  # SERVER_OVERLOADED
     999,  # KEEPER_EXCEPTION
 }
+_ROWS: Final = {
+    128,  # TOO_LARGE_ARRAY_SIZE
+    131,  # TOO_LARGE_STRING_SIZE
+    321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+    349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+    469,  # VIOLATED_CONSTRAINT
+}
+"""What is wrong with a row. Errors that a table or a setting of the server may cause just as well are not among them."""
+_TOO_LARGE: Final = re.compile(r"^HTTP driver received HTTP status 413\b")
 _HINTS: Final = {
     60: " The migrations have not been applied to this database.",
     81: " The migrations have not been applied to this ClickHouse.",
@@ -85,13 +103,23 @@ def store_error(error: Error, where: str, *, searching: bool) -> StoreError:
     if code in _BUDGET:
         if searching:
             return over_budget()
-        return StoreUnavailableError(f"{where} is short of memory or time: {_first_line(error)}")
+        return StoreLimitError(f"{where} is short of memory or time: {_first_line(error)}")
+    if not searching and (refused := _refused_rows(error, where)):
+        return refused
     if code is None and not isinstance(error, ProgrammingError | DataError | NotSupportedError):
         return StoreUnavailableError(f"{where} cannot be reached or did not answer: {_transport(error)}")
     hint = _HINTS.get(code or 0, "")
     if code in _UNAVAILABLE:
         return StoreUnavailableError(f"{where} cannot do it now: {_first_line(error)}{hint}")
     return StoreRejectedError(f"{where} refused: {_first_line(error)}{hint}")
+
+
+def _refused_rows(error: Error, where: str) -> StoreRowsError | None:
+    if error.code in _ROWS:
+        return StoreRowsError(f"{where} refused: {_first_line(error)}")
+    if error.code is None and _TOO_LARGE.match(str(error)):
+        return StoreRowsError(f"{where}, or a proxy before it, takes no request as large as that (HTTP 413).")
+    return None
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from schemas.attempt import Attempt
+from schemas.audit import AuditEntry
+from schemas.bundle import MAX_BUNDLE
 from schemas.delivery import DeadLetter, Dispatch
 from schemas.endpoint import EndpointRecord
 from schemas.event import EventMeta
@@ -34,6 +36,7 @@ class Table(enum.StrEnum):
     EVENTS = "events"
     DEAD_LETTERS = "dead_letters"
     ENDPOINT_CHANGES = "endpoint_changes"
+    AUDIT_LOG = "audit_log"
 
 
 _TIME: Final = "DateTime64(3, 'UTC')"
@@ -114,6 +117,16 @@ COLUMNS: Final[dict[Table, dict[str, str]]] = {
         "filters": "String",
         **_POSITION,
     },
+    Table.AUDIT_LOG: {
+        "at": _TIME,
+        "actor": "String",
+        "role": _WORD,
+        "action": _WORD,
+        "subject": "String",
+        "detail": "String",
+        "remote_address": "String",
+        **_POSITION,
+    },
 }
 """Every column with its type, as the migrations create them (a contract test compares the two)."""
 
@@ -122,26 +135,25 @@ PARTITIONED_BY: Final[dict[Table, str]] = {
     Table.EVENTS: "received_at",
     Table.DEAD_LETTERS: "failed_at",
 }
-"""The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes are few and are kept."""
+"""The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes and the audit log are few and are kept."""
 
 
 UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """The ``event_received_at`` of an attempt whose record does not say."""
 
 
-def attempt_id(partition: int, offset: int) -> int:
-    """The public id of an attempt: the same record always gets the same id, and it fits a JavaScript number."""
+def attempt_id(partition: int, offset: int, index: int = 0) -> int:
+    """The public id of the ``index``-th attempt in a record: always the same, and it fits a JavaScript number for long.
+
+    (Up to offset 137 billion in each partition; 64 bits last for a thousand times as many.)
+    """
     if not 0 <= partition < MAX_PARTITIONS:
         raise ValueError(
             f"partition {partition} has no attempt ids: the attempts topic may have {MAX_PARTITIONS} partitions at most"
         )
-    return offset * MAX_PARTITIONS + partition
-
-
-def attempt_position(identifier: int) -> Position:
-    """The inverse of :func:`attempt_id`."""
-    offset, partition = divmod(identifier, MAX_PARTITIONS)
-    return Position(partition, offset)
+    if not 0 <= index < MAX_BUNDLE:
+        raise ValueError(f"a record has {MAX_BUNDLE} attempts at most, and none with the index {index}")
+    return (offset * MAX_PARTITIONS + partition) * MAX_BUNDLE + index
 
 
 def week(table: Table, row: Row) -> date | None:
@@ -156,11 +168,11 @@ def week(table: Table, row: Row) -> date | None:
 _INDEX: Final = {table: {name: index for index, name in enumerate(columns)} for table, columns in COLUMNS.items()}
 
 
-def attempt_row(position: Position, attempt: Attempt) -> Row:
-    """A row of ``attempts``."""
+def attempt_row(position: Position, attempt: Attempt, index: int = 0) -> Row:
+    """A row of ``attempts``: the ``index``-th attempt of the record at this position."""
     event = attempt.event
     return (
-        attempt_id(*position),
+        attempt_id(*position, index),
         event.id,
         event.event_name,
         _time(event.created_at),
@@ -242,6 +254,20 @@ def endpoint_change_row(position: Position, endpoint: EndpointRecord) -> Row:
         endpoint.active,
         endpoint.description,
         json.dumps(endpoint.filters, ensure_ascii=False),
+        *position,
+    )
+
+
+def audit_row(position: Position, entry: AuditEntry) -> Row:
+    """A row of ``audit_log``: who did what to what."""
+    return (
+        _time(entry.at),
+        entry.actor,
+        entry.role.value,
+        entry.action.value,
+        entry.subject,
+        entry.detail,
+        entry.remote_address,
         *position,
     )
 

@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 from pipeline.core.search import AttemptQuery
+from pipeline.store.conditions import milliseconds
 from pipeline.store.connection import Connections
 from pipeline.store.figures import Facets, Histogram, facets, histogram
 from pipeline.store.find import Finder
 from pipeline.store.reader import Budget, Reader, Rows, columns, sql
+from pipeline.store.rows import UNKNOWN_TIME
 
 __all__ = ["AttemptDetail", "AttemptPage", "AttemptRow", "Budget", "DeadLetterRow", "EndpointSummary", "Page", "Search"]
 
@@ -90,6 +92,8 @@ class AttemptDetail:
     response_truncated: bool
     request_body: str | None
     siblings: tuple[AttemptRow, ...]
+    event_received_at: datetime | None = None
+    """When the event was received; None when the attempt's record does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ class Search:
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:
         """One attempt with its bodies and headers, by its id; None when there is none."""
-        selected = columns(_ATTEMPT_COLUMNS + _DETAIL_COLUMNS) + ", toUnixTimestamp64Milli(event_received_at)"
+        selected = columns((*_ATTEMPT_COLUMNS, *_DETAIL_COLUMNS, "event_received_at"))
         found = await self._rows(sql("SELECT", selected, "FROM attempts WHERE id = {id:Int64} LIMIT 1"), {"id": identifier})
         if not found:
             return None
@@ -171,7 +175,7 @@ class Search:
                 ),
                 same,
             ),
-            self._request_body(attempt.event_id, received),
+            self._request_body(attempt.event_id, milliseconds(received)),
         )
         return AttemptDetail(
             attempt=attempt,
@@ -182,6 +186,7 @@ class Search:
             response_truncated=truncated,
             request_body=request_body,
             siblings=siblings,
+            event_received_at=None if received == UNKNOWN_TIME else received,
         )
 
     async def _request_body(self, event_id: str, received: int) -> str | None:

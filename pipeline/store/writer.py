@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.store.connection import Connections, StoreRejectedError, StoreUnavailableError
+from pipeline.store.connection import Connections, StoreRowsError, StoreUnavailableError
 from pipeline.store.rows import COLUMNS, Row, Table, week
 
 __all__ = ["Row", "Table", "Writer"]
@@ -63,7 +63,9 @@ class Writer:
 
         Raises:
             StoreUnavailableError: some or all of the rows may not be stored. Repeat the call with the same rows.
-            StoreRejectedError: ClickHouse refuses a row; those before it may be stored.
+            StoreLimitError: the same, and so many rows at once are too much for ClickHouse.
+            StoreRowsError: ClickHouse refuses a row for good; those before it may be stored.
+            StoreRejectedError: ClickHouse refuses the statement, whatever the rows; the tables or the settings are wrong.
         """
         await self._connections.write(lambda client: self._append(client, (table, partition), rows))
 
@@ -126,6 +128,6 @@ def _insert(client: Client, table: Table, rows: Sequence[Row], token: str) -> No
         context.block_row_count = len(rows)
         client.data_insert(context)
     except (TypeError, ValueError, AttributeError, OverflowError, LookupError, struct.error) as error:
-        raise StoreRejectedError(
+        raise StoreRowsError(
             f"A row for {table.value} behind offset {rows[0][-1] - 1} does not fit its columns ({type(error).__name__})."
         ) from error

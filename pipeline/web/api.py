@@ -6,13 +6,19 @@ import asyncio
 from dataclasses import dataclass, field
 
 from pipeline.broker.producer import Producer
+from pipeline.delivery.courier import Courier
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.clock import Clock, utc_now
 from pipeline.sender.guard import AddressGuard
 from pipeline.store.analyst import Analyst
+from pipeline.store.reports import Reports
 from pipeline.store.search import Search
+from pipeline.web.addresses import Networks
 from pipeline.web.auth import ApiKeys
+from pipeline.web.guesses import Guesses
+from pipeline.web.key_ring import KeyRing
+from schemas.topics import Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,10 @@ class Api:
     vault: Vault
     guard: AddressGuard
     search: Search
+    reports: Reports
+    courier: Courier
+    topics: Topics
+    ring: KeyRing
     keys: ApiKeys
     analyst: Analyst | None = None
     """Where ClickHouse runs in this process: takes SQL from the holders of API keys."""
@@ -32,5 +42,10 @@ class Api:
     """How long a change may wait for Kafka before it is answered with 503."""
     search_timeout_seconds: float = 30.0
     """How long a search may take, waiting for its turn included."""
+    test_timeout_seconds: float = 30.0
+    """How long a test delivery may take in all: longer than a request to an endpoint may."""
+    proxies: Networks = ()
+    """Reverse proxies whose X-Forwarded-For is believed."""
+    guesses: Guesses = field(default_factory=Guesses)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an endpoint is read and written again, so that of two changes at once none is lost."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from typing import Final
 
 from aiohttp import web
 
@@ -15,8 +16,11 @@ from pipeline.store.figures import DEFAULT_BARS, MAX_BARS
 from pipeline.store.search import AttemptDetail, AttemptRow
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
+from pipeline.web.bodies import check_body_search, show_bodies
 from pipeline.web.errors import ApiError, InvalidError, not_found
 from pipeline.web.queries import path_id, refuse_ignored, whole_number
+from pipeline.web.routes import AFTER, FILTERS, PAGE, STRICT, Parameter, Route
+from schemas.api_key import Access
 from schemas.http_api import (
     AttemptAnswer,
     AttemptDetailAnswer,
@@ -28,11 +32,11 @@ from schemas.http_api import (
 )
 
 
-def attempt_routes(api: Api) -> Iterable[web.RouteDef]:
+def attempt_routes(api: Api) -> Iterable[Route]:
     """The routes, below ``/api``."""
 
     async def index(request: web.Request) -> web.Response:
-        query = _asked(request)
+        query = await asked(api, request)
         async with searching(api):
             page = await api.search.attempts(query)
         return answer(
@@ -55,10 +59,10 @@ def attempt_routes(api: Api) -> Iterable[web.RouteDef]:
             detail = await api.search.attempt(identifier)
         if detail is None:
             raise not_found()
-        return answer(_detail_answer(detail))
+        return answer(await show_bodies(api, request, _detail_answer(detail)))
 
     async def facets(request: web.Request) -> web.Response:
-        query = _asked(request)
+        query = await asked(api, request)
         async with searching(api):
             found = await api.search.facets(query)
         return answer(
@@ -72,7 +76,7 @@ def attempt_routes(api: Api) -> Iterable[web.RouteDef]:
         )
 
     async def histogram(request: web.Request) -> web.Response:
-        query = _asked(request)
+        query = await asked(api, request)
         bars = min(max(whole_number(request, "bars", DEFAULT_BARS), 1), MAX_BARS)
         async with searching(api):
             found = await api.search.histogram(query, bars)
@@ -85,16 +89,65 @@ def attempt_routes(api: Api) -> Iterable[web.RouteDef]:
         )
 
     return [
-        web.get("/webhook/attempts", index),
-        web.get("/webhook/attempts/facets", facets),
-        web.get("/webhook/attempts/histogram", histogram),
-        web.get("/webhook/attempts/{id}", show),
+        Route(
+            "GET",
+            "/webhook/attempts",
+            index,
+            Access.VIEWER,
+            "Search the attempts",
+            {200: AttemptListAnswer},
+            "Newest first. What a filter does not understand is reported in ignored_filters. Searching in bodies needs an operator.",
+            parameters=(*PAGE, AFTER, FILTERS, STRICT),
+            errors=(422, 503),
+        ),
+        Route(
+            "GET",
+            "/webhook/attempts/facets",
+            facets,
+            Access.VIEWER,
+            "Count the attempts of a search",
+            {200: FacetsAnswer},
+            "By state, event type and endpoint.",
+            parameters=(FILTERS, STRICT),
+            errors=(422, 503),
+        ),
+        Route(
+            "GET",
+            "/webhook/attempts/histogram",
+            histogram,
+            Access.VIEWER,
+            "The attempts of a search over time",
+            {200: HistogramAnswer},
+            parameters=(_BARS, FILTERS, STRICT),
+            errors=(422, 503),
+        ),
+        Route(
+            "GET",
+            "/webhook/attempts/{id}",
+            show,
+            Access.VIEWER,
+            "One attempt with headers and bodies",
+            {200: AttemptDetailAnswer},
+            "Bodies are shown to operators, and that they were is on record; to viewers bodies_hidden is true.",
+            errors=(503,),
+        ),
     ]
 
 
-def _asked(request: web.Request) -> AttemptQuery:
+_BARS: Final = Parameter(
+    "bars", "How many at most.", {"type": "integer", "minimum": 1, "maximum": MAX_BARS, "default": DEFAULT_BARS}
+)
+
+
+async def asked(api: Api, request: web.Request) -> AttemptQuery:
+    """The search that the query string asks for, if the caller may make it. One in bodies is put on record.
+
+    Raises:
+        ApiError: 403, it needs another role; 422, ``strict`` is true and something was ignored.
+    """
     query = parse_query(request.query.items())
     refuse_ignored(request, query.ignored)
+    await check_body_search(api, request, query)
     return query
 
 

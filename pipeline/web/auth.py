@@ -4,63 +4,113 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import SecretStr
 
-from pipeline.web.errors import ApiError
+from pipeline.web.addresses import Networks, client_address
+from pipeline.web.errors import HOW_TO_SEND_A_KEY, ApiError, UnauthorizedError, WrongKeyError
+from pipeline.web.guesses import Guesses
+from pipeline.web.routes import Route
+from schemas.api_key import Access, ApiKeyRecord
 
-_HOW = "send one in the header Authorization: Bearer <API key>."
+_ID_DIGITS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks: ``actor`` names the key in audits, ``role`` is what it may do."""
+
+    actor: str
+    role: Access
+
+
+PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
 
 class ApiKeys:
-    """The keys that open the API."""
+    """The keys that open the API: those of the settings, which may everything, and those that were made with the API."""
 
-    def __init__(self, keys: Iterable[SecretStr]) -> None:
-        """Take the digests of the keys.
+    def __init__(self, keys: Iterable[SecretStr] = (), made: Callable[[], Iterable[ApiKeyRecord]] = tuple) -> None:
+        """Take the digests of the settings' keys. ``made`` returns the others that are valid now.
 
         Raises:
-            ValueError: there is none, or one is empty.
+            ValueError: a key is empty.
         """
         values = [key.get_secret_value() for key in keys]
-        if not values or not all(values):
-            message = "The HTTP API needs an API key: set OMS_WEBHOOKS_API_KEYS to one or more, comma-separated."
-            raise ValueError(message)
-        self._digests = [_digest(value) for value in values]
+        if not all(values):
+            raise ValueError("An API key is empty: set OMS_WEBHOOKS_API_KEYS to one or more, comma-separated.")
+        self._digests = [digest(value) for value in values]
+        self._made = made
 
-    def actor(self, authorization: str | None) -> str:
-        """Who asks, for the audit: ``api-key:`` and the first 8 digits of the key's SHA-256.
+    def __bool__(self) -> bool:
+        """Whether the settings have a key."""
+        return bool(self._digests)
+
+    def principal(self, authorization: str | None) -> Principal:
+        """Who asks. The actor is ``api-key:`` and the id of the key: the first 8 digits of its SHA-256.
 
         Raises:
             ApiError: 401, without a key or with a wrong one.
         """
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
-            raise _unauthorized(f"This needs an API key: {_HOW}")
-        # A header's bytes that are not UTF-8 are lone surrogates.
-        digest = _digest(key.strip())
+            raise UnauthorizedError(f"This needs an API key: {HOW_TO_SEND_A_KEY}")
+        given = digest(key.strip())
+        known = [(one, Access.ADMIN) for one in self._digests]
+        known += [(bytes.fromhex(record.sha256), record.role) for record in self._made()]
         # Every key is compared, whichever matches: the time taken says nothing about them.
-        if not sum(hmac.compare_digest(digest, known) for known in self._digests):
-            raise _unauthorized(f"The API key is not one of this service's keys. Check it for missing characters, and {_HOW}")
-        return f"api-key:{digest.hex()[:8]}"
+        roles = [role for one, role in known if hmac.compare_digest(given, one)]
+        if not roles:
+            raise WrongKeyError
+        return Principal(f"api-key:{key_id(given)}", roles[0])
 
 
-def _digest(key: str) -> bytes:
+def digest(key: str) -> bytes:
+    """The SHA-256 of a key. A slow hash is for passwords: keys are long and random."""
+    # A header's bytes that are not UTF-8 are lone surrogates.
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def _unauthorized(message: str) -> ApiError:
-    return ApiError(401, message, headers={"WWW-Authenticate": "Bearer"})
+def key_id(digest_of_key: bytes) -> str:
+    """What names a key: it says nothing that would help to guess the key."""
+    return digest_of_key.hex()[:_ID_DIGITS]
 
 
-def require_key(keys: ApiKeys) -> Middleware:
-    """A middleware that lets nobody in without a key, not even to learn which paths exist."""
+def authorise(keys: ApiKeys, routes: Mapping[tuple[str, str], Route], guesses: Guesses, proxies: Networks = ()) -> Middleware:
+    """A middleware that lets nobody in without a key that may do it, not even to learn which paths exist."""
+    public = {path for (_, path), route in routes.items() if route.access is None}
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        keys.actor(request.headers.get("Authorization"))
+        route = _route(request, routes)
+        # Where nothing matched, the handler answers 404 or 405; who may see a path may know its methods.
+        needs_no_key = request.path in public if route is None else route.access is None
+        if needs_no_key:
+            return await handler(request)
+        who = guesses.checked(client_address(request, proxies), lambda: keys.principal(request.headers.get("Authorization")))
+        if route is not None and route.access is not None and not who.role.covers(route.access):
+            raise ApiError(403, f"This needs a key of the role {route.access.value}; yours has the role {who.role.value}.")
+        request[PRINCIPAL] = who
         return await handler(request)
 
     return middleware
+
+
+def _route(request: web.Request, routes: Mapping[tuple[str, str], Route]) -> Route | None:
+    """The declaration of what the router matched; None when nothing did (then the handler answers 404 or 405)."""
+    if request.match_info.http_exception is not None:
+        return None
+    resource = request.match_info.route.resource
+    method = "GET" if request.method == "HEAD" else request.method
+    # A KeyError (an answer of 500) for a route that came by another way: closed rather than open.
+    return routes[method, resource.canonical if resource else ""]
+
+
+def principal_of(request: web.Request) -> Principal:
+    """Who asks; the middleware has found out."""
+    return request[PRINCIPAL]

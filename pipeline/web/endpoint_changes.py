@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pipeline.core.signing import new_secret
 from pipeline.endpoints.endpoint import Endpoint
-from pipeline.endpoints.registry import deleted
+from pipeline.endpoints.registry import SupersededError, deleted
+from pipeline.endpoints.vault import VaultError
 from pipeline.ops.logs import logger
 from pipeline.sender.target import TargetUrlError, check_target_url
 from pipeline.web.api import Api
 from pipeline.web.errors import ApiError, InvalidError, not_found
+from schemas.custom_headers import check_size
 from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.http_api import EndpointInput, in_order
 
 log = logger(__name__)
+
+GRACE: Final = timedelta(hours=24)
+"""How long a secret that was rotated out signs beside the new one (design, section 5)."""
+_MAX_SECRETS: Final = 5
+"""Valid secrets of one endpoint: each adds a signature to every request."""
+
+Versions = Collection[str] | None
+"""The versions that a change was made for (If-Match): None for any."""
 
 _UNCONFIRMED: Final = (
     "Kafka has not confirmed the change in time. It may still take effect: look at the endpoint before you try again."
@@ -36,7 +47,7 @@ async def create_endpoint(api: Api, given: EndpointInput, actor: str) -> tuple[E
     now = api.clock()
 
     def make(endpoint_id: int) -> EndpointRecord:
-        values = _values(api, given) | {
+        values = _values(api, given, {}) | {
             "id": endpoint_id,
             "secrets": (SealedSecret(sealed=api.vault.seal(secret)),),
             "created_at": now,
@@ -53,39 +64,56 @@ async def create_endpoint(api: Api, given: EndpointInput, actor: str) -> tuple[E
     return endpoint, secret if is_new else None
 
 
-async def update_endpoint(api: Api, endpoint_id: int, given: EndpointInput, actor: str) -> Endpoint:
+async def update_endpoint(api: Api, endpoint_id: int, given: EndpointInput, actor: str, expected: Versions = None) -> Endpoint:
     """Change the fields that were given, and no others.
 
     Raises:
         InvalidError: the target_url cannot be a target, or is another endpoint's.
-        ApiError: 404, or 503 when Kafka does not answer.
+        ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
     """
     if "target_url" in given.model_fields_set:
         await _check_target(api, given.target_url)
-    async with _changing(api):
-        endpoint = find_endpoint(api, endpoint_id)
-        values = _values(api, given)
-        if not values:
-            return endpoint
-        other = api.registry.by_url(values.get("target_url", endpoint.target_url))
-        if "target_url" in values and other is not None and other.id != endpoint_id:
+
+    def change(record: EndpointRecord) -> EndpointRecord | None:
+        values = _values(api, given, record.sealed_headers)
+        other = api.registry.by_url(values.get("target_url", record.target_url))
+        if other is not None and other.id != endpoint_id:
             raise InvalidError(
                 {"target_url": [f"target_url is registered already, as endpoint {other.id}: change or delete that one."]}
             )
-        await _write(api, endpoint, values | {"change": "update", "changed_by": actor})
+        if values.get("active") or values.get("target_url", record.target_url) != record.target_url:
+            # What was known of its health is of the past, a reason to disable it too.
+            values["activated_version"] = record.version + 1
+        return _next(api, record, values | {"change": "update", "changed_by": actor}) if values else None
+
+    await _change(api, endpoint_id, expected, change)
     return find_endpoint(api, endpoint_id)
 
 
-async def delete_endpoint(api: Api, endpoint_id: int, actor: str) -> None:
-    """Delete an endpoint. Its last record keeps who deleted it; its token, secrets and filters go.
+async def rotate_secret(api: Api, endpoint_id: int, actor: str, expected: Versions = None) -> tuple[Endpoint, str]:
+    """Give an endpoint a new signing secret. The one before it signs too, for 24 hours.
 
     Raises:
-        ApiError: 404, or 503 when Kafka does not answer.
+        ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
     """
-    async with _changing(api):
-        record = find_endpoint(api, endpoint_id).record
-        await api.registry.write(api.producer, deleted(record, changed_by=actor, at=api.clock()))
-    log.info("an endpoint was deleted", endpoint_id=endpoint_id, changed_by=actor)
+    secret = new_secret()
+    sealed = SealedSecret(sealed=api.vault.seal(secret))
+
+    def change(record: EndpointRecord) -> EndpointRecord:
+        secrets = (sealed, *_still_valid(record.secrets, api.clock()))[:_MAX_SECRETS]
+        return _next(api, record, {"secrets": secrets, "change": "rotate_secret", "changed_by": actor})
+
+    await _change(api, endpoint_id, expected, change)
+    return find_endpoint(api, endpoint_id), secret
+
+
+async def delete_endpoint(api: Api, endpoint_id: int, actor: str, expected: Versions = None) -> None:
+    """Delete an endpoint. Its last record keeps who deleted it; its token, headers, secrets and filters go.
+
+    Raises:
+        ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
+    """
+    await _change(api, endpoint_id, expected, lambda record: deleted(record, changed_by=actor, at=api.clock()))
 
 
 def find_endpoint(api: Api, endpoint_id: int) -> Endpoint:
@@ -130,18 +158,73 @@ async def _changing(api: Api) -> AsyncIterator[None]:
         raise ApiError(503, _UNCONFIRMED) from None
 
 
-async def _write(api: Api, endpoint: Endpoint, values: dict[str, Any]) -> None:
-    next_version = {"version": endpoint.record.version + 1, "updated_at": api.clock()}
-    await api.registry.write(api.producer, endpoint.record.model_copy(update=values | next_version))
-    log.info("an endpoint was changed", endpoint_id=endpoint.id, change=values["change"], changed_by=values["changed_by"])
+async def _change(
+    api: Api, endpoint_id: int, expected: Versions, change: Callable[[EndpointRecord], EndpointRecord | None]
+) -> None:
+    """Write what ``change`` makes of the endpoint as it is (None: nothing), on top of whatever another process just wrote."""
+    async with _changing(api):
+        try:
+            while True:
+                current = find_endpoint(api, endpoint_id).record
+                _require_version(current, expected)
+                changed = change(current)
+                if changed is None:
+                    return
+                try:
+                    await api.registry.write(api.producer, changed)
+                except SupersededError:
+                    log.info("a change of an endpoint was overtaken, making it again", endpoint_id=endpoint_id)
+                else:
+                    log.info(
+                        "an endpoint was changed", endpoint_id=endpoint_id, change=changed.change, changed_by=changed.changed_by
+                    )
+                    return
+        except ApiError:
+            await api.registry.settle(api.producer)
+            raise
 
 
-def _values(api: Api, given: EndpointInput) -> dict[str, Any]:
-    """The fields that were given, as a record holds them."""
+def _require_version(record: EndpointRecord, expected: Versions) -> None:
+    if expected is not None and str(record.version) not in expected:
+        message = "The endpoint was changed since you read it: read it again, and make your change to what it is now."
+        raise ApiError(412, message, headers={"ETag": f'"{record.version}"'})
+
+
+def _next(api: Api, record: EndpointRecord, values: dict[str, Any]) -> EndpointRecord:
+    return record.model_copy(update=values | {"version": record.version + 1, "updated_at": api.clock()})
+
+
+def _still_valid(secrets: tuple[SealedSecret, ...], now: datetime) -> list[SealedSecret]:
+    """The secrets that go on signing for a while: those that were valid, the newest of them for 24 hours from now."""
+    ends = [secret.model_copy(update={"expires_at": secret.expires_at or now + GRACE}) for secret in secrets]
+    return [secret for secret in ends if secret.expires_at is not None and secret.expires_at > now]
+
+
+def _values(api: Api, given: EndpointInput, sealed_headers: dict[str, str]) -> dict[str, Any]:
+    """The fields that were given, as a record holds them; ``sealed_headers`` are those that the endpoint has."""
     values: dict[str, Any] = {name: getattr(given, name) for name in EndpointInput.model_fields if name in given.model_fields_set}
     if "events" in values:
         values["events"] = in_order([event.value for event in given.events])
     if "token" in values:
         del values["token"]
         values["sealed_token"] = api.vault.seal(given.token.get_secret_value()) if given.token else None
+    if "headers" in values:
+        del values["headers"]
+        values["sealed_headers"] = _merged_headers(api, given, sealed_headers)
     return values
+
+
+def _merged_headers(api: Api, given: EndpointInput, sealed: dict[str, str]) -> dict[str, str]:
+    """Nobody can see the values, so a change names only what changes (as in RFC 7396): null takes a header away."""
+    if given.headers is None:
+        return {}
+    merged = dict(sealed)
+    for name, value in given.headers.items():
+        merged.pop(name, None)
+        if value is not None:
+            merged[name] = api.vault.seal(value.get_secret_value())
+    try:
+        check_size({name: api.vault.open(value) for name, value in merged.items()})
+    except (ValueError, VaultError) as error:
+        raise InvalidError({"headers": [str(error)]}) from None
+    return merged

@@ -11,23 +11,29 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from pipeline.core.search import parse_query
+from pipeline.core.circuit import CircuitState
 from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.registry import state_of
 from pipeline.store.search import Page
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
 from pipeline.web.attempts_api import attempt_answer, searching
+from pipeline.web.auth import principal_of
 from pipeline.web.endpoint_changes import (
     create_endpoint,
     delete_endpoint,
     find_endpoint,
     require_endpoints,
+    rotate_secret,
     update_endpoint,
 )
 from pipeline.web.endpoint_filters import parse_endpoint_filters
-from pipeline.web.endpoint_input import ignored_fields, parse_endpoint
+from pipeline.web.endpoint_input import parse_endpoint
 from pipeline.web.errors import InvalidError
-from pipeline.web.queries import is_true, path_id, read_body, refuse_ignored, whole_number
+from pipeline.web.queries import expected_versions, is_true, page_and_size, path_id, read_body, refuse_ignored, whole_number
+from pipeline.web.routes import FILTERS, IF_MATCH, PAGE, STRICT, Method, Parameter, Route
+from pipeline.web.wrapped_input import ignored_fields
+from schemas.api_key import Access
 from schemas.http_api import (
     EndpointAnswer,
     EndpointCreated,
@@ -36,22 +42,93 @@ from schemas.http_api import (
     EndpointWritten,
     in_order,
 )
+from schemas.http_operations import EndpointBody, NewEndpointBody
 
 _DEFAULT_ATTEMPTS: Final = 25
 _MAX_ATTEMPTS: Final = 200
 _MAX_ATTEMPTS_IN_ALL: Final = 5000
+_UPDATES: Final[tuple[Method, ...]] = ("PUT", "PATCH")
 
 
-def endpoint_routes(api: Api) -> Iterable[web.RouteDef]:
+_ATTEMPTS: Final = (
+    Parameter("include_attempts", "1: each endpoint with its last attempts.", {"type": "boolean"}),
+    Parameter("attempts_count", "How many of them.", {"type": "integer", "minimum": 0, "maximum": 200, "default": 25}),
+)
+
+
+def endpoint_routes(api: Api) -> Iterable[Route]:
     """The routes, below ``/api``."""
     handlers = _Handlers(api)
+    one, changed = "/webhook/endpoints/{id}", "Fields that are not given keep their values, with PUT as with PATCH."
     return [
-        web.get("/webhook/endpoints", handlers.index),
-        web.post("/webhook/endpoints", handlers.create),
-        web.get("/webhook/endpoints/{id}", handlers.show),
-        web.put("/webhook/endpoints/{id}", handlers.update),
-        web.patch("/webhook/endpoints/{id}", handlers.update),
-        web.delete("/webhook/endpoints/{id}", handlers.delete),
+        Route(
+            "GET",
+            "/webhook/endpoints",
+            handlers.index,
+            Access.VIEWER,
+            "List the endpoints",
+            {200: EndpointListAnswer},
+            parameters=(*PAGE, *_ATTEMPTS, FILTERS, STRICT),
+            errors=(422, 503),
+        ),
+        Route(
+            "POST",
+            "/webhook/endpoints",
+            handlers.create,
+            Access.ADMIN,
+            "Register an endpoint",
+            {200: EndpointWritten, 201: EndpointCreated},
+            "201 shows the signing secret, once. A target_url that is registered already: 200 with that endpoint, unchanged.",
+            body=NewEndpointBody,
+            errors=(503,),
+        ),
+        Route(
+            "GET",
+            one,
+            handlers.show,
+            Access.VIEWER,
+            "One endpoint",
+            {200: (EndpointWithAttempts, EndpointAnswer)},
+            "The ETag names its version, for If-Match.",
+            parameters=_ATTEMPTS,
+            errors=(422, 503),
+        ),
+        *(
+            Route(
+                method,
+                one,
+                handlers.update,
+                Access.ADMIN,
+                "Change an endpoint",
+                {200: EndpointWritten},
+                changed,
+                body=EndpointBody,
+                parameters=(IF_MATCH,),
+                errors=(412, 503),
+            )
+            for method in _UPDATES
+        ),
+        Route(
+            "DELETE",
+            one,
+            handlers.delete,
+            Access.ADMIN,
+            "Delete an endpoint",
+            {204: None},
+            parameters=(IF_MATCH,),
+            errors=(412, 503),
+        ),
+        Route(
+            "POST",
+            f"{one}/rotate_secret",
+            handlers.rotate_secret,
+            Access.ADMIN,
+            "Give an endpoint a new signing secret",
+            {200: EndpointCreated},
+            "Shows the new secret, once. For 24 hours requests carry signatures of both, the old secret's and the new one's.",
+            parameters=(IF_MATCH,),
+            errors=(412, 503),
+        ),
     ]
 
 
@@ -79,34 +156,40 @@ class _Handlers:
     async def show(self, request: web.Request) -> web.Response:
         endpoint = find_endpoint(self._api, path_id(request))
         (shown,) = await self._shown(request, [endpoint])
-        return answer(shown)
+        return answer(shown, headers=_tag(endpoint))
 
     async def create(self, request: web.Request) -> web.Response:
         given = parse_endpoint(await read_body(request), required=("target_url", "events"))
-        endpoint, secret = await create_endpoint(self._api, given, self._actor(request))
-        values = _values(endpoint) | {"ignored_fields": ignored_fields(given)}
+        endpoint, secret = await create_endpoint(self._api, given, principal_of(request).actor)
+        values = _values(self._api, endpoint) | {"ignored_fields": ignored_fields(given)}
         if secret is None:
-            return answer(EndpointWritten(**values))
-        location = f"{request.path}/{endpoint.id}"
-        return answer(EndpointCreated(**values, secret=secret), 201, {"Location": location})
+            return answer(EndpointWritten(**values), headers=_tag(endpoint))
+        headers = {"Location": f"{request.path}/{endpoint.id}"} | _tag(endpoint)
+        return answer(EndpointCreated(**values, secret=secret), 201, headers)
 
     async def update(self, request: web.Request) -> web.Response:
         # An endpoint that does not exist is not found, whatever the body says.
         endpoint = find_endpoint(self._api, path_id(request))
         given = parse_endpoint(await read_body(request))
-        endpoint = await update_endpoint(self._api, endpoint.id, given, self._actor(request))
-        return answer(EndpointWritten(**_values(endpoint), ignored_fields=ignored_fields(given)))
+        actor, expected = principal_of(request).actor, expected_versions(request)
+        endpoint = await update_endpoint(self._api, endpoint.id, given, actor, expected)
+        return answer(
+            EndpointWritten(**_values(self._api, endpoint), ignored_fields=ignored_fields(given)), headers=_tag(endpoint)
+        )
+
+    async def rotate_secret(self, request: web.Request) -> web.Response:
+        actor, expected = principal_of(request).actor, expected_versions(request)
+        endpoint, secret = await rotate_secret(self._api, path_id(request), actor, expected)
+        return answer(EndpointCreated(**_values(self._api, endpoint), ignored_fields=[], secret=secret), headers=_tag(endpoint))
 
     async def delete(self, request: web.Request) -> web.Response:
-        await delete_endpoint(self._api, path_id(request), self._actor(request))
+        actor, expected = principal_of(request).actor, expected_versions(request)
+        await delete_endpoint(self._api, path_id(request), actor, expected)
         return web.Response(status=204)
-
-    def _actor(self, request: web.Request) -> str:
-        return self._api.keys.actor(request.headers.get("Authorization"))
 
     async def _shown(self, request: web.Request, endpoints: Sequence[Endpoint]) -> list[EndpointAnswer]:
         if not endpoints or not is_true(request, "include_attempts"):
-            return [EndpointAnswer(**_values(endpoint)) for endpoint in endpoints]
+            return [EndpointAnswer(**_values(self._api, endpoint)) for endpoint in endpoints]
         last = min(whole_number(request, "attempts_count", _DEFAULT_ATTEMPTS), _MAX_ATTEMPTS)
         if last * len(endpoints) > _MAX_ATTEMPTS_IN_ALL:
             message = (
@@ -116,21 +199,26 @@ class _Handlers:
         async with searching(self._api):
             summaries = await self._api.search.endpoint_summaries([endpoint.id for endpoint in endpoints], last)
         return [
-            EndpointWithAttempts(**_values(endpoint), attempts=[attempt_answer(row) for row in summaries[endpoint.id].attempts])
+            EndpointWithAttempts(
+                **_values(self._api, endpoint), attempts=[attempt_answer(row) for row in summaries[endpoint.id].attempts]
+            )
             for endpoint in endpoints
         ]
 
 
 def _page(request: web.Request, endpoints: Sequence[Endpoint]) -> Page[Endpoint]:
-    # The same rules for page and per_page as in a search for attempts.
-    query = parse_query((name, value) for name, value in request.query.items() if not name.startswith("q"))
-    start = (query.page - 1) * query.per_page
-    return Page(tuple(endpoints[start : start + query.per_page]), len(endpoints), query.page, query.per_page)
+    page, size = page_and_size(request)
+    start = (page - 1) * size
+    return Page(tuple(endpoints[start : start + size]), len(endpoints), page, size)
 
 
-def _values(endpoint: Endpoint) -> dict[str, Any]:
+def _tag(endpoint: Endpoint) -> dict[str, str]:
+    return {"ETag": f'"{endpoint.record.version}"'}
+
+
+def _values(api: Api, endpoint: Endpoint) -> dict[str, Any]:
     """What is shown of an endpoint: never its token or its secrets."""
-    record = endpoint.record
+    record, health, disabled = endpoint.record, api.registry.health, endpoint.disabled
     return {
         "id": endpoint.id,
         "target_url": endpoint.target_url,
@@ -139,6 +227,13 @@ def _values(endpoint: Endpoint) -> dict[str, Any]:
         "description": record.description,
         "filters": record.filters,
         "has_token": endpoint.record.sealed_token is not None,
+        "max_per_second": record.max_per_second,
+        "state": state_of(endpoint),
+        "disabled_reason": disabled.detail if disabled is not None else None,
+        "disabled_at": disabled.at if disabled is not None else None,
+        "failing_since": health.failing_since(record) if health is not None else None,
+        "circuit": health.circuit(record, api.clock()) if health is not None else CircuitState.CLOSED,
+        "header_names": sorted(record.sealed_headers),
         "created_at": record.created_at,
         "updated_at": record.updated_at,
         "version": record.version,

@@ -15,6 +15,7 @@ from schemas.http_api import ErrorAnswer, InvalidAnswer
 log = logger(__name__)
 
 NOT_FOUND = "The resource you were looking for could not be found."
+HOW_TO_SEND_A_KEY = "send one in the header Authorization: Bearer <API key>."
 INVALID = "Invalid resource. Please fix errors and try again."
 
 
@@ -33,6 +34,22 @@ class InvalidError(ApiError):
     def __init__(self, errors: Mapping[str, list[str]]) -> None:
         super().__init__(422, INVALID)
         self.errors = errors
+
+
+class UnauthorizedError(ApiError):
+    """401."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(401, message, headers={"WWW-Authenticate": "Bearer"})
+
+
+class WrongKeyError(UnauthorizedError):
+    """401: a key was sent, and it is none of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"The API key is not one of this service's keys. Check it for missing characters, and {HOW_TO_SEND_A_KEY}"
+        )
 
 
 def not_found() -> ApiError:

@@ -7,8 +7,11 @@ from typing import Final
 
 from aiohttp import web
 
+from pipeline.core.search import parse_query
 from pipeline.web.errors import ApiError, InvalidError, not_found
 
+ETAG_ANY: Final = "*"
+_PAGES: Final = frozenset({"page", "per_page"})
 TRUTHY: Final = frozenset({"1", "t", "T", "true", "TRUE"})
 FALSY: Final = frozenset({"0", "f", "F", "false", "FALSE"})
 
@@ -46,6 +49,20 @@ def whole_number(request: web.Request, name: str, default: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise InvalidError({name: [f"{name} must be a whole number."]})
     return int(text)
+
+
+def expected_versions(request: web.Request) -> frozenset[str] | None:
+    """The versions that If-Match allows (RFC 9110, 13.1.1); None for any. A weak ETag matches none, nor does what is no ETag."""
+    tags = request.if_match
+    if tags is None or any(tag.value == ETAG_ANY for tag in tags):
+        return None
+    return frozenset(tag.value for tag in tags if not tag.is_weak)
+
+
+def page_and_size(request: web.Request) -> tuple[int, int]:
+    """``page`` and ``per_page``, by the same rules as in a search for attempts."""
+    query = parse_query((name, value) for name, value in request.query.items() if name in _PAGES)
+    return query.page, query.per_page
 
 
 def refuse_ignored(request: web.Request, ignored: Sequence[str]) -> None:

@@ -14,16 +14,25 @@ from pipeline.ops import metrics
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
 from pipeline.web.api import Api
-from pipeline.web.attempts_api import attempt_routes
-from pipeline.web.auth import require_key
-from pipeline.web.endpoints_api import endpoint_routes
+from pipeline.web.api_routes import api_routes
+from pipeline.web.auth import authorise
 from pipeline.web.errors import json_errors
 from pipeline.web.ops import ops_routes
-from pipeline.web.sql_api import sql_routes
+from pipeline.web.routes import PREFIX
 
 log = logger(__name__)
 
 MAX_BODY_BYTES: Final = 1024 * 1024
+_SECURITY_HEADERS: Final = {
+    # Bodies hold what receivers answered: a browser must never take JSON for a page, nor a page of ours for a part of another.
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
 MAX_URL_BYTES: Final = 1024 * 1024
 """A search may have long lists of numbers. What is too long for a search is told so by the search, in words."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -52,18 +61,17 @@ def make_app(*, health: Health, api: Api | None = None) -> web.Application:
     app.add_routes(ops_routes(health))
     if api is not None:
         # An application of its own: its handlers cannot be reached past its middleware, however a path is written.
-        guarded = web.Application(middlewares=[require_key(api.keys)])
-        guarded.add_routes([*endpoint_routes(api), *attempt_routes(api)])
-        if api.analyst is not None:
-            guarded.add_routes(sql_routes(api, api.analyst))
-        app.add_subapp("/api/", guarded)
+        routes = api_routes(api)
+        rules = {route.key: route for route in routes}
+        guarded = web.Application(middlewares=[authorise(api.keys, rules, api.guesses, api.proxies)])
+        guarded.add_routes([route.definition() for route in routes])
+        app.add_subapp(f"{PREFIX}/", guarded)
     return app
 
 
 async def _harden(_: web.Request, response: web.StreamResponse) -> None:
-    # Bodies hold what receivers answered: a browser must never take JSON for a page.
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Cache-Control", "no-store")
+    for name, value in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
 
 
 @web.middleware

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import enum
 import json
 import re
 import select
@@ -21,13 +20,14 @@ import sys
 import urllib.request
 from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from tests.contract.clickhouse_engine import INSERT, Engine, Statement, decompress
+from tests.contract.clickhouse_faults import Fault, FaultKind, Faults
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,33 +43,6 @@ CODE = re.compile(r"Code:\s*(\d+)")
 AUTHENTICATION_FAILED = 516
 
 
-class FaultKind(enum.StrEnum):
-    """How a statement goes wrong."""
-
-    UNAVAILABLE = "unavailable"
-    """503 and nothing done."""
-    UNAVAILABLE_AFTER = "unavailable_after"
-    """Done, and then 503: an ambiguous insert."""
-    DROP = "drop"
-    """The connection is closed without an answer, nothing done."""
-    LOST = "lost"
-    """Done, and then the connection is closed without an answer: an ambiguous insert."""
-    SLOW = "slow"
-    """Done after ``seconds``."""
-    LATE = "late"
-    """503 at once, and done after ``seconds`` all the same: the insert of a zombie."""
-
-
-@dataclass
-class Fault:
-    """What happens to the next ``times`` statements that contain ``matching``."""
-
-    kind: str
-    matching: str = "INSERT INTO"
-    times: int = 1
-    seconds: float = 0.0
-
-
 class Shim:
     """The HTTP side."""
 
@@ -77,7 +50,7 @@ class Shim:
         self._engine = engine
         self._password = password
         self._threads = ThreadPoolExecutor(4)
-        self._faults: list[Fault] = []
+        self._faults = Faults()
         self._late: set[asyncio.Task[Any]] = set()
 
     def application(self) -> web.Application:
@@ -93,7 +66,7 @@ class Shim:
 
     async def _set_fault(self, request: web.Request) -> web.Response:
         fault = await request.json()
-        self._faults = [Fault(**fault)] if fault else []
+        self._faults = Faults([Fault(**fault)] if fault else [])
         return web.Response()
 
     async def _idle(self, _: web.Request) -> web.Response:
@@ -107,7 +80,7 @@ class Shim:
             statement = await read(request)
         except ValueError as error:
             return failure(27, f"{error}. (CANNOT_PARSE_INPUT_ASSERTION_FAILED)")
-        fault = self._fault(statement)
+        fault = self._faults.next(statement)
         if fault is None:
             return await self._answer(statement)
         return await self._fail(request, statement, fault)
@@ -120,6 +93,10 @@ class Shim:
             case FaultKind.UNAVAILABLE_AFTER:
                 await self._answer(statement)
                 return unavailable
+            case FaultKind.REFUSED:
+                code = CODE.match(fault.text)
+                headers = {"X-ClickHouse-Exception-Code": code[1]} if code else {}
+                return web.Response(status=fault.status, text=fault.text, headers=headers)
             case FaultKind.SLOW:
                 await asyncio.sleep(fault.seconds)
                 return await self._answer(statement)
@@ -151,12 +128,6 @@ class Shim:
         if RESULT.match(statement.sql.decode("utf-8", "replace")):
             headers["X-ClickHouse-Format"] = "TabSeparated"
         return web.Response(body=answer.body, headers=headers)
-
-    def _fault(self, statement: Statement) -> Fault | None:
-        fault = next((one for one in self._faults if one.times > 0 and one.matching.encode() in statement.sql[:2000]), None)
-        if fault is not None:
-            fault.times -= 1
-        return fault
 
     def _is_authorized(self, request: web.Request) -> bool:
         if not self._password:
@@ -243,6 +214,11 @@ class ShimProcess:
     def fail(self, kind: FaultKind, matching: str = "INSERT INTO", times: int = 1, seconds: float = 0.0) -> None:
         """Let the next statements go wrong."""
         self._set(asdict(Fault(kind.value, matching, times, seconds)))
+
+    def refuse(self, text: str, *, status: int = 500, over_bytes: int = 0) -> None:
+        """Let all inserts that are larger be refused with this answer, until :meth:`recover`."""
+        fault = Fault(FaultKind.REFUSED.value, times=1_000_000_000, over_bytes=over_bytes, status=status, text=text)
+        self._set(asdict(fault))
 
     def recover(self) -> None:
         """Let nothing go wrong any more."""

@@ -160,6 +160,7 @@ def dripping(start: bytes, drop: bytes, seconds: float = 0.02) -> Behaviour:
         writer.write(start)
         while True:
             await asyncio.sleep(seconds)
+            await writer.drain()  # Fails when the connection is closed; a write to a closed one is an error of its own.
             writer.write(drop)
             await writer.drain()
 

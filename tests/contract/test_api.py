@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
 
@@ -16,17 +17,28 @@ from pydantic import SecretStr
 from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.client import consumer_config, producer_config
 from pipeline.broker.producer import Producer
+from pipeline.core.circuit import CircuitLimits
+from pipeline.core.retry import RetrySchedule
+from pipeline.delivery.courier import Courier
+from pipeline.delivery.gate import Gate
+from pipeline.delivery.watch import Watch
+from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
+from pipeline.ops.clock import utc_now
 from pipeline.ops.health import Health
 from pipeline.ops.settings import Settings
+from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
+from pipeline.sender.lanes import Lanes
 from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
+from pipeline.store.reports import Reports
 from pipeline.store.rows import Position, Table, attempt_id, attempt_row, event_row
 from pipeline.store.search import Search
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
+from pipeline.web.key_ring import KeyRing
 from pipeline.web.server import WebServer, make_app
 from tests.contract.store_case import Store
 from tests.contract.store_records import attempt, body, dispatch, meta
@@ -47,8 +59,9 @@ def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
         allowed_networks=(ip_network("127.0.0.0/8"),),
         api_keys=(SecretStr(API_KEY),),
     )
+    wanted = (chosen.topics.endpoints, chosen.topics.api_keys, chosen.topics.audit)
     with TopicAdmin(chosen) as admin:
-        admin.create_missing([spec for spec in chosen.topics.specs() if spec.name == chosen.topics.endpoints])
+        admin.create_missing([spec for spec in chosen.topics.specs() if spec.name in wanted])
     return chosen
 
 
@@ -59,23 +72,44 @@ async def serving(
     """A client of an API process: a registry, a producer and a server of its own."""
     assert settings.encryption_key is not None
     vault = Vault(settings.encryption_key.get_secret_value())
+    topics = settings.topics
     registry = Registry(consumer_config(settings), settings.topics.endpoints, vault)
-    producer = Producer(producer_config(settings), [settings.topics.endpoints])
+    ring = KeyRing(consumer_config(settings), topics.api_keys)
+    producer = Producer(producer_config(settings), [topics.endpoints, topics.api_keys, topics.audit])
+    connections = Connections(settings)
+    sender = Sender(SenderLimits(), AddressGuard(settings.allowed_networks))
+    health = HealthTable(consumer_config(settings), topics.endpoint_health)
+    watch = Watch(health, producer, topics, utc_now, disable_after=timedelta(days=5))
+    courier = Courier(
+        sender=sender,
+        gate=Gate(Lanes(1, 0.1), CircuitLimits(), longest_wait=0.1, most_waiting=1, on_change=watch.circuit_changed),
+        watch=watch,
+        producer=producer,
+        topics=topics,
+        schedule=RetrySchedule(settings.retry_delays),
+        clock=utc_now,
+    )
     api = Api(
         registry=registry,
         producer=producer,
         vault=vault,
         guard=AddressGuard(settings.allowed_networks),
-        search=search or Search(Connections(settings)),
-        keys=ApiKeys(settings.api_keys),
+        search=search or Search(connections),
+        reports=Reports(connections),
+        courier=courier,
+        topics=topics,
+        ring=ring,
+        keys=ApiKeys(settings.api_keys, ring.valid),
         analyst=analyst,
     )
     server = WebServer(make_app(health=Health(), api=api), "127.0.0.1", 0)
     async with AsyncExitStack() as stack:
         await producer.start()
         stack.push_async_callback(producer.close)
-        await registry.table.start()
-        stack.push_async_callback(registry.table.stop)
+        stack.push_async_callback(connections.close)
+        for table in (registry.table, ring.table):
+            await table.start()
+            stack.push_async_callback(table.stop)
         base_url = f"{await server.start()}/api/webhook/"
         stack.push_async_callback(server.stop)
         headers = {"Authorization": f"Bearer {API_KEY}"}
@@ -137,6 +171,51 @@ async def test_every_process_sees_the_changes_of_the_others(settings: Settings) 
         assert (await two.get(f"endpoints/{created['id']}")).json()["active"] is False
         again = await two.post("endpoints", json=wrapped())
         assert (again.status_code, again.json()["id"]) == (200, created["id"])
+
+
+async def test_two_processes_that_change_at_the_same_time_agree(settings: Settings) -> None:
+    async with serving(settings) as one, serving(settings) as two:
+        ids = [(await one.post("endpoints", json=wrapped(f"http://127.0.0.1/{number}"))).json()["id"] for number in range(2)]
+        await two.post("endpoints", json=wrapped("http://127.0.0.1/other"))  # so that it has read the others
+        for turn in range(5):
+            # One URL for two endpoints; then two fields of one endpoint.
+            target = {"endpoint": {"target_url": f"http://127.0.0.1/same-{turn}"}}
+            answers = await asyncio.gather(
+                *(api.patch(f"endpoints/{i}", json=target) for api, i in zip((one, two), ids, strict=True))
+            )
+            assert sorted(answer.status_code for answer in answers) == [200, 422]
+            changes: list[dict[str, Any]] = [{"description": f"turn {turn}"}, {"active": turn % 2 == 0}]
+            await asyncio.gather(
+                *(
+                    api.patch(f"endpoints/{ids[0]}", json={"endpoint": each})
+                    for api, each in zip((one, two), changes, strict=True)
+                )
+            )
+            tag = {"If-Match": (await one.patch(f"endpoints/{ids[1]}", json={"endpoint": {"active": True}})).headers["ETag"]}
+            await two.patch(f"endpoints/{ids[0]}", json={"endpoint": {"events": ["order_cancelled"]}})
+            answers = await asyncio.gather(
+                *(api.patch(f"endpoints/{ids[1]}", json={"endpoint": {"description": "x"}}, headers=tag) for api in (one, two))
+            )
+            assert sorted(answer.status_code for answer in answers) == [200, 412]
+        shown = (await one.get(f"endpoints/{ids[0]}")).json()
+        assert (shown["description"], shown["active"]) == ("turn 4", True)
+    async with serving(settings) as later, serving(settings) as another:
+        listed = (await later.get("endpoints")).json()["endpoints"]
+        assert (await another.get("endpoints")).json()["endpoints"] == listed
+        urls = [endpoint["target_url"] for endpoint in listed]
+        assert len(urls) == len(set(urls)) == 3
+
+
+async def test_a_key_that_one_process_revokes_opens_no_other(settings: Settings) -> None:
+    async with serving(settings) as one, serving(settings) as two:
+        made = (await one.post("keys", json={"key": {"name": "Ada", "role": "viewer"}})).json()
+        await two.post("keys", json={"key": {"name": "Bob", "role": "viewer"}})  # so that it has read the other
+        headers = {"Authorization": f"Bearer {made['key']}"}
+        assert (await two.get("endpoints", headers=headers)).status_code == 200
+        assert (await one.delete(f"keys/{made['id']}")).status_code == 204
+        async with asyncio.timeout(20):
+            while (await two.get("endpoints", headers=headers)).status_code != 401:  # noqa: ASYNC110 - it reads at its own pace
+                await asyncio.sleep(0.02)
 
 
 async def test_attempts_are_found_with_what_was_sent(settings: Settings, store: Store) -> None:

@@ -24,7 +24,8 @@ from pipeline.store.connection import (
 from pipeline.store.migrate import migrate
 from pipeline.store.search import Search
 from pipeline.store.writer import Table
-from tests.contract.clickhouse_shim import FaultKind, ShimProcess
+from tests.contract.clickhouse_faults import FaultKind
+from tests.contract.clickhouse_shim import ShimProcess
 from tests.contract.store_case import PASSWORD, Store, http_settings, opened
 from tests.contract.store_records import attempt_rows
 

@@ -176,7 +176,7 @@ async def found(store: Store, *conditions: tuple[str, str]) -> list[int]:
     assert query.conditions
     page = await store.search.attempts(query)
     assert page.total_count == len(page.items)
-    return [row.id // 1024 for row in page.items]
+    return [row.id // 65536 for row in page.items]
 
 
 async def test_all_of_them_the_newest_first(filled: Store) -> None:
@@ -205,7 +205,7 @@ async def test_an_event_that_was_dispatched_twice_shows_its_attempts_once(filled
 async def test_sorts(filled: Store) -> None:
     async def ordered(*sorts: str) -> list[int]:
         page = await filled.search.attempts(parse_query([("q[s][]", sort) for sort in sorts]))
-        return [row.id // 1024 for row in page.items]
+        return [row.id // 65536 for row in page.items]
 
     assert await ordered("created_at asc") == [0, 1, 2, 3]
     assert await ordered("duration_ms desc") == [1, 3, 2, 0]
@@ -216,7 +216,7 @@ async def test_sorts(filled: Store) -> None:
 async def test_pages(filled: Store) -> None:
     async def page(number: int, size: int = 3) -> tuple[list[int], int, int]:
         result = await filled.search.attempts(AttemptQuery(page=number, per_page=size))
-        return [row.id // 1024 for row in result.items], result.total_count, result.pages
+        return [row.id // 65536 for row in result.items], result.total_count, result.pages
 
     assert await page(1) == ([3, 2, 1], 4, 2)
     assert await page(2) == ([0], 4, 2)
@@ -244,7 +244,7 @@ async def test_values_are_only_values(filled: Store) -> None:
 async def test_ignored_conditions_do_not_reach_the_store(filled: Store) -> None:
     query = parse_query([("q[token_eq]", "x"), ("q[secret_cont]", "x"), ("q[endpoint_id_eq]", "abc"), ("q[state_eq]", "failed")])
     assert len(query.ignored) == 3
-    assert [row.id // 1024 for row in (await filled.search.attempts(query)).items] == [3, 1]
+    assert [row.id // 65536 for row in (await filled.search.attempts(query)).items] == [3, 1]
 
 
 NARROW = r"more time or memory than it may take\. Narrow it: a time range \(created_at_gteq"
@@ -281,14 +281,14 @@ async def test_one_attempt_with_its_siblings(filled: Store) -> None:
 async def test_endpoint_summaries(filled: Store) -> None:
     summaries = await filled.search.endpoint_summaries([7, 8, 99], last=1)
     assert {
-        key: (summary.attempts_count, [row.id // 1024 for row in summary.attempts]) for key, summary in summaries.items()
+        key: (summary.attempts_count, [row.id // 65536 for row in summary.attempts]) for key, summary in summaries.items()
     } == {
         7: (2, [3]),
         8: (2, [2]),
         99: (0, []),
     }
     every = await filled.search.endpoint_summaries([8])
-    assert [row.id // 1024 for row in every[8].attempts] == [2, 1]
+    assert [row.id // 65536 for row in every[8].attempts] == [2, 1]
     assert await filled.search.endpoint_summaries([8], last=0) == {8: EndpointSummary(2, ())}
     assert await filled.search.endpoint_summaries([]) == {}
 

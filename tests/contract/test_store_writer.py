@@ -9,10 +9,12 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.store.connection import Connections, StoreRejectedError, StoreUnavailableError
+from pipeline.store.connection import Connections, StoreRejectedError, StoreRowsError, StoreUnavailableError
+from pipeline.store.halving import append_in_parts
 from pipeline.store.rows import Position, Row, attempt_row
 from pipeline.store.writer import Table, Writer
-from tests.contract.clickhouse_shim import FaultKind, ShimProcess
+from tests.contract.clickhouse_faults import FaultKind
+from tests.contract.clickhouse_shim import ShimProcess
 from tests.contract.store_case import Store
 from tests.contract.store_records import MONDAY, attempt, attempt_rows, event_rows
 
@@ -211,3 +213,18 @@ async def test_clickhouse_is_killed_and_comes_back(http_store: Store, clickhouse
     assert await http_store.writer.assign(Table.ATTEMPTS, 0) == 100
     await http_store.writer.append(Table.ATTEMPTS, 0, rows[100:])
     assert await offsets(http_store) == list(range(400))
+
+
+async def test_a_row_that_the_table_never_takes_is_set_aside_alone(store: Store) -> None:
+    """By the engine's own refusal (VIOLATED_CONSTRAINT); all other rows are stored, in order."""
+    await store.command("ALTER TABLE attempts ADD CONSTRAINT wholesome CHECK kafka_offset NOT IN (3, 4, 17)")
+    rows, aside = attempt_rows(range(40)), []
+
+    async def set_aside(offset: int, error: StoreRowsError) -> None:
+        assert "refused" in str(error)
+        aside.append(offset)
+
+    stored = await append_in_parts(lambda part: store.writer.append(Table.ATTEMPTS, 0, part), set_aside, rows)
+    assert aside == [3, 4, 17]
+    assert stored == 37
+    assert await offsets(store) == [offset for offset in range(40) if offset not in {3, 4, 17}]

@@ -1,20 +1,49 @@
-"""What the fault tests share: a seed, and a way to tell figures though output is captured."""
+"""What the scenarios share: seeds, a size, a stage, a way to tell how far they are, and the table at the end."""
 
 from __future__ import annotations
 
-import os
-import secrets
+import json
 from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
+from tests.faults.scale import Scale, chosen_scale, chosen_seeds
+from tests.faults.scenario import Result, Stage
+
 Tell: TypeAlias = Callable[[str], None]
+
+RESULTS = pytest.StashKey[list[Result]]()
+SCALE = pytest.StashKey[Scale]()
+SEEDS = pytest.StashKey[list[int]]()
+DIRECTORY = Path(__file__).resolve().parents[2] / "var" / "faults"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each scenario is played once with each seed."""
+    stash = metafunc.config.stash
+    if SEEDS not in stash:
+        stash[SCALE] = scale = chosen_scale()
+        stash[SEEDS] = chosen_seeds(scale)
+        stash[RESULTS] = []
+    if "seed" in metafunc.fixturenames:
+        seeds = stash[SEEDS]
+        metafunc.parametrize("seed", seeds, ids=[f"seed={seed}" for seed in seeds])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """kafka-python forgets sockets whose broker went away. They are found at any time after that, in any scenario."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
 
 
 @pytest.fixture(scope="session")
 def tell(pytestconfig: pytest.Config) -> Tell:
-    """Print in any case: the figures of a run that went well are its result."""
+    """Print in any case: a long run says how far it is, and the figures of one that went well are its result."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
 
     def printed(text: str) -> None:
@@ -22,14 +51,44 @@ def tell(pytestconfig: pytest.Config) -> Tell:
             print(text, flush=True)
             return
         with capture.global_and_fixture_disabled():
-            print(f"\n{text}", flush=True)
+            print(f"\n{text}", end="", flush=True)
 
     return printed
 
 
 @pytest.fixture(scope="session")
-def seed(tell: Tell) -> int:
-    """Chooses the moments of the kills, the events and the failures. A run is repeated with ``FAULTS_SEED=…``."""
-    chosen = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(1_000_000))
-    tell(f"FAULTS_SEED={chosen}")
-    return chosen
+def scale(pytestconfig: pytest.Config) -> Scale:
+    """How large the run is."""
+    return pytestconfig.stash[SCALE]
+
+
+@pytest.fixture
+def stage(bootstrap_servers: str, tmp_path: Path, seed: int, scale: Scale, tell: Tell, pytestconfig: pytest.Config) -> Stage:
+    """Where a scenario is played."""
+    return Stage(bootstrap_servers, tmp_path, seed, scale, tell, pytestconfig.stash[RESULTS])
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The table, and the same as JSON in var/faults/."""
+    results = config.stash.get(RESULTS, [])
+    if not results:
+        return
+    rows = [{name: value for name, value in asdict(result).items() if name != "form"} for result in results]
+    terminalreporter.section(f"fault suite, {results[0].form} form")
+    widths = {name: max(len(name), *(len(_shown(row[name])) for row in rows)) for name in rows[0]}
+    terminalreporter.write_line("  ".join(name.replace("_", " ").ljust(width) for name, width in widths.items()))
+    for row in rows:
+        terminalreporter.write_line("  ".join(_shown(row[name]).rjust(width) for name, width in widths.items()))
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    file = DIRECTORY / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{results[0].form}.json"
+    file.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    terminalreporter.write_line(f"written to {file.relative_to(DIRECTORY.parents[1])}")
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "NO"
+        case int():
+            return f"{value:,}"
+    return str(value)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import clickhouse_connect
 import httpx
 
 from pipeline.broker.client import producer_config
@@ -18,31 +17,24 @@ from pipeline.broker.producer import Position, Producer
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from pipeline.playground.simulator import Shop, SimulatedEvent
-from schemas.event import EventType
 from tests.contract.clickhouse_shim import ShimProcess
-from tests.faults.evidence import Event, Evidence, Kill, Pair, StoredRow, attempt_record, expected_pairs, scheduled
-from tests.faults.kafka_view import KafkaView, TopicOffset
-from tests.faults.processes import RoleProcess
+from tests.faults.endpoints import ENDPOINTS, wanted_by
+from tests.faults.evidence import Event, Fault, expected_pairs
+from tests.faults.kafka_view import Committed, KafkaView, TopicOffset
+from tests.faults.processes import COMMAND, RoleProcess
 from tests.faults.receivers import Behaviour, ReceiverProcess
 
 API_KEY = "faults-key"
 CLICKHOUSE_PASSWORD = "faults-password"
-FLAKY = "/flaky"
-EVERYTHING = frozenset(name.value for name in EventType)
-ORDERS = frozenset({EventType.ORDER_COMPLETED.value, EventType.ORDER_CANCELLED.value})
-SHIPPED_AND_STOCK = frozenset(
-    name.value for name in (EventType.SHIPMENT_SHIPPED, EventType.STOCK_ITEM_OUT_OF_STOCK, EventType.STOCK_ITEM_BACK_IN_STOCK)
-)
-SUBSCRIPTIONS: Mapping[str, frozenset[str]] = {
-    "/erp": EVERYTHING,
-    "/warehouse": EVERYTHING,
-    FLAKY: EVERYTHING,
-    "/accounting": ORDERS,
-    "/shop-front": SHIPPED_AND_STOCK,
-}
-"""Five endpoints; two of them did not subscribe to most events."""
+EVERY_ROLE = ("api", "fanout", "retry", "recorder")
+REQUEST_TIMEOUT_SECONDS = 6
+CONNECT_TIMEOUT_SECONDS = 5
+"""A machine that is busy with the faults must not look like an endpoint that does not answer."""
 
 _PUBLISH_TICK_S = 0.02
+_SLOW_SHARE = 0.4
+_SLOW_RATE = 15.0
+_SETTLE_TICK_S = 0.5
 
 
 @dataclass
@@ -50,48 +42,101 @@ class Deployment:
     """What runs, and what it has been given to do."""
 
     settings: Settings
-    roles: Mapping[str, RoleProcess]
+    variables: Mapping[str, str]
+    directory: Path
     receivers: ReceiverProcess
     kafka: KafkaView
+    clickhouse: ShimProcess
+    roles: dict[str, RoleProcess] = field(default_factory=dict)
+    """Those that run, by name; the first of each role has the role's name."""
     paths: dict[int, str] = field(default_factory=dict)
     """The path of each endpoint, by its id."""
     events: list[Event] = field(default_factory=list)
+    hostile_records: int = 0
+    """What stands in the source topics besides the events."""
+
+    def launch(self, role: str, name: str = "", command: Sequence[str] = (COMMAND,)) -> RoleProcess:
+        """Start a process of a role."""
+        process = RoleProcess(role, self.variables, self.directory, name=name, command=command)
+        self.roles[process.name] = process
+        process.start()
+        return process
+
+    async def dismiss(self, name: str, grace_seconds: float) -> float:
+        """End a process for good, by SIGTERM; the seconds that it took."""
+        return await self.roles.pop(name).terminate(grace_seconds)
 
     async def register_endpoints(self) -> None:
         """By the HTTP API, as an integrator does."""
-        headers = {"Authorization": f"Bearer {API_KEY}"}
-        async with httpx.AsyncClient(base_url=self.roles["api"].url, headers=headers, timeout=30, trust_env=False) as client:
-            for path, names in SUBSCRIPTIONS.items():
-                wanted = {"target_url": f"{self.receivers.url}{path}", "events": sorted(names)}
+        async with self.api() as client:
+            for endpoint in ENDPOINTS:
+                wanted = {
+                    "target_url": f"{self.receivers.url}{endpoint.path}",
+                    "events": sorted(endpoint.events),
+                    "filters": dict(endpoint.filters),
+                }
                 response = await client.post("/api/webhook/endpoints", json={"endpoint": wanted})
                 assert response.status_code == 201, response.text
-                self.paths[response.json()["id"]] = path
+                self.paths[response.json()["id"]] = endpoint.path
 
-    async def publish(self, events: Sequence[SimulatedEvent], rate: float) -> None:
-        """Publish ``rate`` events a second; returns when Kafka has acknowledged all of them."""
+    async def registered(self) -> object:
+        """The endpoints as the API lists them."""
+        async with self.api() as client:
+            return (await client.get("/api/webhook/endpoints")).raise_for_status().json()["endpoints"]
+
+    def api(self) -> httpx.AsyncClient:
+        """A client of the HTTP API."""
+        headers = {"Authorization": f"Bearer {API_KEY}"}
+        return httpx.AsyncClient(base_url=self.roles["api"].url, headers=headers, timeout=30, trust_env=False)
+
+    async def publish(self, events: Sequence[SimulatedEvent], rate: float, until: asyncio.Event | None = None) -> None:
+        """Publish ``rate`` events a second; returns when Kafka has acknowledged all of them.
+
+        With ``until``, the last part of them comes slowly as long as it is not set: there is load for as long as it is wanted, however
+        busy the machine is.
+        """
         topics = self.settings.topics
         producer = Producer(producer_config(self.settings), topics.sources)
         await producer.start()
         sent: list[asyncio.Future[Position]] = []
-        started = time.monotonic()
+        slow_from = int(len(events) * (1 - _SLOW_SHARE))
+        due, ticked_at = 1.0, time.monotonic()
         try:
             while len(sent) < len(events):
-                due = min(len(events), int((time.monotonic() - started) * rate) + 1)
-                for event in events[len(sent) : due]:
+                for event in events[len(sent) : int(due)]:
                     topic = getattr(topics, event.topic_kind)
                     sent.append(producer.send(topic, key=event.key.encode(), value=event.value))
                 await asyncio.sleep(_PUBLISH_TICK_S)
+                is_slow = until is not None and len(sent) >= slow_from and not until.is_set()
+                elapsed, ticked_at = time.monotonic() - ticked_at, time.monotonic()
+                due += elapsed * (min(rate, _SLOW_RATE) if is_slow else rate)
             positions = await asyncio.gather(*sent)
         finally:
             await producer.close()
         self.events += [
-            Event(event.id, event.event_name.value, TopicOffset(*position))
-            for event, position in zip(events, positions, strict=True)
+            Event(event.id, TopicOffset(*position), wanted_by(event)) for event, position in zip(events, positions, strict=True)
         ]
 
     async def until_at_work(self, role: str = "fanout") -> None:
         """Wait until a role has made an attempt since it was started."""
         await self.roles[role].until_above_zero("oms_webhooks_attempts_total")
+
+    async def kill(self, role: str, pause: float) -> Fault:
+        """``kill -9`` a role while it has records in hand (the API: at any time); start it again after ``pause`` seconds."""
+        process = self.roles[role]
+        outstanding = 0.0 if role == "api" else await process.until_busy()
+        process.kill()
+        at = time.time()
+        committed = await self.committed(role)
+        await asyncio.sleep(pause)
+        until = time.time()
+        process.start()
+        return Fault("kill -9", role, at, committed, outstanding, until)
+
+    async def committed(self, role: str) -> Committed:
+        """What the group of a role has committed; nothing for a role without a group."""
+        group = getattr(self.settings.topics, f"{role}_group", None)
+        return await asyncio.to_thread(self.kafka.committed, group) if group else {}
 
     async def settle(self, seconds: float) -> None:
         """Wait until every event was dealt with and recorded; fail with what is missing when that takes too long."""
@@ -102,69 +147,29 @@ class Deployment:
             if time.monotonic() > deadline:
                 logs = "\n".join(role.log_end() for role in self.roles.values())
                 raise AssertionError(f"not settled after {seconds:.0f} s:\n" + "\n".join(problems) + f"\n{logs}")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(_SETTLE_TICK_S)
 
     def _unsettled(self) -> list[str]:
-        topics = self.settings.topics
-        groups: list[tuple[str, Sequence[str]]] = []
+        topics, running = self.settings.topics, {process.role for process in self.roles.values()}
         # In the order of the flow: what the fan-out has left behind is seen when the groups behind it are looked at.
-        if "fanout" in self.roles:
-            groups.append((topics.fanout_group, topics.sources))
-        if "retry" in self.roles:
-            groups.append((topics.retry_group, topics.delay_topics))
-        if "recorder" in self.roles:
-            groups.append((topics.recorder_group, topics.recorded))
+        read_by: Mapping[str, Sequence[str]] = {
+            "fanout": topics.sources,
+            "retry": topics.delay_topics,
+            "recorder": topics.recorded,
+        }
+        groups = [(getattr(topics, f"{role}_group"), names) for role, names in read_by.items() if role in running]
         lags = [(group, self.kafka.lag(group, names)) for group, names in groups]
         problems = [f"group {group} has not committed {lag} records" for group, lag in lags if lag]
         if not problems:
             return []
-        self.receivers.ledger.read_on()
-        acknowledged = {(request.event_id, request.path) for request in self.receivers.ledger.requests if request.is_acknowledged}
-        expected = expected_pairs(self.events, SUBSCRIPTIONS)
+        acknowledged = self.acknowledged()
+        expected = expected_pairs(self.events)
         return [*problems, f"{len(acknowledged & expected):,} of {len(expected):,} notifications are acknowledged"]
 
-    def collect(self) -> Evidence:
-        """Read everything that the run left behind."""
-        topics = self.settings.topics
+    def acknowledged(self) -> set[tuple[str, str]]:
+        """What the receivers have acknowledged so far: event id and path."""
         self.receivers.ledger.read_on()
-        evidence = Evidence(
-            events=self.events,
-            subscriptions=SUBSCRIPTIONS,
-            requests=self.receivers.ledger.requests,
-            attempts=[attempt_record(record, self.paths) for record in self.kafka.records([topics.attempts])],
-            dispatches=[
-                TopicOffset(record.topic, record.partition, record.offset) for record in self.kafka.records([topics.dispatches])
-            ],
-            scheduled=[scheduled(record, self.paths, topics) for record in self.kafka.records(topics.delay_topics)],
-        )
-        evidence.dead_letters = sum(self.kafka.ends([topics.dead_letters]).values())
-        if "recorder" in self.roles:
-            evidence.stored_attempts = self._stored("attempts", "id")
-            evidence.stored_dispatches = self._stored("events", "0")
-        return evidence
-
-    async def kill(self, role: str, pause: float) -> Kill:
-        """``kill -9`` a role while it has records in hand; start it again after ``pause`` seconds."""
-        process = self.roles[role]
-        outstanding = await process.until_busy()
-        process.kill()
-        at = time.time()
-        committed = await asyncio.to_thread(self.kafka.committed, getattr(self.settings.topics, f"{role}_group"))
-        await asyncio.sleep(pause)
-        restarted_at = time.time()
-        process.start()
-        return Kill(role, at, committed, outstanding, restarted_at)
-
-    def _stored(self, table: str, identifier: str) -> list[StoredRow]:
-        url = httpx.URL(self.settings.clickhouse_url)
-        client = clickhouse_connect.get_client(
-            host=url.host, port=url.port or 0, password=CLICKHOUSE_PASSWORD, database=self.settings.clickhouse_database
-        )
-        try:
-            rows = client.query(f"SELECT kafka_partition, kafka_offset, {identifier} FROM {table}").result_rows
-        finally:
-            client.close()
-        return [StoredRow(*row) for row in rows]
+        return {(request.event_id, request.path) for request in self.receivers.ledger.requests if request.is_acknowledged}
 
 
 @asynccontextmanager
@@ -173,30 +178,40 @@ async def deployed(
     bootstrap_servers: str,
     prefix: str,
     *,
-    roles: Sequence[str] = ("api", "fanout", "retry", "recorder"),
-    behaviour: Behaviour,
+    seed: int = 0,
+    roles: Sequence[str] = EVERY_ROLE,
+    behaviour: Behaviour | None = None,
+    commands: Mapping[str, Sequence[str]] | None = None,
     **settings: str,
 ) -> AsyncIterator[Deployment]:
-    """Start everything and register the endpoints. ``settings`` are those of the roles, as text."""
+    """Start everything and register the endpoints, which misbehave in all their ways, or only as ``behaviour`` says.
+
+    ``settings`` are those of the roles, as text; ``commands`` start them, by role.
+    """
+    behaviours = [behaviour] if behaviour else [replace(each.behaviour, path=each.path, seed=seed) for each in ENDPOINTS]
     async with AsyncExitStack() as stack:
         clickhouse = ShimProcess(directory / "clickhouse", CLICKHOUSE_PASSWORD)
         await asyncio.to_thread(clickhouse.start)
         stack.callback(clickhouse.kill)
         values = _values(bootstrap_servers, prefix, clickhouse.url) | settings
         variables = {f"OMS_WEBHOOKS_{name.upper()}": value for name, value in values.items()}
-        receivers = ReceiverProcess(directory / "ledger.txt", behaviour)
+        receivers = ReceiverProcess(directory / "ledger.txt", *behaviours)
         stack.callback(receivers.stop)
         kafka = await asyncio.to_thread(KafkaView, bootstrap_servers)
         stack.callback(kafka.close)
-        processes = {role: RoleProcess(role, variables, directory) for role in roles}
         chosen = Settings(_env_file=None, **values)  # type: ignore[arg-type]
-        deployment = Deployment(chosen, processes, receivers, kafka)
-        for process in processes.values():
-            stack.callback(process.clean_up)
-            process.start()
-        await asyncio.gather(*(process.until_ready() for process in processes.values()))
+        deployment = Deployment(chosen, variables, directory, receivers, kafka, clickhouse)
+        stack.callback(_clean_up, deployment)
+        for role in roles:
+            deployment.launch(role, command=(commands or {}).get(role, (COMMAND,)))
+        await asyncio.gather(*(process.until_ready() for process in deployment.roles.values()))
         await deployment.register_endpoints()
         yield deployment
+
+
+def _clean_up(deployment: Deployment) -> None:
+    for process in deployment.roles.values():
+        process.clean_up()
 
 
 def _values(bootstrap_servers: str, prefix: str, clickhouse_url: str) -> dict[str, str]:
@@ -209,7 +224,9 @@ def _values(bootstrap_servers: str, prefix: str, clickhouse_url: str) -> dict[st
         "clickhouse_url": clickhouse_url,
         "clickhouse_password": CLICKHOUSE_PASSWORD,
         "clickhouse_database": prefix.rstrip("."),
-        "retry_delays": "500ms,500ms,1s,1s,1s",
+        "retry_delays": "500ms,1s,2s,3s,5s",
+        "request_timeout_seconds": str(REQUEST_TIMEOUT_SECONDS),
+        "connect_timeout_seconds": str(CONNECT_TIMEOUT_SECONDS),
         "allowed_networks": "127.0.0.0/8",
         "encryption_key": Vault.new_key(),
         "api_keys": API_KEY,
@@ -221,8 +238,3 @@ def simulated_events(count: int, seed: int) -> list[SimulatedEvent]:
     """What a simulated OMS lives through."""
     shop, now = Shop(seed), datetime.now(UTC)
     return [shop.next_event(now) for _ in range(count)]
-
-
-def examples(pairs: Iterable[Pair], limit: int = 5) -> str:
-    """A few of them, for a failure message."""
-    return ", ".join(f"{event_id} at {path}" for event_id, path in sorted(pairs)[:limit])

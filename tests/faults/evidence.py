@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from pipeline.store.rows import attempt_id
 from schemas.attempt import Outcome
-from schemas.delivery import DELIVERY_HEADER
+from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DISPATCH_HEADER
 from schemas.topics import Topics
 from tests.faults.kafka_view import Committed, TopicOffset
 from tests.faults.receivers import Request
@@ -23,17 +24,18 @@ ATTEMPTS_IN_ALL = 6
 
 
 class Event(NamedTuple):
-    """A published event, acknowledged by Kafka."""
+    """A published event, acknowledged by Kafka, and the paths of the endpoints that must get it."""
 
     id: str
-    name: str
     position: TopicOffset
+    wanted_by: frozenset[str]
 
 
 class AttemptRecord(NamedTuple):
-    """A record of ``webhooks.attempts``."""
+    """An attempt in ``webhooks.attempts``."""
 
     position: TopicOffset
+    id: int
     pair: Pair
     attempt: int
     outcome: str
@@ -50,23 +52,36 @@ class Scheduled(NamedTuple):
     parked: int
 
 
+class SetAside(NamedTuple):
+    """A dead letter: where it stands, where the record came from, and why it is there."""
+
+    position: TopicOffset
+    source: TopicOffset
+    reason: str
+
+
 class StoredRow(NamedTuple):
-    """Where a row of ClickHouse came from."""
+    """A row of ClickHouse: the record that it came from, and what tells it from others of that record."""
 
     partition: int
     offset: int
-    id: int
+    id: int | str
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
-    """A ``kill -9``: what the process said of itself a moment before, and what its group had committed when it was gone."""
+class Fault:
+    """Something that befell the process of a role, and what its group had committed then.
 
+    What it had begun and not committed may be done again: ``until`` is when no more of it could begin (seconds since 1970).
+    """
+
+    what: str
     role: str
     at: float
     committed: Committed
     outstanding: float
-    restarted_at: float
+    """Records that the process said it had in hand a moment before."""
+    until: float
 
 
 class _EventOf(msgspec.Struct):
@@ -81,17 +96,44 @@ class _Attempt(msgspec.Struct):
     failure: str | None = None
 
 
+class _Dispatch(msgspec.Struct):
+    event: _EventOf
+
+
+class _DeadLetter(msgspec.Struct):
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+
+
 class _Delivery(msgspec.Struct):
     event: _EventOf
     endpoint_id: int
     parked: int = 0
 
 
-def attempt_record(record: Any, paths: Mapping[int, str]) -> AttemptRecord:
-    """Read a record of ``webhooks.attempts``."""
-    attempt = msgspec.json.decode(record.value, type=_Attempt)
-    pair = (attempt.event.id, paths[attempt.endpoint_id])
-    return AttemptRecord(_position(record), pair, attempt.attempt, attempt.outcome, attempt.failure)
+def attempt_records(record: Any, paths: Mapping[int, str]) -> Iterator[AttemptRecord]:
+    """Read the attempts in a record of ``webhooks.attempts``: one a line."""
+    for index, line in enumerate(record.value.splitlines()):
+        attempt = msgspec.json.decode(line, type=_Attempt)
+        pair = (attempt.event.id, paths[attempt.endpoint_id])
+        identifier = attempt_id(record.partition, record.offset, index)
+        yield AttemptRecord(_position(record), identifier, pair, attempt.attempt, attempt.outcome, attempt.failure)
+
+
+def dispatch_rows(record: Any) -> Iterator[StoredRow]:
+    """The rows that a record of ``webhooks.dispatches`` must have in ClickHouse: one a line of its header."""
+    header = next(value for name, value in record.headers if name == DISPATCH_HEADER)
+    for line in header.splitlines():
+        yield StoredRow(record.partition, record.offset, msgspec.json.decode(line, type=_Dispatch).event.id)
+
+
+def set_aside(record: Any) -> SetAside:
+    """Read a dead letter."""
+    header = next(value for name, value in reversed(record.headers) if name == DEAD_LETTER_HEADER)
+    letter = msgspec.json.decode(header, type=_DeadLetter)
+    return SetAside(_position(record), TopicOffset(letter.topic, letter.partition, letter.offset), letter.reason)
 
 
 def scheduled(record: Any, paths: Mapping[int, str], topics: Topics) -> Scheduled:
@@ -113,21 +155,24 @@ class Evidence:
     """Everything that is known of a run when it has settled."""
 
     events: Sequence[Event]
-    subscriptions: Mapping[str, frozenset[str]]
     requests: Sequence[Request]
     attempts: Sequence[AttemptRecord]
-    dispatches: Sequence[TopicOffset]
+    dispatches: Sequence[StoredRow]
     scheduled: Sequence[Scheduled]
-    kills: Sequence[Kill] = ()
-    stored_attempts: Sequence[StoredRow] = ()
-    stored_dispatches: Sequence[StoredRow] = ()
-    dead_letters: int = 0
+    faults: Sequence[Fault] = ()
+    stored_attempts: Sequence[StoredRow] | None = None
+    """None: nothing was recorded in this run."""
+    stored_dispatches: Sequence[StoredRow] | None = None
+    stored_dead_letters: Sequence[StoredRow] | None = None
+    dead_letters: Sequence[SetAside] = ()
+    published_twice: Counter[str] = field(default_factory=Counter)
+    """How many times more than once an event stands in its source topic: a producer's doing, not the system's."""
     seconds: float = 0.0
 
     @cached_property
     def expected(self) -> frozenset[Pair]:
         """Every event with every endpoint that subscribed to it."""
-        return expected_pairs(self.events, self.subscriptions)
+        return expected_pairs(self.events)
 
     @cached_property
     def request_counts(self) -> Counter[Pair]:
@@ -161,7 +206,7 @@ class Evidence:
         instead of being attempted makes none due of its own.
         """
         counts = Counter(self.request_counts)
-        counts.subtract(self.expected)
+        counts.subtract({pair: 1 + self.published_twice[pair[0]] for pair in self.expected})
         counts.subtract(record.pair for record in self.scheduled if not record.parked)
         return counts
 
@@ -184,21 +229,29 @@ class Evidence:
             hashes[request.event_id].add(request.body_hash)
         return hashes
 
-    def in_flight(self, kill: Kill) -> int:
-        """How many deliveries the killed process had begun and not committed: no other may be repeated because of the kill."""
-        match kill.role:
+    def in_flight(self, fault: Fault) -> int:
+        """How many deliveries the process had begun and not committed: no other may be repeated because of the fault."""
+        match fault.role:
             case "fanout":
-                return len(self._begun_by_fan_out(kill))
+                return len(self._begun_by_fan_out(fault))
             case "retry":
-                return self._begun_by_retry(kill)
+                return self._begun_by_retry(fault)
             case _:
                 return 0
 
-    def uncommitted_records(self, kill: Kill) -> int:
-        """How many input records the killed process had begun and not committed."""
-        if kill.role == "fanout":
-            return len({event_id for event_id, _ in self._begun_by_fan_out(kill)})
-        return self.in_flight(kill)
+    def without_set_aside(self, kind: str, rows: Iterable[StoredRow]) -> list[StoredRow]:
+        """Those rows of ``webhooks.<kind>`` whose records are no dead letters."""
+        aside = {letter.source[1:] for letter in self.dead_letters if letter.source.topic.endswith(f"webhooks.{kind}")}
+        return [row for row in rows if (row.partition, row.offset) not in aside]
+
+    @cached_property
+    def most_wanted(self) -> int:
+        """The most endpoints that an event went to."""
+        return max(len(event.wanted_by) for event in self.events)
+
+    @property
+    def in_flight_at_the_faults(self) -> int:
+        return sum(map(self.in_flight, self.faults))
 
     def summary(self) -> str:
         """The figures of the run."""
@@ -218,22 +271,22 @@ class Evidence:
             "repeats scheduled": len(self.scheduled) - parked,
             "parked without an attempt": parked,
             "requests without a record": len(self.requests) - len(self.attempts),
+            "dead letters": len(self.dead_letters),
             "duplicates": self.duplicates,
-            "in flight at the kills": sum(self.in_flight(kill) for kill in self.kills),
         }
-        lines = [f"{name:32}{figure:10,}" for name, figure in figures.items()]
-        for kill in self.kills:
-            begun = f"{self.uncommitted_records(kill):,} records begun and not committed, {self.in_flight(kill):,} deliveries"
-            lines.append(f"kill -9 {kill.role:9} with {kill.outstanding:5,.0f} records in hand; {begun}")
+        lines = [f"  {name:34}{figure:10,}" for name, figure in figures.items()]
+        for fault in self.faults:
+            begun = f"{self.in_flight(fault):,} deliveries begun and not committed"
+            lines.append(f"  {fault.what} {fault.role} with {fault.outstanding:,.0f} records in hand; {begun}")
         return "\n".join(lines)
 
-    def _begun_by_fan_out(self, kill: Kill) -> set[Pair]:
-        uncommitted = {event.id for event in self.events if _is_uncommitted(event.position, kill)}
-        requested = {(request.event_id, request.path) for request in self.requests if request.at <= kill.restarted_at}
-        parked = {record.pair for record in self.scheduled if record.written_at <= kill.restarted_at}
+    def _begun_by_fan_out(self, fault: Fault) -> set[Pair]:
+        uncommitted = {event.id for event in self.events if _is_uncommitted(event.position, fault)}
+        requested = {(request.event_id, request.path) for request in self.requests if request.at <= fault.until}
+        parked = {record.pair for record in self.scheduled if record.written_at <= fault.until}
         return {pair for pair in requested | parked if pair[0] in uncommitted}
 
-    def _begun_by_retry(self, kill: Kill) -> int:
+    def _begun_by_retry(self, fault: Fault) -> int:
         """Deliveries in the delay topics for which a request, or being parked once more, followed when they were due."""
         traces = defaultdict(list)
         for request in self.requests:
@@ -242,16 +295,22 @@ class Evidence:
             if record.parked:
                 traces[record.pair].append(record.written_at)
         return sum(
-            any(record.due_at <= at <= kill.restarted_at for at in traces[record.pair])
+            any(record.due_at <= at <= fault.until for at in traces[record.pair])
             for record in self.scheduled
-            if _is_uncommitted(record.position, kill) and record.due_at <= kill.at
+            if _is_uncommitted(record.position, fault) and record.due_at <= fault.at
         )
 
 
-def expected_pairs(events: Sequence[Event], subscriptions: Mapping[str, frozenset[str]]) -> frozenset[Pair]:
-    """Every event with every endpoint that subscribed to it."""
-    return frozenset((event.id, path) for path, names in subscriptions.items() for event in events if event.name in names)
+def expected_pairs(events: Iterable[Event]) -> frozenset[Pair]:
+    """Every event with every endpoint that must get it."""
+    return frozenset((event.id, path) for event in events for path in event.wanted_by)
 
 
-def _is_uncommitted(position: TopicOffset, kill: Kill) -> bool:
-    return position.offset >= kill.committed.get((position.topic, position.partition), 0)
+def examples(pairs: Iterable[Pair], limit: int = 5) -> str:
+    """A few of them, for a failure message."""
+    return ", ".join(f"{event_id} at {path}" for event_id, path in sorted(pairs)[:limit])
+
+
+def _is_uncommitted(position: TopicOffset, fault: Fault) -> bool:
+    committed = fault.committed.get((position.topic, position.partition))
+    return committed is None or (position.offset >= committed.offset and position.offset not in committed.finished)

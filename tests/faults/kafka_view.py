@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import OffsetSpec
+from kafka.errors import KafkaError
+
+from pipeline.core.offsets import decode_finished
+
+AnswerT = TypeVar("AnswerT")
 
 _READ_SECONDS_WITHOUT_RECORDS = 30
+_PATIENCE_S = 60.0
+_PAUSE_S = 0.5
 
 
 class TopicOffset(NamedTuple):
@@ -19,8 +28,15 @@ class TopicOffset(NamedTuple):
     offset: int
 
 
-Committed = Mapping[tuple[str, int], int]
-"""The offset to go on from, by topic and partition; none for a partition without a commit."""
+class CommittedAt(NamedTuple):
+    """The offset to go on from, and what was finished beyond it."""
+
+    offset: int
+    finished: frozenset[int]
+
+
+Committed = Mapping[tuple[str, int], CommittedAt]
+"""By topic and partition; none for a partition without a commit."""
 
 
 class KafkaView:
@@ -28,25 +44,42 @@ class KafkaView:
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
+        self._lock = threading.Lock()
         self._admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
 
     def close(self) -> None:
         self._admin.close()
 
+    def _ask(self, question: Callable[[KafkaAdminClient], AnswerT]) -> AnswerT:
+        """Ask again until there is an answer: a broker that has just come back needs a moment."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                with self._lock:
+                    return question(self._admin)
+            except KafkaError as error:
+                if not error.retriable or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_S)
+
     def committed(self, group: str) -> Committed:
         """What the group has committed."""
-        found = self._admin.list_group_offsets({group: None})[group]
-        return {(partition.topic, partition.partition): at.offset for partition, at in found.items() if at.offset >= 0}
+        found = self._ask(lambda admin: admin.list_group_offsets({group: None}))[group]
+        return {
+            (partition.topic, partition.partition): CommittedAt(at.offset, frozenset(decode_finished(at.offset, at.metadata)))
+            for partition, at in found.items()
+            if at.offset >= 0
+        }
 
     def ends(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
         """The end of every partition."""
-        described = self._admin.describe_topics(list(topics))
+        described = self._ask(lambda admin: admin.describe_topics(list(topics)))
         partitions = [
             TopicPartition(topic["name"], partition["partition_index"])
             for topic in described
             for partition in topic["partitions"]
         ]
-        found = self._admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+        found = self._ask(lambda admin: admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST)))
         return {(partition.topic, partition.partition): at.offset for partition, at in found.items()}
 
     def lag(self, group: str, topics: Sequence[str]) -> int:
@@ -54,7 +87,7 @@ class KafkaView:
 
         The commits are read first: when it is 0, everything had been dealt with at that moment, with all that came of it.
         """
-        committed = self.committed(group)
+        committed = {partition: at.offset for partition, at in self.committed(group).items()}
         return sum(end - committed.get(partition, 0) for partition, end in self.ends(topics).items())
 
     def records(self, topics: Sequence[str]) -> Iterator[Any]:

@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-COMMAND = Path(sys.executable).with_name("oms-webhooks")
+COMMAND = str(Path(sys.executable).with_name("oms-webhooks"))
+ROOT = str(Path(__file__).resolve().parents[2])
 START_SECONDS = 60.0
 WORK_SECONDS = 60.0
 _LOG_LINES = 25
@@ -25,23 +26,32 @@ _LOG_LINES = 25
 class RoleProcess:
     """One role. It may be killed and started again; its address stays the same."""
 
-    def __init__(self, role: str, variables: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self, role: str, variables: Mapping[str, str], directory: Path, *, name: str = "", command: Sequence[str] = (COMMAND,)
+    ) -> None:
+        """``name`` tells several processes of a role apart. ``variables`` is the environment that it gets besides ours.
+
+        ``command`` is what the role's name is put behind.
+        """
+        self._command = command
         self.role = role
+        self.name = name or role
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._variables = {**variables, "OMS_WEBHOOKS_HTTP_PORT": str(port)}
         self._directory = directory
-        self._log = directory / f"{role}.log"
+        self._log = directory / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start; :meth:`until_ready` waits until it works."""
-        assert self._process is None, f"{self.role} runs already"
+        assert self._process is None, f"{self.name} runs already"
         outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
+        outside["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, outside.get("PYTHONPATH")]))
         with self._log.open("ab") as log:
             # Its directory holds no .env file that would change its settings.
             self._process = subprocess.Popen(
-                [COMMAND, self.role], cwd=self._directory, env=outside | self._variables, stdout=log, stderr=log
+                [*self._command, self.role], cwd=self._directory, env=outside | self._variables, stdout=log, stderr=log
             )
 
     async def until_ready(self) -> None:
@@ -60,28 +70,42 @@ class RoleProcess:
                         return
                     last = response.text
                 assert time.monotonic() < deadline, (
-                    f"{self.role} is not ready after {START_SECONDS:.0f} s: {last}\n{self.log_end()}"
+                    f"{self.name} is not ready after {START_SECONDS:.0f} s: {last}\n{self.log_end()}"
                 )
                 await asyncio.sleep(0.1)
 
-    async def metric(self, name: str) -> float | None:
-        """The sum of a metric over its labels; None while the process does not serve its metrics."""
+    async def metric(self, name: str, **labels: str) -> float | None:
+        """The sum of a metric over its samples with these labels; None while the process does not serve its metrics."""
         try:
             async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
                 text = (await client.get(f"{self.url}/metrics")).text
         except httpx.TransportError:
             return None
         families = text_string_to_metric_families(text)
-        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+        samples = (sample for family in families for sample in family.samples if sample.name == name)
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+    async def until_above(self, name: str, bound: float) -> float:
+        """Wait until a metric is above a bound, and return it."""
+        deadline = time.monotonic() + WORK_SECONDS
+        while (value := await self.metric(name) or 0.0) <= bound:
+            self.check_alive()
+            assert time.monotonic() < deadline, f"{self.name}: {name} is {value} after {WORK_SECONDS:.0f} s\n{self.log_end()}"
+            await asyncio.sleep(0.05)
+        return value
 
     async def until_above_zero(self, name: str) -> float:
         """Wait until a metric is above 0, and return it."""
+        return await self.until_above(name, 0.0)
+
+    async def until_unready(self, because: str) -> None:
+        """Wait until ``/readyz`` names this trouble."""
         deadline = time.monotonic() + WORK_SECONDS
-        while not (value := await self.metric(name)):
-            self.check_alive()
-            assert time.monotonic() < deadline, f"{self.role}: {name} is {value} after {WORK_SECONDS:.0f} s\n{self.log_end()}"
-            await asyncio.sleep(0.05)
-        return value
+        async with httpx.AsyncClient(trust_env=False) as client:
+            while (answer := await client.get(f"{self.url}/readyz")).status_code == 200 or because not in answer.text:
+                self.check_alive()
+                assert time.monotonic() < deadline, f"{self.name} does not say {because!r} but {answer.text}"
+                await asyncio.sleep(0.1)
 
     async def until_busy(self) -> float:
         """Wait until the role has records in hand, and return how many."""
@@ -93,7 +117,18 @@ class RoleProcess:
         process = self._take()
         process.kill()
         process.wait(30)
-        assert process.returncode == -signal.SIGKILL, f"{self.role} ended by itself ({process.returncode})\n{self.log_end()}"
+        assert process.returncode == -signal.SIGKILL, f"{self.name} ended by itself ({process.returncode})\n{self.log_end()}"
+
+    def freeze(self) -> None:
+        """SIGSTOP: it does nothing more, and does not know."""
+        self.check_alive()
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on as if nothing had been."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     async def terminate(self, grace_seconds: float) -> float:
         """``kill -15``; the seconds until it ended, in good order and in time."""
@@ -106,15 +141,15 @@ class RoleProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(30)
-            raise AssertionError(f"{self.role} had not ended {grace_seconds} s after SIGTERM\n{self.log_end()}") from None
-        assert code == 0, f"{self.role} ended with exit code {code} after SIGTERM\n{self.log_end()}"
+            raise AssertionError(f"{self.name} had not ended {grace_seconds} s after SIGTERM\n{self.log_end()}") from None
+        assert code == 0, f"{self.name} ended with exit code {code} after SIGTERM\n{self.log_end()}"
         return time.monotonic() - asked_at
 
     def check_alive(self) -> None:
         """Fail, with the end of its log, when the process ended by itself."""
-        assert self._process is not None, f"{self.role} is not running"
+        assert self._process is not None, f"{self.name} is not running"
         code = self._process.poll()
-        assert code is None, f"{self.role} ended by itself with exit code {code}\n{self.log_end()}"
+        assert code is None, f"{self.name} ended by itself with exit code {code}\n{self.log_end()}"
 
     def clean_up(self) -> None:
         """End the process, if it still runs."""
@@ -129,7 +164,7 @@ class RoleProcess:
 
     def _take(self) -> subprocess.Popen[bytes]:
         process, self._process = self._process, None
-        assert process is not None, f"{self.role} is not running"
+        assert process is not None, f"{self.name} is not running"
         return process
 
 

@@ -18,7 +18,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -29,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ACKNOWLEDGED = 204
 FAILED = 500
+NOT_ANSWERED = 0
+RESET = -1
 ANSWERS = {
     ACKNOWLEDGED: b"HTTP/1.1 204 No Content\r\n\r\n",
     FAILED: b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 10\r\n\r\nno luck :(",
@@ -39,7 +41,8 @@ CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
 class Request(NamedTuple):
-    """A line of the ledger: what arrived when (seconds since 1970), how it was answered, and a hash of the body."""
+    """A line of the ledger: what arrived when (seconds since 1970), how it was answered (0: never, -1: with a reset of the
+    connection), and a hash of the body."""
 
     at: float
     path: str
@@ -80,32 +83,42 @@ def _parsed(lines: bytes) -> Iterator[Request]:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the endpoint at ``path`` misbehaves; all others acknowledge at once."""
+    """How the endpoint at ``path`` misbehaves: shares of its requests, from 0 to 1. All others acknowledge at once."""
 
     path: str = ""
     fail_rate: float = 0.0
     slow_rate: float = 0.0
     slow_seconds: float = 0.0
     seed: int = 0
+    reset_rate: float = 0.0
+    hang_rate: float = 0.0
 
 
 class Receivers:
     """Decides on every answer, and writes every request down."""
 
-    def __init__(self, ledger: int, behaviour: Behaviour) -> None:
+    def __init__(self, ledger: int, behaviours: Iterable[Behaviour]) -> None:
         self._ledger = ledger
-        self._behaviour = behaviour
-        self._random = random.Random(behaviour.seed)
+        self._behaviours = {behaviour.path: behaviour for behaviour in behaviours}
+        self._random = {behaviour.path: random.Random(behaviour.seed) for behaviour in self._behaviours.values()}
 
-    def answer(self, path: str, event_id: str, body: bytes) -> tuple[bytes, float]:
-        """The answer, and after how many seconds it is given."""
-        status, seconds = ACKNOWLEDGED, 0.0
-        if path == self._behaviour.path:
-            status = FAILED if self._random.random() < self._behaviour.fail_rate else ACKNOWLEDGED
-            seconds = self._behaviour.slow_seconds if self._random.random() < self._behaviour.slow_rate else 0.0
+    def answer(self, path: str, event_id: str, body: bytes) -> tuple[int, float]:
+        """How it is answered, and after how many seconds."""
+        behaviour = self._behaviours.get(path)
+        status, seconds = self._choose(behaviour) if behaviour is not None else (ACKNOWLEDGED, 0.0)
         body_hash = hashlib.blake2b(body, digest_size=10).hexdigest()
         os.write(self._ledger, f"{time.time():.6f} {path} {event_id} {status} {body_hash}\n".encode())
-        return ANSWERS[status], seconds
+        return status, seconds
+
+    def _choose(self, behaviour: Behaviour) -> tuple[int, float]:
+        own = self._random[behaviour.path]
+        chance = own.random()
+        seconds = behaviour.slow_seconds if own.random() < behaviour.slow_rate else 0.0
+        for status, rate in ((FAILED, behaviour.fail_rate), (RESET, behaviour.reset_rate), (NOT_ANSWERED, behaviour.hang_rate)):
+            if chance < rate:
+                return status, seconds
+            chance -= rate
+        return ACKNOWLEDGED, seconds
 
 
 class Connection(asyncio.Protocol):
@@ -129,15 +142,17 @@ class Connection(asyncio.Protocol):
             if len(self._data) < stop:
                 return
             body, self._data = self._data[start:stop], self._data[stop:]
-            answer, seconds = self._receivers.answer(line[1].decode(), event_id[1].decode(), body)
+            status, seconds = self._receivers.answer(line[1].decode(), event_id[1].decode(), body)
             if seconds:
-                asyncio.get_running_loop().call_later(seconds, self._answer, answer)
+                asyncio.get_running_loop().call_later(seconds, self._answer, status)
             else:
-                self._answer(answer)
+                self._answer(status)
 
-    def _answer(self, answer: bytes) -> None:
-        if not self._transport.is_closing():  # who asked may have been killed
-            self._transport.write(answer)
+    def _answer(self, status: int) -> None:
+        if status == RESET:
+            self._transport.abort()
+        elif status != NOT_ANSWERED and not self._transport.is_closing():  # who asked may have been killed
+            self._transport.write(ANSWERS[status])
 
 
 async def serve(receivers: Receivers) -> None:
@@ -153,9 +168,10 @@ async def serve(receivers: Receivers) -> None:
 class ReceiverProcess:
     """The receivers as tests use them."""
 
-    def __init__(self, ledger: Path, behaviour: Behaviour) -> None:
+    def __init__(self, ledger: Path, *behaviours: Behaviour) -> None:
         self.ledger = Ledger(ledger)
-        command = [sys.executable, "-m", "tests.faults.receivers", str(ledger), json.dumps(asdict(behaviour))]
+        chosen = [json.dumps(asdict(behaviour)) for behaviour in behaviours]
+        command = [sys.executable, "-m", "tests.faults.receivers", str(ledger), *chosen]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], 30)
@@ -177,10 +193,11 @@ class ReceiverProcess:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ledger", help="the file that every request is written to")
-    parser.add_argument("behaviour", help="a Behaviour as JSON")
+    parser.add_argument("behaviours", nargs="*", help="a Behaviour as JSON, for each path that misbehaves")
     options = parser.parse_args()
     ledger = os.open(options.ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    uvloop.run(serve(Receivers(ledger, Behaviour(**json.loads(options.behaviour)))))
+    behaviours = [Behaviour(**json.loads(behaviour)) for behaviour in options.behaviours]
+    uvloop.run(serve(Receivers(ledger, behaviours)))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,10 @@ class FakeProducer(Producer):
             sent.acknowledge()
         return future
 
+    async def room(self, size: int) -> None:
+        """There is always room."""
+        assert size >= 0
+
     def to(self, topic: str) -> list[Sent]:
         """What was sent to a topic."""
         return [sent for sent in self.sent if sent.topic == topic]

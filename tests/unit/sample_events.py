@@ -7,8 +7,9 @@ from pathlib import Path
 
 from schemas.endpoint import EndpointRecord, FilterValue, SealedSecret
 from schemas.event import EventMeta, EventType
+from schemas.health import HealthFact, HealthRecord
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[2] / "schemas" / "samples"
 GOLDEN = Path(__file__).parents[1] / "golden"
 NOW = datetime(2026, 3, 2, 15, 4, 0, 512_000, tzinfo=UTC)
 HEAD = '"id":"evt_1","event_name":"order_completed","occurred_at":"2026-03-02T15:04:00.512Z"'
@@ -35,7 +36,7 @@ def event(data: str = '{"number":"R1"}', *, head: str = HEAD, more: str = "") ->
 def endpoint_record(
     endpoint_id: int = 7,
     *,
-    target_url: str = "https://hooks.example.com/7",
+    target_url: str | None = None,
     events: tuple[str, ...] = ("order_completed",),
     secrets: tuple[SealedSecret, ...] = (),
     sealed_token: str | None = None,
@@ -47,7 +48,7 @@ def endpoint_record(
     """An endpoint's record."""
     return EndpointRecord(
         id=endpoint_id,
-        target_url=target_url,
+        target_url=target_url or f"https://hooks.example.com/{endpoint_id}",
         events=events,
         secrets=secrets,
         sealed_token=sealed_token,
@@ -57,4 +58,16 @@ def endpoint_record(
         version=version,
         created_at=NOW,
         updated_at=NOW,
+    )
+
+
+def disabled(endpoint_id: int = 7, *, endpoint_version: int = 1) -> HealthRecord:
+    """The fact that an endpoint was disabled, because it answered 410."""
+    return HealthRecord(
+        endpoint_id=endpoint_id,
+        endpoint_version=endpoint_version,
+        fact=HealthFact.DISABLED,
+        at=NOW,
+        reason="gone",
+        detail="The endpoint answered 410 (Gone).",
     )

@@ -10,6 +10,7 @@ from pipeline.broker.record import Record
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.operational import operational_endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
@@ -49,7 +50,7 @@ class Scene:
     def __init__(self, *endpoints: EndpointRecord, hold: bool = False, settings: Settings = SETTINGS) -> None:
         self.producer = FakeProducer(hold=hold)
         self.courier = FakeCourier()
-        self.registry = Registry({}, "webhooks.endpoints", VAULT)
+        self.registry = Registry({}, "webhooks.endpoints", VAULT, operational=operational_endpoint(settings))
         self.registry._apply(
             record(endpoint.model_dump_json().encode(), topic="webhooks.endpoints", key=str(endpoint.id).encode())
             for endpoint in endpoints

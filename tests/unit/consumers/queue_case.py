@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from consumers.recorder import PartitionQueue
@@ -11,6 +11,7 @@ from pipeline.broker.consumer import GroupConsumer
 from pipeline.broker.record import Partition, Record
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.settings import Settings
+from pipeline.store.errors import StoreRowsError
 from pipeline.store.rows import Position, Row, Table
 from pipeline.store.writer import Writer
 from schemas.codec import InvalidRecordError
@@ -23,7 +24,7 @@ LONG = 60.0
 
 
 class FakeWriter(Writer):
-    """Keeps rows; ``errors`` are raised first, one a statement; ``gate`` holds statements up."""
+    """Keeps rows; ``errors`` are raised first, one a statement; ``gate`` holds statements up; offsets in ``refused`` are refused."""
 
     def __init__(self) -> None:
         self.wanted = 0
@@ -31,18 +32,21 @@ class FakeWriter(Writer):
         self.tried: list[Sequence[Row]] = []
         self.errors: list[Exception] = []
         self.forgotten: list[tuple[Table, int]] = []
+        self.refused: frozenset[int] = frozenset()
         self.under_way = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def assign(self, table: Table, partition: int) -> int:
-        assert (table, partition) == (Table.ATTEMPTS, 3)
+        assert partition == 3
         await self._statement()
         return self.wanted
 
     async def append(self, table: Table, partition: int, rows: Sequence[Row]) -> None:
-        assert (table, partition) == (Table.ATTEMPTS, 3)
+        assert partition == 3
         self.tried.append(rows)
+        if self.refused & {row[-1] for row in rows}:
+            raise StoreRowsError("ClickHouse refused: a row.")
         assert self.under_way == 0, "one batch at a time"
         self.under_way += 1
         try:
@@ -75,18 +79,27 @@ class FakeConsumer:
         return self.end_offset
 
 
-def to_row(position: Position, taken: Record) -> Row | None:
+def to_rows(position: Position, taken: Record) -> list[Row]:
     """``bad`` is no usable record, ``skip`` is not recorded."""
     assert position == (3, taken.offset)
     if taken.value == b"bad":
         raise InvalidRecordError(DeadLetterReason.NOT_JSON, "The value is not JSON.")
-    return None if taken.value == b"skip" else ("row", *position)
+    return [] if taken.value == b"skip" else [("row", *position)]
 
 
 class Scene:
     """A queue and everything around it."""
 
-    def __init__(self, *, rows: int = 1000, size: int = 1 << 30, seconds: float = LONG, hold: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        rows: int = 1000,
+        size: int = 1 << 30,
+        seconds: float = LONG,
+        hold: bool = False,
+        table: Table = Table.ATTEMPTS,
+    ) -> None:
+        self.table = table
         self.writer = FakeWriter()
         self.consumer = FakeConsumer()
         self.producer = FakeProducer(hold=hold)
@@ -102,8 +115,8 @@ class Scene:
             self.writer,
             DeadLetters(self.producer, "webhooks.dead-letters", lambda: NOW),
             cast("GroupConsumer", self.consumer),
-            Table.ATTEMPTS,
-            to_row,
+            self.table,
+            to_rows,
             PARTITION,
             1,
         )
@@ -115,6 +128,16 @@ class Scene:
             if value == b"skip":
                 self.skipped.add(offset)
             self.queue.add(record(value, topic=PARTITION.topic, partition=3, offset=offset))
+
+    async def until(self, happened: Callable[[], object]) -> None:
+        """Wait for something, however busy the machine is."""
+        async with asyncio.timeout(30):
+            while not happened():  # noqa: ASYNC110 - what is waited for tells nobody
+                await asyncio.sleep(0.002)
+
+    async def until_finished(self, count: int) -> None:
+        """Wait until so many records are finished."""
+        await self.until(lambda: len(self.consumer.finished) >= count)
 
     async def ended(self) -> None:
         await asyncio.gather(self.queue.task, return_exceptions=True)

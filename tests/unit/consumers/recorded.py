@@ -35,6 +35,7 @@ def taken(topic: str, value: bytes | None, *, epoch: int = 1, **more: Any) -> Re
 ATTEMPT = taken("attempts", golden("attempt"))
 EVENT = taken("dispatches", b'{"body": 1.10}', headers=[to_header(DISPATCH_HEADER, DISPATCH)])
 DEAD = taken("dead-letters", b"\xff", key=None, headers=[("trace", b"\xfe"), to_header(DEAD_LETTER_HEADER, LETTER)])
+AUDIT = taken("audit", golden("audit"), key=b"api-key:0a1b2c3d")
 CHANGE = taken("endpoints", golden("endpoint"), key=b"7", partition=0)
 
 

@@ -10,7 +10,7 @@ import pytest
 from schemas.codec import decode_event, webhook_body
 from schemas.delivery import Dispatch, Trigger
 from schemas.event import EventType
-from tests.unit.consumers.fanout_case import Scene, dispatch_of
+from tests.unit.consumers.fanout_case import SETTINGS, Scene, dispatch_of
 from tests.unit.fake_kafka import record, settle
 from tests.unit.sample_events import endpoint_record, event, event_of
 
@@ -30,7 +30,7 @@ async def test_an_event_is_dispatched_and_delivered(event_type: EventType) -> No
     meta = decoded.meta.model_copy(update={"received_at": received_at})
     assert scene.courier.delivered == [(meta, body, endpoint_id, 1, Trigger.EVENT) for endpoint_id in (7, 9)]
     [sent] = scene.producer.sent
-    assert (sent.key, sent.value) == (b"evt_1", body)
+    assert (sent.key, sent.value) == (None, body)
     assert b"guest-token" not in body
     assert dispatch_of(sent) == Dispatch(
         event=meta,
@@ -39,6 +39,7 @@ async def test_an_event_is_dispatched_and_delivered(event_type: EventType) -> No
         source_topic="oms.any",
         source_partition=3,
         source_offset=41,
+        body_bytes=len(body),
     )
 
 
@@ -159,3 +160,33 @@ async def test_an_event_that_is_cancelled_is_not_done() -> None:
     await asyncio.gather(handling, return_exceptions=True)
 
     assert handling.cancelled()
+
+
+# --- an event that everybody wants ---
+
+
+async def test_only_so_many_deliveries_are_under_way_at_once() -> None:
+    settings = SETTINGS.model_copy(update={"max_outstanding_deliveries": 3})
+    scene = Scene(*(endpoint_record(number) for number in range(1, 9)), settings=settings)
+    scene.courier.gate.clear()
+    handling = scene.handling()
+    await settle()
+    assert len(scene.courier.delivered) == 3
+
+    scene.courier.gate.set()
+    await handling
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.courier.delivered] == list(range(1, 9))
+
+
+async def test_an_event_that_is_given_up_while_it_waits_leaves_nothing_running() -> None:
+    settings = SETTINGS.model_copy(update={"max_outstanding_deliveries": 2})
+    scene = Scene(*(endpoint_record(number) for number in range(1, 9)), settings=settings)
+    scene.courier.gate.clear()
+    before = asyncio.all_tasks()
+    handling = scene.handling()
+    await settle()
+    handling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handling
+    await settle()
+    assert asyncio.all_tasks() == before

@@ -14,7 +14,7 @@ from pipeline.broker.record import Partition, Record
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.settings import Settings
 from pipeline.store.rows import Table
-from tests.unit.consumers.recorded import ATTEMPT, CHANGE, DEAD, EVENT, SETTINGS, FakeWriter
+from tests.unit.consumers.recorded import ATTEMPT, AUDIT, CHANGE, DEAD, EVENT, SETTINGS, FakeWriter
 from tests.unit.fake_kafka import FakeProducer, settle
 from tests.unit.sample_events import NOW
 
@@ -70,15 +70,16 @@ async def scene() -> AsyncIterator[Scene]:
 
 
 async def test_each_topic_goes_into_its_table(scene: Scene) -> None:
-    await scene.take(ATTEMPT, EVENT, DEAD, CHANGE)
+    await scene.take(ATTEMPT, EVENT, DEAD, CHANGE, AUDIT)
 
     assert [(table, partition) for table, partition, _ in scene.writer.rows] == [
         (Table.ATTEMPTS, 3),
         (Table.EVENTS, 3),
         (Table.DEAD_LETTERS, 3),
         (Table.ENDPOINT_CHANGES, 0),
+        (Table.AUDIT_LOG, 3),
     ]
-    assert scene.consumer.finished == [(1, 41)] * 4
+    assert scene.consumer.finished == [(1, 41)] * 5
     assert scene.recorder.problem() is None
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from consumers.recorder import TopicMadeAnewError
 from pipeline.ops import metrics
-from pipeline.store.connection import StoreError, StoreRejectedError, StoreUnavailableError
+from pipeline.store.connection import StoreError, StoreLimitError, StoreRejectedError, StoreUnavailableError
 from pipeline.store.rows import Table
+from schemas.delivery import DEAD_LETTER_HEADER
 from tests.unit.consumers.queue_case import Scene, opened
 from tests.unit.fake_kafka import settle
 
@@ -46,6 +47,52 @@ async def test_a_batch_is_tried_again_until_it_is_written(scenes: list[Scene], e
     assert counter._value.get() == before + 4
 
 
+async def test_a_record_that_clickhouse_refuses_for_good_is_set_aside_and_the_rest_is_written(scenes: list[Scene]) -> None:
+    refused = metrics.UNRECORDED.labels("attempts")
+    before = refused._value.get()
+    scene = opened(scenes, Scene(rows=4))
+    await settle()
+    scene.writer.refused = frozenset({1})
+    scene.add(0, 1, 2, 3)
+    await scene.until_finished(4)
+    assert scene.writer.appended == [[0], [2, 3]]
+    assert scene.consumer.finished == [0, 1, 2, 3]
+    (letter,) = scene.producer.to("webhooks.dead-letters")
+    assert b'"reason":"not_recordable"' in dict(letter.headers)[DEAD_LETTER_HEADER]
+    assert refused._value.get() == before + 1
+
+
+async def test_nothing_behind_a_refused_record_is_written_before_its_dead_letter_is_acknowledged(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=4, hold=True))
+    await settle()
+    scene.writer.refused = frozenset({1})
+    scene.add(0, 1, 2, 3)
+    await scene.until(lambda: scene.producer.sent)
+    await settle()
+    assert scene.writer.appended == [[0]]
+    assert scene.consumer.finished == []
+
+
+async def test_a_dead_letter_that_clickhouse_refuses_makes_no_other_one(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=1, table=Table.DEAD_LETTERS))
+    await settle()
+    scene.writer.refused = frozenset({0})
+    scene.add(0)
+    await scene.until_finished(1)
+    assert scene.consumer.finished == [0]
+    assert scene.producer.to("webhooks.dead-letters") == []
+
+
+async def test_one_record_for_which_there_is_no_memory_waits(scenes: list[Scene]) -> None:
+    scene = opened(scenes, Scene(rows=2))
+    await settle()
+    scene.writer.errors = [StoreLimitError("no memory")] * 5
+    scene.add(0, 1)
+    await scene.until_finished(2)
+    assert scene.writer.appended == [[0], [1]]
+    assert scene.producer.to("webhooks.dead-letters") == []
+
+
 async def test_records_gather_while_the_store_is_away(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(rows=2, seconds=0.01))
     await settle()
@@ -56,7 +103,7 @@ async def test_records_gather_while_the_store_is_away(scenes: list[Scene]) -> No
     await settle()
     assert scene.consumer.finished == []
 
-    await asyncio.sleep(0.1)
+    await scene.until_finished(5)
     assert scene.writer.appended == [[0, 1], [2, 3], [4]]
 
 

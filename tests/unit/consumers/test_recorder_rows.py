@@ -12,7 +12,7 @@ import pytest
 from consumers.recorder import Recorder
 from pipeline.broker.record import Record
 from pipeline.delivery.dead_letters import DeadLetters
-from pipeline.store.rows import COLUMNS, Position
+from pipeline.store.rows import COLUMNS, Position, attempt_id
 from schemas.codec import InvalidRecordError, to_header
 from schemas.delivery import DEAD_LETTER_HEADER, DISPATCH_HEADER
 from tests.unit.consumers.recorded import ATTEMPT, CHANGE, DEAD, DISPATCH, EVENT, LETTER, SETTINGS, FakeWriter, golden, taken
@@ -20,10 +20,16 @@ from tests.unit.consumers.recorded import ATTEMPT, CHANGE, DEAD, DISPATCH, EVENT
 
 def row_of(made: Record) -> dict[str, Any] | None:
     """The row of a record, by column."""
+    rows = rows_of(made)
+    assert len(rows) <= 1
+    return rows[0] if rows else None
+
+
+def rows_of(made: Record) -> list[dict[str, Any]]:
     recorder = Recorder(SETTINGS, {}, writer=FakeWriter(), dead_letters=cast("DeadLetters", None))
-    table, to_row = recorder._tables[made.partition.topic]
-    row = to_row(Position(made.partition.number, made.offset), made)
-    return None if row is None else dict(zip(COLUMNS[table], row, strict=True))
+    table, to_rows = recorder._tables[made.partition.topic]
+    rows = to_rows(Position(made.partition.number, made.offset), made)
+    return [dict(zip(COLUMNS[table], row, strict=True)) for row in rows]
 
 
 # --- rows ---
@@ -36,6 +42,20 @@ def test_an_attempt() -> None:
     assert (row["event_id"], row["attempt"], row["outcome"], row["http_status_code"]) == ("evt_1", 2, "repeated", 503)
     assert (row["response_body"], row["response_body_encoding"], row["response_truncated"]) == ("/w==", "base64", True)
     assert (row["kafka_partition"], row["kafka_offset"]) == (3, 41)
+
+
+def test_the_attempts_of_a_record_have_an_id_each() -> None:
+    rows = rows_of(ATTEMPT._replace(value=b"\n".join([golden("attempt")] * 3)))
+
+    assert [row["id"] for row in rows] == [attempt_id(3, 41, index) for index in range(3)]
+    assert {(row["kafka_partition"], row["kafka_offset"]) for row in rows} == {(3, 41)}
+
+
+def test_the_events_of_a_record_have_a_body_each() -> None:
+    lines = [DISPATCH.model_copy(update={"body_bytes": length}).model_dump_json().encode() for length in (2, 3)]
+    rows = rows_of(EVENT._replace(value=b"{}[1]", headers=[(DISPATCH_HEADER, b"\n".join(lines))]))
+
+    assert [row["request_body"] for row in rows] == [b"{}", b"[1]"]
 
 
 def test_an_event_with_its_body_byte_for_byte() -> None:

@@ -7,12 +7,16 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from pydantic import SecretStr
 
 from consumers.retry import Retry
 from pipeline.broker.record import Record
+from pipeline.core.signing import new_secret
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.operational import operational_endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
@@ -22,9 +26,14 @@ from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DeadLetter, De
 from schemas.endpoint import EndpointRecord
 from schemas.event import EventMeta
 from tests.unit.fake_kafka import FakeProducer, record, settle
-from tests.unit.sample_events import META, NOW, endpoint_record
+from tests.unit.sample_events import META, NOW, disabled, endpoint_record
 
-SETTINGS = Settings(_env_file=None, kafka_topic_prefix="t.")
+SETTINGS = Settings(
+    _env_file=None,
+    kafka_topic_prefix="t.",
+    operational_url="https://ops.example.com/",
+    operational_secret=SecretStr(new_secret()),
+)
 VAULT = Vault(Vault.new_key())
 BODY = b'{"id":"evt_1","data":{"total": 1.10}}'
 REPEAT = Delivery(event=META, endpoint_id=7, attempt=3, trigger=Trigger.REPEAT, parked=2)
@@ -54,7 +63,9 @@ class Scene:
     def __init__(self, *endpoints: EndpointRecord, hold: bool = False, vault: Vault = VAULT) -> None:
         self.producer = FakeProducer(hold=hold)
         self.courier = FakeCourier()
-        self.registry = Registry({}, "t.webhooks.endpoints", vault)
+        self.health = HealthTable({}, "t.webhooks.endpoint-health")
+        operational = operational_endpoint(SETTINGS)
+        self.registry = Registry({}, "t.webhooks.endpoints", vault, health=self.health, operational=operational)
         self.registry._apply(
             record(endpoint.model_dump_json().encode(), topic="t.webhooks.endpoints", key=str(endpoint.id).encode())
             for endpoint in endpoints
@@ -66,6 +77,9 @@ class Scene:
             courier=cast("Courier", self.courier),
             dead_letters=DeadLetters(self.producer, "t.webhooks.dead-letters", lambda: NOW),
         )
+
+    def disable(self, endpoint_id: int) -> None:
+        self.health.apply([record(disabled(endpoint_id).model_dump_json().encode(), topic="t.webhooks.endpoint-health")])
 
 
 def due(delivery: Delivery = REPEAT, *, body: bytes | None = BODY) -> Record:
@@ -80,7 +94,7 @@ async def test_the_attempt_that_is_due_is_made() -> None:
     await scene.retry.handle(due())
 
     assert scene.courier.delivered == [
-        {"event": META, "body": BODY, "endpoint": 7, "attempt": 3, "trigger": Trigger.REPEAT, "parked": 2}
+        {"event": META, "body": BODY, "endpoint": 7, "attempt": 3, "trigger": Trigger.REPEAT, "parked": 2, "kept": {}}
     ]
     assert scene.courier.delivered[0]["body"] is BODY
     assert scene.courier.discarded == []
@@ -166,6 +180,29 @@ async def test_nothing_is_resent_to_a_paused_endpoint() -> None:
     assert [made["kind"] for made in scene.courier.discarded] == ["endpoint_paused"]
 
 
+async def test_what_is_due_at_a_disabled_endpoint_is_discarded_with_the_reason() -> None:
+    scene = Scene(endpoint_record(7))
+    scene.disable(7)
+
+    await scene.retry.handle(due())
+
+    assert scene.courier.delivered == []
+    [made] = scene.courier.discarded
+    assert (made["kind"], made["target_url"]) == ("endpoint_disabled", "https://hooks.example.com/7")
+    assert made["reason"] == "The endpoint was disabled when this attempt was due. The endpoint answered 410 (Gone)."
+
+
+async def test_what_is_due_at_the_built_in_receiver_is_sent() -> None:
+    scene = Scene(endpoint_record(7))
+    operational = REPEAT.model_copy(
+        update={"endpoint_id": 0, "event": META.model_copy(update={"event_name": "endpoint.disabled"})}
+    )
+
+    await scene.retry.handle(due(operational))
+
+    assert [made["endpoint"] for made in scene.courier.delivered] == [0]
+
+
 @pytest.mark.parametrize("endpoints", [[endpoint_record(7)], []], ids=["delivered", "discarded"])
 async def test_it_is_not_done_before_the_courier_is(endpoints: list[EndpointRecord]) -> None:
     scene = Scene(*endpoints)
@@ -241,11 +278,19 @@ async def test_an_endpoint_that_cannot_be_opened_costs_no_repeats() -> None:
     [("t.webhooks.delay.0s", 0), ("t.webhooks.delay.5s", 5), ("t.webhooks.delay.10m", 600), ("t.webhooks.delay.6h", 21_600)],
 )
 async def test_a_record_is_due_when_its_topics_delay_has_passed(topic: str, seconds: int) -> None:
-    scene = Scene()
+    record = SimpleNamespace(topic=topic, timestamp=1_772_463_840_600)
 
-    assert scene.retry._due_at(SimpleNamespace(topic=topic, timestamp=1_772_463_840_600)) == pytest.approx(
-        1_772_463_840.6 + seconds
-    )
+    assert Scene().retry._due_in(record, 1_772_463_840.6 + 1) == pytest.approx(seconds - 1)
+
+
+@pytest.mark.parametrize(
+    ("written_ago", "left"),
+    [(20, 40), (60, 0), (0, 60), (-3600, 60)],  # the last: written by a clock that is ahead, or read by one that is behind
+)
+def test_no_clock_prolongs_a_wait_beyond_the_delay(written_ago: float, left: float) -> None:
+    record = SimpleNamespace(topic="t.webhooks.delay.1m", timestamp=1_772_463_840_600)
+
+    assert Scene().retry._due_in(record, 1_772_463_840.6 + written_ago) == pytest.approx(left, abs=0.001)
 
 
 async def test_every_delay_topic_is_read() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.matching import accepts
+from pipeline.core.matching import MAX_ELEMENTS, accepts
 
 ORDER: dict[str, Any] = {
     "channel": "spree",
@@ -94,3 +94,11 @@ def test_any_payload_is_accepted_or_not(payload: Any, path: str, value: Any) -> 
 @given(st.dictionaries(st.sampled_from("abc"), st.none() | st.booleans() | st.integers() | st.text(max_size=3), min_size=1))
 def test_a_payload_is_accepted_by_its_own_values(payload: dict[str, Any]) -> None:
     assert accepts({name: [value] for name, value in payload.items()}, payload)
+
+
+def test_of_very_long_arrays_the_first_elements_count() -> None:
+    payload = {"a": [{"b": 0}] * (MAX_ELEMENTS - 1) + [{"b": 1}, {"b": 2}]}
+
+    assert accepts({"a.b": [1]}, payload)
+    assert not accepts({"a.b": [2]}, payload)
+    assert accepts({"c": [1]}, {"c": [[[[]], [1]]]})

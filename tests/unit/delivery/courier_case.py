@@ -6,24 +6,33 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import cast
 
+from pipeline.core.circuit import CircuitLimits
 from pipeline.core.exchange import Exchange, Failure, Headers, NoResponse, Request, Response
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.signing import new_secret
 from pipeline.delivery.courier import Courier
+from pipeline.delivery.gate import Gate
+from pipeline.delivery.watch import Watch
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
+from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.vault import Vault
 from pipeline.sender.client import Sender
 from pipeline.sender.lanes import Lanes
 from schemas.attempt import Attempt
+from schemas.bundle import read_attempts
 from schemas.codec import from_header, from_json
 from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
 from schemas.endpoint import SealedSecret
+from schemas.health import HealthRecord
+from schemas.operational import OperationalEvent
 from schemas.topics import Topics
-from tests.unit.fake_kafka import FakeProducer, Sent
+from tests.unit.fake_kafka import FakeProducer, Sent, record
 from tests.unit.sample_events import META, NOW, endpoint_record
 
 VAULT = Vault(Vault.new_key())
 SECRET, OLD_SECRET = new_secret(), new_secret()
+TELL_EVERY_SECONDS = 0.05
+LIMITS = CircuitLimits(failures=100, open_seconds=5, max_open_seconds=60)
 DELAYS = tuple(timedelta(seconds=seconds) for seconds in (5, 60, 600, 3600, 21600))
 TOPICS = Topics(DELAYS, "t.")
 BODY = b'{"id":"evt_1","data":{"total": 1.10}}'
@@ -51,7 +60,9 @@ class FakeSender:
         self.requests: list[Request] = []
         self.before: Callable[[], Awaitable[object]] | None = None
 
-    async def post(self, request: Request) -> Exchange:
+    async def post(self, request: Request, on_start: Callable[[], None] | None = None) -> Exchange:
+        if on_start is not None:
+            on_start()
         self.requests.append(request)
         if self.before is not None:
             await self.before()
@@ -61,14 +72,41 @@ class FakeSender:
 class Scene:
     """A courier and everything around it."""
 
-    def __init__(self, *, hold: bool = False, width: int = 10) -> None:
+    def __init__(
+        self,
+        *,
+        hold: bool = False,
+        width: int = 10,
+        limits: CircuitLimits = LIMITS,
+        longest_wait: float = 0.01,
+        most_waiting: int = 100,
+    ) -> None:
         self.sender = FakeSender()
         self.producer = FakeProducer(hold=hold)
         self.lanes = Lanes(width, 0.01)
         self.now = NOW
+        self.seconds = 1000.0
+        """The time of the circuits and rates."""
+        self.health = HealthTable({}, TOPICS.endpoint_health)
+        self.watch = Watch(
+            self.health,
+            self.producer,
+            TOPICS,
+            lambda: self.now,
+            disable_after=timedelta(days=5),
+            tell_every_seconds=TELL_EVERY_SECONDS,
+        )
         self.courier = Courier(
             sender=cast("Sender", self.sender),
-            lanes=self.lanes,
+            gate=Gate(
+                self.lanes,
+                limits,
+                longest_wait=longest_wait,
+                most_waiting=most_waiting,
+                on_change=self.watch.circuit_changed,
+                clock=lambda: self.seconds,
+            ),
+            watch=self.watch,
             producer=self.producer,
             topics=TOPICS,
             schedule=RetrySchedule(DELAYS),
@@ -81,10 +119,26 @@ class Scene:
         await self.courier.deliver(META, BODY, to or endpoint(), attempt=attempt, trigger=trigger, parked=parked)
 
     def attempts(self) -> list[Attempt]:
-        return [from_json(sent.value, Attempt) for sent in self.producer.to("t.webhooks.attempts")]
+        return [each for sent in self.producer.to("t.webhooks.attempts") for each in read_attempts(sent.value)]
 
     def delayed(self) -> list[Sent]:
         return [sent for sent in self.producer.sent if sent.topic.startswith("t.webhooks.delay.")]
+
+    def left_behind(self) -> list[Sent]:
+        """What was sent, without what is said of the endpoint's health."""
+        return [sent for sent in self.producer.sent if sent.topic != TOPICS.endpoint_health]
+
+    def read_health(self) -> None:
+        """Let the health table read its topic to the end."""
+        for sent in self.producer.to(TOPICS.endpoint_health):
+            position = sent.position.offset
+            self.health.apply([record(sent.value, topic=sent.topic, key=sent.key, partition=0, offset=position)])
+
+    def facts(self) -> list[HealthRecord]:
+        return [from_json(sent.value, HealthRecord) for sent in self.producer.to(TOPICS.endpoint_health)]
+
+    def told(self) -> list[OperationalEvent]:
+        return [from_json(sent.value, OperationalEvent) for sent in self.producer.to(TOPICS.operational_events)]
 
 
 def delivery_of(sent: Sent) -> Delivery:

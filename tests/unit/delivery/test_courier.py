@@ -10,6 +10,8 @@ from standardwebhooks.webhooks import Webhook
 
 from pipeline.core.exchange import Exchange
 from pipeline.core.signing import SigningKey, sign
+from pipeline.delivery.courier import REDACTED
+from pipeline.endpoints.endpoint import open_endpoint
 from pipeline.ops import metrics
 from schemas.attempt import AttemptState, Outcome
 from schemas.delivery import Delivery, Trigger
@@ -19,6 +21,7 @@ from tests.unit.delivery.courier_case import (
     NO_ANSWER,
     SECRET,
     TOPICS,
+    VAULT,
     Scene,
     answer,
     delivery_of,
@@ -74,8 +77,8 @@ async def test_a_token_is_sent_and_stands_nowhere_else(capsys: pytest.CaptureFix
     [request] = scene.sender.requests
     assert request.headers["authorization"] == "Bearer t0ken-of-7"
     assert "t0ken" not in repr(request)
-    assert len(scene.producer.sent) == 2
-    for sent in scene.producer.sent:
+    assert len(scene.left_behind()) == 2
+    for sent in scene.left_behind():
         assert b"t0ken" not in repr((sent.key, sent.value, sent.headers)).encode()
     assert "authorization" not in {name.lower() for name in scene.attempts()[0].request_headers}
     for secret in ("t0ken", SECRET.removeprefix("whsec_")):
@@ -105,8 +108,8 @@ async def test_an_acknowledged_attempt_leaves_its_record() -> None:
 
     await scene.deliver(trigger=Trigger.RESEND, attempt=4)
 
-    [sent] = scene.producer.sent
-    assert (sent.topic, sent.key, sent.headers) == ("t.webhooks.attempts", b"evt_1", [])
+    [sent] = scene.left_behind()
+    assert (sent.topic, sent.key, sent.headers) == ("t.webhooks.attempts", None, [])
     [attempt] = scene.attempts()
     assert (attempt.event, attempt.endpoint_id, attempt.target_url) == (META, 7, "https://hooks.example.com/7")
     assert (attempt.attempt, attempt.trigger, attempt.state, attempt.outcome) == (
@@ -146,7 +149,7 @@ async def test_the_last_attempt_leaves_its_record_alone(exchange: Exchange, atte
     await scene.deliver(attempt=attempt)
 
     assert [record.outcome for record in scene.attempts()] == [Outcome.EXHAUSTED]
-    assert len(scene.producer.sent) == 1
+    assert len(scene.left_behind()) == 1
 
 
 async def test_a_notification_is_sent_six_times_at_most() -> None:
@@ -182,7 +185,7 @@ async def test_a_discarded_attempt_leaves_its_record() -> None:
     [record] = scene.attempts()
     assert (record.outcome, record.error, record.attempt, record.endpoint_id) == (Outcome.DISCARDED, "It was deleted.", 2, 7)
     assert scene.sender.requests == []
-    assert len(scene.producer.sent) == 1
+    assert len(scene.left_behind()) == 1
     assert metrics.DISCARDED.labels("endpoint_deleted")._value.get() == before + 1
 
 
@@ -196,8 +199,8 @@ async def test_an_endpoint_at_its_bound_is_parked_without_using_up_an_attempt() 
     await scene.deliver(attempt=4, trigger=Trigger.RESEND, parked=2)
 
     assert scene.sender.requests == []
-    [sent] = scene.producer.sent
-    assert (sent.topic, sent.key) == ("t.webhooks.delay.5s", b"evt_1")
+    [sent] = scene.left_behind()
+    assert (sent.topic, sent.key) == ("t.webhooks.delay.10m", b"evt_1")
     assert sent.value == BODY
     assert delivery_of(sent) == Delivery(event=META, endpoint_id=7, attempt=4, trigger=Trigger.RESEND, parked=3)
 
@@ -207,7 +210,7 @@ async def test_parking_is_done_when_it_is_acknowledged() -> None:
     await scene.lanes.enter(7)
     delivering = asyncio.create_task(scene.deliver())
     await asyncio.sleep(0.05)
-    [sent] = scene.producer.sent
+    [sent] = scene.left_behind()
     assert not delivering.done()
 
     sent.acknowledge()
@@ -235,3 +238,45 @@ async def test_one_endpoint_at_its_bound_leaves_room_for_another() -> None:
     await scene.deliver()
 
     assert len(scene.attempts()) == 1
+
+
+@pytest.mark.parametrize(
+    ("trigger", "repeat"),
+    [(Trigger.EVENT, Trigger.REPEAT), (Trigger.REPEAT, Trigger.REPEAT), (Trigger.RESEND, Trigger.RESEND)],
+)
+async def test_the_repeats_of_a_resend_are_resends(trigger: Trigger, repeat: Trigger) -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(500)
+
+    await scene.deliver(trigger=trigger)
+
+    [delayed] = scene.delayed()
+    assert (delivery_of(delayed).trigger, delivery_of(delayed).attempt) == (repeat, 2)
+
+
+async def test_a_test_is_made_once_and_its_record_returned() -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(500)
+
+    attempt, place = await scene.courier.test(META, BODY, endpoint())
+
+    assert (attempt.trigger, attempt.outcome, attempt.next_attempt_at) == (Trigger.TEST, Outcome.EXHAUSTED, None)
+    assert scene.attempts() == [attempt]
+    assert place == (0, 0, 0)
+    assert scene.delayed() == []
+
+
+async def test_custom_headers_are_sent_and_only_named_on_record() -> None:
+    scene = Scene()
+    record = endpoint().record.model_copy(
+        update={"sealed_headers": {"x-tenant": VAULT.seal("s3cret"), "webhook-id": VAULT.seal("never ours")}}
+    )
+
+    await scene.deliver(open_endpoint(record, VAULT))
+
+    [sent] = scene.sender.requests
+    assert (sent.headers["x-tenant"], sent.headers["webhook-id"]) == ("s3cret", META.id)
+    [attempt] = scene.attempts()
+    assert (attempt.request_headers["x-tenant"], attempt.request_headers["webhook-id"]) == (REDACTED, META.id)
+    assert "s3cret" not in attempt.model_dump_json()
+    assert "s3cret" not in repr(open_endpoint(record, VAULT))

@@ -27,12 +27,12 @@ async def test_it_is_done_when_everything_is_acknowledged(first: int) -> None:
     scene.sender.exchange = answer(500)
     delivering = asyncio.create_task(scene.deliver())
     await settle()
-    assert len(scene.producer.sent) == 2, "both are on their way at once"
+    assert len(scene.left_behind()) == 2, "both are on their way at once"
 
-    scene.producer.sent[first].acknowledge()
+    scene.left_behind()[first].acknowledge()
     await settle()
     assert not delivering.done()
-    scene.producer.sent[1 - first].acknowledge()
+    scene.left_behind()[1 - first].acknowledge()
     await delivering
 
 
@@ -42,7 +42,7 @@ async def test_a_discard_is_done_when_it_is_acknowledged() -> None:
     await settle()
     assert not discarding.done()
 
-    scene.producer.sent[0].acknowledge()
+    scene.left_behind()[0].acknowledge()
     await discarding
 
 
@@ -62,7 +62,7 @@ async def test_the_lane_is_free_while_the_records_are_on_their_way() -> None:
     await settle()
 
     assert await scene.lanes.enter(7) is not None
-    scene.producer.sent[0].acknowledge()
+    scene.left_behind()[0].acknowledge()
     await delivering
 
 
@@ -77,7 +77,7 @@ async def test_an_attempt_that_is_cancelled_leaves_nothing_and_holds_nothing() -
     await asyncio.gather(delivering, return_exceptions=True)
 
     assert delivering.cancelled()
-    assert scene.producer.sent == []
+    assert scene.left_behind() == []
     assert metrics.IN_FLIGHT._value.get() == 0
     assert await scene.lanes.enter(7) is not None
 
@@ -91,7 +91,7 @@ async def test_an_attempt_that_is_cancelled_before_its_acknowledgements_is_not_d
     await asyncio.gather(delivering, return_exceptions=True)
 
     assert delivering.cancelled()
-    scene.producer.sent[0].acknowledge()  # late, and nobody waits
+    scene.left_behind()[0].acknowledge()  # late, and nobody waits
 
 
 async def test_an_error_of_the_sender_frees_the_lane_and_is_not_done() -> None:
@@ -104,7 +104,7 @@ async def test_an_error_of_the_sender_frees_the_lane_and_is_not_done() -> None:
 
     with pytest.raises(RuntimeError):
         await scene.deliver()
-    assert scene.producer.sent == []
+    assert scene.left_behind() == []
     assert await scene.lanes.enter(7) is not None
 
 

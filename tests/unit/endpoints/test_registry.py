@@ -38,7 +38,7 @@ async def test_the_latest_record_of_an_endpoint_counts() -> None:
     assert endpoints.get(8) is None
 
 
-async def test_of_several_endpoints_of_a_url_the_first_in_the_topic_counts() -> None:
+async def test_of_several_endpoints_of_a_url_the_first_in_the_topic_is_one() -> None:
     endpoints = registry()
 
     endpoints._apply([change(endpoint_record(9, target_url=URL)), change(endpoint_record(4, target_url=URL))])
@@ -47,10 +47,29 @@ async def test_of_several_endpoints_of_a_url_the_first_in_the_topic_counts() -> 
     found = endpoints.by_url(URL)
     assert found is not None
     assert (found.id, found.record.version) == (9, 2)
+    assert endpoints.all() == [found]
+
+
+async def test_a_url_that_was_given_up_is_free() -> None:
+    endpoints = registry()
+    endpoints._apply([change(endpoint_record(9, target_url=URL)), change(endpoint_record(9, target_url=URL + "/new", version=2))])
+    endpoints._apply([change(endpoint_record(4, target_url=URL))])
+
+    assert [(endpoint.id, endpoint.target_url) for endpoint in endpoints.all()] == [(4, URL), (9, URL + "/new")]
+
+
+async def test_a_change_that_is_late_brings_no_endpoint_back() -> None:
+    endpoints = registry()
+    endpoints._apply([change(endpoint_record(7)), change(endpoint_record(7, deleted=True, version=2))])
+    endpoints._apply([change(endpoint_record(7, target_url=URL, version=2))])
+
+    assert endpoints.all() == []
 
 
 @pytest.mark.parametrize(
-    "gone", [change(endpoint_record(7, deleted=True)), record(None, topic=TOPIC, key=b"7")], ids=["deleted", "tombstone"]
+    "gone",
+    [change(endpoint_record(7, deleted=True, version=2)), record(None, topic=TOPIC, key=b"7")],
+    ids=["deleted", "tombstone"],
 )
 async def test_a_deleted_endpoint_is_gone(gone: Record) -> None:
     endpoints = registry()
@@ -96,6 +115,9 @@ async def test_an_unusable_record_is_passed_over_and_counted(unusable: Record) -
 SEALED = (SealedSecret(sealed=VAULT.seal(new_secret())),)
 PROBLEMS = {
     "another key's token": endpoint_record(8, secrets=SEALED, sealed_token=Vault(Vault.new_key()).seal("t0ken")),
+    "another key's custom header": endpoint_record(8, secrets=SEALED).model_copy(
+        update={"sealed_headers": {"x-a": Vault(Vault.new_key()).seal("v")}}
+    ),
     "another key's secret": endpoint_record(8, secrets=(SealedSecret(sealed=Vault(Vault.new_key()).seal(new_secret())),)),
     "a sealed text that is not ASCII": endpoint_record(8, secrets=SEALED, sealed_token="sealé"),
     "a sealed text that is no signing secret": endpoint_record(8, secrets=(SealedSecret(sealed=VAULT.seal("x")),)),
@@ -171,7 +193,7 @@ async def test_a_change_of_subscriptions_counts_at_once() -> None:
     endpoints = registry()
     endpoints._apply([change(endpoint_record(5))])
 
-    endpoints._apply([change(endpoint_record(5, events=("shipment_shipped",)))])
+    endpoints._apply([change(endpoint_record(5, events=("shipment_shipped",), version=2))])
 
     assert endpoints.matching("order_completed", dict) == []
     assert [endpoint.id for endpoint in endpoints.matching("shipment_shipped", dict)] == [5]

@@ -18,6 +18,7 @@ SECRETS = {
     "clickhouse_password": "click-hunter2",
     "encryption_key": "key-hunter2",
     "api_keys": "api-hunter2,other-hunter2",
+    "operational_secret": "whsec_hunter2",
 }
 
 
@@ -124,6 +125,32 @@ def test_bad_values_are_refused_with_a_message(values: dict[str, Any], message: 
 
 def test_the_host_bits_of_a_network_do_not_matter() -> None:
     assert Settings(allowed_networks="127.0.0.1/8,fd00::1/8") == Settings(allowed_networks="127.0.0.0/8,fd00::/8")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"operational_url": "https://ops.example.com/"}, "operational_url needs operational_secret"),
+        ({"operational_url": "ops.example.com", "operational_secret": "x"}, "must be an http(s) URL"),
+        ({"operational_url": "https://a:hunter2@ops.example.com/", "operational_secret": "x"}, "without a user name"),
+        ({"operational_url": "https://ops.example.com/", "operational_secret": "hunter2"}, "must start with whsec_"),
+        ({"circuit_open_seconds": 10, "circuit_open_max_seconds": 9}, "circuit_open_max_seconds (9) must not be below"),
+        ({"circuit_failures": 0}, "circuit_failures: "),
+        ({"disable_after_days": 0}, "disable_after_days: "),
+    ],
+)
+def test_what_isolation_cannot_work_with_is_refused(values: dict[str, Any], message: str) -> None:
+    said = refused(**values)
+
+    assert message in said
+    assert "hunter2" not in said
+
+
+def test_slow_endpoints_leave_room_in_both_bounds() -> None:
+    assert Settings().slow_budget == 250
+    assert Settings(max_in_flight=100).slow_budget == 50
+    assert Settings(max_outstanding_records=100).slow_budget == 25
+    assert Settings(max_outstanding_records=1).slow_budget == 1
 
 
 def test_an_endless_delay_is_refused_with_a_message() -> None:

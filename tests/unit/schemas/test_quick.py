@@ -121,3 +121,22 @@ def test_ids_are_those_that_the_models_take(event_id: str) -> None:
 )
 def test_what_is_broken_further_inside_is_no_different(broken: bytes) -> None:
     assert decoded(broken) == by_the_models(broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "member"), [("order_completed", "shipments", "number"), ("shipment_shipped", "manifest", "sku")]
+)
+@pytest.mark.parametrize(("before", "found"), [(999, True), (1000, False)])
+def test_references_are_those_of_the_first_thousand_elements(
+    name: str, array: str, member: str, before: int, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elements = "{}," * before + f'{{"{member}":"LAST"}}'
+    value = event(f'{{"number":"R1","{array}":[{elements}]}}', head=HEAD.replace("order_completed", name))
+    monkeypatch.setattr("schemas.quick._NESTED", 10_000)  # so that the quick way takes it, too
+
+    by_models = by_the_models(value)
+
+    assert isinstance(by_models, DecodedEvent)
+    assert ("LAST" in by_models.meta.shipment_numbers + by_models.meta.skus) is found
+    assert read_quickly(value) is not None
+    assert decoded(value) == by_models

@@ -9,8 +9,19 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from schemas.api_key import Access, ApiKeyRecord
 from schemas.attempt import Attempt, AttemptState, Outcome
-from schemas.codec import InvalidRecordError, decode_event, from_header, from_json, to_header, webhook_body
+from schemas.audit import AuditAction, AuditEntry
+from schemas.codec import (
+    MAX_METADATA_BYTES,
+    InvalidRecordError,
+    decode_event,
+    from_header,
+    from_json,
+    to_header,
+    to_json,
+    webhook_body,
+)
 from schemas.delivery import (
     DEAD_LETTER_HEADER,
     DELIVERY_HEADER,
@@ -23,6 +34,8 @@ from schemas.delivery import (
 )
 from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event import EventMeta
+from schemas.health import HealthFact, HealthRecord
+from schemas.operational import DisabledEndpoint, OperationalEvent
 from tests.unit.sample_events import GOLDEN, META, NOW, endpoint_record
 
 DELIVERY = Delivery(event=META, endpoint_id=7, attempt=3, trigger=Trigger.RESEND, parked=2)
@@ -53,7 +66,23 @@ ATTEMPT = Attempt(
 ENDPOINT = endpoint_record(
     secrets=(SealedSecret(sealed="x", expires_at=NOW),), sealed_token="y", filters={"channel": ("spree", None, True, 1, 2.5, "1")}
 )
-RECORDS: list[BaseModel] = [DELIVERY, DISPATCH, DEAD_LETTER, ATTEMPT, ENDPOINT]
+HEALTH = HealthRecord(
+    endpoint_id=7, endpoint_version=3, fact=HealthFact.CIRCUIT, at=NOW, circuit="open", until=NOW + timedelta(seconds=5)
+)
+OPERATIONAL = OperationalEvent(
+    id="endpoint-disabled_7_3",
+    event_name="endpoint.disabled",
+    occurred_at=NOW,
+    data=DisabledEndpoint(
+        id=7,
+        target_url="https://hooks.example.com/7",
+        description="ERP",
+        reason="gone",
+        detail="The endpoint answered 410 (Gone).",
+        disabled_at=NOW,
+    ),
+)
+RECORDS: list[BaseModel] = [DELIVERY, DISPATCH, DEAD_LETTER, ATTEMPT, ENDPOINT, HEALTH, OPERATIONAL]
 NAMES = [type(record).__name__ for record in RECORDS]
 
 
@@ -87,7 +116,7 @@ def _add_to_every_object(value: Any) -> None:
     """Add a member wherever a model has members. Maps (headers, filters) have keys of their own and get none."""
     if isinstance(value, dict):
         for name, part in value.items():
-            if name not in {"request_headers", "filters"}:
+            if name not in {"request_headers", "filters", "sealed_headers"}:
                 _add_to_every_object(part)
         value["of a newer release"] = {"a": [1, "x", None]}
     elif isinstance(value, list):
@@ -181,6 +210,8 @@ def test_attempts_count_from_one(attempt: int) -> None:
         (DEAD_LETTER, ("failed_at",)),
         (ATTEMPT, ("created_at",)),
         (ENDPOINT, ("updated_at",)),
+        (HEALTH, ("until",)),
+        (OPERATIONAL, ("data", "disabled_at")),
         (ENDPOINT, ("secrets", 0, "expires_at")),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseModel) else ".".join(map(str, value)),
@@ -276,10 +307,35 @@ GOLDEN_RECORDS: dict[str, BaseModel] = {
         change="rotate_secret",
         changed_by="api",
     ),
+    "health": HEALTH,
+    "operational": OPERATIONAL,
+    "api_key": ApiKeyRecord(
+        id="0a1b2c3d",
+        name="Ada",
+        role=Access.OPERATOR,
+        sha256="0a1b2c3d" * 8,
+        created_at=NOON,
+        created_by="api-key:4e5f6a7b",
+        revoked_at=NOON + timedelta(days=1),
+        revoked_by="api-key:4e5f6a7b",
+    ),
+    "audit": AuditEntry(
+        at=NOON,
+        actor="api-key:0a1b2c3d",
+        role=Access.OPERATOR,
+        action=AuditAction.VIEW_BODY,
+        subject="attempt 1024",
+        detail="event evt_1",
+        remote_address="192.0.2.7",
+    ),
 }
 
 
-ADDED = {"dead_letter": {"null_value", "truncated"}}
+ADDED = {
+    "dead_letter": {"null_value", "truncated"},
+    "dispatch": {"body_bytes"},
+    "endpoint": {"max_per_second", "activated_version", "sealed_headers"},
+}
 """What has been added to the records since their golden bytes were written."""
 ADDED_TO_EVENT = {"received_at"}
 """What has been added to the event that several of them hold."""
@@ -317,3 +373,43 @@ def test_version_1_of_an_event_is_read_and_its_body_is_the_same_bytes() -> None:
         subscription_id="S-77",
         skus=("KETTLE-1L",),
     )
+
+
+@pytest.mark.parametrize("name", GOLDEN_RECORDS)
+def test_the_quick_way_to_write_writes_what_the_model_would(name: str) -> None:
+    record = GOLDEN_RECORDS[name]
+    newer = type(record).model_validate({**record.model_dump(), "added_later": {"a": [1, None]}})
+
+    for each in (record, newer):
+        assert to_json(each) == each.model_dump_json().encode()
+
+
+def test_an_id_beyond_64_bits_is_written_too() -> None:
+    meta = META.model_copy(update={"stock_item_id": 10**30})
+
+    assert from_json(to_json(meta), EventMeta) == meta
+
+
+# --- bounds ---
+
+
+def test_a_record_that_is_too_large_is_refused_unread() -> None:
+    with pytest.raises(InvalidRecordError, match="no record of the pipeline has more than 2,097,152") as caught:
+        from_json(b"[" * (MAX_METADATA_BYTES + 1), Delivery)
+    assert caught.value.reason is DeadLetterReason.TOO_LARGE
+
+
+@pytest.mark.parametrize("duration", ["1e999", '"NaN"', '"inf"'])
+def test_a_duration_is_a_number_that_json_can_hold(duration: str) -> None:
+    value = golden("attempt").replace(b"12.345", duration.encode())
+
+    with pytest.raises(InvalidRecordError, match="duration_ms: "):
+        from_json(value, Attempt)
+
+
+def test_a_refusal_is_short() -> None:
+    value = golden("attempt").replace(b'"webhook-id":', b'"' + b"x" * 100_000 + b'":7,"webhook-id":')
+
+    with pytest.raises(InvalidRecordError) as caught:
+        from_json(value, Attempt)
+    assert len(str(caught.value)) < 500

@@ -62,6 +62,10 @@ def test_names() -> None:
         "oms.shipments",
         "oms.stock-items",
         "webhooks.endpoints",
+        "webhooks.api-keys",
+        "webhooks.audit",
+        "webhooks.endpoint-health",
+        "webhooks.operational-events",
         "webhooks.dispatches",
         "webhooks.attempts",
         "webhooks.dead-letters",
@@ -97,11 +101,13 @@ def test_delays_are_sorted_and_have_one_topic_each_with_delay_0_first() -> None:
     assert [topics.delay(delay) for delay in topics.delays] == list(topics.delay_topics)
 
 
-def test_everything_but_the_sources_and_the_delays_is_recorded() -> None:
+def test_everything_but_the_sources_the_delays_and_the_api_keys_is_recorded() -> None:
     topics = Topics(DEFAULT)
 
     names = {spec.name for spec in topics.specs()}
-    assert set(topics.recorded) == names - set(topics.sources) - set(topics.delay_topics)
+    # Operational events are recorded as what is sent of them: dispatches and attempts. Health is a state, not a history.
+    others = {topics.operational_events, topics.endpoint_health, topics.api_keys}
+    assert set(topics.recorded) == names - set(topics.sources) - set(topics.delay_topics) - others
 
 
 @pytest.mark.parametrize("spec", Topics(DEFAULT).specs(), ids=lambda spec: spec.name)
@@ -110,9 +116,9 @@ def test_configs(spec: TopicSpec) -> None:
 
     # A body of the largest size that a deployment can allow fits with a quarter of its size for metadata.
     assert int(config["max.message.bytes"]) >= MAX_EVENT_BYTES_LIMIT * 5 // 4
-    if spec.name == "webhooks.endpoints":
+    if spec.name in {"webhooks.endpoints", "webhooks.endpoint-health", "webhooks.api-keys"}:
         assert config["cleanup.policy"] == "compact"
-        assert int(config["min.compaction.lag.ms"]) == 7 * DAY_MS
+        assert int(config["min.compaction.lag.ms"]) == (0 if spec.name == "webhooks.endpoint-health" else 7 * DAY_MS)
         assert "retention.ms" not in config
         assert spec.partitions == 1
     else:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.sender.lanes import Lanes
+from pipeline.core.shares import START
+from pipeline.ops import metrics
+from pipeline.sender.lanes import Lanes, Place
 from tests.unit.fake_kafka import settle
 
 LONG = 30.0
@@ -207,7 +209,7 @@ async def test_an_endpoint_without_traffic_takes_no_memory() -> None:
         with lane:
             pass
 
-    assert not lanes._lanes
+    assert not lanes._lines
 
 
 async def test_a_lane_that_moves_turns_nobody_away_however_long_the_line() -> None:
@@ -239,3 +241,68 @@ async def test_a_slow_endpoint_turns_away_those_that_it_cannot_take() -> None:
     outcomes = await asyncio.gather(*waiting)
 
     assert [outcome is not None for outcome in outcomes] == [True, False, False]
+
+
+async def started(lanes: Lanes, count: int, endpoint_id: int = 7) -> list[Place]:
+    """Requests under way."""
+    places = []
+    for _ in range(count):
+        place = await lanes.enter(endpoint_id)
+        assert place is not None
+        place.start()
+        places.append(place)
+    return places
+
+
+async def test_slow_endpoints_leave_room_within_their_budget() -> None:
+    lanes = Lanes(64, 0.02, slow_budget=4)
+    for endpoint_id in range(4):
+        await started(lanes, 2, endpoint_id)
+    await asyncio.sleep(0.05)
+    for endpoint_id in range(4):  # that an endpoint is slow is found out when a delivery comes
+        await lanes.enter(endpoint_id)
+
+    assert [await lanes.enter(endpoint_id) for endpoint_id in range(4)] == [None] * 4
+    assert await lanes.enter(99) is not None
+    assert [metric.samples[0].value for metric in metrics.SLOW_ENDPOINTS.collect()] == [4]
+
+
+async def test_at_a_slow_endpoint_no_more_may_wait_than_may_be_under_way() -> None:
+    lanes = Lanes(2, 0.05, slow_budget=2)
+    await started(lanes, 2)
+    await asyncio.sleep(0.1)
+    waiting = [asyncio.create_task(lanes.enter(7)) for _ in range(5)]
+
+    await settle()
+    turned_away_at_once = [task.done() for task in waiting]
+    await asyncio.gather(*waiting)
+
+    assert turned_away_at_once == [False, False, True, True, True]
+
+
+async def test_the_first_quick_answer_lets_in_those_that_wait() -> None:
+    lanes = Lanes(64, LONG)
+    places = await started(lanes, START)
+    waiting = [asyncio.create_task(lanes.enter(7)) for _ in range(100)]
+    await settle()
+    assert not any(task.done() for task in waiting)
+
+    with places[0]:
+        pass
+    await settle()
+
+    assert sum(task.done() for task in waiting) == 64 - START + 1
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_what_waits_for_us_is_not_slow() -> None:
+    """A request that has not started (no connection is free, say) takes our time and not the endpoint's."""
+    lanes = Lanes(2, 0.02, slow_budget=1)
+    place = await lanes.enter(7)
+    assert place is not None
+    await asyncio.sleep(0.05)
+    place.start()
+
+    assert await lanes.enter(7) is not None

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, DataError, Error, OperationalError, ProgrammingError
 
-from pipeline.store.errors import StoreBudgetError, StoreError, StoreRejectedError, StoreUnavailableError, store_error
+from pipeline.store.errors import (
+    StoreBudgetError,
+    StoreError,
+    StoreLimitError,
+    StoreRejectedError,
+    StoreRowsError,
+    StoreUnavailableError,
+    store_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -13,7 +21,11 @@ from pipeline.store.errors import StoreBudgetError, StoreError, StoreRejectedErr
     [
         (DatabaseError("Code: 159. DB::Exception: Timeout exceeded", code=159), True, StoreBudgetError),
         (DatabaseError("Code: 241. DB::Exception: Memory limit", code=241), True, StoreBudgetError),
-        (DatabaseError("Code: 241. DB::Exception: Memory limit", code=241), False, StoreUnavailableError),
+        (DatabaseError("Code: 241. DB::Exception: Memory limit", code=241), False, StoreLimitError),
+        (DatabaseError("Code: 243. DB::Exception: Not enough space", code=243), False, StoreUnavailableError),
+        (DatabaseError("Code: 469. DB::Exception: Constraint violated", code=469), False, StoreRowsError),
+        (DatabaseError("HTTP driver received HTTP status 413, server response: <html>"), False, StoreRowsError),
+        (DatabaseError("HTTP driver received HTTP status 413"), True, StoreUnavailableError),
         (DatabaseError("Code: 252. DB::Exception: Too many parts", code=252), False, StoreUnavailableError),
         (DatabaseError("Code: 242. DB::Exception: Read-only", code=242), False, StoreUnavailableError),
         (DatabaseError("Code: 516. DB::Exception: Authentication failed", code=516), True, StoreUnavailableError),

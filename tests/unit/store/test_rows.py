@@ -15,13 +15,16 @@ from pipeline.store.rows import (
     Position,
     Table,
     attempt_id,
-    attempt_position,
     attempt_row,
+    audit_row,
     dead_letter_row,
     endpoint_change_row,
     event_row,
     week,
 )
+from schemas.api_key import Access
+from schemas.audit import AuditAction, AuditEntry
+from schemas.bundle import MAX_BUNDLE
 from schemas.delivery import DeadLetter, DeadLetterReason
 from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event import EventMeta
@@ -39,11 +42,13 @@ ENDPOINT = EndpointRecord(
     created_at=START,
     updated_at=START,
 )
+AUDIT = AuditEntry(at=START, actor="api-key:1", role=Access.ADMIN, action=AuditAction.RESEND, subject="attempt 1")
 ROWS = {
     Table.ATTEMPTS: attempt_row(Position(3, 9), attempt()),
     Table.EVENTS: event_row(Position(3, 9), dispatch(), body(1)),
     Table.DEAD_LETTERS: dead_letter_row(Position(3, 9), LETTER, None, b"\xff", [("h", b"\x00")]),
     Table.ENDPOINT_CHANGES: endpoint_change_row(Position(3, 9), ENDPOINT),
+    Table.AUDIT_LOG: audit_row(Position(3, 9), AUDIT),
 }
 
 
@@ -54,10 +59,13 @@ def test_a_row_has_a_value_for_each_column_and_ends_with_its_position(table: Tab
     assert ROWS[table][-2:] == (3, 9)
 
 
-@given(st.integers(0, MAX_PARTITIONS - 1), st.integers(0, 2**43 - 1))
-def test_an_attempts_id_is_unique_and_fits_a_javascript_number(partition: int, offset: int) -> None:
-    identifier = attempt_id(partition, offset)
-    assert attempt_position(identifier) == (partition, offset)
+PLACES = st.tuples(st.integers(0, MAX_PARTITIONS - 1), st.integers(0, 2**37 - 1), st.integers(0, MAX_BUNDLE - 1))
+
+
+@given(PLACES, PLACES)
+def test_an_attempts_id_is_unique_and_fits_a_javascript_number(one: tuple[int, int, int], other: tuple[int, int, int]) -> None:
+    identifier = attempt_id(*one)
+    assert (identifier == attempt_id(*other)) == (one == other)
     assert 0 <= identifier < 2**53
 
 

@@ -9,7 +9,25 @@ from tests.unit.web.service import Service
 PATH = "/api/webhook/endpoints"
 INVALID = "Invalid resource. Please fix errors and try again."
 NOT_FOUND = {"error": "The resource you were looking for could not be found."}
-SHOWN = ["id", "target_url", "events", "active", "description", "filters", "has_token", "created_at", "updated_at", "version"]
+SHOWN = [
+    "id",
+    "target_url",
+    "events",
+    "active",
+    "description",
+    "filters",
+    "has_token",
+    "header_names",
+    "created_at",
+    "updated_at",
+    "version",
+    "max_per_second",
+    "state",
+    "disabled_reason",
+    "disabled_at",
+    "failing_since",
+    "circuit",
+]
 
 
 async def request(service: Service, method: str, path: str = PATH, **options: Any) -> tuple[int, Any]:

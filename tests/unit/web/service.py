@@ -6,42 +6,64 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
+from typing import cast
 
 import aiohttp
 from pydantic import SecretStr
 
 from pipeline.broker.producer import Position, Producer
 from pipeline.broker.record import Partition, Record
+from pipeline.core.circuit import CircuitLimits
+from pipeline.core.retry import RetrySchedule
 from pipeline.core.search import AttemptQuery
+from pipeline.delivery.courier import Courier
+from pipeline.delivery.gate import Gate
+from pipeline.delivery.watch import Watch
+from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.health import Health
+from pipeline.sender.client import Sender
 from pipeline.sender.guard import AddressGuard
+from pipeline.sender.lanes import Lanes
+from pipeline.store.analyst import Analyst, Answer
+from pipeline.store.errors import StoreRejectedError
 from pipeline.store.figures import Bar, Facets, Histogram
-from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Search
+from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports
+from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Page, Search
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
+from pipeline.web.key_ring import KeyRing
 from pipeline.web.server import WebServer, make_app
+from schemas.api_key import Access
+from schemas.audit import AuditEntry
 from schemas.codec import from_json
 from schemas.endpoint import EndpointRecord
+from schemas.health import HealthRecord
+from schemas.topics import Topics
+from tests.unit.delivery.courier_case import DELAYS, FakeSender
+from tests.unit.fake_kafka import record
 
 API_KEY = "correct-horse-battery-staple"
 OTHER_KEY = "a-second-key-for-somebody-else"
+TOPICS = Topics(DELAYS)
 NOW = datetime(2026, 3, 2, 15, 4, 0, 512_000, UTC)
 LATER = datetime(2026, 3, 2, 16, 0, 0, 0, UTC)
 
 
 class Kafka(Producer):
-    """A topic in memory: a record is acknowledged at once, and read back by the registry a little later."""
+    """Topics in memory: a record is acknowledged at once, and a table reads its own back a little later."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, ring: KeyRing) -> None:
         self.registry = registry
-        self.written: list[Record] = []
+        self.records: list[Record] = []
         self.is_down = False
-        registry.table._loop = asyncio.get_running_loop()
-        registry.table.is_caught_up = True
+        self._tables = {TOPICS.endpoints: registry.table, TOPICS.api_keys: ring.table}
+        for table in self._tables.values():
+            table._loop = asyncio.get_running_loop()
+            table.is_caught_up = True
 
     def send(
         self,
@@ -55,11 +77,26 @@ class Kafka(Producer):
         loop = asyncio.get_running_loop()
         acknowledged: asyncio.Future[Position] = loop.create_future()
         if not self.is_down:
-            record = Record(Partition(topic, 0), len(self.written), 0, key, value, list(headers), 0)
-            self.written.append(record)
+            record = Record(Partition(topic, 0), len(self.to(topic)), 0, key, value, list(headers), 0)
+            self.records.append(record)
             acknowledged.set_result(Position(topic, 0, record.offset))
-            loop.call_later(0.005, self.registry.table._apply, [record], record.offset + 1, True)
+            if table := self._tables.get(topic):
+                loop.call_later(0.005, table._apply, [record], record.offset + 1, True)
         return acknowledged
+
+    def to(self, topic: str) -> list[Record]:
+        """What was written to a topic."""
+        return [record for record in self.records if record.partition.topic == topic]
+
+    @property
+    def written(self) -> list[Record]:
+        """What was written to the topic of the endpoints."""
+        return self.to(TOPICS.endpoints)
+
+    @property
+    def audits(self) -> list[AuditEntry]:
+        """Who did what."""
+        return [from_json(record.value, AuditEntry) for record in self.to(TOPICS.audit)]
 
     @property
     def changes(self) -> list[EndpointRecord]:
@@ -109,6 +146,49 @@ class Attempts(Search):
         return {one: EndpointSummary(len(rows), rows[:last]) for one, rows in found.items()}
 
 
+class Reported(Reports):
+    """Reports in memory."""
+
+    def __init__(self, attempts: Attempts) -> None:
+        self.attempts = attempts
+        self.bodies: dict[str, bytes] = {}
+        self.stats = EndpointStats((), 0, None, None)
+        self.letters: list[DeadLetterDetail] = []
+        self.asked: list[tuple[str | None, str | None]] = []
+
+    async def event_body(self, event_id: str) -> bytes | None:
+        await self.attempts._answer()
+        return self.bodies.get(event_id)
+
+    async def endpoint_stats(self, endpoint_id: int, until: datetime, *, buckets: int, width: timedelta) -> EndpointStats:
+        await self.attempts._answer()
+        return self.stats
+
+    async def dead_letters(
+        self, page: int, per_page: int, *, reason: str | None = None, topic: str | None = None
+    ) -> Page[DeadLetterSummary]:
+        await self.attempts._answer()
+        self.asked.append((reason, topic))
+        return Page(tuple(letter.summary for letter in self.letters), len(self.letters), page, per_page)
+
+    async def dead_letter(self, identifier: int) -> DeadLetterDetail | None:
+        await self.attempts._answer()
+        return next((letter for letter in self.letters if letter.summary.id == identifier), None)
+
+
+class Asked(Analyst):
+    """An analyst's ClickHouse in memory: it knows one answer."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    async def ask(self, statement: str) -> Answer:
+        self.statements.append(statement)
+        if not statement.startswith("SELECT"):
+            raise StoreRejectedError("That is no SELECT.")
+        return Answer((("n", "UInt64"), ("t", "String")), ((1, None),), 0.01)
+
+
 @dataclass(slots=True)
 class Service:
     """A running server, and what it works with. ``client`` sends the API key."""
@@ -118,9 +198,23 @@ class Service:
     url: str
     kafka: Kafka
     attempts: Attempts
+    reports: Reported
+    analyst: Asked
+    sender: FakeSender
+    ring: KeyRing
     health: Health
     vault: Vault
+    known: HealthTable
     now: list[datetime] = field(default_factory=lambda: [NOW])
+
+    def learn(self, *facts: HealthRecord) -> None:
+        """A process that delivers has told something of an endpoint."""
+        self.known.apply([record(fact.model_dump_json().encode(), key=fact.key) for fact in facts])
+
+    async def key(self, role: Access) -> str:
+        """Make an API key of a role."""
+        _, key = await self.ring.create(self.kafka, name="Ada", role=role, created_by="a test", at=NOW)
+        return key
 
     async def create(self, target_url: str = "http://127.0.0.1/hooks", **fields: object) -> int:
         """Register an endpoint and return its id."""
@@ -132,26 +226,47 @@ class Service:
             return identifier
 
 
+LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
+
+
 @asynccontextmanager
-async def running_service() -> AsyncIterator[Service]:
+async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True) -> AsyncIterator[Service]:
     """Start the server; stop it at the end."""
     vault = Vault(Vault.new_key())
-    registry = Registry({}, "webhooks.endpoints", vault)
-    kafka, attempts, health, now = Kafka(registry), Attempts(), Health(), [NOW]
+    known = HealthTable({}, TOPICS.endpoint_health)
+    registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
+    kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
+    reports, analyst = Reported(attempts), Asked()
+    watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
+    courier = Courier(
+        sender=cast("Sender", sender),
+        gate=Gate(Lanes(1, 0.01), CircuitLimits(), longest_wait=0.01, most_waiting=10, on_change=watch.circuit_changed),
+        watch=watch,
+        producer=kafka,
+        topics=TOPICS,
+        schedule=RetrySchedule(DELAYS),
+        clock=lambda: now[0],
+    )
     api = Api(
         registry=registry,
         producer=kafka,
         vault=vault,
-        guard=AddressGuard([IPv4Network("127.0.0.0/8")]),
+        guard=guard,
         search=attempts,
-        keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)]),
+        reports=reports,
+        courier=courier,
+        topics=TOPICS,
+        ring=ring,
+        keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)], ring.valid),
+        analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
-        write_timeout_seconds=0.3,
-        search_timeout_seconds=0.3,
+        write_timeout_seconds=1.5,
+        search_timeout_seconds=1.5,
+        test_timeout_seconds=2.0,
     )
     server = WebServer(make_app(health=health, api=api), "127.0.0.1", 0)
     url = await server.start()
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
-        yield Service(client, anonymous, url, kafka, attempts, health, vault, now)
+        yield Service(client, anonymous, url, kafka, attempts, reports, analyst, sender, ring, health, vault, known, now)
     await server.stop()

@@ -152,6 +152,7 @@ async def test_one_attempt_has_everything(service: Service) -> None:
             "response_truncated": True,
             "response_headers": [["set-cookie", "a=1"], ["set-cookie", "b=2"]],
             "siblings": [ATTEMPT | {"id": 12, "attempt": 3}, ATTEMPT | {"id": 10, "attempt": 1}],
+            "bodies_hidden": False,
         },
     )
 

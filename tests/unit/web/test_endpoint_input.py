@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.web.endpoint_input import ignored_fields, parse_endpoint
+from pipeline.web.endpoint_input import parse_endpoint
 from pipeline.web.errors import InvalidError
+from pipeline.web.wrapped_input import ignored_fields
 from schemas.event import EventType
 from schemas.http_api import MAX_DESCRIPTION, MAX_FILTERS, EndpointInput, in_order
 

@@ -36,9 +36,16 @@ async def test_a_new_endpoint_is_answered_with_its_secret_once(service: Service)
         "description": "ERP",
         "filters": {"channel": ["spree"]},
         "has_token": True,
+        "header_names": [],
         "created_at": "2026-03-02T15:04:00.512Z",
         "updated_at": "2026-03-02T15:04:00.512Z",
         "version": 1,
+        "max_per_second": None,
+        "state": "active",
+        "disabled_reason": None,
+        "disabled_at": None,
+        "failing_since": None,
+        "circuit": "closed",
     }
     assert await request(service, "GET", f"{PATH}/1") == (200, created)
     assert (await request(service, "GET"))[1]["endpoints"] == [created]
@@ -94,9 +101,16 @@ async def test_only_what_is_given_changes(service: Service, method: str) -> None
         "description": "new",
         "filters": {"channel": ["spree"]},
         "has_token": True,
+        "header_names": [],
         "created_at": "2026-03-02T15:04:00.512Z",
         "updated_at": "2026-03-02T16:00:00.000Z",
         "version": 2,
+        "max_per_second": None,
+        "state": "paused",
+        "disabled_reason": None,
+        "disabled_at": None,
+        "failing_since": None,
+        "circuit": "closed",
     }
     assert await request(service, "GET", f"{PATH}/{identifier}") == (200, updated)
     after = service.kafka.changes[-1]

@@ -1,0 +1,138 @@
+"""``oms-webhooks endpoints``, ``dead-letters`` and ``keys``: commands that speak to the HTTP API (attempts: cli_search)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from consumers import show
+from consumers.api_client import Key, Url, client_for
+from schemas.api_key import Access
+from schemas.event import EventType
+
+endpoints_app = typer.Typer(no_args_is_help=True, help="Endpoints of the running pipeline (by its HTTP API).")
+dead_letters_app = typer.Typer(no_args_is_help=True, help="Records that could not be used (by the HTTP API).")
+keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys (by the HTTP API, with an admin key).")
+
+out = Console()
+
+EndpointId = Annotated[int, typer.Argument(help="The endpoint's id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
+
+
+@endpoints_app.command("list")
+def endpoints_list(url: Url = None, api_key: Key = None) -> None:
+    """List the endpoints."""
+    with client_for(url, api_key) as client:
+        out.print(show.endpoints(client.call("GET", "endpoints", params=[("per_page", "200")])))
+
+
+@endpoints_app.command("add")
+def endpoints_add(
+    target_url: Annotated[str, typer.Argument(help="Where webhooks are POSTed to.")],
+    event: Annotated[list[EventType] | None, typer.Option(help="An event type to subscribe to; repeat it. Default: all.")] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Sent as Authorization: Bearer.", envvar="OMS_WEBHOOKS_ENDPOINT_TOKEN")
+    ] = None,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Register an endpoint; prints its signing secret, once."""
+    wanted: dict[str, object] = {"target_url": target_url, "events": [each.value for each in event or EventType]}
+    if token:
+        wanted["token"] = token
+    with client_for(url, api_key) as client:
+        created = client.call("POST", "endpoints", json={"endpoint": wanted})
+    out.print(show.created(created))
+
+
+@endpoints_app.command("remove")
+def endpoints_remove(
+    endpoint_id: Annotated[int, typer.Argument(help="The endpoint's id.")], url: Url = None, api_key: Key = None
+) -> None:
+    """Delete an endpoint."""
+    with client_for(url, api_key) as client:
+        client.call("DELETE", f"endpoints/{endpoint_id}")
+    out.print(f"Endpoint {endpoint_id} is deleted.")
+
+
+@endpoints_app.command("test")
+def endpoints_test(
+    endpoint_id: EndpointId,
+    event: Annotated[EventType | None, typer.Option(help="What is sent; default: the endpoint's first event type.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Send a sample event to an endpoint now, and print what it answered; exit code 1 when it did not acknowledge."""
+    wanted = {"test": {"event_name": event.value}} if event else {"test": {}}
+    with client_for(url, api_key) as client:
+        attempt = client.call("POST", f"endpoints/{endpoint_id}/test", json=wanted)["attempt"]
+    out.print_json(data=attempt) if as_json else out.print(show.tested(attempt))
+    raise typer.Exit(0 if attempt["state"] == "succeeded" else 1)
+
+
+@endpoints_app.command("rotate")
+def endpoints_rotate(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
+    """Give an endpoint a new signing secret; prints it, once. The old one signs too, for 24 hours."""
+    with client_for(url, api_key) as client:
+        rotated = client.call("POST", f"endpoints/{endpoint_id}/rotate_secret")
+    out.print(show.rotated(rotated))
+
+
+@dead_letters_app.command("list")
+def dead_letters_list(
+    reason: Annotated[str | None, typer.Option(help="Only those of this reason, such as not_json.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Only those of this topic.")] = None,
+    page: Annotated[int, typer.Option(min=1, help="Page.")] = 1,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """List the records that could not be used, the newest first."""
+    filters = {"q[reason_eq]": reason, "q[topic_eq]": topic, "page": str(page)}
+    with client_for(url, api_key) as client:
+        found = client.call("GET", "dead_letters", params=[(name, value) for name, value in filters.items() if value])
+    out.print_json(data=found) if as_json else out.print(show.dead_letters(found))
+
+
+@dead_letters_app.command("show")
+def dead_letters_show(
+    identifier: Annotated[int, typer.Argument(metavar="ID", help="The dead letter's id.")], url: Url = None, api_key: Key = None
+) -> None:
+    """Print one with its bytes, as JSON; that they were looked at goes on record."""
+    with client_for(url, api_key) as client:
+        out.print_json(data=client.call("GET", f"dead_letters/{identifier}"))
+
+
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Option(help="Whose key it is.")],
+    role: Annotated[
+        Access, typer.Option(help="viewer looks; operator also sees bodies, resends and tests; admin may everything.")
+    ],
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Make an API key; prints it, once."""
+    with client_for(url, api_key) as client:
+        made = client.call("POST", "keys", json={"key": {"name": name, "role": role.value}})
+    out.print(show.made_key(made))
+
+
+@keys_app.command("list")
+def keys_list(as_json: AsJson = False, url: Url = None, api_key: Key = None) -> None:
+    """List the API keys that are valid."""
+    with client_for(url, api_key) as client:
+        found = client.call("GET", "keys")
+    out.print_json(data=found) if as_json else out.print(show.keys(found))
+
+
+@keys_app.command("revoke")
+def keys_revoke(key_id: Annotated[str, typer.Argument(help="The key's id.")], url: Url = None, api_key: Key = None) -> None:
+    """Revoke an API key: it opens nothing any more."""
+    with client_for(url, api_key) as client:
+        client.call("DELETE", f"keys/{key_id}")
+    out.print(f"Key {key_id} is revoked.", markup=False, highlight=False)

@@ -1,0 +1,150 @@
+"""A circuit breaker for one endpoint: it keeps requests from an endpoint that is down, and probes whether it is back.
+
+A pure state machine; times are seconds of any clock that never goes back, passed in as ``now``::
+
+    CLOSED --(so many failures in a row, or Retry-After)--> OPEN --(its time is over)--> HALF_OPEN (one probe at a time)
+       ^------------------(the endpoint answered the probe)--------------------------------'   | failed: OPEN, for longer
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from pipeline.core.exchange import Exchange, NoResponse
+from pipeline.core.outcome import ACKNOWLEDGED
+
+TOO_MANY_REQUESTS: Final = 429
+SERVICE_UNAVAILABLE: Final = 503
+
+
+class CircuitState(enum.StrEnum):
+    """Closed is the good state: requests flow."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Sign(enum.Enum):
+    """What an exchange says of the endpoint (not of the event that was sent)."""
+
+    ACKNOWLEDGED = enum.auto()
+    ANSWERED = enum.auto()
+    """It answers, though it did not want this event: 4xx, 3xx, a 2xx that acknowledges nothing."""
+    FAILED = enum.auto()
+    """No answer that can be used, 5xx, or 429."""
+
+
+def sign_of(exchange: Exchange) -> Sign:
+    """Read an exchange."""
+    if isinstance(exchange, NoResponse):
+        return Sign.FAILED
+    if exchange.status in ACKNOWLEDGED:
+        return Sign.ACKNOWLEDGED
+    return Sign.FAILED if exchange.status >= 500 or exchange.status == TOO_MANY_REQUESTS else Sign.ANSWERED
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitLimits:
+    """``failures`` in a row open it, for ``open_seconds``; twice as long each time, up to ``max_open_seconds``.
+
+    A wish of the endpoint (Retry-After) is met up to ``max_asked_seconds``.
+    """
+
+    failures: int = 10
+    open_seconds: float = 5.0
+    max_open_seconds: float = 600.0
+    max_asked_seconds: float = 21_600.0
+
+
+class Ticket(NamedTuple):
+    """A request that was let through; its end must be told."""
+
+    generation: int
+    is_probe: bool
+
+
+class Circuit:
+    """One endpoint's circuit.
+
+    An exchange counts only in the generation that it was started in: what had been under way when the circuit opened or closed
+    says nothing new. (Without that, 64 requests that time out together would open it again right after a good probe.)
+    """
+
+    __slots__ = ("_failures", "_generation", "_limits", "_open_until", "_openings", "_probing", "state")
+
+    def __init__(self, limits: CircuitLimits) -> None:
+        self._limits = limits
+        self._generation = 0
+        self._failures = 0
+        self._openings = 0
+        self._open_until = 0.0
+        self._probing = False
+        self.state = CircuitState.CLOSED
+
+    def refuses(self, now: float) -> float | None:
+        """None when a request may start; else how many seconds it is refused for at least (0: until the probe has ended)."""
+        if self.state is CircuitState.CLOSED:
+            return None
+        if now < self._open_until:
+            return self._open_until - now
+        return 0.0 if self._probing else None
+
+    def start(self, now: float) -> Ticket | None:
+        """Let a request through, or not."""
+        if self.refuses(now) is not None:
+            return None
+        if self.state is not CircuitState.CLOSED:
+            self.state = CircuitState.HALF_OPEN
+            self._probing = True
+        return Ticket(self._generation, self._probing)
+
+    def end(self, ticket: Ticket, sign: Sign, now: float, asked_for: float | None = None) -> None:
+        """Tell how a request ended. ``asked_for``: seconds that the endpoint wants to be left alone (Retry-After)."""
+        if ticket.generation != self._generation:
+            return
+        match sign:
+            case Sign.ACKNOWLEDGED:
+                self._failures = self._openings = 0
+                self._close()
+            case Sign.ANSWERED:
+                # It is back, but it has not taken anything: should it fail again, it is left alone for as long as before.
+                self._failures = 0
+                self._close()
+            case Sign.FAILED:
+                self._failures += 1
+                if asked_for:
+                    self._open(now + min(asked_for, self._limits.max_asked_seconds))
+                elif ticket.is_probe or self._failures >= self._limits.failures:
+                    self._open(now + self._next_open_seconds())
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Tell that a request that was let through was not made."""
+        if ticket.is_probe and ticket.generation == self._generation:
+            self._probing = False
+            self.state = CircuitState.OPEN
+
+    def open_for(self, now: float) -> float:
+        """Seconds until a probe may start."""
+        return max(0.0, self._open_until - now)
+
+    def _next_open_seconds(self) -> float:
+        # Bounded before the power: 2.0 ** 1024 is an error.
+        seconds = min(self._limits.open_seconds * 2.0 ** min(self._openings, 60), self._limits.max_open_seconds)
+        self._openings += 1
+        return seconds
+
+    def _open(self, until: float) -> None:
+        self.state = CircuitState.OPEN
+        self._open_until = until
+        self._failures = 0
+        self._probing = False
+        self._generation += 1
+
+    def _close(self) -> None:
+        if self.state is not CircuitState.CLOSED:
+            self.state = CircuitState.CLOSED
+            self._probing = False
+            self._generation += 1

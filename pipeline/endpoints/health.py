@@ -1,0 +1,78 @@
+"""What is known of the endpoints' health, in memory, from the compacted topic that every delivering process writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from pipeline.broker.record import Record
+from pipeline.broker.table import CompactedTable
+from pipeline.core.circuit import CircuitState
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+from schemas.codec import InvalidRecordError, from_json
+from schemas.endpoint import EndpointRecord
+from schemas.health import HealthFact, HealthRecord
+
+log = logger(__name__)
+
+
+class HealthTable:
+    """The last record of each fact. Used from the event loop only."""
+
+    def __init__(self, consumer_config: dict[str, Any], topic: str) -> None:
+        self._topic = topic
+        self.table = CompactedTable(consumer_config, topic, self.apply)
+        self._facts: dict[tuple[int, HealthFact], tuple[HealthRecord, int]] = {}
+        self._known: set[int] = set()
+        self.on_disabled: Callable[[set[int]], None] = lambda _: None
+        """Called with the ids of endpoints that were disabled."""
+
+    def apply(self, records: Iterable[Record]) -> None:
+        """Take records of the topic, in its order."""
+        disabled: set[int] = set()
+        for record in records:
+            if record.value is None:
+                continue
+            try:
+                known = from_json(record.value, HealthRecord)
+            except InvalidRecordError as error:
+                metrics.TABLE_ERRORS.inc()
+                log.warning("a health record cannot be used", topic=self._topic, offset=record.offset, error=str(error))
+                continue
+            self._facts[known.endpoint_id, known.fact] = known, record.offset
+            self._known.add(known.endpoint_id)
+            if known.fact is HealthFact.DISABLED:
+                disabled.add(known.endpoint_id)
+        if disabled:
+            self.on_disabled(disabled)
+
+    def knows(self, endpoint_id: int) -> bool:
+        """Whether there has ever been a fact about the endpoint."""
+        return endpoint_id in self._known
+
+    def offset(self, endpoint_id: int, fact: HealthFact) -> int:
+        """Where the fact's last record stands; -1 when there is none."""
+        return self._facts[endpoint_id, fact][1] if (endpoint_id, fact) in self._facts else -1
+
+    def fact(self, endpoint: EndpointRecord, fact: HealthFact) -> HealthRecord | None:
+        """What is known, unless it was before the endpoint's last activation."""
+        known = self._facts.get((endpoint.id, fact))
+        return known[0] if known is not None and known[0].endpoint_version >= endpoint.activated_version else None
+
+    def disabled(self, endpoint: EndpointRecord) -> HealthRecord | None:
+        """When and why the endpoint was disabled; None when it is not."""
+        return self.fact(endpoint, HealthFact.DISABLED)
+
+    def failing_since(self, endpoint: EndpointRecord) -> datetime | None:
+        """The first failure after the last success; None when the last attempt succeeded."""
+        known = self.fact(endpoint, HealthFact.FAILING)
+        return known.since if known is not None else None
+
+    def circuit(self, endpoint: EndpointRecord, now: datetime) -> CircuitState:
+        """The circuit as the process that told of it last has it. An open one whose time is over waits for a probe."""
+        known = self.fact(endpoint, HealthFact.CIRCUIT)
+        if known is None or known.circuit == CircuitState.CLOSED:
+            return CircuitState.CLOSED
+        return CircuitState.OPEN if known.until is not None and known.until > now else CircuitState.HALF_OPEN

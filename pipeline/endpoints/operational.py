@@ -1,0 +1,38 @@
+"""The built-in endpoint that operational events are sent to: it is set by the settings, not registered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pipeline.core.signing import SigningKey
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.ops.settings import Settings
+from schemas.endpoint import EndpointRecord
+from schemas.operational import ENDPOINT_DISABLED, OPERATIONAL_ENDPOINT_ID
+
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def operational_endpoint(settings: Settings) -> Endpoint | None:
+    """The receiver of operational events; None when none is set."""
+    if not settings.operational_url or settings.operational_secret is None:
+        return None
+    record = EndpointRecord(
+        id=OPERATIONAL_ENDPOINT_ID,
+        target_url=settings.operational_url,
+        events=(ENDPOINT_DISABLED,),
+        description="Operational events (setting operational_url)",
+        created_at=_ALWAYS,
+        updated_at=_ALWAYS,
+    )
+    return Endpoint(
+        id=record.id,
+        target_url=record.target_url,
+        events=frozenset(record.events),
+        filters={},
+        problem=None,
+        record=record,
+        token=None,
+        headers={},
+        _keys=((SigningKey(settings.operational_secret.get_secret_value()), None),),
+    )

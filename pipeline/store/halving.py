@@ -1,0 +1,53 @@
+"""Rows that ClickHouse refuses together: fewer at a time, until those that it refuses for good stand alone.
+
+A batch that is too large makes progress in parts. A row that no table takes must not hold up its partition for ever, and must not
+take the rows around it along: it is set aside, alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from pipeline.store.errors import StoreLimitError, StoreRowsError
+from pipeline.store.rows import Row
+
+Append = Callable[[Sequence[Row]], Awaitable[None]]
+SetAside = Callable[[int, StoreRowsError], Awaitable[None]]
+
+
+async def append_in_parts(append: Append, set_aside: SetAside, rows: Sequence[Row]) -> int:
+    """Append rows in the order of their offsets; returns how many were stored.
+
+    ``append`` raises :class:`StoreRowsError` or :class:`StoreLimitError` where fewer rows may do better. A record that is refused alone
+    goes to ``set_aside``, by its offset. That ends before any row behind it is appended: afterwards the table's position is beyond
+    the record, and nobody would look at it again.
+    """
+    parts, stored = [rows], 0
+    while parts:
+        part = parts.pop()
+        try:
+            await append(part)
+        except (StoreRowsError, StoreLimitError) as error:
+            if not is_one_record(part):
+                parts += reversed(_halves(part))
+            elif isinstance(error, StoreRowsError):
+                await set_aside(part[0][-1], error)
+            else:
+                raise
+        else:
+            stored += len(part)
+    return stored
+
+
+def is_one_record(rows: Sequence[Row]) -> bool:
+    """Whether all rows came of one record of Kafka."""
+    return bool(rows[0][-1] == rows[-1][-1])
+
+
+def _halves(rows: Sequence[Row]) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Two parts of about the same length, cut between two records."""
+    middle = len(rows) // 2
+    # Rows of one record stay together: where they meet the middle, the cut is before the first or behind the last of them.
+    first = next(index for index in range(middle, -1, -1) if index == 0 or rows[index - 1][-1] != rows[middle][-1])
+    cut = first or next(index for index in range(middle, len(rows)) if rows[index][-1] != rows[middle][-1])
+    return rows[:cut], rows[cut:]

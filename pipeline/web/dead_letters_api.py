@@ -1,0 +1,105 @@
+"""``/api/webhook/dead_letters``: what could not be used, why, and its bytes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.web.answers import answer
+from pipeline.web.api import Api
+from pipeline.web.attempts_api import searching
+from pipeline.web.audit import audit
+from pipeline.web.errors import not_found
+from pipeline.web.queries import page_and_size, path_id, refuse_ignored
+from pipeline.web.routes import FILTERS, PAGE, STRICT, Route
+from schemas.api_key import Access
+from schemas.audit import AuditAction
+from schemas.http_operations import (
+    BytesAnswer,
+    DeadLetterAnswer,
+    DeadLetterDetailAnswer,
+    DeadLetterListAnswer,
+    HeaderAnswer,
+)
+
+_REASON: Final = "q[reason_eq]"
+_TOPIC: Final = "q[topic_eq]"
+
+
+def dead_letter_routes(api: Api) -> Iterable[Route]:
+    """The routes, below ``/api``."""
+
+    async def index(request: web.Request) -> web.Response:
+        given = {name: value.strip() for name, value in request.query.items() if name.startswith("q") and value.strip()}
+        ignored = [f"{name[:100]}: dead letters have no such filter" for name in given if name not in (_REASON, _TOPIC)]
+        refuse_ignored(request, ignored)
+        page, size = page_and_size(request)
+        async with searching(api):
+            found = await api.reports.dead_letters(page, size, reason=_text(given.get(_REASON)), topic=_text(given.get(_TOPIC)))
+        return answer(
+            DeadLetterListAnswer(
+                dead_letters=[DeadLetterAnswer(**asdict(one)) for one in found.items],
+                count=len(found.items),
+                total_count=found.total_count,
+                current_page=found.current_page,
+                pages=found.pages,
+                per_page=found.per_page,
+                ignored_filters=ignored,
+            )
+        )
+
+    async def show(request: web.Request) -> web.Response:
+        identifier = path_id(request)
+        async with searching(api):
+            found = await api.reports.dead_letter(identifier)
+        if found is None:
+            raise not_found()
+        await audit(api, request, AuditAction.VIEW_DEAD_LETTER, f"dead letter {identifier}")
+        return answer(
+            DeadLetterDetailAnswer(
+                **asdict(found.summary),
+                key=None if found.key is None else _readable(found.key),
+                value=None if found.value is None else _readable(found.value),
+                headers=[HeaderAnswer(name=name, value=_readable(value)) for name, value in found.headers],
+            )
+        )
+
+    return [
+        Route(
+            "GET",
+            "/webhook/dead_letters",
+            index,
+            Access.VIEWER,
+            "List the records that could not be used",
+            {200: DeadLetterListAnswer},
+            "Newest first, without their bytes. Filters: q[reason_eq], q[topic_eq].",
+            parameters=(*PAGE, FILTERS, STRICT),
+            errors=(422, 503),
+        ),
+        Route(
+            "GET",
+            "/webhook/dead_letters/{id}",
+            show,
+            Access.OPERATOR,
+            "One record that could not be used, with its bytes",
+            {200: DeadLetterDetailAnswer},
+            "Its bytes may hold customers' data: that they were looked at is on record.",
+            errors=(422, 503),
+        ),
+    ]
+
+
+def _text(value: str | None) -> str | None:
+    # Bytes of a query string that are not UTF-8 are lone surrogates; no reason and no topic holds such.
+    return None if value is None else value.encode("utf-8", "replace").decode()
+
+
+def _readable(content: bytes) -> BytesAnswer:
+    try:
+        return BytesAnswer(content=content.decode(), encoding="text")
+    except UnicodeDecodeError:
+        return BytesAnswer(content=base64.b64encode(content).decode(), encoding="base64")

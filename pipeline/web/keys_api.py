@@ -1,0 +1,96 @@
+"""``/api/webhook/keys``: the API keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.ops.logs import logger
+from pipeline.web.answers import answer
+from pipeline.web.api import Api
+from pipeline.web.audit import audit
+from pipeline.web.auth import principal_of
+from pipeline.web.errors import ApiError, not_found
+from pipeline.web.queries import read_body
+from pipeline.web.routes import Route
+from pipeline.web.wrapped_input import parse_wrapped
+from schemas.api_key import Access, ApiKeyRecord
+from schemas.audit import AuditAction
+from schemas.http_operations import KeyAnswer, KeyBody, KeyCreated, KeyInput, KeysAnswer
+
+log = logger(__name__)
+
+_WRAPPER: Final = 'The fields of a key must be wrapped: {"key": {"name": "…", "role": "viewer"}}.'
+
+
+_ID: Final = {"type": "string", "pattern": "^[0-9a-f]{8}$"}
+
+
+def key_routes(api: Api) -> Iterable[Route]:
+    """The routes, below ``/api``."""
+
+    async def index(_: web.Request) -> web.Response:
+        return answer(KeysAnswer(keys=[KeyAnswer(**_values(record)) for record in api.ring.valid()]))
+
+    async def create(request: web.Request) -> web.Response:
+        given = parse_wrapped(await read_body(request), "key", KeyInput, hint=_WRAPPER, required=("name", "role"))
+        await audit(api, request, AuditAction.CREATE_KEY, "key", f"{given.role.value} {given.name}")
+        actor = principal_of(request).actor
+        async with _changing(api):
+            record, key = await api.ring.create(api.producer, name=given.name, role=given.role, created_by=actor, at=api.clock())
+        log.info("an API key was made", key_id=record.id, role=record.role.value, created_by=actor)
+        return answer(KeyCreated(**_values(record), key=key), 201)
+
+    async def revoke(request: web.Request) -> web.Response:
+        record = api.ring.get(request.match_info["id"])
+        if record is None:
+            raise not_found()
+        await audit(api, request, AuditAction.REVOKE_KEY, f"key {record.id}", f"{record.role.value} {record.name}")
+        actor = principal_of(request).actor
+        async with _changing(api):
+            await api.ring.revoke(api.producer, record, revoked_by=actor, at=api.clock())
+        log.info("an API key was revoked", key_id=record.id, revoked_by=actor)
+        return web.Response(status=204)
+
+    return [
+        Route("GET", "/webhook/keys", index, Access.ADMIN, "List the API keys", {200: KeysAnswer}),
+        Route(
+            "POST",
+            "/webhook/keys",
+            create,
+            Access.ADMIN,
+            "Make an API key",
+            {201: KeyCreated},
+            "Shows the key, once.",
+            body=KeyBody,
+            errors=(503,),
+        ),
+        Route(
+            "DELETE",
+            "/webhook/keys/{id}",
+            revoke,
+            Access.ADMIN,
+            "Revoke an API key",
+            {204: None},
+            errors=(503,),
+            id_schema=_ID,
+        ),
+    ]
+
+
+def _values(record: ApiKeyRecord) -> dict[str, object]:
+    return {name: getattr(record, name) for name in KeyAnswer.model_fields}
+
+
+@asynccontextmanager
+async def _changing(api: Api) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(api.write_timeout_seconds):
+            yield
+    except TimeoutError:
+        message = "Kafka has not confirmed the change in time. It may still take effect: list the keys before you try again."
+        raise ApiError(503, message) from None

@@ -1,0 +1,118 @@
+"""The OpenAPI 3.1 document, made of the declared routes and the pydantic models. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from pipeline.web.routes import PREFIX, Models, Parameter, Route
+from schemas.http_api import ErrorAnswer, InvalidAnswer
+
+_Mode = Literal["validation", "serialization"]
+_Schemas = Mapping[Any, dict[str, Any]]
+"""References by model and mode."""
+
+_JSON: Final = "application/json"
+_ABOUT: Final = (
+    "Webhooks of an order management system: register endpoints, and find out what was sent to them. "
+    "Times are ISO 8601 in UTC with milliseconds, durations are milliseconds. "
+    "A key's role is viewer, operator or admin; each may do all that those before it may."
+)
+
+
+def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
+    """The document: every route, every status."""
+    wanted: list[tuple[type[BaseModel], _Mode]] = [(ErrorAnswer, "serialization"), (InvalidAnswer, "serialization")]
+    for route in routes:
+        wanted += [(model, "serialization") for models in route.answers.values() for model in _models(models)]
+        wanted += [(route.body, "validation")] if route.body is not None else []
+    schemas, definitions = models_json_schema(list(dict.fromkeys(wanted)), ref_template="#/components/schemas/{model}")
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "OMS webhooks", "version": version, "description": _ABOUT},
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": definitions.get("$defs", {}),
+            "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer", "description": "An API key."}},
+        },
+    }
+
+
+def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    answers = {str(status): _answer(status, models, schemas) for status, models in route.answers.items()}
+    refusals = {str(status): _refusal(status, schemas) for status in route.refusals()}
+    operation: dict[str, Any] = {
+        "operationId": operation_id(route),
+        "tags": [tag(route)],
+        "summary": route.summary,
+        "description": " ".join(filter(None, (route.description, _access(route)))),
+        "security": [] if route.access is None else [{"api_key": []}],
+        "parameters": list(_parameters(route)),
+        "responses": answers | refusals,
+    }
+    if route.body is not None:
+        # A body whose members all have defaults may be left out.
+        is_needed = any(field.is_required() for field in route.body.model_fields.values())
+        operation["requestBody"] = {"required": is_needed, "content": {_JSON: {"schema": schemas[route.body, "validation"]}}}
+    return operation
+
+
+def operation_id(route: Route) -> str:
+    """A name for a route that no other has: ``patch_endpoints_id``."""
+    parts = route.path.removeprefix("/webhook/").replace("{", "").replace("}", "").replace(".", "_").split("/")
+    return "_".join([route.method.lower(), *parts])
+
+
+def tag(route: Route) -> str:
+    """What a route is about: the first part of its path."""
+    return route.path.removeprefix("/webhook/").partition("/")[0].partition(".")[0]
+
+
+def _access(route: Route) -> str:
+    return "Needs no key." if route.access is None else f"Needs a key of the role {route.access.value}."
+
+
+def _models(models: Models) -> tuple[type[BaseModel], ...]:
+    if models is None or isinstance(models, str):
+        return ()
+    return models if isinstance(models, tuple) else (models,)
+
+
+def _answer(status: int, models: Models, schemas: _Schemas) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if isinstance(models, str):
+        described["content"] = {models: {}}
+    elif found := [schemas[model, "serialization"] for model in _models(models)]:
+        described["content"] = {_JSON: {"schema": found[0] if len(found) == 1 else {"anyOf": found}}}
+    return described
+
+
+def _refusal(status: int, schemas: _Schemas) -> dict[str, Any]:
+    model: type[BaseModel] = InvalidAnswer if status == HTTPStatus.UNPROCESSABLE_ENTITY else ErrorAnswer
+    return _answer(status, model, schemas)
+
+
+def _parameters(route: Route) -> Iterable[dict[str, Any]]:
+    if "{id}" in route.path:
+        yield {"name": "id", "in": "path", "required": True, "schema": dict(route.id_schema)}
+    for parameter in route.parameters:
+        yield _parameter(parameter)
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    described = {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": False,
+        "description": parameter.description,
+        "schema": dict(parameter.schema),
+    }
+    return described | ({"style": parameter.style, "explode": True} if parameter.style != "form" else {})

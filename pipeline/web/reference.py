@@ -1,0 +1,82 @@
+"""The API's own reference: the OpenAPI document, and a page made of it. Both are public: they say nothing of anybody's data."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from itertools import groupby
+from typing import Any, Final
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.web.openapi import openapi, operation_id, tag
+from pipeline.web.routes import PREFIX, Route
+
+_LOADER: Final = PackageLoader("pipeline.web")
+_TEMPLATES: Final = Environment(loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def reference_routes(routes: Callable[[], Sequence[Route]]) -> Iterable[Route]:
+    """The routes, below ``/api``. ``routes`` returns all of them, these included."""
+
+    @functools.cache
+    def document() -> dict[str, Any]:
+        return openapi(routes(), version("oms-webhooks"))
+
+    @functools.cache
+    def page() -> tuple[str, str]:
+        return _page(routes(), document())
+
+    async def show_document(_: web.Request) -> web.Response:
+        return web.json_response(document(), headers={"Cache-Control": "public, max-age=300"})
+
+    async def show_page(_: web.Request) -> web.Response:
+        text, policy = page()
+        headers = {"Content-Security-Policy": policy, "Cache-Control": "public, max-age=300"}
+        return web.Response(text=text, content_type="text/html", headers=headers)
+
+    return [
+        Route("GET", "/webhook/openapi.json", show_document, None, "This API as OpenAPI 3.1", {200: "application/json"}),
+        Route("GET", "/webhook/reference", show_page, None, "This API as a page", {200: "text/html"}),
+    ]
+
+
+def _page(routes: Sequence[Route], document: dict[str, Any]) -> tuple[str, str]:
+    """The page, and the policy under which its style applies and nothing else does."""
+    style = _LOADER.get_source(_TEMPLATES, "reference.css")[0]
+    groups = [(name, [_shown(route, document) for route in of_tag]) for name, of_tag in groupby(routes, tag)]
+    text = _TEMPLATES.get_template("reference.html").render(
+        info=document["info"], groups=groups, style=style, schemas=_texts(document)
+    )
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return text, f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+def _shown(route: Route, document: dict[str, Any]) -> dict[str, Any]:
+    operation = document["paths"][PREFIX + route.path][route.method.lower()]
+    return {
+        "id": operation_id(route),
+        "method": route.method,
+        "path": PREFIX + route.path,
+        "operation": operation,
+        "role": route.access.value if route.access else "no key",
+        "body": _models(operation.get("requestBody", {})),
+        "answers": [(status, one["description"], _models(one)) for status, one in sorted(operation["responses"].items())],
+    }
+
+
+def _models(described: dict[str, Any]) -> list[str]:
+    """The names of the models of a body."""
+    schemas = [content.get("schema", {}) for content in described.get("content", {}).values()]
+    references = [one for schema in schemas for one in schema.get("anyOf", [schema])]
+    return [one["$ref"].rpartition("/")[2] for one in references if "$ref" in one]
+
+
+def _texts(document: dict[str, Any]) -> dict[str, str]:
+    schemas = document["components"]["schemas"]
+    return {name: json.dumps(schemas[name], indent=2, ensure_ascii=False) for name in sorted(schemas)}

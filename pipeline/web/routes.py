@@ -1,0 +1,97 @@
+"""The one declaration of a route: what serves it, who may use it, what it takes and answers.
+
+The application, the authorisation, the OpenAPI document and the tests' matrix are all made of these. A route without a rule does
+not exist: there is no other way to add one below ``/api``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import BaseModel
+
+from schemas.api_key import Access
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+Models = type[BaseModel] | tuple[type[BaseModel], ...] | str | None
+"""The body of an answer: a model, one of several, a media type other than JSON, or none at all."""
+
+PREFIX: Final = "/api"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the query string, or a request header. ``schema`` is JSON Schema."""
+
+    name: str
+    description: str
+    schema: Mapping[str, object] = field(default_factory=lambda: {"type": "string"})
+    place: Literal["query", "header"] = "query"
+    style: Literal["form", "deepObject"] = "form"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route below ``/api``. ``access`` is what a key must be allowed at least; None means that no key is needed.
+
+    ``errors`` are the refusals of its own; those that come of its shape (401, 403, 404, 413, 422, …) are added by
+    :meth:`refusals`.
+    """
+
+    method: Method
+    path: str
+    handler: Handler
+    access: Access | None
+    summary: str
+    answers: Mapping[int, Models]
+    description: str = ""
+    body: type[BaseModel] | None = None
+    parameters: Sequence[Parameter] = ()
+    errors: Sequence[int] = ()
+    id_schema: Mapping[str, object] = field(default_factory=lambda: {"type": "integer", "minimum": 0, "maximum": 2**53 - 1})
+    """What ``{id}`` in the path looks like."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Method and path, as the router matches them."""
+        return self.method, PREFIX + self.path
+
+    def refusals(self) -> list[int]:
+        """Every status of 400 and above that the route answers."""
+        found = set(self.errors)
+        if self.access is not None:
+            found |= {401, 403, 429}
+        if "{" in self.path:
+            found.add(404)
+        if self.body is not None:
+            found |= {400, 413, 422}
+        return sorted(found)
+
+    def definition(self) -> web.RouteDef:
+        """As the router takes it. A GET answers HEAD too."""
+        if self.method == "GET":
+            return web.get(self.path, self.handler)
+        return web.route(self.method, self.path, self.handler)
+
+
+PAGE: Final = (
+    Parameter("page", "Page, from 1.", {"type": "integer", "minimum": 1, "default": 1}),
+    Parameter("per_page", "How many on a page.", {"type": "integer", "minimum": 1, "maximum": 200, "default": 25}),
+)
+AFTER: Final = Parameter(
+    "after", "The next_cursor of the page before: what follows it. With the same filters, and sorted by created_at alone."
+)
+STRICT: Final = Parameter("strict", "1: a filter that would be ignored is an error.", {"type": "boolean"})
+FILTERS: Final = Parameter(
+    "q",
+    "Filters in the ransack grammar, such as q[order_number_eq]=R1 and q[s]=created_at desc.",
+    {"type": "object", "additionalProperties": {"type": "string"}},
+    style="deepObject",
+)
+IF_MATCH: Final = Parameter(
+    "If-Match", "The ETag of the version that the change was made for; 412 when it is another by now.", place="header"
+)

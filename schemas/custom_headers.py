@@ -1,0 +1,75 @@
+"""Headers of the integrator's own that are sent with every request to an endpoint: which ones may be, and how large."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+MAX_HEADERS: Final = 20
+MAX_HEADER_NAME: Final = 100
+MAX_HEADER_VALUE: Final = 4096
+MAX_HEADERS_BYTES: Final = 6000
+"""Names and values in all. Common servers refuse a head of more than 8 KiB, and ours and the target's path come on top."""
+
+# RFC 9110, 5.6.2 (token) and 5.5 (field values; visible ASCII, and spaces and tabs inside only).
+_NAME: Final = re.compile(rf"[A-Za-z0-9!#$%&'*+.^_`|~-]{{1,{MAX_HEADER_NAME}}}")
+_VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
+
+# Hop-by-hop headers (RFC 9110, 7.6.1, and 10.1.1 for expect), and those that the sender sets itself.
+_HOP_BY_HOP: Final = frozenset(
+    {"connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade", "expect"}
+)
+_OURS: Final = frozenset({"host", "user-agent", "accept-encoding"})
+_OUR_PREFIXES: Final = ("webhook-", "content-", "proxy-")
+
+
+def check_headers(value: object) -> dict[str, str | None] | None:
+    """Read the field ``headers``: names with values, or with null to take one away. Null itself takes all of them away.
+
+    Names come back in lower case. Messages never hold a value: it may be a password.
+
+    Raises:
+        ValueError: a sentence that says what is wrong.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError(  # noqa: TRY004 - pydantic turns a ValueError into a finding
+            'headers must be an object of names with their values, such as {"X-Tenant": "acme"}.'
+        )
+    checked: dict[str, str | None] = {}
+    for name, content in value.items():
+        lowered = _name(name)
+        if lowered in checked:
+            raise ValueError(f"headers has {lowered!r} twice; the case of a name does not matter.")
+        if content is not None and not (
+            isinstance(content, str) and len(content) <= MAX_HEADER_VALUE and _VALUE.fullmatch(content)
+        ):
+            form = f"1 to {MAX_HEADER_VALUE} ASCII characters without line breaks, not beginning or ending with a space"
+            raise ValueError(f"headers must give {lowered!r} a text of {form}, or null to take it away.")
+        checked[lowered] = content
+    check_size(checked)
+    return checked
+
+
+def check_size(headers: Mapping[str, str | None]) -> None:
+    """Hold the headers of one endpoint to their bounds.
+
+    Raises:
+        ValueError: there are too many, or they are too long.
+    """
+    size = sum(len(name) + len(content or "") for name, content in headers.items())
+    if len(headers) > MAX_HEADERS or size > MAX_HEADERS_BYTES:
+        raise ValueError(f"headers may hold at most {MAX_HEADERS} headers, and {MAX_HEADERS_BYTES:,} characters in all.")
+
+
+def _name(name: str) -> str:
+    lowered = name.lower()
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"headers has a name that is none: {name[:50]!r}; take letters, digits and hyphens.")
+    if lowered == "authorization":
+        raise ValueError("headers must not hold authorization: set token, which is sent as Authorization: Bearer.")
+    if lowered in _HOP_BY_HOP or lowered in _OURS or lowered.startswith(_OUR_PREFIXES):
+        raise ValueError(f"headers must not hold {lowered!r}: the sender sets it, or it is not for the receiver.")
+    return lowered

@@ -1,0 +1,14 @@
+"""One sample payload for each event type: what a test delivery sends, and what the documentation shows."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+from schemas.event import EventType
+
+
+def sample_payload(event_type: EventType) -> Any:
+    """The sample payload of an event type, parsed."""
+    return json.loads(resources.files(__name__).joinpath(f"{event_type.value}.json").read_bytes())

@@ -1,0 +1,283 @@
+"""Memory, idle CPU and group membership of each role in the worst cases, held against the bounds that docs/limits.md states.
+
+    python tests/bench/bounds.py --scale 1          # everything; an hour, and ten gigabytes of disk
+    python tests/bench/bounds.py --scale 0.02       # a smoke run of a minute
+    python tests/bench/bounds.py --only large
+
+Real Apache Kafka (Java 17 and Maven), each role a process. Exits with 1 when a bound is exceeded, a partition was taken away from
+a role, or a notification did not arrive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, not as a module
+
+from pipeline.broker.local import ApacheKafkaBroker
+from schemas.codec import decode_event, to_header, webhook_body
+from schemas.delivery import DELIVERY_HEADER, Delivery
+from tests.bench.sampling import Life, cpu_seconds
+from tests.bench.stage import Filled, Stage, noise, staged
+from tests.faults.receivers import Behaviour
+
+RSS_BOUNDS: Mapping[str, int] = {"api": 300, "fanout": 512, "retry": 448, "recorder": 640}
+"""MiB. Stated in docs/limits.md."""
+IDLE_CPU_BOUND = 0.05
+"""Of a core: the retry, while nothing is due."""
+MIB = 1024 * 1024
+
+
+@dataclass
+class Findings:
+    """What a scenario found: figures beside those of the samples, and what is wrong."""
+
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def expect(self, found: int, wanted: int, what: str) -> None:
+        """Compare two counts."""
+        self.notes.append(f"{found:,} of {wanted:,} {what}")
+        if found != wanted:
+            self.problems.append(self.notes[-1])
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A worst case: its roles, how its receivers behave, settings as text, and what happens."""
+
+    roles: tuple[str, ...]
+    play: Callable[[Stage, float], Awaitable[Findings]]
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    keeps_partitions: bool = True
+    """Whether nothing may be taken away from a role; when the broker itself goes away, groups may form anew."""
+
+
+def event(number: int, size: int = 1000, shop: int = 0) -> Filled:
+    """An event of about ``size`` bytes."""
+    key = f"R{number:09}"
+    data = {"number": key, "email": "ada@example.com", "store": {"id": shop}, "line_items": [{"variant": {"sku": "SPRUCE-01"}}]}
+    envelope = {
+        "id": f"evt_{number:026}",
+        "event_name": "order_completed",
+        "occurred_at": "2026-03-02T15:04:00.512Z",
+        "data": data,
+    }
+    data["note"] = noise(max(0, size - len(json.dumps(envelope))))
+    return Filled(key.encode(), json.dumps(envelope).encode())
+
+
+def delivery(number: int) -> Filled:
+    """A record of a delay topic: the second attempt of an event of about 1 KB at the endpoint 1."""
+    key, value, _ = event(number)
+    decoded = decode_event(value, max_bytes=MIB)
+    header = to_header(DELIVERY_HEADER, Delivery(event=decoded.meta, endpoint_id=1, attempt=2))
+    return Filled(key, webhook_body(decoded), [header])
+
+
+def at_least(count: int, scale: float, least: int) -> int:
+    """A count at a scale."""
+    return max(least, round(count * scale))
+
+
+async def burst(stage: Stage, scale: float) -> Findings:
+    """1,000,000 events wait; then the fan-out starts."""
+    events = at_least(1_000_000, scale, 1)
+    await stage.register(1, lambda _: {"path": "/fast"})
+    await stage.fill(stage.settings.topics.orders, map(event, range(events)))
+    started = time.monotonic()
+    await stage.start("fanout", "retry", "recorder")  # the retry for what is parked when the machine is busy
+    done = functools.partial(stage.has_no_lag, "fanout", "retry", "recorder")
+    await stage.until(done, 120 + events / 100, "the burst is delivered and recorded")
+    findings = Findings([f"{events / (time.monotonic() - started):,.0f} events a second, recorded"])
+    findings.expect(stage.acknowledged(), events, "notifications arrived")
+    return findings
+
+
+async def slow(stage: Stage, scale: float) -> Findings:
+    """One endpoint answers after 10 s, two others at once; all want everything."""
+    events = at_least(30_000, scale, 1_000)
+    await stage.register(3, lambda number: {"path": ("/slow", "/fast/1", "/fast/2")[number - 1]})
+    await stage.fill(stage.settings.topics.orders, map(event, range(events)))
+    await stage.start("fanout", "retry")
+    fast = ("/fast/1", "/fast/2")
+    await stage.until(
+        lambda: stage.acknowledged(*fast) == 2 * events and stage.has_no_lag("fanout"),
+        120 + events / 20,
+        "the fast ones have all",
+    )
+    findings = Findings([f"{stage.acknowledged('/slow'):,} at the slow endpoint so far"])
+    findings.expect(stage.acknowledged(*fast), 2 * events, "notifications arrived at the fast ones")
+    return findings
+
+
+async def large(stage: Stage, scale: float) -> Findings:
+    """Bodies of 5 MB; one of two endpoints fails half of the time, so that they are written to the delay topics too."""
+    events = at_least(300, scale, 16)
+    await stage.register(2, lambda number: {"path": ("/flaky", "/fast")[number - 1]})
+    await stage.fill(stage.settings.topics.orders, (event(number, 5_000_000) for number in range(events)))
+    await stage.start("fanout", "retry", "recorder")
+    await stage.until(
+        lambda: stage.acknowledged("/fast") == events and stage.has_no_lag("fanout", "retry", "recorder"),
+        120 + events * 4,
+        "the large bodies are delivered and recorded",
+    )
+    findings = Findings([f"{stage.acknowledged('/flaky'):,} at the endpoint that fails half of the time"])
+    findings.expect(stage.acknowledged("/fast"), events, "notifications arrived at the other")
+    return findings
+
+
+async def endpoints(stage: Stage, scale: float) -> Findings:
+    """10,000 endpoints with a filter each; every event is for three of them."""
+    count, events = at_least(10_000, scale, 999) // 3 * 3, at_least(20_000, scale, 1_000)
+    shops = count // 3
+    await stage.register(count, lambda number: {"path": f"/shop/{number}", "filters": {"store.id": (number % shops,)}})
+    await stage.fill(stage.settings.topics.orders, (event(number, shop=number % shops) for number in range(events)))
+    started = time.monotonic()
+    await stage.start("fanout", "retry", "api")
+    async with httpx.AsyncClient(headers={"Authorization": "Bearer bounds-key"}, trust_env=False, timeout=30) as client:
+        listed = (await client.get(f"{stage.roles['api'].url}/api/webhook/endpoints")).json()["total_count"]
+    await stage.until(lambda: stage.has_no_lag("fanout", "retry"), 120 + events / 20, "the events are delivered")
+    findings = Findings([f"{events / (time.monotonic() - started):,.0f} events a second"])
+    findings.expect(listed, count, "endpoints are listed by the API")
+    findings.expect(stage.acknowledged(), 3 * events, "notifications arrived")
+    return findings
+
+
+async def waiting(stage: Stage, scale: float) -> Findings:
+    """1,000,000 records stand in the delay topics and none is due: the retry costs next to nothing, and takes those that come."""
+    records = at_least(1_000_000, scale, 3)
+    topics = stage.settings.topics
+    await stage.register(1, lambda _: {"path": "/fast"})
+    long_delays = [topics.delay(delay) for delay in topics.delays if delay.total_seconds() >= 600]
+    pattern = [delivery(number) for number in range(1_000)]  # again and again: they are never taken, only made
+    for index, topic in enumerate(long_delays):
+        count = len(range(index, records, len(long_delays)))
+        await stage.fill(topic, itertools.islice(itertools.cycle(pattern), count), compression="lz4")
+    await stage.start("retry")
+    life = await _quiet(stage, records)
+    seconds = max(21.0, min(60.0, 600 * scale))  # more than two session timeouts
+    cpu, started = cpu_seconds(life.pid), time.monotonic()
+    await asyncio.sleep(seconds)
+    used = (cpu_seconds(life.pid) - cpu) / (time.monotonic() - started)
+    findings = Findings([f"{used:.1%} of a core over {seconds:.0f} s"])
+    if used > IDLE_CPU_BOUND:
+        findings.problems.append(f"the idle retry takes {findings.notes[0]}, more than {IDLE_CPU_BOUND:.0%}")
+    shortest = topics.delay(next(delay for delay in topics.delays if delay.total_seconds() > 0))
+    await stage.fill(shortest, map(delivery, range(records, records + 100)))
+    await stage.until(lambda: stage.acknowledged() >= 100, 60, "what is due meanwhile is delivered")
+    findings.expect(stage.acknowledged(), 100, "that were due meanwhile arrived")
+    return findings
+
+
+async def _quiet(stage: Stage, records: int) -> Life:
+    """Wait until the retry has looked at every partition, and return its life."""
+
+    def behind() -> bool:
+        lives = stage.sampler.of("retry")
+        return bool(lives and lives[-1].lags and lives[-1].lags[-1][1] >= records)
+
+    await stage.until(behind, 60, "the retry knows what waits")
+    return stage.sampler.of("retry")[-1]
+
+
+async def away(stage: Stage, scale: float) -> Findings:
+    """Kafka is killed while every event makes 20 repeats of 50 KB each: what it has not acknowledged stays within bounds."""
+    events, failing = at_least(2_000, scale, 150), 20
+    await stage.register(failing, lambda _: {"path": "/flaky"})
+    await stage.fill(stage.settings.topics.orders, (event(number, 50_000) for number in range(events)))
+    await stage.start("fanout")
+    await stage.roles["fanout"].until_busy()
+    await asyncio.to_thread(stage.broker.kill)
+    await asyncio.sleep(max(8.0, 30 * scale))
+    await asyncio.to_thread(stage.broker.start)
+    await stage.until(lambda: stage.has_no_lag("fanout"), 120 + events / 2, "the events are dealt with when Kafka is back")
+    repeats = sum(stage.kafka.ends([stage.settings.topics.delay(stage.settings.topics.delays[1])]).values())
+    findings = Findings([f"{repeats:,} repeats were written for {events * failing:,} failures"])
+    if repeats < events * failing:
+        findings.problems.append(findings.notes[0])
+    return findings
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "burst": Scenario(("fanout", "retry", "recorder"), burst),
+    "slow": Scenario(("fanout", "retry"), slow, Behaviour("/slow", slow_rate=1.0, slow_seconds=10.0)),
+    "large": Scenario(
+        ("fanout", "retry", "recorder"), large, Behaviour("/flaky", fail_rate=0.5), {"retry_delays": "1s,1s,1s,1s,1s"}
+    ),
+    "endpoints": Scenario(("fanout", "retry", "api"), endpoints),
+    "waiting": Scenario(("retry",), waiting),
+    "away": Scenario(("fanout",), away, Behaviour("/flaky", fail_rate=1.0), keeps_partitions=False),
+}
+
+
+async def played(name: str, directory: Path, broker: ApacheKafkaBroker, scale: float) -> tuple[Findings, list[Life]]:
+    """Play a scenario; what is wrong with the figures of its roles is added to its findings."""
+    scenario = SCENARIOS[name]
+    async with staged(
+        directory / name, broker, name, roles=scenario.roles, behaviour=scenario.behaviour, **scenario.settings
+    ) as stage:
+        findings = await scenario.play(stage, scale)
+    for life in stage.sampler.lives:
+        if life.peak > RSS_BOUNDS[life.role]:
+            findings.problems.append(f"{life.role} took {life.peak:.0f} MiB; its bound is {RSS_BOUNDS[life.role]} MiB")
+        if life.lost and scenario.keeps_partitions:
+            findings.problems.append(f"{life.role} lost its partitions {life.lost:.0f} times")
+    return findings, stage.sampler.lives
+
+
+def rows(name: str, findings: Findings, lives: list[Life]) -> Iterator[tuple[str, ...]]:
+    """The lines of the table: one a role."""
+    for index, life in enumerate(lives):
+        first, last = life.samples[0], life.samples[-1]
+        cpu = (last.cpu - first.cpu) / max(last.at - first.at, 0.001)
+        figures = f"{life.peak:.0f}", f"{RSS_BOUNDS[life.role]}", f"{cpu:.0%}", f"{life.lost:.0f}"
+        yield name, life.role, *figures, "; ".join(findings.notes) if index == 0 else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", type=float, default=1.0, help="1: in full")
+    parser.add_argument("--only", choices=SCENARIOS, action="append", help="this scenario; may be given several times")
+    options = parser.parse_args()
+    table = Table(title=f"scale {options.scale:g}")
+    for column in ("scenario", "role", "peak RSS (MiB)", "bound (MiB)", "CPU (of a core)", "evictions", "found"):
+        table.add_column(column)
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        broker = ApacheKafkaBroker(data_dir=Path(temporary) / "kafka")
+        try:
+            broker.start()
+            for name in options.only or SCENARIOS:
+                started = time.monotonic()
+                findings, lives = uvloop.run(played(name, Path(temporary), broker, options.scale))
+                for row in rows(name, findings, lives):
+                    table.add_row(*row)
+                problems += [f"{name}: {problem}" for problem in findings.problems]
+                print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+        finally:
+            broker.stop()
+    Console(width=160).print(table)
+    for problem in problems:
+        print(f"FAILED {problem}")
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""Isolation: what 50 healthy endpoints lose when 50 others of the same pipeline turn hostile.
+
+    python -m tests.bench.isolation                   the full form: 60 s healthy, 60 s hostile
+    python -m tests.bench.isolation --seconds 15      a smoke run
+
+Real Apache Kafka (Java 17 and Maven); the fan-out and the retry are processes with the default settings. Each event goes to 10 of
+100 endpoints, at a steady rate: a share of the capacity that a burst to all of them, healthy, has shown before. Then 20 endpoints
+accept and never answer, 10 answer after 9 s, 10 reset, 10 answer 500. Compared is what the healthy 50 get in both phases:
+requests a second, and how long after the event was written. Latencies are of one machine's one clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.client import producer_config
+from pipeline.broker.local import ApacheKafkaBroker
+from pipeline.broker.producer import Producer
+from pipeline.core.signing import new_secret
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.settings import Settings
+from schemas.endpoint import EndpointRecord, SealedSecret
+from tests.bench.hostile import ENDPOINTS, GROUPS, HOSTILE, KINDS, Received, ReceiverProcess
+from tests.faults.processes import RoleProcess
+
+TICK_SECONDS = 0.01
+
+
+# --- the load ---
+
+
+def event(event_id: str, group: int) -> bytes:
+    """An event of about 1 KB for the endpoints of a group."""
+    data = {
+        "number": f"R{event_id}",
+        "channel": f"c{group}",
+        "line_items": [{"variant": {"sku": "SPRUCE-01"}}],
+        "note": "x" * 800,
+    }
+    occurred_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"id": event_id, "event_name": "order_completed", "occurred_at": occurred_at, "data": data}).encode()
+
+
+class Load:
+    """Publishes, and knows when each event was written."""
+
+    def __init__(self, producer: Producer, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+        self.written: dict[str, float] = {}
+
+    async def burst(self, events: int) -> None:
+        await asyncio.gather(*(self._publish() for _ in range(events)))
+
+    async def steady(self, events_a_second: float, seconds: float) -> list[str]:
+        """Publish evenly; the ids of what was published."""
+        started, first = time.monotonic(), len(self.written)
+        sent: list[asyncio.Future[Any]] = []
+        while (passed := time.monotonic() - started) < seconds:
+            sent += [self._publish() for _ in range(int(passed * events_a_second) - len(sent))]
+            await asyncio.sleep(TICK_SECONDS)
+        await asyncio.gather(*sent)
+        return list(self.written)[first:]
+
+    def _publish(self) -> asyncio.Future[Any]:
+        number = len(self.written)
+        event_id = f"e{number:07}"
+        self.written[event_id] = time.time()
+        return self._producer.send(self._topic, key=event_id.encode(), value=event(event_id, number % GROUPS), spread=True)
+
+
+# --- the figures ---
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What the healthy endpoints got of the events of a phase. Latencies are seconds; ``missing`` never came."""
+
+    per_second: float
+    p50: float
+    p99: float
+    worst: float
+    expected: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Both phases of one run."""
+
+    capacity: float
+    rate: float
+    healthy: Phase
+    hostile: Phase
+    counters: dict[str, float]
+
+    @property
+    def throughput_kept(self) -> float:
+        return self.hostile.per_second / self.healthy.per_second
+
+    @property
+    def p99_ratio(self) -> float:
+        return self.hostile.p99 / self.healthy.p99
+
+    def table(self) -> Table:
+        title = f"{self.rate:.0f} deliveries a second to {ENDPOINTS} endpoints (capacity {self.capacity:.0f}); the healthy 50 got"
+        table = Table("", "all healthy", "50 hostile", "kept", title=title)
+        for name, one, other, kept in (
+            ("requests a second", self.healthy.per_second, self.hostile.per_second, f"{self.throughput_kept:.1%}"),
+            ("p50, ms", self.healthy.p50 * 1e3, self.hostile.p50 * 1e3, f"x {self.hostile.p50 / self.healthy.p50:.2f}"),
+            ("p99, ms", self.healthy.p99 * 1e3, self.hostile.p99 * 1e3, f"x {self.p99_ratio:.2f}"),
+            ("worst, ms", self.healthy.worst * 1e3, self.hostile.worst * 1e3, ""),
+            ("missing", self.healthy.missing, self.hostile.missing, ""),
+        ):
+            table.add_row(name, f"{one:.1f}", f"{other:.1f}", kept)
+        table.caption = ", ".join(f"{name} {value:,.0f}" for name, value in self.counters.items())
+        return table
+
+
+def figures_of(load: Load, events: Sequence[str], received: Sequence[Received], seconds: float) -> Phase:
+    """Judge a phase by the events that were written in it; a repeat is not counted."""
+    wanted = set(events)
+    first: dict[tuple[str, int], float] = {}
+    for one in received:
+        if one.event_id in wanted:
+            first.setdefault((one.event_id, one.endpoint_id), one.at)
+    latencies = sorted(at - load.written[event_id] for (event_id, _), at in first.items())
+    end = max(load.written[event_id] for event_id in wanted)
+    in_time = sum(at <= end for at in first.values())
+    expected = len(wanted) * KINDS.count("healthy")
+    return Phase(
+        per_second=in_time / seconds,
+        p50=latencies[len(latencies) // 2],
+        p99=latencies[len(latencies) * 99 // 100],
+        worst=latencies[-1],
+        expected=expected,
+        missing=expected - len(first),
+    )
+
+
+# --- a run ---
+
+
+@contextmanager
+def receivers(directory: Path) -> Iterator[ReceiverProcess]:
+    process = ReceiverProcess(directory / "received.txt")
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def variables(bootstrap_servers: str, prefix: str) -> dict[str, str]:
+    """The defaults, but for where everything is."""
+    return {
+        "kafka_bootstrap_servers": bootstrap_servers,
+        "kafka_topic_prefix": prefix,
+        "kafka_replication_factor": "1",
+        "allowed_networks": "127.0.0.0/8",
+        "encryption_key": Vault.new_key(),
+        "log_level": "warning",
+    }
+
+
+@asynccontextmanager
+async def deployed(directory: Path, bootstrap_servers: str, url: str) -> AsyncIterator[tuple[Load, list[RoleProcess]]]:
+    """The fan-out and the retry with 100 endpoints."""
+    values = variables(bootstrap_servers, f"isolation{secrets.token_hex(4)}.")
+    settings = Settings(_env_file=None, **values)  # type: ignore[arg-type]
+    with TopicAdmin(settings) as admin:
+        await asyncio.to_thread(admin.create_missing, settings.topics.specs())
+    producer = Producer(producer_config(settings), [settings.topics.orders, settings.topics.endpoints])
+    await producer.start()
+    vault, now = Vault(values["encryption_key"]), datetime.now(UTC)
+    for endpoint_id in range(1, ENDPOINTS + 1):
+        endpoint = EndpointRecord(
+            id=endpoint_id,
+            target_url=f"{url}/{endpoint_id}",
+            events=("order_completed",),
+            filters={"channel": (f"c{(endpoint_id - 1) % GROUPS}",)},
+            secrets=(SealedSecret(sealed=vault.seal(new_secret())),),
+            created_at=now,
+            updated_at=now,
+        )
+        value = endpoint.model_dump_json().encode()
+        await producer.send(settings.topics.endpoints, key=str(endpoint_id).encode(), value=value)
+    environment = {f"OMS_WEBHOOKS_{name.upper()}": value for name, value in values.items()}
+    roles = [RoleProcess(role, environment, directory) for role in ("fanout", "retry")]
+    try:
+        for role in roles:
+            role.start()
+        await asyncio.gather(*(role.until_ready() for role in roles))
+        yield Load(producer, settings.topics.orders), roles
+    finally:
+        await producer.close()
+        for role in roles:
+            role.clean_up()
+
+
+async def until_received(load: Load, process: ReceiverProcess, seconds: float = 60.0) -> None:
+    """Wait until the healthy endpoints have got all that was published, or for so long (then it is missing)."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        received = await asyncio.to_thread(process.received)
+        if len({(one.event_id, one.endpoint_id) for one in received}) >= len(load.written) * KINDS.count("healthy"):
+            return
+        await asyncio.sleep(0.1)
+
+
+async def capacity_of(load: Load, process: ReceiverProcess, events: int) -> float:
+    """Deliveries a second of a burst; the first of two warms everything up."""
+    for _ in range(2):
+        started, before = time.monotonic(), len(load.written)
+        await load.burst(events)
+        await until_received(load, process)
+        # Healthy endpoints are half of those that get an event.
+        capacity = (len(load.written) - before) * ENDPOINTS / GROUPS / (time.monotonic() - started)
+    return capacity
+
+
+async def measure(bootstrap_servers: str, directory: Path, *, seconds: float, share: float, burst: int) -> Figures:
+    """One run: calibrate, all healthy for ``seconds``, hostile for ``seconds``, at a ``share`` of the capacity."""
+    with receivers(directory) as process:
+        async with deployed(directory, bootstrap_servers, process.url) as (load, roles):
+            capacity = await capacity_of(load, process, burst)
+            events_a_second = share * capacity * GROUPS / ENDPOINTS
+            await load.steady(events_a_second, 3.0)
+            good = await load.steady(events_a_second, seconds)
+            await until_received(load, process)
+            process.become(HOSTILE)
+            bad = await load.steady(events_a_second, seconds)
+            await until_received(load, process)
+            names = {"parked": "oms_webhooks_parked_total", "circuits opened or closed": "oms_webhooks_circuit_transitions_total"}
+            counters = {label: sum([await role.metric(name) or 0.0 for role in roles]) for label, name in names.items()}
+            received = process.received()
+    return Figures(
+        capacity=capacity,
+        rate=events_a_second * ENDPOINTS / GROUPS,
+        healthy=figures_of(load, good, received, seconds),
+        hostile=figures_of(load, bad, received, seconds),
+        counters=counters,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each phase")
+    parser.add_argument("--share", type=float, default=0.6, help="of the capacity that is used")
+    parser.add_argument("--burst", type=int, default=500, help="events that measure the capacity")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        broker = ApacheKafkaBroker(data_dir=Path(directory) / "kafka")
+        try:
+            servers = broker.start()
+            found = uvloop.run(
+                measure(servers, Path(directory), seconds=arguments.seconds, share=arguments.share, burst=arguments.burst)
+            )
+        finally:
+            broker.stop()
+    Console().print(found.table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""What a scenario of bounds.py plays on: topics that are filled quickly, endpoints by the thousand, roles as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.client import producer_config
+from pipeline.broker.local import ApacheKafkaBroker
+from pipeline.broker.producer import Producer
+from pipeline.core.signing import new_secret
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.settings import Settings
+from schemas.endpoint import EndpointRecord, SealedSecret
+from tests.bench.sampling import Sampler, sampled
+from tests.contract.clickhouse_shim import ShimProcess
+from tests.faults.kafka_view import KafkaView
+from tests.faults.processes import RoleProcess
+from tests.faults.receivers import Behaviour, ReceiverProcess
+
+_PASSWORD = "bounds-password"
+_UNACKNOWLEDGED_BYTES = 32 * 1024 * 1024
+
+
+class Filled(NamedTuple):
+    """A record to fill a topic with."""
+
+    key: bytes
+    value: bytes
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+@dataclass
+class Stage:
+    """Where a scenario plays."""
+
+    settings: Settings
+    roles: Mapping[str, RoleProcess]
+    receivers: ReceiverProcess
+    kafka: KafkaView
+    broker: ApacheKafkaBroker
+    vault: Vault
+    sampler: Sampler
+    delivered: set[tuple[str, str]] = field(default_factory=set)
+    """Path and event id of what a receiver acknowledged."""
+
+    async def register(self, count: int, endpoint: Callable[[int], Mapping[str, object]]) -> None:
+        """Write ``count`` endpoints, ids from 1; ``endpoint`` says what is particular about each: its path, its filters."""
+        producer = Producer(producer_config(self.settings), [self.settings.topics.endpoints])
+        await producer.start()
+        now = datetime.now(UTC)
+        sealed = SealedSecret(sealed=self.vault.seal(new_secret()))
+        sent = []
+        for number in range(1, count + 1):
+            particular = dict(endpoint(number))
+            url = f"{self.receivers.url}{particular.pop('path')}"
+            values = {"events": ("order_completed",), "secrets": (sealed,), "created_at": now, "updated_at": now} | particular
+            record = EndpointRecord(id=number, target_url=url, **values)
+            sent.append(
+                producer.send(self.settings.topics.endpoints, key=str(number).encode(), value=record.model_dump_json().encode())
+            )
+        await asyncio.gather(*sent)
+        await producer.close()
+
+    async def fill(self, topic: str, records: Iterable[Filled], compression: str | None = None) -> None:
+        """Write records as fast as a plain client can."""
+        await asyncio.to_thread(self._fill, topic, records, compression)
+
+    def _fill(self, topic: str, records: Iterable[Filled], compression: str | None) -> None:
+        producer = KafkaProducer(
+            bootstrap_servers=self.settings.kafka_bootstrap_servers,
+            linger_ms=20,
+            batch_size=256 * 1024,
+            max_request_size=32 * 1024 * 1024,
+            compression_type=compression,
+        )
+        size, sent = 0, []
+        for record in records:
+            sent.append(producer.send(topic, key=record.key, value=record.value, headers=list(record.headers)))
+            size += len(record.value) + 500
+            if size > _UNACKNOWLEDGED_BYTES:  # kafka-python takes records without end
+                for future in sent:
+                    future.get(60)
+                size, sent = 0, []
+        for future in sent:
+            future.get(60)
+        producer.close()
+
+    async def start(self, *roles: str) -> None:
+        """Start roles, and wait until they are ready."""
+        for role in roles:
+            self.roles[role].start()
+        await asyncio.gather(*(self.roles[role].until_ready() for role in roles))
+
+    async def until(self, reached: Callable[[], bool], seconds: float, what: str) -> None:
+        """Wait until something is so; fail when that takes too long or a role ends."""
+        deadline = time.monotonic() + seconds
+        while not await asyncio.to_thread(reached):
+            for life in self.sampler.lives:
+                self.roles[life.role].check_alive()
+            assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
+            await asyncio.sleep(0.5)
+
+    def has_no_lag(self, *roles: str) -> bool:
+        """Whether the groups of these roles have committed everything."""
+        topics = self.settings.topics
+        groups = {
+            "fanout": (topics.fanout_group, topics.sources),
+            "retry": (topics.retry_group, topics.delay_topics),
+            "recorder": (topics.recorder_group, topics.recorded),
+        }
+        try:
+            return not any(self.kafka.lag(*groups[role]) for role in roles)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            return False  # the broker is on its way back
+
+    def acknowledged(self, *paths: str) -> int:
+        """How many different notifications the receivers at these paths (all, when none is named) have acknowledged."""
+        for request in self.receivers.ledger.read_on():
+            if request.is_acknowledged:
+                self.delivered.add((request.path, request.event_id))
+        self.receivers.ledger.requests.clear()  # there may be millions
+        return len(self.delivered) if not paths else sum(path in paths for path, _ in self.delivered)
+
+
+@asynccontextmanager
+async def staged(
+    directory: Path, broker: ApacheKafkaBroker, name: str, *, roles: Sequence[str], behaviour: Behaviour, **settings: str
+) -> AsyncIterator[Stage]:
+    """Make topics and receivers; the roles are started by the scenario. ``settings`` are those of the roles, as text."""
+    await asyncio.to_thread(directory.mkdir)
+    key = Vault.new_key()
+    values = {
+        "kafka_bootstrap_servers": broker.bootstrap_servers,
+        "kafka_topic_prefix": f"{name}{secrets.token_hex(3)}.",
+        "kafka_partitions": "4",
+        "kafka_replication_factor": "1",
+        "kafka_session_timeout_ms": "10000",
+        "clickhouse_password": _PASSWORD,
+        "allowed_networks": "127.0.0.0/8",
+        "encryption_key": key,
+        "api_keys": "bounds-key",
+        "log_format": "console",
+    } | settings
+    async with AsyncExitStack() as stack:
+        if {"recorder", "api"} & set(roles):
+            clickhouse = ShimProcess(directory / "clickhouse", _PASSWORD)
+            await asyncio.to_thread(clickhouse.start)
+            stack.callback(clickhouse.kill)
+            values["clickhouse_url"] = clickhouse.url
+        variables = {f"OMS_WEBHOOKS_{name.upper()}": value for name, value in values.items()}
+        receivers = ReceiverProcess(directory / "ledger.txt", behaviour)
+        stack.callback(receivers.stop)
+        kafka = await asyncio.to_thread(KafkaView, broker.bootstrap_servers)
+        stack.callback(kafka.close)
+        chosen = Settings(_env_file=None, **values)  # type: ignore[arg-type]
+        await asyncio.to_thread(_make_topics, chosen)
+        processes = {role: RoleProcess(role, variables, directory) for role in roles}
+        for process in processes.values():
+            stack.callback(process.clean_up)
+        sampler = await stack.enter_async_context(sampled(processes))
+        yield Stage(chosen, processes, receivers, kafka, broker, Vault(key), sampler)
+
+
+def _make_topics(settings: Settings) -> None:
+    with TopicAdmin(settings) as admin:
+        admin.create_missing(settings.topics.specs())
+
+
+def noise(size: int) -> str:
+    """Text that compresses to about half, as JSON does."""
+    return os.urandom(size // 2 + 1).hex()[:size]

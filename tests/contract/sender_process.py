@@ -1,0 +1,104 @@
+"""A sender in a process of its own, so that its memory can be measured: 50 requests in parallel, again and again.
+
+Reads from standard input one line of JSON per run, ``{"url", "body_bytes"}``, and writes one: see `Run`. The first argument is a
+file with the certificate authority to trust.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import ssl
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import uvloop
+
+from pipeline.core.exchange import Exchange, NoResponse, Request
+from pipeline.sender.client import Sender, SenderLimits
+from tests.contract.http_endpoint import LOOPBACK
+
+PARALLEL = 50
+LIMITS = SenderLimits(connections=PARALLEL, total_timeout=1.2, connect_timeout=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """``growth_bytes``: the peak of the resident memory above what it was when the process started.
+
+    ``outcomes``: failure (or an empty string) and status of each request. ``sockets``: open ones, above those at the start.
+    """
+
+    growth_bytes: int
+    sockets: int
+    seconds: float
+    outcomes: list[tuple[str, int | None]]
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def open_sockets() -> int:
+    return sum(is_socket(descriptor) for descriptor in Path("/proc/self/fd").iterdir())
+
+
+def is_socket(descriptor: Path) -> bool:
+    try:
+        return str(descriptor.readlink()).startswith("socket:")
+    except FileNotFoundError:  # The one that the directory was read with.
+        return False
+
+
+class MemoryWatch:
+    """The peak of the resident memory while the block runs."""
+
+    def __enter__(self) -> MemoryWatch:
+        self.peak = resident_bytes()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.005):
+            self.peak = max(self.peak, resident_bytes())
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def summary(exchange: Exchange) -> tuple[str, int | None]:
+    return exchange.failure.value if isinstance(exchange, NoResponse) else "", exchange.status
+
+
+async def main(authority: str) -> None:
+    trust = ssl.create_default_context(cafile=authority)
+    async with Sender(LIMITS, LOOPBACK, ssl_context=trust) as sender:
+        # Warmed up, so that what any exchange loads is not counted.
+        await asyncio.gather(*(sender.post(Request(f"{scheme}://127.0.0.1:1/", {}, b"")) for scheme in ("http", "https")))
+        baseline, sockets = resident_bytes(), open_sockets()
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            order = json.loads(line)
+            body = bytes(order["body_bytes"])
+            started = time.monotonic()
+            with MemoryWatch() as watch:
+                exchanges = await asyncio.gather(*(sender.post(Request(order["url"], {}, body)) for _ in range(PARALLEL)))
+                # What the endpoints send after the exchanges counts too.
+                await asyncio.sleep(0.3)
+            seconds = time.monotonic() - started
+            async with asyncio.timeout(10):  # Connections that may be used again close when they have been idle.
+                while open_sockets() > sockets:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            run = Run(watch.peak - baseline, open_sockets() - sockets, seconds, [summary(one) for one in exchanges])
+            print(json.dumps(asdict(run)), flush=True)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(sys.argv[1]))

@@ -1,0 +1,244 @@
+"""schemathesis plays the whole API by its own document, on the real application with a broker and ClickHouse in process.
+
+No 500, no status that is not documented, no answer that breaks its schema: as admin, operator, viewer, and without a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+import schemathesis
+import uvloop
+from hypothesis import HealthCheck, settings
+from pydantic import SecretStr
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from consumers.roles import ALL_ROLES, Running, running
+from pipeline.broker.client import producer_config
+from pipeline.broker.producer import Producer
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.settings import Settings
+from pipeline.web.api import Api
+from pipeline.web.api_routes import api_routes
+from pipeline.web.openapi import openapi
+from schemas.api_key import Access
+
+SCHEMA = schemathesis.openapi.from_dict(openapi(api_routes(cast("Api", None)), "0"))
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+]
+ADMIN_KEY = "an-admin-key-of-the-settings"
+CALLERS = (None, *Access)
+# Nobody listens there: a test delivery fails at once, and nothing leaves this machine.
+TARGET = "http://127.0.0.1:9/"
+
+
+@dataclass(frozen=True)
+class Played:
+    """A running pipeline, and what there is in it to ask for."""
+
+    url: str
+    keys: dict[Access | None, str]
+    ids: dict[str, int]
+
+
+class PipelineThread:
+    """Every role, on an event loop of their own: schemathesis blocks."""
+
+    def __init__(self, chosen: Settings) -> None:
+        self._settings = chosen
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="pipeline")
+        self.running: Running | None = None
+
+    def start(self) -> str:
+        self._thread.start()
+        assert self._ready.wait(60), "the pipeline does not start"
+        assert self.running is not None, repr(self._error)
+        return self.running.url.rstrip("/")
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(60)
+
+    def publish_garbage(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._publish(), self._loop).result(30)
+
+    async def _publish(self) -> None:
+        topic = self._settings.topics.orders
+        producer = Producer(producer_config(self._settings), [topic])
+        await producer.start()
+        await producer.send(topic, key=b"R1", value=b"\xff no event", headers=[("trace", b"\xfe")])
+        await producer.close()
+
+    def _run(self) -> None:
+        try:
+            uvloop.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - start() tells of it
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        async with running(self._settings, ALL_ROLES) as self.running:
+            self._ready.set()
+            await self._stopping.wait()
+
+
+@pytest.fixture(scope="module")
+def played(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    """The pipeline, an endpoint with an attempt, a dead letter, and a key of each role."""
+    directory: Path = tmp_path_factory.mktemp("openapi")
+    pipeline = PipelineThread(
+        Settings(
+            kafka_bootstrap_servers=bootstrap_servers,
+            kafka_topic_prefix=f"openapi{time.monotonic_ns()}.",
+            kafka_partitions=2,
+            kafka_replication_factor=1,
+            kafka_session_timeout_ms=6_000,
+            kafka_fetch_max_wait_ms=30,
+            clickhouse_path=directory / "clickhouse",
+            allowed_networks=(ip_network("127.0.0.0/8"),),
+            encryption_key=SecretStr(Vault.new_key()),
+            api_keys=(SecretStr(ADMIN_KEY),),
+            http_port=0,
+            recorder_batch_seconds=0.1,
+            drain_seconds=1.0,
+        )
+    )
+    url = pipeline.start()
+    try:
+        pipeline.publish_garbage()
+        with httpx.Client(
+            base_url=f"{url}/api/webhook/", headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30, trust_env=False
+        ) as api:
+            yield Played(url, _keys(api), _ids(api))
+    finally:
+        pipeline.stop()
+
+
+def _keys(api: httpx.Client) -> dict[Access | None, str]:
+    made: dict[Access | None, str] = {Access.ADMIN: ADMIN_KEY}
+    for role in (Access.VIEWER, Access.OPERATOR):
+        made[role] = api.post("keys", json={"key": {"name": role, "role": role}}).json()["key"]
+    return made
+
+
+def _ids(api: httpx.Client) -> dict[str, int]:
+    created = api.post("endpoints", json={"endpoint": {"target_url": TARGET, "events": ["order_completed"]}}).json()
+    tested = api.post(f"endpoints/{created['id']}/test").json()["attempt"]["id"]
+    deadline = time.monotonic() + 60
+    while api.get(f"attempts/{tested}").json().get("request_body") is None or not api.get("dead_letters").json()["count"]:
+        assert time.monotonic() < deadline, "what was sent does not reach ClickHouse"
+        time.sleep(0.1)
+    return {
+        "endpoints": created["id"],
+        "attempts": tested,
+        "dead_letters": api.get("dead_letters").json()["dead_letters"][0]["id"],
+    }
+
+
+def _aim(case: Any, ids: dict[str, int]) -> None:
+    """Ask for what exists most of the time, leave it there, and keep every target on this machine."""
+    identifier = str((case.path_parameters or {}).get("id"))
+    kind = case.path.split("/")[3]
+    if kind in ids and identifier.isdigit():
+        if case.method == "DELETE":
+            case.path_parameters["id"] = int(identifier) + 1_000_000
+        elif int(identifier) % 5 < 4:
+            case.path_parameters["id"] = ids[kind]
+    endpoint = case.body.get("endpoint") if isinstance(case.body, dict) else None
+    if isinstance(endpoint, dict) and isinstance(endpoint.get("target_url"), str):
+        kind = sum(endpoint["target_url"].encode("utf-8", "replace")) % 8
+        # A name that is none is refused without asking anybody for its address.
+        endpoint["target_url"] = f"{TARGET}{kind}" if kind else f"ftp://{endpoint['target_url']}"
+
+
+@pytest.mark.parametrize("role", CALLERS, ids=str)
+@SCHEMA.parametrize()
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_api_does_what_its_document_says(case: Any, role: Access | None, played: Played) -> None:
+    _aim(case, played.ids)
+    headers = {"Authorization": f"Bearer {played.keys[role]}"} if role else {}
+    case.call_and_validate(base_url=played.url, headers=headers, checks=CHECKS)
+
+
+def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played) -> None:
+    fields = {
+        "target_url": f"{TARGET}walk",
+        "events": ["order_completed"],
+        "headers": {"X-A": "1"},
+        "filters": {"channel": ["x"]},
+    }
+    with httpx.Client(base_url=played.url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30, trust_env=False) as api:
+        walked: set[tuple[str, str]] = set()
+
+        def walk(method: str, path: str, status: int, identifier: object = None, json: object = None, **query: str) -> Any:
+            response = api.request(method, path.replace("{id}", str(identifier)), json=json, params=query)
+            assert response.status_code == status, response.text
+            SCHEMA[path][method].validate_response(response)
+            walked.add((method, path))
+            is_json = response.headers.get("Content-Type", "").startswith("application/json")
+            return response.json() if is_json else None
+
+        one = "/api/webhook/endpoints/{id}"
+        made = walk("POST", "/api/webhook/endpoints", 201, json={"endpoint": fields})["id"]
+        walk("POST", "/api/webhook/endpoints", 200, json={"endpoint": fields})
+        walk("GET", "/api/webhook/endpoints", 200, include_attempts="1", attempts_count="2")
+        walk("GET", one, 200, made, include_attempts="1")
+        walk("GET", one, 200, made)
+        walk("PUT", one, 200, made, json={"endpoint": {"description": "walked"}})
+        walk("PATCH", one, 200, made, json={"endpoint": {"active": False}})
+        walk("POST", f"{one}/rotate_secret", 200, made)
+        assert walk("POST", f"{one}/test", 200, made)["attempt"]["failure"] == "connection_refused"
+        walk("DELETE", one, 204, made)
+        walk("PATCH", one, 200, played.ids["endpoints"], json={"endpoint": {"active": True}})
+        stats = walk("GET", f"{one}/stats", 200, played.ids["endpoints"])
+        assert sum(each["succeeded"] + each["failed"] for each in stats["buckets"]) == stats["attempts"]
+        assert walk("GET", "/api/webhook/attempts", 200, per_page="1")["count"] == 1
+        next_page = walk("GET", "/api/webhook/attempts", 200, per_page="1", **{"q[id_gteq]": "0"})["next_cursor"]
+        assert next_page is not None
+        assert walk("GET", "/api/webhook/attempts", 200, after=next_page)["total_count_is_exact"] is False
+        facets = walk("GET", "/api/webhook/attempts/facets", 200, **{"q[request_body_cont]": "test_"})
+        assert facets["states"]["failed"] == facets["total_count"] >= 1
+        bars = walk("GET", "/api/webhook/attempts/histogram", 200, bars="3")["bars"]
+        assert sum(bar["attempts"] for bar in bars) >= 1
+        asked = walk("POST", "/api/webhook/sql", 200, json={"statement": "SELECT 1 AS n, 'a' AS t, NULL AS x"})
+        assert (asked["rows"], [name for name, _ in asked["columns"]]) == ([[1, "a", None]], ["n", "t", "x"])
+        shown = walk("GET", "/api/webhook/attempts/{id}", 200, played.ids["attempts"])
+        assert shown["request_body"].startswith('{"id":"test_')
+        walk("POST", "/api/webhook/attempts/{id}/resend", 202, played.ids["attempts"])
+        assert len(walk("GET", "/api/webhook/event_types", 200)["event_types"]) == 7
+        walk("GET", "/api/webhook/dead_letters", 200, **{"q[reason_eq]": "missing_key"})
+        letter = walk("GET", "/api/webhook/dead_letters/{id}", 200, played.ids["dead_letters"])
+        assert letter["value"]["encoding"] == "base64"
+        key = walk("POST", "/api/webhook/keys", 201, json={"key": {"name": "walker", "role": "viewer"}})["id"]
+        assert key in [each["id"] for each in walk("GET", "/api/webhook/keys", 200)["keys"]]
+        walk("DELETE", "/api/webhook/keys/{id}", 204, key)
+        walk("GET", "/api/webhook/openapi.json", 200)
+        walk("GET", "/api/webhook/reference", 200)
+    assert walked == {route.key for route in api_routes(cast("Api", None))}

@@ -1,0 +1,281 @@
+"""A long run at 70% of the measured capacity with faults at random: nothing lost, memory flat, no lag left.
+
+    python tests/faults/soak.py --minutes 30 [--seed N]
+
+Real Apache Kafka (Java 17 and Maven), each role a process. The figures go to standard output and to var/soak/; exits with 1 when
+a promise was broken. What a process takes is judged over its own life, from start to kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import secrets
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvloop
+from kafka.errors import KafkaError
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, not as a module
+
+from pipeline.broker.local import ApacheKafkaBroker
+from pipeline.playground.simulator import Shop, SimulatedEvent
+from tests.bench.sampling import Sampler, judged, sampled
+from tests.contract.clickhouse_shim import FaultKind, ShimProcess
+from tests.faults.deployment import CLICKHOUSE_PASSWORD, FLAKY, Deployment, deployed, examples
+from tests.faults.evidence import Evidence, Kill, StoredRow
+from tests.faults.receivers import Behaviour
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARE_OF_CAPACITY = 0.7
+FAIL_RATE = 0.05
+SLICE_SECONDS = 10.0
+GRACE_SECONDS = 40.0
+GROWTH_BOUND = 0.10
+"""Of its mean: what a process may grow by between its warm-up and its end, by the straight line through its samples."""
+ROLES = ("fanout", "retry", "recorder", "api")
+
+
+@dataclass
+class Soak:
+    """A run under way."""
+
+    deployment: Deployment
+    broker: ApacheKafkaBroker
+    chance: random.Random
+    shop: Shop
+    kills: list[Kill] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def say(self, text: str) -> None:
+        """A line about how far it has come."""
+        print(f"[{time.monotonic() - self.started:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+    def events(self, count: int) -> list[SimulatedEvent]:
+        """What the simulated OMS lives through next."""
+        now = datetime.now(UTC)
+        return [self.shop.next_event(now) for _ in range(count)]
+
+    async def capacity(self, events: int) -> float:
+        """Events a second: all of them at once, until every role has dealt with them."""
+        started = time.monotonic()
+        await self.deployment.publish(self.events(events), rate=1e9)
+        await self.deployment.settle(events / 20 + 120)
+        return events / (time.monotonic() - started)
+
+    async def load(self, rate: float, seconds: float) -> None:
+        """Publish at a rate for so long."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            await self.deployment.publish(self.events(max(1, int(rate * min(SLICE_SECONDS, left)))), rate)
+
+    async def suffer(self, seconds: float, restarts: int) -> None:
+        """Faults at random moments, one after the other; the broker is restarted at moments spread over the time."""
+        begun = time.monotonic()
+        restart_at = [begun + seconds * (number + self.chance.random()) / restarts for number in range(restarts)]
+        pause = min(75.0, seconds / 6)
+        while time.monotonic() - begun < seconds:
+            await asyncio.sleep(self.chance.uniform(0.3, 1.0) * pause)
+            if restart_at and time.monotonic() > restart_at[0]:
+                restart_at.pop(0)
+                await self.restart_broker()
+            else:
+                await self.chance.choice((self.kill, self.kill, self.terminate, self.take_clickhouse_away))()
+
+    async def kill(self) -> None:
+        """``kill -9`` of a role."""
+        role = self.chance.choice(ROLES)
+        self._note(f"kill -9 {role}")
+        process = self.deployment.roles[role]
+        outstanding = await process.metric("oms_webhooks_outstanding_records") or 0.0
+        process.kill()
+        at = time.time()
+        committed = {} if role == "api" else await self._committed(role)
+        await asyncio.sleep(self.chance.uniform(0.1, 3.0))
+        until = time.time()
+        process.start()
+        if committed:  # the API has no group, and nothing that could be in flight
+            self.kills.append(Kill(role, at, committed, outstanding, until))
+        await process.until_ready()
+
+    async def terminate(self) -> None:
+        """SIGTERM of a role; it drains and repeats nothing."""
+        role = self.chance.choice(ROLES)
+        self._note(f"SIGTERM {role}")
+        process = self.deployment.roles[role]
+        await process.terminate(GRACE_SECONDS)
+        process.start()
+        await process.until_ready()
+
+    async def take_clickhouse_away(self) -> None:
+        """ClickHouse answers 503 for some seconds."""
+        seconds = self.chance.uniform(3, 20)
+        self._note(f"ClickHouse away for {seconds:.0f} s")
+        shim = ShimProcess(Path(), CLICKHOUSE_PASSWORD)
+        shim.port = httpx.URL(self.deployment.settings.clickhouse_url).port or 0
+        await asyncio.to_thread(shim.fail, FaultKind.UNAVAILABLE, times=1_000_000)
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(shim.recover)
+
+    async def restart_broker(self) -> None:
+        """Kafka ends in good order and comes back. What was in flight may be repeated where a group lost its partitions."""
+        self._note("Kafka restarts")
+        at = time.time()
+        committed = {role: await self._committed(role) for role in ("fanout", "retry")}
+        await asyncio.to_thread(self.broker.restart)
+        for role in (*committed, "recorder"):
+            await self._committed(role)  # it is back
+        until = time.time()
+        self.kills += [Kill(role, at, offsets, 0.0, until) for role, offsets in committed.items()]
+
+    async def _committed(self, role: str) -> Any:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return await asyncio.to_thread(
+                    self.deployment.kafka.committed, getattr(self.deployment.settings.topics, f"{role}_group")
+                )
+            except KafkaError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.5)
+
+    def _note(self, fault: str) -> None:
+        self.faults.append(fault)
+        self.say(fault)
+
+
+def broken(found: Evidence) -> Iterator[str]:
+    """A sentence for each promise of the ledger that was not kept."""
+    if missing := found.missing:
+        yield f"{len(missing):,} notifications never arrived, such as {examples(missing)}"
+    if lost := found.lost:
+        yield f"{len(lost):,} notifications have fewer requests than were due, such as {examples(lost)}"
+    if unrecorded := found.unrecorded:
+        yield f"{len(unrecorded):,} notifications have no record of how they ended, such as {examples(unrecorded)}"
+    if unwanted := found.request_counts.keys() - found.expected:
+        yield f"{len(unwanted):,} notifications went to endpoints that had not subscribed, such as {examples(unwanted)}"
+    if found.dead_letters:
+        yield f"{found.dead_letters} records were set aside; the logs of the roles say why"
+    in_flight = sum(found.in_flight(kill) for kill in found.kills)
+    if found.duplicates > in_flight:
+        yield f"{found.duplicates:,} requests too many, though only {in_flight:,} deliveries were in flight at the faults"
+    attempts = [StoredRow(attempt.position.partition, attempt.position.offset, attempt.id) for attempt in found.attempts]
+    yield from _not_once("attempts", attempts, found.stored_attempts)
+    yield from _not_once("dispatches", found.dispatches, found.stored_dispatches)
+
+
+def _not_once(what: str, written: Sequence[StoredRow], stored: Sequence[StoredRow]) -> Iterator[str]:
+    """What Kafka holds and what ClickHouse holds, compared one by one."""
+    lost, surplus = Counter(written) - Counter(stored), Counter(stored) - Counter(written)
+    if lost or surplus:
+        yield f"{what}: {lost.total():,} are not in ClickHouse, {surplus.total():,} rows are too many"
+
+
+async def run(directory: Path, broker: ApacheKafkaBroker, minutes: float, seed: int) -> dict[str, Any]:
+    """The whole run; returns its figures."""
+    prefix, behaviour = f"soak{secrets.token_hex(4)}.", Behaviour(FLAKY, fail_rate=FAIL_RATE, seed=seed)
+    seconds = minutes * 60
+    async with deployed(directory, broker.start(), prefix, behaviour=behaviour) as deployment:
+        soak = Soak(deployment, broker, random.Random(seed), Shop(seed))
+        capacity = await soak.capacity(max(1_000, min(20_000, int(seconds * 20))))
+        rate = SHARE_OF_CAPACITY * capacity
+        soak.say(f"{capacity:,.0f} events a second are possible; going on with {rate:,.0f}")
+        async with sampled(deployment.roles) as sampler:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(soak.load(rate, seconds))
+                tasks.create_task(soak.suffer(seconds, restarts=2 if minutes >= 10 else 1))
+            soak.say("everything is published; waiting until all is settled")
+            settling = time.monotonic()
+            await deployment.settle(300)
+            settled = time.monotonic() - settling
+        found = await asyncio.to_thread(deployment.collect)
+    found.kills, found.seconds = soak.kills, time.monotonic() - soak.started
+    return figures_of(soak, found, sampler) | {
+        "minutes": minutes,
+        "seed": seed,
+        "events_a_second_possible": round(capacity),
+        "events_a_second": round(rate),
+        "seconds_until_settled": round(settled, 1),
+    }
+
+
+def figures_of(soak: Soak, found: Evidence, sampler: Sampler) -> dict[str, Any]:
+    """What goes to var/soak/, ``broken`` with every promise that was not kept."""
+    lives = [judged(life) for life in sampler.lives if life.samples]
+    problems = list(broken(found))
+    problems += [
+        f"{life['role']} grew by {life['growth']:.0%} in {life['seconds']} s"
+        for life in lives
+        if life["growth"] is not None and life["growth"] > GROWTH_BOUND
+    ]
+    return {
+        "broken": problems,
+        "events": len(found.events),
+        "notifications": len(found.expected),
+        "requests": len(found.requests),
+        "missing": len(found.missing),
+        "duplicates": found.duplicates,
+        "in_flight_at_the_faults": sum(found.in_flight(kill) for kill in found.kills),
+        "attempts_in_clickhouse": len(found.stored_attempts),
+        "faults": soak.faults,
+        "lives": lives,
+    }
+
+
+def show(figures: dict[str, Any]) -> None:
+    """The figures as tables."""
+    console = Console(width=140)
+    table = Table(title="processes")
+    names = ("role", "seconds", "first_mib", "last_mib", "peak_mib", "growth", "most_lag", "last_lag")
+    for name in names:
+        table.add_column(name.replace("_", " "))
+    for life in figures["lives"]:
+        table.add_row(*("-" if life[name] is None else str(life[name]) for name in names))
+    console.print(table)
+    for name, value in figures.items():
+        if name not in {"lives", "broken"}:
+            console.print(f"{name.replace('_', ' '):28} {', '.join(value) if isinstance(value, list) else value}")
+    for problem in figures["broken"]:
+        print(f"FAILED {problem}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=None, help="chooses the events and the faults")
+    options = parser.parse_args()
+    seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary) / "roles"
+        directory.mkdir()
+        broker = ApacheKafkaBroker(data_dir=Path(temporary) / "kafka")
+        try:
+            figures = uvloop.run(run(directory, broker, options.minutes, seed))
+        finally:
+            broker.stop()
+    results = ROOT / "var" / "soak"
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{seed}.json"
+    path.write_text(json.dumps(figures, indent=1))
+    show(figures)
+    print(f"written to {path.relative_to(ROOT)}")
+    sys.exit(1 if figures["broken"] else 0)
+
+
+if __name__ == "__main__":
+    main()

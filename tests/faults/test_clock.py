@@ -1,0 +1,56 @@
+"""The clock of the fan-out or of the retry jumps by an hour, forward and back: nothing is lost, and nothing waits for the hour.
+
+What is promised: the clock of the fan-out has no influence on when a repeat is due, since Kafka's clock says when a delivery was
+put off. While the clock of the retry is wrong, a repeat may come early (not before it was put off), or late, by its delay at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import defaultdict
+
+import pytest
+
+from tests.faults.clocks import JumpingClock
+from tests.faults.evidence import Evidence
+from tests.faults.scenario import Stage
+
+pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+HOUR = 3600
+NOTICED_S = 2.0
+PATIENCE_S = 90.0
+"""Far less than the hour, far more than any delay of the schedule."""
+TOLERANCE_S = 0.05
+
+
+@pytest.mark.parametrize("role", ["fanout", "retry"])
+async def test_a_clock_that_jumps(stage: Stage, role: str) -> None:
+    clock = JumpingClock(stage.directory / f"{role}.clock")
+    async with stage.play(f"clock of {role}", commands={role: clock.command}) as run:
+        jumps = [HOUR, 0, -HOUR, 0] if run.scale.rounds > 1 else [HOUR, -HOUR]
+        for offset in jumps:
+            async with run.under_load(waves=len(jumps)):
+                await run.deployment.until_at_work()
+                await asyncio.sleep(run.chance.uniform(0.2, 1.0))
+                clock.jump(offset)
+                run.say(f"the clock of {role} is now {offset:+,} s off")
+                await asyncio.sleep(NOTICED_S)
+            # No wait for the hour: all is dealt with while the clock is still wrong.
+            await run.deployment.settle(PATIENCE_S)
+        found = await run.prove(most_duplicates=0)
+        if role == "fanout":
+            assert not (early := too_early(found)), f"{len(early)} repeats came before they were due, such as {early[:3]}"
+
+
+def too_early(found: Evidence) -> list[tuple[tuple[str, str], float]]:
+    """Repeats that came before they were due, with by how many seconds."""
+    requests, due = defaultdict(list), defaultdict(list)
+    for request in found.requests:
+        requests[request.event_id, request.path].append(request.at)
+    for record in found.scheduled:
+        due[record.pair].append(record.due_at)
+    pairs = ((pair, zip(sorted(times), sorted(requests[pair])[1:], strict=False)) for pair, times in due.items())
+    gaps = itertools.chain.from_iterable(((pair, due_at - at) for due_at, at in repeats) for pair, repeats in pairs)
+    return [(pair, gap) for pair, gap in gaps if gap > TOLERANCE_S]

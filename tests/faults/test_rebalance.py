@@ -1,0 +1,44 @@
+"""Workers come and go under load: each partition's records are done once more at most, those that were under way when it moved."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.faults.evidence import Evidence
+from tests.faults.scenario import Stage
+
+pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+SCALED = ("fanout", "retry", "recorder")
+GRACE_SECONDS = 40.0
+FENCED = "oms_webhooks_fenced_completions_total"
+
+
+async def test_workers_that_come_and_go(stage: Stage) -> None:
+    async with stage.play("rebalances") as run:
+        deployment, fenced = run.deployment, dict.fromkeys(SCALED, 0.0)
+        names = {role: role for role in SCALED}
+        for number in range(1, run.scale.rounds + 1):
+            async with run.under_load(waves=run.scale.rounds):
+                added = {role: deployment.launch(role, f"{role}-{number}") for role in SCALED}
+                for process in added.values():
+                    await process.until_ready()
+                await added["fanout"].until_busy()
+                run.say(f"round {number}: a second worker of {', '.join(SCALED)} has joined")
+                await asyncio.sleep(run.chance.uniform(0.5, 2.0))
+                for role in SCALED:
+                    fenced[role] += await deployment.roles[names[role]].metric(FENCED) or 0.0
+                    seconds = await deployment.dismiss(names[role], GRACE_SECONDS)
+                    run.say(f"round {number}: {names[role]} has left, after {seconds:.1f} s")
+                    names[role] = f"{role}-{number}"
+        for role in SCALED:
+            fenced[role] += await deployment.roles[names[role]].metric(FENCED) or 0.0
+        run.say(f"completions that were fenced: {fenced}")
+
+        def in_flight(found: Evidence) -> int:
+            """A record whose partition moved while it was under way ends as a fenced completion."""
+            return int(fenced["fanout"]) * found.most_wanted + int(fenced["retry"])
+
+        await run.prove(most_duplicates=in_flight)

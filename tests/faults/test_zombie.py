@@ -1,0 +1,62 @@
+"""SIGSTOP of workers until their groups have given them up, then SIGCONT: they find out, and commit nothing that is not theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.faults.commits import CommitWatch
+from tests.faults.evidence import Evidence, Fault
+from tests.faults.scenario import Scenario, Stage
+
+pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+FROZEN = ("fanout", "retry", "recorder")
+BEYOND_THE_SESSION_S = 4.0
+MAX_OUTSTANDING = 30
+BURST = 2_000.0
+
+
+async def test_a_zombie_commits_nothing(stage: Stage) -> None:
+    # More events than can be dealt with at once: a zombie has records in memory that it has not begun, too.
+    async with stage.play("zombies", max_outstanding_records=str(MAX_OUTSTANDING)) as run:
+        deployment = run.deployment
+        for role in FROZEN:
+            await deployment.launch(role, f"{role}-zombie").until_ready()
+        groups = [getattr(deployment.settings.topics, f"{role}_group") for role in FROZEN]
+        async with CommitWatch(deployment.kafka, groups) as watch:
+            for number in range(1, run.scale.rounds + 1):
+                async with run.under_load(waves=run.scale.rounds, rate=BURST):
+                    await deployment.roles["fanout-zombie"].until_above_zero("oms_webhooks_attempts_total")
+                    await deployment.roles["retry-zombie"].until_above_zero("oms_webhooks_attempts_total")
+                    await asyncio.sleep(run.chance.uniform(0.2, 1.0))
+                    await freeze(run)
+                    run.say(f"round {number}: frozen, until their sessions have timed out")
+                    await asyncio.sleep(deployment.settings.kafka_session_timeout_ms / 1000 + BEYOND_THE_SESSION_S)
+                    for role in FROZEN:
+                        deployment.roles[f"{role}-zombie"].thaw()
+                    run.say(f"round {number}: thawed")
+            in_hand = sum(fault.outstanding for fault in run.faults if fault.role == "fanout")
+
+            def in_flight(found: Evidence) -> int:
+                """What they had begun, and what they had in hand and began when they were thawed."""
+                return found.in_flight_at_the_faults + int(in_hand) * found.most_wanted
+
+            await run.prove(most_duplicates=in_flight)
+        assert watch.samples > 20
+        assert not watch.steps_back, f"commits went back, as only a zombie's do: {watch.steps_back[:5]}"
+        for role in FROZEN:
+            lost = await deployment.roles[f"{role}-zombie"].metric("oms_webhooks_rebalances_total", kind="lost")
+            assert lost, f"{role}-zombie never lost its partitions, so the run shows nothing"
+
+
+async def freeze(run: Scenario) -> None:
+    """Stop one worker of each role while it has work in hand, and note what was in flight."""
+    for role in FROZEN:
+        process = run.deployment.roles[f"{role}-zombie"]
+        outstanding = await process.metric("oms_webhooks_outstanding_records") or 0.0
+        process.freeze()
+        at = time.time()
+        run.faults.append(Fault("SIGSTOP", role, at, await run.deployment.committed(role), outstanding, at))

@@ -1,0 +1,176 @@
+"""What must hold for any input whatsoever. Each function takes an input and either returns or fails: hypothesis and atheris share them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from unittest.mock import patch
+from urllib.parse import parse_qsl
+
+import msgspec
+from pydantic import BaseModel
+
+from pipeline.core.matching import accepts
+from pipeline.core.offsets import Commit, decode_finished, encode_finished
+from pipeline.core.search import MAX_PER_PAGE, SearchLimitError, parse_query
+from pipeline.store.conditions import Parameters, event_where, order_by, where
+from schemas.attempt import Attempt
+from schemas.codec import (
+    MAX_METADATA_BYTES,
+    DecodedEvent,
+    InvalidRecordError,
+    decode_event,
+    format_time,
+    from_json,
+    webhook_body,
+)
+from schemas.delivery import DeadLetter, DeadLetterReason, Delivery, Dispatch
+from schemas.endpoint import EndpointRecord
+from schemas.event import MAX_REFERENCE, MAX_REFERENCES, EventType
+from schemas.quick import read_quickly
+
+MAX_EVENT_BYTES: Final = 6 * 1024 * 1024
+RECORDS: Final[dict[str, type[BaseModel]]] = {
+    "attempt": Attempt,
+    "delivery": Delivery,
+    "dispatch": Dispatch,
+    "dead_letter": DeadLetter,
+    "endpoint": EndpointRecord,
+}
+_DIGITS_OF_NO_INT: Final = 4300
+"""Python's own bound on the digits of a whole number."""
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def check_event(value: bytes) -> str:
+    """An event is decoded, or refused with a reason and a sentence; returns "" or the reason."""
+    decoded = _decoded(value)
+    with patch("schemas.codec.read_quickly", lambda _: None):
+        by_the_models = _decoded(value)
+    if read_quickly(value) is None or not (isinstance(by_the_models, InvalidRecordError) and _has_a_giant_number(value)):
+        assert _told(decoded) == _told(by_the_models), "the quick way and the models disagree"
+    if isinstance(decoded, InvalidRecordError):
+        return decoded.reason.value
+    _check_meta(decoded)
+    _check_body(value, decoded)
+    accepts({"line_items.variant.sku": ("x", None), "number": ("R1",), "a.b": (1, True)}, decoded.payload())
+    return ""
+
+
+def _decoded(value: bytes) -> DecodedEvent | InvalidRecordError:
+    try:
+        return decode_event(value, max_bytes=MAX_EVENT_BYTES)
+    except InvalidRecordError as error:
+        _check_refusal(error)
+        return error
+
+
+def _told(decoded: DecodedEvent | InvalidRecordError) -> object:
+    return (decoded.reason, str(decoded)) if isinstance(decoded, InvalidRecordError) else decoded
+
+
+def _check_refusal(error: InvalidRecordError) -> None:
+    assert isinstance(error.reason, DeadLetterReason)
+    _check_sentence(error)
+
+
+def _check_sentence(error: Exception) -> None:
+    assert str(error).endswith(".")
+    str(error).encode()
+
+
+def _has_a_giant_number(value: bytes) -> bool:
+    run = 0
+    for byte in value:
+        run = run + 1 if 0x30 <= byte <= 0x39 else 0
+        if run >= _DIGITS_OF_NO_INT:
+            return True
+    return False
+
+
+def _check_meta(decoded: DecodedEvent) -> None:
+    meta = decoded.meta
+    assert meta.event_name in set(EventType)
+    for references in (meta.shipment_numbers, meta.skus):
+        assert len(references) <= MAX_REFERENCES
+        assert all(0 < len(reference) <= MAX_REFERENCE for reference in references)
+    # What is known of an event is a part of every record about it.
+    assert from_json(Delivery(event=meta, endpoint_id=1, attempt=1).model_dump_json().encode(), Delivery).event == meta
+
+
+def _check_body(value: bytes, decoded: DecodedEvent) -> None:
+    """The body is JSON, its data the bytes that came; of an Order all but the token."""
+    body = _members.decode(webhook_body(decoded))
+    assert list(body) == ["id", "event_name", "created_at", "data"]
+    assert json.loads(bytes(body["created_at"])) == format_time(decoded.meta.created_at)
+    came, sent = bytes(_members.decode(value)["data"]), bytes(body["data"])
+    if not decoded.meta.event_name.startswith("order_"):
+        assert sent == came
+        return
+    wanted = {name: bytes(member) for name, member in _members.decode(came).items() if name != "token"}
+    assert {name: bytes(member) for name, member in _members.decode(sent).items()} == wanted
+
+
+def check_record(name: str, value: bytes | None) -> str:
+    """One of our own records is read and written again without a loss, or refused; returns "" or the reason."""
+    model = RECORDS[name]
+    try:
+        record = from_json(value, model)
+    except InvalidRecordError as error:
+        _check_refusal(error)
+        return error.reason.value
+    written = record.model_dump_json().encode()
+    if len(written) > MAX_METADATA_BYTES:  # it was nearly as large before, and has its defaults now
+        return ""
+    again = from_json(written, model)
+    assert _same(again.model_dump(), record.model_dump())
+    assert again.model_dump_json().encode() == written
+    return ""
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Equal; a number that JSON cannot hold (in a member that we do not know, 1e999) may come back as null."""
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return left.keys() == right.keys() and all(_same(left[name], right[name]) for name in left)
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(map(_same, left, right))
+    if isinstance(right, float) and not math.isfinite(right):
+        return left is None
+    return bool(left == right)
+
+
+def check_query(text: str) -> int:
+    """A query string becomes SQL with bound parameters; returns how many conditions it holds."""
+    return check_pairs(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
+
+
+def check_pairs(pairs: Iterable[tuple[str, str]]) -> int:
+    """The same for decoded pairs. What is beyond a bound is refused in words, and holds none."""
+    try:
+        query = parse_query(pairs)
+    except SearchLimitError as error:
+        _check_sentence(error)
+        return 0
+    assert 1 <= query.per_page <= MAX_PER_PAGE
+    assert query.page >= 1
+    parameters = Parameters()
+    candidates = " AND ".join(["1", *event_where(query.required, parameters)])
+    statement = f"{where(query.required, parameters, candidates)} {order_by(query)}"
+    statement.encode()
+    json.dumps(parameters.values, allow_nan=False).encode()
+    "".join(query.ignored).encode()
+    return len(query.conditions)
+
+
+def check_finished(offset: int, metadata: str | None) -> int:
+    """The metadata of a commit is read in bounded memory, and never says that a record was finished which may not be."""
+    finished = decode_finished(offset, metadata)
+    assert len(finished) <= 1_000_000
+    assert all(one >= offset for one in finished)
+    if finished:
+        written = encode_finished(Commit(offset, tuple(sorted(finished)), 0))
+        assert decode_finished(offset, written) <= finished
+    return len(finished)

@@ -1,0 +1,165 @@
+"""What a failing endpoint comes to: its circuit opens and closes, it is disabled, its owner is told, and the API starts it again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pydantic import SecretStr
+
+from pipeline.core.signing import new_secret
+from pipeline.playground.receiver import Behaviour, Receiver
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+
+GONE = Behaviour(fail_rate=1.0, status=410)
+FAILING = Behaviour(fail_rate=1.0, status=500)
+WORKING = Behaviour()
+
+
+@asynccontextmanager
+async def operated(start_pipeline: StartPipeline, **settings: Any) -> AsyncIterator[tuple[Pipeline, Receiver]]:
+    """A pipeline, and the receiver of its operational events."""
+    owner = Receiver("owner", secret=(secret := new_secret()))
+    url = await owner.start()
+    try:
+        async with start_pipeline(operational_url=f"{url}owner", operational_secret=SecretStr(secret), **settings) as pipeline:
+            yield pipeline, owner
+    finally:
+        await owner.stop()
+
+
+async def shown(pipeline: Pipeline) -> dict[str, Any]:
+    [endpoint] = (await pipeline.api.get("endpoints")).json()["endpoints"]
+    assert isinstance(endpoint, dict)
+    return endpoint
+
+
+async def until(pipeline: Pipeline, **wanted: object) -> dict[str, Any]:
+    """Wait until the API shows the endpoint so."""
+
+    async def look() -> dict[str, Any] | None:
+        endpoint = await shown(pipeline)
+        return endpoint if wanted.items() <= endpoint.items() else None
+
+    found = await eventually(look, 40)
+    assert found is not None
+    return found
+
+
+def bodies(owner: Receiver) -> list[dict[str, Any]]:
+    return [json.loads(received.body) for received in owner.deliveries if received.outcome == "acknowledged"]
+
+
+async def test_410_disables_the_owner_is_told_and_the_api_starts_it_again(start_pipeline: StartPipeline) -> None:
+    async with operated(start_pipeline) as (pipeline, owner):
+        receiver = await pipeline.receiver("erp", GONE)
+        await pipeline.publish(event_bytes("evt-first"))
+        endpoint = await until(pipeline, state="disabled")
+        assert (endpoint["active"], endpoint["disabled_reason"]) == (False, "The endpoint answered 410 (Gone).")
+
+        # The repeat that was scheduled is recorded as discarded, with the reason.
+        async def discarded() -> list[dict[str, Any]]:
+            return [each for each in await pipeline.attempts(event_id_eq="evt-first") if each["outcome"] == "discarded"]
+
+        [record] = await eventually(discarded, 40)
+        assert (record["attempt"], record["error"]) == (
+            2,
+            f"The endpoint was disabled when this attempt was due. {endpoint['disabled_reason']}",
+        )
+
+        # Its owner is told, by a signed event that is recorded like any other.
+        async def told() -> list[dict[str, Any]]:
+            return bodies(owner)
+
+        event, *again = await eventually(told, 40)
+        assert {each["id"] for each in again} <= {event["id"]}
+        assert (event["event_name"], event["data"]["id"], event["data"]["reason"]) == (
+            "endpoint.disabled",
+            endpoint["id"],
+            "gone",
+        )
+        recorded = await eventually(lambda: pipeline.attempts(event_id_eq=event["id"]), 40)
+        assert {(each["endpoint_id"], each["outcome"]) for each in recorded} == {(0, "delivered")}
+
+        # What is published now is not for it; when it was started again, it is.
+        await pipeline.publish(event_bytes("evt-between"))
+        receiver.behaviour = WORKING
+        started = await pipeline.api.patch(f"endpoints/{endpoint['id']}", json={"endpoint": {"active": True}})
+        assert (started.json()["state"], started.json()["disabled_at"]) == ("active", None)
+        await pipeline.publish(event_bytes("evt-after"))
+
+        async def arrived() -> bool:
+            return receiver.acknowledgements.get("evt-after", 0) > 0
+
+        await eventually(arrived, 40)
+        assert len(bodies(owner)) == 1 + len(again)
+
+
+async def test_an_endpoint_that_failed_for_too_long_is_disabled(start_pipeline: StartPipeline) -> None:
+    async with operated(start_pipeline, disable_after_days=0.4 / 86_400) as (pipeline, owner):
+        await pipeline.receiver("erp", FAILING)
+        await pipeline.publish(event_bytes("evt-long"))
+
+        endpoint = await until(pipeline, state="disabled")
+
+        assert endpoint["disabled_reason"].startswith("The endpoint has failed since ")
+        assert endpoint["failing_since"] < endpoint["disabled_at"]
+
+        async def told() -> list[dict[str, Any]]:
+            return bodies(owner)
+
+        assert (await eventually(told, 40))[0]["data"]["reason"] == "failing"
+
+
+async def test_a_circuit_opens_and_closes_and_nothing_is_lost(start_pipeline: StartPipeline) -> None:
+    events = [f"evt-{number}" for number in range(20)]
+    async with operated(start_pipeline, circuit_failures=3, circuit_open_seconds=0.3, circuit_open_max_seconds=0.5) as (
+        pipeline,
+        _,
+    ):
+        receiver = await pipeline.receiver("erp", FAILING)
+        await asyncio.gather(*(pipeline.publish(event_bytes(event)) for event in events))
+        failing = await until(pipeline, state="active", circuit="open")
+        assert failing["failing_since"] is not None
+
+        receiver.behaviour = WORKING
+        await until(pipeline, circuit="closed", failing_since=None)
+
+        async def arrived() -> bool:
+            return all(receiver.acknowledgements.get(event) for event in events)
+
+        await eventually(arrived, 60)
+        found = await eventually(lambda: pipeline.attempts(outcome_eq="delivered"), 40)
+        assert {each["event_id"] for each in found} <= set(events)
+
+
+async def test_a_receiver_of_operational_events_that_is_gone_starts_no_loop(start_pipeline: StartPipeline) -> None:
+    async with operated(start_pipeline) as (pipeline, owner):
+        owner.behaviour = GONE
+        await pipeline.receiver("erp", GONE)
+        await pipeline.publish(event_bytes("evt-loop"))
+
+        async def exhausted() -> list[dict[str, Any]]:
+            return await pipeline.attempts(endpoint_id_eq=0, outcome_eq="exhausted")
+
+        [last] = await eventually(exhausted, 60)
+        assert (last["attempt"], last["http_status_code"]) == (6, 410)
+        assert len({received.webhook_id for received in owner.deliveries}) == 1
+
+
+async def test_a_rate_limit_spreads_what_comes_at_once(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline() as pipeline:
+        receiver = await pipeline.receiver("erp", max_per_second=20)
+        events = [f"evt-{number}" for number in range(40)]
+        await asyncio.gather(*(pipeline.publish(event_bytes(event)) for event in events))
+
+        async def arrived() -> bool:
+            return all(receiver.acknowledgements.get(event) for event in events)
+
+        await eventually(arrived, 60)
+        times = [received.received_at for received in receiver.deliveries]
+        # The fan-out and the retry share one process here, and so one limit.
+        assert max(times) - min(times) > 39 / 20 * 0.9

@@ -1,0 +1,138 @@
+"""Tests, resends, keys and the audit on the whole pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from consumers.roles import Role
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.settings import Settings
+from pipeline.playground.receiver import Behaviour, Receiver
+from pipeline.store.connection import Connections
+from schemas.event import EventType
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+
+
+async def _acknowledged(receiver: Receiver, count: int) -> bool:
+    return receiver.counts.acknowledged >= count
+
+
+async def test_a_resend_is_the_same_notification_and_is_repeated_though_unsubscribed(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline() as pipeline:
+        receiver = await pipeline.receiver("resent", events=[EventType.ORDER_COMPLETED], headers={"X-Tenant": "acme"})
+        await pipeline.publish(event_bytes("evt-1", number="R1", email="günther@example.com"))
+        [attempt] = await eventually(lambda: pipeline.attempts(order_number_eq="R1"))
+        first = receiver.deliveries[0]
+        await eventually(lambda: _body(pipeline, attempt["id"]))
+        path = f"endpoints/{attempt['endpoint_id']}"
+        assert (await pipeline.api.patch(path, json={"endpoint": {"events": ["shipment_shipped"]}})).status_code == 200
+        receiver.behaviour = Behaviour(fail_first=3, status=503)  # the two next attempts of this webhook-id fail
+
+        answer = await pipeline.api.post(f"attempts/{attempt['id']}/resend")
+        assert (answer.status_code, answer.json()["event_id"]) == (202, "evt-1")
+
+        await eventually(lambda: _acknowledged(receiver, 2))
+        assert {one.webhook_id for one in receiver.deliveries} == {"evt-1"}
+        assert {one.body for one in receiver.deliveries} == {first.body}
+        assert {one.headers["x-tenant"] for one in receiver.deliveries} == {"acme"}
+        attempts = await eventually(lambda: _found(pipeline, 4, order_number_eq="R1"))
+        assert sorted((one["trigger"], one["attempt"], one["outcome"]) for one in attempts) == [
+            ("event", 1, "delivered"),
+            ("resend", 1, "repeated"),
+            ("resend", 2, "repeated"),
+            ("resend", 3, "delivered"),
+        ]
+
+
+async def test_a_resend_outlives_the_process_that_took_it(start_pipeline: StartPipeline, tmp_path: Path) -> None:
+    kept = {"encryption_key": SecretStr(Vault.new_key()), "clickhouse_path": tmp_path / "clickhouse"}
+    receiver = Receiver("outlived")
+    url = await receiver.start()
+    async with start_pipeline([Role.FANOUT, Role.RECORDER, Role.API], **kept) as pipeline:
+        receiver.secret = (await pipeline.register(f"{url}outlived"))["secret"]
+        await pipeline.publish(event_bytes("evt-2", number="R2"))
+        [attempt] = await eventually(lambda: pipeline.attempts(order_number_eq="R2"))
+        await eventually(lambda: _body(pipeline, attempt["id"]))
+        assert (await pipeline.api.post(f"attempts/{attempt['id']}/resend")).status_code == 202
+    assert receiver.counts.received == 1
+    async with start_pipeline([Role.RETRY], **kept):
+        await eventually(lambda: _acknowledged(receiver, 2))
+    assert [one.webhook_id for one in receiver.deliveries] == ["evt-2", "evt-2"]
+    await receiver.stop()
+
+
+async def test_a_test_reaches_the_endpoint_now_and_is_recorded_as_one(start_pipeline: StartPipeline, tmp_path: Path) -> None:
+    directory = tmp_path / "clickhouse"
+    async with start_pipeline(clickhouse_path=directory) as pipeline:
+        receiver = await pipeline.receiver("tested", events=[EventType.ORDER_COMPLETED])
+        [endpoint] = (await pipeline.api.get("endpoints")).json()["endpoints"]
+        path = f"endpoints/{endpoint['id']}"
+
+        answer = await pipeline.api.post(f"{path}/test", json={"test": {"event_name": "stock_item_out_of_stock"}})
+        attempt = answer.json()["attempt"]
+        assert (answer.status_code, attempt["state"], receiver.counts.acknowledged) == (200, "succeeded", 1)
+        detail = await eventually(lambda: _body(pipeline, attempt["id"]))
+        assert detail["request_body"].encode() == receiver.deliveries[0].body
+        assert (detail["trigger"], detail["event_name"]) == ("test", "stock_item_out_of_stock")
+
+        receiver.behaviour = Behaviour(fail_first=9, status=500)
+        failed = (await pipeline.api.post(f"{path}/test")).json()["attempt"]
+        assert (failed["outcome"], failed["http_status_code"]) == ("exhausted", 500)
+        assert (await pipeline.api.get(f"{path}/stats")).json()["attempts"] == 0
+
+        blocked = await pipeline.register("http://127.0.0.1:9/closed")
+        refused = (await pipeline.api.post(f"endpoints/{blocked['id']}/test")).json()["attempt"]
+        assert refused["failure"] == "connection_refused"
+        assert len(await eventually(lambda: _found(pipeline, 3, trigger_eq="test"))) == 3
+    connections = Connections(Settings(clickhouse_path=directory, clickhouse_database=pipeline.settings.clickhouse_database))
+    query = "SELECT action, count() FROM audit_log GROUP BY 1 ORDER BY 1"
+    rows: list[Any] = list(await connections.read(lambda client: client.query(query).result_rows))
+    counted = dict(rows)
+    await connections.close()
+    assert counted["test"] == 3
+    assert counted["view_body"] >= 1
+
+
+async def test_an_address_that_is_not_public_is_not_tested_either(start_pipeline: StartPipeline) -> None:
+    kept: dict[str, Any] = {"encryption_key": SecretStr(Vault.new_key())}
+    async with start_pipeline([Role.API], **kept) as pipeline:
+        endpoint = await pipeline.register("http://127.0.0.1:9/hooks")
+    # The network was allowed when it was registered, and is not any more.
+    async with start_pipeline([Role.API], allowed_networks=(), **kept) as pipeline:
+        answer = await pipeline.api.post(f"endpoints/{endpoint['id']}/test")
+        attempt = answer.json()["attempt"]
+    assert (answer.status_code, attempt["state"], attempt["failure"]) == (200, "failed", "blocked_address")
+
+
+async def test_the_first_start_makes_a_key_once(start_pipeline: StartPipeline) -> None:
+    kept: dict[str, Any] = {"encryption_key": SecretStr(Vault.new_key()), "api_keys": ()}
+    async with start_pipeline([Role.API], **kept) as pipeline:
+        key = pipeline.running.first_key
+        assert key is not None
+        assert key not in repr(pipeline.running)
+        made = (await _as(pipeline, key).post("keys", json={"key": {"name": "Ada", "role": "viewer"}})).json()
+    async with start_pipeline([Role.API], **kept) as pipeline:
+        assert pipeline.running.first_key is None
+        assert (await _as(pipeline, key).delete(f"keys/{made['id']}")).status_code == 204
+        assert (await _as(pipeline, made["key"]).get("endpoints")).status_code == 401
+        assert (await _as(pipeline, key).get("endpoints")).status_code == 200
+
+
+def _as(pipeline: Pipeline, key: str) -> httpx.AsyncClient:
+    pipeline.api.headers["Authorization"] = f"Bearer {key}"
+    return pipeline.api
+
+
+async def _body(pipeline: Pipeline, attempt_id: int) -> dict[str, Any]:
+    response = await pipeline.api.get(f"attempts/{attempt_id}")
+    detail: dict[str, Any] = response.json()
+    return detail if response.status_code == 200 and detail["request_body"] is not None else {}
+
+
+async def _found(pipeline: Pipeline, count: int, **filters: object) -> list[dict[str, Any]]:
+    found = await pipeline.attempts(**filters)
+    return found if len(found) >= count else []

@@ -1,0 +1,155 @@
+"""What Kafka has not acknowledged is bounded: whoever asks for room waits for it, the first one first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+
+from pipeline.broker.producer import Producer, PublishError
+from pipeline.broker.record import size_of
+from tests.unit.fake_kafka import settle
+
+TOPIC = "webhooks.attempts"
+SIZE = size_of(b"k", b"x" * 1_000, ())
+
+
+class FakeClient:
+    """Stands for KafkaProducer: acknowledges when the test says so."""
+
+    def __init__(self) -> None:
+        self.futures: list[Any] = []
+
+    def send(self, topic: str, **_: Any) -> Any:
+        self.futures.append(future := SimpleNamespace(is_done=False, exception=None, value=None))
+        return future
+
+    def acknowledge(self, count: int = 1, error: Exception | None = None) -> None:
+        for future in [future for future in self.futures if not future.is_done][:count]:
+            future.exception, future.value = error, SimpleNamespace(partition=0, offset=0)
+            future.is_done = True
+
+    def close(self, timeout: float) -> None:
+        self.acknowledge(len(self.futures))
+
+
+async def started(client: FakeClient, max_bytes: int, monkeypatch: pytest.MonkeyPatch) -> Producer:
+    monkeypatch.setattr("pipeline.broker.producer._RESEND_AFTER_S", 0.001)
+    producer = Producer({}, [TOPIC], max_bytes=max_bytes)
+    monkeypatch.setattr(producer, "_connect", lambda: (client, {TOPIC: {0}}))
+    await producer.start()
+    return producer
+
+
+def send(producer: Producer, count: int = 1) -> list[asyncio.Future[Any]]:
+    return [producer.send(TOPIC, key=b"k", value=b"x" * 1_000, spread=True) for _ in range(count)]
+
+
+async def eventually(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            if reached():
+                return
+            await asyncio.sleep(0.001)
+
+
+async def until(task: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(10):
+        await task
+
+
+async def test_there_is_room_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, 3 * SIZE, monkeypatch)
+    send(producer, 2)
+    await producer.room(SIZE)
+
+    send(producer)
+    waiting = asyncio.create_task(producer.room(SIZE))
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+
+    client.acknowledge()
+    await until(waiting)
+
+
+async def test_those_that_wait_come_in_order_and_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, 3 * SIZE, monkeypatch)
+    send(producer, 3)
+    order: list[int] = []
+
+    async def enter(number: int) -> None:
+        await producer.room(SIZE)
+        order.append(number)
+        send(producer)
+
+    tasks = [asyncio.create_task(enter(number)) for number in range(5)]
+    await settle()
+    for acknowledged in range(1, 6):
+        client.acknowledge()
+        await eventually(lambda: len(order) >= acknowledged)  # noqa: B023
+        assert order == list(range(acknowledged)), "one was acknowledged, one came"
+    await asyncio.gather(*tasks)
+
+
+async def test_what_is_larger_than_the_bound_has_room_when_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, SIZE, monkeypatch)
+    await producer.room(100 * SIZE)
+    send(producer)
+    waiting = asyncio.create_task(producer.room(100 * SIZE))
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    client.acknowledge()
+    await until(waiting)
+
+
+async def test_a_record_that_is_sent_again_keeps_its_room_until_it_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, SIZE, monkeypatch)
+    [sent] = send(producer)
+    waiting = asyncio.create_task(producer.room(SIZE))
+    client.acknowledge(error=KafkaTimeoutError())
+    await eventually(lambda: len(client.futures) == 2)
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    client.acknowledge()
+    await until(waiting)
+    assert (await sent).topic == TOPIC
+
+
+async def test_a_record_that_is_refused_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, SIZE, monkeypatch)
+    [sent] = send(producer)
+    waiting = asyncio.create_task(producer.room(SIZE))
+    client.acknowledge(error=MessageSizeTooLargeError())
+    with pytest.raises(PublishError):
+        await sent
+    await until(waiting)
+
+
+async def test_one_that_no_longer_waits_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, SIZE, monkeypatch)
+    send(producer)
+    gone, waiting = asyncio.create_task(producer.room(SIZE)), asyncio.create_task(producer.room(SIZE))
+    await settle()
+    gone.cancel()
+    client.acknowledge()
+    await until(waiting)
+
+
+async def test_nobody_waits_for_room_in_a_producer_that_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, SIZE, monkeypatch)
+    send(producer)
+    waiting = asyncio.create_task(producer.room(SIZE))
+    await settle()
+    await producer.close()
+    await until(waiting)

@@ -1,0 +1,13 @@
+"""What the unit tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.broker import bundles
+
+
+@pytest.fixture(autouse=True)
+def _entries_wait_for_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle goes in the next turn of the event loop: tests step through it, and do not wait."""
+    monkeypatch.setattr(bundles, "_GATHER_S", 0)

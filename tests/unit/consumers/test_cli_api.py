@@ -1,0 +1,122 @@
+"""The commands that speak to the HTTP API, against the real application."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import structlog
+from rich.console import Console
+from typer.testing import CliRunner
+
+from consumers import show
+from consumers.api_client import ApiError
+from consumers.cli import app
+from pipeline.core.search import leaves
+from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary
+from tests.unit.delivery.courier_case import answer
+from tests.unit.web.service import API_KEY, NOW, Service, running_service
+from tests.unit.web.test_resend_api import BODY, detail
+
+Command = Callable[..., "asyncio.Future[Any]"]
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    """The running application. It logs nothing: what is printed is the command's."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    async with running_service() as running:
+        yield running
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def run(service: Service) -> Command:
+    """Run a command as a person with an admin key."""
+
+    def command(*arguments: str) -> asyncio.Future[Any]:
+        env = {"OMS_WEBHOOKS_API_URL": service.url, "OMS_WEBHOOKS_API_KEY": API_KEY, "COLUMNS": "200", "NO_COLOR": "1"}
+        return asyncio.ensure_future(asyncio.to_thread(lambda: CliRunner().invoke(app, arguments, env=env)))
+
+    return command
+
+
+async def test_a_test_says_what_came_of_it(service: Service, run: Command) -> None:
+    await service.create()
+    good = await run("endpoints", "test", "1", "--event", "shipment_shipped")
+    assert (good.exit_code, "acknowledged" in good.output, "200 in 250 ms" in good.output) == (0, True, True)
+    assert json.loads(service.sender.requests[0].body)["event_name"] == "shipment_shipped"
+
+    service.sender.exchange = answer(503)
+    bad = await run("endpoints", "test", "1")
+    assert bad.exit_code == 1
+    assert "not acknowledged" in bad.output
+    assert "only 200, 201, 202 and 204 acknowledge" in bad.output
+    as_json = await run("endpoints", "test", "1", "--json")
+    assert json.loads(as_json.output)["outcome"] == "exhausted"
+
+
+async def test_a_rotated_secret_is_printed(service: Service, run: Command) -> None:
+    await service.create()
+    rotated = await run("endpoints", "rotate", "1")
+    secret = service.vault.open(service.kafka.changes[-1].secrets[0].sealed)
+    assert rotated.exit_code == 0
+    assert secret in rotated.output
+    assert "24 hours" in rotated.output
+
+
+async def test_an_attempt_is_resent(service: Service, run: Command) -> None:
+    await service.create()
+    service.attempts.details[11] = detail()
+    service.reports.bodies["evt_1"] = BODY
+    resent = await run("attempts", "resend", "11")
+    assert (resent.exit_code, resent.output) == (0, "Event evt_1 is on its way to endpoint 1, http://127.0.0.1/hooks.\n")
+    assert len(service.kafka.to("webhooks.delay.0s")) == 1
+    unknown = await run("attempts", "resend", "12")
+    assert isinstance(unknown.exception, ApiError)
+
+
+async def test_attempts_are_still_searched(service: Service, run: Command) -> None:
+    found = await run("attempts", "--order", "R1", "--json")
+    assert (found.exit_code, json.loads(found.output)["total_count"]) == (0, 0)
+    assert [one.values for part in service.attempts.queries[0].conditions for one in leaves(part)] == [("R1",)]
+
+
+async def test_keys_are_made_listed_and_revoked(service: Service, run: Command) -> None:
+    made = await run("keys", "create", "--name", "Ada [bold]", "--role", "operator")
+    [record] = service.ring.valid()
+    assert made.exit_code == 0
+    assert f"Key {record.id} of Ada [bold], role operator" in made.output
+    assert "omsw_" in made.output
+    listed = await run("keys", "list")
+    assert record.id in listed.output
+    assert "omsw_" not in listed.output
+    revoked = await run("keys", "revoke", record.id)
+    assert revoked.output == f"Key {record.id} is revoked.\n"
+    assert service.ring.valid() == []
+
+
+async def test_dead_letters_are_listed_and_shown(service: Service, run: Command) -> None:
+    summary = DeadLetterSummary(5, "not_json", "No [red]JSON.", "oms.orders", 1, 2, NOW, 1)
+    service.reports.letters = [DeadLetterDetail(summary, None, b"{", ())]
+    listed = await run("dead-letters", "list", "--reason", "not_json")
+    assert "No [red]JSON." in listed.output
+    assert "oms.orders 1/2" in listed.output
+    assert service.reports.asked == [("not_json", None)]
+    shown = await run("dead-letters", "show", "5")
+    assert json.loads(shown.output)["value"] == {"content": "{", "encoding": "text"}
+
+
+def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(show.role_banner("api", "http://127.0.0.1:1", "omsw_key"))
+    console.print(show.role_banner("api", "http://127.0.0.1:2", None))
+    text = console.export_text()
+    assert text.count("omsw_key") == 1
+    assert "oms-webhooks keys create" in text
+    assert text.endswith("api: health and metrics at http://127.0.0.1:2\n")

@@ -1,0 +1,108 @@
+"""Operational events: they go to the built-in receiver alone, and through everything that other events go through."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import SecretStr
+
+from pipeline.core.signing import new_secret
+from pipeline.ops.settings import Settings
+from schemas.delivery import DeadLetterReason, Trigger
+from schemas.operational import DisabledEndpoint, OperationalEvent
+from tests.unit.consumers.fanout_case import SETTINGS, Scene, dispatch_of
+from tests.unit.fake_kafka import record
+from tests.unit.sample_events import NOW, endpoint_record, event
+
+TOPIC = "webhooks.operational-events"
+WITH_RECEIVER = Settings(
+    _env_file=None, operational_url="https://ops.example.com/hook", operational_secret=SecretStr(new_secret())
+)
+EVENT = OperationalEvent(
+    id="endpoint-disabled_7_1",
+    event_name="endpoint.disabled",
+    occurred_at=NOW,
+    data=DisabledEndpoint(
+        id=7, target_url="https://hooks.example.com/7", description="ERP", reason="gone", detail="Gone.", disabled_at=NOW
+    ),
+)
+EVERYTHING = endpoint_record(7, events=("order_completed", "endpoint.disabled"))
+
+
+async def test_it_goes_to_the_built_in_receiver_alone() -> None:
+    scene = Scene(endpoint_record(8), settings=WITH_RECEIVER)
+
+    await scene.fan_out.handle(record(EVENT.model_dump_json().encode(), topic=TOPIC, key=b"7"))
+
+    [(meta, body, endpoint_id, attempt, trigger)] = scene.courier.delivered
+    assert (meta.id, meta.event_name, endpoint_id, attempt, trigger) == (EVENT.id, "endpoint.disabled", 0, 1, Trigger.EVENT)
+    assert json.loads(body) == {
+        "id": "endpoint-disabled_7_1",
+        "event_name": "endpoint.disabled",
+        "created_at": "2026-03-02T15:04:00.512Z",
+        "data": {
+            "id": 7,
+            "target_url": "https://hooks.example.com/7",
+            "description": "ERP",
+            "reason": "gone",
+            "detail": "Gone.",
+            "disabled_at": "2026-03-02T15:04:00.512000Z",
+            "failing_since": None,
+        },
+    }
+
+
+async def test_it_is_dispatched_like_any_event() -> None:
+    scene = Scene(settings=WITH_RECEIVER)
+
+    await scene.fan_out.handle(record(EVENT.model_dump_json().encode(), topic=TOPIC, key=b"7"))
+
+    [sent] = scene.producer.sent
+    dispatch = dispatch_of(sent)
+    assert (dispatch.event.id, dispatch.endpoint_ids, dispatch.source_topic) == (EVENT.id, (0,), TOPIC)
+    [(meta, *_)] = scene.courier.delivered
+    assert meta.received_at == dispatch.event.received_at == dispatch.received_at
+
+
+async def test_without_a_receiver_it_is_dispatched_and_sent_to_nobody() -> None:
+    scene = Scene(EVERYTHING)
+
+    await scene.fan_out.handle(record(EVENT.model_dump_json().encode(), topic=TOPIC, key=b"7"))
+
+    assert scene.courier.delivered == []
+    [sent] = scene.producer.sent
+    assert dispatch_of(sent).endpoint_ids == ()
+
+
+async def test_the_built_in_receiver_gets_nothing_else() -> None:
+    scene = Scene(endpoint_record(7), settings=WITH_RECEIVER)
+
+    await scene.fan_out.handle(record(event()))
+
+    assert [endpoint_id for _, _, endpoint_id, _, _ in scene.courier.delivered] == [7]
+
+
+async def test_an_event_of_the_oms_in_the_operational_topic_is_a_dead_letter() -> None:
+    scene = Scene(endpoint_record(7), settings=WITH_RECEIVER)
+
+    await scene.fan_out.handle(record(event(), topic=TOPIC))
+
+    _, letter = scene.only_letter()
+    assert letter.reason is DeadLetterReason.INVALID_RECORD
+    assert scene.courier.delivered == []
+
+
+async def test_an_operational_event_in_a_source_topic_is_a_dead_letter() -> None:
+    scene = Scene(EVERYTHING, settings=WITH_RECEIVER)
+
+    await scene.fan_out.handle(record(EVENT.model_dump_json().encode()))
+
+    _, letter = scene.only_letter()
+    assert letter.reason is DeadLetterReason.UNKNOWN_EVENT
+    assert scene.courier.delivered == []
+
+
+def test_both_kinds_of_topics_are_read() -> None:
+    topics = SETTINGS.topics
+
+    assert Scene(settings=SETTINGS).fan_out.worker.consumer._topics == [*topics.sources, TOPIC]

@@ -1,0 +1,164 @@
+"""The health table, and what the registry makes of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+
+from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.operational import operational_endpoint
+from pipeline.endpoints.registry import Registry, state_of
+from pipeline.ops import metrics
+from pipeline.ops.settings import Settings
+from schemas.endpoint import EndpointRecord, SealedSecret
+from schemas.health import HealthFact, HealthRecord
+from tests.unit.endpoints.registry_case import TOPIC, VAULT, change
+from tests.unit.fake_kafka import record
+from tests.unit.sample_events import NOW, disabled, endpoint_record
+
+HEALTH = "webhooks.endpoint-health"
+SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
+
+
+class Scene:
+    """A registry with a health table."""
+
+    def __init__(self, *endpoints: EndpointRecord) -> None:
+        self.health = HealthTable({}, HEALTH)
+        self.registry = Registry({}, TOPIC, VAULT, health=self.health)
+        self.change(*endpoints)
+        self._end = 0
+
+    def change(self, *endpoints: EndpointRecord) -> None:
+        self.registry._apply(map(change, endpoints))
+
+    def learn(self, *facts: HealthRecord) -> None:
+        for fact in facts:
+            self.health.apply([record(fact.model_dump_json().encode(), topic=HEALTH, key=fact.key, offset=self._end)])
+            self._end += 1
+
+    def matching(self) -> list[int]:
+        return [endpoint.id for endpoint in self.registry.matching("order_completed", dict)]
+
+    def state(self, endpoint_id: int = 7) -> str:
+        endpoint = self.registry.get(endpoint_id)
+        assert endpoint is not None
+        return state_of(endpoint)
+
+
+def registered(endpoint_id: int = 7, *, version: int = 1, activated_version: int = 1, active: bool = True) -> EndpointRecord:
+    secrets = (SealedSecret(sealed=VAULT.seal(SECRET)),)
+    made = endpoint_record(endpoint_id, version=version, active=active, secrets=secrets)
+    return made.model_copy(update={"activated_version": activated_version})
+
+
+def test_a_disabled_endpoint_gets_nothing_and_says_so() -> None:
+    scene = Scene(registered(7), registered(8))
+
+    scene.learn(disabled(7))
+
+    assert scene.matching() == [8]
+    endpoint = scene.registry.get(7)
+    assert endpoint is not None
+    assert (endpoint.active, scene.state(7), scene.state(8)) == (False, "disabled", "active")
+    assert endpoint.disabled == disabled(7)
+    assert metrics.ENDPOINTS.labels("disabled")._value.get() == 1
+
+
+def test_it_does_not_matter_which_topic_is_read_first() -> None:
+    scene = Scene()
+    scene.learn(disabled(7))
+
+    scene.change(registered(7))
+
+    assert (scene.matching(), scene.state()) == ([], "disabled")
+
+
+def test_an_activation_enables_it_again() -> None:
+    scene = Scene(registered(7))
+    scene.learn(disabled(7))
+
+    scene.change(registered(7, version=2, activated_version=2))
+
+    assert (scene.matching(), scene.state()) == ([7], "active")
+
+
+def test_a_change_that_is_no_activation_does_not() -> None:
+    scene = Scene(registered(7))
+    scene.learn(disabled(7))
+
+    scene.change(registered(7, version=2))
+
+    assert (scene.matching(), scene.state()) == ([], "disabled")
+
+
+def test_a_fact_that_comes_after_an_activation_and_is_of_before_does_not_count() -> None:
+    scene = Scene(registered(7, version=2, activated_version=2))
+
+    scene.learn(disabled(7, endpoint_version=1))
+
+    assert (scene.matching(), scene.state()) == ([7], "active")
+
+
+def test_what_its_owner_paused_is_paused() -> None:
+    scene = Scene(registered(7, active=False))
+
+    scene.learn(disabled(7))
+
+    assert scene.state() == "paused"
+
+
+def test_facts_are_apart() -> None:
+    scene = Scene(registered(7))
+    record_of_7 = registered(7)
+    at = {"endpoint_id": 7, "endpoint_version": 1, "at": NOW}
+    scene.learn(
+        disabled(7),
+        HealthRecord(fact=HealthFact.FAILING, since=NOW, **at),
+        HealthRecord(fact=HealthFact.CIRCUIT, circuit="open", until=NOW + timedelta(minutes=1), **at),
+    )
+
+    assert scene.health.failing_since(record_of_7) == NOW
+    assert scene.health.circuit(record_of_7, NOW) == "open"
+    assert scene.health.disabled(record_of_7) is not None
+    assert [scene.health.offset(7, fact) for fact in HealthFact] == [1, 2, 0]
+    assert scene.health.offset(8, HealthFact.FAILING) == -1
+
+
+@pytest.mark.parametrize("value", [b"{", b"{}", b'{"schema_version":2}', b"\xff", None])
+def test_a_record_that_cannot_be_used_is_left_out(value: bytes | None) -> None:
+    scene = Scene(registered(7))
+
+    scene.health.apply([record(value, topic=HEALTH, offset=1), record(disabled(7).model_dump_json().encode(), offset=2)])
+
+    assert scene.state() == "disabled"
+
+
+def test_a_fact_of_an_endpoint_that_is_gone_harms_nothing() -> None:
+    scene = Scene(registered(7))
+
+    scene.learn(disabled(99))
+
+    assert scene.matching() == [7]
+
+
+def test_the_built_in_receiver_is_found_and_not_shown() -> None:
+    settings = Settings(_env_file=None, operational_url="https://ops.example.com/", operational_secret=SecretStr(SECRET))
+    registry = Registry({}, TOPIC, VAULT, operational=operational_endpoint(settings))
+
+    receiver = registry.receiver(0)
+
+    assert receiver is not None
+    assert (receiver.target_url, receiver.active, len(receiver.keys(NOW))) == ("https://ops.example.com/", True, 1)
+    assert SECRET[6:] not in repr(receiver)
+    assert registry.get(0) is None
+    assert registry.all() == []
+    assert registry.by_url("https://ops.example.com/") is None
+    assert registry.matching("endpoint.disabled", dict) == []
+
+
+def test_without_a_url_there_is_no_built_in_receiver() -> None:
+    assert operational_endpoint(Settings(_env_file=None)) is None
+    assert Registry({}, TOPIC, VAULT).receiver(0) is None

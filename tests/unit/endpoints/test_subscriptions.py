@@ -1,0 +1,105 @@
+"""The index finds the endpoints that asking each of them would find."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.matching import accepts
+from pipeline.endpoints import subscriptions
+from pipeline.endpoints.endpoint import Endpoint, open_endpoint
+from pipeline.endpoints.subscriptions import Subscriptions
+from pipeline.endpoints.vault import Vault
+from schemas.endpoint import FilterValue
+from tests.unit.sample_events import endpoint_record
+
+VAULT = Vault(Vault.new_key())
+EVENTS = ("order_completed", "order_cancelled")
+scalars = st.sampled_from([None, True, False, 0, 1, 1.0, "1", "DE", "NL"])
+paths = st.sampled_from(["state", "store.id", "items.sku", "address"])
+filters = st.dictionaries(paths, st.lists(scalars, max_size=3).map(tuple), max_size=3)
+payloads = st.fixed_dictionaries(
+    {},
+    optional={
+        "state": scalars,
+        "store": st.fixed_dictionaries({}, optional={"id": scalars}),
+        "items": st.lists(st.fixed_dictionaries({"sku": scalars}), max_size=3),
+        "address": st.one_of(scalars, st.fixed_dictionaries({"country": scalars}), st.lists(scalars, max_size=2)),
+    },
+)
+wanted = st.tuples(filters, st.sets(st.sampled_from(EVENTS), min_size=1), st.booleans())
+
+
+def endpoint(
+    endpoint_id: int,
+    wanted_filters: Mapping[str, tuple[FilterValue, ...]],
+    events: tuple[str, ...] = EVENTS,
+    *,
+    active: bool = True,
+) -> Endpoint:
+    return open_endpoint(endpoint_record(endpoint_id, filters=dict(wanted_filters), events=events, active=active), VAULT)
+
+
+def asked_one_by_one(endpoints: list[Endpoint], event: str, payload: Any) -> list[int]:
+    return sorted(one.id for one in endpoints if one.active and event in one.events and accepts(one.filters, payload))
+
+
+@given(added=st.lists(wanted, max_size=12), removed=st.sets(st.integers(0, 11)), payload=payloads)
+def test_it_finds_what_asking_each_endpoint_finds(
+    added: list[tuple[dict[str, tuple[FilterValue, ...]], set[str], bool]], removed: set[int], payload: dict[str, Any]
+) -> None:
+    index = Subscriptions()
+    endpoints = [
+        endpoint(number, some, tuple(sorted(events)), active=active) for number, (some, events, active) in enumerate(added)
+    ]
+    for one in endpoints:
+        index.add(one)
+    for one in endpoints:
+        if one.id in removed:
+            index.remove(one)
+    left = [one for one in endpoints if one.id not in removed]
+
+    for event in EVENTS:
+        assert [one.id for one in index.matching(event, lambda: payload)] == asked_one_by_one(left, event, payload)
+
+
+def test_an_event_is_held_against_the_filters_of_a_few(monkeypatch: Any) -> None:
+    index, asked = Subscriptions(), Counter[str]()
+
+    def counted(wanted_filters: Any, payload: Any) -> bool:
+        asked["asked"] += 1
+        return accepts(wanted_filters, payload)
+
+    for number in range(3_000):
+        # All have the state; the store tells them apart.
+        index.add(endpoint(number, {"state": ("complete",), "store.id": (number % 1_000,)}))
+    monkeypatch.setattr(subscriptions, "accepts", counted)
+
+    found = index.matching("order_completed", lambda: {"state": "complete", "store": {"id": 7}})
+
+    assert [one.id for one in found] == [7, 1_007, 2_007]
+    assert asked.total() <= 10
+
+
+def test_no_payload_is_parsed_where_nobody_filters() -> None:
+    def parsed() -> Any:
+        raise AssertionError("the payload was parsed")
+
+    index = Subscriptions()
+    index.add(endpoint(1, {}))
+    assert [one.id for one in index.matching("order_completed", parsed)] == [1]
+    assert index.matching("stock_item_out_of_stock", parsed) == []
+
+
+def test_nothing_stays_behind_of_what_was_removed() -> None:
+    index = Subscriptions()
+    for number in range(10):
+        index.add(endpoint(number, {"store.id": (number, number, 3)}))
+    for number in range(10):
+        index.remove(endpoint(number, {"store.id": (number, number, 3)}))
+    assert not index._events["order_completed"]._filtered
+    assert not index._events["order_completed"]._paths

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+from yarl import URL
+
+from pipeline.sender.transport import Route
+from schemas.custom_headers import MAX_HEADER_VALUE, check_headers
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"X-Tenant": "acme"}, {"x": None}, {"Cookie": "a=b; c"}, {"x": "a\tb c"}, {"x-long": "v" * MAX_HEADER_VALUE}]
+)
+def test_headers_come_back_in_lower_case(given: dict[str, str | None]) -> None:
+    assert check_headers(given) == {name.lower(): value for name, value in given.items()}
+
+
+def test_null_takes_all_of_them_away() -> None:
+    assert check_headers(None) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Connection", "keep-alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Proxy-Authorization"),
+        *("Host", "Content-Length", "content-type", "Content-Encoding", "User-Agent", "Accept-Encoding"),
+        *("Webhook-Id", "webhook-signature", "webhook-anything"),
+    ],
+)
+def test_what_is_the_senders_to_say_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="headers must not hold"):
+        check_headers({name: "v"})
+
+
+def test_authorization_has_a_field_of_its_own() -> None:
+    with pytest.raises(ValueError, match="set token"):
+        check_headers({"Authorization": "Basic hidden"})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:", "ä", "a\r\nb", "x" * 101, "(x)", "x\x00"])
+def test_names_that_are_none_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a name that is none"):
+        check_headers({name: "v"})
+
+
+@pytest.mark.parametrize(
+    "value", ["", " hidden", "hidden ", "hidden\r\nx: y", "hidden\x00", "hiddenä", 1, True, ["hidden"], "x" * 4097]
+)
+def test_values_that_are_none_are_refused_and_not_repeated(value: object) -> None:
+    with pytest.raises(ValueError, match="headers must give 'x-a' a text of") as caught:
+        check_headers({"X-A": value})
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["x", ["x"], 1, True])
+def test_what_is_no_object_is_refused(given: object) -> None:
+    with pytest.raises(ValueError, match="headers must be an object"):
+        check_headers(given)
+
+
+def test_a_name_stands_once() -> None:
+    with pytest.raises(ValueError, match="headers has 'x-a' twice"):
+        check_headers({"X-A": "1", "x-a": "2"})
+
+
+@pytest.mark.parametrize("given", [{f"x-{n}": "v" for n in range(21)}, {"x-a": "v" * 3000, "x-b": "v" * 3000}])
+def test_headers_are_bounded(given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="at most 20 headers"):
+        check_headers(given)
+
+
+@given(st.dictionaries(st.text(max_size=12), st.text(max_size=20) | st.none(), max_size=4))
+async def test_whatever_passes_can_be_sent_and_says_nothing_else(given: dict[str, str | None]) -> None:
+    try:
+        checked = check_headers(given)
+    except ValueError:
+        return
+    headers = {name: value for name, value in (checked or {}).items() if value is not None}
+    head = Route(URL("http://127.0.0.1/x"), "agent").head(headers, 7)
+    first, *lines = head.decode().removesuffix("\r\n\r\n").split("\r\n")
+    assert first == "POST /x HTTP/1.1"
+    sent = CIMultiDict(line.partition(": ")[::2] for line in lines)
+    assert dict(sent) == {"Host": "127.0.0.1", "User-Agent": "agent", "Content-Length": "7"} | headers

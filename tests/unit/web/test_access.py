@@ -1,0 +1,146 @@
+"""The authorisation matrix, made of the route table: every route, every role, every method. A route without a rule fails."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, cast
+
+import aiohttp
+import pytest
+
+from pipeline.web.api import Api
+from pipeline.web.api_routes import api_routes
+from pipeline.web.routes import Route
+from schemas.api_key import Access
+from tests.unit.web.service import API_KEY, Service
+
+ROUTES = api_routes(cast("Api", None))
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+ROLES: tuple[Access | None, ...] = (None, *Access)
+
+# The rule, once more and by hand: a new route must be thought about here too.
+EXPECTED: dict[tuple[str, str], Access | None] = {
+    ("GET", "/api/webhook/endpoints"): Access.VIEWER,
+    ("POST", "/api/webhook/endpoints"): Access.ADMIN,
+    ("GET", "/api/webhook/endpoints/{id}"): Access.VIEWER,
+    ("PUT", "/api/webhook/endpoints/{id}"): Access.ADMIN,
+    ("PATCH", "/api/webhook/endpoints/{id}"): Access.ADMIN,
+    ("DELETE", "/api/webhook/endpoints/{id}"): Access.ADMIN,
+    ("POST", "/api/webhook/endpoints/{id}/rotate_secret"): Access.ADMIN,
+    ("POST", "/api/webhook/endpoints/{id}/test"): Access.OPERATOR,
+    ("GET", "/api/webhook/endpoints/{id}/stats"): Access.VIEWER,
+    ("GET", "/api/webhook/attempts"): Access.VIEWER,
+    ("GET", "/api/webhook/attempts/facets"): Access.VIEWER,
+    ("GET", "/api/webhook/attempts/histogram"): Access.VIEWER,
+    ("GET", "/api/webhook/attempts/{id}"): Access.VIEWER,
+    ("POST", "/api/webhook/sql"): Access.ADMIN,
+    ("POST", "/api/webhook/attempts/{id}/resend"): Access.OPERATOR,
+    ("GET", "/api/webhook/event_types"): Access.VIEWER,
+    ("GET", "/api/webhook/dead_letters"): Access.VIEWER,
+    ("GET", "/api/webhook/dead_letters/{id}"): Access.OPERATOR,
+    ("GET", "/api/webhook/keys"): Access.ADMIN,
+    ("POST", "/api/webhook/keys"): Access.ADMIN,
+    ("DELETE", "/api/webhook/keys/{id}"): Access.ADMIN,
+    ("GET", "/api/webhook/openapi.json"): None,
+    ("GET", "/api/webhook/reference"): None,
+}
+
+
+def test_every_route_has_the_rule_that_is_meant() -> None:
+    assert {route.key: route.access for route in ROUTES} == EXPECTED
+    assert len(ROUTES) == len(EXPECTED)
+
+
+def test_the_application_has_no_route_besides() -> None:
+    # An application is made of Route.definition() alone; what would be added by hand has no rule, and answers 500.
+    assert {(route.definition().method, "/api" + route.definition().path) for route in ROUTES} == set(EXPECTED)
+
+
+async def ask(service: Service, role: Access | None, method: str, path: str) -> tuple[int, Any]:
+    headers = {"Authorization": f"Bearer {await service.key(role)}"} if role else {}
+    async with service.anonymous.request(method, path, headers=headers) as response:
+        assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        is_json = response.content_type == "application/json" and method != "HEAD"
+        return response.status, await response.json() if is_json else None
+
+
+PUBLIC = {key for key, access in EXPECTED.items() if access is None}
+PATHS = sorted({path for _, path in EXPECTED})
+
+
+@pytest.mark.parametrize("role", ROLES, ids=str)
+async def test_every_route_role_and_method(service: Service, role: Access | None) -> None:
+    for path, method in itertools.product(PATHS, METHODS):
+        rule = EXPECTED.get(("GET" if method == "HEAD" else method, path), "no route")
+        status, body = await ask(service, role, method, path.replace("{id}", "123"))
+        where = (method, path, role, status)
+        if rule is None:
+            assert status == 200, where
+        elif role is None:
+            assert status == (405 if ("GET", path) in PUBLIC else 401), where
+        elif rule == "no route":
+            assert status == 405, where
+        elif not role.covers(cast("Access", rule)):
+            assert status == 403, where
+            assert body is None or body == {
+                "error": f"This needs a key of the role {cast('Access', rule).value}; yours has the role {role.value}."
+            }
+        else:
+            # 404 and 422: the handler was reached, and found nothing to do.
+            assert status in (200, 404, 422), where
+    assert not service.kafka.changes
+
+
+async def test_the_settings_keys_may_everything(service: Service) -> None:
+    async with service.client.get("/api/webhook/keys") as response:
+        assert response.status == 200
+
+
+async def test_a_route_that_came_by_another_way_is_closed(logs: pytest.LogCaptureFixture) -> None:
+    from aiohttp import web  # noqa: PLC0415
+
+    from pipeline.web.auth import ApiKeys, authorise  # noqa: PLC0415
+    from pipeline.web.errors import json_errors  # noqa: PLC0415
+    from pipeline.web.guesses import Guesses  # noqa: PLC0415
+    from pipeline.web.server import WebServer  # noqa: PLC0415
+
+    async def secret(_: web.Request) -> web.Response:
+        return web.Response(text="secret")
+
+    app = web.Application(middlewares=[json_errors, authorise(ApiKeys(), {}, Guesses())])
+    app.router.add_get("/secret", secret)
+    server = WebServer(app, "127.0.0.1", 0)
+    async with aiohttp.ClientSession(await server.start()) as client, client.get("/secret") as response:
+        assert response.status == 500
+        assert "secret" not in await response.text()
+    await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "covers"), [(a, b, i >= j) for i, a in enumerate(Access) for j, b in enumerate(Access)]
+)
+def test_each_role_may_what_those_before_it_may(left: Access, right: Access, covers: bool) -> None:
+    assert left.covers(right) is covers
+
+
+def test_a_rule_is_part_of_every_declaration() -> None:
+    with pytest.raises(TypeError):
+        Route("GET", "/x", None, summary="", answers={})  # type: ignore[call-arg, arg-type]
+
+
+async def test_who_guesses_keys_is_made_to_wait(service: Service) -> None:
+    async def guess(key: str) -> tuple[int, str | None]:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with service.anonymous.get("/api/webhook/endpoints", headers=headers) as response:
+            return response.status, response.headers.get("Retry-After")
+
+    # Without a key nothing is guessed.
+    assert [(await guess(""))[0] for _ in range(25)] == [401] * 25
+    assert [(await guess(f"wrong-{number}"))[0] for number in range(20)] == [401] * 20
+    status, wait = await guess("wrong")
+    assert (status, 0 < int(wait or 0) <= 60) == (429, True)
+    # A right key is not told from a wrong one meanwhile.
+    assert (await guess(API_KEY))[0] == 429
+    # What needs no key is served.
+    async with service.anonymous.get("/api/webhook/openapi.json") as response:
+        assert response.status == 200

@@ -1,0 +1,169 @@
+"""API keys: made, listed, revoked; the first one, and two processes that start at once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+
+import pytest
+
+from pipeline.broker.record import Partition, Record
+from pipeline.web.auth import ApiKeys
+from pipeline.web.errors import WrongKeyError
+from pipeline.web.key_ring import FIRST_KEY_NAME, KeyRing
+from schemas.api_key import Access, ApiKeyRecord
+from schemas.audit import AuditAction
+from tests.unit.fake_kafka import FakeProducer, settle
+from tests.unit.web.endpoint_requests import NOT_FOUND, request
+from tests.unit.web.service import NOW, TOPICS, Service
+
+PATH = "/api/webhook/keys"
+
+
+def body(**fields: object) -> dict[str, object]:
+    return {"json": {"key": fields}}
+
+
+async def test_a_key_is_shown_once_and_kept_as_a_digest(service: Service, logs: pytest.LogCaptureFixture) -> None:
+    status, made = await request(service, "POST", PATH, **body(name=" Ada ", role="operator"))
+    key = made.pop("key")
+    assert (status, len(key), key[:5]) == (201, 48, "omsw_")
+    actor = service.kafka.audits[0].actor
+    assert made == {
+        "id": hashlib.sha256(key.encode()).hexdigest()[:8],
+        "name": "Ada",
+        "role": "operator",
+        "created_at": "2026-03-02T15:04:00.512Z",
+        "created_by": actor,
+    }
+    assert await request(service, "GET", PATH) == (200, {"keys": [made]})
+    everything = b"".join(record.value or b"" for record in service.kafka.records).decode() + logs.text
+    assert key not in everything
+    assert key[5:] not in everything
+    async with service.anonymous.get("/api/webhook/attempts", headers={"Authorization": f"Bearer {key}"}) as response:
+        assert response.status == 200
+
+
+async def test_a_revoked_key_opens_nothing(service: Service) -> None:
+    _, made = await request(service, "POST", PATH, **body(name="Ada", role="admin"))
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    assert await request(service, "DELETE", f"{PATH}/{made['id']}") == (204, b"")
+    async with service.anonymous.get("/api/webhook/endpoints", headers=headers) as response:
+        assert response.status == 401
+    assert await request(service, "GET", PATH) == (200, {"keys": []})
+    assert await request(service, "DELETE", f"{PATH}/{made['id']}") == (404, NOT_FOUND)
+    record = ApiKeyRecord.model_validate_json(service.kafka.to(TOPICS.api_keys)[-1].value or b"")
+    assert (record.revoked_at, record.revoked_by) == (NOW, service.kafka.audits[0].actor)
+    assert [(one.action, one.detail) for one in service.kafka.audits] == [
+        (AuditAction.CREATE_KEY, "admin Ada"),
+        (AuditAction.REVOKE_KEY, "admin Ada"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({}, ["name", "role"]),
+        ({"name": "", "role": "viewer"}, ["name"]),
+        ({"name": "a\nb", "role": "viewer"}, ["name"]),
+        ({"name": "x" * 101, "role": "viewer"}, ["name"]),
+        ({"name": 1, "role": "root"}, ["name", "role"]),
+        ({"name": "Ada", "role": []}, ["role"]),
+        ({"name": "Ada", "role": None}, ["role"]),
+    ],
+)
+async def test_what_is_no_key_is_explained(service: Service, fields: dict[str, object], wrong: list[str]) -> None:
+    status, answer = await request(service, "POST", PATH, **body(**fields))
+    assert (status, sorted(answer["errors"])) == (422, wrong)
+    assert service.kafka.records == []
+
+
+async def test_without_kafka_no_key_is_made(service: Service) -> None:
+    service.kafka.is_down = True
+    assert (await request(service, "POST", PATH, **body(name="Ada", role="viewer")))[0] == 503
+
+
+# --- the first key ---
+
+
+class Topic(FakeProducer):
+    """The compacted topic; rings read it when the test says so."""
+
+    def read(self, ring: KeyRing) -> None:
+        table = ring.table
+        new = self.sent[table._next :]
+        records = [Record(Partition("k", 0), sent.position.offset, 0, sent.key, sent.value, [], 0) for sent in new]
+        table._apply(records, table._next + len(records), caught_up=False)
+
+
+def ring() -> KeyRing:
+    made = KeyRing({}, "k")
+    made.table._loop = asyncio.get_running_loop()
+    return made
+
+
+async def first_keys(topic: Topic, rings: list[KeyRing]) -> list[str | None]:
+    making = [asyncio.create_task(one.create_first(topic, at=NOW)) for one in rings]
+    while not all(task.done() for task in making):
+        await settle()
+        for one in reversed(rings):
+            topic.read(one)
+    return [task.result() for task in making]
+
+
+def opens(one: KeyRing, key: str) -> bool:
+    try:
+        return ApiKeys([], one.valid).principal(f"Bearer {key}").role is Access.ADMIN
+    except WrongKeyError:
+        return False
+
+
+async def test_the_first_start_makes_an_admin_key_and_the_second_none() -> None:
+    topic, first = Topic(), ring()
+    [key] = await first_keys(topic, [first])
+    assert key is not None
+    assert opens(first, key)
+    assert [(one.name, one.role) for one in first.valid()] == [(FIRST_KEY_NAME, Access.ADMIN)]
+
+    later = ring()
+    topic.read(later)
+    assert await first_keys(topic, [later]) == [None]
+    assert opens(later, key)
+
+
+async def test_of_processes_that_start_at_once_one_makes_the_key() -> None:
+    topic, rings = Topic(), [ring() for _ in range(3)]
+    keys = await first_keys(topic, rings)
+    fresh = ring()
+    for one in [*rings, fresh]:
+        topic.read(one)
+        assert [opens(one, key) for key in keys if key] == [True]
+        assert len(one.valid()) == 1
+    # Compaction leaves the last record of each key: the others were taken back.
+    last = {sent.key: sent.value for sent in topic.sent}
+    assert [value is None for value in last.values()] == [False, True, True]
+
+
+async def test_when_no_admin_is_left_the_next_start_makes_one() -> None:
+    topic, first = Topic(), ring()
+    [key] = await first_keys(topic, [first])
+    revoking = asyncio.create_task(first.revoke(topic, first.valid()[0], revoked_by="x", at=NOW))
+    await settle()
+    topic.read(first)
+    await revoking
+    assert first.valid() == []
+    [again] = await first_keys(topic, [first])
+    assert again is not None
+    assert again != key
+    assert opens(first, again)
+    assert not opens(first, key or "")
+
+
+async def test_an_unusable_record_is_passed_over() -> None:
+    topic, one = Topic(), ring()
+    topic.send("k", key=b"x", value=b"{")
+    topic.send("k", key=b"x", value=json.dumps({"schema_version": 2}).encode())
+    topic.read(one)
+    assert one.valid() == []
+    assert one.table._next == 2
