@@ -10,6 +10,7 @@ import pytest
 from pipeline.ops.settings import Settings
 from pipeline.store.analyst import Analyst
 from pipeline.store.errors import StoreBudgetError, StoreRejectedError
+from pipeline.store.rows import attempt_id
 from pipeline.store.writer import Table
 from tests.contract.store_case import Store, opened
 from tests.contract.store_records import attempt_rows
@@ -25,7 +26,7 @@ async def embedded(tmp_path: Path) -> AsyncIterator[Store]:
 
 ANSWERED: list[tuple[str, list[tuple[object, ...]]]] = [
     ("SELECT count() AS n FROM attempt_history", [(3,)]),
-    ("select id from attempts order by id limit 2 -- the first two", [(0,), (1024,)]),
+    ("select id from attempts order by id limit 2 -- the first two", [(attempt_id(0, 0),), (attempt_id(0, 1),)]),
     ("WITH 2 AS two SELECT two + 1;", [(3,)]),
     ("SELECT 1 UNION ALL SELECT 1", [(1,), (1,)]),
     ("SELECT number FROM numbers(2)", [(0,), (1,)]),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pipeline.core.search import AttemptQuery, parse_query
 from pipeline.ops.settings import Settings
 from pipeline.store import find, walk
+from pipeline.store.rows import attempt_id
 from pipeline.store.search import Search
 from pipeline.store.writer import Table
 from tests.contract.search_oracle import (
@@ -63,7 +64,7 @@ NUMERIC: dict[str, st.SearchStrategy[Any]] = {
     "attempt": st.integers(0, 7),
     "duration_ms": st.sampled_from([0.0, 0.5, 12.375, 12.0, 5000.0]),
     "stock_item_id": st.sampled_from([1, 2, 3, 2**40]),
-    "id": st.integers(0, 150).map(lambda number: number * 1024),
+    "id": st.integers(0, 150).map(lambda number: attempt_id(0, number)),
 }
 TEXTUAL: dict[str, st.SearchStrategy[str]] = {
     "event_id": texts("evt_1", "evt_2", "evt_33"),

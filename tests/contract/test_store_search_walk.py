@@ -12,7 +12,7 @@ import pytest
 from pipeline.core.search import ATTRIBUTES, PREDICATES, AttemptQuery, Kind, Predicate, SearchLimitError, parse_query
 from pipeline.core.search.predicates import INVERSE
 from pipeline.store import walk
-from pipeline.store.rows import Position, attempt_row, event_row
+from pipeline.store.rows import Position, attempt_id, attempt_row, event_row
 from pipeline.store.search import AttemptRow
 from pipeline.store.writer import Table
 from tests.contract.search_oracle import Pairs, World, newest_first, world
@@ -126,7 +126,11 @@ async def test_a_count_of_texts_stops_where_it_would_be_long(store: Store) -> No
     texts = await store.search.attempts(parse_query([("q[response_body_cont]", "grüße")]))
     assert (texts.total_count, texts.is_exact, texts.pages) == (1000, False, 40)
     last = await store.search.attempts(parse_query([("q[response_body_cont]", "grüße"), ("page", "60")]))
-    assert ([row.id // 1024 for row in last.items], last.total_count, last.is_exact) == (list(range(24, -1, -1)), 1500, True)
+    assert ([row.id for row in last.items], last.total_count, last.is_exact) == (
+        [attempt_id(0, number) for number in range(24, -1, -1)],
+        1500,
+        True,
+    )
 
 
 async def test_figures_are_those_of_what_is_found(store: Store) -> None:
