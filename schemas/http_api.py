@@ -259,6 +259,9 @@ class EndpointWithAttempts(EndpointAnswer):
     attempts: list[AttemptAnswer]
 
 
+_PAIR: Final = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
+
+
 class SqlInput(BaseModel):
     """A statement for the embedded ClickHouse."""
 
@@ -268,7 +271,7 @@ class SqlInput(BaseModel):
 class SqlAnswer(_Answer):
     """What a SELECT returned: columns with name and type, rows as lists."""
 
-    columns: list[tuple[str, str]]
+    columns: list[Annotated[tuple[str, str], WithJsonSchema(_PAIR)]]
     rows: list[tuple[Any, ...]]
     seconds: float
 
