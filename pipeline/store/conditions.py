@@ -36,6 +36,8 @@ _SHAPES: Final = {
     Predicate.END: "%{}",
     Predicate.MATCHES: "{}",
 }
+_NGRAM: Final = 3
+"""Characters that the index of the bodies is made of."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _ESCAPED: Final = re.compile(r"\\(.)?", re.DOTALL)
@@ -71,6 +73,11 @@ def event_where(filters: Sequence[Filter], parameters: Parameters) -> list[str]:
     return [
         _expression(one, parameters, "1") for one in filters if all(leaf.attribute in EVENT_ATTRIBUTES for leaf in leaves(one))
     ]
+
+
+def indexed_bodies(filters: Sequence[Filter], parameters: Parameters) -> list[str]:
+    """Of filters that must hold, those on bodies that the index finds, as expressions over ``events``."""
+    return [f"({_test(one, parameters)})" for one in filters if isinstance(one, Condition) and _is_indexed(one)]
 
 
 def has_body(one: Filter) -> bool:
@@ -117,6 +124,12 @@ def _joined(combinator: Combinator, parts: Sequence[Filter], parameters: Paramet
 
 def _asks_for_body(condition: Condition) -> bool:
     return ATTRIBUTES[condition.attribute] is Kind.BODY and condition.predicate not in POSITIVE
+
+
+def _is_indexed(condition: Condition) -> bool:
+    """Whether every value is long enough for the n-grams, and known as it stands."""
+    is_literal = bool(condition.values) and condition.predicate is not Predicate.MATCHES
+    return _asks_for_body(condition) and is_literal and all(len(str(value)) >= _NGRAM for value in condition.values)
 
 
 def _expression(one: Filter, parameters: Parameters, candidates: str) -> str:

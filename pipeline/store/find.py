@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pipeline.core.search import ATTRIBUTES, AttemptQuery, Condition, Cursor, Filter, Kind, Predicate, leaves
-from pipeline.store.conditions import Parameters, event_where, has_body, order_by, where
+from pipeline.store.conditions import Parameters, event_where, has_body, indexed_bodies, order_by, where
 from pipeline.store.reader import Reader, Rows, columns, sql
 from pipeline.store.walk import Span, asked_span, candidate_events, windows
 
 COUNTED_UP_TO: Final = 1_000
 """Where counting stops when it would mean to read texts: beyond, a count is a lower bound."""
 _FEW: Final = 200
-"""With at most this many attempts left by its other conditions, a search looks at the bodies of those only."""
+"""With at most this many attempts left by its other conditions, a search looks at the bodies of those only; with as few events by the index, at those."""
 
 _EQUAL: Final = {
     Predicate.EQ, Predicate.NOT_EQ, Predicate.IN, Predicate.NOT_IN, Predicate.GT, Predicate.GTEQ, Predicate.LT, Predicate.LTEQ,
@@ -115,27 +116,56 @@ class Finder:
         found = await self._reader.rows(statement, parameters.values)
         return tuple({(event_id, received) for event_id, received in found}) if len(found) <= _FEW else None
 
+    async def _walk(self, plan: _Plan) -> AsyncGenerator[tuple[_Plan, Span], None]:
+        """The windows, and what is known of the search in each.
+
+        When the first was not enough, the index of the bodies is asked for all events at once. Few are looked at in one window, the
+        last; none in none: each window has a price of its own, and a needle that is nowhere would pay them all.
+        """
+        for number, window in enumerate(plan.windows()):
+            if number == 1 and (few := await self._few_events(plan)) is not None:
+                is_backwards = plan.query.in_time is not None and plan.query.in_time.descending
+                rest = Span(plan.asked.first, window.end) if is_backwards else Span(window.first, plan.asked.end)
+                if few:
+                    yield replace(plan, few=few), rest
+                return
+            yield plan, window
+
+    async def _few_events(self, plan: _Plan) -> tuple[tuple[str, int], ...] | None:
+        """Id and time received of all events that can be meant, where the index of the bodies leaves few of them."""
+        parameters = Parameters()
+        bodies = indexed_bodies(plan.query.required, parameters)
+        if not bodies:
+            return None
+        known = [candidate_events(plan.whole, plan.asked, parameters), *event_where(plan.query.required, parameters)]
+        select = "SELECT event_id, toUnixTimestamp64Milli(received_at) FROM events WHERE"
+        found = await self._reader.rows(sql(select, " AND ".join([*known, *bodies]), f"LIMIT {_FEW + 1:d}"), parameters.values)
+        return tuple({(event_id, received) for event_id, received in found}) if len(found) <= _FEW else None
+
     async def _page(self, plan: _Plan, skip: int) -> tuple[Rows, int, bool]:
         """The rows, how many were skipped, and whether there are no more."""
         rows: list[Sequence[Any]] = []
         wanted = plan.query.per_page + 1
         skipped = 0
-        for window in plan.windows():
-            if skipped < skip:
-                here = await self._count_within(plan, window, skip - skipped)
-                skipped += here
+        async with aclosing(self._walk(plan)) as walk:
+            async for known, window in walk:
                 if skipped < skip:
-                    continue
-                offset = here
-            else:
-                offset = 0
-            parameters = Parameters()
-            limit = f"LIMIT {wanted - len(rows):d} OFFSET {offset:d}"
-            condition = plan.conditions(window, parameters)
-            select = ("SELECT", self._selected, "FROM attempts WHERE")
-            rows += await self._reader.rows(sql(*select, condition, "ORDER BY", order_by(plan.query), limit), parameters.values)
-            if len(rows) >= wanted:
-                break
+                    here = await self._count_within(known, window, skip - skipped)
+                    skipped += here
+                    if skipped < skip:
+                        continue
+                    offset = here
+                else:
+                    offset = 0
+                parameters = Parameters()
+                limit = f"LIMIT {wanted - len(rows):d} OFFSET {offset:d}"
+                condition = known.conditions(window, parameters)
+                select = ("SELECT", self._selected, "FROM attempts WHERE")
+                rows += await self._reader.rows(
+                    sql(*select, condition, "ORDER BY", order_by(plan.query), limit), parameters.values
+                )
+                if len(rows) >= wanted:
+                    break
         return rows[: plan.query.per_page], skipped, len(rows) < wanted
 
     async def _count(self, plan: _Plan) -> tuple[int, bool]:
@@ -148,10 +178,11 @@ class Finder:
                 (await self._reader.rows(sql("SELECT count() FROM attempts WHERE", condition), parameters.values))[0][0]
             ), True
         total = 0
-        for window in plan.windows():
-            total += await self._count_within(plan, window, COUNTED_UP_TO + 1 - total)
-            if total > COUNTED_UP_TO:
-                return COUNTED_UP_TO, False
+        async with aclosing(self._walk(plan)) as walk:
+            async for known, window in walk:
+                total += await self._count_within(known, window, COUNTED_UP_TO + 1 - total)
+                if total > COUNTED_UP_TO:
+                    return COUNTED_UP_TO, False
         return total, True
 
     async def _count_within(self, plan: _Plan, window: Span, most: int) -> int:
