@@ -31,6 +31,10 @@ from schemas.http_api import (
     HistogramBar,
 )
 
+_BARS: Final = Parameter(
+    "bars", "How many at most.", {"type": "integer", "minimum": 1, "maximum": MAX_BARS, "default": DEFAULT_BARS}
+)
+
 
 def attempt_routes(api: Api) -> Iterable[Route]:
     """The routes, below ``/api``."""
@@ -132,11 +136,6 @@ def attempt_routes(api: Api) -> Iterable[Route]:
             errors=(503,),
         ),
     ]
-
-
-_BARS: Final = Parameter(
-    "bars", "How many at most.", {"type": "integer", "minimum": 1, "maximum": MAX_BARS, "default": DEFAULT_BARS}
-)
 
 
 async def asked(api: Api, request: web.Request) -> AttemptQuery:
