@@ -58,7 +58,7 @@ bench-search: install ## Searching a year of attempts, beside PostgreSQL; ATTEMP
 isolation: install ## What healthy endpoints lose when half of all turn hostile (real Apache Kafka, three minutes)
 	$(BIN)/python -m tests.bench.isolation
 
-bounds: install ## Memory and idle CPU of each role in the worst cases (real Apache Kafka); SCALE=0.02
+bounds: install ## Memory and idle CPU of each role in the worst cases (real Apache Kafka); SCALE=0.005
 	$(BIN)/python tests/bench/bounds.py --scale $(SCALE)
 
 soak: install ## A long run with faults at random (real Apache Kafka); MINUTES=30

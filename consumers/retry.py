@@ -56,11 +56,11 @@ class Retry:
             max_outstanding=settings.max_outstanding_records,
             max_outstanding_bytes=settings.max_outstanding_bytes,
             partition_fetch_bytes=_PARTITION_FETCH_BYTES,
-            due_in=lambda record: self._due_in(record, time.time()),
+            due_in=self._due_in,
         )
 
     def _due_in(self, record: Any, now: float) -> float:
-        """In how many seconds a record that came ``now`` is due. A clock that is wrong prolongs no wait beyond the delay."""
+        """In how many seconds a record that came at ``now`` is due. A clock that is wrong prolongs no wait beyond the delay."""
         delay = self._delay_seconds[record.topic]
         return min(float(record.timestamp) / 1000 + delay - now, delay)
 

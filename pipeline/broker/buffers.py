@@ -16,8 +16,8 @@ from pipeline.broker.record import Partition, size_of
 if TYPE_CHECKING:
     from kafka.consumer.fetcher import ConsumerRecord
 
-DueIn = Callable[["ConsumerRecord"], float]
-"""In how many seconds a record may be handed over, asked when it comes; 0 and below: at once."""
+DueIn = Callable[["ConsumerRecord", float], float]
+"""In how many seconds a record that came at this time (since 1970) may be handed over; 0 and below: at once."""
 
 
 class Buffered(NamedTuple):
@@ -52,12 +52,16 @@ class Buffers:
         self._queues: dict[Partition, _Queue] = {}
         self._asleep: dict[Partition, float] = {}
 
-    def add(self, partition: Partition, epoch: int, records: Iterable[ConsumerRecord], now: float = 0.0) -> None:
-        """Keep what was polled, in the order of the offsets."""
+    def add(
+        self, partition: Partition, epoch: int, records: Iterable[ConsumerRecord], now: float = 0.0, wall: float = 0.0
+    ) -> None:
+        """Keep what was polled, in the order of the offsets. ``wall`` is ``now`` in seconds since 1970: read both together."""
         queue = self._queues.setdefault(partition, _Queue())
         for record in records:
             size = size_of(record.key, record.value, record.headers)
-            queue.records.append(Buffered(epoch, record, size, -math.inf if self._due_in is None else now + self._due_in(record)))
+            queue.records.append(
+                Buffered(epoch, record, size, -math.inf if self._due_in is None else now + self._due_in(record, wall))
+            )
             queue.bytes += size
         if not queue.records:
             del self._queues[partition]

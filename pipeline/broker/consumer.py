@@ -26,6 +26,7 @@ from pipeline.broker.commits import Commits, finished_earlier, to_kafka
 from pipeline.broker.lag import measure_lag
 from pipeline.broker.outstanding import Outstanding
 from pipeline.broker.record import Partition, Receipt, Record
+from pipeline.broker.silence import Silence
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
@@ -88,10 +89,7 @@ class GroupConsumer:
         self._stop_at: float | None = None
         self._joined_once = False
         self._polled_at = time.monotonic()
-        self._looked_at = time.monotonic()
-        self._in_doubt_since: float | None = None
-        # Heartbeats go out that often; the broker gives a member up when it has heard of none for the time of a session.
-        self._longest_silence = (config.get("session_timeout_ms", 45_000) - config.get("heartbeat_interval_ms", 3_000)) / 1000
+        self._silence = Silence(group, self._config)
         self._ends: dict[Partition, int | None] = {}
 
     async def start(self) -> None:
@@ -187,7 +185,7 @@ class GroupConsumer:
                 if self._assignment.needs_resuming(partition):
                     self._assignment.resume(partition, finished_earlier(consumer, partition))
                 self._ends[partition] = consumer.highwater(TopicPartition(topic, number))
-                self._buffers.add(partition, epoch, records, self._polled_at)
+                self._buffers.add(partition, epoch, records, time.monotonic(), time.time())
         self._hand_over(consumer)
         self._pause_and_resume(consumer)
         self._settle(consumer)
@@ -208,30 +206,9 @@ class GroupConsumer:
         milliseconds = (self._buffers.next_due() - time.monotonic()) * 1000 + 1
         return int(min(max(milliseconds, 1), _IDLE_POLL_MS))
 
-    def _is_in_doubt(self, consumer: KafkaConsumer) -> bool:
-        """Whether the group may have given us up without our knowing: after a silence that is as long as a session.
-
-        A process that was frozen (SIGSTOP, a suspended machine) goes on with what it has in memory as if nothing had been, while
-        another one has long since begun the same records. It begins nothing more until a heartbeat was answered that
-        was sent after the silence, or until it has joined anew. kafka-python tells neither in public.
-        """
-        now = time.monotonic()
-        silence, self._looked_at = now - self._looked_at, now
-        if silence > self._longest_silence:
-            log.warning(
-                "silent for long; nothing is begun until the group is heard of", group=self._group, seconds=round(silence)
-            )
-            self._in_doubt_since = now
-        if self._in_doubt_since is not None:
-            heartbeat = consumer._coordinator.heartbeat  # noqa: SLF001
-            is_answered = heartbeat.last_receive >= heartbeat.last_send > self._in_doubt_since
-            if is_answered or heartbeat.last_reset > self._in_doubt_since:
-                self._in_doubt_since = None
-        return self._in_doubt_since is not None
-
     def _hand_over(self, consumer: KafkaConsumer) -> None:
         """Hand over what is due while there is room, one partition after the other."""
-        if self._stop_at is not None or self._is_in_doubt(consumer):
+        if self._stop_at is not None or self._silence.leaves_in_doubt(consumer, time.monotonic()):
             return
         batch: list[Record] = []
         for partition, (epoch, record, size, _) in self._buffers.take(self._outstanding.fits, time.monotonic()):
@@ -260,16 +237,13 @@ class GroupConsumer:
             consumer.resume(*((paused - wanted) & assigned))
 
     def _settle(self, consumer: KafkaConsumer) -> None:
-        """Drain completions; commit when it is time."""
+        """Drain completions; measure and commit when it is time."""
         self._drain_completions()
         if self._commits.is_due():
-            self._measure(consumer)
+            measure_lag(consumer, self._group, self._buffers)
+            metrics.OUTSTANDING_BYTES.labels(self._group).set(self._outstanding.bytes)
+            metrics.BUFFERED_BYTES.labels(self._group).set(self._buffers.bytes)
             self._commits.send(consumer)
-
-    def _measure(self, consumer: KafkaConsumer) -> None:
-        measure_lag(consumer, self._group, self._buffers)
-        metrics.OUTSTANDING_BYTES.labels(self._group).set(self._outstanding.bytes)
-        metrics.BUFFERED_BYTES.labels(self._group).set(self._buffers.bytes)
 
     def _drain_completions(self) -> None:
         while self._completions:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
 
 from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.client import producer_config
@@ -121,12 +120,7 @@ class Stage:
             "retry": (topics.retry_group, topics.delay_topics),
             "recorder": (topics.recorder_group, topics.recorded),
         }
-        try:
-            return not any(self.kafka.lag(*groups[role]) for role in roles)
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            return False  # the broker is on its way back
+        return not any(self.kafka.lag(*groups[role]) for role in roles)
 
     def acknowledged(self, *paths: str) -> int:
         """How many different notifications the receivers at these paths (all, when none is named) have acknowledged."""

@@ -16,16 +16,12 @@ import secrets
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import uvloop
-from kafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
@@ -34,19 +30,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, n
 from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.playground.simulator import Shop, SimulatedEvent
 from tests.bench.sampling import Sampler, judged, sampled
-from tests.contract.clickhouse_shim import FaultKind, ShimProcess
-from tests.faults.deployment import CLICKHOUSE_PASSWORD, FLAKY, Deployment, deployed, examples
-from tests.faults.evidence import Evidence, Kill, StoredRow
+from tests.contract.clickhouse_faults import FaultKind
+from tests.faults.collection import collect
+from tests.faults.deployment import EVERY_ROLE, Deployment, deployed
+from tests.faults.evidence import Evidence, Fault
+from tests.faults.promises import broken
 from tests.faults.receivers import Behaviour
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARE_OF_CAPACITY = 0.7
-FAIL_RATE = 0.05
+MISBEHAVING = Behaviour("/flaky", fail_rate=0.05)
 SLICE_SECONDS = 10.0
 GRACE_SECONDS = 40.0
 GROWTH_BOUND = 0.10
 """Of its mean: what a process may grow by between its warm-up and its end, by the straight line through its samples."""
-ROLES = ("fanout", "retry", "recorder", "api")
 
 
 @dataclass
@@ -57,8 +54,8 @@ class Soak:
     broker: ApacheKafkaBroker
     chance: random.Random
     shop: Shop
-    kills: list[Kill] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    happened: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     def say(self, text: str) -> None:
@@ -98,23 +95,22 @@ class Soak:
 
     async def kill(self) -> None:
         """``kill -9`` of a role."""
-        role = self.chance.choice(ROLES)
+        role = self.chance.choice(EVERY_ROLE)
         self._note(f"kill -9 {role}")
         process = self.deployment.roles[role]
         outstanding = await process.metric("oms_webhooks_outstanding_records") or 0.0
         process.kill()
         at = time.time()
-        committed = {} if role == "api" else await self._committed(role)
+        committed = await self.deployment.committed(role)
         await asyncio.sleep(self.chance.uniform(0.1, 3.0))
         until = time.time()
         process.start()
-        if committed:  # the API has no group, and nothing that could be in flight
-            self.kills.append(Kill(role, at, committed, outstanding, until))
+        self.faults.append(Fault("kill -9", role, at, committed, outstanding, until))
         await process.until_ready()
 
     async def terminate(self) -> None:
         """SIGTERM of a role; it drains and repeats nothing."""
-        role = self.chance.choice(ROLES)
+        role = self.chance.choice(EVERY_ROLE)
         self._note(f"SIGTERM {role}")
         process = self.deployment.roles[role]
         await process.terminate(GRACE_SECONDS)
@@ -125,70 +121,29 @@ class Soak:
         """ClickHouse answers 503 for some seconds."""
         seconds = self.chance.uniform(3, 20)
         self._note(f"ClickHouse away for {seconds:.0f} s")
-        shim = ShimProcess(Path(), CLICKHOUSE_PASSWORD)
-        shim.port = httpx.URL(self.deployment.settings.clickhouse_url).port or 0
-        await asyncio.to_thread(shim.fail, FaultKind.UNAVAILABLE, times=1_000_000)
+        await asyncio.to_thread(self.deployment.clickhouse.fail, FaultKind.UNAVAILABLE, times=1_000_000)
         await asyncio.sleep(seconds)
-        await asyncio.to_thread(shim.recover)
+        await asyncio.to_thread(self.deployment.clickhouse.recover)
 
     async def restart_broker(self) -> None:
         """Kafka ends in good order and comes back. What was in flight may be repeated where a group lost its partitions."""
         self._note("Kafka restarts")
         at = time.time()
-        committed = {role: await self._committed(role) for role in ("fanout", "retry")}
+        committed = {role: await self.deployment.committed(role) for role in ("fanout", "retry")}
         await asyncio.to_thread(self.broker.restart)
         for role in (*committed, "recorder"):
-            await self._committed(role)  # it is back
+            await self.deployment.committed(role)  # it is back
         until = time.time()
-        self.kills += [Kill(role, at, offsets, 0.0, until) for role, offsets in committed.items()]
+        self.faults += [Fault("Kafka restarts", role, at, offsets, 0.0, until) for role, offsets in committed.items()]
 
-    async def _committed(self, role: str) -> Any:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                return await asyncio.to_thread(
-                    self.deployment.kafka.committed, getattr(self.deployment.settings.topics, f"{role}_group")
-                )
-            except KafkaError:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(0.5)
-
-    def _note(self, fault: str) -> None:
-        self.faults.append(fault)
-        self.say(fault)
-
-
-def broken(found: Evidence) -> Iterator[str]:
-    """A sentence for each promise of the ledger that was not kept."""
-    if missing := found.missing:
-        yield f"{len(missing):,} notifications never arrived, such as {examples(missing)}"
-    if lost := found.lost:
-        yield f"{len(lost):,} notifications have fewer requests than were due, such as {examples(lost)}"
-    if unrecorded := found.unrecorded:
-        yield f"{len(unrecorded):,} notifications have no record of how they ended, such as {examples(unrecorded)}"
-    if unwanted := found.request_counts.keys() - found.expected:
-        yield f"{len(unwanted):,} notifications went to endpoints that had not subscribed, such as {examples(unwanted)}"
-    if found.dead_letters:
-        yield f"{found.dead_letters} records were set aside; the logs of the roles say why"
-    in_flight = sum(found.in_flight(kill) for kill in found.kills)
-    if found.duplicates > in_flight:
-        yield f"{found.duplicates:,} requests too many, though only {in_flight:,} deliveries were in flight at the faults"
-    attempts = [StoredRow(attempt.position.partition, attempt.position.offset, attempt.id) for attempt in found.attempts]
-    yield from _not_once("attempts", attempts, found.stored_attempts)
-    yield from _not_once("dispatches", found.dispatches, found.stored_dispatches)
-
-
-def _not_once(what: str, written: Sequence[StoredRow], stored: Sequence[StoredRow]) -> Iterator[str]:
-    """What Kafka holds and what ClickHouse holds, compared one by one."""
-    lost, surplus = Counter(written) - Counter(stored), Counter(stored) - Counter(written)
-    if lost or surplus:
-        yield f"{what}: {lost.total():,} are not in ClickHouse, {surplus.total():,} rows are too many"
+    def _note(self, what: str) -> None:
+        self.happened.append(what)
+        self.say(what)
 
 
 async def run(directory: Path, broker: ApacheKafkaBroker, minutes: float, seed: int) -> dict[str, Any]:
     """The whole run; returns its figures."""
-    prefix, behaviour = f"soak{secrets.token_hex(4)}.", Behaviour(FLAKY, fail_rate=FAIL_RATE, seed=seed)
+    prefix, behaviour = f"soak{secrets.token_hex(4)}.", replace(MISBEHAVING, seed=seed)
     seconds = minutes * 60
     async with deployed(directory, broker.start(), prefix, behaviour=behaviour) as deployment:
         soak = Soak(deployment, broker, random.Random(seed), Shop(seed))
@@ -203,8 +158,8 @@ async def run(directory: Path, broker: ApacheKafkaBroker, minutes: float, seed: 
             settling = time.monotonic()
             await deployment.settle(300)
             settled = time.monotonic() - settling
-        found = await asyncio.to_thread(deployment.collect)
-    found.kills, found.seconds = soak.kills, time.monotonic() - soak.started
+        found = await asyncio.to_thread(collect, deployment)
+    found.faults, found.seconds = soak.faults, time.monotonic() - soak.started
     return figures_of(soak, found, sampler) | {
         "minutes": minutes,
         "seed": seed,
@@ -217,7 +172,7 @@ async def run(directory: Path, broker: ApacheKafkaBroker, minutes: float, seed: 
 def figures_of(soak: Soak, found: Evidence, sampler: Sampler) -> dict[str, Any]:
     """What goes to var/soak/, ``broken`` with every promise that was not kept."""
     lives = [judged(life) for life in sampler.lives if life.samples]
-    problems = list(broken(found))
+    problems = broken(found, most_duplicates=found.in_flight_at_the_faults)
     problems += [
         f"{life['role']} grew by {life['growth']:.0%} in {life['seconds']} s"
         for life in lives
@@ -230,9 +185,9 @@ def figures_of(soak: Soak, found: Evidence, sampler: Sampler) -> dict[str, Any]:
         "requests": len(found.requests),
         "missing": len(found.missing),
         "duplicates": found.duplicates,
-        "in_flight_at_the_faults": sum(found.in_flight(kill) for kill in found.kills),
-        "attempts_in_clickhouse": len(found.stored_attempts),
-        "faults": soak.faults,
+        "in_flight_at_the_faults": found.in_flight_at_the_faults,
+        "attempts_in_clickhouse": len(found.stored_attempts or ()),
+        "faults": soak.happened,
         "lives": lives,
     }
 

@@ -22,7 +22,7 @@ def polled(offset: int, *, size: int = 0, due: float = 0.0) -> Any:
     return SimpleNamespace(offset=offset, key=b"", value=b"x" * size, headers=[], due=due)
 
 
-def by_due(record: Any) -> float:
+def by_due(record: Any, _: float = 0.0) -> float:
     return float(record.due)
 
 
