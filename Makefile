@@ -5,12 +5,13 @@ BIN    := $(VENV)/bin
 KAFKA  ?= embedded
 FUZZ_SECONDS ?= 10
 DEMO_SECONDS ?= 0
+ATTEMPTS ?= 100000
 SCALE  ?= 1
 MINUTES ?= 30
 FORM   ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-fuzz test-kafka test-faults test-deploy test-operations prometheus-rule bench isolation bounds soak lock clean
+.PHONY: help install demo test check test-fuzz test-kafka test-faults test-deploy test-operations prometheus-rule bench bench-search isolation bounds soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +66,9 @@ prometheus-rule: ## Write deploy/prometheus/rules.yml into the Kubernetes manife
 
 bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
 	$(BIN)/python tests/bench/path.py
+
+bench-search: install ## Searching a year of attempts, beside PostgreSQL; ATTEMPTS=100000
+	$(BIN)/python tests/bench/search.py --attempts $(ATTEMPTS)
 
 isolation: install ## What healthy endpoints lose when half of all turn hostile (real Apache Kafka, three minutes)
 	$(BIN)/python -m tests.bench.isolation

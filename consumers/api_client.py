@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+import typer
+
+from consumers.embedded import find_note
+
+Url = Annotated[
+    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="Where the API is; default: the pipeline on this machine.")
+]
+Key = Annotated[
+    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_KEY", help="API key; default: that of the pipeline on this machine.")
+]
 
 
 class ApiError(Exception):
-    """The API did not do what was asked; ``str(error)`` says why and what to do."""
+    """The API did not do what was asked; ``str(error)`` says why and what to do. ``status`` is 0 when it did not answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ApiClient:
@@ -41,7 +55,21 @@ class ApiClient:
             raise ApiError(message) from error
         if response.is_success:
             return response.json() if response.content else None
-        raise ApiError(_explained(response))
+        raise ApiError(_explained(response), response.status_code)
+
+
+def client_for(url: str | None, api_key: str | None) -> ApiClient:
+    """A client of the API that is named, or of the pipeline that runs on this machine.
+
+    Raises:
+        ApiError: none is named, and none runs here.
+    """
+    note = find_note()
+    url, api_key = url or (note.url if note else None), api_key or (note.api_key if note else None)
+    if not url or not api_key:
+        message = "No running pipeline was found on this machine; start one (oms-webhooks all), or give --url and --api-key."
+        raise ApiError(message)
+    return ApiClient(url, api_key)
 
 
 def _explained(response: httpx.Response) -> str:

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.console import Console
 
-from consumers import show
+from consumers import cli_search, show
 from consumers.api_client import ApiError
 from consumers.check import check_settings
-from consumers.cli_api import Key, Url, client_for, dead_letters_app, endpoints_app, keys_app, resend
+from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
@@ -35,7 +35,7 @@ from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
 from schemas.codec import InvalidRecordError, decode_event
-from schemas.event import EventType, json_schema
+from schemas.event import json_schema
 
 T = TypeVar("T")
 
@@ -48,12 +48,10 @@ app = typer.Typer(
     "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "
     "[bold]oms-webhooks settings[/bold].",
 )
-attempts_app = typer.Typer(help="Search the attempts, or resend one.")
 app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
-app.add_typer(attempts_app, name="attempts", rich_help_panel="Use")
+app.add_typer(cli_search.attempts_app, name="attempts", rich_help_panel="Use")
 app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Use")
 app.add_typer(keys_app, name="keys", rich_help_panel="Operate")
-attempts_app.command("resend")(resend)
 
 out = Console()
 err = Console(stderr=True)
@@ -190,36 +188,7 @@ def demo(
     sys.exit(run_demo(out, kafka=kafka, seconds=seconds or None, rate=rate))
 
 
-@attempts_app.callback(invoke_without_command=True)
-def attempts(
-    context: typer.Context,
-    order: Annotated[str | None, typer.Option(help="Order number.")] = None,
-    endpoint: Annotated[int | None, typer.Option(help="Endpoint id.")] = None,
-    event: Annotated[EventType | None, typer.Option(help="Event type.")] = None,
-    state: Annotated[str | None, typer.Option(help="succeeded or failed.")] = None,
-    body: Annotated[str | None, typer.Option(help="A piece of the request's body, in any case.")] = None,
-    query: Annotated[list[str] | None, typer.Option("--q", help="Any other filter: attribute_predicate=value.")] = None,
-    page: Annotated[int, typer.Option(min=1, help="Page.")] = 1,
-    per_page: Annotated[int, typer.Option(min=1, max=200, help="Attempts a page.")] = 25,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the API's JSON.")] = False,
-    url: Url = None,
-    api_key: Key = None,
-) -> None:
-    """Search the attempts: by order, endpoint, event type, state, or a piece of the body."""
-    if context.invoked_subcommand is not None:
-        return
-    simple = {
-        "order_number_eq": order,
-        "endpoint_id_eq": endpoint,
-        "event_name_eq": event.value if event else None,
-        "state_eq": state,
-        "request_body_cont": body,
-    }
-    params = [(f"q[{name}]", str(value)) for name, value in simple.items() if value is not None]
-    params += [(f"q[{name}]", value) for name, _, value in (part.partition("=") for part in query or [])]
-    with client_for(url, api_key) as client:
-        found = client.call("GET", "attempts", params=[*params, ("page", str(page)), ("per_page", str(per_page))])
-    out.print_json(data=found) if as_json else out.print(show.attempts(found))
+app.command("sql", rich_help_panel="Use")(cli_search.sql)
 
 
 @app.command(rich_help_panel="Use")

@@ -1,4 +1,4 @@
-"""``oms-webhooks endpoints``, ``attempts resend``, ``dead-letters`` and ``keys``: all that speaks to the HTTP API."""
+"""``oms-webhooks endpoints``, ``dead-letters`` and ``keys``: commands that speak to the HTTP API (attempts: cli_search)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import typer
 from rich.console import Console
 
 from consumers import show
-from consumers.api_client import ApiClient, ApiError
-from consumers.embedded import find_note
+from consumers.api_client import Key, Url, client_for
 from schemas.api_key import Access
 from schemas.event import EventType
 
@@ -19,30 +18,8 @@ keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API key
 
 out = Console()
 
-Url = Annotated[
-    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="Where the API is; default: the pipeline on this machine.")
-]
-Key = Annotated[
-    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_KEY", help="API key; default: that of the pipeline on this machine.")
-]
-
-
 EndpointId = Annotated[int, typer.Argument(help="The endpoint's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
-
-
-def client_for(url: str | None, api_key: str | None) -> ApiClient:
-    """A client of the API that was named, or of the pipeline on this machine.
-
-    Raises:
-        ApiError: there is neither.
-    """
-    note = find_note()
-    url, api_key = url or (note.url if note else None), api_key or (note.api_key if note else None)
-    if not url or not api_key:
-        message = "No running pipeline was found on this machine; start one (oms-webhooks all), or give --url and --api-key."
-        raise ApiError(message)
-    return ApiClient(url, api_key)
 
 
 @endpoints_app.command("list")
@@ -103,18 +80,6 @@ def endpoints_rotate(endpoint_id: EndpointId, url: Url = None, api_key: Key = No
     with client_for(url, api_key) as client:
         rotated = client.call("POST", f"endpoints/{endpoint_id}/rotate_secret")
     out.print(show.rotated(rotated))
-
-
-def resend(attempt_id: Annotated[int, typer.Argument(help="The attempt's id.")], url: Url = None, api_key: Key = None) -> None:
-    """Send a notification again: the same body and webhook-id, to the endpoint as it is now."""
-    with client_for(url, api_key) as client:
-        queued = client.call("POST", f"attempts/{attempt_id}/resend")
-    out.print(
-        f"Event {queued['event_id']} is on its way to endpoint {queued['endpoint_id']}, {queued['target_url']}.",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 @dead_letters_app.command("list")

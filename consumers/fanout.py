@@ -39,6 +39,7 @@ class Plan:
     event: EventMeta
     body: bytes
     endpoints: list[Endpoint]
+    received_at: datetime
 
 
 class FanOut:
@@ -120,8 +121,10 @@ class FanOut:
         if record.key is None:
             message = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
             raise InvalidRecordError(DeadLetterReason.MISSING_KEY, message)
+        # Once: the event's row and its attempts' rows must name the same time, also when it is that of a clock.
+        received_at = _received_at(record, self._kept)
         if record.partition.topic == self._operational_events:
-            return self._operational_plan(record)
+            return self._operational_plan(record, received_at)
         event = decode_event(record.value, max_bytes=self._max_bytes)
         endpoints = self._registry.matching(event.meta.event_name, event.payload)
         _events_counter(event.meta.event_name).inc()
@@ -129,27 +132,32 @@ class FanOut:
             _matches_counter(event.meta.event_name).inc(len(endpoints))
         else:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
-        return Plan(event.meta, webhook_body(event), endpoints)
+        return Plan(_with_time(event.meta, received_at), webhook_body(event), endpoints, received_at)
 
-    def _operational_plan(self, record: Record) -> Plan:
+    def _operational_plan(self, record: Record, received_at: datetime) -> Plan:
         told = from_json(record.value, OperationalEvent)
         event = DecodedEvent(told.meta, told.data.model_dump_json().encode())
         receiver = self._registry.operational
-        return Plan(told.meta, webhook_body(event), [receiver] if receiver is not None else [])
+        return Plan(
+            _with_time(told.meta, received_at), webhook_body(event), [receiver] if receiver is not None else [], received_at
+        )
 
     def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
         """Write the body down once, with who matched: also when nobody did."""
-        received_at = _received_at(record, self._kept)
         dispatch = Dispatch(
             event=plan.event,
             endpoint_ids=tuple(endpoint.id for endpoint in plan.endpoints),
-            received_at=received_at,
+            received_at=plan.received_at,
             source_topic=record.partition.topic,
             source_partition=record.partition.number,
             source_offset=record.offset,
             body_bytes=len(plan.body),
         )
-        return self._dispatches.add(plan.body, day=received_at.date(), header=to_json(dispatch))
+        return self._dispatches.add(plan.body, day=plan.received_at.date(), header=to_json(dispatch))
+
+
+def _with_time(meta: EventMeta, received_at: datetime) -> EventMeta:
+    return meta.model_copy(update={"received_at": received_at})
 
 
 def _received_at(record: Record, kept: timedelta) -> datetime:

@@ -26,6 +26,7 @@ from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
+from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
 from pipeline.store.reports import Reports
 from pipeline.store.search import Search
@@ -108,6 +109,8 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         clock=utc_now,
         proxies=settings.trusted_proxies,
         test_timeout_seconds=settings.request_timeout_seconds + 10.0,
+        # A ClickHouse server is asked directly, with users and roles of its own (deploy/clickhouse).
+        analyst=Analyst(connections) if connections.is_embedded else None,
     )
 
 

@@ -154,9 +154,22 @@ def attempts(page: Mapping[str, Any]) -> RenderableType:
             f"{attempt['duration_ms']:.0f}",
             plain(attempt["error"] or ""),
         )
-    table.caption = f"page {page['current_page']} of {page['pages']}, {page['total_count']:,} attempts"
+    count = f"{page['total_count']:,} attempts" if page["total_count_is_exact"] else f"{page['total_count']:,} attempts or more"
+    table.caption = f"page {page['current_page']} of {page['pages']}, {count}" if page["total_count_is_exact"] else count
+    if cursor := page.get("next_cursor"):
+        table.caption += f"; the next page: --after {cursor}"
     if ignored := page.get("ignored_filters"):
         return Group(Text(f"Ignored filters: {', '.join(ignored)}", "bold yellow"), table)
+    return table
+
+
+def answer(found: Mapping[str, Any]) -> RenderableType:
+    """What a SELECT returned."""
+    table = Table(
+        *(plain(name) for name, _ in found["columns"]), caption=f"{len(found['rows']):,} rows, {found['seconds']:.3f} s"
+    )
+    for row in found["rows"]:
+        table.add_row(*("" if value is None else plain(str(value)) for value in row))
     return table
 
 

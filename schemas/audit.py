@@ -18,6 +18,7 @@ class AuditAction(enum.StrEnum):
 
     VIEW_BODY = "view_body"
     SEARCH_BODIES = "search_bodies"
+    SQL = "sql"
     VIEW_DEAD_LETTER = "view_dead_letter"
     RESEND = "resend"
     TEST = "test"

@@ -183,6 +183,9 @@ class EventMeta(BaseModel):
     ``created_at`` is the envelope's ``occurred_at``. References are taken from the payload once, by the fan-out. They are bounded,
     as this is a part of every record about the event: the first 100 shipment numbers and the first 100 SKUs, and none that is
     longer than 255 characters. What is beyond that is in the body, and is found by a search of bodies.
+
+    ``received_at`` is when the event was written to Kafka, as its dispatch has it too: by it a search gets from an attempt to
+    the body. Whoever makes another delivery of an event copies it; without it the search still works, but takes longer.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -195,6 +198,7 @@ class EventMeta(BaseModel):
     subscription_id: str | None = None
     stock_item_id: int | None = None
     skus: Many[str] = ()
+    received_at: AwareDatetime | None = None
 
 
 def event_meta(event: OrderEvent | ShipmentEvent | StockItemEvent) -> EventMeta:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, SerializeAsAny, WithJsonSchema, field_validator
 
@@ -259,6 +259,23 @@ class EndpointWithAttempts(EndpointAnswer):
     attempts: list[AttemptAnswer]
 
 
+_PAIR: Final = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
+
+
+class SqlInput(BaseModel):
+    """A statement for the embedded ClickHouse."""
+
+    statement: str = Field(min_length=1, description="One SELECT, such as SELECT count() FROM attempt_history.")
+
+
+class SqlAnswer(_Answer):
+    """What a SELECT returned: columns with name and type, rows as lists."""
+
+    columns: list[Annotated[tuple[str, str], WithJsonSchema(_PAIR)]]
+    rows: list[tuple[Any, ...]]
+    seconds: float
+
+
 class ListAnswer(_Answer):
     """A page of a list."""
 
@@ -277,6 +294,41 @@ class EndpointListAnswer(ListAnswer):
 
 
 class AttemptListAnswer(ListAnswer):
-    """A page of attempts."""
+    """A page of attempts. ``total_count`` is a lower bound when it is not exact (see docs/search.md)."""
 
     attempts: list[AttemptAnswer]
+    total_count_is_exact: bool
+    next_cursor: str | None = Field(description="What the next page is asked for with (after=…); null at the end.")
+
+
+class EndpointCount(_Answer):
+    """How many attempts went to an endpoint."""
+
+    endpoint_id: int
+    count: int
+
+
+class FacetsAnswer(_Answer):
+    """How many attempts a search finds, in all, by state, by event type, and by endpoint; the most first."""
+
+    total_count: int
+    states: dict[str, int]
+    events: dict[str, int]
+    endpoints: list[EndpointCount]
+    ignored_filters: list[str]
+
+
+class HistogramBar(_Answer):
+    """A stretch of time: when it begins, how many attempts were made in it, and how many of them failed."""
+
+    begins_at: Time
+    attempts: int
+    failures: int
+
+
+class HistogramAnswer(_Answer):
+    """When the attempts were made that a search finds: bars of the same width, the oldest first, empty ones included."""
+
+    interval_seconds: int
+    bars: list[HistogramBar]
+    ignored_filters: list[str]

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pipeline.core.search import ATTRIBUTES, AttemptQuery, Condition, Kind, Predicate, Value
+from pipeline.core.search import ATTRIBUTES, AttemptQuery, Combinator, Condition, Filter, Group, Kind, Predicate, Value, leaves
+from pipeline.core.search.predicates import POSITIVE
+
+EVENT_ATTRIBUTES: Final = frozenset(
+    {
+        *("event_id", "idempotency_key", "event_name", "order_number", "shipment_number", "subscription_id"),
+        *("stock_item_id", "sku"),
+    }
+)
+"""What an event has in common with all of its attempts, in columns of the same names."""
 
 # Attributes whose column in `attempts` has another name. The webhook-id, which receivers tell repeats by, is the event's id.
 _COLUMNS: Final = {"idempotency_key": "event_id", "shipment_number": "shipment_numbers", "sku": "skus"}
 
-_TYPES: Final = {Kind.INTEGER: "Int64", Kind.NUMBER: "Float64", Kind.TIME: "Int64"}
+_TYPES: Final = {Kind.INTEGER: "Int64", Kind.NUMBER: "Float64", Kind.TIME: "Int64", Kind.BOOLEAN: "Bool"}
 _OPERATORS: Final = {
     Predicate.EQ: "=",
     Predicate.GT: ">",
@@ -19,15 +29,18 @@ _OPERATORS: Final = {
     Predicate.LT: "<",
     Predicate.LTEQ: "<=",
 }
-_NEGATIONS: Final = {
-    Predicate.NOT_EQ: Predicate.EQ,
-    Predicate.NOT_IN: Predicate.IN,
-    Predicate.BLANK: Predicate.PRESENT,
-    Predicate.NULL: Predicate.PRESENT,
+_SHAPES: Final = {
+    Predicate.CONT: "%{}%",
+    Predicate.I_CONT: "%{}%",
+    Predicate.START: "{}%",
+    Predicate.END: "%{}",
+    Predicate.MATCHES: "{}",
 }
-_PATTERNS: Final = {Predicate.CONT: "%{}%", Predicate.I_CONT: "%{}%", Predicate.START: "{}%", Predicate.END: "%{}"}
+_NGRAM: Final = 3
+"""Characters that the index of the bodies is made of."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_ESCAPED: Final = re.compile(r"\\(.)?", re.DOTALL)
 
 
 class Parameters:
@@ -42,14 +55,41 @@ class Parameters:
         self.values[name] = value
         return f"{{{name}:{type_name}}}"
 
+    def time(self, milliseconds: int) -> str:
+        """Bind a time: as a time, so that weeks that cannot match are left out."""
+        return f"fromUnixTimestamp64Milli({self.add(milliseconds, 'Int64')}, 'UTC')"
 
-def where(query: AttemptQuery, parameters: Parameters) -> str:
-    """The conditions of a search as an expression over ``attempts``."""
-    return " AND ".join(_condition(condition, parameters) for condition in query.conditions) or "1"
+
+def where(filters: Sequence[Filter], parameters: Parameters, candidates: str = "1") -> str:
+    """Filters, all of which must hold, as an expression over ``attempts``.
+
+    ``candidates`` is an expression over ``events``: no event that it leaves out can belong to an attempt that is asked for.
+    """
+    return _joined(Combinator.AND, filters, parameters, candidates) if filters else "1"
+
+
+def event_where(filters: Sequence[Filter], parameters: Parameters) -> list[str]:
+    """Of filters that must hold for an attempt, those that say something of its event, as expressions over ``events``."""
+    return [
+        _expression(one, parameters, "1") for one in filters if all(leaf.attribute in EVENT_ATTRIBUTES for leaf in leaves(one))
+    ]
+
+
+def indexed_bodies(filters: Sequence[Filter], parameters: Parameters) -> list[str]:
+    """Of filters that must hold, those on bodies that the index finds, as expressions over ``events``."""
+    return [f"({_test(one, parameters)})" for one in filters if isinstance(one, Condition) and _is_indexed(one)]
+
+
+def has_body(one: Filter) -> bool:
+    """Whether the bodies of events must be looked at."""
+    return any(ATTRIBUTES[leaf.attribute] is Kind.BODY for leaf in leaves(one))
 
 
 def order_by(query: AttemptQuery) -> str:
     """The order of a search: the newest first, and always the same order for the same rows."""
+    if query.in_time is not None:
+        direction = "DESC" if query.in_time.descending else "ASC"
+        return f"created_at {direction}, id {direction}"
     # Names come from the table of attributes, not from the request.
     chosen = [f"{_COLUMNS.get(sort.attribute, sort.attribute)} {'DESC' if sort.descending else 'ASC'}" for sort in query.sorts]
     return ", ".join([*chosen, "created_at DESC", "id DESC"])
@@ -61,54 +101,102 @@ def like_pattern(text: str, shape: str = "%{}%") -> str:
     return shape.replace("{}", escaped)
 
 
-def _condition(condition: Condition, parameters: Parameters) -> str:
-    """One condition. A negation also holds for what has no value: no answer at all is an answer other than 200."""
+def wildcard_pattern(text: str) -> str:
+    """The pattern of ``matches`` as ClickHouse's LIKE takes it: a backslash makes the character behind it an ordinary one."""
+    return _ESCAPED.sub(lambda found: like_pattern(found[1] or "\\", "{}"), text)
+
+
+def milliseconds(moment: datetime) -> int:
+    """Whole milliseconds since 1970."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def _joined(combinator: Combinator, parts: Sequence[Filter], parameters: Parameters, candidates: str) -> str:
+    """Parts of a group. Bodies that are asked for side by side are looked for together: every look has its price."""
+    bodies = [part for part in parts if isinstance(part, Condition) and _asks_for_body(part)]
+    others = [part for part in parts if part not in bodies]
+    expressions = [_expression(part, parameters, candidates) for part in others]
+    if bodies:
+        tests = [_test(part, parameters) for part in bodies]
+        expressions.append(_events(f" {combinator.upper()} ".join(tests), candidates))
+    return f" {combinator.upper()} ".join(expressions)
+
+
+def _asks_for_body(condition: Condition) -> bool:
+    return ATTRIBUTES[condition.attribute] is Kind.BODY and condition.predicate not in POSITIVE
+
+
+def _is_indexed(condition: Condition) -> bool:
+    """Whether every value is long enough for the n-grams, and known as it stands."""
+    is_literal = bool(condition.values) and condition.predicate is not Predicate.MATCHES
+    return _asks_for_body(condition) and is_literal and all(len(str(value)) >= _NGRAM for value in condition.values)
+
+
+def _expression(one: Filter, parameters: Parameters, candidates: str) -> str:
+    """A negation also holds for what has no value: no answer at all is an answer other than 200."""
+    if isinstance(one, Group):
+        return f"({_joined(one.combinator, one.parts, parameters, candidates)})"
+    positive = POSITIVE.get(one.predicate)
+    test = _test(Condition(one.attribute, positive or one.predicate, one.values), parameters)
+    if ATTRIBUTES[one.attribute] is Kind.BODY:
+        test = _events(test, candidates)
+    return f"NOT ifNull({test}, 0)" if positive else f"({test})"
+
+
+def _events(test: str, candidates: str) -> str:
+    """The index of the bodies finds the events, the events' ids find the attempts. IN: an event may stand there twice."""
+    return " ".join(("event_id IN (SELECT event_id FROM events WHERE", candidates, "AND (", test, "))"))
+
+
+def _test(condition: Condition, parameters: Parameters) -> str:
+    """A condition that is no negation, as an expression over the columns of its table."""
     kind = ATTRIBUTES[condition.attribute]
     column = _COLUMNS.get(condition.attribute, condition.attribute)
-    positive = _NEGATIONS.get(condition.predicate)
-    predicate = positive or {Predicate.NOT_NULL: Predicate.PRESENT}.get(condition.predicate, condition.predicate)
-    test = _array_test if kind is Kind.TEXTS else _scalar_test
-    expression = test(column, kind, predicate, condition.values, parameters)
-    if kind is Kind.BODY:
-        # The index of the bodies finds the events, the events' ids find the attempts. IN: an event may stand there twice.
-        expression = " ".join(("event_id IN (SELECT event_id FROM events WHERE", expression, ")"))
-    return f"NOT ifNull({expression}, 0)" if positive else f"({expression})"
+    test = {Kind.TEXTS: _array_test, Kind.BODY: _body_test}.get(kind, _scalar_test)
+    return test(column, kind, condition.predicate, condition.values, parameters)
 
 
 def _scalar_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[Value], parameters: Parameters) -> str:
-    if predicate is Predicate.PRESENT:
-        return f"{column} IS NOT NULL" if kind in _TYPES else f"{column} != ''"
-    if shape := _PATTERNS.get(predicate):
-        return f"lowerUTF8({column}) LIKE {_lowered(values[0], shape, parameters)}"
+    if not values:
+        present = f"{column} IS NOT NULL" if kind in _TYPES else f"{column} != ''"
+        return {Predicate.TRUE: column, Predicate.FALSE: f"NOT {column}"}.get(predicate, present)
+    if predicate in _SHAPES:
+        return f"lowerUTF8({column}) LIKE {_pattern(predicate, values[0], parameters)}"
     if predicate is Predicate.IN:
         if kind is Kind.TIME:
             return f"toUnixTimestamp64Milli({column}) IN {_bind_all(kind, values, parameters)}"
         return f"{column} IN {_bind_all(kind, values, parameters)}"
-    bound = parameters.add(_plain(values[0]), _TYPES.get(kind, "String"))
-    if kind is Kind.TIME:
-        # As a time, so that weeks that cannot match are left out.
-        bound = f"fromUnixTimestamp64Milli({bound}, 'UTC')"
-    return f"{column} {_OPERATORS[predicate]} {bound}"
+    if isinstance(values[0], datetime):
+        return f"{column} {_OPERATORS[predicate]} {parameters.time(milliseconds(values[0]))}"
+    return f"{column} {_OPERATORS[predicate]} {parameters.add(values[0], _TYPES.get(kind, 'String'))}"
+
+
+def _body_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[Value], parameters: Parameters) -> str:
+    if predicate in (Predicate.EQ, Predicate.IN):
+        # What is equal is contained: for that there is the index.
+        return " OR ".join(
+            f"(lowerUTF8({column}) LIKE {_pattern(Predicate.CONT, value, parameters)} AND {column} = {parameters.add(value, 'String')})"
+            for value in values
+        )
+    return _scalar_test(column, kind, predicate, values, parameters)
 
 
 def _array_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[Value], parameters: Parameters) -> str:
-    if predicate is Predicate.PRESENT:
+    if predicate in (Predicate.PRESENT, Predicate.NOT_NULL):
         return f"notEmpty({column})"
-    if shape := _PATTERNS.get(predicate):
-        return f"arrayExists(element -> lowerUTF8(element) LIKE {_lowered(values[0], shape, parameters)}, {column})"
+    if predicate in _SHAPES:
+        return f"arrayExists(element -> lowerUTF8(element) LIKE {_pattern(predicate, values[0], parameters)}, {column})"
     # hasAny, for one value too: the bloom filters know it.
     return f"hasAny({column}, {_bind_all(kind, values, parameters)})"
 
 
-def _lowered(value: Value, shape: str, parameters: Parameters) -> str:
+def _pattern(predicate: Predicate, value: Value, parameters: Parameters) -> str:
+    text = str(value)
+    pattern = wildcard_pattern(text) if predicate is Predicate.MATCHES else like_pattern(text, _SHAPES[predicate])
     # Lowered by the server: by the same rules as the column.
-    return f"lowerUTF8({parameters.add(like_pattern(str(value), shape), 'String')})"
+    return f"lowerUTF8({parameters.add(pattern, 'String')})"
 
 
 def _bind_all(kind: Kind, values: Sequence[Value], parameters: Parameters) -> str:
-    return parameters.add([_plain(value) for value in values], f"Array({_TYPES.get(kind, 'String')})")
-
-
-def _plain(value: Value) -> str | int | float:
-    """Times travel as whole milliseconds since 1970."""
-    return (value - _EPOCH) // _MILLISECOND if isinstance(value, datetime) else value
+    plain = [milliseconds(value) if isinstance(value, datetime) else value for value in values]
+    return parameters.add(plain, f"Array({_TYPES.get(kind, 'String')})")

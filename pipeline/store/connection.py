@@ -99,9 +99,13 @@ class Connections:
         """Run something that changes data, after everything that was asked for earlier."""
         return await self._run(self._writer, lambda: self._call(work, searching=False))
 
+    async def read_alone(self, work: Callable[[Client], ResultT]) -> ResultT:
+        """Run something with a client of its own, which is closed afterwards: what it sets concerns nobody else."""
+        return await self._run(self._readers, lambda: self._alone(work, self.database, searching=True))
+
     async def prepare(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something with a client that uses no database yet: for the migrations."""
-        return await self._run(self._writer, lambda: self._prepare(work))
+        return await self._run(self._writer, lambda: self._alone(work, None, searching=False))
 
     async def close(self) -> None:
         """Wait for what is running, then let go of everything: the directory can be opened by another process after this."""
@@ -122,10 +126,10 @@ class Connections:
                 self._clients.append(client)
         return self._translated(lambda: work(client), searching=searching)
 
-    def _prepare(self, work: Callable[[Client], ResultT]) -> ResultT:
-        client = self._open(None)
+    def _alone(self, work: Callable[[Client], ResultT], database: str | None, *, searching: bool) -> ResultT:
+        client = self._open(database)
         try:
-            return self._translated(lambda: work(client), searching=False)
+            return self._translated(lambda: work(client), searching=searching)
         finally:
             client.close()
 

@@ -94,6 +94,11 @@ NARROW: Final = (
 )
 
 
+def over_budget() -> StoreBudgetError:
+    """A search that takes more than it may."""
+    return StoreBudgetError(f"The search needs more time or memory than it may take. {NARROW}")
+
+
 def store_error(error: Error, where: str, *, searching: bool) -> StoreError:
     """Name an error of the driver by what there is to do about it.
 
@@ -103,7 +108,7 @@ def store_error(error: Error, where: str, *, searching: bool) -> StoreError:
     code = error.code
     if code in _BUDGET:
         if searching:
-            return StoreBudgetError(f"The search needs more time or memory than it may take. {NARROW}")
+            return over_budget()
         return StoreLimitError(f"{where} is short of memory or time: {_first_line(error)}")
     if not searching and (refused := _refused_rows(error, where)):
         return refused

@@ -57,6 +57,7 @@ COLUMNS: Final[dict[Table, dict[str, str]]] = {
         "event_id": "String",
         "event_name": _WORD,
         "event_created_at": _TIME,
+        "event_received_at": _TIME,
         **_REFERENCES,
         "endpoint_id": "Int64",
         "target_url": _WORD,
@@ -137,6 +138,10 @@ PARTITIONED_BY: Final[dict[Table, str]] = {
 """The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes and the audit log are few and are kept."""
 
 
+UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""The ``event_received_at`` of an attempt whose record does not say."""
+
+
 def attempt_id(partition: int, offset: int, index: int = 0) -> int:
     """The public id of the ``index``-th attempt in a record: always the same, and it fits a JavaScript number for long.
 
@@ -171,6 +176,7 @@ def attempt_row(position: Position, attempt: Attempt, index: int = 0) -> Row:
         event.id,
         event.event_name,
         _time(event.created_at),
+        _time(event.received_at) if event.received_at else UNKNOWN_TIME,
         *_references(event),
         attempt.endpoint_id,
         attempt.target_url,

@@ -8,30 +8,17 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
-from clickhouse_connect.driver.client import Client
-
 from pipeline.core.search import AttemptQuery
-from pipeline.store.conditions import Parameters, order_by, where
+from pipeline.store.conditions import milliseconds
 from pipeline.store.connection import Connections
+from pipeline.store.figures import Facets, Histogram, facets, histogram
+from pipeline.store.find import Finder
+from pipeline.store.reader import Budget, Reader, Rows, columns, sql
+from pipeline.store.rows import UNKNOWN_TIME
+
+__all__ = ["AttemptDetail", "AttemptPage", "AttemptRow", "Budget", "DeadLetterRow", "EndpointSummary", "Page", "Search"]
 
 ItemT = TypeVar("ItemT")
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What one search may take."""
-
-    seconds: float = 10.0
-    memory_bytes: int = 2 * 1024**3
-
-    def settings(self) -> dict[str, Any]:
-        """As ClickHouse's settings."""
-        return {
-            "max_execution_time": self.seconds,
-            "max_memory_usage": self.memory_bytes,
-            # Stop when the time is over, not when ClickHouse estimates that it will be.
-            "timeout_before_checking_execution_speed": 0,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +34,19 @@ class Page(Generic[ItemT]):
     def pages(self) -> int:
         """How many pages there are."""
         return -(-self.total_count // self.per_page)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPage(Page["AttemptRow"]):
+    """One page of attempts.
+
+    ``total_count`` is a lower bound when it is not exact: counting stops where it would mean to read on and on, and a page behind a
+    cursor is not counted. ``next_cursor`` is what the next page is asked for with; None at the end, or when the order is not that
+    of time.
+    """
+
+    is_exact: bool = True
+    next_cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class AttemptRow:
 class AttemptDetail:
     """An attempt in full. ``request_body`` is None while the event is not in ClickHouse (yet, or any more).
 
-    ``siblings`` are the other attempts of the same event at the same endpoint, the newest first.
+    ``siblings`` are the other attempts of the same event at the same endpoint, the newest first (100 at most).
     """
 
     attempt: AttemptRow
@@ -92,6 +92,8 @@ class AttemptDetail:
     response_truncated: bool
     request_body: str | None
     siblings: tuple[AttemptRow, ...]
+    event_received_at: datetime | None = None
+    """When the event was received; None when the attempt's record does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ _DETAIL_COLUMNS: Final = ("request_headers", "response_headers", "response_body"
 _DEAD_LETTER_COLUMNS: Final = tuple(field.name for field in fields(DeadLetterRow))
 _TUPLES: Final = frozenset({"shipment_numbers", "skus"})
 _EMPTY_IS_NONE: Final = frozenset({"order_number", "subscription_id", "failure", "error"})
+_MOST_SIBLINGS: Final = 100
 _NEWEST_FIRST: Final = "ORDER BY created_at DESC, id DESC"
 
 
@@ -129,8 +132,7 @@ class Search:
     """The reading side of the store. Every method raises StoreUnavailableError, and StoreBudgetError when it asks for too much."""
 
     def __init__(self, connections: Connections, budget: Budget | None = None) -> None:
-        self._connections = connections
-        self._settings = (budget or Budget()).settings()
+        self._reader = Reader(connections, budget or Budget())
 
     async def ping(self) -> None:
         """Return when ClickHouse answers.
@@ -140,35 +142,40 @@ class Search:
         """
         await self._rows("SELECT 1", {})
 
-    async def attempts(self, query: AttemptQuery) -> Page[AttemptRow]:
+    async def attempts(self, query: AttemptQuery) -> AttemptPage:
         """The attempts that a query finds."""
-        parameters = Parameters()
-        condition = where(query, parameters)
-        count = _sql("SELECT count() FROM attempts WHERE", condition)
-        offset = (query.page - 1) * query.per_page
-        limit = f"LIMIT {query.per_page:d} OFFSET {offset:d}"
-        rows, counted = await asyncio.gather(
-            self._attempts(_sql("WHERE", condition, "ORDER BY", order_by(query), limit), parameters.values),
-            self._rows(count, parameters.values),
-        )
-        return Page(rows, int(counted[0][0]), query.page, query.per_page)
+        found = await Finder(self._reader.anew(), _ATTEMPT_COLUMNS).find(query)
+        items = tuple(_attempt(row) for row in found.rows)
+        return AttemptPage(items, found.total, query.page, query.per_page, found.is_exact, found.next_cursor)
+
+    async def facets(self, query: AttemptQuery) -> Facets:
+        """How many attempts a search finds, by state, event type and endpoint."""
+        return await facets(self._reader.anew(), query)
+
+    async def histogram(self, query: AttemptQuery, bars: int = 60) -> Histogram:
+        """When the attempts were made that a search finds: at most ``bars`` stretches of time of the same width."""
+        return await histogram(self._reader.anew(), query, bars)
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:
         """One attempt with its bodies and headers, by its id; None when there is none."""
-        columns = _list(_ATTEMPT_COLUMNS + _DETAIL_COLUMNS)
-        found = await self._rows(_sql("SELECT", columns, "FROM attempts WHERE id = {id:Int64} LIMIT 1"), {"id": identifier})
+        selected = columns((*_ATTEMPT_COLUMNS, *_DETAIL_COLUMNS, "event_received_at"))
+        found = await self._rows(sql("SELECT", selected, "FROM attempts WHERE id = {id:Int64} LIMIT 1"), {"id": identifier})
         if not found:
             return None
         width = len(_ATTEMPT_COLUMNS)
         attempt = _attempt(found[0][:width])
-        request_headers, response_headers, response_body, encoding, truncated = found[0][width:]
+        request_headers, response_headers, response_body, encoding, truncated, received = found[0][width:]
         same = {"id": identifier, "event": attempt.event_id, "endpoint": attempt.endpoint_id}
-        siblings, bodies = await asyncio.gather(
+        siblings, request_body = await asyncio.gather(
             self._attempts(
-                _sql("WHERE event_id = {event:String} AND endpoint_id = {endpoint:Int64} AND id != {id:Int64}", _NEWEST_FIRST),
+                sql(
+                    "WHERE event_id = {event:String} AND endpoint_id = {endpoint:Int64} AND id != {id:Int64}",
+                    _NEWEST_FIRST,
+                    f"LIMIT {_MOST_SIBLINGS:d}",
+                ),
                 same,
             ),
-            self._rows("SELECT request_body FROM events WHERE event_id = {event:String} LIMIT 1", {"event": attempt.event_id}),
+            self._request_body(attempt.event_id, milliseconds(received)),
         )
         return AttemptDetail(
             attempt=attempt,
@@ -177,15 +184,25 @@ class Search:
             response_body=response_body,
             response_body_encoding=encoding,
             response_truncated=truncated,
-            request_body=bodies[0][0] if bodies else None,
+            request_body=request_body,
             siblings=siblings,
+            event_received_at=None if received == UNKNOWN_TIME else received,
         )
+
+    async def _request_body(self, event_id: str, received: int) -> str | None:
+        """The body that was sent: at its place in the primary key, or, when that is not known, wherever it is."""
+        select = "SELECT request_body FROM events WHERE event_id = {event:String}"
+        at_its_place = "AND received_at = fromUnixTimestamp64Milli({received:Int64}, 'UTC') LIMIT 1"
+        rows = await self._rows(sql(select, at_its_place), {"event": event_id, "received": received})
+        if not rows:
+            rows = await self._rows(sql(select, "LIMIT 1"), {"event": event_id})
+        return rows[0][0] if rows else None
 
     async def endpoint_summaries(self, endpoint_ids: Sequence[int], last: int = 25) -> dict[int, EndpointSummary]:
         """For each endpoint its number of attempts and the last ones."""
         # First which ones they are, from three narrow columns; then only those in full.
         newest = f"groupArraySorted({max(last, 1):d})((-toUnixTimestamp64Milli(created_at), -id))"
-        query = _sql("SELECT endpoint_id, count(),", newest, "FROM attempts WHERE endpoint_id IN {ids:Array(Int64)} GROUP BY 1")
+        query = sql("SELECT endpoint_id, count(),", newest, "FROM attempts WHERE endpoint_id IN {ids:Array(Int64)} GROUP BY 1")
         found = await self._rows(query, {"ids": list(endpoint_ids)})
         wanted = [(-time, -identifier) for row in found for time, identifier in row[2]] if last else []
         rows: tuple[AttemptRow, ...] = ()
@@ -195,7 +212,7 @@ class Search:
             )
             times, ids = zip(*wanted, strict=True)
             rows = await self._attempts(
-                _sql("WHERE", range_of_times, "AND id IN {ids:Array(Int64)}", _NEWEST_FIRST),
+                sql("WHERE", range_of_times, "AND id IN {ids:Array(Int64)}", _NEWEST_FIRST),
                 {"first": min(times), "last": max(times), "ids": list(ids)},
             )
         counts = {row[0]: row[1] for row in found}
@@ -208,21 +225,15 @@ class Search:
         """The last records that could not be used, the newest first."""
         order = "FROM dead_letters ORDER BY failed_at DESC, topic, partition, offset DESC LIMIT {limit:UInt32}"
         formats = dict.fromkeys(("record_key", "record_value", "headers"), "bytes")
-        rows = await self._rows(_sql("SELECT", _list(_DEAD_LETTER_COLUMNS), order), {"limit": limit}, formats)
+        rows = await self._rows(sql("SELECT", columns(_DEAD_LETTER_COLUMNS), order), {"limit": limit}, formats)
         return tuple(_dead_letter(row) for row in rows)
 
+    async def _rows(self, statement: str, parameters: dict[str, Any], formats: dict[str, str] | None = None) -> Rows:
+        return await self._reader.anew().rows(statement, parameters, formats)
+
     async def _attempts(self, clauses: str, parameters: dict[str, Any]) -> tuple[AttemptRow, ...]:
-        rows = await self._rows(_sql("SELECT", _list(_ATTEMPT_COLUMNS), "FROM attempts", clauses), parameters)
+        rows = await self._rows(sql("SELECT", columns(_ATTEMPT_COLUMNS), "FROM attempts", clauses), parameters)
         return tuple(_attempt(row) for row in rows)
-
-    async def _rows(
-        self, statement: str, parameters: dict[str, Any], formats: dict[str, str] | None = None
-    ) -> Sequence[Sequence[Any]]:
-        def query(client: Client) -> Sequence[Sequence[Any]]:
-            result = client.query(statement, parameters=parameters, settings=self._settings, column_formats=dict(formats or {}))
-            return result.result_rows
-
-        return await self._connections.read(query)
 
 
 def _attempt(row: Sequence[Any]) -> AttemptRow:
@@ -236,12 +247,3 @@ def _dead_letter(row: Sequence[Any]) -> DeadLetterRow:
     values = dict(zip(_DEAD_LETTER_COLUMNS, row, strict=True))
     values["headers"] = tuple((name.decode("utf-8", "replace"), value) for name, value in values["headers"])
     return DeadLetterRow(**values)
-
-
-def _list(columns: Sequence[str]) -> str:
-    return ", ".join(columns)
-
-
-def _sql(*parts: str) -> str:
-    """A statement of parts that are constants, names of columns or placeholders; values are bound."""
-    return " ".join(parts)

@@ -11,6 +11,7 @@ from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.clock import Clock, utc_now
 from pipeline.sender.guard import AddressGuard
+from pipeline.store.analyst import Analyst
 from pipeline.store.reports import Reports
 from pipeline.store.search import Search
 from pipeline.web.addresses import Networks
@@ -34,6 +35,8 @@ class Api:
     topics: Topics
     ring: KeyRing
     keys: ApiKeys
+    analyst: Analyst | None = None
+    """Where ClickHouse runs in this process: takes SQL from the holders of API keys."""
     clock: Clock = utc_now
     write_timeout_seconds: float = 10.0
     """How long a change may wait for Kafka before it is answered with 503."""

@@ -11,6 +11,7 @@ from pipeline.web.keys_api import key_routes
 from pipeline.web.reference import reference_routes
 from pipeline.web.resend_api import resend_routes
 from pipeline.web.routes import Route
+from pipeline.web.sql_api import sql_routes
 from pipeline.web.stats_api import stats_routes
 from pipeline.web.trial_api import trial_routes
 
@@ -23,6 +24,7 @@ def api_routes(api: Api) -> list[Route]:
         *stats_routes(api),
         *attempt_routes(api),
         *resend_routes(api),
+        *sql_routes(api),
         *event_type_routes(),
         *dead_letter_routes(api),
         *key_routes(api),

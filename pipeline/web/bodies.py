@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from pipeline.core.search import AttemptQuery
+from pipeline.core.search import AttemptQuery, leaves
 from pipeline.web.api import Api
 from pipeline.web.audit import audit
 from pipeline.web.auth import principal_of
@@ -32,7 +32,7 @@ async def check_body_search(api: Api, request: web.Request, query: AttemptQuery)
     Raises:
         ApiError: 403, the caller may not see bodies.
     """
-    searched = sorted({condition.attribute for condition in query.conditions} & _BODIES)
+    searched = sorted({leaf.attribute for one in query.conditions for leaf in leaves(one)} & _BODIES)
     if not searched:
         return
     if not principal_of(request).role.covers(Access.OPERATOR):

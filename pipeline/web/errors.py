@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from pipeline.core.search import SearchLimitError
 from pipeline.ops.logs import logger
 from pipeline.web.answers import answer
 from schemas.http_api import ErrorAnswer, InvalidAnswer
@@ -70,6 +71,8 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
         return await handler(request)
     except InvalidError as error:
         return answer(InvalidAnswer(error=str(error), errors=error.errors), error.status)
+    except SearchLimitError as error:
+        return answer(InvalidAnswer(error=INVALID, errors={"q": [str(error)]}), 422)
     except ApiError as error:
         return answer(ErrorAnswer(error=str(error)), error.status, error.headers)
     except web.HTTPException as error:

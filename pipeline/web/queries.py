@@ -11,6 +11,7 @@ from pipeline.core.search import parse_query
 from pipeline.web.errors import ApiError, InvalidError, not_found
 
 ETAG_ANY: Final = "*"
+_PAGES: Final = frozenset({"page", "per_page"})
 TRUTHY: Final = frozenset({"1", "t", "T", "true", "TRUE"})
 FALSY: Final = frozenset({"0", "f", "F", "false", "FALSE"})
 
@@ -60,7 +61,7 @@ def expected_versions(request: web.Request) -> frozenset[str] | None:
 
 def page_and_size(request: web.Request) -> tuple[int, int]:
     """``page`` and ``per_page``, by the same rules as in a search for attempts."""
-    query = parse_query((name, value) for name, value in request.query.items() if not name.startswith("q"))
+    query = parse_query((name, value) for name, value in request.query.items() if name in _PAGES)
     return query.page, query.per_page
 
 

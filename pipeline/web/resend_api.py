@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from pipeline.endpoints.endpoint import Endpoint
-from pipeline.store.search import AttemptRow
+from pipeline.store.search import AttemptDetail, AttemptRow
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
 from pipeline.web.attempts_api import searching
@@ -49,7 +49,7 @@ def resend_routes(api: Api) -> Iterable[Route]:
             raise ApiError(409, "The body of this event is not in ClickHouse (not yet, or no longer): it cannot be sent again.")
         detail = f"event {attempt.event_id}, endpoint {attempt.endpoint_id}"
         await audit(api, request, AuditAction.RESEND, f"attempt {identifier}", detail)
-        await _send(api, attempt, body)
+        await _send(api, event_meta(found), endpoint.id, body)
         return answer(
             ResendAnswer(
                 event_id=attempt.event_id,
@@ -84,11 +84,11 @@ def _addressee(api: Api, attempt: AttemptRow) -> Endpoint:
     return endpoint
 
 
-async def _send(api: Api, attempt: AttemptRow, body: bytes) -> None:
-    delivery = Delivery(event=event_meta(attempt), endpoint_id=attempt.endpoint_id, attempt=1, trigger=Trigger.RESEND)
+async def _send(api: Api, event: EventMeta, endpoint_id: int, body: bytes) -> None:
+    delivery = Delivery(event=event, endpoint_id=endpoint_id, attempt=1, trigger=Trigger.RESEND)
     sent = api.producer.send(
         api.topics.delay(_AT_ONCE),
-        key=attempt.event_id.encode(),
+        key=event.id.encode(),
         value=body,
         headers=[to_header(DELIVERY_HEADER, delivery)],
         spread=True,
@@ -100,8 +100,9 @@ async def _send(api: Api, attempt: AttemptRow, body: bytes) -> None:
         raise ApiError(503, _UNCONFIRMED) from None
 
 
-def event_meta(attempt: AttemptRow) -> EventMeta:
+def event_meta(detail: AttemptDetail) -> EventMeta:
     """What the records about the event of an attempt hold."""
+    attempt = detail.attempt
     return EventMeta(
         id=attempt.event_id,
         event_name=attempt.event_name,
@@ -111,4 +112,5 @@ def event_meta(attempt: AttemptRow) -> EventMeta:
         subscription_id=attempt.subscription_id,
         stock_item_id=attempt.stock_item_id,
         skus=attempt.skus,
+        received_at=detail.event_received_at,
     )

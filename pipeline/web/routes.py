@@ -82,6 +82,9 @@ PAGE: Final = (
     Parameter("page", "Page, from 1.", {"type": "integer", "minimum": 1, "default": 1}),
     Parameter("per_page", "How many on a page.", {"type": "integer", "minimum": 1, "maximum": 200, "default": 25}),
 )
+AFTER: Final = Parameter(
+    "after", "The next_cursor of the page before: what follows it. With the same filters, and sorted by created_at alone."
+)
 STRICT: Final = Parameter("strict", "1: a filter that would be ignored is an error.", {"type": "boolean"})
 FILTERS: Final = Parameter(
     "q",

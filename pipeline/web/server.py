@@ -33,6 +33,8 @@ _SECURITY_HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+MAX_URL_BYTES: Final = 1024 * 1024
+"""A search may have long lists of numbers. What is too long for a search is told so by the search, in words."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SHUTDOWN_SECONDS: Final = 10.0
 
@@ -95,7 +97,12 @@ class WebServer:
     def __init__(self, app: web.Application, host: str, port: int) -> None:
         # Compressed bodies are not unpacked: nobody needs them here, and they could be bombs.
         self._runner = web.AppRunner(
-            app, access_log=None, logger=_http_log, shutdown_timeout=_SHUTDOWN_SECONDS, auto_decompress=False
+            app,
+            access_log=None,
+            logger=_http_log,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+            auto_decompress=False,
+            max_line_size=MAX_URL_BYTES,
         )
         self._host = host
         self._port = port

@@ -101,8 +101,9 @@ def _first_event(endpoint: Endpoint) -> EventType:
 async def _try(api: Api, endpoint: Endpoint, event_type: EventType) -> AttemptDetailAnswer:
     now = api.clock()
     event = sample_event(event_type, f"test_{secrets.token_hex(12)}", now)
+    meta = event.meta.model_copy(update={"received_at": now})
     dispatch = Dispatch(
-        event=event.meta,
+        event=meta,
         endpoint_ids=(endpoint.id,),
         received_at=now,
         source_topic=TEST_SOURCE,
@@ -112,12 +113,12 @@ async def _try(api: Api, endpoint: Endpoint, event_type: EventType) -> AttemptDe
     # The body goes on record as any event's does, so that the attempt's details show it.
     dispatched = api.producer.send(
         api.topics.dispatches,
-        key=event.meta.id.encode(),
+        key=meta.id.encode(),
         value=event.body,
         headers=[to_header(DISPATCH_HEADER, dispatch)],
         spread=True,
     )
-    attempt, place = await api.courier.test(event.meta, event.body, endpoint)
+    attempt, place = await api.courier.test(meta, event.body, endpoint)
     await dispatched
     return _shown(attempt, attempt_id(*place), event.body)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -30,6 +31,7 @@ from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
+from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
 from pipeline.store.reports import Reports
 from pipeline.store.rows import Position, Table, attempt_id, attempt_row, event_row
@@ -64,7 +66,9 @@ def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, search: Search | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(
+    settings: Settings, search: Search | None = None, analyst: Analyst | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an API process: a registry, a producer and a server of its own."""
     assert settings.encryption_key is not None
     vault = Vault(settings.encryption_key.get_secret_value())
@@ -96,6 +100,7 @@ async def serving(settings: Settings, search: Search | None = None) -> AsyncIter
         topics=topics,
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.valid),
+        analyst=analyst,
     )
     server = WebServer(make_app(health=Health(), api=api), "127.0.0.1", 0)
     async with AsyncExitStack() as stack:
@@ -231,6 +236,22 @@ async def test_attempts_are_found_with_what_was_sent(settings: Settings, store: 
         assert detail["siblings"] == [found["attempts"][0]]
         assert (await api.get(f"attempts/{attempt_id(0, 7)}")).json() == NOT_FOUND
         assert (await api.get(f"attempts/{10**18 - 1}")).status_code == 404
+
+
+async def test_sql_is_taken_where_clickhouse_is_in_process(settings: Settings, store: Store) -> None:
+    if not store.connections.is_embedded:
+        pytest.skip("a server is asked directly")
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, 0), attempt(0))])
+    async with serving(settings, store.search, Analyst(store.connections)) as api:
+        found = await api.post("sql", json={"statement": "SELECT count() AS n FROM attempt_history"})
+        assert (found.status_code, found.json()["columns"], found.json()["rows"]) == (200, [["n", "UInt64"]], [[1]])
+        refusable: list[Any] = [{"statement": "DROP TABLE attempts"}, {"statement": " "}, {}, [], {"statement": "\ud800"}]
+        for asked in refusable:
+            refused = await api.post("sql", content=json.dumps(asked))
+            assert (refused.status_code, list(refused.json()["errors"])) == (422, ["statement"])
+        assert (await api.post("sql", content=b"{", headers={"Authorization": "Bearer wrong"})).status_code == 401
+    async with serving(settings, store.search) as api:
+        assert (await api.post("sql", json={"statement": "SELECT 1"})).status_code == 404
 
 
 async def test_endpoints_show_their_last_attempts(settings: Settings, store: Store) -> None:

@@ -32,6 +32,7 @@ from schemathesis.specs.openapi.checks import (
 from consumers.roles import ALL_ROLES, Running, running
 from pipeline.broker.client import producer_config
 from pipeline.broker.producer import Producer
+from pipeline.core.search import Cursor
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from pipeline.web.api import Api
@@ -50,6 +51,8 @@ CHECKS = [
 ]
 ADMIN_KEY = "an-admin-key-of-the-settings"
 CALLERS = (None, *Access)
+# Who guesses keys is made to wait, by address: every caller has one, so that each reaches what it may.
+ADDRESSES = {role: f"192.0.2.{number}" for number, role in enumerate(CALLERS, 1)}
 # Nobody listens there: a test delivery fails at once, and nothing leaves this machine.
 TARGET = "http://127.0.0.1:9/"
 
@@ -125,6 +128,7 @@ def played(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> 
             allowed_networks=(ip_network("127.0.0.0/8"),),
             encryption_key=SecretStr(Vault.new_key()),
             api_keys=(SecretStr(ADMIN_KEY),),
+            trusted_proxies=(ip_network("127.0.0.0/8"),),
             http_port=0,
             recorder_batch_seconds=0.1,
             drain_seconds=1.0,
@@ -191,7 +195,7 @@ def _wait_out_wrong_keys(api: httpx.Client) -> None:
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_api_does_what_its_document_says(case: Any, role: Access | None, played: Played) -> None:
     _aim(case, played.ids)
-    headers = {"Authorization": f"Bearer {played.keys[role]}"} if role else {}
+    headers = {"X-Forwarded-For": ADDRESSES[role]} | ({"Authorization": f"Bearer {played.keys[role]}"} if role else {})
     case.call_and_validate(base_url=played.url, headers=headers, checks=CHECKS)
 
 
@@ -229,6 +233,14 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         stats = walk("GET", f"{one}/stats", 200, played.ids["endpoints"])
         assert sum(each["succeeded"] + each["failed"] for each in stats["buckets"]) == stats["attempts"]
         assert walk("GET", "/api/webhook/attempts", 200, per_page="1")["count"] == 1
+        behind = Cursor(created_at_ms=2**42, id=0).encode()
+        assert walk("GET", "/api/webhook/attempts", 200, after=behind)["count"] >= 1
+        facets = walk("GET", "/api/webhook/attempts/facets", 200, **{"q[request_body_cont]": "test_"})
+        assert facets["states"]["failed"] == facets["total_count"] >= 1
+        bars = walk("GET", "/api/webhook/attempts/histogram", 200, bars="3")["bars"]
+        assert sum(bar["attempts"] for bar in bars) >= 1
+        asked = walk("POST", "/api/webhook/sql", 200, json={"statement": "SELECT 1 AS n, 'a' AS t, NULL AS x"})
+        assert (asked["rows"], [name for name, _ in asked["columns"]]) == ([[1, "a", None]], ["n", "t", "x"])
         shown = walk("GET", "/api/webhook/attempts/{id}", 200, played.ids["attempts"])
         assert shown["request_body"].startswith('{"id":"test_')
         walk("POST", "/api/webhook/attempts/{id}/resend", 202, played.ids["attempts"])

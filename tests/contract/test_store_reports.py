@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from pipeline.store.reports import Bucket, Reports
-from pipeline.store.rows import Position, attempt_id, attempt_row, audit_row, dead_letter_row, event_row
+from pipeline.store.rows import MAX_PARTITIONS, Position, attempt_id, attempt_row, audit_row, dead_letter_row, event_row
 from pipeline.store.writer import Table
 from schemas.api_key import Access
 from schemas.attempt import AttemptState, Outcome
@@ -87,18 +87,18 @@ async def test_dead_letters_are_listed_and_found_with_their_bytes(store: Store) 
 
     page = await reports.dead_letters(1, 2)
     assert ([one.detail for one in page.items], page.total_count, page.pages) == (["no 2", "no 1"], 3, 2)
-    assert [one.id for one in (await reports.dead_letters(2, 2)).items] == [attempt_id(2, 0)]
+    assert [one.id for one in (await reports.dead_letters(2, 2)).items] == [2]
     assert (await reports.dead_letters(1, 9, reason="not_json")).total_count == 2
     assert (await reports.dead_letters(1, 9, reason="not_json", topic="'; --")).total_count == 0
 
-    detail = await reports.dead_letter(attempt_id(2, 0))
+    detail = await reports.dead_letter(2)
     assert detail is not None
     assert (detail.key, detail.value, detail.headers) == (b"R\xff", b"\x00\xff{", (("trace", b"\xfe"),))
     assert (detail.summary.size, detail.summary.topic, detail.summary.failed_at) == (3, "oms.orders", START)
-    null = await reports.dead_letter(attempt_id(2, 1))
+    null = await reports.dead_letter(MAX_PARTITIONS + 2)
     assert null is not None
     assert (null.value, null.summary.size) == (None, 0)
-    assert await reports.dead_letter(attempt_id(2, 9)) is None
+    assert await reports.dead_letter(9 * MAX_PARTITIONS + 2) is None
 
 
 async def test_the_audit_log_holds_who_did_what(store: Store) -> None:

@@ -121,7 +121,7 @@ async def test_a_batch_is_one_part_however_large(store: Store) -> None:
 
 async def test_a_row_that_does_not_fit_is_refused_whole(store: Store) -> None:
     rows = attempt_rows(range(3))
-    spoilt: list[Row] = [*rows[:2], (*rows[2][:10], 2**80, *rows[2][11:])]
+    spoilt: list[Row] = [*rows[:2], (*rows[2][:11], 2**80, *rows[2][12:])]
     with pytest.raises(StoreRejectedError, match="attempts"):
         await store.writer.append(Table.ATTEMPTS, 0, spoilt)
     assert await offsets(store) == []

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from pipeline.core.matching import accepts
 from pipeline.core.offsets import Commit, decode_finished, encode_finished
-from pipeline.core.search import MAX_PER_PAGE, parse_query
-from pipeline.store.conditions import Parameters, order_by, where
+from pipeline.core.search import MAX_PER_PAGE, SearchLimitError, parse_query
+from pipeline.store.conditions import Parameters, event_where, order_by, where
 from schemas.attempt import Attempt
 from schemas.codec import (
     MAX_METADATA_BYTES,
@@ -74,6 +74,10 @@ def _told(decoded: DecodedEvent | InvalidRecordError) -> object:
 
 def _check_refusal(error: InvalidRecordError) -> None:
     assert isinstance(error.reason, DeadLetterReason)
+    _check_sentence(error)
+
+
+def _check_sentence(error: Exception) -> None:
     assert str(error).endswith(".")
     str(error).encode()
 
@@ -144,12 +148,17 @@ def check_query(text: str) -> int:
 
 
 def check_pairs(pairs: Iterable[tuple[str, str]]) -> int:
-    """The same for decoded pairs."""
-    query = parse_query(pairs)
+    """The same for decoded pairs. What is beyond a bound is refused in words, and holds none."""
+    try:
+        query = parse_query(pairs)
+    except SearchLimitError as error:
+        _check_sentence(error)
+        return 0
     assert 1 <= query.per_page <= MAX_PER_PAGE
     assert query.page >= 1
     parameters = Parameters()
-    statement = f"{where(query, parameters)} {order_by(query)}"
+    candidates = " AND ".join(["1", *event_where(query.required, parameters)])
+    statement = f"{where(query.required, parameters, candidates)} {order_by(query)}"
     statement.encode()
     json.dumps(parameters.values, allow_nan=False).encode()
     "".join(query.ignored).encode()

@@ -284,7 +284,7 @@ KEYS: Final = (
     st.builds(lambda name, tail: f"q[{name}]{tail}", _NAMES | _TWO, st.sampled_from(["", "[]", "[0]", "[[]]", "]"]))
     | st.builds(lambda parts, name: "q" + "".join(f"[{part}]" for part in parts) + f"[{name}]", _GROUPS, _NAMES)
     | st.sampled_from(
-        ["q[s]", "q[sorts]", "q[s][]", "q[s][0][name]", "q[m]", "q[g]", "page", "per_page", "strict", "q", "q[", "q]"]
+        ["q[s]", "q[sorts]", "q[s][]", "q[s][0][name]", "q[m]", "q[g]", "page", "per_page", "after", "strict", "q", "q[", "q]"]
     )
     | TEXTS
 )

@@ -120,7 +120,12 @@ TARGETS: Final[dict[str, Target]] = {
         _request,
         [
             *(f"{method} {PATH}/1?include_attempts=1".encode() + b"\n" + _body() for method in ("GET", "PUT", "PATCH", "DELETE")),
-            *(b"GET /api/webhook/attempts?" + query for query in _QUERIES[-2:]),
+            *(
+                b"GET /api/webhook/attempts" + path + b"?" + query
+                for query in _QUERIES[-2:]
+                for path in (b"", b"/facets", b"/histogram")
+            ),
+            b'POST /api/webhook/sql\n{"statement": "SELECT 1"}',
             f"GET {PATH}?q[target_url_cont]=a&q[active_true]=1&page=2&per_page=5&strict=1".encode(),
             f"POST {PATH}".encode() + b"\n" + _body(),
             b"GET /api/webhook/attempts/1",

@@ -42,12 +42,14 @@ SEGMENTS = st.sampled_from(
 )
 PATHS = st.builds(
     lambda collection, segment: f"/api/webhook/{collection}{segment and '/' + segment}",
-    st.sampled_from(["endpoints", "attempts", "nothing"]),
+    st.sampled_from(["endpoints", "attempts", "attempts/facets", "attempts/histogram", "sql", "nothing"]),
     SEGMENTS | st.text(max_size=10).map(quoted) | st.integers().map(str),
 ) | st.text(max_size=20).map(lambda text: "/" + quoted(text))
 PARAMETERS = (
     st.tuples(KEYS, QUERY_VALUES)
-    | st.tuples(st.sampled_from(["include_attempts", "attempts_count", "page", "per_page", "strict"]), QUERY_VALUES)
+    | st.tuples(
+        st.sampled_from(["include_attempts", "attempts_count", "page", "per_page", "after", "bars", "strict"]), QUERY_VALUES
+    )
     | st.tuples(
         st.builds("q[{}_{}]".format, st.sampled_from(["active", "events", "id"]), st.sampled_from(["true", "eq", "in"])),
         QUERY_VALUES,
@@ -108,5 +110,13 @@ def test_a_body_of_a_megabyte_is_answered(api: Attacked, body: bytes) -> None:
 def test_ten_thousand_conditions_are_refused(api: Attacked) -> None:
     conditions = "&".join(f"q[order_number_{number}_eq]=1" for number in range(10_000))
 
+    for path in ("attempts", "attempts/facets", "attempts/histogram"):
+        status, refused = api.ask(f"GET /api/webhook/{path}?{conditions}".encode())
+        assert (status, list(refused["errors"])) == (422, ["q"])
+        assert api.ask(f"GET /api/webhook/{path}?".encode() + b"q[order_number_in][]=1&" * 330)[0] == 200
+
+
+def test_a_query_string_of_two_megabytes_is_refused(api: Attacked) -> None:
+    conditions = "&".join(f"q[order_number_eq]={number}" for number in range(80_000))
+
     assert api.ask(f"GET /api/webhook/attempts?{conditions}".encode())[0] in {0, 400, 414}
-    assert api.ask(b"GET /api/webhook/attempts?" + b"q[order_number_in][]=1&" * 330)[0] == 200

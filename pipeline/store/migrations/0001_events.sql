@@ -3,6 +3,8 @@
 --
 -- Weeks, not months: searches walk back through time. By received_at, not created_at: the producer chooses the latter.
 -- The n-gram index is on the expression: with `lower` it would miss GÜNTHER, and with a preprocessor LIKE ignores it.
+-- Small granules: what the index finds is read a granule at a time, and rows are large. Measured on 30,000 events: needles with 20 to
+-- 100 hits take a quarter of the time that they take with 8192 rows, for 2.5% more disk.
 -- The deduplication window and the projection serve the writer (pipeline/store/writer.py).
 CREATE TABLE IF NOT EXISTS events
 (
@@ -32,6 +34,7 @@ CREATE TABLE IF NOT EXISTS events
 ENGINE = MergeTree
 PARTITION BY toMonday(received_at)
 ORDER BY (received_at, event_id)
-SETTINGS non_replicated_deduplication_window = 10000,
+SETTINGS index_granularity = 256,
+         non_replicated_deduplication_window = 10000,
          ttl_only_drop_parts = 1,
          lightweight_mutation_projection_mode = 'rebuild'

@@ -60,6 +60,8 @@ async def test_it_is_dispatched_like_any_event() -> None:
     [sent] = scene.producer.sent
     dispatch = dispatch_of(sent)
     assert (dispatch.event.id, dispatch.endpoint_ids, dispatch.source_topic) == (EVENT.id, (0,), TOPIC)
+    [(meta, *_)] = scene.courier.delivered
+    assert meta.received_at == dispatch.event.received_at == dispatch.received_at
 
 
 async def test_without_a_receiver_it_is_dispatched_and_sent_to_nobody() -> None:

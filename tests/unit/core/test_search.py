@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import operator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.search import ATTRIBUTES, PREDICATES, AttemptQuery, Condition, Kind, Predicate, Sort, parse_query
+from pipeline.core.search import (
+    ATTRIBUTES,
+    PREDICATES,
+    AttemptQuery,
+    Combinator,
+    Condition,
+    Cursor,
+    Filter,
+    Group,
+    Kind,
+    Predicate,
+    SearchLimitError,
+    Sort,
+    decode_cursor,
+    parse_query,
+)
+from pipeline.core.search.predicates import INVERSE
 
 
 def parsed(*pairs: tuple[str, str]) -> AttemptQuery:
     return parse_query(pairs)
 
 
-def only(name: str, *values: str) -> Condition:
+def only(name: str, *values: str) -> Filter:
     query = parse_query([(f"q[{name}]", value) for value in values])
     assert query.ignored == ()
     [condition] = query.conditions
@@ -77,14 +94,14 @@ def test_a_time(name: str, value: str, predicate: Predicate, moment: datetime) -
 
 
 def test_lists() -> None:
-    both = Condition("shipment_number", Predicate.IN, ("H1", "H2"))
+    both: Filter = Condition("shipment_number", Predicate.IN, ("H1", "H2"))
     assert parsed(("q[shipment_number_in][]", "H1"), ("q[shipment_number_in][]", "H2")).conditions == (both,)
     assert parsed(("q[shipment_number_in]", "H1"), ("q[shipment_number_in]", "H2")).conditions == (both,)
 
 
 def test_conditions_keep_their_order() -> None:
     query = parsed(("q[sku_eq]", "A"), ("page", "2"), ("q[state_eq]", "failed"))
-    assert [condition.attribute for condition in query.conditions] == ["sku", "state"]
+    assert query.conditions == (Condition("sku", Predicate.EQ, ("A",)), Condition("state", Predicate.EQ, ("failed",)))
 
 
 @pytest.mark.parametrize("value", ["", " ", "\t\n"])
@@ -113,8 +130,22 @@ def test_blank_values_are_dropped_without_a_word(value: str) -> None:
         ("sku_gt", "A", "sku_gt: gt does not work with several texts"),
         ("error_present", "maybe", "error_present: maybe is neither 1 nor 0"),
         ("error_eq", "\ud800", "error_eq: the value is not valid UTF-8"),
-        ("m", "or", "m: it does not end in a predicate such as _eq"),
-        ("g][0][state_eq", "failed", "q[g][0][state_eq]: conditions look like q[order_number_eq]"),
+        ("endpoint_id_true", "1", "endpoint_id_true: true does not work with a whole number"),
+        (
+            "state_or_sku_and_id_eq",
+            "1",
+            "state_or_sku_and_id_eq: it may combine attributes with _or_ or with _and_, not with both",
+        ),
+        ("order_number_or_typo_eq", "1", "order_number_or_typo_eq: attempts have no attribute typo"),
+        ("order_number_or_endpoint_id_eq", "R1", "order_number_or_endpoint_id_eq: R1 is not a whole number"),
+        ("m", "xor", "q[m]: xor is neither and nor or"),
+        ("g", "1", "q[g]: it must hold groups or conditions, such as q[g][0][state_eq]"),
+        ("g][0", "1", "q[g][0]: it must hold conditions, such as q[g][0][state_eq]"),
+        ("g][0][state_eqq", "1", "q[g][0][state_eqq]: it does not end in a predicate such as _eq"),
+        ("g][0][state_eq][x", "1", "q[g][0][state_eq]: conditions look like q[order_number_eq]"),
+        ("c][0][p", "eq", "q[c][0]: a condition has attributes (a) and a predicate (p)"),
+        ("state_eq][x", "1", "q[state_eq]: conditions look like q[order_number_eq]"),
+        ("state_eq]x", "1", "q[state_eq]x]: conditions look like q[order_number_eq]"),
     ],
 )
 def test_what_is_ignored_is_reported(name: str, value: str, reason: str) -> None:
@@ -167,12 +198,194 @@ def test_keys_of_others_are_none_of_its_business() -> None:
 
 
 def test_every_attribute_takes_every_predicate_of_its_kind() -> None:
-    samples = {Kind.INTEGER: "1", Kind.NUMBER: "1", Kind.TIME: "2026-03-02T00:00:00Z", Kind.STATE: "failed"}
+    samples = {
+        Kind.INTEGER: "1",
+        Kind.NUMBER: "1",
+        Kind.TIME: "2026-03-02T00:00:00Z",
+        Kind.STATE: "failed",
+        Kind.BOOLEAN: "true",
+    }
     for attribute, kind in ATTRIBUTES.items():
         for predicate in PREDICATES[kind]:
-            bare = {Predicate.PRESENT, Predicate.BLANK, Predicate.NULL, Predicate.NOT_NULL}
-            condition = only(f"{attribute}_{predicate}", "1" if predicate in bare else samples.get(kind, "text"))
+            condition = only(f"{attribute}_{predicate}", "1" if predicate in INVERSE else samples.get(kind, "text"))
+            assert isinstance(condition, Condition)
             assert (condition.attribute, condition.predicate) == (attribute, predicate)
+
+
+def eq(attribute: str, *values: str | int) -> Condition:
+    return Condition(attribute, Predicate.EQ, values)
+
+
+def either(*parts: Filter) -> Group:
+    return Group(Combinator.OR, parts)
+
+
+def every(*parts: Filter) -> Group:
+    return Group(Combinator.AND, parts)
+
+
+def cont(attribute: str, value: str) -> Condition:
+    return Condition(attribute, Predicate.CONT, (value,))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("state_eq_any", ["failed"], Condition("state", Predicate.IN, ("failed",))),
+        ("order_number_eq_any", ["A", "B"], Condition("order_number", Predicate.IN, ("A", "B"))),
+        ("order_number_in_any", ["A", "B"], Condition("order_number", Predicate.IN, ("A", "B"))),
+        ("order_number_not_eq_all", ["A", "B"], Condition("order_number", Predicate.NOT_IN, ("A", "B"))),
+        ("order_number_not_in_all", ["A", "B"], Condition("order_number", Predicate.NOT_IN, ("A", "B"))),
+        ("sku_eq_all", ["A", "B"], every(eq("sku", "A"), eq("sku", "B"))),
+        ("sku_in_all", ["A", "B"], every(eq("sku", "A"), eq("sku", "B"))),
+        (
+            "sku_not_eq_any",
+            ["A", "B"],
+            either(Condition("sku", Predicate.NOT_EQ, ("A",)), Condition("sku", Predicate.NOT_EQ, ("B",))),
+        ),
+        ("request_body_cont_any", ["a", "b"], either(cont("request_body", "a"), cont("request_body", "b"))),
+        ("request_body_cont_all", ["a", "b"], every(cont("request_body", "a"), cont("request_body", "b"))),
+        ("request_body_cont_all", ["a"], cont("request_body", "a")),
+        ("order_number_or_event_id_eq", ["A"], either(eq("order_number", "A"), eq("event_id", "A"))),
+        ("order_number_and_event_id_eq", ["A"], every(eq("order_number", "A"), eq("event_id", "A"))),
+        (
+            "order_number_or_error_present",
+            ["0"],
+            either(Condition("order_number", Predicate.BLANK), Condition("error", Predicate.BLANK)),
+        ),
+        (
+            "error_or_sku_cont_all",
+            ["a", "b"],
+            either(every(cont("error", "a"), cont("error", "b")), every(cont("sku", "a"), cont("sku", "b"))),
+        ),
+        (
+            "id_lt_any",
+            ["1", "2"],
+            either(Condition("id", Predicate.LT, (1,)), Condition("id", Predicate.LT, (2,))),
+        ),
+        ("response_truncated_true", ["0"], Condition("response_truncated", Predicate.NOT_TRUE)),
+        ("response_truncated_not_false", ["1"], Condition("response_truncated", Predicate.NOT_FALSE)),
+        ("error_does_not_match", ["a%_"], Condition("error", Predicate.DOES_NOT_MATCH, ("a%_",))),
+    ],
+)
+def test_forms_and_combinators(name: str, values: list[str], expected: Filter) -> None:
+    assert only(f"{name}][", *values) == expected
+
+
+FAILED = eq("state", "failed")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "conditions"),
+    [
+        ([("q[g][0][state_eq]", "failed")], (FAILED,)),
+        (
+            [("q[g][0][m]", "or"), ("q[g][0][state_eq]", "failed"), ("q[g][0][order_number_eq]", "X"), ("q[id_eq]", "1")],
+            (either(FAILED, eq("order_number", "X")), eq("id", 1)),
+        ),
+        (
+            [
+                ("q[g][a][g][b][m]", "or"),
+                ("q[g][a][g][b][id_eq]", "1"),
+                ("q[g][a][g][b][id_in][]", "2"),
+                ("q[g][a][state_eq]", "failed"),
+            ],
+            (every(either(eq("id", 1), Condition("id", Predicate.IN, (2,))), FAILED),),
+        ),
+        (
+            [("q[g][][m]", "or"), ("q[g][][id_eq]", "1"), ("q[g][][sku_eq]", "A"), ("q[g][][id_eq]", "2")],
+            (either(eq("id", 1), eq("sku", "A")), eq("id", 2)),
+        ),
+        (
+            [
+                ("q[g][0][c][0][a][0][name]", "order_number"),
+                ("q[g][0][c][0][a][1][name]", "event_id"),
+                ("q[g][0][c][0][m]", "or"),
+                ("q[g][0][c][0][p]", "eq"),
+                ("q[g][0][c][0][v][0][value]", "X"),
+            ],
+            (either(eq("order_number", "X"), eq("event_id", "X")),),
+        ),
+        (
+            [("q[c][0][a][]", "sku"), ("q[c][0][p]", "eq_any"), ("q[c][0][v][]", "A"), ("q[c][0][v][]", "B")],
+            (Condition("sku", Predicate.IN, ("A", "B")),),
+        ),
+        ([("q[c][0][a]", "event"), ("q[c][0][p]", "eq"), ("q[c][0][v]", "x")], (eq("event_name", "x"),)),
+        ([("q[c][0][a][0][name]", "state"), ("q[c][0][p]", "eq"), ("q[c][0][v][0][value]", " ")], ()),
+        ([("q[g][0][m]", "or")], ()),
+    ],
+)
+def test_groups(pairs: list[tuple[str, str]], conditions: tuple[Filter, ...]) -> None:
+    assert parsed(*pairs) == AttemptQuery(conditions=conditions)
+
+
+def test_one_of_all_conditions() -> None:
+    query = parsed(("q[m]", "or"), ("q[state_eq]", "failed"), ("q[id_eq]", "1"))
+    assert query.combinator is Combinator.OR
+    assert query.required == (either(FAILED, eq("id", 1)),)
+    assert parsed(("q[m]", "or"), ("q[state_eq]", "failed")).required == (FAILED,)
+    assert parsed(("q[g][0][state_eq]", "failed"), ("q[g][0][id_eq]", "1")).required == (FAILED, eq("id", 1))
+
+
+def test_sorts_in_the_long_form() -> None:
+    query = parsed(
+        ("q[s][0][name]", "created_at"), ("q[s][0][dir]", "desc"), ("q[sorts][1][name]", "id"), ("q[s][2][name]", "token")
+    )
+    assert query.sorts == (Sort("created_at", descending=True), Sort("id"))
+    assert query.ignored == ("s: attempts cannot be sorted by token",)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "reason"),
+    [
+        ([("q[order_number_eq_any][]", str(n)) for n in range(10_000)], "at most 2,000 filters and values"),
+        ([("q[order_number_in][]", str(n)) for n in range(1_001)], "at most 1,000 values"),
+        ([("q[error_cont_any][]", str(n)) for n in range(201)], "at most 200 conditions"),
+        ([("q[order_number_eq]", "x" * 1_000_000)], "1,000,000 characters; at most 20,000"),
+        ([("q" + "[g][0]" * 6 + "[state_eq]", "failed")], "nested 5 deep"),
+        ([("q" + "[g][0]" * 1_000 + "[state_eq]", "failed")], "nested too deeply"),
+        ([("after", "x")], "not a cursor"),
+        ([("after", Cursor(1, 1).encode()), ("q[s]", "id desc")], "sorted by created_at alone"),
+        ([("after", Cursor(1, 1).encode()), ("q[s]", "created_at asc")], "opposite order"),
+    ],
+)
+def test_what_is_beyond_a_bound_is_refused(pairs: list[tuple[str, str]], reason: str) -> None:
+    with pytest.raises(SearchLimitError, match=reason):
+        parse_query(pairs)
+
+
+def test_the_notes_are_bounded() -> None:
+    ignored = parse_query([(f"q[typo_{n}]", "1") for n in range(1_000)]).ignored
+    assert len(ignored) == 51
+    assert ignored[-1] == "and 950 more were left out"
+
+
+@given(st.integers(-(10**13), 10**14), st.integers(-(2**63), 2**63 - 1), st.booleans())
+def test_cursors(time: int, identifier: int, descending: bool) -> None:
+    cursor = Cursor(time, identifier, descending)
+    assert decode_cursor(cursor.encode()) == cursor
+    order = [] if descending else [("q[s]", "created_at asc")]
+    assert parse_query([("after", cursor.encode()), ("page", "7"), *order]).after == cursor
+
+
+@given(st.text(max_size=40))
+def test_what_is_no_cursor(text: str) -> None:
+    found = decode_cursor(text)
+    assert found is None or decode_cursor(found.encode()) == found
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["gt", "gteq", "lt", "lteq"]))
+def test_times_between_milliseconds(micros: int, predicate: str) -> None:
+    """Rows have whole milliseconds: whatever is compared with them, the answer is that of the exact time."""
+    asked = datetime(2026, 3, 2, tzinfo=UTC) + timedelta(microseconds=micros)
+    condition = only(f"created_at_{predicate}", asked.isoformat())
+    assert isinstance(condition, Condition)
+    [value] = condition.values
+    assert isinstance(value, datetime)
+    bound = value - timedelta(microseconds=value.microsecond % 1000)
+    compare = {"gt": operator.gt, "gteq": operator.ge, "lt": operator.lt, "lteq": operator.le}
+    for row in (asked.replace(microsecond=asked.microsecond // 1000 * 1000) + timedelta(milliseconds=n) for n in (-1, 0, 1)):
+        assert compare[condition.predicate.value](row, bound) is compare[predicate](row, asked)
 
 
 names = st.one_of(
@@ -182,7 +395,10 @@ names = st.one_of(
         st.sampled_from(sorted(Predicate)),
     ),
     st.text(max_size=20).map(lambda text: f"q[{text}]"),
-    st.sampled_from(["q[s]", "q[s][]", "page", "per_page", "q"]),
+    st.sampled_from(["q[s]", "q[s][]", "page", "per_page", "q", "q[m]", "q[g][0][m]", "q[g][][m]", "q[c][0][a][]", "q[c][0][p]"]),
+    st.lists(st.sampled_from(["g", "c", "a", "v", "p", "m", "s", "0", "", "name", "value", "state_eq", "id_in"]), max_size=8).map(
+        lambda path: "q" + "".join(f"[{part}]" for part in path)
+    ),
     st.text(max_size=10),
 )
 

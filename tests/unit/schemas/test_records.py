@@ -337,6 +337,8 @@ ADDED = {
     "endpoint": {"max_per_second", "activated_version", "sealed_headers"},
 }
 """What has been added to the records since their golden bytes were written."""
+ADDED_TO_EVENT = {"received_at"}
+"""What has been added to the event that several of them hold."""
 
 
 @pytest.mark.parametrize("name", GOLDEN_RECORDS)
@@ -351,6 +353,8 @@ def test_version_1_is_what_is_written(name: str) -> None:
     """Add to a record, never rename or retype: processes of the release before read what this one writes."""
     written = json.loads(GOLDEN_RECORDS[name].model_dump_json())
     first = json.loads(golden(name))
+    for member in ADDED_TO_EVENT & set(written.get("event", {})):
+        del written["event"][member]
 
     assert {member: written[member] for member in first} == first
     assert set(written) - set(first) == ADDED.get(name, set())

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.search import ATTRIBUTES, PREDICATES, AttemptQuery, Condition, Kind, Predicate, Sort, Value
+from pipeline.core.search.predicates import INVERSE
 from pipeline.store.conditions import Parameters, like_pattern, order_by, where
 
 
 def compiled(*conditions: Condition) -> tuple[str, dict[str, object]]:
     parameters = Parameters()
-    return where(AttemptQuery(conditions=conditions), parameters), parameters.values
+    return where(conditions, parameters), parameters.values
 
 
 def test_no_condition_is_true() -> None:
@@ -35,7 +36,7 @@ def test_conditions_are_joined() -> None:
 
 def test_a_body_finds_events_and_events_find_attempts() -> None:
     sql, values = compiled(Condition("request_body", Predicate.CONT, ("GÜN",)))
-    assert sql == ("(event_id IN (SELECT event_id FROM events WHERE lowerUTF8(request_body) LIKE lowerUTF8({p0:String}) ))")
+    assert sql == "event_id IN (SELECT event_id FROM events WHERE 1 AND ( lowerUTF8(request_body) LIKE lowerUTF8({p0:String}) ))"
     assert values == {"p0": "%GÜN%"}
 
 
@@ -60,11 +61,15 @@ MARKER = "marker'\"`;--{x:String}"
 def test_no_value_becomes_part_of_the_statement(attribute: str, data: st.DataObject) -> None:
     kind = ATTRIBUTES[attribute]
     predicate = data.draw(st.sampled_from(sorted(PREDICATES[kind])))
-    samples: dict[Kind, Value] = {Kind.INTEGER: 987654, Kind.NUMBER: 987654.5, Kind.TIME: datetime(2026, 1, 1, tzinfo=UTC)}
-    bare = {Predicate.PRESENT, Predicate.BLANK, Predicate.NULL, Predicate.NOT_NULL}
-    values = () if predicate in bare else (samples.get(kind, MARKER),)
+    samples: dict[Kind, Value] = {
+        Kind.INTEGER: 987654,
+        Kind.NUMBER: 987654.5,
+        Kind.TIME: datetime(2026, 1, 1, tzinfo=UTC),
+        Kind.BOOLEAN: True,
+    }
+    values = () if predicate in INVERSE else (samples.get(kind, MARKER),)
     sql, bound = compiled(Condition(attribute, Predicate(predicate), values))
     assert "marker" not in sql
     assert "987654" not in sql
-    assert len(bound) == len(values)
+    assert len(bound) >= len(values)
     assert all(f"{{{name}:" in sql for name in bound)

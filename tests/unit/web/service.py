@@ -28,8 +28,11 @@ from pipeline.ops.health import Health
 from pipeline.sender.client import Sender
 from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
+from pipeline.store.analyst import Analyst, Answer
+from pipeline.store.errors import StoreRejectedError
+from pipeline.store.figures import Bar, Facets, Histogram
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports
-from pipeline.store.search import AttemptDetail, AttemptRow, EndpointSummary, Page, Search
+from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Page, Search
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
@@ -117,10 +120,20 @@ class Attempts(Search):
         if self.error:
             raise self.error
 
-    async def attempts(self, query: AttemptQuery) -> Page[AttemptRow]:
+    async def attempts(self, query: AttemptQuery) -> AttemptPage:
         await self._answer()
         self.queries.append(query)
-        return Page(self.rows, len(self.rows), query.page, query.per_page)
+        return AttemptPage(self.rows, len(self.rows), query.page, query.per_page, is_exact=False, next_cursor="next")
+
+    async def facets(self, query: AttemptQuery) -> Facets:
+        await self._answer()
+        self.queries.append(query)
+        return Facets(3, {"failed": 2, "succeeded": 1}, {"order_completed": 3}, {7: 3})
+
+    async def histogram(self, query: AttemptQuery, bars: int = 60) -> Histogram:
+        await self._answer()
+        self.queries.append(query)
+        return Histogram(bars, (Bar(NOW, 3, 2), Bar(LATER, 0, 0)))
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:
         await self._answer()
@@ -163,6 +176,19 @@ class Reported(Reports):
         return next((letter for letter in self.letters if letter.summary.id == identifier), None)
 
 
+class Asked(Analyst):
+    """An analyst's ClickHouse in memory: it knows one answer."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    async def ask(self, statement: str) -> Answer:
+        self.statements.append(statement)
+        if not statement.startswith("SELECT"):
+            raise StoreRejectedError("That is no SELECT.")
+        return Answer((("n", "UInt64"), ("t", "String")), ((1, None),), 0.01)
+
+
 @dataclass(slots=True)
 class Service:
     """A running server, and what it works with. ``client`` sends the API key."""
@@ -173,6 +199,7 @@ class Service:
     kafka: Kafka
     attempts: Attempts
     reports: Reported
+    analyst: Asked
     sender: FakeSender
     ring: KeyRing
     health: Health
@@ -203,13 +230,13 @@ LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
 
 
 @asynccontextmanager
-async def running_service(guard: AddressGuard = LOOPBACK) -> AsyncIterator[Service]:
+async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True) -> AsyncIterator[Service]:
     """Start the server; stop it at the end."""
     vault = Vault(Vault.new_key())
     known = HealthTable({}, TOPICS.endpoint_health)
     registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
     kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
-    reports = Reported(attempts)
+    reports, analyst = Reported(attempts), Asked()
     watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
     courier = Courier(
         sender=cast("Sender", sender),
@@ -231,6 +258,7 @@ async def running_service(guard: AddressGuard = LOOPBACK) -> AsyncIterator[Servi
         topics=TOPICS,
         ring=ring,
         keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)], ring.opening),
+        analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
         search_timeout_seconds=1.5,
@@ -240,5 +268,5 @@ async def running_service(guard: AddressGuard = LOOPBACK) -> AsyncIterator[Servi
     url = await server.start()
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
-        yield Service(client, anonymous, url, kafka, attempts, reports, sender, ring, health, vault, known, now)
+        yield Service(client, anonymous, url, kafka, attempts, reports, analyst, sender, ring, health, vault, known, now)
     await server.stop()

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from pipeline.core.search import Condition, Predicate, Sort
 from pipeline.store.errors import StoreBudgetError, StoreRejectedError, StoreUnavailableError
@@ -51,6 +52,8 @@ async def test_a_list_is_a_page_of_what_was_found(service: Service) -> None:
         {
             "count": 1,
             "total_count": 1,
+            "total_count_is_exact": False,
+            "next_cursor": "next",
             "current_page": 1,
             "pages": 1,
             "per_page": 25,
@@ -159,7 +162,61 @@ async def test_an_attempt_that_does_not_exist_is_not_found(service: Service, ide
     assert await get(service, f"{PATH}/{identifier}") == (404, NOT_FOUND)
 
 
-@pytest.mark.parametrize("path", [PATH, f"{PATH}/1"])
+async def test_figures_of_what_a_search_finds(service: Service) -> None:
+    query = {"q[state_eq]": "failed", "q[typo_eq]": "1"}
+    ignored = ["typo_eq: attempts have no attribute typo"]
+    assert await get(service, f"{PATH}/facets", params=query) == (
+        200,
+        {
+            "total_count": 3,
+            "states": {"failed": 2, "succeeded": 1},
+            "events": {"order_completed": 3},
+            "endpoints": [{"endpoint_id": 7, "count": 3}],
+            "ignored_filters": ignored,
+        },
+    )
+    assert await get(service, f"{PATH}/histogram", params=query | {"bars": "1000"}) == (
+        200,
+        {
+            "interval_seconds": 400,
+            "bars": [
+                {"begins_at": "2026-03-02T15:04:00.512Z", "attempts": 3, "failures": 2},
+                {"begins_at": "2026-03-02T16:00:00.000Z", "attempts": 0, "failures": 0},
+            ],
+            "ignored_filters": ignored,
+        },
+    )
+    assert {one.conditions for one in service.attempts.queries} == {(Condition("state", Predicate.EQ, ("failed",)),)}
+    for path in ("facets", "histogram"):
+        assert await get(service, f"{PATH}/{path}", params=query | {"strict": "1"}) == (
+            422,
+            {"error": INVALID, "errors": {"q": ignored}},
+        )
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/facets", f"{PATH}/histogram"])
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("q[request_body_cont]=" + "x" * 1_000_000, "1,000,000 characters"),
+        ("&".join(f"q[sku_eq_any][]={n}" for n in range(10_000)), "at most 2,000 filters"),
+        ("q" + "[g][0]" * 50 + "[id_eq]=1", "nested too deeply"),
+        ("after=x", "not a cursor"),
+    ],
+    ids=["long", "many", "deep", "cursor"],
+)
+async def test_what_is_beyond_a_bound_is_refused_in_words(service: Service, path: str, query: str, reason: str) -> None:
+    async with service.client.get(URL(f"{path}?{query}", encoded=True)) as response:
+        body = await response.json()
+    assert (response.status, reason in body["errors"]["q"][0]) == (422, True)
+
+
+async def test_a_url_that_is_longer_than_any_search_is_no_server_error(service: Service) -> None:
+    async with service.client.get(URL(f"{PATH}?q[sku_eq]=" + "x" * 1_200_000, encoded=True)) as response:
+        assert response.status == 400
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/1", f"{PATH}/facets", f"{PATH}/histogram"])
 async def test_what_goes_wrong_in_clickhouse_is_explained(service: Service, path: str) -> None:
     service.attempts.error = StoreUnavailableError("ClickHouse at ch:8123 cannot be reached.")
     message = "Attempts cannot be searched right now: ClickHouse at ch:8123 cannot be reached."

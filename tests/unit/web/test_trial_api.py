@@ -45,6 +45,7 @@ async def test_a_sample_is_sent_now_and_its_outcome_answered_and_recorded(servic
     assert dispatched.value == sent.body
     dispatch = from_header(dispatched.headers, DISPATCH_HEADER, Dispatch)
     assert (dispatch.event.id, dispatch.endpoint_ids, dispatch.source_topic) == (attempt["event_id"], (1,), "test")
+    assert dispatch.event.received_at == dispatch.received_at == recorded.event.received_at == NOW
     [entry] = service.kafka.audits
     assert (entry.action, entry.subject, entry.detail) == (AuditAction.TEST, "endpoint 1", "shipment_shipped")
     assert not [one for one in service.kafka.records if "delay" in one.partition.topic], "a test is not repeated"

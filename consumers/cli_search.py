@@ -1,0 +1,162 @@
+"""``oms-webhooks attempts``, ``attempts resend`` and ``sql``: questions to the running pipeline, answered as tables, JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from consumers import show
+from consumers.api_client import ApiError, Key, Url, client_for
+from schemas.event import EventType
+
+attempts_app = typer.Typer(help="Search the attempts, or resend one.")
+
+out = Console()
+
+
+class Format(StrEnum):
+    """How answers are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+As = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
+
+
+@attempts_app.callback(invoke_without_command=True)
+def attempts(
+    context: typer.Context,
+    order: Annotated[str | None, typer.Option(help="Order number.")] = None,
+    shipment: Annotated[list[str] | None, typer.Option(help="Shipment number; repeat it for several.")] = None,
+    subscription: Annotated[str | None, typer.Option(help="Subscription id.")] = None,
+    endpoint: Annotated[int | None, typer.Option(help="Endpoint id.")] = None,
+    event: Annotated[EventType | None, typer.Option(help="Event type.")] = None,
+    state: Annotated[str | None, typer.Option(help="succeeded or failed.")] = None,
+    body: Annotated[str | None, typer.Option(help="A piece of the request's body, in any case.")] = None,
+    since: Annotated[str | None, typer.Option(help="A time or a date: not before it.")] = None,
+    until: Annotated[str | None, typer.Option(help="A time or a date: not after it.")] = None,
+    query: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--q", help="Any other filter: attribute_predicate=value, g][0][m=or, s=created_at asc; see docs/search.md."
+        ),
+    ] = None,
+    page: Annotated[int, typer.Option(min=1, help="Page.")] = 1,
+    per_page: Annotated[int, typer.Option(min=1, max=200, help="Attempts a page.")] = 25,
+    after: Annotated[str | None, typer.Option(help="Go on behind this cursor of an earlier answer.")] = None,
+    all_pages: Annotated[
+        bool, typer.Option("--all", help="All that is found, page after page (json: one attempt a line).")
+    ] = False,
+    strict: Annotated[bool, typer.Option(help="A filter that would be ignored is an error.")] = False,
+    form: As = Format.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Search the attempts: by order, endpoint, event type, state, time, a piece of the body, or any filter of the API."""
+    if context.invoked_subcommand is not None:
+        return
+    simple = {
+        "order_number_eq": order,
+        "subscription_id_eq": subscription,
+        "endpoint_id_eq": endpoint,
+        "event_name_eq": event.value if event else None,
+        "state_eq": state,
+        "request_body_cont": body,
+        "created_at_gteq": since,
+        "created_at_lteq": until,
+    }
+    params = [(f"q[{name}]", str(value)) for name, value in simple.items() if value is not None]
+    params += [("q[shipment_number_in][]", number) for number in shipment or []]
+    params += [(f"q[{name}]", value) for name, _, value in (part.partition("=") for part in query or [])]
+    params += [("page", str(page)), ("per_page", str(200 if all_pages else per_page))]
+    params += [("strict", "1")] if strict else []
+    form = Format.JSON if as_json else form
+    with client_for(url, api_key) as client:
+        found = client.call("GET", "attempts", params=[*params, *([("after", after)] if after else [])])
+        _print_page(found, form, is_first=True, as_lines=all_pages)
+        while all_pages and found["next_cursor"]:
+            found = client.call("GET", "attempts", params=[*params, ("after", found["next_cursor"])])
+            _print_page(found, form, is_first=False, as_lines=True)
+
+
+@attempts_app.command("resend")
+def resend(attempt_id: Annotated[int, typer.Argument(help="The attempt's id.")], url: Url = None, api_key: Key = None) -> None:
+    """Send a notification again: the same body and webhook-id, to the endpoint as it is now."""
+    with client_for(url, api_key) as client:
+        queued = client.call("POST", f"attempts/{attempt_id}/resend")
+    out.print(
+        f"Event {queued['event_id']} is on its way to endpoint {queued['endpoint_id']}, {queued['target_url']}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def sql(
+    statement: Annotated[str, typer.Argument(help="One SELECT; - reads it from standard input.")],
+    form: As = Format.TABLE,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Ask the ClickHouse of the embedded pipeline, read-only. Start with: SELECT * FROM attempt_history LIMIT 5."""
+    text = sys.stdin.read() if statement == "-" else statement
+    with client_for(url, api_key) as client:
+        try:
+            found = client.call("POST", "sql", json={"statement": text})
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            message = (
+                "That pipeline has a ClickHouse server of its own; ask it directly (clickhouse-client), with the analysts' role of "
+                "deploy/clickhouse. `sql` is for ClickHouse in process."
+            )
+            raise ApiError(message) from error
+    match form:
+        case Format.TABLE:
+            out.print(show.answer(found))
+        case Format.JSON:
+            out.print_json(data=found)
+        case Format.CSV:
+            _print_csv([name for name, _ in found["columns"]], found["rows"])
+
+
+def _print_page(page: Mapping[str, Any], form: Format, *, is_first: bool, as_lines: bool) -> None:
+    match form:
+        case Format.TABLE:
+            out.print(show.attempts(page))
+        case Format.JSON if as_lines:
+            sys.stdout.writelines(json.dumps(attempt, ensure_ascii=False) + "\n" for attempt in page["attempts"])
+        case Format.JSON:
+            out.print_json(data=page)
+        case Format.CSV:
+            names = list(page["attempts"][0]) if page["attempts"] else []
+            rows = ([_cell(attempt[name]) for name in names] for attempt in page["attempts"])
+            _print_csv(names if is_first else [], rows)
+    if form is not Format.TABLE and is_first and (ignored := page["ignored_filters"]):
+        sys.stderr.write(f"Ignored filters: {'; '.join(ignored)}\n")
+
+
+def _cell(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _print_csv(names: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """With a header unless there is none. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if names:
+        writer.writerow(names)
+    writer.writerows([_harmless(value) for value in row] for row in rows)
+
+
+def _harmless(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -1,0 +1,46 @@
+"""Searches for attempts as typed values, and the parser that makes them of a query string in the ransack grammar.
+
+``q[order_number_eq]=R1&q[endpoint_id_in][]=7&q[s]=created_at desc&page=2``. Pure; ``docs/search.md`` describes the grammar.
+"""
+
+from __future__ import annotations
+
+from pipeline.core.search.attributes import ATTRIBUTES, SORTABLE, Kind
+from pipeline.core.search.cursor import Cursor, decode_cursor
+from pipeline.core.search.notes import SearchLimitError
+from pipeline.core.search.parse import parse_query
+from pipeline.core.search.predicates import PREDICATES, Predicate
+from pipeline.core.search.tree import (
+    DEFAULT_PER_PAGE,
+    MAX_PER_PAGE,
+    AttemptQuery,
+    Combinator,
+    Condition,
+    Filter,
+    Group,
+    Sort,
+    Value,
+    leaves,
+)
+
+__all__ = [
+    "ATTRIBUTES",
+    "DEFAULT_PER_PAGE",
+    "MAX_PER_PAGE",
+    "PREDICATES",
+    "SORTABLE",
+    "AttemptQuery",
+    "Combinator",
+    "Condition",
+    "Cursor",
+    "Filter",
+    "Group",
+    "Kind",
+    "Predicate",
+    "SearchLimitError",
+    "Sort",
+    "Value",
+    "decode_cursor",
+    "leaves",
+    "parse_query",
+]

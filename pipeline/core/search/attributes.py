@@ -1,0 +1,59 @@
+"""What attempts are searched and sorted by, and what each attribute holds."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+
+class Kind(enum.Enum):
+    """What an attribute holds; it decides how values are read and which predicates make sense."""
+
+    INTEGER = "a whole number"
+    NUMBER = "a number"
+    TIME = "a time or a date, such as 2026-03-02T15:04:00Z"
+    STATE = "succeeded or failed"
+    BOOLEAN = "true or false"
+    TEXT = "text"
+    TEXTS = "several texts"
+    BODY = "the text of a body"
+
+
+ATTRIBUTES: Final[dict[str, Kind]] = {
+    "id": Kind.INTEGER,
+    "event_id": Kind.TEXT,
+    "event_name": Kind.TEXT,
+    "endpoint_id": Kind.INTEGER,
+    "target_url": Kind.TEXT,
+    "http_status_code": Kind.INTEGER,
+    "state": Kind.STATE,
+    "outcome": Kind.TEXT,
+    "failure": Kind.TEXT,
+    "trigger": Kind.TEXT,
+    "attempt": Kind.INTEGER,
+    "duration_ms": Kind.NUMBER,
+    "error": Kind.TEXT,
+    "idempotency_key": Kind.TEXT,
+    "created_at": Kind.TIME,
+    "order_number": Kind.TEXT,
+    "shipment_number": Kind.TEXTS,
+    "subscription_id": Kind.TEXT,
+    "stock_item_id": Kind.INTEGER,
+    "sku": Kind.TEXTS,
+    "request_body": Kind.BODY,
+    "response_body": Kind.TEXT,
+    "response_truncated": Kind.BOOLEAN,
+}
+"""Everything that attempts are searched by. ``outcome``, ``failure``, ``trigger`` and ``response_truncated`` are ours.
+
+Tokens and secrets are not in the store at all.
+"""
+
+SORTABLE: Final = frozenset(ATTRIBUTES) - {"shipment_number", "sku", "request_body", "response_body"}
+
+_ALIASES: Final = {"event": "event_name"}
+
+
+def canonical(name: str) -> str:
+    """The attribute that a name means."""
+    return _ALIASES.get(name, name)

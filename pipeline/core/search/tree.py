@@ -1,0 +1,99 @@
+"""A search as a typed tree: conditions, groups of them, sorts, a page."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from pipeline.core.search.cursor import Cursor
+from pipeline.core.search.predicates import Predicate
+
+DEFAULT_PER_PAGE: Final = 25
+MAX_PER_PAGE: Final = 200
+
+Value = str | int | float | bool | datetime
+
+
+class Combinator(enum.StrEnum):
+    """How the parts of a group go together."""
+
+    AND = "and"
+    OR = "or"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One attribute compared with values: one for most predicates, one or more for lists, none for null and the like."""
+
+    attribute: str
+    predicate: Predicate
+    values: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Parts of which all (and) or one at least (or) must hold. It has two parts at least."""
+
+    combinator: Combinator
+    parts: tuple[Condition | Group, ...]
+
+
+Filter = Condition | Group
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An attribute to sort by."""
+
+    attribute: str
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptQuery:
+    """A search. Without sorts the newest come first. ``ignored`` says what was left out, and why.
+
+    ``after`` asks for what follows a row (see :class:`Cursor`); ``page`` has no meaning then.
+    """
+
+    conditions: tuple[Filter, ...] = ()
+    sorts: tuple[Sort, ...] = ()
+    page: int = 1
+    per_page: int = DEFAULT_PER_PAGE
+    ignored: tuple[str, ...] = ()
+    combinator: Combinator = Combinator.AND
+    after: Cursor | None = None
+
+    @property
+    def required(self) -> tuple[Filter, ...]:
+        """What must hold, all of it."""
+        if self.combinator is Combinator.OR and len(self.conditions) > 1:
+            return (Group(Combinator.OR, self.conditions),)
+        return tuple(part for one in self.conditions for part in _required(one))
+
+    @property
+    def in_time(self) -> Sort | None:
+        """The sort, if the order is that of time: then pages can be found by walking through time, and have cursors."""
+        if not self.sorts:
+            return Sort("created_at", descending=True)
+        return self.sorts[0] if len(self.sorts) == 1 and self.sorts[0].attribute == "created_at" else None
+
+
+def leaves(one: Filter) -> Iterator[Condition]:
+    """Every condition in it."""
+    if isinstance(one, Condition):
+        yield one
+    else:
+        for part in one.parts:
+            yield from leaves(part)
+
+
+def _required(one: Filter) -> Iterator[Filter]:
+    if isinstance(one, Group) and one.combinator is Combinator.AND:
+        for part in one.parts:
+            yield from _required(part)
+    else:
+        yield one

@@ -1,0 +1,90 @@
+"""One SELECT of somebody's own, for the embedded ClickHouse: read-only, bounded, and away from files and networks.
+
+A ClickHouse server has users, roles and quotas for this (deploy/clickhouse). ClickHouse in process has none, and its read-only mode
+still writes files (INTO OUTFILE) and reads them (file()). So the engine itself takes the statement apart first: what is carried out is
+its own rendering of one statement, as a subquery, where nothing but a SELECT can stand, and only with functions that stay inside.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pipeline.store.connection import Client, Connections, StoreRejectedError
+
+MAX_ROWS: Final = 10_000
+MAX_SECONDS: Final = 30
+MAX_MEMORY: Final = 2 * 1024**3
+MAX_STATEMENT: Final = 100_000
+
+_LIMITS: Final = (
+    f"SET max_execution_time = {MAX_SECONDS}, timeout_before_checking_execution_speed = 0, max_memory_usage = {MAX_MEMORY}, "
+    f"max_result_rows = {MAX_ROWS}, result_overflow_mode = 'throw'"
+)
+_FUNCTION: Final = re.compile(r"^( *)Function (\S+)", re.MULTILINE)
+_TABLE_FUNCTION: Final = re.compile(r"TableExpression[^\n]*\n *Function (\S+)")
+_SETTINGS: Final = re.compile(r"^ *Set *$", re.MULTILINE)
+_GENERATORS: Final = frozenset(
+    {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "values", "null"}
+)
+_REACHING_OUT: Final = re.compile(r"file|ai[a-z]+|dict[a-z0-9]*|joinget.*|catboost.*|filesystem.*|naivebayes.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Column names with their types, and rows."""
+
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[Any, ...], ...]
+    seconds: float
+
+
+class Analyst:
+    """Carries out statements, each on a connection of its own."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def ask(self, statement: str) -> Answer:
+        """What a SELECT returns.
+
+        Raises:
+            StoreRejectedError: it is not one SELECT, it is wrong, or it reaches out.
+            StoreBudgetError: it takes more time, memory or rows than it may.
+            StoreUnavailableError: ClickHouse cannot answer now.
+        """
+        if len(statement) > MAX_STATEMENT:
+            raise StoreRejectedError(f"The statement has {len(statement):,} characters; at most {MAX_STATEMENT:,} are taken.")
+        return await self._connections.read_alone(lambda client: _ask(client, statement))
+
+
+def _ask(client: Client, statement: str) -> Answer:
+    started = time.monotonic()
+    # Before anything of the statement gets to the engine, and for as long as this connection lives.
+    client.command(_LIMITS)
+    client.command("SET readonly = 1")
+    [(rendered,)] = client.query("SELECT formatQuery({statement:String})", parameters={"statement": statement}).result_rows
+    # One statement without comments, as the engine writes it: it cannot leave the parentheses, and in them only a SELECT is one.
+    select = "\n".join(("SELECT * FROM (", rendered, ")"))
+    _check(client.raw_query(f"EXPLAIN AST {select}", fmt="TSVRaw").decode("utf-8", "replace"))
+    found = json.loads(client.raw_query(select, fmt="JSONCompact"))
+    return Answer(
+        columns=tuple((column["name"], column["type"]) for column in found["meta"]),
+        rows=tuple(map(tuple, found["data"])),
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _check(tree: str) -> None:
+    """Refuse what reaches files, networks or models, and settings; ``tree`` is the engine's own, one node a line."""
+    if _SETTINGS.search(tree):
+        raise StoreRejectedError("The limits stand: leave out SETTINGS.")
+    used = {name.lower() for _, name in _FUNCTION.findall(tree)}
+    outside = {name for name in used if _REACHING_OUT.fullmatch(name)}
+    outside |= {name.lower() for name in _TABLE_FUNCTION.findall(tree)} - _GENERATORS
+    if outside:
+        names = ", ".join(sorted(outside))[:200]
+        raise StoreRejectedError(f"Here a SELECT reads tables and views only; leave out {names}.")

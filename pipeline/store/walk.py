@@ -1,0 +1,83 @@
+"""Which windows of time a search looks at, one after the other, until its page is full. Pure.
+
+The first window is small, each further one eight times as long. So a common needle is found in the first, whatever the history's
+length, and a rare one needs a handful of looks at the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.core.search import Condition, Cursor, Filter, Predicate
+from pipeline.store.conditions import Parameters, milliseconds
+
+_HOUR: Final = 3_600_000
+_DAY: Final = 24 * _HOUR
+_FIRST_ROWS: Final = 4_000
+"""Attempts in the first window, if they were spread evenly."""
+_WIDER: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time in milliseconds since 1970: from ``first`` up to, and without, ``end``."""
+
+    first: int
+    end: int
+
+    def sql(self, column: str, parameters: Parameters) -> str:
+        """That a time lies within."""
+        return f"{column} >= {parameters.time(self.first)} AND {column} < {parameters.time(self.end)}"
+
+
+def asked_span(whole: Span, required: Sequence[Filter], cursor: Cursor | None) -> Span:
+    """The part of the history that can hold what is asked for. It may be empty (``end`` not behind ``first``)."""
+    first, end = whole.first, whole.end
+    for one in required:
+        if not isinstance(one, Condition) or one.attribute != "created_at" or not one.values:
+            continue
+        times = [milliseconds(value) for value in one.values if not isinstance(value, str | int | float)]
+        if one.predicate in (Predicate.GT, Predicate.GTEQ, Predicate.EQ, Predicate.IN):
+            first = max(first, min(times))
+        if one.predicate in (Predicate.LT, Predicate.LTEQ, Predicate.EQ, Predicate.IN):
+            end = min(end, max(times) + 1)
+    if cursor is not None and cursor.descending:
+        end = min(end, cursor.created_at_ms + 1)
+    elif cursor is not None:
+        first = max(first, cursor.created_at_ms)
+    return Span(first, end)
+
+
+def windows(whole: Span, rows: int, asked: Span, *, descending: bool) -> Iterator[Span]:
+    """The windows of a walk through ``asked``; ``rows`` are in ``whole``."""
+    width = min(max((whole.end - whole.first) * _FIRST_ROWS // max(rows, 1), 1), 30 * _DAY)
+    first, end = asked.first, asked.end
+    while first < end:
+        # What is left is not left for another window when it is hardly more than this one.
+        width = width if end - first > 2 * width else end - first
+        if descending:
+            yield Span(end - width, end)
+            end -= width
+        else:
+            yield Span(first, first + width)
+            first += width
+        width *= _WIDER
+
+
+def candidate_events(whole: Span, window: Span, parameters: Parameters) -> str:
+    """An expression over ``events`` that leaves out none whose attempts are in the window.
+
+    Most attempts are made soon after their event was received. Those that were not are few (late repeats, resends, a backlog); the
+    column ``event_received_at`` says which, and it is the beginning of the primary key of ``events``.
+    """
+    if window.first <= whole.first:
+        return "1"
+    soon = Span(window.first - max(window.end - window.first, _HOUR), window.end + _HOUR)
+    in_window = window.sql("created_at", parameters)
+    known = soon.sql("event_received_at", parameters)
+    late = ("received_at IN (SELECT event_received_at FROM attempts WHERE", in_window, "AND NOT (", known, "))")
+    unknown = "event_received_at = toDateTime64(0, 3, 'UTC')"
+    unsaid = ("event_id IN (SELECT event_id FROM attempts WHERE", in_window, "AND", unknown, ")")
+    return " ".join(("(", soon.sql("received_at", parameters), "OR", *late, "OR", *unsaid, ")"))

@@ -1,0 +1,67 @@
+"""``POST /api/webhook/sql`` of the embedded pipeline: one SELECT, read-only. A real ClickHouse has an interface and users of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from pipeline.store.errors import StoreBudgetError, StoreRejectedError
+from pipeline.web.answers import answer
+from pipeline.web.api import Api
+from pipeline.web.attempts_api import searching
+from pipeline.web.audit import audit
+from pipeline.web.errors import ApiError, InvalidError
+from pipeline.web.queries import read_body
+from pipeline.web.routes import Route
+from schemas.api_key import Access
+from schemas.audit import AuditAction
+from schemas.http_api import SqlAnswer, SqlInput
+
+
+def sql_routes(api: Api) -> Iterable[Route]:
+    """The route, below ``/api``."""
+
+    async def ask(request: web.Request) -> web.Response:
+        if api.analyst is None:
+            raise ApiError(404, "This pipeline has a ClickHouse server of its own; ask it directly, as one of its users.")
+        statement = _statement(await read_body(request))
+        # Not what was asked: a statement may hold customers' data.
+        await audit(api, request, AuditAction.SQL, "clickhouse")
+        async with searching(api):
+            try:
+                found = await api.analyst.ask(statement)
+            except (StoreRejectedError, StoreBudgetError) as error:
+                raise InvalidError({"statement": [str(error)]}) from error
+        return answer(SqlAnswer(columns=list(found.columns), rows=list(found.rows), seconds=found.seconds))
+
+    return [
+        Route(
+            "POST",
+            "/webhook/sql",
+            ask,
+            Access.ADMIN,
+            "Ask the embedded ClickHouse",
+            {200: SqlAnswer},
+            "One SELECT, read-only and bounded; that one was asked is on record. 404 where ClickHouse is a server of its own, which is "
+            "asked directly.",
+            body=SqlInput,
+            errors=(404, 503),
+        )
+    ]
+
+
+def _statement(body: bytes) -> str:
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        given = None
+    statement = given.get("statement") if isinstance(given, dict) else None
+    if not isinstance(statement, str) or not statement.strip():
+        raise InvalidError({"statement": ['Send JSON such as {"statement": "SELECT count() FROM attempt_history"}.']})
+    try:
+        statement.encode()
+    except UnicodeEncodeError:
+        raise InvalidError({"statement": ["The statement is not valid UTF-8."]}) from None
+    return statement

@@ -1,0 +1,309 @@
+"""Searching a year of attempts by their bodies: ours, the same with the body in each attempt, and PostgreSQL with ILIKE and pg_trgm.
+
+    python tests/bench/search.py --attempts 100000
+    python tests/bench/search.py --attempts 10000000 --path var/bench --postgres-rows 1000000
+
+Prints milliseconds (median and p95, warm and cold caches), sizes, build times and insert rates; asserts nothing. With ``--path`` the
+store is kept and used again. PostgreSQL is Debian's; without it, it is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from pipeline.core.search import parse_query
+from pipeline.ops.settings import Settings
+from pipeline.store.connection import Client, Connections
+from pipeline.store.errors import StoreBudgetError
+from pipeline.store.migrate import migrate
+from pipeline.store.rows import COLUMNS, Row, Table
+from pipeline.store.search import Search
+from pipeline.store.writer import Writer
+from tests.bench.search_data import END, KINDS, Batch, Needles, batches
+from tests.bench.search_postgres import Postgres, binaries
+
+RANGES = (1, 30, 365)
+COMMON, NOWHERE = "shipment", "no-such-needle-zq"
+SHARED = tuple(COLUMNS[Table.ATTEMPTS])
+out = Console(width=150)
+
+
+@dataclass
+class Load:
+    """What loading took."""
+
+    attempts: int = 0
+    events: int = 0
+    body_bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def spent(self, what: str, seconds: float) -> None:
+        self.seconds[what] = self.seconds.get(what, 0.0) + seconds
+
+
+async def timed(load: Load, what: str, work: Awaitable[object]) -> None:
+    started = time.perf_counter()
+    await work
+    load.spent(what, time.perf_counter() - started)
+
+
+async def fill(connections: Connections, made: Iterator[Batch], load: Load, *, wide: bool) -> None:
+    writer = Writer(connections)
+    for batch in made:
+        await timed(load, "attempts", writer.append(Table.ATTEMPTS, 0, batch.attempts))
+        await timed(load, "events", writer.append(Table.EVENTS, 0, batch.events))
+        if wide:
+            await timed(load, "attempts with bodies", append_wide(connections, batch))
+        load.attempts += len(batch.attempts)
+        load.events += len(batch.events)
+        load.body_bytes += sum(len(row[list(COLUMNS[Table.EVENTS]).index("request_body")]) for row in batch.events)
+        if load.attempts % 500_000 < len(batch.attempts):
+            out.print(f"{load.attempts:,} attempts", style="dim")
+
+
+async def command(connections: Connections, statement: str) -> None:
+    await connections.write(lambda client: client.command(statement))
+
+
+async def select(connections: Connections, query: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
+    def ask(client: Client) -> Sequence[Sequence[Any]]:
+        return client.query(query, parameters=values).result_rows
+
+    return await connections.read(ask)
+
+
+async def make_wide(connections: Connections) -> None:
+    """The other layout: the body and its index in each attempt."""
+    for statement in (
+        "CREATE TABLE IF NOT EXISTS attempts_with_bodies AS attempts",
+        "ALTER TABLE attempts_with_bodies ADD COLUMN IF NOT EXISTS request_body String CODEC(ZSTD(3))",
+        "ALTER TABLE attempts_with_bodies ADD INDEX IF NOT EXISTS ngrams lowerUTF8(request_body) TYPE text(tokenizer = ngrams(3))",
+    ):
+        await command(connections, statement)
+
+
+async def append_wide(connections: Connections, batch: Batch) -> None:
+    rows: list[Row] = [(*row, body) for row, body in zip(batch.attempts, batch.bodies, strict=True)]
+    names = [*SHARED, "request_body"]
+    types = [*COLUMNS[Table.ATTEMPTS].values(), "String"]
+    await connections.write(
+        lambda client: client.insert(
+            "attempts_with_bodies", rows, column_names=names, column_type_names=types, settings={"async_insert": 0}
+        )
+    )
+
+
+class Ours:
+    """The product's own search, the count included, as the API does it."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._search = Search(connections)
+
+    async def __call__(self, needle: str, days: int) -> int:
+        since = (END - timedelta(days=days)).isoformat()
+        page = await self._search.attempts(parse_query([("q[request_body_cont]", needle), ("q[created_at_gteq]", since)]))
+        return len(page.items)
+
+
+class Wide:
+    """The layout with bodies in attempts, walked in the same windows."""
+
+    def __init__(self, connections: Connections, attempts: int) -> None:
+        self._connections = connections
+        self._attempts = attempts
+
+    async def __call__(self, needle: str, days: int) -> int:
+        pattern = "%" + needle.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        width, last, left, found = max(4000 / self._attempts * 365, 0.04), 0.0, float(days), 0
+        columns = ", ".join(name for name in SHARED if name not in ("request_headers", "response_headers", "response_body"))
+        while left > 0 and found < 25:
+            width = width if left > 2 * width else left
+            first, end = END - timedelta(days=last + width), END - timedelta(days=last)
+            query = (
+                f"SELECT {columns} FROM attempts_with_bodies WHERE created_at >= {{a:DateTime64(3, 'UTC')}} AND created_at < "
+                "{b:DateTime64(3, 'UTC')} AND lowerUTF8(request_body) LIKE lowerUTF8({p:String}) "
+                f"ORDER BY created_at DESC, id DESC LIMIT {25 - found}"
+            )
+            rows = await select(self._connections, query, {"a": first, "b": end, "p": pattern})
+            found, last, left, width = found + len(rows), last + width, left - width, width * 8
+        return found
+
+
+async def drop_caches(connections: Connections) -> None:
+    for cache in (
+        "MARK CACHE",
+        "UNCOMPRESSED CACHE",
+        "INDEX MARK CACHE",
+        "INDEX UNCOMPRESSED CACHE",
+        "QUERY CONDITION CACHE",
+        "TEXT INDEX CACHES",
+    ):
+        with suppress(Exception):
+            await command(connections, f"SYSTEM DROP {cache}")
+    with suppress(OSError):
+        await asyncio.to_thread(Path("/proc/sys/vm/drop_caches").write_text, "3")
+
+
+Timings = dict[tuple[str, int], tuple[list[float], list[float]]]
+"""Warm and cold milliseconds by needle and range."""
+
+
+async def measure(
+    search: Callable[[str, int], Awaitable[int]], connections: Connections, wanted: dict[tuple[str, int], list[str]], cold: int
+) -> Timings:
+    timings: Timings = {}
+    for (kind, days), needles in wanted.items():
+        timings[kind, days] = ([], [])
+        for is_warm, chosen in ((False, needles[:cold]), (True, [*needles, *needles])):
+            for needle in chosen:
+                if not is_warm:
+                    await drop_caches(connections)
+                started = time.perf_counter()
+                try:
+                    await search(needle, days)
+                except StoreBudgetError:
+                    out.print(f"over its budget: {kind}, {days} days", style="red")
+                timings[kind, days][0 if is_warm else 1].append((time.perf_counter() - started) * 1000)
+    return timings
+
+
+def p95(values: list[float]) -> float:
+    return sorted(values)[max(0, -(-len(values) * 95 // 100) - 1)]
+
+
+def shown(title: str, timings: Timings) -> None:
+    grid = Grid("needle", *(f"{days} d: {what}" for days in RANGES for what in ("median", "p95", "cold")), title=f"{title} (ms)")
+    for kind in dict.fromkeys(kind for kind, _ in timings):
+        cells = []
+        for days in RANGES:
+            warm, cold = timings.get((kind, days), ([], []))
+            cells += (
+                [f"{statistics.median(warm):.1f}", f"{p95(warm):.1f}", f"{max(cold):.1f}" if cold else "-"] if warm else ["-"] * 3
+            )
+        grid.add_row(kind, *cells)
+    out.print(grid)
+
+
+async def show_sizes(connections: Connections, load: Load) -> None:
+    query = (
+        "SELECT table, sum(rows), sum(bytes_on_disk), sum(secondary_indices_compressed_bytes), count() FROM system.parts "
+        "WHERE active AND database = currentDatabase() GROUP BY table ORDER BY table"
+    )
+    grid = Grid("table", "rows", "MB on disk", "of it indexes", "parts", "rows/s inserted", title="ClickHouse")
+    names = {"attempts": "attempts", "events": "events", "attempts_with_bodies": "attempts with bodies"}
+    for table, rows, size, index, parts in await select(connections, query, {}):
+        seconds = load.seconds.get(names.get(table, ""), 0)
+        grid.add_row(
+            table,
+            f"{rows:,}",
+            f"{size / 1e6:.1f}",
+            f"{index / 1e6:.1f}",
+            str(parts),
+            f"{rows / seconds:,.0f}" if seconds else "-",
+        )
+    out.print(grid)
+
+
+def beside(programs: Path, made: Iterator[Batch], rows: int, wanted: dict[tuple[str, int], list[str]], at_most: float) -> None:
+    """PostgreSQL: ILIKE, then the index, then inserts into what is indexed."""
+    index = {name: number for number, name in enumerate(SHARED)}
+    names = ("id", "event_id", "event_name", "order_number", "endpoint_id", "target_url", "attempt", "state", "outcome", "created_at",
+             "duration_ms", "http_status_code", "error", "request_headers", "response_body")  # fmt: skip
+    fields = (
+        (*(row[index[name]] for name in names), body.decode())
+        for batch in made
+        for row, body in zip(batch.attempts, batch.bodies, strict=True)
+    )
+    with Postgres(programs) as server:
+        seconds, count = 0.0, 0
+        kept = list(islice(fields, min(2000, rows // 10)))
+        while part := list(islice(fields, min(20_000, rows - count))):
+            seconds += server.copy(part)
+            count += len(part)
+        server.sql("VACUUM ANALYZE attempts")
+        out.print(f"PostgreSQL: {count:,} rows, {server.size() / 1e6:.1f} MB, {count / seconds:,.0f} rows/s by COPY")
+        for title, samples in (("PostgreSQL, ILIKE", 1), ("PostgreSQL, pg_trgm GIN", 3)):
+            if "GIN" in title:
+                took = server.seconds("CREATE INDEX body_trgm ON attempts USING gin (request_body gin_trgm_ops)")
+                out.print(f"pg_trgm GIN: built in {took:.1f} s, {server.size() / 1e6:.1f} MB in all")
+                out.print(f"into the index: {len(kept) / server.copy(kept):,.0f} rows/s by COPY")
+            timings: Timings = {}
+            for (kind, days), needles in wanted.items():
+                since = END - timedelta(days=days)
+                timings[kind, days] = ([server.search(needle, since, at_most) * 1000 for needle in needles[:samples]], [])
+            shown(f"{title}; {at_most:g} s at most", timings)
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    chance = random.Random(5)
+    needles, load = Needles(chance), Load()
+    with tempfile.TemporaryDirectory(prefix="oms-webhooks-bench-") as temporary:
+        path = arguments.path or Path(temporary)
+        is_new = not (path / "store").exists()
+        connections = Connections(Settings(clickhouse_path=path))
+        await migrate(connections, 10_000)
+        if arguments.layouts:
+            await make_wide(connections)
+        made = batches(arguments.attempts, arguments.batch, needles)
+        if is_new:
+            await fill(connections, made, load, wide=arguments.layouts)
+        else:
+            load.attempts = sum(len(batch.attempts) for batch in made)
+        out.print(
+            f"{load.attempts:,} attempts of {load.events:,} events, mean body {load.body_bytes / max(load.events, 1):,.0f} bytes"
+        )
+        await show_sizes(connections, load)
+        if arguments.optimize:
+            for table in ("attempts", "events"):
+                await timed(load, "merge", command(connections, f"OPTIMIZE TABLE {table} FINAL"))
+        wanted = {
+            (kind, days): needles.of(kind, END - timedelta(days=days), arguments.samples) for kind in KINDS for days in RANGES
+        }
+        wanted |= {(COMMON, days): [COMMON] * arguments.samples for days in RANGES}
+        wanted |= {("no hit", days): [NOWHERE] * arguments.samples for days in RANGES}
+        wanted = {key: found for key, found in wanted.items() if found}
+        shown("ours: the body once an event", await measure(Ours(connections), connections, wanted, arguments.cold))
+        if arguments.layouts:
+            wide = Wide(connections, load.attempts)
+            shown("the body in each attempt", await measure(wide, connections, wanted, arguments.cold))
+        await connections.close()
+    programs = binaries()
+    rows = min(arguments.postgres_rows, arguments.attempts)
+    if programs is None or not rows:
+        out.print("PostgreSQL is not there, or not wanted.")
+        return
+    again = batches(rows, arguments.batch, Needles(chance))
+    await asyncio.to_thread(beside, programs, again, rows, wanted, arguments.postgres_seconds)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--attempts", type=int, default=100_000)
+    parser.add_argument("--path", type=Path, help="where the store is kept; default: a temporary directory")
+    parser.add_argument("--samples", type=int, default=7, help="needles of each kind and range; each is looked for twice, warm")
+    parser.add_argument("--cold", type=int, default=2, help="how many of them with cold caches")
+    parser.add_argument("--batch", type=int, default=10_000, help="attempts a batch")
+    parser.add_argument("--layouts", action="store_true", help="measure the body in each attempt too")
+    parser.add_argument("--optimize", action="store_true", help="merge all parts first")
+    parser.add_argument("--postgres-rows", type=int, default=10**9, help="0: without PostgreSQL")
+    parser.add_argument("--postgres-seconds", type=float, default=60, help="the longest that a search there may take")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(parsed()))

@@ -1,0 +1,127 @@
+"""Realistic attempts over a year: the simulated shop's events, each sent to a few endpoints, some of them repeatedly."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pipeline.playground.simulator import Shop
+from pipeline.store.rows import Position, Row, attempt_row, event_row
+from schemas.attempt import Attempt, AttemptState, Outcome
+from schemas.codec import decode_event, webhook_body
+from schemas.delivery import Dispatch, Trigger
+
+DAYS = 365
+END = datetime(2026, 11, 1, tzinfo=UTC)
+START = END - timedelta(days=DAYS)
+ENDPOINTS = 20
+DELAYS = (5, 65, 665, 4265, 25865)
+KINDS = ("order number", "e-mail", "tracking number", "inside of a token", "street, other case")
+
+
+@dataclass
+class Batch:
+    """Events with their attempts, as rows."""
+
+    events: list[Row] = field(default_factory=list)
+    attempts: list[Row] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    """The body of each attempt."""
+
+
+class Needles:
+    """Texts that are in the bodies, and when."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._seen: dict[str, list[tuple[datetime, str]]] = {kind: [] for kind in KINDS}
+        self._count = 0
+
+    def look(self, body: bytes, time: datetime, share: float) -> None:
+        """Remember some of the texts of a body."""
+        if self._chance.random() >= share:
+            return
+        data: dict[str, Any] = json.loads(body)["data"]
+        address = data.get("ship_address") or {}
+        found = {
+            "order number": data.get("order_id") or data.get("number"),
+            "e-mail": data.get("email"),
+            "tracking number": data.get("tracking"),
+            "inside of a token": (data.get("tracking") or "")[3:10],
+            "street, other case": (address.get("address1") or "").upper(),
+        }
+        for kind, text in found.items():
+            if text:
+                self._seen[kind].append((time, text))
+
+    def of(self, kind: str, since: datetime, count: int) -> list[str]:
+        """Some of them, of bodies that are not older."""
+        recent = [text for time, text in self._seen[kind] if time >= since] or [text for _, text in self._seen[kind][-3:]]
+        return self._chance.choices(recent, k=count) if recent else []
+
+
+def batches(attempts: int, size: int, needles: Needles, seed: int = 1) -> Iterator[Batch]:
+    """``attempts`` in all, 40% as many events, about ``size`` attempts at a time, in the order of time."""
+    chance = random.Random(seed)
+    events = max(attempts * 2 // 5, 1)
+    shop = Shop(seed, live_orders=400)
+    batch, made = Batch(), 0
+    for number in range(events):
+        received = START + number * timedelta(days=DAYS) / events
+        received = received.replace(microsecond=received.microsecond // 1000 * 1000)
+        event = decode_event(shop.next_event(received).value, max_bytes=10**7)
+        meta = event.meta.model_copy(update={"received_at": received})
+        body = webhook_body(event)
+        needles.look(body, received, min(1.0, 20_000 / events))
+        endpoints = chance.sample(range(1, ENDPOINTS + 1), chance.choice((1, 2, 2, 3)))
+        dispatch = Dispatch(
+            event=meta,
+            endpoint_ids=tuple(endpoints),
+            received_at=received,
+            source_topic="oms.orders",
+            source_partition=0,
+            source_offset=number,
+        )
+        batch.events.append(event_row(Position(0, number), dispatch, body))
+        for endpoint in endpoints:
+            tries = 1 + (chance.random() < 0.15) * chance.choice((1, 1, 2, 5))
+            for attempt in range(1, tries + 1):
+                delay = DELAYS[attempt - 2] if attempt > 1 else 0
+                batch.attempts.append(
+                    attempt_row(
+                        Position(0, made), _attempt(chance, meta, endpoint, attempt, tries, received + timedelta(seconds=delay))
+                    )
+                )
+                batch.bodies.append(body)
+                made += 1
+        if len(batch.attempts) >= size:
+            yield batch
+            batch = Batch()
+        if made >= attempts:
+            break
+    if batch.attempts:
+        yield batch
+
+
+def _attempt(chance: random.Random, meta: Any, endpoint: int, attempt: int, tries: int, time: datetime) -> Attempt:
+    failed = attempt < tries or tries == 6
+    return Attempt(
+        event=meta,
+        endpoint_id=endpoint,
+        target_url=f"https://hooks-{endpoint}.example.com/oms",
+        attempt=attempt,
+        trigger=Trigger.EVENT if attempt == 1 else Trigger.REPEAT,
+        state=AttemptState.FAILED if failed else AttemptState.SUCCEEDED,
+        outcome=(Outcome.EXHAUSTED if attempt == 6 else Outcome.REPEATED) if failed else Outcome.DELIVERED,
+        created_at=time + timedelta(milliseconds=chance.randrange(1, 50)),
+        duration_ms=round(chance.lognormvariate(4, 1), 3),
+        http_status_code=chance.choice((500, 502, 503, 429)) if failed else chance.choice((200, 204)),
+        error="The endpoint answered 503 (Service Unavailable)." if failed else None,
+        request_headers={"webhook-id": meta.id, "webhook-signature": f"v1,{chance.getrandbits(256):x}"},
+        response_headers=(("Server", "nginx"), ("Date", f"{time:%a, %d %b %Y %H:%M:%S} GMT")),
+        response_body="upstream connect error" if failed else '{"ok":true}',
+    )

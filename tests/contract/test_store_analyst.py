@@ -1,0 +1,98 @@
+"""SQL of somebody's own against the engine: what is answered, and that nothing is changed, written, or read from outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.ops.settings import Settings
+from pipeline.store.analyst import Analyst
+from pipeline.store.errors import StoreBudgetError, StoreRejectedError
+from pipeline.store.rows import attempt_id
+from pipeline.store.writer import Table
+from tests.contract.store_case import Store, opened
+from tests.contract.store_records import attempt_rows
+
+
+@pytest.fixture
+async def embedded(tmp_path: Path) -> AsyncIterator[Store]:
+    """ClickHouse in process: only there is SQL taken."""
+    async with opened(Settings(clickhouse_path=tmp_path / "clickhouse")) as store:
+        await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
+        yield store
+
+
+ANSWERED: list[tuple[str, list[tuple[object, ...]]]] = [
+    ("SELECT count() AS n FROM attempt_history", [(3,)]),
+    ("select id from attempts order by id limit 2 -- the first two", [(attempt_id(0, 0),), (attempt_id(0, 1),)]),
+    ("WITH 2 AS two SELECT two + 1;", [(3,)]),
+    ("SELECT 1 UNION ALL SELECT 1", [(1,), (1,)]),
+    ("SELECT number FROM numbers(2)", [(0,), (1,)]),
+    ("SELECT format('{}-{}', 'a', 'b'), ') FORMAT CSV /*'", [("a-b", ") FORMAT CSV /*")]),
+    ("SELECT sum(attempts) FROM attempt_figures", [(3,)]),
+    ("SELECT NULL, 18446744073709551615", [(None, 2**64 - 1)]),
+]
+REFUSED = [
+    "DROP TABLE attempts",
+    "ALTER TABLE attempts DELETE WHERE 1",
+    "INSERT INTO attempts (id) VALUES (1)",
+    "INSERT INTO FUNCTION file('{outside}', CSV) SELECT 1",
+    "SELECT 1; DROP TABLE attempts",
+    "SELECT 1) FROM attempts; DROP TABLE attempts; SELECT (1",
+    "SELECT 1 INTO OUTFILE '{outside}'",
+    "SELECT 1) INTO OUTFILE '{outside}'; SELECT (1",
+    "SELECT 1) INTO OUTFILE '{outside}' --",
+    "SELECT 1 FORMAT CSV",
+    "SELECT 1 SETTINGS readonly = 0",
+    "SELECT 1 SETTINGS max_execution_time = 0",
+    "SELECT * FROM (SELECT 1 SETTINGS max_memory_usage = 0)",
+    "SET readonly = 0",
+    "USE system",
+    "KILL QUERY WHERE 1",
+    "SYSTEM STOP MERGES",
+    "SELECT * FROM file('/etc/hostname', 'LineAsString')",
+    "SELECT * FROM `file`('/etc/hostname', 'LineAsString')",
+    "SELECT file('/etc/hostname')",
+    "SELECT FiLe('/etc/hostname')",
+    "SELECT (SELECT count() FROM url('http://127.0.0.1:1/', 'CSV'))",
+    "WITH x AS (SELECT * FROM s3('http://127.0.0.1:1/x', 'CSV')) SELECT * FROM x",
+    "SELECT * FROM remote('127.0.0.1:1', 'system.one')",
+    "SELECT * FROM attempts WHERE id IN (SELECT * FROM executable('x', 'CSV', 'a Int8'))",
+    "SELECT * FROM python('x')",
+    "SELECT * FROM Python('x')",
+    "SELECT * FROM sqlite('/x', 'y')",
+    "SELECT aiGenerate('x', 'y')",
+    "SELECT dictGet('a', 'b', 1)",
+    "EXPLAIN SELECT * FROM file('/etc/hostname')",
+    "DESCRIBE file('/etc/hostname')",
+    "not a statement",
+    "",
+    "SELECT '" + "x" * 100_001 + "'",
+]
+
+
+async def test_selects_are_answered(embedded: Store) -> None:
+    for statement, rows in ANSWERED:
+        found = await Analyst(embedded.connections).ask(statement)
+        assert (statement, list(found.rows)) == (statement, rows)
+        assert len(found.columns) == len(rows[0])
+
+
+async def test_everything_else_is_refused(embedded: Store, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    for statement in REFUSED:
+        with pytest.raises(StoreRejectedError):
+            await Analyst(embedded.connections).ask(statement.replace("{outside}", str(outside)))
+        assert not outside.exists()
+        assert await embedded.rows("SELECT count() FROM attempts") == [(3,)]
+        # Nor does it leave anything behind for others.
+        assert await embedded.rows("SELECT value FROM system.settings WHERE name = 'readonly'") == [("0",)]
+    await embedded.writer.append(Table.ATTEMPTS, 1, attempt_rows(range(1), 1))
+
+
+@pytest.mark.parametrize("statement", ["SELECT number FROM numbers(10001)", "SELECT uniqExact(number) FROM numbers(1000000000)"])
+async def test_limits(embedded: Store, statement: str) -> None:
+    with pytest.raises(StoreBudgetError):
+        await Analyst(embedded.connections).ask(statement)

@@ -1,0 +1,110 @@
+"""What analysts use: the queries of docs/analytics.md on real rows, the rollup, and the role as far as this engine has roles."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pipeline.store import writer
+from pipeline.store.connection import Client
+from pipeline.store.rows import Position, attempt_row, event_row
+from pipeline.store.writer import Table
+from schemas.attempt import AttemptState, Outcome
+from tests.contract.store_case import Store
+from tests.contract.store_records import START, attempt, attempt_rows, body, dispatch, meta
+
+ROOT = Path(__file__).resolve().parents[2]
+QUERIES = dict(
+    re.findall(r"^## ([^\n]+)\n.*?```sql\n(.*?)```", (ROOT / "docs/analytics.md").read_text(), re.DOTALL | re.MULTILINE)
+)
+ROLE = (ROOT / "deploy/clickhouse/analysts.sql").read_text()
+
+FAILED = {
+    "state": AttemptState.FAILED,
+    "outcome": Outcome.REPEATED,
+    "http_status_code": None,
+    "failure": "timeout",
+    "duration_ms": 900.0,
+}
+
+
+async def test_the_queries_of_the_documentation(store: Store) -> None:
+    """Three events: delivered at once and rescued, failed so far, wanted by nobody."""
+    attempts = [
+        attempt(0, endpoint_id=7, event=meta(0), duration_ms=10.0),
+        attempt(1, endpoint_id=8, event=meta(0), **FAILED),
+        attempt(2, endpoint_id=8, event=meta(0), attempt=2, duration_ms=20.0, created_at=START + timedelta(hours=1)),
+        attempt(3, endpoint_id=8, event=meta(1), **FAILED),
+    ]
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), one) for n, one in enumerate(attempts)])
+    dispatches = [dispatch(0), dispatch(0), dispatch(1, endpoint_ids=(8,)), dispatch(2, endpoint_ids=())]
+    rows = [event_row(Position(0, n), one, body(n)) for n, one in enumerate(dispatches)]
+    await store.writer.append(Table.EVENTS, 0, rows)
+
+    left = dict(QUERIES)
+
+    async def answer(title: str) -> list[tuple[Any, ...]]:
+        return await store.rows(left.pop(title))
+
+    hour = START.replace(minute=0, second=0, microsecond=0)
+    assert await answer("Failure rate by endpoint and hour") == [
+        (hour + timedelta(hours=1), 8, 1, 0, 0.0),
+        (hour, 8, 2, 2, 1.0),
+        (hour, 7, 1, 0, 0.0),
+    ]
+    assert await answer("Latency percentiles by endpoint") == [(8, 3, 900.0, 900.0, 900.0), (7, 1, 10.0, 10.0, 10.0)]
+    received = [row[:2] + row[3:] for row in await answer("Events that nobody received")]
+    assert received == [("evt_2", "order_completed", 0, 0), ("evt_1", "order_completed", 1, 1)]
+    url = "https://shop.example/hooks"
+    assert await answer("Slowest endpoints") == [(8, url, 606.7, 900.0, 2), (7, url, 10.0, 10.0, 0)]
+    assert await answer("Retries that rescued deliveries") == [(7, 1, 1, 0, 0), (8, 2, 0, 1, 1)]
+    assert await answer("What the figures promise") == []
+    assert left == {}
+
+
+async def test_the_rollup_stays_exact_when_a_batch_comes_again(store: Store) -> None:
+    """The token of an insert passes into the view: the same batch, a shorter and a longer one that begin alike, another's batch."""
+
+    async def figures() -> list[tuple[Any, ...]]:
+        return await store.rows("SELECT sum(attempts), sum(failures) FROM attempts_hourly")
+
+    rows = attempt_rows(range(50)) + attempt_rows(range(50, 60), state=AttemptState.FAILED)
+    await store.writer.append(Table.ATTEMPTS, 0, rows[:20])
+    for again in (rows[:20], rows[:10], rows[:40]):
+
+        def insert(client: Client, again: list[Any] = again) -> None:
+            writer._insert(client, Table.ATTEMPTS, again, "0/0")
+
+        await store.connections.write(insert)
+        assert await figures() == [(20, 0)]
+    await store.writer.append(Table.ATTEMPTS, 0, rows)
+    assert await figures() == [(60, 10)]
+    # Another partition's batch has the same figures and is not the same batch.
+    await store.writer.append(Table.ATTEMPTS, 1, attempt_rows(range(20), 1))
+    assert await figures() == [(80, 10)]
+    assert await store.rows("SELECT sum(attempts), sum(failures) FROM attempt_figures") == [(80, 10)]
+    assert await store.rows("SELECT count(), uniqExact(id) FROM attempt_history") == [(80, 80)]
+
+
+async def test_the_role_is_sql_and_grants_views_that_exist(store: Store) -> None:
+    """ClickHouse in process has no users, so that the grants hold is not tested here; that every statement is one, and what it names, is."""
+    statements = [part for part in re.sub(r"^--.*$", "", ROLE, flags=re.MULTILINE).split(";") if part.strip()]
+    assert len(statements) == 13
+    for statement in statements:
+        quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
+        assert await store.rows(f"SELECT length(formatQuery('{quoted}')) > 0") == [(1,)]
+    views = {
+        name
+        for (name,) in await store.rows("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'")
+    }
+    assert set(re.findall(r"GRANT SELECT ON oms_webhooks\.(\w+) TO", ROLE)) == views
+    settings = set(re.findall(r"^    (\w+) = .*CONST", ROLE, re.MULTILINE))
+    names = ", ".join(f"'{name}'" for name in settings)
+    assert await store.rows(f"SELECT count() FROM system.settings WHERE name IN ({names})") == [(len(settings),)]
+
+
+async def test_no_view_shows_headers(store: Store) -> None:
+    query = "SELECT table, name FROM system.columns WHERE database = currentDatabase() AND name LIKE '%headers%'"
+    assert {table for table, _ in await store.rows(query)} == {"attempts", "dead_letters"}
