@@ -11,7 +11,7 @@ MINUTES ?= 30
 FORM   ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-fuzz test-kafka test-faults test-deploy test-operations prometheus-rule bench bench-search isolation bounds soak lock clean
+.PHONY: help install demo test test-slow check test-fuzz test-kafka test-faults test-deploy test-operations prometheus-rule bench bench-search isolation bounds soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,8 +30,11 @@ install: $(VENV)/.installed ## Make .venv with everything in it
 demo: install ## The whole pipeline on this machine; KAFKA=apache, DEMO_SECONDS=20
 	@$(BIN)/oms-webhooks demo --kafka $(KAFKA) --seconds $(DEMO_SECONDS)
 
-test: install ## Unit, contract and integration tests on the embedded parts
-	$(BIN)/python -m pytest tests/unit tests/contract tests/integration
+test: install ## Unit, contract and integration tests on the embedded parts (without the slow ones)
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not slow"
+
+test-slow: install ## The slow ones: hostile receivers, schemathesis over the API, the oracle of the search
+	$(BIN)/python -m pytest tests/contract -m slow
 
 check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -39,8 +42,8 @@ check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-kafka: install ## Contract and integration tests on a real Apache Kafka (Java 17 and Maven)
-	$(BIN)/python -m pytest tests/contract tests/integration --kafka=apache
+test-kafka: install ## What talks to Kafka, on a real Apache Kafka (Java 17 and Maven)
+	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_api.py) tests/integration --kafka=apache
 
 test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form
 	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest tests/faults --kafka=apache

@@ -34,6 +34,8 @@ from tests.contract.http_endpoint import EMPTY_OK, LOOPBACK, OK, PATIENT, answer
 from tests.contract.sender_process import LIMITS, PARALLEL, Run
 from tests.contract.store_records import START, meta
 
+pytestmark = pytest.mark.slow
+
 IMPATIENT = SenderLimits(connections=8, total_timeout=1.5, connect_timeout=1.0)
 TIMEOUTS = (Failure.TIMEOUT, Failure.CONNECT_TIMEOUT)
 MIB = 1 << 20

@@ -40,6 +40,8 @@ from pipeline.web.api_routes import api_routes
 from pipeline.web.openapi import openapi
 from schemas.api_key import Access
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = schemathesis.openapi.from_dict(openapi(api_routes(cast("Api", None)), "0"))
 CHECKS = [
     not_a_server_error,

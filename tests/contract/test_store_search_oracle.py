@@ -39,6 +39,8 @@ from tests.contract.search_oracle import (
 from tests.contract.store_case import Store, opened
 from tests.contract.store_records import START
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "120"))
 WORLDS = 6
 
