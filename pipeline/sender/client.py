@@ -22,6 +22,7 @@ from aiohttp.connector import Connection
 from aiohttp.http_parser import RawResponseMessage
 
 from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response, bounded_headers
+from pipeline.sender.deadlines import TimeLimit
 from pipeline.sender.dial import GuardedResolver, Resolve, guarded_socket_factory, resolve_host
 from pipeline.sender.failures import Endpoint, Explanation, explain
 from pipeline.sender.guard import AddressGuard, describe_refusal
@@ -89,6 +90,7 @@ class Sender:
         self._connector: BoundedConnector | None = None
         # Without a total: that one covers the answer too, and the exchange itself watches it.
         self._connect_timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect_timeout, ceil_threshold=float("inf"))
+        self._time_limit = TimeLimit(limits.total_timeout)
         self._read_bufsize = max(limits.response_bytes, 1024)
         self._target = functools.lru_cache(maxsize=_CACHED_TARGETS)(self._read_target)
 
@@ -140,7 +142,7 @@ class Sender:
         message: RawResponseMessage | None = None
         try:
             head = target.route.head(request.headers, len(request.body))
-            async with asyncio.timeout(self._limits.total_timeout):
+            with self._time_limit.begin():
                 connection = await self._connect(self._connector, target.route)
                 protocol = send(connection, head, request.body, read_bufsize=self._read_bufsize)
                 message, content = await read_head(protocol)
