@@ -113,7 +113,8 @@ class GroupConsumer:
         """Everything that came of the record is acknowledged by Kafka (or ClickHouse): its offset may be committed."""
         self._completions.append((record.partition, record.epoch, record.offset))
         self._outstanding.finish(record.size)
-        self._room.set()
+        if not self._room.is_set():  # set() takes a lock; the poll thread looks for room after it has cleared this
+            self._room.set()
 
     def is_current(self, record: Record) -> bool:
         """Whether the record's partition is still held under the epoch that it was taken under."""

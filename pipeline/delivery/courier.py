@@ -122,8 +122,7 @@ class Courier:
         entry: Pass | None = None,
     ) -> tuple[Attempt, Verdict, Exchange]:
         request, shown_headers = self._request(event, body, endpoint)
-        with metrics.IN_FLIGHT.track_inprogress():
-            exchange = await self._sender.post(request, None if entry is None else entry.start)
+        exchange = await self._sender.post(request, None if entry is None else entry.start)
         finished_at = self._clock()
         if entry is not None:
             entry.end(exchange, finished_at)

@@ -22,6 +22,8 @@ from aiohttp.connector import Connection
 from aiohttp.http_parser import RawResponseMessage
 
 from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response, bounded_headers
+from pipeline.ops import metrics
+from pipeline.sender.deadlines import TimeLimit
 from pipeline.sender.dial import GuardedResolver, Resolve, guarded_socket_factory, resolve_host
 from pipeline.sender.failures import Endpoint, Explanation, explain
 from pipeline.sender.guard import AddressGuard, describe_refusal
@@ -86,14 +88,17 @@ class Sender:
         self._ssl = ssl_context or True
         self._user_agent = user_agent
         self._slots = asyncio.Semaphore(limits.connections)
+        self._under_way = 0
         self._connector: BoundedConnector | None = None
         # Without a total: that one covers the answer too, and the exchange itself watches it.
         self._connect_timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect_timeout, ceil_threshold=float("inf"))
+        self._time_limit = TimeLimit(limits.total_timeout)
         self._read_bufsize = max(limits.response_bytes, 1024)
         self._target = functools.lru_cache(maxsize=_CACHED_TARGETS)(self._read_target)
 
     async def start(self) -> None:
         """Open the connection pool. Connections are opened by exchanges."""
+        metrics.IN_FLIGHT.set_function(lambda: self._under_way)  # a gauge that is told of each has a lock to take
         self._connector = BoundedConnector(
             limit=0,  # Bounded by the slots: in the connector's queue a request would use up its own timeout.
             resolver=GuardedResolver(self._guard, self._resolve),
@@ -129,7 +134,11 @@ class Sender:
             target = self._target(request.url)
             if isinstance(target, _Undiallable):
                 return NoResponse(target.failure, target.detail, _milliseconds_since(started))
-            return await self._exchange(request, target, started)
+            self._under_way += 1
+            try:
+                return await self._exchange(request, target, started)
+            finally:
+                self._under_way -= 1
 
     async def _exchange(self, request: Request, target: _Target, started: float) -> Exchange:
         if self._connector is None:
@@ -140,7 +149,7 @@ class Sender:
         message: RawResponseMessage | None = None
         try:
             head = target.route.head(request.headers, len(request.body))
-            async with asyncio.timeout(self._limits.total_timeout):
+            with self._time_limit.begin():
                 connection = await self._connect(self._connector, target.route)
                 protocol = send(connection, head, request.body, read_bufsize=self._read_bufsize)
                 message, content = await read_head(protocol)

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from pipeline.core.shares import Bounds, Shares
 from pipeline.ops import metrics
+from pipeline.sender.deadlines import Deadlines
 
 
 class Lanes:
@@ -23,7 +24,7 @@ class Lanes:
 
     def __init__(self, width: int, wait_seconds: float, slow_budget: int = sys.maxsize) -> None:
         """``slow_budget``: requests under way to all slow endpoints together (see `pipeline.core.shares`)."""
-        self._wait_seconds = wait_seconds
+        self._waits: Deadlines[asyncio.Future[int | None]] = Deadlines(wait_seconds, _give_up)
         self._shares = Shares(Bounds(width, wait_seconds, slow_budget))
         self._lines: dict[int, _Line] = {}
         metrics.SLOW_ENDPOINTS.set_function(lambda: self._shares.slow_endpoints)
@@ -53,10 +54,9 @@ class Lanes:
 
     async def _wait(self, line: _Line, endpoint_id: int, *, first: bool) -> int | None:
         """Stand in line for ``wait_seconds``; the token of our place, when it became our turn."""
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[int | None] = loop.create_future()
+        turn: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         line.waiting.appendleft(turn) if first else line.waiting.append(turn)
-        timer = loop.call_later(self._wait_seconds, _settle, turn, None)
+        self._waits.add(turn)
         token: int | None = None
         try:
             token = await turn
@@ -65,7 +65,7 @@ class Lanes:
                 self.leave(endpoint_id, passed)  # the place came at the very moment that we gave up: pass it on
             raise
         finally:
-            timer.cancel()
+            self._waits.remove(turn)
             if token is None and turn in line.waiting:  # one that got a place has been taken out
                 line.waiting.remove(turn)
             if not line.waiting and self._lines.get(endpoint_id) is line:
@@ -91,7 +91,7 @@ class Lanes:
             next_token = self._shares.enter(endpoint_id, now)
             if next_token is None:
                 return
-            _settle(line.waiting.popleft(), next_token)
+            line.waiting.popleft().set_result(next_token)
 
 
 class _Line:
@@ -125,6 +125,6 @@ class Place:
         self._lanes.leave(self._endpoint_id, self._token)
 
 
-def _settle(turn: asyncio.Future[int | None], token: int | None) -> None:
+def _give_up(turn: asyncio.Future[int | None]) -> None:
     if not turn.done():
-        turn.set_result(token)
+        turn.set_result(None)

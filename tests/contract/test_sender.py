@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.exchange import MAX_HEADER_BYTES, MAX_HEADERS, Failure, Request, Response
+from pipeline.ops import metrics
 from pipeline.sender.client import USER_AGENT, Sender, SenderLimits
 from tests.contract.http_endpoint import (
     EMPTY_OK,
@@ -332,11 +333,20 @@ async def test_cancelled_post_frees_connection_and_slot() -> None:
     async with serving(silent_once) as endpoint, Sender(limits, LOOPBACK) as sender:
         waiting = asyncio.create_task(sender.post(Request(endpoint.url("/silent"), {}, b"")))
         await asyncio.sleep(0.1)
+        assert in_flight() == 1
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+        assert in_flight() == 0
         await endpoint.until_hung_up()
         answered(await sender.post(Request(endpoint.url(), {}, b"")))
+        assert in_flight() == 0
+
+
+def in_flight() -> float:
+    """The metric."""
+    [metric] = metrics.IN_FLIGHT.collect()
+    return metric.samples[0].value
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""Deadlines that are all equally far away: one timer for all of them. A timer each costs more than what it watches over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Generic, TypeVar
+
+WaitingT = TypeVar("WaitingT")
+
+_RESOLUTION: Final = 0.001
+"""Of uvloop's clock, in seconds: its timers may come that much too early."""
+
+
+class Deadlines(Generic[WaitingT]):
+    """Tells ``expire`` of what was added ``seconds`` ago and has not been removed. For one event loop."""
+
+    def __init__(self, seconds: float, expire: Callable[[WaitingT], None]) -> None:
+        self._seconds = seconds
+        self._expire = expire
+        self._due: dict[WaitingT, float] = {}
+        """In the order of time, as all wait equally long."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, waiting: WaitingT) -> None:
+        """It is to be done in time."""
+        loop = asyncio.get_running_loop()
+        self._due[waiting] = loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._look, loop)
+
+    def remove(self, waiting: WaitingT) -> None:
+        """It is done, or its time was up."""
+        self._due.pop(waiting, None)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time()
+        expired = []
+        for waiting, due in self._due.items():
+            if due > now + _RESOLUTION:
+                self._timer = loop.call_later(due - now, self._look, loop)
+                break
+            expired.append(waiting)
+        for waiting in expired:
+            del self._due[waiting]
+            self._expire(waiting)
+
+
+class TimeLimit:
+    """``with limit.begin():`` raises TimeoutError when the block takes longer, as ``asyncio.timeout`` does, in a fifth of its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadlines: Deadlines[_Limited] = Deadlines(seconds, _Limited.expire)
+
+    def begin(self) -> _Limited:
+        """Watch over a block of the current task."""
+        return _Limited(self._deadlines)
+
+
+class _Limited:
+    __slots__ = ("_cancelling", "_deadlines", "_has_expired", "_task")
+
+    def __init__(self, deadlines: Deadlines[_Limited]) -> None:
+        self._deadlines = deadlines
+        self._has_expired = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a time limit needs a task that it can cancel")
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._deadlines.add(self)
+
+    def expire(self) -> None:
+        self._has_expired = True
+        self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._deadlines.remove(self)
+        # Somebody else may have cancelled the task too: then it stays cancelled.
+        if self._has_expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error

@@ -1,0 +1,128 @@
+"""One timer for many deadlines: each is kept, none is early, and a time limit cancels its own block and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pipeline.sender.deadlines import Deadlines, TimeLimit
+
+EARLY = 0.002
+"""What the clocks of the loop and its timers may differ by."""
+
+
+async def test_what_is_added_is_told_of_in_order_and_not_too_early() -> None:
+    loop = asyncio.get_running_loop()
+    told: list[tuple[int, float]] = []
+    added: dict[int, float] = {}
+    everything = asyncio.Event()
+
+    def expire(number: int) -> None:
+        told.append((number, loop.time() - added[number]))
+        if len(told) == 5:
+            everything.set()
+
+    deadlines: Deadlines[int] = Deadlines(0.03, expire)
+    for number in range(5):
+        added[number] = loop.time()
+        deadlines.add(number)
+        await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(10):
+        await everything.wait()
+    assert [number for number, _ in told] == [0, 1, 2, 3, 4]
+    assert all(seconds > 0.03 - EARLY for _, seconds in told)
+
+
+async def test_what_is_removed_is_not_told_of() -> None:
+    told: list[str] = []
+    last = asyncio.Event()
+
+    def expire(name: str) -> None:
+        told.append(name)
+        if name == "last":
+            last.set()
+
+    deadlines: Deadlines[str] = Deadlines(0.01, expire)
+    for name in ("removed", "kept", "last"):
+        deadlines.add(name)
+    deadlines.remove("removed")
+    deadlines.remove("never added")
+
+    async with asyncio.timeout(10):
+        await last.wait()
+    assert told == ["kept", "last"]
+
+
+async def test_it_goes_on_after_a_pause() -> None:
+    told = asyncio.Queue[int]()
+    deadlines: Deadlines[int] = Deadlines(0.005, told.put_nowait)
+
+    for number in range(3):
+        deadlines.add(number)
+        async with asyncio.timeout(10):
+            assert await told.get() == number
+        await asyncio.sleep(0.01)
+
+
+async def test_a_block_that_takes_too_long_is_a_timeout_and_the_task_goes_on() -> None:
+    limit = TimeLimit(0.01)
+
+    with pytest.raises(TimeoutError), limit.begin():
+        await asyncio.sleep(60)
+
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    await asyncio.sleep(0)  # it can wait for something else
+
+
+async def test_a_block_that_is_in_time_is_left_alone() -> None:
+    limit = TimeLimit(0.01)
+
+    with limit.begin():
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.03)  # nothing comes afterwards
+
+
+async def test_an_error_of_the_block_is_its_own() -> None:
+    with pytest.raises(KeyError), TimeLimit(60).begin():
+        raise KeyError
+
+
+@pytest.mark.parametrize("has_expired", [False, True], ids=["in time", "at the very moment"])
+async def test_a_task_that_somebody_else_cancels_is_cancelled(*, has_expired: bool) -> None:
+    begun = asyncio.Event()
+    limit = TimeLimit(60)
+
+    async def work() -> None:
+        limited = limit.begin()
+        with limited:
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                if has_expired:
+                    limited.expire()
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_each_task_has_its_own_limit() -> None:
+    limit = TimeLimit(0.03)
+
+    async def work(seconds: float) -> str:
+        try:
+            with limit.begin():
+                await asyncio.sleep(seconds)
+        except TimeoutError:
+            return "too long"
+        return "in time"
+
+    assert await asyncio.gather(work(60), work(0), work(60)) == ["too long", "in time", "too long"]
