@@ -125,4 +125,4 @@ async def test_each_task_has_its_own_limit() -> None:
             return "too long"
         return "in time"
 
-    assert await asyncio.gather(work(60), work(0), work(60)) == ["too long", "in time", "too long"]
+    assert list(await asyncio.gather(work(60), work(0), work(60))) == ["too long", "in time", "too long"]
