@@ -215,7 +215,7 @@ class AskedGroup:
             if isinstance(part, AskedGroup):
                 yield from part.pairs(f"{path}[g][{number}]")
             elif part.is_long or part.key not in seen:
-                seen.add(part.key)
+                seen.add("" if part.is_long else part.key)
                 yield from part.pairs(path, number)
 
     def counting(self) -> list[Asked | AskedGroup]:

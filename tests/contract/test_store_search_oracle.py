@@ -255,3 +255,12 @@ def test_the_query_of_the_oracle_is_one() -> None:
     asked = AskedGroup("or", (Asked(("sku", "error"), "or", "cont", "_any", ("a", "b"), ("a", "b"), is_long=True),))
     assert list(asked.pairs())[-1] == ("q[c][0][v][1][value]", "b")
     assert parse_query(asked.pairs()) != AttemptQuery()
+
+
+def test_a_long_condition_does_not_hide_a_short_one_of_the_same_key() -> None:
+    long, short = (
+        Asked(("error",), "and", "cont", "", (text,), (text,), is_long) for text, is_long in (("a", True), ("b", False))
+    )
+    for parts in ((long, short), (short, long)):
+        group = AskedGroup("and", parts)
+        assert len(group.counting()) == len(parse_query(group.pairs()).conditions) == 2
