@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from aiohttp import web
 
 from tests.contract.clickhouse_engine import INSERT, Engine, Statement, decompress
 from tests.contract.clickhouse_faults import Fault, FaultKind, Faults
+from tests.ready_pipe import is_readable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -204,8 +204,7 @@ class ShimProcess:
         command = [sys.executable, "-m", "tests.contract.clickhouse_shim", *arguments]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], 30)
-        line = self._process.stdout.readline() if ready else b""
+        line = self._process.stdout.readline() if is_readable(self._process.stdout, 30) else b""
         if not line:
             self.kill()
             raise RuntimeError("The ClickHouse shim did not start; what it wrote to stderr says why")

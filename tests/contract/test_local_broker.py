@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -28,6 +27,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a c
 PARENT = """
 import time
 from pipeline.broker.local import TansuBroker
+from tests.ready_pipe import is_readable
 broker = TansuBroker()
 broker.start()
 print(broker.pid, flush=True)
@@ -168,8 +168,7 @@ def test_a_killed_parent_takes_the_broker_with_it() -> None:
         broker = os.pidfd_open(int(parent.stdout.readline()))
         try:
             os.kill(parent.pid, signal.SIGKILL)
-            ended, _, _ = select.select([broker], [], [], 10)
-            assert ended == [broker]
+            assert is_readable(broker, 10)
         finally:
             os.close(broker)
 

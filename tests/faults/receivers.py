@@ -14,7 +14,6 @@ import json
 import os
 import random
 import re
-import select
 import subprocess
 import sys
 import time
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import uvloop
+
+from tests.ready_pipe import is_readable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -174,7 +175,7 @@ class ReceiverProcess:
         command = [sys.executable, "-m", "tests.faults.receivers", str(ledger), *chosen]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], 30)
+        ready = is_readable(self._process.stdout, 30)
         line = self._process.stdout.readline() if ready else b""
         if not line:
             self.stop()
