@@ -21,13 +21,13 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from pipeline.broker import local_process
 from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
 from pipeline.broker.local_process import BrokerStartError
+from tests.ready_pipe import is_readable
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
 
 PARENT = """
 import time
 from pipeline.broker.local import TansuBroker
-from tests.ready_pipe import is_readable
 broker = TansuBroker()
 broker.start()
 print(broker.pid, flush=True)
