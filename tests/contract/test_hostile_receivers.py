@@ -168,7 +168,8 @@ def _check_outcome(outcome: Exchange, receiver: Receiver) -> None:
         return
     assert failed(outcome, receiver.failure, receiver.words).status == receiver.status
     if receiver.failure in TIMEOUTS:
-        assert outcome.duration_ms >= IMPATIENT.connect_timeout * 1000
+        # Timers have a resolution of a millisecond, and may fire that much too early.
+        assert outcome.duration_ms >= IMPATIENT.connect_timeout * 1000 - 2
 
 
 @pytest.mark.parametrize("name", COSTLY)
