@@ -187,7 +187,7 @@ async def waiting(stage: Stage, scale: float) -> Findings:
 async def away(stage: Stage, scale: float) -> Findings:
     """Kafka is killed while every event makes 20 repeats of 50 KB each: what it has not acknowledged stays within bounds."""
     events, failing = at_least(2_000, scale, 150), 20
-    await stage.register(failing, lambda _: {"path": "/flaky"})
+    await stage.register(failing, lambda number: {"path": f"/flaky?{number}"})
     await stage.fill(stage.settings.topics.orders, (event(number, 50_000) for number in range(events)))
     await stage.start("fanout")
     await stage.roles["fanout"].until_busy()

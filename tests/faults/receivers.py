@@ -105,7 +105,7 @@ class Receivers:
 
     def answer(self, path: str, event_id: str, body: bytes) -> tuple[int, float]:
         """How it is answered, and after how many seconds."""
-        behaviour = self._behaviours.get(path)
+        behaviour = self._behaviours.get(path.partition("?")[0])
         status, seconds = self._choose(behaviour) if behaviour is not None else (ACKNOWLEDGED, 0.0)
         body_hash = hashlib.blake2b(body, digest_size=10).hexdigest()
         os.write(self._ledger, f"{time.time():.6f} {path} {event_id} {status} {body_hash}\n".encode())
