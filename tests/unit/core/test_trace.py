@@ -27,7 +27,9 @@ def test_without_a_tracestate_none_is_sent() -> None:
     assert found.headers() == {"traceparent": PARENT}
 
 
-@pytest.mark.parametrize("headers", [[], [("tracestate", b"rojo=1")], [("Traceparent", PARENT.encode())], [("traceparent", None)]])
+@pytest.mark.parametrize(
+    "headers", [[], [("tracestate", b"rojo=1")], [("Traceparent", PARENT.encode())], [("traceparent", None)]]
+)
 def test_no_traceparent_no_context(headers: list[tuple[str, bytes | None]]) -> None:
     assert read_trace(headers) is None
 
@@ -99,7 +101,9 @@ def test_whatever_comes_no_header_can_be_smuggled_in(parent: bytes, state: bytes
     for headers in ([("traceparent", parent)], [("traceparent", PARENT.encode()), ("tracestate", state)]):
         found = read_trace(headers)
         if found is not None:
-            assert all(value.isascii() and value.isprintable() or value == found.tracestate for value in found.headers().values())
+            assert all(
+                (value.isascii() and value.isprintable()) or value == found.tracestate for value in found.headers().values()
+            )
             assert not {"\r", "\n", "\0"} & set("".join(found.headers().values()))
 
 
