@@ -11,6 +11,7 @@ may be secrets, nor a header, a body or an error's text.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, Self
@@ -31,6 +32,7 @@ from schemas.event import EventMeta
 Value = str | int | float | bool
 
 _PATH: Final = "/v1/traces"
+_CLOSE_SECONDS: Final = 3.0
 _MAX_LINKS: Final = 128
 """OpenTelemetry's own limit for a span."""
 
@@ -70,13 +72,17 @@ class Span:
 class Tracing:
     """Makes the spans of one process."""
 
-    def __init__(self, provider: TracerProvider) -> None:
+    def __init__(self, provider: TracerProvider, exporter: SpanExporter) -> None:
         self._provider = provider
+        self._exporter = exporter
         self._tracer = provider.get_tracer("oms_webhooks")
 
     def close(self) -> None:
-        """Send what is left. Blocks until then, or until the exporter gives up."""
+        """Send what is left. Blocks until then; a collector that does not answer gets a few seconds and no more."""
+        impatience = threading.Timer(_CLOSE_SECONDS, self._exporter.shutdown)  # the provider would wait for half a minute
+        impatience.start()
         self._provider.shutdown()
+        impatience.cancel()
 
     def record(self, topic: str, partition: int, offset: int, *, group: str, parent: TraceContext | None) -> Span:
         """A record is dealt with: the fan-out of an event, or a repeat that is due."""
@@ -151,7 +157,7 @@ def make_tracing(exporter: SpanExporter, *, ratio: float, service: str, version:
         shutdown_on_exit=False,
     )
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    return Tracing(provider)
+    return Tracing(provider, exporter)
 
 
 def _read(trace: TraceContext) -> SpanContext:

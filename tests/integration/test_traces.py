@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import httpx
 import pytest
@@ -93,7 +94,7 @@ async def _acknowledged(receiver: Receiver) -> bool:
     return receiver.counts.acknowledged > 0
 
 
-async def _recorded(pipeline: Pipeline, count: int) -> list[dict[str, object]]:
+async def _recorded(pipeline: Pipeline, count: int) -> list[dict[str, Any]]:
     found = await pipeline.attempts(event_id_eq="evt-traced")
     if len(found) < count:
         return []
@@ -107,7 +108,7 @@ async def _exemplars(pipeline: Pipeline) -> set[str]:
     assert scraped.headers["content-type"].startswith("application/openmetrics-text")
     return {
         family.name
-        for family in text_string_to_metric_families(scraped.text)
+        for family in text_string_to_metric_families(scraped.text)  # type: ignore[no-untyped-call]
         for sample in family.samples
         if sample.exemplar and sample.exemplar.labels == {"trace_id": TRACE_ID}
     }
