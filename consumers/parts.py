@@ -23,6 +23,7 @@ from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.operational import operational_endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
+from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
@@ -84,6 +85,7 @@ def make_producer(settings: Settings) -> Producer:
 
 def make_deliveries(settings: Settings, producer: Producer, tracing: Tracing | None) -> Deliveries:
     """The endpoints and who delivers to them."""
+    metrics.ENDPOINT_ATTEMPTS.size = settings.metrics_top_endpoints
     key, config = settings.encryption_key, consumer_config(settings)
     vault = Vault(key.get_secret_value() if key else "")
     health = HealthTable(config, settings.topics.endpoint_health)

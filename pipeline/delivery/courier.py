@@ -256,6 +256,8 @@ def _count(event: EventMeta, record: Attempt, exchange: Exchange, trace: TraceCo
     outcome = record.outcome.value
     code = f"{exchange.status // 100}xx" if exchange.status else record.failure or "none"
     _attempts_counter(event.event_name, outcome, code).inc()
+    if metrics.ENDPOINT_ATTEMPTS.size:
+        metrics.ENDPOINT_ATTEMPTS.count(record.endpoint_id, outcome)
     _duration_histogram(outcome).observe(record.duration_ms / 1000, exemplar(trace))
     log.debug(
         "attempt",

@@ -175,7 +175,13 @@ class Settings(BaseSettings):
     )
     drain_seconds: float = Field(default=25.0, ge=0, description="On SIGTERM, how long deliveries under way may take to finish.")
 
-    # Tracing
+    # Metrics and tracing
+    metrics_top_endpoints: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Endpoints whose attempts are a metric of their own, by id: of each process those that fail the most. 0: none.",
+    )
     otlp_endpoint: str = Field(
         default="",
         description="URL of an OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318. Empty: no spans are made, and "
