@@ -23,6 +23,7 @@ from consumers.check import check_settings
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
+from consumers.parts import NoTracingError
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.traffic import publish as publish_event
 from consumers.traffic import simulate as simulate_oms
@@ -61,6 +62,7 @@ _EXPECTED = (
     BrokerStartError,
     InvalidRecordError,
     NewerEndpointError,
+    NoTracingError,
     RoleError,
     SettingsError,
     StoreError,

@@ -11,12 +11,13 @@ import functools
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Producer
 from pipeline.broker.record import Record
 from pipeline.broker.worker import Worker
+from pipeline.core.trace import TraceContext, read_trace
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.endpoint import Endpoint
@@ -29,6 +30,9 @@ from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, from_j
 from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
 from schemas.event import EventMeta
 from schemas.operational import OperationalEvent
+
+if TYPE_CHECKING:
+    from pipeline.ops.tracing import Span, Tracing
 
 log = logger(__name__)
 
@@ -55,53 +59,74 @@ class FanOut:
         courier: Courier,
         producer: Producer,
         dead_letters: DeadLetters,
+        tracing: Tracing | None = None,
     ) -> None:
         self._max_bytes = settings.max_event_bytes
         self._operational_events = settings.topics.operational_events
         self._kept = timedelta(days=settings.retention_days)
         self._registry = registry
         self._courier = courier
+        self._group = settings.topics.fanout_group
         self._dispatches = Bundles(producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
         self._dead_letters = dead_letters
         self._places = asyncio.Semaphore(settings.max_outstanding_deliveries)
         self.worker = Worker(
             # What a transaction wrote and took back was never published.
             consumer_config | {"isolation_level": "read_committed"},
-            self.handle,
-            group=settings.topics.fanout_group,
+            self.handle if tracing is None else functools.partial(self._handle_traced, tracing),
+            group=self._group,
             topics=(*settings.topics.sources, settings.topics.operational_events),
             max_outstanding=settings.max_outstanding_records,
             max_outstanding_bytes=settings.max_outstanding_bytes,
         )
 
-    async def handle(self, record: Record) -> None:
-        """Deal with one event; returns when everything that came of it is acknowledged by Kafka."""
+    async def handle(self, record: Record, span: Span | None = None) -> None:
+        """Deal with one event; returns when everything that came of it is acknowledged by Kafka.
+
+        Without a ``span`` of our own, receivers get the trace context of the record as it came.
+        """
         try:
             plan = self.plan(record)
         except InvalidRecordError as error:
+            if span is not None:
+                span.fail(error.reason.value)
             await self._dead_letters.send(record, error.reason, str(error))
             return
         except Exception as error:  # whatever is wrong with it, it must not stop the events behind it
             log.exception("an event could not be planned", partition=record.partition, offset=record.offset)
+            if span is not None:
+                span.fail(DeadLetterReason.UNEXPECTED_ERROR.value)
             detail = f"Unexpected {type(error).__name__}; see the log of the fan-out."
             await self._dead_letters.send(record, DeadLetterReason.UNEXPECTED_ERROR, detail)
             return
         dispatched = self._dispatch(record, plan)
+        if span is not None:
+            span.describe(_described(plan))
+            trace: TraceContext | None = span.trace
+        else:
+            trace = read_trace(record.headers) if record.headers else None
         written_at = record.timestamp_ms / 1000
         del record  # the body is all that is needed now; both may have megabytes
         if len(plan.endpoints) == 1:
-            await self._deliver(plan, plan.endpoints[0], written_at)  # without a task of its own
+            await self._deliver(plan, plan.endpoints[0], written_at, trace)  # without a task of its own
         else:
-            await self._deliver_to_all(plan, written_at)
+            await self._deliver_to_all(plan, written_at, trace)
         await dispatched
 
-    async def _deliver_to_all(self, plan: Plan, written_at: float) -> None:
+    async def _handle_traced(self, tracing: Tracing, record: Record) -> None:
+        parent = read_trace(record.headers)
+        with tracing.record(*record.partition, record.offset, group=self._group, parent=parent) as span:
+            handled = self.handle(record, span)
+            del record  # it holds the content, and the handler does not any more
+            await handled
+
+    async def _deliver_to_all(self, plan: Plan, written_at: float, trace: TraceContext | None) -> None:
         """To many at once, and to no more: one event may match every endpoint there is."""
         deliveries: list[asyncio.Task[None]] = []
         try:
             for endpoint in plan.endpoints:
                 await self._places.acquire()
-                delivery = asyncio.create_task(self._deliver(plan, endpoint, written_at))
+                delivery = asyncio.create_task(self._deliver(plan, endpoint, written_at, trace))
                 delivery.add_done_callback(lambda _: self._places.release())
                 deliveries.append(delivery)
             await asyncio.gather(*deliveries)
@@ -110,8 +135,12 @@ class FanOut:
                 delivery.cancel()
             raise
 
-    def _deliver(self, plan: Plan, endpoint: Endpoint, written_at: float) -> Coroutine[Any, Any, None]:
-        return self._courier.deliver(plan.event, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=written_at)
+    def _deliver(
+        self, plan: Plan, endpoint: Endpoint, written_at: float, trace: TraceContext | None
+    ) -> Coroutine[Any, Any, None]:
+        return self._courier.deliver(
+            plan.event, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=written_at, trace=trace
+        )
 
     def plan(self, record: Record) -> Plan:
         """Decode and match.
@@ -154,6 +183,14 @@ class FanOut:
             body_bytes=len(plan.body),
         )
         return self._dispatches.add(plan.body, day=plan.received_at.date(), header=to_json(dispatch))
+
+
+def _described(plan: Plan) -> dict[str, str | int | float | bool]:
+    return {
+        "oms_webhooks.event.id": plan.event.id,
+        "oms_webhooks.event.name": plan.event.event_name,
+        "oms_webhooks.endpoints": len(plan.endpoints),
+    }
 
 
 def _received_at(record: Record, kept: timedelta) -> datetime:

@@ -9,7 +9,9 @@ from typing import Final
 
 from aiohttp import web
 
+from pipeline.core.trace import TraceContext
 from pipeline.endpoints.endpoint import Endpoint
+from pipeline.ops import metrics
 from pipeline.store.search import AttemptDetail, AttemptRow
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
@@ -18,13 +20,14 @@ from pipeline.web.audit import audit
 from pipeline.web.endpoint_changes import require_endpoints
 from pipeline.web.errors import ApiError, not_found
 from pipeline.web.queries import path_id
-from pipeline.web.routes import Route
+from pipeline.web.routes import TRACE, Route
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 from schemas.codec import to_header
 from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
 from schemas.event import EventMeta
 from schemas.http_operations import ResendAnswer
+from schemas.topics import delay_label
 
 _AT_ONCE: Final = timedelta(0)
 _UNCONFIRMED: Final = (
@@ -49,7 +52,7 @@ def resend_routes(api: Api) -> Iterable[Route]:
             raise ApiError(409, "The body of this event is not in ClickHouse (not yet, or no longer): it cannot be sent again.")
         detail = f"event {attempt.event_id}, endpoint {attempt.endpoint_id}"
         await audit(api, request, AuditAction.RESEND, f"attempt {identifier}", detail)
-        await _send(api, event_meta(found), endpoint.id, body)
+        await _send(api, _delivery(event_meta(found), endpoint.id, request.get(TRACE)), body)
         return answer(
             ResendAnswer(
                 event_id=attempt.event_id,
@@ -84,11 +87,22 @@ def _addressee(api: Api, attempt: AttemptRow) -> Endpoint:
     return endpoint
 
 
-async def _send(api: Api, event: EventMeta, endpoint_id: int, body: bytes) -> None:
-    delivery = Delivery(event=event, endpoint_id=endpoint_id, attempt=1, trigger=Trigger.RESEND)
+def _delivery(event: EventMeta, endpoint_id: int, trace: TraceContext | None) -> Delivery:
+    return Delivery(
+        event=event,
+        endpoint_id=endpoint_id,
+        attempt=1,
+        trigger=Trigger.RESEND,
+        traceparent=None if trace is None else trace.traceparent,
+        tracestate=None if trace is None else trace.tracestate or None,
+    )
+
+
+async def _send(api: Api, delivery: Delivery, body: bytes) -> None:
+    metrics.RETRIES_SCHEDULED.labels(delay_label(_AT_ONCE)).inc()
     sent = api.producer.send(
         api.topics.delay(_AT_ONCE),
-        key=event.id.encode(),
+        key=delivery.event.id.encode(),
         value=body,
         headers=[to_header(DELIVERY_HEADER, delivery)],
         spread=True,

@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from pipeline.core.trace import TraceContext
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.store.rows import attempt_id
 from pipeline.web.answers import answer
@@ -20,7 +21,7 @@ from pipeline.web.audit import audit
 from pipeline.web.endpoint_changes import find_endpoint
 from pipeline.web.errors import ApiError
 from pipeline.web.queries import path_id, read_body
-from pipeline.web.routes import Route
+from pipeline.web.routes import TRACE, Route
 from pipeline.web.wrapped_input import parse_wrapped
 from schemas.api_key import Access
 from schemas.attempt import Attempt
@@ -73,7 +74,7 @@ def trial_routes(api: Api) -> Iterable[Route]:
         await audit(api, request, AuditAction.TEST, f"endpoint {endpoint.id}", event_type.value)
         try:
             async with asyncio.timeout(api.test_timeout_seconds):
-                return answer(TestAnswer(attempt=await _try(api, endpoint, event_type)))
+                return answer(TestAnswer(attempt=await _try(api, endpoint, event_type, request.get(TRACE))))
         except TimeoutError:
             raise ApiError(503, _LATE) from None
 
@@ -98,7 +99,7 @@ def _first_event(endpoint: Endpoint) -> EventType:
     return EventType(known[0]) if known else EventType.ORDER_COMPLETED
 
 
-async def _try(api: Api, endpoint: Endpoint, event_type: EventType) -> AttemptDetailAnswer:
+async def _try(api: Api, endpoint: Endpoint, event_type: EventType, trace: TraceContext | None) -> AttemptDetailAnswer:
     now = api.clock()
     event = sample_event(event_type, f"test_{secrets.token_hex(12)}", now)
     meta = event.meta.model_copy(update={"received_at": now})
@@ -118,7 +119,7 @@ async def _try(api: Api, endpoint: Endpoint, event_type: EventType) -> AttemptDe
         headers=[to_header(DISPATCH_HEADER, dispatch)],
         spread=True,
     )
-    attempt, place = await api.courier.test(meta, event.body, endpoint)
+    attempt, place = await api.courier.test(meta, event.body, endpoint, trace)
     await dispatched
     return _shown(attempt, attempt_id(*place), event.body)
 
