@@ -104,7 +104,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
             with httpx.Client(verify=self._verify, timeout=ANSWER_SECONDS, trust_env=False) as client:
                 answer = client.post(self._url, data=self._form, auth=self._login)
         except httpx.HTTPError as error:
-            raise TokenError(f"kafka_oauth_token_url cannot be asked: {error or type(error).__name__}") from error
+            raise TokenError(f"kafka_oauth_token_url cannot be asked: {str(error) or type(error).__name__}") from error
         if answer.status_code != httpx.codes.OK:
             raise TokenError(f"kafka_oauth_token_url answers {answer.status_code}{_said(answer)}; check the client id and secret")
         try:

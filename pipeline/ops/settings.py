@@ -70,6 +70,16 @@ class Settings(KafkaSettings):
     clickhouse_database: str = Field(
         default="oms_webhooks", description="ClickHouse database.", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
     )
+    clickhouse_cluster: str = Field(
+        default="",
+        description="Name of the cluster (remote_servers) whose nodes get replicated, sharded tables. Empty: a single server.",
+        pattern=r"^[A-Za-z0-9_-]*$",
+    )
+    clickhouse_insert_quorum: str = Field(
+        default="auto",
+        description="On a cluster: replicas that must have what was recorded before Kafka may forget it: auto (the majority), or a number.",
+        pattern=r"^(auto|\d{1,2})$",
+    )
     clickhouse_path: Path | None = Field(
         default=None, description="Directory of the in-process ClickHouse. Empty: a temporary one, gone at exit."
     )

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -106,7 +107,7 @@ async def until_shared(deployment: Deployment, names: tuple[str, ...], seconds: 
 async def test_two_workers_share_the_partitions_and_one_takes_over_from_the_other(
     kafka: SecureKafka, tmp_path: Path, topic_prefix: str
 ) -> None:
-    given = kafka.settings("SCRAM-SHA-512", USER)
+    given: dict[str, Any] = {**kafka.settings("SCRAM-SHA-512", USER)}
     async with deployed(
         tmp_path,
         kafka.broker.bootstrap_servers,  # what the test looks at; the product gets the secured address
