@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.store import writer as writer_module
+from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections, StoreRejectedError, StoreRowsError, StoreUnavailableError
 from pipeline.store.halving import append_in_parts
 from pipeline.store.rows import Position, Row, attempt_row
@@ -160,7 +161,7 @@ async def test_a_replica_that_is_behind_is_waited_for_and_nothing_is_stored_twic
     monkeypatch.setattr(writer_module, "_stored", answered_by_a_replica)
     rows = attempt_rows(range(20))
     await store.writer.append(Table.ATTEMPTS, 0, rows[:5])
-    behind = 3
+    behind = 4
     with pytest.raises(StoreUnavailableError, match="A replica of attempts is behind"):
         await store.writer.append(Table.ATTEMPTS, 0, rows[:10])
     with pytest.raises(StoreUnavailableError, match="A replica of attempts is behind"):
@@ -246,7 +247,8 @@ async def test_clickhouse_is_killed_and_comes_back(http_store: Store, clickhouse
 
 async def test_a_row_that_the_table_never_takes_is_set_aside_alone(store: Store) -> None:
     """By the engine's own refusal (VIOLATED_CONSTRAINT); all other rows are stored, in order."""
-    await store.command("ALTER TABLE attempts ADD CONSTRAINT wholesome CHECK kafka_offset NOT IN (3, 4, 17)")
+    table = storage_table("attempts", store.settings.clickhouse_cluster)
+    await store.command(f"ALTER TABLE {table} ADD CONSTRAINT wholesome CHECK kafka_offset NOT IN (3, 4, 17)")
     rows, aside = attempt_rows(range(40)), []
 
     async def set_aside(offset: int, error: StoreRowsError) -> None:

@@ -38,13 +38,29 @@ class Supervised:
     async def until_ended(self, pids: list[int]) -> None:
         """Wait until none of these processes is there any more."""
         deadline = time.monotonic() + 60
-        while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+        while any(map(is_running, pids)):
             assert time.monotonic() < deadline, self.log.read_text()
             await asyncio.sleep(0.05)
 
     async def ended(self) -> int:
         """The exit code, when it has ended."""
         return await asyncio.to_thread(self.process.wait, 60)
+
+
+def is_running(pid: int) -> bool:
+    """A process that has ended and that nobody has waited for has no command line any more."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except FileNotFoundError:
+        return False
+
+
+def start(variables: dict[str, str], directory: Path, log: Path) -> subprocess.Popen[bytes]:
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
+    environment = outside | {f"OMS_WEBHOOKS_{name}": value for name, value in variables.items()}
+    with log.open("wb") as stream:
+        command = [COMMAND, "fanout", "--workers", str(WORKERS)]
+        return subprocess.Popen(command, cwd=directory, env=environment, stdout=stream, stderr=stream)
 
 
 @asynccontextmanager
@@ -61,12 +77,8 @@ async def supervised(bootstrap_servers: str, topic_prefix: str, directory: Path)
         "ENCRYPTION_KEY": Vault.new_key(),
         "HTTP_PORT": str(first),
     }
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
-    environment = outside | {f"OMS_WEBHOOKS_{name}": value for name, value in variables.items()}
     log = directory / "workers.log"
-    with log.open("wb") as stream:
-        command = [COMMAND, "fanout", "--workers", str(WORKERS)]
-        process = subprocess.Popen(command, cwd=directory, env=environment, stdout=stream, stderr=stream)
+    process = start(variables, directory, log)
     one = Supervised(process, [first, first + 1], log)
     try:
         await until_ready(one)
