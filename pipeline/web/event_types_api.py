@@ -17,7 +17,7 @@ from pipeline.web.trial_api import sample_event
 from schemas.api_key import Access
 from schemas.event import EVENT_DESCRIPTIONS, EventId, EventType
 from schemas.http_operations import EventTypeAnswer, EventTypesAnswer
-from schemas.payloads import Order, Shipment, StockItem
+from schemas.objects import Order, Shipment, StockItem
 
 _PAYLOADS: Final[dict[str, type[BaseModel]]] = {"order": Order, "shipment": Shipment, "stock": StockItem}
 _SAMPLE_TIME: Final = datetime(2026, 3, 2, 15, 4, 0, 512_000, UTC)
