@@ -27,7 +27,7 @@ def event_type_routes() -> Iterable[Route]:
     """The route, below ``/api``."""
 
     async def index(_: web.Request) -> web.Response:
-        return answer(_event_types())
+        return answer(event_types())
 
     return [
         Route(
@@ -42,7 +42,8 @@ def event_type_routes() -> Iterable[Route]:
 
 
 @functools.cache
-def _event_types() -> EventTypesAnswer:
+def event_types() -> EventTypesAnswer:
+    """The event types, each with its sample and its schema."""
     return EventTypesAnswer(
         event_types=[
             EventTypeAnswer(

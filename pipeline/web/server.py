@@ -17,6 +17,7 @@ from pipeline.web.api import Api
 from pipeline.web.api_routes import api_routes
 from pipeline.web.auth import authorise
 from pipeline.web.errors import json_errors
+from pipeline.web.guide import guide_routes
 from pipeline.web.ops import ops_routes, refuse_until_started
 from pipeline.web.routes import PREFIX
 
@@ -55,7 +56,7 @@ _http_log.addFilter(_WithoutRequests())
 
 
 def make_app(*, health: Health, api: Api | None = None) -> web.Application:
-    """One application: ``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``, and ``/api/…`` when there is an ``api``."""
+    """One application: ``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``; with an ``api`` also ``/api/…`` and the guide."""
     app = web.Application(middlewares=[_observe, json_errors], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(_harden)
     app.add_routes(ops_routes(health))
@@ -68,6 +69,7 @@ def make_app(*, health: Health, api: Api | None = None) -> web.Application:
         )
         guarded.add_routes([route.definition() for route in routes])
         app.add_subapp(f"{PREFIX}/", guarded)
+        app.add_routes(guide_routes())
     return app
 
 
