@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
@@ -17,14 +16,13 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.console import Console
 
-from consumers import cli_search, show
+from consumers import cli_publish, cli_search, show
 from consumers.api_client import ApiError
 from consumers.check import check_settings
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
 from consumers.demo import run_demo
-from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
+from consumers.embedded import KafkaKind, NoPipelineError, RunNote, leave_note, reachable, surroundings
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
-from consumers.traffic import publish as publish_event
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicAdmin, TopicError
 from pipeline.broker.local_process import BrokerStartError
@@ -34,7 +32,6 @@ from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
-from schemas.codec import InvalidRecordError, decode_event
 from schemas.event import json_schema
 
 T = TypeVar("T")
@@ -59,8 +56,8 @@ err = Console(stderr=True)
 _EXPECTED = (
     ApiError,
     BrokerStartError,
-    InvalidRecordError,
     NewerEndpointError,
+    NoPipelineError,
     RoleError,
     SettingsError,
     StoreError,
@@ -191,20 +188,7 @@ def demo(
 app.command("sql", rich_help_panel="Use")(cli_search.sql)
 
 
-@app.command(rich_help_panel="Use")
-def publish(
-    file: Annotated[Path | None, typer.Argument(help="A file with one event as JSON; default: standard input.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only check the event; write nothing.")] = False,
-) -> None:
-    """Check an event and publish it to its source topic."""
-    value = file.read_bytes() if file else sys.stdin.buffer.read()
-    settings = Settings()
-    if check:
-        meta = decode_event(value, max_bytes=settings.max_event_bytes).meta
-        out.print(f"{meta.event_name} {meta.id} is a valid event.")
-        return
-    position = _run(publish_event(_reachable(settings), value))
-    out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")
+app.command(rich_help_panel="Use")(cli_publish.publish)
 
 
 @app.command(rich_help_panel="Use")
@@ -215,7 +199,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed lives the same story.")] = 1,
 ) -> None:
     """Be an OMS: publish realistic order lifecycles and stock moves."""
-    settings = _reachable(Settings())
+    settings = reachable(Settings())
 
     def tell(event: Any) -> None:
         out.print(f"{event.occurred_at:%H:%M:%S}  {event.event_name.value:34} {event.key}", highlight=False)
@@ -257,7 +241,7 @@ def topics(
     create: Annotated[bool, typer.Option("--create", help="Make the topics that are missing.")] = False,
 ) -> None:
     """Compare the topics with what they must look like; exit code 1 when one differs."""
-    settings = _reachable(Settings())
+    settings = reachable(Settings())
     specs = settings.topics.specs()
     with TopicAdmin(settings) as admin:
         created = admin.create_missing(specs) if create else []
@@ -277,7 +261,7 @@ def show_settings(
     if not check:
         out.print(show.settings(Settings()))
         return
-    findings = _run(check_settings(_reachable(Settings())))
+    findings = _run(check_settings(reachable(Settings())))
     out.print(show.findings(findings))
     sys.exit(1 if any(finding.problem for finding in findings) else 0)
 
@@ -292,14 +276,3 @@ def schema() -> None:
 def new_key() -> None:
     """Make a key for OMS_WEBHOOKS_ENCRYPTION_KEY."""
     sys.stdout.write(Vault.new_key() + "\n")
-
-
-def _reachable(settings: Settings) -> Settings:
-    """The settings, with the Kafka of the pipeline that runs on this machine when none is configured."""
-    if settings.kafka_bootstrap_servers:
-        return settings
-    note = find_note()
-    if note is None:
-        message = "No Kafka is configured and no pipeline runs on this machine; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
-        raise RoleError(message)
-    return settings.model_copy(update={"kafka_bootstrap_servers": note.bootstrap_servers, "kafka_partitions": note.partitions})
