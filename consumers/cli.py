@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
@@ -17,15 +16,14 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.console import Console
 
-from consumers import cli_operate, cli_search, show
+from consumers import cli_operate, cli_publish, cli_search, show
 from consumers.api_client import ApiError
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
 from consumers.demo import run_demo
-from consumers.embedded import KafkaKind, RunNote, leave_note, surroundings
+from consumers.embedded import KafkaKind, NoPipelineError, RunNote, leave_note, reachable, surroundings
 from consumers.parts import NoTracingError
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.supervisor import Supervisor
-from consumers.traffic import publish as publish_event
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicError
 from pipeline.broker.local_process import BrokerStartError
@@ -35,7 +33,6 @@ from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
-from schemas.codec import InvalidRecordError, decode_event
 from schemas.event import json_schema
 
 T = TypeVar("T")
@@ -60,8 +57,8 @@ err = Console(stderr=True)
 _EXPECTED = (
     ApiError,
     BrokerStartError,
-    InvalidRecordError,
     NewerEndpointError,
+    NoPipelineError,
     NoTracingError,
     RoleError,
     SettingsError,
@@ -214,20 +211,7 @@ def demo(
 app.command("sql", rich_help_panel="Use")(cli_search.sql)
 
 
-@app.command(rich_help_panel="Use")
-def publish(
-    file: Annotated[Path | None, typer.Argument(help="A file with one event as JSON; default: standard input.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only check the event; write nothing.")] = False,
-) -> None:
-    """Check an event and publish it to its source topic."""
-    value = file.read_bytes() if file else sys.stdin.buffer.read()
-    settings = Settings()
-    if check:
-        meta = decode_event(value, max_bytes=settings.max_event_bytes).meta
-        out.print(f"{meta.event_name} {meta.id} is a valid event.")
-        return
-    position = _run(publish_event(cli_operate.reachable(settings), value))
-    out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")
+app.command(rich_help_panel="Use")(cli_publish.publish)
 
 
 @app.command(rich_help_panel="Use")
@@ -238,7 +222,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed lives the same story.")] = 1,
 ) -> None:
     """Be an OMS: publish realistic order lifecycles and stock moves."""
-    settings = cli_operate.reachable(Settings())
+    settings = reachable(Settings())
 
     def tell(event: Any) -> None:
         out.print(f"{event.occurred_at:%H:%M:%S}  {event.event_name.value:34} {event.key}", highlight=False)

@@ -12,8 +12,7 @@ from rich.console import Console
 
 from consumers import show
 from consumers.check import check_settings
-from consumers.embedded import find_note
-from consumers.roles import RoleError
+from consumers.embedded import reachable
 from pipeline.broker.admin import TopicAdmin, TopicError
 from pipeline.ops.settings import Settings
 from pipeline.store.rows import MAX_PARTITIONS
@@ -93,14 +92,3 @@ def settings(
     findings = uvloop.run(check_settings(reachable(Settings())))
     out.print(show.findings(findings))
     sys.exit(1 if any(finding.problem for finding in findings) else 0)
-
-
-def reachable(chosen: Settings) -> Settings:
-    """The settings, with the Kafka of the pipeline that runs on this machine when none is configured."""
-    if chosen.kafka_bootstrap_servers:
-        return chosen
-    note = find_note()
-    if note is None:
-        message = "No Kafka is configured and no pipeline runs on this machine; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
-        raise RoleError(message)
-    return chosen.model_copy(update={"kafka_bootstrap_servers": note.bootstrap_servers, "kafka_partitions": note.partitions})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -37,11 +37,15 @@ _MOST_TOKENS = 20
 
 
 class InvalidRecordError(ValueError):
-    """A record that cannot be used: ``reason`` as a word, ``str(error)`` as a sentence that says what to do."""
+    """A record that cannot be used: ``reason`` as a word, ``str(error)`` as a sentence that says what to do.
 
-    def __init__(self, reason: DeadLetterReason, message: str) -> None:
+    ``problems`` are those of single members, where there are such: where (``data.number``), and what.
+    """
+
+    def __init__(self, reason: DeadLetterReason, message: str, problems: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
         self.reason = reason
+        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +116,19 @@ def _explained(error: ValidationError) -> InvalidRecordError:
     if "json_invalid" in kinds:
         return InvalidRecordError(DeadLetterReason.NOT_JSON, f"The value is not JSON: {findings[0]['msg']}.")
     if "union_tag_not_found" in kinds:
-        return InvalidRecordError(DeadLetterReason.INVALID_ENVELOPE, "event_name: Field required.")
+        message = "event_name: Field required."
+        return InvalidRecordError(DeadLetterReason.INVALID_ENVELOPE, message, [("event_name", "Field required")])
     if "union_tag_invalid" in kinds:
-        return InvalidRecordError(DeadLetterReason.UNKNOWN_EVENT, "event_name is none of the seven event types.")
+        message = "event_name is none of the seven event types."
+        return InvalidRecordError(
+            DeadLetterReason.UNKNOWN_EVENT, message, [("event_name", "It is none of the seven event types")]
+        )
     # The first element of a location is the tag of the union; the rest is the path inside the envelope.
     paths = [(finding["loc"][1:], finding["msg"]) for finding in findings[:5]]
     in_payload = all(path[:1] == ("data",) and len(path) > 1 for path, _ in paths)
     reason = DeadLetterReason.INVALID_PAYLOAD if in_payload else DeadLetterReason.INVALID_ENVELOPE
-    return InvalidRecordError(reason, "; ".join(f"{'.'.join(map(str, path))}: {message}" for path, message in paths) + ".")
+    problems = [(".".join(map(str, path)), message) for path, message in paths]
+    return InvalidRecordError(reason, "; ".join(f"{path}: {message}" for path, message in problems) + ".", problems)
 
 
 def _without_token(data: bytes) -> bytes:

@@ -29,7 +29,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from schemas.payloads import Order, OrderIdentity, Shipment, ShipmentIdentity, StockItem, StockItemIdentity
+from schemas.objects import Order, Shipment, StockItem
+from schemas.payloads import OrderIdentity, ShipmentIdentity, StockItemIdentity
 
 SCHEMA_VERSION = 1
 

@@ -18,6 +18,7 @@ from pipeline.web.api import Api
 from pipeline.web.api_routes import api_routes
 from pipeline.web.auth import authorise
 from pipeline.web.errors import json_errors
+from pipeline.web.guide import guide_routes
 from pipeline.web.ops import ops_routes, refuse_until_started
 from pipeline.web.routes import PREFIX, TRACE
 
@@ -59,7 +60,7 @@ _http_log.addFilter(_WithoutRequests())
 
 
 def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None = None) -> web.Application:
-    """One application: ``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``, and ``/api/…`` when there is an ``api``."""
+    """One application: ``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``, with an ``api`` also ``/api/…`` and the guide."""
     observers = [_observe] if tracing is None else [_traced(tracing), _observe]
     app = web.Application(middlewares=[*observers, json_errors], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(_harden)
@@ -73,6 +74,7 @@ def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None 
         )
         guarded.add_routes([route.definition() for route in routes])
         app.add_subapp(f"{PREFIX}/", guarded)
+        app.add_routes(guide_routes())
     return app
 
 
