@@ -7,6 +7,7 @@ import base64
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import SecretStr
 
 
 class VaultError(Exception):
@@ -17,9 +18,9 @@ class Vault:
     """Seals with the first key, opens with any of them (so that the key can be rotated): comma-separated Fernet keys."""
 
     def __init__(self, keys: str) -> None:
-        self._keys = [key.strip() for key in keys.split(",")]
+        self._keys = [SecretStr(key.strip()) for key in keys.split(",")]
         try:
-            self._fernet = MultiFernet([Fernet(key) for key in self._keys])
+            self._fernet = MultiFernet([Fernet(key.get_secret_value()) for key in self._keys])
         except ValueError:
             message = "encryption_key is not a key; make one with: oms-webhooks new-key"
             raise VaultError(message) from None
@@ -34,7 +35,7 @@ class Vault:
 
         Every process that has the same encryption_key gets the same keys, and there is no second secret to keep.
         """
-        return Vault(",".join(_derived(key, purpose) for key in self._keys))
+        return Vault(",".join(_derived(key.get_secret_value(), purpose) for key in self._keys))
 
     def seal(self, secret: str) -> str:
         """Encrypt a secret."""
