@@ -16,6 +16,8 @@ from pipeline.ops.logs import logger
 from pipeline.web.api import Api
 from pipeline.web.api_routes import api_routes
 from pipeline.web.auth import authorise
+from pipeline.web.dashboard.application import dashboard
+from pipeline.web.dashboard.pages import PREFIX as DASHBOARD
 from pipeline.web.errors import json_errors
 from pipeline.web.ops import ops_routes, refuse_until_started
 from pipeline.web.routes import PREFIX
@@ -55,7 +57,7 @@ _http_log.addFilter(_WithoutRequests())
 
 
 def make_app(*, health: Health, api: Api | None = None) -> web.Application:
-    """One application: ``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``, and ``/api/…`` when there is an ``api``."""
+    """One application: ``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``, and with an ``api`` also ``/api/…`` and ``/webhooks/…``."""
     app = web.Application(middlewares=[_observe, json_errors], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(_harden)
     app.add_routes(ops_routes(health))
@@ -69,7 +71,13 @@ def make_app(*, health: Health, api: Api | None = None) -> web.Application:
         guarded.add_routes([route.definition() for route in routes])
         app.add_subapp(f"{PREFIX}/", guarded)
         app.on_shutdown.append(lambda _: api.runs.stop())
+        app.router.add_get("/", _to_dashboard)
+        app.add_subapp(f"{DASHBOARD}/", dashboard(api, health))
     return app
+
+
+async def _to_dashboard(_: web.Request) -> web.Response:
+    return web.Response(status=303, headers={"Location": DASHBOARD})
 
 
 async def _harden(_: web.Request, response: web.StreamResponse) -> None:

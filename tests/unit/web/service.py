@@ -31,6 +31,7 @@ from pipeline.sender.lanes import Lanes
 from pipeline.store import story
 from pipeline.store.analyst import Analyst, Answer
 from pipeline.store.bodies import Bodies
+from pipeline.store.endpoint_days import EndpointDay
 from pipeline.store.errors import StoreRejectedError
 from pipeline.store.figures import Bar, Facets, Histogram
 from pipeline.store.notifications import Failed, Notification, Sendable
@@ -207,7 +208,12 @@ class Reported(Reports):
         self.bodies: dict[str, bytes] = {}
         self.stats = EndpointStats((), 0, None, None)
         self.letters: list[DeadLetterDetail] = []
+        self.days: dict[int, EndpointDay] = {}
         self.asked: list[tuple[str | None, str | None]] = []
+
+    async def endpoint_days(self, until: datetime) -> dict[int, EndpointDay]:
+        await self.attempts._answer()
+        return self.days
 
     async def event_body(self, event_id: str) -> bytes | None:
         await self.attempts._answer()

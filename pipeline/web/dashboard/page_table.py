@@ -1,0 +1,16 @@
+"""Every page below ``/webhooks``: the only list of them."""
+
+from __future__ import annotations
+
+from pipeline.web.dashboard.desk import Desk
+from pipeline.web.dashboard.endpoint_list import endpoint_list_pages
+from pipeline.web.dashboard.pages import Page
+from pipeline.web.dashboard.public import public_pages
+
+
+def dashboard_pages(desk: Desk) -> list[Page]:
+    """The pages, those about the same thing side by side."""
+    return [
+        *public_pages(desk),
+        *endpoint_list_pages(desk),
+    ]
