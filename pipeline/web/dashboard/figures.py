@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pipeline.web.api import Api
-from pipeline.web.attempts_api import searching
 from pipeline.web.errors import ApiError, InvalidError
+from pipeline.web.searching import searching
 
 FiguresT = TypeVar("FiguresT")
 
