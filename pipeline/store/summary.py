@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pipeline.core.search import AttemptQuery, Condition, Cursor, Filter, Predicate
+from pipeline.core.search import AttemptQuery, Condition, Filter, Predicate, beginning
 from pipeline.store.conditions import Parameters, milliseconds, where
 from pipeline.store.figures import MONDAY, WIDTHS, Bar, Facets, Histogram, numbers
 from pipeline.store.find import Finder
@@ -23,7 +23,6 @@ MOST: Final = 5_000
 """Attempts that are counted one by one."""
 _HOUR: Final = 3_600_000
 _HOURLY: Final = frozenset({"endpoint_id", "event_name", "state", "created_at"})
-_FIRST: Final = Cursor(9_000_000_000_000, 2**63 - 1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # State, event type, endpoint, time (milliseconds since 1970), count.
 _Count = tuple[str, str, int, int, int]
@@ -105,7 +104,7 @@ def _has_state(condition: Condition, state: str) -> bool:
 async def _newest(reader: Reader, query: AttemptQuery) -> tuple[list[_Count], bool]:
     finder = Finder(reader, ("created_at", "id", "state", "event_name", "endpoint_id"))
     # Behind a cursor nothing is counted beside.
-    found = await finder.find(replace(query, sorts=(), page=1, per_page=MOST, after=_FIRST))
+    found = await finder.find(replace(query, sorts=(), page=1, per_page=MOST, after=beginning()))
     counts = [(state, event, endpoint, milliseconds(time), 1) for time, _, state, event, endpoint in found.rows]
     return counts, found.next_cursor is None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pipeline.web.dashboard.attempt_detail import attempt_detail_pages
+from pipeline.web.dashboard.attempt_search import attempt_search_pages
 from pipeline.web.dashboard.desk import Desk
 from pipeline.web.dashboard.endpoint_list import endpoint_list_pages
 from pipeline.web.dashboard.pages import Page
 from pipeline.web.dashboard.public import public_pages
+from pipeline.web.dashboard.story_pages import story_pages
 
 
 def dashboard_pages(desk: Desk) -> list[Page]:
@@ -13,4 +16,7 @@ def dashboard_pages(desk: Desk) -> list[Page]:
     return [
         *public_pages(desk),
         *endpoint_list_pages(desk),
+        *attempt_search_pages(desk),
+        *attempt_detail_pages(desk),
+        *story_pages(desk),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
+from urllib.parse import quote
 
 NOTHING: Final = "\N{EN DASH}"
 """Stands where there is no value."""
@@ -66,6 +67,11 @@ def words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
+def segment(text: str) -> str:
+    """A text as one segment of a path: slashes and all else that means something there are encoded."""
+    return quote(text.encode("utf-8", "replace"), safe="")
+
+
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    function.__name__: function for function in (ago, span, stamp, iso, number, percent, milliseconds, words)
+    function.__name__: function for function in (ago, span, stamp, iso, number, percent, milliseconds, words, segment)
 }
