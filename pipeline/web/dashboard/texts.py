@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -66,6 +67,11 @@ def words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
+def tojson_text(value: object) -> str:
+    """A value as JSON, as text: the template escapes it (Jinja's own tojson is for scripts)."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    function.__name__: function for function in (ago, span, stamp, iso, number, percent, milliseconds, words)
+    function.__name__: function for function in (ago, span, stamp, iso, number, percent, milliseconds, words, tojson_text)
 }
