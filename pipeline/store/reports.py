@@ -12,6 +12,7 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.store.connection import Connections
 from pipeline.store.endpoint_days import EndpointDay, endpoint_days
+from pipeline.store.overview import Overview, overview
 from pipeline.store.reader import Reader
 from pipeline.store.rows import MAX_PARTITIONS, Position
 from pipeline.store.search import Budget, Page
@@ -149,6 +150,10 @@ class Reports:
     async def endpoint_days(self, until: datetime) -> dict[int, EndpointDay]:
         """What each endpoint was sent in the last 24 hours; those that were sent nothing are left out."""
         return await endpoint_days(self._reader.anew(), until)
+
+    async def overview(self, until: datetime) -> Overview:
+        """How the whole pipeline did in the last hour, and what has been waiting longest."""
+        return await overview(self._reader.anew(), until)
 
     async def dead_letters(
         self, page: int, per_page: int, *, reason: str | None = None, topic: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,6 +12,7 @@ from pipeline.store.endpoint_days import EndpointDay, first_hour
 from pipeline.store.search import Page as Found
 from pipeline.web.dashboard.charts import Chart, columns
 from pipeline.web.dashboard.desk import Desk
+from pipeline.web.dashboard.endpoint_input import hears_everything
 from pipeline.web.dashboard.figures import figures
 from pipeline.web.dashboard.pages import Page
 from pipeline.web.endpoint_changes import require_endpoints
@@ -19,7 +20,6 @@ from pipeline.web.endpoint_filters import parse_endpoint_filters
 from pipeline.web.endpoints_api import endpoint_values
 from pipeline.web.queries import page_and_size
 from schemas.api_key import Access
-from schemas.event import EventType
 from schemas.http_api import EndpointAnswer
 
 
@@ -45,7 +45,7 @@ def endpoint_list_pages(desk: Desk) -> Iterable[Page]:
         page = Found(tuple(endpoints[(number - 1) * size :][:size]), len(endpoints), number, size)
         now = api.clock()
         days = await figures(api, api.reports.endpoint_days(now))
-        rows = [_row(EndpointAnswer(**endpoint_values(api, one)), days.found, now) for one in page.items]
+        rows = endpoint_rows([EndpointAnswer(**endpoint_values(api, one)) for one in page.items], days.found, now)
         return desk.show(
             request,
             "endpoints.html",
@@ -59,6 +59,11 @@ def endpoint_list_pages(desk: Desk) -> Iterable[Page]:
     return [Page("GET", "/endpoints", index, Access.VIEWER)]
 
 
+def endpoint_rows(endpoints: Iterable[EndpointAnswer], days: Mapping[int, EndpointDay] | None, now: datetime) -> list[Row]:
+    """The rows of endpoints; ``days`` is None when nobody knows."""
+    return [_row(endpoint, days, now) for endpoint in endpoints]
+
+
 def day_chart(day: EndpointDay, until: datetime) -> Chart:
     """The last 24 hours, hour by hour."""
     begins = first_hour(until)
@@ -70,6 +75,6 @@ def day_chart(day: EndpointDay, until: datetime) -> Chart:
     )
 
 
-def _row(endpoint: EndpointAnswer, days: dict[int, EndpointDay] | None, now: datetime) -> Row:
+def _row(endpoint: EndpointAnswer, days: Mapping[int, EndpointDay] | None, now: datetime) -> Row:
     day = days.get(endpoint.id, EndpointDay()) if days is not None else None
-    return Row(endpoint, day, day_chart(day, now) if day is not None else None, set(endpoint.events) >= set(EventType))
+    return Row(endpoint, day, day_chart(day, now) if day is not None else None, hears_everything(endpoint.events))

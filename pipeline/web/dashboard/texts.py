@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -72,6 +73,12 @@ def segment(text: str) -> str:
     return quote(text.encode("utf-8", "replace"), safe="")
 
 
+def tojson_text(value: object) -> str:
+    """A value as JSON, as text: the template escapes it (Jinja's own tojson is for scripts)."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    function.__name__: function for function in (ago, span, stamp, iso, number, percent, milliseconds, words, segment)
+    function.__name__: function
+    for function in (ago, span, stamp, iso, number, percent, milliseconds, words, segment, tojson_text)
 }

@@ -35,6 +35,7 @@ from pipeline.store.endpoint_days import EndpointDay
 from pipeline.store.errors import StoreRejectedError
 from pipeline.store.figures import Bar, Facets, Histogram
 from pipeline.store.notifications import Failed, Notification, Sendable
+from pipeline.store.overview import MINUTES, Minute, Overview
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
 from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Page, Search
 from pipeline.store.story import About
@@ -209,11 +210,16 @@ class Reported(Reports):
         self.stats = EndpointStats((), 0, None, None)
         self.letters: list[DeadLetterDetail] = []
         self.days: dict[int, EndpointDay] = {}
+        self.hour = Overview((Minute(NOW, 0, 0, 0),) * MINUTES, None, None, 0, None)
         self.asked: list[tuple[str | None, str | None]] = []
 
     async def endpoint_days(self, until: datetime) -> dict[int, EndpointDay]:
         await self.attempts._answer()
         return self.days
+
+    async def overview(self, until: datetime) -> Overview:
+        await self.attempts._answer()
+        return self.hour
 
     async def event_body(self, event_id: str) -> bytes | None:
         await self.attempts._answer()
