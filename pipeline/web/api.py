@@ -18,7 +18,8 @@ from pipeline.web.addresses import Networks
 from pipeline.web.auth import ApiKeys
 from pipeline.web.guesses import Guesses
 from pipeline.web.key_ring import KeyRing
-from schemas.topics import Topics
+from pipeline.web.runs import Runs
+from schemas.topics import MAX_EVENT_BYTES_LIMIT, Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,12 @@ class Api:
     """How long a search may take, waiting for its turn included."""
     test_timeout_seconds: float = 30.0
     """How long a test delivery may take in all: longer than a request to an endpoint may."""
+    max_event_bytes: int = MAX_EVENT_BYTES_LIMIT
+    """How large an event may be that is published again."""
     proxies: Networks = ()
     """Reverse proxies whose X-Forwarded-For is believed."""
+    runs: Runs = field(default_factory=Runs)
+    """The runs that resend many."""
     guesses: Guesses = field(default_factory=Guesses)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an endpoint is read and written again, so that of two changes at once none is lost."""
