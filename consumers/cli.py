@@ -21,6 +21,7 @@ from consumers import cli_search, show
 from consumers.api_client import ApiError
 from consumers.check import check_settings
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
+from consumers.cli_encryption import reencrypt
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
@@ -48,6 +49,7 @@ app = typer.Typer(
     "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "
     "[bold]oms-webhooks settings[/bold].",
 )
+endpoints_app.command("reencrypt")(reencrypt)
 app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
 app.add_typer(cli_search.attempts_app, name="attempts", rich_help_panel="Use")
 app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Use")

@@ -18,6 +18,7 @@ from consumers import show
 from consumers.api_client import ApiError
 from consumers.cli import app
 from pipeline.core.search import leaves
+from pipeline.endpoints.vault import Vault
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary
 from tests.unit.delivery.courier_case import answer
 from tests.unit.web.service import API_KEY, NOW, Service, running_service
@@ -120,3 +121,16 @@ def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
     assert text.count("omsw_key") == 1
     assert "oms-webhooks keys create" in text
     assert text.endswith("api: health and metrics at http://127.0.0.1:2\n")
+
+
+async def test_endpoints_are_sealed_with_a_new_key(service: Service, run: Command) -> None:
+    await service.create()
+    assert "sealed with the one key" in (await run("endpoints", "reencrypt")).output
+    service.restart_with(f"{Vault.new_key()},{service.encryption_key}")
+    asked = await run("endpoints", "reencrypt", "--status")
+    assert (asked.exit_code, "1 of 1 endpoints are sealed with an old key" in asked.output) == (1, True)
+    made = await run("endpoints", "reencrypt")
+    assert (made.exit_code, "the others can be taken out" in made.output) == (0, True)
+    service.restart_with(f"{Vault.new_key()},{Vault.new_key()}")
+    lost = await run("endpoints", "reencrypt")
+    assert (lost.exit_code, "1 of 1 endpoints cannot be opened with any of the 2 keys" in lost.output) == (1, True)

@@ -205,11 +205,19 @@ class Service:
     health: Health
     vault: Vault
     known: HealthTable
+    encryption_key: str
     now: list[datetime] = field(default_factory=lambda: [NOW])
 
     def learn(self, *facts: HealthRecord) -> None:
         """A process that delivers has told something of an endpoint."""
         self.known.apply([record(fact.model_dump_json().encode(), key=fact.key) for fact in facts])
+
+    def restart_with(self, keys: str) -> None:
+        """As after a restart with other encryption keys: everything is read anew."""
+        vars(self.vault).update(vars(Vault(keys)))
+        registry = self.kafka.registry
+        registry._versions.clear()
+        registry._apply(self.kafka.written)
 
     async def key(self, role: Access) -> str:
         """Make an API key of a role."""
@@ -232,7 +240,8 @@ LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
 @asynccontextmanager
 async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True) -> AsyncIterator[Service]:
     """Start the server; stop it at the end."""
-    vault = Vault(Vault.new_key())
+    encryption_key = Vault.new_key()
+    vault = Vault(encryption_key)
     known = HealthTable({}, TOPICS.endpoint_health)
     registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
     kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
@@ -268,5 +277,5 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
     url = await server.start()
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
-        yield Service(client, anonymous, url, kafka, attempts, reports, analyst, sender, ring, health, vault, known, now)
+        yield Service(client, anonymous, url, kafka, attempts, reports, analyst, sender, ring, health, vault, known, encryption_key, now)
     await server.stop()
