@@ -22,6 +22,7 @@ from consumers.api_client import ApiError
 from consumers.check import check_settings
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
 from consumers.cli_encryption import reencrypt
+from consumers.cli_erase import erase
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
@@ -266,6 +267,9 @@ def topics(
         differences = admin.differences(specs)
     out.print(show.topics(specs, settings.kafka_partitions, created, differences))
     sys.exit(1 if differences else 0)
+
+
+app.command("erase", rich_help_panel="Operate")(erase)
 
 
 @app.command("settings", rich_help_panel="Operate")

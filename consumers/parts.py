@@ -28,6 +28,7 @@ from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
 from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
+from pipeline.store.erase import Eraser
 from pipeline.store.reports import Reports
 from pipeline.store.search import Search
 from pipeline.store.writer import Writer
@@ -106,6 +107,7 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         topics=settings.topics,
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.opening),
+        eraser=Eraser(connections),
         clock=utc_now,
         proxies=settings.trusted_proxies,
         test_timeout_seconds=settings.request_timeout_seconds + 10.0,

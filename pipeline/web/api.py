@@ -12,6 +12,7 @@ from pipeline.endpoints.vault import Vault
 from pipeline.ops.clock import Clock, utc_now
 from pipeline.sender.guard import AddressGuard
 from pipeline.store.analyst import Analyst
+from pipeline.store.erase import Eraser
 from pipeline.store.reports import Reports
 from pipeline.store.search import Search
 from pipeline.web.addresses import Networks
@@ -35,6 +36,7 @@ class Api:
     topics: Topics
     ring: KeyRing
     keys: ApiKeys
+    eraser: Eraser
     analyst: Analyst | None = None
     """Where ClickHouse runs in this process: takes SQL from the holders of API keys."""
     clock: Clock = utc_now
@@ -44,6 +46,8 @@ class Api:
     """How long a search may take, waiting for its turn included."""
     test_timeout_seconds: float = 30.0
     """How long a test delivery may take in all: longer than a request to an endpoint may."""
+    erasure_timeout_seconds: float = 600.0
+    """How long ClickHouse may take to overwrite what is erased before that is answered with 503."""
     proxies: Networks = ()
     """Reverse proxies whose X-Forwarded-For is believed."""
     guesses: Guesses = field(default_factory=Guesses)

@@ -7,6 +7,7 @@ from pipeline.web.attempts_api import attempt_routes
 from pipeline.web.dead_letters_api import dead_letter_routes
 from pipeline.web.encryption_api import encryption_routes
 from pipeline.web.endpoints_api import endpoint_routes
+from pipeline.web.erasures_api import erasure_routes
 from pipeline.web.event_types_api import event_type_routes
 from pipeline.web.keys_api import key_routes
 from pipeline.web.reference import reference_routes
@@ -30,6 +31,7 @@ def api_routes(api: Api) -> list[Route]:
         *dead_letter_routes(api),
         *key_routes(api),
         *encryption_routes(api),
+        *erasure_routes(api),
     ]
     routes += reference_routes(lambda: routes)
     return routes

@@ -29,6 +29,7 @@ from pipeline.sender.client import Sender
 from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
 from pipeline.store.analyst import Analyst, Answer
+from pipeline.store.erase import Eraser, Subject, Traces
 from pipeline.store.errors import StoreRejectedError
 from pipeline.store.figures import Bar, Facets, Histogram
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports
@@ -176,6 +177,30 @@ class Reported(Reports):
         return next((letter for letter in self.letters if letter.summary.id == identifier), None)
 
 
+class Erasing(Eraser):
+    """A store in memory that holds traces of whom it is asked for: as ``found`` says, one answer after the other; then nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[Subject] = []
+        self.found: list[Traces] = []
+        self.started: list[Traces] = []
+        self.looks = 0
+        self.error: Exception | None = None
+
+    async def find(self, subject: Subject) -> Traces:
+        if self.error:
+            raise self.error
+        self.asked.append(subject)
+        return self.found.pop(0) if self.found else Traces()
+
+    async def start(self, traces: Traces) -> None:
+        self.started.append(traces)
+
+    async def left(self, traces: Traces) -> int:
+        self.looks = max(0, self.looks - 1)
+        return self.looks
+
+
 class Asked(Analyst):
     """An analyst's ClickHouse in memory: it knows one answer."""
 
@@ -200,6 +225,7 @@ class Service:
     attempts: Attempts
     reports: Reported
     analyst: Asked
+    eraser: Erasing
     sender: FakeSender
     ring: KeyRing
     health: Health
@@ -245,7 +271,7 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
     known = HealthTable({}, TOPICS.endpoint_health)
     registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
     kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
-    reports, analyst = Reported(attempts), Asked()
+    reports, analyst, eraser = Reported(attempts), Asked(), Erasing()
     watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
     courier = Courier(
         sender=cast("Sender", sender),
@@ -267,15 +293,33 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
         topics=TOPICS,
         ring=ring,
         keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)], ring.opening),
+        eraser=eraser,
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
         search_timeout_seconds=1.5,
         test_timeout_seconds=2.0,
+        erasure_timeout_seconds=0.6,
     )
     server = WebServer(make_app(health=health, api=api), "127.0.0.1", 0)
     url = await server.start()
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
-        yield Service(client, anonymous, url, kafka, attempts, reports, analyst, sender, ring, health, vault, known, encryption_key, now)
+        yield Service(
+            client,
+            anonymous,
+            url,
+            kafka,
+            attempts,
+            reports,
+            analyst,
+            eraser,
+            sender,
+            ring,
+            health,
+            vault,
+            known,
+            encryption_key,
+            now,
+        )
     await server.stop()
