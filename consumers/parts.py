@@ -109,6 +109,7 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         keys=ApiKeys(settings.api_keys, ring.opening),
         eraser=Eraser(connections),
         clock=utc_now,
+        max_event_bytes=settings.max_event_bytes,
         proxies=settings.trusted_proxies,
         test_timeout_seconds=settings.request_timeout_seconds + 10.0,
         # A ClickHouse server is asked directly, with users and roles of its own (deploy/clickhouse).

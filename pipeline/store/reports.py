@@ -75,6 +75,18 @@ class DeadLetterDetail:
     headers: tuple[tuple[str, bytes], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run that resends many, as the audit tells of it. ``detail`` is the last progress that it put on record."""
+
+    id: str
+    actor: str
+    started_at: datetime
+    heard_at: datetime
+    detail: str
+    is_cancelled: bool
+
+
 # As with attempts: the position in the topic makes the id.
 _SUMMARY: Final = (
     f"kafka_offset * {MAX_PARTITIONS} + kafka_partition, reason, detail, topic, partition, offset, failed_at, "
@@ -169,6 +181,24 @@ class Reports:
             value=value,
             headers=tuple((name.decode("utf-8", "replace"), content) for name, content in headers),
         )
+
+    async def resend_runs(self, run_id: str | None = None, limit: int = 20) -> tuple[RunRow, ...]:
+        """The runs that resend many, the newest first; or the one that is named."""
+        state = "JSONExtractString(detail, 'state')"
+        # Records of the same millisecond: the one that ends a run is the last.
+        last = f"argMax(detail, ({state} NOT IN ('running', 'cancelling'), at))"
+        test = "AND subject = concat('resend run ', {run:String})" if run_id is not None else ""
+        rows = await self._rows(
+            _sql(
+                "SELECT substring(subject, length('resend run ') + 1), argMin(actor, at), min(at) AS begun, max(at),",
+                last,
+                f", countIf({state} = 'cancelling') > 0 FROM audit_log WHERE action = 'resend_run'",
+                test,
+                "GROUP BY subject ORDER BY begun DESC LIMIT {limit:UInt32}",
+            ),
+            {"run": run_id or "", "limit": limit},
+        )
+        return tuple(RunRow(run, actor, begun, heard, detail, bool(asked)) for run, actor, begun, heard, detail, asked in rows)
 
     async def _rows(self, statement: str, parameters: dict[str, Any]) -> Sequence[Sequence[Any]]:
         def query(client: Client) -> Sequence[Sequence[Any]]:

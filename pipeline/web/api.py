@@ -19,7 +19,8 @@ from pipeline.web.addresses import Networks
 from pipeline.web.auth import ApiKeys
 from pipeline.web.guesses import Guesses
 from pipeline.web.key_ring import KeyRing
-from schemas.topics import Topics
+from pipeline.web.runs import Runs
+from schemas.topics import MAX_EVENT_BYTES_LIMIT, Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,12 @@ class Api:
     """How long a test delivery may take in all: longer than a request to an endpoint may."""
     erasure_timeout_seconds: float = 600.0
     """How long ClickHouse may take to overwrite what is erased before that is answered with 503."""
+    max_event_bytes: int = MAX_EVENT_BYTES_LIMIT
+    """How large an event may be that is published again."""
     proxies: Networks = ()
     """Reverse proxies whose X-Forwarded-For is believed."""
+    runs: Runs = field(default_factory=Runs)
+    """The runs that resend many."""
     guesses: Guesses = field(default_factory=Guesses)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an endpoint is read and written again, so that of two changes at once none is lost."""

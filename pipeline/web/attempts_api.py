@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Final
 
 from aiohttp import web
 
 from pipeline.core.search import AttemptQuery, parse_query
-from pipeline.store.errors import StoreBudgetError, StoreUnavailableError
 from pipeline.store.figures import DEFAULT_BARS, MAX_BARS
 from pipeline.store.search import AttemptDetail, AttemptRow
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
 from pipeline.web.bodies import check_body_search, show_bodies
-from pipeline.web.errors import ApiError, InvalidError, not_found
+from pipeline.web.errors import not_found
 from pipeline.web.queries import path_id, refuse_ignored, whole_number
 from pipeline.web.routes import AFTER, FILTERS, PAGE, STRICT, Parameter, Route
+from pipeline.web.searching import searching
 from schemas.api_key import Access
 from schemas.http_api import (
     AttemptAnswer,
@@ -166,18 +164,3 @@ def _detail_answer(detail: AttemptDetail) -> AttemptDetailAnswer:
         response_headers=list(detail.response_headers),
         siblings=[attempt_answer(row) for row in detail.siblings],
     )
-
-
-@asynccontextmanager
-async def searching(api: Api) -> AsyncIterator[None]:
-    """Turn what can go wrong in a search into what the user can do about it."""
-    try:
-        async with asyncio.timeout(api.search_timeout_seconds):
-            yield
-    except StoreBudgetError as error:
-        raise InvalidError({"q": [str(error)]}) from error
-    except StoreUnavailableError as error:
-        raise ApiError(503, f"Attempts cannot be searched right now: {error}") from error
-    except TimeoutError as error:
-        message = "Attempts cannot be searched right now: too many searches are waiting. Please try again in a moment."
-        raise ApiError(503, message) from error

@@ -17,7 +17,7 @@ from pipeline.endpoints.registry import state_of
 from pipeline.store.search import Page
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
-from pipeline.web.attempts_api import attempt_answer, searching
+from pipeline.web.attempts_api import attempt_answer
 from pipeline.web.auth import principal_of
 from pipeline.web.endpoint_changes import (
     create_endpoint,
@@ -32,6 +32,7 @@ from pipeline.web.endpoint_input import parse_endpoint
 from pipeline.web.errors import InvalidError
 from pipeline.web.queries import expected_versions, is_true, page_and_size, path_id, read_body, refuse_ignored, whole_number
 from pipeline.web.routes import FILTERS, IF_MATCH, PAGE, STRICT, Method, Parameter, Route
+from pipeline.web.searching import searching
 from pipeline.web.wrapped_input import ignored_fields
 from schemas.api_key import Access
 from schemas.http_api import (

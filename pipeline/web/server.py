@@ -68,6 +68,7 @@ def make_app(*, health: Health, api: Api | None = None) -> web.Application:
         )
         guarded.add_routes([route.definition() for route in routes])
         app.add_subapp(f"{PREFIX}/", guarded)
+        app.on_shutdown.append(lambda _: api.runs.stop())
     return app
 
 

@@ -11,10 +11,10 @@ from aiohttp import web
 
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
-from pipeline.web.attempts_api import searching
 from pipeline.web.endpoint_changes import find_endpoint
 from pipeline.web.queries import path_id
 from pipeline.web.routes import Route
+from pipeline.web.searching import searching
 from schemas.api_key import Access
 from schemas.http_operations import BucketAnswer, DurationAnswer, LastFailureAnswer, StatsAnswer
 
