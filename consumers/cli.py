@@ -19,6 +19,8 @@ from rich.console import Console
 from consumers import cli_operate, cli_publish, cli_search, show
 from consumers.api_client import ApiError
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
+from consumers.cli_encryption import reencrypt
+from consumers.cli_erase import erase
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, NoPipelineError, RunNote, leave_note, reachable, surroundings
 from consumers.parts import NoTracingError
@@ -46,6 +48,7 @@ app = typer.Typer(
     "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "
     "[bold]oms-webhooks settings[/bold].",
 )
+endpoints_app.command("reencrypt")(reencrypt)
 app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
 app.add_typer(cli_search.attempts_app, name="attempts", rich_help_panel="Use")
 app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Use")
@@ -260,6 +263,7 @@ def receiver(
 
 
 app.command("topics", rich_help_panel="Operate")(cli_operate.topics)
+app.command("erase", rich_help_panel="Operate")(erase)
 app.command("settings", rich_help_panel="Operate")(cli_operate.settings)
 
 

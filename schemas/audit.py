@@ -27,6 +27,10 @@ class AuditAction(enum.StrEnum):
     TEST = "test"
     CREATE_KEY = "create_key"
     REVOKE_KEY = "revoke_key"
+    EXPORT_ENDPOINTS = "export_endpoints"
+    IMPORT_ENDPOINTS = "import_endpoints"
+    REPLAY = "replay"
+    ERASE = "erase"
 
 
 class AuditEntry(BaseModel):

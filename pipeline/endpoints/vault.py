@@ -20,10 +20,12 @@ class Vault:
     def __init__(self, keys: str) -> None:
         self._keys = [SecretStr(key.strip()) for key in keys.split(",")]
         try:
-            self._fernet = MultiFernet([Fernet(key.get_secret_value()) for key in self._keys])
+            fernets = [Fernet(key.get_secret_value()) for key in self._keys]
         except ValueError:
             message = "encryption_key is not a key; make one with: oms-webhooks new-key"
             raise VaultError(message) from None
+        self._first, self._fernet = fernets[0], MultiFernet(fernets)
+        self.key_count = len(fernets)
 
     @staticmethod
     def new_key() -> str:
@@ -52,6 +54,24 @@ class Vault:
         except (InvalidToken, ValueError):  # the latter for a text that is not ASCII
             message = "An endpoint's secret was sealed with another encryption_key; set the one that the API uses."
             raise VaultError(message) from None
+
+    def is_current(self, sealed: str) -> bool:
+        """Whether a secret that can be opened was sealed with the first key. With one key there is no other."""
+        if self.key_count == 1:
+            return True
+        try:
+            self._first.decrypt(sealed)
+        except (InvalidToken, ValueError):
+            return False
+        return True
+
+    def renew(self, sealed: str) -> str:
+        """The same secret, sealed with the first key.
+
+        Raises:
+            VaultError: as :meth:`open`.
+        """
+        return sealed if self.is_current(sealed) else self.seal(self.open(sealed))
 
 
 def _derived(key: str, purpose: str) -> str:

@@ -38,11 +38,15 @@ async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[int,
 
 
 async def bodies(reader: Reader, events: Sequence[tuple[str, datetime]]) -> dict[str, bytes]:
-    """The bodies of events, as they are sent, by id. ``events`` are ids with the times received, 1970 where that is not known."""
+    """The bodies of events, as they are sent, by id; those that were erased are left out.
+
+    ``events`` are ids with the times received, 1970 where that is not known.
+    """
     if not events:
         return {}
     parameters = Parameters()
     known = {(event_id, 0 if received == UNKNOWN_TIME else milliseconds(received)) for event_id, received in events}
-    statement = sql("SELECT event_id, request_body FROM events WHERE", among(sorted(known), parameters))
+    still_there = f"{among(sorted(known), parameters)} AND request_body != ''"
+    statement = sql("SELECT event_id, request_body FROM events WHERE", still_there)
     rows = await reader.rows(statement, parameters.values, {"request_body": "bytes"})
     return {event_id: bytes(body) for event_id, body in rows}

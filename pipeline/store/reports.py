@@ -112,8 +112,9 @@ class Reports:
         self._reader = Reader(connections, budget or Budget())
 
     async def event_body(self, event_id: str) -> bytes | None:
-        """The body of an event as it is sent; None while the event is not in ClickHouse, or when it is no longer there."""
-        query = "SELECT request_body FROM events WHERE event_id = {event:String} ORDER BY received_at DESC LIMIT 1"
+        """The body of an event as it is sent; None while the event is not in ClickHouse, or when it is no longer there (or erased)."""
+        known = "event_id = {event:String} AND request_body != ''"
+        query = _sql("SELECT request_body FROM events WHERE", known, "ORDER BY received_at DESC LIMIT 1")
         rows = await self._rows(query, {"event": event_id})
         return bytes(rows[0][0]) if rows else None
 

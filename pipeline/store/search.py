@@ -191,7 +191,8 @@ class Search:
         rows = await self._rows(sql(select, at_its_place), {"event": event_id, "received": received})
         if not rows:
             rows = await self._rows(sql(select, "LIMIT 1"), {"event": event_id})
-        return rows[0][0] if rows else None
+        # An erased body is empty; a body that was sent never is.
+        return (rows[0][0] or None) if rows else None
 
     async def endpoint_summaries(self, endpoint_ids: Sequence[int], last: int = 25) -> dict[int, EndpointSummary]:
         """For each endpoint its number of attempts and the last ones."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pipeline.web.api import Api
 from pipeline.web.attempts_api import attempt_routes
 from pipeline.web.dead_letters_api import dead_letter_routes
+from pipeline.web.encryption_api import encryption_routes
 from pipeline.web.endpoints_api import endpoint_routes
+from pipeline.web.erasures_api import erasure_routes
 from pipeline.web.event_types_api import event_type_routes
 from pipeline.web.export_api import export_routes
 from pipeline.web.keys_api import key_routes
@@ -32,6 +34,8 @@ def api_routes(api: Api) -> list[Route]:
         *event_type_routes(),
         *dead_letter_routes(api),
         *key_routes(api),
+        *encryption_routes(api),
+        *erasure_routes(api),
     ]
     routes += reference_routes(lambda: routes)
     return routes

@@ -273,6 +273,11 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         key = walk("POST", "/api/webhook/keys", 201, json={"key": {"name": "walker", "role": "viewer"}})["id"]
         assert key in [each["id"] for each in walk("GET", "/api/webhook/keys", 200)["keys"]]
         walk("DELETE", "/api/webhook/keys/{id}", 204, key)
+        assert walk("GET", "/api/webhook/encryption", 200)["remaining"] == 0
+        walk("POST", "/api/webhook/encryption", 200)
+        nobody = {"erasure": {"email": "nobody@example.com"}}
+        assert walk("POST", "/api/webhook/erasures/preview", 200, json=nobody)["events"] == 0
+        assert walk("POST", "/api/webhook/erasures", 200, json=nobody)["left"]["events"] == 0
         walk("GET", "/api/webhook/openapi.json", 200)
         walk("GET", "/api/webhook/reference", 200)
     assert walked == {route.key for route in api_routes(cast("Api", None))}

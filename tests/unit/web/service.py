@@ -32,6 +32,7 @@ from pipeline.store import story
 from pipeline.store.analyst import Analyst, Answer
 from pipeline.store.bodies import Bodies
 from pipeline.store.endpoint_days import EndpointDay
+from pipeline.store.erase import Eraser, Subject, Traces
 from pipeline.store.errors import StoreRejectedError
 from pipeline.store.figures import Bar, Facets, Histogram
 from pipeline.store.notifications import Failed, Notification, Sendable
@@ -261,6 +262,30 @@ class Reported(Reports):
         )
 
 
+class Erasing(Eraser):
+    """A store in memory that holds traces of whom it is asked for: as ``found`` says, one answer after the other; then nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[Subject] = []
+        self.found: list[Traces] = []
+        self.started: list[Traces] = []
+        self.looks = 0
+        self.error: Exception | None = None
+
+    async def find(self, subject: Subject) -> Traces:
+        if self.error:
+            raise self.error
+        self.asked.append(subject)
+        return self.found.pop(0) if self.found else Traces()
+
+    async def start(self, traces: Traces) -> None:
+        self.started.append(traces)
+
+    async def left(self, traces: Traces) -> int:
+        self.looks = max(0, self.looks - 1)
+        return self.looks
+
+
 class Asked(Analyst):
     """An analyst's ClickHouse in memory: it knows one answer."""
 
@@ -285,17 +310,26 @@ class Service:
     attempts: Attempts
     reports: Reported
     analyst: Asked
+    eraser: Erasing
     sender: FakeSender
     ring: KeyRing
     health: Health
     vault: Vault
     known: HealthTable
+    encryption_key: str
     runs: Runs
     now: list[datetime] = field(default_factory=lambda: [NOW])
 
     def learn(self, *facts: HealthRecord) -> None:
         """A process that delivers has told something of an endpoint."""
         self.known.apply([record(fact.model_dump_json().encode(), key=fact.key) for fact in facts])
+
+    def restart_with(self, keys: str) -> None:
+        """As after a restart with other encryption keys: everything is read anew."""
+        vars(self.vault).update(vars(Vault(keys)))
+        registry = self.kafka.registry
+        registry._versions.clear()
+        registry._apply(self.kafka.written)
 
     async def key(self, role: Access) -> str:
         """Make an API key of a role."""
@@ -318,11 +352,12 @@ LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
 @asynccontextmanager
 async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True) -> AsyncIterator[Service]:
     """Start the server; stop it at the end."""
-    vault = Vault(Vault.new_key())
+    encryption_key = Vault.new_key()
+    vault = Vault(encryption_key)
     known = HealthTable({}, TOPICS.endpoint_health)
     registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
     kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
-    reports, analyst = Reported(attempts, kafka), Asked()
+    reports, analyst, eraser = Reported(attempts, kafka), Asked(), Erasing()
     watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
     courier = Courier(
         sender=cast("Sender", sender),
@@ -344,11 +379,13 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
         topics=TOPICS,
         ring=ring,
         keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)], ring.opening),
+        eraser=eraser,
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
         search_timeout_seconds=1.5,
         test_timeout_seconds=2.0,
+        erasure_timeout_seconds=0.6,
         runs=Runs(per_second=10_000),
     )
     server = WebServer(make_app(health=health, api=api), "127.0.0.1", 0)
@@ -356,6 +393,21 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
         yield Service(
-            client, anonymous, url, kafka, attempts, reports, analyst, sender, ring, health, vault, known, api.runs, now
+            client,
+            anonymous,
+            url,
+            kafka,
+            attempts,
+            reports,
+            analyst,
+            eraser,
+            sender,
+            ring,
+            health,
+            vault,
+            known,
+            encryption_key,
+            api.runs,
+            now,
         )
     await server.stop()

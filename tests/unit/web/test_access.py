@@ -49,6 +49,10 @@ EXPECTED: dict[tuple[str, str], Access | None] = {
     ("GET", "/api/webhook/keys"): Access.ADMIN,
     ("POST", "/api/webhook/keys"): Access.ADMIN,
     ("DELETE", "/api/webhook/keys/{id}"): Access.ADMIN,
+    ("GET", "/api/webhook/encryption"): Access.ADMIN,
+    ("POST", "/api/webhook/encryption"): Access.ADMIN,
+    ("POST", "/api/webhook/erasures/preview"): Access.ADMIN,
+    ("POST", "/api/webhook/erasures"): Access.ADMIN,
     ("GET", "/api/webhook/openapi.json"): None,
     ("GET", "/api/webhook/reference"): None,
 }
