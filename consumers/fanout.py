@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -134,8 +135,10 @@ class FanOut:
                 delivery.cancel()
             raise
 
-    async def _deliver(self, plan: Plan, endpoint: Endpoint, written_at: float, trace: TraceContext | None) -> None:
-        await self._courier.deliver(
+    def _deliver(
+        self, plan: Plan, endpoint: Endpoint, written_at: float, trace: TraceContext | None
+    ) -> Coroutine[Any, Any, None]:
+        return self._courier.deliver(
             plan.event, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=written_at, trace=trace
         )
 
@@ -152,22 +155,21 @@ class FanOut:
         received_at = _received_at(record, self._kept)
         if record.partition.topic == self._operational_events:
             return self._operational_plan(record, received_at)
-        event = decode_event(record.value, max_bytes=self._max_bytes)
+        event = decode_event(record.value, max_bytes=self._max_bytes, received_at=received_at)
         endpoints = self._registry.matching(event.meta.event_name, event.payload)
         _events_counter(event.meta.event_name).inc()
         if endpoints:
             _matches_counter(event.meta.event_name).inc(len(endpoints))
         else:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
-        return Plan(_with_time(event.meta, received_at), webhook_body(event), endpoints, received_at)
+        return Plan(event.meta, webhook_body(event), endpoints, received_at)
 
     def _operational_plan(self, record: Record, received_at: datetime) -> Plan:
         told = from_json(record.value, OperationalEvent)
         event = DecodedEvent(told.meta, told.data.model_dump_json().encode())
         receiver = self._registry.operational
-        return Plan(
-            _with_time(told.meta, received_at), webhook_body(event), [receiver] if receiver is not None else [], received_at
-        )
+        meta = told.meta.model_copy(update={"received_at": received_at})
+        return Plan(meta, webhook_body(event), [receiver] if receiver is not None else [], received_at)
 
     def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
         """Write the body down once, with who matched: also when nobody did."""
@@ -189,10 +191,6 @@ def _described(plan: Plan) -> dict[str, str | int | float | bool]:
         "oms_webhooks.event.name": plan.event.event_name,
         "oms_webhooks.endpoints": len(plan.endpoints),
     }
-
-
-def _with_time(meta: EventMeta, received_at: datetime) -> EventMeta:
-    return meta.model_copy(update={"received_at": received_at})
 
 
 def _received_at(record: Record, kept: timedelta) -> datetime:

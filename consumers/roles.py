@@ -185,6 +185,8 @@ class _Composition:
             await table.start()
             self._stack.push_async_callback(table.stop)
         registry.refuse_newer()
+        if problem := registry.problem():
+            log.warning("not every endpoint can be delivered to", problem=problem)
         await deliveries.sender.start()
         self._stack.push_async_callback(deliveries.sender.close)
         self._stack.callback(deliveries.watch.close)

@@ -96,7 +96,7 @@ async def test_requests_are_counted_by_route_and_not_by_path(service: Service) -
     assert not any("nowhere" in route or route.endswith("/1") for route in routes)
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/api/nowhere", "/api/webhook/endpoints/1/more", "//api/webhook/attempts"])
+@pytest.mark.parametrize("path", ["/nowhere", "/api/nowhere", "/api/webhook/endpoints/1/more", "//api/webhook/attempts"])
 async def test_unknown_routes_are_json(service: Service, path: str) -> None:
     async with service.client.get(service.url + path) as response:
         assert (response.status, await response.json()) == (404, NOT_FOUND)
