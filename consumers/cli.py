@@ -16,15 +16,18 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.console import Console
 
-from consumers import cli_publish, cli_search, show
+from consumers import cli_operate, cli_publish, cli_search, show
 from consumers.api_client import ApiError
-from consumers.check import check_settings
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
+from consumers.cli_encryption import reencrypt
+from consumers.cli_erase import erase
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, NoPipelineError, RunNote, leave_note, reachable, surroundings
+from consumers.parts import NoTracingError
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
+from consumers.supervisor import Supervisor
 from consumers.traffic import simulate as simulate_oms
-from pipeline.broker.admin import TopicAdmin, TopicError
+from pipeline.broker.admin import TopicError
 from pipeline.broker.local_process import BrokerStartError
 from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
@@ -45,6 +48,7 @@ app = typer.Typer(
     "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "
     "[bold]oms-webhooks settings[/bold].",
 )
+endpoints_app.command("reencrypt")(reencrypt)
 app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
 app.add_typer(cli_search.attempts_app, name="attempts", rich_help_panel="Use")
 app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Use")
@@ -58,6 +62,7 @@ _EXPECTED = (
     BrokerStartError,
     NewerEndpointError,
     NoPipelineError,
+    NoTracingError,
     RoleError,
     SettingsError,
     StoreError,
@@ -85,16 +90,22 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(work)
 
 
-async def _until_signal(stop: asyncio.Event) -> None:
+async def _until_signal(stop: asyncio.Event, *, is_worker: bool = False) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if is_worker:  # its standard input ends when its supervisor does, killed or not
+        loop.add_reader(sys.stdin, stop.set)
     await stop.wait()
+    if is_worker:
+        loop.remove_reader(sys.stdin)
 
 
-async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[[Running], None]) -> None:
+async def _serve(
+    settings: Settings, roles: frozenset[Role], on_ready: Callable[[Running], None], *, is_worker: bool = False
+) -> None:
     """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
-    signalled = asyncio.create_task(_until_signal(asyncio.Event()))
+    signalled = asyncio.create_task(_until_signal(asyncio.Event(), is_worker=is_worker))
     async with AsyncExitStack() as stack:
         starting = asyncio.create_task(stack.enter_async_context(running(settings, roles)))
         await asyncio.wait([signalled, starting], return_when=asyncio.FIRST_COMPLETED)
@@ -110,40 +121,55 @@ async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[
         task.result()
 
 
-def _role(role: Role) -> None:
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=64,
+        help="So many processes on this host; a process uses one core. They listen on http_port and the ports above it. One that ends "
+        "ends all, with its exit code.",
+    ),
+]
+Worker = Annotated[str, typer.Option("--worker", hidden=True, help="The name of a process that --workers started.")]
+
+
+def _role(role: Role, workers: int, worker: str) -> None:
     settings = Settings()
-    configure_logs(settings.log_level, settings.log_format)
-    _run(
-        _serve(
-            settings,
-            frozenset({role}),
-            lambda pipeline: err.print(show.role_banner(role.value, pipeline.url, pipeline.first_key)),
-        )
-    )
+    configure_logs(settings.log_level, settings.log_format, worker)
+    if workers > 1:
+        supervisor = Supervisor(role.value, workers, http_port=settings.http_port, drain_seconds=settings.drain_seconds)
+        sys.exit(_run(supervisor.run()))
+    name = worker or role.value
+
+    def ready(pipeline: Running) -> None:
+        err.print(show.role_banner(name, pipeline.url, pipeline.first_key))
+
+    _run(_serve(settings, frozenset({role}), ready, is_worker=bool(worker)))
 
 
 @app.command(rich_help_panel="Run")
-def fanout() -> None:
+def fanout(workers: Workers = 1, worker: Worker = "") -> None:
     """Take events from Kafka and make the first attempt at every endpoint that subscribed."""
-    _role(Role.FANOUT)
+    _role(Role.FANOUT, workers, worker)
 
 
 @app.command(rich_help_panel="Run")
-def retry() -> None:
+def retry(workers: Workers = 1, worker: Worker = "") -> None:
     """Repeat what was not acknowledged, when it is due."""
-    _role(Role.RETRY)
+    _role(Role.RETRY, workers, worker)
 
 
 @app.command(rich_help_panel="Run")
-def recorder() -> None:
+def recorder(workers: Workers = 1, worker: Worker = "") -> None:
     """Write every attempt from Kafka to ClickHouse."""
-    _role(Role.RECORDER)
+    _role(Role.RECORDER, workers, worker)
 
 
 @app.command(rich_help_panel="Run")
-def api() -> None:
+def api(workers: Workers = 1, worker: Worker = "") -> None:
     """Serve the HTTP API."""
-    _role(Role.API)
+    _role(Role.API, workers, worker)
 
 
 @app.command("all", rich_help_panel="Run")
@@ -236,34 +262,9 @@ def receiver(
     _run(serve())
 
 
-@app.command(rich_help_panel="Operate")
-def topics(
-    create: Annotated[bool, typer.Option("--create", help="Make the topics that are missing.")] = False,
-) -> None:
-    """Compare the topics with what they must look like; exit code 1 when one differs."""
-    settings = reachable(Settings())
-    specs = settings.topics.specs()
-    with TopicAdmin(settings) as admin:
-        created = admin.create_missing(specs) if create else []
-        differences = admin.differences(specs)
-    out.print(show.topics(specs, settings.kafka_partitions, created, differences))
-    sys.exit(1 if differences else 0)
-
-
-@app.command("settings", rich_help_panel="Operate")
-def show_settings(
-    check: Annotated[
-        bool,
-        typer.Option("--check", help="Connect to Kafka and ClickHouse, and say what is wrong; exit code 1 when something is."),
-    ] = False,
-) -> None:
-    """Print every setting: its variable, value and meaning. Secrets are redacted."""
-    if not check:
-        out.print(show.settings(Settings()))
-        return
-    findings = _run(check_settings(reachable(Settings())))
-    out.print(show.findings(findings))
-    sys.exit(1 if any(finding.problem for finding in findings) else 0)
+app.command("topics", rich_help_panel="Operate")(cli_operate.topics)
+app.command("erase", rich_help_panel="Operate")(erase)
+app.command("settings", rich_help_panel="Operate")(cli_operate.settings)
 
 
 @app.command(rich_help_panel="Operate")

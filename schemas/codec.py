@@ -63,8 +63,8 @@ class DecodedEvent:
             return None
 
 
-def decode_event(value: bytes | None, *, max_bytes: int) -> DecodedEvent:
-    """Decode the value of a record from a source topic.
+def decode_event(value: bytes | None, *, max_bytes: int, received_at: datetime | None = None) -> DecodedEvent:
+    """Decode the value of a record from a source topic; ``received_at`` is when it was written there, if that is known.
 
     Raises:
         InvalidRecordError: the value is null, too large, not JSON, of a newer major version, of an unknown event type, or breaks
@@ -75,7 +75,7 @@ def decode_event(value: bytes | None, *, max_bytes: int) -> DecodedEvent:
     if len(value) > max_bytes:
         message = f"The record has {len(value):,} bytes; at most {max_bytes:,} are accepted (setting max_event_bytes)."
         raise InvalidRecordError(DeadLetterReason.TOO_LARGE, message)
-    if quickly := read_quickly(value):
+    if quickly := read_quickly(value, received_at):
         meta, data, has_token = quickly
         return DecodedEvent(meta, _without_token(data) if has_token else data)
     members = _split(value)
@@ -85,7 +85,7 @@ def decode_event(value: bytes | None, *, max_bytes: int) -> DecodedEvent:
     except ValidationError as error:
         raise _explained(error) from error
     data = bytes(members["data"])
-    return DecodedEvent(event_meta(event), _without_token(data) if isinstance(event, OrderEvent) else data)
+    return DecodedEvent(event_meta(event, received_at), _without_token(data) if isinstance(event, OrderEvent) else data)
 
 
 def _split(value: bytes) -> dict[str, msgspec.Raw]:
@@ -190,7 +190,8 @@ def webhook_body(event: DecodedEvent) -> bytes:
 
 def format_time(time: datetime) -> str:
     """ISO 8601 in UTC with milliseconds: ``2026-03-02T15:04:00.512Z``."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    in_utc = time if time.tzinfo is UTC else time.astimezone(UTC)
+    return in_utc.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def to_json(record: BaseModel) -> bytes:

@@ -215,7 +215,8 @@ class Registry:
         self._unsettled.pop(change.id, None)
         endpoint = None if change.deleted else self._judged(open_endpoint(change, self._vault))
         self._replace(change.id, endpoint)
-        if endpoint is not None and endpoint.problem:
+        # Not before everything was read: a record that another took the place of may be sealed with a key that is gone.
+        if endpoint is not None and endpoint.problem and self.table.is_caught_up:
             log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
 
     def _comes_too_late(self, change: EndpointRecord) -> bool:

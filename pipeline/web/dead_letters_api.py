@@ -11,11 +11,13 @@ from aiohttp import web
 
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
-from pipeline.web.attempts_api import searching
-from pipeline.web.audit import audit
-from pipeline.web.errors import not_found
-from pipeline.web.queries import page_and_size, path_id, refuse_ignored
+from pipeline.web.audit import asker, audit
+from pipeline.web.errors import InvalidError, not_found
+from pipeline.web.queries import page_and_size, path_id, read_body, refuse_ignored
+from pipeline.web.republishing import Repair, republish
 from pipeline.web.routes import FILTERS, PAGE, STRICT, Route
+from pipeline.web.searching import searching
+from pipeline.web.wrapped_input import parse_wrapped
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 from schemas.http_operations import (
@@ -24,10 +26,14 @@ from schemas.http_operations import (
     DeadLetterDetailAnswer,
     DeadLetterListAnswer,
     HeaderAnswer,
+    RepairBody,
+    RepairInput,
+    RepublishAnswer,
 )
 
 _REASON: Final = "q[reason_eq]"
 _TOPIC: Final = "q[topic_eq]"
+_WRAPPER: Final = 'The body may be empty, or must be wrapped: {"record": {"value": {"content": "…"}}}.'
 
 
 def dead_letter_routes(api: Api) -> Iterable[Route]:
@@ -68,6 +74,22 @@ def dead_letter_routes(api: Api) -> Iterable[Route]:
             )
         )
 
+    async def publish_again(request: web.Request) -> web.Response:
+        identifier = path_id(request)
+        body = await read_body(request)
+        given = parse_wrapped(body, "record", RepairInput, hint=_WRAPPER) if body.strip() else RepairInput()
+        done = await republish(api, asker(api, request), identifier, _repair(given))
+        return answer(
+            RepublishAnswer(
+                event_id=done.event.id,
+                event_name=done.event.event_name,
+                topic=done.position.topic,
+                partition=done.position.partition,
+                offset=done.position.offset,
+            ),
+            202,
+        )
+
     return [
         Route(
             "GET",
@@ -90,7 +112,28 @@ def dead_letter_routes(api: Api) -> Iterable[Route]:
             "Its bytes may hold customers' data: that they were looked at is on record.",
             errors=(422, 503),
         ),
+        Route(
+            "POST",
+            "/webhook/dead_letters/{id}/republish",
+            publish_again,
+            Access.OPERATOR,
+            "Publish a dead letter again, mended or as it was",
+            {202: RepublishAnswer},
+            "To the topic that it came from, with its headers. 422: it would be a dead letter again; errors says why.",
+            body=RepairBody,
+            errors=(409, 422, 503),
+        ),
     ]
+
+
+def _repair(given: RepairInput) -> Repair:
+    decoded: dict[str, bytes] = {}
+    for name, one in (("key", given.key), ("value", given.value)):
+        try:
+            decoded |= {name: one.decoded()} if one else {}
+        except ValueError as error:
+            raise InvalidError({name: [str(error)]}) from error
+    return Repair(**decoded)
 
 
 def _text(value: str | None) -> str | None:

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 from pipeline.core.signing import new_secret
-from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.endpoint import Endpoint, renewed
 from pipeline.endpoints.registry import SupersededError, deleted
 from pipeline.endpoints.vault import VaultError
 from pipeline.ops.logs import logger
@@ -105,6 +106,32 @@ async def rotate_secret(api: Api, endpoint_id: int, actor: str, expected: Versio
 
     await _change(api, endpoint_id, expected, change)
     return find_endpoint(api, endpoint_id), secret
+
+
+async def reencrypt_endpoint(api: Api, endpoint_id: int, actor: str) -> bool:
+    """Seal an endpoint's secrets with the first encryption key; False when there was nothing to do.
+
+    An endpoint that is deleted by now, or whose secrets cannot be opened, is left as it is.
+
+    Raises:
+        ApiError: 503, Kafka does not answer.
+    """
+    is_changed = False
+
+    def change(record: EndpointRecord) -> EndpointRecord | None:
+        nonlocal is_changed
+        endpoint = find_endpoint(api, endpoint_id)
+        is_changed = endpoint.problem is None and not endpoint.is_current
+        if not is_changed:
+            return None
+        return _next(api, record, renewed(record, api.vault) | {"change": "reencrypt", "changed_by": actor})
+
+    try:
+        await _change(api, endpoint_id, None, change)
+    except ApiError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+    return is_changed
 
 
 async def delete_endpoint(api: Api, endpoint_id: int, actor: str, expected: Versions = None) -> None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import chdb
@@ -38,12 +39,40 @@ class Answer:
     bytes_read: int
 
 
+# What one node of a cluster is told of it: itself, as its only shard and replica.
+CLUSTER_CONFIG = """
+<clickhouse>
+  <tcp_port>9000</tcp_port>
+  <macros><shard>01</shard><replica>one</replica></macros>
+  <remote_servers><{name}><shard>
+    <internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>9000</port></replica>
+  </shard></{name}></remote_servers>
+</clickhouse>
+"""
+ALONE = (
+    (re.compile(rb" ON CLUSTER '[\w-]+'"), b""),
+    (re.compile(rb"ENGINE = Replicated(\w*MergeTree)\('[^']+', '[^']+'(?:, )?([^)]*)\)"), rb"ENGINE = \1(\2)"),
+    (re.compile(rb",\s*replicated_deduplication_window_seconds = \d+"), b""),
+    (re.compile(rb"\breplicated_deduplication_window ="), b"non_replicated_deduplication_window ="),
+)
+"""What makes statements for a cluster ones for a node without Keeper: the engine in process takes no part in replication. All else of
+a cluster (``Distributed``, sharding keys, forwarded inserts with their tokens, global subqueries) is what it is."""
+
+NO_NETWORK = frozenset({"prefer_localhost_replica"})
+"""Settings that would make it reach its own shard over a port that it does not listen on."""
+
+
 class Engine:
     """The engine; each statement has a connection of its own, so that settings never leak from one into another."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._keep_open = connect(path)
+    def __init__(self, path: str, cluster: str = "") -> None:
+        self._path, self._is_alone = path, bool(cluster)
+        if cluster:
+            config = Path(path).with_name("cluster.xml")
+            config.parent.mkdir(parents=True, exist_ok=True)
+            config.write_text(CLUSTER_CONFIG.format(name=cluster))
+            self._path += f"?config-file={config}"
+        self._keep_open = connect(self._path)
 
     def execute(self, statement: Statement) -> Answer:
         connection = connect(self._path)
@@ -51,10 +80,15 @@ class Engine:
             if statement.database:
                 connection.query(f"USE `{statement.database}`")
             for name, value in statement.settings.items():
+                if self._is_alone and name in NO_NETWORK:
+                    continue
                 connection.query(f"SET {name} = {quoted(value)}")
             if match := INSERT.match(statement.sql):
                 return insert(connection, match[1].decode(), match[2].decode(), statement.sql[match.end() :])
-            result = connection.query(statement.sql.decode(), "TabSeparated", params=dict(statement.parameters))
+            sql = statement.sql
+            for pattern, instead in ALONE if self._is_alone else ():
+                sql = pattern.sub(instead, sql)
+            result = connection.query(sql.decode(), "TabSeparated", params=dict(statement.parameters))
             return Answer(result.bytes() or b"", result.rows_read(), result.bytes_read())
         finally:
             connection.close()

@@ -53,11 +53,11 @@ class Pipeline:
     producer: Producer
     receivers: list[Receiver] = field(default_factory=list)
 
-    async def publish(self, value: bytes) -> Position:
+    async def publish(self, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> Position:
         """Publish an event to its topic."""
         meta = decode_event(value, max_bytes=10**8).meta
         topic = source_topic(self.settings.topics, meta.event_name)
-        return await self.producer.send(topic, key=record_key(meta), value=value)
+        return await self.producer.send(topic, key=record_key(meta), value=value, headers=headers)
 
     async def receiver(
         self, name: str, behaviour: Behaviour | None = None, events: Sequence[EventType] = tuple(EventType), **endpoint: Any
