@@ -89,8 +89,18 @@ def settings(
         bool,
         typer.Option("--check", help="Connect to Kafka and ClickHouse, and say what is wrong; exit code 1 when something is."),
     ] = False,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="As a file for OMS_WEBHOOKS_SETTINGS_FILE: every setting described, no secrets.")
+    ] = False,
 ) -> None:
-    """Print every setting: its variable, value and meaning. Secrets are redacted."""
+    """Print every setting: its variable, value and meaning. Secrets are redacted.
+
+    Settings are variables OMS_WEBHOOKS_…, lines of a TOML file that OMS_WEBHOOKS_SETTINGS_FILE names, or, for secrets, files in the
+    directory OMS_WEBHOOKS_SECRETS_DIR; what comes first here goes before what comes later.
+    """
+    if toml:
+        sys.stdout.write(Settings().toml())
+        return
     if not check:
         out.print(show.settings(Settings()))
         return
