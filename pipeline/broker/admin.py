@@ -15,7 +15,6 @@ from pipeline.broker.client import client_config
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
-
 _SHOWN_SECONDS: Final = 30.0
 _SHOWN_PAUSE: Final = 0.1
 """How long brokers may take to show new partitions, and how often they are asked; they learn of them one after the other."""
