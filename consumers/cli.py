@@ -265,6 +265,8 @@ def receiver(
 app.command("topics", rich_help_panel="Operate")(cli_operate.topics)
 app.command("erase", rich_help_panel="Operate")(erase)
 app.command("settings", rich_help_panel="Operate")(cli_operate.settings)
+app.command("grants", rich_help_panel="Operate")(cli_operate.grants)
+app.command("migrate", rich_help_panel="Operate")(cli_operate.migrate_now)
 
 
 @app.command(rich_help_panel="Operate")
