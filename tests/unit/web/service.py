@@ -40,6 +40,7 @@ from pipeline.store.overview import MINUTES, Minute, Overview
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
 from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Page, Search
 from pipeline.store.story import About
+from pipeline.store.summary import Summary
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
@@ -133,6 +134,7 @@ class Attempts(Search):
         self.told: list[tuple[About, str]] = []
         self.record = story.Record((), (), is_complete=True)
         self.sent: dict[str, bytes] = {}
+        self.counted: Summary | Exception = Summary(Facets(0, {}, {}, {}), Histogram(60, ()), is_all=True)
         self.pages: list[tuple[AttemptRow, ...]] = []
         """Where there are any, the answers to searches, one after the other."""
 
@@ -159,6 +161,12 @@ class Attempts(Search):
         await self._answer()
         self.queries.append(query)
         return Histogram(bars, (Bar(NOW, 3, 2), Bar(LATER, 0, 0)))
+
+    async def summary(self, query: AttemptQuery, bars: int) -> Summary:
+        await self._answer()
+        if isinstance(self.counted, Exception):
+            raise self.counted
+        return self.counted
 
     async def record_of(self, about: About, value: str) -> story.Record:
         await self._answer()
