@@ -399,23 +399,25 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
     server = WebServer(make_app(health=health, api=api), "127.0.0.1", 0)
     url = await server.start()
     headers = {"Authorization": f"Bearer {API_KEY}"}
-    async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
-        yield Service(
-            client,
-            anonymous,
-            url,
-            kafka,
-            attempts,
-            reports,
-            analyst,
-            eraser,
-            sender,
-            ring,
-            health,
-            vault,
-            known,
-            encryption_key,
-            api.runs,
-            now,
-        )
-    await server.stop()
+    try:
+        async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
+            yield Service(
+                client,
+                anonymous,
+                url,
+                kafka,
+                attempts,
+                reports,
+                analyst,
+                eraser,
+                sender,
+                ring,
+                health,
+                vault,
+                known,
+                encryption_key,
+                api.runs,
+                now,
+            )
+    finally:
+        await server.stop()
