@@ -186,7 +186,7 @@ def by_threads(stage: Stage) -> Counter[str]:
         if int(task.name) == pid:
             found["event loop"] += ticks
         else:
-            found["other Python threads" if name.startswith(("oms-webhooks", "python")) else "ClickHouse's threads"] += ticks
+            found["Kafka and others" if name.startswith(("oms-webhooks", "python")) else "ClickHouse and its driver"] += ticks
     return found
 
 
