@@ -58,14 +58,28 @@ class ApiClient:
         Raises:
             ApiError: no answer, or one that is not 2xx.
         """
+        response = self._answer(method, path, params, json, seconds)
+        return response.json() if response.content else None
+
+    def text(self, path: str, *, seconds: float = _ANSWER_SECONDS) -> str:
+        """What a GET route answers, as text.
+
+        Raises:
+            ApiError: no answer, or one that is not 2xx.
+        """
+        return self._answer("GET", path, None, None, seconds).text
+
+    def _answer(
+        self, method: str, path: str, params: list[tuple[str, str]] | None, json: object, seconds: float
+    ) -> httpx.Response:
         try:
             response = self._client.request(method, path, params=[*(params or [])], json=json, timeout=seconds)
         except httpx.HTTPError as error:
             message = f"The API at {self._client.base_url} does not answer ({error}); is it running? Start it: oms-webhooks all"
             raise ApiError(message) from error
-        if response.is_success:
-            return response.json() if response.content else None
-        raise ApiError(_explained(response), response.status_code)
+        if not response.is_success:
+            raise ApiError(_explained(response), response.status_code)
+        return response
 
 
 def client_for(url: str | None, api_key: str | None) -> ApiClient:

@@ -19,6 +19,7 @@ from rich.console import Console
 from consumers import cli_operate, cli_publish, cli_search, show
 from consumers.api_client import ApiError
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
+from consumers.cli_backup import export_endpoints, import_endpoints
 from consumers.cli_encryption import reencrypt
 from consumers.cli_erase import erase
 from consumers.demo import run_demo
@@ -48,6 +49,8 @@ app = typer.Typer(
     "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "
     "[bold]oms-webhooks settings[/bold].",
 )
+endpoints_app.command("export")(export_endpoints)
+endpoints_app.command("import")(import_endpoints)
 endpoints_app.command("reencrypt")(reencrypt)
 app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
 app.add_typer(cli_search.attempts_app, name="attempts", rich_help_panel="Use")
@@ -265,6 +268,8 @@ def receiver(
 app.command("topics", rich_help_panel="Operate")(cli_operate.topics)
 app.command("erase", rich_help_panel="Operate")(erase)
 app.command("settings", rich_help_panel="Operate")(cli_operate.settings)
+app.command("grants", rich_help_panel="Operate")(cli_operate.grants)
+app.command("migrate", rich_help_panel="Operate")(cli_operate.migrate_now)
 
 
 @app.command(rich_help_panel="Operate")

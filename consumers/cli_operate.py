@@ -1,7 +1,8 @@
-"""``oms-webhooks topics`` and ``settings``: is everything as it must be?"""
+"""``oms-webhooks topics``, ``settings``, ``grants``, ``migrate``: is everything as it must be, and may everybody do what he must?"""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,8 +14,12 @@ from rich.console import Console
 from consumers import show
 from consumers.check import check_settings
 from consumers.embedded import reachable
+from consumers.grants import Grantee, clickhouse_grants, kafka_rights
+from consumers.roles import RoleError
 from pipeline.broker.admin import TopicAdmin, TopicError
 from pipeline.ops.settings import Settings
+from pipeline.store.connection import Connections
+from pipeline.store.migrate import migrate
 from pipeline.store.rows import MAX_PARTITIONS
 from schemas.topics import TopicSpec
 
@@ -84,11 +89,62 @@ def settings(
         bool,
         typer.Option("--check", help="Connect to Kafka and ClickHouse, and say what is wrong; exit code 1 when something is."),
     ] = False,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="As a file for OMS_WEBHOOKS_SETTINGS_FILE: every setting described, no secrets.")
+    ] = False,
 ) -> None:
-    """Print every setting: its variable, value and meaning. Secrets are redacted."""
+    """Print every setting: its variable, value and meaning. Secrets are redacted.
+
+    Settings are variables OMS_WEBHOOKS_…, lines of a TOML file that OMS_WEBHOOKS_SETTINGS_FILE names, or, for secrets, files in the
+    directory OMS_WEBHOOKS_SECRETS_DIR; what comes first here goes before what comes later.
+    """
+    if toml:
+        sys.stdout.write(Settings().toml())
+        return
     if not check:
         out.print(show.settings(Settings()))
         return
     findings = uvloop.run(check_settings(reachable(Settings())))
     out.print(show.findings(findings))
     sys.exit(1 if any(finding.problem for finding in findings) else 0)
+
+
+def grants(
+    role: Annotated[list[Grantee] | None, typer.Option("--role", help="Whose (repeat it). Default: all.")] = None,
+    kafka_principal: Annotated[
+        str, typer.Option(help="The principal that the ACLs are for; {role} stands for the role.")
+    ] = "User:webhooks-{role}",
+    clickhouse_user: Annotated[str, typer.Option(help="The user or role of ClickHouse; {role} as above.")] = "webhooks_{role}",
+) -> None:
+    """Print the least rights of each role, as commands for Kafka and statements for ClickHouse.
+
+    They come from the topics and tables of these settings; nothing is connected to. Read them, then run them as an administrator.
+    Whoever runs a role without the rights of the operator makes topics (`topics --create`) and tables (`migrate`) beforehand.
+    """
+    chosen = Settings()
+    servers = chosen.kafka_bootstrap_servers or "HOST:PORT"
+    for grantee in role or list(Grantee):
+        sys.stdout.write(f"# {grantee.value}\n")
+        principal = kafka_principal.replace("{role}", grantee.value)
+        for right in kafka_rights(grantee, chosen.topics):
+            sys.stdout.write(right.command(shlex.quote(principal), servers) + "\n")
+        user = clickhouse_user.replace("{role}", grantee.value)
+        for statement in clickhouse_grants(grantee, chosen.clickhouse_database, user, chosen.clickhouse_cluster):
+            sys.stdout.write(statement + ";\n")
+
+
+def migrate_now() -> None:
+    """Make and upgrade the tables of ClickHouse, as the recorder and the API do at their start when they have the right to."""
+    chosen = Settings()
+    if not chosen.clickhouse_url:
+        raise RoleError("No ClickHouse server is configured; set OMS_WEBHOOKS_CLICKHOUSE_URL.")
+
+    async def apply() -> tuple[str, ...]:
+        connections = Connections(chosen)
+        try:
+            return await migrate(connections, chosen.retention_days)
+        finally:
+            await connections.close()
+
+    applied = uvloop.run(apply())
+    out.print("\n".join(f"applied {name}" for name in applied) or "The tables are up to date.", highlight=False)

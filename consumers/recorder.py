@@ -30,7 +30,7 @@ from pipeline.store.rows import (
 )
 from pipeline.store.writer import Writer
 from schemas.audit import AuditEntry
-from schemas.bundle import read_attempts, read_dispatches
+from schemas.bundle import attempts_to_record, dispatches_to_record
 from schemas.codec import InvalidRecordError, from_header, from_json
 from schemas.delivery import DEAD_LETTER_HEADER, DeadLetter, DeadLetterReason
 from schemas.endpoint import EndpointRecord
@@ -142,11 +142,11 @@ class Recorder:
 
 
 def _attempt_rows(position: Position, record: Record) -> list[Row]:
-    return [attempt_row(position, attempt, index) for index, attempt in enumerate(read_attempts(record.value))]
+    return [attempt_row(position, attempt, index) for index, attempt in enumerate(attempts_to_record(record.value))]
 
 
 def _event_rows(position: Position, record: Record) -> list[Row]:
-    return [event_row(position, dispatch, body) for dispatch, body in read_dispatches(record.headers, record.value)]
+    return [event_row(position, dispatch, body) for dispatch, body in dispatches_to_record(record.headers, record.value)]
 
 
 def _dead_letter_rows(position: Position, record: Record) -> list[Row]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from schemas.endpoint import EndpointRecord
+
+MAX_RESTORED: Final = 50
 MAX_EMAIL: Final = 320
 MAX_ORDER_NUMBER: Final = 100
 
@@ -30,6 +33,65 @@ class EncryptionAnswer(_Answer):
     remaining: int = Field(description="Endpoints that are sealed with another key than the first.")
     unusable: int = Field(description="Endpoints that none of the keys opens.")
     reencrypted: int = Field(default=0, description="How many this request sealed anew.")
+
+
+class RestoreInput(_Input):
+    """The member ``restore`` of a request body: endpoints of a backup, as their lines are."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["endpoints"]})
+
+    endpoints: tuple[EndpointRecord, ...] = Field(
+        default=(), description="Lines of the backup.", json_schema_extra={"minItems": 1, "maxItems": MAX_RESTORED}
+    )
+    overwrite: bool = Field(default=False, description="Also change endpoints that are there and differ.")
+    dry_run: bool = Field(default=False, description="Only say what would be done.")
+
+    @field_validator("endpoints", mode="before")
+    @classmethod
+    def _check_endpoints(cls, value: object) -> tuple[EndpointRecord, ...]:
+        if not isinstance(value, list) or not 1 <= len(value) <= MAX_RESTORED:
+            raise ValueError(f"endpoints must be a list of 1 to {MAX_RESTORED} lines of a backup.")
+        return tuple(_record(number, line) for number, line in enumerate(value, 1))
+
+    @field_validator("overwrite", "dry_run", mode="before")
+    @classmethod
+    def _check_flag(cls, value: object) -> object:
+        if isinstance(value, bool):
+            return value
+        raise ValueError("It must be true or false.")
+
+
+def _record(number: int, line: object) -> EndpointRecord:
+    try:
+        return EndpointRecord.model_validate(line)
+    except ValidationError as error:
+        finding = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, finding["loc"])) or "the line"
+        message = f"endpoints: number {number} is not the record of an endpoint: {where}: {finding['msg']}."
+        raise ValueError(message) from None
+
+
+class RestoreBody(BaseModel):
+    """The body of a restore."""
+
+    restore: RestoreInput
+
+
+class RestoredEndpoint(_Answer):
+    """What became of one. ``id`` is that of the backup, ``restored_as`` the one that it has here (null: a new one, or none)."""
+
+    id: int
+    target_url: str
+    step: Literal["create", "update", "keep", "none", "refuse"]
+    restored_as: int | None
+    differences: list[str] = Field(description="Names of the fields that differ.")
+    reason: str
+
+
+class RestoreAnswer(_Answer):
+    """What became of each, in the order of the request. In a dry run: what would become of it."""
+
+    restored: list[RestoredEndpoint]
 
 
 class ErasureInput(_Input):

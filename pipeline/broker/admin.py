@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from pipeline.broker.client import client_config
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
+
+_SHOWN_SECONDS: Final = 30.0
+_SHOWN_PAUSE: Final = 0.1
+"""How long brokers may take to show new partitions, and how often they are asked; they learn of them one after the other."""
 
 
 class TopicError(Exception):
@@ -114,22 +119,35 @@ class TopicAdmin:
         return [Growth(name, counts[name], wanted) for name in growing if counts[name] < wanted]
 
     def grow(self, planned: Sequence[Growth]) -> None:
-        """Add partitions; repeating it does no harm, as it says how many there are to be and not how many come to it.
+        """Add partitions and wait until the brokers show them. In one request: members of a group join again once, not for each topic.
+
+        Repeating it does no harm: it says how many there are to be, and not how many come to it.
 
         Raises:
-            TopicError: Kafka refused. Topics before the one that it names have grown.
+            TopicError: Kafka refused some of them; the others have grown.
         """
-        for growth in planned:
-            try:
-                self._client.create_partitions({growth.topic: growth.after}, timeout_ms=30_000)
-            except KafkaError as error:
-                message = (
-                    f"Topic {growth.topic} could not be given {growth.after} partitions: {error}. Check the permission to alter topics "
-                    "(`oms-webhooks grants --role operator`), and run the command again: what is done stays done."
-                )
-                raise TopicError(message) from error
-        if planned:
-            self._client.wait_for_topics([growth.topic for growth in planned], timeout_ms=30_000)
+        if not planned:
+            return
+        wanted = {growth.topic: growth.after for growth in planned}
+        try:
+            answer = self._client.create_partitions(wanted, timeout_ms=30_000, raise_errors=False)
+        except KafkaError as error:
+            raise _not_grown(str(error)) from error
+        refused = [f"{each.name}: {for_code(each.error_code).__name__}" for each in answer.results if each.error_code]
+        if refused:
+            raise _not_grown("; ".join(refused))
+        deadline = time.monotonic() + _SHOWN_SECONDS
+        while any(len(topic["partitions"]) < wanted[topic["name"]] for topic in self._client.describe_topics(list(wanted))):
+            if time.monotonic() > deadline:
+                raise _not_grown(f"the brokers do not show them after {_SHOWN_SECONDS:g} s")
+            time.sleep(_SHOWN_PAUSE)
+
+
+def _not_grown(why: str) -> TopicError:
+    return TopicError(
+        f"Partitions could not be added: {why}. Check the permission to alter topics (`oms-webhooks grants --role operator`), and "
+        "run the command again: what is done stays done."
+    )
 
 
 def _config(spec: TopicSpec, settings: Settings) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pipeline.broker.producer import Position, Producer
 from schemas.bundle import MAX_BUNDLE
 
-_GATHER_S = 0.01
+_GATHER_S = 0.02
 _FULL_BYTES = 256 * 1024
 
 

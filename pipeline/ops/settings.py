@@ -1,5 +1,5 @@
-"""All settings in one frozen model: variables ``OMS_WEBHOOKS_…``, a ``.env`` file, or a directory of files with one setting each,
-which suits secrets; see ``oms-webhooks settings``.
+"""All settings in one frozen model: variables ``OMS_WEBHOOKS_…``, a ``.env`` file, a TOML file, or a directory of files with one
+setting each, which suits secrets; see ``oms-webhooks settings``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
@@ -22,6 +23,7 @@ from pydantic_settings import (
 )
 
 from pipeline.core.signing import SigningKey
+from pipeline.ops.settings_file import SETTINGS_FILE, as_toml, read_settings_file
 from pipeline.ops.settings_kafka import KafkaSettings
 from schemas.topics import MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
 
@@ -192,8 +194,10 @@ class Settings(KafkaSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its directory is fixed when the class is made
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Files with one setting each come last, when there is a directory of them."""
-        sources = (init_settings, env_settings, dotenv_settings)
+        """A file of settings comes after variables; files with one setting each come last."""
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings, dotenv_settings)
+        if file := os.environ.get(SETTINGS_FILE):
+            sources += (InitSettingsSource(settings_cls, read_settings_file(Path(file), settings_cls.model_fields)),)
         directory = os.environ.get(SECRETS_DIR)
         if not directory:
             return sources
@@ -282,6 +286,13 @@ class Settings(KafkaSettings):
         """Every setting as text for people; secrets are redacted by their type."""
         texts = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: _shown(value) for name, value in texts.items()}
+
+    def toml(self) -> str:
+        """A settings file with every setting described, and the ones set that differ from their defaults; no secrets."""
+        fields = type(self).model_fields
+        secrets = {name for name, field in fields.items() if "Secret" in str(field.annotation)}
+        changed = {name for name, field in fields.items() if getattr(self, name) != field.get_default()}
+        return as_toml(self.shown(), {name: field.description or "" for name, field in fields.items()}, secrets, changed)
 
 
 def _parts(text: str) -> tuple[str, ...]:

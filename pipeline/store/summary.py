@@ -22,6 +22,7 @@ from pipeline.store.walk import Span
 MOST: Final = 5_000
 """Attempts that are counted one by one."""
 _HOUR: Final = 3_600_000
+_FEW_HOURS: Final = 6
 _HOURLY: Final = frozenset({"endpoint_id", "event_name", "state", "created_at"})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # State, event type, endpoint, time (milliseconds since 1970), count.
@@ -39,11 +40,19 @@ class Summary:
 
 async def summary(reader: Reader, query: AttemptQuery, bars: int) -> Summary:
     """Count what a search finds."""
+    counts: list[_Count] = []
+    finest, is_all = WIDTHS[0], False
     if (span := _hours(query.required)) is not None:
         (counts, finest), is_all = await _hourly(reader, query, span), True
-    else:
+    if not is_all or _are_few(counts):
         (counts, is_all), finest = await _newest(reader, query), WIDTHS[0]
     return Summary(_facets(counts), _histogram(counts, [one for one in WIDTHS if one >= finest], bars), is_all)
+
+
+def _are_few(counts: Sequence[_Count]) -> bool:
+    """Whether hours are too coarse for what there is: then there is little, too."""
+    hours = {time for _, _, _, time, _ in counts}
+    return len(hours) <= _FEW_HOURS and sum(count for *_, count in counts) <= MOST
 
 
 def _hours(required: Sequence[Filter]) -> Span | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.web.api import Api
 from pipeline.web.attempts_api import attempt_routes
+from pipeline.web.backup_api import backup_routes
 from pipeline.web.dead_letters_api import dead_letter_routes
 from pipeline.web.encryption_api import encryption_routes
 from pipeline.web.endpoints_api import endpoint_routes
@@ -35,6 +36,7 @@ def api_routes(api: Api) -> list[Route]:
         *dead_letter_routes(api),
         *key_routes(api),
         *encryption_routes(api),
+        *backup_routes(api),
         *erasure_routes(api),
     ]
     routes += reference_routes(lambda: routes)

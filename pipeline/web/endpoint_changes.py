@@ -58,7 +58,7 @@ async def create_endpoint(api: Api, given: EndpointInput, actor: str) -> tuple[E
         }
         return EndpointRecord(**values)
 
-    async with _changing(api):
+    async with changing(api):
         endpoint, is_new = await api.registry.create(api.producer, make)
     if is_new:
         log.info("an endpoint was created", endpoint_id=endpoint.id, changed_by=actor)
@@ -174,7 +174,7 @@ async def _check_target(api: Api, target_url: str) -> None:
 
 
 @asynccontextmanager
-async def _changing(api: Api) -> AsyncIterator[None]:
+async def changing(api: Api) -> AsyncIterator[None]:
     """One change at a time, and none that waits for Kafka for ever."""
     require_endpoints(api)
     try:
@@ -189,7 +189,7 @@ async def _change(
     api: Api, endpoint_id: int, expected: Versions, change: Callable[[EndpointRecord], EndpointRecord | None]
 ) -> None:
     """Write what ``change`` makes of the endpoint as it is (None: nothing), on top of whatever another process just wrote."""
-    async with _changing(api):
+    async with changing(api):
         try:
             while True:
                 current = find_endpoint(api, endpoint_id).record

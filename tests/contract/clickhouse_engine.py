@@ -6,7 +6,7 @@ import gzip
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,20 @@ class Answer:
 
 # What one node of a cluster is told of it: itself, as its only shard and replica.
 CLUSTER_CONFIG = """
-<clickhouse>
   <tcp_port>9000</tcp_port>
   <macros><shard>01</shard><replica>one</replica></macros>
   <remote_servers><{name}><shard>
     <internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>9000</port></replica>
   </shard></{name}></remote_servers>
+"""
+# The engine in process knows one user; this is all that it may do.
+USERS = """
+<clickhouse>
+  <profiles><default/></profiles><quotas><default/></quotas>
+  <users><default>
+    <no_password/><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>
+    <grants>{grants}</grants>
+  </default></users>
 </clickhouse>
 """
 ALONE = (
@@ -65,13 +73,11 @@ NO_NETWORK = frozenset({"prefer_localhost_replica"})
 class Engine:
     """The engine; each statement has a connection of its own, so that settings never leak from one into another."""
 
-    def __init__(self, path: str, cluster: str = "") -> None:
+    def __init__(self, path: str, cluster: str = "", grants: Sequence[str] = ()) -> None:
+        """``cluster`` names one of which this is the only node; ``grants`` (``GRANT … ON …``) are all that the user may do."""
         self._path, self._is_alone = path, bool(cluster)
-        if cluster:
-            config = Path(path).with_name("cluster.xml")
-            config.parent.mkdir(parents=True, exist_ok=True)
-            config.write_text(CLUSTER_CONFIG.format(name=cluster))
-            self._path += f"?config-file={config}"
+        if cluster or grants:
+            self._path += f"?config-file={configured(Path(path), cluster, grants)}"
         self._keep_open = connect(self._path)
 
     def execute(self, statement: Statement) -> Answer:
@@ -95,6 +101,19 @@ class Engine:
 
     def close(self) -> None:
         self._keep_open.close()
+
+
+def configured(path: Path, cluster: str, grants: Sequence[str]) -> Path:
+    """Write the configuration beside the data."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = [CLUSTER_CONFIG.format(name=cluster)] if cluster else []
+    if grants:
+        users = path.with_name("users.xml")
+        users.write_text(USERS.format(grants="".join(f"<query>{grant}</query>" for grant in grants)))
+        parts.append(f"<users_config>{users}</users_config>")
+    config = path.with_name("engine.xml")
+    config.write_text(f"<clickhouse>{''.join(parts)}</clickhouse>")
+    return config
 
 
 def connect(path: str) -> Any:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+from tests.examples.building import EXAMPLES, VENV, require, run
+
 _STAND_INS = Path(__file__).parent / "stand_ins"
-_BUILD_SECONDS = 600
 _LISTEN = "127.0.0.1:{port}"
 
 
@@ -38,10 +37,7 @@ class Language:
 LANGUAGES: dict[str, Language] = {
     "python": Language(
         packages={},
-        build=[
-            [sys.executable, "-m", "venv", ".venv"],
-            ["{here}/.venv/bin/python", "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt"],
-        ],
+        build=VENV,
         start=[["{here}/.venv/bin/flask", "--app", "receiver", "run", "--port", "{port}"]],
     ),
     "node": Language(
@@ -74,20 +70,12 @@ def build(name: str, here: Path) -> None:
     """Copy an example to ``here``, and build it there with what its manifest asks for."""
     language = LANGUAGES[name]
     for program, package in language.packages.items():
-        assert shutil.which(program), f"The {name} example needs {program}: apt-get install {package}"
+        require(program, package)
     shutil.copytree(EXAMPLES / "receivers" / name, here)
     for directory in language.beside:
         shutil.copytree(directory, here, dirs_exist_ok=True)
     for command in language.build:
-        done = subprocess.run(
-            [part.format(here=here) for part in command],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=_BUILD_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}"
+        run(command, here)
 
 
 class Example:

@@ -17,7 +17,7 @@ from pipeline.playground.receiver import Behaviour
 from pipeline.store.connection import Connections
 from tests.integration.conftest import StartPipeline, event_bytes, eventually
 
-pytestmark = [pytest.mark.apache, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.apache, pytest.mark.timeout(300)]
 
 EVENTS = 600
 BEFORE, AFTER = 2, 5
@@ -49,11 +49,11 @@ async def test_partitions_are_added_under_load(start_pipeline: StartPipeline, tm
                 await asyncio.sleep(0.01)
 
         publishing = asyncio.create_task(publish())
-        await eventually(lambda: _at_least(receiver.counts, EVENTS // 6))
+        await eventually(lambda: _at_least(receiver.counts, EVENTS // 6), seconds=60)
         grown = await asyncio.to_thread(grow, settings)
         assert set(grown) == {spec.name for spec in settings.topics.specs() if spec.partitions is None}
         await publishing
-        await eventually(lambda: _at_least(receiver.counts, EVENTS), seconds=60)
+        await eventually(lambda: _at_least(receiver.counts, EVENTS), seconds=120)
 
     connections = Connections(settings)
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from consumers.check import check_settings
 from pipeline.broker.admin import TopicAdmin
 from pipeline.ops.settings import Settings
 from tests.contract.token_endpoint import CLIENT_ID, CLIENT_SECRET, token_endpoint
@@ -78,6 +79,44 @@ def test_a_token_in_a_file_logs_in(kafka: SecureKafka, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(unsigned_token(USER, time.time(), 60))
     assert isinstance(log_in(**oauth(kafka), kafka_oauth_token_file=str(path)), list)
+
+
+async def problem(**values: str) -> str:
+    """What `settings --check` finds, when it is one thing."""
+    found = [finding for finding in await check_settings(Settings(_env_file=None, **values)) if finding.problem]  # type: ignore[arg-type]
+    assert len(found) == 1, found
+    assert "hunter2" not in str(found)
+    return str(found[0].problem)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"kafka_sasl_password": "wrong-hunter2"}, "The brokers refuse the login"),
+        ({"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_password": "wrong-hunter2"}, "The brokers refuse the login"),
+        ({"kafka_sasl_mechanism": "SCRAM-SHA-256"}, "The brokers do not offer this mechanism"),
+        ({"kafka_security_protocol": "SSL"}, "it may want SASL"),
+        ({"kafka_security_protocol": "SASL_PLAINTEXT"}, "This port speaks TLS"),
+    ],
+)
+async def test_a_login_that_fails_is_said_in_words(kafka: SecureKafka, changed: dict[str, str], said: str) -> None:
+    assert said in await problem(**(kafka.settings("SCRAM-SHA-512", USER) | changed))
+
+
+async def test_a_certificate_of_an_unknown_authority_is_said_in_words(kafka: SecureKafka) -> None:
+    given = kafka.settings("SCRAM-SHA-512", USER)
+    del given["kafka_ssl_cafile"]
+    assert "Its certificate is not trusted" in await problem(**given)
+
+
+async def test_a_token_that_is_missing_or_over_is_said_in_words(kafka: SecureKafka, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    assert "There is no token: " in await problem(**oauth(kafka), kafka_oauth_token_file=str(path))
+    path.write_text(unsigned_token(USER, time.time() - 100, 50))
+    assert "The brokers refuse the token" in await problem(**oauth(kafka), kafka_oauth_token_file=str(path))
+    with token_endpoint() as endpoint:
+        given = {"kafka_oauth_client_id": CLIENT_ID, "kafka_oauth_client_secret": "wrong-hunter2"}
+        assert "answers 401" in await problem(**oauth(kafka), kafka_oauth_token_url=endpoint.url, **given)
 
 
 async def held(process: RoleProcess, group: str) -> frozenset[tuple[str, str]]:

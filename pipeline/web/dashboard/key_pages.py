@@ -20,9 +20,9 @@ from schemas.http_operations import KeyInput
 
 _LIST: Final = f"{PREFIX}/keys"
 _ROLES: Final = (
-    (Access.VIEWER, "viewer: looks at endpoints and attempts, without bodies"),
-    (Access.OPERATOR, "operator: sees bodies, which hold customers' data; resends and tests"),
-    (Access.ADMIN, "admin: changes endpoints and API keys"),
+    (Access.VIEWER, "Looks at endpoints and attempts, without bodies."),
+    (Access.OPERATOR, "Sees bodies, which hold customers' data; resends and tests."),
+    (Access.ADMIN, "Changes endpoints and API keys."),
 )
 
 

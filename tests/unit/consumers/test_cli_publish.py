@@ -81,3 +81,10 @@ def test_an_empty_input_is_an_error() -> None:
 def test_what_comes_from_the_input_is_no_markup() -> None:
     result = run("--check", given=event(more=',"[bold]x[/bold]":1'))
     assert "[bold]x[/bold]: The envelope has no such member" in result.stdout
+
+
+def test_what_the_documentation_shows_is_what_is_printed() -> None:
+    events = [event('{"number":"R758805215","total":60.25}'), event("{}").replace(b"evt_1", b"evt-2")]
+    result = run("--check", given=b"\n".join(events).replace(b"evt_1", b"evt-1"))
+    text = (Path(__file__).parents[3] / "docs" / "publishing.md").read_text()
+    assert f"$ oms-webhooks publish --check events.jsonl\n{result.stdout}```" in text

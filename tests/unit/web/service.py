@@ -40,6 +40,7 @@ from pipeline.store.overview import MINUTES, Minute, Overview
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
 from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Page, Search
 from pipeline.store.story import About
+from pipeline.store.summary import Summary
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
@@ -133,6 +134,7 @@ class Attempts(Search):
         self.told: list[tuple[About, str]] = []
         self.record = story.Record((), (), is_complete=True)
         self.sent: dict[str, bytes] = {}
+        self.counted: Summary | Exception = Summary(Facets(0, {}, {}, {}), Histogram(60, ()), is_all=True)
         self.pages: list[tuple[AttemptRow, ...]] = []
         """Where there are any, the answers to searches, one after the other."""
 
@@ -159,6 +161,12 @@ class Attempts(Search):
         await self._answer()
         self.queries.append(query)
         return Histogram(bars, (Bar(NOW, 3, 2), Bar(LATER, 0, 0)))
+
+    async def summary(self, query: AttemptQuery, bars: int) -> Summary:
+        await self._answer()
+        if isinstance(self.counted, Exception):
+            raise self.counted
+        return self.counted
 
     async def record_of(self, about: About, value: str) -> story.Record:
         await self._answer()
@@ -391,23 +399,25 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
     server = WebServer(make_app(health=health, api=api), "127.0.0.1", 0)
     url = await server.start()
     headers = {"Authorization": f"Bearer {API_KEY}"}
-    async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
-        yield Service(
-            client,
-            anonymous,
-            url,
-            kafka,
-            attempts,
-            reports,
-            analyst,
-            eraser,
-            sender,
-            ring,
-            health,
-            vault,
-            known,
-            encryption_key,
-            api.runs,
-            now,
-        )
-    await server.stop()
+    try:
+        async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
+            yield Service(
+                client,
+                anonymous,
+                url,
+                kafka,
+                attempts,
+                reports,
+                analyst,
+                eraser,
+                sender,
+                ring,
+                health,
+                vault,
+                known,
+                encryption_key,
+                api.runs,
+                now,
+            )
+    finally:
+        await server.stop()

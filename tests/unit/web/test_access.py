@@ -51,6 +51,8 @@ EXPECTED: dict[tuple[str, str], Access | None] = {
     ("DELETE", "/api/webhook/keys/{id}"): Access.ADMIN,
     ("GET", "/api/webhook/encryption"): Access.ADMIN,
     ("POST", "/api/webhook/encryption"): Access.ADMIN,
+    ("GET", "/api/webhook/backups/endpoints"): Access.ADMIN,
+    ("POST", "/api/webhook/backups/endpoints"): Access.ADMIN,
     ("POST", "/api/webhook/erasures/preview"): Access.ADMIN,
     ("POST", "/api/webhook/erasures"): Access.ADMIN,
     ("GET", "/api/webhook/openapi.json"): None,
