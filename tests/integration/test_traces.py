@@ -106,7 +106,8 @@ async def _recorded(pipeline: Pipeline, count: int) -> list[dict[str, Any]]:
     found = await pipeline.attempts(event_id_eq="evt-traced")
     if len(found) < count:
         return []
-    return [(await pipeline.api.get(f"attempts/{each['id']}")).json() for each in found]
+    details = [(await pipeline.api.get(f"attempts/{each['id']}")).json() for each in found]
+    return details if all(each["request_body"] for each in details) else []  # without its body none can be sent again
 
 
 async def _exemplars(pipeline: Pipeline) -> set[str]:
