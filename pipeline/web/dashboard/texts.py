@@ -67,11 +67,17 @@ def words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
+def about(sentence: str, field: str) -> str:
+    """A sentence about a field, below that field: there the field's name on the wire need not be said."""
+    rest = sentence.removeprefix(f"{field} ")
+    return sentence if rest == sentence else rest[:1].upper() + rest[1:]
+
+
 def tojson_text(value: object) -> str:
     """A value as JSON, as text: the template escapes it (Jinja's own tojson is for scripts)."""
     return json.dumps(value, ensure_ascii=False)
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    function.__name__: function for function in (ago, span, stamp, iso, number, percent, milliseconds, words, tojson_text)
+    function.__name__: function for function in (ago, span, stamp, iso, number, percent, milliseconds, words, about, tojson_text)
 }
