@@ -187,7 +187,7 @@ async def test_delete_asks_first(service: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{page}/delete")
     assert "Delete this endpoint?" in seen.text
     assert "http://127.0.0.1/hooks" in seen.text
-    assert not service.kafka.changes[-1].deleted
+    assert [record.change for record in service.kafka.changes] == ["create"]
 
     seen = await admin.send(f"{page}/delete")
 
