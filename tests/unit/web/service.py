@@ -242,7 +242,9 @@ LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
 
 
 @asynccontextmanager
-async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True) -> AsyncIterator[Service]:
+async def running_service(
+    guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True, search_timeout_seconds: float = 1.5
+) -> AsyncIterator[Service]:
     """Start the server; stop it at the end."""
     vault = Vault(Vault.new_key())
     known = HealthTable({}, TOPICS.endpoint_health)
@@ -273,7 +275,7 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
-        search_timeout_seconds=1.5,
+        search_timeout_seconds=search_timeout_seconds,
         test_timeout_seconds=2.0,
     )
     server = WebServer(make_app(health=health, api=api), "127.0.0.1", 0)

@@ -33,8 +33,8 @@ def test_nothing_is_a_chart_too() -> None:
 def test_no_bar_leaves_the_box(counts: list[tuple[str, int, int]]) -> None:
     chart = columns(counts, width=120, height=28)
     for bar in chart.bars:
-        assert 0 <= bar.x
+        assert bar.x >= 0
         assert bar.x + bar.width <= 120.02
-        assert -0.02 <= bar.bad_y
+        assert bar.bad_y >= -0.02
         assert bar.good_y + bar.good_height <= 28.02
         assert bar.bad_y + bar.bad_height <= bar.good_y + 0.02
