@@ -91,7 +91,7 @@ def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
     text = console.export_text()
     assert text.count("omsw_key") == 1
     assert "oms-webhooks keys create" in text
-    assert text.endswith("api: health and metrics at http://127.0.0.1:2\n")
+    assert text.endswith("api: health and metrics at http://127.0.0.1:2, dashboard at http://127.0.0.1:2/webhooks\n")
 
 
 async def test_endpoints_are_sealed_with_a_new_key(service: Service, run: Command) -> None:

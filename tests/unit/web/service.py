@@ -358,7 +358,9 @@ LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
 
 
 @asynccontextmanager
-async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True) -> AsyncIterator[Service]:
+async def running_service(
+    guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True, search_timeout_seconds: float = 1.5
+) -> AsyncIterator[Service]:
     """Start the server; stop it at the end."""
     encryption_key = Vault.new_key()
     vault = Vault(encryption_key)
@@ -391,7 +393,7 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
-        search_timeout_seconds=1.5,
+        search_timeout_seconds=search_timeout_seconds,
         test_timeout_seconds=2.0,
         erasure_timeout_seconds=0.6,
         runs=Runs(per_second=10_000),
