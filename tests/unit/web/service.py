@@ -324,13 +324,15 @@ LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
 
 
 @asynccontextmanager
-async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True) -> AsyncIterator[Service]:
-    """Start the server; stop it at the end."""
+async def running_service(
+    guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True, search: Search | None = None, reports: Reports | None = None
+) -> AsyncIterator[Service]:
+    """Start the server; stop it at the end. With ``search`` and ``reports`` it reads a real store."""
     vault = Vault(Vault.new_key())
     known = HealthTable({}, TOPICS.endpoint_health)
     registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
     kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
-    reports, analyst = Reported(attempts, kafka), Asked()
+    reported, analyst = Reported(attempts, kafka), Asked()
     watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
     courier = Courier(
         sender=cast("Sender", sender),
@@ -346,8 +348,8 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
         producer=kafka,
         vault=vault,
         guard=guard,
-        search=attempts,
-        reports=reports,
+        search=search or attempts,
+        reports=reports or reported,
         courier=courier,
         topics=TOPICS,
         ring=ring,
@@ -355,7 +357,7 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
-        search_timeout_seconds=1.5,
+        search_timeout_seconds=30.0 if search else 1.5,
         test_timeout_seconds=2.0,
         runs=Runs(per_second=10_000),
     )
@@ -364,6 +366,6 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
         yield Service(
-            client, anonymous, url, kafka, attempts, reports, analyst, sender, ring, health, vault, known, api.runs, now
+            client, anonymous, url, kafka, attempts, reported, analyst, sender, ring, health, vault, known, api.runs, now
         )
     await server.stop()
