@@ -85,7 +85,6 @@ async def test_a_run_of_a_process_that_died(failing: Service, admin: Visitor) ->
     failing.kafka.tell(run_entry("00000000000000aa"))
     failing.kafka.tell(run_entry("00000000000000bb", RunState.DONE))
     failing.now[0] = NOW + timedelta(minutes=5)
-    await admin.log_in()
     seen = await admin.go(f"{RESENDS}/00000000000000aa")
     for part in ("stopped", "Nothing has been heard of it for a minute", "begin again with the same search", "attempt 77"):
         assert part in seen.text, part
