@@ -1,110 +1,150 @@
-"""How long the dashboard's pages take at the server over many attempts: ``python tests/bench/pages.py --attempts 10000000``.
+"""How long the server takes for each page of the dashboard over a store of attempts.
 
-The real application, and the real ClickHouse in this process, filled by itself; only Kafka is in memory. It prints figures and asserts
-nothing: what a page may take is 300 ms, 95 of 100 times.
+    python tests/bench/pages.py --attempts 100000
+    python tests/bench/pages.py --attempts 10000000 --path var/bench
+
+Serves the real application on loopback over the real ClickHouse; Kafka is in memory. Prints milliseconds (median and p95) from the
+request to the last byte, for what the store was filled with by tests/bench/search.py; asserts nothing. With ``--path`` the store is kept and
+used again: one that tests/bench/search.py has filled will do.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any
+from urllib.parse import quote, urlencode
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Grid
 
-from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
 from pipeline.store.reports import Reports
-from tests.unit.web.dashboard.visitor import visiting
-from tests.unit.web.service import Service, running_service
+from pipeline.store.search import Search
+from tests.bench.search import Load, fill, select
+from tests.bench.search_data import END, ENDPOINTS, Needles, batches
+from tests.unit.web.dashboard.visitor import Visitor, visiting
+from tests.unit.web.service import running_service
 
-ENDPOINTS: Final = 200
-PARTS: Final = 10
-PAGES: Final = ("/webhooks", "/webhooks/live", "/webhooks/endpoints", "/webhooks/endpoints/1", "/webhooks/keys")
-REPORTED: Final = ("endpoint_days", "endpoint_stats", "overview")
-
-# A third of the events go to three endpoints; one attempt in 23 fails, one in 37 is a repeat.
-_FILL: Final = """
-INSERT INTO attempts (id, event_id, event_name, event_created_at, event_received_at, endpoint_id, target_url, attempt, trigger,
-    state, outcome, created_at, duration_ms, http_status_code, error, kafka_partition, kafka_offset)
-SELECT position, concat('evt_', toString(intDiv(position, 3))), ['order_completed', 'shipment_updated', 'shipment_shipped'][position % 3 + 1],
-    made, made, position % {endpoints:UInt32} + 1, concat('https://hooks-', toString(position % {endpoints:UInt32}), '.example.com/'),
-    if(is_repeat, 2, 1), if(is_repeat, 'repeat', 'event'), if(is_failed, 'failed', 'succeeded'), if(is_failed, 'repeated', 'delivered'),
-    made, 20 + position % 500, if(is_failed, 503, 204), if(is_failed, 'The endpoint answered 503 (Service Unavailable).', ''), 0, position
-FROM (SELECT number + {first:Int64} AS position, position % 23 = 0 AND position % 37 != 0 AS is_failed, position % 37 = 0 AS is_repeat,
-    now64(3, 'UTC') - toIntervalMicrosecond(({attempts:Int64} - position) * {step:Int64}) AS made FROM numbers({count:Int64}))
-"""
+out = Console(width=130)
+Paths = Mapping[str, Sequence[str]]
 
 
-async def fill(connections: Connections, attempts: int, days: float) -> None:
-    """Attempts at even distances over ``days``, the last one now."""
-    await migrate(connections, 400)
-    count, step = attempts // PARTS, int(days * 86_400_000_000 / attempts)
-    for part in range(PARTS):
-        parameters = {"endpoints": ENDPOINTS, "first": part * count, "attempts": attempts, "step": step, "count": count}
-        await connections.write(lambda client, bound=parameters: client.command(_FILL, parameters=bound))  # type: ignore[misc]
+@asynccontextmanager
+async def serving(connections: Connections) -> Any:
+    """The application over the store, and somebody who is logged in."""
+    async with running_service(search=Search(connections), reports=Reports(connections)) as service:
+        for number in range(1, ENDPOINTS + 1):
+            await service.create(f"http://127.0.0.1/{number}")
+        # The store's attempts are those of a year that ended then.
+        service.now[0] = END
+        async with visiting(service) as visitor:
+            assert (await visitor.log_in()).status == 200
+            yield visitor
 
 
-async def measured(service: Service, samples: int) -> dict[str, list[float]]:
-    """Seconds that each page took, one request after the other."""
-    found: dict[str, list[float]] = {page: [] for page in PAGES}
-    async with visiting(service) as visitor:
-        # The clock of the service stands still for tests; here it goes.
-        service.now[0] = datetime.now(UTC)
-        await visitor.log_in()
-        for page in PAGES:
-            for number in range(samples + 1):
-                service.now[0] = datetime.now(UTC)
-                started = time.perf_counter()
-                seen = await visitor.go(page)
-                if number:  # the first request compiles the template
-                    found[page].append(time.perf_counter() - started)
-                assert (seen.status, seen.path) == (200, page)
-                assert "no figures at the moment" not in seen.text
-    return found
+async def paths(connections: Connections, samples: int) -> Paths:
+    """What is looked at: each kind of page for some orders, shipments, attempts and needles of the store."""
+    chance = random.Random(9)
+    query = (
+        "SELECT id, order_number, arrayElement(shipment_numbers, 1), subscription_id, event_id FROM attempts "
+        "WHERE order_number != '' AND notEmpty(shipment_numbers) ORDER BY cityHash64(id) LIMIT {n:UInt32}"
+    )
+    rows = await select(connections, query, {"n": samples})
+    day = (END - timedelta(days=1)).date().isoformat()
+
+    def search(**filters: object) -> str:
+        return "/webhooks/attempts?" + urlencode({f"q[{name}]": str(value) for name, value in filters.items()})
+
+    def each(make: Any) -> list[str]:
+        return [make(row) for row in rows]
+
+    endpoints = [chance.randrange(1, ENDPOINTS + 1) for _ in rows]
+    return {
+        "overview": ["/webhooks"] * samples,
+        "endpoints": ["/webhooks/endpoints"] * samples,
+        "an endpoint": [f"/webhooks/endpoints/{one * 2 - 1}" for one in endpoints],
+        "attempts": ["/webhooks/attempts"] * samples,
+        "failed": [search(state_eq="failed")] * samples,
+        "of an endpoint": [search(endpoint_id_eq=one) for one in endpoints],
+        "of a day": [search(created_at_gteq=day, created_at_lteq=day)] * samples,
+        "with a code": [search(http_status_code_eq=503)] * samples,
+        "by order": each(lambda row: search(order_number_eq=row[1])),
+        "by shipment": each(lambda row: search(shipment_number_eq=row[2])),
+        "by event id": each(lambda row: search(event_id_eq=row[4])),
+        "body: an order number": each(lambda row: search(request_body_cont=row[1])),
+        "body: a common word": [search(request_body_cont="shipment")] * samples,
+        "body: nowhere": [search(request_body_cont="no-such-needle-zq")] * samples,
+        "slowest first": [search(s="duration_ms desc")] * samples,
+        "slowest of a day": [search(s="duration_ms desc", created_at_gteq=day)] * samples,
+        "an attempt": each(lambda row: f"/webhooks/attempts/{row[0]}"),
+        "an order": each(lambda row: f"/webhooks/orders/{quote(row[1])}"),
+        "a shipment": each(lambda row: f"/webhooks/shipments/{quote(row[2])}"),
+        "a subscription": each(lambda row: f"/webhooks/subscriptions/{quote(row[3] or 'S1')}"),
+        "resend: preview of a day": [f"/webhooks/resends/new?{urlencode({'q[created_at_gteq]': day})}"] * samples,
+        "resends": ["/webhooks/resends"] * samples,
+        "dead letters": ["/webhooks/dead-letters"] * samples,
+    }
 
 
-async def run(attempts: int, days: float, samples: int) -> None:
-    """Fill, measure, print."""
-    out = Console()
-    with tempfile.TemporaryDirectory(prefix="oms-webhooks-pages-") as directory:
-        connections = Connections(Settings(clickhouse_path=Path(directory)))
-        started = time.perf_counter()
-        await fill(connections, attempts, days)
-        out.print(f"{attempts:,} attempts over {days:g} days, made in {time.perf_counter() - started:.0f} s")
-        async with running_service(search_timeout_seconds=30.0) as service:
-            for number in range(ENDPOINTS):
-                await service.create(f"http://127.0.0.1/hooks-{number}", events=["order_completed"])
-            reports = Reports(connections)
-            for name in REPORTED:
-                setattr(service.reports, name, getattr(reports, name))
-            found = await measured(service, samples)
+async def measure(visitor: Visitor, wanted: Paths) -> Iterator[tuple[str, list[float], set[int]]]:
+    """Ask for each page once to warm up, then for all of them."""
+    found = []
+    for name, addresses in wanted.items():
+        await visitor.go(addresses[0])
+        took, statuses = [], set()
+        for address in addresses:
+            started = time.perf_counter()
+            seen = await visitor.go(address)
+            took.append((time.perf_counter() - started) * 1000)
+            statuses.add(seen.status)
+        found.append((name, took, statuses))
+    return iter(found)
+
+
+def shown(found: Iterator[tuple[str, list[float], set[int]]]) -> None:
+    """Print it."""
+    grid = Grid("page", "median ms", "p95 ms", "status", title="Pages of the dashboard, at the server")
+    for name, took, statuses in found:
+        p95 = statistics.quantiles(took, n=20)[-1] if len(took) > 1 else took[0]
+        grid.add_row(name, f"{statistics.median(took):.0f}", f"{p95:.0f}", ", ".join(map(str, sorted(statuses))))
+    out.print(grid)
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="oms-webhooks-bench-") as temporary:
+        path = arguments.path or Path(temporary)
+        is_new = not (path / "store").exists()
+        connections = Connections(Settings(clickhouse_path=path))
+        await migrate(connections, 10_000)
+        if is_new:
+            made = batches(arguments.attempts, arguments.batch, Needles(random.Random(5)))
+            await fill(connections, made, Load(), wide=False)
+        [(stored,)] = await select(connections, "SELECT count() FROM attempts", {})
+        out.print(f"{stored:,} attempts")
+        async with serving(connections) as visitor:
+            shown(await measure(visitor, await paths(connections, arguments.samples)))
         await connections.close()
-    table = Table("page", "median", "95 of 100", "longest")
-    for page, seconds in found.items():
-        at = statistics.quantiles(seconds, n=20, method="inclusive")
-        table.add_row(page, *(f"{value * 1000:,.0f} ms" for value in (statistics.median(seconds), at[-1], max(seconds))))
-    out.print(table)
 
 
-def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--attempts", type=int, default=1_000_000)
-    parser.add_argument("--days", type=float, default=365.0)
-    parser.add_argument("--samples", type=int, default=40)
-    given = parser.parse_args()
-    configure_logs("warning", "console")
-    asyncio.run(run(given.attempts, given.days, given.samples))
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--attempts", type=int, default=100_000)
+    parser.add_argument("--path", type=Path, help="where the store is kept; default: a temporary directory")
+    parser.add_argument("--samples", type=int, default=40, help="requests of each kind of page")
+    parser.add_argument("--batch", type=int, default=10_000, help="attempts a batch")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main(parsed()))

@@ -359,15 +359,15 @@ LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
 
 @asynccontextmanager
 async def running_service(
-    guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True, search_timeout_seconds: float = 1.5
+    guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True, search: Search | None = None, reports: Reports | None = None
 ) -> AsyncIterator[Service]:
-    """Start the server; stop it at the end."""
+    """Start the server; stop it at the end. With ``search`` and ``reports`` it reads a real store."""
     encryption_key = Vault.new_key()
     vault = Vault(encryption_key)
     known = HealthTable({}, TOPICS.endpoint_health)
     registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
     kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
-    reports, analyst, eraser = Reported(attempts, kafka), Asked(), Erasing()
+    reported, analyst, eraser = Reported(attempts, kafka), Asked(), Erasing()
     watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
     courier = Courier(
         sender=cast("Sender", sender),
@@ -383,8 +383,8 @@ async def running_service(
         producer=kafka,
         vault=vault,
         guard=guard,
-        search=attempts,
-        reports=reports,
+        search=search or attempts,
+        reports=reports or reported,
         courier=courier,
         topics=TOPICS,
         ring=ring,
@@ -393,7 +393,7 @@ async def running_service(
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
-        search_timeout_seconds=search_timeout_seconds,
+        search_timeout_seconds=30.0 if search else 1.5,
         test_timeout_seconds=2.0,
         erasure_timeout_seconds=0.6,
         runs=Runs(per_second=10_000),
@@ -409,7 +409,7 @@ async def running_service(
                 url,
                 kafka,
                 attempts,
-                reports,
+                reported,
                 analyst,
                 eraser,
                 sender,
