@@ -24,6 +24,7 @@ from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
 from consumers.cli_backup import export_endpoints, import_endpoints
 from consumers.cli_encryption import reencrypt
 from consumers.cli_erase import erase
+from consumers.cli_replay import replay
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
@@ -272,6 +273,7 @@ def topics(
     sys.exit(1 if differences else 0)
 
 
+app.command("replay", rich_help_panel="Operate")(replay)
 app.command("erase", rich_help_panel="Operate")(erase)
 
 

@@ -35,6 +35,7 @@ from pipeline.store.erase import Eraser, Subject, Traces
 from pipeline.store.errors import StoreRejectedError
 from pipeline.store.figures import Bar, Facets, Histogram
 from pipeline.store.notifications import Failed, Notification, Sendable
+from pipeline.store.replay import Place, Replayed, Replays, Wanted
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
 from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Page, Search
 from pipeline.store.story import About
@@ -274,6 +275,25 @@ class Erasing(Eraser):
         return self.looks
 
 
+class Past(Replays):
+    """Events of the past in memory; they are taken for what is asked for."""
+
+    def __init__(self, attempts: Attempts) -> None:
+        self.attempts = attempts
+        self.events: list[Replayed] = []
+        self.asked: list[Wanted] = []
+
+    async def count(self, wanted: Wanted) -> tuple[int, int]:
+        await self.attempts._answer()
+        self.asked.append(wanted)
+        return len(self.events), sum(len(one.endpoint_ids) for one in self.events)
+
+    async def page(self, wanted: Wanted, after: Place | None, limit: int) -> list[Replayed]:
+        await self.attempts._answer()
+        self.asked.append(wanted)
+        return [one for one in self.events if after is None or one.place > after][:limit]
+
+
 class Asked(Analyst):
     """An analyst's ClickHouse in memory: it knows one answer."""
 
@@ -299,6 +319,7 @@ class Service:
     reports: Reported
     analyst: Asked
     eraser: Erasing
+    past: Past
     sender: FakeSender
     ring: KeyRing
     health: Health
@@ -345,7 +366,7 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
     known = HealthTable({}, TOPICS.endpoint_health)
     registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
     kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
-    reports, analyst, eraser = Reported(attempts, kafka), Asked(), Erasing()
+    reports, analyst, eraser, past = Reported(attempts, kafka), Asked(), Erasing(), Past(attempts)
     watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
     courier = Courier(
         sender=cast("Sender", sender),
@@ -368,6 +389,7 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
         ring=ring,
         keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)], ring.opening),
         eraser=eraser,
+        replays=past,
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
@@ -390,6 +412,7 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
                 reports,
                 analyst,
                 eraser,
+                past,
                 sender,
                 ring,
                 health,
