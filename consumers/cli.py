@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
@@ -17,20 +16,20 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.console import Console
 
-from consumers import cli_search, show
+from consumers import cli_operate, cli_publish, cli_search, show
 from consumers.api_client import ApiError
-from consumers.check import check_settings
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
 from consumers.cli_backup import export_endpoints, import_endpoints
 from consumers.cli_encryption import reencrypt
 from consumers.cli_erase import erase
 from consumers.cli_replay import replay
 from consumers.demo import run_demo
-from consumers.embedded import KafkaKind, RunNote, find_note, leave_note, surroundings
+from consumers.embedded import KafkaKind, NoPipelineError, RunNote, leave_note, reachable, surroundings
+from consumers.parts import NoTracingError
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
-from consumers.traffic import publish as publish_event
+from consumers.supervisor import Supervisor
 from consumers.traffic import simulate as simulate_oms
-from pipeline.broker.admin import TopicAdmin, TopicError
+from pipeline.broker.admin import TopicError
 from pipeline.broker.local_process import BrokerStartError
 from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
@@ -38,7 +37,6 @@ from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
-from schemas.codec import InvalidRecordError, decode_event
 from schemas.event import json_schema
 
 T = TypeVar("T")
@@ -66,8 +64,9 @@ err = Console(stderr=True)
 _EXPECTED = (
     ApiError,
     BrokerStartError,
-    InvalidRecordError,
     NewerEndpointError,
+    NoPipelineError,
+    NoTracingError,
     RoleError,
     SettingsError,
     StoreError,
@@ -95,16 +94,22 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(work)
 
 
-async def _until_signal(stop: asyncio.Event) -> None:
+async def _until_signal(stop: asyncio.Event, *, is_worker: bool = False) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if is_worker:  # its standard input ends when its supervisor does, killed or not
+        loop.add_reader(sys.stdin, stop.set)
     await stop.wait()
+    if is_worker:
+        loop.remove_reader(sys.stdin)
 
 
-async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[[Running], None]) -> None:
+async def _serve(
+    settings: Settings, roles: frozenset[Role], on_ready: Callable[[Running], None], *, is_worker: bool = False
+) -> None:
     """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
-    signalled = asyncio.create_task(_until_signal(asyncio.Event()))
+    signalled = asyncio.create_task(_until_signal(asyncio.Event(), is_worker=is_worker))
     async with AsyncExitStack() as stack:
         starting = asyncio.create_task(stack.enter_async_context(running(settings, roles)))
         await asyncio.wait([signalled, starting], return_when=asyncio.FIRST_COMPLETED)
@@ -120,40 +125,55 @@ async def _serve(settings: Settings, roles: frozenset[Role], on_ready: Callable[
         task.result()
 
 
-def _role(role: Role) -> None:
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=64,
+        help="So many processes on this host; a process uses one core. They listen on http_port and the ports above it. One that ends "
+        "ends all, with its exit code.",
+    ),
+]
+Worker = Annotated[str, typer.Option("--worker", hidden=True, help="The name of a process that --workers started.")]
+
+
+def _role(role: Role, workers: int, worker: str) -> None:
     settings = Settings()
-    configure_logs(settings.log_level, settings.log_format)
-    _run(
-        _serve(
-            settings,
-            frozenset({role}),
-            lambda pipeline: err.print(show.role_banner(role.value, pipeline.url, pipeline.first_key)),
-        )
-    )
+    configure_logs(settings.log_level, settings.log_format, worker)
+    if workers > 1:
+        supervisor = Supervisor(role.value, workers, http_port=settings.http_port, drain_seconds=settings.drain_seconds)
+        sys.exit(_run(supervisor.run()))
+    name = worker or role.value
+
+    def ready(pipeline: Running) -> None:
+        err.print(show.role_banner(name, pipeline.url, pipeline.first_key))
+
+    _run(_serve(settings, frozenset({role}), ready, is_worker=bool(worker)))
 
 
 @app.command(rich_help_panel="Run")
-def fanout() -> None:
+def fanout(workers: Workers = 1, worker: Worker = "") -> None:
     """Take events from Kafka and make the first attempt at every endpoint that subscribed."""
-    _role(Role.FANOUT)
+    _role(Role.FANOUT, workers, worker)
 
 
 @app.command(rich_help_panel="Run")
-def retry() -> None:
+def retry(workers: Workers = 1, worker: Worker = "") -> None:
     """Repeat what was not acknowledged, when it is due."""
-    _role(Role.RETRY)
+    _role(Role.RETRY, workers, worker)
 
 
 @app.command(rich_help_panel="Run")
-def recorder() -> None:
+def recorder(workers: Workers = 1, worker: Worker = "") -> None:
     """Write every attempt from Kafka to ClickHouse."""
-    _role(Role.RECORDER)
+    _role(Role.RECORDER, workers, worker)
 
 
 @app.command(rich_help_panel="Run")
-def api() -> None:
+def api(workers: Workers = 1, worker: Worker = "") -> None:
     """Serve the HTTP API."""
-    _role(Role.API)
+    _role(Role.API, workers, worker)
 
 
 @app.command("all", rich_help_panel="Run")
@@ -198,20 +218,7 @@ def demo(
 app.command("sql", rich_help_panel="Use")(cli_search.sql)
 
 
-@app.command(rich_help_panel="Use")
-def publish(
-    file: Annotated[Path | None, typer.Argument(help="A file with one event as JSON; default: standard input.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only check the event; write nothing.")] = False,
-) -> None:
-    """Check an event and publish it to its source topic."""
-    value = file.read_bytes() if file else sys.stdin.buffer.read()
-    settings = Settings()
-    if check:
-        meta = decode_event(value, max_bytes=settings.max_event_bytes).meta
-        out.print(f"{meta.event_name} {meta.id} is a valid event.")
-        return
-    position = _run(publish_event(_reachable(settings), value))
-    out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")
+app.command(rich_help_panel="Use")(cli_publish.publish)
 
 
 @app.command(rich_help_panel="Use")
@@ -222,7 +229,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed lives the same story.")] = 1,
 ) -> None:
     """Be an OMS: publish realistic order lifecycles and stock moves."""
-    settings = _reachable(Settings())
+    settings = reachable(Settings())
 
     def tell(event: Any) -> None:
         out.print(f"{event.occurred_at:%H:%M:%S}  {event.event_name.value:34} {event.key}", highlight=False)
@@ -259,38 +266,12 @@ def receiver(
     _run(serve())
 
 
-@app.command(rich_help_panel="Operate")
-def topics(
-    create: Annotated[bool, typer.Option("--create", help="Make the topics that are missing.")] = False,
-) -> None:
-    """Compare the topics with what they must look like; exit code 1 when one differs."""
-    settings = _reachable(Settings())
-    specs = settings.topics.specs()
-    with TopicAdmin(settings) as admin:
-        created = admin.create_missing(specs) if create else []
-        differences = admin.differences(specs)
-    out.print(show.topics(specs, settings.kafka_partitions, created, differences))
-    sys.exit(1 if differences else 0)
-
-
+app.command("topics", rich_help_panel="Operate")(cli_operate.topics)
 app.command("replay", rich_help_panel="Operate")(replay)
 app.command("erase", rich_help_panel="Operate")(erase)
-
-
-@app.command("settings", rich_help_panel="Operate")
-def show_settings(
-    check: Annotated[
-        bool,
-        typer.Option("--check", help="Connect to Kafka and ClickHouse, and say what is wrong; exit code 1 when something is."),
-    ] = False,
-) -> None:
-    """Print every setting: its variable, value and meaning. Secrets are redacted."""
-    if not check:
-        out.print(show.settings(Settings()))
-        return
-    findings = _run(check_settings(_reachable(Settings())))
-    out.print(show.findings(findings))
-    sys.exit(1 if any(finding.problem for finding in findings) else 0)
+app.command("settings", rich_help_panel="Operate")(cli_operate.settings)
+app.command("grants", rich_help_panel="Operate")(cli_operate.grants)
+app.command("migrate", rich_help_panel="Operate")(cli_operate.migrate_now)
 
 
 @app.command(rich_help_panel="Operate")
@@ -303,14 +284,3 @@ def schema() -> None:
 def new_key() -> None:
     """Make a key for OMS_WEBHOOKS_ENCRYPTION_KEY."""
     sys.stdout.write(Vault.new_key() + "\n")
-
-
-def _reachable(settings: Settings) -> Settings:
-    """The settings, with the Kafka of the pipeline that runs on this machine when none is configured."""
-    if settings.kafka_bootstrap_servers:
-        return settings
-    note = find_note()
-    if note is None:
-        message = "No Kafka is configured and no pipeline runs on this machine; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
-        raise RoleError(message)
-    return settings.model_copy(update={"kafka_bootstrap_servers": note.bootstrap_servers, "kafka_partitions": note.partitions})

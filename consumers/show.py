@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.embedded import Surroundings
-from pipeline.broker.admin import Difference
+from pipeline.broker.admin import Difference, Growth
 from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
@@ -185,6 +185,25 @@ def topics(
         count = str(spec.partitions or partitions)
         table.add_row(plain(spec.name), spec.key, count, settings, Text(state, "red" if wrong else "green"))
     return table
+
+
+MORE_PARTITIONS = """\
+Kafka cannot take partitions away again.
+A key (order number, stock item id) may belong to another partition afterwards. Within a partition records stay in order. Two events of \
+one order, one published before and one after, may be delivered at the same time, in either order; webhooks promise no order, and \
+receivers tell it by created_at.
+Nothing is lost: clients notice new partitions within kafka_metadata_max_age_ms and read them from their beginning; what is in them \
+waits until then. Producers of the OMS notice by their own metadata.max.age.ms.
+Repeats that wait stay where they are; new partitions of a delay topic have an order of due times of their own.
+Afterwards set kafka_partitions to the new number everywhere, and KEDA's maxReplicaCount if there is to be a process for each."""
+
+
+def growth(planned: Sequence[Growth]) -> RenderableType:
+    """Which topics get how many partitions, and what that means."""
+    table = Table("topic", "partitions", "then")
+    for each in planned:
+        table.add_row(plain(each.topic), str(each.before), str(each.after))
+    return Group(table, Text(MORE_PARTITIONS))
 
 
 def settings(current: Settings) -> RenderableType:

@@ -102,11 +102,16 @@ class Topics:
 
     def delay(self, delay: timedelta) -> str:
         """The topic whose records are due ``delay`` after they were written."""
-        return f"{self.prefix}webhooks.delay.{delay_label(delay)}"
+        return f"{self.delay_prefix}{delay_label(delay)}"
+
+    @property
+    def delay_prefix(self) -> str:
+        """What the names of all delay topics begin with."""
+        return f"{self.prefix}webhooks.delay."
 
     def delay_of(self, topic: str) -> timedelta | None:
         """The inverse of :meth:`delay`; None for a topic that is no delay topic."""
-        name = f"{self.prefix}webhooks.delay."
+        name = self.delay_prefix
         try:
             return parse_delay(topic.removeprefix(name)) if topic.startswith(name) else None
         except ValueError:

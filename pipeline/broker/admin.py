@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from pipeline.broker.client import client_config
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
+
+_SHOWN_SECONDS: Final = 30.0
+_SHOWN_PAUSE: Final = 0.1
+"""How long brokers may take to show new partitions, and how often they are asked; they learn of them one after the other."""
 
 
 class TopicError(Exception):
@@ -30,6 +35,15 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.topic}: {self.what} is {self.found}, wanted {self.wanted}"
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A topic that is to have more partitions."""
+
+    topic: str
+    before: int
+    after: int
 
 
 class TopicAdmin:
@@ -68,7 +82,7 @@ class TopicAdmin:
         topic = {
             "num_partitions": spec.partitions or self._settings.kafka_partitions,
             "replication_factor": self._settings.kafka_replication_factor,
-            "configs": spec.config(),
+            "configs": _config(spec, self._settings),
         }
         try:
             self._client.create_topics({spec.name: topic}, timeout_ms=30_000)
@@ -92,20 +106,70 @@ class TopicAdmin:
         resources = [ConfigResource(ConfigResourceType.TOPIC, spec.name) for spec in present]
         configs = self._client.describe_configs(resources, config_filter="all").get("topic", {})
         for spec in present:
-            found += _partition_differences(spec, topics[spec.name], self._settings.kafka_partitions)
-            found += _config_differences(spec, configs.get(spec.name, {}))
+            found += _partition_differences(spec, topics[spec.name], self._settings)
+            found += _config_differences(spec, configs.get(spec.name, {}), self._settings)
         return found
 
+    def planned_growth(self, specs: Sequence[TopicSpec], wanted: int) -> list[Growth]:
+        """Which topics have fewer than ``wanted`` partitions: those whose number is a setting. None when there is nothing to do."""
+        existing = set(self.names())
+        growing = [spec.name for spec in specs if spec.partitions is None and spec.name in existing]
+        topics = self._client.describe_topics(growing) if growing else []
+        counts = {topic["name"]: len(topic["partitions"]) for topic in topics}
+        return [Growth(name, counts[name], wanted) for name in growing if counts[name] < wanted]
 
-def _partition_differences(spec: TopicSpec, topic: dict[str, Any], default: int) -> Iterable[Difference]:
-    wanted, count = spec.partitions or default, len(topic["partitions"])
+    def grow(self, planned: Sequence[Growth]) -> None:
+        """Add partitions and wait until the brokers show them. In one request: members of a group join again once, not for each topic.
+
+        Repeating it does no harm: it says how many there are to be, and not how many come to it.
+
+        Raises:
+            TopicError: Kafka refused some of them; the others have grown.
+        """
+        if not planned:
+            return
+        wanted = {growth.topic: growth.after for growth in planned}
+        try:
+            answer = self._client.create_partitions(wanted, timeout_ms=30_000, raise_errors=False)
+        except KafkaError as error:
+            raise _not_grown(str(error)) from error
+        refused = [f"{each.name}: {for_code(each.error_code).__name__}" for each in answer.results if each.error_code]
+        if refused:
+            raise _not_grown("; ".join(refused))
+        deadline = time.monotonic() + _SHOWN_SECONDS
+        while any(len(topic["partitions"]) < wanted[topic["name"]] for topic in self._client.describe_topics(list(wanted))):
+            if time.monotonic() > deadline:
+                raise _not_grown(f"the brokers do not show them after {_SHOWN_SECONDS:g} s")
+            time.sleep(_SHOWN_PAUSE)
+
+
+def _not_grown(why: str) -> TopicError:
+    return TopicError(
+        f"Partitions could not be added: {why}. Check the permission to alter topics (`oms-webhooks grants --role operator`), and "
+        "run the command again: what is done stays done."
+    )
+
+
+def _config(spec: TopicSpec, settings: Settings) -> dict[str, str]:
+    """The topic-level settings: the catalogue's, and the deployment's."""
+    if settings.kafka_min_insync_replicas < 1:
+        return spec.config()
+    return spec.config() | {"min.insync.replicas": str(settings.kafka_min_insync_replicas)}
+
+
+def _partition_differences(spec: TopicSpec, topic: dict[str, Any], settings: Settings) -> Iterable[Difference]:
+    wanted, count = spec.partitions or settings.kafka_partitions, len(topic["partitions"])
     # More partitions than the setting says are fine (a topic was scaled out), except where there must be just one.
     if count < wanted or (spec.partitions is not None and count != wanted):
         yield Difference(spec.name, "partitions", str(wanted), str(count))
+    replicas = min((len(partition["replica_nodes"]) for partition in topic["partitions"]), default=0)
+    # More replicas than the setting says are fine, too.
+    if replicas < settings.kafka_replication_factor:
+        yield Difference(spec.name, "replicas", str(settings.kafka_replication_factor), str(replicas))
 
 
-def _config_differences(spec: TopicSpec, config: dict[str, dict[str, Any]]) -> Iterable[Difference]:
-    for name, wanted in spec.config().items():
+def _config_differences(spec: TopicSpec, config: dict[str, dict[str, Any]], settings: Settings) -> Iterable[Difference]:
+    for name, wanted in _config(spec, settings).items():
         # A broker that does not report a setting (the embedded one) cannot be checked for it.
         if name in config and config[name]["value"] != wanted:
             yield Difference(spec.name, name, wanted, str(config[name]["value"]))
@@ -113,7 +177,7 @@ def _config_differences(spec: TopicSpec, config: dict[str, dict[str, Any]]) -> I
 
 def describe(spec: TopicSpec, settings: Settings) -> str:
     """The command of Kafka's own tools that makes the topic."""
-    options = " ".join(f"--config {name}={value}" for name, value in spec.config().items())
+    options = " ".join(f"--config {name}={value}" for name, value in _config(spec, settings).items())
     partitions = spec.partitions or settings.kafka_partitions
     servers = settings.kafka_bootstrap_servers or "HOST:PORT"
     replicas = settings.kafka_replication_factor

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from kafka.errors import AuthorizationError, KafkaError
 
 from pipeline.broker.admin import TopicAdmin
 from pipeline.ops.certificates import Server, tls_servers
-from pipeline.ops.reach import Finding, server_finding, tls_context
+from pipeline.ops.reach import Finding, server_finding, speaks_tls, tls_context
 from pipeline.ops.settings import Settings
 
 _ANSWER_MS = 10_000
@@ -31,7 +31,7 @@ def kafka_findings(settings: Settings) -> Iterator[Finding]:
     yield from reached
     if all(finding.problem for finding in reached):
         return
-    yield from _beyond_the_address(settings)
+    yield from _beyond_the_address(settings, servers)
 
 
 def _bootstrap(settings: Settings) -> Iterator[Server]:
@@ -43,9 +43,12 @@ def _bootstrap(settings: Settings) -> Iterator[Server]:
         yield Server("kafka", host.strip("[]"), int(port))
 
 
-def _beyond_the_address(settings: Settings) -> Iterator[Finding]:
+def _beyond_the_address(settings: Settings, servers: Sequence[Server]) -> Iterator[Finding]:
     specs = settings.topics.specs()
-    login = f"Kafka: log in as {settings.kafka_sasl_username}" if settings.kafka_sasl_mechanism else "Kafka: protocol"
+    with_sasl = settings.kafka_security_protocol.startswith("SASL")
+    mechanism = settings.kafka_sasl_mechanism if with_sasl else None
+    who = "with a token" if mechanism == "OAUTHBEARER" else f"as {settings.kafka_sasl_username}"
+    login = f"Kafka: log in {who}" if mechanism else "Kafka: protocol"
     try:
         with _listening() as said, TopicAdmin(settings, answer_ms=_ANSWER_MS) as admin:
             differences = admin.differences(specs)
@@ -54,7 +57,10 @@ def _beyond_the_address(settings: Settings) -> Iterator[Finding]:
             "Kafka: topics", f"The user may not look at them ({type(error).__name__}). Grant it DESCRIBE and DESCRIBE_CONFIGS."
         )
     except KafkaError as error:
-        yield Finding(login, refusal([*said, f"failed: {error}"], with_sasl=settings.kafka_sasl_mechanism is not None))
+        wants_tls = not settings.kafka_security_protocol.endswith("SSL") and any(
+            speaks_tls(server.host, server.port) for server in servers
+        )
+        yield Finding(login, TLS_WANTED if wants_tls else refusal([*said, f"failed: {error}"], mechanism))
     else:
         yield Finding(login)
         wrong = {spec.name: [each for each in differences if each.topic == spec.name] for spec in specs}
@@ -68,21 +74,26 @@ def _beyond_the_address(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"Kafka: topic {name}", problem or None)
 
 
-def refusal(said: list[str], *, with_sasl: bool) -> str:
+TLS_WANTED = "This port speaks TLS. Set kafka_security_protocol to SSL or SASL_SSL, or take the port without TLS."
+
+
+def refusal(said: list[str], mechanism: str | None) -> str:
     """Why there was no session, from what kafka-python said: it tries again until the time is over, and only logs why.
 
     Brokers hang up without a word when credentials are wrong and when a client does not speak what the listener speaks.
     """
     reasons = [text.partition("failed: ")[2].partition(" (backoff")[0] for text in said if "failed: " in text]
-    why = next((reason for reason in reasons if "Sasl" in reason), reasons[0])
-    if not with_sasl:
-        return (
-            f"The port answers and ends the session: it may want SASL or TLS. Check kafka_security_protocol and the port. ({why})"
-        )
+    why = next((reason for reason in reasons if "Sasl" in reason or "TokenError" in reason), reasons[0])
+    if mechanism is None:
+        return f"The port answers and ends the session: it may want SASL. Check kafka_security_protocol and the port. ({why})"
     if "IllegalSaslState" in why:
         return f"The listener takes no SASL. Check kafka_security_protocol and the port. ({why})"
     if "UnsupportedSaslMechanism" in why:
         return f"The brokers do not offer this mechanism. Check kafka_sasl_mechanism. ({why})"
+    if "TokenError" in why:
+        return f"There is no token: {why.partition('TokenError: ')[2]}."
+    if mechanism == "OAUTHBEARER":
+        return f"The brokers refuse the token. Check its issuer, audience and lifetime, and the clocks. ({why})"
     return f"The brokers refuse the login. Check kafka_sasl_username, kafka_sasl_password and kafka_sasl_mechanism. ({why})"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.broker.oauth import token_provider
 from pipeline.ops.settings import Settings
 
 # Room for the largest record with its metadata in one request.
@@ -16,6 +17,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
         "security_protocol": settings.kafka_security_protocol,
         "reconnect_backoff_max_ms": 2_000,
+        "metadata_max_age_ms": settings.kafka_metadata_max_age_ms,
     }
     if settings.kafka_ssl_cafile:
         config["ssl_cafile"] = str(settings.kafka_ssl_cafile)
@@ -25,7 +27,10 @@ def client_config(settings: Settings) -> dict[str, Any]:
         config["ssl_keyfile"] = str(settings.kafka_ssl_keyfile)
     if settings.kafka_ssl_password:
         config["ssl_password"] = settings.kafka_ssl_password.get_secret_value()
-    if settings.kafka_sasl_mechanism and settings.kafka_sasl_password:
+    if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        config["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        config["sasl_oauth_token_provider"] = token_provider(settings)
+    elif settings.kafka_sasl_mechanism and settings.kafka_sasl_password:
         config["sasl_mechanism"] = settings.kafka_sasl_mechanism
         config["sasl_plain_username"] = settings.kafka_sasl_username
         config["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()

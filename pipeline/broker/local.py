@@ -87,7 +87,8 @@ class ApacheKafkaBroker(BrokerProcess):
 
     `libs_dir` holds Kafka's jars. The default is the variable OMS_WEBHOOKS_KAFKA_LIBS, else var/kafka/libs-VERSION
     of the checkout; Maven fills a directory that does not exist. `log_path` is broker.log in `data_dir` by default.
-    `server_properties` adds to the server's configuration or overrides it.
+    `server_properties` adds to the server's configuration or overrides it. `listeners` opens more ports beside the plain
+    one, by name, which `server_properties` secure; `format_options` go to Kafka's storage tool (`--add-scram`).
     """
 
     name = "Apache Kafka"  # start() adds the version
@@ -104,12 +105,16 @@ class ApacheKafkaBroker(BrokerProcess):
         libs_dir: Path | None = None,
         heap: str = "512m",
         server_properties: Mapping[str, str] = MappingProxyType({}),
+        listeners: Mapping[str, int] = MappingProxyType({}),
+        format_options: Sequence[str] = (),
     ) -> None:
         super().__init__(directory=data_dir, log_path=log_path or data_dir / "broker.log")
         self._data_dir = data_dir
         self._libs_dir = libs_dir
         self._heap = heap
         self._server_properties = dict(server_properties)
+        self._listeners = dict(listeners)
+        self._format_options = tuple(format_options)
 
     def kill(self) -> None:
         """SIGKILL, for fault tests; start() brings the broker back on the same port with the same data."""
@@ -127,7 +132,7 @@ class ApacheKafkaBroker(BrokerProcess):
         libs = _kafka_libs(self._libs_dir)
         self.name = f"Apache Kafka {_jar_version(libs)}"
         self._data_dir.mkdir(parents=True, exist_ok=True)
-        properties = _server_properties(port, free_port()) | self._server_properties
+        properties = _server_properties(port, free_port(), self._listeners) | self._server_properties
         # Paths in the file are relative to data_dir: no escaping, and a data directory may be moved.
         lines = [f"{key}={value}\n" for key, value in properties.items()]
         (self._data_dir / "server.properties").write_text("".join(lines), encoding="ascii")
@@ -140,7 +145,7 @@ class ApacheKafkaBroker(BrokerProcess):
         if not meta.exists():
             cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             command = [*run, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}"]
-            command += ["--config", "server.properties", "--ignore-formatted"]
+            command += ["--config", "server.properties", "--ignore-formatted", *self._format_options]
             done = subprocess.run(command, cwd=self._data_dir, capture_output=True, text=True, check=False)  # noqa: S603
             if done.returncode != 0:
                 raise BrokerStartError(
@@ -152,12 +157,13 @@ class ApacheKafkaBroker(BrokerProcess):
         return found[1]
 
 
-def _server_properties(port: int, controller_port: int) -> dict[str, str]:
+def _server_properties(port: int, controller_port: int, more: Mapping[str, int]) -> dict[str, str]:
+    served = ",".join(f"{name}://{HOST}:{number}" for name, number in {"PLAINTEXT": port, **more}.items())
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "listeners": f"{served},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": served,
         "controller.listener.names": "CONTROLLER",
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
         "log.dirs": "log",

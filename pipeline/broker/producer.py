@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -74,18 +73,19 @@ class Producer:
     async def start(self) -> None:
         """Connect, and learn of every topic: send() would block the loop for metadata otherwise."""
         self._loop = asyncio.get_running_loop()
-        self._producer, partitions = await asyncio.to_thread(self._connect)
-        self._turns = {topic: itertools.cycle(sorted(numbers)) for topic, numbers in partitions.items()}
-        self._slices = dict.fromkeys(partitions, (0.0, 0))
+        self._producer = await asyncio.to_thread(self._connect)
+        self._slices = dict.fromkeys(self._topics, (0.0, -1))
         metrics.UNACKNOWLEDGED.set_function(lambda: float(sum(map(len, self._outstanding.values()))))
 
-    def _connect(self) -> tuple[KafkaProducer, dict[str, set[int]]]:
+    def _connect(self) -> KafkaProducer:
         producer = KafkaProducer(**self._config)
         try:
-            return producer, {topic: producer.partitions_for(topic) for topic in self._topics}
+            for topic in self._topics:
+                producer.partitions_for(topic)
         except BaseException:
             producer.close(timeout=0)
             raise
+        return producer
 
     async def close(self) -> None:
         """Send what is left, and disconnect."""
@@ -138,7 +138,9 @@ class Producer:
         until, partition = self._slices[topic]
         now = time.monotonic()
         if now >= until:
-            partition = next(self._turns[topic])
+            # What the client knows by now: partitions may have been added.
+            known = self._producer.partitions_for(topic)
+            partition = min((number for number in known if number > partition), default=min(known))
             self._slices[topic] = (now + _SLICE_S, partition)
         return partition
 
@@ -197,6 +199,7 @@ class Producer:
             self._loop.call_later(_RESEND_AFTER_S, self._send, send)
             return
         self._bytes -= send.size
+        metrics.PRODUCE_FAILURES.labels(send.topic).inc()
         if not send.acknowledged.done():
             failure = PublishError(f"Kafka does not take a record for {send.topic}: {error}")
             failure.__cause__ = error

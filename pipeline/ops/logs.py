@@ -11,8 +11,10 @@ import structlog
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def configure_logs(level: Literal["debug", "info", "warning", "error"], style: Literal["json", "console"]) -> None:
-    """Send our logs and those of the libraries to stderr, in one form."""
+def configure_logs(
+    level: Literal["debug", "info", "warning", "error"], style: Literal["json", "console"], worker: str = ""
+) -> None:
+    """Send our logs and those of the libraries to stderr, in one form; with ``worker``, every line names it."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -20,6 +22,8 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"], style: L
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    if worker:  # not by contextvars: Kafka's threads would not have it
+        shared.append(_named(worker))
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
@@ -43,6 +47,14 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"], style: L
     logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
     for name in ("kafka", "aiohttp.access", "clickhouse_connect", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+def _named(worker: str) -> structlog.typing.Processor:
+    def add_worker(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["worker"] = worker
+        return event
+
+    return add_worker
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

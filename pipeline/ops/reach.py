@@ -47,6 +47,17 @@ def server_finding(name: str, host: str, port: int, context: ssl.SSLContext | No
         return Finding(what, _handshake(connection, host, context) if context is not None else None)
 
 
+def speaks_tls(host: str, port: int) -> bool:
+    """Whether a server shakes hands, whatever its certificate. Blocks for some seconds at most."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection, context.wrap_socket(connection):
+            return True
+    except OSError:
+        return False
+
+
 def _handshake(connection: socket.socket, host: str, context: ssl.SSLContext) -> str | None:
     try:
         with context.wrap_socket(connection, server_hostname=host):

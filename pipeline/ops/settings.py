@@ -1,5 +1,5 @@
-"""All settings in one frozen model: variables ``OMS_WEBHOOKS_…``, a ``.env`` file, or a directory of files with one setting each,
-which suits secrets; see ``oms-webhooks settings``.
+"""All settings in one frozen model: variables ``OMS_WEBHOOKS_…``, a ``.env`` file, a TOML file, or a directory of files with one
+setting each, which suits secrets; see ``oms-webhooks settings``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
@@ -22,6 +23,8 @@ from pydantic_settings import (
 )
 
 from pipeline.core.signing import SigningKey
+from pipeline.ops.settings_file import SETTINGS_FILE, as_toml, read_settings_file
+from pipeline.ops.settings_kafka import KafkaSettings
 from schemas.topics import MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
 
 MAX_REPEATS = 5
@@ -44,8 +47,8 @@ Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
-class Settings(BaseSettings):
-    """Settings of every role. Lists are comma-separated."""
+class Settings(KafkaSettings):
+    """Settings of every role. Lists are comma-separated. Those of Kafka are in settings_kafka."""
 
     model_config = SettingsConfigDict(
         env_prefix="OMS_WEBHOOKS_",
@@ -56,31 +59,6 @@ class Settings(BaseSettings):
         secrets_dir=None,
         hide_input_in_errors=True,
     )
-
-    # Kafka
-    kafka_bootstrap_servers: str = Field(
-        default="", description="host:port of one or more brokers, comma-separated. Empty: `all` starts an embedded broker."
-    )
-    kafka_topic_prefix: str = Field(default="", description="Put before every topic and group id.", pattern=r"^[A-Za-z0-9._-]*$")
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="How to talk to the brokers."
-    )
-    kafka_ssl_cafile: Path | None = Field(default=None, description="PEM file of the CA that signed the brokers' certificates.")
-    kafka_ssl_certfile: Path | None = Field(default=None, description="PEM file of the client certificate (mutual TLS).")
-    kafka_ssl_keyfile: Path | None = Field(default=None, description="PEM file of the client certificate's key.")
-    kafka_ssl_password: SecretStr | None = Field(default=None, description="Password of the client certificate's key.")
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        default=None, description="SASL mechanism, with SASL_PLAINTEXT or SASL_SSL."
-    )
-    kafka_sasl_username: str | None = Field(default=None, description="SASL user name.")
-    kafka_sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
-    kafka_partitions: int = Field(default=6, ge=1, le=1024, description="Partitions of the topics that are created.")
-    kafka_replication_factor: int = Field(
-        default=-1, description="Replicas of the topics that are created; -1: the broker's default."
-    )
-    kafka_session_timeout_ms: int = Field(default=45_000, ge=1_000, description="A silent consumer leaves its group after this.")
-    kafka_fetch_max_wait_ms: int = Field(default=500, ge=1, description="How long the broker may hold an empty fetch.")
-    kafka_linger_ms: int = Field(default=20, ge=0, description="How long the producer waits to fill a batch.")
 
     # ClickHouse
     clickhouse_url: str = Field(
@@ -93,6 +71,16 @@ class Settings(BaseSettings):
     )
     clickhouse_database: str = Field(
         default="oms_webhooks", description="ClickHouse database.", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
+    )
+    clickhouse_cluster: str = Field(
+        default="",
+        description="Name of the cluster (remote_servers) whose nodes get replicated, sharded tables. Empty: a single server.",
+        pattern=r"^[A-Za-z0-9_-]*$",
+    )
+    clickhouse_insert_quorum: str = Field(
+        default="auto",
+        description="On a cluster: replicas that must have what was recorded before Kafka may forget it: auto (the majority), or a number.",
+        pattern=r"^(auto|\d{1,2})$",
     )
     clickhouse_path: Path | None = Field(
         default=None, description="Directory of the in-process ClickHouse. Empty: a temporary one, gone at exit."
@@ -175,6 +163,25 @@ class Settings(BaseSettings):
     )
     drain_seconds: float = Field(default=25.0, ge=0, description="On SIGTERM, how long deliveries under way may take to finish.")
 
+    # Metrics and tracing
+    metrics_top_endpoints: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Endpoints whose attempts are a metric of their own, by id: of each process those that fail the most. 0: none.",
+    )
+    otlp_endpoint: str = Field(
+        default="",
+        description="URL of an OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318. Empty: no spans are made, and "
+        "a traceparent goes from the event to the receivers as it came. Needs the extra oms-webhooks[tracing].",
+    )
+    trace_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces that begin here and are recorded; whoever began one elsewhere has decided that.",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object a line, or text for people.")
 
@@ -187,8 +194,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its directory is fixed when the class is made
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Files with one setting each come last, when there is a directory of them."""
-        sources = (init_settings, env_settings, dotenv_settings)
+        """A file of settings comes after variables; files with one setting each come last."""
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings, dotenv_settings)
+        if file := os.environ.get(SETTINGS_FILE):
+            sources += (InitSettingsSource(settings_cls, read_settings_file(Path(file), settings_cls.model_fields)),)
         directory = os.environ.get(SECRETS_DIR)
         if not directory:
             return sources
@@ -212,6 +221,15 @@ class Settings(BaseSettings):
     def _parse_networks(cls, value: object) -> object:
         # Not strict: 127.0.0.1/8 means 127.0.0.0/8.
         return tuple(ip_network(part, strict=False) for part in _parts(value)) if isinstance(value, str) else value
+
+    @field_validator("operational_url", "otlp_endpoint")
+    @classmethod
+    def _is_a_plain_url(cls, value: str, info: ValidationInfo) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in {"http", "https"} or not parts.netloc or "@" in parts.netloc):
+            message = f"{info.field_name} must be an http(s) URL without a user name"
+            raise ValueError(message)
+        return value
 
     @field_validator("clickhouse_url")
     @classmethod
@@ -245,23 +263,10 @@ class Settings(BaseSettings):
     def _operational_receiver_is_whole(self) -> Settings:
         if not self.operational_url:
             return self
-        parts = urlsplit(self.operational_url)
-        if parts.scheme not in {"http", "https"} or not parts.netloc or "@" in parts.netloc:
-            message = "operational_url must be an http(s) URL without a user name"
-            raise ValueError(message)
         if self.operational_secret is None:
             message = "operational_url needs operational_secret, which its deliveries are signed with"
             raise ValueError(message)
         SigningKey(self.operational_secret.get_secret_value())
-        return self
-
-    @model_validator(mode="after")
-    def _sasl_is_whole(self) -> Settings:
-        if self.kafka_security_protocol.startswith("SASL") and not (
-            self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password
-        ):
-            message = "SASL needs kafka_sasl_mechanism, kafka_sasl_username and kafka_sasl_password"
-            raise ValueError(message)
         return self
 
     @property
@@ -281,6 +286,13 @@ class Settings(BaseSettings):
         """Every setting as text for people; secrets are redacted by their type."""
         texts = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: _shown(value) for name, value in texts.items()}
+
+    def toml(self) -> str:
+        """A settings file with every setting described, and the ones set that differ from their defaults; no secrets."""
+        fields = type(self).model_fields
+        secrets = {name for name, field in fields.items() if "Secret" in str(field.annotation)}
+        changed = {name for name, field in fields.items() if getattr(self, name) != field.get_default()}
+        return as_toml(self.shown(), {name: field.description or "" for name, field in fields.items()}, secrets, changed)
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -87,6 +87,16 @@ class Connections:
         return f"ClickHouse at {urlsplit(self._settings.clickhouse_url).netloc.rpartition('@')[2]}"
 
     @property
+    def cluster(self) -> str:
+        """The cluster whose nodes hold the tables; empty for a single ClickHouse."""
+        return self._settings.clickhouse_cluster
+
+    @property
+    def insert_quorum(self) -> str:
+        """Replicas that must have an insert before it counts, on a cluster."""
+        return self._settings.clickhouse_insert_quorum
+
+    @property
     def database(self) -> str:
         """The database that holds the tables."""
         return self._settings.clickhouse_database
@@ -160,6 +170,9 @@ class Connections:
     def _options(self, database: str | None) -> dict[str, Any]:
         # Errors without the server's version and address; times with their time zone.
         common: dict[str, Any] = {"database": database, "show_clickhouse_errors": "scrub", "tz_mode": "aware"}
+        if self.cluster:
+            # The rows of an event and of its attempts may stand in different shards: a subquery is asked of all of them, once.
+            common["settings"] = {"distributed_product_mode": "global"}
         if self.is_embedded:
             return {"interface": "chdb", "path": str(self._directory()), **common}
         url = urlsplit(self._settings.clickhouse_url)

@@ -1,4 +1,7 @@
-"""Makes and upgrades the tables: plain SQL files, applied once each, in the order of their names, and recorded."""
+"""Makes and upgrades the tables: plain SQL files, applied once each, in the order of their names, and recorded.
+
+With the setting ``clickhouse_cluster`` the same files make replicated and sharded tables (see cluster).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
+from pipeline.store.cluster import on_cluster, render, render_everywhere, storage_table
 from pipeline.store.connection import Connections, StoreRejectedError
-from pipeline.store.rows import PARTITIONED_BY
+from pipeline.store.rows import PARTITIONED_BY, Table
 
 Migrations = dict[str, str]
 """File name to SQL, in order."""
@@ -24,6 +28,8 @@ CREATE TABLE IF NOT EXISTS schema_migrations
 ENGINE = MergeTree
 ORDER BY name
 """
+
+_ENGINES: Final = "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()"
 
 
 def shipped_migrations() -> Migrations:
@@ -43,25 +49,39 @@ async def migrate(connections: Connections, retention_days: int, migrations: Mig
         StoreUnavailableError: ClickHouse cannot be reached.
     """
     chosen = shipped_migrations() if migrations is None else migrations
-    await connections.prepare(lambda client: _make_database(client, connections.database))
-    return await connections.write(lambda client: _migrate(client, chosen, retention_days))
+    cluster, database = connections.cluster, connections.database
+    await connections.prepare(lambda client: _make_database(client, database, cluster))
+    rendered = {name: (_checksum(sql), render(sql, cluster, database)) for name, sql in chosen.items()}
+    return await connections.write(lambda client: _migrate(client, rendered, retention_days, cluster))
 
 
-def _make_database(client: Client, database: str) -> None:
+def _checksum(sql: str) -> str:
+    return hashlib.sha256(sql.encode()).hexdigest()
+
+
+def _make_database(client: Client, database: str, cluster: str) -> None:
     # Asked first: whoever may use a database need not have the right to make one.
     exists = client.query("SELECT 1 FROM system.databases WHERE name = {name:String}", parameters={"name": database})
     if not exists.result_rows:
-        client.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", parameters={"name": database})
+        # The name has only letters, digits and underscores (settings).
+        client.command(f"CREATE DATABASE IF NOT EXISTS {database}{on_cluster(cluster)}")
 
 
-def _migrate(client: Client, migrations: Migrations, retention_days: int) -> tuple[str, ...]:
-    client.command(_RECORD)
+def _migrate(
+    client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]], retention_days: int, cluster: str
+) -> tuple[str, ...]:
+    """``migrations``: name to checksum and statements."""
+    engines = _texts(client, _ENGINES)
+    _refuse_another_layout(engines, cluster)
+    # Asked first: who may only read can do without the right to make tables, as long as there is nothing to make.
+    if "schema_migrations" not in engines:
+        client.command(render_everywhere(_RECORD, cluster))
     applied = _texts(client, "SELECT name, checksum FROM schema_migrations")
     names = []
-    for name, sql in migrations.items():
-        checksum = hashlib.sha256(sql.encode()).hexdigest()
+    for name, (checksum, statements) in migrations.items():
         if name not in applied:
-            client.command(sql)
+            for statement in statements:
+                client.command(statement)
             client.command(
                 "INSERT INTO schema_migrations (name, checksum) SELECT {name:String}, {checksum:String}",
                 parameters={"name": name, "checksum": checksum},
@@ -73,18 +93,32 @@ def _migrate(client: Client, migrations: Migrations, retention_days: int) -> tup
                 f"Migration {name} was edited after it had been applied. Restore the file, and put the change into a new one."
             )
             raise StoreRejectedError(message)
-    _keep_for(client, retention_days)
+    _keep_for(client, retention_days, cluster)
     return tuple(names)
 
 
-def _keep_for(client: Client, days: int) -> None:
+def _refuse_another_layout(engines: dict[str, str], cluster: str) -> None:
+    """Tables are not moved between the two layouts: rows would stand where nobody looks."""
+    is_distributed = engines.get(Table.ATTEMPTS.value, "").startswith("Distributed")
+    if Table.ATTEMPTS.value in engines and is_distributed != bool(cluster):
+        message = (
+            "clickhouse_cluster is set, but the database has tables of a single server"
+            if cluster
+            else "The database has the tables of a cluster, but clickhouse_cluster is not set"
+        )
+        raise StoreRejectedError(f"{message}. Set it as it was, or set clickhouse_database to a new database.")
+
+
+def _keep_for(client: Client, days: int, cluster: str) -> None:
     """Set how long rows are kept, where it is not set so already."""
-    engines = _texts(client, "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()")
+    engines = _texts(client, _ENGINES)
     for table, column in PARTITIONED_BY.items():
         # The expression as ClickHouse shows it.
-        lifetime = f"toDateTime({column}) + toIntervalDay({days})"
-        if f"TTL {lifetime}" not in engines.get(table.value, lifetime):
-            client.command(f"ALTER TABLE {table.value} MODIFY TTL {lifetime}", settings={"materialize_ttl_after_modify": 0})
+        lifetime, name = f"toDateTime({column}) + toIntervalDay({days})", storage_table(table.value, cluster)
+        if f"TTL {lifetime}" not in engines.get(name, lifetime):
+            client.command(
+                f"ALTER TABLE {name}{on_cluster(cluster)} MODIFY TTL {lifetime}", settings={"materialize_ttl_after_modify": 0}
+            )
 
 
 def _texts(client: Client, query: str) -> dict[str, str]:

@@ -11,6 +11,9 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.connection import Connections
+from pipeline.store.endpoint_days import EndpointDay, endpoint_days
+from pipeline.store.overview import Overview, overview
+from pipeline.store.reader import Reader
 from pipeline.store.rows import MAX_PARTITIONS, Position
 from pipeline.store.search import Budget, Page
 
@@ -106,6 +109,7 @@ class Reports:
     def __init__(self, connections: Connections, budget: Budget | None = None) -> None:
         self._connections = connections
         self._settings = (budget or Budget()).settings()
+        self._reader = Reader(connections, budget or Budget())
 
     async def event_body(self, event_id: str) -> bytes | None:
         """The body of an event as it is sent; None while the event is not in ClickHouse, or when it is no longer there (or erased)."""
@@ -143,6 +147,14 @@ class Reports:
             duration_ms=(half, most, nearly_all) if made else None,
             last_failure=_last_failure(failures[0]) if failures else None,
         )
+
+    async def endpoint_days(self, until: datetime) -> dict[int, EndpointDay]:
+        """What each endpoint was sent in the last 24 hours; those that were sent nothing are left out."""
+        return await endpoint_days(self._reader.anew(), until)
+
+    async def overview(self, until: datetime) -> Overview:
+        """How the whole pipeline did in the last hour, and what has been waiting longest."""
+        return await overview(self._reader.anew(), until)
 
     async def dead_letters(
         self, page: int, per_page: int, *, reason: str | None = None, topic: str | None = None

@@ -19,6 +19,7 @@ from pipeline.store.notifications import Failed, Notification, Sendable, failed,
 from pipeline.store.reader import Budget, Reader, Rows, columns, sql
 from pipeline.store.rows import UNKNOWN_TIME
 from pipeline.store.story import About, Record, record_of
+from pipeline.store.summary import Summary, summary
 
 __all__ = ["AttemptDetail", "AttemptPage", "AttemptRow", "Budget", "DeadLetterRow", "EndpointSummary", "Page", "Search"]
 
@@ -106,6 +107,7 @@ class Search:
 
     def __init__(self, connections: Connections, budget: Budget | None = None) -> None:
         self._reader = Reader(connections, budget or Budget())
+        self._quick = Reader(connections, Budget(seconds=1.0))
 
     async def ping(self) -> None:
         """Return when ClickHouse answers.
@@ -128,6 +130,10 @@ class Search:
     async def histogram(self, query: AttemptQuery, bars: int = 60) -> Histogram:
         """When the attempts were made that a search finds: at most ``bars`` stretches of time of the same width."""
         return await histogram(self._reader.anew(), query, bars)
+
+    async def summary(self, query: AttemptQuery, bars: int) -> Summary:
+        """What a search finds, counted within a second: facets and a histogram, for all of it or for the newest."""
+        return await summary(self._quick.anew(), query, bars)
 
     async def record_of(self, about: About, value: str) -> Record:
         """The events and attempts of an order, a shipment or a subscription."""

@@ -10,19 +10,23 @@ took effect, and two recorders may for a while believe that a partition is their
   however long each is and whenever it arrives.
 * ClickHouse does not say whether it dropped an insert. So after each one the writer asks how far the table reaches, and goes on
   from there, be it in the middle of its rows (another's shorter insert was first) or behind them.
+
+On a cluster all rows of a Kafka partition stand in one shard (see cluster), and tokens are in Keeper, where all replicas of the
+shard see them at once. The rows are not: a replica may be behind, and say that the table ends earlier than it does. Where it says
+so, another insert begins, and the rows there have a token; so the writer is told nothing new, or waits, and inserts nothing twice.
+It waits for as long as that takes, with the same token: in Keeper a token and its part are written together, none is void.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.connection import Connections, StoreRowsError, StoreUnavailableError
-from pipeline.store.rows import COLUMNS, Row, Table, week
+from pipeline.store.rows import COLUMNS, Row, Table, weeks
 
 __all__ = ["Row", "Table", "Writer"]
 
@@ -33,6 +37,24 @@ SELECT max(kafka_offset) FROM {table:Identifier} WHERE kafka_partition = {partit
 # One part, at once, or an error. ClickHouse 26 gathers inserts of several clients by default (async_insert).
 _SETTINGS: Final[dict[str, Any]] = {"async_insert": 0, "insert_deduplicate": 1, "wait_end_of_query": 1}
 
+_ON_CLUSTER: Final[dict[str, Any]] = {
+    # The insert is over when the shard has it, not when the node that was asked has put it aside.
+    "distributed_foreground_insert": 1,
+    # Before the driver gives up. What was not confirmed is inserted again, with its token.
+    "insert_quorum_timeout": 20_000,
+}
+_NEAREST: Final[dict[str, Any]] = {
+    # The same replica for the insert and for the question behind it, whichever node a load balancer chooses.
+    "prefer_localhost_replica": 0,
+    "load_balancing": "in_order",
+}
+_POSITION_SETTINGS: Final[dict[str, Any]] = {
+    **_NEAREST,
+    # A replica that is so far behind that tokens may have been forgotten meanwhile is not asked.
+    "max_replica_delay_for_distributed_queries": 60,
+    "fallback_to_stale_replicas_for_distributed_queries": 0,
+}
+
 _Key = tuple[Table, int]
 
 
@@ -41,6 +63,10 @@ class Writer:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._on_cluster = bool(connections.cluster)
+        self._insert_settings = dict(_SETTINGS)
+        if self._on_cluster:
+            self._insert_settings |= _ON_CLUSTER | _NEAREST | {"insert_quorum": connections.insert_quorum}
         # Touched by the writer's thread only, except that forget() may drop an entry: what is not known is asked for.
         self._stored: dict[_Key, int] = {}
         self._void_tokens: dict[_Key, tuple[int, int]] = {}
@@ -51,7 +77,7 @@ class Writer:
 
     async def stored_through(self, table: Table, partition: int) -> int | None:
         """The highest offset that is stored; None when there is none."""
-        offset = await self._connections.write(lambda client: _stored(client, (table, partition)))
+        offset = await self._connections.write(lambda client: self._stored_in(client, (table, partition)))
         return None if offset < 0 else offset
 
     def forget(self, table: Table, partition: int) -> None:
@@ -72,21 +98,25 @@ class Writer:
     def _append(self, client: Client, key: _Key, rows: Sequence[Row]) -> None:
         stored = self._stored.pop(key, None)
         if stored is None:
-            stored = _stored(client, key)
+            stored = self._stored_in(client, key)
         left = [row for row in rows if row[-1] > stored]
         while left:
             run = _first_run(key[0], left)
-            _insert(client, key[0], run, self._token(key, run[0][-1]))
-            stored = _stored(client, key)
+            token = self._token(key, run[0][-1])
+            _insert(client, key[0], run, self._insert_settings | {"insert_deduplication_token": token})
+            stored = self._stored_in(client, key)
             if stored < run[0][-1]:
-                raise self._void_token(key, run[0][-1])
+                raise _replica_behind(key, run[0][-1]) if self._on_cluster else self._void_token(key, run[0][-1])
             left = [row for row in left if row[-1] > stored]
         # Set at the end: after any error the position is asked for anew.
         self._stored[key] = stored
 
     def _refresh(self, client: Client, key: _Key) -> int:
-        stored = self._stored[key] = _stored(client, key)
+        stored = self._stored[key] = self._stored_in(client, key)
         return stored
+
+    def _stored_in(self, client: Client, key: _Key) -> int:
+        return _stored(client, key, _POSITION_SETTINGS if self._on_cluster else {})
 
     def _token(self, key: _Key, first: int) -> str:
         void_first, times = self._void_tokens.get(key, (first, 0))
@@ -102,26 +132,37 @@ class Writer:
         return StoreUnavailableError(f"ClickHouse took rows of {key[0].value} for stored (partition {key[1]}, offset {first}).")
 
 
-def _stored(client: Client, key: _Key) -> int:
+def _replica_behind(key: _Key, first: int) -> StoreUnavailableError:
+    """The shard has the rows, and the replica that answered has not, yet."""
+    return StoreUnavailableError(
+        f"A replica of {key[0].value} is behind: it does not show partition {key[1]} from offset {first} on. Waiting for it; see "
+        "system.replicas and system.replication_queue."
+    )
+
+
+def _stored(client: Client, key: _Key, settings: dict[str, Any]) -> int:
     """The highest offset that is stored, -1 when there is none. A projection holds it: few rows are read."""
-    rows = client.query(_POSITION_SQL, parameters={"table": key[0].value, "partition": key[1]}).result_rows
+    parameters = {"table": key[0].value, "partition": key[1]}
+    rows = client.query(_POSITION_SQL, parameters=parameters, settings=settings).result_rows
     return int(rows[0][0]) if rows else -1
 
 
-def _first_run(table: Table, rows: Sequence[Row]) -> list[Row]:
+def _first_run(table: Table, rows: Sequence[Row]) -> Sequence[Row]:
     """The rows up to the first one of another week: an insert into two partitions would be two parts, and not atomic."""
-    first = week(table, rows[0])
-    return list(takewhile(lambda row: week(table, row) == first, rows))
+    of_week = weeks(table, rows)
+    if of_week is None or of_week.count(of_week[0]) == len(rows):
+        return rows
+    return rows[: next(index for index, week in enumerate(of_week) if week != of_week[0])]
 
 
-def _insert(client: Client, table: Table, rows: Sequence[Row], token: str) -> None:
+def _insert(client: Client, table: Table, rows: Sequence[Row], settings: dict[str, Any]) -> None:
     columns = COLUMNS[table]
     try:
         context = client.create_insert_context(
             table.value,
             column_names=list(columns),
             column_type_names=list(columns.values()),
-            settings={**_SETTINGS, "insert_deduplication_token": token},
+            settings=settings,
             data=rows,
         )
         # One block, however large: the driver would cut it every two megabytes.

@@ -56,12 +56,7 @@ def attempt_routes(api: Api) -> Iterable[Route]:
         )
 
     async def show(request: web.Request) -> web.Response:
-        identifier = path_id(request)
-        async with searching(api):
-            detail = await api.search.attempt(identifier)
-        if detail is None:
-            raise not_found()
-        return answer(await show_bodies(api, request, _detail_answer(detail)))
+        return answer(await attempt_in_full(api, request))
 
     async def facets(request: web.Request) -> web.Response:
         query = await asked(api, request)
@@ -146,6 +141,20 @@ async def asked(api: Api, request: web.Request) -> AttemptQuery:
     refuse_ignored(request, query.ignored)
     await check_body_search(api, request, query)
     return query
+
+
+async def attempt_in_full(api: Api, request: web.Request) -> AttemptDetailAnswer:
+    """The attempt that the path names, as the caller may see it.
+
+    Raises:
+        ApiError: 404, there is none; 503, ClickHouse or (for the audit) Kafka does not answer.
+    """
+    identifier = path_id(request)
+    async with searching(api):
+        detail = await api.search.attempt(identifier)
+    if detail is None:
+        raise not_found()
+    return await show_bodies(api, request, _detail_answer(detail))
 
 
 def attempt_answer(row: AttemptRow) -> AttemptAnswer:

@@ -162,7 +162,7 @@ class _Handlers:
     async def create(self, request: web.Request) -> web.Response:
         given = parse_endpoint(await read_body(request), required=("target_url", "events"))
         endpoint, secret = await create_endpoint(self._api, given, principal_of(request).actor)
-        values = _values(self._api, endpoint) | {"ignored_fields": ignored_fields(given)}
+        values = endpoint_values(self._api, endpoint) | {"ignored_fields": ignored_fields(given)}
         if secret is None:
             return answer(EndpointWritten(**values), headers=_tag(endpoint))
         headers = {"Location": f"{request.path}/{endpoint.id}"} | _tag(endpoint)
@@ -175,13 +175,15 @@ class _Handlers:
         actor, expected = principal_of(request).actor, expected_versions(request)
         endpoint = await update_endpoint(self._api, endpoint.id, given, actor, expected)
         return answer(
-            EndpointWritten(**_values(self._api, endpoint), ignored_fields=ignored_fields(given)), headers=_tag(endpoint)
+            EndpointWritten(**endpoint_values(self._api, endpoint), ignored_fields=ignored_fields(given)), headers=_tag(endpoint)
         )
 
     async def rotate_secret(self, request: web.Request) -> web.Response:
         actor, expected = principal_of(request).actor, expected_versions(request)
         endpoint, secret = await rotate_secret(self._api, path_id(request), actor, expected)
-        return answer(EndpointCreated(**_values(self._api, endpoint), ignored_fields=[], secret=secret), headers=_tag(endpoint))
+        return answer(
+            EndpointCreated(**endpoint_values(self._api, endpoint), ignored_fields=[], secret=secret), headers=_tag(endpoint)
+        )
 
     async def delete(self, request: web.Request) -> web.Response:
         actor, expected = principal_of(request).actor, expected_versions(request)
@@ -190,7 +192,7 @@ class _Handlers:
 
     async def _shown(self, request: web.Request, endpoints: Sequence[Endpoint]) -> list[EndpointAnswer]:
         if not endpoints or not is_true(request, "include_attempts"):
-            return [EndpointAnswer(**_values(self._api, endpoint)) for endpoint in endpoints]
+            return [EndpointAnswer(**endpoint_values(self._api, endpoint)) for endpoint in endpoints]
         last = min(whole_number(request, "attempts_count", _DEFAULT_ATTEMPTS), _MAX_ATTEMPTS)
         if last * len(endpoints) > _MAX_ATTEMPTS_IN_ALL:
             message = (
@@ -201,7 +203,7 @@ class _Handlers:
             summaries = await self._api.search.endpoint_summaries([endpoint.id for endpoint in endpoints], last)
         return [
             EndpointWithAttempts(
-                **_values(self._api, endpoint), attempts=[attempt_answer(row) for row in summaries[endpoint.id].attempts]
+                **endpoint_values(self._api, endpoint), attempts=[attempt_answer(row) for row in summaries[endpoint.id].attempts]
             )
             for endpoint in endpoints
         ]
@@ -217,7 +219,7 @@ def _tag(endpoint: Endpoint) -> dict[str, str]:
     return {"ETag": f'"{endpoint.record.version}"'}
 
 
-def _values(api: Api, endpoint: Endpoint) -> dict[str, Any]:
+def endpoint_values(api: Api, endpoint: Endpoint) -> dict[str, Any]:
     """What is shown of an endpoint: never its token or its secrets."""
     record, health, disabled = endpoint.record, api.registry.health, endpoint.disabled
     return {

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from pipeline.core.search import AttemptQuery, Cursor, decode_cursor
+from pipeline.core.search import AttemptQuery, beginning, decode_cursor
 from pipeline.core.spreadsheets import cell
 from pipeline.store.search import AttemptRow
 from pipeline.web.api import Api
@@ -20,7 +20,6 @@ from schemas.http_api import AttemptAnswer
 _PER_PAGE: Final = 1_000
 _PER_PAGE_WITH_BODIES: Final = 50
 """A body may have a megabyte."""
-_END_OF_TIME_MS: Final = 9_000_000_000_000
 _BODIES: Final = ("request_body", "response_body", "response_body_encoding")
 _LINE: Final = tuple(AttemptAnswer.model_fields)
 
@@ -37,8 +36,7 @@ async def pages(api: Api, query: AttemptQuery, *, with_bodies: bool) -> AsyncIte
     if query.in_time is None:
         raise InvalidError({"q": ["An export is in the order of time: leave the sort out, or sort by created_at alone."]})
     # Behind a cursor nothing is counted.
-    descending = query.in_time.descending
-    first = Cursor(_END_OF_TIME_MS if descending else -_END_OF_TIME_MS, 2**63 - 1 if descending else -(2**63), descending)
+    first = beginning(descending=query.in_time.descending)
     query = replace(query, page=1, per_page=_PER_PAGE_WITH_BODIES if with_bodies else _PER_PAGE, after=query.after or first)
     while True:
         async with searching(api):

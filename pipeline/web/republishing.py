@@ -55,7 +55,7 @@ async def republish(api: Api, who: Asker, identifier: int, repair: Repair) -> Re
     if topic not in api.topics.sources:
         raise ApiError(409, f"It came from {topic}, which is not a topic that events are published to: see docs/runbook.md.")
     key, value, event = _checked(api, letter, repair)
-    mended = [name for name, given in (("key", repair.key), ("value", repair.value)) if given is not None]
+    mended = [name for name, now, was in (("key", key, letter.key), ("value", value, letter.value)) if now != was]
     detail = f"to {topic}, event {event.id}, " + (f"mended: {', '.join(mended)}" if mended else "as it was")
     await put_on_record(api, who, AuditAction.REPUBLISH, f"dead letter {identifier}", detail)
     headers = [(name, content) for name, content in letter.headers if name != DEAD_LETTER_HEADER]
@@ -74,12 +74,12 @@ def _checked(api: Api, letter: DeadLetterDetail, repair: Repair) -> tuple[bytes,
     value = repair.value if repair.value is not None else letter.value
     if repair.value is None and is_cut(letter):
         raise InvalidError({"value": [_CUT]})
-    errors = {} if key else {"key": [_NO_KEY]}
+    errors = {"key": [_NO_KEY]} if key is None else {}
     try:
         event = decode_event(value, max_bytes=api.max_event_bytes).meta
     except InvalidRecordError as error:
         raise InvalidError({"value": [str(error)]} | errors) from error
-    if not key or value is None:
+    if key is None or value is None:
         raise InvalidError(errors)
     return key, value, event
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
+from pipeline.core.trace import TraceContext
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.store.search import AttemptRow
 from pipeline.web.answers import answer
@@ -15,7 +16,7 @@ from pipeline.web.endpoint_changes import require_endpoints
 from pipeline.web.errors import not_found
 from pipeline.web.queries import path_id
 from pipeline.web.resending import send_again
-from pipeline.web.routes import Route
+from pipeline.web.routes import TRACE, Route
 from pipeline.web.searching import searching
 from schemas.api_key import Access
 from schemas.http_operations import ResendAnswer
@@ -25,7 +26,7 @@ def resend_routes(api: Api) -> Iterable[Route]:
     """The route, below ``/api``."""
 
     async def resend(request: web.Request) -> web.Response:
-        attempt, endpoint = await resend_attempt(api, asker(api, request), path_id(request))
+        attempt, endpoint = await resend_attempt(api, asker(api, request), path_id(request), request.get(TRACE))
         return answer(
             ResendAnswer(
                 event_id=attempt.event_id,
@@ -51,7 +52,7 @@ def resend_routes(api: Api) -> Iterable[Route]:
     ]
 
 
-async def resend_attempt(api: Api, who: Asker, identifier: int) -> tuple[AttemptRow, Endpoint]:
+async def resend_attempt(api: Api, who: Asker, identifier: int, trace: TraceContext | None = None) -> tuple[AttemptRow, Endpoint]:
     """Send the notification of an attempt again; returns what it was, and where it goes, when Kafka has it.
 
     Raises:
@@ -63,4 +64,4 @@ async def resend_attempt(api: Api, who: Asker, identifier: int) -> tuple[Attempt
         if found is None:
             raise not_found()
         body = await api.reports.event_body(found.attempt.event_id)
-    return found.attempt, await send_again(api, who, found.attempt, found.event_received_at, body)
+    return found.attempt, await send_again(api, who, found.attempt, found.event_received_at, body, trace=trace)

@@ -6,7 +6,9 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Final
 
+from pipeline.core.trace import TraceContext
 from pipeline.endpoints.endpoint import Endpoint
+from pipeline.ops import metrics
 from pipeline.store.search import AttemptRow
 from pipeline.web.api import Api
 from pipeline.web.audit import Asker, put_on_record
@@ -15,6 +17,7 @@ from schemas.audit import AuditAction
 from schemas.codec import to_header
 from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
 from schemas.event import EventMeta
+from schemas.topics import delay_label
 
 _AT_ONCE: Final = timedelta(0)
 _UNCONFIRMED: Final = (
@@ -23,11 +26,19 @@ _UNCONFIRMED: Final = (
 
 
 async def send_again(
-    api: Api, who: Asker, attempt: AttemptRow, received_at: datetime | None, body: bytes | None, *, run: str = ""
+    api: Api,
+    who: Asker,
+    attempt: AttemptRow,
+    received_at: datetime | None,
+    body: bytes | None,
+    *,
+    run: str = "",
+    trace: TraceContext | None = None,
 ) -> Endpoint:
     """Send the notification of an attempt again, to the endpoint as it is now; returns when Kafka has it.
 
-    It is on record before. ``body`` is the event's, None when it is not in ClickHouse; ``run`` is the id of the run that does it.
+    It is on record before. ``body`` is the event's, None when it is not in ClickHouse; ``run`` is the id of the run that does it;
+    ``trace``, where there is one, is that of the request that asked for it.
 
     Raises:
         ApiError: 409, it cannot be sent again as things are; 503, Kafka does not answer.
@@ -37,7 +48,7 @@ async def send_again(
         raise ApiError(409, "The body of this event is not in ClickHouse (not yet, or no longer): it cannot be sent again.")
     detail = f"event {attempt.event_id}, endpoint {attempt.endpoint_id}" + (f", run {run}" if run else "")
     await put_on_record(api, who, AuditAction.RESEND, f"attempt {attempt.id}", detail)
-    await send_delivery(api, event_meta(attempt, received_at), endpoint.id, body)
+    await send_delivery(api, event_meta(attempt, received_at), endpoint.id, body, trace)
     return endpoint
 
 
@@ -55,16 +66,24 @@ def addressee(api: Api, endpoint_id: int) -> Endpoint:
     return endpoint
 
 
-async def send_delivery(api: Api, event: EventMeta, endpoint_id: int, body: bytes) -> None:
+async def send_delivery(api: Api, event: EventMeta, endpoint_id: int, body: bytes, trace: TraceContext | None = None) -> None:
     """Put a delivery into the topic of what is due at once; returns when Kafka has it.
 
     Raises:
         ApiError: 503, Kafka does not answer; the delivery may be made all the same.
     """
-    delivery = Delivery(event=event, endpoint_id=endpoint_id, attempt=1, trigger=Trigger.RESEND)
+    delivery = Delivery(
+        event=event,
+        endpoint_id=endpoint_id,
+        attempt=1,
+        trigger=Trigger.RESEND,
+        traceparent=None if trace is None else trace.traceparent,
+        tracestate=None if trace is None else trace.tracestate or None,
+    )
+    metrics.RETRIES_SCHEDULED.labels(delay_label(_AT_ONCE)).inc()
     sent = api.producer.send(
         api.topics.delay(_AT_ONCE),
-        key=event.id.encode(),
+        key=delivery.event.id.encode(),
         value=body,
         headers=[to_header(DELIVERY_HEADER, delivery)],
         spread=True,

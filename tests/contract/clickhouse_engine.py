@@ -6,8 +6,9 @@ import gzip
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import chdb
@@ -38,12 +39,46 @@ class Answer:
     bytes_read: int
 
 
+# What one node of a cluster is told of it: itself, as its only shard and replica.
+CLUSTER_CONFIG = """
+  <tcp_port>9000</tcp_port>
+  <macros><shard>01</shard><replica>one</replica></macros>
+  <remote_servers><{name}><shard>
+    <internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>9000</port></replica>
+  </shard></{name}></remote_servers>
+"""
+# The engine in process knows one user; this is all that it may do.
+USERS = """
+<clickhouse>
+  <profiles><default/></profiles><quotas><default/></quotas>
+  <users><default>
+    <no_password/><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>
+    <grants>{grants}</grants>
+  </default></users>
+</clickhouse>
+"""
+ALONE = (
+    (re.compile(rb" ON CLUSTER '[\w-]+'"), b""),
+    (re.compile(rb"ENGINE = Replicated(\w*MergeTree)\('[^']+', '[^']+'(?:, )?([^)]*)\)"), rb"ENGINE = \1(\2)"),
+    (re.compile(rb",\s*replicated_deduplication_window_seconds = \d+"), b""),
+    (re.compile(rb"\breplicated_deduplication_window ="), b"non_replicated_deduplication_window ="),
+)
+"""What makes statements for a cluster ones for a node without Keeper: the engine in process takes no part in replication. All else of
+a cluster (``Distributed``, sharding keys, forwarded inserts with their tokens, global subqueries) is what it is."""
+
+NO_NETWORK = frozenset({"prefer_localhost_replica"})
+"""Settings that would make it reach its own shard over a port that it does not listen on."""
+
+
 class Engine:
     """The engine; each statement has a connection of its own, so that settings never leak from one into another."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._keep_open = connect(path)
+    def __init__(self, path: str, cluster: str = "", grants: Sequence[str] = ()) -> None:
+        """``cluster`` names one of which this is the only node; ``grants`` (``GRANT … ON …``) are all that the user may do."""
+        self._path, self._is_alone = path, bool(cluster)
+        if cluster or grants:
+            self._path += f"?config-file={configured(Path(path), cluster, grants)}"
+        self._keep_open = connect(self._path)
 
     def execute(self, statement: Statement) -> Answer:
         connection = connect(self._path)
@@ -51,16 +86,34 @@ class Engine:
             if statement.database:
                 connection.query(f"USE `{statement.database}`")
             for name, value in statement.settings.items():
+                if self._is_alone and name in NO_NETWORK:
+                    continue
                 connection.query(f"SET {name} = {quoted(value)}")
             if match := INSERT.match(statement.sql):
                 return insert(connection, match[1].decode(), match[2].decode(), statement.sql[match.end() :])
-            result = connection.query(statement.sql.decode(), "TabSeparated", params=dict(statement.parameters))
+            sql = statement.sql
+            for pattern, instead in ALONE if self._is_alone else ():
+                sql = pattern.sub(instead, sql)
+            result = connection.query(sql.decode(), "TabSeparated", params=dict(statement.parameters))
             return Answer(result.bytes() or b"", result.rows_read(), result.bytes_read())
         finally:
             connection.close()
 
     def close(self) -> None:
         self._keep_open.close()
+
+
+def configured(path: Path, cluster: str, grants: Sequence[str]) -> Path:
+    """Write the configuration beside the data."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = [CLUSTER_CONFIG.format(name=cluster)] if cluster else []
+    if grants:
+        users = path.with_name("users.xml")
+        users.write_text(USERS.format(grants="".join(f"<query>{grant}</query>" for grant in grants)))
+        parts.append(f"<users_config>{users}</users_config>")
+    config = path.with_name("engine.xml")
+    config.write_text(f"<clickhouse>{''.join(parts)}</clickhouse>")
+    return config
 
 
 def connect(path: str) -> Any:

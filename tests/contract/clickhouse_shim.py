@@ -18,6 +18,7 @@ import subprocess
 import sys
 import urllib.request
 from base64 import b64decode
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -164,9 +165,8 @@ def failure(code: int, text: str) -> web.Response:
     return web.Response(status=status, text=body, headers={"X-ClickHouse-Exception-Code": str(code)})
 
 
-async def serve(port: int, path: str, password: str, *, until_stdin_closes: bool) -> None:
+async def serve(engine: Engine, port: int, password: str, *, until_stdin_closes: bool) -> None:
     """Serve until SIGTERM (or until whoever started this process is gone)."""
-    engine = Engine(path)
     # The bodies stay as they are: aiohttp would decompress one frame only.
     runner = web.AppRunner(Shim(engine, password).application(), auto_decompress=False, access_log=None)
     await runner.setup()
@@ -187,8 +187,12 @@ async def serve(port: int, path: str, password: str, *, until_stdin_closes: bool
 class ShimProcess:
     """The shim as tests use it: started, made to fail, stopped, killed, started again on the same port and directory."""
 
-    def __init__(self, path: Path, password: str = "") -> None:
+    def __init__(self, path: Path, password: str = "", cluster: str = "") -> None:
+        """With a ``cluster`` the engine knows one of that name, of which it is the only node."""
         self.path = path
+        self.cluster = cluster
+        self.grants: Sequence[str] = ()
+        """All that the user may do after the next start; everything when there are none."""
         self.port = 0
         self._password = password
         self._process: subprocess.Popen[bytes] | None = None
@@ -200,8 +204,9 @@ class ShimProcess:
 
     def start(self) -> None:
         """Start, and wait until it listens."""
-        arguments = ["--port", str(self.port), "--path", str(self.path), "--password", self._password, "--until-stdin-closes"]
-        command = [sys.executable, "-m", "tests.contract.clickhouse_shim", *arguments]
+        arguments = ["--port", str(self.port), "--path", str(self.path), "--password", self._password, "--cluster", self.cluster]
+        arguments += [part for grant in self.grants for part in ("--grant", grant)]
+        command = [sys.executable, "-m", "tests.contract.clickhouse_shim", *arguments, "--until-stdin-closes"]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         line = self._process.stdout.readline() if is_readable(self._process.stdout, 30) else b""
@@ -259,9 +264,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8123, help="0: any")
     parser.add_argument("--path", required=True)
     parser.add_argument("--password", default="")
+    parser.add_argument("--cluster", default="")
+    parser.add_argument("--grant", action="append", default=[], help="all that the user may do: GRANT … ON …")
     parser.add_argument("--until-stdin-closes", action="store_true")
     options = parser.parse_args()
-    asyncio.run(serve(options.port, options.path, options.password, until_stdin_closes=options.until_stdin_closes))
+    engine = Engine(options.path, options.cluster, options.grant)
+    asyncio.run(serve(engine, options.port, options.password, until_stdin_closes=options.until_stdin_closes))
 
 
 if __name__ == "__main__":

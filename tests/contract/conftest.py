@@ -1,4 +1,6 @@
-"""The store that contract tests run against, twice: ClickHouse in this process, and over HTTP (the shim in a process of its own)."""
+"""The store that contract tests run against, three times: ClickHouse in this process, over HTTP (the shim in a process of its own),
+and over HTTP with the tables of a cluster.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,21 @@ def clickhouse_shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShimPr
     shim.stop()
 
 
-@pytest.fixture(params=["chdb", "http"])
+@pytest.fixture(scope="session")
+def clustered_shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShimProcess]:
+    """A shim that is the only node of a cluster."""
+    shim = ShimProcess(tmp_path_factory.mktemp("cluster") / "clickhouse", PASSWORD, cluster="webhooks")
+    shim.start()
+    yield shim
+    shim.stop()
+
+
+@pytest.fixture(params=["chdb", "http", pytest.param("cluster", marks=pytest.mark.slow)])
 def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings for a database of the test's own."""
     if request.param == "chdb":
         return Settings(clickhouse_path=tmp_path / "clickhouse")
-    shim: ShimProcess = request.getfixturevalue("clickhouse_shim")
+    shim: ShimProcess = request.getfixturevalue("clickhouse_shim" if request.param == "http" else "clustered_shim")
     return http_settings(shim)
 
 

@@ -45,6 +45,7 @@ def http_settings(shim: ShimProcess, database: str = "", **changes: Any) -> Sett
         clickhouse_url=shim.url,
         clickhouse_password=SecretStr(PASSWORD),
         clickhouse_database=database or f"test_{secrets.token_hex(4)}",
+        clickhouse_cluster=shim.cluster,
         **changes,
     )
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from pipeline.ops.settings import Settings
+from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections, StoreRejectedError
 from pipeline.store.migrate import migrate, shipped_migrations
 from pipeline.store.rows import COLUMNS
@@ -32,16 +33,18 @@ async def test_columns_are_those_that_rows_are_made_for(store: Store) -> None:
 
 async def test_every_table_drops_repeated_inserts_and_all_but_the_audit_expire(store: Store) -> None:
     engines = dict(await store.rows("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()"))
-    for table in COLUMNS:
-        assert "non_replicated_deduplication_window = 10000" in engines[table.value]
-    assert {table.value for table in COLUMNS if "TTL" in engines[table.value]} == {"events", "attempts", "dead_letters"}
-    assert "TTL toDateTime(received_at) + toIntervalDay(400)" in engines["events"]
+    held = {table.value: engines[storage_table(table.value, store.settings.clickhouse_cluster)] for table in COLUMNS}
+    assert all("non_replicated_deduplication_window = 10000" in engine for engine in held.values())
+    assert {table for table, engine in held.items() if "TTL" in engine} == {"events", "attempts", "dead_letters"}
+    assert "TTL toDateTime(received_at) + toIntervalDay(400)" in held["events"]
 
 
 async def test_a_changed_retention_takes_effect(store: Store) -> None:
     assert await migrate(store.connections, 30) == ()
     engines = dict(await store.rows("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()"))
-    assert "TTL toDateTime(created_at) + toIntervalDay(30)" in engines["attempts"]
+    assert (
+        "TTL toDateTime(created_at) + toIntervalDay(30)" in engines[storage_table("attempts", store.settings.clickhouse_cluster)]
+    )
 
 
 async def test_an_edited_migration_is_refused(store: Store) -> None:
@@ -53,9 +56,31 @@ async def test_an_edited_migration_is_refused(store: Store) -> None:
 async def test_a_new_migration_is_applied_to_an_old_database(store: Store) -> None:
     more = {**shipped_migrations(), "9000_more.sql": "ALTER TABLE events ADD COLUMN IF NOT EXISTS more String"}
     assert await migrate(store.connections, 400, more) == ("9000_more.sql",)
-    assert ("more",) in await store.rows(
-        "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'events'"
-    )
+    for table in {"events", storage_table("events", store.settings.clickhouse_cluster)}:
+        assert ("more",) in await store.rows(
+            f"SELECT name FROM system.columns WHERE database = currentDatabase() AND table = '{table}'"
+        )
+
+
+@pytest.mark.parametrize("store_settings", ["http", "cluster"], indirect=True)
+async def test_the_layout_of_a_database_is_not_changed(store: Store) -> None:
+    cluster = "" if store.settings.clickhouse_cluster else "webhooks"
+    connections = Connections(store.settings.model_copy(update={"clickhouse_cluster": cluster}))
+    try:
+        with pytest.raises(StoreRejectedError, match="set clickhouse_database to a new database"):
+            await migrate(connections, 400)
+    finally:
+        await connections.close()
+
+
+@pytest.mark.parametrize("store_settings", ["cluster"], indirect=True)
+async def test_a_cluster_has_its_rows_behind_distributed_tables(store: Store) -> None:
+    query = "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND engine = 'Distributed'"
+    database = store.settings.clickhouse_database
+    assert dict(await store.rows(query)) == {
+        **{table.value: f"Distributed('webhooks', '{database}', '{table.value}_local', kafka_partition)" for table in COLUMNS},
+        "attempts_hourly": f"Distributed('webhooks', '{database}', 'attempts_hourly_local')",
+    }
 
 
 async def test_processes_may_start_at_the_same_time(store_settings: Settings) -> None:

@@ -6,9 +6,12 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from pipeline.store import writer as writer_module
+from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections, StoreRejectedError, StoreRowsError, StoreUnavailableError
 from pipeline.store.halving import append_in_parts
 from pipeline.store.rows import Position, Row, attempt_row
@@ -129,6 +132,7 @@ async def test_a_row_that_does_not_fit_is_refused_whole(store: Store) -> None:
     assert await offsets(store) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("store_settings", ["chdb", "http"], indirect=True)
 async def test_a_token_without_its_rows_does_not_lose_them(store: Store) -> None:
     """As after a crash between the two, or after somebody deleted rows: the retry gets a new token."""
     rows = attempt_rows(range(5))
@@ -139,6 +143,32 @@ async def test_a_token_without_its_rows_does_not_lose_them(store: Store) -> None
         await store.writer.append(Table.ATTEMPTS, 0, rows)
     await store.writer.append(Table.ATTEMPTS, 0, rows)
     assert await offsets(store) == list(range(5))
+
+
+@pytest.mark.parametrize("store_settings", ["cluster"], indirect=True)
+async def test_a_replica_that_is_behind_is_waited_for_and_nothing_is_stored_twice(
+    store: Store, rival: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster: rows 5 to 9 are in, but who is asked does not show them yet, to the writer and to one that takes over."""
+    asked = writer_module._stored
+    behind = 0
+
+    def answered_by_a_replica(*arguments: Any) -> int:
+        nonlocal behind
+        behind = max(0, behind - 1)
+        return min(asked(*arguments), 4) if behind else asked(*arguments)
+
+    monkeypatch.setattr(writer_module, "_stored", answered_by_a_replica)
+    rows = attempt_rows(range(20))
+    await store.writer.append(Table.ATTEMPTS, 0, rows[:5])
+    behind = 4
+    with pytest.raises(StoreUnavailableError, match="A replica of attempts is behind"):
+        await store.writer.append(Table.ATTEMPTS, 0, rows[:10])
+    with pytest.raises(StoreUnavailableError, match="A replica of attempts is behind"):
+        await rival.append(Table.ATTEMPTS, 0, rows[:12])
+    await rival.append(Table.ATTEMPTS, 0, rows[:12])
+    await store.writer.append(Table.ATTEMPTS, 0, rows)
+    assert await offsets(store) == list(range(20))
 
 
 async def test_a_caller_that_is_cancelled_leaves_nothing_half_done(store: Store) -> None:
@@ -217,7 +247,8 @@ async def test_clickhouse_is_killed_and_comes_back(http_store: Store, clickhouse
 
 async def test_a_row_that_the_table_never_takes_is_set_aside_alone(store: Store) -> None:
     """By the engine's own refusal (VIOLATED_CONSTRAINT); all other rows are stored, in order."""
-    await store.command("ALTER TABLE attempts ADD CONSTRAINT wholesome CHECK kafka_offset NOT IN (3, 4, 17)")
+    table = storage_table("attempts", store.settings.clickhouse_cluster)
+    await store.command(f"ALTER TABLE {table} ADD CONSTRAINT wholesome CHECK kafka_offset NOT IN (3, 4, 17)")
     rows, aside = attempt_rows(range(40)), []
 
     async def set_aside(offset: int, error: StoreRowsError) -> None:

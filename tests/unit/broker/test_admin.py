@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError
+from kafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
 from pipeline.broker.admin import Difference, TopicAdmin, TopicError, describe
 from pipeline.ops.settings import Settings
@@ -23,6 +24,8 @@ class FakeClient:
         self.errors: dict[str, Exception] = {}
         self.waited_for: list[str] = []
         self.closed = False
+        self.grown: dict[str, int] = {}
+        self.looks_after_growing = 0
 
     def list_topics(self) -> list[str]:
         return list(self.topics)
@@ -39,7 +42,23 @@ class FakeClient:
         self.waited_for += names
 
     def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
-        return [{"name": name, "partitions": [{}] * self.topics[name]["num_partitions"]} for name in names]
+        # What was added is shown from the second look on.
+        self.looks_after_growing += bool(self.grown)
+        for name in self.grown if self.looks_after_growing > 1 else ():
+            self.topics[name] |= {"num_partitions": self.grown[name]}
+        return [
+            {"name": name, "partitions": [{"replica_nodes": [1] * max(1, topic["replication_factor"])}] * topic["num_partitions"]}
+            for name, topic in self.topics.items()
+            if name in names
+        ]
+
+    def create_partitions(self, counts: dict[str, int], timeout_ms: int, *, raise_errors: bool) -> Any:
+        assert timeout_ms > 0
+        assert not raise_errors
+        for name in counts.keys() - self.errors.keys():
+            self.grown[name] = counts[name]
+        codes = {name: self.errors[name].errno if name in self.errors else 0 for name in counts}  # type: ignore[attr-defined]
+        return SimpleNamespace(results=[SimpleNamespace(name=name, error_code=code) for name, code in codes.items()])
 
     def describe_configs(self, resources: list[Any], config_filter: str) -> dict[str, Any]:
         assert config_filter == "all"
@@ -58,14 +77,16 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
 
 
 def test_missing_topics_are_made_as_they_must_be(client: FakeClient) -> None:
-    client.topics[ORDERS.name] = {"num_partitions": 9, "configs": {}}
+    client.topics[ORDERS.name] = {"num_partitions": 9, "replication_factor": 3, "configs": {}}
 
     with TopicAdmin(SETTINGS) as admin:
         created = admin.create_missing(SPECS)
 
     assert created == [spec.name for spec in SPECS if spec is not ORDERS]
     assert client.waited_for == created
-    assert client.topics[ORDERS.name] == {"num_partitions": 9, "configs": {}}, "what is there is left as it is"
+    assert client.topics[ORDERS.name] == {"num_partitions": 9, "replication_factor": 3, "configs": {}}, (
+        "what is there is left as it is"
+    )
     assert client.topics[ENDPOINTS.name] == {"num_partitions": 1, "replication_factor": 3, "configs": ENDPOINTS.config()}
     assert {client.topics[name]["num_partitions"] for name in created} == {1, 4}
     assert client.closed
@@ -122,6 +143,49 @@ def test_every_topic_may_be_missing(client: FakeClient) -> None:
     assert [difference.topic for difference in differences] == [spec.name for spec in SPECS]
     assert {difference.found for difference in differences} == {"missing"}
     assert client.topics == {}
+
+
+def test_replicas_and_how_many_must_be_in_sync_are_compared_where_they_are_set(client: FakeClient) -> None:
+    settings = SETTINGS.model_copy(update={"kafka_min_insync_replicas": 2})
+    admin = TopicAdmin(settings)
+    admin.create_missing(SPECS)
+    assert client.topics[ORDERS.name]["configs"] == ORDERS.config() | {"min.insync.replicas": "2"}
+    assert admin.differences(SPECS) == []
+
+    client.topics[ORDERS.name] |= {"replication_factor": 2, "configs": ORDERS.config() | {"min.insync.replicas": "1"}}
+    assert admin.differences(SPECS) == [
+        Difference(ORDERS.name, "replicas", "3", "2"),
+        Difference(ORDERS.name, "min.insync.replicas", "2", "1"),
+    ]
+    left_to_the_broker = SETTINGS.model_copy(update={"kafka_replication_factor": -1})
+    assert TopicAdmin(left_to_the_broker).differences(SPECS) == []
+    assert "--config min.insync.replicas=2" in describe(ORDERS, settings)
+
+
+def test_topics_whose_number_of_partitions_is_a_setting_grow_once(client: FakeClient) -> None:
+    admin = TopicAdmin(SETTINGS)
+    admin.create_missing(SPECS)
+    client.topics[ORDERS.name] |= {"num_partitions": 12}
+
+    planned = admin.planned_growth(SPECS, 8)
+    assert {growth.topic for growth in planned} == {spec.name for spec in SPECS if spec.partitions is None and spec is not ORDERS}
+    assert {(growth.before, growth.after) for growth in planned} == {(4, 8)}
+    admin.grow(planned)
+    admin.grow([])
+    assert client.looks_after_growing == 2, "it has waited until they were shown"
+    assert client.topics[ENDPOINTS.name]["num_partitions"] == 1
+    assert admin.planned_growth(SPECS, 8) == []
+    assert admin.planned_growth(SPECS, 4) == []
+
+
+def test_a_topic_that_may_not_grow_is_named(client: FakeClient) -> None:
+    admin = TopicAdmin(SETTINGS)
+    admin.create_missing(SPECS)
+    client.errors["webhooks.attempts"] = TopicAuthorizationFailedError("no")
+    with pytest.raises(TopicError, match=r"webhooks\.attempts: TopicAuthorizationFailedError\. Check the permission to alter"):
+        admin.grow(admin.planned_growth(SPECS, 8))
+    assert client.grown[ORDERS.name] == 8
+    assert "webhooks.attempts" not in client.grown
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

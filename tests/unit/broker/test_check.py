@@ -12,19 +12,25 @@ NO_SASL = "Bootstrap connection to bootstrap-0 failed: [Error 34] IllegalSaslSta
 NO_MECHANISM = "Bootstrap connection to bootstrap-0 failed: [Error 33] UnsupportedSaslMechanismError (backoff 0.06 secs)"
 REFUSED = "Bootstrap connection to bootstrap-0 failed: [Error 58] SaslAuthenticationFailedError: no (backoff 0.06 secs)"
 
+NO_TOKEN = (
+    "Bootstrap connection to bootstrap-0 failed: TokenError: kafka_oauth_token_file /run/token is empty (backoff 0.06 secs)"
+)
+
 
 @pytest.mark.parametrize(
-    ("said", "with_sasl", "words"),
+    ("said", "mechanism", "words"),
     [
-        ([HUNG_UP], True, "The brokers refuse the login. Check kafka_sasl_username"),
-        ([HUNG_UP, REFUSED], True, "The brokers refuse the login. Check kafka_sasl_username"),
-        ([NO_SASL], True, "The listener takes no SASL"),
-        ([NO_MECHANISM], True, "do not offer this mechanism"),
-        ([HUNG_UP], False, "it may want SASL or TLS"),
-        ([], False, "Unable to bootstrap"),
+        ([HUNG_UP], "PLAIN", "The brokers refuse the login. Check kafka_sasl_username"),
+        ([HUNG_UP, REFUSED], "PLAIN", "The brokers refuse the login. Check kafka_sasl_username"),
+        ([NO_SASL], "PLAIN", "The listener takes no SASL"),
+        ([NO_MECHANISM], "PLAIN", "do not offer this mechanism"),
+        ([HUNG_UP], None, "it may want SASL"),
+        ([HUNG_UP], "OAUTHBEARER", "refuse the token. Check its issuer, audience and lifetime"),
+        ([NO_TOKEN, HUNG_UP], "OAUTHBEARER", "There is no token: kafka_oauth_token_file /run/token is empty."),
+        ([], None, "Unable to bootstrap"),
     ],
 )
-def test_a_refusal_says_what_to_check(said: list[str], with_sasl: bool, words: str) -> None:
-    problem = refusal(["Sending username and password in the clear", *said, TIMEOUT], with_sasl=with_sasl)
+def test_a_refusal_says_what_to_check(said: list[str], mechanism: str | None, words: str) -> None:
+    problem = refusal(["Sending username and password in the clear", *said, TIMEOUT], mechanism)
     assert words in problem
     assert "backoff" not in problem

@@ -23,8 +23,14 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.futures: list[Any] = []
+        self.partitions = {0}
+        self.chosen: list[int | None] = []
 
-    def send(self, topic: str, **_: Any) -> Any:
+    def partitions_for(self, _: str) -> set[int]:
+        return self.partitions
+
+    def send(self, topic: str, *, partition: int | None, **_: Any) -> Any:
+        self.chosen.append(partition)
         self.futures.append(future := SimpleNamespace(is_done=False, exception=None, value=None))
         return future
 
@@ -40,7 +46,7 @@ class FakeClient:
 async def started(client: FakeClient, max_bytes: int, monkeypatch: pytest.MonkeyPatch) -> Producer:
     monkeypatch.setattr("pipeline.broker.producer._RESEND_AFTER_S", 0.001)
     producer = Producer({}, [TOPIC], max_bytes=max_bytes)
-    monkeypatch.setattr(producer, "_connect", lambda: (client, {TOPIC: {0}}))
+    monkeypatch.setattr(producer, "_connect", lambda: client)
     await producer.start()
     return producer
 
@@ -153,3 +159,16 @@ async def test_nobody_waits_for_room_in_a_producer_that_closes(monkeypatch: pyte
     await settle()
     await producer.close()
     await until(waiting)
+
+
+async def test_records_that_may_go_anywhere_go_round_and_find_new_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    client.partitions = {0, 1}
+    producer = await started(client, 100 * SIZE, monkeypatch)
+    monkeypatch.setattr("pipeline.broker.producer._SLICE_S", 0.0)
+    send(producer, 3)
+    client.partitions = {0, 1, 2, 3}
+    send(producer, 4)
+
+    assert client.chosen == [0, 1, 0, 1, 2, 3, 0]
+    await producer.close()

@@ -65,6 +65,20 @@ def test_the_vault_shows_no_key() -> None:
     assert KEY not in str(vars(Vault(KEY)))
 
 
+def test_a_derived_vault_has_keys_of_its_own() -> None:
+    first, second = Vault.new_key(), Vault.new_key()
+    vault = Vault(first)
+    cookies = vault.derived("cookies")
+    sealed = cookies.seal("hunter2")
+
+    assert Vault(first).derived("cookies").open(sealed) == "hunter2"
+    for other in (vault, vault.derived("something else"), Vault(second).derived("cookies")):
+        with pytest.raises(VaultError):
+            other.open(sealed)
+    # While the encryption key is rotated, what was sealed with the old one can be opened.
+    assert Vault(f"{second},{first}").derived("cookies").open(sealed) == "hunter2"
+
+
 def test_what_an_old_key_sealed_is_renewed() -> None:
     old, both = Vault(KEY).seal("s3cret"), Vault(f"{OTHER},{KEY}")
 

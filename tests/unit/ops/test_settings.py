@@ -16,6 +16,7 @@ from pipeline.sender.client import SenderLimits
 SECRETS = {
     "kafka_ssl_password": "pem-hunter2",
     "kafka_sasl_password": "sasl-hunter2",
+    "kafka_oauth_client_secret": "oauth-hunter2",
     "clickhouse_password": "click-hunter2",
     "encryption_key": "key-hunter2",
     "api_keys": "api-hunter2,other-hunter2",
@@ -135,6 +136,10 @@ def test_the_host_bits_of_a_network_do_not_matter() -> None:
         ({"operational_url": "ops.example.com", "operational_secret": "x"}, "must be an http(s) URL"),
         ({"operational_url": "https://a:hunter2@ops.example.com/", "operational_secret": "x"}, "without a user name"),
         ({"operational_url": "https://ops.example.com/", "operational_secret": "hunter2"}, "must start with whsec_"),
+        ({"otlp_endpoint": "collector:4318"}, "otlp_endpoint must be an http(s) URL"),
+        ({"otlp_endpoint": "http://a:hunter2@collector:4318"}, "otlp_endpoint must be an http(s) URL without a user name"),
+        ({"trace_ratio": 1.5}, "trace_ratio: "),
+        ({"metrics_top_endpoints": 101}, "metrics_top_endpoints: "),
         ({"circuit_open_seconds": 10, "circuit_open_max_seconds": 9}, "circuit_open_max_seconds (9) must not be below"),
         ({"circuit_failures": 0}, "circuit_failures: "),
         ({"disable_after_days": 0}, "disable_after_days: "),
@@ -189,6 +194,29 @@ def test_no_sasl_needs_none() -> None:
     assert Settings(kafka_security_protocol="SSL").kafka_sasl_password is None
 
 
+OAUTH = {"kafka_security_protocol": "SASL_SSL", "kafka_sasl_mechanism": "OAUTHBEARER"}
+ENDPOINT = {"kafka_oauth_token_url": "https://id.example/token", "kafka_oauth_client_id": "me"}
+
+
+def test_oauth_needs_a_file_or_an_endpoint_and_no_user() -> None:
+    assert Settings(**OAUTH, kafka_oauth_token_file="/run/token").kafka_sasl_username is None  # type: ignore[arg-type]
+    Settings(**OAUTH, **ENDPOINT, kafka_oauth_client_secret="hunter2")  # type: ignore[arg-type]
+    for given in ({}, {"kafka_oauth_token_file": "/run/token", **ENDPOINT}):
+        assert "OAUTHBEARER needs kafka_oauth_token_file or kafka_oauth_token_url, one of the two" in refused(**OAUTH, **given)
+    assert "needs kafka_oauth_client_id and kafka_oauth_client_secret" in refused(**OAUTH, **ENDPOINT)
+
+
+@pytest.mark.parametrize("url", ["http://id.example/token", "id.example", "https://me:hunter2@id.example/token"])
+def test_a_client_secret_is_sent_over_tls_only(url: str) -> None:
+    assert "kafka_oauth_token_url" in refused(kafka_oauth_token_url=url)
+
+
+def test_more_replicas_in_sync_than_there_are_would_stop_everything() -> None:
+    assert "no record would ever be acknowledged" in refused(kafka_replication_factor=2, kafka_min_insync_replicas=3)
+    Settings(kafka_replication_factor=3, kafka_min_insync_replicas=2)
+    Settings(kafka_replication_factor=-1, kafka_min_insync_replicas=2)
+
+
 # --- what is shown ---
 
 
@@ -220,7 +248,8 @@ def test_secrets_are_shown_nowhere() -> None:
 
 def test_every_setting_that_sounds_like_a_secret_is_one() -> None:
     for name, field in Settings.model_fields.items():
-        if any(word in name for word in ("password", "secret", "encryption_key", "api_keys", "token")):
+        says_where = name.endswith(("_file", "_url"))
+        if not says_where and any(word in name for word in ("password", "secret", "encryption_key", "api_keys", "token")):
             assert "Secret" in str(field.annotation), name
 
 

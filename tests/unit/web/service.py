@@ -31,14 +31,17 @@ from pipeline.sender.lanes import Lanes
 from pipeline.store import story
 from pipeline.store.analyst import Analyst, Answer
 from pipeline.store.bodies import Bodies
+from pipeline.store.endpoint_days import EndpointDay
 from pipeline.store.erase import Eraser, Subject, Traces
 from pipeline.store.errors import StoreRejectedError
 from pipeline.store.figures import Bar, Facets, Histogram
 from pipeline.store.notifications import Failed, Notification, Sendable
+from pipeline.store.overview import MINUTES, Minute, Overview
 from pipeline.store.replay import Place, Replayed, Replays, Wanted
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
 from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Page, Search
 from pipeline.store.story import About
+from pipeline.store.summary import Summary
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
@@ -132,6 +135,7 @@ class Attempts(Search):
         self.told: list[tuple[About, str]] = []
         self.record = story.Record((), (), is_complete=True)
         self.sent: dict[str, bytes] = {}
+        self.counted: Summary | Exception = Summary(Facets(0, {}, {}, {}), Histogram(60, ()), is_all=True)
         self.pages: list[tuple[AttemptRow, ...]] = []
         """Where there are any, the answers to searches, one after the other."""
 
@@ -158,6 +162,12 @@ class Attempts(Search):
         await self._answer()
         self.queries.append(query)
         return Histogram(bars, (Bar(NOW, 3, 2), Bar(LATER, 0, 0)))
+
+    async def summary(self, query: AttemptQuery, bars: int) -> Summary:
+        await self._answer()
+        if isinstance(self.counted, Exception):
+            raise self.counted
+        return self.counted
 
     async def record_of(self, about: About, value: str) -> story.Record:
         await self._answer()
@@ -209,7 +219,17 @@ class Reported(Reports):
         self.bodies: dict[str, bytes] = {}
         self.stats = EndpointStats((), 0, None, None)
         self.letters: list[DeadLetterDetail] = []
+        self.days: dict[int, EndpointDay] = {}
+        self.hour = Overview((Minute(NOW, 0, 0, 0),) * MINUTES, None, None, 0, None)
         self.asked: list[tuple[str | None, str | None]] = []
+
+    async def endpoint_days(self, until: datetime) -> dict[int, EndpointDay]:
+        await self.attempts._answer()
+        return self.days
+
+    async def overview(self, until: datetime) -> Overview:
+        await self.attempts._answer()
+        return self.hour
 
     async def event_body(self, event_id: str) -> bytes | None:
         await self.attempts._answer()

@@ -1,0 +1,5 @@
+"""``python -m consumers`` is ``oms-webhooks``."""
+
+from consumers.cli import main
+
+main()

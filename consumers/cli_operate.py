@@ -1,0 +1,150 @@
+"""``oms-webhooks topics``, ``settings``, ``grants``, ``migrate``: is everything as it must be, and may everybody do what he must?"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+from consumers import show
+from consumers.check import check_settings
+from consumers.embedded import reachable
+from consumers.grants import Grantee, clickhouse_grants, kafka_rights
+from consumers.roles import RoleError
+from pipeline.broker.admin import TopicAdmin, TopicError
+from pipeline.ops.settings import Settings
+from pipeline.store.connection import Connections
+from pipeline.store.migrate import migrate
+from pipeline.store.rows import MAX_PARTITIONS
+from schemas.topics import TopicSpec
+
+out = Console()
+
+
+def topics(
+    create: Annotated[bool, typer.Option("--create", help="Make the topics that are missing.")] = False,
+    add_partitions: Annotated[
+        int,
+        typer.Option(
+            "--add-partitions",
+            metavar="N",
+            min=1,
+            max=MAX_PARTITIONS,
+            help="Give every topic N partitions that has fewer, but for those that must have one. Says what that means and asks.",
+        ),
+    ] = 0,
+    topic: Annotated[list[str] | None, typer.Option("--topic", help="With --add-partitions: only this one (repeat it).")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Compare the topics with what they must look like; exit code 1 when one differs."""
+    chosen = reachable(Settings())
+    specs = chosen.topics.specs()
+    with TopicAdmin(chosen) as admin:
+        if add_partitions:
+            _add_partitions(admin, _named(specs, topic or []), add_partitions, yes=yes)
+            chosen = chosen.model_copy(update={"kafka_partitions": add_partitions})
+        created = admin.create_missing(specs) if create else []
+        differences = admin.differences(specs)
+    out.print(show.topics(specs, chosen.kafka_partitions, created, differences))
+    sys.exit(1 if differences else 0)
+
+
+def _named(specs: Sequence[TopicSpec], names: Sequence[str]) -> Sequence[TopicSpec]:
+    """The topics of these names; all without any.
+
+    Raises:
+        TopicError: there is no such topic, or it has one partition for good.
+    """
+    by_name = {spec.name: spec for spec in specs}
+    for name in names:
+        if name not in by_name:
+            raise TopicError(f"{name} is no topic of ours; `oms-webhooks topics` lists them.")
+        if by_name[name].partitions == 1:
+            message = (
+                f"{name} must have one partition: its order is the order of all changes. With a second one, two processes could read two "
+                "orders. It is small; more processes read it, each as a whole."
+            )
+            raise TopicError(message)
+    return [by_name[name] for name in names] if names else specs
+
+
+def _add_partitions(admin: TopicAdmin, specs: Sequence[TopicSpec], wanted: int, *, yes: bool) -> None:
+    planned = admin.planned_growth(specs, wanted)
+    if not planned:
+        out.print(f"Every topic has {wanted} partitions or more: nothing to do.")
+        return
+    out.print(show.growth(planned))
+    if not yes:
+        typer.confirm("Add them?", abort=True)
+    admin.grow(planned)
+
+
+def settings(
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Connect to Kafka and ClickHouse, and say what is wrong; exit code 1 when something is."),
+    ] = False,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="As a file for OMS_WEBHOOKS_SETTINGS_FILE: every setting described, no secrets.")
+    ] = False,
+) -> None:
+    """Print every setting: its variable, value and meaning. Secrets are redacted.
+
+    Settings are variables OMS_WEBHOOKS_…, lines of a TOML file that OMS_WEBHOOKS_SETTINGS_FILE names, or, for secrets, files in the
+    directory OMS_WEBHOOKS_SECRETS_DIR; what comes first here goes before what comes later.
+    """
+    if toml:
+        sys.stdout.write(Settings().toml())
+        return
+    if not check:
+        out.print(show.settings(Settings()))
+        return
+    findings = uvloop.run(check_settings(reachable(Settings())))
+    out.print(show.findings(findings))
+    sys.exit(1 if any(finding.problem for finding in findings) else 0)
+
+
+def grants(
+    role: Annotated[list[Grantee] | None, typer.Option("--role", help="Whose (repeat it). Default: all.")] = None,
+    kafka_principal: Annotated[
+        str, typer.Option(help="The principal that the ACLs are for; {role} stands for the role.")
+    ] = "User:webhooks-{role}",
+    clickhouse_user: Annotated[str, typer.Option(help="The user or role of ClickHouse; {role} as above.")] = "webhooks_{role}",
+) -> None:
+    """Print the least rights of each role, as commands for Kafka and statements for ClickHouse.
+
+    They come from the topics and tables of these settings; nothing is connected to. Read them, then run them as an administrator.
+    Whoever runs a role without the rights of the operator makes topics (`topics --create`) and tables (`migrate`) beforehand.
+    """
+    chosen = Settings()
+    servers = chosen.kafka_bootstrap_servers or "HOST:PORT"
+    for grantee in role or list(Grantee):
+        sys.stdout.write(f"# {grantee.value}\n")
+        principal = kafka_principal.replace("{role}", grantee.value)
+        for right in kafka_rights(grantee, chosen.topics):
+            sys.stdout.write(right.command(shlex.quote(principal), servers) + "\n")
+        user = clickhouse_user.replace("{role}", grantee.value)
+        for statement in clickhouse_grants(grantee, chosen.clickhouse_database, user, chosen.clickhouse_cluster):
+            sys.stdout.write(statement + ";\n")
+
+
+def migrate_now() -> None:
+    """Make and upgrade the tables of ClickHouse, as the recorder and the API do at their start when they have the right to."""
+    chosen = Settings()
+    if not chosen.clickhouse_url:
+        raise RoleError("No ClickHouse server is configured; set OMS_WEBHOOKS_CLICKHOUSE_URL.")
+
+    async def apply() -> tuple[str, ...]:
+        connections = Connections(chosen)
+        try:
+            return await migrate(connections, chosen.retention_days)
+        finally:
+            await connections.close()
+
+    applied = uvloop.run(apply())
+    out.print("\n".join(f"applied {name}" for name in applied) or "The tables are up to date.", highlight=False)

@@ -1,0 +1,167 @@
+"""The least rights of each role, in Kafka and in ClickHouse: from the topics and tables of the code, so that they do not drift.
+
+``oms-webhooks grants`` prints them. Tests run every role with these and no others, on a real Kafka and on the real engine.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pipeline.store.cluster import storage_table
+from pipeline.store.erase import ERASED
+from pipeline.store.rows import Table
+from schemas.topics import Topics
+
+
+class Grantee(enum.StrEnum):
+    """Who needs rights."""
+
+    FANOUT = "fanout"
+    RETRY = "retry"
+    RECORDER = "recorder"
+    API = "api"
+    OPERATOR = "operator"
+    """Who makes topics and tables, changes and checks them."""
+    PRODUCER = "producer"
+    """The OMS."""
+    AUTOSCALER = "autoscaler"
+    """KEDA, which looks at lag."""
+
+
+Operation = Literal["Read", "Write", "Describe", "DescribeConfigs", "Create", "Alter", "AlterConfigs"]
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaRight:
+    """Operations on topics or groups, by name or by the beginning of it."""
+
+    operations: tuple[Operation, ...]
+    kind: Literal["topic", "group"]
+    names: tuple[str, ...]
+    prefixed: bool = False
+
+    def command(self, principal: str, servers: str) -> str:
+        """The command of Kafka's own tools that grants it."""
+        operations = " ".join(f"--operation {operation}" for operation in self.operations)
+        names = " ".join(f"--{self.kind} {name}" for name in self.names)
+        pattern = " --resource-pattern-type prefixed" if self.prefixed else ""
+        return f"kafka-acls.sh --bootstrap-server {servers} --add --allow-principal {principal} {operations} {names}{pattern}"
+
+
+_LOOK: Final[tuple[Operation, ...]] = ("Describe", "DescribeConfigs")
+
+
+def kafka_rights(grantee: Grantee, topics: Topics) -> tuple[KafkaRight, ...]:
+    """What a grantee may do in Kafka."""
+    return _RIGHTS[grantee](topics)
+
+
+def _looks(topics: Topics) -> KafkaRight:
+    """Every role compares all topics with what they must look like when it starts; what is in them stays closed."""
+    return KafkaRight(_LOOK, "topic", _every(topics))
+
+
+def _every(topics: Topics) -> tuple[str, ...]:
+    return tuple(spec.name for spec in topics.specs())
+
+
+def _reads(*names: str) -> KafkaRight:
+    return KafkaRight(("Read",), "topic", names)
+
+
+def _writes(*names: str) -> KafkaRight:
+    return KafkaRight(("Write",), "topic", names)
+
+
+def _joins(group: str) -> KafkaRight:
+    return KafkaRight(("Read",), "group", (group,))
+
+
+def _delivered(topics: Topics) -> tuple[str, ...]:
+    """Where a delivery leaves something: an attempt, perhaps a repeat, a dead letter, news about the endpoint."""
+    return (topics.attempts, *topics.delay_topics, topics.dead_letters, topics.endpoint_health, topics.operational_events)
+
+
+def _fanout(topics: Topics) -> tuple[KafkaRight, ...]:
+    reads = _reads(*topics.sources, topics.operational_events, topics.endpoints, topics.endpoint_health)
+    return (_looks(topics), reads, _writes(topics.dispatches, *_delivered(topics)), _joins(topics.fanout_group))
+
+
+def _retry(topics: Topics) -> tuple[KafkaRight, ...]:
+    # By the beginning of the name: delays that left the schedule are read until they are empty.
+    delays = KafkaRight(("Read", *_LOOK), "topic", (topics.delay_prefix,), prefixed=True)
+    reads = _reads(topics.endpoints, topics.endpoint_health)
+    return (_looks(topics), delays, reads, _writes(*_delivered(topics)), _joins(topics.retry_group))
+
+
+def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
+    return (_looks(topics), _reads(*topics.recorded), _writes(topics.dead_letters), _joins(topics.recorder_group))
+
+
+def _api(topics: Topics) -> tuple[KafkaRight, ...]:
+    changes = (topics.endpoints, topics.api_keys, topics.audit)
+    # Resends go to the topic of no delay; test deliveries leave what deliveries leave.
+    writes = _writes(*changes, topics.dispatches, *_delivered(topics))
+    return (_looks(topics), _reads(topics.endpoints, topics.endpoint_health, topics.api_keys), writes)
+
+
+def _operator(topics: Topics) -> tuple[KafkaRight, ...]:
+    return (KafkaRight((*_LOOK, "Create", "Alter", "AlterConfigs"), "topic", _every(topics)),)
+
+
+def _producer(topics: Topics) -> tuple[KafkaRight, ...]:
+    return (KafkaRight(("Write", "Describe"), "topic", topics.sources),)
+
+
+def _autoscaler(topics: Topics) -> tuple[KafkaRight, ...]:
+    scaled = (*topics.sources, topics.attempts, topics.dispatches)
+    groups = (topics.fanout_group, topics.recorder_group)
+    return (KafkaRight(("Describe",), "topic", scaled), KafkaRight(("Describe",), "group", groups))
+
+
+_RIGHTS: Final[dict[Grantee, Callable[[Topics], tuple[KafkaRight, ...]]]] = {
+    Grantee.FANOUT: _fanout,
+    Grantee.RETRY: _retry,
+    Grantee.RECORDER: _recorder,
+    Grantee.API: _api,
+    Grantee.OPERATOR: _operator,
+    Grantee.PRODUCER: _producer,
+    Grantee.AUTOSCALER: _autoscaler,
+}
+
+SUMMED: Final = "attempts_hourly"
+APPLIED: Final = "schema_migrations"
+
+
+def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str = "") -> tuple[str, ...]:
+    """Statements that give a user what a grantee needs in ClickHouse; none for one that has no business there."""
+    match grantee:
+        case Grantee.RECORDER:
+            rights = [(f"SELECT, INSERT ON {database}.{name}") for name in _stored(cluster)]
+            rights.append(f"SELECT ON {database}.{APPLIED}")
+        case Grantee.API:
+            names = [*_stored(cluster), *_both(SUMMED, cluster), APPLIED]
+            rights = [f"SELECT ON {database}.{name}" for name in names]
+            # Erasures overwrite, on every node of a cluster.
+            rights += [f"ALTER UPDATE ON {database}.{storage_table(name, cluster)}" for name in ERASED]
+            rights += ["CLUSTER ON *.*"] if cluster else []
+        case Grantee.OPERATOR:
+            made = "CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, SELECT, INSERT"
+            rights = [f"{made} ON {database}.*"]
+            rights += ["CLUSTER ON *.*", "REMOTE ON *.*"] if cluster else []
+        case _:
+            return ()
+    return tuple(f"GRANT {right} TO {user}" for right in rights)
+
+
+def _stored(cluster: str) -> Iterator[str]:
+    for table in Table:
+        yield from _both(table.value, cluster)
+
+
+def _both(table: str, cluster: str) -> Sequence[str]:
+    """On a cluster also the table behind the ``Distributed``: the nodes ask each other as the same user."""
+    return (table, storage_table(table, cluster)) if cluster else (table,)

@@ -1,0 +1,145 @@
+"""Tokens for SASL OAUTHBEARER: from a file that somebody keeps fresh, or from an OpenID provider by client credentials (RFC 6749, 4.4).
+
+kafka-python asks for a token at every connection, on its I/O thread. So a token is kept until most of its life is over, an
+answer is waited for briefly, and a provider that is away does no harm as long as the last token is good.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import httpx
+from kafka.errors import KafkaConnectionError
+from kafka.net.sasl.oauth import AbstractTokenProvider
+
+from pipeline.ops.settings import Settings
+
+ANSWER_SECONDS: Final = 5.0
+"""How long the provider may take. The I/O thread sends no heartbeats meanwhile: far below any session timeout."""
+_REFRESH_AT: Final = 0.8
+"""Of a token's life. What is left is for a provider that is away for a while."""
+_ASSUMED_SECONDS: Final = 60.0
+"""The life of a token whose provider does not say (``expires_in`` is optional)."""
+
+
+class TokenError(KafkaConnectionError):  # type: ignore[misc]  # kafka-python is untyped
+    """There is no token; the message says why and holds no secret. kafka-python takes it for a failed connection and tries again."""
+
+
+class _Token(NamedTuple):
+    text: str
+    refresh_at: float
+    expires_at: float
+
+
+class FileTokens(AbstractTokenProvider):  # type: ignore[misc]
+    """Reads the token anew for each connection."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def token(self) -> str:
+        """The token.
+
+        Raises:
+            TokenError: the file cannot be read, or is empty.
+        """
+        try:
+            text = self._path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise TokenError(f"kafka_oauth_token_file {self._path} cannot be read: {error}") from error
+        if not text:
+            raise TokenError(f"kafka_oauth_token_file {self._path} is empty")
+        return text
+
+
+class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
+    """Asks the provider; used by several clients, each in a thread of its own."""
+
+    def __init__(
+        self,
+        url: str,
+        client_id: str,
+        client_secret: str,
+        *,
+        scope: str = "",
+        ca_file: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._url = url
+        self._login = httpx.BasicAuth(client_id, client_secret)
+        self._form = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
+        self._verify = ssl.create_default_context(cafile=ca_file)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: _Token | None = None
+
+    def token(self) -> str:
+        """A token that is good for a while.
+
+        Raises:
+            TokenError: the provider gives none, and the last one is over.
+        """
+        with self._lock:
+            now = self._clock()
+            if self._kept is None or now >= self._kept.refresh_at:
+                try:
+                    self._kept = self._fetch(now)
+                except TokenError:
+                    if self._kept is None or now >= self._kept.expires_at:
+                        raise
+            return self._kept.text
+
+    def _fetch(self, now: float) -> _Token:
+        try:
+            # No proxy and no .netrc from the environment: the secret goes where the setting says.
+            with httpx.Client(verify=self._verify, timeout=ANSWER_SECONDS, trust_env=False) as client:
+                answer = client.post(self._url, data=self._form, auth=self._login)
+        except httpx.HTTPError as error:
+            raise TokenError(f"kafka_oauth_token_url cannot be asked: {str(error) or type(error).__name__}") from error
+        if answer.status_code != httpx.codes.OK:
+            raise TokenError(f"kafka_oauth_token_url answers {answer.status_code}{_said(answer)}; check the client id and secret")
+        try:
+            content = answer.json()
+            text, seconds = str(content["access_token"]), float(content.get("expires_in", _ASSUMED_SECONDS))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TokenError(
+                "kafka_oauth_token_url answers without an access_token in JSON; is it the token endpoint?"
+            ) from error
+        return _Token(text, now + seconds * _REFRESH_AT, now + seconds)
+
+
+def _said(answer: httpx.Response) -> str:
+    """The error code of RFC 6749, 5.2, if there is one."""
+    try:
+        error: Any = answer.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f" ({str(error)[:100]})"
+
+
+def token_provider(settings: Settings) -> AbstractTokenProvider:
+    """The provider of these settings; all clients of a process share it."""
+    if settings.kafka_oauth_token_file is not None:
+        return FileTokens(settings.kafka_oauth_token_file)
+    secret = settings.kafka_oauth_client_secret
+    return _client_credentials(
+        settings.kafka_oauth_token_url,
+        settings.kafka_oauth_client_id,
+        secret.get_secret_value() if secret else "",
+        settings.kafka_oauth_scope,
+        settings.kafka_oauth_cafile,
+    )
+
+
+@lru_cache(maxsize=8)
+def _client_credentials(url: str, client_id: str, secret: str, scope: str, ca_file: Path | None) -> ClientCredentials:
+    return ClientCredentials(url, client_id, secret, scope=scope, ca_file=ca_file)

@@ -1,0 +1,101 @@
+"""The settings of Kafka: where it is, how it is logged in to, what topics are made like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+class KafkaSettings(BaseSettings):
+    """A part of Settings."""
+
+    kafka_bootstrap_servers: str = Field(
+        default="", description="host:port of one or more brokers, comma-separated. Empty: `all` starts an embedded broker."
+    )
+    kafka_topic_prefix: str = Field(default="", description="Put before every topic and group id.", pattern=r"^[A-Za-z0-9._-]*$")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How to talk to the brokers."
+    )
+    kafka_ssl_cafile: Path | None = Field(default=None, description="PEM file of the CA that signed the brokers' certificates.")
+    kafka_ssl_certfile: Path | None = Field(default=None, description="PEM file of the client certificate (mutual TLS).")
+    kafka_ssl_keyfile: Path | None = Field(default=None, description="PEM file of the client certificate's key.")
+    kafka_ssl_password: SecretStr | None = Field(default=None, description="Password of the client certificate's key.")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
+        default=None, description="SASL mechanism, with SASL_PLAINTEXT or SASL_SSL."
+    )
+    kafka_sasl_username: str | None = Field(default=None, description="SASL user name.")
+    kafka_sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
+    kafka_oauth_token_file: Path | None = Field(
+        default=None,
+        description="OAUTHBEARER: file that somebody else keeps a fresh token in (Kubernetes: a projected service account token). "
+        "It is read for every connection.",
+    )
+    kafka_oauth_token_url: str = Field(
+        default="", description="OAUTHBEARER: token endpoint of an OpenID provider, asked with client credentials."
+    )
+    kafka_oauth_client_id: str = Field(default="", description="OAUTHBEARER: client id for kafka_oauth_token_url.")
+    kafka_oauth_client_secret: SecretStr | None = Field(default=None, description="OAUTHBEARER: client secret.")
+    kafka_oauth_scope: str = Field(default="", description="OAUTHBEARER: scope to ask for. Empty: the provider's default.")
+    kafka_oauth_cafile: Path | None = Field(
+        default=None, description="OAUTHBEARER: PEM file of the CA of kafka_oauth_token_url. Empty: the well-known CAs."
+    )
+    kafka_partitions: int = Field(default=6, ge=1, le=1024, description="Partitions of the topics that are created.")
+    kafka_replication_factor: int = Field(
+        default=-1, description="Replicas of the topics that are created; -1: the broker's default."
+    )
+    kafka_min_insync_replicas: int = Field(
+        default=-1,
+        description="Replicas that must hold a record before it is acknowledged (min.insync.replicas of the topics); -1: the broker's "
+        "default. In production 2, with 3 replicas.",
+    )
+    kafka_session_timeout_ms: int = Field(default=45_000, ge=1_000, description="A silent consumer leaves its group after this.")
+    kafka_metadata_max_age_ms: int = Field(
+        default=30_000, ge=1_000, description="How often clients look for new partitions; what is in one waits until then."
+    )
+    kafka_fetch_max_wait_ms: int = Field(default=500, ge=1, description="How long the broker may hold an empty fetch.")
+    kafka_linger_ms: int = Field(default=20, ge=0, description="How long the producer waits to fill a batch.")
+
+    @field_validator("kafka_oauth_token_url")
+    @classmethod
+    def _token_url_is_safe(cls, value: str) -> str:
+        url = urlsplit(value)
+        if value and not (url.hostname and (url.scheme == "https" or (url.scheme == "http" and url.hostname in _LOOPBACK))):
+            message = "must be an https:// URL: the client secret is sent there (http:// to this machine itself is allowed)"
+            raise ValueError(message)
+        if "@" in url.netloc:
+            message = "must not hold a user name or password; set kafka_oauth_client_id and kafka_oauth_client_secret"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> KafkaSettings:
+        if not self.kafka_security_protocol.startswith("SASL"):
+            return self
+        if self.kafka_sasl_mechanism == "OAUTHBEARER":
+            by_url = bool(self.kafka_oauth_token_url)
+            if by_url == (self.kafka_oauth_token_file is not None):
+                message = "OAUTHBEARER needs kafka_oauth_token_file or kafka_oauth_token_url, one of the two"
+                raise ValueError(message)
+            if by_url and not (self.kafka_oauth_client_id and self.kafka_oauth_client_secret):
+                message = "kafka_oauth_token_url needs kafka_oauth_client_id and kafka_oauth_client_secret"
+                raise ValueError(message)
+        elif not (self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password):
+            message = "SASL needs kafka_sasl_mechanism, kafka_sasl_username and kafka_sasl_password"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_fit(self) -> KafkaSettings:
+        if 0 < self.kafka_replication_factor < self.kafka_min_insync_replicas:
+            message = (
+                f"kafka_min_insync_replicas ({self.kafka_min_insync_replicas}) is above kafka_replication_factor "
+                f"({self.kafka_replication_factor}): no record would ever be acknowledged"
+            )
+            raise ValueError(message)
+        return self

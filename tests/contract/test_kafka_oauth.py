@@ -1,0 +1,91 @@
+"""Tokens for OAUTHBEARER: from a real endpoint on loopback, and from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.broker.oauth import ClientCredentials, FileTokens, TokenError
+from tests.contract.token_endpoint import CLIENT_ID, CLIENT_SECRET, GRANTED, TokenEndpoint, token_endpoint
+
+
+@pytest.fixture
+def endpoint() -> Iterator[TokenEndpoint]:
+    with token_endpoint() as one:
+        yield one
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def credentials(endpoint: TokenEndpoint, clock: Clock, secret: str = CLIENT_SECRET) -> ClientCredentials:
+    return ClientCredentials(endpoint.url, CLIENT_ID, secret, scope="kafka", clock=clock)
+
+
+def test_a_token_is_asked_for_once_and_again_before_it_is_over(endpoint: TokenEndpoint) -> None:
+    clock = Clock()
+    provider = credentials(endpoint, clock)
+    first = provider.token()
+    clock.now += 3600 * 0.79
+    assert provider.token() == first
+    clock.now += 3600 * 0.02
+    assert provider.token() != first
+    assert endpoint.asked == [GRANTED, GRANTED]
+
+
+def test_a_provider_that_is_away_does_no_harm_while_the_token_is_good(endpoint: TokenEndpoint) -> None:
+    clock = Clock()
+    provider = credentials(endpoint, clock)
+    first = provider.token()
+    endpoint.answer = (503, b"")
+    clock.now += 3600 * 0.95
+    assert provider.token() == first
+    clock.now += 3600 * 0.1
+    with pytest.raises(TokenError, match="answers 503"):
+        provider.token()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((400, b'{"error": "invalid_scope"}'), r"answers 400 \(invalid_scope\)"),
+        ((200, b'{"token": "x"}'), "without an access_token"),
+        ((200, b"<html>"), "without an access_token"),
+        ((200, b'["access_token"]'), "without an access_token"),
+        ((302, b""), "answers 302"),
+    ],
+)
+def test_an_answer_without_a_token_is_said_in_words(endpoint: TokenEndpoint, answer: tuple[int, bytes], said: str) -> None:
+    endpoint.answer = answer
+    with pytest.raises(TokenError, match=said):
+        credentials(endpoint, Clock()).token()
+
+
+def test_a_wrong_secret_is_not_repeated(endpoint: TokenEndpoint) -> None:
+    with pytest.raises(TokenError, match=r"answers 401 \(invalid_client\); check the client id and secret") as caught:
+        credentials(endpoint, Clock(), "wrong-hunter2").token()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_nobody_listens() -> None:
+    with pytest.raises(TokenError, match="cannot be asked"):
+        ClientCredentials("http://127.0.0.1:9/token", CLIENT_ID, CLIENT_SECRET).token()
+
+
+def test_a_file_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    provider = FileTokens(path)
+    with pytest.raises(TokenError, match="cannot be read"):
+        provider.token()
+    for token in ("first", "second"):
+        path.write_text(f"{token}\n")
+        assert provider.token() == token
+    path.write_text("\n")
+    with pytest.raises(TokenError, match="is empty"):
+        provider.token()

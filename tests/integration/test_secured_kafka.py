@@ -1,0 +1,176 @@
+"""A real Apache Kafka with TLS and SASL: every mechanism logs in, and two fan-out processes share its partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from consumers.check import check_settings
+from pipeline.broker.admin import TopicAdmin
+from pipeline.ops.settings import Settings
+from tests.contract.token_endpoint import CLIENT_ID, CLIENT_SECRET, token_endpoint
+from tests.faults.deployment import Deployment, deployed, simulated_events
+from tests.faults.processes import RoleProcess
+from tests.faults.receivers import Behaviour
+from tests.secure_kafka import SecureKafka, unsigned_token
+
+pytestmark = [
+    pytest.mark.apache,
+    pytest.mark.timeout(240),
+    # kafka-python forgets sockets whose broker or member went away.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
+USER = "webhooks"
+PASSWORD = "sasl-hunter2"
+PARTITIONS = 4
+SESSION_SECONDS = 6.0
+HEARTBEAT_SECONDS = 2.0
+EVENTS = 400
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
+    secured = SecureKafka(tmp_path_factory.mktemp("secured") / "kafka", {USER: PASSWORD})
+    secured.broker.start()
+    yield secured
+    secured.broker.stop()
+
+
+def log_in(**values: str) -> list[str]:
+    with TopicAdmin(Settings(_env_file=None, **values), answer_ms=5_000) as admin:  # type: ignore[arg-type]
+        return admin.names()
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "PLAIN"])
+def test_a_password_logs_in(kafka: SecureKafka, mechanism: str) -> None:
+    assert isinstance(log_in(**kafka.settings(mechanism, USER)), list)
+
+
+def oauth(kafka: SecureKafka) -> dict[str, str]:
+    return {
+        "kafka_bootstrap_servers": kafka.address,
+        "kafka_security_protocol": "SASL_SSL",
+        "kafka_ssl_cafile": str(kafka.ca_file),
+        "kafka_sasl_mechanism": "OAUTHBEARER",
+    }
+
+
+def test_a_token_of_an_endpoint_logs_in(kafka: SecureKafka) -> None:
+    with token_endpoint() as endpoint:
+        given = {
+            "kafka_oauth_token_url": endpoint.url,
+            "kafka_oauth_client_id": CLIENT_ID,
+            "kafka_oauth_client_secret": CLIENT_SECRET,
+            "kafka_oauth_scope": "kafka",
+        }
+        assert isinstance(log_in(**oauth(kafka), **given), list)
+        assert len(endpoint.asked) == 1
+
+
+def test_a_token_in_a_file_logs_in(kafka: SecureKafka, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(unsigned_token(USER, time.time(), 60))
+    assert isinstance(log_in(**oauth(kafka), kafka_oauth_token_file=str(path)), list)
+
+
+async def problem(**values: str) -> str:
+    """What `settings --check` finds, when it is one thing."""
+    found = [finding for finding in await check_settings(Settings(_env_file=None, **values)) if finding.problem]  # type: ignore[arg-type]
+    assert len(found) == 1, found
+    assert "hunter2" not in str(found)
+    return str(found[0].problem)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"kafka_sasl_password": "wrong-hunter2"}, "The brokers refuse the login"),
+        ({"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_password": "wrong-hunter2"}, "The brokers refuse the login"),
+        ({"kafka_sasl_mechanism": "SCRAM-SHA-256"}, "The brokers do not offer this mechanism"),
+        ({"kafka_security_protocol": "SSL"}, "it may want SASL"),
+        ({"kafka_security_protocol": "SASL_PLAINTEXT"}, "This port speaks TLS"),
+    ],
+)
+async def test_a_login_that_fails_is_said_in_words(kafka: SecureKafka, changed: dict[str, str], said: str) -> None:
+    assert said in await problem(**(kafka.settings("SCRAM-SHA-512", USER) | changed))
+
+
+async def test_a_certificate_of_an_unknown_authority_is_said_in_words(kafka: SecureKafka) -> None:
+    given = kafka.settings("SCRAM-SHA-512", USER)
+    del given["kafka_ssl_cafile"]
+    assert "Its certificate is not trusted" in await problem(**given)
+
+
+async def test_a_token_that_is_missing_or_over_is_said_in_words(kafka: SecureKafka, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    assert "There is no token: " in await problem(**oauth(kafka), kafka_oauth_token_file=str(path))
+    path.write_text(unsigned_token(USER, time.time() - 100, 50))
+    assert "The brokers refuse the token" in await problem(**oauth(kafka), kafka_oauth_token_file=str(path))
+    with token_endpoint() as endpoint:
+        given = {"kafka_oauth_client_id": CLIENT_ID, "kafka_oauth_client_secret": "wrong-hunter2"}
+        assert "answers 401" in await problem(**oauth(kafka), kafka_oauth_token_url=endpoint.url, **given)
+
+
+async def held(process: RoleProcess, group: str) -> frozenset[tuple[str, str]]:
+    """The partitions that a process shows the lag of: those that it holds."""
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        text = (await client.get(f"{process.url}/metrics")).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    labels = [sample.labels for sample in samples if sample.name == "oms_webhooks_consumer_lag_records"]
+    return frozenset((each["topic"], each["partition"]) for each in labels if each["group"] == group)
+
+
+async def until_shared(deployment: Deployment, names: tuple[str, ...], seconds: float) -> dict[str, int]:
+    """Wait until these processes hold all partitions, and each of them some; how many each has."""
+    topics = deployment.settings.topics
+    everything = frozenset(
+        (topic, str(number)) for topic in (*topics.sources, topics.operational_events) for number in range(PARTITIONS)
+    )
+    deadline = time.monotonic() + seconds
+    while True:
+        shares = {name: await held(deployment.roles[name], topics.fanout_group) for name in names}
+        if all(shares.values()) and frozenset().union(*shares.values()) == everything:
+            return {name: len(share) for name, share in shares.items()}
+        assert time.monotonic() < deadline, f"after {seconds} s: {shares}"
+        await asyncio.sleep(0.1)
+
+
+async def test_two_workers_share_the_partitions_and_one_takes_over_from_the_other(
+    kafka: SecureKafka, tmp_path: Path, topic_prefix: str
+) -> None:
+    given: dict[str, Any] = {**kafka.settings("SCRAM-SHA-512", USER)}
+    async with deployed(
+        tmp_path,
+        kafka.broker.bootstrap_servers,  # what the test looks at; the product gets the secured address
+        topic_prefix,
+        roles=("api", "fanout"),
+        behaviour=Behaviour(),
+        **given,
+    ) as deployment:
+        second = deployment.launch("fanout", "fanout-2")
+        await second.until_ready()
+        shares = await until_shared(deployment, ("fanout", "fanout-2"), 30)
+        print(f"partitions held: {shares}")
+        assert max(shares.values()) - min(shares.values()) <= 1
+
+        events = simulated_events(2 * EVENTS, seed=7)
+        await deployment.publish(events[:EVENTS], rate=200)
+        made = [await process.metric("oms_webhooks_attempts_total") for process in (deployment.roles["fanout"], second)]
+        assert all(made), f"attempts made by each: {made}"
+
+        second.kill()
+        killed_at = time.monotonic()
+        publishing = asyncio.create_task(deployment.publish(events[EVENTS:], rate=100))
+        await until_shared(deployment, ("fanout",), SESSION_SECONDS + 2 * HEARTBEAT_SECONDS)
+        print(f"{shares['fanout-2']} partitions moved {time.monotonic() - killed_at:.1f} s after kill -9")
+        await publishing
+        deployment.roles.pop("fanout-2")
+        await deployment.settle(60)
