@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pipeline.store.cluster import storage_table
+from pipeline.store.erase import ERASED
 from pipeline.store.rows import Table
 from schemas.topics import Topics
 
@@ -144,6 +145,9 @@ def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str =
         case Grantee.API:
             names = [*_stored(cluster), *_both(SUMMED, cluster), APPLIED]
             rights = [f"SELECT ON {database}.{name}" for name in names]
+            # Erasures overwrite, on every node of a cluster.
+            rights += [f"ALTER UPDATE ON {database}.{storage_table(name, cluster)}" for name in ERASED]
+            rights += ["CLUSTER ON *.*"] if cluster else []
         case Grantee.OPERATOR:
             made = "CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, SELECT, INSERT"
             rights = [f"{made} ON {database}.*"]

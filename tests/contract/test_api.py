@@ -34,6 +34,7 @@ from pipeline.sender.lanes import Lanes
 from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
 from pipeline.store.erase import Eraser
+from pipeline.store.replay import Replays
 from pipeline.store.reports import Reports
 from pipeline.store.rows import Position, Table, attempt_id, attempt_row, event_row
 from pipeline.store.search import Search
@@ -102,6 +103,7 @@ async def serving(
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.valid),
         eraser=Eraser(connections),
+        replays=Replays(connections),
         analyst=analyst,
     )
     server = WebServer(make_app(health=Health(), api=api), "127.0.0.1", 0)

@@ -77,7 +77,10 @@ def test_clickhouse_is_for_the_recorder_the_api_and_the_operator() -> None:
     granted = {grantee: clickhouse_grants(grantee, "shop", "me") for grantee in Grantee}
     assert {grantee for grantee, statements in granted.items() if statements} == {Grantee.RECORDER, Grantee.API, Grantee.OPERATOR}
     assert "GRANT SELECT, INSERT ON shop.attempts TO me" in granted[Grantee.RECORDER]
-    assert all(statement.startswith("GRANT SELECT ON shop.") for statement in granted[Grantee.API])
+    assert all(
+        statement.startswith(("GRANT SELECT ON shop.", "GRANT ALTER UPDATE ON shop.")) for statement in granted[Grantee.API]
+    )
+    assert "GRANT ALTER UPDATE ON shop.events TO me" in granted[Grantee.API], "erasures"
     assert len(granted[Grantee.OPERATOR]) == 1
 
 
@@ -85,3 +88,5 @@ def test_on_a_cluster_the_tables_behind_are_granted_too() -> None:
     statements = clickhouse_grants(Grantee.RECORDER, "shop", "me", "nodes")
     assert {"GRANT SELECT, INSERT ON shop.attempts TO me", "GRANT SELECT, INSERT ON shop.attempts_local TO me"} <= set(statements)
     assert "GRANT CLUSTER ON *.* TO me" in clickhouse_grants(Grantee.OPERATOR, "shop", "me", "nodes")
+    api = clickhouse_grants(Grantee.API, "shop", "me", "nodes")
+    assert {"GRANT ALTER UPDATE ON shop.events_local TO me", "GRANT CLUSTER ON *.* TO me"} <= set(api)

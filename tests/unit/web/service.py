@@ -37,6 +37,7 @@ from pipeline.store.errors import StoreRejectedError
 from pipeline.store.figures import Bar, Facets, Histogram
 from pipeline.store.notifications import Failed, Notification, Sendable
 from pipeline.store.overview import MINUTES, Minute, Overview
+from pipeline.store.replay import Place, Replayed, Replays, Wanted
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
 from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Page, Search
 from pipeline.store.story import About
@@ -294,6 +295,25 @@ class Erasing(Eraser):
         return self.looks
 
 
+class Past(Replays):
+    """Events of the past in memory; they are taken for what is asked for."""
+
+    def __init__(self, attempts: Attempts) -> None:
+        self.attempts = attempts
+        self.events: list[Replayed] = []
+        self.asked: list[Wanted] = []
+
+    async def count(self, wanted: Wanted) -> tuple[int, int]:
+        await self.attempts._answer()
+        self.asked.append(wanted)
+        return len(self.events), sum(len(one.endpoint_ids) for one in self.events)
+
+    async def page(self, wanted: Wanted, after: Place | None, limit: int) -> list[Replayed]:
+        await self.attempts._answer()
+        self.asked.append(wanted)
+        return [one for one in self.events if after is None or one.place > after][:limit]
+
+
 class Asked(Analyst):
     """An analyst's ClickHouse in memory: it knows one answer."""
 
@@ -319,6 +339,7 @@ class Service:
     reports: Reported
     analyst: Asked
     eraser: Erasing
+    past: Past
     sender: FakeSender
     ring: KeyRing
     health: Health
@@ -367,7 +388,7 @@ async def running_service(
     known = HealthTable({}, TOPICS.endpoint_health)
     registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
     kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
-    reported, analyst, eraser = Reported(attempts, kafka), Asked(), Erasing()
+    reported, analyst, eraser, past = Reported(attempts, kafka), Asked(), Erasing(), Past(attempts)
     watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
     courier = Courier(
         sender=cast("Sender", sender),
@@ -390,6 +411,7 @@ async def running_service(
         ring=ring,
         keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)], ring.opening),
         eraser=eraser,
+        replays=past,
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
@@ -412,6 +434,7 @@ async def running_service(
                 reported,
                 analyst,
                 eraser,
+                past,
                 sender,
                 ring,
                 health,
