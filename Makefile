@@ -11,7 +11,7 @@ MINUTES ?= 30
 FORM   ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check test-fuzz test-kafka test-faults test-deploy test-operations prometheus-rule bench bench-search isolation bounds soak lock clean
+.PHONY: help install demo test test-slow test-examples check test-fuzz test-kafka test-faults test-deploy test-operations test-browser prometheus-rule bench bench-search isolation bounds soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ test-kafka: install ## What talks to Kafka, on a real Apache Kafka (Java 17 and 
 test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form
 	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest tests/faults --kafka=apache
 
+test-examples: install ## The examples of the documentation against real deliveries (nodejs npm golang-go ruby puma php-cli)
+	$(BIN)/python -m pytest tests/examples
+
 test-fuzz: install ## Hostile input: hypothesis, then atheris (Linux x86-64) for FUZZ_SECONDS=10 a target
 	$(BIN)/python -m pytest tests/fuzz
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
@@ -62,6 +65,9 @@ test-deploy: install var/tools/kustomize ## Everything under deploy/ against sch
 
 test-operations: install ## Debian's Prometheus watches the running system; something breaks, the alert fires
 	$(BIN)/python -m pytest tests/operations
+
+test-browser: install ## The dashboard in a real browser (Debian's chromium); screenshots in var/screenshots
+	$(BIN)/python -m pytest tests/browser
 
 prometheus-rule: ## Write deploy/prometheus/rules.yml into the Kubernetes manifest
 	@file=deploy/kubernetes/monitoring/prometheus-rule.yaml; \

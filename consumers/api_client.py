@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import httpx
 import typer
@@ -15,6 +15,9 @@ Url = Annotated[
 Key = Annotated[
     str | None, typer.Option(envvar="OMS_WEBHOOKS_API_KEY", help="API key; default: that of the pipeline on this machine.")
 ]
+
+
+_ANSWER_SECONDS: Final = 30.0
 
 
 class ApiError(Exception):
@@ -32,7 +35,6 @@ class ApiClient:
         self._client = httpx.Client(
             base_url=url.rstrip("/") + "/api/webhook/",
             headers={"Authorization": f"Bearer {api_key}"},
-            timeout=30.0,
             trust_env=False,
         )
 
@@ -42,20 +44,42 @@ class ApiClient:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def call(self, method: str, path: str, *, params: list[tuple[str, str]] | None = None, json: object = None) -> Any:
-        """Call a route and return its JSON (None when there is none).
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: list[tuple[str, str]] | None = None,
+        json: object = None,
+        seconds: float = _ANSWER_SECONDS,
+    ) -> Any:
+        """Call a route and return its JSON (None when there is none), which may take ``seconds``.
 
         Raises:
             ApiError: no answer, or one that is not 2xx.
         """
+        response = self._answer(method, path, params, json, seconds)
+        return response.json() if response.content else None
+
+    def text(self, path: str, *, seconds: float = _ANSWER_SECONDS) -> str:
+        """What a GET route answers, as text.
+
+        Raises:
+            ApiError: no answer, or one that is not 2xx.
+        """
+        return self._answer("GET", path, None, None, seconds).text
+
+    def _answer(
+        self, method: str, path: str, params: list[tuple[str, str]] | None, json: object, seconds: float
+    ) -> httpx.Response:
         try:
-            response = self._client.request(method, path, params=[*(params or [])], json=json)
+            response = self._client.request(method, path, params=[*(params or [])], json=json, timeout=seconds)
         except httpx.HTTPError as error:
             message = f"The API at {self._client.base_url} does not answer ({error}); is it running? Start it: oms-webhooks all"
             raise ApiError(message) from error
-        if response.is_success:
-            return response.json() if response.content else None
-        raise ApiError(_explained(response), response.status_code)
+        if not response.is_success:
+            raise ApiError(_explained(response), response.status_code)
+        return response
 
 
 def client_for(url: str | None, api_key: str | None) -> ApiClient:

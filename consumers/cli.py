@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
@@ -17,14 +16,17 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.console import Console
 
-from consumers import cli_operate, cli_search, show
+from consumers import cli_operate, cli_publish, cli_search, show
 from consumers.api_client import ApiError
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
+from consumers.cli_backup import export_endpoints, import_endpoints
+from consumers.cli_encryption import reencrypt
+from consumers.cli_erase import erase
 from consumers.demo import run_demo
-from consumers.embedded import KafkaKind, RunNote, leave_note, surroundings
+from consumers.embedded import KafkaKind, NoPipelineError, RunNote, leave_note, reachable, surroundings
+from consumers.parts import NoTracingError
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.supervisor import Supervisor
-from consumers.traffic import publish as publish_event
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicError
 from pipeline.broker.local_process import BrokerStartError
@@ -34,7 +36,6 @@ from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
-from schemas.codec import InvalidRecordError, decode_event
 from schemas.event import json_schema
 
 T = TypeVar("T")
@@ -48,6 +49,9 @@ app = typer.Typer(
     "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "
     "[bold]oms-webhooks settings[/bold].",
 )
+endpoints_app.command("export")(export_endpoints)
+endpoints_app.command("import")(import_endpoints)
+endpoints_app.command("reencrypt")(reencrypt)
 app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
 app.add_typer(cli_search.attempts_app, name="attempts", rich_help_panel="Use")
 app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Use")
@@ -59,8 +63,9 @@ err = Console(stderr=True)
 _EXPECTED = (
     ApiError,
     BrokerStartError,
-    InvalidRecordError,
     NewerEndpointError,
+    NoPipelineError,
+    NoTracingError,
     RoleError,
     SettingsError,
     StoreError,
@@ -212,20 +217,7 @@ def demo(
 app.command("sql", rich_help_panel="Use")(cli_search.sql)
 
 
-@app.command(rich_help_panel="Use")
-def publish(
-    file: Annotated[Path | None, typer.Argument(help="A file with one event as JSON; default: standard input.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only check the event; write nothing.")] = False,
-) -> None:
-    """Check an event and publish it to its source topic."""
-    value = file.read_bytes() if file else sys.stdin.buffer.read()
-    settings = Settings()
-    if check:
-        meta = decode_event(value, max_bytes=settings.max_event_bytes).meta
-        out.print(f"{meta.event_name} {meta.id} is a valid event.")
-        return
-    position = _run(publish_event(cli_operate.reachable(settings), value))
-    out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")
+app.command(rich_help_panel="Use")(cli_publish.publish)
 
 
 @app.command(rich_help_panel="Use")
@@ -236,7 +228,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed lives the same story.")] = 1,
 ) -> None:
     """Be an OMS: publish realistic order lifecycles and stock moves."""
-    settings = cli_operate.reachable(Settings())
+    settings = reachable(Settings())
 
     def tell(event: Any) -> None:
         out.print(f"{event.occurred_at:%H:%M:%S}  {event.event_name.value:34} {event.key}", highlight=False)
@@ -274,6 +266,7 @@ def receiver(
 
 
 app.command("topics", rich_help_panel="Operate")(cli_operate.topics)
+app.command("erase", rich_help_panel="Operate")(erase)
 app.command("settings", rich_help_panel="Operate")(cli_operate.settings)
 app.command("grants", rich_help_panel="Operate")(cli_operate.grants)
 app.command("migrate", rich_help_panel="Operate")(cli_operate.migrate_now)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from consumers import show
 from consumers.check import check_settings
-from consumers.embedded import find_note
+from consumers.embedded import reachable
 from consumers.grants import Grantee, clickhouse_grants, kafka_rights
 from consumers.roles import RoleError
 from pipeline.broker.admin import TopicAdmin, TopicError
@@ -164,14 +164,3 @@ def sizing(
     load = Load(events, average, deliveries, attempts, body_bytes)
     kept = Deployment(retention_days=days or Settings().retention_days)
     out.print(show.sizing(size(load, Costs(delivery_us=delivery_us), kept)))
-
-
-def reachable(chosen: Settings) -> Settings:
-    """The settings, with the Kafka of the pipeline that runs on this machine when none is configured."""
-    if chosen.kafka_bootstrap_servers:
-        return chosen
-    note = find_note()
-    if note is None:
-        message = "No Kafka is configured and no pipeline runs on this machine; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
-        raise RoleError(message)
-    return chosen.model_copy(update={"kafka_bootstrap_servers": note.bootstrap_servers, "kafka_partitions": note.partitions})

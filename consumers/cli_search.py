@@ -14,6 +14,7 @@ from rich.console import Console
 
 from consumers import show
 from consumers.api_client import ApiError, Key, Url, client_for
+from pipeline.core.spreadsheets import cell
 from schemas.event import EventType
 
 attempts_app = typer.Typer(help="Search the attempts, or resend one.")
@@ -140,14 +141,10 @@ def _print_page(page: Mapping[str, Any], form: Format, *, is_first: bool, as_lin
             out.print_json(data=page)
         case Format.CSV:
             names = list(page["attempts"][0]) if page["attempts"] else []
-            rows = ([_cell(attempt[name]) for name in names] for attempt in page["attempts"])
+            rows = ([attempt[name] for name in names] for attempt in page["attempts"])
             _print_csv(names if is_first else [], rows)
     if form is not Format.TABLE and is_first and (ignored := page["ignored_filters"]):
         sys.stderr.write(f"Ignored filters: {'; '.join(ignored)}\n")
-
-
-def _cell(value: object) -> object:
-    return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _print_csv(names: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -155,8 +152,4 @@ def _print_csv(names: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if names:
         writer.writerow(names)
-    writer.writerows([_harmless(value) for value in row] for row in rows)
-
-
-def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    writer.writerows(map(cell, row) for row in rows)

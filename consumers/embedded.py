@@ -31,6 +31,10 @@ _EMBEDDED_PROFILE = {
 _APACHE_PROFILE = {"kafka_session_timeout_ms": 10_000, "kafka_partitions": 3, "kafka_replication_factor": 1}
 
 
+class NoPipelineError(Exception):
+    """No Kafka is known; ``str(error)`` says what to set."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunNote:
     """Where the running pipeline is, for ``oms-webhooks endpoints``, ``attempts``, ``publish`` in another terminal."""
@@ -136,3 +140,18 @@ def find_note() -> RunNote | None:
         return RunNote(**json.loads(path.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
+
+
+def reachable(settings: Settings) -> Settings:
+    """The settings, with the Kafka of the pipeline that runs on this machine when none is configured.
+
+    Raises:
+        NoPipelineError: none runs.
+    """
+    if settings.kafka_bootstrap_servers:
+        return settings
+    note = find_note()
+    if note is None:
+        message = "No Kafka is configured and no pipeline runs on this machine; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
+        raise NoPipelineError(message)
+    return settings.model_copy(update={"kafka_bootstrap_servers": note.bootstrap_servers, "kafka_partitions": note.partitions})

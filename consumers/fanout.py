@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Producer
 from pipeline.broker.record import Record
 from pipeline.broker.worker import Worker
+from pipeline.core.trace import TraceContext, read_trace
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.endpoint import Endpoint
@@ -29,10 +31,13 @@ from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigge
 from schemas.event import EventMeta
 from schemas.operational import OperationalEvent
 
+if TYPE_CHECKING:
+    from pipeline.ops.tracing import Span, Tracing
+
 log = logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one each event, and a frozen one takes three times as long to make
 class Plan:
     """What to do with an event: this body to these endpoints."""
 
@@ -54,53 +59,74 @@ class FanOut:
         courier: Courier,
         producer: Producer,
         dead_letters: DeadLetters,
+        tracing: Tracing | None = None,
     ) -> None:
         self._max_bytes = settings.max_event_bytes
         self._operational_events = settings.topics.operational_events
         self._kept = timedelta(days=settings.retention_days)
         self._registry = registry
         self._courier = courier
+        self._group = settings.topics.fanout_group
         self._dispatches = Bundles(producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
         self._dead_letters = dead_letters
         self._places = asyncio.Semaphore(settings.max_outstanding_deliveries)
         self.worker = Worker(
             # What a transaction wrote and took back was never published.
             consumer_config | {"isolation_level": "read_committed"},
-            self.handle,
-            group=settings.topics.fanout_group,
+            self.handle if tracing is None else functools.partial(self._handle_traced, tracing),
+            group=self._group,
             topics=(*settings.topics.sources, settings.topics.operational_events),
             max_outstanding=settings.max_outstanding_records,
             max_outstanding_bytes=settings.max_outstanding_bytes,
         )
 
-    async def handle(self, record: Record) -> None:
-        """Deal with one event; returns when everything that came of it is acknowledged by Kafka."""
+    async def handle(self, record: Record, span: Span | None = None) -> None:
+        """Deal with one event; returns when everything that came of it is acknowledged by Kafka.
+
+        Without a ``span`` of our own, receivers get the trace context of the record as it came.
+        """
         try:
             plan = self.plan(record)
         except InvalidRecordError as error:
+            if span is not None:
+                span.fail(error.reason.value)
             await self._dead_letters.send(record, error.reason, str(error))
             return
         except Exception as error:  # whatever is wrong with it, it must not stop the events behind it
             log.exception("an event could not be planned", partition=record.partition, offset=record.offset)
+            if span is not None:
+                span.fail(DeadLetterReason.UNEXPECTED_ERROR.value)
             detail = f"Unexpected {type(error).__name__}; see the log of the fan-out."
             await self._dead_letters.send(record, DeadLetterReason.UNEXPECTED_ERROR, detail)
             return
         dispatched = self._dispatch(record, plan)
+        if span is not None:
+            span.describe(_described(plan))
+            trace: TraceContext | None = span.trace
+        else:
+            trace = read_trace(record.headers) if record.headers else None
         written_at = record.timestamp_ms / 1000
         del record  # the body is all that is needed now; both may have megabytes
         if len(plan.endpoints) == 1:
-            await self._deliver(plan, plan.endpoints[0], written_at)  # without a task of its own
+            await self._deliver(plan, plan.endpoints[0], written_at, trace)  # without a task of its own
         else:
-            await self._deliver_to_all(plan, written_at)
+            await self._deliver_to_all(plan, written_at, trace)
         await dispatched
 
-    async def _deliver_to_all(self, plan: Plan, written_at: float) -> None:
+    async def _handle_traced(self, tracing: Tracing, record: Record) -> None:
+        parent = read_trace(record.headers)
+        with tracing.record(*record.partition, record.offset, group=self._group, parent=parent) as span:
+            handled = self.handle(record, span)
+            del record  # it holds the content, and the handler does not any more
+            await handled
+
+    async def _deliver_to_all(self, plan: Plan, written_at: float, trace: TraceContext | None) -> None:
         """To many at once, and to no more: one event may match every endpoint there is."""
         deliveries: list[asyncio.Task[None]] = []
         try:
             for endpoint in plan.endpoints:
                 await self._places.acquire()
-                delivery = asyncio.create_task(self._deliver(plan, endpoint, written_at))
+                delivery = asyncio.create_task(self._deliver(plan, endpoint, written_at, trace))
                 delivery.add_done_callback(lambda _: self._places.release())
                 deliveries.append(delivery)
             await asyncio.gather(*deliveries)
@@ -109,8 +135,12 @@ class FanOut:
                 delivery.cancel()
             raise
 
-    async def _deliver(self, plan: Plan, endpoint: Endpoint, written_at: float) -> None:
-        await self._courier.deliver(plan.event, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=written_at)
+    def _deliver(
+        self, plan: Plan, endpoint: Endpoint, written_at: float, trace: TraceContext | None
+    ) -> Coroutine[Any, Any, None]:
+        return self._courier.deliver(
+            plan.event, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=written_at, trace=trace
+        )
 
     def plan(self, record: Record) -> Plan:
         """Decode and match.
@@ -125,22 +155,21 @@ class FanOut:
         received_at = _received_at(record, self._kept)
         if record.partition.topic == self._operational_events:
             return self._operational_plan(record, received_at)
-        event = decode_event(record.value, max_bytes=self._max_bytes)
+        event = decode_event(record.value, max_bytes=self._max_bytes, received_at=received_at)
         endpoints = self._registry.matching(event.meta.event_name, event.payload)
         _events_counter(event.meta.event_name).inc()
         if endpoints:
             _matches_counter(event.meta.event_name).inc(len(endpoints))
         else:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
-        return Plan(_with_time(event.meta, received_at), webhook_body(event), endpoints, received_at)
+        return Plan(event.meta, webhook_body(event), endpoints, received_at)
 
     def _operational_plan(self, record: Record, received_at: datetime) -> Plan:
         told = from_json(record.value, OperationalEvent)
         event = DecodedEvent(told.meta, told.data.model_dump_json().encode())
         receiver = self._registry.operational
-        return Plan(
-            _with_time(told.meta, received_at), webhook_body(event), [receiver] if receiver is not None else [], received_at
-        )
+        meta = told.meta.model_copy(update={"received_at": received_at})
+        return Plan(meta, webhook_body(event), [receiver] if receiver is not None else [], received_at)
 
     def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
         """Write the body down once, with who matched: also when nobody did."""
@@ -156,8 +185,12 @@ class FanOut:
         return self._dispatches.add(plan.body, day=plan.received_at.date(), header=to_json(dispatch))
 
 
-def _with_time(meta: EventMeta, received_at: datetime) -> EventMeta:
-    return meta.model_copy(update={"received_at": received_at})
+def _described(plan: Plan) -> dict[str, str | int | float | bool]:
+    return {
+        "oms_webhooks.event.id": plan.event.id,
+        "oms_webhooks.event.name": plan.event.event_name,
+        "oms_webhooks.endpoints": len(plan.endpoints),
+    }
 
 
 def _received_at(record: Record, kept: timedelta) -> datetime:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from consumers.fanout import FanOut
 from consumers.recorder import Recorder
@@ -21,6 +23,7 @@ from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.operational import operational_endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
+from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
@@ -28,12 +31,20 @@ from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
 from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
+from pipeline.store.erase import Eraser
 from pipeline.store.reports import Reports
 from pipeline.store.search import Search
 from pipeline.store.writer import Writer
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
+
+if TYPE_CHECKING:
+    from pipeline.ops.tracing import Tracing
+
+
+class NoTracingError(Exception):
+    """There is a collector for traces, and nothing that could send them; ``str(error)`` says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +60,33 @@ class Deliveries:
     courier: Courier
 
 
+def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
+    """Who makes the spans; None without a collector.
+
+    Raises:
+        NoTracingError: OpenTelemetry is not installed.
+    """
+    if not settings.otlp_endpoint:
+        return None
+    try:
+        from pipeline.ops.tracing import make_tracing, to_collector  # noqa: PLC0415 - an optional extra
+    except ModuleNotFoundError as error:
+        message = f"otlp_endpoint is set, but {error.name} is not installed; install oms-webhooks[tracing], or unset OMS_WEBHOOKS_OTLP_ENDPOINT."
+        raise NoTracingError(message) from error
+    service = "-".join(["oms-webhooks", *roles]) if len(roles) == 1 else "oms-webhooks"
+    exporter = to_collector(settings.otlp_endpoint)
+    return make_tracing(exporter, ratio=settings.trace_ratio, service=service, version=version("oms-webhooks"))
+
+
 def make_producer(settings: Settings) -> Producer:
     """The process's producer."""
     topics = [spec.name for spec in settings.topics.specs()]
     return Producer(producer_config(settings), topics, max_bytes=settings.max_outstanding_bytes)
 
 
-def make_deliveries(settings: Settings, producer: Producer) -> Deliveries:
+def make_deliveries(settings: Settings, producer: Producer, tracing: Tracing | None) -> Deliveries:
     """The endpoints and who delivers to them."""
+    metrics.ENDPOINT_ATTEMPTS.size = settings.metrics_top_endpoints
     key, config = settings.encryption_key, consumer_config(settings)
     vault = Vault(key.get_secret_value() if key else "")
     health = HealthTable(config, settings.topics.endpoint_health)
@@ -76,6 +106,7 @@ def make_deliveries(settings: Settings, producer: Producer) -> Deliveries:
         topics=settings.topics,
         schedule=RetrySchedule(settings.retry_delays),
         clock=utc_now,
+        tracing=tracing,
     )
     return Deliveries(vault, guard, health, registry, sender, watch, courier)
 
@@ -106,7 +137,9 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         topics=settings.topics,
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.opening),
+        eraser=Eraser(connections),
         clock=utc_now,
+        max_event_bytes=settings.max_event_bytes,
         proxies=settings.trusted_proxies,
         test_timeout_seconds=settings.request_timeout_seconds + 10.0,
         # A ClickHouse server is asked directly, with users and roles of its own (deploy/clickhouse).
@@ -114,14 +147,14 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
     )
 
 
-def make_recorder(settings: Settings, producer: Producer, connections: Connections) -> Recorder:
+def make_recorder(settings: Settings, producer: Producer, connections: Connections, tracing: Tracing | None) -> Recorder:
     """The recorder."""
     topics = settings.topics
     dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=topics.recorded)
-    return Recorder(settings, consumer_config(settings), writer=Writer(connections), dead_letters=dead_letters)
+    return Recorder(settings, consumer_config(settings), writer=Writer(connections), dead_letters=dead_letters, tracing=tracing)
 
 
-def make_fan_out(settings: Settings, producer: Producer, deliveries: Deliveries) -> FanOut:
+def make_fan_out(settings: Settings, producer: Producer, deliveries: Deliveries, tracing: Tracing | None) -> FanOut:
     """The fan-out."""
     topics = settings.topics
     read_topics = (*topics.sources, topics.operational_events)
@@ -133,10 +166,13 @@ def make_fan_out(settings: Settings, producer: Producer, deliveries: Deliveries)
         courier=deliveries.courier,
         producer=producer,
         dead_letters=dead_letters,
+        tracing=tracing,
     )
 
 
-def make_retry(settings: Settings, producer: Producer, deliveries: Deliveries, existing_topics: Collection[str]) -> Retry:
+def make_retry(
+    settings: Settings, producer: Producer, deliveries: Deliveries, existing_topics: Collection[str], tracing: Tracing | None
+) -> Retry:
     """The retry; ``existing_topics`` are those that Kafka has."""
     dead_letters = DeadLetters(producer, settings.topics.dead_letters, utc_now, read_topics=settings.topics.delay_topics)
     return Retry(
@@ -146,4 +182,5 @@ def make_retry(settings: Settings, producer: Producer, deliveries: Deliveries, e
         courier=deliveries.courier,
         dead_letters=dead_letters,
         existing_topics=existing_topics,
+        tracing=tracing,
     )

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.broker.consumer import GroupConsumer
 from pipeline.broker.record import Partition, Record
+from pipeline.core.trace import TraceContext, exemplar
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
@@ -23,13 +25,26 @@ from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import StoreError, StoreLimitError, StoreRowsError
 from pipeline.store.halving import append_in_parts, is_one_record
-from pipeline.store.rows import Position, Row, Table, attempt_row, audit_row, dead_letter_row, endpoint_change_row, event_row
+from pipeline.store.rows import (
+    Position,
+    Row,
+    Table,
+    attempt_row,
+    audit_row,
+    dead_letter_row,
+    endpoint_change_row,
+    event_row,
+    traces,
+)
 from pipeline.store.writer import Writer
 from schemas.audit import AuditEntry
-from schemas.bundle import read_attempts, read_dispatches
+from schemas.bundle import attempts_to_record, dispatches_to_record
 from schemas.codec import InvalidRecordError, from_header, from_json
 from schemas.delivery import DEAD_LETTER_HEADER, DeadLetter, DeadLetterReason
 from schemas.endpoint import EndpointRecord
+
+if TYPE_CHECKING:
+    from pipeline.ops.tracing import Tracing
 
 log = logger(__name__)
 
@@ -46,11 +61,20 @@ class TopicMadeAnewError(Exception):
 class Recorder:
     """Reads what the other hops wrote, as group ``webhooks.recorder``."""
 
-    def __init__(self, settings: Settings, consumer_config: dict[str, Any], *, writer: Writer, dead_letters: DeadLetters) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        consumer_config: dict[str, Any],
+        *,
+        writer: Writer,
+        dead_letters: DeadLetters,
+        tracing: Tracing | None = None,
+    ) -> None:
         topics = settings.topics
         self._settings = settings
         self._writer = writer
         self._dead_letters = dead_letters
+        self._tracing = tracing
         self._tables: dict[str, tuple[Table, ToRows]] = {
             topics.attempts: (Table.ATTEMPTS, _attempt_rows),
             topics.dispatches: (Table.EVENTS, _event_rows),
@@ -105,7 +129,15 @@ class Recorder:
     def _open_queue(self, record: Record) -> PartitionQueue:
         table, to_rows = self._tables[record.partition.topic]
         queue = PartitionQueue(
-            self._settings, self._writer, self._dead_letters, self.consumer, table, to_rows, record.partition, record.epoch
+            self._settings,
+            self._writer,
+            self._dead_letters,
+            self.consumer,
+            table,
+            to_rows,
+            record.partition,
+            record.epoch,
+            self._tracing,
         )
         queue.task.add_done_callback(self._queue_ended)
         return queue
@@ -139,6 +171,7 @@ class PartitionQueue:
         to_rows: ToRows,
         partition: Partition,
         epoch: int,
+        tracing: Tracing | None = None,
     ) -> None:
         self.epoch = epoch
         self.problem: str | None = None
@@ -149,6 +182,7 @@ class PartitionQueue:
         self._table = table
         self._to_rows = to_rows
         self._partition = partition
+        self._tracing = tracing
         self._waiting: deque[Record] = deque()
         self._waiting_bytes = 0
         self._changed = asyncio.Event()
@@ -188,7 +222,7 @@ class PartitionQueue:
                 if self._closed:  # the partition is gone: the completions are fenced, they only make room
                     self._finish(batch)
                 raise
-            self._measure(batch)
+            self._measure(batch, rows)
             self._finish(batch)
 
     def _refuse_a_topic_made_anew(self, wanted: int) -> None:
@@ -205,11 +239,12 @@ class PartitionQueue:
         for record in batch:
             self._consumer.finish(record)
 
-    def _measure(self, batch: list[Record]) -> None:
+    def _measure(self, batch: list[Record], rows: list[Row]) -> None:
         if self._table is Table.ATTEMPTS:
             now = time.time()
+            example = exemplar(next(traces(rows[-1:]), None))  # one a batch will do
             for record in batch:
-                metrics.SEARCHABLE.observe(max(0.0, now - record.timestamp_ms / 1000))
+                metrics.SEARCHABLE.observe(max(0.0, now - record.timestamp_ms / 1000), example)
 
     async def _next_batch(self) -> list[Record]:
         """Records in order: as many as a batch takes, or as came in time."""
@@ -256,10 +291,14 @@ class PartitionQueue:
         table = self._table.value
         records = {record.offset: record for record in batch}
         started = time.monotonic()
-        stored = await append_in_parts(self._append, lambda offset, error: self._set_aside(records[offset], error), rows)
+        with nullcontext() if self._tracing is None else self._tracing.batch(table, len(rows), attempts=self._traces(rows)):
+            stored = await append_in_parts(self._append, lambda offset, error: self._set_aside(records[offset], error), rows)
         metrics.BATCH_DURATION.labels(table).observe(time.monotonic() - started)
         metrics.BATCH_ROWS.labels(table).observe(len(rows))
         metrics.RECORDED.labels(table).inc(stored)
+
+    def _traces(self, rows: list[Row]) -> Iterable[TraceContext]:
+        return traces(rows) if self._table is Table.ATTEMPTS else ()
 
     async def _append(self, rows: Sequence[Row]) -> None:
         # One record cannot be halved: when there is no room even for it, it waits.
@@ -295,11 +334,11 @@ class PartitionQueue:
 
 
 def _attempt_rows(position: Position, record: Record) -> list[Row]:
-    return [attempt_row(position, attempt, index) for index, attempt in enumerate(read_attempts(record.value))]
+    return [attempt_row(position, attempt, index) for index, attempt in enumerate(attempts_to_record(record.value))]
 
 
 def _event_rows(position: Position, record: Record) -> list[Row]:
-    return [event_row(position, dispatch, body) for dispatch, body in read_dispatches(record.headers, record.value)]
+    return [event_row(position, dispatch, body) for dispatch, body in dispatches_to_record(record.headers, record.value)]
 
 
 def _dead_letter_rows(position: Position, record: Record) -> list[Row]:

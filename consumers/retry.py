@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.broker.record import Record
 from pipeline.broker.worker import Worker
+from pipeline.core.trace import TraceContext, exemplar, trace_context
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.endpoint import Endpoint
@@ -22,6 +23,9 @@ from pipeline.ops.settings import Settings
 from schemas.codec import InvalidRecordError, from_header
 from schemas.delivery import DELIVERY_HEADER, DeadLetterReason, Delivery, Trigger
 from schemas.topics import delay_label
+
+if TYPE_CHECKING:
+    from pipeline.ops.tracing import Tracing
 
 _PARTITION_FETCH_BYTES = 128 * 1024
 """There are many partitions (each delay has its own), and what was fetched waits in memory until it is due."""
@@ -39,6 +43,7 @@ class Retry:
         courier: Courier,
         dead_letters: DeadLetters,
         existing_topics: Collection[str] = (),
+        tracing: Tracing | None = None,
     ) -> None:
         """``existing_topics`` are those that Kafka has: a delay that left the schedule may still hold deliveries."""
         topics = settings.topics
@@ -48,10 +53,12 @@ class Retry:
         self._registry = registry
         self._courier = courier
         self._dead_letters = dead_letters
+        self._tracing = tracing
+        self._group = topics.retry_group
         self.worker = Worker(
             consumer_config,
             self.handle,
-            group=topics.retry_group,
+            group=self._group,
             topics=tuple(self._delays),
             max_outstanding=settings.max_outstanding_records,
             max_outstanding_bytes=settings.max_outstanding_bytes,
@@ -66,14 +73,25 @@ class Retry:
 
     async def handle(self, record: Record) -> None:
         """Make the attempt that is due; returns when everything that came of it is acknowledged by Kafka."""
-        topic = record.partition.topic
-        _count_due(self._delays[topic], time.time() - record.timestamp_ms / 1000)
+        delay = self._delays[record.partition.topic]
+        age_seconds = time.time() - record.timestamp_ms / 1000
         try:
             delivery = from_header(record.headers, DELIVERY_HEADER, Delivery)
             body = _body(record)
         except InvalidRecordError as error:
+            _count_due(delay, age_seconds, None)
             await self._dead_letters.send(record, error.reason, str(error))
             return
+        trace = trace_context(delivery.traceparent, delivery.tracestate)
+        _count_due(delay, age_seconds, trace)
+        if self._tracing is None:
+            await self._deal_with(delivery, body, trace)
+            return
+        with self._tracing.record(*record.partition, record.offset, group=self._group, parent=trace) as span:
+            span.describe({"oms_webhooks.event.id": delivery.event.id, "oms_webhooks.event.name": delivery.event.event_name})
+            await self._deal_with(delivery, body, span.trace)
+
+    async def _deal_with(self, delivery: Delivery, body: bytes, trace: TraceContext | None) -> None:
         endpoint = self._registry.receiver(delivery.endpoint_id)
         kind, reason = _why_not(endpoint, delivery)
         if endpoint is None or reason:
@@ -85,6 +103,7 @@ class Retry:
                 trigger=delivery.trigger,
                 reason=reason,
                 kind=kind,
+                trace=trace,
             )
             return
         await self._courier.deliver(
@@ -95,13 +114,14 @@ class Retry:
             trigger=delivery.trigger,
             parked=delivery.parked,
             kept=delivery.model_extra or {},
+            trace=trace,
         )
 
 
-def _count_due(delay: timedelta, age_seconds: float) -> None:
+def _count_due(delay: timedelta, age_seconds: float, trace: TraceContext | None) -> None:
     label = delay_label(delay)
     metrics.RETRIES_DUE.labels(label).inc()
-    metrics.RETRY_LATENESS.labels(label).observe(max(0.0, age_seconds - delay.total_seconds()))
+    metrics.RETRY_LATENESS.labels(label).observe(max(0.0, age_seconds - delay.total_seconds()), exemplar(trace))
 
 
 def _body(record: Record) -> bytes:

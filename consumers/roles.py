@@ -21,6 +21,7 @@ from consumers.parts import (
     make_producer,
     make_recorder,
     make_retry,
+    open_tracing,
 )
 from consumers.recorder import Recorder
 from pipeline.broker.admin import TopicAdmin
@@ -125,14 +126,17 @@ class _Composition:
 
     async def start(self) -> Running:
         settings, roles = self._settings, self._roles
+        self._tracing = open_tracing(settings, roles)
+        if self._tracing is not None:
+            self._stack.push_async_callback(asyncio.to_thread, self._tracing.close)  # the last: all others may end spans
         # Built first and started after the server: /healthz answers from the beginning on, and the API that it is starting.
         connections = Connections(settings) if roles & {Role.RECORDER, Role.API} else None
         producer = make_producer(settings)
-        deliveries = make_deliveries(settings, producer) if roles - {Role.RECORDER} else None
+        deliveries = make_deliveries(settings, producer, self._tracing) if roles - {Role.RECORDER} else None
         api = None
         if Role.API in roles and deliveries is not None and connections is not None:
             api = make_api(settings, producer, connections, deliveries)
-        server = WebServer(make_app(health=self._health, api=api), settings.http_host, settings.http_port)
+        server = WebServer(make_app(health=self._health, api=api, tracing=self._tracing), settings.http_host, settings.http_port)
         running = Running(await server.start(), roles, self._health)
         self._stack.push_async_callback(server.stop)  # for when a part below does not start
         await self._start_clients(connections, producer)
@@ -145,7 +149,7 @@ class _Composition:
         # What the API works with is there now, and outlives it: requests under way are answered before that is taken down.
         self._stack.push_async_callback(server.stop)
         if Role.RECORDER in roles and connections is not None:
-            running.failures.append(await self._start_recorder(make_recorder(settings, producer, connections)))
+            running.failures.append(await self._start_recorder(make_recorder(settings, producer, connections, self._tracing)))
         if roles & DELIVERING and deliveries is not None:
             running.failures += await self._start_workers(producer, deliveries)
             _favour_the_event_loop()
@@ -181,6 +185,8 @@ class _Composition:
             await table.start()
             self._stack.push_async_callback(table.stop)
         registry.refuse_newer()
+        if problem := registry.problem():
+            log.warning("not every endpoint can be delivered to", problem=problem)
         await deliveries.sender.start()
         self._stack.push_async_callback(deliveries.sender.close)
         self._stack.callback(deliveries.watch.close)
@@ -221,9 +227,9 @@ class _Composition:
         settings = self._settings
         workers = []
         if Role.FANOUT in self._roles:
-            workers.append(("fanout", make_fan_out(settings, producer, deliveries).worker))
+            workers.append(("fanout", make_fan_out(settings, producer, deliveries, self._tracing).worker))
         if Role.RETRY in self._roles:
-            workers.append(("retry", make_retry(settings, producer, deliveries, self._existing_topics).worker))
+            workers.append(("retry", make_retry(settings, producer, deliveries, self._existing_topics, self._tracing).worker))
         for name, worker in workers:
             self._health.add(name, worker.consumer.problem)
         await asyncio.gather(*(worker.start() for _, worker in workers))

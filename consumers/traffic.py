@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from pipeline.broker.client import producer_config
@@ -31,18 +31,22 @@ def record_key(meta: EventMeta) -> bytes:
     return (str(meta.stock_item_id) if meta.stock_item_id is not None else meta.order_number or meta.shipment_numbers[0]).encode()
 
 
-async def publish(settings: Settings, value: bytes) -> Position:
-    """Check an event as the fan-out would, and write it to its topic.
+async def publish(settings: Settings, values: Sequence[bytes]) -> list[Position]:
+    """Write events to their topics, and wait until Kafka has them. Those of one key keep their order.
 
     Raises:
-        InvalidRecordError: it would be a dead letter.
+        InvalidRecordError: one of them would be a dead letter; nothing was written.
     """
-    meta = decode_event(value, max_bytes=settings.max_event_bytes).meta
-    topic = source_topic(settings.topics, meta.event_name)
-    producer = Producer(producer_config(settings), [topic])
+    metas = [decode_event(value, max_bytes=settings.max_event_bytes).meta for value in values]
+    targets = [source_topic(settings.topics, meta.event_name) for meta in metas]
+    producer = Producer(producer_config(settings), sorted(set(targets)))
     await producer.start()
     try:
-        return await producer.send(topic, key=record_key(meta), value=value)
+        sent = [
+            producer.send(topic, key=record_key(meta), value=value)
+            for topic, meta, value in zip(targets, metas, values, strict=True)
+        ]
+        return await asyncio.gather(*sent)
     finally:
         await producer.close()
 

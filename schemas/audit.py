@@ -21,9 +21,16 @@ class AuditAction(enum.StrEnum):
     SQL = "sql"
     VIEW_DEAD_LETTER = "view_dead_letter"
     RESEND = "resend"
+    RESEND_RUN = "resend_run"
+    """How far a run that resends many has come: ``detail`` is a :class:`ResendProgress`."""
+    REPUBLISH = "republish"
     TEST = "test"
     CREATE_KEY = "create_key"
     REVOKE_KEY = "revoke_key"
+    EXPORT_ENDPOINTS = "export_endpoints"
+    IMPORT_ENDPOINTS = "import_endpoints"
+    REPLAY = "replay"
+    ERASE = "erase"
 
 
 class AuditEntry(BaseModel):
@@ -39,3 +46,40 @@ class AuditEntry(BaseModel):
     subject: str
     detail: str = ""
     remote_address: str = ""
+
+
+class RunState(enum.StrEnum):
+    """Where a run that resends many stands."""
+
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    """Somebody asked for it to stop; it does so before its next batch."""
+    DONE = "done"
+    CANCELLED = "cancelled"
+    STOPPED = "stopped"
+    """Its process ended."""
+    FAILED = "failed"
+    """Kafka or ClickHouse did not answer any more."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be sent."""
+        return self not in (RunState.RUNNING, RunState.CANCELLING)
+
+
+class ResendProgress(BaseModel):
+    """How far a run has come. What counts as ``resent`` was acknowledged by Kafka. Filters and bodies are not in it.
+
+    ``delivered``: acknowledged by now, so not sent again. ``skipped``: it could not be sent again (endpoint deleted or paused,
+    body gone). ``last_attempt_id`` is the last that was looked at; a run goes from the oldest notification to the newest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    state: RunState
+    total: int
+    resent: int = 0
+    delivered: int = 0
+    skipped: int = 0
+    last_attempt_id: int | None = None
+    problem: str = ""

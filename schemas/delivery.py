@@ -52,6 +52,8 @@ class Delivery(_Record):
     parked: int = Field(
         default=0, ge=0, description="How often it was put off without an attempt (circuit open, at its bound, …)."
     )
+    traceparent: str | None = Field(default=None, description="The trace that it belongs to (W3C), for the next attempt.")
+    tracestate: str | None = Field(default=None, description="What comes with the traceparent (W3C).")
 
 
 class Dispatch(_Record):

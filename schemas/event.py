@@ -29,7 +29,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from schemas.payloads import Order, OrderIdentity, Shipment, ShipmentIdentity, StockItem, StockItemIdentity
+from schemas.objects import Order, Shipment, StockItem
+from schemas.payloads import OrderIdentity, ShipmentIdentity, StockItemIdentity
 
 SCHEMA_VERSION = 1
 
@@ -201,7 +202,7 @@ class EventMeta(BaseModel):
     received_at: AwareDatetime | None = None
 
 
-def event_meta(event: OrderEvent | ShipmentEvent | StockItemEvent) -> EventMeta:
+def event_meta(event: OrderEvent | ShipmentEvent | StockItemEvent, received_at: datetime | None = None) -> EventMeta:
     """Take the references out of an event's payload and envelope."""
     order_number = event.references.order_number
     shipment_numbers: tuple[str, ...] = ()
@@ -223,6 +224,7 @@ def event_meta(event: OrderEvent | ShipmentEvent | StockItemEvent) -> EventMeta:
         id=event.id,
         event_name=event.event_name.value,
         created_at=event.occurred_at,
+        received_at=received_at,
         order_number=order_number,
         shipment_numbers=shipment_numbers,
         subscription_id=event.references.subscription_id,
@@ -233,6 +235,5 @@ def event_meta(event: OrderEvent | ShipmentEvent | StockItemEvent) -> EventMeta:
 
 def unique(values: Iterable[str | None]) -> tuple[str, ...]:
     """Each reference once, in their order, within the bounds that EventMeta promises."""
-    return tuple(
-        itertools.islice(dict.fromkeys(value for value in values if value and len(value) <= MAX_REFERENCE), MAX_REFERENCES)
-    )
+    known = dict.fromkeys([value for value in values if value and len(value) <= MAX_REFERENCE])
+    return tuple(known) if len(known) <= MAX_REFERENCES else tuple(itertools.islice(known, MAX_REFERENCES))

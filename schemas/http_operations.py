@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any, Final, Literal
 
@@ -178,6 +179,49 @@ class DeadLetterListAnswer(ListAnswer):
     """A page of dead letters, the newest first."""
 
     dead_letters: list[DeadLetterAnswer]
+
+
+class BytesInput(_Input):
+    """Bytes: text, or base64 of them."""
+
+    content: str
+    encoding: Literal["text", "base64"] = "text"
+
+    def decoded(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            ValueError: they are none; the text is a sentence.
+        """
+        if self.encoding == "text":
+            return self.content.encode()
+        try:
+            return base64.b64decode(self.content, validate=True)
+        except ValueError:
+            raise ValueError("content is not base64.") from None
+
+
+class RepairInput(_Input):
+    """The member ``record`` of a request body: what is published instead; what is left out stays as it was."""
+
+    key: BytesInput | None = None
+    value: BytesInput | None = None
+
+
+class RepairBody(BaseModel):
+    """The body of a re-publish; it may be left out."""
+
+    record: RepairInput = RepairInput()
+
+
+class RepublishAnswer(_Answer):
+    """A dead letter is an event again; Kafka has it, and the fan-out reads it next."""
+
+    event_id: str
+    event_name: str
+    topic: str
+    partition: int
+    offset: int
 
 
 class KeyInput(_Input):

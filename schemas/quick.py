@@ -78,7 +78,7 @@ _TIME: Final = re.compile(
 )
 
 
-def read_quickly(value: bytes) -> tuple[EventMeta, bytes, bool] | None:
+def read_quickly(value: bytes, received_at: datetime | None = None) -> tuple[EventMeta, bytes, bool] | None:
     """An event's metadata, the bytes of its payload, and whether that is an Order with a guest token; None: ask the models."""
     if value.count(b"{") + value.count(b"[") > _NESTED:
         return None
@@ -90,51 +90,54 @@ def read_quickly(value: bytes) -> tuple[EventMeta, bytes, bool] | None:
         created_at = datetime.fromisoformat(envelope.occurred_at).astimezone(UTC)
         match envelope.event_name:
             case "order_completed" | "order_cancelled":
-                return _of_an_order(envelope, created_at)
+                return _of_an_order(envelope, created_at, received_at)
             case "shipment_shipped" | "shipment_updated" | "shipment_delivery_status_updated":
-                return _of_a_shipment(envelope, created_at)
+                return _of_a_shipment(envelope, created_at, received_at)
             case "stock_item_back_in_stock" | "stock_item_out_of_stock":
-                return _of_a_stock_item(envelope, created_at)
+                return _of_a_stock_item(envelope, created_at, received_at)
     except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
         pass  # the models say what is wrong, if it is
     return None
 
 
-def _of_an_order(envelope: _Envelope, created_at: datetime) -> tuple[EventMeta, bytes, bool]:
+def _of_an_order(envelope: _Envelope, created_at: datetime, received_at: datetime | None) -> tuple[EventMeta, bytes, bool]:
     order = _order.decode(envelope.data)
     meta = EventMeta(
         id=envelope.id,
         event_name=envelope.event_name,
         created_at=created_at,
+        received_at=received_at,
         order_number=order.number,
-        shipment_numbers=unique(shipment.number for shipment in (order.shipments or ())[:MAX_ELEMENTS]),
+        shipment_numbers=unique([shipment.number for shipment in (order.shipments or ())[:MAX_ELEMENTS]]),
         subscription_id=envelope.references.subscription_id,
-        skus=unique(item.variant.sku for item in (order.line_items or ())[:MAX_ELEMENTS] if item.variant is not None),
+        skus=unique([item.variant.sku for item in (order.line_items or ())[:MAX_ELEMENTS] if item.variant is not None]),
     )
     return meta, bytes(envelope.data), bool(bytes(order.token))
 
 
-def _of_a_shipment(envelope: _Envelope, created_at: datetime) -> tuple[EventMeta, bytes, bool]:
+def _of_a_shipment(envelope: _Envelope, created_at: datetime, received_at: datetime | None) -> tuple[EventMeta, bytes, bool]:
     shipment = _shipment.decode(envelope.data)
     order_id = shipment.order_id
     meta = EventMeta(
         id=envelope.id,
         event_name=envelope.event_name,
         created_at=created_at,
+        received_at=received_at,
         order_number=order_id if order_id and len(order_id) <= MAX_REFERENCE else envelope.references.order_number,
         shipment_numbers=(shipment.number,),
         subscription_id=envelope.references.subscription_id,
-        skus=unique(item.sku for item in (shipment.manifest or ())[:MAX_ELEMENTS]),
+        skus=unique([item.sku for item in (shipment.manifest or ())[:MAX_ELEMENTS]]),
     )
     return meta, bytes(envelope.data), False
 
 
-def _of_a_stock_item(envelope: _Envelope, created_at: datetime) -> tuple[EventMeta, bytes, bool]:
+def _of_a_stock_item(envelope: _Envelope, created_at: datetime, received_at: datetime | None) -> tuple[EventMeta, bytes, bool]:
     stock_item = _stock_item.decode(envelope.data)
     meta = EventMeta(
         id=envelope.id,
         event_name=envelope.event_name,
         created_at=created_at,
+        received_at=received_at,
         order_number=envelope.references.order_number,
         subscription_id=envelope.references.subscription_id,
         stock_item_id=stock_item.id,

@@ -50,7 +50,9 @@ class Commits:
         try:
             if commits:
                 consumer.commit(to_kafka(commits), timeout_ms=_FINAL_MS)
+                metrics.COMMITS.labels(self._group, "ok").inc()
         except KafkaError as error:
+            metrics.COMMITS.labels(self._group, "failed").inc()
             log.warning("final commit failed; some records will be delivered again", group=self._group, error=repr(error))
 
     def _answered(self, commits: dict[Partition, Commit], _: object, response: object) -> None:

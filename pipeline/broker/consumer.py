@@ -43,6 +43,8 @@ _JOIN_POLL_MS = 1000
 _IDLE_POLL_MS = 100
 _DRAIN_POLL_MS = 10
 _ROOM_WAIT_S = 0.1
+_GATHER_S = 0.01
+"""Where all room is taken, completions of so long are waited for: each turn of the poll thread takes the interpreter from the loop."""
 _ERROR_BACKOFF_S = 1.0
 _CLOSE_MS = 5_000
 
@@ -198,6 +200,7 @@ class GroupConsumer:
             self._room.clear()
             if self._outstanding.is_full(self._buffers.bytes):
                 self._room.wait(_ROOM_WAIT_S)
+                time.sleep(_GATHER_S)
             self._hand_over(consumer)
             self._pause_and_resume(consumer)
 

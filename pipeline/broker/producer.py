@@ -199,6 +199,7 @@ class Producer:
             self._loop.call_later(_RESEND_AFTER_S, self._send, send)
             return
         self._bytes -= send.size
+        metrics.PRODUCE_FAILURES.labels(send.topic).inc()
         if not send.acknowledged.done():
             failure = PublishError(f"Kafka does not take a record for {send.topic}: {error}")
             failure.__cause__ = error

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Position, Producer
@@ -16,6 +16,7 @@ from pipeline.core.exchange import Exchange, Request
 from pipeline.core.outcome import Repeat, Verdict, judge
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from pipeline.core.trace import TraceContext, exemplar
 from pipeline.delivery.gate import Gate, Pass, Refusal
 from pipeline.delivery.watch import Watch
 from pipeline.endpoints.endpoint import Endpoint
@@ -23,11 +24,14 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger
 from pipeline.sender.client import Sender
-from schemas.attempt import Attempt
+from schemas.attempt import Attempt, AttemptState
 from schemas.codec import to_header, to_json
 from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
 from schemas.event import EventMeta
 from schemas.topics import Topics, delay_label
+
+if TYPE_CHECKING:
+    from pipeline.ops.tracing import Span, Tracing
 
 log = logger(__name__)
 
@@ -53,6 +57,7 @@ class Courier:
         topics: Topics,
         schedule: RetrySchedule,
         clock: Clock,
+        tracing: Tracing | None = None,
     ) -> None:
         self._sender = sender
         self._gate = gate
@@ -61,6 +66,7 @@ class Courier:
         self._topics = topics
         self._schedule = schedule
         self._clock = clock
+        self._tracing = tracing
         self._attempts = Bundles(producer, topics.attempts, separator=b"\n")
 
     async def deliver(
@@ -74,41 +80,45 @@ class Courier:
         parked: int = 0,
         written_at: float | None = None,
         kept: Mapping[str, Any] = _NOTHING,
+        trace: TraceContext | None = None,
     ) -> None:
         """Make the ``attempt``-th (from 1) attempt, or park it when the gate does not let it through (see Gate).
 
         Returns when everything that came of it (the attempt; the repeat, if any) is acknowledged by Kafka. If the process dies
         before that, the input record is not committed, and the attempt is made again with the same webhook-id. ``written_at``,
         given for a first attempt, is when the event was written to Kafka, in seconds since 1970. ``kept`` is what the delivery holds
-        of a newer release; the next delivery holds it too.
+        of a newer release; the next delivery holds it too. ``trace`` is where the delivery belongs in a trace: the receiver and the
+        next delivery are told.
         """
         # While Kafka does not acknowledge, nothing is begun: what comes of it would gather here.
         await self._producer.room(_ATTEMPT_BYTES)
         entry = await self._gate.enter(endpoint)
         if isinstance(entry, Refusal):
             delivery = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
-            await self._park(delivery, body, entry)
+            await self._park(delivery, body, entry, trace)
             return
         with entry:
             if written_at is not None:
-                metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at))
-            record, verdict, exchange = await self._attempt(event, body, endpoint, attempt, trigger, self._schedule, entry)
+                metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at), exemplar(trace))
+            record, verdict, exchange = await self._attempt(event, body, endpoint, attempt, trigger, self._schedule, entry, trace)
         # All of it is on its way before any of it is waited for.
         attempt_written = self._send_attempt(record)
         disabled = self._watch.ended(endpoint, exchange)
         if isinstance(verdict, Repeat):
             await self._producer.room(len(body))
-            await self._send_later(_repeat(record, kept), body, verdict.delay)
+            await self._send_later(_traced(_repeat(record, kept), trace), body, verdict.delay)
         await attempt_written
         if disabled is not None:
             await disabled
 
-    async def test(self, event: EventMeta, body: bytes, endpoint: Endpoint) -> tuple[Attempt, Place]:
+    async def test(
+        self, event: EventMeta, body: bytes, endpoint: Endpoint, trace: TraceContext | None = None
+    ) -> tuple[Attempt, Place]:
         """Make one attempt now, without a repeat; returns its record and where Kafka put it.
 
         It does not wait in line, and its endpoint may be paused: somebody wants to see what the endpoint answers.
         """
-        record, _, _ = await self._attempt(event, body, endpoint, 1, Trigger.TEST, _NO_REPEATS)
+        record, _, _ = await self._attempt(event, body, endpoint, 1, Trigger.TEST, _NO_REPEATS, trace=trace)
         return record, await self._send_attempt(record)
 
     async def _attempt(
@@ -120,8 +130,15 @@ class Courier:
         trigger: Trigger,
         schedule: RetrySchedule,
         entry: Pass | None = None,
+        trace: TraceContext | None = None,
     ) -> tuple[Attempt, Verdict, Exchange]:
-        request, shown_headers = self._request(event, body, endpoint)
+        span = None
+        if self._tracing is not None:
+            span = self._tracing.attempt(
+                event, endpoint_id=endpoint.id, target_url=endpoint.target_url, attempt=attempt, parent=trace
+            )
+            trace = span.trace
+        request, shown_headers = self._request(event, body, endpoint, trace)
         exchange = await self._sender.post(request, None if entry is None else entry.start)
         finished_at = self._clock()
         if entry is not None:
@@ -139,14 +156,26 @@ class Courier:
             exchange=exchange,
             verdict=verdict,
         )
-        _count(event, record, exchange)
+        _count(event, record, exchange, trace)
+        if span is not None:  # an attempt that was cancelled leaves no span, as it leaves no record
+            _end(span, record, exchange)
         return record, verdict, exchange
 
     async def discard(
-        self, event: EventMeta, endpoint_id: int, target_url: str, *, attempt: int, trigger: Trigger, reason: str, kind: str
+        self,
+        event: EventMeta,
+        endpoint_id: int,
+        target_url: str,
+        *,
+        attempt: int,
+        trigger: Trigger,
+        reason: str,
+        kind: str,
+        trace: TraceContext | None = None,
     ) -> None:
         """Record that an attempt was due and is not made. ``kind`` is the reason as one word, for the metrics."""
         metrics.DISCARDED.labels(kind).inc()
+        log.debug("attempt discarded", **_ids(event, endpoint_id, attempt, trace), reason=kind)
         record = discarded_record(
             event,
             endpoint_id=endpoint_id,
@@ -158,7 +187,9 @@ class Courier:
         )
         await self._send_attempt(record)
 
-    def _request(self, event: EventMeta, body: bytes, endpoint: Endpoint) -> tuple[Request, Mapping[str, str]]:
+    def _request(
+        self, event: EventMeta, body: bytes, endpoint: Endpoint, trace: TraceContext | None
+    ) -> tuple[Request, Mapping[str, str]]:
         """The request, and its headers without credentials for the record of the attempt."""
         now = self._clock()
         timestamp = int(now.timestamp())
@@ -168,6 +199,8 @@ class Courier:
             TIMESTAMP_HEADER: str(timestamp),
             SIGNATURE_HEADER: sign(endpoint.keys(now), event.id, timestamp, body),
         }
+        if trace is not None:
+            shown |= trace.headers()
         headers = {**endpoint.headers, **shown}
         if endpoint.token:
             headers["authorization"] = f"Bearer {endpoint.token}"
@@ -177,12 +210,13 @@ class Courier:
     def _send_attempt(self, record: Attempt) -> asyncio.Future[Place]:
         return self._attempts.add(to_json(record), day=record.created_at.date())
 
-    async def _park(self, delivery: Delivery, body: bytes, refusal: Refusal) -> None:
+    async def _park(self, delivery: Delivery, body: bytes, refusal: Refusal, trace: TraceContext | None) -> None:
         """Put a delivery off without using up an attempt (promise 4); ``delivery.parked`` counts this time already."""
         _parked_counter(refusal.reason).inc()
+        log.debug("delivery parked", **_ids(delivery.event, delivery.endpoint_id, delivery.attempt, trace), reason=refusal.reason)
         delay = self._schedule.parking(delivery.parked - 1, refusal.at_least, refusal.longest)
         await self._producer.room(len(body))
-        await self._send_later(delivery, body, delay)
+        await self._send_later(_traced(delivery, trace), body, delay)
 
     def _send_later(self, delivery: Delivery, body: bytes, delay: timedelta) -> asyncio.Future[Position]:
         metrics.RETRIES_SCHEDULED.labels(delay_label(delay)).inc()
@@ -201,21 +235,47 @@ def _repeat(record: Attempt, kept: Mapping[str, Any]) -> Delivery:
     return Delivery(**kept, event=record.event, endpoint_id=record.endpoint_id, attempt=record.attempt + 1, trigger=trigger)
 
 
-def _count(event: EventMeta, record: Attempt, exchange: Exchange) -> None:
+def _traced(delivery: Delivery, trace: TraceContext | None) -> Delivery:
+    """The next attempt belongs to the same trace, also in the hands of another process."""
+    if trace is None:
+        return delivery
+    return delivery.model_copy(update={"traceparent": trace.traceparent, "tracestate": trace.tracestate or None})
+
+
+def _end(span: Span, record: Attempt, exchange: Exchange) -> None:
+    described: dict[str, str | int | float | bool] = {"oms_webhooks.outcome": record.outcome.value}
+    if exchange.status is not None:
+        described["http.response.status_code"] = exchange.status
+    span.describe(described)
+    if record.state is not AttemptState.SUCCEEDED:
+        span.fail(record.failure or str(exchange.status))
+    span.end()
+
+
+def _count(event: EventMeta, record: Attempt, exchange: Exchange, trace: TraceContext | None) -> None:
     outcome = record.outcome.value
     code = f"{exchange.status // 100}xx" if exchange.status else record.failure or "none"
     _attempts_counter(event.event_name, outcome, code).inc()
-    _duration_histogram(outcome).observe(record.duration_ms / 1000)
+    if metrics.ENDPOINT_ATTEMPTS.size:
+        metrics.ENDPOINT_ATTEMPTS.count(record.endpoint_id, outcome)
+    _duration_histogram(outcome).observe(record.duration_ms / 1000, exemplar(trace))
     log.debug(
         "attempt",
         event_id=event.id,
         endpoint_id=record.endpoint_id,
         attempt=record.attempt,
+        trace_id=None if trace is None else trace.trace_id,
         outcome=outcome,
         status=exchange.status,
         failure=record.failure,
         duration_ms=record.duration_ms,
     )
+
+
+def _ids(event: EventMeta, endpoint_id: int, attempt: int, trace: TraceContext | None) -> dict[str, str | int | None]:
+    """What every line about a delivery is found by."""
+    trace_id = None if trace is None else trace.trace_id
+    return {"event_id": event.id, "endpoint_id": endpoint_id, "attempt": attempt, "trace_id": trace_id}
 
 
 # labels() takes a lock and builds a key each time; the label sets are few.

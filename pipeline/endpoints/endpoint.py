@@ -34,6 +34,8 @@ class Endpoint:
     _keys: _Keys = field(repr=False)
     disabled: HealthRecord | None = None
     """When and why it was disabled, by a process that delivers; None when it was not."""
+    is_current: bool = True
+    """Whether all of its secrets are sealed with the first encryption key."""
 
     @property
     def active(self) -> bool:
@@ -70,7 +72,26 @@ def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
         token=token,
         headers=headers,
         _keys=keys,
+        is_current=problem is None and all(map(vault.is_current, _sealed(record))),
     )
+
+
+def renewed(record: EndpointRecord, vault: Vault) -> dict[str, object]:
+    """The fields of a record that hold secrets, all sealed with the first encryption key.
+
+    Raises:
+        VaultError: one cannot be opened.
+    """
+    return {
+        "sealed_token": vault.renew(record.sealed_token) if record.sealed_token else record.sealed_token,
+        "sealed_headers": {name: vault.renew(sealed) for name, sealed in record.sealed_headers.items()},
+        "secrets": tuple(secret.model_copy(update={"sealed": vault.renew(secret.sealed)}) for secret in record.secrets),
+    }
+
+
+def _sealed(record: EndpointRecord) -> list[str]:
+    token = [record.sealed_token] if record.sealed_token else []
+    return [*token, *record.sealed_headers.values(), *(secret.sealed for secret in record.secrets)]
 
 
 def _opened(record: EndpointRecord, vault: Vault) -> tuple[str | None, _Keys]:

@@ -35,6 +35,8 @@ log = logger(__name__)
 
 _ID_CLAIM = b"id-claim"
 """Key of the records whose offsets make new ids; they carry nothing else, and compaction removes them."""
+_MOST_CLAIMS = 20_000
+"""Claims that are written at once, so that an id that was chosen elsewhere is never given again."""
 
 
 def deleted(record: EndpointRecord, *, changed_by: str, at: datetime) -> EndpointRecord:
@@ -80,6 +82,8 @@ class Registry:
         self._ids_by_url: dict[str, int] = {}
         self._versions: dict[int, int] = {}
         """The version of every endpoint that was read, deleted ones included: a change that is late must not bring one back."""
+        self._deleted: dict[int, datetime] = {}
+        """When each deleted endpoint had been created: that tells whether a backup holds the same one."""
         self._unsettled: dict[int, EndpointRecord] = {}
         """Endpoints whose last record took no effect. Compaction would keep just that one; see :meth:`settle`."""
         self._refused: set[int] = set()
@@ -154,6 +158,24 @@ class Registry:
                 else:
                     return self._endpoints[record.id], True
 
+    def may_return(self, endpoint_id: int, created_at: datetime) -> bool:
+        """Whether an endpoint of a backup may have its id again: it is this one that was deleted, or nobody ever had the id."""
+        known = endpoint_id in self._versions
+        return endpoint_id > 0 and (self._deleted.get(endpoint_id) == created_at if known else True)
+
+    async def reserve(self, producer: Producer, endpoint_id: int) -> bool:
+        """Make sure that no new endpoint will ever get this id; False when that would take too many records."""
+        claim = await producer.send(self._topic, key=_ID_CLAIM, value=b"{}")
+        missing = endpoint_id - 1 - claim.offset
+        if missing > _MOST_CLAIMS:
+            return False
+        await asyncio.gather(*(producer.send(self._topic, key=_ID_CLAIM, value=b"{}") for _ in range(missing)))
+        return True
+
+    def next_version(self, endpoint_id: int) -> int:
+        """The version that the next record of an endpoint must have at least, be it deleted or new."""
+        return self._versions.get(endpoint_id, 0) + 1
+
     async def write(self, producer: Producer, record: EndpointRecord) -> None:
         """Write a change and wait until it can be read here.
 
@@ -213,9 +235,13 @@ class Registry:
             return
         self._versions[change.id] = change.version
         self._unsettled.pop(change.id, None)
+        self._deleted.pop(change.id, None)
+        if change.deleted:
+            self._deleted[change.id] = change.created_at
         endpoint = None if change.deleted else self._judged(open_endpoint(change, self._vault))
         self._replace(change.id, endpoint)
-        if endpoint is not None and endpoint.problem:
+        # Not before everything was read: a record that another took the place of may be sealed with a key that is gone.
+        if endpoint is not None and endpoint.problem and self.table.is_caught_up:
             log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
 
     def _comes_too_late(self, change: EndpointRecord) -> bool:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import SecretStr
 
 
 class VaultError(Exception):
@@ -13,16 +18,26 @@ class Vault:
     """Seals with the first key, opens with any of them (so that the key can be rotated): comma-separated Fernet keys."""
 
     def __init__(self, keys: str) -> None:
+        self._keys = [SecretStr(key.strip()) for key in keys.split(",")]
         try:
-            self._fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",")])
+            fernets = [Fernet(key.get_secret_value()) for key in self._keys]
         except ValueError:
             message = "encryption_key is not a key; make one with: oms-webhooks new-key"
             raise VaultError(message) from None
+        self._first, self._fernet = fernets[0], MultiFernet(fernets)
+        self.key_count = len(fernets)
 
     @staticmethod
     def new_key() -> str:
         """Make a key."""
         return Fernet.generate_key().decode()
+
+    def derived(self, purpose: str) -> Vault:
+        """A vault for something else, whose keys come of these (HKDF-SHA256): what one of the two has sealed the other cannot open.
+
+        Every process that has the same encryption_key gets the same keys, and there is no second secret to keep.
+        """
+        return Vault(",".join(_derived(key.get_secret_value(), purpose) for key in self._keys))
 
     def seal(self, secret: str) -> str:
         """Encrypt a secret."""
@@ -39,3 +54,27 @@ class Vault:
         except (InvalidToken, ValueError):  # the latter for a text that is not ASCII
             message = "An endpoint's secret was sealed with another encryption_key; set the one that the API uses."
             raise VaultError(message) from None
+
+    def is_current(self, sealed: str) -> bool:
+        """Whether a secret that can be opened was sealed with the first key. With one key there is no other."""
+        if self.key_count == 1:
+            return True
+        try:
+            self._first.decrypt(sealed)
+        except (InvalidToken, ValueError):
+            return False
+        return True
+
+    def renew(self, sealed: str) -> str:
+        """The same secret, sealed with the first key.
+
+        Raises:
+            VaultError: as :meth:`open`.
+        """
+        return sealed if self.is_current(sealed) else self.seal(self.open(sealed))
+
+
+def _derived(key: str, purpose: str) -> str:
+    # The key is random in all its bits, so there is nothing for a salt to do (RFC 5869, 3.1).
+    derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"oms-webhooks " + purpose.encode())
+    return base64.urlsafe_b64encode(derivation.derive(base64.urlsafe_b64decode(key))).decode()

@@ -5,11 +5,14 @@ All names begin with ``oms_webhooks_``; durations are in seconds, sizes in bytes
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram, Info
-from prometheus_client.registry import REGISTRY, CollectorRegistry
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
 # From 5 ms to 30 s around the delivery objective: 99.9% of events are first attempted within 5 s.
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -32,6 +35,44 @@ CERTIFICATE_EXPIRY: Final = Gauge(
     ["certificate"],
 )
 
+
+class TopEndpoints(Collector):
+    """Attempts by endpoint, of those only that fail the most: ``size`` of them, so that the label stays bounded.
+
+    All endpoints are counted, so a series that comes back goes on where it was. Used from the event loop only, as scrapes are.
+    """
+
+    LABELS: Final = ("endpoint", "outcome")
+
+    def __init__(self, name: str, documentation: str) -> None:
+        self.size = 0
+        """How many endpoints are shown; 0: none, and nothing is counted."""
+        self._name = name
+        self._documentation = documentation
+        self._counts: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+
+    def count(self, endpoint_id: int, outcome: str) -> None:
+        """Count an attempt."""
+        self._counts[endpoint_id][outcome] += 1
+
+    def describe(self) -> Iterable[CounterMetricFamily]:
+        """The metric without samples."""
+        return [CounterMetricFamily(self._name, self._documentation, labels=self.LABELS)]
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """The endpoints with the most attempts that were not acknowledged; of equals, those with the most attempts."""
+        [family] = self.describe()
+        for endpoint_id in sorted(self._counts, key=self._rank, reverse=True)[: self.size]:
+            for outcome, number in self._counts[endpoint_id].items():
+                family.add_metric([str(endpoint_id), outcome], number)
+        return [family]
+
+    def _rank(self, endpoint_id: int) -> tuple[int, int]:
+        counts = self._counts[endpoint_id]
+        attempts = sum(counts.values())
+        return attempts - counts.get("delivered", 0), attempts
+
+
 # Fan-out
 EVENTS: Final = Counter("oms_webhooks_events", "Events taken from the source topics and decoded", ["event"])
 MATCHES: Final = Counter("oms_webhooks_matches", "Endpoints matched by events", ["event"])
@@ -48,6 +89,10 @@ ATTEMPTS: Final = Counter("oms_webhooks_attempts", "Attempts made", ["event", "o
 ATTEMPT_DURATION: Final = Histogram(
     "oms_webhooks_attempt_duration_seconds", "From the start of a request to the end of its answer", ["outcome"], buckets=_LATENCY
 )
+ENDPOINT_ATTEMPTS: Final = TopEndpoints(
+    "oms_webhooks_endpoint_attempts", "Attempts made, of the metrics_top_endpoints endpoints that fail the most in this process"
+)
+registry.register(ENDPOINT_ATTEMPTS)
 IN_FLIGHT: Final = Gauge("oms_webhooks_in_flight_requests", "HTTP requests under way")
 PARKED: Final = Counter("oms_webhooks_parked", "Deliveries put off without an attempt", ["reason"])
 DISCARDED: Final = Counter("oms_webhooks_discarded", "Attempts that were due and not made", ["reason"])
@@ -95,6 +140,11 @@ PRODUCED: Final = Counter("oms_webhooks_produced_records", "Records acknowledged
 UNACKNOWLEDGED: Final = Gauge("oms_webhooks_unacknowledged_records", "Records sent to Kafka and not acknowledged yet")
 PRODUCE_RETRIES: Final = Counter(
     "oms_webhooks_produce_retries", "Records sent again after Kafka did not acknowledge them", ["topic"]
+)
+PRODUCE_FAILURES: Final = Counter(
+    "oms_webhooks_produce_failures",
+    "Records that Kafka refused for good, or had not acknowledged when the process ended",
+    ["topic"],
 )
 CONSUMER_ERRORS: Final = Counter("oms_webhooks_consumer_errors", "Errors while polling Kafka; polling goes on", ["group"])
 TABLE_POLL_ERRORS: Final = Counter(

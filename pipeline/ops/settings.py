@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -163,6 +163,25 @@ class Settings(KafkaSettings):
     )
     drain_seconds: float = Field(default=25.0, ge=0, description="On SIGTERM, how long deliveries under way may take to finish.")
 
+    # Metrics and tracing
+    metrics_top_endpoints: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Endpoints whose attempts are a metric of their own, by id: of each process those that fail the most. 0: none.",
+    )
+    otlp_endpoint: str = Field(
+        default="",
+        description="URL of an OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318. Empty: no spans are made, and "
+        "a traceparent goes from the event to the receivers as it came. Needs the extra oms-webhooks[tracing].",
+    )
+    trace_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces that begin here and are recorded; whoever began one elsewhere has decided that.",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
     log_format: Literal["json", "console"] = Field(default="json", description="One JSON object a line, or text for people.")
 
@@ -203,6 +222,15 @@ class Settings(KafkaSettings):
         # Not strict: 127.0.0.1/8 means 127.0.0.0/8.
         return tuple(ip_network(part, strict=False) for part in _parts(value)) if isinstance(value, str) else value
 
+    @field_validator("operational_url", "otlp_endpoint")
+    @classmethod
+    def _is_a_plain_url(cls, value: str, info: ValidationInfo) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in {"http", "https"} or not parts.netloc or "@" in parts.netloc):
+            message = f"{info.field_name} must be an http(s) URL without a user name"
+            raise ValueError(message)
+        return value
+
     @field_validator("clickhouse_url")
     @classmethod
     def _has_no_password(cls, value: str) -> str:
@@ -235,10 +263,6 @@ class Settings(KafkaSettings):
     def _operational_receiver_is_whole(self) -> Settings:
         if not self.operational_url:
             return self
-        parts = urlsplit(self.operational_url)
-        if parts.scheme not in {"http", "https"} or not parts.netloc or "@" in parts.netloc:
-            message = "operational_url must be an http(s) URL without a user name"
-            raise ValueError(message)
         if self.operational_secret is None:
             message = "operational_url needs operational_secret, which its deliveries are signed with"
             raise ValueError(message)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
+from time import monotonic
 from types import TracebackType
 from typing import Final, Generic, TypeVar
 
@@ -25,9 +27,9 @@ class Deadlines(Generic[WaitingT]):
 
     def add(self, waiting: WaitingT) -> None:
         """It is to be done in time."""
-        loop = asyncio.get_running_loop()
-        self._due[waiting] = loop.time() + self._seconds
-        if self._timer is None:
+        self._due[waiting] = monotonic() + self._seconds
+        if self._timer is None:  # only then, as before Python 3.12 it asks the system for the process's id
+            loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._seconds, self._look, loop)
 
     def remove(self, waiting: WaitingT) -> None:
@@ -36,7 +38,7 @@ class Deadlines(Generic[WaitingT]):
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        now = loop.time()
+        now = monotonic()
         expired = []
         for waiting, due in self._due.items():
             if due > now + _RESOLUTION:
@@ -56,18 +58,23 @@ class TimeLimit:
 
     def begin(self) -> _Limited:
         """Watch over a block of the current task."""
-        return _Limited(self._deadlines)
+        return _Limited(self._deadlines, self._loop)
+
+    @functools.cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
 
 
 class _Limited:
-    __slots__ = ("_cancelling", "_deadlines", "_has_expired", "_task")
+    __slots__ = ("_cancelling", "_deadlines", "_has_expired", "_loop", "_task")
 
-    def __init__(self, deadlines: Deadlines[_Limited]) -> None:
+    def __init__(self, deadlines: Deadlines[_Limited], loop: asyncio.AbstractEventLoop) -> None:
         self._deadlines = deadlines
+        self._loop = loop
         self._has_expired = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a time limit needs a task that it can cancel")
         self._task = task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections import deque
 from time import monotonic
@@ -29,6 +30,10 @@ class Lanes:
         self._lines: dict[int, _Line] = {}
         metrics.SLOW_ENDPOINTS.set_function(lambda: self._shares.slow_endpoints)
 
+    @functools.cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
     async def enter(self, endpoint_id: int) -> Place | None:
         """A place in the endpoint's lane, to be left again; None when the endpoint is too slow to wait for."""
         waited = False
@@ -54,7 +59,7 @@ class Lanes:
 
     async def _wait(self, line: _Line, endpoint_id: int, *, first: bool) -> int | None:
         """Stand in line for ``wait_seconds``; the token of our place, when it became our turn."""
-        turn: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[int | None] = self._loop.create_future()
         line.waiting.appendleft(turn) if first else line.waiting.append(turn)
         self._waits.add(turn)
         token: int | None = None

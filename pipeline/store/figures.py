@@ -18,9 +18,10 @@ MAX_BARS: Final = 400
 
 _MINUTE: Final = 60_000
 _DAY: Final = 1440 * _MINUTE
-_WIDTHS: Final = (*(minutes * _MINUTE for minutes in (1, 5, 15, 60, 180, 720)), _DAY, 7 * _DAY, 28 * _DAY)
+WIDTHS: Final = (*(minutes * _MINUTE for minutes in (1, 5, 15, 60, 180, 720)), _DAY, 7 * _DAY, 28 * _DAY)
+"""How wide bars may be, in milliseconds."""
 # The first Monday of 1970: a week of a histogram is a week.
-_MONDAY: Final = 4 * _DAY
+MONDAY: Final = 4 * _DAY
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -71,21 +72,22 @@ async def histogram(reader: Reader, query: AttemptQuery, bars: int = DEFAULT_BAR
     parameters = Parameters()
     scope = await Finder(reader).scope(query, parameters)
     if scope is None:
-        return Histogram(_WIDTHS[0] // 1000, ())
+        return Histogram(WIDTHS[0] // 1000, ())
     span, condition = scope
-    width = next((one for one in _WIDTHS if len(_numbers(span, one)) <= bars), _WIDTHS[-1])
-    bar = f"intDiv(toUnixTimestamp64Milli(created_at) - {_MONDAY:d}, {width:d}) AS bar"
+    width = next((one for one in WIDTHS if len(numbers(span, one)) <= bars), WIDTHS[-1])
+    bar = f"intDiv(toUnixTimestamp64Milli(created_at) - {MONDAY:d}, {width:d}) AS bar"
     select = ("SELECT", bar, ", count(), countIf(state = 'failed') FROM attempts WHERE")
     found = await reader.rows(sql(*select, condition, "GROUP BY bar"), parameters.values)
     counts = {number: (attempts, failures) for number, attempts, failures in found}
     return Histogram(
         width // 1000,
         tuple(
-            Bar(_EPOCH + timedelta(milliseconds=number * width + _MONDAY), *counts.get(number, (0, 0)))
-            for number in _numbers(span, width)
+            Bar(_EPOCH + timedelta(milliseconds=number * width + MONDAY), *counts.get(number, (0, 0)))
+            for number in numbers(span, width)
         ),
     )
 
 
-def _numbers(span: Span, width: int) -> range:
-    return range((span.first - _MONDAY) // width, (span.end - 1 - _MONDAY) // width + 1)
+def numbers(span: Span, width: int) -> range:
+    """The numbers of the bars of a width that a time takes; bar 0 begins at :data:`MONDAY`."""
+    return range((span.first - MONDAY) // width, (span.end - 1 - MONDAY) // width + 1)

@@ -60,8 +60,8 @@ class _Plan:
             parts.append(_behind(self.query.after, parameters))
         candidates = "1"
         if any(map(has_body, required)):
-            among = _among(self.few, parameters) if self.few is not None else candidate_events(self.whole, window, parameters)
-            candidates = " AND ".join([among, *event_where(required, parameters)])
+            known = among(self.few, parameters) if self.few is not None else candidate_events(self.whole, window, parameters)
+            candidates = " AND ".join([known, *event_where(required, parameters)])
         return " AND ".join([*parts, where(required, parameters, candidates)])
 
 
@@ -204,8 +204,8 @@ def _behind(cursor: Cursor, parameters: Parameters) -> str:
     return f"(created_at {operator} {time} OR created_at = {time} AND id {operator} {identifier})"
 
 
-def _among(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:
-    """That an event is one of few. By time too, where all times are known: it begins the primary key."""
+def among(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:
+    """That an event is one of few (id, milliseconds received; 0: not known), over ``events``. By time too, where all times are known: it begins the primary key."""
     named = f"event_id IN {parameters.add([event_id for event_id, _ in few], 'Array(String)')}"
     if not all(received for _, received in few):
         return named

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +44,14 @@ class Reader:
         """For another piece of work, with the whole budget."""
         return Reader(self._connections, self._budget)
 
-    async def rows(self, statement: str, parameters: dict[str, Any], formats: dict[str, str] | None = None) -> Rows:
-        """What a query returns.
+    async def rows(
+        self,
+        statement: str,
+        parameters: dict[str, Any],
+        formats: dict[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> Rows:
+        """What a query returns. ``more`` are further settings of ClickHouse.
 
         Raises:
             StoreUnavailableError: ClickHouse cannot answer now.
@@ -58,7 +64,7 @@ class Reader:
             left = self._budget.seconds - self._spent
             if left <= 0:
                 raise over_budget()
-            settings = Budget(left, self._budget.memory_bytes).settings()
+            settings = Budget(left, self._budget.memory_bytes).settings() | dict(more or {})
             try:
                 return client.query(
                     statement, parameters=parameters, settings=settings, column_formats=dict(formats or {})

@@ -11,6 +11,9 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.connection import Connections
+from pipeline.store.endpoint_days import EndpointDay, endpoint_days
+from pipeline.store.overview import Overview, overview
+from pipeline.store.reader import Reader
 from pipeline.store.rows import MAX_PARTITIONS, Position
 from pipeline.store.search import Budget, Page
 
@@ -75,6 +78,18 @@ class DeadLetterDetail:
     headers: tuple[tuple[str, bytes], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run that resends many, as the audit tells of it. ``detail`` is the last progress that it put on record."""
+
+    id: str
+    actor: str
+    started_at: datetime
+    heard_at: datetime
+    detail: str
+    is_cancelled: bool
+
+
 # As with attempts: the position in the topic makes the id.
 _SUMMARY: Final = (
     f"kafka_offset * {MAX_PARTITIONS} + kafka_partition, reason, detail, topic, partition, offset, failed_at, "
@@ -94,10 +109,12 @@ class Reports:
     def __init__(self, connections: Connections, budget: Budget | None = None) -> None:
         self._connections = connections
         self._settings = (budget or Budget()).settings()
+        self._reader = Reader(connections, budget or Budget())
 
     async def event_body(self, event_id: str) -> bytes | None:
-        """The body of an event as it is sent; None while the event is not in ClickHouse, or when it is no longer there."""
-        query = "SELECT request_body FROM events WHERE event_id = {event:String} ORDER BY received_at DESC LIMIT 1"
+        """The body of an event as it is sent; None while the event is not in ClickHouse, or when it is no longer there (or erased)."""
+        known = "event_id = {event:String} AND request_body != ''"
+        query = _sql("SELECT request_body FROM events WHERE", known, "ORDER BY received_at DESC LIMIT 1")
         rows = await self._rows(query, {"event": event_id})
         return bytes(rows[0][0]) if rows else None
 
@@ -130,6 +147,14 @@ class Reports:
             duration_ms=(half, most, nearly_all) if made else None,
             last_failure=_last_failure(failures[0]) if failures else None,
         )
+
+    async def endpoint_days(self, until: datetime) -> dict[int, EndpointDay]:
+        """What each endpoint was sent in the last 24 hours; those that were sent nothing are left out."""
+        return await endpoint_days(self._reader.anew(), until)
+
+    async def overview(self, until: datetime) -> Overview:
+        """How the whole pipeline did in the last hour, and what has been waiting longest."""
+        return await overview(self._reader.anew(), until)
 
     async def dead_letters(
         self, page: int, per_page: int, *, reason: str | None = None, topic: str | None = None
@@ -168,6 +193,24 @@ class Reports:
             value=value,
             headers=tuple((name.decode("utf-8", "replace"), content) for name, content in headers),
         )
+
+    async def resend_runs(self, run_id: str | None = None, limit: int = 20) -> tuple[RunRow, ...]:
+        """The runs that resend many, the newest first; or the one that is named."""
+        state = "JSONExtractString(detail, 'state')"
+        # Records of the same millisecond: the one that ends a run is the last.
+        last = f"argMax(detail, ({state} NOT IN ('running', 'cancelling'), at))"
+        test = "AND subject = concat('resend run ', {run:String})" if run_id is not None else ""
+        rows = await self._rows(
+            _sql(
+                "SELECT substring(subject, length('resend run ') + 1), argMin(actor, at), min(at) AS begun, max(at),",
+                last,
+                f", countIf({state} = 'cancelling') > 0 FROM audit_log WHERE action = 'resend_run'",
+                test,
+                "GROUP BY subject ORDER BY begun DESC LIMIT {limit:UInt32}",
+            ),
+            {"run": run_id or "", "limit": limit},
+        )
+        return tuple(RunRow(run, actor, begun, heard, detail, bool(asked)) for run, actor, begun, heard, detail, asked in rows)
 
     async def _rows(self, statement: str, parameters: dict[str, Any]) -> Sequence[Sequence[Any]]:
         def query(client: Client) -> Sequence[Sequence[Any]]:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from pipeline.core.trace import TRACEPARENT, TraceContext, trace_context
 from schemas.attempt import Attempt
 from schemas.audit import AuditEntry
 from schemas.bundle import MAX_BUNDLE
 from schemas.delivery import DeadLetter, Dispatch
 from schemas.endpoint import EndpointRecord
 from schemas.event import EventMeta
+from schemas.quick_records import AttemptLine, DispatchLine, EventLine
 
 MAX_PARTITIONS = 1024
 """A topic that is recorded has at most this many partitions (see :func:`attempt_id`)."""
 
 Row = tuple[Any, ...]
-"""Values in the order of the table's columns; the last two are ``kafka_partition`` and ``kafka_offset``."""
+"""Values in the order of the table's columns; the last two are ``kafka_partition`` and ``kafka_offset``.
+
+Times are milliseconds since 1970, as DateTime64(3) holds them: the driver takes ten times as long for a datetime.
+"""
 
 
 class Position(NamedTuple):
@@ -156,19 +161,32 @@ def attempt_id(partition: int, offset: int, index: int = 0) -> int:
     return (offset * MAX_PARTITIONS + partition) * MAX_BUNDLE + index
 
 
-def week(table: Table, row: Row) -> date | None:
-    """The Monday that begins the row's partition in ClickHouse; None where a table has no partitions."""
+def weeks(table: Table, rows: Sequence[Row]) -> list[int] | None:
+    """The week (Monday to Sunday, UTC) of each row: its partition in ClickHouse; None where a table has no partitions."""
     column = PARTITIONED_BY.get(table)
     if column is None:
         return None
-    day: date = row[_INDEX[table][column]].astimezone(UTC).date()
-    return day - timedelta(days=day.weekday())
+    index = _INDEX[table][column]
+    return [(row[index] + _THURSDAY_MS) // _WEEK_MS for row in rows]
 
 
+_DAY_MS: Final = 86_400_000
+_WEEK_MS: Final = 7 * _DAY_MS
+_THURSDAY_MS: Final = 3 * _DAY_MS
+"""1970 began on one, three days after a Monday."""
 _INDEX: Final = {table: {name: index for index, name in enumerate(columns)} for table, columns in COLUMNS.items()}
 
 
-def attempt_row(position: Position, attempt: Attempt, index: int = 0) -> Row:
+def traces(attempts: Iterable[Row]) -> Iterator[TraceContext]:
+    """Where the attempts of rows stand in traces, as far as they do: what their receivers were told."""
+    headers = _INDEX[Table.ATTEMPTS]["request_headers"]
+    for row in attempts:
+        found = trace_context(row[headers].get(TRACEPARENT))
+        if found is not None:
+            yield found
+
+
+def attempt_row(position: Position, attempt: Attempt | AttemptLine, index: int = 0) -> Row:
     """A row of ``attempts``: the ``index``-th attempt of the record at this position."""
     event = attempt.event
     return (
@@ -176,7 +194,7 @@ def attempt_row(position: Position, attempt: Attempt, index: int = 0) -> Row:
         event.id,
         event.event_name,
         _time(event.created_at),
-        _time(event.received_at) if event.received_at else UNKNOWN_TIME,
+        _time(event.received_at or UNKNOWN_TIME),
         *_references(event),
         attempt.endpoint_id,
         attempt.target_url,
@@ -200,7 +218,7 @@ def attempt_row(position: Position, attempt: Attempt, index: int = 0) -> Row:
     )
 
 
-def event_row(position: Position, dispatch: Dispatch, body: bytes) -> Row:
+def event_row(position: Position, dispatch: Dispatch | DispatchLine, body: bytes) -> Row:
     """A row of ``events``: the body as it is sent, and who matched."""
     event = dispatch.event
     return (
@@ -272,7 +290,7 @@ def audit_row(position: Position, entry: AuditEntry) -> Row:
     )
 
 
-def _references(event: EventMeta) -> tuple[str, tuple[str, ...], str, int | None, tuple[str, ...]]:
+def _references(event: EventMeta | EventLine) -> tuple[str, tuple[str, ...], str, int | None, tuple[str, ...]]:
     # The OMS decides what an id looks like; one that no column can hold must not stop the rows around it.
     fits = event.stock_item_id is not None and -(2**63) <= event.stock_item_id < 2**63
     return (
@@ -284,10 +302,13 @@ def _references(event: EventMeta) -> tuple[str, tuple[str, ...], str, int | None
     )
 
 
-_FIRST_TIME: Final = datetime(1900, 1, 1, tzinfo=UTC)
-_LAST_TIME: Final = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_FIRST_MS: Final = (datetime(1900, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+_LAST_MS: Final = (datetime(2300, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND - 1
 
 
-def _time(value: datetime) -> datetime:
+def _time(value: datetime) -> int:
     """A time inside what DateTime64 can compare; a producer may send any year."""
-    return min(max(value, _FIRST_TIME), _LAST_TIME)
+    milliseconds: int = (value - _EPOCH) // _MILLISECOND
+    return milliseconds if _FIRST_MS <= milliseconds <= _LAST_MS else min(max(milliseconds, _FIRST_MS), _LAST_MS)

@@ -9,12 +9,17 @@ from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 from pipeline.core.search import AttemptQuery
+from pipeline.store.attempts import ATTEMPT_COLUMNS, AttemptRow, attempt_of
+from pipeline.store.bodies import Bodies, bodies_of
 from pipeline.store.conditions import milliseconds
 from pipeline.store.connection import Connections
 from pipeline.store.figures import Facets, Histogram, facets, histogram
 from pipeline.store.find import Finder
+from pipeline.store.notifications import Failed, Notification, Sendable, failed, sendable
 from pipeline.store.reader import Budget, Reader, Rows, columns, sql
 from pipeline.store.rows import UNKNOWN_TIME
+from pipeline.store.story import About, Record, record_of
+from pipeline.store.summary import Summary, summary
 
 __all__ = ["AttemptDetail", "AttemptPage", "AttemptRow", "Budget", "DeadLetterRow", "EndpointSummary", "Page", "Search"]
 
@@ -47,34 +52,6 @@ class AttemptPage(Page["AttemptRow"]):
 
     is_exact: bool = True
     next_cursor: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
-    """An attempt as lists show it: without headers and bodies. Times are UTC, durations milliseconds."""
-
-    id: int
-    event_id: str
-    event_name: str
-    event_created_at: datetime
-    order_number: str | None
-    shipment_numbers: tuple[str, ...]
-    subscription_id: str | None
-    stock_item_id: int | None
-    skus: tuple[str, ...]
-    endpoint_id: int
-    target_url: str
-    attempt: int
-    trigger: str
-    state: str
-    outcome: str
-    created_at: datetime
-    duration_ms: float
-    first_byte_ms: float | None
-    http_status_code: int | None
-    failure: str | None
-    error: str | None
-    next_attempt_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +96,8 @@ class DeadLetterRow:
     headers: tuple[tuple[str, bytes], ...]
 
 
-_ATTEMPT_COLUMNS: Final = tuple(field.name for field in fields(AttemptRow))
 _DETAIL_COLUMNS: Final = ("request_headers", "response_headers", "response_body", "response_body_encoding", "response_truncated")
 _DEAD_LETTER_COLUMNS: Final = tuple(field.name for field in fields(DeadLetterRow))
-_TUPLES: Final = frozenset({"shipment_numbers", "skus"})
-_EMPTY_IS_NONE: Final = frozenset({"order_number", "subscription_id", "failure", "error"})
 _MOST_SIBLINGS: Final = 100
 _NEWEST_FIRST: Final = "ORDER BY created_at DESC, id DESC"
 
@@ -133,6 +107,7 @@ class Search:
 
     def __init__(self, connections: Connections, budget: Budget | None = None) -> None:
         self._reader = Reader(connections, budget or Budget())
+        self._quick = Reader(connections, Budget(seconds=1.0))
 
     async def ping(self) -> None:
         """Return when ClickHouse answers.
@@ -144,8 +119,8 @@ class Search:
 
     async def attempts(self, query: AttemptQuery) -> AttemptPage:
         """The attempts that a query finds."""
-        found = await Finder(self._reader.anew(), _ATTEMPT_COLUMNS).find(query)
-        items = tuple(_attempt(row) for row in found.rows)
+        found = await Finder(self._reader.anew(), ATTEMPT_COLUMNS).find(query)
+        items = tuple(attempt_of(row) for row in found.rows)
         return AttemptPage(items, found.total, query.page, query.per_page, found.is_exact, found.next_cursor)
 
     async def facets(self, query: AttemptQuery) -> Facets:
@@ -156,14 +131,34 @@ class Search:
         """When the attempts were made that a search finds: at most ``bars`` stretches of time of the same width."""
         return await histogram(self._reader.anew(), query, bars)
 
+    async def summary(self, query: AttemptQuery, bars: int) -> Summary:
+        """What a search finds, counted within a second: facets and a histogram, for all of it or for the newest."""
+        return await summary(self._quick.anew(), query, bars)
+
+    async def record_of(self, about: About, value: str) -> Record:
+        """The events and attempts of an order, a shipment or a subscription."""
+        return await record_of(self._reader.anew(), about, value)
+
+    async def failed(self, query: AttemptQuery, most: int) -> Failed:
+        """The notifications with failed attempts among those that a search finds."""
+        return await failed(self._reader.anew(), query, most)
+
+    async def sendable(self, batch: Sequence[Notification]) -> dict[int, Sendable]:
+        """What sending notifications again takes, by the ids of their attempts."""
+        return await sendable(self._reader.anew(), batch)
+
+    async def bodies_of(self, attempts: Sequence[AttemptRow]) -> dict[int, Bodies]:
+        """The bodies of attempts, by id."""
+        return await bodies_of(self._reader.anew(), attempts)
+
     async def attempt(self, identifier: int) -> AttemptDetail | None:
         """One attempt with its bodies and headers, by its id; None when there is none."""
-        selected = columns((*_ATTEMPT_COLUMNS, *_DETAIL_COLUMNS, "event_received_at"))
+        selected = columns((*ATTEMPT_COLUMNS, *_DETAIL_COLUMNS, "event_received_at"))
         found = await self._rows(sql("SELECT", selected, "FROM attempts WHERE id = {id:Int64} LIMIT 1"), {"id": identifier})
         if not found:
             return None
-        width = len(_ATTEMPT_COLUMNS)
-        attempt = _attempt(found[0][:width])
+        width = len(ATTEMPT_COLUMNS)
+        attempt = attempt_of(found[0][:width])
         request_headers, response_headers, response_body, encoding, truncated, received = found[0][width:]
         same = {"id": identifier, "event": attempt.event_id, "endpoint": attempt.endpoint_id}
         siblings, request_body = await asyncio.gather(
@@ -196,7 +191,8 @@ class Search:
         rows = await self._rows(sql(select, at_its_place), {"event": event_id, "received": received})
         if not rows:
             rows = await self._rows(sql(select, "LIMIT 1"), {"event": event_id})
-        return rows[0][0] if rows else None
+        # An erased body is empty; a body that was sent never is.
+        return (rows[0][0] or None) if rows else None
 
     async def endpoint_summaries(self, endpoint_ids: Sequence[int], last: int = 25) -> dict[int, EndpointSummary]:
         """For each endpoint its number of attempts and the last ones."""
@@ -232,15 +228,8 @@ class Search:
         return await self._reader.anew().rows(statement, parameters, formats)
 
     async def _attempts(self, clauses: str, parameters: dict[str, Any]) -> tuple[AttemptRow, ...]:
-        rows = await self._rows(sql("SELECT", columns(_ATTEMPT_COLUMNS), "FROM attempts", clauses), parameters)
-        return tuple(_attempt(row) for row in rows)
-
-
-def _attempt(row: Sequence[Any]) -> AttemptRow:
-    values = dict(zip(_ATTEMPT_COLUMNS, row, strict=True))
-    values.update({name: tuple(values[name]) for name in _TUPLES})
-    values.update({name: values[name] or None for name in _EMPTY_IS_NONE})
-    return AttemptRow(**values)
+        rows = await self._rows(sql("SELECT", columns(ATTEMPT_COLUMNS), "FROM attempts", clauses), parameters)
+        return tuple(attempt_of(row) for row in rows)
 
 
 def _dead_letter(row: Sequence[Any]) -> DeadLetterRow:

@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
 from pipeline.store.connection import Connections, StoreRowsError, StoreUnavailableError
-from pipeline.store.rows import COLUMNS, Row, Table, week
+from pipeline.store.rows import COLUMNS, Row, Table, weeks
 
 __all__ = ["Row", "Table", "Writer"]
 
@@ -148,10 +147,12 @@ def _stored(client: Client, key: _Key, settings: dict[str, Any]) -> int:
     return int(rows[0][0]) if rows else -1
 
 
-def _first_run(table: Table, rows: Sequence[Row]) -> list[Row]:
+def _first_run(table: Table, rows: Sequence[Row]) -> Sequence[Row]:
     """The rows up to the first one of another week: an insert into two partitions would be two parts, and not atomic."""
-    first = week(table, rows[0])
-    return list(takewhile(lambda row: week(table, row) == first, rows))
+    of_week = weeks(table, rows)
+    if of_week is None or of_week.count(of_week[0]) == len(rows):
+        return rows
+    return rows[: next(index for index, week in enumerate(of_week) if week != of_week[0])]
 
 
 def _insert(client: Client, table: Table, rows: Sequence[Row], settings: dict[str, Any]) -> None:

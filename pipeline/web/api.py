@@ -12,13 +12,15 @@ from pipeline.endpoints.vault import Vault
 from pipeline.ops.clock import Clock, utc_now
 from pipeline.sender.guard import AddressGuard
 from pipeline.store.analyst import Analyst
+from pipeline.store.erase import Eraser
 from pipeline.store.reports import Reports
 from pipeline.store.search import Search
 from pipeline.web.addresses import Networks
 from pipeline.web.auth import ApiKeys
 from pipeline.web.guesses import Guesses
 from pipeline.web.key_ring import KeyRing
-from schemas.topics import Topics
+from pipeline.web.runs import Runs
+from schemas.topics import MAX_EVENT_BYTES_LIMIT, Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Api:
     topics: Topics
     ring: KeyRing
     keys: ApiKeys
+    eraser: Eraser
     analyst: Analyst | None = None
     """Where ClickHouse runs in this process: takes SQL from the holders of API keys."""
     clock: Clock = utc_now
@@ -44,8 +47,14 @@ class Api:
     """How long a search may take, waiting for its turn included."""
     test_timeout_seconds: float = 30.0
     """How long a test delivery may take in all: longer than a request to an endpoint may."""
+    erasure_timeout_seconds: float = 600.0
+    """How long ClickHouse may take to overwrite what is erased before that is answered with 503."""
+    max_event_bytes: int = MAX_EVENT_BYTES_LIMIT
+    """How large an event may be that is published again."""
     proxies: Networks = ()
     """Reverse proxies whose X-Forwarded-For is believed."""
+    runs: Runs = field(default_factory=Runs)
+    """The runs that resend many."""
     guesses: Guesses = field(default_factory=Guesses)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an endpoint is read and written again, so that of two changes at once none is lost."""

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Final
 
 from aiohttp import web
 
 from pipeline.core.search import AttemptQuery, parse_query
-from pipeline.store.errors import StoreBudgetError, StoreUnavailableError
 from pipeline.store.figures import DEFAULT_BARS, MAX_BARS
 from pipeline.store.search import AttemptDetail, AttemptRow
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
 from pipeline.web.bodies import check_body_search, show_bodies
-from pipeline.web.errors import ApiError, InvalidError, not_found
+from pipeline.web.errors import not_found
 from pipeline.web.queries import path_id, refuse_ignored, whole_number
 from pipeline.web.routes import AFTER, FILTERS, PAGE, STRICT, Parameter, Route
+from pipeline.web.searching import searching
 from schemas.api_key import Access
 from schemas.http_api import (
     AttemptAnswer,
@@ -58,12 +56,7 @@ def attempt_routes(api: Api) -> Iterable[Route]:
         )
 
     async def show(request: web.Request) -> web.Response:
-        identifier = path_id(request)
-        async with searching(api):
-            detail = await api.search.attempt(identifier)
-        if detail is None:
-            raise not_found()
-        return answer(await show_bodies(api, request, _detail_answer(detail)))
+        return answer(await attempt_in_full(api, request))
 
     async def facets(request: web.Request) -> web.Response:
         query = await asked(api, request)
@@ -150,6 +143,20 @@ async def asked(api: Api, request: web.Request) -> AttemptQuery:
     return query
 
 
+async def attempt_in_full(api: Api, request: web.Request) -> AttemptDetailAnswer:
+    """The attempt that the path names, as the caller may see it.
+
+    Raises:
+        ApiError: 404, there is none; 503, ClickHouse or (for the audit) Kafka does not answer.
+    """
+    identifier = path_id(request)
+    async with searching(api):
+        detail = await api.search.attempt(identifier)
+    if detail is None:
+        raise not_found()
+    return await show_bodies(api, request, _detail_answer(detail))
+
+
 def attempt_answer(row: AttemptRow) -> AttemptAnswer:
     """An attempt as lists show it."""
     return AttemptAnswer(**asdict(row))
@@ -166,18 +173,3 @@ def _detail_answer(detail: AttemptDetail) -> AttemptDetailAnswer:
         response_headers=list(detail.response_headers),
         siblings=[attempt_answer(row) for row in detail.siblings],
     )
-
-
-@asynccontextmanager
-async def searching(api: Api) -> AsyncIterator[None]:
-    """Turn what can go wrong in a search into what the user can do about it."""
-    try:
-        async with asyncio.timeout(api.search_timeout_seconds):
-            yield
-    except StoreBudgetError as error:
-        raise InvalidError({"q": [str(error)]}) from error
-    except StoreUnavailableError as error:
-        raise ApiError(503, f"Attempts cannot be searched right now: {error}") from error
-    except TimeoutError as error:
-        message = "Attempts cannot be searched right now: too many searches are waiting. Please try again in a moment."
-        raise ApiError(503, message) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -10,7 +11,23 @@ from pipeline.web.addresses import client_address
 from pipeline.web.api import Api
 from pipeline.web.auth import principal_of
 from pipeline.web.errors import ApiError
+from schemas.api_key import Access
 from schemas.audit import AuditAction, AuditEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asked for something, as the audit names them. It outlives the request."""
+
+    actor: str
+    role: Access
+    remote_address: str
+
+
+def asker(api: Api, request: web.Request) -> Asker:
+    """Who sent a request."""
+    who = principal_of(request)
+    return Asker(who.actor, who.role, client_address(request, api.proxies))
 
 
 async def audit(api: Api, request: web.Request, action: AuditAction, subject: str, detail: str = "") -> None:
@@ -19,7 +36,15 @@ async def audit(api: Api, request: web.Request, action: AuditAction, subject: st
     Raises:
         ApiError: 503, Kafka does not answer.
     """
-    who = principal_of(request)
+    await put_on_record(api, asker(api, request), action, subject, detail)
+
+
+async def put_on_record(api: Api, who: Asker, action: AuditAction, subject: str, detail: str = "") -> None:
+    """The same, for what goes on when the request has been answered.
+
+    Raises:
+        ApiError: 503, Kafka does not answer.
+    """
     entry = AuditEntry(
         at=api.clock(),
         actor=who.actor,
@@ -27,7 +52,7 @@ async def audit(api: Api, request: web.Request, action: AuditAction, subject: st
         action=action,
         subject=subject,
         detail=detail,
-        remote_address=client_address(request, api.proxies),
+        remote_address=who.remote_address,
     )
     sent = api.producer.send(api.topics.audit, key=who.actor.encode(), value=entry.model_dump_json().encode(), spread=True)
     try:

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -19,6 +19,9 @@ from pipeline.web.routes import Route
 from schemas.api_key import Access, ApiKeyRecord
 
 _ID_DIGITS: Final = 8
+_ACTOR: Final = "api-key:"
+
+DeclaredT = TypeVar("DeclaredT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,11 @@ class Principal:
 
     actor: str
     role: Access
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key."""
+        return self.actor.removeprefix(_ACTOR)
 
 
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
@@ -60,14 +68,29 @@ class ApiKeys:
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise UnauthorizedError(f"This needs an API key: {HOW_TO_SEND_A_KEY}")
-        given = digest(key.strip())
-        known = [(one, Access.ADMIN) for one in self._digests]
-        known += [(bytes.fromhex(record.sha256), record.role) for record in self._made()]
+        return self.owner(key.strip())
+
+    def owner(self, key: str) -> Principal:
+        """Whose key it is.
+
+        Raises:
+            WrongKeyError: it is nobody's.
+        """
+        given = digest(key)
         # Every key is compared, whichever matches: the time taken says nothing about them.
-        roles = [role for one, role in known if hmac.compare_digest(given, one)]
+        roles = [role for one, role in self._known() if hmac.compare_digest(given, one)]
         if not roles:
             raise WrongKeyError
-        return Principal(f"api-key:{key_id(given)}", roles[0])
+        return Principal(f"{_ACTOR}{key_id(given)}", roles[0])
+
+    def named(self, identifier: str) -> Principal | None:
+        """Who has the key with this id; None when it is no key any more. For who has shown the key itself before."""
+        roles = [role for one, role in self._known() if key_id(one) == identifier]
+        return Principal(f"{_ACTOR}{identifier}", roles[0]) if roles else None
+
+    def _known(self) -> list[tuple[bytes, Access]]:
+        known = [(one, Access.ADMIN) for one in self._digests]
+        return known + [(bytes.fromhex(record.sha256), record.role) for record in self._made()]
 
 
 def digest(key: str) -> bytes:
@@ -87,21 +110,27 @@ def authorise(keys: ApiKeys, routes: Mapping[tuple[str, str], Route], guesses: G
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        route = _route(request, routes)
+        route = declared(request, routes)
         # Where nothing matched, the handler answers 404 or 405; who may see a path may know its methods.
         needs_no_key = request.path in public if route is None else route.access is None
         if needs_no_key:
             return await handler(request)
         who = guesses.checked(client_address(request, proxies), lambda: keys.principal(request.headers.get("Authorization")))
-        if route is not None and route.access is not None and not who.role.covers(route.access):
-            raise ApiError(403, f"This needs a key of the role {route.access.value}; yours has the role {who.role.value}.")
+        if route is not None and route.access is not None:
+            require_role(who, route.access)
         request[PRINCIPAL] = who
         return await handler(request)
 
     return middleware
 
 
-def _route(request: web.Request, routes: Mapping[tuple[str, str], Route]) -> Route | None:
+def require_role(who: Principal, needed: Access) -> None:
+    """Raises ApiError (403) when somebody may not do something."""
+    if not who.role.covers(needed):
+        raise ApiError(403, f"This needs a key of the role {needed.value}; yours has the role {who.role.value}.")
+
+
+def declared(request: web.Request, routes: Mapping[tuple[str, str], DeclaredT]) -> DeclaredT | None:
     """The declaration of what the router matched; None when nothing did (then the handler answers 404 or 405)."""
     if request.match_info.http_exception is not None:
         return None

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 from pipeline.core.signing import new_secret
-from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.endpoint import Endpoint, renewed
 from pipeline.endpoints.registry import SupersededError, deleted
 from pipeline.endpoints.vault import VaultError
 from pipeline.ops.logs import logger
@@ -57,7 +58,7 @@ async def create_endpoint(api: Api, given: EndpointInput, actor: str) -> tuple[E
         }
         return EndpointRecord(**values)
 
-    async with _changing(api):
+    async with changing(api):
         endpoint, is_new = await api.registry.create(api.producer, make)
     if is_new:
         log.info("an endpoint was created", endpoint_id=endpoint.id, changed_by=actor)
@@ -107,6 +108,32 @@ async def rotate_secret(api: Api, endpoint_id: int, actor: str, expected: Versio
     return find_endpoint(api, endpoint_id), secret
 
 
+async def reencrypt_endpoint(api: Api, endpoint_id: int, actor: str) -> bool:
+    """Seal an endpoint's secrets with the first encryption key; False when there was nothing to do.
+
+    An endpoint that is deleted by now, or whose secrets cannot be opened, is left as it is.
+
+    Raises:
+        ApiError: 503, Kafka does not answer.
+    """
+    is_changed = False
+
+    def change(record: EndpointRecord) -> EndpointRecord | None:
+        nonlocal is_changed
+        endpoint = find_endpoint(api, endpoint_id)
+        is_changed = endpoint.problem is None and not endpoint.is_current
+        if not is_changed:
+            return None
+        return _next(api, record, renewed(record, api.vault) | {"change": "reencrypt", "changed_by": actor})
+
+    try:
+        await _change(api, endpoint_id, None, change)
+    except ApiError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+    return is_changed
+
+
 async def delete_endpoint(api: Api, endpoint_id: int, actor: str, expected: Versions = None) -> None:
     """Delete an endpoint. Its last record keeps who deleted it; its token, headers, secrets and filters go.
 
@@ -147,7 +174,7 @@ async def _check_target(api: Api, target_url: str) -> None:
 
 
 @asynccontextmanager
-async def _changing(api: Api) -> AsyncIterator[None]:
+async def changing(api: Api) -> AsyncIterator[None]:
     """One change at a time, and none that waits for Kafka for ever."""
     require_endpoints(api)
     try:
@@ -162,7 +189,7 @@ async def _change(
     api: Api, endpoint_id: int, expected: Versions, change: Callable[[EndpointRecord], EndpointRecord | None]
 ) -> None:
     """Write what ``change`` makes of the endpoint as it is (None: nothing), on top of whatever another process just wrote."""
-    async with _changing(api):
+    async with changing(api):
         try:
             while True:
                 current = find_endpoint(api, endpoint_id).record

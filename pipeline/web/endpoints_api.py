@@ -17,7 +17,7 @@ from pipeline.endpoints.registry import state_of
 from pipeline.store.search import Page
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
-from pipeline.web.attempts_api import attempt_answer, searching
+from pipeline.web.attempts_api import attempt_answer
 from pipeline.web.auth import principal_of
 from pipeline.web.endpoint_changes import (
     create_endpoint,
@@ -32,6 +32,7 @@ from pipeline.web.endpoint_input import parse_endpoint
 from pipeline.web.errors import InvalidError
 from pipeline.web.queries import expected_versions, is_true, page_and_size, path_id, read_body, refuse_ignored, whole_number
 from pipeline.web.routes import FILTERS, IF_MATCH, PAGE, STRICT, Method, Parameter, Route
+from pipeline.web.searching import searching
 from pipeline.web.wrapped_input import ignored_fields
 from schemas.api_key import Access
 from schemas.http_api import (
@@ -161,7 +162,7 @@ class _Handlers:
     async def create(self, request: web.Request) -> web.Response:
         given = parse_endpoint(await read_body(request), required=("target_url", "events"))
         endpoint, secret = await create_endpoint(self._api, given, principal_of(request).actor)
-        values = _values(self._api, endpoint) | {"ignored_fields": ignored_fields(given)}
+        values = endpoint_values(self._api, endpoint) | {"ignored_fields": ignored_fields(given)}
         if secret is None:
             return answer(EndpointWritten(**values), headers=_tag(endpoint))
         headers = {"Location": f"{request.path}/{endpoint.id}"} | _tag(endpoint)
@@ -174,13 +175,15 @@ class _Handlers:
         actor, expected = principal_of(request).actor, expected_versions(request)
         endpoint = await update_endpoint(self._api, endpoint.id, given, actor, expected)
         return answer(
-            EndpointWritten(**_values(self._api, endpoint), ignored_fields=ignored_fields(given)), headers=_tag(endpoint)
+            EndpointWritten(**endpoint_values(self._api, endpoint), ignored_fields=ignored_fields(given)), headers=_tag(endpoint)
         )
 
     async def rotate_secret(self, request: web.Request) -> web.Response:
         actor, expected = principal_of(request).actor, expected_versions(request)
         endpoint, secret = await rotate_secret(self._api, path_id(request), actor, expected)
-        return answer(EndpointCreated(**_values(self._api, endpoint), ignored_fields=[], secret=secret), headers=_tag(endpoint))
+        return answer(
+            EndpointCreated(**endpoint_values(self._api, endpoint), ignored_fields=[], secret=secret), headers=_tag(endpoint)
+        )
 
     async def delete(self, request: web.Request) -> web.Response:
         actor, expected = principal_of(request).actor, expected_versions(request)
@@ -189,7 +192,7 @@ class _Handlers:
 
     async def _shown(self, request: web.Request, endpoints: Sequence[Endpoint]) -> list[EndpointAnswer]:
         if not endpoints or not is_true(request, "include_attempts"):
-            return [EndpointAnswer(**_values(self._api, endpoint)) for endpoint in endpoints]
+            return [EndpointAnswer(**endpoint_values(self._api, endpoint)) for endpoint in endpoints]
         last = min(whole_number(request, "attempts_count", _DEFAULT_ATTEMPTS), _MAX_ATTEMPTS)
         if last * len(endpoints) > _MAX_ATTEMPTS_IN_ALL:
             message = (
@@ -200,7 +203,7 @@ class _Handlers:
             summaries = await self._api.search.endpoint_summaries([endpoint.id for endpoint in endpoints], last)
         return [
             EndpointWithAttempts(
-                **_values(self._api, endpoint), attempts=[attempt_answer(row) for row in summaries[endpoint.id].attempts]
+                **endpoint_values(self._api, endpoint), attempts=[attempt_answer(row) for row in summaries[endpoint.id].attempts]
             )
             for endpoint in endpoints
         ]
@@ -216,7 +219,7 @@ def _tag(endpoint: Endpoint) -> dict[str, str]:
     return {"ETag": f'"{endpoint.record.version}"'}
 
 
-def _values(api: Api, endpoint: Endpoint) -> dict[str, Any]:
+def endpoint_values(api: Api, endpoint: Endpoint) -> dict[str, Any]:
     """What is shown of an endpoint: never its token or its secrets."""
     record, health, disabled = endpoint.record, api.registry.health, endpoint.disabled
     return {

@@ -1,8 +1,9 @@
-"""Errors as JSON: ``{"error": "…"}`` and, for 422, the sentences for each field."""
+"""Errors, and how they are told: as JSON ``{"error": "…"}`` and, for 422, the sentences for each field; or as a page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -64,37 +65,56 @@ def not_found() -> ApiError:
     return ApiError(404, NOT_FOUND)
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is told of an error: a status, a sentence, and for invalid input the sentences for each field."""
+
+    status: int
+    message: str
+    headers: Mapping[str, str] | None = None
+    fields: Mapping[str, list[str]] | None = None
+
+
+def explained(request: web.Request, error: Exception) -> Problem:
+    """What is told of an error. One that nobody expected is logged, and told without details."""
+    match error:
+        case InvalidError():
+            return Problem(error.status, str(error), fields=error.errors)
+        case SearchLimitError():
+            return Problem(422, INVALID, fields={"q": [str(error)]})
+        case ApiError():
+            return Problem(error.status, str(error), error.headers)
+        case web.HTTPException():
+            return _of_aiohttp(request, error)
+    # The route's template, not the path: nothing that a client chose gets into the log.
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "unmatched"
+    log.error("a request failed", method=request.method, route=route, exc_info=error)
+    return Problem(500, "Something went wrong here. It has been logged; please try again later.")
+
+
 @web.middleware
 async def json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error as JSON. What nobody expected is logged and answered without details."""
+    """Answer every error as JSON."""
     try:
         return await handler(request)
-    except InvalidError as error:
-        return answer(InvalidAnswer(error=str(error), errors=error.errors), error.status)
-    except SearchLimitError as error:
-        return answer(InvalidAnswer(error=INVALID, errors={"q": [str(error)]}), 422)
-    except ApiError as error:
-        return answer(ErrorAnswer(error=str(error)), error.status, error.headers)
-    except web.HTTPException as error:
-        if error.status < 400:
+    except Exception as error:
+        if isinstance(error, web.HTTPException) and error.status < 400:
             raise
-        return _of_aiohttp(request, error)
-    except Exception:
-        # The route's template, not the path: nothing that a client chose gets into the log.
-        resource = request.match_info.route.resource
-        log.exception("a request failed", method=request.method, route=resource.canonical if resource else "unmatched")
-        return answer(ErrorAnswer(error="Something went wrong here. It has been logged; please try again later."), 500)
+        problem = explained(request, error)
+    if problem.fields is not None:
+        return answer(InvalidAnswer(error=problem.message, errors=problem.fields), problem.status)
+    return answer(ErrorAnswer(error=problem.message), problem.status, problem.headers)
 
 
-def _of_aiohttp(request: web.Request, error: web.HTTPException) -> web.Response:
+def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Problem:
     match error:
         case web.HTTPNotFound():
-            return answer(ErrorAnswer(error=NOT_FOUND), 404)
+            return Problem(404, NOT_FOUND)
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            return answer(ErrorAnswer(error=f"{request.method} is not supported here; use {allowed}."), 405, {"Allow": allowed})
+            return Problem(405, f"{request.method} is not supported here; use {allowed}.", {"Allow": allowed})
         case web.HTTPRequestEntityTooLarge():
-            message = f"The request body is too large: at most {request.client_max_size:,} bytes are accepted."
-            return answer(ErrorAnswer(error=message), 413)
+            return Problem(413, f"The request body is too large: at most {request.client_max_size:,} bytes are accepted.")
         case _:
-            return answer(ErrorAnswer(error=f"{error.reason}."), error.status)
+            return Problem(error.status, f"{error.reason}.")

@@ -17,7 +17,7 @@ from pipeline.web.trial_api import sample_event
 from schemas.api_key import Access
 from schemas.event import EVENT_DESCRIPTIONS, EventId, EventType
 from schemas.http_operations import EventTypeAnswer, EventTypesAnswer
-from schemas.payloads import Order, Shipment, StockItem
+from schemas.objects import Order, Shipment, StockItem
 
 _PAYLOADS: Final[dict[str, type[BaseModel]]] = {"order": Order, "shipment": Shipment, "stock": StockItem}
 _SAMPLE_TIME: Final = datetime(2026, 3, 2, 15, 4, 0, 512_000, UTC)
@@ -27,7 +27,7 @@ def event_type_routes() -> Iterable[Route]:
     """The route, below ``/api``."""
 
     async def index(_: web.Request) -> web.Response:
-        return answer(_event_types())
+        return answer(event_types())
 
     return [
         Route(
@@ -42,7 +42,8 @@ def event_type_routes() -> Iterable[Route]:
 
 
 @functools.cache
-def _event_types() -> EventTypesAnswer:
+def event_types() -> EventTypesAnswer:
+    """The event types, each with its sample and its schema."""
     return EventTypesAnswer(
         event_types=[
             EventTypeAnswer(

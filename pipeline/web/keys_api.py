@@ -38,22 +38,11 @@ def key_routes(api: Api) -> Iterable[Route]:
 
     async def create(request: web.Request) -> web.Response:
         given = parse_wrapped(await read_body(request), "key", KeyInput, hint=_WRAPPER, required=("name", "role"))
-        await audit(api, request, AuditAction.CREATE_KEY, "key", f"{given.role.value} {given.name}")
-        actor = principal_of(request).actor
-        async with _changing(api):
-            record, key = await api.ring.create(api.producer, name=given.name, role=given.role, created_by=actor, at=api.clock())
-        log.info("an API key was made", key_id=record.id, role=record.role.value, created_by=actor)
+        record, key = await create_key(api, request, given)
         return answer(KeyCreated(**_values(record), key=key), 201)
 
     async def revoke(request: web.Request) -> web.Response:
-        record = api.ring.get(request.match_info["id"])
-        if record is None:
-            raise not_found()
-        await audit(api, request, AuditAction.REVOKE_KEY, f"key {record.id}", f"{record.role.value} {record.name}")
-        actor = principal_of(request).actor
-        async with _changing(api):
-            await api.ring.revoke(api.producer, record, revoked_by=actor, at=api.clock())
-        log.info("an API key was revoked", key_id=record.id, revoked_by=actor)
+        await revoke_key(api, request, request.match_info["id"])
         return web.Response(status=204)
 
     return [
@@ -80,6 +69,47 @@ def key_routes(api: Api) -> Iterable[Route]:
             id_schema=_ID,
         ),
     ]
+
+
+async def create_key(api: Api, request: web.Request, given: KeyInput) -> tuple[ApiKeyRecord, str]:
+    """Make an API key: its record, and the key itself, to be shown once.
+
+    Raises:
+        ApiError: 503, Kafka does not answer.
+    """
+    await audit(api, request, AuditAction.CREATE_KEY, "key", f"{given.role.value} {given.name}")
+    actor = principal_of(request).actor
+    async with _changing(api):
+        record, key = await api.ring.create(api.producer, name=given.name, role=given.role, created_by=actor, at=api.clock())
+    log.info("an API key was made", key_id=record.id, role=record.role.value, created_by=actor)
+    return record, key
+
+
+async def revoke_key(api: Api, request: web.Request, identifier: str) -> ApiKeyRecord:
+    """End an API key.
+
+    Raises:
+        ApiError: 404, there is no such key; 503, Kafka does not answer.
+    """
+    record = find_key(api, identifier)
+    await audit(api, request, AuditAction.REVOKE_KEY, f"key {record.id}", f"{record.role.value} {record.name}")
+    actor = principal_of(request).actor
+    async with _changing(api):
+        await api.ring.revoke(api.producer, record, revoked_by=actor, at=api.clock())
+    log.info("an API key was revoked", key_id=record.id, revoked_by=actor)
+    return record
+
+
+def find_key(api: Api, identifier: str) -> ApiKeyRecord:
+    """The valid key with this id.
+
+    Raises:
+        ApiError: 404, there is none.
+    """
+    record = api.ring.get(identifier)
+    if record is None:
+        raise not_found()
+    return record
 
 
 def _values(record: ApiKeyRecord) -> dict[str, object]:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from itertools import groupby
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.web.openapi import openapi, operation_id, tag
 from pipeline.web.routes import PREFIX, Route
-
-_LOADER: Final = PackageLoader("pipeline.web")
-_TEMPLATES: Final = Environment(loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+from pipeline.web.static_page import StaticPage, static_page
 
 
 def reference_routes(routes: Callable[[], Sequence[Route]]) -> Iterable[Route]:
@@ -29,16 +24,14 @@ def reference_routes(routes: Callable[[], Sequence[Route]]) -> Iterable[Route]:
         return openapi(routes(), version("oms-webhooks"))
 
     @functools.cache
-    def page() -> tuple[str, str]:
+    def page() -> StaticPage:
         return _page(routes(), document())
 
     async def show_document(_: web.Request) -> web.Response:
         return web.json_response(document(), headers={"Cache-Control": "public, max-age=300"})
 
     async def show_page(_: web.Request) -> web.Response:
-        text, policy = page()
-        headers = {"Content-Security-Policy": policy, "Cache-Control": "public, max-age=300"}
-        return web.Response(text=text, content_type="text/html", headers=headers)
+        return page().response()
 
     return [
         Route("GET", "/webhook/openapi.json", show_document, None, "This API as OpenAPI 3.1", {200: "application/json"}),
@@ -46,15 +39,9 @@ def reference_routes(routes: Callable[[], Sequence[Route]]) -> Iterable[Route]:
     ]
 
 
-def _page(routes: Sequence[Route], document: dict[str, Any]) -> tuple[str, str]:
-    """The page, and the policy under which its style applies and nothing else does."""
-    style = _LOADER.get_source(_TEMPLATES, "reference.css")[0]
+def _page(routes: Sequence[Route], document: dict[str, Any]) -> StaticPage:
     groups = [(name, [_shown(route, document) for route in of_tag]) for name, of_tag in groupby(routes, tag)]
-    text = _TEMPLATES.get_template("reference.html").render(
-        info=document["info"], groups=groups, style=style, schemas=_texts(document)
-    )
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return text, f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return static_page("reference.html", ["page.css"], info=document["info"], groups=groups, schemas=_texts(document))
 
 
 def _shown(route: Route, document: dict[str, Any]) -> dict[str, Any]:

@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
-from datetime import timedelta
-from typing import Final
 
 from aiohttp import web
 
+from pipeline.core.trace import TraceContext
 from pipeline.endpoints.endpoint import Endpoint
-from pipeline.store.search import AttemptDetail, AttemptRow
+from pipeline.store.search import AttemptRow
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
-from pipeline.web.attempts_api import searching
-from pipeline.web.audit import audit
+from pipeline.web.audit import Asker, asker
 from pipeline.web.endpoint_changes import require_endpoints
-from pipeline.web.errors import ApiError, not_found
+from pipeline.web.errors import not_found
 from pipeline.web.queries import path_id
-from pipeline.web.routes import Route
+from pipeline.web.resending import send_again
+from pipeline.web.routes import TRACE, Route
+from pipeline.web.searching import searching
 from schemas.api_key import Access
-from schemas.audit import AuditAction
-from schemas.codec import to_header
-from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
-from schemas.event import EventMeta
 from schemas.http_operations import ResendAnswer
-
-_AT_ONCE: Final = timedelta(0)
-_UNCONFIRMED: Final = (
-    "Kafka has not confirmed the resend in time. It may still be made: look at the attempts before you try again."
-)
 
 
 def resend_routes(api: Api) -> Iterable[Route]:
     """The route, below ``/api``."""
 
     async def resend(request: web.Request) -> web.Response:
-        identifier = path_id(request)
-        require_endpoints(api)
-        async with searching(api):
-            found = await api.search.attempt(identifier)
-            if found is None:
-                raise not_found()
-            attempt = found.attempt
-            body = await api.reports.event_body(attempt.event_id)
-        endpoint = _addressee(api, attempt)
-        if body is None:
-            raise ApiError(409, "The body of this event is not in ClickHouse (not yet, or no longer): it cannot be sent again.")
-        detail = f"event {attempt.event_id}, endpoint {attempt.endpoint_id}"
-        await audit(api, request, AuditAction.RESEND, f"attempt {identifier}", detail)
-        await _send(api, event_meta(found), endpoint.id, body)
+        attempt, endpoint = await resend_attempt(api, asker(api, request), path_id(request), request.get(TRACE))
         return answer(
             ResendAnswer(
                 event_id=attempt.event_id,
@@ -75,42 +52,16 @@ def resend_routes(api: Api) -> Iterable[Route]:
     ]
 
 
-def _addressee(api: Api, attempt: AttemptRow) -> Endpoint:
-    endpoint = api.registry.get(attempt.endpoint_id)
-    if endpoint is None:
-        raise ApiError(409, f"Endpoint {attempt.endpoint_id} was deleted: nothing can be sent to it any more.")
-    if not endpoint.active:
-        raise ApiError(409, f"Endpoint {endpoint.id} is paused: make it active first.")
-    return endpoint
+async def resend_attempt(api: Api, who: Asker, identifier: int, trace: TraceContext | None = None) -> tuple[AttemptRow, Endpoint]:
+    """Send the notification of an attempt again; returns what it was, and where it goes, when Kafka has it.
 
-
-async def _send(api: Api, event: EventMeta, endpoint_id: int, body: bytes) -> None:
-    delivery = Delivery(event=event, endpoint_id=endpoint_id, attempt=1, trigger=Trigger.RESEND)
-    sent = api.producer.send(
-        api.topics.delay(_AT_ONCE),
-        key=event.id.encode(),
-        value=body,
-        headers=[to_header(DELIVERY_HEADER, delivery)],
-        spread=True,
-    )
-    try:
-        async with asyncio.timeout(api.write_timeout_seconds):
-            await sent
-    except TimeoutError:
-        raise ApiError(503, _UNCONFIRMED) from None
-
-
-def event_meta(detail: AttemptDetail) -> EventMeta:
-    """What the records about the event of an attempt hold."""
-    attempt = detail.attempt
-    return EventMeta(
-        id=attempt.event_id,
-        event_name=attempt.event_name,
-        created_at=attempt.event_created_at,
-        order_number=attempt.order_number,
-        shipment_numbers=attempt.shipment_numbers,
-        subscription_id=attempt.subscription_id,
-        stock_item_id=attempt.stock_item_id,
-        skus=attempt.skus,
-        received_at=detail.event_received_at,
-    )
+    Raises:
+        ApiError: 404, there is no such attempt; 409, it cannot be sent again; 503, Kafka or ClickHouse does not answer.
+    """
+    require_endpoints(api)
+    async with searching(api):
+        found = await api.search.attempt(identifier)
+        if found is None:
+            raise not_found()
+        body = await api.reports.event_body(found.attempt.event_id)
+    return found.attempt, await send_again(api, who, found.attempt, found.event_received_at, body, trace=trace)

@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
+from pipeline.core.trace import TraceContext
 from schemas.api_key import Access
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -21,6 +22,8 @@ Models = type[BaseModel] | tuple[type[BaseModel], ...] | str | None
 """The body of an answer: a model, one of several, a media type other than JSON, or none at all."""
 
 PREFIX: Final = "/api"
+TRACE: Final = web.RequestKey("trace", TraceContext)
+"""Where a request stands in a trace, when there are traces."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
+from pipeline.core.trace import TRACEPARENT, TRACESTATE, exemplar, trace_context
 from pipeline.ops import metrics
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
 from pipeline.web.api import Api
 from pipeline.web.api_routes import api_routes
 from pipeline.web.auth import authorise
+from pipeline.web.dashboard.application import dashboard
+from pipeline.web.dashboard.pages import PREFIX as DASHBOARD
 from pipeline.web.errors import json_errors
+from pipeline.web.guide import guide_routes
 from pipeline.web.ops import ops_routes, refuse_until_started
-from pipeline.web.routes import PREFIX
+from pipeline.web.routes import PREFIX, TRACE
+
+if TYPE_CHECKING:
+    from pipeline.ops.tracing import Tracing
 
 log = logger(__name__)
 
@@ -54,9 +61,10 @@ _http_log = logging.getLogger("pipeline.web.http")
 _http_log.addFilter(_WithoutRequests())
 
 
-def make_app(*, health: Health, api: Api | None = None) -> web.Application:
-    """One application: ``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``, and ``/api/…`` when there is an ``api``."""
-    app = web.Application(middlewares=[_observe, json_errors], client_max_size=MAX_BODY_BYTES)
+def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None = None) -> web.Application:
+    """One application: ``/healthz``, ``/startupz``, ``/readyz``, ``/metrics``; with an ``api`` also ``/api/…`` and ``/webhooks/…``."""
+    observers = [_observe] if tracing is None else [_traced(tracing), _observe]
+    app = web.Application(middlewares=[*observers, json_errors], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(_harden)
     app.add_routes(ops_routes(health))
     if api is not None:
@@ -68,7 +76,15 @@ def make_app(*, health: Health, api: Api | None = None) -> web.Application:
         )
         guarded.add_routes([route.definition() for route in routes])
         app.add_subapp(f"{PREFIX}/", guarded)
+        app.on_shutdown.append(lambda _: api.runs.stop())
+        app.router.add_get("/", _to_dashboard)
+        app.add_routes(guide_routes())  # before the dashboard, which asks everybody to log in
+        app.add_subapp(f"{DASHBOARD}/", dashboard(api, health))
     return app
+
+
+async def _to_dashboard(_: web.Request) -> web.Response:
+    return web.Response(status=303, headers={"Location": DASHBOARD})
 
 
 async def _harden(_: web.Request, response: web.StreamResponse) -> None:
@@ -82,13 +98,46 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
     started = time.perf_counter()
     response = await handler(request)
     seconds = time.perf_counter() - started
+    route, method = _named(request)
+    metrics.API_REQUESTS.labels(route, method, str(response.status)).inc()
+    trace = request.get(TRACE)
+    metrics.API_DURATION.labels(route).observe(seconds, exemplar(trace))
+    log.debug(
+        "request",
+        route=route,
+        method=method,
+        status=response.status,
+        duration_ms=round(seconds * 1000, 3),
+        trace_id=None if trace is None else trace.trace_id,
+    )
+    return response
+
+
+def _traced(tracing: Tracing) -> Middleware:
+    """A span for each request to the API; probes and scrapes have none."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        route, method = _named(request)
+        if not route.startswith(PREFIX):
+            return await handler(request)
+        parent = trace_context(request.headers.get(TRACEPARENT), request.headers.get(TRACESTATE))
+        with tracing.request(method, route, parent=parent) as span:
+            request[TRACE] = span.trace
+            response = await handler(request)
+            span.describe({"http.response.status_code": response.status})
+            if response.status >= 500:
+                span.fail(str(response.status))
+            return response
+
+    return middleware
+
+
+def _named(request: web.Request) -> tuple[str, str]:
+    """A request's route and method as words of a short list: neither its path nor what else a client makes up."""
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "unmatched"
-    method = request.method if request.method in _METHODS else "other"
-    metrics.API_REQUESTS.labels(route, method, str(response.status)).inc()
-    metrics.API_DURATION.labels(route).observe(seconds)
-    log.debug("request", route=route, method=method, status=response.status, duration_ms=round(seconds * 1000, 3))
-    return response
+    return route, request.method if request.method in _METHODS else "other"
 
 
 class WebServer:

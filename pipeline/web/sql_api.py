@@ -10,11 +10,11 @@ from aiohttp import web
 from pipeline.store.errors import StoreBudgetError, StoreRejectedError
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
-from pipeline.web.attempts_api import searching
 from pipeline.web.audit import audit
 from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.queries import read_body
 from pipeline.web.routes import Route
+from pipeline.web.searching import searching
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 from schemas.http_api import SqlAnswer, SqlInput

@@ -11,10 +11,10 @@ from aiohttp import web
 
 from pipeline.web.answers import answer
 from pipeline.web.api import Api
-from pipeline.web.attempts_api import searching
 from pipeline.web.endpoint_changes import find_endpoint
 from pipeline.web.queries import path_id
 from pipeline.web.routes import Route
+from pipeline.web.searching import searching
 from schemas.api_key import Access
 from schemas.http_operations import BucketAnswer, DurationAnswer, LastFailureAnswer, StatsAnswer
 
@@ -27,27 +27,8 @@ def stats_routes(api: Api) -> Iterable[Route]:
 
     async def stats(request: web.Request) -> web.Response:
         endpoint = find_endpoint(api, path_id(request))
-        until = api.clock()
         async with searching(api):
-            found = await api.reports.endpoint_stats(endpoint.id, until, buckets=_BUCKETS, width=_WIDTH)
-        succeeded = sum(bucket.succeeded for bucket in found.buckets)
-        failed = sum(bucket.failed for bucket in found.buckets)
-        made = succeeded + failed
-        return answer(
-            StatsAnswer(
-                endpoint_id=endpoint.id,
-                since=until - _BUCKETS * _WIDTH,
-                until=until,
-                attempts=made,
-                succeeded=succeeded,
-                failed=failed,
-                discarded=found.discarded,
-                success_rate=succeeded / made if made else None,
-                duration_ms=None if found.duration_ms is None else _durations(found.duration_ms),
-                last_failure=None if found.last_failure is None else LastFailureAnswer(**asdict(found.last_failure)),
-                buckets=[BucketAnswer(**asdict(bucket)) for bucket in found.buckets],
-            )
-        )
+            return answer(await endpoint_stats(api, endpoint.id))
 
     return [
         Route(
@@ -60,6 +41,28 @@ def stats_routes(api: Api) -> Iterable[Route]:
             errors=(422, 503),
         )
     ]
+
+
+async def endpoint_stats(api: Api, endpoint_id: int) -> StatsAnswer:
+    """How an endpoint did in the last 24 hours. Raises what the store raises."""
+    until = api.clock()
+    found = await api.reports.endpoint_stats(endpoint_id, until, buckets=_BUCKETS, width=_WIDTH)
+    succeeded = sum(bucket.succeeded for bucket in found.buckets)
+    failed = sum(bucket.failed for bucket in found.buckets)
+    made = succeeded + failed
+    return StatsAnswer(
+        endpoint_id=endpoint_id,
+        since=until - _BUCKETS * _WIDTH,
+        until=until,
+        attempts=made,
+        succeeded=succeeded,
+        failed=failed,
+        discarded=found.discarded,
+        success_rate=succeeded / made if made else None,
+        duration_ms=None if found.duration_ms is None else _durations(found.duration_ms),
+        last_failure=None if found.last_failure is None else LastFailureAnswer(**asdict(found.last_failure)),
+        buckets=[BucketAnswer(**asdict(bucket)) for bucket in found.buckets],
+    )
 
 
 def _durations(percentiles: tuple[float, float, float]) -> DurationAnswer:

@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from pipeline.core.trace import TraceContext
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.store.rows import attempt_id
 from pipeline.web.answers import answer
@@ -20,7 +21,7 @@ from pipeline.web.audit import audit
 from pipeline.web.endpoint_changes import find_endpoint
 from pipeline.web.errors import ApiError
 from pipeline.web.queries import path_id, read_body
-from pipeline.web.routes import Route
+from pipeline.web.routes import TRACE, Route
 from pipeline.web.wrapped_input import parse_wrapped
 from schemas.api_key import Access
 from schemas.attempt import Attempt
@@ -67,15 +68,7 @@ def trial_routes(api: Api) -> Iterable[Route]:
         endpoint = find_endpoint(api, path_id(request))
         body = await read_body(request)
         given = parse_wrapped(body, "test", TestInput, hint=_WRAPPER) if body.strip() else TestInput()
-        if endpoint.problem is not None:
-            raise ApiError(409, f"Nothing can be sent to endpoint {endpoint.id}: {endpoint.problem}")
-        event_type = given.event_name or _first_event(endpoint)
-        await audit(api, request, AuditAction.TEST, f"endpoint {endpoint.id}", event_type.value)
-        try:
-            async with asyncio.timeout(api.test_timeout_seconds):
-                return answer(TestAnswer(attempt=await _try(api, endpoint, event_type)))
-        except TimeoutError:
-            raise ApiError(503, _LATE) from None
+        return answer(TestAnswer(attempt=await try_endpoint(api, request, endpoint, given.event_name)))
 
     return [
         Route(
@@ -93,12 +86,32 @@ def trial_routes(api: Api) -> Iterable[Route]:
     ]
 
 
-def _first_event(endpoint: Endpoint) -> EventType:
+async def try_endpoint(
+    api: Api, request: web.Request, endpoint: Endpoint, event_type: EventType | None = None
+) -> AttemptDetailAnswer:
+    """Send the sample of an event type (by default of the endpoint's first) to an endpoint now; that it was done is on record.
+
+    Raises:
+        ApiError: 409, nothing can be sent to it; 503, the test did not end in time.
+    """
+    if endpoint.problem is not None:
+        raise ApiError(409, f"Nothing can be sent to endpoint {endpoint.id}: {endpoint.problem}")
+    chosen = event_type or first_event(endpoint)
+    await audit(api, request, AuditAction.TEST, f"endpoint {endpoint.id}", chosen.value)
+    try:
+        async with asyncio.timeout(api.test_timeout_seconds):
+            return await _try(api, endpoint, chosen, request.get(TRACE))
+    except TimeoutError:
+        raise ApiError(503, _LATE) from None
+
+
+def first_event(endpoint: Endpoint) -> EventType:
+    """The first event type that an endpoint subscribed to."""
     known = [name for name in in_order(endpoint.record.events) if name in set(EventType)]
     return EventType(known[0]) if known else EventType.ORDER_COMPLETED
 
 
-async def _try(api: Api, endpoint: Endpoint, event_type: EventType) -> AttemptDetailAnswer:
+async def _try(api: Api, endpoint: Endpoint, event_type: EventType, trace: TraceContext | None) -> AttemptDetailAnswer:
     now = api.clock()
     event = sample_event(event_type, f"test_{secrets.token_hex(12)}", now)
     meta = event.meta.model_copy(update={"received_at": now})
@@ -118,7 +131,7 @@ async def _try(api: Api, endpoint: Endpoint, event_type: EventType) -> AttemptDe
         headers=[to_header(DISPATCH_HEADER, dispatch)],
         spread=True,
     )
-    attempt, place = await api.courier.test(meta, event.body, endpoint)
+    attempt, place = await api.courier.test(meta, event.body, endpoint, trace)
     await dispatched
     return _shown(attempt, attempt_id(*place), event.body)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -22,7 +22,15 @@ def parse_wrapped(body: bytes, member: str, model: type[ModelT], *, hint: str, r
     Raises:
         InvalidError: it is not JSON, not wrapped, a field has a wrong value, or one that is ``required`` is missing.
     """
-    given = _unwrapped(body, member, hint)
+    return validated(_unwrapped(body, member, hint), model, required)
+
+
+def validated(given: Mapping[str, object], model: type[ModelT], required: Collection[str] = ()) -> ModelT:
+    """Check fields, wherever they come from.
+
+    Raises:
+        InvalidError: a field has a wrong value, or one that is ``required`` is missing.
+    """
     errors = {name: [f"{name} is required."] for name in required if name not in given}
     try:
         read = model.model_validate(given)

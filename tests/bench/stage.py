@@ -151,7 +151,7 @@ async def staged(
         "log_format": "console",
     } | settings
     async with AsyncExitStack() as stack:
-        if {"recorder", "api"} & set(roles):
+        if {"recorder", "api"} & set(roles) and "clickhouse_path" not in settings:
             clickhouse = ShimProcess(directory / "clickhouse", _PASSWORD)
             await asyncio.to_thread(clickhouse.start)
             stack.callback(clickhouse.kill)

@@ -33,6 +33,7 @@ from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
 from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
+from pipeline.store.erase import Eraser
 from pipeline.store.reports import Reports
 from pipeline.store.rows import Position, Table, attempt_id, attempt_row, event_row
 from pipeline.store.search import Search
@@ -100,6 +101,7 @@ async def serving(
         topics=topics,
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.valid),
+        eraser=Eraser(connections),
         analyst=analyst,
     )
     server = WebServer(make_app(health=Health(), api=api), "127.0.0.1", 0)

@@ -6,9 +6,10 @@ No 500, no status that is not documented, no answer that breaks its schema: as a
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -184,6 +185,13 @@ def _aim(case: Any, ids: dict[str, int]) -> None:
         endpoint["target_url"] = f"{TARGET}{kind}" if kind else f"ftp://{endpoint['target_url']}"
 
 
+def _wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it does not come to that"
+        time.sleep(0.1)
+
+
 def _wait_out_wrong_keys(api: httpx.Client) -> None:
     """The player has sent keys that are none from this address: for up to a minute, right ones are refused too."""
     deadline = time.monotonic() + 90
@@ -246,13 +254,30 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         shown = walk("GET", "/api/webhook/attempts/{id}", 200, played.ids["attempts"])
         assert shown["request_body"].startswith('{"id":"test_')
         walk("POST", "/api/webhook/attempts/{id}/resend", 202, played.ids["attempts"])
+        failed = {"q[endpoint_id_eq]": str(played.ids["endpoints"])}
+        walk("GET", "/api/webhook/attempts/export.csv", 200, bodies="1", **failed)
+        assert walk("GET", "/api/webhook/attempts/export.json", 200, **failed)
+        assert walk("GET", "/api/webhook/resends/preview", 200, **failed)["notifications"] >= 1
+        run = walk("POST", "/api/webhook/resends", 202, **failed)["id"]
+        _wait_until(lambda: walk("GET", "/api/webhook/resends/{id}", 200, run)["state"] == "done")
+        _wait_until(lambda: run in [one["id"] for one in walk("GET", "/api/webhook/resends", 200)["runs"]])
+        walk("POST", "/api/webhook/resends/{id}/cancel", 409, run)
         assert len(walk("GET", "/api/webhook/event_types", 200)["event_types"]) == 7
         walk("GET", "/api/webhook/dead_letters", 200, **{"q[reason_eq]": "missing_key"})
         letter = walk("GET", "/api/webhook/dead_letters/{id}", 200, played.ids["dead_letters"])
         assert letter["value"]["encoding"] == "base64"
+        event = {"id": "mended", "event_name": "order_completed", "occurred_at": "2026-03-02T15:04:00Z", "data": {"number": "R1"}}
+        mended = {"record": {"value": {"content": json.dumps(event)}}}
+        again = walk("POST", "/api/webhook/dead_letters/{id}/republish", 202, letter["id"], json=mended)
+        assert again["event_id"] == "mended"
         key = walk("POST", "/api/webhook/keys", 201, json={"key": {"name": "walker", "role": "viewer"}})["id"]
         assert key in [each["id"] for each in walk("GET", "/api/webhook/keys", 200)["keys"]]
         walk("DELETE", "/api/webhook/keys/{id}", 204, key)
+        assert walk("GET", "/api/webhook/encryption", 200)["remaining"] == 0
+        walk("POST", "/api/webhook/encryption", 200)
+        nobody = {"erasure": {"email": "nobody@example.com"}}
+        assert walk("POST", "/api/webhook/erasures/preview", 200, json=nobody)["events"] == 0
+        assert walk("POST", "/api/webhook/erasures", 200, json=nobody)["left"]["events"] == 0
         walk("GET", "/api/webhook/openapi.json", 200)
         walk("GET", "/api/webhook/reference", 200)
     assert walked == {route.key for route in api_routes(cast("Api", None))}

@@ -40,7 +40,12 @@ def expressions() -> Iterator[str]:
 def exposed() -> dict[str, set[str]]:
     """The series of each metric of the code, by the name of the metric."""
     kinds = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",), "info": ("_info",)}
-    families = [next(iter(metric.describe())) for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    families = [
+        family
+        for metric in vars(metrics).values()
+        if isinstance(metric, MetricWrapperBase | metrics.TopEndpoints)
+        for family in metric.describe()
+    ]
     return {family.name: {family.name + ending for ending in kinds[family.type]} for family in families}
 
 
@@ -59,7 +64,10 @@ def test_what_exists_is_shown_or_watched() -> None:
 
 def test_labels_that_are_asked_for_exist() -> None:
     """A matcher or a grouping by a label that no metric has would show nothing, for ever."""
-    labels = {label for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase) for label in metric._labelnames}
+    wrapped = {
+        label for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase) for label in metric._labelnames
+    }
+    labels = wrapped | set(metrics.TopEndpoints.LABELS)
     asked = set()
     for expression in expressions():
         for group in re.findall(r"(?:by|on) \(([^)]*)\)", expression):

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import ip_network
 from typing import Any, TypeVar
 
@@ -53,11 +54,11 @@ class Pipeline:
     producer: Producer
     receivers: list[Receiver] = field(default_factory=list)
 
-    async def publish(self, value: bytes) -> Position:
+    async def publish(self, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> Position:
         """Publish an event to its topic."""
         meta = decode_event(value, max_bytes=10**8).meta
         topic = source_topic(self.settings.topics, meta.event_name)
-        return await self.producer.send(topic, key=record_key(meta), value=value)
+        return await self.producer.send(topic, key=record_key(meta), value=value, headers=headers)
 
     async def receiver(
         self, name: str, behaviour: Behaviour | None = None, events: Sequence[EventType] = tuple(EventType), **endpoint: Any
@@ -101,48 +102,51 @@ async def eventually(look: Callable[[], Awaitable[T]], seconds: float = 20.0) ->
 StartPipeline = Callable[..., Any]
 
 
+@asynccontextmanager
+async def run_pipeline(
+    bootstrap_servers: str, topic_prefix: str, roles: Sequence[Any] = tuple(ALL_ROLES), *, apache: bool = False, **settings: Any
+) -> AsyncIterator[Pipeline]:
+    """Every role, on topics with this prefix and a database of their own."""
+    defaults: dict[str, Any] = {
+        "kafka_bootstrap_servers": bootstrap_servers,
+        "kafka_topic_prefix": topic_prefix,
+        "kafka_partitions": 2,
+        "kafka_replication_factor": 1,
+        "kafka_session_timeout_ms": 6_000 if apache else 2_000,
+        "kafka_fetch_max_wait_ms": 500 if apache else 30,
+        "clickhouse_database": topic_prefix.rstrip("."),
+        "retry_delays": tuple(map(parse_delay, ("100ms", "100ms", "200ms", "200ms", "300ms"))),
+        "allowed_networks": (ip_network("127.0.0.0/8"),),
+        "encryption_key": SecretStr(Vault.new_key()),
+        "api_keys": (SecretStr(API_KEY),),
+        "http_port": 0,
+        "recorder_batch_seconds": 0.2,
+        "drain_seconds": 5.0,
+    }
+    chosen = Settings(**(defaults | settings))
+    async with AsyncExitStack() as stack:
+        pipeline_running = await stack.enter_async_context(running(chosen, roles))
+        producer = Producer(producer_config(chosen), chosen.topics.sources)
+        await producer.start()
+        stack.push_async_callback(producer.close)
+        api = await stack.enter_async_context(
+            httpx.AsyncClient(
+                base_url=f"{pipeline_running.url.rstrip('/')}/api/webhook/",
+                headers={"Authorization": f"Bearer {API_KEY}"},
+                timeout=30,
+                trust_env=False,
+            )
+        )
+        pipeline = Pipeline(chosen, pipeline_running, api, producer)
+        try:
+            yield pipeline
+        finally:
+            for receiver in pipeline.receivers:
+                await receiver.stop()
+
+
 @pytest.fixture
 def start_pipeline(bootstrap_servers: str, topic_prefix: str, request: pytest.FixtureRequest) -> StartPipeline:
     """``async with start_pipeline(setting=value) as pipeline``: every role, on topics and a database of the test's own."""
-
-    @asynccontextmanager
-    async def start(roles: Sequence[Any] = tuple(ALL_ROLES), **settings: Any) -> AsyncIterator[Pipeline]:
-        apache = request.config.getoption("--kafka") == "apache"
-        defaults: dict[str, Any] = {
-            "kafka_bootstrap_servers": bootstrap_servers,
-            "kafka_topic_prefix": topic_prefix,
-            "kafka_partitions": 2,
-            "kafka_replication_factor": 1,
-            "kafka_session_timeout_ms": 6_000 if apache else 2_000,
-            "kafka_fetch_max_wait_ms": 500 if apache else 30,
-            "clickhouse_database": topic_prefix.rstrip("."),
-            "retry_delays": tuple(map(parse_delay, ("100ms", "100ms", "200ms", "200ms", "300ms"))),
-            "allowed_networks": (ip_network("127.0.0.0/8"),),
-            "encryption_key": SecretStr(Vault.new_key()),
-            "api_keys": (SecretStr(API_KEY),),
-            "http_port": 0,
-            "recorder_batch_seconds": 0.2,
-            "drain_seconds": 5.0,
-        }
-        chosen = Settings(**(defaults | settings))
-        async with AsyncExitStack() as stack:
-            pipeline_running = await stack.enter_async_context(running(chosen, roles))
-            producer = Producer(producer_config(chosen), chosen.topics.sources)
-            await producer.start()
-            stack.push_async_callback(producer.close)
-            api = await stack.enter_async_context(
-                httpx.AsyncClient(
-                    base_url=f"{pipeline_running.url.rstrip('/')}/api/webhook/",
-                    headers={"Authorization": f"Bearer {API_KEY}"},
-                    timeout=30,
-                    trust_env=False,
-                )
-            )
-            pipeline = Pipeline(chosen, pipeline_running, api, producer)
-            try:
-                yield pipeline
-            finally:
-                for receiver in pipeline.receivers:
-                    await receiver.stop()
-
-    return start
+    apache = request.config.getoption("--kafka") == "apache"
+    return partial(run_pipeline, bootstrap_servers, topic_prefix, apache=apache)

@@ -10,9 +10,16 @@ from tests.faults.receivers import Behaviour
 
 
 @pytest.fixture
-async def deployment(bootstrap_servers: str, topic_prefix: str, tmp_path: Path) -> AsyncIterator[Deployment]:
+def behaviour() -> Behaviour:
+    """How one of the receivers misbehaves: not at all, unless a test says otherwise."""
+    return Behaviour(path="/flaky", fail_rate=0.0)
+
+
+@pytest.fixture
+async def deployment(
+    bootstrap_servers: str, topic_prefix: str, tmp_path: Path, behaviour: Behaviour
+) -> AsyncIterator[Deployment]:
     """Each role a process, on the session's broker, with a ClickHouse and receivers of their own."""
-    behaviour = Behaviour(path="/flaky", fail_rate=0.0)
     async with deployed(
         tmp_path, bootstrap_servers, topic_prefix, behaviour=behaviour, kafka_fetch_max_wait_ms="30", drain_seconds="5"
     ) as running:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pipeline.core.search.attributes import ATTRIBUTES, SORTABLE, Kind
-from pipeline.core.search.cursor import Cursor, decode_cursor
+from pipeline.core.search.cursor import Cursor, beginning, decode_cursor
 from pipeline.core.search.notes import SearchLimitError
 from pipeline.core.search.parse import parse_query
 from pipeline.core.search.predicates import PREDICATES, Predicate
@@ -40,6 +40,7 @@ __all__ = [
     "SearchLimitError",
     "Sort",
     "Value",
+    "beginning",
     "decode_cursor",
     "leaves",
     "parse_query",

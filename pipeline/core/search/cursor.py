@@ -26,6 +26,16 @@ class Cursor:
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
+_END_OF_TIME_MS: Final = 9_000_000_000_000
+
+
+def beginning(*, descending: bool = True) -> Cursor:
+    """The cursor before every row: behind it comes all that a search finds, and nothing is counted."""
+    if descending:
+        return Cursor(_END_OF_TIME_MS, 2**63 - 1)
+    return Cursor(-_END_OF_TIME_MS, -(2**63), descending=False)
+
+
 def decode_cursor(text: str) -> Cursor | None:
     """What :meth:`Cursor.encode` wrote; None when it is something else."""
     try:

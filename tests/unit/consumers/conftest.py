@@ -1,15 +1,19 @@
-"""Fixtures of the recorder's tests."""
+"""Fixtures of the recorder's tests, and of commands that speak to the API."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 if TYPE_CHECKING:
     # Not imported here: kafka-python warns while it is imported, and conftests are read before that warning is ignored.
+    from tests.unit.consumers.commands import Command
     from tests.unit.consumers.queue_case import Scene
+    from tests.unit.web.service import Service
 
 
 @pytest.fixture
@@ -25,3 +29,22 @@ async def scenes(_quick_backoff: None) -> AsyncIterator[list[Scene]]:
     for scene in made:
         scene.queue.task.cancel()
         await scene.ended()
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    """The running application. It logs nothing: what is printed is the command's."""
+    from tests.unit.web.service import running_service  # noqa: PLC0415
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    async with running_service() as running:
+        yield running
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def run(service: Service) -> Command:
+    """Run a command as a person with an admin key."""
+    from tests.unit.consumers.commands import command_for  # noqa: PLC0415
+
+    return command_for(service.url)

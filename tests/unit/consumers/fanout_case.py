@@ -7,6 +7,7 @@ from typing import cast
 
 from consumers.fanout import FanOut
 from pipeline.broker.record import Record
+from pipeline.core.trace import TraceContext
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.endpoint import Endpoint
@@ -30,14 +31,24 @@ class FakeCourier:
 
     def __init__(self) -> None:
         self.delivered: list[tuple[EventMeta, bytes, int, int, Trigger]] = []
+        self.traces: list[TraceContext | None] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None
 
     async def deliver(
-        self, event: EventMeta, body: bytes, endpoint: Endpoint, *, attempt: int, trigger: Trigger, written_at: float
+        self,
+        event: EventMeta,
+        body: bytes,
+        endpoint: Endpoint,
+        *,
+        attempt: int,
+        trigger: Trigger,
+        written_at: float,
+        trace: TraceContext | None,
     ) -> None:
         assert isinstance(written_at, float)
+        self.traces.append(trace)
         self.delivered.append((event, body, endpoint.id, attempt, trigger))
         await self.gate.wait()
         if self.error:

@@ -12,7 +12,7 @@ from pipeline.broker.record import Partition, Record
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.settings import Settings
 from pipeline.store.errors import StoreRowsError
-from pipeline.store.rows import Position, Row, Table
+from pipeline.store.rows import COLUMNS, Position, Row, Table
 from pipeline.store.writer import Writer
 from schemas.codec import InvalidRecordError
 from schemas.delivery import DeadLetterReason
@@ -84,7 +84,7 @@ def to_rows(position: Position, taken: Record) -> list[Row]:
     assert position == (3, taken.offset)
     if taken.value == b"bad":
         raise InvalidRecordError(DeadLetterReason.NOT_JSON, "The value is not JSON.")
-    return [] if taken.value == b"skip" else [("row", *position)]
+    return [] if taken.value == b"skip" else [(*({} for _ in COLUMNS[Table.ATTEMPTS]), *position)]
 
 
 class Scene:

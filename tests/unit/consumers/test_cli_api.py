@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
-import logging
-from collections.abc import AsyncIterator, Callable
-from typing import Any
 
-import pytest
-import structlog
 from rich.console import Console
-from typer.testing import CliRunner
 
 from consumers import show
 from consumers.api_client import ApiError
-from consumers.cli import app
 from pipeline.core.search import leaves
+from pipeline.endpoints.vault import Vault
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary
+from tests.unit.consumers.commands import Command
 from tests.unit.delivery.courier_case import answer
-from tests.unit.web.service import API_KEY, NOW, Service, running_service
+from tests.unit.web.service import NOW, Service
 from tests.unit.web.test_resend_api import BODY, detail
-
-Command = Callable[..., "asyncio.Future[Any]"]
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[Service]:
-    """The running application. It logs nothing: what is printed is the command's."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    async with running_service() as running:
-        yield running
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def run(service: Service) -> Command:
-    """Run a command as a person with an admin key."""
-
-    def command(*arguments: str) -> asyncio.Future[Any]:
-        env = {"OMS_WEBHOOKS_API_URL": service.url, "OMS_WEBHOOKS_API_KEY": API_KEY, "COLUMNS": "200", "NO_COLOR": "1"}
-        return asyncio.ensure_future(asyncio.to_thread(lambda: CliRunner().invoke(app, arguments, env=env)))
-
-    return command
 
 
 async def test_a_test_says_what_came_of_it(service: Service, run: Command) -> None:
@@ -120,3 +92,16 @@ def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
     assert text.count("omsw_key") == 1
     assert "oms-webhooks keys create" in text
     assert text.endswith("api: health and metrics at http://127.0.0.1:2\n")
+
+
+async def test_endpoints_are_sealed_with_a_new_key(service: Service, run: Command) -> None:
+    await service.create()
+    assert "sealed with the one key" in (await run("endpoints", "reencrypt")).output
+    service.restart_with(f"{Vault.new_key()},{service.encryption_key}")
+    asked = await run("endpoints", "reencrypt", "--status")
+    assert (asked.exit_code, "1 of 1 endpoints are sealed with an old key" in asked.output) == (1, True)
+    made = await run("endpoints", "reencrypt")
+    assert (made.exit_code, "the others can be taken out" in made.output) == (0, True)
+    service.restart_with(f"{Vault.new_key()},{Vault.new_key()}")
+    lost = await run("endpoints", "reencrypt")
+    assert (lost.exit_code, "1 of 1 endpoints cannot be opened with any of the 2 keys" in lost.output) == (1, True)

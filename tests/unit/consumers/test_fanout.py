@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from pipeline.core.trace import TraceContext
 from schemas.codec import decode_event, webhook_body
 from schemas.delivery import Dispatch, Trigger
 from schemas.event import EventType
 from tests.unit.consumers.fanout_case import SETTINGS, Scene, dispatch_of
 from tests.unit.fake_kafka import record, settle
 from tests.unit.sample_events import endpoint_record, event, event_of
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 # --- usable events ---
 
@@ -190,3 +193,24 @@ async def test_an_event_that_is_given_up_while_it_waits_leaves_nothing_running()
         await handling
     await settle()
     assert asyncio.all_tasks() == before
+
+
+# --- traces ---
+
+
+async def test_the_trace_of_an_event_is_handed_on_to_every_delivery() -> None:
+    scene = Scene(endpoint_record(7), endpoint_record(9))
+
+    await scene.fan_out.handle(record(event(), headers=[("traceparent", PARENT.encode()), ("tracestate", b"rojo=1")]))
+
+    assert scene.courier.traces == [TraceContext(PARENT, "rojo=1")] * 2
+
+
+@pytest.mark.parametrize("value", [b"", PARENT.upper().encode(), b"\xff" * 55, PARENT.encode() + b"\r\nx: y", None])
+async def test_a_hostile_traceparent_is_dropped_and_the_event_is_delivered(value: bytes) -> None:
+    scene = Scene(endpoint_record(7))
+
+    await scene.fan_out.handle(record(event(), headers=[("traceparent", value)]))
+
+    assert scene.courier.traces == [None]
+    assert [sent.topic for sent in scene.producer.sent] == ["webhooks.dispatches"]

@@ -82,7 +82,7 @@ def test_what_somebody_else_wrote_to_the_dead_letters_is_one_all_the_same(header
     assert row is not None
     assert row["reason"] == "invalid_record"
     assert (row["topic"], row["partition"], row["offset"]) == ("t.webhooks.dead-letters", 3, 41)
-    assert row["failed_at"] == datetime(2026, 3, 2, 15, 4, 0, 600_000, tzinfo=UTC)
+    assert row["failed_at"] == 1_772_463_840_600
     assert row["record_value"] == b"\xff"
 
 

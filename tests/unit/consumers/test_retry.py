@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from consumers.retry import Retry
 from pipeline.broker.record import Record
 from pipeline.core.signing import new_secret
+from pipeline.core.trace import TraceContext
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.endpoint import Endpoint
@@ -36,6 +37,7 @@ SETTINGS = Settings(
 )
 VAULT = Vault(Vault.new_key())
 BODY = b'{"id":"evt_1","data":{"total": 1.10}}'
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 REPEAT = Delivery(event=META, endpoint_id=7, attempt=3, trigger=Trigger.REPEAT, parked=2)
 
 
@@ -94,7 +96,16 @@ async def test_the_attempt_that_is_due_is_made() -> None:
     await scene.retry.handle(due())
 
     assert scene.courier.delivered == [
-        {"event": META, "body": BODY, "endpoint": 7, "attempt": 3, "trigger": Trigger.REPEAT, "parked": 2, "kept": {}}
+        {
+            "event": META,
+            "body": BODY,
+            "endpoint": 7,
+            "attempt": 3,
+            "trigger": Trigger.REPEAT,
+            "parked": 2,
+            "kept": {},
+            "trace": None,
+        }
     ]
     assert scene.courier.delivered[0]["body"] is BODY
     assert scene.courier.discarded == []
@@ -160,6 +171,7 @@ async def test_an_attempt_that_makes_no_sense_is_discarded_and_recorded(
             "trigger": Trigger.REPEAT,
             "reason": reason,
             "kind": kind,
+            "trace": None,
         }
     ]
 
@@ -304,3 +316,24 @@ async def test_what_is_due_is_counted_with_its_delay() -> None:
     await Scene(endpoint_record(7)).retry.handle(due())
 
     assert counter._value.get() == before + 1
+
+
+# --- traces ---
+
+
+async def test_a_repeat_belongs_to_the_trace_of_its_event() -> None:
+    scene = Scene(endpoint_record(7))
+
+    await scene.retry.handle(due(REPEAT.model_copy(update={"traceparent": PARENT, "tracestate": "rojo=1"})))
+
+    assert scene.courier.delivered[0]["trace"] == TraceContext(PARENT, "rojo=1")
+    assert scene.courier.delivered[0]["kept"] == {}
+
+
+async def test_a_trace_that_is_none_stops_no_repeat() -> None:
+    scene = Scene(endpoint_record(7))
+
+    await scene.retry.handle(due(REPEAT.model_copy(update={"traceparent": "x\r\ny: z", "tracestate": "rojo=1"})))
+
+    assert scene.courier.delivered[0]["trace"] is None
+    assert scene.producer.sent == []

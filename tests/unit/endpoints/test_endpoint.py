@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.core.signing import SigningKey, new_secret, sign
-from pipeline.endpoints.endpoint import Endpoint, open_endpoint
+from pipeline.endpoints.endpoint import Endpoint, open_endpoint, renewed
 from pipeline.endpoints.vault import Vault
 from schemas.endpoint import EndpointRecord, SealedSecret
 from tests.unit.sample_events import NOW, endpoint_record
@@ -116,3 +116,36 @@ def test_a_secret_that_is_none_is_a_problem_that_does_not_repeat_it(secret: str)
     assert problem.startswith("The endpoint's signing secret is none")
     assert "hunter2" not in problem
     assert "é" not in problem
+
+
+@pytest.mark.parametrize("sealed_with_old", ["secrets", "sealed_token", "sealed_headers"])
+def test_whatever_is_sealed_with_an_old_key_is_renewed(sealed_with_old: str) -> None:
+    old, new = Vault.new_key(), Vault.new_key()
+    both = Vault(f"{new},{old}")
+
+    def sealed(field: str, secret: str) -> str:
+        return (Vault(old) if field == sealed_with_old else both).seal(secret)
+
+    record = endpoint_record(
+        secrets=(SealedSecret(sealed=sealed("secrets", NEW)), SealedSecret(sealed=both.seal(OLD), expires_at=NOW + DAY)),
+        sealed_token=sealed("sealed_token", "t0ken"),
+    ).model_copy(update={"sealed_headers": {"X-Tenant": sealed("sealed_headers", "acme")}})
+    assert not open_endpoint(record, both).is_current
+
+    after = record.model_copy(update=renewed(record, both))
+
+    assert open_endpoint(after, both).is_current
+    endpoint = open_endpoint(after, Vault(new))
+    assert (endpoint.problem, endpoint.token, endpoint.headers) == (None, "t0ken", {"X-Tenant": "acme"})
+    assert signature(endpoint.keys(NOW)) == signature([SigningKey(NEW), SigningKey(OLD)])
+    assert after.secrets[1].expires_at == NOW + DAY
+    assert renewed(after, both) == {
+        "secrets": after.secrets,
+        "sealed_token": after.sealed_token,
+        "sealed_headers": after.sealed_headers,
+    }
+
+
+def test_one_that_cannot_be_opened_is_not_current() -> None:
+    endpoint = open_endpoint(endpoint_record(secrets=(SealedSecret(sealed=Vault(Vault.new_key()).seal(NEW)),)), VAULT)
+    assert (endpoint.problem is None, endpoint.is_current) == (False, False)

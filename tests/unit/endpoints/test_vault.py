@@ -63,3 +63,35 @@ def test_a_sealed_secret_that_is_not_ascii_is_refused() -> None:
 def test_the_vault_shows_no_key() -> None:
     assert KEY not in repr(Vault(KEY))
     assert KEY not in str(vars(Vault(KEY)))
+
+
+def test_a_derived_vault_has_keys_of_its_own() -> None:
+    first, second = Vault.new_key(), Vault.new_key()
+    vault = Vault(first)
+    cookies = vault.derived("cookies")
+    sealed = cookies.seal("hunter2")
+
+    assert Vault(first).derived("cookies").open(sealed) == "hunter2"
+    for other in (vault, vault.derived("something else"), Vault(second).derived("cookies")):
+        with pytest.raises(VaultError):
+            other.open(sealed)
+    # While the encryption key is rotated, what was sealed with the old one can be opened.
+    assert Vault(f"{second},{first}").derived("cookies").open(sealed) == "hunter2"
+
+
+def test_what_an_old_key_sealed_is_renewed() -> None:
+    old, both = Vault(KEY).seal("s3cret"), Vault(f"{OTHER},{KEY}")
+
+    assert (both.key_count, both.is_current(old)) == (2, False)
+    renewed = both.renew(old)
+    assert both.is_current(renewed)
+    assert Vault(OTHER).open(renewed) == "s3cret", "the old key is not needed any more"
+    assert both.renew(renewed) == renewed, "nothing to do the second time"
+    assert not both.is_current("sealé")
+    with pytest.raises(VaultError):
+        both.renew("sealé")
+
+
+def test_with_one_key_everything_is_current() -> None:
+    vault = Vault(KEY)
+    assert (vault.key_count, vault.is_current(vault.seal("s3cret"))) == (1, True)

@@ -9,14 +9,16 @@ from prometheus_client import Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 from pipeline.ops import metrics
+from pipeline.ops.metrics import TopEndpoints
 
-ALL = {name: value for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase)}
+ALL = {name: value for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase | TopEndpoints)}
 BOUNDED = {
     "certificate",
     "check",
     "code",
     "delay",
     "dependency",
+    "endpoint",  # of TopEndpoints only, which bounds it
     "event",
     "group",
     "kind",
@@ -45,7 +47,9 @@ def test_a_metric_is_named_and_described(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_label_is_unbounded(name: str) -> None:
-    assert set(ALL[name]._labelnames) <= BOUNDED
+    metric = ALL[name]
+
+    assert set(metric._labelnames if isinstance(metric, MetricWrapperBase) else metric.LABELS) <= BOUNDED
 
 
 @pytest.mark.parametrize("name", [name for name, metric in ALL.items() if isinstance(metric, Histogram)])
@@ -63,6 +67,36 @@ def test_they_can_be_scraped_and_say_which_version_runs() -> None:
     text = generate_latest(metrics.registry).decode()
 
     assert 'oms_webhooks_build_info{version="' in text
+
+
+def test_of_the_endpoints_only_those_that_fail_the_most_are_shown() -> None:
+    top = TopEndpoints("attempts", "Attempts")
+    top.size = 2
+    for endpoint, outcomes in {7: "dddd", 8: "rrd", 9: "rx", 10: "r", 11: "ddddddddr"}.items():
+        for outcome in outcomes:
+            top.count(endpoint, {"d": "delivered", "r": "repeated", "x": "exhausted"}[outcome])
+
+    [family] = top.collect()
+
+    shown = {(sample.labels["endpoint"], sample.labels["outcome"]): sample.value for sample in family.samples}
+    assert shown == {("8", "repeated"): 2, ("8", "delivered"): 1, ("9", "repeated"): 1, ("9", "exhausted"): 1}
+
+
+def test_endpoints_are_no_labels_unless_they_are_asked_for() -> None:
+    [family] = TopEndpoints("attempts", "Attempts").collect()
+
+    assert family.samples == []
+    assert "endpoint" not in {
+        label for metric in ALL.values() if isinstance(metric, MetricWrapperBase) for label in metric._labelnames
+    }
+
+
+def test_every_metric_is_set_somewhere() -> None:
+    root = Path(__file__).parents[3]
+    sources = [*(root / "pipeline").rglob("*.py"), *(root / "consumers").rglob("*.py")]
+    code = "".join(path.read_text("utf-8") for path in sources if path.name != "metrics.py")
+
+    assert [name for name in ALL if name != "BUILD" and f"metrics.{name}" not in code] == []
 
 
 def test_no_metric_is_defined_elsewhere() -> None:

@@ -16,7 +16,7 @@ from pipeline.playground.checkout import money
 from pipeline.playground.simulator import Shop, SimulatedEvent
 from schemas.codec import decode_event, webhook_body
 from schemas.event import EventType
-from schemas.payloads import Order, Shipment, StockItem
+from schemas.objects import Order, Shipment, StockItem
 
 
 def words(text: str) -> frozenset[str]:

@@ -19,7 +19,7 @@ from tests.unit.sample_events import HEAD, event, event_of
 def by_the_models(value: bytes) -> DecodedEvent | str:
     """What the models make of an event, or the reason why they refuse it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "read_quickly", lambda _: None)
+        patch.setattr(codec, "read_quickly", lambda *_: None)
         return decoded(value)
 
 

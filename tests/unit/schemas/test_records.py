@@ -333,6 +333,7 @@ GOLDEN_RECORDS: dict[str, BaseModel] = {
 
 ADDED = {
     "dead_letter": {"null_value", "truncated"},
+    "delivery": {"traceparent", "tracestate"},
     "dispatch": {"body_bytes"},
     "endpoint": {"max_per_second", "activated_version", "sealed_headers"},
 }

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 import schemas
 from schemas.attempt import Attempt
 from schemas.bundle import read_attempts, read_dispatches
-from schemas.codec import decode_event, from_header, from_json, webhook_body
+from schemas.codec import decode_event, from_header, from_json, to_json, webhook_body
+from schemas.delivery import Delivery
 from schemas.event import SCHEMA_VERSION, EventMeta
 from tests.unit.sample_events import GOLDEN
 from tests.unit.upgrade.golden import HEADERS, KINDS, MODELS, golden, wire
@@ -33,6 +34,7 @@ def test_every_record_type_has_golden_files() -> None:
 
     assert records == set(MODELS.values())
     wanted = {f"{name}{kind}.v1.json" for name in (*MODELS, "event") for kind in KINDS} | {"webhook_body.v1.json"}
+    wanted |= {f"{name}.v1.json" for name in ADDED}
     assert {path.name for path in GOLDEN.glob("*.v1.json")} == wanted
     assert {path.name for path in (GOLDEN / "wire").glob("*.json")} == {
         f"{name}.v1.json" for name in (*MODELS, "event", "endpoint_claim", "attempt_bundle", "dispatch_bundle")
@@ -73,11 +75,23 @@ def test_a_record_of_several_dispatches() -> None:
     assert (other[:13], other[-16:]) == (b'{"id":"evt_3"', b'"price":1.1000}}')
 
 
+ADDED: dict[str, type[BaseModel]] = {"delivery.traced": Delivery}
+"""Records with fields that came after the first golden files of their type."""
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_a_field_that_was_added_is_read_and_written_as_it_was(name: str) -> None:
+    read = from_json(golden(name), ADDED[name])
+
+    assert read.model_extra == {}, "every member is a field"
+    assert to_json(read) == golden(name)
+
+
 OLDEST: dict[str, dict[str, Any]] = {
     "attempt": {"schema_version": 1, "http_status_code": None, "failure": None, "error": None, "next_attempt_at": None}
     | {"first_byte_ms": None, "response_headers": (), "response_body": "", "response_body_encoding": "text"}
     | {"response_truncated": False, "request_headers": {}},
-    "delivery": {"schema_version": 1, "trigger": "repeat", "parked": 0},
+    "delivery": {"schema_version": 1, "trigger": "repeat", "parked": 0, "traceparent": None, "tracestate": None},
     "dispatch": {"schema_version": 1, "body_bytes": None},
     "dead_letter": {"schema_version": 1, "null_value": False, "truncated": False},
     "endpoint": {"schema_version": 1, "description": "", "active": True, "filters": {}, "sealed_token": None, "secrets": ()}

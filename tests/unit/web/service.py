@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from pipeline.broker.producer import Position, Producer
 from pipeline.broker.record import Partition, Record
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule
-from pipeline.core.search import AttemptQuery
+from pipeline.core.search import AttemptQuery, Cursor
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.gate import Gate
 from pipeline.delivery.watch import Watch
@@ -28,17 +28,26 @@ from pipeline.ops.health import Health
 from pipeline.sender.client import Sender
 from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
+from pipeline.store import story
 from pipeline.store.analyst import Analyst, Answer
+from pipeline.store.bodies import Bodies
+from pipeline.store.endpoint_days import EndpointDay
+from pipeline.store.erase import Eraser, Subject, Traces
 from pipeline.store.errors import StoreRejectedError
 from pipeline.store.figures import Bar, Facets, Histogram
-from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports
+from pipeline.store.notifications import Failed, Notification, Sendable
+from pipeline.store.overview import MINUTES, Minute, Overview
+from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
 from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Page, Search
+from pipeline.store.story import About
+from pipeline.store.summary import Summary
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
+from pipeline.web.runs import Runs
 from pipeline.web.server import WebServer, make_app
 from schemas.api_key import Access
-from schemas.audit import AuditEntry
+from schemas.audit import AuditAction, AuditEntry
 from schemas.codec import from_json
 from schemas.endpoint import EndpointRecord
 from schemas.health import HealthRecord
@@ -60,6 +69,7 @@ class Kafka(Producer):
         self.registry = registry
         self.records: list[Record] = []
         self.is_down = False
+        self.on_audit: Callable[[AuditEntry], None] = lambda _: None
         self._tables = {TOPICS.endpoints: registry.table, TOPICS.api_keys: ring.table}
         for table in self._tables.values():
             table._loop = asyncio.get_running_loop()
@@ -80,6 +90,8 @@ class Kafka(Producer):
             record = Record(Partition(topic, 0), len(self.to(topic)), 0, key, value, list(headers), 0)
             self.records.append(record)
             acknowledged.set_result(Position(topic, 0, record.offset))
+            if topic == TOPICS.audit:
+                self.on_audit(from_json(value, AuditEntry))
             if table := self._tables.get(topic):
                 loop.call_later(0.005, table._apply, [record], record.offset + 1, True)
         return acknowledged
@@ -87,6 +99,11 @@ class Kafka(Producer):
     def to(self, topic: str) -> list[Record]:
         """What was written to a topic."""
         return [record for record in self.records if record.partition.topic == topic]
+
+    def tell(self, entry: AuditEntry) -> None:
+        """Another process puts something on record."""
+        value = entry.model_dump_json().encode()
+        self.records.append(Record(Partition(TOPICS.audit, 0), len(self.to(TOPICS.audit)), 0, b"", value, [], 0))
 
     @property
     def written(self) -> list[Record]:
@@ -114,6 +131,12 @@ class Attempts(Search):
         self.asked: list[tuple[list[int], int]] = []
         self.error: Exception | None = None
         self.seconds = 0.0
+        self.told: list[tuple[About, str]] = []
+        self.record = story.Record((), (), is_complete=True)
+        self.sent: dict[str, bytes] = {}
+        self.counted: Summary | Exception = Summary(Facets(0, {}, {}, {}), Histogram(60, ()), is_all=True)
+        self.pages: list[tuple[AttemptRow, ...]] = []
+        """Where there are any, the answers to searches, one after the other."""
 
     async def _answer(self) -> None:
         await asyncio.sleep(self.seconds)
@@ -123,6 +146,10 @@ class Attempts(Search):
     async def attempts(self, query: AttemptQuery) -> AttemptPage:
         await self._answer()
         self.queries.append(query)
+        if self.pages:
+            rows = self.pages.pop(0)
+            cursor = Cursor(1_700_000_000_000, rows[-1].id).encode() if self.pages else None
+            return AttemptPage(rows, len(rows), query.page, query.per_page, is_exact=False, next_cursor=cursor)
         return AttemptPage(self.rows, len(self.rows), query.page, query.per_page, is_exact=False, next_cursor="next")
 
     async def facets(self, query: AttemptQuery) -> Facets:
@@ -134,6 +161,42 @@ class Attempts(Search):
         await self._answer()
         self.queries.append(query)
         return Histogram(bars, (Bar(NOW, 3, 2), Bar(LATER, 0, 0)))
+
+    async def summary(self, query: AttemptQuery, bars: int) -> Summary:
+        await self._answer()
+        if isinstance(self.counted, Exception):
+            raise self.counted
+        return self.counted
+
+    async def record_of(self, about: About, value: str) -> story.Record:
+        await self._answer()
+        self.told.append((about, value))
+        return self.record
+
+    async def failed(self, query: AttemptQuery, most: int) -> Failed:
+        await self._answer()
+        self.queries.append(query)
+        rows = [row for row in self.rows if row.state == "failed"]
+        kept = {
+            (row.event_id, row.endpoint_id): Notification(row.event_id, row.endpoint_id, row.id, row.created_at) for row in rows
+        }
+        return Failed(tuple(kept.values())[:most], len(rows), is_all=len(kept) <= most)
+
+    async def sendable(self, batch: Sequence[Notification]) -> dict[int, Sendable]:
+        await self._answer()
+        delivered = {(row.event_id, row.endpoint_id) for row in self.rows if row.state == "succeeded"}
+        rows = {row.id: row for row in self.rows}
+        return {
+            one.attempt_id: Sendable(
+                rows[one.attempt_id], NOW, self.sent.get(one.event_id), (one.event_id, one.endpoint_id) in delivered
+            )
+            for one in batch
+            if one.attempt_id in rows
+        }
+
+    async def bodies_of(self, attempts: Sequence[AttemptRow]) -> dict[int, Bodies]:
+        await self._answer()
+        return {one.id: Bodies(self.sent.get(one.event_id, b"").decode(), "=answered()", "text") for one in attempts}
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:
         await self._answer()
@@ -149,12 +212,23 @@ class Attempts(Search):
 class Reported(Reports):
     """Reports in memory."""
 
-    def __init__(self, attempts: Attempts) -> None:
+    def __init__(self, attempts: Attempts, kafka: Kafka) -> None:
         self.attempts = attempts
+        self.kafka = kafka
         self.bodies: dict[str, bytes] = {}
         self.stats = EndpointStats((), 0, None, None)
         self.letters: list[DeadLetterDetail] = []
+        self.days: dict[int, EndpointDay] = {}
+        self.hour = Overview((Minute(NOW, 0, 0, 0),) * MINUTES, None, None, 0, None)
         self.asked: list[tuple[str | None, str | None]] = []
+
+    async def endpoint_days(self, until: datetime) -> dict[int, EndpointDay]:
+        await self.attempts._answer()
+        return self.days
+
+    async def overview(self, until: datetime) -> Overview:
+        await self.attempts._answer()
+        return self.hour
 
     async def event_body(self, event_id: str) -> bytes | None:
         await self.attempts._answer()
@@ -174,6 +248,50 @@ class Reported(Reports):
     async def dead_letter(self, identifier: int) -> DeadLetterDetail | None:
         await self.attempts._answer()
         return next((letter for letter in self.letters if letter.summary.id == identifier), None)
+
+    async def resend_runs(self, run_id: str | None = None, limit: int = 20) -> tuple[RunRow, ...]:
+        """As the recorder would have recorded the audit."""
+        await self.attempts._answer()
+        runs: dict[str, list[AuditEntry]] = {}
+        for entry in self.kafka.audits:
+            if entry.action is AuditAction.RESEND_RUN:
+                runs.setdefault(entry.subject.removeprefix("resend run "), []).append(entry)
+        return tuple(
+            RunRow(
+                one,
+                entries[0].actor,
+                entries[0].at,
+                entries[-1].at,
+                entries[-1].detail,
+                is_cancelled=any('"cancelling"' in entry.detail for entry in entries),
+            )
+            for one, entries in list(runs.items())[-limit:]
+            if run_id in (None, one)
+        )
+
+
+class Erasing(Eraser):
+    """A store in memory that holds traces of whom it is asked for: as ``found`` says, one answer after the other; then nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[Subject] = []
+        self.found: list[Traces] = []
+        self.started: list[Traces] = []
+        self.looks = 0
+        self.error: Exception | None = None
+
+    async def find(self, subject: Subject) -> Traces:
+        if self.error:
+            raise self.error
+        self.asked.append(subject)
+        return self.found.pop(0) if self.found else Traces()
+
+    async def start(self, traces: Traces) -> None:
+        self.started.append(traces)
+
+    async def left(self, traces: Traces) -> int:
+        self.looks = max(0, self.looks - 1)
+        return self.looks
 
 
 class Asked(Analyst):
@@ -200,16 +318,26 @@ class Service:
     attempts: Attempts
     reports: Reported
     analyst: Asked
+    eraser: Erasing
     sender: FakeSender
     ring: KeyRing
     health: Health
     vault: Vault
     known: HealthTable
+    encryption_key: str
+    runs: Runs
     now: list[datetime] = field(default_factory=lambda: [NOW])
 
     def learn(self, *facts: HealthRecord) -> None:
         """A process that delivers has told something of an endpoint."""
         self.known.apply([record(fact.model_dump_json().encode(), key=fact.key) for fact in facts])
+
+    def restart_with(self, keys: str) -> None:
+        """As after a restart with other encryption keys: everything is read anew."""
+        vars(self.vault).update(vars(Vault(keys)))
+        registry = self.kafka.registry
+        registry._versions.clear()
+        registry._apply(self.kafka.written)
 
     async def key(self, role: Access) -> str:
         """Make an API key of a role."""
@@ -232,11 +360,12 @@ LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
 @asynccontextmanager
 async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True) -> AsyncIterator[Service]:
     """Start the server; stop it at the end."""
-    vault = Vault(Vault.new_key())
+    encryption_key = Vault.new_key()
+    vault = Vault(encryption_key)
     known = HealthTable({}, TOPICS.endpoint_health)
     registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
     kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
-    reports, analyst = Reported(attempts), Asked()
+    reports, analyst, eraser = Reported(attempts, kafka), Asked(), Erasing()
     watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
     courier = Courier(
         sender=cast("Sender", sender),
@@ -258,15 +387,37 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
         topics=TOPICS,
         ring=ring,
         keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)], ring.opening),
+        eraser=eraser,
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
         search_timeout_seconds=1.5,
         test_timeout_seconds=2.0,
+        erasure_timeout_seconds=0.6,
+        runs=Runs(per_second=10_000),
     )
     server = WebServer(make_app(health=health, api=api), "127.0.0.1", 0)
     url = await server.start()
     headers = {"Authorization": f"Bearer {API_KEY}"}
-    async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
-        yield Service(client, anonymous, url, kafka, attempts, reports, analyst, sender, ring, health, vault, known, now)
-    await server.stop()
+    try:
+        async with aiohttp.ClientSession(url, headers=headers) as client, aiohttp.ClientSession(url) as anonymous:
+            yield Service(
+                client,
+                anonymous,
+                url,
+                kafka,
+                attempts,
+                reports,
+                analyst,
+                eraser,
+                sender,
+                ring,
+                health,
+                vault,
+                known,
+                encryption_key,
+                api.runs,
+                now,
+            )
+    finally:
+        await server.stop()

@@ -1,0 +1,185 @@
+"""What a producer should know of an event before it publishes it. Pure.
+
+Two things are looked at. Whether the fan-out would take the event: by the very function that it uses, so that what passes here
+becomes no dead letter (but for its key, which an event does not hold). And whether the payload is as documented: it is delivered
+even when it is not, but receivers rely on it. No value of an event stands in a finding: it may be a customer's data.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema.exceptions import ValidationError
+
+from pipeline.core.event_file import EventInFile
+from schemas.codec import DecodedEvent, InvalidRecordError, decode_event
+from schemas.event import EventMeta, EventType, OrderEvent, json_schema
+
+MAX_FINDINGS: Final = 20
+"""Warnings about one event; a list of a thousand elements may have a thousand."""
+
+_ADVICE: Final = {
+    "id": "Give it an id of 1 to 128 of A-Z a-z 0-9 _ : = + / - (no dots) that no other event has: a UUID, say.",
+    "event_name": f"Use one of {', '.join(EventType)}.",
+    "occurred_at": "Write when it happened, with the offset or Z.",
+    "data": "Put the Order, the Shipment or the Stock Item there, as an object.",
+    "data.number": "Put the number of the order or the shipment there, as text of 1 to 255 characters.",
+    "data.id": "Put the id of the stock item there, as a whole number.",
+    "schema_version": "Leave it out, or write 1.",
+    "references": "Leave it out, or write an object with subscription_id or order_number.",
+}
+_KINDS: Final = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+_JSON_TYPES: Final[dict[type, str]] = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    list: "array",
+    dict: "object",
+}
+_TOKEN: Final = "It gives access to the order, and is taken out before delivery. Do not publish it."
+_TWICE: Final = "Receivers take the second for a repeat of the first and drop it. Give each event an id of its own."
+
+
+def _is_time(value: object) -> bool:
+    return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
+
+
+_formats: Final = FormatChecker(formats=())
+_formats.checks("date-time", raises=ValueError)(_is_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something about an event: where in it (``data.number``; empty for all of it), what, and what to do.
+
+    An ``is_fatal`` one makes it a dead letter. Any other is about what is delivered, and may hurt a receiver.
+    """
+
+    path: str
+    message: str
+    is_fatal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedEvent:
+    """An event that was looked at. ``event`` is None when the fan-out would not take it, and ``reason`` says why, in its word."""
+
+    source: EventInFile
+    event: EventMeta | None
+    reason: str
+    problems: Sequence[Problem]
+
+
+def check_events(events: Iterable[EventInFile], *, max_bytes: int) -> Iterator[CheckedEvent]:
+    """Look at events, in their order. ``max_bytes`` is what the fan-out takes (setting ``max_event_bytes``)."""
+    seen: dict[str, EventInFile] = {}
+    for source in events:
+        try:
+            decoded = decode_event(source.value, max_bytes=max_bytes)
+        except InvalidRecordError as error:
+            yield CheckedEvent(source, None, error.reason.value, list(_fatal(error)))
+            continue
+        problems = list(_warnings(decoded, source.value))
+        first = seen.setdefault(decoded.meta.id, source)
+        if first is not source:
+            problems.append(Problem("id", f"{first.place} has it too. {_TWICE}", is_fatal=False))
+        yield CheckedEvent(source, decoded.meta, "", problems)
+
+
+def _fatal(error: InvalidRecordError) -> Iterator[Problem]:
+    if not error.problems:
+        yield Problem("", str(error), is_fatal=True)
+    for path, message in error.problems:
+        yield Problem(path, " ".join(filter(None, (f"{message}.", _ADVICE.get(path)))), is_fatal=True)
+
+
+def _warnings(decoded: DecodedEvent, value: bytes) -> Iterator[Problem]:
+    try:
+        event = msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        yield Problem("", "It holds numbers or a nesting that few receivers can read.", is_fatal=False)
+        return
+    if "token" in event["data"] and decoded.meta.event_name in (EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
+        yield Problem("data.token", _TOKEN, is_fatal=False)
+    for name in sorted(event.keys() - OrderEvent.model_fields.keys()):
+        # A name may hold anything, such as what a terminal takes for a command.
+        yield Problem(
+            name[:100].encode("unicode_escape").decode(),
+            "The envelope has no such member: it is ignored, and not delivered.",
+            is_fatal=False,
+        )
+    errors = [leaf for error in _validator(decoded.meta.event_name).iter_errors(event) for leaf in _leaves(error)]
+    for error in errors[:MAX_FINDINGS]:
+        yield Problem(_path(error), _deviation(error), is_fatal=False)
+    if len(errors) > MAX_FINDINGS:
+        yield Problem("data", f"{len(errors) - MAX_FINDINGS} more members are not as documented.", is_fatal=False)
+
+
+@functools.cache
+def _validator(event_name: str) -> Draft202012Validator:
+    """For the branch of the schema that an event type belongs to: of a union, a validator says only that nothing fits."""
+    schema = json_schema()
+    branches = [one["$ref"] for one in schema["oneOf"]]
+    definitions = schema["$defs"]
+    (reference,) = (
+        one for one in branches if event_name in definitions[one.rpartition("/")[2]]["properties"]["event_name"]["enum"]
+    )
+    return Draft202012Validator({"$ref": reference, "$defs": definitions}, format_checker=_formats)
+
+
+def _leaves(error: ValidationError) -> Iterator[ValidationError]:
+    """What is wrong inside an object that may also be null, in place of "neither this nor null"."""
+    inside = [one for one in error.context or () if one.path]
+    if not inside:
+        yield error
+    for one in inside:
+        yield from _leaves(one)
+
+
+def _path(error: ValidationError) -> str:
+    return ".".join(str(part) for part in error.absolute_path)
+
+
+def _deviation(error: ValidationError) -> str:
+    rule: Any = error.validator_value
+    match error.validator:
+        case "type" | "anyOf":
+            return f"It is {_kind(error.instance)}; documented is {_expected(error.schema)}."
+        case "required":
+            return f"Without {', '.join(name for name in rule if name not in error.instance)}; that is documented to be there."
+        case "pattern":
+            return f"It is not as documented: {error.schema.get('description', f'text of the form {rule}')}"
+        case "format":
+            return "It is no time. Write ISO 8601 with an offset, such as 2026-03-02T15:04:00.512Z."
+    return f"It is not as documented: {error.validator} {rule}."
+
+
+def _kind(value: object) -> str:
+    return _KINDS[_JSON_TYPES.get(type(value), "null")]
+
+
+def _expected(schema: dict[str, Any]) -> str:
+    types = [one for part in schema.get("anyOf", [schema]) for one in _types(part)]
+    named = " or ".join(_KINDS[one] for one in types)
+    description = schema.get("description")
+    return f"{named} ({description.rstrip('.')})" if description else named
+
+
+def _types(schema: dict[str, Any]) -> Sequence[str]:
+    given: str | list[str] = schema.get("type", "object")
+    return [given] if isinstance(given, str) else given

@@ -1,0 +1,28 @@
+"""How a text quotes an e-mail address or an order number: in which forms, and where such a word begins and ends. Pure.
+
+An address is found in any case, and neither as a part of a longer one (``ada@x.example`` is not in ``grada@x.example``) nor of
+another host (``ada@x.example.org``). Escapes of JSON and of URLs are letters and digits too, but they end a word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+from urllib.parse import quote
+
+_NO_WORD_BEFORE: Final = r"(?:^|[^\pL\pN._%+\-]|\\u[0-9a-f]{4}|\\[nrtbf]|%[0-9a-f]{2})"
+_NO_WORD_BEHIND: Final = r"(?:$|[^\pL\pN._+\-]|[.\-](?:$|[^\pL\pN]))"
+
+
+def forms(text: str) -> tuple[str, ...]:
+    """The ways in which a text is written in JSON and in URLs, in lower case, each once."""
+    lower = text.lower()
+    escaped = json.dumps(lower)[1:-1]
+    found = (lower, escaped, escaped.replace("@", "\\u0040"), quote(lower, safe="").lower())
+    return tuple(dict.fromkeys(found))
+
+
+def pattern(form: str) -> str:
+    """A regular expression (RE2's) that finds a form in a text in lower case, as a word of its own."""
+    return _NO_WORD_BEFORE + re.escape(form) + _NO_WORD_BEHIND

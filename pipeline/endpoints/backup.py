@@ -1,0 +1,110 @@
+"""What restoring an endpoint from a backup means for the endpoints that there are. Pure.
+
+An endpoint is the same one when it was created at the same moment: an id may be another's in another deployment, and a target_url may
+have been registered anew, with other secrets.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from pipeline.endpoints.endpoint import Endpoint, renewed
+from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.vault import Vault, VaultError
+from schemas.endpoint import EndpointRecord, SealedSecret
+
+_PLAIN: Final = ("target_url", "events", "description", "active", "filters", "max_per_second")
+_SEALED: Final = ("token", "headers", "secrets")
+
+
+SEALED_OTHERWISE: Final = "Its secrets were sealed with another key: add that to encryption_key, behind the first one."
+
+
+class Step(enum.StrEnum):
+    """What becomes of an endpoint of a backup."""
+
+    CREATE = "create"
+    """It is not there (any more)."""
+    UPDATE = "update"
+    """It is there and differs, and is to be as it was."""
+    KEEP = "keep"
+    """It is there and differs, and stays as it is."""
+    NONE = "none"
+    """It is there and as it was."""
+    REFUSE = "refuse"
+    """It cannot be restored as things are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``endpoint_id``: which endpoint it is, or will be; None for a new id. ``differences`` are names of fields, never values."""
+
+    step: Step
+    endpoint_id: int | None = None
+    differences: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def plan(record: EndpointRecord, registry: Registry, vault: Vault, now: datetime, *, overwrite: bool) -> Plan:
+    """What to do about an endpoint of a backup."""
+    if record.deleted or not record.secrets:
+        return Plan(Step.REFUSE, reason="It is the record of a deleted endpoint: it has no signing secret.")
+    try:
+        opened = _opened(record, vault, now)
+    except VaultError:
+        return Plan(Step.REFUSE, reason=SEALED_OTHERWISE)
+    same = _same(record, registry)
+    holder = registry.by_url(record.target_url)
+    if holder is not None and (same is None or holder.id != same.id):
+        return Plan(
+            Step.REFUSE,
+            reason=f"Its target_url is that of endpoint {holder.id}, which is another one: delete or change that first.",
+        )
+    if same is None:
+        may_return = registry.may_return(record.id, record.created_at)
+        return Plan(Step.CREATE, record.id if may_return else None)
+    differences = _differences(record, opened, same, vault, now)
+    if not differences:
+        return Plan(Step.NONE, same.id)
+    return Plan(Step.UPDATE if overwrite else Step.KEEP, same.id, differences)
+
+
+def restored(record: EndpointRecord, vault: Vault, *, at: datetime, changed_by: str) -> dict[str, Any]:
+    """The fields of an endpoint that is as the backup has it, sealed with the first key.
+
+    Raises:
+        VaultError: its secrets cannot be opened.
+    """
+    values: dict[str, Any] = {name: getattr(record, name) for name in _PLAIN}
+    return values | renewed(record, vault) | {"change": "restore", "changed_by": changed_by, "updated_at": at}
+
+
+def _same(record: EndpointRecord, registry: Registry) -> Endpoint | None:
+    """It has the id of the backup, or, where that was another's, the target_url; and was created at the same moment."""
+    candidates = (registry.get(record.id), registry.by_url(record.target_url))
+    return next((one for one in candidates if one is not None and one.record.created_at == record.created_at), None)
+
+
+def _differences(record: EndpointRecord, opened: dict[str, Any], same: Endpoint, vault: Vault, now: datetime) -> tuple[str, ...]:
+    plain = [name for name in _PLAIN if getattr(record, name) != getattr(same.record, name)]
+    try:
+        other = _opened(same.record, vault, now)
+    except VaultError:  # what cannot be opened is not what the backup has
+        return (*plain, *_SEALED)
+    return (*plain, *(name for name in _SEALED if opened[name] != other[name]))
+
+
+def _opened(record: EndpointRecord, vault: Vault, now: datetime) -> dict[str, Any]:
+    """The secrets, to compare them: each seal of a text differs. A secret whose grace is over is none any more."""
+    return {
+        "token": vault.open(record.sealed_token) if record.sealed_token else None,
+        "headers": {name: vault.open(sealed) for name, sealed in record.sealed_headers.items()},
+        "secrets": [(vault.open(one.sealed), one.expires_at) for one in record.secrets if _is_valid(one, now)],
+    }
+
+
+def _is_valid(secret: SealedSecret, now: datetime) -> bool:
+    return secret.expires_at is None or secret.expires_at > now

@@ -1,0 +1,189 @@
+"""Spans, where a collector is configured. The only importer of OpenTelemetry, which is an optional extra.
+
+So it is imported when there is a collector, and not before (see ``open_tracing`` in consumers/parts.py); those who make spans name it for their
+types alone. Nothing here looks at a global or at a context variable: a parent is an argument, and a delivery carries its trace
+with it, through Kafka too.
+
+A span holds what the metrics and the log hold: words, numbers and ids. It never holds the path or the query of a target, which
+may be secrets, nor a header, a body or an error's text.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from opentelemetry import trace as otel
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from pipeline.core.trace import TraceContext
+from schemas.event import EventMeta
+
+Value = str | int | float | bool
+
+_PATH: Final = "/v1/traces"
+_CLOSE_SECONDS: Final = 3.0
+_MAX_LINKS: Final = 128
+"""OpenTelemetry's own limit for a span."""
+
+
+class Span:
+    """Something that takes time. Leaving its block ends it; an error that leaves the block is named, and not quoted."""
+
+    __slots__ = ("_span", "trace")
+
+    def __init__(self, span: otel.Span) -> None:
+        self._span = span
+        self.trace = _written(span.get_span_context())
+        """What comes of it belongs here: to be handed on."""
+
+    def describe(self, attributes: dict[str, Value]) -> None:
+        """Add what is known of it by now."""
+        self._span.set_attributes(attributes)
+
+    def fail(self, kind: str) -> None:
+        """It did not go well; ``kind`` is a word of a short list."""
+        self._span.set_attribute("error.type", kind)
+        self._span.set_status(Status(StatusCode.ERROR))
+
+    def end(self) -> None:
+        """It is over; for a span that has no block of its own."""
+        self._span.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        if kind is not None:
+            self.fail(kind.__name__)
+        self._span.end()
+
+
+class Tracing:
+    """Makes the spans of one process."""
+
+    def __init__(self, provider: TracerProvider, exporter: SpanExporter) -> None:
+        self._provider = provider
+        self._exporter = exporter
+        self._tracer = provider.get_tracer("oms_webhooks")
+
+    def close(self) -> None:
+        """Send what is left. Blocks until then; a collector that does not answer gets a few seconds and no more."""
+        impatience = threading.Timer(_CLOSE_SECONDS, self._exporter.shutdown)  # the provider would wait for half a minute
+        impatience.start()
+        self._provider.shutdown()
+        impatience.cancel()
+
+    def record(self, topic: str, partition: int, offset: int, *, group: str, parent: TraceContext | None) -> Span:
+        """A record is dealt with: the fan-out of an event, or a repeat that is due."""
+        attributes: dict[str, Value] = {
+            "messaging.system": "kafka",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": topic,
+            "messaging.destination.partition.id": str(partition),
+            "messaging.kafka.offset": offset,
+            "messaging.consumer.group.name": group,
+        }
+        return self._start(f"process {topic}", SpanKind.CONSUMER, attributes, parent)
+
+    def attempt(self, event: EventMeta, *, endpoint_id: int, target_url: str, attempt: int, parent: TraceContext | None) -> Span:
+        """One request to an endpoint."""
+        attributes: dict[str, Value] = {
+            "http.request.method": "POST",
+            "oms_webhooks.endpoint.id": endpoint_id,
+            "oms_webhooks.event.id": event.id,
+            "oms_webhooks.event.name": event.event_name,
+            "oms_webhooks.attempt": attempt,
+            **_server(target_url),
+        }
+        if attempt > 1:
+            attributes["http.request.resend_count"] = attempt - 1
+        return self._start("POST", SpanKind.CLIENT, attributes, parent)
+
+    def batch(self, table: str, rows: int, *, attempts: Iterable[TraceContext]) -> Span:
+        """An insert of the recorder. It belongs to no single trace; links lead to the attempts whose rows it holds."""
+        attributes: dict[str, Value] = {
+            "db.system.name": "clickhouse",
+            "db.operation.name": "INSERT",
+            "db.collection.name": table,
+            "db.operation.batch.size": rows,
+        }
+        links = [Link(_read(attempt)) for _, attempt in zip(range(_MAX_LINKS), attempts, strict=False)]
+        return self._start(f"INSERT {table}", SpanKind.CLIENT, attributes, None, links)
+
+    def request(self, method: str, route: str, *, parent: TraceContext | None) -> Span:
+        """A request to the HTTP API. ``route`` is a template: paths hold ids, and what somebody pasted."""
+        attributes: dict[str, Value] = {"http.request.method": method, "http.route": route}
+        return self._start(f"{method} {route}", SpanKind.SERVER, attributes, parent)
+
+    def _start(
+        self,
+        name: str,
+        kind: SpanKind,
+        attributes: dict[str, Value],
+        parent: TraceContext | None,
+        links: list[Link] | None = None,
+    ) -> Span:
+        context = Context()  # not the current one: nothing here is current
+        if parent is not None:
+            context = otel.set_span_in_context(NonRecordingSpan(_read(parent)), context)
+        return Span(self._tracer.start_span(name, context, kind, attributes, links))
+
+
+def to_collector(endpoint: str) -> SpanExporter:
+    """Sends spans by OTLP over HTTP. What else it needs (a token, a CA) it takes from OpenTelemetry's own variables."""
+    return OTLPSpanExporter(endpoint=endpoint.rstrip("/") + _PATH)
+
+
+def make_tracing(exporter: SpanExporter, *, ratio: float, service: str, version: str) -> Tracing:
+    """Spans go to ``exporter`` in batches, from a thread of its own. What does not fit into its queue is dropped.
+
+    ``ratio`` is the share of the traces that begin here; of one that began elsewhere its beginning has decided.
+    """
+    provider = TracerProvider(
+        sampler=ParentBased(TraceIdRatioBased(ratio)),
+        resource=Resource.create({"service.name": service, "service.version": version}),
+        shutdown_on_exit=False,
+    )
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return Tracing(provider, exporter)
+
+
+def _read(trace: TraceContext) -> SpanContext:
+    _, trace_id, span_id, flags = trace.traceparent.split("-")
+    return SpanContext(
+        int(trace_id, 16),
+        int(span_id, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(int(flags, 16)),
+        trace_state=TraceState.from_header([trace.tracestate]) if trace.tracestate else None,
+    )
+
+
+def _written(context: SpanContext) -> TraceContext:
+    parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 0xFF:02x}"
+    return TraceContext(parent, context.trace_state.to_header())
+
+
+@functools.lru_cache(maxsize=1024)
+def _server(target_url: str) -> dict[str, Value]:
+    """Whom a request goes to: scheme, host and port. An attempt at what is no URL has none of them."""
+    try:
+        url = urlsplit(target_url)
+        port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    except ValueError:
+        return {}
+    if not url.hostname or port is None:
+        return {}
+    return {"url.scheme": url.scheme, "server.address": url.hostname, "server.port": port}

@@ -1,0 +1,240 @@
+"""Takes a person's data out of ClickHouse: finds what there is, and overwrites it in place.
+
+Rows stay, without what they said of the person: that an attempt was made, when, to whom and with which status is no personal data,
+and the writer tells by the rows' positions what it has stored (exactly once). Overwritten means rewritten on disk: a mutation writes
+the parts anew, unlike DELETE FROM, which only hides rows until some merge.
+
+Statements that change something name ids only: ClickHouse keeps the text of mutations. What was looked for is a bound parameter of
+queries that are not logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+from clickhouse_connect.driver.client import Client
+
+from pipeline.core.quoting import forms, pattern
+from pipeline.store.conditions import Parameters, like_pattern, milliseconds
+from pipeline.store.connection import Connections, StoreRejectedError
+from pipeline.store.reader import Budget, Reader, Rows, sql
+from pipeline.store.rows import MAX_PARTITIONS
+
+MAX_EVENTS: Final = 20_000
+"""More are no person: an address of the shop's own, say."""
+_SHORTEST_QUOTED: Final = 6
+"""An order number shorter than this is looked for in columns only: in bodies it could be any number."""
+_IDS_AT_ONCE: Final = 400
+"""Ids travel in the URL of a request."""
+_BUDGET: Final = Budget(seconds=25.0)
+_WEEK: Final = timedelta(days=7)
+
+IdT = TypeVar("IdT")
+
+_LETTER_ID: Final = f"kafka_offset * {MAX_PARTITIONS} + kafka_partition"
+_REFERENCES: Final = "order_number = '', shipment_numbers = [], subscription_id = ''"
+_HAS_REFERENCES: Final = "order_number != '' OR notEmpty(shipment_numbers) OR subscription_id != ''"
+_HAS_ANSWER: Final = "response_body != '' OR notEmpty(response_headers) OR error != ''"
+
+# In this order: the events come last, since what else belongs to the person is found by them, should this break off.
+_BLANKED: Final = (
+    (
+        "attempts",
+        "id",
+        "Int64",
+        f"{_REFERENCES}, response_body = '', response_headers = [], error = ''",
+        f"{_HAS_REFERENCES} OR {_HAS_ANSWER}",
+    ),
+    (
+        "dead_letters",
+        _LETTER_ID,
+        "Int64",
+        "record_key = NULL, record_value = NULL, headers = [], detail = 'erased'",
+        "detail != 'erased'",
+    ),
+    ("events", "event_id", "String", f"{_REFERENCES}, request_body = ''", f"{_HAS_REFERENCES} OR request_body != ''"),
+)
+"""Table, expression of the id, its type, what is overwritten, and how a row is told where it is not overwritten yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose data: one of the two is given. ``orders`` are further order numbers that are known to be the person's."""
+
+    email: str = ""
+    order_number: str = ""
+    orders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What ClickHouse holds of a person: ids, and the order numbers. Nothing else of it leaves the store."""
+
+    events: tuple[str, ...] = ()
+    attempts: tuple[int, ...] = ()
+    dead_letters: tuple[int, ...] = ()
+    orders: tuple[str, ...] = ()
+
+    def ids(self, table: str) -> Sequence[str | int]:
+        """The ids of the rows of a table."""
+        found: dict[str, Sequence[str | int]] = {
+            "attempts": self.attempts,
+            "dead_letters": self.dead_letters,
+            "events": self.events,
+        }
+        return found[table]
+
+
+class Eraser:
+    """Every method raises StoreUnavailableError, and StoreBudgetError when a part of the work takes too long."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._reader = Reader(connections, _BUDGET)
+
+    async def find(self, subject: Subject) -> Traces:
+        """All that belongs to a person and is not overwritten yet.
+
+        By e-mail address: the events whose body quotes it, and all events of the orders that those belong to. By order number: the
+        events of that order. With them, their attempts; and besides, attempts whose answer quotes what was looked for, and dead letters
+        that do, or whose key is the number of such an order.
+
+        Raises:
+            StoreRejectedError: it is far too much for one person.
+        """
+        orders = {*subject.orders, subject.order_number} - {""}
+        events: dict[str, None] = {}
+        if subject.email:
+            for event_id, order_number in await self._quoting_events(subject.email):
+                events[event_id] = None
+                orders |= {order_number} - {""}
+        found = Traces(tuple(events), orders=tuple(sorted(orders)))
+        found = replace(found, events=tuple({**events, **dict.fromkeys(await self._events_of(found.orders))}))
+        if len(found.events) > MAX_EVENTS:
+            raise StoreRejectedError(f"More than {MAX_EVENTS:,} events: that is not one person's. Look for something else.")
+        attempts = {*await self._attempts_of(found), *await self._quoting_attempts(subject)}
+        return replace(found, attempts=tuple(sorted(attempts)), dead_letters=await self._dead_letters(subject, found.orders))
+
+    async def start(self, traces: Traces) -> None:
+        """Begin to overwrite. ClickHouse goes through with it, whatever becomes of this process; see :meth:`left`."""
+        for table, key, key_type, changes, _ in _BLANKED:
+            for ids in _pieces(traces.ids(table)):
+                parameters = Parameters()
+                condition = f"{key} IN {parameters.add(ids, f'Array({key_type})')}"
+                await self._command(sql("ALTER TABLE", table, "UPDATE", changes, "WHERE", condition), parameters)
+
+    async def left(self, traces: Traces) -> int:
+        """How many of the rows are not overwritten yet."""
+        total = 0
+        for table, key, key_type, _, is_left in _BLANKED:
+            for ids in _pieces(traces.ids(table)):
+                parameters = Parameters()
+                condition = f"{key} IN {parameters.add(ids, f'Array({key_type})')} AND ({is_left})"
+                total += int((await self._rows(sql("SELECT count() FROM", table, "WHERE", condition), parameters))[0][0])
+        return total
+
+    async def _quoting_events(self, email: str) -> list[tuple[str, str]]:
+        """Event id and order number. Week by week: so no query has to read more than it may."""
+        found: list[tuple[str, str]] = []
+        for first in await self._weeks("events", "received_at"):
+            parameters = Parameters()
+            condition = f"{_within('received_at', first, parameters)} AND {_quotes('request_body', email, parameters)}"
+            select = sql("SELECT DISTINCT event_id, order_number FROM events WHERE", condition, f"LIMIT {MAX_EVENTS + 1:d}")
+            found += [(row[0], row[1]) for row in await self._rows(select, parameters)]
+        return found
+
+    async def _events_of(self, orders: Sequence[str]) -> list[str]:
+        """A body that was overwritten has nothing left to find; references that came later are found."""
+        found: list[str] = []
+        for some in _pieces(orders):
+            parameters = Parameters()
+            condition = f"order_number IN {parameters.add(some, 'Array(String)')}"
+            select = sql("SELECT DISTINCT event_id FROM events WHERE", condition, f"LIMIT {MAX_EVENTS + 1:d}")
+            found += [row[0] for row in await self._rows(select, parameters)]
+        return found
+
+    async def _attempts_of(self, traces: Traces) -> list[int]:
+        found: list[int] = []
+        for column, values in (("event_id", traces.events), ("order_number", traces.orders)):
+            for some in _pieces(values):
+                parameters = Parameters()
+                condition = f"{column} IN {parameters.add(some, 'Array(String)')} AND ({_HAS_REFERENCES} OR {_HAS_ANSWER})"
+                rows = await self._rows(sql("SELECT id FROM attempts WHERE", condition), parameters)
+                found += [int(row[0]) for row in rows]
+        return found
+
+    async def _quoting_attempts(self, subject: Subject) -> list[int]:
+        quoted = _quoted(subject)
+        found: list[int] = []
+        for first in await self._weeks("attempts", "created_at") if quoted else ():
+            parameters = Parameters()
+            body, error = (_quotes(column, quoted, parameters) for column in ("response_body", "error"))
+            header = f"arrayExists(header -> {_quotes('header.2', quoted, parameters)}, response_headers)"
+            condition = f"{_within('created_at', first, parameters)} AND ({body} OR {error} OR {header})"
+            rows = await self._rows(sql("SELECT id FROM attempts WHERE", condition), parameters)
+            found += [int(row[0]) for row in rows]
+        return found
+
+    async def _dead_letters(self, subject: Subject, orders: Sequence[str]) -> tuple[int, ...]:
+        quoted, found = _quoted(subject), set()
+        if quoted:
+            parameters = Parameters()
+            columns = ("ifNull(record_value, '')", "ifNull(record_key, '')", "detail")
+            tests = [_quotes(column, quoted, parameters) for column in columns]
+            tests.append(f"arrayExists(header -> {_quotes('header.2', quoted, parameters)}, headers)")
+            found |= await self._letters(" OR ".join(tests), parameters)
+        for some in _pieces(orders):  # the key of an event is its order's number
+            parameters = Parameters()
+            found |= await self._letters(f"record_key IN {parameters.add(some, 'Array(String)')}", parameters)
+        return tuple(sorted(found))
+
+    async def _letters(self, condition: str, parameters: Parameters) -> set[int]:
+        rows = await self._rows(sql("SELECT", _LETTER_ID, "FROM dead_letters WHERE", condition), parameters)
+        return {int(row[0]) for row in rows}
+
+    async def _weeks(self, table: str, column: str) -> list[datetime]:
+        """The beginnings of the weeks that the table has rows of; minimum and maximum are in the parts' indexes."""
+        select = sql("SELECT min(", column, "), max(", column, "), count() FROM", table)
+        [(first, last, count)] = await self._rows(select, Parameters())
+        weeks, start = [], first.astimezone(UTC)
+        while count and start <= last:
+            weeks.append(start)
+            start += _WEEK
+        return weeks
+
+    async def _rows(self, statement: str, parameters: Parameters) -> Rows:
+        return await self._reader.anew().rows(statement, parameters.values, more={"log_queries": 0})
+
+    async def _command(self, statement: str, parameters: Parameters) -> None:
+        def run(client: Client) -> None:
+            client.command(statement, parameters=parameters.values, settings={"mutations_sync": 0})
+
+        await self._connections.write(run)
+
+
+def _quoted(subject: Subject) -> str:
+    """What is looked for in texts."""
+    text = subject.email or subject.order_number
+    return text if len(text) >= _SHORTEST_QUOTED else ""
+
+
+def _quotes(column: str, text: str, parameters: Parameters) -> str:
+    """Whether a column quotes a text in one of its forms. The first test is the index's."""
+    tests = []
+    for form in forms(text):
+        like = f"lowerUTF8({column}) LIKE {parameters.add(like_pattern(form), 'String')}"
+        tests.append(f"({like} AND match(lowerUTF8({column}), {parameters.add(pattern(form), 'String')}))")
+    return f"({' OR '.join(tests)})"
+
+
+def _pieces(ids: Sequence[IdT]) -> Iterator[list[IdT]]:
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        yield list(ids[start : start + _IDS_AT_ONCE])
+
+
+def _within(column: str, first: datetime, parameters: Parameters) -> str:
+    since, until = milliseconds(first), milliseconds(first + _WEEK)
+    return f"{column} >= {parameters.time(since)} AND {column} < {parameters.time(until)}"

@@ -1,0 +1,148 @@
+"""What a search finds, counted for a page: quickly, however much it finds.
+
+Where a search asks for endpoints, event types, states and whole hours only, the hourly counts (``attempts_hourly``) answer for all of
+it. Otherwise the newest attempts are counted, a bounded number of them, and the page says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pipeline.core.search import AttemptQuery, Condition, Filter, Predicate, beginning
+from pipeline.store.conditions import Parameters, milliseconds, where
+from pipeline.store.figures import MONDAY, WIDTHS, Bar, Facets, Histogram, numbers
+from pipeline.store.find import Finder
+from pipeline.store.reader import Reader, sql
+from pipeline.store.walk import Span
+
+MOST: Final = 5_000
+"""Attempts that are counted one by one."""
+_HOUR: Final = 3_600_000
+_FEW_HOURS: Final = 6
+_HOURLY: Final = frozenset({"endpoint_id", "event_name", "state", "created_at"})
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# State, event type, endpoint, time (milliseconds since 1970), count.
+_Count = tuple[str, str, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts of a search. ``is_all`` is False when they are those of the newest attempts only."""
+
+    facets: Facets
+    histogram: Histogram
+    is_all: bool
+
+
+async def summary(reader: Reader, query: AttemptQuery, bars: int) -> Summary:
+    """Count what a search finds."""
+    counts: list[_Count] = []
+    finest, is_all = WIDTHS[0], False
+    if (span := _hours(query.required)) is not None:
+        (counts, finest), is_all = await _hourly(reader, query, span), True
+    if not is_all or _are_few(counts):
+        (counts, is_all), finest = await _newest(reader, query), WIDTHS[0]
+    return Summary(_facets(counts), _histogram(counts, [one for one in WIDTHS if one >= finest], bars), is_all)
+
+
+def _are_few(counts: Sequence[_Count]) -> bool:
+    """Whether hours are too coarse for what there is: then there is little, too."""
+    hours = {time for _, _, _, time, _ in counts}
+    return len(hours) <= _FEW_HOURS and sum(count for *_, count in counts) <= MOST
+
+
+def _hours(required: Sequence[Filter]) -> Span | None:
+    """The time that is asked for, where the hourly counts know all that is asked for; None otherwise."""
+    first, end = -(2**62), 2**62
+    for one in required:
+        if not isinstance(one, Condition) or one.attribute not in _HOURLY:
+            return None
+        if one.attribute != "created_at":
+            continue
+        values = [milliseconds(value) for value in one.values if isinstance(value, datetime)]
+        # LTEQ of the last millisecond of an hour is that whole hour.
+        moment = values[0] + (one.predicate is Predicate.LTEQ) if values else 1
+        if one.predicate not in (Predicate.GTEQ, Predicate.LT, Predicate.LTEQ) or moment % _HOUR:
+            return None
+        first, end = (max(first, moment), end) if one.predicate is Predicate.GTEQ else (first, min(end, moment))
+    return Span(first, end)
+
+
+async def _hourly(reader: Reader, query: AttemptQuery, span: Span) -> tuple[list[_Count], int]:
+    """Counts, and how many milliseconds each covers: a day where hours would be too many for a chart."""
+    times = "toUnixTimestamp64Milli(min(created_at)), toUnixTimestamp64Milli(max(created_at))"
+    [(first, last, stored)] = await reader.rows(sql("SELECT", times, ", count() FROM attempts"), {})
+    # The hourly counts outlive the attempts.
+    span = Span(max(span.first, first - first % _HOUR), min(span.end, last + 1))
+    if not stored or span.first >= span.end:
+        return [], _HOUR
+    parameters = Parameters()
+    conditions = [one for one in query.required if isinstance(one, Condition)]
+    test = where([one for one in conditions if one.attribute in ("endpoint_id", "event_name")], parameters)
+    within = f"hour >= {parameters.time(span.first)} AND hour < {parameters.time(span.end)}"
+    step = 24 * _HOUR if span.end - span.first > 60 * 24 * _HOUR else _HOUR
+    hour = f"intDiv(toUnixTimestamp(hour), {step // 1000:d}) * {step:d} AS time"
+    counted = "sum(attempts) - sum(failures), sum(failures)"
+    select = sql("SELECT event_name, endpoint_id,", hour, ",", counted, "FROM attempts_hourly WHERE", within, "AND", test)
+    rows = await reader.rows(sql(select, "GROUP BY event_name, endpoint_id, time"), parameters.values)
+    counts = [
+        (state, event, endpoint, time, count)
+        for event, endpoint, time, good, bad in rows
+        for state, count in (("succeeded", good), ("failed", bad))
+        if count
+    ]
+    return [one for one in counts if all(_has_state(condition, one[0]) for condition in conditions)], step
+
+
+def _has_state(condition: Condition, state: str) -> bool:
+    if condition.attribute != "state":
+        return True
+    match condition.predicate:
+        case Predicate.EQ | Predicate.IN:
+            return state in condition.values
+        case Predicate.NOT_EQ | Predicate.NOT_IN:
+            return state not in condition.values
+        case _:  # every attempt has one
+            return condition.predicate in (Predicate.PRESENT, Predicate.NOT_NULL)
+
+
+async def _newest(reader: Reader, query: AttemptQuery) -> tuple[list[_Count], bool]:
+    finder = Finder(reader, ("created_at", "id", "state", "event_name", "endpoint_id"))
+    # Behind a cursor nothing is counted beside.
+    found = await finder.find(replace(query, sorts=(), page=1, per_page=MOST, after=beginning()))
+    counts = [(state, event, endpoint, milliseconds(time), 1) for time, _, state, event, endpoint in found.rows]
+    return counts, found.next_cursor is None
+
+
+def _facets(counts: Sequence[_Count]) -> Facets:
+    states: Counter[str] = Counter()
+    events: Counter[str] = Counter()
+    endpoints: Counter[int] = Counter()
+    for state, event, endpoint, _, count in counts:
+        states[state] += count
+        events[event] += count
+        endpoints[endpoint] += count
+    return Facets(states.total(), dict(states.most_common()), dict(events.most_common()), dict(endpoints.most_common()))
+
+
+def _histogram(counts: Sequence[_Count], widths: Sequence[int], bars: int) -> Histogram:
+    if not counts:
+        return Histogram(widths[0] // 1000, ())
+    times = [time for _, _, _, time, _ in counts]
+    span = Span(min(times), max(times) + 1)
+    width = next((one for one in widths if len(numbers(span, one)) <= bars), widths[-1])
+    good: Counter[int] = Counter()
+    bad: Counter[int] = Counter()
+    for state, _, _, time, count in counts:
+        (bad if state == "failed" else good)[(time - MONDAY) // width] += count
+    return Histogram(
+        width // 1000,
+        tuple(
+            Bar(_EPOCH + timedelta(milliseconds=number * width + MONDAY), good[number] + bad[number], bad[number])
+            for number in numbers(span, width)
+        ),
+    )

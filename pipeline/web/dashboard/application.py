@@ -1,0 +1,61 @@
+"""The dashboard as an application of its own: its pages cannot be reached past its middleware, however a path is written."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from pipeline.ops.health import Health
+from pipeline.web.api import Api
+from pipeline.web.dashboard.desk import Desk
+from pipeline.web.dashboard.gate import gate
+from pipeline.web.dashboard.page_table import dashboard_pages
+from pipeline.web.errors import explained
+from pipeline.web.ops import refuse_until_started
+
+_HEADERS: Final = {
+    # Own files and nothing else: no inline script, no inline style, no other host, no frame. Forms are sent to us only.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    # Addresses hold what was searched for. Our own pages may know where a request comes from: its Origin says whether TLS is spoken.
+    "Referrer-Policy": "same-origin",
+}
+
+
+def dashboard(api: Api, health: Health) -> web.Application:
+    """The application that is put below ``/webhooks``."""
+    desk = Desk(api)
+    pages = dashboard_pages(desk)
+    desk.know(pages)
+    app = web.Application(
+        middlewares=[page_errors(desk), refuse_until_started(health), gate(desk, {page.key: page for page in pages})]
+    )
+    app.on_response_prepare.append(_harden)
+    app.add_routes([page.definition() for page in pages])
+    return app
+
+
+def page_errors(desk: Desk) -> Middleware:
+    """A middleware that answers every error as a page."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Exception as error:
+            if isinstance(error, web.HTTPException) and error.status < 400:
+                raise
+            problem = explained(request, error)
+        response = desk.show(request, "error.html", problem.status, problem=problem)
+        response.headers.update(problem.headers or {})
+        return response
+
+    return middleware
+
+
+async def _harden(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)

@@ -1,0 +1,63 @@
+"""Where the parts of small charts go. Pure: the templates draw what is computed here, as SVG without styles of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+GAP: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A column: attempts that succeeded at the bottom, those that failed on top of them."""
+
+    x: float
+    width: float
+    good_y: float
+    good_height: float
+    bad_y: float
+    bad_height: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Columns in a box of ``width`` and ``height``; ``summary`` says in words what they show."""
+
+    width: float
+    height: float
+    bars: tuple[Bar, ...]
+    summary: str
+
+
+def columns(counts: Sequence[tuple[str, int, int]], *, width: float = 120.0, height: float = 28.0, least: float = 1.5) -> Chart:
+    """A chart of label, successes and failures, the oldest first. What is there is seen: ``least`` is its smallest height."""
+    highest = max((good + bad for _, good, bad in counts), default=0)
+    step = width / max(len(counts), 1)
+    bars = []
+    for number, (label, good, bad) in enumerate(counts):
+        good_height, bad_height = (_height(count, highest, height, least) for count in (good, bad))
+        good_height = min(good_height, height - bad_height)
+        bars.append(
+            Bar(
+                x=round(number * step, 2),
+                width=round(max(step - GAP, 0.5), 2),
+                good_y=round(height - good_height, 2),
+                good_height=round(good_height, 2),
+                bad_y=round(height - good_height - bad_height, 2),
+                bad_height=round(bad_height, 2),
+                label=label,
+            )
+        )
+    return Chart(width, height, tuple(bars), _summary(counts))
+
+
+def _height(count: int, highest: int, height: float, least: float) -> float:
+    return max(count / highest * height, least) if count else 0.0
+
+
+def _summary(counts: Sequence[tuple[str, int, int]]) -> str:
+    good, bad = sum(good for _, good, _ in counts), sum(bad for _, _, bad in counts)
+    return f"{good:,} succeeded, {bad:,} failed" if good or bad else "no attempts"

@@ -1,0 +1,121 @@
+"""What every page works with: the parts of the API, the browser's session, the templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlencode
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.web.api import Api
+from pipeline.web.auth import PRINCIPAL, Principal
+from pipeline.web.dashboard import texts
+from pipeline.web.dashboard.assets import Assets
+from pipeline.web.dashboard.pages import LOGIN, PREFIX, Page
+from pipeline.web.dashboard.sessions import Notice, Session, Sessions
+from schemas.api_key import Access
+
+SESSION: Final = web.RequestKey("session", Session)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A way to a page, in the head of every page."""
+
+    label: str
+    href: str
+
+
+_NAVIGATION: Final = (
+    Entry("Overview", PREFIX),
+    Entry("Endpoints", f"{PREFIX}/endpoints"),
+    Entry("Attempts", f"{PREFIX}/attempts"),
+    Entry("Dead letters", f"{PREFIX}/dead-letters"),
+    Entry("API keys", f"{PREFIX}/keys"),
+    Entry("Guide", f"{PREFIX}/guide"),
+)
+
+
+class Desk:
+    """Makes pages. One per process."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.sessions = Sessions(api.vault, api.clock)
+        self.assets = Assets()
+        self._access: dict[str, Access | None] = {}
+        self._templates = Environment(
+            loader=PackageLoader("pipeline.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            # A template is compiled once, when it is used first.
+            auto_reload=False,
+        )
+        self._templates.globals |= {"asset": self.assets.url, "query": urlencode, "prefix": PREFIX}
+        self._templates.filters |= texts.FILTERS
+
+    def know(self, pages: Iterable[Page]) -> None:
+        """Learn which pages there are: the navigation leads to those that the reader may see, and to no others."""
+        self._access = {page.key[1]: page.access for page in pages if page.method == "GET"}
+
+    def show(self, request: web.Request, template: str, status: int = 200, **values: object) -> web.Response:
+        """A page of a template, which gets ``values`` and what :meth:`_context` says."""
+        session = request.get(SESSION) or self.sessions.of(request)
+        text = self._templates.get_template(f"dashboard/{template}").render(**self._context(request, session), **values)
+        response = web.Response(text=text, status=status, content_type="text/html")
+        self.sessions.said(request, response)
+        return response
+
+    def redirect(self, request: web.Request, to: str, *notices: Notice) -> web.Response:
+        """On to a page of ours, which says the notices. 303: what comes next is a GET."""
+        response = web.Response(status=303, headers={"Location": to})
+        if notices:
+            self.sessions.say(request, response, notices)
+        return response
+
+    def to_login(self, request: web.Request) -> web.Response:
+        """On to the login, and from there back to what was asked for, when that is a page."""
+        wanted = request.raw_path if request.method in ("GET", "HEAD") else ""
+        return self.redirect(request, f"{LOGIN}?{urlencode({'next': wanted})}" if is_own_page(wanted) else LOGIN)
+
+    def _context(self, request: web.Request, session: Session) -> dict[str, object]:
+        who = request.get(PRINCIPAL)
+        return {
+            "csrf": session.csrf,
+            "here": request.path,
+            "navigation": self._navigation(who),
+            "notices": self.sessions.notices(request),
+            "now": self.api.clock(),
+            "who": who,
+            "who_name": self._name(who) if who else "",
+            "may_operate": who is not None and who.role.covers(Access.OPERATOR),
+            "may_change": who is not None and who.role.covers(Access.ADMIN),
+        }
+
+    def _navigation(self, who: Principal | None) -> Sequence[Entry]:
+        if who is None:
+            return ()
+        return [
+            entry
+            for entry in _NAVIGATION
+            if entry.href in self._access and ((needed := self._access[entry.href]) is None or who.role.covers(needed))
+        ]
+
+    def _name(self, who: Principal) -> str:
+        record = self.api.ring.get(who.key_id)
+        return record.name if record is not None else "a key of the settings"
+
+
+_MAX_NEXT: Final = 2000
+"""Characters. Longer addresses (searches with thousands of values) are not come back to: servers on the way have bounds."""
+
+
+def is_own_page(path: str) -> bool:
+    """Whether a browser may be sent there: only to a page of the dashboard, whatever a link to the login says."""
+    is_below = path == PREFIX or path.startswith((f"{PREFIX}/", f"{PREFIX}?"))
+    return is_below and len(path) <= _MAX_NEXT and path.isascii() and path.isprintable() and "\\" not in path

@@ -1,0 +1,42 @@
+"""The one declaration of a page: what makes it, and who may see it or send it.
+
+The application, the authorisation and the tests' matrix are made of these. A page without a rule does not exist: there is no other
+way to add one below ``/webhooks``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from schemas.api_key import Access
+
+PREFIX: Final = "/webhooks"
+LOGIN: Final = f"{PREFIX}/login"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page below ``/webhooks`` (GET), or what a form of one is sent to (POST: does its work, and redirects with 303).
+
+    ``access`` is the least role that may; None means that nobody needs to be logged in.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    handler: Handler
+    access: Access | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Method and path, as the router matches them."""
+        return self.method, PREFIX + self.path
+
+    def definition(self) -> web.RouteDef:
+        """As the router takes it. A GET answers HEAD too."""
+        if self.method == "GET":
+            return web.get(self.path, self.handler)
+        return web.route(self.method, self.path, self.handler)

@@ -1,0 +1,94 @@
+"""What nobody needs to be logged in for: the login itself, and the files that pages are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from aiohttp import web
+from aiohttp.hdrs import RETRY_AFTER
+
+from pipeline.ops.logs import logger
+from pipeline.web.addresses import client_address
+from pipeline.web.auth import PRINCIPAL
+from pipeline.web.dashboard.desk import SESSION, Desk, is_own_page
+from pipeline.web.dashboard.gate import form_of
+from pipeline.web.dashboard.pages import LOGIN, PREFIX, Page
+from pipeline.web.dashboard.sessions import Notice
+from pipeline.web.errors import ApiError, WrongKeyError, not_found
+from schemas.api_key import Access
+
+log = logger(__name__)
+
+_WRONG: Final = "This is not one of the service's API keys. Check it for missing characters."
+_NO_KEY: Final = "Enter your API key."
+
+
+def public_pages(desk: Desk) -> Iterable[Page]:
+    """The pages, below ``/webhooks``."""
+    handlers = _Handlers(desk)
+    return [
+        Page("GET", "/login", handlers.login, None),
+        Page("POST", "/login", handlers.log_in, None),
+        Page("POST", "/logout", handlers.log_out, Access.VIEWER),
+        Page("GET", "/static/{name}", handlers.asset, None),
+        Page("GET", "/", handlers.home, Access.VIEWER),
+    ]
+
+
+class _Handlers:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def login(self, request: web.Request) -> web.Response:
+        wanted = request.query.get("next", "")
+        if request.get(PRINCIPAL) is not None:
+            return self._desk.redirect(request, _page(wanted))
+        return self._form(request, 200, wanted)
+
+    async def log_in(self, request: web.Request) -> web.Response:
+        form, desk = form_of(request), self._desk
+        wanted, key = form.get("next", ""), form.get("key", "").strip()
+        if not key:
+            return self._form(request, 422, wanted, _NO_KEY)
+        try:
+            who = desk.api.guesses.checked(client_address(request, desk.api.proxies), lambda: desk.api.keys.owner(key))
+        except WrongKeyError:
+            return self._form(request, 401, wanted, _WRONG)
+        except ApiError as error:
+            response = self._form(request, error.status, wanted, str(error))
+            response.headers.update({name: value for name, value in (error.headers or {}).items() if name == RETRY_AFTER})
+            return response
+        log.info("somebody logged in to the dashboard", key_id=who.key_id, role=who.role.value)
+        response = desk.redirect(request, _page(wanted))
+        # A new session: nobody can have planted the cookie of this one.
+        desk.sessions.keep(request, response, desk.sessions.new(who.key_id))
+        return response
+
+    async def log_out(self, request: web.Request) -> web.Response:
+        response = self._desk.redirect(request, LOGIN, Notice("good", "You are logged out."))
+        self._desk.sessions.end(response)
+        return response
+
+    async def asset(self, request: web.Request) -> web.Response:
+        found = self._desk.assets.find(request.match_info["name"])
+        if found is None:
+            raise not_found()
+        headers = {"Cache-Control": "public, max-age=31536000, immutable", "ETag": f'"{found.digest}"'}
+        if any(tag.value == found.digest for tag in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=found.content, content_type=found.content_type, charset="utf-8", headers=headers)
+
+    async def home(self, request: web.Request) -> web.Response:
+        return self._desk.redirect(request, PREFIX)
+
+    def _form(self, request: web.Request, status: int, wanted: str, error: str | None = None) -> web.Response:
+        response = self._desk.show(request, "login.html", status, next=wanted, error=error)
+        # The form's token needs a session, though nobody is logged in: no other site's form may log a browser in.
+        self._desk.sessions.keep(request, response, request[SESSION])
+        return response
+
+
+def _page(wanted: str) -> str:
+    """Where to go after the login: where somebody wanted to go, if it is a page of ours."""
+    return wanted if is_own_page(wanted) else PREFIX

@@ -1,0 +1,91 @@
+"""Our own documents as HTML: Markdown with tables, headings that can be linked to, and links that hold on the page. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+_MARKDOWN: Final = MarkdownIt("commonmark", {"html": False}).enable("table")
+_MARKER: Final = re.compile(r"^<!-- page: ([a-z]+) -->\n", re.MULTILINE)
+_NO_SLUG: Final = re.compile(r"[^a-z0-9 _-]")
+
+
+class LinkError(ValueError):
+    """A document links to another file, and nobody has said what stands for that on the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading: its level (1 to 6), what it is linked by, and its text."""
+
+    level: int
+    slug: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as HTML, and its headings in their order."""
+
+    html: Markup
+    headings: Sequence[Heading]
+
+
+def render(text: str, *, inserts: Mapping[str, Markup], links: Mapping[str, str]) -> Document:
+    """Make HTML of a document. HTML in it is shown, not used.
+
+    Args:
+        text: Markdown. A line ``<!-- page: NAME -->``, which other readers do not see, stands where an insert belongs.
+        inserts: HTML by name.
+        links: what stands on the page for a link to another file. Links to headings and to other sites hold as they are.
+
+    Raises:
+        LinkError: a link to a file that is not in ``links``.
+        KeyError: an insert is missing.
+    """
+    # The parts at even places are text, those between them are names.
+    parts = _MARKER.split(text)
+    html: list[str] = []
+    headings: list[Heading] = []
+    for place, part in enumerate(parts):
+        if place % 2:
+            html.append(inserts[part])
+            continue
+        tokens = _MARKDOWN.parse(part)
+        headings += _marked_headings(tokens)
+        _point_links(tokens, links)
+        html.append(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))
+    return Document(Markup("".join(html)), headings)  # noqa: S704 - the renderer escapes, and inserts are HTML
+
+
+def _marked_headings(tokens: Sequence[Token]) -> Iterable[Heading]:
+    for opening, inline in pairwise(tokens):
+        if opening.type == "heading_open":
+            heading = Heading(int(opening.tag[1:]), _slug(inline.content), inline.content)
+            opening.attrSet("id", heading.slug)
+            yield heading
+
+
+def _slug(text: str) -> str:
+    """As GitHub makes it, so that a link to a heading holds in both places."""
+    return _NO_SLUG.sub("", text.lower()).replace(" ", "-")
+
+
+def _point_links(tokens: Iterable[Token], links: Mapping[str, str]) -> None:
+    for token in tokens:
+        _point_links(token.children or (), links)
+        if token.type != "link_open":
+            continue
+        target = str(token.attrGet("href"))
+        if target.startswith(("#", "https://")):
+            continue
+        if target not in links:
+            raise LinkError(f"The document links to {target}, and nothing stands for that on the page: say what does.")
+        token.attrSet("href", links[target])

@@ -1,0 +1,26 @@
+"""What can go wrong in a search, as what the user can do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pipeline.store.errors import StoreBudgetError, StoreUnavailableError
+from pipeline.web.api import Api
+from pipeline.web.errors import ApiError, InvalidError
+
+
+@asynccontextmanager
+async def searching(api: Api) -> AsyncIterator[None]:
+    """Turn what can go wrong in a search into what the user can do about it."""
+    try:
+        async with asyncio.timeout(api.search_timeout_seconds):
+            yield
+    except StoreBudgetError as error:
+        raise InvalidError({"q": [str(error)]}) from error
+    except StoreUnavailableError as error:
+        raise ApiError(503, f"Attempts cannot be searched right now: {error}") from error
+    except TimeoutError as error:
+        message = "Attempts cannot be searched right now: too many searches are waiting. Please try again in a moment."
+        raise ApiError(503, message) from error

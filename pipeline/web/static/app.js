@@ -1,0 +1,45 @@
+// What makes pages nicer. Everything works without it.
+"use strict";
+
+// Copy buttons: <button data-copy="#id" hidden>. They are hidden without this script.
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  const source = document.querySelector(button.dataset.copy);
+  if (!source || !navigator.clipboard) continue;
+  button.hidden = false;
+  const label = button.textContent;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = label; }, 2000);
+  });
+}
+
+// Live parts: <div data-live="/webhooks/live" data-seconds="5">. Their content is fetched anew while the page is looked at.
+// A part in which somebody moves with the keyboard waits; an answer that is no such part (a login) ends it.
+for (const part of document.querySelectorAll("[data-live]")) {
+  const pause = Number(part.dataset.seconds || 5) * 1000;
+  const state = document.querySelector("[data-live-state]");
+  const say = (text) => { if (state && state.textContent !== text) state.textContent = text; };
+  const refresh = async () => {
+    if (!document.hidden && !part.contains(document.activeElement)) {
+      try {
+        const answer = await fetch(part.dataset.live, { headers: { Accept: "text/html" }, redirect: "manual" });
+        if (answer.type === "opaqueredirect" || answer.status === 403) {
+          say("You are logged out: reload the page.");
+          return;
+        }
+        if (answer.ok) {
+          part.innerHTML = await answer.text();
+          say("Live");
+        } else {
+          say("Not live at the moment");
+        }
+      } catch {
+        say("Not live at the moment");
+      }
+    }
+    setTimeout(refresh, pause);
+  };
+  say("Live");
+  setTimeout(refresh, pause);
+}

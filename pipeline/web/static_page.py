@@ -1,0 +1,42 @@
+"""Pages that are the same for everybody, made once: a template with its style inside, and a policy that allows that and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+_LOADER: Final = PackageLoader("pipeline.web")
+_TEMPLATES: Final = Environment(loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_POLICY: Final = "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+@dataclass(frozen=True, slots=True)
+class StaticPage:
+    """A page, and the Content-Security-Policy under which its style applies and nothing else does."""
+
+    text: str
+    policy: str
+
+    def response(self) -> web.Response:
+        """The page as an answer, which may be kept for five minutes."""
+        headers = {"Content-Security-Policy": self.policy, "Cache-Control": "public, max-age=300"}
+        return web.Response(text=self.text, content_type="text/html", headers=headers)
+
+
+def static_page(template: str, styles: Sequence[str], **values: object) -> StaticPage:
+    """Make a page of a template and of style sheets beside it. The template puts ``style`` into its one style element."""
+    style = "".join(_LOADER.get_source(_TEMPLATES, name)[0] for name in styles)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return StaticPage(_TEMPLATES.get_template(template).render(style=style, **values), _POLICY.format(digest=digest))
+
+
+def fragment(template: str, **values: object) -> Markup:
+    """A part of a page, made of a template."""
+    return Markup(_TEMPLATES.get_template(template).render(**values))  # noqa: S704 - the template escapes its values

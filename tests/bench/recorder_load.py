@@ -1,0 +1,102 @@
+"""What fan-outs leave behind under load: records of attempts and of dispatches, several entries in each, as they stand in Kafka."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from pipeline.core.attempts import attempt_record
+from pipeline.core.exchange import Response
+from pipeline.core.outcome import judge
+from pipeline.core.retry import RetrySchedule
+from pipeline.playground.simulator import Shop
+from schemas.attempt import Attempt
+from schemas.codec import decode_event, to_json, webhook_body
+from schemas.delivery import DISPATCH_HEADER, Dispatch, Trigger
+from schemas.event import EventMeta
+
+FAN_OUT: Final = 4
+"""Endpoints of each event."""
+ENDPOINTS: Final = 200
+EVENTS_A_RECORD: Final = 6
+"""What one of four fan-outs gathers in 10 ms (pipeline/broker/bundles.py) when all four together make 10,000 attempts a second."""
+FAILED_SHARE: Final = 0.03
+
+_SCHEDULE: Final = RetrySchedule((timedelta(seconds=5), timedelta(minutes=1)))
+
+
+class Slice(NamedTuple):
+    """What a fan-out writes in 10 ms: one record of dispatches with its header, and one of attempts."""
+
+    bodies: bytes
+    header: tuple[str, bytes]
+    attempts: bytes
+
+
+def slices(events: int, seed: int = 1, a_second: float = 2500.0) -> Iterator[Slice]:
+    """The simulated shop's events, each delivered to ``FAN_OUT`` endpoints; the last second of them happens now."""
+    chance, shop = random.Random(seed), Shop(seed, live_orders=400)
+    # A record may not hold two days: all of them are in the one that has just begun, or still lasts.
+    now = datetime.now(UTC)
+    first = max(now - timedelta(seconds=events / a_second), now.replace(hour=0, minute=0, second=0, microsecond=0))
+    step = (now - first) / max(events, 1)
+    for begin in range(0, events, EVENTS_A_RECORD):
+        bodies, dispatches, attempts = [], [], []
+        for number in range(begin, min(begin + EVENTS_A_RECORD, events)):
+            received = first + number * step
+            event = decode_event(shop.next_event(received).value, max_bytes=10**7, received_at=received)
+            body = webhook_body(event)
+            endpoints = tuple(chance.sample(range(1, ENDPOINTS + 1), FAN_OUT))
+            dispatch = Dispatch(
+                event=event.meta,
+                endpoint_ids=endpoints,
+                received_at=received,
+                source_topic="oms.orders",
+                source_partition=0,
+                source_offset=number,
+                body_bytes=len(body),
+            )
+            bodies.append(body)
+            dispatches.append(to_json(dispatch))
+            attempts += [to_json(_attempt(chance, event.meta, body, endpoint, received)) for endpoint in endpoints]
+        yield Slice(b"".join(bodies), (DISPATCH_HEADER, b"\n".join(dispatches)), b"\n".join(attempts))
+
+
+def _attempt(chance: random.Random, event: EventMeta, body: bytes, endpoint: int, received: datetime) -> Attempt:
+    """As the fan-out makes it, with the headers that it sends and those that receivers send."""
+    failed = chance.random() < FAILED_SHARE
+    duration_ms = chance.lognormvariate(4, 1)
+    exchange = Response(
+        status=503 if failed else 200,
+        headers=(
+            ("Server", "nginx"),
+            ("Date", f"{received:%a, %d %b %Y %H:%M:%S} GMT"),
+            ("Content-Type", "application/json; charset=utf-8"),
+            ("Content-Length", "11"),
+            ("X-Request-Id", f"{chance.getrandbits(128):032x}"),
+        ),
+        body=b"upstream connect error" if failed else b'{"ok":true}',
+        body_truncated=False,
+        duration_ms=duration_ms,
+        first_byte_ms=duration_ms * 0.9,
+    )
+    finished = received + timedelta(milliseconds=5)
+    return attempt_record(
+        event,
+        endpoint_id=endpoint,
+        target_url=f"https://hooks-{endpoint}.example.com/oms",
+        attempt=1,
+        trigger=Trigger.EVENT,
+        started_at=received,
+        finished_at=finished,
+        request_headers={
+            "content-type": "application/json",
+            "webhook-id": event.id,
+            "webhook-timestamp": str(int(received.timestamp())),
+            "webhook-signature": f"v1,{chance.getrandbits(256):064x}",
+        },
+        exchange=exchange,
+        verdict=judge(exchange, 1, _SCHEDULE, finished),
+    )

@@ -1,0 +1,138 @@
+"""A real browser: Debian's Chromium, driven by Playwright. It fails a test on any error that its console shows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, ConsoleMessage, Error, Page, Request, Response, async_playwright
+
+SCREENSHOTS: Final = Path("var/screenshots")
+_ARGUMENTS: Final = (
+    "--no-sandbox",  # root, in CI
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_DESKTOP: Final = (1280, 860)
+_PHONE: Final = (390, 844)
+_MODES: Final[tuple[tuple[str, tuple[int, int], Literal["light", "dark"]], ...]] = (
+    ("light", _DESKTOP, "light"),
+    ("dark", _DESKTOP, "dark"),
+    ("phone", _PHONE, "light"),
+)
+_GRAVE: Final = {"serious", "critical"}
+
+
+class NoBrowserError(Exception):
+    """There is no browser; ``str(error)`` says what to do."""
+
+
+def find_chromium() -> str:
+    """Where Chromium is.
+
+    Raises:
+        NoBrowserError: it is not installed.
+    """
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if not found or not Path(found).exists():
+        message = "The browser tests need Chromium: apt-get install chromium, or set CHROMIUM to where it is."
+        raise NoBrowserError(message)
+    return found
+
+
+@asynccontextmanager
+async def launched() -> AsyncIterator[Browser]:
+    """A running browser."""
+    path = find_chromium()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=list(_ARGUMENTS))
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@dataclass(eq=False)
+class Tab:
+    """A tab of a browser that has no cookies of other tabs. ``page`` is Playwright's.
+
+    ``problems`` are the errors that the console showed. Answers of 400 and above are among them, but for ``expected`` ones.
+    """
+
+    page: Page
+    expected: set[int] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        """Note what goes wrong from now on."""
+        self.page.on("console", self._console)
+        self.page.on("pageerror", self._page_error)
+        self.page.on("response", self._response)
+        self.page.on("requestfailed", self._failed)
+
+    async def go(self, path: str) -> None:
+        """Open a page of the service."""
+        await self.page.goto(path)
+
+    async def text(self) -> str:
+        """What people read."""
+        return await self.page.locator("body").inner_text()
+
+    async def look(self, name: str) -> None:
+        """Look at the page as people with other screens and other eyes do: light, dark, and on a phone. Keeps screenshots."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        for mode, (width, height), colours in _MODES:
+            await self.page.set_viewport_size({"width": width, "height": height})
+            await self.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
+            await self.page.screenshot(path=SCREENSHOTS / f"{name}-{mode}.png", full_page=True)
+            found = await Axe().run(self.page)
+            grave = [one for one in found.response["violations"] if one["impact"] in _GRAVE]
+            told = [f"{one['id']} ({one['impact']}): {node['html']}" for one in grave for node in one["nodes"]]
+            assert not told, f"{name}, {mode}: axe finds\n" + "\n".join(told)
+            overflow = await self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert overflow <= 0, f"{name}, {mode}: the page is {overflow} pixels wider than the screen"
+        await self.page.set_viewport_size({"width": _DESKTOP[0], "height": _DESKTOP[1]})
+        await self.page.emulate_media(color_scheme="light", reduced_motion="reduce")
+
+    def _console(self, message: ConsoleMessage) -> None:
+        # An answer of 400 and above is in the console too; _response knows which were expected.
+        if message.type == "error" and not message.text.startswith("Failed to load resource: the server responded"):
+            self.problems.append(f"console: {message.text}")
+
+    def _page_error(self, error: Error) -> None:
+        self.problems.append(f"script: {error}")
+
+    def _response(self, response: Response) -> None:
+        if response.status >= 400 and response.status not in self.expected:
+            self.problems.append(f"{response.status}: {response.url}")
+
+    def _failed(self, request: Request) -> None:
+        # A request that a page made and then was left for another page is no problem.
+        if request.failure != "net::ERR_ABORTED":
+            self.problems.append(f"{request.failure}: {request.url}")
+
+
+@asynccontextmanager
+async def tab_of(browser: Browser, url: str, *, javascript: bool = True) -> AsyncIterator[Tab]:
+    """A tab for the service at ``url``; at the end it must have had no problem."""
+    context = await browser.new_context(
+        base_url=url, viewport={"width": _DESKTOP[0], "height": _DESKTOP[1]}, java_script_enabled=javascript, color_scheme="light"
+    )
+    context.set_default_timeout(15_000)
+    tab = Tab(await context.new_page())
+    tab.watch()
+    try:
+        yield tab
+    finally:
+        await context.close()
+    assert not tab.problems, "\n".join(tab.problems)

@@ -1,0 +1,78 @@
+"""The whole pipeline with a history: realistic events, and endpoints that are well, flaky, down, gone and paused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from consumers.traffic import simulate
+from pipeline.playground.receiver import Behaviour, Receiver
+from schemas.event import EventType
+from schemas.topics import parse_delay
+from tests.integration.conftest import Pipeline, eventually, run_pipeline
+
+EVENTS: Final = 240
+_ORDERS: Final = (EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED)
+_SHIPMENTS: Final = tuple(event for event in EventType if event.value.startswith("shipment"))
+_STOCK: Final = tuple(event for event in EventType if event.value.startswith("stock"))
+
+
+@dataclass(slots=True)
+class Shop:
+    """What runs, and what it delivers to by name: the receiver and the id of its endpoint."""
+
+    pipeline: Pipeline
+    receivers: dict[str, Receiver] = field(default_factory=dict)
+    ids: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Where the dashboard is."""
+        return self.pipeline.running.url
+
+    async def endpoint(self, name: str, behaviour: Behaviour, events: tuple[EventType, ...], description: str) -> None:
+        """Start a receiver, and register it."""
+        receiver = Receiver(name, behaviour=behaviour)
+        self.pipeline.receivers.append(receiver)
+        created = await self.pipeline.register(f"{await receiver.start()}{name}", events, description=description)
+        receiver.secret = created["secret"]
+        self.receivers[name], self.ids[name] = receiver, created["id"]
+
+    async def path(self, name: str) -> str:
+        """The page of an endpoint."""
+        return f"/webhooks/endpoints/{self.ids[name]}"
+
+
+@asynccontextmanager
+async def open_shop(bootstrap_servers: str, topic_prefix: str, *, apache: bool) -> AsyncIterator[Shop]:
+    """Run it until its history is on record."""
+    # The last repeats are far away, so that some deliveries wait.
+    delays = tuple(map(parse_delay, ("100ms", "200ms", "1h", "2h", "6h")))
+    async with run_pipeline(bootstrap_servers, topic_prefix, apache=apache, retry_delays=delays, circuit_failures=5) as pipeline:
+        shop = Shop(pipeline)
+        await shop.endpoint("erp", Behaviour(), tuple(EventType), "The ERP, which keeps the books")
+        await shop.endpoint("mailer", Behaviour(fail_rate=0.08, status=503), (*_ORDERS, *_SHIPMENTS), "Mails to customers")
+        await shop.endpoint("warehouse", Behaviour(fail_rate=1.0, status=500), _STOCK, "Down since the migration")
+        await shop.endpoint("old-shop", Behaviour(fail_rate=1.0, status=410), _ORDERS, "Answers that it is gone")
+        await shop.endpoint("search-index", Behaviour(), _STOCK, "Paused by its owner")
+        paused = {"endpoint": {"active": False}}
+        assert (await pipeline.api.patch(f"endpoints/{shop.ids['search-index']}", json=paused)).status_code == 200
+
+        await simulate(pipeline.settings, rate=400, seed=7, count=EVENTS)
+
+        erp = shop.receivers["erp"]
+        await eventually(lambda: _is(erp.counts.acknowledged >= EVENTS), seconds=60)
+        await eventually(lambda: _recorded(pipeline, shop.ids["erp"]), seconds=60)
+        yield shop
+
+
+async def _is(fact: bool) -> bool:
+    return fact
+
+
+async def _recorded(pipeline: Pipeline, endpoint_id: int) -> bool:
+    response = await pipeline.api.get("attempts/facets", params={"q[endpoint_id_eq]": str(endpoint_id)})
+    count: int = response.json()["total_count"]
+    return count >= EVENTS

@@ -1,0 +1,211 @@
+"""A person's data is taken out of ClickHouse, on both engines: what belongs to it is found, nothing else is, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.core.quoting import forms, pattern
+from pipeline.core.search import parse_query
+from pipeline.store.connection import StoreRejectedError
+from pipeline.store.erase import Eraser, Subject, Traces
+from pipeline.store.reports import Reports
+from pipeline.store.rows import MAX_PARTITIONS, Position, Table, attempt_id, attempt_row, dead_letter_row, event_row
+from schemas.delivery import DeadLetter, DeadLetterReason
+from schemas.event import EventMeta
+from tests.contract.store_case import Store
+from tests.contract.store_records import START, attempt, attempt_rows, dispatch, event_rows, meta
+
+ADA = "ada@shop.example"
+
+
+def event(number: int, order: str, *, subscription: str | None = None) -> EventMeta:
+    return meta(number, order_number=order, shipment_numbers=(f"H{number}",), subscription_id=subscription)
+
+
+def letter(offset: int, key: bytes | None, value: bytes | None, detail: str = "no JSON") -> tuple[Any, ...]:
+    made = DeadLetter(
+        reason=DeadLetterReason.NOT_JSON, detail=detail, topic="oms.orders", partition=1, offset=offset, failed_at=START
+    )
+    return dead_letter_row(Position(2, offset), made, key, value, [("from", b"ADA@shop.example")] if offset == 3 else [])
+
+
+@pytest.fixture
+async def filled(store: Store) -> Store:
+    """Ada has order RADA-000001 (completed, then shipped); Grada has one too, and an endpoint answers with Ada's address."""
+    ada, grada = (event(1, "RADA-000001", subscription="S1"), event(2, "RADA-0000012"))
+    shipped = event(3, "RADA-000001")
+    events = [
+        event_row(Position(0, 1), dispatch(1, event=ada), json.dumps({"email": "Ada@Shop.example"}).encode()),
+        event_row(Position(0, 2), dispatch(2, event=grada), json.dumps({"email": f"gr{ADA}", "cc": f"{ADA}.org"}).encode()),
+        event_row(Position(0, 3), dispatch(3, event=shipped), b'{"tracking":"1Z"}'),
+        *event_rows(range(4, 20)),
+    ]
+    answers = {1: "ok", 2: "ok", 3: "shipped!", 4: f"known: mailto:{ADA}.", 5: f"known: x{ADA}"}
+    attempts = [
+        attempt_row(Position(1, number), attempt(number, event=one, response_body=answers.get(number, "ok")))
+        for number, one in [(1, ada), (2, grada), (3, shipped), *((number, meta(number)) for number in range(4, 20))]
+    ]
+    await store.writer.append(Table.EVENTS, 0, events)
+    await store.writer.append(Table.ATTEMPTS, 1, attempts)
+    letters = [
+        letter(1, b"RADA-000001", None),
+        letter(2, b"R2", b'\xff{"email":"ada\\u0040shop.example"}'),
+        letter(3, None, b"{}"),
+        letter(4, b"RADA-0000012", b"{}"),
+        letter(5, None, b"{}", detail=f"it says {ADA}"),
+    ]
+    await store.writer.append(Table.DEAD_LETTERS, 2, letters)
+    return store
+
+
+async def erased(store: Store, subject: Subject) -> Traces:
+    eraser = Eraser(store.connections)
+    traces = await eraser.find(subject)
+    await eraser.start(traces)
+    deadline = time.monotonic() + 60
+    while left := await eraser.left(traces):
+        assert time.monotonic() < deadline, f"{left} rows are left"
+        await asyncio.sleep(0.05)
+    return traces
+
+
+async def found(store: Store, **filters: str) -> int:
+    query = parse_query((f"q[{name}]", value) for name, value in filters.items())
+    return (await store.search.attempts(query)).total_count
+
+
+async def test_by_email_everything_of_the_person_goes_and_nothing_else(filled: Store) -> None:
+    assert await found(filled, request_body_cont=ADA) == 2
+    assert await found(filled, order_number_eq="RADA-000001") == 2
+    before = await filled.rows("SELECT hour, endpoint_id, attempts FROM attempt_figures ORDER BY ALL")
+    others = "SELECT * FROM {} WHERE kafka_offset NOT IN ({}) ORDER BY kafka_offset"
+    rest = [others.format("events", "1, 3"), others.format("attempts", "1, 3, 4"), others.format("dead_letters", "1, 2, 3, 5")]
+    untouched = [await filled.rows(query) for query in rest]
+
+    traces = await erased(filled, Subject(email="ADA@shop.example"))
+
+    assert (sorted(traces.events), traces.orders) == (["evt_1", "evt_3"], ("RADA-000001",))
+    assert traces.attempts == tuple(attempt_id(1, offset) for offset in (1, 3, 4))
+    assert traces.dead_letters == tuple(offset * MAX_PARTITIONS + 2 for offset in (1, 2, 3, 5))
+    assert [await filled.rows(query) for query in rest] == untouched
+    assert await found(filled, request_body_cont=ADA) == 1, "Grada's, whose address is a longer one"
+    assert await found(filled, order_number_eq="RADA-000001") == 0
+    assert await found(filled, shipment_number_in="H3") == 0
+    assert await found(filled, subscription_id_eq="S1") == 0
+    assert await found(filled, response_body_cont=f"mailto:{ADA}") == 0
+    assert await found(filled, response_body_cont="shipped") == 0
+    assert await filled.rows("SELECT hour, endpoint_id, attempts FROM attempt_figures ORDER BY ALL") == before, "figures stay"
+    # That attempts were made stays on record.
+    history = "SELECT event_id, endpoint_id, http_status_code, order_number, error FROM attempts WHERE id = "
+    assert await filled.rows(f"{history}{attempt_id(1, 3)}") == [("evt_3", 7, 204, "", "")]
+    dead = "SELECT record_key, record_value, headers, detail, reason FROM dead_letters WHERE kafka_offset = 3"
+    assert await filled.rows(dead) == [(None, None, [], "erased", "not_json")]
+
+
+async def test_by_order_number_its_column_counts_and_answers_that_quote_it(filled: Store) -> None:
+    traces = await erased(filled, Subject(order_number="RADA-000001"))
+
+    assert sorted(traces.events) == ["evt_1", "evt_3"]
+    assert traces.dead_letters == (1 * MAX_PARTITIONS + 2,)
+    assert await found(filled, order_number_eq="RADA-000001") == 0
+    assert await found(filled, order_number_eq="RADA-0000012") == 1
+
+
+async def test_nothing_is_left_and_the_second_time_there_is_nothing_to_do(filled: Store) -> None:
+    traces = await erased(filled, Subject(email=ADA))
+    eraser = Eraser(filled.connections)
+
+    assert await eraser.find(Subject(email=ADA, orders=traces.orders)) == Traces(orders=traces.orders)
+    statements = await filled.rows("SELECT command FROM system.mutations WHERE database = currentDatabase()")
+    assert len(statements) >= 3
+    assert not any("ada" in command.lower() for (command,) in statements), "they name ids only"
+
+
+async def test_what_is_erased_cannot_be_sent_again(filled: Store) -> None:
+    await erased(filled, Subject(email=ADA))
+
+    assert await Reports(filled.connections).event_body("evt_1") is None
+    detail = await filled.search.attempt(attempt_id(1, 1))
+    assert detail is not None
+    assert (detail.request_body, detail.response_body, detail.response_headers) == (None, "", ())
+
+
+async def test_the_recorder_still_knows_what_it_stored(filled: Store) -> None:
+    positions = [await filled.writer.assign(table, number) for table, number in ((Table.EVENTS, 0), (Table.ATTEMPTS, 1))]
+    await erased(filled, Subject(email=ADA))
+    await erased(filled, Subject(order_number="R000000019"))  # the newest
+
+    assert [await filled.writer.assign(table, number) for table, number in ((Table.EVENTS, 0), (Table.ATTEMPTS, 1))] == positions
+    await filled.writer.append(Table.ATTEMPTS, 1, attempt_rows(range(10, 22), partition=1))
+    assert await filled.rows("SELECT count() FROM attempts WHERE kafka_offset >= 10") == [(12,)], "each once, the erased one too"
+    assert await found(filled, order_number_eq="R000000019") == 0
+
+
+async def test_what_is_recorded_later_is_found_by_the_next_run(filled: Store) -> None:
+    first = await erased(filled, Subject(email=ADA))
+    late = attempt_row(Position(1, 30), attempt(30, event=event(1, "RADA-000001"), response_body="late"))
+    await filled.writer.append(Table.ATTEMPTS, 1, [late])
+
+    [order] = first.orders
+    again = await erased(filled, Subject(order_number=order))
+
+    assert again == Traces(attempts=(attempt_id(1, 30),), orders=(order,))
+    assert await found(filled, order_number_eq=order) == 0
+
+
+async def test_many_weeks_and_many_ids(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.store.erase._IDS_AT_ONCE", 3)
+    for week in range(4):
+        numbers, received_at = range(week * 5, week * 5 + 5), START + week * timedelta(days=8)
+        made = event_rows(numbers, partition=week, text=ADA, received_at=received_at)
+        await store.writer.append(Table.EVENTS, week, made)
+    assert len((await erased(store, Subject(email=ADA))).events) == 20
+    assert await store.rows("SELECT count() FROM events WHERE request_body != ''") == [(0,)]
+
+
+async def test_what_is_no_person_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.store.erase.MAX_EVENTS", 3)
+    await store.writer.append(Table.EVENTS, 0, event_rows(range(5), text="shop@shop.example"))
+    with pytest.raises(StoreRejectedError, match="not one person's"):
+        await Eraser(store.connections).find(Subject(email="shop@shop.example"))
+
+
+async def test_an_empty_database_holds_nothing(store: Store) -> None:
+    assert await Eraser(store.connections).find(Subject(email=ADA)) == Traces()
+
+
+async def test_a_short_order_number_is_not_looked_for_in_texts(store: Store) -> None:
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, 0), attempt(0, response_body='{"n":"12"}'))])
+    assert await Eraser(store.connections).find(Subject(order_number="12")) == Traces(orders=("12",))
+
+
+@pytest.mark.parametrize(
+    ("text", "quotes"),
+    [
+        ("ada@shop.example", True),
+        ('{"email":"ada@shop.example"}', True),
+        ("ada@shop.example.", True),
+        ("ada@shop.example.au", False),
+        ("ada@shop.example-x", False),
+        ("grada@shop.example", False),
+        ("x.ada@shop.example", False),
+        ("üada@shop.example", False),
+        ("\\u003cada@shop.example\\u003e", True),
+        ("\\nada\\u0040shop.example\\n", True),
+        ("?email=ada%40shop.example&x", True),
+        ("%3Cada%40shop.example%3E".lower(), True),
+        ("Ada <ada@shop.example>, Bob".lower(), True),
+        ("ada@shopxexample", False),
+    ],
+)
+async def test_where_an_address_begins_and_ends(http_store: Store, text: str, quotes: bool) -> None:
+    asked = " OR ".join(f"match({{text:String}}, {{p{number}:String}})" for number, _ in enumerate(forms(ADA)))
+    values = {"text": text} | {f"p{number}": pattern(form) for number, form in enumerate(forms(ADA))}
+    result = await http_store.connections.read(lambda client: client.query(f"SELECT {asked}", parameters=values).result_rows)
+    assert bool(result[0][0]) is quotes

@@ -1,0 +1,124 @@
+"""The example receivers of ``docs/examples/receivers``: how each is built and started. What is missing fails, and says what to install.
+
+Python, Node and Go get the public Standard Webhooks library from their registries. For Ruby and PHP it stands in registries that not
+every machine reaches: their examples run with a stand-in of the library (``stand_ins``), so it is the examples that are tested
+there, and the signatures with another language's HMAC; not the public library.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.examples.building import EXAMPLES, VENV, require, run
+
+_STAND_INS = Path(__file__).parent / "stand_ins"
+_LISTEN = "127.0.0.1:{port}"
+
+
+@dataclass(frozen=True)
+class Language:
+    """An example. Commands run in a copy of its directory; ``{here}`` is that copy, ``{port}`` the port to listen on.
+
+    ``packages`` names the Debian package of each program. ``beside`` are directories that are copied into the example's.
+    """
+
+    packages: Mapping[str, str]
+    build: Sequence[Sequence[str]]
+    start: Sequence[Sequence[str]]
+    beside: Sequence[Path] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+LANGUAGES: dict[str, Language] = {
+    "python": Language(
+        packages={},
+        build=VENV,
+        start=[["{here}/.venv/bin/flask", "--app", "receiver", "run", "--port", "{port}"]],
+    ),
+    "node": Language(
+        packages={"node": "nodejs", "npm": "npm"},
+        build=[["npm", "install", "--no-audit", "--no-fund", "--no-update-notifier"]],
+        start=[["node", "receiver.js"]],
+    ),
+    "go": Language(
+        packages={"go": "golang-go"},
+        build=[["go", "build", "-o", "receiver", "."], ["go", "vet", "."]],
+        start=[["{here}/receiver"]],
+    ),
+    "ruby": Language(
+        packages={"ruby": "ruby", "puma": "puma"},
+        build=[["ruby", "-c", "config.ru"]],
+        start=[["puma", "--bind", f"tcp://{_LISTEN}"]],
+        beside=[_STAND_INS / "ruby"],
+        variables={"RUBYLIB": "{here}"},
+    ),
+    "php": Language(
+        packages={"php": "php-cli"},
+        build=[["php", "-l", "receiver.php"], ["php", "-l", "worker.php"]],
+        start=[["php", "-S", _LISTEN, "receiver.php"], ["php", "worker.php"]],
+        beside=[_STAND_INS / "php"],
+    ),
+}
+
+
+def build(name: str, here: Path) -> None:
+    """Copy an example to ``here``, and build it there with what its manifest asks for."""
+    language = LANGUAGES[name]
+    for program, package in language.packages.items():
+        require(program, package)
+    shutil.copytree(EXAMPLES / "receivers" / name, here)
+    for directory in language.beside:
+        shutil.copytree(directory, here, dirs_exist_ok=True)
+    for command in language.build:
+        run(command, here)
+
+
+class Example:
+    """An example that was built, as a process (or two). It may be killed and started again."""
+
+    def __init__(self, name: str, here: Path, directory: Path, port: int) -> None:
+        """``here`` is where it was built, ``directory`` where it keeps what comes."""
+        self._language = LANGUAGES[name]
+        self._here = here
+        self._directory = directory
+        self._port = port
+        self._output = directory / "output"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.url = f"http://127.0.0.1:{port}/webhooks"
+
+    def start(self, secret: str, *, work_seconds: float = 0) -> None:
+        """Start; it listens a little later."""
+        variables = {
+            "WEBHOOK_SECRET": secret,
+            "PORT": str(self._port),
+            "INBOX": str(self._directory / "inbox"),
+            "WORK_SECONDS": str(work_seconds),
+            **{name: value.format(here=self._here) for name, value in self._language.variables.items()},
+        }
+        for command in self._language.start:
+            words = [part.format(here=self._here, port=self._port) for part in command]
+            with self._output.open("ab") as output:
+                process = subprocess.Popen(words, cwd=self._here, env=os.environ | variables, stdout=output, stderr=output)
+            self._processes.append(process)
+
+    def kill(self) -> None:
+        """As a machine that loses power would: at once, and without a chance to tidy up."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        self._processes.clear()
+
+    def output(self) -> str:
+        """All that it has said, before it was killed and after."""
+        for process in self._processes:
+            assert process.poll() is None, f"the example ended by itself:\n{self._output.read_text()}"
+        return self._output.read_text()
+
+    def handled(self) -> list[str]:
+        """The ids of the webhooks that it worked on, in that order; one that it worked on twice is there twice."""
+        return [line.split()[1] for line in self.output().splitlines() if line.startswith("handled ")]

@@ -1,0 +1,107 @@
+"""The example receivers of the documentation, each as its own process, and real deliveries to them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+from standardwebhooks import Webhook
+
+from schemas.event import EventType
+from tests.examples.languages import LANGUAGES, Example
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+
+pytestmark = [pytest.mark.examples, pytest.mark.timeout(900), pytest.mark.parametrize("language", LANGUAGES)]
+
+
+async def listening(example: Example) -> bool:
+    example.output()  # fails when it has ended
+    try:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return (await client.post(example.url)).status_code == 401
+    except httpx.TransportError:
+        return False
+
+
+async def attempts_of(pipeline: Pipeline, event_id: str, count: int) -> list[dict[str, Any]]:
+    found = await pipeline.attempts(event_id_eq=event_id)
+    return found if len(found) >= count else []
+
+
+async def handled(example: Example, event_id: str) -> bool:
+    return event_id in example.handled()
+
+
+async def test_deliveries_are_verified_acknowledged_and_worked_on_once(example: Example, start_pipeline: StartPipeline) -> None:
+    async with start_pipeline() as pipeline:
+        endpoint = await pipeline.register(example.url)
+        example.start(endpoint["secret"])
+        await eventually(partial(listening, example))
+        for event_type in EventType:
+            await pipeline.publish(event_bytes(f"evt-{event_type}", event_type))
+        for event_type in EventType:
+            (attempt,) = await eventually(partial(attempts_of, pipeline, f"evt-{event_type}", 1))
+            assert (attempt["state"], attempt["http_status_code"], attempt["attempt"]) == ("succeeded", 204, 1)
+            await eventually(partial(handled, example, f"evt-{event_type}"))
+
+        # The same event once more, as after a crash: acknowledged, and not worked on again.
+        await pipeline.publish(event_bytes("evt-order_completed"))
+        again = await eventually(partial(attempts_of, pipeline, "evt-order_completed", 2))
+        assert [attempt["http_status_code"] for attempt in again] == [204, 204]
+        # While a secret is rotated, requests carry the signatures of both: a receiver that knows the old one goes on.
+        assert (await pipeline.api.post(f"endpoints/{endpoint['id']}/rotate_secret")).status_code == 200
+        await pipeline.publish(event_bytes("evt-last"))
+        await eventually(partial(handled, example, "evt-last"))
+        assert sorted(example.handled()) == sorted([*(f"evt-{event_type}" for event_type in EventType), "evt-last"])
+
+
+async def test_a_wrong_signature_is_refused(example: Example, start_pipeline: StartPipeline) -> None:
+    async with start_pipeline() as pipeline:
+        endpoint = await pipeline.register(example.url, [EventType.ORDER_COMPLETED])
+        # It has a secret of its own, which the example does not know.
+        await pipeline.register(f"{example.url}?other", [EventType.ORDER_CANCELLED])
+        example.start(endpoint["secret"])
+        await eventually(partial(listening, example))
+
+        await pipeline.publish(event_bytes("evt-forged", EventType.ORDER_CANCELLED))
+        attempts = await eventually(partial(attempts_of, pipeline, "evt-forged", 6))
+        assert {(attempt["http_status_code"], attempt["state"]) for attempt in attempts} == {(401, "failed")}
+
+        body, now = event_bytes("evt-by-hand"), datetime.now(UTC)
+        key = Webhook(endpoint["secret"])
+        for signed_at, sent in ((now - timedelta(minutes=6), body), (now + timedelta(minutes=6), body), (now, body + b" ")):
+            headers = {
+                "webhook-id": "evt-by-hand",
+                "webhook-timestamp": str(int(signed_at.timestamp())),
+                "webhook-signature": key.sign("evt-by-hand", signed_at, body.decode()),
+            }
+            async with httpx.AsyncClient(trust_env=False) as client:
+                assert (await client.post(example.url, content=sent, headers=headers)).status_code == 401
+
+        await pipeline.publish(event_bytes("evt-right"))
+        await eventually(partial(handled, example, "evt-right"))
+        assert example.handled() == ["evt-right"]
+
+
+async def test_it_answers_before_long_work_and_forgets_nothing_when_killed(
+    example: Example, start_pipeline: StartPipeline
+) -> None:
+    async with start_pipeline() as pipeline:
+        endpoint = await pipeline.register(example.url)
+        example.start(endpoint["secret"], work_seconds=600)
+        await eventually(partial(listening, example))
+        for number in range(3):
+            await pipeline.publish(event_bytes(f"evt-{number}"))
+        for number in range(3):
+            (attempt,) = await eventually(partial(attempts_of, pipeline, f"evt-{number}", 1))
+            assert (attempt["http_status_code"], attempt["attempt"]) == (204, 1)
+        assert example.handled() == []
+
+        example.kill()
+        example.start(endpoint["secret"])
+        for number in range(3):
+            await eventually(partial(handled, example, f"evt-{number}"))
+        assert len(example.handled()) == 3

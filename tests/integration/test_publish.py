@@ -1,0 +1,30 @@
+"""``oms-webhooks publish``: what it writes arrives, that of one order in its order."""
+
+from __future__ import annotations
+
+import json
+
+from consumers.traffic import publish
+from pipeline.playground.receiver import Receiver
+from schemas.event import EventType
+from tests.integration.conftest import StartPipeline, event_bytes, eventually
+
+
+async def test_several_events_arrive(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline() as pipeline:
+        receiver = await pipeline.receiver("published")
+        events = [event_bytes(f"evt-{event_type}", event_type) for event_type in EventType]
+        positions = await publish(pipeline.settings, events)
+        topics = pipeline.settings.topics
+        assert [position.topic for position in positions] == [topics.orders] * 2 + [topics.shipments] * 3 + [
+            topics.stock_items
+        ] * 2
+        # Those of one order have one key: one partition, in their order.
+        assert positions[0].partition == positions[1].partition
+        assert positions[0].offset < positions[1].offset
+        await eventually(lambda: _all_arrived(receiver, len(events)))
+        assert {json.loads(each.body)["event_name"] for each in receiver.deliveries} == set(EventType)
+
+
+async def _all_arrived(receiver: Receiver, count: int) -> bool:
+    return receiver.counts.acknowledged >= count

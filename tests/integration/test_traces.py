@@ -1,0 +1,127 @@
+"""One trace, from the header of a producer's record to the header that a receiver gets, through repeats too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from pipeline.ops import tracing
+from pipeline.playground.receiver import Behaviour, Receiver
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+
+TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+PARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
+HEADERS = (("traceparent", PARENT.encode()), ("tracestate", b"rojo=1"))
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """Takes the place of the collector."""
+    in_memory = InMemorySpanExporter()
+    monkeypatch.setattr(tracing, "to_collector", lambda _: in_memory)
+    return in_memory
+
+
+async def test_one_trace_from_the_producer_to_the_receiver(start_pipeline: StartPipeline, exporter: InMemorySpanExporter) -> None:
+    async with start_pipeline(otlp_endpoint="http://127.0.0.1:4318") as pipeline:
+        receiver = await pipeline.receiver("flaky", Behaviour(fail_first=1, status=503))
+        await pipeline.publish(event_bytes("evt-traced"), HEADERS)
+        await eventually(lambda: _acknowledged(receiver))
+        recorded = await eventually(lambda: _recorded(pipeline, 2))
+
+    # Draining has sent what was left.
+    spans = exporter.get_finished_spans()
+    first, second = (by_id(spans, each.headers["traceparent"]) for each in receiver.deliveries)
+    consumed, repeated = parent_of(spans, first), parent_of(spans, second)
+    assert (consumed.name.partition("oms.")[2], repeated.name.partition("webhooks.")[2]) == ("orders", "delay.100ms")
+    assert parent_of(spans, repeated) is consumed
+    assert consumed.parent is not None
+    assert (f"{consumed.parent.trace_id:032x}", f"{consumed.parent.span_id:016x}") == (TRACE_ID, SPAN_ID)
+    assert {each.headers["traceparent"][3:35] for each in receiver.deliveries} == {TRACE_ID}
+    assert {each.headers["tracestate"] for each in receiver.deliveries} == {"rojo=1"}
+
+    codes = [(span.attributes or {}).get("http.response.status_code") for span in (first, second)]
+    assert codes == [503, 204]
+    assert [span.status.is_ok for span in (first, second)] == [False, True]
+    assert (consumed.attributes or {})["oms_webhooks.event.id"] == "evt-traced"
+    # From the recorder's batches a link leads to each attempt; the API has spans of its own.
+    linked = {link.context.span_id for span in spans if span.name == "INSERT attempts" for link in span.links}
+    assert {span.context.span_id for span in (first, second) if span.context} <= linked
+    assert {span.name for span in spans} >= {"POST /api/webhook/endpoints", "GET /api/webhook/attempts"}
+    # Whoever finds an attempt finds its trace.
+    shown = sorted((each["attempt"], each["request_headers"]["traceparent"]) for each in recorded)
+    assert shown == [(number, each.headers["traceparent"]) for number, each in enumerate(receiver.deliveries, 1)]
+
+
+async def test_without_a_collector_the_trace_is_passed_on_as_it_came(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline() as pipeline:
+        receiver = await pipeline.receiver("flaky", Behaviour(fail_first=1, status=503))
+        await pipeline.publish(event_bytes("evt-passed"), HEADERS)
+        await eventually(lambda: _acknowledged(receiver))
+        found = await _exemplars(pipeline)
+
+    assert [(each.headers["traceparent"], each.headers["tracestate"]) for each in receiver.deliveries] == [(PARENT, "rojo=1")] * 2
+    # What a scrape gets leads from a latency to a trace.
+    assert found >= {
+        "oms_webhooks_event_to_first_attempt_seconds",
+        "oms_webhooks_attempt_duration_seconds",
+        "oms_webhooks_retry_lateness_seconds",
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [PARENT.upper().encode(), b"\xff\xfe" + b"0" * 100_000, PARENT.encode() + b"\r\nx-smuggled: 1", f"00-{'0' * 32}".encode()],
+)
+async def test_a_hostile_traceparent_is_dropped(start_pipeline: StartPipeline, value: bytes) -> None:
+    async with start_pipeline() as pipeline:
+        receiver = await pipeline.receiver("well")
+        await pipeline.publish(event_bytes("evt-hostile"), [("traceparent", value), ("tracestate", b"a=1\r\nx-smuggled: 1")])
+        await eventually(lambda: _acknowledged(receiver))
+        letters = (await pipeline.api.get("dead_letters")).json()
+
+    assert not {"traceparent", "tracestate", "x-smuggled"} & set(receiver.deliveries[0].headers)
+    assert letters["dead_letters"] == []
+
+
+async def _acknowledged(receiver: Receiver) -> bool:
+    return receiver.counts.acknowledged > 0
+
+
+async def _recorded(pipeline: Pipeline, count: int) -> list[dict[str, Any]]:
+    found = await pipeline.attempts(event_id_eq="evt-traced")
+    if len(found) < count:
+        return []
+    return [(await pipeline.api.get(f"attempts/{each['id']}")).json() for each in found]
+
+
+async def _exemplars(pipeline: Pipeline) -> set[str]:
+    """The histograms whose exemplars name the trace, read as Prometheus reads them."""
+    async with httpx.AsyncClient(base_url=pipeline.running.url, trust_env=False) as client:
+        scraped = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert scraped.headers["content-type"].startswith("application/openmetrics-text")
+    return {
+        family.name
+        for family in text_string_to_metric_families(scraped.text)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.exemplar and sample.exemplar.labels == {"trace_id": TRACE_ID}
+    }
+
+
+def by_id(spans: Sequence[ReadableSpan], traceparent: str) -> ReadableSpan:
+    """The span that a receiver was told of."""
+    [found] = [span for span in spans if span.context and f"{span.context.span_id:016x}" == traceparent.split("-")[2]]
+    return found
+
+
+def parent_of(spans: Sequence[ReadableSpan], child: ReadableSpan) -> ReadableSpan:
+    """The span that another one belongs to."""
+    assert child.parent is not None
+    [found] = [span for span in spans if span.context and span.context.span_id == child.parent.span_id]
+    return found

@@ -1,0 +1,95 @@
+"""The encryption key is rotated as docs/operations.md says, under load: no delivery waits for it, and the old key is not needed any more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from pipeline.endpoints.vault import Vault
+from tests.faults.deployment import API_KEY, Deployment, simulated_events
+from tests.faults.evidence import expected_pairs
+from tests.faults.processes import COMMAND
+from tests.faults.receivers import Behaviour
+
+pytestmark = [pytest.mark.operations, pytest.mark.timeout(400)]
+
+KEY = "OMS_WEBHOOKS_ENCRYPTION_KEY"
+_SEALED = b"gAAAA"
+"""What every text begins with that Vault seals."""
+
+
+async def replace(deployment: Deployment, role: str, name: str, keys: str) -> None:
+    """Restart a role with other keys. The one that leaves parked nothing for its keys."""
+    deployment.variables = {**deployment.variables, KEY: keys}
+    [former] = [process.name for process in deployment.roles.values() if process.role == role]
+    assert await deployment.roles[former].metric("oms_webhooks_parked_total", reason="endpoint_unusable") == 0
+    await deployment.dismiss(former, 30)
+    await deployment.launch(role, name=name).until_ready()
+
+
+async def command(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    api = next(process for process in deployment.roles.values() if process.role == "api")
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
+    environment = outside | {"OMS_WEBHOOKS_API_URL": api.url, "OMS_WEBHOOKS_API_KEY": API_KEY}
+    return await asyncio.to_thread(
+        subprocess.run, [COMMAND, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+async def rotate(deployment: Deployment, old: str, new: str) -> None:
+    for step, keys in enumerate((f"{old},{new}", f"{new},{old}"), 1):
+        for role in ("fanout", "retry", "api"):
+            await replace(deployment, role, f"{role}-{step}", keys)
+    before = await command(deployment, "endpoints", "reencrypt", "--status")
+    assert (before.returncode, "sealed with an old key" in before.stdout) == (1, True), before
+    made = await command(deployment, "endpoints", "reencrypt")
+    assert (made.returncode, "the others can be taken out of every role" in made.stdout) == (0, True), made
+    for role in ("fanout", "retry", "api"):
+        await replace(deployment, role, f"{role}-3", new)
+
+
+@pytest.fixture
+def behaviour() -> Behaviour:
+    """One endpoint fails at times, so that there are repeats too."""
+    return Behaviour(path="/flaky", fail_rate=0.3)
+
+
+async def test_nothing_waits_while_the_key_is_rotated(deployment: Deployment) -> None:
+    old, new = deployment.variables[KEY], Vault.new_key()
+    is_rotated = asyncio.Event()
+    load = asyncio.create_task(deployment.publish(simulated_events(400, seed=11), rate=20, until=is_rotated))
+    await deployment.until_at_work()
+
+    await rotate(deployment, old, new)
+    is_rotated.set()
+    await load
+
+    await deployment.publish(simulated_events(20, seed=12), rate=20)
+    await until_acknowledged(deployment)
+    for process in deployment.roles.values():
+        assert await process.metric("oms_webhooks_parked_total", reason="endpoint_unusable") == 0
+        if process.role != "recorder":
+            assert await process.metric("oms_webhooks_endpoints", state="unusable") == 0
+    await asyncio.to_thread(check_deliveries, deployment, deployment.settings.topics.delay_topics)
+
+
+async def until_acknowledged(deployment: Deployment) -> None:
+    """Wait until every notification has arrived."""
+    deadline = time.monotonic() + 100
+    while missing := expected_pairs(deployment.events) - deployment.acknowledged():
+        assert time.monotonic() < deadline, f"{len(missing)} notifications are missing, such as {min(missing)}"
+        await asyncio.sleep(0.2)
+
+
+def check_deliveries(deployment: Deployment, topics: Sequence[str]) -> None:
+    """Repeats that wait for hours need no old key: they hold the event and the endpoint's id, and nothing sealed."""
+    waited = list(deployment.kafka.records(topics))
+    assert waited, "some attempts failed, so there were repeats"
+    for record in waited:
+        assert _SEALED not in record.value
+        assert all(_SEALED not in value for _, value in record.headers)

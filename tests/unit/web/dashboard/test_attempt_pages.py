@@ -1,0 +1,288 @@
+"""The search, an attempt, and the stories of orders, shipments and subscriptions, as pages."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from datetime import timedelta
+from urllib.parse import parse_qsl, unquote
+
+import pytest
+
+from pipeline.core.search import Condition, Cursor, Predicate, Sort
+from pipeline.store.errors import NARROW, StoreBudgetError, StoreUnavailableError
+from pipeline.store.figures import Bar, Facets, Histogram
+from pipeline.store.story import About, EventRow, Record
+from pipeline.store.summary import Summary
+from schemas.api_key import Access
+from schemas.audit import AuditAction
+from tests.unit.web.attempt_rows import attempt_row
+from tests.unit.web.dashboard.visitor import Visitor
+from tests.unit.web.service import NOW, Service
+from tests.unit.web.test_resend_api import detail
+
+SEARCH = "/webhooks/attempts"
+
+
+@pytest.fixture
+async def searched(service: Service) -> Service:
+    """Two attempts, counted."""
+    await service.create("http://127.0.0.1/hooks")
+    service.attempts.rows = (
+        attempt_row(id=12, endpoint_id=1, state="succeeded", outcome="delivered", http_status_code=204, error=None),
+        attempt_row(id=11, endpoint_id=1, event_id="evt_1"),
+    )
+    service.attempts.sent = {"evt_1": b'{"email":"Ada@Example.com <b>"}'}
+    service.attempts.counted = Summary(
+        Facets(2, {"succeeded": 1, "failed": 1}, {"shipment_shipped": 2}, {1: 2}),
+        Histogram(3600, (Bar(NOW.replace(minute=0, second=0, microsecond=0), 2, 1),)),
+        is_all=True,
+    )
+    return service
+
+
+@pytest.fixture
+async def viewer(service: Service, visitor: Visitor) -> Visitor:
+    assert (await visitor.log_in(await service.key(Access.VIEWER))).status == 200
+    return visitor
+
+
+async def test_what_was_found_with_its_facets_and_its_histogram(searched: Service, admin: Visitor) -> None:
+    seen = await admin.go(f"{SEARCH}?q[state_eq]=failed")
+
+    for part in ("2 attempts", "Shipment shipped", "R758805215", "H12345678901", "503 · attempt 2", "204", "12 ms"):
+        assert part in seen.text, part
+    assert 'href="/webhooks/attempts/11"' in seen.html
+    assert 'href="/webhooks/orders/R758805215"' in seen.html
+    [query] = searched.attempts.queries
+    assert query.after == Cursor(9_000_000_000_000, 2**63 - 1), "nothing is counted beside"
+    bar = seen.html.partition('aria-label="Attempts over time')[2].partition('<a href="?')[2].partition('"')[0]
+    assert parse_qsl(bar.replace("&amp;", "&")) == [
+        ("q[state_eq]", "failed"),
+        ("q[created_at_gteq]", "2026-03-02T15:00:00.000Z"),
+        ("q[created_at_lteq]", "2026-03-02T15:59:59.999Z"),
+    ]
+    assert "q%5Bendpoint_id_eq%5D=1" in seen.html
+
+
+async def test_the_form_holds_what_is_searched_for_and_chips_the_rest(searched: Service, admin: Visitor) -> None:
+    query = (
+        "q[order_number_eq]=R1&q[created_at_gteq]=2026-03-01&q[attempt_gt]=2&q[sku_in][]=A&q[sku_in][]=B&q[colour_eq]=red"
+        "&q[g][0][m]=or&q[g][0][state_eq]=failed&q[g][0][attempt_gt]=3&per_page=5&utm_source=x"
+    )
+    seen = await admin.go(f"{SEARCH}?{query}")
+
+    fields = [(name, value) for name, value in seen.form(SEARCH).fields if value]
+    assert ("q[order_number_eq]", "R1") in fields
+    assert ("q[created_at_gteq]", "2026-03-01") in fields
+    for pair in (("q[sku_in][]", "A"), ("q[sku_in][]", "B"), ("q[g][0][attempt_gt]", "3"), ("per_page", "5")):
+        assert pair in fields, pair
+    assert "utm_source" not in str(fields)
+    for label in ("attempt is more than 2", "sku is one of A, B", "colour_eq: red", "[g][0][m] = or; [g][0][state_eq] = failed;"):
+        assert label in seen.text, label
+    assert "These filters were left out , so more may be found" in seen.text
+    assert "colour_eq: attempts have no attribute colour" in seen.text
+    [without] = [one for one in seen.html.split('<li class="chip">') if "sku is one of" in one]
+    href = without.partition('<a href="?')[2].partition('"')[0].replace("&amp;", "&")
+    assert "sku" not in unquote(href)
+    assert "q[order_number_eq]=R1" in unquote(href)
+
+
+async def test_empty_fields_are_left_out_of_the_link(searched: Service, admin: Visitor) -> None:
+    seen = await admin.go(f"{SEARCH}?q[order_number_eq]=&q[state_eq]=failed&q[s]=", follow=False)
+    assert (seen.status, unquote(seen.headers["Location"])) == (303, f"{SEARCH}?q[state_eq]=failed")
+
+
+async def test_what_was_searched_for_is_marked_and_that_is_on_record(searched: Service, admin: Visitor) -> None:
+    seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ada@example")
+
+    assert "<mark>Ada@Example</mark>.com &lt;b&gt;" in seen.html
+    assert 'href="/webhooks/attempts/11?find=ada%40example"' in seen.html
+    assert [(entry.action, entry.subject, entry.detail) for entry in searched.kafka.audits] == [
+        (AuditAction.SEARCH_BODIES, "attempts", "request_body"),
+        (AuditAction.VIEW_BODY, "attempts", "excerpts of 2"),
+    ]
+
+
+async def test_viewers_search_but_not_in_bodies(searched: Service, viewer: Visitor) -> None:
+    seen = await viewer.go(SEARCH)
+    assert "Body contains" not in seen.text
+    assert "Resends" not in seen.text
+    seen = await viewer.go(f"{SEARCH}?q[request_body_cont]=ada")
+    assert (seen.status, "Searching in bodies needs a key of the role operator." in seen.text) == (403, True)
+    assert len(searched.attempts.queries) == 1, "the one before"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (StoreBudgetError(f"The search needs more time or memory than it may take. {NARROW}"), 422, "Narrow it: a time range"),
+        (StoreUnavailableError("gone"), 503, "Attempts cannot be searched right now: gone"),
+    ],
+)
+async def test_a_search_that_cannot_be_made_says_so_beside_its_form(
+    searched: Service, admin: Visitor, error: Exception, status: int, words: str
+) -> None:
+    searched.attempts.error = error
+    seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ab")
+    assert (seen.status, words in seen.text) == (status, True)
+    assert ("q[request_body_cont]", "ab") in seen.form(SEARCH).fields
+    searched.attempts.error = None
+    seen = await admin.go(f"{SEARCH}?after=nonsense")
+    assert (seen.status, "after is not a cursor of this search" in seen.text) == (422, True)
+
+
+async def test_figures_that_take_too_long_do_not_hold_up_the_page(searched: Service, admin: Visitor) -> None:
+    searched.attempts.counted = StoreBudgetError("The search needs more time.")
+    seen = await admin.go(SEARCH)
+    assert seen.status == 200
+    assert "Not counted: The search needs more time." in seen.text
+    assert "R758805215" in seen.text
+
+
+async def test_older_and_newer_pages(searched: Service, admin: Visitor) -> None:
+    rows = searched.attempts.rows
+    searched.attempts.pages = [rows, ()]
+    seen = await admin.go(f"{SEARCH}?q[state_eq]=failed")
+    assert "Back" not in seen.text
+    older = seen.html.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
+    assert dict(parse_qsl(older[1:])) == {"q[state_eq]": "failed", "after": Cursor(1_700_000_000_000, 11).encode()}
+
+    searched.attempts.pages = [rows, ()]
+    seen = await admin.go(f"{SEARCH}{older}")
+    newer = seen.html.partition('rel="prev" href="')[2].partition('"')[0].replace("&amp;", "&")
+    first = Cursor(round(rows[0].created_at.timestamp() * 1000), 12)
+    assert dict(parse_qsl(newer[1:])) == {"q[state_eq]": "failed", "before": first.encode()}
+
+    searched.attempts.pages = [rows[::-1], ()]
+    seen = await admin.go(f"{SEARCH}{newer}")
+    query = searched.attempts.queries[-1]
+    assert (query.after, query.sorts) == (replace(first, descending=False), (Sort("created_at"),))
+    assert seen.html.index("/attempts/12") < seen.html.index("/attempts/11"), "turned round again"
+    assert ("Back" in seen.text, "More" in seen.text) == (True, True)
+    # At the beginning there is nothing newer: the first page, whole.
+    searched.attempts.pages = []
+    searched.attempts.rows = ()
+    searched.attempts.pages = [(), rows]
+    assert "Back" not in (await admin.go(f"{SEARCH}{newer}")).text
+
+
+async def test_another_order_has_pages_by_number(searched: Service, admin: Visitor) -> None:
+    seen = await admin.go(f"{SEARCH}?q[s]=duration_ms desc&page=2")
+    assert searched.attempts.queries[-1].after is None
+    assert "page=1" in seen.html
+    assert "page=3" in seen.html
+
+
+async def test_nothing_was_found(service: Service, admin: Visitor) -> None:
+    assert "Nothing has been sent yet." in (await admin.go(SEARCH)).text
+    assert "No attempt fits all of these filters." in (await admin.go(f"{SEARCH}?q[order_number_eq]=R9")).text
+
+
+async def test_an_export_from_the_page(searched: Service, viewer: Visitor) -> None:
+    searched.attempts.pages = [searched.attempts.rows]
+    seen = await viewer.go(f"{SEARCH}/export.csv?q[state_eq]=failed")
+    assert seen.headers["Content-Disposition"] == 'attachment; filename="attempts.csv"'
+    assert [row["id"] for row in csv.DictReader(io.StringIO(seen.html))] == ["12", "11"]
+    assert searched.attempts.queries[0].conditions == (Condition("state", Predicate.EQ, ("failed",)),)
+    assert (await viewer.go(f"{SEARCH}/export.json?bodies=1")).status == 403
+
+
+async def test_an_attempt_in_full(service: Service, admin: Visitor) -> None:
+    await service.create()
+    found = detail(first_byte_ms=10.0)
+    service.attempts.details[11] = replace(found, siblings=(attempt_row(id=10, endpoint_id=1, attempt=1),))
+    seen = await admin.go(f"{SEARCH}/11?find=GRÜSSE")
+
+    for part in (
+        "The endpoint answered 503 (Service Unavailable).",
+        "What the receiver should do: It is overloaded or being maintained.",
+        '"note": ',
+        "webhook-id",
+        "curl --request POST",
+        "they know ada@example.com",
+        "until the answer began: 10 ms",
+        "reading the answer: 2 ms",
+        "evt_1",
+        "SKU-1, SKU-2",
+    ):
+        assert part in seen.text, part
+    assert seen.html.index("/attempts/10") > 0
+    assert [entry.action for entry in service.kafka.audits] == [AuditAction.VIEW_BODY]
+    assert (await admin.go(f"{SEARCH}/99")).status == 404
+
+
+async def test_a_viewer_sees_no_bodies(service: Service, viewer: Visitor) -> None:
+    service.attempts.details[11] = detail()
+    seen = await viewer.go(f"{SEARCH}/11")
+    assert "Bodies hold customers' data" in seen.text
+    assert "ada@example.com" not in seen.html
+    assert "Grüße" not in seen.html
+    assert "--data-binary @body.json" in seen.text
+    assert 'action="/webhooks/attempts/11/resend"' not in seen.html
+
+
+async def test_a_resend_from_the_page(service: Service, admin: Visitor) -> None:
+    await service.create()
+    service.attempts.details[11] = detail()
+    service.reports.bodies["evt_1"] = b"{}"
+    await admin.go(f"{SEARCH}/11")
+    seen = await admin.send(f"{SEARCH}/11/resend")
+    assert (seen.path, "It is on its way to endpoint 1 again." in seen.text) == (f"{SEARCH}/11", True)
+    assert len(service.kafka.to("webhooks.delay.0s")) == 1
+
+    service.reports.bodies.clear()
+    seen = await admin.send(f"{SEARCH}/11/resend")
+    assert "The body of this event is not in ClickHouse" in seen.text
+    assert len(service.kafka.to("webhooks.delay.0s")) == 1
+
+
+async def test_the_story_of_an_order(service: Service, viewer: Visitor) -> None:
+    await service.create()
+    service.attempts.record = Record(
+        (
+            EventRow("evt_1", "order_completed", NOW, NOW, "R/1", ("H1", "H2"), "S 1", (1, 2)),
+            EventRow("evt_0", "order_cancelled", NOW - timedelta(days=1), NOW, "R/1", (), None, ()),
+        ),
+        (
+            attempt_row(
+                id=12, event_id="evt_1", endpoint_id=1, state="succeeded", outcome="delivered", http_status_code=202, error=None
+            ),
+            attempt_row(id=11, event_id="evt_1", endpoint_id=1),
+        ),
+        is_complete=False,
+    )
+    seen = await viewer.go("/webhooks/orders/R%2F1")
+
+    assert service.attempts.told == [(About.ORDER, "R/1")]
+    for part in (
+        "Order R/1",
+        "2 events, 1 of 2 deliveries acknowledged, 1 under way",
+        "Order Information",
+        "Acknowledged with 202.",
+        "2 attempts",
+        "It matched, and no attempt is on record yet",
+        "No endpoint was subscribed to this event when it came.",
+        "It has more",
+    ):
+        assert part in seen.text, part
+    html = unquote(seen.html.replace("&amp;", "&"))
+    assert 'href="/webhooks/attempts?q[order_number_eq]=R/1">Webhooks of this order' in html
+    assert "q[shipment_number_in][]=H1&q[shipment_number_in][]=H12345678901&q[shipment_number_in][]=H2" in html
+    assert 'href="/webhooks/subscriptions/S%201"' in seen.html
+    assert not service.kafka.audits, "no body was read"
+
+
+@pytest.mark.parametrize(
+    ("path", "about", "title"),
+    [("shipments/H1", About.SHIPMENT, "Shipment H1"), ("subscriptions/S1", About.SUBSCRIPTION, "Subscription S1")],
+)
+async def test_shipments_and_subscriptions_likewise(
+    service: Service, viewer: Visitor, path: str, about: About, title: str
+) -> None:
+    seen = await viewer.go(f"/webhooks/{path}")
+    assert service.attempts.told == [(about, path.rpartition("/")[2])]
+    for part in (title, "Nothing is on record.", "No webhooks"):
+        assert part in seen.text, part
+    assert (await viewer.go(f"/webhooks/{path.partition('/')[0]}/" + "x" * 300)).status == 404

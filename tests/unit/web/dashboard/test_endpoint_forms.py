@@ -1,0 +1,224 @@
+"""Registering, changing, pausing, rotating and deleting endpoints with forms."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from schemas.event import EventType
+from tests.unit.web.dashboard.visitor import Visitor
+from tests.unit.web.service import Service
+
+NEW = "/webhooks/endpoints/new"
+LIST = "/webhooks/endpoints"
+FIELDS = {"target_url": "http://127.0.0.1/hooks", "events": ["order_completed", "shipment_shipped"]}
+
+
+async def register(admin: Visitor, **fields: str | list[str]) -> str:
+    """Register an endpoint with the form; returns its page."""
+    await admin.go(NEW)
+    seen = await admin.send(LIST, FIELDS | fields)
+    assert seen.status == 200, seen.text
+    return seen.path
+
+
+async def test_register(service: Service, admin: Visitor) -> None:
+    await admin.go(NEW)
+    seen = await admin.send(
+        LIST,
+        FIELDS
+        | {"description": "The\r\nERP", "token": "hunter2-token", "max_per_second": "5", "filters": '{"channel": "spree"}'},
+    )
+    (record,) = service.kafka.changes
+    assert seen.path == f"/webhooks/endpoints/{record.id}"
+    assert "The endpoint is registered." in seen.text
+    assert (record.target_url, record.events) == ("http://127.0.0.1/hooks", ("order_completed", "shipment_shipped"))
+    assert (record.description, record.max_per_second, record.active) == ("The\nERP", 5, True)
+    assert record.filters == {"channel": ("spree",)}
+    assert service.vault.open(record.sealed_token or "") == "hunter2-token"
+    assert record.changed_by.startswith("api-key:")
+    assert "hunter2-token" not in seen.html
+
+
+async def test_the_secret_is_shown_once(service: Service, admin: Visitor) -> None:
+    page = await register(admin)
+    assert admin.seen is not None
+    (record,) = service.kafka.changes
+    secret = service.vault.open(record.secrets[0].sealed)
+    assert secret in admin.seen.text
+    assert secret not in (await admin.go(page)).text
+
+
+async def test_register_paused(service: Service, admin: Visitor) -> None:
+    form_page = await admin.go(NEW)
+    pairs = [(name, value) for name, value in form_page.form(LIST).fields if name not in {"active", "target_url"}]
+    await admin.post(LIST, [*pairs, ("target_url", "http://127.0.0.1/hooks"), ("events", "order_completed")])
+    assert [record.active for record in service.kafka.changes] == [False]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("target_url", "", "target_url must be a URL"),
+        ("target_url", "ftp://127.0.0.1/", "http"),
+        ("target_url", "http://10.0.0.1/", "10.0.0.1"),
+        ("events", [], "events must be a list of one or more event types"),
+        ("events", ["order_eaten"], "unknown event types"),
+        ("token", "two words", "token must be"),
+        ("max_per_second", "many", "max_per_second must be a whole number"),
+        ("max_per_second", "0", "max_per_second must be a whole number"),
+        ("filters", "{", "filters must be JSON"),
+        ("filters", "[1]", "filters must be an object"),
+        ("filters", "[" * 100_000, "filters must be JSON"),
+        ("description", "a" * 1001, "description must be text of at most 1000"),
+    ],
+)
+async def test_what_is_wrong_is_said_where_it_is(
+    service: Service, admin: Visitor, field: str, value: str | list[str], sentence: str
+) -> None:
+    await admin.go(NEW)
+    seen = await admin.send(LIST, FIELDS | {"description": "kept <as> it was"} | {field: value})
+    assert seen.status == 422
+    assert f'id="{field}-errors"' in seen.html
+    assert sentence in seen.text
+    assert not service.kafka.changes
+    if field not in {"events", "description"}:
+        fields = seen.form(LIST).fields
+        assert ("description", "kept <as> it was") in fields
+        assert ("events", "shipment_shipped") in fields
+        # Nobody reads a token off the screen.
+        assert ("token", "") in fields
+
+
+async def test_all_that_is_wrong_is_said_at_once(admin: Visitor) -> None:
+    await admin.go(NEW)
+    seen = await admin.send(LIST, {"target_url": "", "filters": "{", "max_per_second": "x"})
+    for field in ("target_url", "events", "filters", "max_per_second"):
+        assert f'id="{field}-errors"' in seen.html
+
+
+async def test_a_url_that_is_registered_leads_to_its_endpoint(service: Service, admin: Visitor) -> None:
+    identifier = await service.create()
+    page = await register(admin)
+    assert page == f"/webhooks/endpoints/{identifier}"
+    assert admin.seen is not None
+    assert "This URL was registered already" in admin.seen.text
+    assert len(service.kafka.changes) == 1
+
+
+async def test_who_hears_everything_is_warned(admin: Visitor) -> None:
+    page = await register(admin, events=[event.value for event in EventType])
+    assert admin.seen is not None
+    assert "This endpoint hears of everything." in admin.seen.text
+    await admin.go(f"{page}/edit")
+    seen = await admin.send(f"{page}/edit", {"events": ["order_completed"]})
+    assert "This endpoint hears of everything." not in seen.text
+
+
+async def test_edit(service: Service, admin: Visitor) -> None:
+    page = await register(admin, token="secret-token", filters='{"channel": ["spree"]}', max_per_second="5")
+    form = (await admin.go(f"{page}/edit")).form(f"{page}/edit")
+    assert ("target_url", "http://127.0.0.1/hooks") in form.fields
+    assert [value for name, value in form.fields if name == "events"] == ["order_completed", "shipment_shipped"]
+    assert json.loads(dict(form.fields)["filters"]) == {"channel": ["spree"]}
+    assert dict(form.fields)["token"] == ""
+
+    seen = await admin.send(f"{page}/edit", {"description": "changed", "events": ["stock_item_back_in_stock"], "filters": ""})
+
+    assert (seen.path, "The changes are saved." in seen.text) == (page, True)
+    record = service.kafka.changes[-1]
+    assert (record.description, record.events, record.filters) == ("changed", ("stock_item_back_in_stock",), {})
+    assert record.max_per_second == 5
+    assert service.vault.open(record.sealed_token or "") == "secret-token"
+
+
+async def test_a_token_can_be_removed(service: Service, admin: Visitor) -> None:
+    page = await register(admin, token="secret-token")
+    await admin.go(f"{page}/edit")
+    await admin.send(f"{page}/edit", {"remove_token": "on"})
+    assert service.kafka.changes[-1].sealed_token is None
+
+
+async def test_an_edit_does_not_undo_what_somebody_else_did(service: Service, admin: Visitor) -> None:
+    page = await register(admin)
+    await admin.go(f"{page}/edit")
+    body = {"endpoint": {"description": "by somebody else"}}
+    async with service.client.patch(page.replace("/webhooks/", "/api/webhook/"), json=body) as response:
+        assert response.status == 200
+
+    seen = await admin.send(f"{page}/edit", {"description": "mine"})
+
+    assert (seen.status, "was changed since you read it" in seen.text) == (412, True)
+    assert service.kafka.changes[-1].description == "by somebody else"
+
+
+async def test_an_edit_with_a_mistake_is_not_saved(service: Service, admin: Visitor) -> None:
+    page = await register(admin)
+    await admin.go(f"{page}/edit")
+    seen = await admin.send(f"{page}/edit", {"target_url": "nonsense"})
+    assert (seen.status, seen.form(f"{page}/edit").method) == (422, "post")
+    assert len(service.kafka.changes) == 1
+
+
+async def test_pause_and_resume(service: Service, admin: Visitor) -> None:
+    page = await register(admin)
+    seen = await admin.send(f"{page}/pause")
+    assert "paused" in seen.text
+    assert not service.kafka.changes[-1].active
+    seen = await admin.send(f"{page}/resume")
+    assert "gets webhooks again" in seen.text
+    assert service.kafka.changes[-1].active
+
+
+async def test_rotate(service: Service, admin: Visitor) -> None:
+    page = await register(admin)
+    seen = await admin.go(f"{page}/rotate")
+    assert "24 hours" in seen.text
+    seen = await admin.send(f"{page}/rotate")
+    record = service.kafka.changes[-1]
+    assert [secret.expires_at is None for secret in record.secrets] == [True, False]
+    assert service.vault.open(record.secrets[0].sealed) in seen.text
+    assert "two or more are valid" in seen.text
+
+
+async def test_delete_asks_first(service: Service, admin: Visitor) -> None:
+    page = await register(admin)
+    seen = await admin.go(f"{page}/delete")
+    assert "Delete this endpoint?" in seen.text
+    assert "http://127.0.0.1/hooks" in seen.text
+    assert not service.kafka.changes[-1].deleted
+
+    seen = await admin.send(f"{page}/delete")
+
+    assert (seen.path, "http://127.0.0.1/hooks is deleted" in seen.text) == (LIST, True)
+    assert service.kafka.changes[-1].deleted
+    assert (await admin.go(page)).status == 404
+
+
+async def test_custom_headers(service: Service, admin: Visitor) -> None:
+    page = await register(admin)
+    seen = await admin.send(f"{page}/headers", {"name": "X-Tenant", "value": "acme-secret"})
+    assert "X-Tenant is sent with every request from now on." in seen.text
+    assert "acme-secret" not in seen.html
+    assert service.vault.open(service.kafka.changes[-1].sealed_headers["x-tenant"]) == "acme-secret"
+
+    token = dict(seen.form("/webhooks/logout").fields)["csrf"]
+    seen = await admin.post(f"{page}/headers", [("csrf", token), ("name", "X-Tenant"), ("remove", "1")])
+    assert "X-Tenant is not sent any more." in seen.text
+    assert service.kafka.changes[-1].sealed_headers == {}
+
+
+@pytest.mark.parametrize(("name", "value"), [("Host", "evil"), ("", "x"), ("X-Tenant", ""), ("X-Tenant", "a\nb")])
+async def test_a_header_that_cannot_be_sent_is_refused(service: Service, admin: Visitor, name: str, value: str) -> None:
+    page = await register(admin)
+    seen = await admin.send(f"{page}/headers", {"name": name, "value": value})
+    assert (seen.path, seen.status, "headers " in seen.text) == (page, 200, True)
+    assert len(service.kafka.changes) == 1
+
+
+async def test_when_kafka_is_away_nothing_is_lost_unseen(service: Service, admin: Visitor) -> None:
+    await admin.go(NEW)
+    service.kafka.is_down = True
+    seen = await admin.send(LIST, FIELDS)
+    assert (seen.status, "Kafka has not confirmed the change in time." in seen.text) == (503, True)

@@ -1,0 +1,92 @@
+"""One endpoint's page, and test events from it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pipeline.store.errors import StoreUnavailableError
+from pipeline.store.reports import Bucket, EndpointStats, LastFailure
+from schemas.api_key import Access
+from schemas.audit import AuditAction
+from schemas.health import HealthFact, HealthRecord
+from tests.unit.web.dashboard.visitor import Visitor
+from tests.unit.web.service import NOW, Service
+
+HOUR = timedelta(hours=1)
+
+
+async def test_health_and_settings(service: Service, admin: Visitor) -> None:
+    identifier = await service.create(
+        description="The ERP",
+        filters={"channel": "spree"},
+        token="secret-token",
+        headers={"X-Tenant": "acme"},
+        max_per_second=1200,
+    )
+    failure = LastFailure(77, NOW - timedelta(minutes=5), 503, None, "The endpoint answered 503.")
+    buckets = tuple(Bucket(NOW - (24 - number) * HOUR, 10, 1 if number == 3 else 0) for number in range(24))
+    service.reports.stats = EndpointStats(buckets, 2, (12.4, 90.0, 1500.0), failure)
+
+    seen = await admin.go(f"/webhooks/endpoints/{identifier}")
+
+    for part in ("http://127.0.0.1/hooks", "active", "The ERP", "99.6%", "240 of 241", "12 ms", "95%: 90 ms, 99%: 1.5 s"):
+        assert part in seen.text, part
+    for part in ("5 min ago", "The endpoint answered 503.", '{"channel": ["spree"]}', "1,200", "set, never shown", "x-tenant"):
+        assert part in seen.text, part
+    assert "2 discarded" in seen.text
+    assert 'href="/webhooks/attempts/77"' in seen.html
+    assert f'href="/webhooks/attempts?q%5Bendpoint_id_eq%5D={identifier}"' in seen.html
+    for hidden in ("secret-token", "acme", "whsec_"):
+        assert hidden not in seen.html
+
+
+async def test_without_clickhouse_the_settings_are_shown(service: Service, admin: Visitor) -> None:
+    identifier = await service.create()
+    service.attempts.error = StoreUnavailableError("ClickHouse does not answer.")
+    seen = await admin.go(f"/webhooks/endpoints/{identifier}")
+    assert (seen.status, "There are no figures at the moment." in seen.text) == (200, True)
+    assert "Signing secret" in seen.text
+
+
+async def test_an_endpoint_that_was_disabled_says_why(service: Service, admin: Visitor) -> None:
+    identifier = await service.create()
+    service.learn(
+        HealthRecord(
+            endpoint_id=identifier,
+            fact=HealthFact.DISABLED,
+            endpoint_version=1,
+            at=NOW - HOUR,
+            detail="The endpoint answered 410 (Gone).",
+        )
+    )
+    seen = await admin.go(f"/webhooks/endpoints/{identifier}")
+    assert "It was disabled 1 h ago and gets nothing: The endpoint answered 410 (Gone)." in seen.text
+    assert "disabled" in (await admin.go("/webhooks/endpoints")).text
+
+
+async def test_an_endpoint_that_is_not_there(admin: Visitor) -> None:
+    for path in ("/webhooks/endpoints/99", "/webhooks/endpoints/abc", "/webhooks/endpoints/99/edit"):
+        seen = await admin.go(path)
+        assert (seen.status, "could not be found" in seen.text) == (404, True)
+
+
+async def test_a_test_event(service: Service, visitor: Visitor) -> None:
+    identifier = await service.create()
+    await visitor.log_in(await service.key(Access.OPERATOR))
+    page = f"/webhooks/endpoints/{identifier}"
+    await visitor.go(page)
+
+    seen = await visitor.send(f"{page}/test", {"event_name": "shipment_shipped"})
+
+    assert seen.path == page
+    assert "Test acknowledged: shipment_shipped was answered with" in seen.text
+    assert 'href="/webhooks/attempts/' in seen.html
+    assert [entry.detail for entry in service.kafka.audits if entry.action is AuditAction.TEST] == ["shipment_shipped"]
+    assert "Test acknowledged" not in (await visitor.go(page)).text
+
+
+async def test_a_test_event_of_a_type_that_there_is_not(service: Service, admin: Visitor) -> None:
+    page = f"/webhooks/endpoints/{await service.create()}"
+    await admin.go(page)
+    seen = await admin.send(f"{page}/test", {"event_name": "nonsense"})
+    assert (seen.status, "event_name must be one of" in seen.text) == (422, True)

@@ -1,0 +1,193 @@
+"""Logging in and out, sessions, CSRF, headers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from urllib.parse import unquote
+
+import pytest
+
+from pipeline.web.dashboard.desk import is_own_page
+from schemas.api_key import Access
+from tests.unit.web.dashboard.visitor import Visitor, visiting
+from tests.unit.web.service import API_KEY, NOW, Service
+
+HOME = "/webhooks/endpoints"
+
+
+async def test_who_is_not_logged_in_is_sent_to_the_login_and_back(visitor: Visitor) -> None:
+    seen = await visitor.go("/webhooks/endpoints?q[target_url_cont]=a%20b")
+    assert (seen.status, seen.path.partition("?")[0]) == (200, "/webhooks/login")
+
+    seen = await visitor.send("/webhooks/login", {"key": f" {API_KEY} "})
+    assert (seen.status, unquote(seen.path)) == (200, "/webhooks/endpoints?q[target_url_cont]=a b")
+
+
+async def test_the_root_leads_to_the_dashboard(visitor: Visitor) -> None:
+    seen = await visitor.go("/", follow=False)
+    assert (seen.status, seen.headers["Location"]) == (303, "/webhooks")
+
+
+async def test_a_wrong_key_opens_nothing(visitor: Visitor) -> None:
+    seen = await visitor.log_in("wrong")
+    assert (seen.status, seen.path) == (401, "/webhooks/login")
+    assert "not one of the service's API keys" in seen.text
+    assert "wrong" not in [value for _, value in seen.form("/webhooks/login").fields]
+    assert (await visitor.go(HOME)).path.startswith("/webhooks/login")
+    assert (await visitor.log_in("")).status == 422
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example",
+        "/webhooks\\@evil.example",
+        "/webhooks.evil.example/",
+        "/api/webhook/keys",
+        "javascript:alert(1)",
+        "/webhooks/\r\nSet-Cookie: a=b",
+        "/webhooks/" + "a" * 3000,
+        "",
+    ],
+)
+def test_a_login_leads_to_no_other_place(wanted: str) -> None:
+    assert not is_own_page(wanted)
+
+
+@pytest.mark.parametrize("wanted", ["/webhooks", "/webhooks?a=b", "/webhooks/attempts?q[order_number_eq]=R1"])
+def test_a_login_leads_to_a_page_of_ours(wanted: str) -> None:
+    assert is_own_page(wanted)
+
+
+async def test_the_login_does_not_follow_what_a_link_says(visitor: Visitor) -> None:
+    await visitor.go("/webhooks/login?next=//evil.example/")
+    seen = await visitor.send("/webhooks/login", {"key": API_KEY}, follow=False)
+    assert (seen.status, seen.headers["Location"]) == (303, "/webhooks")
+
+
+async def test_the_cookie_is_for_us_alone(visitor: Visitor) -> None:
+    await visitor.go("/webhooks/login")
+    seen = await visitor.send("/webhooks/login", {"key": API_KEY}, follow=False)
+    cookie = seen.headers["Set-Cookie"]
+    assert cookie.startswith("oms_webhooks_session=")
+    assert {"HttpOnly", "Path=/webhooks", "SameSite=Lax", "Max-Age=43200"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie
+    assert API_KEY not in cookie
+
+
+@pytest.mark.parametrize("header", [{"X-Forwarded-Proto": "https"}, {"Origin": "https://webhooks.example.com"}])
+async def test_behind_tls_the_cookie_goes_no_other_way(visitor: Visitor, header: dict[str, str]) -> None:
+    seen = await visitor.go("/webhooks/login", headers=header)
+    assert "Secure" in seen.headers["Set-Cookie"].split("; ")
+
+
+async def test_a_login_makes_a_new_session(visitor: Visitor) -> None:
+    before = (await visitor.go("/webhooks/login")).form("/webhooks/login").fields
+    after = (await visitor.log_in()).form("/webhooks/logout").fields
+    assert dict(before)["csrf"] != dict(after)["csrf"]
+
+
+async def test_who_logs_out_is_out(admin: Visitor) -> None:
+    seen = await admin.send("/webhooks/logout")
+    assert (seen.path, "You are logged out." in seen.text) == ("/webhooks/login", True)
+    assert (await admin.go(HOME)).path.startswith("/webhooks/login")
+    assert "You are logged out." not in (await admin.go("/webhooks/login")).text
+
+
+async def test_a_session_ends_with_its_key(service: Service, visitor: Visitor) -> None:
+    key = await service.key(Access.VIEWER)
+    assert (await visitor.log_in(key)).status == 200
+    (record,) = service.ring.valid()
+
+    await service.ring.revoke(service.kafka, record, revoked_by="a test", at=NOW)
+
+    assert (await visitor.go(HOME)).path.startswith("/webhooks/login")
+
+
+async def test_a_session_ends_with_the_day(service: Service, admin: Visitor) -> None:
+    service.now[0] = NOW + timedelta(hours=11, minutes=59)
+    assert (await admin.go(HOME)).path == HOME
+    service.now[0] = NOW + timedelta(hours=12, seconds=1)
+    assert (await admin.go(HOME)).path.startswith("/webhooks/login")
+
+
+@pytest.mark.parametrize("cookie", ["", "nonsense", "gAAAAABh", "\N{LATIN SMALL LETTER U WITH DIAERESIS}"])
+async def test_a_forged_cookie_is_none(visitor: Visitor, cookie: str) -> None:
+    headers = {"Cookie": f"oms_webhooks_session={cookie}; oms_webhooks_notices={cookie}"}
+    seen = await visitor.go(HOME, headers=headers)
+    assert seen.path.startswith("/webhooks/login")
+
+
+async def test_an_endpoints_sealed_secret_is_no_session(service: Service, visitor: Visitor) -> None:
+    sealed = service.vault.seal('{"csrf":"a","until":"2999-01-01T00:00:00Z","key_id":"a"}')
+    seen = await visitor.go(HOME, headers={"Cookie": f"oms_webhooks_session={sealed}"})
+    assert seen.path.startswith("/webhooks/login")
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong"])
+async def test_a_form_of_another_site_does_nothing(service: Service, admin: Visitor, token: str | None) -> None:
+    pairs = [] if token is None else [("csrf", token)]
+    seen = await admin.post("/webhooks/logout", pairs)
+    assert (seen.status, "This form is not valid any more" in seen.text) == (403, True)
+    assert (await admin.go(HOME)).path == HOME
+
+
+async def test_nobody_is_logged_in_by_another_site(service: Service, visitor: Visitor) -> None:
+    seen = await visitor.post("/webhooks/login", [("key", API_KEY)])
+    assert seen.status == 403
+    async with visiting(service) as other:
+        await other.go("/webhooks/login")
+        assert other.seen is not None
+        pairs = other.seen.form("/webhooks/login").fields
+    assert (await visitor.post("/webhooks/login", [*pairs, ("key", API_KEY)])).status == 403
+
+
+async def test_a_form_is_urlencoded_text(admin: Visitor) -> None:
+    for content_type, status in (("text/plain", 415), ("multipart/form-data; boundary=a", 415), ("application/json", 415)):
+        seen = await admin.go("/webhooks/logout", "POST", data=b"csrf=a", headers={"Content-Type": content_type})
+        assert seen.status == status
+    bad = {"Content-Type": "application/x-www-form-urlencoded; charset=nonsense"}
+    assert (await admin.go("/webhooks/logout", "POST", data=b"csrf=a", headers=bad)).status == 400
+    bad = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert (await admin.go("/webhooks/logout", "POST", data=b"csrf=\xff", headers=bad)).status == 400
+
+
+async def test_who_guesses_keys_is_made_to_wait(visitor: Visitor) -> None:
+    statuses = [(await visitor.log_in(f"wrong-{number}")).status for number in range(20)]
+    assert statuses == [401] * 20
+    seen = await visitor.log_in()
+    assert (seen.status, 0 < int(seen.headers["Retry-After"]) <= 60) == (429, True)
+    assert "try again in" in seen.text
+    assert (await visitor.go(HOME)).path.startswith("/webhooks/login")
+
+
+async def test_every_answer_is_hardened(admin: Visitor) -> None:
+    pages = [await admin.go(path) for path in (HOME, "/webhooks/nowhere", "/webhooks/endpoints?q[x]=1")]
+    pages.append(await admin.go("/webhooks/", follow=False))
+    for seen in pages:
+        policy = seen.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert "unsafe" not in policy
+        assert seen.headers["X-Content-Type-Options"] == "nosniff"
+        assert seen.headers["X-Frame-Options"] == "DENY"
+        assert seen.headers["Cache-Control"] == "no-store"
+        assert seen.headers["Referrer-Policy"] == "same-origin"
+
+
+async def test_files_are_kept_by_browsers(visitor: Visitor) -> None:
+    html = (await visitor.go("/webhooks/login")).html
+    path = html.partition('<link rel="stylesheet" href="')[2].partition('"')[0]
+    seen = await visitor.go(path)
+    assert (seen.status, seen.headers["Content-Type"]) == (200, "text/css; charset=utf-8")
+    assert seen.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    again = await visitor.go(path, headers={"If-None-Match": seen.headers["ETag"]})
+    assert (again.status, again.html) == (304, "")
+    assert (await visitor.go("/webhooks/static/app.css")).status == 404
+
+
+async def test_pages_wait_until_the_service_has_started(service: Service, visitor: Visitor) -> None:
+    service.health.starting = True
+    seen = await visitor.go("/webhooks/login")
+    assert (seen.status, "The service is starting" in seen.text) == (503, True)

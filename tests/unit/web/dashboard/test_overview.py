@@ -1,0 +1,72 @@
+"""The overview."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pipeline.core.circuit import CircuitState
+from pipeline.store.endpoint_days import EndpointDay
+from pipeline.store.errors import StoreUnavailableError
+from pipeline.store.overview import MINUTES, Minute, Overview, Waiting
+from schemas.health import HealthFact, HealthRecord
+from tests.unit.web.dashboard.visitor import Visitor
+from tests.unit.web.service import NOW, Service
+
+MINUTE = timedelta(minutes=1)
+HOME = "/webhooks"
+
+
+async def test_the_last_hour(service: Service, admin: Visitor) -> None:
+    well, down = await service.create("http://127.0.0.1/well"), await service.create("http://127.0.0.1/down")
+    service.learn(
+        HealthRecord(endpoint_id=down, fact=HealthFact.FAILING, endpoint_version=1, at=NOW, since=NOW - 30 * MINUTE),
+    )
+    service.reports.days = {well: EndpointDay([(0, 0)] * 23 + [(500, 0)]), down: EndpointDay([(0, 0)] * 23 + [(0, 20)])}
+    minutes = tuple(Minute(NOW - (MINUTES - number) * MINUTE, 30, 20, 1) for number in range(MINUTES))
+    waiting = Waiting(77, "evt-1", "order_completed", down, NOW - 2 * timedelta(hours=1), NOW + MINUTE)
+    service.reports.hour = Overview(minutes, (120.0, 900.0, 65_000.0), (12.0, 80.0, 1500.0), 4, waiting)
+
+    seen = await admin.go(HOME)
+
+    parts = (
+        "1,800",
+        "1,200",
+        "95.2%",
+        "120 ms",
+        "95%: 900 ms, 99%: 65.0 s",
+        "12 ms",
+        "2 h ago",
+        "4 deliveries wait for a repeat",
+    )
+    for part in (*parts, "No success since 30 min ago"):
+        assert part in seen.text, part
+    assert 'href="/webhooks/attempts/77"' in seen.html
+    failing = seen.text.partition("Failing now")[2].partition("last 24 hours")[0]
+    assert ("127.0.0.1/down" in failing, "127.0.0.1/well" in failing) == (True, False)
+
+
+async def test_a_part_of_it_is_fetched_again_and_again(service: Service, admin: Visitor) -> None:
+    await service.create()
+    page, part = await admin.go(HOME), await admin.go("/webhooks/live")
+    assert 'data-live="/webhooks/live"' in page.html
+    assert "<html" not in part.html
+    assert part.html.strip() in page.html
+
+
+async def test_without_clickhouse_it_says_what_fails(service: Service, admin: Visitor) -> None:
+    down = await service.create("http://127.0.0.1/down")
+    until = NOW + MINUTE
+    circuit = HealthRecord(
+        endpoint_id=down, fact=HealthFact.CIRCUIT, endpoint_version=1, at=NOW, circuit=CircuitState.OPEN, until=until
+    )
+    service.learn(circuit)
+    service.attempts.error = StoreUnavailableError("ClickHouse does not answer.")
+    seen = await admin.go(HOME)
+    assert (seen.status, "There are no figures at the moment" in seen.text) == (200, True)
+    assert "circuit open" in seen.text
+
+
+async def test_when_all_is_well_it_says_so(admin: Visitor) -> None:
+    seen = await admin.go(HOME)
+    assert "Nothing: every endpoint that is active takes what it is sent." in seen.text
+    assert "No endpoint is registered yet." in seen.text

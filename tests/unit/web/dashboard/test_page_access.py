@@ -1,0 +1,125 @@
+"""The authorisation matrix of the dashboard, made of the page table: every page, every role, every method."""
+
+from __future__ import annotations
+
+import itertools
+from typing import cast
+
+import pytest
+
+from pipeline.web.dashboard.desk import Desk
+from pipeline.web.dashboard.page_table import dashboard_pages
+from pipeline.web.dashboard.pages import Page
+from schemas.api_key import Access
+from tests.unit.web.dashboard.visitor import Visitor
+from tests.unit.web.service import Service
+
+PAGES = dashboard_pages(cast("Desk", None))
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+# The rule, once more and by hand: a new page must be thought about here too.
+EXPECTED: dict[tuple[str, str], Access | None] = {
+    ("GET", "/webhooks/login"): None,
+    ("POST", "/webhooks/login"): None,
+    ("POST", "/webhooks/logout"): Access.VIEWER,
+    ("GET", "/webhooks/static/{name}"): None,
+    ("GET", "/webhooks/"): Access.VIEWER,
+    ("GET", "/webhooks"): Access.VIEWER,
+    ("GET", "/webhooks/live"): Access.VIEWER,
+    ("GET", "/webhooks/endpoints"): Access.VIEWER,
+    ("POST", "/webhooks/endpoints"): Access.ADMIN,
+    ("GET", "/webhooks/endpoints/new"): Access.ADMIN,
+    ("GET", "/webhooks/endpoints/{id}"): Access.VIEWER,
+    ("POST", "/webhooks/endpoints/{id}/test"): Access.OPERATOR,
+    ("GET", "/webhooks/endpoints/{id}/edit"): Access.ADMIN,
+    ("POST", "/webhooks/endpoints/{id}/edit"): Access.ADMIN,
+    ("POST", "/webhooks/endpoints/{id}/pause"): Access.ADMIN,
+    ("POST", "/webhooks/endpoints/{id}/resume"): Access.ADMIN,
+    ("GET", "/webhooks/endpoints/{id}/rotate"): Access.ADMIN,
+    ("POST", "/webhooks/endpoints/{id}/rotate"): Access.ADMIN,
+    ("GET", "/webhooks/endpoints/{id}/delete"): Access.ADMIN,
+    ("POST", "/webhooks/endpoints/{id}/delete"): Access.ADMIN,
+    ("POST", "/webhooks/endpoints/{id}/headers"): Access.ADMIN,
+    ("GET", "/webhooks/keys"): Access.ADMIN,
+    ("POST", "/webhooks/keys"): Access.ADMIN,
+    ("GET", "/webhooks/keys/{id}/revoke"): Access.ADMIN,
+    ("POST", "/webhooks/keys/{id}/revoke"): Access.ADMIN,
+}
+LOGOUT = ("/webhooks/logout", "POST")
+# Who logs out is nobody afterwards: last.
+REQUESTS = sorted(itertools.product({path for _, path in EXPECTED}, METHODS), key=lambda one: (one == LOGOUT, one))
+
+
+def test_every_page_has_the_rule_that_is_meant() -> None:
+    assert {page.key: page.access for page in PAGES} == EXPECTED
+    assert len(PAGES) == len(EXPECTED)
+
+
+def test_a_rule_is_part_of_every_declaration() -> None:
+    with pytest.raises(TypeError):
+        Page("GET", "/x", None)  # type: ignore[call-arg, arg-type]
+
+
+@pytest.mark.parametrize("role", [None, *Access], ids=str)
+async def test_every_page_role_and_method(service: Service, visitor: Visitor, role: Access | None) -> None:
+    token = ""
+    if role is not None:
+        token = dict((await visitor.log_in(await service.key(role))).form("/webhooks/logout").fields)["csrf"]
+    for path, method in REQUESTS:
+        rule = EXPECTED.get(("GET" if method == "HEAD" else method, path), "no page")
+        seen = await visitor.go(
+            path.replace("{id}", "123").replace("{name}", "app.css"),
+            method,
+            follow=False,
+            data=f"csrf={token}" if method == "POST" else None,
+            headers={"Content-Type": "application/x-www-form-urlencoded"} if method == "POST" else None,
+        )
+        where = (method, path, role, seen.status, seen.html[:2000])
+        to_login = seen.status == 303 and seen.headers["Location"].startswith("/webhooks/login")
+        assert "default-src 'none'" in seen.headers["Content-Security-Policy"], where
+        if rule is None:
+            assert not to_login, where
+        elif role is None:
+            assert to_login, where
+        elif rule == "no page":
+            assert seen.status == 405, where
+        elif not role.covers(cast("Access", rule)):
+            assert seen.status == 403, where
+            needed = f"This needs a key of the role {cast('Access', rule).value}; yours has the role {role.value}."
+            assert method == "HEAD" or needed in seen.text, where
+        else:
+            # 404 and 422: the handler was reached, and found nothing to do.
+            assert seen.status in (200, 303, 404, 422), where
+    assert not service.kafka.changes
+
+
+@pytest.mark.parametrize(
+    ("role", "shown", "hidden"),
+    [
+        (Access.VIEWER, ["Overview", "Endpoints"], ["API keys", "New endpoint", "Send test event", "Pause", "Rotate"]),
+        (Access.OPERATOR, ["Send test event"], ["API keys", "New endpoint", "Pause", "Rotate", "Set header"]),
+        (Access.ADMIN, ["API keys", "New endpoint", "Send test event", "Pause", "Rotate", "Set header"], []),
+    ],
+)
+async def test_nobody_is_offered_what_he_may_not_do(
+    service: Service, visitor: Visitor, role: Access, shown: list[str], hidden: list[str]
+) -> None:
+    identifier = await service.create()
+    await visitor.log_in(await service.key(role))
+    text = (await visitor.go("/webhooks/endpoints")).text + (await visitor.go(f"/webhooks/endpoints/{identifier}")).text
+    assert [name for name in shown if name not in text] == []
+    assert [name for name in hidden if name in text] == []
+
+
+async def test_every_form_that_is_sent_has_a_token(service: Service, admin: Visitor) -> None:
+    identifier = await service.create(headers={"X-Tenant": "acme"})
+    key = service.ring.valid()[0].id if service.ring.valid() else None
+    if key is None:
+        await service.key(Access.VIEWER)
+        key = service.ring.valid()[0].id
+    for page in PAGES:
+        if page.method == "GET" and "static" not in page.path:
+            seen = await admin.go(page.key[1].replace("/keys/{id}", f"/keys/{key}").replace("{id}", str(identifier)))
+            assert seen.status == 200, page.path
+            for form in seen.forms:
+                assert form.method == "get" or dict(form.fields)["csrf"], (page.path, form)

@@ -1,0 +1,114 @@
+"""The guide for integrators: complete, made of one source, and a page that links to nothing that is not there."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from pipeline.web.guide import guide
+from schemas.event import EventType
+from schemas.objects import Address, LineItem, Order, Payment, Shipment, StockItem, Variant
+from tests.unit.web.service import Service
+
+ROOT = Path(__file__).parents[3]
+TEXT = (ROOT / "docs" / "receiving.md").read_text(encoding="utf-8")
+OBJECTS: dict[str, type[BaseModel]] = {
+    "Order": Order,
+    "Shipment": Shipment,
+    "Stock Item": StockItem,
+    "Line Item": LineItem,
+    "Variant": Variant,
+    "Address": Address,
+    "Payment": Payment,
+}
+
+
+class Links(HTMLParser):
+    """What a page links to, and what can be linked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.ids: list[str] = []
+        self.loaded: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "a":
+            self.targets.append(values["href"] or "")
+        if tag in ("script", "link", "img", "iframe", "form") or "style" in values:
+            self.loaded.append(tag)
+        if one := values.get("id"):
+            self.ids.append(one)
+
+
+def section(title: str) -> str:
+    """What stands below a heading, down to the next one."""
+    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#)", TEXT, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found.group(1)
+
+
+def test_every_link_of_the_page_leads_somewhere() -> None:
+    links = Links()
+    links.feed(guide().text)
+    assert len(links.ids) == len(set(links.ids))
+    for target in links.targets:
+        assert target.removeprefix("#") in links.ids or target in (
+            "/api/webhook/reference",
+            "https://www.standardwebhooks.com",
+        ), target
+    assert links.loaded == []
+
+
+@pytest.mark.parametrize("event_type", EventType)
+def test_every_event_has_its_line_its_sample_and_its_schema(event_type: EventType) -> None:
+    assert f"[`{event_type}`](../schemas/samples/{event_type}.json)" in section("The seven events")
+    shown = guide().text.partition(f'<div id="{event_type}">')[2].partition("</div>")[0]
+    assert f"&#34;event_name&#34;: &#34;{event_type}&#34;" in shown
+    assert f"&#34;const&#34;: &#34;{event_type}&#34;" in shown
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_every_member_of_the_payload_objects_is_listed(name: str) -> None:
+    listed = set(re.findall(r"`([a-z_0-9]+)`", section(name)))
+    # The amounts of an order for people are named as a whole.
+    listed |= {f"display_{one}" for one in listed if name == "Order"}
+    assert set(OBJECTS[name].model_fields) - listed == set()
+
+
+@pytest.mark.parametrize("language", ["Python", "Node", "Go", "Ruby", "PHP"])
+def test_every_receiver_is_on_the_page_as_its_file_is(language: str) -> None:
+    shown = guide().text.partition(f'<div id="receiver-{language.lower()}">')[2].partition("</div>")[0]
+    files = [
+        path
+        for path in (ROOT / "docs/examples/receivers" / language.lower()).iterdir()
+        if path.suffix in (".py", ".js", ".go", ".ru")
+    ]
+    for path in files:
+        first_code = next(
+            line for line in path.read_text().splitlines() if "webhook" in line and '"' not in line and "<" not in line
+        )
+        assert first_code in shown
+    assert shown.count("<pre") >= 2
+
+
+async def test_anybody_may_read_it_and_it_may_load_nothing(service: Service) -> None:
+    async with service.anonymous.get("/webhooks/guide") as response:
+        text = await response.text()
+        assert (response.status, response.content_type) == (200, "text/html")
+        policy = response.headers["Content-Security-Policy"]
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    assert f"style-src 'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'" in policy
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "script-src" not in policy
+    assert "unsafe" not in policy
+    # There is nothing to post; whoever does is taken for somebody who looks for the dashboard.
+    async with service.anonymous.post("/webhooks/guide", allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"].partition("?")[0]) == (303, "/webhooks/login")

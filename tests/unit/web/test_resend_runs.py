@@ -1,0 +1,269 @@
+"""/api/webhook/resends: every failed notification of a search again, each once; on record, cancellable, whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.core.search import Combinator, Condition, Predicate
+from pipeline.store.errors import StoreUnavailableError
+from pipeline.web.runs import Runs
+from schemas.api_key import Access
+from schemas.audit import AuditAction, AuditEntry, ResendProgress, RunState
+from schemas.codec import from_header
+from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
+from tests.unit.web.attempt_rows import attempt_row
+from tests.unit.web.endpoint_requests import NOT_FOUND, PATH, request, wrapped
+from tests.unit.web.service import NOW, Service
+
+RESENDS = "/api/webhook/resends"
+FILTER = "?q[endpoint_id_eq]=1"
+
+
+@pytest.fixture
+async def failing(service: Service) -> Service:
+    """Three events failed at endpoint 1, the first twice; the third was delivered since. A fourth went to a deleted endpoint."""
+    await service.create()
+    rows = [(1, "evt_1", 1), (2, "evt_1", 1), (3, "evt_2", 1), (4, "evt_3", 1), (6, "evt_4", 9)]
+    service.attempts.rows = (
+        *(attempt_row(id=number, event_id=event, endpoint_id=endpoint) for number, event, endpoint in rows),
+        attempt_row(id=5, event_id="evt_3", endpoint_id=1, state="succeeded", outcome="delivered"),
+    )
+    service.attempts.sent = {f"evt_{number}": f'{{"n":{number}}}'.encode() for number in range(1, 5)}
+    return service
+
+
+async def over(service: Service, run: str) -> dict[str, Any]:
+    """The run when it is over."""
+    await ended(service)
+    found = (await request(service, "GET", f"{RESENDS}/{run}"))[1]
+    assert isinstance(found, dict)
+    return found
+
+
+async def ended(service: Service) -> None:
+    """Until nothing is under way."""
+    task = service.runs._task
+    assert task is not None
+    await asyncio.wait([task])
+
+
+def resent(service: Service) -> list[tuple[str, int, Trigger]]:
+    deliveries = [from_header(one.headers, DELIVERY_HEADER, Delivery) for one in service.kafka.to("webhooks.delay.0s")]
+    return [(one.event.id, one.endpoint_id, one.trigger) for one in deliveries]
+
+
+async def test_each_failed_notification_is_sent_once(failing: Service) -> None:
+    status, looked = await request(failing, "GET", f"{RESENDS}/preview{FILTER}")
+    assert (status, looked) == (
+        200,
+        {
+            "notifications": 4,
+            "attempts": 5,
+            "is_complete": True,
+            "endpoints": [{"endpoint_id": 1, "count": 3}, {"endpoint_id": 9, "count": 1}],
+            "ignored_filters": [],
+        },
+    )
+    status, begun = await request(failing, "POST", f"{RESENDS}{FILTER}")
+    assert (status, begun["state"], begun["total"]) == (202, "running", 4)
+
+    shown = await over(failing, begun["id"])
+    assert {name: shown[name] for name in ("state", "total", "resent", "delivered", "skipped", "last_attempt_id", "problem")} == {
+        "state": "done",
+        "total": 4,
+        "resent": 2,
+        "delivered": 1,
+        "skipped": 1,
+        "last_attempt_id": 6,
+        "problem": "",
+    }
+    assert resent(failing) == [("evt_1", 1, Trigger.RESEND), ("evt_2", 1, Trigger.RESEND)]
+    assert [one.value for one in failing.kafka.to("webhooks.delay.0s")] == [b'{"n":1}', b'{"n":2}']
+
+
+async def test_it_is_on_record_before_during_and_after(failing: Service) -> None:
+    run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
+    await over(failing, run)
+
+    told = [(entry.action, entry.subject) for entry in failing.kafka.audits]
+    of_run = (AuditAction.RESEND_RUN, f"resend run {run}")
+    assert told == [of_run, (AuditAction.RESEND, "attempt 2"), (AuditAction.RESEND, "attempt 3"), of_run, of_run]
+    assert failing.kafka.audits[1].detail == f"event evt_1, endpoint 1, run {run}"
+    progress = [
+        ResendProgress.model_validate_json(entry.detail)
+        for entry in failing.kafka.audits
+        if entry.action is AuditAction.RESEND_RUN
+    ]
+    assert [(one.state, one.resent) for one in progress] == [(RunState.RUNNING, 0), (RunState.RUNNING, 2), (RunState.DONE, 2)]
+    [shown] = (await request(failing, "GET", RESENDS))[1]["runs"]
+    assert (shown["id"], shown["state"], shown["started_by"]) == (run, "done", failing.kafka.audits[0].actor)
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("", "Give a filter"),
+        ("?q[endpoint_id_eq]=1&q[ordr_number_eq]=R1", "ordr_number_eq: attempts have no attribute ordr_number"),
+    ],
+)
+async def test_without_a_clear_filter_nothing_is_sent(failing: Service, query: str, sentence: str) -> None:
+    status, body = await request(failing, "POST", f"{RESENDS}{query}")
+
+    assert (status, body["errors"]["q"][0][: len(sentence)]) == (422, sentence)
+    assert (failing.kafka.audits, failing.attempts.queries) == ([], [])
+
+
+async def test_more_than_a_run_may_send_is_refused(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.web.resend_runs.MOST", 2)
+    assert (await request(failing, "GET", f"{RESENDS}/preview{FILTER}"))[1]["is_complete"] is False
+    status, body = await request(failing, "POST", f"{RESENDS}{FILTER}")
+    assert (status, body["errors"]["q"]) == (
+        422,
+        ["More than 2 notifications failed; narrow the filters, by time for example."],
+    )
+
+
+async def test_one_at_a_time_and_anybody_may_cancel(failing: Service) -> None:
+    failing.runs.pause_seconds = 3600.0
+    run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
+    assert (await request(failing, "POST", f"{RESENDS}{FILTER}"))[0] == 409
+
+    status, body = await request(failing, "POST", f"{RESENDS}/{run}/cancel")
+    assert (status, body["state"]) == (202, "cancelling")
+    entry = failing.kafka.audits[-1]
+    assert (entry.action, entry.subject) == (AuditAction.RESEND_RUN, f"resend run {run}")
+
+
+async def test_a_cancelled_run_stops_before_its_next_batch(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.web.resend_runs._BATCH", 1)
+
+    def cancel(entry: AuditEntry) -> AuditEntry:
+        detail = ResendProgress.model_validate_json(entry.detail).model_copy(update={"state": RunState.CANCELLING})
+        return entry.model_copy(update={"detail": detail.model_dump_json()})
+
+    # Another process has put on record that it is to stop: this one learns of it from the audit alone.
+    listening(failing, AuditAction.RESEND, lambda: failing.kafka.tell(cancel(failing.kafka.audits[0])))
+    run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
+    shown = await over(failing, run)
+
+    assert (shown["state"], shown["resent"], len(resent(failing))) == ("cancelled", 1, 1)
+    status, body = await request(failing, "POST", f"{RESENDS}/{run}/cancel")
+    assert (status, body["error"]) == (409, "This run is over: cancelled.")
+
+
+def listening(service: Service, action: AuditAction, then: Callable[[], None]) -> None:
+    """Do something when the first audit record of an action is written."""
+    todo = [then]
+
+    def heard(entry: AuditEntry) -> None:
+        if entry.action is action and todo:
+            todo.pop()()
+
+    service.kafka.on_audit = heard
+
+
+async def test_a_process_that_is_stopped_says_where_it_was(failing: Service) -> None:
+    failing.runs.pause_seconds = 3600.0
+    run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
+    work = failing.runs.get(run)
+    assert work is not None
+    while not work.seen().progress.resent:  # noqa: ASYNC110 - nothing tells of it but this
+        await asyncio.sleep(0)
+    await failing.runs.stop()
+
+    progress = ResendProgress.model_validate_json(failing.kafka.audits[-1].detail)
+    assert (progress.state, progress.resent, progress.last_attempt_id) == (RunState.STOPPED, 1, 2)
+    assert (await request(failing, "GET", f"{RESENDS}/{run}"))[1]["state"] == "stopped"
+
+
+async def test_a_run_whose_process_died_is_told_from_one_that_goes_on(failing: Service) -> None:
+    detail = ResendProgress(state=RunState.RUNNING, total=9, resent=4, last_attempt_id=77).model_dump_json()
+    entry = AuditEntry(
+        at=NOW,
+        actor="api-key:0a1b2c3d",
+        role=Access.OPERATOR,
+        action=AuditAction.RESEND_RUN,
+        subject="resend run 00000000000000aa",
+        detail=detail,
+    )
+    failing.kafka.tell(entry)
+    path = f"{RESENDS}/00000000000000aa"
+    failing.now[0] = NOW + timedelta(seconds=59)
+    assert (await request(failing, "GET", path))[1]["state"] == "running"
+    assert (await request(failing, "POST", f"{path}/cancel"))[0] == 202
+
+    failing.now[0] = NOW + timedelta(seconds=200)
+    shown = (await request(failing, "GET", path))[1]
+    assert (shown["state"], shown["resent"], shown["last_attempt_id"]) == ("stopped", 4, 77)
+    assert shown["problem"].startswith("Nothing has been heard of it")
+    # What is left can be sent by another run, and only that is.
+    run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
+    assert (await over(failing, run))["state"] == "done"
+
+
+@pytest.mark.parametrize("failure", ["kafka", "clickhouse", "something else"])
+async def test_a_run_that_cannot_go_on_says_why(failing: Service, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
+    monkeypatch.setattr("pipeline.web.resend_runs._BATCH", 1)
+
+    def fail() -> None:
+        failing.kafka.is_down = failure == "kafka"
+        failing.attempts.error = {"clickhouse": StoreUnavailableError("gone"), "something else": RuntimeError("x")}.get(failure)
+
+    listening(failing, AuditAction.RESEND, fail)
+    run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
+    work = failing.runs.get(run)
+    assert work is not None
+    await ended(failing)
+
+    sentence = {"kafka": "Kafka has not confirmed", "clickhouse": "Attempts cannot be searched right now"}
+    assert work.seen().progress.state is RunState.FAILED
+    assert work.seen().progress.problem.startswith(sentence.get(failure, "Something went wrong here"))
+
+
+async def test_what_is_paused_is_left_out(failing: Service) -> None:
+    await request(failing, "PATCH", f"{PATH}/1", **wrapped(active=False))
+    shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
+    assert (shown["resent"], shown["skipped"], resent(failing)) == (0, 3, [])
+
+
+async def test_what_is_no_run(failing: Service) -> None:
+    for path in ("/00000000000000ff", "/nonsense", "/00000000000000ff/cancel", "/../x/cancel"):
+        method = "POST" if path.endswith("cancel") else "GET"
+        assert (await request(failing, method, RESENDS + path))[0] == 404
+    assert (await request(failing, "GET", f"{RESENDS}/12")) == (404, NOT_FOUND)
+
+
+async def test_filters_are_taken_as_they_are_meant(failing: Service) -> None:
+    await request(failing, "GET", f"{RESENDS}/preview?q[m]=or&q[endpoint_id_eq]=1&q[request_body_cont]=ada")
+    [query] = failing.attempts.queries
+    assert (query.combinator, query.conditions[0]) == (
+        Combinator.OR,
+        Condition("endpoint_id", Predicate.EQ, (1,)),
+    )
+    assert [entry.action for entry in failing.kafka.audits] == [AuditAction.SEARCH_BODIES]
+
+
+async def test_only_so_many_runs_are_remembered() -> None:
+    class Nothing:
+        is_cancelled = False
+
+        def __init__(self, number: int) -> None:
+            self.id = str(number)
+
+        def seen(self) -> Any:
+            return None
+
+        async def carry_out(self) -> None:
+            return
+
+    runs = Runs()
+    for number in range(30):
+        runs.begin(Nothing(number))
+        await asyncio.sleep(0)
+    assert [runs.get(str(number)) is not None for number in (0, 9, 10, 29)] == [False, False, True, True]
+    await runs.stop()
