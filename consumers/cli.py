@@ -272,6 +272,7 @@ app.command("erase", rich_help_panel="Operate")(erase)
 app.command("settings", rich_help_panel="Operate")(cli_operate.settings)
 app.command("grants", rich_help_panel="Operate")(cli_operate.grants)
 app.command("migrate", rich_help_panel="Operate")(cli_operate.migrate_now)
+app.command("sizing", rich_help_panel="Operate")(cli_operate.sizing)
 
 
 @app.command(rich_help_panel="Operate")

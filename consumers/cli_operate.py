@@ -1,4 +1,4 @@
-"""``oms-webhooks topics``, ``settings``, ``grants``, ``migrate``: is everything as it must be, and may everybody do what he must?"""
+"""``oms-webhooks topics``, ``settings``, ``grants``, ``migrate``, ``sizing``: is everything as it must be?"""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from consumers.embedded import reachable
 from consumers.grants import Grantee, clickhouse_grants, kafka_rights
 from consumers.roles import RoleError
 from pipeline.broker.admin import TopicAdmin, TopicError
+from pipeline.core.sizing import Costs, Deployment, Load, size
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
@@ -148,3 +149,18 @@ def migrate_now() -> None:
 
     applied = uvloop.run(apply())
     out.print("\n".join(f"applied {name}" for name in applied) or "The tables are up to date.", highlight=False)
+
+
+def sizing(
+    events: Annotated[float, typer.Option(min=0.001, help="Events a second at the peak.")] = 100,
+    deliveries: Annotated[float, typer.Option(min=0, help="Endpoints that an event matches, on average.")] = 2.0,
+    attempts: Annotated[float, typer.Option(min=1, max=6, help="Attempts a delivery takes, on average.")] = 1.15,
+    body_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a body, on average.")] = 2_000,
+    average: Annotated[float, typer.Option(min=0.001, max=1, help="The average of the day, as a share of the peak.")] = 0.3,
+    days: Annotated[int | None, typer.Option(min=1, help="How long ClickHouse keeps it. Default: retention_days.")] = None,
+    delivery_us: Annotated[float, typer.Option(min=1, help="CPU of a delivery, as `make bench` measures it.")] = Costs().delivery_us,
+) -> None:
+    """Say how many processes, partitions and how much disk a load needs (docs/sizing.md has the model)."""
+    load = Load(events, average, deliveries, attempts, body_bytes)
+    kept = Deployment(retention_days=days or Settings().retention_days)
+    out.print(show.sizing(size(load, Costs(delivery_us=delivery_us), kept)))

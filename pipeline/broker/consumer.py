@@ -174,7 +174,7 @@ class GroupConsumer:
 
     def _turn(self, consumer: KafkaConsumer) -> None:
         try:
-            polled = consumer.poll(timeout_ms=self._poll_timeout_ms())
+            polled = consumer.poll(timeout_ms=self._poll_timeout_ms(consumer))
         except KafkaError as error:
             if not error.retriable:
                 raise
@@ -204,11 +204,15 @@ class GroupConsumer:
             self._hand_over(consumer)
             self._pause_and_resume(consumer)
 
-    def _poll_timeout_ms(self) -> int:
+    def _poll_timeout_ms(self, consumer: KafkaConsumer) -> int:
         if not self._assignment.partitions:
             return _JOIN_POLL_MS
         if self._stop_at is not None:
             return _DRAIN_POLL_MS
+        # Also with partitions: members keep theirs while they join again (others came or went, a topic has grown). kafka-python does
+        # not tell in public.
+        if consumer._coordinator.need_rejoin():  # noqa: SLF001
+            return _JOIN_POLL_MS
         if self._outstanding.is_full(self._buffers.bytes):
             return 1
         milliseconds = (self._buffers.next_due() - time.monotonic()) * 1000 + 1
