@@ -19,7 +19,7 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -176,10 +176,10 @@ def quantiles(first: dict[str, float], last: dict[str, float]) -> tuple[float, f
     return at_half, at_most
 
 
-def by_threads(stage: Stage) -> Counter[str]:
+def by_threads(stage: Stage) -> dict[str, float]:
     """CPU seconds of the recorder by what its threads do."""
     pid = pid_of(stage.roles["recorder"])
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for task in Path(f"/proc/{pid}/task").iterdir():
         name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(") ")
         ticks = sum(map(int, rest.split()[11:13])) / os.sysconf("SC_CLK_TCK")
@@ -190,10 +190,11 @@ def by_threads(stage: Stage) -> Counter[str]:
     return found
 
 
-def shares(first: Counter[str], last: Counter[str]) -> str:
-    """Who used how much of the time."""
-    used = last - first
-    return ", ".join(f"{part} {seconds / max(used.total(), 0.001):.0%}" for part, seconds in used.most_common())
+def shares(first: dict[str, float], last: dict[str, float]) -> str:
+    """Who used how much of the time, the most first."""
+    used = {part: seconds - first.get(part, 0.0) for part, seconds in last.items()}
+    whole = max(sum(used.values()), 0.001)
+    return ", ".join(f"{part} {used[part] / whole:.0%}" for part in sorted(used, key=lambda part: -used[part]))
 
 
 async def counted(stage: Stage, directory: Path | None) -> list[str]:
@@ -216,7 +217,9 @@ async def counted(stage: Stage, directory: Path | None) -> list[str]:
 
 
 @asynccontextmanager
-async def played(directory: Path, broker: ApacheKafkaBroker, made: Sequence[Slice], embedded: bool) -> AsyncIterator[tuple[Stage, Publisher]]:
+async def played(
+    directory: Path, broker: ApacheKafkaBroker, made: Sequence[Slice], embedded: bool
+) -> AsyncIterator[tuple[Stage, Publisher]]:
     """A stage with a recorder that has not started, and somebody who publishes."""
     settings = {"clickhouse_path": str(directory / "clickhouse")} if embedded else {}
     async with AsyncExitStack() as stack:
@@ -259,7 +262,9 @@ def main() -> None:
             lines = uvloop.run(measured(options, broker, Path(temporary)))
         finally:
             broker.stop()
-    table = Table("", f"ClickHouse {options.clickhouse}", title=f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    table = Table(
+        "", f"ClickHouse {options.clickhouse}", title=f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
     for line in lines:
         table.add_row(*line)
     Console(width=160).print(table)
