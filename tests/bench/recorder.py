@@ -49,6 +49,7 @@ FLAT_SECONDS = 5.0
 _RECORDED = 'oms_webhooks_recorded_rows_total{table="attempts"}'
 _SEARCHABLE = "oms_webhooks_attempt_to_searchable_seconds"
 _TICK_S = 0.01
+MOST_SECONDS = 3600.0
 
 
 class Moment(NamedTuple):
@@ -105,8 +106,9 @@ async def moment(stage: Stage, publisher: Publisher) -> Moment:
 
 async def drained(stage: Stage, publisher: Publisher) -> Moment:
     """Wait until everything that was published is recorded."""
-    while (now := await moment(stage, publisher)).recorded < now.published:
-        await asyncio.sleep(0.25)
+    async with asyncio.timeout(MOST_SECONDS):
+        while (now := await moment(stage, publisher)).recorded < now.published:  # noqa: ASYNC110 - another process records
+            await asyncio.sleep(0.25)
     return now
 
 
