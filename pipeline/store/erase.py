@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 from clickhouse_connect.driver.client import Client
 
 from pipeline.core.quoting import forms, pattern
+from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.conditions import Parameters, like_pattern, milliseconds
 from pipeline.store.connection import Connections, StoreRejectedError
 from pipeline.store.reader import Budget, Reader, Rows, sql
@@ -120,11 +121,13 @@ class Eraser:
 
     async def start(self, traces: Traces) -> None:
         """Begin to overwrite. ClickHouse goes through with it, whatever becomes of this process; see :meth:`left`."""
+        cluster = self._connections.cluster
         for table, key, key_type, changes, _ in _BLANKED:
             for ids in _pieces(traces.ids(table)):
                 parameters = Parameters()
                 condition = f"{key} IN {parameters.add(ids, f'Array({key_type})')}"
-                await self._command(sql("ALTER TABLE", table, "UPDATE", changes, "WHERE", condition), parameters)
+                where = storage_table(table, cluster) + on_cluster(cluster)
+                await self._command(sql("ALTER TABLE", where, "UPDATE", changes, "WHERE", condition), parameters)
 
     async def left(self, traces: Traces) -> int:
         """How many of the rows are not overwritten yet."""

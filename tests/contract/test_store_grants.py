@@ -15,6 +15,7 @@ from pipeline.ops.clock import utc_now
 from pipeline.ops.settings import Settings
 from pipeline.store.check import clickhouse_findings
 from pipeline.store.connection import StoreRejectedError
+from pipeline.store.erase import Eraser, Subject
 from pipeline.store.migrate import shipped_migrations
 from pipeline.store.rows import Table
 from tests.contract.clickhouse_shim import ShimProcess
@@ -77,6 +78,14 @@ async def test_each_role_does_its_work_with_its_own_grants(engine: Engine) -> No
         assert await store.rows("SELECT sum(attempts) FROM attempts_hourly") == [(15,)], "the recorder's inserts feed the figures"
         with pytest.raises(StoreRejectedError, match="Not enough privileges"):
             await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(15, 16)))
+        eraser = Eraser(store.connections)
+        [(order,)] = await store.rows("SELECT DISTINCT order_number FROM events LIMIT 1")
+        traces = await eraser.find(Subject(order_number=order))
+        assert traces.events
+        await eraser.start(traces)
+        async with asyncio.timeout(60):
+            while await eraser.left(traces):  # noqa: ASYNC110 - ClickHouse tells nobody
+                await asyncio.sleep(0.1)
 
 
 async def test_who_may_not_make_tables_says_so_when_there_are_none(engine: Engine) -> None:
