@@ -6,12 +6,13 @@ KAFKA  ?= embedded
 FUZZ_SECONDS ?= 10
 DEMO_SECONDS ?= 0
 ATTEMPTS ?= 100000
+RATE   ?= 10000
 SCALE  ?= 1
 MINUTES ?= 30
 FORM   ?= full
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-examples check test-fuzz test-kafka test-faults test-deploy test-operations test-browser prometheus-rule bench bench-search isolation bounds soak lock clean
+.PHONY: help install demo test test-slow test-examples check test-fuzz test-kafka test-faults test-deploy test-operations test-browser prometheus-rule bench bench-search isolation bounds soak lock clean bench-recorder
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,6 +79,9 @@ bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Ap
 
 bench-search: install ## Searching a year of attempts, beside PostgreSQL; ATTEMPTS=100000
 	$(BIN)/python tests/bench/search.py --attempts $(ATTEMPTS)
+
+bench-recorder: install ## What the recorder can take: a backlog, then RATE=10000 attempts a second (real Apache Kafka)
+	$(BIN)/python tests/bench/recorder.py --rate $(RATE)
 
 isolation: install ## What healthy endpoints lose when half of all turn hostile (real Apache Kafka, three minutes)
 	$(BIN)/python -m tests.bench.isolation

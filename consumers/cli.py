@@ -22,6 +22,7 @@ from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
 from consumers.cli_backup import export_endpoints, import_endpoints
 from consumers.cli_encryption import reencrypt
 from consumers.cli_erase import erase
+from consumers.cli_replay import replay
 from consumers.demo import run_demo
 from consumers.embedded import KafkaKind, NoPipelineError, RunNote, leave_note, reachable, surroundings
 from consumers.parts import NoTracingError
@@ -266,6 +267,7 @@ def receiver(
 
 
 app.command("topics", rich_help_panel="Operate")(cli_operate.topics)
+app.command("replay", rich_help_panel="Operate")(replay)
 app.command("erase", rich_help_panel="Operate")(erase)
 app.command("settings", rich_help_panel="Operate")(cli_operate.settings)
 app.command("grants", rich_help_panel="Operate")(cli_operate.grants)

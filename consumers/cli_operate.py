@@ -30,7 +30,7 @@ out = Console()
 def topics(
     create: Annotated[bool, typer.Option("--create", help="Make the topics that are missing.")] = False,
     add_partitions: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--add-partitions",
             metavar="N",
@@ -38,7 +38,7 @@ def topics(
             max=MAX_PARTITIONS,
             help="Give every topic N partitions that has fewer, but for those that must have one. Says what that means and asks.",
         ),
-    ] = 0,
+    ] = None,
     topic: Annotated[list[str] | None, typer.Option("--topic", help="With --add-partitions: only this one (repeat it).")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:

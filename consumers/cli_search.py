@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
@@ -20,6 +21,9 @@ from schemas.event import EventType
 attempts_app = typer.Typer(help="Search the attempts, or resend one.")
 
 out = Console()
+
+_LOOK_SECONDS = 1.0
+"""Between two looks at how far a run has come."""
 
 
 class Format(StrEnum):
@@ -88,6 +92,39 @@ def attempts(
         while all_pages and found["next_cursor"]:
             found = client.call("GET", "attempts", params=[*params, ("after", found["next_cursor"])])
             _print_page(found, form, is_first=False, as_lines=True)
+
+
+@attempts_app.command("resend-failed")
+def resend_failed(
+    query: Annotated[
+        list[str],
+        typer.Option("--q", help="A filter: attribute_predicate=value, such as endpoint_id_eq=7; repeat it. See docs/search.md."),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Send all failed notifications of a search again, each once; says how many, asks, and tells when it is done.
+
+    Ctrl-C ends the telling, not the run: POST resends/ID/cancel or the page of the run does.
+    """
+    params = [(f"q[{name}]", value) for name, _, value in (part.partition("=") for part in query)]
+    with client_for(url, api_key) as client:
+        found = client.call("GET", "resends/preview", params=[*params, ("strict", "1")])
+        question = f"Resend {found['notifications']:,} notifications ({found['attempts']:,} failed attempts)?"
+        if not found["notifications"] or not (yes or typer.confirm(question)):
+            out.print("Nothing was sent.")
+            return
+        run = client.call("POST", "resends", params=params)
+        while run["state"] in ("running", "cancelling"):
+            time.sleep(_LOOK_SECONDS)
+            run = client.call("GET", f"resends/{run['id']}")
+    told = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {run['delivered']:,} were delivered already, "
+    out.print(
+        f"{told}{run['skipped']:,} could not be sent. {run['problem']}".rstrip(), markup=False, highlight=False, soft_wrap=True
+    )
+    if run["state"] != "done":
+        raise typer.Exit(1)
 
 
 @attempts_app.command("resend")

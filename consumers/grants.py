@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pipeline.store.cluster import storage_table
+from pipeline.store.erase import ERASED
 from pipeline.store.rows import Table
 from schemas.topics import Topics
 
@@ -102,8 +103,8 @@ def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
 
 def _api(topics: Topics) -> tuple[KafkaRight, ...]:
     changes = (topics.endpoints, topics.api_keys, topics.audit)
-    # Resends go to the topic of no delay, test deliveries leave what deliveries leave, and dead letters are published again.
-    writes = _writes(*changes, *topics.sources, topics.dispatches, *_delivered(topics))
+    # Resends go to the topic of no delay; test deliveries leave what deliveries leave.
+    writes = _writes(*changes, topics.dispatches, *_delivered(topics))
     return (_looks(topics), _reads(topics.endpoints, topics.endpoint_health, topics.api_keys), writes)
 
 
@@ -132,8 +133,6 @@ _RIGHTS: Final[dict[Grantee, Callable[[Topics], tuple[KafkaRight, ...]]]] = {
 }
 
 SUMMED: Final = "attempts_hourly"
-ERASED: Final = (Table.EVENTS.value, Table.ATTEMPTS.value, Table.DEAD_LETTERS.value)
-"""Where a person's data is overwritten."""
 APPLIED: Final = "schema_migrations"
 
 
@@ -146,7 +145,8 @@ def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str =
         case Grantee.API:
             names = [*_stored(cluster), *_both(SUMMED, cluster), APPLIED]
             rights = [f"SELECT ON {database}.{name}" for name in names]
-            rights += [f"ALTER UPDATE ON {database}.{storage_table(table, cluster)}" for table in ERASED]
+            # Erasures overwrite, on every node of a cluster.
+            rights += [f"ALTER UPDATE ON {database}.{storage_table(name, cluster)}" for name in ERASED]
             rights += ["CLUSTER ON *.*"] if cluster else []
         case Grantee.OPERATOR:
             made = "CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, SELECT, INSERT"

@@ -32,6 +32,7 @@ from pipeline.sender.lanes import Lanes
 from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
 from pipeline.store.erase import Eraser
+from pipeline.store.replay import Replays
 from pipeline.store.reports import Reports
 from pipeline.store.search import Search
 from pipeline.store.writer import Writer
@@ -138,6 +139,7 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.opening),
         eraser=Eraser(connections),
+        replays=Replays(connections),
         clock=utc_now,
         max_event_bytes=settings.max_event_bytes,
         proxies=settings.trusted_proxies,

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from schemas.endpoint import EndpointRecord
+from schemas.event import EventType
 
 MAX_RESTORED: Final = 50
+MAX_REPLAY_ENDPOINTS: Final = 20
+MAX_REPLAY_EVENTS: Final = 20
+MAX_REPLAY_ORDERS: Final = 100
 MAX_EMAIL: Final = 320
 MAX_ORDER_NUMBER: Final = 100
 
 _EMAIL: Final = re.compile(r"[^\s@\"<>]{1,64}@[^\s@\"<>]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_RUN: Final = re.compile(r"[0-9a-f]{8,32}")
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_YEAR: Final = 1971
+_LAST_YEAR: Final = 2200
 
 
 class _Input(BaseModel):
@@ -92,6 +101,114 @@ class RestoreAnswer(_Answer):
     """What became of each, in the order of the request. In a dry run: what would become of it."""
 
     restored: list[RestoredEndpoint]
+
+
+class ReplayInput(_Input):
+    """The member ``replay`` of a request body: which events of the past go to which endpoints again."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["endpoint_ids", "since", "until"]})
+
+    endpoint_ids: tuple[int, ...] = Field(
+        default=(),
+        description="The endpoints that get them.",
+        json_schema_extra={"minItems": 1, "maxItems": MAX_REPLAY_ENDPOINTS},
+    )
+    since: AwareDatetime = Field(default=_NEVER, description="Events that were received at this time or later ...")
+    until: AwareDatetime = Field(default=_NEVER, description="... and before this time.")
+    event_names: tuple[EventType, ...] = Field(default=(), description="Of these types; none: of all.")
+    order_numbers: tuple[str, ...] = Field(
+        default=(), description="Of these orders; none: of all.", json_schema_extra={"maxItems": MAX_REPLAY_ORDERS}
+    )
+    matched_only: bool = Field(
+        default=True, description="An endpoint gets what it matched when it was received; false: all of these events."
+    )
+
+    @field_validator("endpoint_ids")
+    @classmethod
+    def _check_endpoints(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        distinct = tuple(dict.fromkeys(value))
+        if not 1 <= len(distinct) <= MAX_REPLAY_ENDPOINTS or not all(0 < one < 2**63 for one in distinct):
+            raise ValueError(f"endpoint_ids must be 1 to {MAX_REPLAY_ENDPOINTS} ids of endpoints.")
+        return distinct
+
+    @field_validator("order_numbers")
+    @classmethod
+    def _check_orders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > MAX_REPLAY_ORDERS or not all(1 <= len(one) <= MAX_ORDER_NUMBER and one.isprintable() for one in value):
+            raise ValueError(f"order_numbers must be up to {MAX_REPLAY_ORDERS} order numbers.")
+        return value
+
+    @field_validator("since", "until", mode="before")
+    @classmethod
+    def _check_time(cls, value: object) -> datetime:
+        try:
+            moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None or not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+            raise ValueError(
+                f"It must be a time with its zone, such as 2026-03-02T15:04:00Z, in the years {_FIRST_YEAR} to {_LAST_YEAR}."
+            )
+        return moment
+
+
+class ReplayStep(ReplayInput):
+    """A step of a replay: the next events behind ``after``, in the order of the time received."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["endpoint_ids", "since", "until", "run"]})
+
+    run: str = Field(
+        default="",
+        description="Names the replay in the audit; the same in all its steps.",
+        json_schema_extra={"pattern": "^[0-9a-f]{8,32}$"},
+    )
+    after: str | None = Field(default=None, description="The next of the step before; null: from the beginning.")
+    limit: int = Field(
+        default=20, description="Events of this step.", json_schema_extra={"minimum": 1, "maximum": MAX_REPLAY_EVENTS}
+    )
+    skip: bool = Field(default=False, description="Send nothing: only say where the step ends.")
+
+    @field_validator("run")
+    @classmethod
+    def _check_run(cls, value: str) -> str:
+        if _RUN.fullmatch(value):
+            return value
+        raise ValueError("run must be 8 to 32 digits of a hexadecimal number.")
+
+    @field_validator("limit")
+    @classmethod
+    def _check_limit(cls, value: int) -> int:
+        if 1 <= value <= MAX_REPLAY_EVENTS:
+            return value
+        raise ValueError(f"limit must be a whole number from 1 to {MAX_REPLAY_EVENTS}.")
+
+
+class ReplayPreviewBody(BaseModel):
+    """The body of a preview."""
+
+    replay: ReplayInput
+
+
+class ReplayBody(BaseModel):
+    """The body of a step."""
+
+    replay: ReplayStep
+
+
+class ReplayPreview(_Answer):
+    """What a replay would send."""
+
+    events: int
+    notifications: int
+
+
+class ReplayAnswer(_Answer):
+    """What a step has sent: Kafka has it. ``next`` is null at the end; ``skipped`` events have no body any more."""
+
+    events: int
+    sent: int
+    skipped: int
+    next: str | None
 
 
 class ErasureInput(_Input):

@@ -45,7 +45,8 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     directory = tmp_path_factory.mktemp("kafka")
     chosen: LocalBroker
     if request.config.getoption("--kafka") == "apache":
-        chosen = ApacheKafkaBroker(data_dir=directory)
+        # A scenario that kills often does not wait for the shortest session that a broker allows by default (6 s).
+        chosen = ApacheKafkaBroker(data_dir=directory, server_properties={"group.min.session.timeout.ms": "2000"})
     else:
         chosen = TansuBroker(log_path=directory / "broker.log")
     chosen.start()

@@ -59,6 +59,8 @@ _BLANKED: Final = (
     ("events", "event_id", "String", f"{_REFERENCES}, request_body = ''", f"{_HAS_REFERENCES} OR request_body != ''"),
 )
 """Table, expression of the id, its type, what is overwritten, and how a row is told where it is not overwritten yet."""
+ERASED: Final = tuple(table for table, *_ in _BLANKED)
+"""The tables that are overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +125,11 @@ class Eraser:
         """Begin to overwrite. ClickHouse goes through with it, whatever becomes of this process; see :meth:`left`."""
         cluster = self._connections.cluster
         for table, key, key_type, changes, _ in _BLANKED:
+            storage = f"{storage_table(table, cluster)}{on_cluster(cluster)}"
             for ids in _pieces(traces.ids(table)):
                 parameters = Parameters()
                 condition = f"{key} IN {parameters.add(ids, f'Array({key_type})')}"
-                where = storage_table(table, cluster) + on_cluster(cluster)
-                await self._command(sql("ALTER TABLE", where, "UPDATE", changes, "WHERE", condition), parameters)
+                await self._command(sql("ALTER TABLE", storage, "UPDATE", changes, "WHERE", condition), parameters)
 
     async def left(self, traces: Traces) -> int:
         """How many of the rows are not overwritten yet."""

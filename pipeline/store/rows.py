@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from pipeline.core.trace import TRACEPARENT, TraceContext, trace_context
 from schemas.attempt import Attempt
 from schemas.audit import AuditEntry
 from schemas.bundle import MAX_BUNDLE
@@ -175,15 +174,6 @@ _WEEK_MS: Final = 7 * _DAY_MS
 _THURSDAY_MS: Final = 3 * _DAY_MS
 """1970 began on one, three days after a Monday."""
 _INDEX: Final = {table: {name: index for index, name in enumerate(columns)} for table, columns in COLUMNS.items()}
-
-
-def traces(attempts: Iterable[Row]) -> Iterator[TraceContext]:
-    """Where the attempts of rows stand in traces, as far as they do: what their receivers were told."""
-    headers = _INDEX[Table.ATTEMPTS]["request_headers"]
-    for row in attempts:
-        found = trace_context(row[headers].get(TRACEPARENT))
-        if found is not None:
-            yield found
 
 
 def attempt_row(position: Position, attempt: Attempt | AttemptLine, index: int = 0) -> Row:

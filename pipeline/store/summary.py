@@ -23,6 +23,7 @@ MOST: Final = 5_000
 """Attempts that are counted one by one."""
 _HOUR: Final = 3_600_000
 _FEW_HOURS: Final = 6
+_FEWEST_BARS: Final = 20
 _HOURLY: Final = frozenset({"endpoint_id", "event_name", "state", "created_at"})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # State, event type, endpoint, time (milliseconds since 1970), count.
@@ -135,6 +136,9 @@ def _histogram(counts: Sequence[_Count], widths: Sequence[int], bars: int) -> Hi
     times = [time for _, _, _, time, _ in counts]
     span = Span(min(times), max(times) + 1)
     width = next((one for one in widths if len(numbers(span, one)) <= bars), widths[-1])
+    shown = numbers(span, width)
+    # A bar or two would fill the chart and say nothing.
+    shown = range(min(shown.start, shown.stop - _FEWEST_BARS), shown.stop)
     good: Counter[int] = Counter()
     bad: Counter[int] = Counter()
     for state, _, _, time, count in counts:
@@ -143,6 +147,6 @@ def _histogram(counts: Sequence[_Count], widths: Sequence[int], bars: int) -> Hi
         width // 1000,
         tuple(
             Bar(_EPOCH + timedelta(milliseconds=number * width + MONDAY), good[number] + bad[number], bad[number])
-            for number in numbers(span, width)
+            for number in shown
         ),
     )

@@ -13,6 +13,7 @@ from pipeline.ops.clock import Clock, utc_now
 from pipeline.sender.guard import AddressGuard
 from pipeline.store.analyst import Analyst
 from pipeline.store.erase import Eraser
+from pipeline.store.replay import Replays
 from pipeline.store.reports import Reports
 from pipeline.store.search import Search
 from pipeline.web.addresses import Networks
@@ -38,6 +39,7 @@ class Api:
     ring: KeyRing
     keys: ApiKeys
     eraser: Eraser
+    replays: Replays
     analyst: Analyst | None = None
     """Where ClickHouse runs in this process: takes SQL from the holders of API keys."""
     clock: Clock = utc_now

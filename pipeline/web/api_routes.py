@@ -13,6 +13,7 @@ from pipeline.web.event_types_api import event_type_routes
 from pipeline.web.export_api import export_routes
 from pipeline.web.keys_api import key_routes
 from pipeline.web.reference import reference_routes
+from pipeline.web.replays_api import replay_routes
 from pipeline.web.resend_api import resend_routes
 from pipeline.web.resend_runs_api import resend_run_routes
 from pipeline.web.routes import Route
@@ -37,6 +38,7 @@ def api_routes(api: Api) -> list[Route]:
         *key_routes(api),
         *encryption_routes(api),
         *backup_routes(api),
+        *replay_routes(api),
         *erasure_routes(api),
     ]
     routes += reference_routes(lambda: routes)

@@ -1,4 +1,4 @@
-"""Sending a notification again: the one rule, for a single resend and for each of a run."""
+"""Sending a notification again: the one rule, for a single resend, for each of a run, and for replays."""
 
 from __future__ import annotations
 
@@ -43,26 +43,36 @@ async def send_again(
     Raises:
         ApiError: 409, it cannot be sent again as things are; 503, Kafka does not answer.
     """
-    endpoint = _addressee(api, attempt)
+    endpoint = addressee(api, attempt.endpoint_id)
     if body is None:
         raise ApiError(409, "The body of this event is not in ClickHouse (not yet, or no longer): it cannot be sent again.")
     detail = f"event {attempt.event_id}, endpoint {attempt.endpoint_id}" + (f", run {run}" if run else "")
     await put_on_record(api, who, AuditAction.RESEND, f"attempt {attempt.id}", detail)
-    await _send(api, _delivery(event_meta(attempt, received_at), endpoint.id, trace), body)
+    await send_delivery(api, event_meta(attempt, received_at), endpoint.id, body, trace)
     return endpoint
 
 
-def _addressee(api: Api, attempt: AttemptRow) -> Endpoint:
-    endpoint = api.registry.get(attempt.endpoint_id)
+def addressee(api: Api, endpoint_id: int) -> Endpoint:
+    """The endpoint as it is now.
+
+    Raises:
+        ApiError: 409, nothing can be sent to it.
+    """
+    endpoint = api.registry.get(endpoint_id)
     if endpoint is None:
-        raise ApiError(409, f"Endpoint {attempt.endpoint_id} was deleted: nothing can be sent to it any more.")
+        raise ApiError(409, f"Endpoint {endpoint_id} was deleted: nothing can be sent to it any more.")
     if not endpoint.active:
         raise ApiError(409, f"Endpoint {endpoint.id} is paused: make it active first.")
     return endpoint
 
 
-def _delivery(event: EventMeta, endpoint_id: int, trace: TraceContext | None) -> Delivery:
-    return Delivery(
+async def send_delivery(api: Api, event: EventMeta, endpoint_id: int, body: bytes, trace: TraceContext | None = None) -> None:
+    """Put a delivery into the topic of what is due at once; returns when Kafka has it.
+
+    Raises:
+        ApiError: 503, Kafka does not answer; the delivery may be made all the same.
+    """
+    delivery = Delivery(
         event=event,
         endpoint_id=endpoint_id,
         attempt=1,
@@ -70,9 +80,6 @@ def _delivery(event: EventMeta, endpoint_id: int, trace: TraceContext | None) ->
         traceparent=None if trace is None else trace.traceparent,
         tracestate=None if trace is None else trace.tracestate or None,
     )
-
-
-async def _send(api: Api, delivery: Delivery, body: bytes) -> None:
     metrics.RETRIES_SCHEDULED.labels(delay_label(_AT_ONCE)).inc()
     sent = api.producer.send(
         api.topics.delay(_AT_ONCE),

@@ -19,7 +19,7 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -49,6 +49,7 @@ FLAT_SECONDS = 5.0
 _RECORDED = 'oms_webhooks_recorded_rows_total{table="attempts"}'
 _SEARCHABLE = "oms_webhooks_attempt_to_searchable_seconds"
 _TICK_S = 0.01
+MOST_SECONDS = 3600.0
 
 
 class Moment(NamedTuple):
@@ -105,8 +106,9 @@ async def moment(stage: Stage, publisher: Publisher) -> Moment:
 
 async def drained(stage: Stage, publisher: Publisher) -> Moment:
     """Wait until everything that was published is recorded."""
-    while (now := await moment(stage, publisher)).recorded < now.published:
-        await asyncio.sleep(0.25)
+    async with asyncio.timeout(MOST_SECONDS):
+        while (now := await moment(stage, publisher)).recorded < now.published:  # noqa: ASYNC110 - another process records
+            await asyncio.sleep(0.25)
     return now
 
 
@@ -176,10 +178,10 @@ def quantiles(first: dict[str, float], last: dict[str, float]) -> tuple[float, f
     return at_half, at_most
 
 
-def by_threads(stage: Stage) -> Counter[str]:
+def by_threads(stage: Stage) -> dict[str, float]:
     """CPU seconds of the recorder by what its threads do."""
     pid = pid_of(stage.roles["recorder"])
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for task in Path(f"/proc/{pid}/task").iterdir():
         name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(") ")
         ticks = sum(map(int, rest.split()[11:13])) / os.sysconf("SC_CLK_TCK")
@@ -190,10 +192,11 @@ def by_threads(stage: Stage) -> Counter[str]:
     return found
 
 
-def shares(first: Counter[str], last: Counter[str]) -> str:
-    """Who used how much of the time."""
-    used = last - first
-    return ", ".join(f"{part} {seconds / max(used.total(), 0.001):.0%}" for part, seconds in used.most_common())
+def shares(first: dict[str, float], last: dict[str, float]) -> str:
+    """Who used how much of the time, the most first."""
+    used = {part: seconds - first.get(part, 0.0) for part, seconds in last.items()}
+    whole = max(sum(used.values()), 0.001)
+    return ", ".join(f"{part} {used[part] / whole:.0%}" for part in sorted(used, key=lambda part: -used[part]))
 
 
 async def counted(stage: Stage, directory: Path | None) -> list[str]:

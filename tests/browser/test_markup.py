@@ -19,8 +19,8 @@ from tests.integration.conftest import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-EVIL = "\"'></script></textarea><script>window.hacked=1</script><img src=x onerror=window.hacked=1>{{7*7}}"
 SHOWN = "<img src=x onerror=window.hacked=1>{{7*7}}"
+EVIL = f"{SHOWN}\"'></script></textarea><script>window.hacked=1</script>"
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,6 +35,7 @@ from pipeline.sender.lanes import Lanes
 from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
 from pipeline.store.erase import Eraser
+from pipeline.store.replay import Replays
 from pipeline.store.reports import Reports
 from pipeline.store.rows import Position, Table, attempt_id, attempt_row, event_row
 from pipeline.store.search import Search
@@ -42,7 +44,7 @@ from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
 from pipeline.web.server import WebServer, make_app
 from tests.contract.store_case import Store
-from tests.contract.store_records import attempt, body, dispatch, meta
+from tests.contract.store_records import attempt, body, dispatch, event_rows, meta
 
 API_KEY = "contract-key"
 NOT_FOUND = {"error": "The resource you were looking for could not be found."}
@@ -102,6 +104,7 @@ async def serving(
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.valid),
         eraser=Eraser(connections),
+        replays=Replays(connections),
         analyst=analyst,
     )
     server = WebServer(make_app(health=Health(), api=api), "127.0.0.1", 0)
@@ -238,6 +241,35 @@ async def test_attempts_are_found_with_what_was_sent(settings: Settings, store: 
         assert detail["siblings"] == [found["attempts"][0]]
         assert (await api.get(f"attempts/{attempt_id(0, 7)}")).json() == NOT_FOUND
         assert (await api.get(f"attempts/{10**18 - 1}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "filters", [{}, {"q[request_body_cont]": "NEEDLE"}, {"q[s]": "created_at asc", "q[state_eq]": "succeeded"}]
+)
+async def test_pages_by_their_cursor_while_attempts_come_in(settings: Settings, store: Store, filters: dict[str, str]) -> None:
+    """Older ones, newer ones and ones between them: none is shown twice, and none is left out that was there at the start."""
+
+    async def write(partition: int, numbers: range) -> None:
+        rows = [attempt_row(Position(partition, number), attempt(number)) for number in numbers]
+        await store.writer.append(Table.EVENTS, partition, event_rows(numbers, partition, text="a needle"))
+        await store.writer.append(Table.ATTEMPTS, partition, rows)
+
+    await write(0, range(0, 300, 2))
+    at_the_start = {attempt_id(0, number) for number in range(0, 300, 2)}
+    walked: list[int] = []
+    async with serving(settings, store.search) as api:
+        answer = (await api.get("attempts", params={"per_page": "20", **filters})).json()
+        walked += [one["id"] for one in answer["attempts"]]
+        for turn in itertools.count():
+            if answer["next_cursor"] is None:
+                break
+            if turn < 10:
+                await write(1, range(turn * 40, turn * 40 + 20))
+                await write(2, range(1000 + turn, 1001 + turn))
+            answer = (await api.get("attempts", params={"per_page": "20", "after": answer["next_cursor"], **filters})).json()
+            walked += [one["id"] for one in answer["attempts"]]
+    assert len(walked) == len(set(walked))
+    assert at_the_start <= set(walked)
 
 
 async def test_sql_is_taken_where_clickhouse_is_in_process(settings: Settings, store: Store) -> None:

@@ -178,11 +178,20 @@ def _aim(case: Any, ids: dict[str, int]) -> None:
             case.path_parameters["id"] = int(identifier) + 1_000_000
         elif int(identifier) % 5 < 4:
             case.path_parameters["id"] = ids[kind]
-    endpoint = case.body.get("endpoint") if isinstance(case.body, dict) else None
-    if isinstance(endpoint, dict) and isinstance(endpoint.get("target_url"), str):
+    for endpoint in _endpoints(case.body):
         kind = sum(endpoint["target_url"].encode("utf-8", "replace")) % 8
         # A name that is none is refused without asking anybody for its address.
         endpoint["target_url"] = f"{TARGET}{kind}" if kind else f"ftp://{endpoint['target_url']}"
+
+
+def _endpoints(body: object) -> list[dict[str, Any]]:
+    """What a request body says of endpoints: one, or those of a backup."""
+    if not isinstance(body, dict):
+        return []
+    restore = body.get("restore")
+    lines = restore.get("endpoints") if isinstance(restore, dict) else None
+    found = [body.get("endpoint"), *(lines if isinstance(lines, list) else [])]
+    return [one for one in found if isinstance(one, dict) and isinstance(one.get("target_url"), str)]
 
 
 def _wait_until(holds: Callable[[], bool]) -> None:
@@ -275,6 +284,13 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         walk("DELETE", "/api/webhook/keys/{id}", 204, key)
         assert walk("GET", "/api/webhook/encryption", 200)["remaining"] == 0
         walk("POST", "/api/webhook/encryption", 200)
+        past = {"endpoint_ids": [played.ids["endpoints"]], "since": "2026-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}
+        walk("POST", "/api/webhook/replays/preview", 200, json={"replay": past})
+        walk("POST", "/api/webhook/replays", 200, json={"replay": past | {"run": "0a1b2c3d", "limit": 1}})
+        walk("GET", "/api/webhook/backups/endpoints", 200)
+        lines = api.get("/api/webhook/backups/endpoints").text.splitlines()[1:]
+        restore = {"restore": {"endpoints": [json.loads(line) for line in lines], "dry_run": True}}
+        assert {one["step"] for one in walk("POST", "/api/webhook/backups/endpoints", 200, json=restore)["restored"]} == {"none"}
         nobody = {"erasure": {"email": "nobody@example.com"}}
         assert walk("POST", "/api/webhook/erasures/preview", 200, json=nobody)["events"] == 0
         assert walk("POST", "/api/webhook/erasures", 200, json=nobody)["left"]["events"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -59,6 +60,17 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     return Engine(tmp_path, request.param)
 
 
+async def erase(store: Store, order_number: str) -> None:
+    eraser = Eraser(store.connections)
+    traces = await eraser.find(Subject(order_number=order_number))
+    assert (len(traces.events), len(traces.attempts)) == (1, 1)
+    await eraser.start(traces)
+    deadline = time.monotonic() + 60
+    while await eraser.left(traces):
+        assert time.monotonic() < deadline, "ClickHouse does not overwrite"
+        await asyncio.sleep(0.05)
+
+
 async def test_each_role_does_its_work_with_its_own_grants(engine: Engine) -> None:
     async with engine.store_of(Grantee.OPERATOR) as store:
         assert [name for (name,) in await store.rows("SELECT name FROM schema_migrations ORDER BY name")] == list(
@@ -76,6 +88,9 @@ async def test_each_role_does_its_work_with_its_own_grants(engine: Engine) -> No
     async with engine.store_of(Grantee.API) as store:
         assert (await store.search.attempts(AttemptQuery())).total_count == 15
         assert await store.rows("SELECT sum(attempts) FROM attempts_hourly") == [(15,)], "the recorder's inserts feed the figures"
+        await erase(store, "R000000003")
+        assert await store.rows("SELECT count() FROM events WHERE request_body = ''") == [(1,)]
+        assert await store.rows("SELECT count() FROM attempts WHERE order_number = ''") == [(1,)]
         with pytest.raises(StoreRejectedError, match="Not enough privileges"):
             await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(15, 16)))
         eraser = Eraser(store.connections)

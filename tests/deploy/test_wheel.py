@@ -7,11 +7,14 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from pipeline.web.guide import guide
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(400)  # pip fetches what builds the package
 def test_it_has_the_guide_for_integrators(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, timeout=300)

@@ -46,7 +46,7 @@ LANGUAGES: dict[str, Language] = {
         start=[["node", "receiver.js"]],
     ),
     "go": Language(
-        packages={"go": "golang-go"},
+        packages={"go": "golang-go (1.21 or newer)"},
         build=[["go", "build", "-o", "receiver", "."], ["go", "vet", "."]],
         start=[["{here}/receiver"]],
     ),

@@ -16,6 +16,8 @@ class Scale:
     seeds: int
     """With how many random seeds each scenario is played."""
     kills: int
+    recorder_kills: int
+    """Of whoever writes to ClickHouse."""
     restarts: int
     """Rounds of SIGTERM, one role after the other."""
     rounds: int
@@ -31,6 +33,7 @@ FULL = Scale(
     events=20_000,
     seeds=2,
     kills=20,
+    recorder_kills=50,
     restarts=3,
     rounds=3,
     broker_outage_seconds=30.0,
@@ -43,6 +46,7 @@ SHORT = Scale(
     events=2_000,
     seeds=1,
     kills=6,
+    recorder_kills=4,
     restarts=1,
     rounds=1,
     broker_outage_seconds=5.0,

@@ -203,9 +203,11 @@ async def _deliveries_that_fail(run: Run, endpoint: int) -> None:
         return len(run.traced("evt-logged")) == 3 and len(run.about("dead letter")) == len(bad)
 
     async def last_attempt() -> dict[str, Any] | None:
+        """When its body is on record too, without which it cannot be sent again."""
         filters = {"q[event_id_eq]": "evt-logged", "q[attempt_eq]": "3"}
         found: list[dict[str, Any]] = (await run.api.get("attempts", params=filters)).json()["attempts"]
-        return found[0] if found else None
+        detail: dict[str, Any] = (await run.api.get(f"attempts/{found[0]['id']}")).json() if found else {}
+        return detail if detail.get("request_body") else None
 
     await eventually(all_made, 60)
     last = await eventually(last_attempt, 60)

@@ -17,6 +17,7 @@ from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eve
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
+OTHER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HEADERS = (("traceparent", PARENT.encode()), ("tracestate", b"rojo=1"))
 
 
@@ -34,17 +35,24 @@ async def test_one_trace_from_the_producer_to_the_receiver(start_pipeline: Start
         await pipeline.publish(event_bytes("evt-traced"), HEADERS)
         await eventually(lambda: _acknowledged(receiver))
         recorded = await eventually(lambda: _recorded(pipeline, 2))
+        resent = await pipeline.api.post(f"attempts/{recorded[0]['id']}/resend", headers={"traceparent": OTHER})
+        assert resent.status_code == 202
+        await eventually(lambda: _acknowledged(receiver, 2))
 
     # Draining has sent what was left.
     spans = exporter.get_finished_spans()
-    first, second = (by_id(spans, each.headers["traceparent"]) for each in receiver.deliveries)
+    *deliveries, again = receiver.deliveries
+    first, second = (by_id(spans, each.headers["traceparent"]) for each in deliveries)
     consumed, repeated = parent_of(spans, first), parent_of(spans, second)
     assert (consumed.name.partition("oms.")[2], repeated.name.partition("webhooks.")[2]) == ("orders", "delay.100ms")
     assert parent_of(spans, repeated) is consumed
     assert consumed.parent is not None
     assert (f"{consumed.parent.trace_id:032x}", f"{consumed.parent.span_id:016x}") == (TRACE_ID, SPAN_ID)
-    assert {each.headers["traceparent"][3:35] for each in receiver.deliveries} == {TRACE_ID}
-    assert {each.headers["tracestate"] for each in receiver.deliveries} == {"rojo=1"}
+    assert {each.headers["traceparent"][3:35] for each in deliveries} == {TRACE_ID}
+    assert {each.headers["tracestate"] for each in deliveries} == {"rojo=1"}
+    # What somebody sends again belongs to the trace of whoever asked for it.
+    asked = parent_of(spans, parent_of(spans, by_id(spans, again.headers["traceparent"])))
+    assert (asked.name, again.headers["traceparent"][3:35]) == ("POST /api/webhook/attempts/{id}/resend", OTHER[3:35])
 
     codes = [(span.attributes or {}).get("http.response.status_code") for span in (first, second)]
     assert codes == [503, 204]
@@ -56,7 +64,7 @@ async def test_one_trace_from_the_producer_to_the_receiver(start_pipeline: Start
     assert {span.name for span in spans} >= {"POST /api/webhook/endpoints", "GET /api/webhook/attempts"}
     # Whoever finds an attempt finds its trace.
     shown = sorted((each["attempt"], each["request_headers"]["traceparent"]) for each in recorded)
-    assert shown == [(number, each.headers["traceparent"]) for number, each in enumerate(receiver.deliveries, 1)]
+    assert shown == [(number, each.headers["traceparent"]) for number, each in enumerate(deliveries, 1)]
 
 
 async def test_without_a_collector_the_trace_is_passed_on_as_it_came(start_pipeline: StartPipeline) -> None:
@@ -90,15 +98,16 @@ async def test_a_hostile_traceparent_is_dropped(start_pipeline: StartPipeline, v
     assert letters["dead_letters"] == []
 
 
-async def _acknowledged(receiver: Receiver) -> bool:
-    return receiver.counts.acknowledged > 0
+async def _acknowledged(receiver: Receiver, count: int = 1) -> bool:
+    return receiver.counts.acknowledged >= count
 
 
 async def _recorded(pipeline: Pipeline, count: int) -> list[dict[str, Any]]:
     found = await pipeline.attempts(event_id_eq="evt-traced")
     if len(found) < count:
         return []
-    return [(await pipeline.api.get(f"attempts/{each['id']}")).json() for each in found]
+    details = [(await pipeline.api.get(f"attempts/{each['id']}")).json() for each in found]
+    return details if all(each["request_body"] for each in details) else []  # without its body none can be sent again
 
 
 async def _exemplars(pipeline: Pipeline) -> set[str]:

@@ -1,12 +1,17 @@
-"""The runbook's commands, as they are written, against the running system. (Those of Kubernetes and of Kafka's tools are not run.)"""
+"""The commands of the runbook and of day two, as they are written, against the running system.
+
+(Those of Kubernetes and of Kafka's tools are not run.) Each block is run by itself, in one directory.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -14,24 +19,58 @@ import pytest
 
 from tests.deploy.files import ROOT
 from tests.faults.deployment import API_KEY, CLICKHOUSE_PASSWORD, Deployment, simulated_events
+from tests.faults.evidence import expected_pairs
 
 pytestmark = [pytest.mark.operations, pytest.mark.timeout(400)]
 
 
+DOCUMENTS = {name: (ROOT / "docs" / name).read_text("utf-8") for name in ("runbook.md", "day-two.md")}
+
+
 def commands() -> list[str]:
-    """The blocks that are marked ``sh``, each with what is needed from the ones before: nothing."""
-    return re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / "runbook.md").read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    """The blocks that are marked ``sh``. They need the variables that the documents name, and files that blocks before them leave."""
+    return [
+        block
+        for text in DOCUMENTS.values()
+        for block in re.findall(r"^ *```sh\n(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL)
+    ]
 
 
-def test_every_alert_comes_with_commands() -> None:
-    sections = re.split(r"^## ", (ROOT / "docs" / "runbook.md").read_text("utf-8"), flags=re.MULTILINE)[2:]
-    assert len(sections) == 14
+@pytest.mark.parametrize(("name", "before", "count"), [("runbook.md", 2, 14), ("day-two.md", 1, 7)])
+def test_every_section_comes_with_commands(name: str, before: int, count: int) -> None:
+    sections = re.split(r"^## ", DOCUMENTS[name], flags=re.MULTILINE)[before:]
+    assert len(sections) == count
     assert [section.partition("\n")[0] for section in sections if "```sh\n" not in section] == []
+
+
+async def key_id(deployment: Deployment) -> str:
+    """A key that may be revoked."""
+    async with deployment.api() as client:
+        made = await client.post("/api/webhook/keys", json={"key": {"name": "to be revoked", "role": "viewer"}})
+    identifier: str = made.raise_for_status().json()["id"]
+    return identifier
+
+
+async def until_recorded(deployment: Deployment) -> str:
+    """Wait until every attempt is in ClickHouse; an e-mail address of an order among them."""
+    deadline = time.monotonic() + 100
+    expected = len(expected_pairs(deployment.events))
+    async with deployment.api() as client:
+        while True:
+            found = (await client.get("/api/webhook/attempts", params={"per_page": "200"})).raise_for_status().json()
+            orders = [one["id"] for one in found["attempts"] if one["event_name"] == "order_completed"]
+            if found["total_count"] >= expected and orders:
+                break
+            assert time.monotonic() < deadline, f"{found['total_count']} of {expected} attempts are recorded"
+            await asyncio.sleep(0.2)
+        body = (await client.get(f"/api/webhook/attempts/{orders[0]}")).raise_for_status().json()["request_body"]
+    email: str = json.loads(body)["data"]["email"]
+    return email
 
 
 async def test_the_commands_work_as_written(deployment: Deployment, tmp_path: Path) -> None:
     await deployment.publish(simulated_events(20, seed=9), rate=20)
-    await deployment.roles["recorder"].until_above_zero("oms_webhooks_recorded_rows_total")
+    email = await until_recorded(deployment)
     endpoint = next(iter(deployment.paths))
     database = deployment.settings.clickhouse_database
     # The runbook says: add -u user:password. curl reads it from a file here.
@@ -45,6 +84,9 @@ async def test_the_commands_work_as_written(deployment: Deployment, tmp_path: Pa
         "OMS_WEBHOOKS_API_KEY": API_KEY,
         "CLICKHOUSE": f"{address}/?database={database}",
         "ENDPOINT": str(endpoint),
+        "KEY_ID": await key_id(deployment),
+        "EMAIL": email,
+        "SINCE": "2026-01-01T00:00:00Z",
         "CURL_HOME": str(tmp_path),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
@@ -59,7 +101,7 @@ async def test_the_commands_work_as_written(deployment: Deployment, tmp_path: Pa
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=300,
         )
         assert run.returncode == 0, f"{block}\n{run.stdout}\n{run.stderr}"
         assert run.stdout.strip() or "dead_letters" in block or "endpoint_changes" in block, f"nothing is shown by:\n{block}"

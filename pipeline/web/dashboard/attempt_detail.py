@@ -53,10 +53,9 @@ class View:
 
 def attempt_detail_pages(desk: Desk) -> Iterable[Page]:
     """The pages, below ``/webhooks``."""
-    api = desk.api
 
     async def show(request: web.Request) -> web.Response:
-        attempt = await attempt_in_full(api, request)
+        attempt = await attempt_in_full(desk.api, request)
         wanted = request.query.get("find", "").strip()[:_MOST_FIND]
         view = View(
             attempt=attempt,
@@ -66,7 +65,7 @@ def attempt_detail_pages(desk: Desk) -> Iterable[Page]:
             phases=phases(attempt),
             curl=curl(attempt.target_url, attempt.request_headers, attempt.request_body),
             timeline=timeline(attempt),
-            is_known=api.registry.get(attempt.endpoint_id) is not None,
+            is_known=desk.api.registry.get(attempt.endpoint_id) is not None,
         )
         return desk.show(request, "attempt.html", view=view)
 
@@ -74,7 +73,7 @@ def attempt_detail_pages(desk: Desk) -> Iterable[Page]:
         identifier = path_id(request)
         here = f"{PREFIX}/attempts/{identifier}"
         try:
-            _, endpoint = await resend_attempt(api, asker(api, request), identifier)
+            _, endpoint = await resend_attempt(desk.api, asker(desk.api, request), identifier)
         except ApiError as error:
             if error.status != 409:
                 raise

@@ -107,7 +107,6 @@ class View:
 
 def attempt_search_pages(desk: Desk) -> Iterable[Page]:
     """The pages, below ``/webhooks``."""
-    api = desk.api
 
     async def index(request: web.Request) -> web.StreamResponse:
         filters = read_filters(request.query.items())
@@ -115,22 +114,22 @@ def attempt_search_pages(desk: Desk) -> Iterable[Page]:
             # A form sends its empty fields too. The link without them is the one to keep.
             return desk.redirect(request, f"{ATTEMPTS}?{filters.query()}")
         try:
-            query = await asked(api, request)
+            query = await asked(desk.api, request)
             found, counted = await asyncio.gather(
-                _found(api, request, query, filters), figures(api, api.search.summary(query, _BARS))
+                _found(desk.api, request, query, filters), figures(desk.api, desk.api.search.summary(query, _BARS))
             )
         except (ApiError, SearchLimitError) as error:
             problem = explained(request, error)
             sentences = [sentence for of_field in (problem.fields or {}).values() for sentence in of_field]
-            view = _view(api, filters, None, Figures(None), problems=sentences or [problem.message])
+            view = _view(desk.api, filters, None, Figures(None), problems=sentences or [problem.message])
             return desk.show(request, "attempts.html", problem.status, view=view)
-        return desk.show(request, "attempts.html", view=_view(api, filters, found, counted, ignored=query.ignored))
+        return desk.show(request, "attempts.html", view=_view(desk.api, filters, found, counted, ignored=query.ignored))
 
     async def as_csv(request: web.Request) -> web.StreamResponse:
-        return await export(api, request, "csv")
+        return await export(desk.api, request, "csv")
 
     async def as_json(request: web.Request) -> web.StreamResponse:
-        return await export(api, request, "json")
+        return await export(desk.api, request, "json")
 
     return [
         Page("GET", "/attempts", index, Access.VIEWER),

@@ -55,11 +55,10 @@ class View:
 
 def dead_letter_pages(desk: Desk) -> Iterable[Page]:
     """The pages, below ``/webhooks``."""
-    api = desk.api
 
     async def index(request: web.Request) -> web.Response:
-        page, given, ignored = await dead_letter_page(api, request)
-        topics = dict.fromkeys([*api.topics.sources, *([given["topic"]] if given["topic"] else [])])
+        page, given, ignored = await dead_letter_page(desk.api, request)
+        topics = dict.fromkeys([*desk.api.topics.sources, *([given["topic"]] if given["topic"] else [])])
         return desk.show(
             request,
             "dead_letters.html",
@@ -72,7 +71,7 @@ def dead_letter_pages(desk: Desk) -> Iterable[Page]:
         )
 
     async def show(request: web.Request) -> web.Response:
-        letter = await dead_letter_in_full(api, request)
+        letter = await dead_letter_in_full(desk.api, request)
         return desk.show(request, "dead_letter.html", view=_view(letter, {}, None))
 
     async def publish_again(request: web.Request) -> web.Response:
@@ -80,9 +79,9 @@ def dead_letter_pages(desk: Desk) -> Iterable[Page]:
         given = _given(request)
         here = f"{LIST}/{identifier}"
         try:
-            done = await republish(api, asker(api, request), identifier, repair_of(given) if given else Repair())
+            done = await republish(desk.api, asker(desk.api, request), identifier, repair_of(given) if given else Repair())
         except InvalidError as error:
-            letter = await dead_letter_in_full(api, request)
+            letter = await dead_letter_in_full(desk.api, request)
             return desk.show(request, "dead_letter.html", error.status, view=_view(letter, dict(error.errors), given))
         except ApiError as error:
             if error.status != 409:
@@ -101,7 +100,7 @@ def dead_letter_pages(desk: Desk) -> Iterable[Page]:
             value=value,
             headers=[(name, _shown(content).content) for name, content in letter.headers if name != DEAD_LETTER_HEADER],
             is_cut=is_cut(letter),
-            is_event=letter.summary.topic in api.topics.sources,
+            is_event=letter.summary.topic in desk.api.topics.sources,
             draft_key=_draft(given.key if given else None, key),
             draft_value=_draft(given.value if given else None, value),
             errors=errors,

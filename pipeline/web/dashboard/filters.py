@@ -144,7 +144,7 @@ def _label(pairs: Pairs) -> str:
     values = ", ".join(value for _, value in pairs)
     simple = _SIMPLE.fullmatch(key)
     if simple is None or len({key for key, _ in pairs}) > 1:
-        text = "; ".join(f"{key.removeprefix('q')} = {value}" for key, value in pairs)
+        text = "; ".join(f"{key.removeprefix('q') or key} = {value}" for key, value in pairs)
     elif simple[1] in ("m", "combinator"):
         text = "one of all filters is enough" if values == "or" else f"filters are combined by {values}"
     elif simple[1] in ("s", "sorts"):

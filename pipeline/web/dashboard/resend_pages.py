@@ -43,11 +43,9 @@ def resend_pages(desk: Desk) -> Iterable[Page]:
 
 
 def _beginning(desk: Desk) -> Iterable[Page]:
-    api = desk.api
-
     async def new(request: web.Request) -> web.Response:
-        query = await asked(api, request)
-        found = await preview(api, query)
+        query = await asked(desk.api, request)
+        found = await preview(desk.api, query)
         obstacles = [
             f"A filter is not understood, and without it more would be sent than you mean: {one}" for one in query.ignored
         ]
@@ -58,15 +56,15 @@ def _beginning(desk: Desk) -> Iterable[Page]:
         view = Preview(
             filters=read_filters(request.query.items()),
             found=found,
-            seconds=round(len(found.notifications) * api.runs.pause_seconds),
-            endpoints={endpoint.id: endpoint.target_url for endpoint in api.registry.all()},
+            seconds=round(len(found.notifications) * desk.api.runs.pause_seconds),
+            endpoints={endpoint.id: endpoint.target_url for endpoint in desk.api.registry.all()},
             obstacles=obstacles,
         )
         return desk.show(request, "resend_new.html", view=view)
 
     async def start(request: web.Request) -> web.Response:
         try:
-            run = await start_run(api, asker(api, request), await asked(api, request))
+            run = await start_run(desk.api, asker(desk.api, request), await asked(desk.api, request))
         except InvalidError as error:
             sentences = [sentence for of_field in error.errors.values() for sentence in of_field]
             return desk.redirect(request, ATTEMPTS, Notice("bad", " ".join(sentences)))
@@ -83,10 +81,8 @@ def _beginning(desk: Desk) -> Iterable[Page]:
 
 
 def _watching(desk: Desk) -> Iterable[Page]:
-    api = desk.api
-
     async def index(request: web.Request) -> web.Response:
-        return desk.show(request, "resends.html", runs=await last_runs(api))
+        return desk.show(request, "resends.html", runs=await last_runs(desk.api))
 
     async def show(request: web.Request) -> web.Response:
         return desk.show(request, "resend.html", run=await _run(request))
@@ -97,7 +93,7 @@ def _watching(desk: Desk) -> Iterable[Page]:
     async def cancel(request: web.Request) -> web.Response:
         identifier = run_id(request)
         try:
-            await cancel_run(api, asker(api, request), identifier)
+            await cancel_run(desk.api, asker(desk.api, request), identifier)
         except ApiError as error:
             if error.status != 409:
                 raise
@@ -105,7 +101,7 @@ def _watching(desk: Desk) -> Iterable[Page]:
         return desk.redirect(request, f"{RESENDS}/{identifier}")
 
     async def _run(request: web.Request) -> Run:
-        run = await find_run(api, run_id(request))
+        run = await find_run(desk.api, run_id(request))
         if run is None:
             raise not_found()
         return run

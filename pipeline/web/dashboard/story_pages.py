@@ -41,14 +41,13 @@ class View:
 
 def story_pages(desk: Desk) -> Iterable[Page]:
     """The pages, below ``/webhooks``."""
-    api = desk.api
 
     async def show(request: web.Request, about: About) -> web.Response:
         number = request.match_info["number"]
         if len(number) > _MOST or not number.isprintable():
             raise not_found()
-        async with searching(api):
-            record = await api.search.record_of(about, number)
+        async with searching(desk.api):
+            record = await desk.api.search.record_of(about, number)
         story = tell(record)
         view = View(
             name=_NAMES[about],
@@ -56,7 +55,7 @@ def story_pages(desk: Desk) -> Iterable[Page]:
             story=story,
             own=_search([(f"q[{about.value}_eq]", number)]),
             of_shipments=_of_shipments(story),
-            endpoints={endpoint.id: endpoint.target_url for endpoint in api.registry.all()},
+            endpoints={endpoint.id: endpoint.target_url for endpoint in desk.api.registry.all()},
         )
         return desk.show(request, "story.html", view=view)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumers.recorder._BACKOFF_S", (0.001, 0.002))
+    monkeypatch.setattr("consumers.recorder_queue._BACKOFF_S", (0.001, 0.002))
 
 
 @pytest.fixture

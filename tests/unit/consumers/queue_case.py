@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from consumers.recorder import PartitionQueue
+from consumers.recorder_queue import PartitionQueue
 from pipeline.broker.consumer import GroupConsumer
 from pipeline.broker.record import Partition, Record
 from pipeline.delivery.dead_letters import DeadLetters

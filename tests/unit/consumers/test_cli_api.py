@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+import pytest
 from rich.console import Console
 
 from consumers import show
@@ -14,6 +15,7 @@ from pipeline.endpoints.vault import Vault
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary
 from tests.unit.consumers.commands import Command
 from tests.unit.delivery.courier_case import answer
+from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import NOW, Service
 from tests.unit.web.test_resend_api import BODY, detail
 
@@ -51,6 +53,22 @@ async def test_an_attempt_is_resent(service: Service, run: Command) -> None:
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
     unknown = await run("attempts", "resend", "12")
     assert isinstance(unknown.exception, ApiError)
+
+
+async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.cli_search._LOOK_SECONDS", 0.01)
+    await service.create()
+    service.attempts.rows = tuple(attempt_row(id=one, event_id=f"evt_{one}", endpoint_id=1) for one in (1, 2))
+    service.attempts.sent = {"evt_1": b"{}"}
+    asked = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1")
+    assert "Resend 2 notifications (2 failed attempts)?" in asked.output
+    assert service.kafka.to("webhooks.delay.0s") == []
+
+    done = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
+    assert (done.exit_code, "done. 1 of 2 resent, 0 were delivered already, 1 could not be sent." in done.output) == (0, True)
+    wrong = await run("attempts", "resend-failed", "--q", "colour_eq=red", "--yes")
+    assert isinstance(wrong.exception, ApiError)
+    assert len(service.kafka.to("webhooks.delay.0s")) == 1
 
 
 async def test_attempts_are_still_searched(service: Service, run: Command) -> None:
@@ -91,7 +109,7 @@ def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
     text = console.export_text()
     assert text.count("omsw_key") == 1
     assert "oms-webhooks keys create" in text
-    assert text.endswith("api: health and metrics at http://127.0.0.1:2\n")
+    assert text.endswith("api: health and metrics at http://127.0.0.1:2, dashboard at http://127.0.0.1:2/webhooks\n")
 
 
 async def test_endpoints_are_sealed_with_a_new_key(service: Service, run: Command) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.recorder import TopicMadeAnewError
+from consumers.recorder_queue import TopicMadeAnewError
 from pipeline.ops import metrics
 from pipeline.store.connection import StoreError, StoreLimitError, StoreRejectedError, StoreUnavailableError
 from pipeline.store.rows import Table
@@ -270,5 +270,5 @@ def _nothing_is_finished_early(scene: Scene) -> None:
 @given(st.integers(0, 2**32), st.booleans())
 def test_nothing_is_finished_early_or_twice_whatever_happens(seed: int, close: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("consumers.recorder._BACKOFF_S", (0.001, 0.002))
+        patch.setattr("consumers.recorder_queue._BACKOFF_S", (0.001, 0.002))
         asyncio.run(_lives(seed, close))

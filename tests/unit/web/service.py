@@ -37,6 +37,7 @@ from pipeline.store.errors import StoreRejectedError
 from pipeline.store.figures import Bar, Facets, Histogram
 from pipeline.store.notifications import Failed, Notification, Sendable
 from pipeline.store.overview import MINUTES, Minute, Overview
+from pipeline.store.replay import Place, Replayed, Replays, Wanted
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
 from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Page, Search
 from pipeline.store.story import About
@@ -294,6 +295,25 @@ class Erasing(Eraser):
         return self.looks
 
 
+class Past(Replays):
+    """Events of the past in memory; they are taken for what is asked for."""
+
+    def __init__(self, attempts: Attempts) -> None:
+        self.attempts = attempts
+        self.events: list[Replayed] = []
+        self.asked: list[Wanted] = []
+
+    async def count(self, wanted: Wanted) -> tuple[int, int]:
+        await self.attempts._answer()
+        self.asked.append(wanted)
+        return len(self.events), sum(len(one.endpoint_ids) for one in self.events)
+
+    async def page(self, wanted: Wanted, after: Place | None, limit: int) -> list[Replayed]:
+        await self.attempts._answer()
+        self.asked.append(wanted)
+        return [one for one in self.events if after is None or one.place > after][:limit]
+
+
 class Asked(Analyst):
     """An analyst's ClickHouse in memory: it knows one answer."""
 
@@ -319,6 +339,7 @@ class Service:
     reports: Reported
     analyst: Asked
     eraser: Erasing
+    past: Past
     sender: FakeSender
     ring: KeyRing
     health: Health
@@ -358,14 +379,16 @@ LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
 
 
 @asynccontextmanager
-async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True) -> AsyncIterator[Service]:
-    """Start the server; stop it at the end."""
+async def running_service(
+    guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True, search: Search | None = None, reports: Reports | None = None
+) -> AsyncIterator[Service]:
+    """Start the server; stop it at the end. With ``search`` and ``reports`` it reads a real store."""
     encryption_key = Vault.new_key()
     vault = Vault(encryption_key)
     known = HealthTable({}, TOPICS.endpoint_health)
     registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
     kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
-    reports, analyst, eraser = Reported(attempts, kafka), Asked(), Erasing()
+    reported, analyst, eraser, past = Reported(attempts, kafka), Asked(), Erasing(), Past(attempts)
     watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
     courier = Courier(
         sender=cast("Sender", sender),
@@ -381,17 +404,18 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
         producer=kafka,
         vault=vault,
         guard=guard,
-        search=attempts,
-        reports=reports,
+        search=search or attempts,
+        reports=reports or reported,
         courier=courier,
         topics=TOPICS,
         ring=ring,
         keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)], ring.opening),
         eraser=eraser,
+        replays=past,
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
-        search_timeout_seconds=1.5,
+        search_timeout_seconds=30.0 if search else 1.5,
         test_timeout_seconds=2.0,
         erasure_timeout_seconds=0.6,
         runs=Runs(per_second=10_000),
@@ -407,9 +431,10 @@ async def running_service(guard: AddressGuard = LOOPBACK, *, is_embedded: bool =
                 url,
                 kafka,
                 attempts,
-                reports,
+                reported,
                 analyst,
                 eraser,
+                past,
                 sender,
                 ring,
                 health,

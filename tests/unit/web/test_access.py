@@ -53,6 +53,8 @@ EXPECTED: dict[tuple[str, str], Access | None] = {
     ("POST", "/api/webhook/encryption"): Access.ADMIN,
     ("GET", "/api/webhook/backups/endpoints"): Access.ADMIN,
     ("POST", "/api/webhook/backups/endpoints"): Access.ADMIN,
+    ("POST", "/api/webhook/replays/preview"): Access.ADMIN,
+    ("POST", "/api/webhook/replays"): Access.ADMIN,
     ("POST", "/api/webhook/erasures/preview"): Access.ADMIN,
     ("POST", "/api/webhook/erasures"): Access.ADMIN,
     ("GET", "/api/webhook/openapi.json"): None,

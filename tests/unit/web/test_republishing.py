@@ -30,7 +30,12 @@ PATH = "/api/webhook/dead_letters/7/republish"
 
 
 def letter(
-    *, topic: str = "oms.orders", key: bytes | None = b"R1", value: bytes | None = b"{", truncated: bool = False
+    identifier: int = 7,
+    *,
+    topic: str = "oms.orders",
+    key: bytes | None = b"R1",
+    value: bytes | None = b"{",
+    truncated: bool = False,
 ) -> DeadLetterDetail:
     why = DeadLetter(
         reason=DeadLetterReason.NOT_JSON,
@@ -41,7 +46,7 @@ def letter(
         failed_at=NOW,
         truncated=truncated,
     )
-    summary = DeadLetterSummary(7, "not_json", "no", topic, 1, 5, datetime(2026, 3, 2, tzinfo=UTC), len(value or b""))
+    summary = DeadLetterSummary(identifier, "not_json", "no", topic, 1, 5, datetime(2026, 3, 2, tzinfo=UTC), len(value or b""))
     return DeadLetterDetail(summary, key, value, (("trace", b"\xff"), to_header(DEAD_LETTER_HEADER, why)))
 
 

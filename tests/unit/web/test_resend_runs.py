@@ -181,17 +181,21 @@ async def test_a_process_that_is_stopped_says_where_it_was(failing: Service) -> 
     assert (await request(failing, "GET", f"{RESENDS}/{run}"))[1]["state"] == "stopped"
 
 
-async def test_a_run_whose_process_died_is_told_from_one_that_goes_on(failing: Service) -> None:
-    detail = ResendProgress(state=RunState.RUNNING, total=9, resent=4, last_attempt_id=77).model_dump_json()
-    entry = AuditEntry(
+def run_entry(run: str, state: RunState = RunState.RUNNING) -> AuditEntry:
+    """What another process has put on record of a run."""
+    progress = ResendProgress(state=state, total=9, resent=4, last_attempt_id=77)
+    return AuditEntry(
         at=NOW,
         actor="api-key:0a1b2c3d",
         role=Access.OPERATOR,
         action=AuditAction.RESEND_RUN,
-        subject="resend run 00000000000000aa",
-        detail=detail,
+        subject=f"resend run {run}",
+        detail=progress.model_dump_json(),
     )
-    failing.kafka.tell(entry)
+
+
+async def test_a_run_whose_process_died_is_told_from_one_that_goes_on(failing: Service) -> None:
+    failing.kafka.tell(run_entry("00000000000000aa"))
     path = f"{RESENDS}/00000000000000aa"
     failing.now[0] = NOW + timedelta(seconds=59)
     assert (await request(failing, "GET", path))[1]["state"] == "running"

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from aiohttp import web
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from pipeline.ops import metrics
 from pipeline.ops.health import Health
@@ -57,6 +59,14 @@ async def test_readiness_names_what_is_missing(service: Service) -> None:
         ("", "text/plain; version=0.0.4; charset=utf-8", None),
         ("text/html,*/*", "text/plain; version=0.0.4; charset=utf-8", None),
         ("application/openmetrics-text; version=1.0.0,*/*;q=0.1", "application/openmetrics-text; version=1.0.0", "# EOF"),
+        # What Prometheus 3 sends
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+            "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,"
+            "text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+            "application/openmetrics-text; version=1.0.0",
+            "# EOF",
+        ),
     ],
 )
 async def test_metrics_come_in_the_form_that_was_asked_for(
@@ -68,6 +78,14 @@ async def test_metrics_come_in_the_form_that_was_asked_for(
     assert response.headers["Content-Type"].startswith(content_type)
     assert "oms_webhooks_build_info" in text
     assert (text.splitlines()[-1] == "# EOF") is (last_line is not None)
+    # The parsers that belong to the forms read all of it; exemplars are for OpenMetrics alone.
+    metrics.ATTEMPT_DURATION.labels("delivered").observe(0.2, {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"})
+    async with service.anonymous.get("/metrics", headers={"Accept": accept}) as response:
+        text = await response.text()
+    parse = openmetrics_families if last_line else text_families
+    samples = [sample for family in parse(text) for sample in family.samples]
+    assert len(samples) > 100
+    assert any(sample.exemplar for sample in samples) is (last_line is not None)
 
 
 async def test_requests_are_counted_by_route_and_not_by_path(service: Service) -> None:

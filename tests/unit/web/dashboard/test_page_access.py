@@ -13,6 +13,9 @@ from pipeline.web.dashboard.pages import Page
 from schemas.api_key import Access
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import Service
+from tests.unit.web.test_republishing import letter
+from tests.unit.web.test_resend_api import detail
+from tests.unit.web.test_resend_runs import run_entry
 
 PAGES = dashboard_pages(cast("Desk", None))
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -40,6 +43,23 @@ EXPECTED: dict[tuple[str, str], Access | None] = {
     ("GET", "/webhooks/endpoints/{id}/delete"): Access.ADMIN,
     ("POST", "/webhooks/endpoints/{id}/delete"): Access.ADMIN,
     ("POST", "/webhooks/endpoints/{id}/headers"): Access.ADMIN,
+    ("GET", "/webhooks/attempts"): Access.VIEWER,
+    ("GET", "/webhooks/attempts/export.csv"): Access.VIEWER,
+    ("GET", "/webhooks/attempts/export.json"): Access.VIEWER,
+    ("GET", "/webhooks/attempts/{id}"): Access.VIEWER,
+    ("POST", "/webhooks/attempts/{id}/resend"): Access.OPERATOR,
+    ("GET", "/webhooks/orders/{number}"): Access.VIEWER,
+    ("GET", "/webhooks/shipments/{number}"): Access.VIEWER,
+    ("GET", "/webhooks/subscriptions/{number}"): Access.VIEWER,
+    ("GET", "/webhooks/resends"): Access.OPERATOR,
+    ("POST", "/webhooks/resends"): Access.OPERATOR,
+    ("GET", "/webhooks/resends/new"): Access.OPERATOR,
+    ("GET", "/webhooks/resends/{id}"): Access.OPERATOR,
+    ("GET", "/webhooks/resends/{id}/progress"): Access.OPERATOR,
+    ("POST", "/webhooks/resends/{id}/cancel"): Access.OPERATOR,
+    ("GET", "/webhooks/dead-letters"): Access.VIEWER,
+    ("GET", "/webhooks/dead-letters/{id}"): Access.OPERATOR,
+    ("POST", "/webhooks/dead-letters/{id}/republish"): Access.OPERATOR,
     ("GET", "/webhooks/keys"): Access.ADMIN,
     ("POST", "/webhooks/keys"): Access.ADMIN,
     ("GET", "/webhooks/keys/{id}/revoke"): Access.ADMIN,
@@ -57,7 +77,7 @@ def test_every_page_has_the_rule_that_is_meant() -> None:
 
 def test_a_rule_is_part_of_every_declaration() -> None:
     with pytest.raises(TypeError):
-        Page("GET", "/x", None)  # type: ignore[call-arg, arg-type]
+        Page("GET", "/x", None)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("role", [None, *Access], ids=str)
@@ -68,7 +88,7 @@ async def test_every_page_role_and_method(service: Service, visitor: Visitor, ro
     for path, method in REQUESTS:
         rule = EXPECTED.get(("GET" if method == "HEAD" else method, path), "no page")
         seen = await visitor.go(
-            path.replace("{id}", "123").replace("{name}", "app.css"),
+            path.replace("{id}", "123").replace("{name}", "app.css").replace("{number}", "R1"),
             method,
             follow=False,
             data=f"csrf={token}" if method == "POST" else None,
@@ -117,9 +137,13 @@ async def test_every_form_that_is_sent_has_a_token(service: Service, admin: Visi
     if key is None:
         await service.key(Access.VIEWER)
         key = service.ring.valid()[0].id
+    service.attempts.details[identifier] = detail()
+    service.reports.letters = [letter(identifier)]
+    service.kafka.tell(run_entry("00000000000000aa"))
     for page in PAGES:
         if page.method == "GET" and "static" not in page.path:
-            seen = await admin.go(page.key[1].replace("/keys/{id}", f"/keys/{key}").replace("{id}", str(identifier)))
+            path = page.key[1].replace("/keys/{id}", f"/keys/{key}").replace("/resends/{id}", "/resends/00000000000000aa")
+            seen = await admin.go(path.replace("{id}", str(identifier)).replace("{number}", "R1"))
             assert seen.status == 200, page.path
             for form in seen.forms:
                 assert form.method == "get" or dict(form.fields)["csrf"], (page.path, form)

@@ -1,0 +1,224 @@
+"""``oms-webhooks replay``: events of the past go to endpoints again, at a bounded rate, and on after whatever broke off."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from consumers.api_client import ApiClient, ApiError, Key, Url, client_for
+from schemas.event import EventType
+from schemas.http_daytwo import MAX_REPLAY_EVENTS
+
+out = Console()
+err = Console(stderr=True)
+
+_STEP_SECONDS: Final = 60.0
+_REFUSED: Final = range(400, 500)
+"""Statuses of answers that say: nothing of it was done."""
+
+
+class Doubt(StrEnum):
+    """What becomes of a step of which nobody knows whether it was sent."""
+
+    SEND = "send"
+    SKIP = "skip"
+
+
+@dataclass(slots=True)
+class Progressed:
+    """A replay and how far it has come, as its file holds it."""
+
+    run: str
+    replay: dict[str, Any]
+    total: int
+    after: str | None = None
+    events: int = 0
+    sent: int = 0
+    skipped: int = 0
+    in_flight: bool = False
+    """A step was begun and its answer is not here."""
+    is_done: bool = False
+    path: Path = field(default=Path(), repr=False)
+
+    def save(self) -> None:
+        """Whole or not at all."""
+        state = asdict(self)
+        del state["path"]
+        part = self.path.with_name(f"{self.path.name}.part")
+        part.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
+        part.replace(self.path)
+
+
+def replay(
+    endpoint: Annotated[list[int] | None, typer.Option(help="An endpoint that gets the events; repeat it for several.")] = None,
+    since: Annotated[str | None, typer.Option(help="A time (ISO 8601): events that were received then or later.")] = None,
+    until: Annotated[str | None, typer.Option(help="A time: events that were received before it; default: now.")] = None,
+    event: Annotated[list[EventType] | None, typer.Option(help="Only events of this type; repeat it.")] = None,
+    order: Annotated[list[str] | None, typer.Option(help="Only events of this order; repeat it.")] = None,
+    unmatched: Annotated[
+        bool, typer.Option("--unmatched", help="Also events that did not match the endpoint when they were received.")
+    ] = False,
+    rate: Annotated[float, typer.Option(min=0.1, help="Notifications a second at most.")] = 20.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Send; without it, only say how many it would be.")] = False,
+    state: Annotated[Path | None, typer.Option(help="File that keeps how far it has come; default: replay-<run>.json.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the replay of this file.")] = None,
+    in_doubt: Annotated[
+        Doubt | None, typer.Option(help="With --resume: send again, or skip, the step whose answer never came.")
+    ] = None,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Send events of the past to endpoints again, out of ClickHouse (an admin key is needed).
+
+    The same bodies and webhook-ids, in the order in which they were received, each event once for each endpoint; repeats follow as of
+    any delivery. Ctrl-C ends it behind the step that is under way, and --resume goes on.
+    """
+    with client_for(url, api_key) as client:
+        if resume is not None:
+            progressed = _read(resume)
+            _settle_doubt(client, progressed, in_doubt)
+        else:
+            wanted = _wanted(endpoint, since, until, event, order, unmatched=unmatched)
+            found = client.call("POST", "replays/preview", json={"replay": wanted}, seconds=_STEP_SECONDS)
+            out.print(f"{found['events']:,} events, {found['notifications']:,} notifications.", highlight=False)
+            if not yes:
+                out.print("Nothing was sent. To send them, add --yes.")
+                return
+            run = secrets.token_hex(4)
+            progressed = Progressed(run, wanted, found["notifications"], path=state or Path(f"replay-{run}.json"))
+            if progressed.path.exists():
+                raise ApiError(f"{progressed.path} is there already: go on with it (--resume), or name another file (--state).")
+            progressed.save()
+        _carry_out(client, progressed, rate)
+    _tell(progressed)
+
+
+def _wanted(
+    endpoint: list[int] | None,
+    since: str | None,
+    until: str | None,
+    event: list[EventType] | None,
+    order: list[str] | None,
+    *,
+    unmatched: bool,
+) -> dict[str, Any]:
+    if not endpoint or since is None:
+        raise ApiError("Say who gets them and from when on: --endpoint ID --since TIME (or --resume FILE).")
+    return {
+        "endpoint_ids": endpoint,
+        "since": _time(since),
+        "until": _time(until) if until else datetime.now(UTC).isoformat(),
+        "event_names": [one.value for one in event or []],
+        "order_numbers": order or [],
+        "matched_only": not unmatched,
+    }
+
+
+def _time(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ApiError(f"{text!r} is no time; write one such as 2026-03-02T15:04:00Z.") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+
+
+def _read(path: Path) -> Progressed:
+    try:
+        progressed = Progressed(**json.loads(path.read_text("utf-8")), path=path)
+    except (OSError, ValueError, TypeError) as error:
+        raise ApiError(f"{path} does not hold a replay ({error}).") from None
+    if progressed.is_done:
+        raise ApiError(f"The replay of {path} is done: {progressed.sent:,} notifications were sent.")
+    return progressed
+
+
+def _settle_doubt(client: ApiClient, progressed: Progressed, in_doubt: Doubt | None) -> None:
+    """A step that was begun and not answered may have been sent. Only a person can say which of the two mistakes is the better one."""
+    if not progressed.in_flight:
+        return
+    if in_doubt is None:
+        message = (
+            f"It broke off while a step was under way: nobody knows whether its up to {MAX_REPLAY_EVENTS} events were sent. Look at the "
+            "attempts (oms-webhooks attempts), then say --in-doubt send (some may come twice) or --in-doubt skip (some may be missing)."
+        )
+        raise ApiError(message)
+    progressed.in_flight = False
+    if in_doubt is Doubt.SKIP:
+        _advance(progressed, _step(client, progressed, MAX_REPLAY_EVENTS, skip=True))
+    progressed.save()
+
+
+def _carry_out(client: ApiClient, progressed: Progressed, rate: float) -> None:
+    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress, _until_interrupted() as is_interrupted:
+        task = progress.add_task("notifications", total=progressed.total, completed=progressed.sent)
+        begun, before = time.monotonic(), progressed.sent
+        while not progressed.is_done and not is_interrupted():
+            progressed.in_flight = True
+            progressed.save()
+            try:
+                step = _step(client, progressed, MAX_REPLAY_EVENTS)
+            except ApiError as error:
+                progressed.in_flight = error.status not in _REFUSED
+                progressed.save()
+                raise
+            progressed.in_flight = False
+            _advance(progressed, step)
+            progressed.save()
+            progress.update(task, completed=progressed.sent)
+            time.sleep(max(0.0, begun + (progressed.sent - before) / rate - time.monotonic()))
+
+
+def _step(client: ApiClient, progressed: Progressed, limit: int, *, skip: bool = False) -> dict[str, Any]:
+    wanted = progressed.replay | {"run": progressed.run, "after": progressed.after, "limit": limit, "skip": skip}
+    answer: dict[str, Any] = client.call("POST", "replays", json={"replay": wanted}, seconds=_STEP_SECONDS)
+    return answer
+
+
+def _advance(progressed: Progressed, step: dict[str, Any]) -> None:
+    progressed.events += step["events"]
+    progressed.sent += step["sent"]
+    progressed.skipped += step["skipped"]
+    progressed.is_done = step["next"] is None
+    progressed.after = step["next"] or progressed.after
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM end it behind a step. (Only the main thread may set that up.)"""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted.is_set
+        return
+    former = {number: signal.signal(number, lambda *_: interrupted.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted.is_set
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _tell(progressed: Progressed) -> None:
+    skipped = f" {progressed.skipped:,} events have no body any more." if progressed.skipped else ""
+    done = (
+        f"{progressed.sent:,} notifications of {progressed.events:,} events are on their way (replay {progressed.run}).{skipped}"
+    )
+    if not progressed.is_done:
+        done += f"\nIt is not done. Go on with: oms-webhooks replay --resume {progressed.path}"
+    out.print(done, markup=False, highlight=False, soft_wrap=True)
+    if not progressed.is_done:
+        raise typer.Exit(1)

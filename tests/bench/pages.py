@@ -1,0 +1,150 @@
+"""How long the server takes for each page of the dashboard over a store of attempts.
+
+    python tests/bench/pages.py --attempts 100000
+    python tests/bench/pages.py --attempts 10000000 --path var/bench
+
+Serves the real application on loopback over the real ClickHouse; Kafka is in memory. Prints milliseconds (median and p95) from the
+request to the last byte, for what the store was filled with by tests/bench/search.py; asserts nothing. With ``--path`` the store is kept and
+used again: one that tests/bench/search.py has filled will do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from pipeline.ops.settings import Settings
+from pipeline.store.connection import Connections
+from pipeline.store.migrate import migrate
+from pipeline.store.reports import Reports
+from pipeline.store.search import Search
+from tests.bench.search import Load, fill, select
+from tests.bench.search_data import END, ENDPOINTS, Needles, batches
+from tests.unit.web.dashboard.visitor import Visitor, visiting
+from tests.unit.web.service import running_service
+
+out = Console(width=130)
+Paths = Mapping[str, Sequence[str]]
+
+
+@asynccontextmanager
+async def serving(connections: Connections) -> Any:
+    """The application over the store, and somebody who is logged in."""
+    async with running_service(search=Search(connections), reports=Reports(connections)) as service:
+        for number in range(1, ENDPOINTS + 1):
+            await service.create(f"http://127.0.0.1/{number}")
+        # The store's attempts are those of a year that ended then.
+        service.now[0] = END
+        async with visiting(service) as visitor:
+            assert (await visitor.log_in()).status == 200
+            yield visitor
+
+
+async def paths(connections: Connections, samples: int) -> Paths:
+    """What is looked at: each kind of page for some orders, shipments, attempts and needles of the store."""
+    chance = random.Random(9)
+    query = (
+        "SELECT id, order_number, arrayElement(shipment_numbers, 1), subscription_id, event_id FROM attempts "
+        "WHERE order_number != '' AND notEmpty(shipment_numbers) ORDER BY cityHash64(id) LIMIT {n:UInt32}"
+    )
+    rows = await select(connections, query, {"n": samples})
+    day = (END - timedelta(days=1)).date().isoformat()
+
+    def search(**filters: object) -> str:
+        return "/webhooks/attempts?" + urlencode({f"q[{name}]": str(value) for name, value in filters.items()})
+
+    def each(make: Any) -> list[str]:
+        return [make(row) for row in rows]
+
+    endpoints = [chance.randrange(1, ENDPOINTS + 1) for _ in rows]
+    return {
+        "overview": ["/webhooks"] * samples,
+        "endpoints": ["/webhooks/endpoints"] * samples,
+        "an endpoint": [f"/webhooks/endpoints/{one * 2 - 1}" for one in endpoints],
+        "attempts": ["/webhooks/attempts"] * samples,
+        "failed": [search(state_eq="failed")] * samples,
+        "of an endpoint": [search(endpoint_id_eq=one) for one in endpoints],
+        "of a day": [search(created_at_gteq=day, created_at_lteq=day)] * samples,
+        "with a code": [search(http_status_code_eq=503)] * samples,
+        "by order": each(lambda row: search(order_number_eq=row[1])),
+        "by shipment": each(lambda row: search(shipment_number_eq=row[2])),
+        "by event id": each(lambda row: search(event_id_eq=row[4])),
+        "body: an order number": each(lambda row: search(request_body_cont=row[1])),
+        "body: a common word": [search(request_body_cont="shipment")] * samples,
+        "body: nowhere": [search(request_body_cont="no-such-needle-zq")] * samples,
+        "slowest first": [search(s="duration_ms desc")] * samples,
+        "slowest of a day": [search(s="duration_ms desc", created_at_gteq=day)] * samples,
+        "an attempt": each(lambda row: f"/webhooks/attempts/{row[0]}"),
+        "an order": each(lambda row: f"/webhooks/orders/{quote(row[1])}"),
+        "a shipment": each(lambda row: f"/webhooks/shipments/{quote(row[2])}"),
+        "a subscription": each(lambda row: f"/webhooks/subscriptions/{quote(row[3] or 'S1')}"),
+        "resend: preview of a day": [f"/webhooks/resends/new?{urlencode({'q[created_at_gteq]': day})}"] * samples,
+        "resends": ["/webhooks/resends"] * samples,
+        "dead letters": ["/webhooks/dead-letters"] * samples,
+    }
+
+
+async def measure(visitor: Visitor, wanted: Paths) -> Iterator[tuple[str, list[float], set[int]]]:
+    """Ask for each page once to warm up, then for all of them."""
+    found = []
+    for name, addresses in wanted.items():
+        await visitor.go(addresses[0])
+        took, statuses = [], set()
+        for address in addresses:
+            started = time.perf_counter()
+            seen = await visitor.go(address)
+            took.append((time.perf_counter() - started) * 1000)
+            statuses.add(seen.status)
+        found.append((name, took, statuses))
+    return iter(found)
+
+
+def shown(found: Iterator[tuple[str, list[float], set[int]]]) -> None:
+    """Print it."""
+    grid = Grid("page", "median ms", "p95 ms", "status", title="Pages of the dashboard, at the server")
+    for name, took, statuses in found:
+        p95 = statistics.quantiles(took, n=20)[-1] if len(took) > 1 else took[0]
+        grid.add_row(name, f"{statistics.median(took):.0f}", f"{p95:.0f}", ", ".join(map(str, sorted(statuses))))
+    out.print(grid)
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="oms-webhooks-bench-") as temporary:
+        path = arguments.path or Path(temporary)
+        is_new = not (path / "store").exists()
+        connections = Connections(Settings(clickhouse_path=path))
+        await migrate(connections, 10_000)
+        if is_new:
+            made = batches(arguments.attempts, arguments.batch, Needles(random.Random(5)))
+            await fill(connections, made, Load(), wide=False)
+        [(stored,)] = await select(connections, "SELECT count() FROM attempts", {})
+        out.print(f"{stored:,} attempts")
+        async with serving(connections) as visitor:
+            shown(await measure(visitor, await paths(connections, arguments.samples)))
+        await connections.close()
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--attempts", type=int, default=100_000)
+    parser.add_argument("--path", type=Path, help="where the store is kept; default: a temporary directory")
+    parser.add_argument("--samples", type=int, default=40, help="requests of each kind of page")
+    parser.add_argument("--batch", type=int, default=10_000, help="attempts a batch")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(parsed()))

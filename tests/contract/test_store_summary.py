@@ -1,0 +1,101 @@
+"""The counts of a search for its page, over both engines: for all of it where hours will do, for the newest otherwise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.core.search import parse_query
+from pipeline.store.rows import Position, attempt_row
+from pipeline.store.summary import Summary
+from pipeline.store.writer import Table
+from schemas.attempt import Attempt, AttemptState, Outcome
+from tests.contract.store_case import Store
+from tests.contract.store_records import START, attempt, meta
+
+HOUR = timedelta(hours=1)
+FAILED: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.REPEATED, "http_status_code": 503, "error": "no"}
+
+
+async def fill(store: Store, made: list[Attempt]) -> None:
+    # A batch of one week at a time, in the order of offsets.
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, at), one) for at, one in enumerate(made)])
+
+
+async def summary(store: Store, *pairs: tuple[str, str]) -> Summary:
+    return await store.search.summary(parse_query([(f"q[{name}]", value) for name, value in pairs]), 60)
+
+
+def spread(count: int, step: timedelta) -> list[Attempt]:
+    """Attempts at two endpoints, of two event types; every third fails."""
+    return [
+        attempt(
+            event=meta(number, event_name="order_completed" if number % 2 else "shipment_shipped"),
+            created_at=START + number * step,
+            endpoint_id=7 + number % 2,
+            **(FAILED if number % 3 == 0 else {}),
+        )
+        for number in range(count)
+    ]
+
+
+async def test_hours_tell_all_of_a_wide_search(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    # More than are counted one by one: so the hourly counts it is.
+    monkeypatch.setattr("pipeline.store.summary.MOST", 10)
+    await fill(store, spread(100, timedelta(minutes=50)))
+    found = await summary(store)
+
+    assert (found.facets.total, found.is_all) == (100, True)
+    assert found.facets.states == {"succeeded": 66, "failed": 34}
+    assert found.facets.events == {"order_completed": 50, "shipment_shipped": 50}
+    assert found.facets.endpoints == {7: 50, 8: 50}
+    assert sum(bar.attempts for bar in found.histogram.bars) == 100
+    assert sum(bar.failures for bar in found.histogram.bars) == 34
+    assert found.histogram.seconds == 3 * 3600
+
+    failed = await summary(store, ("endpoint_id_eq", "7"), ("state_eq", "failed"))
+    assert (failed.facets.states, failed.facets.endpoints, failed.is_all) == ({"failed": 17}, {7: 17}, True)
+    begin = (START + 10 * HOUR).isoformat()
+    part = await summary(
+        store, ("created_at_gteq", begin), ("created_at_lteq", "2026-03-03T23:59:59.999Z"), ("state_not_eq", "failed")
+    )
+    wanted = [
+        number
+        for number in range(100)
+        if START + 10 * HOUR <= START + number * timedelta(minutes=50) < datetime.fromisoformat("2026-03-04T00:00:00Z")
+        and number % 3
+    ]
+    assert (part.facets.total, part.is_all) == (len(wanted), True)
+    assert (await summary(store, ("created_at_gteq", "2030-01-01"))).facets.total == 0
+
+
+async def test_whatever_hours_do_not_know_is_counted_from_the_newest_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.store.summary.MOST", 10)
+    made = spread(100, timedelta(minutes=50))
+    await fill(store, made)
+    found = await summary(store, ("http_status_code_eq", "503"))
+    newest = [one for one in made if one.http_status_code == 503][-10:]
+
+    assert (found.facets.total, found.is_all) == (10, False)
+    assert found.facets.endpoints == Counter(one.endpoint_id for one in newest)
+    few = await summary(store, ("order_number_eq", "R000000003"))
+    assert (few.facets.total, few.facets.states, few.is_all) == (1, {"failed": 1}, True)
+    # A time that is no whole hour is none of theirs either.
+    some = await summary(store, ("created_at_gteq", (START + timedelta(minutes=50 * 95 + 1)).isoformat()))
+    assert (some.facets.total, some.is_all) == (4, True)
+
+
+async def test_a_short_history_has_minutes(store: Store) -> None:
+    await fill(store, spread(30, timedelta(seconds=10)))
+    found = await summary(store)
+    assert (found.histogram.seconds, found.facets.total, found.is_all) == (60, 30, True)
+    assert len(found.histogram.bars) == 20, "a bar or two would say nothing"
+    assert found.histogram.bars[-1].begins_at <= START + timedelta(seconds=290)
+
+
+async def test_nothing_is_stored(store: Store) -> None:
+    found = await summary(store)
+    assert (found.facets.total, found.histogram.bars, found.is_all) == (0, (), True)

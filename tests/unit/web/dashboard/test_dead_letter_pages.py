@@ -1,0 +1,79 @@
+"""Dead letters as pages: the list, one with its bytes, and publishing it again."""
+
+from __future__ import annotations
+
+import base64
+
+from schemas.api_key import Access
+from schemas.audit import AuditAction
+from tests.unit.web.dashboard.visitor import Visitor
+from tests.unit.web.service import Service
+from tests.unit.web.test_republishing import EVENT, letter
+
+LIST = "/webhooks/dead-letters"
+AGAIN = f"{LIST}/7/republish"
+
+
+async def test_the_list(service: Service, visitor: Visitor) -> None:
+    await visitor.log_in(await service.key(Access.VIEWER))
+    assert "Every record could be used." in (await visitor.go(LIST)).text
+    service.reports.letters = [letter()]
+    seen = await visitor.go(f"{LIST}?q[reason_eq]=not_json&q[colour_eq]=red")
+    for part in ("Not json", "oms.orders", "partition 1, offset 5", "1 dead letter", "dead letters have no such filter"):
+        assert part in seen.text, part
+    assert service.reports.asked[-1] == ("not_json", None)
+    assert f'href="{LIST}/7"' not in seen.html, "viewers do not see bytes"
+
+
+async def test_one_with_its_bytes_is_on_record(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter(value=b"\xff{")]
+    seen = await admin.go(f"{LIST}/7")
+    for part in ("Mend the JSON (UTF-8)", "R1", "in base64", base64.b64encode(b"\xff{").decode(), "trace"):
+        assert part in seen.text, part
+    assert "oms-webhooks-dead-letter" not in seen.text
+    assert [(entry.action, entry.subject) for entry in service.kafka.audits] == [(AuditAction.VIEW_DEAD_LETTER, "dead letter 7")]
+    assert (await admin.go(f"{LIST}/8")).status == 404
+
+
+async def test_a_draft_that_would_fail_again_is_kept(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter(key=None)]
+    await admin.go(f"{LIST}/7")
+    seen = await admin.post(AGAIN, [("csrf", token(admin)), ("key", ""), ("value", '{"id":\r\n"x"}')])
+    assert seen.status == 422
+    for part in ("It would be a dead letter again.", "The record has no key", "event_name: Field required."):
+        assert part in seen.text, part
+    assert '{"id":\n&#34;x&#34;}' in seen.html or "{&#34;id&#34;:\n&#34;x&#34;}" in seen.html
+    assert service.kafka.to("oms.orders") == []
+
+
+async def test_mended_or_as_it_was(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter()]
+    await admin.go(f"{LIST}/7")
+    text = EVENT.decode().replace("{", "{\r\n", 1)
+    fields = [("csrf", token(admin)), ("key", "R1"), ("value", text), ("value_encoding", "base64"), ("value_encoding", "text")]
+    seen = await admin.post(AGAIN, fields)
+    assert "Published to oms.orders, partition 0, offset 0." in seen.text
+    assert "q%5Bevent_id_eq%5D=evt-1" in seen.html
+
+    service.reports.letters = [letter(value=EVENT)]
+    await admin.go(f"{LIST}/7")
+    assert (await admin.post(AGAIN, [("csrf", token(admin))])).status == 200
+    mended, as_it_was = service.kafka.to("oms.orders")
+    assert mended.value == EVENT.replace(b"{", b"{\n", 1), "line breaks are LF"
+    assert as_it_was.value == EVENT
+    told = [entry.detail for entry in service.kafka.audits if entry.action is AuditAction.REPUBLISH]
+    assert told == ["to oms.orders, event evt-1, mended: value", "to oms.orders, event evt-1, as it was"]
+
+
+async def test_what_is_no_event_stays(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter(topic="webhooks.attempts")]
+    seen = await admin.go(f"{LIST}/7")
+    assert ("Check and publish" in seen.text, "It is no event that a producer published" in seen.text) == (False, True)
+    seen = await admin.post(AGAIN, [("csrf", token(admin))])
+    assert "It came from webhooks.attempts" in seen.text
+
+
+def token(visitor: Visitor) -> str:
+    """The token of the page that is seen."""
+    assert visitor.seen is not None
+    return dict(visitor.seen.form("/webhooks/logout").fields)["csrf"]

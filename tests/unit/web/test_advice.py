@@ -1,0 +1,68 @@
+"""What there is to do, for everything that can come of an attempt and for every reason of a dead letter; curl."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+from pipeline.core.exchange import Failure
+from pipeline.web.advice import for_dead_letter, for_receiver
+from pipeline.web.curl import curl
+from schemas.delivery import DeadLetterReason
+
+
+@pytest.mark.parametrize("failure", Failure)
+def test_each_failure_has_advice_of_its_own(failure: Failure) -> None:
+    advice = for_receiver("repeated", failure, None)
+    assert advice is not None
+    others = {for_receiver("repeated", other, None) for other in Failure if other is not failure}
+    assert advice not in others
+
+
+def test_each_status_has_advice_but_those_that_acknowledge() -> None:
+    for status in range(100, 600):
+        assert (for_receiver("repeated", None, status) is None) == (status in (200, 201, 202, 204)), status
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (203, "Only 200, 201, 202 and 204"),
+        (301, "Redirects are not followed"),
+        (401, "other credentials"),
+        (418, "It refuses the request"),
+        (429, "max_per_second"),
+        (500, "by the webhook-id"),
+        (599, "by the webhook-id"),
+    ],
+)
+def test_what_a_status_means(status: int, words: str) -> None:
+    assert words in str(for_receiver("exhausted", None, status))
+
+
+def test_what_was_discarded_and_what_is_unknown() -> None:
+    assert "Nothing was sent" in str(for_receiver("discarded", None, None))
+    assert "reached from outside" in str(for_receiver("repeated", "a failure of tomorrow", None))
+    assert for_receiver("delivered", None, 204) is None
+
+
+def test_each_reason_of_a_dead_letter() -> None:
+    assert all(for_dead_letter(reason).endswith(".") for reason in DeadLetterReason)
+    assert "runbook" in for_dead_letter("invalid_record")
+
+
+def test_curl_can_be_pasted() -> None:
+    body = json.dumps({"note": 'it\'s "quoted" $(rm -rf ~) `x` \n ü'}, ensure_ascii=False)
+    headers = {"Authorization": "[redacted]", "Host": "x", "Content-Length": "3", "X-A": "it's"}
+    command = curl("https://x.example/?a='b'&c=$d", headers, body)
+    assert shlex.split(command.replace("\\\n", "")) == [
+        *("curl", "--request", "POST", "--header", "Authorization: [redacted]", "--header", "X-A: it's"),
+        *("--data-raw", body, "--", "https://x.example/?a='b'&c=$d"),
+    ]
+
+
+@pytest.mark.parametrize("body", [None, "x" * 10_000, "a\0b"])
+def test_what_cannot_stand_in_a_command_is_read_from_a_file(body: str | None) -> None:
+    assert "--data-binary @body.json" in curl("http://x", {}, body)
