@@ -93,14 +93,6 @@ async def test_each_role_does_its_work_with_its_own_grants(engine: Engine) -> No
         assert await store.rows("SELECT count() FROM attempts WHERE order_number = ''") == [(1,)]
         with pytest.raises(StoreRejectedError, match="Not enough privileges"):
             await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(15, 16)))
-        eraser = Eraser(store.connections)
-        [(order,)] = await store.rows("SELECT DISTINCT order_number FROM events LIMIT 1")
-        traces = await eraser.find(Subject(order_number=order))
-        assert traces.events
-        await eraser.start(traces)
-        async with asyncio.timeout(60):
-            while await eraser.left(traces):  # noqa: ASYNC110 - ClickHouse tells nobody
-                await asyncio.sleep(0.1)
 
 
 async def test_who_may_not_make_tables_says_so_when_there_are_none(engine: Engine) -> None:
