@@ -158,7 +158,9 @@ def sizing(
     body_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a body, on average.")] = 2_000,
     average: Annotated[float, typer.Option(min=0.001, max=1, help="The average of the day, as a share of the peak.")] = 0.3,
     days: Annotated[int | None, typer.Option(min=1, help="How long ClickHouse keeps it. Default: retention_days.")] = None,
-    delivery_us: Annotated[float, typer.Option(min=1, help="CPU of a delivery, as `make bench` measures it.")] = Costs().delivery_us,
+    delivery_us: Annotated[
+        float, typer.Option(min=1, help="CPU of a delivery, as `make bench` measures it.")
+    ] = Costs().delivery_us,
 ) -> None:
     """Say how many processes, partitions and how much disk a load needs (docs/sizing.md has the model)."""
     load = Load(events, average, deliveries, attempts, body_bytes)

@@ -104,7 +104,8 @@ def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
 def _api(topics: Topics) -> tuple[KafkaRight, ...]:
     changes = (topics.endpoints, topics.api_keys, topics.audit)
     # Resends go to the topic of no delay; test deliveries leave what deliveries leave.
-    writes = _writes(*changes, topics.dispatches, *_delivered(topics))
+    # And dead letters are published again where they came from.
+    writes = _writes(*changes, *topics.sources, topics.dispatches, *_delivered(topics))
     return (_looks(topics), _reads(topics.endpoints, topics.endpoint_health, topics.api_keys), writes)
 
 

@@ -34,9 +34,9 @@ def test_nobody_gets_what_only_an_administrator_needs(grantee: Grantee) -> None:
     assert all(name.startswith("eu.") and name != "eu." for right in rights for name in right.names), "nothing of another prefix"
 
 
-def test_a_source_is_written_by_the_oms_only_and_read_by_the_fan_out_only() -> None:
+def test_a_source_is_written_by_the_oms_and_for_dead_letters_and_read_by_the_fan_out_only() -> None:
     for source in TOPICS.sources:
-        assert {grantee for grantee in Grantee if source in may(grantee, "Write")} == {Grantee.PRODUCER}
+        assert {grantee for grantee in Grantee if source in may(grantee, "Write")} == {Grantee.PRODUCER, Grantee.API}
         assert {grantee for grantee in Grantee if source in may(grantee, "Read")} == {Grantee.FANOUT}
 
 

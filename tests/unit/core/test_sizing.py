@@ -37,7 +37,9 @@ def test_disk_follows_what_is_kept_and_how_often() -> None:
     kept = Deployment(retention_days=100, clickhouse_replicas=1)
     once = size(Load(100), None, kept)
     assert size(Load(100), None, replace(kept, retention_days=300)).clickhouse_bytes == pytest.approx(3 * once.clickhouse_bytes)
-    assert size(Load(100), None, replace(kept, clickhouse_replicas=2)).clickhouse_bytes == pytest.approx(2 * once.clickhouse_bytes)
+    assert size(Load(100), None, replace(kept, clickhouse_replicas=2)).clickhouse_bytes == pytest.approx(
+        2 * once.clickhouse_bytes
+    )
 
 
 def test_a_topic_has_only_so_many_partitions() -> None:
