@@ -15,6 +15,7 @@ from consumers.embedded import Surroundings
 from pipeline.broker.admin import Difference
 from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings
+from pipeline.web.dashboard.pages import PREFIX
 from schemas.topics import TopicSpec
 
 
@@ -25,7 +26,11 @@ def plain(text: str) -> str:
 
 def banner(here: Surroundings, url: str, made_key: str | None) -> RenderableType:
     """What runs, where to look, and what will be gone at exit."""
-    lines = [f"[bold]OMS webhooks[/bold] is ready at [link={url}]{url}[/link]"]
+    dashboard = dashboard_url(url)
+    lines = [
+        f"[bold]OMS webhooks[/bold] is ready at [link={url}]{url}[/link]",
+        f"Dashboard: [link={dashboard}]{dashboard}[/link]" + (" (log in with the key below)" if made_key else ""),
+    ]
     if made_key:
         lines.append(f"API key of this run: [bold]{plain(made_key)}[/bold]")
     if here.broker is not None:
@@ -40,9 +45,14 @@ def banner(here: Surroundings, url: str, made_key: str | None) -> RenderableType
     return Panel(Group(*(Text.from_markup(line) for line in lines)), expand=False)
 
 
+def dashboard_url(url: str) -> str:
+    """Where the dashboard is, below the address of the API."""
+    return f"{url.rstrip('/')}{PREFIX}"
+
+
 def role_banner(role: str, url: str, first_key: str | None) -> RenderableType:
     """What runs; and, once, the first admin key."""
-    line = f"{role}: health and metrics at {url}"
+    line = f"{role}: health and metrics at {url}" + (f", dashboard at {dashboard_url(url)}" if role == "api" else "")
     if first_key is None:
         return Text(line)
     return Group(
@@ -51,7 +61,7 @@ def role_banner(role: str, url: str, first_key: str | None) -> RenderableType:
             "There was no admin key, so one was made. It is shown this once and kept nowhere; make more with it:", "bold yellow"
         ),
         Text(f"  OMS_WEBHOOKS_API_KEY={first_key}", "bold"),
-        Text("  oms-webhooks keys create --name … --role viewer|operator|admin"),
+        Text("  oms-webhooks keys create --name … --role viewer|operator|admin, or on the dashboard's page API keys"),
     )
 
 

@@ -122,7 +122,7 @@ async def overview(reader: Reader, until: datetime) -> Overview:
 
 
 def _minutes(since: datetime, events: Rows, attempts: Rows) -> tuple[Minute, ...]:
-    came: dict[datetime, int] = dict(events)
+    came: dict[datetime, int] = {row[0]: row[1] for row in events}
     made: dict[datetime, tuple[int, int]] = {begins_at: (succeeded, failed) for begins_at, succeeded, failed in attempts}
     times = [since + number * _MINUTE for number in range(MINUTES)]
     return tuple(Minute(time, came.get(time, 0), *made.get(time, (0, 0))) for time in times)

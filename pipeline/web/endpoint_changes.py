@@ -42,7 +42,7 @@ async def create_endpoint(api: Api, given: EndpointInput, actor: str) -> tuple[E
         InvalidError: the target_url cannot be a target.
         ApiError: 503, Kafka does not answer.
     """
-    await _check_target(api, given.target_url)
+    await check_target(api, given.target_url)
     secret = new_secret()
     now = api.clock()
 
@@ -72,7 +72,7 @@ async def update_endpoint(api: Api, endpoint_id: int, given: EndpointInput, acto
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
     """
     if "target_url" in given.model_fields_set:
-        await _check_target(api, given.target_url)
+        await check_target(api, given.target_url)
 
     def change(record: EndpointRecord) -> EndpointRecord | None:
         values = _values(api, given, record.sealed_headers)
@@ -139,7 +139,12 @@ def require_endpoints(api: Api) -> None:
         raise ApiError(503, "The endpoints are still being read from Kafka; please try again in a moment.")
 
 
-async def _check_target(api: Api, target_url: str) -> None:
+async def check_target(api: Api, target_url: str) -> None:
+    """Look whether webhooks may go to a URL.
+
+    Raises:
+        InvalidError: they may not.
+    """
     try:
         await check_target_url(target_url, api.guard)
     except TargetUrlError as error:

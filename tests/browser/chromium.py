@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ConsoleMessage, Error, Page, Request, Response, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Error, Page, Request, Response, async_playwright, expect
 
 SCREENSHOTS: Final = Path("var/screenshots")
 _ARGUMENTS: Final = (
@@ -30,6 +31,9 @@ _MODES: Final[tuple[tuple[str, tuple[int, int], Literal["light", "dark"]], ...]]
     ("dark", _DESKTOP, "dark"),
     ("phone", _PHONE, "light"),
 )
+PATIENCE_MS: Final = 30_000
+"""The machine may be busy."""
+expect.set_options(timeout=PATIENCE_MS)
 _GRAVE: Final = {"serious", "critical"}
 
 
@@ -84,9 +88,12 @@ class Tab:
         """Open a page of the service."""
         await self.page.goto(path)
 
-    async def text(self) -> str:
-        """What people read."""
-        return await self.page.locator("body").inner_text()
+    async def until(self, text: str) -> None:
+        """Reload the page until it says something: what is recorded is there in a moment."""
+        deadline = time.monotonic() + 60
+        while await self.page.get_by_text(text).count() == 0:
+            assert time.monotonic() < deadline, f"the page never says {text!r}"
+            await self.page.reload()
 
     async def look(self, name: str) -> None:
         """Look at the page as people with other screens and other eyes do: light, dark, and on a phone. Keeps screenshots."""
@@ -128,7 +135,7 @@ async def tab_of(browser: Browser, url: str, *, javascript: bool = True) -> Asyn
     context = await browser.new_context(
         base_url=url, viewport={"width": _DESKTOP[0], "height": _DESKTOP[1]}, java_script_enabled=javascript, color_scheme="light"
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_MS)
     tab = Tab(await context.new_page())
     tab.watch()
     try:

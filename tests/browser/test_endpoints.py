@@ -1,44 +1,156 @@
-"""Endpoints in the browser: register, look at, test, change, pause, rotate, delete."""
+"""Endpoints in the browser: register one, see what it gets, test, change, pause and delete it."""
 
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+from playwright.async_api import expect
+
+from pipeline.playground.receiver import Receiver
+from schemas.event import EventType
 from tests.browser.chromium import Tab
-from tests.browser.shop import Shop
+from tests.browser.shop import Shop, eventually_true
+from tests.integration.conftest import event_bytes
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_the_list(shop: Shop, admin: Tab) -> None:
     await admin.page.get_by_role("link", name="Endpoints", exact=True).click()
+    row = admin.page.get_by_role("row").filter(has_text="/erp")
+    await expect(row).to_contain_text("All of them")
+    await expect(row).to_contain_text("100%")
+    for name, state in (("mailer", "active"), ("old-shop", "disabled"), ("search-index", "paused")):
+        await expect(admin.page.get_by_role("row").filter(has_text=f"/{name}")).to_contain_text(state)
     await admin.look("endpoints")
 
-
-async def test_one(shop: Shop, admin: Tab) -> None:
-    for name in ("erp", "mailer", "warehouse", "old-shop"):
-        await admin.go(await shop.path(name))
-        await admin.look(f"endpoint-{name}")
+    await admin.page.get_by_label("URL contains").fill("MAIL")
+    await admin.page.get_by_role("button", name="Filter").click()
+    await expect(admin.page.get_by_text("1 endpoint", exact=True)).to_be_visible()
 
 
-async def test_new(shop: Shop, admin: Tab) -> None:
-    await admin.go("/webhooks/endpoints/new")
+@pytest.mark.parametrize("name", ["mailer", "warehouse", "old-shop", "search-index"])
+async def test_an_endpoint_in_each_state(shop: Shop, admin: Tab, name: str) -> None:
+    await admin.go(shop.page(name))
+    await expect(admin.page.get_by_role("heading", level=1)).to_contain_text(f"/{name}")
+    await admin.look(f"endpoint-{name}")
+
+
+async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
+    page = admin.page
+    receiver = Receiver("fresh")
+    shop.pipeline.receivers.append(receiver)
+    url = f"{await receiver.start()}fresh"
+
+    # Mistakes are shown where they are.
+    await admin.go("/webhooks/endpoints")
+    await page.get_by_role("link", name="New endpoint").click()
     await admin.look("endpoint-new")
-    for box in await admin.page.locator("input[name=events]").all():
-        await box.check()
-    await admin.look("endpoint-new-all")
+    admin.expected.add(422)
+    await page.get_by_label("URL").fill("ftp://example.com")
+    await page.get_by_role("button", name="Register endpoint").click()
+    await expect(page.get_by_label("URL")).to_have_attribute("aria-invalid", "true")
+    await expect(page.locator("#events-errors")).to_be_visible()
+    await admin.look("endpoint-new-mistakes")
+
+    # Who chooses everything is warned before anything is sent.
+    await page.get_by_label("URL").fill(url)
+    warning = page.get_by_text("Listening to everything puts undue strain on a server")
+    boxes = page.locator("input[name=events]")
+    await expect(warning).to_be_hidden()
+    for number in range(len(EventType)):
+        await boxes.nth(number).check()
+    await expect(warning).to_be_visible()
+    await admin.look("endpoint-new-everything")
+    for number in range(2, len(EventType)):
+        await boxes.nth(number).uncheck()
+    await expect(warning).to_be_hidden()
+    await page.get_by_label("Description").fill("Made in a browser")
+    await page.get_by_role("button", name="Register endpoint").click()
+
+    # The secret is shown once, and is the one that requests are signed with.
+    await expect(page.get_by_text("The endpoint is registered.")).to_be_visible()
+    await admin.look("endpoint-registered")
+    receiver.secret = await page.locator(".secret code").inner_text()
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.get_by_role("button", name="Copy").click()
+    await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert await page.evaluate("navigator.clipboard.readText()") == receiver.secret
+    await page.reload()
+    await expect(page.locator(".secret")).to_have_count(0)
+    assert receiver.secret not in await page.content()
+
+    # An event arrives, and the page counts it.
+    await shop.pipeline.publish(event_bytes("evt-browser-1", number="R900000001"))
+    await eventually_true(lambda: receiver.counts.acknowledged == 1)
+    assert receiver.counts.bad_signature == 0
+    await admin.until("1 of 1 attempts acknowledged")
+
+    # A test event.
+    await page.get_by_label("Event type").select_option("stock_item_out_of_stock")
+    await page.get_by_role("button", name="Send test event").click()
+    await expect(page.get_by_text("Test acknowledged: stock_item_out_of_stock was answered with 204")).to_be_visible()
+    await admin.look("endpoint-tested")
+    assert receiver.counts.acknowledged == 2
+
+    # A header of its own.
+    await page.get_by_text("Set a header").click()
+    await page.get_by_label("Name").fill("X-Tenant")
+    await page.get_by_label("Value").fill("acme")
+    await page.get_by_role("button", name="Set header").click()
+    await expect(page.get_by_role("button", name="Remove x-tenant")).to_be_visible()
+
+    # Another secret.
+    await page.get_by_role("link", name="Rotate").click()
+    await admin.look("endpoint-rotate")
+    await page.get_by_role("button", name="Make a new secret").click()
+    renewed = await page.locator(".secret code").inner_text()
+    assert renewed != receiver.secret
+
+    # Changed and paused.
+    await page.get_by_role("link", name="Edit").click()
+    await page.get_by_label("Description").fill("Changed in a browser")
+    await admin.look("endpoint-edit")
+    await page.get_by_role("button", name="Save changes").click()
+    await expect(page.get_by_text("Changed in a browser")).to_be_visible()
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_text("The endpoint is paused: it gets nothing")).to_be_visible()
+    await page.get_by_role("button", name="Resume").click()
+    await expect(page.get_by_text("The endpoint gets webhooks again.")).to_be_visible()
+
+    # Both secrets sign, and the header is sent.
+    await shop.pipeline.publish(event_bytes("evt-browser-2", number="R900000002"))
+    await eventually_true(lambda: receiver.counts.acknowledged == 3)
+    assert receiver.deliveries[-1].headers["x-tenant"] == "acme"
+    assert len(receiver.deliveries[-1].headers["webhook-signature"].split()) == 2
+
+    # Gone.
+    await page.get_by_role("link", name="Delete").click()
+    await admin.look("endpoint-delete")
+    await page.get_by_role("button", name="Delete the endpoint").click()
+    await expect(page).to_have_url(re.compile("/webhooks/endpoints$"))
+    await expect(page.get_by_text("fresh is deleted")).to_be_visible()
+    await expect(page.get_by_role("link", name=url)).to_have_count(0)
 
 
-async def test_overview(shop: Shop, admin: Tab) -> None:
-    await admin.go("/webhooks")
-    await admin.look("overview")
-
-
-async def test_keys(shop: Shop, admin: Tab) -> None:
-    await admin.go("/webhooks/keys")
-    await admin.look("keys")
-
-
-async def test_login(shop: Shop, stranger: Tab) -> None:
-    await stranger.go("/webhooks/login")
-    await stranger.look("login")
+async def test_markup_of_others_is_text(shop: Shop, admin: Tab) -> None:
+    page = admin.page
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: asked.append(dialog.message))
+    evil = "\"'><script>alert(1)</script><img src=x onerror=alert(1)><svg/onload=alert(1)>"
+    await admin.go("/webhooks/endpoints/new")
+    await page.get_by_label("URL").fill(f"http://127.0.0.1:9/?{evil.replace(' ', '%20')}")
+    await page.get_by_label("Order completed").check()
+    await page.get_by_label("Description").fill(evil)
+    await page.get_by_text("Token, limits and filters").click()
+    await page.get_by_label("Filters").fill('{"channel": ["<img src=x onerror=alert(1)>"]}')
+    await page.get_by_role("button", name="Register endpoint").click()
+    await expect(page.get_by_text(evil).first).to_be_visible()
+    await expect(page.get_by_text("<img src=x onerror=alert(1)>").first).to_be_visible()
+    own = page.url.rpartition(":")[2].partition("/")[2]
+    for path in ("webhooks", "webhooks/endpoints", own, f"{own}/edit", f"{own}/delete"):
+        await admin.go(f"/{path}")
+        assert await page.locator("img[src=x], svg[onload], script:not([src])").count() == 0, path
+    assert asked == []
+    await page.get_by_role("button", name="Delete the endpoint").click()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
+from multidict import MultiDictProxy
 
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.web.auth import principal_of
@@ -14,7 +15,14 @@ from pipeline.web.dashboard.endpoint_input import EndpointForm, given, hears_eve
 from pipeline.web.dashboard.gate import form_of
 from pipeline.web.dashboard.pages import PREFIX, Page
 from pipeline.web.dashboard.sessions import Notice
-from pipeline.web.endpoint_changes import create_endpoint, delete_endpoint, find_endpoint, rotate_secret, update_endpoint
+from pipeline.web.endpoint_changes import (
+    check_target,
+    create_endpoint,
+    delete_endpoint,
+    find_endpoint,
+    rotate_secret,
+    update_endpoint,
+)
 from pipeline.web.errors import InvalidError
 from pipeline.web.queries import path_id
 from pipeline.web.wrapped_input import validated
@@ -66,7 +74,7 @@ class _Handlers:
         try:
             endpoint, secret = await create_endpoint(self._desk.api, given(form, is_new=True), principal_of(request).actor)
         except InvalidError as error:
-            return self._form(request, sent(form, error.errors), status=422)
+            return self._form(request, sent(form, await self._mistakes(form, error)), status=422)
         if secret is None:
             known = Notice("warning", "This URL was registered already: here is its endpoint. Nothing was changed.")
             return self._desk.redirect(request, page_of(endpoint), known)
@@ -87,7 +95,7 @@ class _Handlers:
             endpoint = await update_endpoint(api, endpoint.id, changes, principal_of(request).actor, expected)
         except InvalidError as error:
             has_token = endpoint.record.sealed_token is not None
-            return self._form(request, sent(form, error.errors, has_token=has_token), endpoint, status=422)
+            return self._form(request, sent(form, await self._mistakes(form, error), has_token=has_token), endpoint, status=422)
         return self._back(request, endpoint, Notice("good", "The changes are saved."), *_warnings(endpoint))
 
     async def pause(self, request: web.Request) -> web.Response:
@@ -145,6 +153,15 @@ class _Handlers:
             return self._back(request, endpoint, *(Notice("bad", one) for found in error.errors.values() for one in found))
         done = f"{name} is not sent any more." if "remove" in form else f"{name} is sent with every request from now on."
         return self._back(request, endpoint, Notice("good", done))
+
+    async def _mistakes(self, form: MultiDictProxy[str], found: InvalidError) -> Mapping[str, Sequence[str]]:
+        """All that is wrong at once: where the URL leads is looked at only when everything else is right."""
+        if "target_url" not in found.errors:
+            try:
+                await check_target(self._desk.api, form.get("target_url", "").strip())
+            except InvalidError as more:
+                return {**found.errors, **more.errors}
+        return found.errors
 
     async def _change(self, request: web.Request, values: dict[str, object]) -> Endpoint:
         changes = validated(values, EndpointInput)

@@ -15,6 +15,7 @@ from schemas.endpoint import EndpointRecord
 from schemas.event import EventType
 from schemas.http_api import EndpointInput
 
+_NO_EVENTS: Final = "Choose one event type at least."
 _NOT_JSON: Final = 'filters must be JSON, such as {"channel": ["spree"]}.'
 
 
@@ -84,6 +85,8 @@ def given(form: MultiDictProxy[str], *, is_new: bool) -> EndpointInput:
         values["filters"] = json.loads(form.get("filters", "").strip() or "{}")
     except (ValueError, RecursionError):
         errors["filters"] = [_NOT_JSON]
+    if not values["events"]:
+        errors["events"] = [_NO_EVENTS]
     try:
         read = validated(values, EndpointInput)
     except InvalidError as error:

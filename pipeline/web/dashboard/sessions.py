@@ -123,5 +123,5 @@ def came_over_tls(request: web.Request) -> bool:
 
     Whoever lies about it does so to himself, so that no proxy needs to be trusted for this.
     """
-    forwarded = request.headers.get("X-Forwarded-Proto", "").strip().lower()
+    forwarded = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
     return request.secure or forwarded == "https" or request.headers.get("Origin", "").startswith("https://")

@@ -73,6 +73,12 @@ def segment(text: str) -> str:
     return quote(text.encode("utf-8", "replace"), safe="")
 
 
+def about(sentence: str, field: str) -> str:
+    """A sentence about a field, below that field: there the field's name on the wire need not be said."""
+    rest = sentence.removeprefix(f"{field} ")
+    return sentence if rest == sentence else rest[:1].upper() + rest[1:]
+
+
 def tojson_text(value: object) -> str:
     """A value as JSON, as text: the template escapes it (Jinja's own tojson is for scripts)."""
     return json.dumps(value, ensure_ascii=False)
@@ -80,5 +86,5 @@ def tojson_text(value: object) -> str:
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     function.__name__: function
-    for function in (ago, span, stamp, iso, number, percent, milliseconds, words, segment, tojson_text)
+    for function in (ago, span, stamp, iso, number, percent, milliseconds, words, segment, about, tojson_text)
 }

@@ -136,4 +136,4 @@ def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
     text = console.export_text()
     assert text.count("omsw_key") == 1
     assert "oms-webhooks keys create" in text
-    assert text.endswith("api: health and metrics at http://127.0.0.1:2\n")
+    assert text.endswith("api: health and metrics at http://127.0.0.1:2, dashboard at http://127.0.0.1:2/webhooks\n")

@@ -29,8 +29,8 @@ async def test_what_is_wrong_is_said(service: Service, admin: Visitor) -> None:
     await admin.go(KEYS)
     seen = await admin.send(KEYS, {"name": " ", "role": "emperor"})
     assert seen.status == 422
-    assert "name must be text of 1 to 100 characters" in seen.text
-    assert "role must be one of viewer, operator, admin." in seen.text
+    assert "Must be text of 1 to 100 characters" in seen.text
+    assert "Must be one of viewer, operator, admin." in seen.text
     assert service.ring.valid() == []
 
 

@@ -77,7 +77,7 @@ async def test_the_cookie_is_for_us_alone(visitor: Visitor) -> None:
     assert API_KEY not in cookie
 
 
-@pytest.mark.parametrize("header", [{"X-Forwarded-Proto": "https"}, {"Origin": "https://webhooks.example.com"}])
+@pytest.mark.parametrize("header", [{"X-Forwarded-Proto": "https, http"}, {"Origin": "https://webhooks.example.com"}])
 async def test_behind_tls_the_cookie_goes_no_other_way(visitor: Visitor, header: dict[str, str]) -> None:
     seen = await visitor.go("/webhooks/login", headers=header)
     assert "Secure" in seen.headers["Set-Cookie"].split("; ")

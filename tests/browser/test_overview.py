@@ -1,0 +1,63 @@
+"""The overview in the browser: live with JavaScript, and by reloading without."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.browser.chromium import Tab, tab_of
+from tests.browser.conftest import log_in
+from tests.browser.shop import Shop
+from tests.integration.conftest import API_KEY, event_bytes
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def events_in(tab: Tab) -> int:
+    text = await tab.page.locator(".figure").filter(has_text="Events in").locator(".value").inner_text()
+    return int(text.replace(",", ""))
+
+
+async def test_what_fails_is_named(shop: Shop, admin: Tab) -> None:
+    failing = admin.page.locator("section").filter(has_text="Failing now")
+    for name in ("warehouse", "old-shop"):
+        await expect(failing).to_contain_text(f"/{name}")
+    await expect(failing).not_to_contain_text("/erp")
+    await expect(admin.page.locator(".figure").filter(has_text="Oldest undelivered event")).to_contain_text("wait for a repeat")
+    await admin.look("overview")
+
+
+async def test_it_is_live(shop: Shop, admin: Tab) -> None:
+    await expect(admin.page.get_by_text("Live", exact=True)).to_be_visible()
+    before = await events_in(admin)
+    await shop.pipeline.publish(event_bytes("evt-live", number="R910000001"))
+    figure = admin.page.locator(".figure").filter(has_text="Events in").locator(".value")
+    await expect(figure).not_to_have_text(f"{before:,}", timeout=60_000)
+    assert await events_in(admin) > before
+
+
+async def test_without_javascript_it_is_there_after_a_reload(shop: Shop, browser: Browser) -> None:
+    async with tab_of(browser, shop.url, javascript=False) as tab:
+        await log_in(tab, API_KEY)
+        before = await events_in(tab)
+        await shop.pipeline.publish(event_bytes("evt-reloaded", number="R910000002"))
+        for _ in range(100):
+            await tab.page.reload()
+            if await events_in(tab) > before:
+                break
+        assert await events_in(tab) > before
+        # Nothing is offered that would not work.
+        assert await tab.page.locator("button[data-copy]:visible").count() == 0
+
+
+async def test_the_keyboard_gets_everywhere(shop: Shop, admin: Tab) -> None:
+    page = admin.page
+    await admin.go("/webhooks")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("main")).to_be_focused()
+    await admin.go("/webhooks")
+    for name in ("Skip to the content", "OMS webhooks", "Overview", "Endpoints"):
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name=name, exact=True).first).to_be_focused()
