@@ -105,9 +105,10 @@ _NEWEST_FIRST: Final = "ORDER BY created_at DESC, id DESC"
 class Search:
     """The reading side of the store. Every method raises StoreUnavailableError, and StoreBudgetError when it asks for too much."""
 
-    def __init__(self, connections: Connections, budget: Budget | None = None) -> None:
+    def __init__(self, connections: Connections, budget: Budget | None = None, quick: Budget | None = None) -> None:
+        """``quick`` is what :meth:`summary` may take: a page is not held up by its figures."""
         self._reader = Reader(connections, budget or Budget())
-        self._quick = Reader(connections, Budget(seconds=1.0))
+        self._quick = Reader(connections, quick or Budget(seconds=1.0))
 
     async def ping(self) -> None:
         """Return when ClickHouse answers.
@@ -132,7 +133,7 @@ class Search:
         return await histogram(self._reader.anew(), query, bars)
 
     async def summary(self, query: AttemptQuery, bars: int) -> Summary:
-        """What a search finds, counted within a second: facets and a histogram, for all of it or for the newest."""
+        """What a search finds, counted within the quick budget (a second): facets and a histogram, for all of it or for the newest."""
         return await summary(self._quick.anew(), query, bars)
 
     async def record_of(self, about: About, value: str) -> Record:

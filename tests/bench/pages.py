@@ -26,6 +26,7 @@ from urllib.parse import quote, urlencode
 from rich.console import Console
 from rich.table import Table as Grid
 
+from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
@@ -43,7 +44,7 @@ Paths = Mapping[str, Sequence[str]]
 @asynccontextmanager
 async def serving(connections: Connections) -> Any:
     """The application over the store, and somebody who is logged in."""
-    async with running_service(search=Search(connections), reports=Reports(connections)) as service:
+    async with running_service(search_timeout_seconds=30.0, search=Search(connections), reports=Reports(connections)) as service:
         for number in range(1, ENDPOINTS + 1):
             await service.create(f"http://127.0.0.1/{number}")
         # The store's attempts are those of a year that ended then.
@@ -72,6 +73,7 @@ async def paths(connections: Connections, samples: int) -> Paths:
     endpoints = [chance.randrange(1, ENDPOINTS + 1) for _ in rows]
     return {
         "overview": ["/webhooks"] * samples,
+        "live": ["/webhooks/live"] * samples,
         "endpoints": ["/webhooks/endpoints"] * samples,
         "an endpoint": [f"/webhooks/endpoints/{one * 2 - 1}" for one in endpoints],
         "attempts": ["/webhooks/attempts"] * samples,
@@ -94,6 +96,7 @@ async def paths(connections: Connections, samples: int) -> Paths:
         "resend: preview of a day": [f"/webhooks/resends/new?{urlencode({'q[created_at_gteq]': day})}"] * samples,
         "resends": ["/webhooks/resends"] * samples,
         "dead letters": ["/webhooks/dead-letters"] * samples,
+        "keys": ["/webhooks/keys"] * samples,
     }
 
 
@@ -147,4 +150,5 @@ def parsed() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    configure_logs("warning", "console")
     asyncio.run(main(parsed()))

@@ -380,7 +380,12 @@ LOOPBACK = AddressGuard([IPv4Network("127.0.0.0/8")])
 
 @asynccontextmanager
 async def running_service(
-    guard: AddressGuard = LOOPBACK, *, is_embedded: bool = True, search: Search | None = None, reports: Reports | None = None
+    guard: AddressGuard = LOOPBACK,
+    *,
+    is_embedded: bool = True,
+    search_timeout_seconds: float = 1.5,
+    search: Search | None = None,
+    reports: Reports | None = None,
 ) -> AsyncIterator[Service]:
     """Start the server; stop it at the end. With ``search`` and ``reports`` it reads a real store."""
     encryption_key = Vault.new_key()
@@ -415,7 +420,7 @@ async def running_service(
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
-        search_timeout_seconds=30.0 if search else 1.5,
+        search_timeout_seconds=search_timeout_seconds,
         test_timeout_seconds=2.0,
         erasure_timeout_seconds=0.6,
         runs=Runs(per_second=10_000),
