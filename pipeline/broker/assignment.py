@@ -24,6 +24,10 @@ class _Held:
     waiting: deque[tuple[int, float]] = field(default_factory=deque)
     """The records from the lowest unfinished one on: offset, and since when it waits."""
 
+    def committable(self) -> Commit | None:
+        commit = self.tracker.committable()
+        return None if commit is None else commit._replace(epoch=self.epoch)
+
 
 class Assignment:
     """Thread-safe: the poll thread, kafka-python's I/O thread (rebalances) and the event loop meet here."""
@@ -44,7 +48,7 @@ class Assignment:
         """Give partitions up. Returns what can still be committed for them."""
         with self._lock:
             revoked = [(partition, held) for partition in partitions if (held := self._held.pop(partition, None))]
-        commits = ((partition, held.tracker.committable()) for partition, held in revoked)
+        commits = ((partition, held.committable()) for partition, held in revoked)
         return {partition: commit for partition, commit in commits if commit is not None}
 
     def epoch(self, partition: Partition) -> int | None:
@@ -100,14 +104,15 @@ class Assignment:
     def committable(self) -> dict[Partition, Commit]:
         """What can be committed and has not been."""
         with self._lock:
-            commits = ((partition, held.tracker.committable()) for partition, held in self._held.items())
+            commits = ((partition, held.committable()) for partition, held in self._held.items())
             return {partition: commit for partition, commit in commits if commit is not None}
 
     def committed(self, commits: dict[Partition, Commit]) -> None:
-        """Note that commits were acknowledged."""
+        """Note that commits were acknowledged. One of an assignment that is gone says nothing of a later one."""
         with self._lock:
             for partition, commit in commits.items():
-                if held := self._held.get(partition):
+                held = self._held.get(partition)
+                if held is not None and held.epoch == commit.epoch:
                     held.tracker.committed(commit)
 
     @property

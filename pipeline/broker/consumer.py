@@ -17,10 +17,10 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 
 from pipeline.broker.assignment import Assignment
+from pipeline.broker.assignor import Assignor
 from pipeline.broker.buffers import Buffers, DueIn
 from pipeline.broker.commits import Commits, finished_earlier, to_kafka
 from pipeline.broker.lag import Lag, waiting_since
@@ -70,9 +70,10 @@ class GroupConsumer:
         due_in: DueIn | None = None,
         partition_fetch_bytes: int = 512 * 1024,
     ) -> None:
+        self._assignor = Assignor()
         self._config = config | {
             "group_id": group,
-            "partition_assignment_strategy": [CooperativeStickyAssignor],
+            "partition_assignment_strategy": [self._assignor],
             "max_poll_records": _EVERYTHING_FETCHED,
             "fetch_max_bytes": _FETCH_BYTES,
             "max_partition_fetch_bytes": partition_fetch_bytes,
@@ -285,6 +286,7 @@ class GroupConsumer:
         gone = frozenset(Partition(*partition) for partition in partitions)
         if lost:
             self._is_member = False
+            self._assignor.forget()
         self._drain_completions()
         commits = self._assignment.revoke(gone)
         for partition in gone:

@@ -19,11 +19,15 @@ _MAX_METADATA = 4_000
 
 
 class Commit(NamedTuple):
-    """The next offset to read, what was finished beyond it, and how many completions the commit covers."""
+    """The next offset to read, what was finished beyond it, and how many completions the commit covers.
+
+    ``epoch`` is that of the assignment whose completions these are (see ``broker.assignment``): another one counts its own.
+    """
 
     offset: int
     finished: tuple[int, ...]
     completions: int
+    epoch: int = 0
 
 
 class OffsetTracker:

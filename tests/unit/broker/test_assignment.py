@@ -104,6 +104,22 @@ def test_an_acknowledged_commit_is_not_repeated() -> None:
     assert assignment.committable() == {}
 
 
+def test_a_commit_of_an_assignment_that_is_gone_says_nothing_of_a_later_one() -> None:
+    """Both assignments have finished as many records: the answer to the first one's commit is not the second one's."""
+    assignment = held(A)
+    assignment.start(A, epoch_of(assignment), 0)
+    assignment.finish(A, epoch_of(assignment), 0)
+    late = assignment.committable()
+    assignment.revoke([A])
+    assignment.assign([A])
+    assignment.start(A, epoch_of(assignment), 0)
+    assignment.finish(A, epoch_of(assignment), 0)
+
+    assignment.committed(late)
+
+    assert offsets(assignment.committable()) == {A: 1}
+
+
 def test_what_is_not_held_is_neither_started_nor_finished() -> None:
     assignment = Assignment()
 
