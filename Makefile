@@ -32,7 +32,7 @@ demo: install ## The whole pipeline on this machine; KAFKA=apache, DEMO_SECONDS=
 	@$(BIN)/oms-webhooks demo --kafka $(KAFKA) --seconds $(DEMO_SECONDS)
 
 test: install ## Unit, contract and integration tests on the embedded parts (without the slow ones)
-	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not slow"
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not slow" -n 2 --dist loadfile
 
 test-slow: install ## The slow ones: hostile receivers, schemathesis over the API, the oracle of the search
 	$(BIN)/python -m pytest tests/contract -m slow

@@ -85,10 +85,10 @@ class RoleProcess:
         samples = (sample for family in families for sample in family.samples if sample.name == name)
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
-    async def until_above(self, name: str, bound: float) -> float:
-        """Wait until a metric is above a bound, and return it."""
+    async def until_above(self, name: str, bound: float, **labels: str) -> float:
+        """Wait until a metric (the sum of its samples with these labels) is above a bound, and return it."""
         deadline = time.monotonic() + WORK_SECONDS
-        while (value := await self.metric(name) or 0.0) <= bound:
+        while (value := await self.metric(name, **labels) or 0.0) <= bound:
             self.check_alive()
             assert time.monotonic() < deadline, f"{self.name}: {name} is {value} after {WORK_SECONDS:.0f} s\n{self.log_end()}"
             await asyncio.sleep(0.05)

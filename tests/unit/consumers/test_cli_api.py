@@ -30,7 +30,7 @@ async def test_a_test_says_what_came_of_it(service: Service, run: Command) -> No
     bad = await run("endpoints", "test", "1")
     assert bad.exit_code == 1
     assert "not acknowledged" in bad.output
-    assert "only 200, 201, 202 and 204 acknowledge" in bad.output
+    assert "only 200, 201, 202 and 204 acknowledge" in " ".join(bad.output.split())  # a line may be broken anywhere
     as_json = await run("endpoints", "test", "1", "--json")
     assert json.loads(as_json.output)["outcome"] == "exhausted"
 

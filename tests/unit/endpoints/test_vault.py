@@ -39,14 +39,22 @@ def test_the_key_can_be_rotated() -> None:
         Vault(KEY).open(both.seal("s3cret"))
 
 
-@pytest.mark.parametrize("keys", ["", " ", "abc", "é", "x" * 44, f"{KEY},", f"{KEY},abc", KEY[:-1]])
+@pytest.mark.parametrize(
+    "keys",
+    ["", " ", "abc", "é", "x" * 44, f"{KEY},", f"{KEY},abc", KEY[:-1]],
+    ids=["empty", "blank", "short", "not ASCII", "44 letters", "a comma too many", "one that is none", "cut off"],
+)
 def test_what_is_no_key_is_refused_without_showing_it(keys: str) -> None:
     with pytest.raises(VaultError, match=r"^encryption_key is not a key; make one with: oms-webhooks new-key$") as caught:
         Vault(keys)
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize("sealed", ["", "abc", "gAAAAA", "x" * 200, Vault(OTHER).seal("s3cret"), Vault(KEY).seal("s3cret")[:-4]])
+@pytest.mark.parametrize(
+    "sealed",
+    ["", "abc", "gAAAAA", "x" * 200, Vault(OTHER).seal("s3cret"), Vault(KEY).seal("s3cret")[:-4]],
+    ids=["empty", "short", "a beginning", "200 letters", "with another key", "cut off"],
+)
 def test_what_was_sealed_with_another_key_or_damaged_is_refused(sealed: str) -> None:
     with pytest.raises(
         VaultError, match=r"^An endpoint's secret was sealed with another encryption_key; set the one that the API uses.$"
