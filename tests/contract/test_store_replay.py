@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.store.cluster import storage_table
 from pipeline.store.replay import Place, Replayed, Replays, Wanted
 from pipeline.store.rows import Position, Table, event_row
 from tests.contract.store_case import Store
@@ -74,5 +75,6 @@ async def test_by_time_type_and_order(filled: Store) -> None:
 
 
 async def test_an_erased_event_has_no_body(filled: Store) -> None:
-    await filled.command("ALTER TABLE events UPDATE request_body = '' WHERE event_id = 'evt_1' SETTINGS mutations_sync = 2")
+    events = storage_table("events", filled.settings.clickhouse_cluster)
+    await filled.command(f"ALTER TABLE {events} UPDATE request_body = '' WHERE event_id = 'evt_1' SETTINGS mutations_sync = 2")
     assert [one.body is None for one in await pages(filled, WANTED, 5)] == [True, False, False]
