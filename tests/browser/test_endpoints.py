@@ -21,8 +21,9 @@ async def test_the_list(shop: Shop, admin: Tab) -> None:
     row = admin.page.get_by_role("row").filter(has_text="/erp")
     await expect(row).to_contain_text("All of them")
     await expect(row).to_contain_text("100%")
-    for name, state in (("mailer", "active"), ("old-shop", "disabled"), ("search-index", "paused")):
-        await expect(admin.page.get_by_role("row").filter(has_text=f"/{name}")).to_contain_text(state)
+    # One attempt in twelve at the mailer fails: it is failing when that was the last one.
+    for name, state in (("mailer", "active|failing"), ("old-shop", "disabled"), ("search-index", "paused")):
+        await expect(admin.page.get_by_role("row").filter(has_text=f"/{name}")).to_contain_text(re.compile(state))
     await admin.look("endpoints")
 
     await admin.page.get_by_label("URL contains").fill("MAIL")

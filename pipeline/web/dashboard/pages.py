@@ -36,7 +36,9 @@ class Page:
         return self.method, PREFIX + self.path
 
     def definition(self) -> web.RouteDef:
-        """As the router takes it. A GET answers HEAD too."""
-        if self.method == "GET":
-            return web.get(self.path, self.handler)
-        return web.route(self.method, self.path, self.handler)
+        """As the router takes it. A GET answers HEAD too.
+
+        Parts of the path are whatever a segment may hold: aiohttp's own rule leaves out braces, and numbers of orders may have them.
+        """
+        path = self.path.replace("}", ":[^/]+}")
+        return web.get(path, self.handler) if self.method == "GET" else web.route(self.method, path, self.handler)

@@ -254,8 +254,9 @@ async def test_the_story_of_an_order(service: Service, viewer: Visitor) -> None:
         is_complete=False,
     )
     seen = await viewer.go("/webhooks/orders/R%2F1")
+    assert (await viewer.go("/webhooks/orders/%7BR%7D:%201")).status == 200
 
-    assert service.attempts.told == [(About.ORDER, "R/1")]
+    assert service.attempts.told == [(About.ORDER, "R/1"), (About.ORDER, "{R}: 1")]
     for part in (
         "Order R/1",
         "2 events, 1 of 2 deliveries acknowledged, 1 under way",
