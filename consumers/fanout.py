@@ -26,9 +26,10 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
+from schemas.checked import checked
 from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, from_json, to_json, webhook_body
 from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
-from schemas.event import EventMeta
+from schemas.event import SCHEMA_VERSION, EventMeta
 from schemas.operational import OperationalEvent
 
 if TYPE_CHECKING:
@@ -173,15 +174,17 @@ class FanOut:
 
     def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
         """Write the body down once, with who matched: also when nobody did."""
-        dispatch = Dispatch(
-            event=plan.event,
-            endpoint_ids=tuple(endpoint.id for endpoint in plan.endpoints),
-            received_at=plan.received_at,
-            source_topic=record.partition.topic,
-            source_partition=record.partition.number,
-            source_offset=record.offset,
-            body_bytes=len(plan.body),
-        )
+        members = {
+            "schema_version": SCHEMA_VERSION,
+            "event": plan.event,
+            "endpoint_ids": tuple([endpoint.id for endpoint in plan.endpoints]),
+            "received_at": plan.received_at,
+            "source_topic": record.partition.topic,
+            "source_partition": record.partition.number,
+            "source_offset": record.offset,
+            "body_bytes": len(plan.body),
+        }
+        dispatch = checked(Dispatch, members)
         return self._dispatches.add(plan.body, day=plan.received_at.date(), header=to_json(dispatch))
 
 

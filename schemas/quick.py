@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from schemas.checked import checked
 from schemas.event import MAX_REFERENCE, SCHEMA_VERSION, EventMeta, unique
 from schemas.payloads import MAX_ELEMENTS
 
@@ -102,14 +103,12 @@ def read_quickly(value: bytes, received_at: datetime | None = None) -> tuple[Eve
 
 def _of_an_order(envelope: _Envelope, created_at: datetime, received_at: datetime | None) -> tuple[EventMeta, bytes, bool]:
     order = _order.decode(envelope.data)
-    meta = EventMeta(
-        id=envelope.id,
-        event_name=envelope.event_name,
-        created_at=created_at,
-        received_at=received_at,
+    meta = _meta(
+        envelope,
+        created_at,
+        received_at,
         order_number=order.number,
         shipment_numbers=unique([shipment.number for shipment in (order.shipments or ())[:MAX_ELEMENTS]]),
-        subscription_id=envelope.references.subscription_id,
         skus=unique([item.variant.sku for item in (order.line_items or ())[:MAX_ELEMENTS] if item.variant is not None]),
     )
     return meta, bytes(envelope.data), bool(bytes(order.token))
@@ -118,14 +117,12 @@ def _of_an_order(envelope: _Envelope, created_at: datetime, received_at: datetim
 def _of_a_shipment(envelope: _Envelope, created_at: datetime, received_at: datetime | None) -> tuple[EventMeta, bytes, bool]:
     shipment = _shipment.decode(envelope.data)
     order_id = shipment.order_id
-    meta = EventMeta(
-        id=envelope.id,
-        event_name=envelope.event_name,
-        created_at=created_at,
-        received_at=received_at,
+    meta = _meta(
+        envelope,
+        created_at,
+        received_at,
         order_number=order_id if order_id and len(order_id) <= MAX_REFERENCE else envelope.references.order_number,
         shipment_numbers=(shipment.number,),
-        subscription_id=envelope.references.subscription_id,
         skus=unique([item.sku for item in (shipment.manifest or ())[:MAX_ELEMENTS]]),
     )
     return meta, bytes(envelope.data), False
@@ -133,14 +130,36 @@ def _of_a_shipment(envelope: _Envelope, created_at: datetime, received_at: datet
 
 def _of_a_stock_item(envelope: _Envelope, created_at: datetime, received_at: datetime | None) -> tuple[EventMeta, bytes, bool]:
     stock_item = _stock_item.decode(envelope.data)
-    meta = EventMeta(
-        id=envelope.id,
-        event_name=envelope.event_name,
-        created_at=created_at,
-        received_at=received_at,
+    meta = _meta(
+        envelope,
+        created_at,
+        received_at,
         order_number=envelope.references.order_number,
-        subscription_id=envelope.references.subscription_id,
         stock_item_id=stock_item.id,
         skus=unique((stock_item.variant.sku,)) if stock_item.variant is not None else (),
     )
     return meta, bytes(envelope.data), False
+
+
+def _meta(
+    envelope: _Envelope,
+    created_at: datetime,
+    received_at: datetime | None,
+    *,
+    order_number: str | None,
+    shipment_numbers: tuple[str, ...] = (),
+    stock_item_id: int | None = None,
+    skus: tuple[str, ...],
+) -> EventMeta:
+    members = {
+        "id": envelope.id,
+        "event_name": envelope.event_name,
+        "created_at": created_at,
+        "order_number": order_number,
+        "shipment_numbers": shipment_numbers,
+        "subscription_id": envelope.references.subscription_id,
+        "stock_item_id": stock_item_id,
+        "skus": skus,
+        "received_at": received_at,
+    }
+    return checked(EventMeta, members)

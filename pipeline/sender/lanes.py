@@ -46,16 +46,20 @@ class Lanes:
                     return Place(self, endpoint_id, token)
             if line is None:
                 line = self._lines[endpoint_id] = _Line()
-            width = self._shares.width(endpoint_id, monotonic())
-            if not waited and len(line.waiting) >= width and self._shares.is_slow(endpoint_id, monotonic()):
+            if not waited and self._is_crowded(line, endpoint_id):
                 return None
             left_before = line.left
             turn = await self._wait(line, endpoint_id, first=waited)
             if turn is not None:
                 return Place(self, endpoint_id, turn)
-            if line.left - left_before < width:
+            if line.left - left_before < self._shares.width(endpoint_id, monotonic()):
                 return None
             waited = True  # the lane moves: wait on, in front of those who came later
+
+    def _is_crowded(self, line: _Line, endpoint_id: int) -> bool:
+        """Whether the endpoint is slow, and as many wait for it as may be under way."""
+        now = monotonic()
+        return self._shares.is_slow(endpoint_id, now) and len(line.waiting) >= self._shares.width(endpoint_id, now)
 
     async def _wait(self, line: _Line, endpoint_id: int, *, first: bool) -> int | None:
         """Stand in line for ``wait_seconds``; the token of our place, when it became our turn."""
