@@ -35,7 +35,7 @@ test: install ## Unit, contract and integration tests on the embedded parts (wit
 	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not slow" -n 2 --dist loadfile
 
 test-slow: install ## The slow ones: hostile receivers, schemathesis over the API, the oracle of the search
-	$(BIN)/python -m pytest tests/contract -m slow
+	$(BIN)/python -m pytest tests/contract -m slow -n 2 --dist loadfile
 
 check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
