@@ -1,8 +1,8 @@
 """Records of values that were checked already: the same records as their models make, without checking them again.
 
-A delivery makes three records (the event, its dispatch, its attempt), and validating them takes longer than writing them as JSON. All
-values come of our own code, which has types, and of an event that was validated. pydantic's ``model_construct`` is meant for that and takes
-twice as long as validation does.
+For what is on the way of every event (its metadata, its dispatch): validating takes longer than writing as JSON. All values come of our own code,
+which has types, and of an event that was validated. Not for attempts: they hold what somebody else's server has answered.
+pydantic's ``model_construct`` is meant for this and takes twice as long as validation does.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ async def test_partitions_are_added_under_load(start_pipeline: StartPipeline, tm
     kept: dict[str, Any] = {
         "kafka_partitions": BEFORE,
         "kafka_metadata_max_age_ms": 1_000,
+        "circuit_failures": 10_000,  # every first attempt fails here, many in a row
         "clickhouse_path": tmp_path / "clickhouse",
     }
     async with start_pipeline(tuple(Role), encryption_key=Vault.new_key(), **kept) as pipeline:
