@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -219,13 +219,18 @@ async def show_sizes(connections: Connections, load: Load) -> None:
     out.print(grid)
 
 
+def _for_postgres(name: str, value: Any) -> Any:
+    """Our rows hold times as milliseconds."""
+    return datetime.fromtimestamp(value / 1000, UTC) if name == "created_at" else value
+
+
 def beside(programs: Path, made: Iterator[Batch], rows: int, wanted: dict[tuple[str, int], list[str]], at_most: float) -> None:
     """PostgreSQL: ILIKE, then the index, then inserts into what is indexed."""
     index = {name: number for number, name in enumerate(SHARED)}
     names = ("id", "event_id", "event_name", "order_number", "endpoint_id", "target_url", "attempt", "state", "outcome", "created_at",
              "duration_ms", "http_status_code", "error", "request_headers", "response_body")  # fmt: skip
     fields = (
-        (*(row[index[name]] for name in names), body.decode())
+        (*(_for_postgres(name, row[index[name]]) for name in names), body.decode())
         for batch in made
         for row, body in zip(batch.attempts, batch.bodies, strict=True)
     )
