@@ -1,8 +1,9 @@
 """Records of values that were checked already: the same records as their models make, without checking them again.
 
-For what is on the way of every event (its metadata, its dispatch): validating takes longer than writing as JSON. All values come of our own code,
-which has types, and of an event that was validated. Not for attempts: they hold what somebody else's server has answered.
-pydantic's ``model_construct`` is meant for this and takes twice as long as validation does.
+For what is on the way of every delivery (the event's metadata, its dispatch, its attempt): validating takes longer than writing as JSON. All
+values come of our own code, which has types, and of an event that was validated; they must be of exactly the types that validation leaves, as JSON
+is written of them (``core.exchange`` sees to that for what servers answer). pydantic's ``model_construct`` is meant for this and takes
+twice as long as validation does.
 """
 
 from __future__ import annotations

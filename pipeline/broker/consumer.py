@@ -43,7 +43,7 @@ _JOIN_POLL_MS = 1000
 _IDLE_POLL_MS = 100
 _DRAIN_POLL_MS = 10
 _ROOM_WAIT_S = 0.1
-_GATHER_S = 0.01
+_GATHER_S = 0.02
 """Where all room is taken, completions of so long are waited for: each turn of the poll thread takes the interpreter from the loop."""
 _ERROR_BACKOFF_S = 1.0
 _CLOSE_MS = 5_000

@@ -81,7 +81,7 @@ def bounded_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     """The first headers, in order: at most `MAX_HEADERS` of them and `MAX_HEADER_BYTES` in all.
 
     Bytes that are not UTF-8, which HTTP libraries hand over as lone surrogates, become U+FFFD, so that the result
-    can always be encoded.
+    can always be encoded. Names become plain strings: aiohttp has a type of its own for them.
     """
     kept: list[tuple[str, str]] = []
     room = MAX_HEADER_BYTES
@@ -90,5 +90,5 @@ def bounded_headers(headers: Iterable[tuple[str, str]]) -> Headers:
         room -= len(name) + (len(readable) if readable.isascii() else len(readable.encode()))
         if room < 0 or len(kept) == MAX_HEADERS:
             break
-        kept.append((name, readable))
+        kept.append((str(name), readable))
     return tuple(kept)
