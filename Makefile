@@ -34,8 +34,8 @@ demo: install ## The whole pipeline on this machine; KAFKA=apache, DEMO_SECONDS=
 test: install ## Unit, contract and integration tests on the embedded parts (without the slow ones)
 	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not slow" -n 2 --dist loadfile
 
-test-slow: install ## The slow ones: hostile receivers, schemathesis over the API, the oracle of the search
-	$(BIN)/python -m pytest tests/contract -m slow -n 2 --dist loadfile
+test-slow: install ## The slow ones: the store over HTTP and on a cluster, hostile receivers, schemathesis, the oracle of the search
+	$(BIN)/python -m pytest tests/contract tests/integration -m slow -n 2 --dist loadfile
 
 check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -32,7 +32,7 @@ def clustered_shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShimPro
     shim.stop()
 
 
-@pytest.fixture(params=["chdb", "http", pytest.param("cluster", marks=pytest.mark.slow)])
+@pytest.fixture(params=["chdb", *(pytest.param(name, marks=pytest.mark.slow) for name in ("http", "cluster"))])
 def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings for a database of the test's own."""
     if request.param == "chdb":

@@ -23,6 +23,8 @@ from pipeline.ops.settings import Settings
 from tests.faults.processes import RoleProcess
 from tests.integration.conftest import event_bytes, eventually
 
+pytestmark = pytest.mark.slow
+
 TRACE_ID: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT: Final = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
 EMAIL: Final = "zaphod.beeblebrox@example.com"

@@ -18,7 +18,7 @@ import pytest
 from pipeline.endpoints.vault import Vault
 from tests.faults.processes import COMMAND, free_port
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 WORKERS = 2
 
 
