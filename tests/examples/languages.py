@@ -87,7 +87,9 @@ class Example:
         self._here = here
         self._directory = directory
         self._port = port
+        # Two files: what several threads print does not break the lines of what it says that it worked on.
         self._output = directory / "output"
+        self._errors = directory / "errors"
         self._processes: list[subprocess.Popen[bytes]] = []
         self.url = f"http://127.0.0.1:{port}/webhooks"
 
@@ -102,8 +104,8 @@ class Example:
         }
         for command in self._language.start:
             words = [part.format(here=self._here, port=self._port) for part in command]
-            with self._output.open("ab") as output:
-                process = subprocess.Popen(words, cwd=self._here, env=os.environ | variables, stdout=output, stderr=output)
+            with self._output.open("ab") as output, self._errors.open("ab") as errors:
+                process = subprocess.Popen(words, cwd=self._here, env=os.environ | variables, stdout=output, stderr=errors)
             self._processes.append(process)
 
     def kill(self) -> None:
@@ -114,9 +116,9 @@ class Example:
         self._processes.clear()
 
     def output(self) -> str:
-        """All that it has said, before it was killed and after."""
+        """All that it has printed to standard output, before it was killed and after."""
         for process in self._processes:
-            assert process.poll() is None, f"the example ended by itself:\n{self._output.read_text()}"
+            assert process.poll() is None, f"the example ended by itself:\n{self._errors.read_text()}"
         return self._output.read_text()
 
     def handled(self) -> list[str]:
