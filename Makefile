@@ -11,6 +11,9 @@ SCALE  ?= 1
 MINUTES ?= 30
 FORM   ?= full
 
+# Where it is set, every process of a test compiles everything anew: twice the time to start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow test-examples check test-fuzz test-kafka test-faults test-deploy test-operations test-browser prometheus-rule bench bench-search isolation bounds soak lock clean bench-recorder
 
@@ -32,10 +35,10 @@ demo: install ## The whole pipeline on this machine; KAFKA=apache, DEMO_SECONDS=
 	@$(BIN)/oms-webhooks demo --kafka $(KAFKA) --seconds $(DEMO_SECONDS)
 
 test: install ## Unit, contract and integration tests on the embedded parts (without the slow ones)
-	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not slow" -n 4 --dist loadfile
 
 test-slow: install ## The slow ones: the store over HTTP and on a cluster, hostile receivers, schemathesis, the oracle of the search
-	$(BIN)/python -m pytest tests/contract tests/integration -m slow -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/contract tests/integration -m slow -n 4 --dist loadfile
 
 check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
