@@ -160,8 +160,8 @@ async def test_it_costs_little_time_and_leaves_a_clear_error(name: str, certific
 
 
 def _check_outcome(outcome: Exchange, receiver: Receiver) -> None:
-    # Three seconds more than the bound, for a busy machine.
-    assert outcome.duration_ms < IMPATIENT.total_timeout * 1000 + 3000
+    # Ten seconds more than the bound, for a busy machine.
+    assert outcome.duration_ms < IMPATIENT.total_timeout * 1000 + 10_000
     assert len(outcome.body) <= IMPATIENT.response_bytes
     if receiver.failure is None:
         answered(outcome, receiver.status or 200)
@@ -180,7 +180,7 @@ async def test_fifty_of_them_cost_little_memory(name: str, certificates: Certifi
         run = await asyncio.to_thread(sender_process.run, url, receiver.body_bytes)
     assert run.growth_bytes < MEMORY_BOUND, f"{run.growth_bytes / MIB:.0f} MiB"
     assert run.sockets == 0
-    assert run.seconds < LIMITS.total_timeout + 4
+    assert run.seconds < LIMITS.total_timeout + 20  # a busy machine takes its time; an endless answer would take for ever
     assert len(run.outcomes) == PARALLEL
     if receiver.failure is None:
         assert all(status == receiver.status for failure, status in run.outcomes if failure != "timeout")
