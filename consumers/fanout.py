@@ -158,9 +158,9 @@ class FanOut:
             return self._operational_plan(record, received_at)
         event = decode_event(record.value, max_bytes=self._max_bytes, received_at=received_at)
         endpoints = self._registry.matching(event.meta.event_name, event.payload)
-        _events_counter(event.meta.event_name).inc()
+        metrics.EVENTS.count(event.meta.event_name)
         if endpoints:
-            _matches_counter(event.meta.event_name).inc(len(endpoints))
+            metrics.MATCHES.count(event.meta.event_name, number=len(endpoints))
         else:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
         return Plan(event.meta, webhook_body(event), endpoints, received_at)
@@ -207,7 +207,3 @@ def _received_at(record: Record, kept: timedelta) -> datetime:
     except (ValueError, OverflowError, OSError):
         return now
     return written if now - kept < written <= now else now
-
-
-_events_counter = functools.cache(metrics.EVENTS.labels)
-_matches_counter = functools.cache(metrics.MATCHES.labels)

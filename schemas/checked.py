@@ -8,6 +8,7 @@ twice as long as validation does.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -17,11 +18,17 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _set = object.__setattr__  # the models are frozen
 
 
+@functools.cache
+def _fields_of(model: type[BaseModel]) -> set[str]:
+    """One set for all records of a model: pydantic copies it when it copies a record."""
+    return set(model.model_fields)
+
+
 def checked(model: type[ModelT], members: dict[str, Any]) -> ModelT:
     """A record with these members: every field of the model, and values as validation would leave them. Nothing is looked at."""
     record = model.__new__(model)
     _set(record, "__dict__", members)
-    _set(record, "__pydantic_fields_set__", set(members))
+    _set(record, "__pydantic_fields_set__", _fields_of(model))
     _set(record, "__pydantic_extra__", {})
     _set(record, "__pydantic_private__", None)
     return record

@@ -68,6 +68,8 @@ class Courier:
         self._clock = clock
         self._tracing = tracing
         self._attempts = Bundles(producer, topics.attempts, separator=b"\n")
+        # Bound once: the module's logger looks for its configuration at each call.
+        self._debug = log.bind().debug
 
     async def deliver(
         self,
@@ -99,7 +101,7 @@ class Courier:
             return
         with entry:
             if written_at is not None:
-                metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at), exemplar(trace))
+                metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at), exemplar=exemplar(trace))
             record, verdict, exchange = await self._attempt(event, body, endpoint, attempt, trigger, self._schedule, entry, trace)
         # All of it is on its way before any of it is waited for.
         attempt_written = self._send_attempt(record)
@@ -156,7 +158,7 @@ class Courier:
             exchange=exchange,
             verdict=verdict,
         )
-        _count(event, record, exchange, trace)
+        self._count(event, record, exchange, trace)
         if span is not None:  # an attempt that was cancelled leaves no span, as it leaves no record
             _end(span, record, exchange)
         return record, verdict, exchange
@@ -201,11 +203,32 @@ class Courier:
         }
         if trace is not None:
             shown |= trace.headers()
+        if not endpoint.headers and not endpoint.token:
+            return Request(endpoint.target_url, shown, body), shown
         headers = {**endpoint.headers, **shown}
         if endpoint.token:
             headers["authorization"] = f"Bearer {endpoint.token}"
         # The record of an attempt names custom headers; their values may be passwords.
         return Request(endpoint.target_url, headers, body), {**dict.fromkeys(endpoint.headers, REDACTED), **shown}
+
+    def _count(self, event: EventMeta, record: Attempt, exchange: Exchange, trace: TraceContext | None) -> None:
+        outcome = record.outcome.value
+        code = f"{exchange.status // 100}xx" if exchange.status else record.failure or "none"
+        metrics.ATTEMPTS.count(event.event_name, outcome, code)
+        if metrics.ENDPOINT_ATTEMPTS.size:
+            metrics.ENDPOINT_ATTEMPTS.count(record.endpoint_id, outcome)
+        metrics.ATTEMPT_DURATION.observe(record.duration_ms / 1000, outcome, exemplar=exemplar(trace))
+        self._debug(
+            "attempt",
+            event_id=event.id,
+            endpoint_id=record.endpoint_id,
+            attempt=record.attempt,
+            trace_id=None if trace is None else trace.trace_id,
+            outcome=outcome,
+            status=exchange.status,
+            failure=record.failure,
+            duration_ms=record.duration_ms,
+        )
 
     def _send_attempt(self, record: Attempt) -> asyncio.Future[Place]:
         return self._attempts.add(to_json(record), day=record.created_at.date())
@@ -252,26 +275,6 @@ def _end(span: Span, record: Attempt, exchange: Exchange) -> None:
     span.end()
 
 
-def _count(event: EventMeta, record: Attempt, exchange: Exchange, trace: TraceContext | None) -> None:
-    outcome = record.outcome.value
-    code = f"{exchange.status // 100}xx" if exchange.status else record.failure or "none"
-    _attempts_counter(event.event_name, outcome, code).inc()
-    if metrics.ENDPOINT_ATTEMPTS.size:
-        metrics.ENDPOINT_ATTEMPTS.count(record.endpoint_id, outcome)
-    _duration_histogram(outcome).observe(record.duration_ms / 1000, exemplar(trace))
-    log.debug(
-        "attempt",
-        event_id=event.id,
-        endpoint_id=record.endpoint_id,
-        attempt=record.attempt,
-        trace_id=None if trace is None else trace.trace_id,
-        outcome=outcome,
-        status=exchange.status,
-        failure=record.failure,
-        duration_ms=record.duration_ms,
-    )
-
-
 def _ids(event: EventMeta, endpoint_id: int, attempt: int, trace: TraceContext | None) -> dict[str, str | int | None]:
     """What every line about a delivery is found by."""
     trace_id = None if trace is None else trace.trace_id
@@ -280,5 +283,3 @@ def _ids(event: EventMeta, endpoint_id: int, attempt: int, trace: TraceContext |
 
 # labels() takes a lock and builds a key each time; the label sets are few.
 _parked_counter = functools.cache(metrics.PARKED.labels)
-_attempts_counter = functools.cache(metrics.ATTEMPTS.labels)
-_duration_histogram = functools.cache(metrics.ATTEMPT_DURATION.labels)

@@ -5,20 +5,26 @@ All names begin with ``oms_webhooks_``; durations are in seconds, sizes in bytes
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Final
+from typing import Final, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram, Info
-from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
+
+from pipeline.ops.collectors import LoopCounter, LoopHistogram, TopEndpoints
 
 # From 5 ms to 30 s around the delivery objective: 99.9% of events are first attempted within 5 s.
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _SIZES = (1, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000)
 
 registry: Final[CollectorRegistry] = REGISTRY
+_CollectorT = TypeVar("_CollectorT", bound=Collector)
+
+
+def _registered(collector: _CollectorT) -> _CollectorT:
+    registry.register(collector)
+    return collector
+
 
 BUILD: Final = Info("oms_webhooks_build", "The version that is running")
 BUILD.info({"version": version("oms-webhooks")})
@@ -35,64 +41,32 @@ CERTIFICATE_EXPIRY: Final = Gauge(
     ["certificate"],
 )
 
-
-class TopEndpoints(Collector):
-    """Attempts by endpoint, of those only that fail the most: ``size`` of them, so that the label stays bounded.
-
-    All endpoints are counted, so a series that comes back goes on where it was. Used from the event loop only, as scrapes are.
-    """
-
-    LABELS: Final = ("endpoint", "outcome")
-
-    def __init__(self, name: str, documentation: str) -> None:
-        self.size = 0
-        """How many endpoints are shown; 0: none, and nothing is counted."""
-        self._name = name
-        self._documentation = documentation
-        self._counts: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-
-    def count(self, endpoint_id: int, outcome: str) -> None:
-        """Count an attempt."""
-        self._counts[endpoint_id][outcome] += 1
-
-    def describe(self) -> Iterable[CounterMetricFamily]:
-        """The metric without samples."""
-        return [CounterMetricFamily(self._name, self._documentation, labels=self.LABELS)]
-
-    def collect(self) -> Iterable[CounterMetricFamily]:
-        """The endpoints with the most attempts that were not acknowledged; of equals, those with the most attempts."""
-        [family] = self.describe()
-        for endpoint_id in sorted(self._counts, key=self._rank, reverse=True)[: self.size]:
-            for outcome, number in self._counts[endpoint_id].items():
-                family.add_metric([str(endpoint_id), outcome], number)
-        return [family]
-
-    def _rank(self, endpoint_id: int) -> tuple[int, int]:
-        counts = self._counts[endpoint_id]
-        attempts = sum(counts.values())
-        return attempts - counts.get("delivered", 0), attempts
-
-
 # Fan-out
-EVENTS: Final = Counter("oms_webhooks_events", "Events taken from the source topics and decoded", ["event"])
-MATCHES: Final = Counter("oms_webhooks_matches", "Endpoints matched by events", ["event"])
+EVENTS: Final = _registered(LoopCounter("oms_webhooks_events", "Events taken from the source topics and decoded", ["event"]))
+MATCHES: Final = _registered(LoopCounter("oms_webhooks_matches", "Endpoints matched by events", ["event"]))
 UNMATCHED: Final = Counter("oms_webhooks_unmatched_events", "Events that no endpoint subscribed to", ["event"])
 DEAD_LETTERS: Final = Counter("oms_webhooks_dead_letters", "Records that could not be used", ["topic", "reason"])
-FIRST_ATTEMPT: Final = Histogram(
-    "oms_webhooks_event_to_first_attempt_seconds",
-    "From when an event was written to Kafka to when its first attempt at an endpoint starts (the delivery objective)",
-    buckets=_LATENCY,
+FIRST_ATTEMPT: Final = _registered(
+    LoopHistogram(
+        "oms_webhooks_event_to_first_attempt_seconds",
+        "From when an event was written to Kafka to when its first attempt at an endpoint starts (the delivery objective)",
+        buckets=_LATENCY,
+    )
 )
 
 # Attempts
-ATTEMPTS: Final = Counter("oms_webhooks_attempts", "Attempts made", ["event", "outcome", "code"])
-ATTEMPT_DURATION: Final = Histogram(
-    "oms_webhooks_attempt_duration_seconds", "From the start of a request to the end of its answer", ["outcome"], buckets=_LATENCY
+ATTEMPTS: Final = _registered(LoopCounter("oms_webhooks_attempts", "Attempts made", ["event", "outcome", "code"]))
+ATTEMPT_DURATION: Final = _registered(
+    LoopHistogram(
+        "oms_webhooks_attempt_duration_seconds", "From the start of a request to the end of its answer", _LATENCY, ["outcome"]
+    )
 )
-ENDPOINT_ATTEMPTS: Final = TopEndpoints(
-    "oms_webhooks_endpoint_attempts", "Attempts made, of the metrics_top_endpoints endpoints that fail the most in this process"
+ENDPOINT_ATTEMPTS: Final = _registered(
+    TopEndpoints(
+        "oms_webhooks_endpoint_attempts",
+        "Attempts made, of the metrics_top_endpoints endpoints that fail the most in this process",
+    )
 )
-registry.register(ENDPOINT_ATTEMPTS)
 IN_FLIGHT: Final = Gauge("oms_webhooks_in_flight_requests", "HTTP requests under way")
 PARKED: Final = Counter("oms_webhooks_parked", "Deliveries put off without an attempt", ["reason"])
 DISCARDED: Final = Counter("oms_webhooks_discarded", "Attempts that were due and not made", ["reason"])

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from pipeline.ops import metrics
+from pipeline.ops.collectors import LoopMetric
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections, StoreError
 from pipeline.store.migrate import migrate
@@ -43,7 +44,7 @@ def exposed() -> dict[str, set[str]]:
     families = [
         family
         for metric in vars(metrics).values()
-        if isinstance(metric, MetricWrapperBase | metrics.TopEndpoints)
+        if isinstance(metric, MetricWrapperBase | LoopMetric)
         for family in metric.describe()
     ]
     return {family.name: {family.name + ending for ending in kinds[family.type]} for family in families}
@@ -64,10 +65,12 @@ def test_what_exists_is_shown_or_watched() -> None:
 
 def test_labels_that_are_asked_for_exist() -> None:
     """A matcher or a grouping by a label that no metric has would show nothing, for ever."""
-    wrapped = {
-        label for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase) for label in metric._labelnames
+    labels = {
+        label
+        for metric in vars(metrics).values()
+        if isinstance(metric, MetricWrapperBase | LoopMetric)
+        for label in (metric._labelnames if isinstance(metric, MetricWrapperBase) else metric.labelnames)
     }
-    labels = wrapped | set(metrics.TopEndpoints.LABELS)
     asked = set()
     for expression in expressions():
         for group in re.findall(r"(?:by|on) \(([^)]*)\)", expression):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from prometheus_client import Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import MetricWrapperBase
 
 from pipeline.ops import metrics
-from pipeline.ops.metrics import TopEndpoints
+from pipeline.ops.collectors import LoopCounter, LoopHistogram, LoopMetric, TopEndpoints
 
-ALL = {name: value for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase | TopEndpoints)}
+ALL = {name: value for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase | LoopMetric)}
 BOUNDED = {
     "certificate",
     "check",
@@ -36,6 +39,10 @@ BOUNDED = {
 }
 
 
+def labels_of(metric: Any) -> set[str]:
+    return set(metric._labelnames if isinstance(metric, MetricWrapperBase) else metric.labelnames)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_metric_is_named_and_described(name: str) -> None:
     [family] = ALL[name].describe()
@@ -49,10 +56,10 @@ def test_a_metric_is_named_and_described(name: str) -> None:
 def test_no_label_is_unbounded(name: str) -> None:
     metric = ALL[name]
 
-    assert set(metric._labelnames if isinstance(metric, MetricWrapperBase) else metric.LABELS) <= BOUNDED
+    assert labels_of(metric) <= BOUNDED
 
 
-@pytest.mark.parametrize("name", [name for name, metric in ALL.items() if isinstance(metric, Histogram)])
+@pytest.mark.parametrize("name", [name for name, metric in ALL.items() if isinstance(metric, Histogram | LoopHistogram)])
 def test_durations_are_in_seconds(name: str) -> None:
     [family] = ALL[name].describe()
 
@@ -87,7 +94,7 @@ def test_endpoints_are_no_labels_unless_they_are_asked_for() -> None:
 
     assert family.samples == []
     assert "endpoint" not in {
-        label for metric in ALL.values() if isinstance(metric, MetricWrapperBase) for label in metric._labelnames
+        label for metric in ALL.values() if metric is not metrics.ENDPOINT_ATTEMPTS for label in labels_of(metric)
     }
 
 
@@ -110,3 +117,30 @@ def test_no_metric_is_defined_elsewhere() -> None:
         if "from prometheus_client import Counter" in path.read_text("utf-8")
     ]
     assert importers == ["pipeline/ops/metrics.py"]
+
+
+def test_the_loops_metrics_say_the_same_as_the_librarys() -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    bounds = (0.1, 1.0, 10.0)
+    counter, library_counter = LoopCounter("made", "Made", ["a", "b"]), Counter("made", "Made", ["a", "b"], registry=theirs)
+    histogram = LoopHistogram("took_seconds", "Took", bounds, ["a"])
+    plain = LoopHistogram("late_seconds", "Late", bounds)
+    library_histogram = Histogram("took_seconds", "Took", ["a"], buckets=bounds, registry=theirs)
+    Histogram("late_seconds", "Late", buckets=bounds, registry=theirs)
+    for collector in (counter, histogram, plain):
+        ours.register(collector)
+
+    counter.count("x", "y")
+    counter.count("x", "y", number=3)
+    library_counter.labels("x", "y").inc(4)
+    for amount in (0.0, 0.1, 0.100001, 5.0, 10.0, 11.0):
+        histogram.observe(amount, "x", exemplar={"trace_id": f"{amount:f}"})
+        library_histogram.labels("x").observe(amount, {"trace_id": f"{amount:f}"})
+
+    def shown(registry: CollectorRegistry) -> set[str]:
+        encode, _ = choose_encoder("application/openmetrics-text; version=1.0.0")
+        lines = encode(registry).decode().splitlines()
+        # Theirs also say when a series began, and when an exemplar was seen.
+        return {re.sub(r"(# {.*} \S+) \S+$", r"\1", line) for line in lines if "_created" not in line}
+
+    assert shown(ours) == shown(theirs)

@@ -79,7 +79,7 @@ async def test_metrics_come_in_the_form_that_was_asked_for(
     assert "oms_webhooks_build_info" in text
     assert (text.splitlines()[-1] == "# EOF") is (last_line is not None)
     # The parsers that belong to the forms read all of it; exemplars are for OpenMetrics alone.
-    metrics.ATTEMPT_DURATION.labels("delivered").observe(0.2, {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"})
+    metrics.ATTEMPT_DURATION.observe(0.2, "delivered", exemplar={"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"})
     async with service.anonymous.get("/metrics", headers={"Accept": accept}) as response:
         text = await response.text()
     parse = openmetrics_families if last_line else text_families
