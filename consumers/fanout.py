@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.broker.bundles import Bundles, Place
@@ -23,7 +24,6 @@ from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.ops import metrics
-from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from schemas.checked import checked
@@ -64,7 +64,7 @@ class FanOut:
     ) -> None:
         self._max_bytes = settings.max_event_bytes
         self._operational_events = settings.topics.operational_events
-        self._kept = timedelta(days=settings.retention_days)
+        self._kept_seconds = settings.retention_days * 86_400
         self._registry = registry
         self._courier = courier
         self._group = settings.topics.fanout_group
@@ -153,7 +153,7 @@ class FanOut:
             message = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
             raise InvalidRecordError(DeadLetterReason.MISSING_KEY, message)
         # Once: the event's row and its attempts' rows must name the same time, also when it is that of a clock.
-        received_at = _received_at(record, self._kept)
+        received_at = _received_at(record, self._kept_seconds)
         if record.partition.topic == self._operational_events:
             return self._operational_plan(record, received_at)
         event = decode_event(record.value, max_bytes=self._max_bytes, received_at=received_at)
@@ -196,14 +196,10 @@ def _described(plan: Plan) -> dict[str, str | int | float | bool]:
     }
 
 
-def _received_at(record: Record, kept: timedelta) -> datetime:
+def _received_at(record: Record, kept_seconds: float) -> datetime:
     """When the record was written, by its timestamp; now, when a producer set one that cannot be.
 
     That is none at all (microseconds, say), one to come, or one so old that a row with it would be removed at once.
     """
-    now = utc_now()
-    try:
-        written = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return now
-    return written if now - kept < written <= now else now
+    now, written = time.time(), record.timestamp_ms / 1000
+    return datetime.fromtimestamp(written if now - kept_seconds < written <= now else now, UTC)
