@@ -71,7 +71,7 @@ def batches(attempts: int, size: int, needles: Needles, seed: int = 1) -> Iterat
     shop = Shop(seed, live_orders=400)
     batch, made = Batch(), 0
     for number in range(events):
-        received = START + number * timedelta(days=DAYS) / events
+        received = START + timedelta(days=DAYS) * (number / events)
         received = received.replace(microsecond=received.microsecond // 1000 * 1000)
         event = decode_event(shop.next_event(received).value, max_bytes=10**7)
         meta = event.meta.model_copy(update={"received_at": received})
