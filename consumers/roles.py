@@ -36,6 +36,7 @@ from pipeline.ops.memory import give_back_large_blocks
 from pipeline.ops.probes import Probes
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
+from pipeline.store.mend import mend_hourly_figures
 from pipeline.store.migrate import migrate
 from pipeline.store.search import Search
 from pipeline.web.api import Api
@@ -163,6 +164,8 @@ class _Composition:
         if connections is not None:
             self._stack.push_async_callback(connections.close)
             await migrate(connections, self._settings.retention_days)
+            if lacking := await mend_hourly_figures(connections):
+                log.warning("the hourly figures lacked attempts, as after a crash; they were mended", attempts=lacking)
         self._existing_topics = await asyncio.to_thread(self._ensure_topics)
         await producer.start()
         self._stack.push_async_callback(producer.close)

@@ -32,8 +32,8 @@ from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
 from pipeline.store.reports import Reports
 from pipeline.store.search import Search
-from tests.bench.search import Load, fill, select
-from tests.bench.search_data import END, ENDPOINTS, Needles, batches
+from tests.bench.search import Load, end_of, fill, select
+from tests.bench.search_data import ENDPOINTS, batches
 from tests.unit.web.dashboard.visitor import Visitor, visiting
 from tests.unit.web.service import running_service
 
@@ -48,7 +48,7 @@ async def serving(connections: Connections) -> Any:
         for number in range(1, ENDPOINTS + 1):
             await service.create(f"http://127.0.0.1/{number}")
         # The store's attempts are those of a year that ended then.
-        service.now[0] = END
+        service.now[0] = await end_of(connections)
         async with visiting(service) as visitor:
             assert (await visitor.log_in()).status == 200
             yield visitor
@@ -62,7 +62,7 @@ async def paths(connections: Connections, samples: int) -> Paths:
         "WHERE order_number != '' AND notEmpty(shipment_numbers) ORDER BY cityHash64(id) LIMIT {n:UInt32}"
     )
     rows = await select(connections, query, {"n": samples})
-    day = (END - timedelta(days=1)).date().isoformat()
+    day = (await end_of(connections) - timedelta(days=1)).date().isoformat()
 
     def search(**filters: object) -> str:
         return "/webhooks/attempts?" + urlencode({f"q[{name}]": str(value) for name, value in filters.items()})
@@ -131,8 +131,7 @@ async def main(arguments: argparse.Namespace) -> None:
         connections = Connections(Settings(clickhouse_path=path))
         await migrate(connections, 10_000)
         if is_new:
-            made = batches(arguments.attempts, arguments.batch, Needles(random.Random(5)))
-            await fill(connections, made, Load(), wide=False)
+            await fill(connections, batches(arguments.attempts, arguments.batch), Load(), wide=False)
         [(stored,)] = await select(connections, "SELECT count() FROM attempts", {})
         out.print(f"{stored:,} attempts")
         async with serving(connections) as visitor:

@@ -48,8 +48,6 @@ class Load:
     """What loading took."""
 
     attempts: int = 0
-    events: int = 0
-    body_bytes: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     found: int = 0
     """Attempts that the store held before: those are not made again."""
@@ -66,7 +64,6 @@ async def timed(load: Load, what: str, work: Awaitable[object]) -> None:
 
 async def fill(connections: Connections, made: Iterator[Batch], load: Load, *, wide: bool) -> None:
     writer = Writer(connections)
-    [[load.found]] = await select(connections, "SELECT count() FROM attempts", {})
     for batch in made:
         if load.attempts >= load.found:
             await timed(load, "attempts", writer.append(Table.ATTEMPTS, 0, batch.attempts))
@@ -74,8 +71,6 @@ async def fill(connections: Connections, made: Iterator[Batch], load: Load, *, w
             if wide:
                 await timed(load, "attempts with bodies", append_wide(connections, batch))
         load.attempts += len(batch.attempts)
-        load.events += len(batch.events)
-        load.body_bytes += sum(len(row[list(COLUMNS[Table.EVENTS]).index("request_body")]) for row in batch.events)
         if load.attempts % 500_000 < len(batch.attempts):
             out.print(f"{load.attempts:,} attempts", style="dim")
 
@@ -89,6 +84,25 @@ async def select(connections: Connections, query: str, values: dict[str, Any]) -
         return client.query(query, parameters=values).result_rows
 
     return await connections.read(ask)
+
+
+async def end_of(connections: Connections) -> datetime:
+    """Just behind the newest attempt: ranges are counted back from there."""
+    newest: datetime
+    [[newest]] = await select(connections, "SELECT max(created_at) FROM attempts", {})
+    return newest + timedelta(milliseconds=1)
+
+
+async def needles_in(connections: Connections, chance: random.Random) -> Needles:
+    """Texts of some 20,000 bodies of the store."""
+    query = (
+        "SELECT received_at, request_body FROM events WHERE cityHash64(event_id) % "
+        "(SELECT greatest(1, intDiv(count(), 20000)) FROM events) = 0 ORDER BY received_at"
+    )
+    needles = Needles(chance)
+    for received_at, body in await select(connections, query, {}):
+        needles.look(body, received_at)
+    return needles
 
 
 async def make_wide(connections: Connections) -> None:
@@ -115,11 +129,12 @@ async def append_wide(connections: Connections, batch: Batch) -> None:
 class Ours:
     """The product's own search, the count included, as the API does it."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, end: datetime) -> None:
         self._search = Search(connections)
+        self._end = end
 
     async def __call__(self, needle: str, days: int) -> int:
-        since = (END - timedelta(days=days)).isoformat()
+        since = (self._end - timedelta(days=days)).isoformat()
         page = await self._search.attempts(parse_query([("q[request_body_cont]", needle), ("q[created_at_gteq]", since)]))
         return len(page.items)
 
@@ -127,9 +142,10 @@ class Ours:
 class Wide:
     """The layout with bodies in attempts, walked in the same windows."""
 
-    def __init__(self, connections: Connections, attempts: int) -> None:
+    def __init__(self, connections: Connections, attempts: int, end: datetime) -> None:
         self._connections = connections
         self._attempts = attempts
+        self._end = end
 
     async def __call__(self, needle: str, days: int) -> int:
         pattern = "%" + needle.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
@@ -137,7 +153,7 @@ class Wide:
         columns = ", ".join(name for name in SHARED if name not in ("request_headers", "response_headers", "response_body"))
         while left > 0 and found < 25:
             width = width if left > 2 * width else left
-            first, end = END - timedelta(days=last + width), END - timedelta(days=last)
+            first, end = self._end - timedelta(days=last + width), self._end - timedelta(days=last)
             query = (
                 f"SELECT {columns} FROM attempts_with_bodies WHERE created_at >= {{a:DateTime64(3, 'UTC')}} AND created_at < "
                 "{b:DateTime64(3, 'UTC')} AND lowerUTF8(request_body) LIKE lowerUTF8({p:String}) "
@@ -262,31 +278,33 @@ def beside(
 
 async def main(arguments: argparse.Namespace) -> None:
     chance = random.Random(5)
-    needles, load = Needles(chance), Load()
+    load = Load()
     with tempfile.TemporaryDirectory(prefix="oms-webhooks-bench-") as temporary:
         path = arguments.path or Path(temporary)
         connections = Connections(Settings(clickhouse_path=path))
         await migrate(connections, 10_000)
         if arguments.layouts:
             await make_wide(connections)
-        made = batches(arguments.attempts, arguments.batch, needles)
-        await fill(connections, made, load, wide=arguments.layouts)
-        out.print(
-            f"{load.attempts:,} attempts of {load.events:,} events, mean body {load.body_bytes / max(load.events, 1):,.0f} bytes"
-        )
+        [[load.found]] = await select(connections, "SELECT count() FROM attempts", {})
+        if load.found < arguments.attempts:
+            await fill(connections, batches(arguments.attempts, arguments.batch), load, wide=arguments.layouts)
+        [[events, body_bytes]] = await select(connections, "SELECT count(), avg(length(request_body)) FROM events", {})
+        out.print(f"{max(load.found, load.attempts):,} attempts of {events:,} events, mean body {body_bytes:,.0f} bytes")
         await show_sizes(connections, load)
         if arguments.optimize:
             for table in ("attempts", "events"):
                 await timed(load, "merge", command(connections, f"OPTIMIZE TABLE {table} FINAL"))
+        end = await end_of(connections)
+        needles = await needles_in(connections, chance)
         wanted = {
-            (kind, days): needles.of(kind, END - timedelta(days=days), arguments.samples) for kind in KINDS for days in RANGES
+            (kind, days): needles.of(kind, end - timedelta(days=days), arguments.samples) for kind in KINDS for days in RANGES
         }
         wanted |= {(COMMON, days): [COMMON] * arguments.samples for days in RANGES}
         wanted |= {("no hit", days): [NOWHERE] * arguments.samples for days in RANGES}
         wanted = {key: found for key, found in wanted.items() if found}
-        shown("ours: the body once an event", await measure(Ours(connections), connections, wanted, arguments.cold))
+        shown("ours: the body once an event", await measure(Ours(connections, end), connections, wanted, arguments.cold))
         if arguments.layouts:
-            wide = Wide(connections, load.attempts)
+            wide = Wide(connections, max(load.attempts, load.found), end)
             shown("the body in each attempt", await measure(wide, connections, wanted, arguments.cold))
         await connections.close()
     programs = binaries()
@@ -294,7 +312,7 @@ async def main(arguments: argparse.Namespace) -> None:
     if programs is None or not rows:
         out.print("PostgreSQL is not there, or not wanted.")
         return
-    again = batches(rows, arguments.batch, Needles(chance))
+    again = batches(rows, arguments.batch)
     await asyncio.to_thread(beside, programs, again, rows, wanted, arguments.postgres_seconds, trgm=not arguments.without_trgm)
 
 

@@ -1,0 +1,89 @@
+"""What a crash between the attempts and their hourly figures leaves out is added at the next start."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline.ops.settings import Settings
+from pipeline.store.connection import Connections
+from pipeline.store.mend import mend_hourly_figures
+from pipeline.store.rows import Table
+from schemas.attempt import AttemptState
+from tests.contract.store_case import Store, opened
+from tests.contract.store_records import START, attempt_rows
+
+SUMS = "SELECT hour, endpoint_id, event_name, sum(attempts), sum(failures) FROM attempts_hourly GROUP BY ALL ORDER BY ALL"
+COUNTED = (
+    "SELECT toStartOfHour(created_at) AS hour, endpoint_id, event_name, count(), countIf(state = 'failed') FROM attempts "
+    "GROUP BY ALL ORDER BY ALL"
+)
+
+
+@pytest.fixture
+async def embedded(tmp_path: Path) -> AsyncIterator[Store]:
+    """ClickHouse in this process, with some attempts."""
+    async with opened(Settings(clickhouse_path=tmp_path / "clickhouse")) as store:
+        await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(50)))
+        yield store
+
+
+@asynccontextmanager
+async def dying_in_between(store: Store) -> AsyncIterator[None]:
+    """Inserts make their part of the attempts, and none of the figures."""
+    await store.command("DETACH TABLE attempts_hourly_feed")
+    yield
+    await store.command("ATTACH TABLE attempts_hourly_feed")
+
+
+def failed(first: datetime, numbers: range) -> list[tuple[object, ...]]:
+    return [
+        row
+        for number in numbers
+        for row in attempt_rows(range(number, number + 1), created_at=first, state=AttemptState.FAILED, duration_ms=900.0)
+    ]
+
+
+async def test_what_lacks_is_added_once(embedded: Store) -> None:
+    assert await mend_hourly_figures(embedded.connections) == 0
+    async with dying_in_between(embedded):
+        await embedded.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(50, 80)))
+        # In an hour that has no figures yet, of the year before.
+        await embedded.writer.append(Table.ATTEMPTS, 0, failed(START - timedelta(days=100), range(80, 90)))
+    await embedded.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(90, 95)))
+    assert await embedded.rows(SUMS) != await embedded.rows(COUNTED)
+
+    assert await mend_hourly_figures(embedded.connections) == 40
+
+    assert await embedded.rows(SUMS) == await embedded.rows(COUNTED)
+    assert await mend_hourly_figures(embedded.connections) == 0
+    [(slowest,)] = await embedded.rows("SELECT round(max(quantiles_ms[2])) FROM attempt_figures")
+    assert slowest == 900
+
+
+async def test_the_same_may_lack_twice(embedded: Store) -> None:
+    for first in (50, 60):
+        async with dying_in_between(embedded):
+            await embedded.writer.append(Table.ATTEMPTS, 0, failed(START, range(first, first + 10)))
+        assert await mend_hourly_figures(embedded.connections) == 10
+        assert await embedded.rows(SUMS) == await embedded.rows(COUNTED)
+
+
+async def test_figures_that_outlive_their_attempts_stay(embedded: Store) -> None:
+    before = await embedded.rows(SUMS)
+    await embedded.command("TRUNCATE TABLE attempts")
+
+    assert await mend_hourly_figures(embedded.connections) == 0
+    assert await embedded.rows(SUMS) == before
+
+
+async def test_a_server_is_left_alone() -> None:
+    connections = Connections(Settings(clickhouse_url="http://127.0.0.1:1"))
+    try:
+        assert await mend_hourly_figures(connections) == 0
+    finally:
+        await connections.close()
