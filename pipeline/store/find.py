@@ -15,7 +15,13 @@ from pipeline.store.walk import Span, asked_span, candidate_events, windows
 COUNTED_UP_TO: Final = 1_000
 """Where counting stops when it would mean to read texts: beyond, a count is a lower bound."""
 _FEW: Final = 200
-"""With at most this many attempts left by its other conditions, a search looks at the bodies of those only; with as few events by the index, at those."""
+"""With at most this many attempts left by its other conditions, a search looks at the bodies of those only."""
+_FEW_EVENTS: Final = 32
+"""With at most this many events left by the index of the bodies, it looks at those only, and counts them. Of more, none is counted: each
+body would have to be read, which takes longer than the page does."""
+
+CLOCKS_DIFFER_MS: Final = 3_600_000
+"""More than any two clocks of one deployment differ."""
 
 _EQUAL: Final = {
     Predicate.EQ, Predicate.NOT_EQ, Predicate.IN, Predicate.NOT_IN, Predicate.GT, Predicate.GTEQ, Predicate.LT, Predicate.LTEQ,
@@ -42,6 +48,8 @@ class _Plan:
     asked: Span
     few: tuple[tuple[str, int], ...] | None
     """Event id and time received of all attempts that can be meant, where these are few."""
+    are_verified: bool = False
+    """Whether the bodies of those few are known to be as asked for: nobody need look at them again."""
 
     def windows(self) -> list[Span]:
         """In the order in which they are looked at."""
@@ -52,12 +60,24 @@ class _Plan:
             return [self.asked]
         return list(windows(self.whole, self.stored, self.asked, descending=in_time.descending))
 
+    def knowing(self, few: tuple[tuple[str, int], ...]) -> _Plan:
+        """The same search, with what the index of the bodies said of it."""
+        bodies = [one for one in self.query.required if has_body(one)]
+        are_verified = len(indexed_bodies(bodies, Parameters())) == len(bodies)
+        received = min(received for _, received in few)
+        # No attempt is made before its event was received; clocks of several machines may differ.
+        asked = replace(self.asked, first=max(self.asked.first, received - CLOCKS_DIFFER_MS)) if received else self.asked
+        return replace(self, few=few, asked=asked, are_verified=are_verified)
+
     def conditions(self, window: Span, parameters: Parameters) -> str:
         """The search within a window, as an expression over ``attempts``."""
         required = self.query.required
         parts = [window.sql("created_at", parameters)]
         if self.query.after is not None:
             parts.append(_behind(self.query.after, parameters))
+        if self.few is not None and self.are_verified:
+            required = tuple(one for one in required if not has_body(one))
+            parts.append(f"event_id IN {parameters.add([event_id for event_id, _ in self.few], 'Array(String)')}")
         candidates = "1"
         if any(map(has_body, required)):
             known = among(self.few, parameters) if self.few is not None else candidate_events(self.whole, window, parameters)
@@ -78,13 +98,15 @@ class Finder:
         """One page."""
         plan = await self._plan(query)
         skip = 0 if query.after else (query.page - 1) * query.per_page
-        rows, skipped, is_end = await self._page(plan, skip)
+        rows, skipped, is_end, known = await self._page(plan, skip)
         if query.after is not None:
             total, is_exact = len(rows), False
         elif is_end:
             total, is_exact = skipped + len(rows), True
+        elif known.few is None and any(map(has_body, query.required)):
+            total, is_exact = skipped + len(rows) + 1, False
         else:
-            total, is_exact = await self._count(plan)
+            total, is_exact = await self._count(known)
         return Found(rows, total, is_exact, None if is_end else self._cursor(query, rows))
 
     async def scope(self, query: AttemptQuery, parameters: Parameters) -> tuple[Span, str] | None:
@@ -127,7 +149,8 @@ class Finder:
                 is_backwards = plan.query.in_time is not None and plan.query.in_time.descending
                 rest = Span(plan.asked.first, window.end) if is_backwards else Span(window.first, plan.asked.end)
                 if few:
-                    yield replace(plan, few=few), rest
+                    known = plan.knowing(few)
+                    yield known, rest.overlap(known.asked)
                 return
             yield plan, window
 
@@ -139,14 +162,17 @@ class Finder:
             return None
         known = [candidate_events(plan.whole, plan.asked, parameters), *event_where(plan.query.required, parameters)]
         select = "SELECT event_id, toUnixTimestamp64Milli(received_at) FROM events WHERE"
-        found = await self._reader.rows(sql(select, " AND ".join([*known, *bodies]), f"LIMIT {_FEW + 1:d}"), parameters.values)
-        return tuple({(event_id, received) for event_id, received in found}) if len(found) <= _FEW else None
+        found = await self._reader.rows(
+            sql(select, " AND ".join([*known, *bodies]), f"LIMIT {_FEW_EVENTS + 1:d}"), parameters.values
+        )
+        return tuple({(event_id, received) for event_id, received in found}) if len(found) <= _FEW_EVENTS else None
 
-    async def _page(self, plan: _Plan, skip: int) -> tuple[Rows, int, bool]:
-        """The rows, how many were skipped, and whether there are no more."""
+    async def _page(self, plan: _Plan, skip: int) -> tuple[Rows, int, bool, _Plan]:
+        """The rows, how many were skipped, whether there are no more, and what is known of the search by then."""
         rows: list[Sequence[Any]] = []
         wanted = plan.query.per_page + 1
         skipped = 0
+        known = plan
         async with aclosing(self._walk(plan)) as walk:
             async for known, window in walk:
                 if skipped < skip:
@@ -166,7 +192,7 @@ class Finder:
                 )
                 if len(rows) >= wanted:
                     break
-        return rows[: plan.query.per_page], skipped, len(rows) < wanted
+        return rows[: plan.query.per_page], skipped, len(rows) < wanted, known
 
     async def _count(self, plan: _Plan) -> tuple[int, bool]:
         if all(_is_quickly_counted(leaf) for one in plan.query.required for leaf in leaves(one)):

@@ -1,6 +1,6 @@
 """Which windows of time a search looks at, one after the other, until its page is full. Pure.
 
-The first window is small, each further one eight times as long. So a common needle is found in the first, whatever the history's
+The first window is small, each further one sixteen times as long. So a common needle is found in the first, whatever the history's
 length, and a rare one needs a handful of looks at the index.
 """
 
@@ -17,7 +17,7 @@ _HOUR: Final = 3_600_000
 _DAY: Final = 24 * _HOUR
 _FIRST_ROWS: Final = 4_000
 """Attempts in the first window, if they were spread evenly."""
-_WIDER: Final = 8
+_WIDER: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,10 @@ class Span:
 
     first: int
     end: int
+
+    def overlap(self, other: Span) -> Span:
+        """What both have in common; it may be empty."""
+        return Span(max(self.first, other.first), min(self.end, other.end))
 
     def sql(self, column: str, parameters: Parameters) -> str:
         """That a time lies within."""

@@ -205,7 +205,10 @@ async def check(store: Store, made: World, asked: AskedGroup, per_page: int, way
     elif way == "page":
         second = await store.search.attempts(parse_query([*pairs, *size, ("page", "2")]))
         assert (pairs, [row.id for row in second.items]) == (pairs, expected[per_page : 2 * per_page])
-        assert (pairs, second.total_count, second.is_exact) == (pairs, len(expected), True)
+        if second.is_exact:
+            assert (pairs, second.total_count) == (pairs, len(expected))
+        else:  # of texts no more is counted than the page takes
+            assert 2 * per_page < second.total_count <= len(expected), pairs
     else:
         name, direction = way.split()
         in_order = await store.search.attempts(parse_query([*pairs, ("per_page", "200"), ("q[s]", way)]))
