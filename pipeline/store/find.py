@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -77,7 +78,7 @@ class _Plan:
             parts.append(_behind(self.query.after, parameters))
         if self.few is not None and self.are_verified:
             required = tuple(one for one in required if not has_body(one))
-            parts.append(f"event_id IN {parameters.add([event_id for event_id, _ in self.few], 'Array(String)')}")
+            parts.append(_of_events(self.few, parameters))
         candidates = "1"
         if any(map(has_body, required)):
             known = among(self.few, parameters) if self.few is not None else candidate_events(self.whole, window, parameters)
@@ -141,18 +142,26 @@ class Finder:
     async def _walk(self, plan: _Plan) -> AsyncGenerator[tuple[_Plan, Span], None]:
         """The windows, and what is known of the search in each.
 
-        When the first was not enough, the index of the bodies is asked for all events at once. Few are looked at in one window, the
-        last; none in none: each window has a price of its own, and a needle that is nowhere would pay them all.
+        When the first was not enough, the index of the bodies is asked for all events at once (meanwhile, so that nobody waits for
+        both). Few are looked at in one window, the last; none in none: each window has a price of its own, and a needle that is
+        nowhere would pay them all.
         """
-        for number, window in enumerate(plan.windows()):
-            if number == 1 and (few := await self._few_events(plan)) is not None:
-                is_backwards = plan.query.in_time is not None and plan.query.in_time.descending
-                rest = Span(plan.asked.first, window.end) if is_backwards else Span(window.first, plan.asked.end)
-                if few:
-                    known = plan.knowing(few)
-                    yield known, rest.overlap(known.asked)
-                return
-            yield plan, window
+        spans = plan.windows()
+        asking = asyncio.create_task(self._few_events(plan)) if len(spans) > 1 else None
+        try:
+            for number, window in enumerate(spans):
+                if number == 1 and asking is not None and (few := await asking) is not None:
+                    is_backwards = plan.query.in_time is not None and plan.query.in_time.descending
+                    rest = Span(plan.asked.first, window.end) if is_backwards else Span(window.first, plan.asked.end)
+                    if few:
+                        known = plan.knowing(few)
+                        yield known, rest.overlap(known.asked)
+                    return
+                yield plan, window
+        finally:
+            if asking is not None:  # the first window was enough: what the index says, an error included, is of no interest
+                asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+                asking.cancel()
 
     async def _few_events(self, plan: _Plan) -> tuple[tuple[str, int], ...] | None:
         """Id and time received of all events that can be meant, where the index of the bodies leaves few of them."""
@@ -228,6 +237,14 @@ def _behind(cursor: Cursor, parameters: Parameters) -> str:
     operator = "<" if cursor.descending else ">"
     time, identifier = parameters.time(cursor.created_at_ms), parameters.add(cursor.id, "Int64")
     return f"(created_at {operator} {time} OR created_at = {time} AND id {operator} {identifier})"
+
+
+def _of_events(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:
+    """That an attempt is of one of few events. The time comes first: a Bloom filter of ids lets one block of a hundred pass for each of them."""
+    times = [received for _, received in few]
+    received = Span(min(times), max(times) + 1).sql("event_received_at", parameters)
+    named = f"event_id IN {parameters.add([event_id for event_id, _ in few], 'Array(String)')}"
+    return f"({received} OR event_received_at = toDateTime64(0, 3, 'UTC')) AND {named}"
 
 
 def among(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:

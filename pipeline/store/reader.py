@@ -33,7 +33,7 @@ class Budget:
 
 
 class Reader:
-    """Runs the queries of one piece of work, one after the other; together they have one budget of time."""
+    """Runs the queries of one piece of work; together they have one budget of time."""
 
     def __init__(self, connections: Connections, budget: Budget) -> None:
         self._connections = connections
