@@ -183,7 +183,8 @@ async def test_fifty_of_them_cost_little_memory(name: str, certificates: Certifi
     assert run.seconds < LIMITS.total_timeout + 20  # a busy machine takes its time; an endless answer would take for ever
     assert len(run.outcomes) == PARALLEL
     if receiver.failure is None:
-        assert all(status == receiver.status for failure, status in run.outcomes if failure != "timeout")
+        # A busy machine has no time for some of them; nothing else may go wrong.
+        assert {status for failure, status in run.outcomes if failure not in TIMEOUTS} <= {receiver.status}, run.outcomes
     else:
         assert all(failure for failure, _ in run.outcomes)
 
