@@ -21,8 +21,8 @@ _FEW_EVENTS: Final = 32
 """With at most this many events left by the index of the bodies, it looks at those only, and counts them. Of more, none is counted: each
 body would have to be read, which takes longer than the page does."""
 
-CLOCKS_DIFFER_MS: Final = 3_600_000
-"""More than any two clocks of one deployment differ."""
+_A_DAY_MS: Final = 86_400_000
+"""More than any two clocks of one deployment differ, and than a record whose timestamp is unusable waits for the process that reads it again."""
 
 _EQUAL: Final = {
     Predicate.EQ, Predicate.NOT_EQ, Predicate.IN, Predicate.NOT_IN, Predicate.GT, Predicate.GTEQ, Predicate.LT, Predicate.LTEQ,
@@ -66,8 +66,8 @@ class _Plan:
         bodies = [one for one in self.query.required if has_body(one)]
         are_verified = len(indexed_bodies(bodies, Parameters())) == len(bodies)
         received = min(received for _, received in few)
-        # No attempt is made before its event was received; clocks of several machines may differ.
-        asked = replace(self.asked, first=max(self.asked.first, received - CLOCKS_DIFFER_MS)) if received else self.asked
+        # No attempt is made before its event was received, as far as clocks agree.
+        asked = replace(self.asked, first=max(self.asked.first, received - _A_DAY_MS)) if received else self.asked
         return replace(self, few=few, asked=asked, are_verified=are_verified)
 
     def conditions(self, window: Span, parameters: Parameters) -> str:
@@ -242,7 +242,7 @@ def _behind(cursor: Cursor, parameters: Parameters) -> str:
 def _of_events(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:
     """That an attempt is of one of few events. The time comes first: a Bloom filter of ids lets one block of a hundred pass for each of them."""
     times = [received for _, received in few]
-    received = Span(min(times), max(times) + 1).sql("event_received_at", parameters)
+    received = Span(min(times) - _A_DAY_MS, max(times) + _A_DAY_MS).sql("event_received_at", parameters)
     named = f"event_id IN {parameters.add([event_id for event_id, _ in few], 'Array(String)')}"
     return f"({received} OR event_received_at = toDateTime64(0, 3, 'UTC')) AND {named}"
 

@@ -118,6 +118,24 @@ async def test_bodies_of_late_attempts_are_found(store: Store, monkeypatch: pyte
     assert [row.event_id for row in found.items] == ["evt_1"]
 
 
+async def test_an_attempt_that_was_made_before_its_record_was_read_again_is_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record whose timestamp is unusable is received when it is read: twice, at other times, when the process died in between."""
+    monkeypatch.setattr(walk, "_FIRST_ROWS", 5)
+    again = START + timedelta(hours=20)
+    attempts = [
+        attempt(0, event=meta(1, received_at=START), created_at=START),
+        attempt(1, event=meta(1, received_at=again), created_at=again),
+        *(attempt(number, created_at=again + timedelta(days=number)) for number in range(10, 40)),
+    ]
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), one) for n, one in enumerate(attempts)])
+    dispatched = dispatch(1, event=meta(1, received_at=again), received_at=again)
+    await store.writer.append(Table.EVENTS, 0, [event_row(Position(0, 0), dispatched, body(1, "the needle"))])
+    found = await store.search.attempts(parse_query([("q[request_body_cont]", "the needle")]))
+    assert [row.id for row in found.items] == [attempt_id(0, 1), attempt_id(0, 0)]
+
+
 async def test_a_count_of_texts_stops_where_it_would_be_long(store: Store) -> None:
     rows = [attempt_row(Position(0, number), attempt(number)) for number in range(1500)]
     await store.writer.append(Table.ATTEMPTS, 0, rows)
