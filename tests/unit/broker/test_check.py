@@ -9,7 +9,6 @@ from pipeline.broker.check import refusal
 TIMEOUT = "failed: KafkaTimeoutError: Unable to bootstrap from ['kafka:9093']"
 HUNG_UP = "Bootstrap connection to bootstrap-0 failed: KafkaConnectionError: socket disconnected (backoff 0.05 secs)"
 NO_SASL = "Bootstrap connection to bootstrap-0 failed: [Error 34] IllegalSaslStateError (backoff 0.06 secs)"
-NO_MECHANISM = "Bootstrap connection to bootstrap-0 failed: [Error 33] UnsupportedSaslMechanismError (backoff 0.06 secs)"
 REFUSED = "Bootstrap connection to bootstrap-0 failed: [Error 58] SaslAuthenticationFailedError: no (backoff 0.06 secs)"
 
 NO_TOKEN = (
@@ -23,7 +22,6 @@ NO_TOKEN = (
         ([HUNG_UP], "PLAIN", "The brokers refuse the login. Check kafka_sasl_username"),
         ([HUNG_UP, REFUSED], "PLAIN", "The brokers refuse the login. Check kafka_sasl_username"),
         ([NO_SASL], "PLAIN", "The listener takes no SASL"),
-        ([NO_MECHANISM], "PLAIN", "do not offer this mechanism"),
         ([HUNG_UP], None, "it may want SASL"),
         ([HUNG_UP], "OAUTHBEARER", "refuse the token. Check its issuer, audience and lifetime"),
         ([NO_TOKEN, HUNG_UP], "OAUTHBEARER", "There is no token: kafka_oauth_token_file /run/token is empty."),
