@@ -69,15 +69,15 @@ class _LiveOrder:
 
 
 class Shop:
-    """An OMS with customers, stock and up to ``live_orders`` orders under way at a time."""
+    """An OMS with ``customers``, stock and up to ``live_orders`` orders under way at a time."""
 
-    def __init__(self, seed: int, live_orders: int = 24) -> None:
+    def __init__(self, seed: int, live_orders: int = 24, customers: int = CUSTOMERS) -> None:
         self._random = random.Random(seed)  # noqa: S311 - repeatable, and nothing is kept secret with it
         self._max_live = live_orders
         self._ids = population.Ids()
         self._order_numbers = population.scattered(self._random, digits=9)
         self._shipment_numbers = population.scattered(self._random, digits=11)
-        self._customers = [population.new_customer(self._random, self._ids) for _ in range(CUSTOMERS)]
+        self._customers = [population.new_customer(self._random, self._ids) for _ in range(customers)]
         self._stock = list(population.new_stock(self._random, self._ids))
         self._subscriptions = list(population.new_subscriptions(self._random, self._ids, self._customers, self._stock))
         self._live: list[_LiveOrder] = []

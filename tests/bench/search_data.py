@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.playground.simulator import Shop
+from pipeline.playground.simulator import CUSTOMERS, Shop
 from pipeline.store.rows import Position, Row, attempt_row, event_row
 from schemas.attempt import Attempt, AttemptState, Outcome
 from schemas.codec import decode_event, webhook_body
@@ -22,6 +22,8 @@ START = END - timedelta(days=DAYS)
 ENDPOINTS = 20
 ATTEMPTS_AN_EVENT = 2.675
 """On average: 2 endpoints, and 15% of the notifications are tried 2, 3 or 6 times."""
+ATTEMPTS_A_CUSTOMER = 500
+"""A year of one who buys twice a month: some 30 orders, of which each has six events or so."""
 DELAYS = (5, 65, 665, 4265, 25865)
 KINDS = ("order number", "e-mail", "tracking number", "inside of a token", "street, other case")
 
@@ -69,7 +71,7 @@ def batches(attempts: int, size: int, seed: int = 1) -> Iterator[Batch]:
     """``attempts`` in all, 37% as many events, about ``size`` attempts at a time, in the order of time."""
     chance = random.Random(seed)
     events = attempts / ATTEMPTS_AN_EVENT
-    shop = Shop(seed, live_orders=400)
+    shop = Shop(seed, live_orders=400, customers=max(CUSTOMERS, attempts // ATTEMPTS_A_CUSTOMER))
     batch, made = Batch(), 0
     for number in itertools.count():
         received = START + timedelta(days=DAYS) * (number / events)

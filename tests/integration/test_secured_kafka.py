@@ -94,7 +94,10 @@ async def problem(**values: str) -> str:
     [
         ({"kafka_sasl_password": "wrong-hunter2"}, "The brokers refuse the login"),
         ({"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_password": "wrong-hunter2"}, "The brokers refuse the login"),
-        ({"kafka_sasl_mechanism": "SCRAM-SHA-256"}, "The brokers do not offer SCRAM-SHA-256, but OAUTHBEARER, PLAIN, SCRAM-SHA-512"),
+        (
+            {"kafka_sasl_mechanism": "SCRAM-SHA-256"},
+            "The brokers do not offer SCRAM-SHA-256, but OAUTHBEARER, PLAIN, SCRAM-SHA-512",
+        ),
         ({"kafka_security_protocol": "SSL"}, "it may want SASL"),
         ({"kafka_security_protocol": "SASL_PLAINTEXT"}, "This port speaks TLS"),
     ],
