@@ -131,7 +131,7 @@ async def main(arguments: argparse.Namespace) -> None:
         connections = Connections(Settings(clickhouse_path=path))
         await migrate(connections, 10_000)
         if is_new:
-            await fill(connections, batches(arguments.attempts, arguments.batch), Load(), wide=False)
+            await fill(connections, batches(arguments.attempts, arguments.batch), Load())
         [(stored,)] = await select(connections, "SELECT count() FROM attempts", {})
         out.print(f"{stored:,} attempts")
         async with serving(connections) as visitor:

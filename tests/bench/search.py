@@ -31,7 +31,7 @@ from pipeline.ops.settings import Settings
 from pipeline.store.connection import Client, Connections
 from pipeline.store.errors import StoreBudgetError
 from pipeline.store.migrate import migrate
-from pipeline.store.rows import COLUMNS, Row, Table
+from pipeline.store.rows import COLUMNS, Table
 from pipeline.store.search import Search
 from pipeline.store.writer import Writer
 from tests.bench.search_data import END, KINDS, Batch, Needles, batches
@@ -62,14 +62,12 @@ async def timed(load: Load, what: str, work: Awaitable[object]) -> None:
     load.spent(what, time.perf_counter() - started)
 
 
-async def fill(connections: Connections, made: Iterator[Batch], load: Load, *, wide: bool) -> None:
+async def fill(connections: Connections, made: Iterator[Batch], load: Load) -> None:
     writer = Writer(connections)
     for batch in made:
         if load.attempts >= load.found:
             await timed(load, "attempts", writer.append(Table.ATTEMPTS, 0, batch.attempts))
             await timed(load, "events", writer.append(Table.EVENTS, 0, batch.events))
-            if wide:
-                await timed(load, "attempts with bodies", append_wide(connections, batch))
         load.attempts += len(batch.attempts)
         if load.attempts % 500_000 < len(batch.attempts):
             out.print(f"{load.attempts:,} attempts", style="dim")
@@ -106,24 +104,27 @@ async def needles_in(connections: Connections, chance: random.Random) -> Needles
 
 
 async def make_wide(connections: Connections) -> None:
-    """The other layout: the body and its index in each attempt."""
+    """The other layout: the body and its index in each attempt. Filled by ClickHouse from what is stored, week by week."""
     for statement in (
         "CREATE TABLE IF NOT EXISTS attempts_with_bodies AS attempts",
         "ALTER TABLE attempts_with_bodies ADD COLUMN IF NOT EXISTS request_body String CODEC(ZSTD(3))",
         "ALTER TABLE attempts_with_bodies ADD INDEX IF NOT EXISTS ngrams lowerUTF8(request_body) TYPE text(tokenizer = ngrams(3))",
     ):
         await command(connections, statement)
-
-
-async def append_wide(connections: Connections, batch: Batch) -> None:
-    rows: list[Row] = [(*row, body) for row, body in zip(batch.attempts, batch.bodies, strict=True)]
-    names = [*SHARED, "request_body"]
-    types = [*COLUMNS[Table.ATTEMPTS].values(), "String"]
-    await connections.write(
-        lambda client: client.insert(
-            "attempts_with_bodies", rows, column_names=names, column_type_names=types, settings={"async_insert": 0}
-        )
+    names = ", ".join(SHARED)
+    weeks = (
+        "SELECT DISTINCT toMonday(event_received_at) AS week FROM attempts WHERE week > "
+        "(SELECT max(toMonday(event_received_at)) FROM attempts_with_bodies) ORDER BY week"
     )
+    for [week] in await select(connections, weeks, {}):
+        within = f"toMonday({{}}) = '{week:%Y-%m-%d}'"
+        await command(
+            connections,
+            f"INSERT INTO attempts_with_bodies ({names}, request_body) SELECT {names}, body FROM attempts ANY LEFT JOIN "
+            f"(SELECT event_id, request_body AS body FROM events WHERE {within.format('received_at')}) AS bodies USING event_id "
+            f"WHERE {within.format('event_received_at')}",
+        )
+        out.print(f"the body in each attempt: the week of {week}", style="dim")
 
 
 class Ours:
@@ -283,16 +284,16 @@ async def main(arguments: argparse.Namespace) -> None:
         path = arguments.path or Path(temporary)
         connections = Connections(Settings(clickhouse_path=path))
         await migrate(connections, 10_000)
-        if arguments.layouts:
-            await make_wide(connections)
         [[load.found]] = await select(connections, "SELECT count() FROM attempts", {})
         if load.found < arguments.attempts:
-            await fill(connections, batches(arguments.attempts, arguments.batch), load, wide=arguments.layouts)
+            await fill(connections, batches(arguments.attempts, arguments.batch), load)
+        if arguments.layouts:
+            await timed(load, "attempts with bodies", make_wide(connections))
         [[events, body_bytes]] = await select(connections, "SELECT count(), avg(length(request_body)) FROM events", {})
         out.print(f"{max(load.found, load.attempts):,} attempts of {events:,} events, mean body {body_bytes:,.0f} bytes")
         await show_sizes(connections, load)
         if arguments.optimize:
-            for table in ("attempts", "events"):
+            for table in ("attempts", "events", *(["attempts_with_bodies"] if arguments.layouts else [])):
                 await timed(load, "merge", command(connections, f"OPTIMIZE TABLE {table} FINAL"))
         end = await end_of(connections)
         needles = await needles_in(connections, chance)
