@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.errors import KafkaError
 
 from pipeline.broker.assignment import Assignment
@@ -24,6 +23,7 @@ from pipeline.broker.assignor import Assignor
 from pipeline.broker.buffers import Buffers, DueIn
 from pipeline.broker.commits import Commits, finished_earlier, to_kafka
 from pipeline.broker.lag import Lag, waiting_since
+from pipeline.broker.membership import Rebalances, has_to_join
 from pipeline.broker.outstanding import Outstanding
 from pipeline.broker.record import Partition, Receipt, Record
 from pipeline.broker.silence import Silence
@@ -144,7 +144,7 @@ class GroupConsumer:
     def _run(self) -> None:
         try:
             consumer = KafkaConsumer(**self._config)
-            consumer.subscribe(self._topics, listener=_Rebalances(self, consumer))
+            consumer.subscribe(self._topics, listener=Rebalances(consumer, self.assigned, self.revoked))
         except Exception as error:  # noqa: BLE001 - handed to whoever awaits start()
             self._tell(self._started, error)
             return
@@ -206,13 +206,11 @@ class GroupConsumer:
             self._pause_and_resume(consumer)
 
     def _poll_timeout_ms(self, consumer: KafkaConsumer) -> int:
-        if not self._assignment.partitions:
-            return _JOIN_POLL_MS
+        # Also with partitions: members keep theirs while they join again (others came or went, a topic has grown).
+        is_joining = has_to_join(consumer)
         if self._stop_at is not None:
             return _DRAIN_POLL_MS
-        # Also with partitions: members keep theirs while they join again (others came or went, a topic has grown). kafka-python does
-        # not tell in public.
-        if consumer._coordinator.need_rejoin():  # noqa: SLF001
+        if is_joining or not self._assignment.partitions:
             return _JOIN_POLL_MS
         if self._outstanding.is_full(self._buffers.bytes):
             return 1
@@ -296,20 +294,3 @@ class GroupConsumer:
             consumer.commit_async(to_kafka(commits))
         if self._on_revoked is not None and gone:
             self._loop.call_soon_threadsafe(self._on_revoked, gone)
-
-
-class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python is untyped
-    """Called on kafka-python's I/O thread while the poll thread waits inside poll() or close()."""
-
-    def __init__(self, owner: GroupConsumer, consumer: KafkaConsumer) -> None:
-        self._owner = owner
-        self._consumer = consumer
-
-    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        self._owner.assigned(assigned)
-
-    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        self._owner.revoked(self._consumer, revoked, lost=False)
-
-    def on_partitions_lost(self, lost: Iterable[Any]) -> None:
-        self._owner.revoked(self._consumer, lost, lost=True)
