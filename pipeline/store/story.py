@@ -58,7 +58,7 @@ async def record_of(reader: Reader, about: About, value: str) -> Record:
     """Look up what is on record; bounded, whatever has happened to an order."""
     condition = Condition(about.value, Predicate.EQ, (value,))
     parameters = Parameters()
-    # Columns of the same names, and bloom filters on them, are in both tables.
+    # Columns of the same names, and Bloom filters on them, are in both tables.
     test = where([condition], parameters)
     # What a test sent has the references of a sample: it is nobody's story.
     newest = f"AND source_topic != 'test' ORDER BY received_at DESC, event_id LIMIT {MOST_EVENTS + 1:d}"
