@@ -14,7 +14,8 @@ def has_to_join(consumer: KafkaConsumer) -> bool:
 
     kafka-python 3.0.12 forgets a join that it began because a topic has grown, and that ends between two polls: the topic is as it was at the
     join by then, nobody looks at what the join came to, and without heartbeats the member is put out of the group and never learns
-    of it. So a join that was begun is asked for until it is over. kafka-python does not tell of any of this in public.
+    of it. So a join that was begun is asked for until it is over, as the Java client does (KAFKA-9815). kafka-python does not tell of
+    any of this in public.
     """
     coordinator = consumer._coordinator  # noqa: SLF001
     if not coordinator.need_rejoin() and not coordinator.rejoining:
