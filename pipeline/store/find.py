@@ -59,7 +59,8 @@ class _Plan:
         in_time = self.query.in_time
         if self.few is not None or in_time is None:
             return [self.asked]
-        return list(windows(self.whole, self.stored, self.asked, descending=in_time.descending))
+        wanted = self.query.per_page
+        return list(windows(self.whole, self.stored, self.asked, descending=in_time.descending, wanted=wanted))
 
     def knowing(self, few: tuple[tuple[str, int], ...]) -> _Plan:
         """The same search, with what the index of the bodies said of it."""

@@ -26,8 +26,16 @@ _FEW_HOURS: Final = 6
 _FEWEST_BARS: Final = 20
 _HOURLY: Final = frozenset({"endpoint_id", "event_name", "state", "created_at"})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# State, event type, endpoint, time (milliseconds since 1970), count.
-_Count = tuple[str, str, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """The same attempts, counted twice."""
+
+    by_kind: Sequence[tuple[str, str, int, int]]
+    """State, event type, endpoint, count."""
+    by_time: Sequence[tuple[str, int, int]]
+    """State, time (milliseconds since 1970), count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +49,7 @@ class Summary:
 
 async def summary(reader: Reader, query: AttemptQuery, bars: int) -> Summary:
     """Count what a search finds."""
-    counts: list[_Count] = []
-    finest, is_all = WIDTHS[0], False
+    counts, finest, is_all = _Counts((), ()), WIDTHS[0], False
     if (span := _hours(query.required)) is not None:
         (counts, finest), is_all = await _hourly(reader, query, span), True
     if not is_all or _are_few(counts):
@@ -50,10 +57,10 @@ async def summary(reader: Reader, query: AttemptQuery, bars: int) -> Summary:
     return Summary(_facets(counts), _histogram(counts, [one for one in WIDTHS if one >= finest], bars), is_all)
 
 
-def _are_few(counts: Sequence[_Count]) -> bool:
+def _are_few(counts: _Counts) -> bool:
     """Whether hours are too coarse for what there is: then there is little, too."""
-    hours = {time for _, _, _, time, _ in counts}
-    return len(hours) <= _FEW_HOURS and sum(count for *_, count in counts) <= MOST
+    hours = {time for _, time, _ in counts.by_time}
+    return len(hours) <= _FEW_HOURS and sum(count for *_, count in counts.by_time) <= MOST
 
 
 def _hours(required: Sequence[Filter]) -> Span | None:
@@ -73,14 +80,14 @@ def _hours(required: Sequence[Filter]) -> Span | None:
     return Span(first, end)
 
 
-async def _hourly(reader: Reader, query: AttemptQuery, span: Span) -> tuple[list[_Count], int]:
-    """Counts, and how many milliseconds each covers: a day where hours would be too many for a chart."""
+async def _hourly(reader: Reader, query: AttemptQuery, span: Span) -> tuple[_Counts, int]:
+    """Counts, and how many milliseconds each time covers: a day where hours would be too many for a chart."""
     times = "toUnixTimestamp64Milli(min(created_at)), toUnixTimestamp64Milli(max(created_at))"
     [(first, last, stored)] = await reader.rows(sql("SELECT", times, ", count() FROM attempts"), {})
     # The hourly counts outlive the attempts.
     span = Span(max(span.first, first - first % _HOUR), min(span.end, last + 1))
     if not stored or span.first >= span.end:
-        return [], _HOUR
+        return _Counts((), ()), _HOUR
     parameters = Parameters()
     conditions = [one for one in query.required if isinstance(one, Condition)]
     test = where([one for one in conditions if one.attribute in ("endpoint_id", "event_name")], parameters)
@@ -88,15 +95,19 @@ async def _hourly(reader: Reader, query: AttemptQuery, span: Span) -> tuple[list
     step = 24 * _HOUR if span.end - span.first > 60 * 24 * _HOUR else _HOUR
     hour = f"intDiv(toUnixTimestamp(hour), {step // 1000:d}) * {step:d} AS time"
     counted = "sum(attempts) - sum(failures), sum(failures)"
-    select = sql("SELECT event_name, endpoint_id,", hour, ",", counted, "FROM attempts_hourly WHERE", within, "AND", test)
-    rows = await reader.rows(sql(select, "GROUP BY event_name, endpoint_id, time"), parameters.values)
-    counts = [
-        (state, event, endpoint, time, count)
-        for event, endpoint, time, good, bad in rows
-        for state, count in (("succeeded", good), ("failed", bad))
-        if count
-    ]
-    return [one for one in counts if all(_has_state(condition, one[0]) for condition in conditions)], step
+    # Not by all of it at once: a year would be a row for each day, endpoint and event type.
+    groups = "GROUP BY GROUPING SETS ((event_name, endpoint_id), (time))"
+    select = sql("SELECT grouping(time), event_name, endpoint_id,", hour, ",", counted, "FROM attempts_hourly WHERE", within)
+    by_kind, by_time = [], []
+    for is_kind, event, endpoint, time, good, bad in await reader.rows(sql(select, "AND", test, groups), parameters.values):
+        for state, count in (("succeeded", good), ("failed", bad)):
+            if not count or not all(_has_state(condition, state) for condition in conditions):
+                continue
+            if is_kind:
+                by_kind.append((state, event, endpoint, count))
+            else:
+                by_time.append((state, time, count))
+    return _Counts(by_kind, by_time), step
 
 
 def _has_state(condition: Condition, state: str) -> bool:
@@ -111,29 +122,30 @@ def _has_state(condition: Condition, state: str) -> bool:
             return condition.predicate in (Predicate.PRESENT, Predicate.NOT_NULL)
 
 
-async def _newest(reader: Reader, query: AttemptQuery) -> tuple[list[_Count], bool]:
+async def _newest(reader: Reader, query: AttemptQuery) -> tuple[_Counts, bool]:
     finder = Finder(reader, ("created_at", "id", "state", "event_name", "endpoint_id"))
     # Behind a cursor nothing is counted beside.
     found = await finder.find(replace(query, sorts=(), page=1, per_page=MOST, after=beginning()))
-    counts = [(state, event, endpoint, milliseconds(time), 1) for time, _, state, event, endpoint in found.rows]
-    return counts, found.next_cursor is None
+    by_kind = [(state, event, endpoint, 1) for _, _, state, event, endpoint in found.rows]
+    by_time = [(state, milliseconds(time), 1) for time, _, state, *_ in found.rows]
+    return _Counts(by_kind, by_time), found.next_cursor is None
 
 
-def _facets(counts: Sequence[_Count]) -> Facets:
+def _facets(counts: _Counts) -> Facets:
     states: Counter[str] = Counter()
     events: Counter[str] = Counter()
     endpoints: Counter[int] = Counter()
-    for state, event, endpoint, _, count in counts:
+    for state, event, endpoint, count in counts.by_kind:
         states[state] += count
         events[event] += count
         endpoints[endpoint] += count
     return Facets(states.total(), dict(states.most_common()), dict(events.most_common()), dict(endpoints.most_common()))
 
 
-def _histogram(counts: Sequence[_Count], widths: Sequence[int], bars: int) -> Histogram:
-    if not counts:
+def _histogram(counts: _Counts, widths: Sequence[int], bars: int) -> Histogram:
+    if not counts.by_time:
         return Histogram(widths[0] // 1000, ())
-    times = [time for _, _, _, time, _ in counts]
+    times = [time for _, time, _ in counts.by_time]
     span = Span(min(times), max(times) + 1)
     width = next((one for one in widths if len(numbers(span, one)) <= bars), widths[-1])
     shown = numbers(span, width)
@@ -141,7 +153,7 @@ def _histogram(counts: Sequence[_Count], widths: Sequence[int], bars: int) -> Hi
     shown = range(min(shown.start, shown.stop - _FEWEST_BARS), shown.stop)
     good: Counter[int] = Counter()
     bad: Counter[int] = Counter()
-    for state, _, _, time, count in counts:
+    for state, time, count in counts.by_time:
         (bad if state == "failed" else good)[(time - MONDAY) // width] += count
     return Histogram(
         width // 1000,

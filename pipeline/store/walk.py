@@ -16,7 +16,7 @@ from pipeline.store.conditions import Parameters, milliseconds
 _HOUR: Final = 3_600_000
 _DAY: Final = 24 * _HOUR
 _FIRST_ROWS: Final = 4_000
-"""Attempts in the first window, if they were spread evenly."""
+"""Attempts in the first window, if they were spread evenly; more where more are wanted."""
 _WIDER: Final = 16
 
 
@@ -54,9 +54,11 @@ def asked_span(whole: Span, required: Sequence[Filter], cursor: Cursor | None) -
     return Span(first, end)
 
 
-def windows(whole: Span, rows: int, asked: Span, *, descending: bool) -> Iterator[Span]:
-    """The windows of a walk through ``asked``; ``rows`` are in ``whole``."""
-    width = min(max((whole.end - whole.first) * _FIRST_ROWS // max(rows, 1), 1), 30 * _DAY)
+def windows(whole: Span, rows: int, asked: Span, *, descending: bool, wanted: int = 0) -> Iterator[Span]:
+    """The windows of a walk through ``asked``; ``rows`` are in ``whole``, and ``wanted`` are looked for."""
+    base = min(max((whole.end - whole.first) * _FIRST_ROWS // max(rows, 1), 1), 30 * _DAY)
+    # Of a needle that is in half of all texts the first window holds enough.
+    width = base * max(_FIRST_ROWS, 2 * wanted) // _FIRST_ROWS
     first, end = asked.first, asked.end
     while first < end:
         # What is left is not left for another window when it is hardly more than this one.
@@ -67,7 +69,8 @@ def windows(whole: Span, rows: int, asked: Span, *, descending: bool) -> Iterato
         else:
             yield Span(first, first + width)
             first += width
-        width *= _WIDER
+        base *= _WIDER
+        width = base
 
 
 def candidate_events(whole: Span, window: Span, parameters: Parameters) -> str:
