@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pipeline.core.search import AttemptQuery, Condition, Filter, Predicate, beginning
-from pipeline.store.conditions import Parameters, milliseconds, where
+from pipeline.store.conditions import Parameters, has_body, milliseconds, where
 from pipeline.store.figures import MONDAY, WIDTHS, Bar, Facets, Histogram, numbers
 from pipeline.store.find import Finder
 from pipeline.store.reader import Reader, sql
@@ -21,6 +21,8 @@ from pipeline.store.walk import Span
 
 MOST: Final = 5_000
 """Attempts that are counted one by one."""
+_MOST_BY_BODY: Final = 1_000
+"""Of a search for bodies: each of them has to be read."""
 _HOUR: Final = 3_600_000
 _FEW_HOURS: Final = 6
 _FEWEST_BARS: Final = 20
@@ -125,7 +127,8 @@ def _has_state(condition: Condition, state: str) -> bool:
 async def _newest(reader: Reader, query: AttemptQuery) -> tuple[_Counts, bool]:
     finder = Finder(reader, ("created_at", "id", "state", "event_name", "endpoint_id"))
     # Behind a cursor nothing is counted beside.
-    found = await finder.find(replace(query, sorts=(), page=1, per_page=MOST, after=beginning()))
+    most = min(MOST, _MOST_BY_BODY) if any(map(has_body, query.required)) else MOST
+    found = await finder.find(replace(query, sorts=(), page=1, per_page=most, after=beginning()))
     by_kind = [(state, event, endpoint, 1) for _, _, state, event, endpoint in found.rows]
     by_time = [(state, milliseconds(time), 1) for time, _, state, *_ in found.rows]
     return _Counts(by_kind, by_time), found.next_cursor is None

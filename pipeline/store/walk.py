@@ -57,8 +57,8 @@ def asked_span(whole: Span, required: Sequence[Filter], cursor: Cursor | None) -
 def windows(whole: Span, rows: int, asked: Span, *, descending: bool, wanted: int = 0) -> Iterator[Span]:
     """The windows of a walk through ``asked``; ``rows`` are in ``whole``, and ``wanted`` are looked for."""
     base = min(max((whole.end - whole.first) * _FIRST_ROWS // max(rows, 1), 1), 30 * _DAY)
-    # Of a needle that is in half of all texts the first window holds enough.
-    width = base * max(_FIRST_ROWS, 2 * wanted) // _FIRST_ROWS
+    # Of a needle that is in an eighth of all texts the first window holds enough.
+    width = base * max(_FIRST_ROWS, 8 * wanted) // _FIRST_ROWS
     first, end = asked.first, asked.end
     while first < end:
         # What is left is not left for another window when it is hardly more than this one.

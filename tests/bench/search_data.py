@@ -20,7 +20,7 @@ DAYS = 365
 END = datetime(2026, 11, 1, tzinfo=UTC)
 START = END - timedelta(days=DAYS)
 ENDPOINTS = 20
-ATTEMPTS_AN_EVENT = 2.675
+ATTEMPTS_AN_EVENT = 2.6764
 """On average: 2 endpoints, and 15% of the notifications are tried 2, 3 or 6 times."""
 ATTEMPTS_A_CUSTOMER = 500
 """A year of one who buys twice a month: some 30 orders, of which each has six events or so."""
@@ -92,12 +92,10 @@ def batches(attempts: int, size: int, seed: int = 1) -> Iterator[Batch]:
         for endpoint in endpoints:
             tries = 1 + (chance.random() < 0.15) * chance.choice((1, 1, 2, 5))
             for attempt in range(1, tries + 1):
-                delay = DELAYS[attempt - 2] if attempt > 1 else 0
-                batch.attempts.append(
-                    attempt_row(
-                        Position(0, made), _attempt(chance, meta, endpoint, attempt, tries, received + timedelta(seconds=delay))
-                    )
-                )
+                time = received + timedelta(seconds=DELAYS[attempt - 2] if attempt > 1 else 0)
+                if attempt > 1 and time >= END:  # it is to come: the newest hours are as busy as all others
+                    break
+                batch.attempts.append(attempt_row(Position(0, made), _attempt(chance, meta, endpoint, attempt, tries, time)))
                 batch.bodies.append(body)
                 made += 1
         if len(batch.attempts) >= size:
