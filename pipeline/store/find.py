@@ -11,7 +11,7 @@ from typing import Any, Final
 from pipeline.core.search import ATTRIBUTES, AttemptQuery, Condition, Cursor, Filter, Kind, Predicate, leaves
 from pipeline.store.conditions import Parameters, event_where, has_body, indexed_bodies, order_by, where
 from pipeline.store.reader import Reader, Rows, columns, sql
-from pipeline.store.walk import Span, asked_span, candidate_events, windows
+from pipeline.store.walk import Progress, Span, asked_span, candidate_events, first_width, next_width, step
 
 COUNTED_UP_TO: Final = 1_000
 """Where counting stops when it would mean to read texts: beyond, a count is a lower bound."""
@@ -51,16 +51,6 @@ class _Plan:
     """Event id and time received of all attempts that can be meant, where these are few."""
     are_verified: bool = False
     """Whether the bodies of those few are known to be as asked for: nobody need look at them again."""
-
-    def windows(self) -> list[Span]:
-        """In the order in which they are looked at."""
-        if self.asked.first >= self.asked.end:
-            return []
-        in_time = self.query.in_time
-        if self.few is not None or in_time is None:
-            return [self.asked]
-        wanted = self.query.per_page
-        return list(windows(self.whole, self.stored, self.asked, descending=in_time.descending, wanted=wanted))
 
     def knowing(self, few: tuple[tuple[str, int], ...]) -> _Plan:
         """The same search, with what the index of the bodies said of it."""
@@ -141,25 +131,39 @@ class Finder:
         found = await self._reader.rows(statement, parameters.values)
         return tuple({(event_id, received) for event_id, received in found}) if len(found) <= _FEW else None
 
-    async def _walk(self, plan: _Plan) -> AsyncGenerator[tuple[_Plan, Span], None]:
-        """The windows, and what is known of the search in each.
+    async def _walk(self, plan: _Plan, progress: Progress) -> AsyncGenerator[tuple[_Plan, Span], None]:
+        """The windows, and what is known of the search in each. Whoever walks keeps ``progress`` up to date.
 
         When the first was not enough, the index of the bodies is asked for all events at once (meanwhile, so that nobody waits for
         both). Few are looked at in one window, the last; none in none: each window has a price of its own, and a needle that is
         nowhere would pay them all.
         """
-        spans = plan.windows()
-        asking = asyncio.create_task(self._few_events(plan)) if len(spans) > 1 else None
+        in_time, left = plan.query.in_time, plan.asked
+        if left.first >= left.end:
+            return
+        if plan.few is not None or in_time is None:
+            yield plan, left
+            return
+        width = first_width(plan.whole, plan.stored)
+        window, left = step(left, width, descending=in_time.descending)
+        asking = asyncio.create_task(self._few_events(plan)) if left.first < left.end else None
+        looked_at = 0
         try:
-            for number, window in enumerate(spans):
-                if number == 1 and asking is not None and (few := await asking) is not None:
-                    is_backwards = plan.query.in_time is not None and plan.query.in_time.descending
-                    rest = Span(plan.asked.first, window.end) if is_backwards else Span(window.first, plan.asked.end)
-                    if few:
-                        known = plan.knowing(few)
-                        yield known, rest.overlap(known.asked)
-                    return
+            while True:
                 yield plan, window
+                looked_at += window.end - window.first
+                if left.first >= left.end:
+                    return
+                if asking is not None:
+                    few = await asking
+                    asking = None
+                    if few is not None:
+                        if few:
+                            known = plan.knowing(few)
+                            yield known, left.overlap(known.asked)
+                        return
+                width = next_width(width, looked_at, progress)
+                window, left = step(left, width, descending=in_time.descending)
         finally:
             if asking is not None:  # the first window was enough: what the index says, an error included, is of no interest
                 asking.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -184,11 +188,13 @@ class Finder:
         wanted = plan.query.per_page + 1
         skipped = 0
         known = plan
-        async with aclosing(self._walk(plan)) as walk:
+        progress = Progress(skip + wanted)
+        async with aclosing(self._walk(plan, progress)) as walk:
             async for known, window in walk:
                 if skipped < skip:
                     here = await self._count_within(known, window, skip - skipped)
                     skipped += here
+                    progress.found = skipped
                     if skipped < skip:
                         continue
                     offset = here
@@ -201,6 +207,7 @@ class Finder:
                 rows += await self._reader.rows(
                     sql(*select, condition, "ORDER BY", order_by(plan.query), limit), parameters.values
                 )
+                progress.found = skipped + len(rows)
                 if len(rows) >= wanted:
                     break
         return rows[: plan.query.per_page], skipped, len(rows) < wanted, known
@@ -215,9 +222,11 @@ class Finder:
                 (await self._reader.rows(sql("SELECT count() FROM attempts WHERE", condition), parameters.values))[0][0]
             ), True
         total = 0
-        async with aclosing(self._walk(plan)) as walk:
+        progress = Progress(COUNTED_UP_TO + 1)
+        async with aclosing(self._walk(plan, progress)) as walk:
             async for known, window in walk:
                 total += await self._count_within(known, window, COUNTED_UP_TO + 1 - total)
+                progress.found = total
                 if total > COUNTED_UP_TO:
                     return COUNTED_UP_TO, False
         return total, True

@@ -1,12 +1,13 @@
 """Which windows of time a search looks at, one after the other, until its page is full. Pure.
 
-The first window is small, each further one sixteen times as long. So a common needle is found in the first, whatever the history's
-length, and a rare one needs a handful of looks at the index.
+The first window is small, each further one sixteen times as long, or less: as long as it takes to fill the page if the needle is as
+frequent as it was so far. So a common needle is found in the first, whatever the history's length, a rare one needs a handful
+of looks at the index, and of one in between not many more bodies are read than are shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from pipeline.store.conditions import Parameters, milliseconds
 _HOUR: Final = 3_600_000
 _DAY: Final = 24 * _HOUR
 _FIRST_ROWS: Final = 4_000
-"""Attempts in the first window, if they were spread evenly; more where more are wanted."""
+"""Attempts in the first window, if they were spread evenly."""
 _WIDER: Final = 16
 
 
@@ -54,23 +55,36 @@ def asked_span(whole: Span, required: Sequence[Filter], cursor: Cursor | None) -
     return Span(first, end)
 
 
-def windows(whole: Span, rows: int, asked: Span, *, descending: bool, wanted: int = 0) -> Iterator[Span]:
-    """The windows of a walk through ``asked``; ``rows`` are in ``whole``, and ``wanted`` are looked for."""
-    base = min(max((whole.end - whole.first) * _FIRST_ROWS // max(rows, 1), 1), 30 * _DAY)
-    # Of a needle that is in an eighth of all texts the first window holds enough.
-    width = base * max(_FIRST_ROWS, 8 * wanted) // _FIRST_ROWS
-    first, end = asked.first, asked.end
-    while first < end:
-        # What is left is not left for another window when it is hardly more than this one.
-        width = width if end - first > 2 * width else end - first
-        if descending:
-            yield Span(end - width, end)
-            end -= width
-        else:
-            yield Span(first, first + width)
-            first += width
-        base *= _WIDER
-        width = base
+@dataclass(slots=True)
+class Progress:
+    """How many attempts a walk is for, and how many it has found so far."""
+
+    wanted: int
+    found: int = 0
+
+
+def first_width(whole: Span, rows: int) -> int:
+    """How long the first window is, in milliseconds; ``rows`` are in ``whole``."""
+    return min(max((whole.end - whole.first) * _FIRST_ROWS // max(rows, 1), 1), 30 * _DAY)
+
+
+def next_width(width: int, looked_at: int, progress: Progress) -> int:
+    """How long the window behind one of ``width`` is, when so many milliseconds were looked at in all."""
+    widest = width * _WIDER
+    if not progress.found:
+        return widest
+    missing = max(progress.wanted - progress.found, 0)
+    return min(max(2 * looked_at * missing // progress.found, width), widest)
+
+
+def step(left: Span, width: int, *, descending: bool) -> tuple[Span, Span]:
+    """The next window of what is left, and what is left then."""
+    length = left.end - left.first
+    # What would be left is not left for another window when it is hardly more than this one.
+    width = width if length > 2 * width else length
+    if descending:
+        return Span(left.end - width, left.end), Span(left.first, left.end - width)
+    return Span(left.first, left.first + width), Span(left.first + width, left.end)
 
 
 def candidate_events(whole: Span, window: Span, parameters: Parameters) -> str:
