@@ -23,7 +23,7 @@ from pipeline.broker.assignor import Assignor
 from pipeline.broker.buffers import Buffers, DueIn
 from pipeline.broker.commits import Commits, finished_earlier, to_kafka
 from pipeline.broker.lag import Lag, waiting_since
-from pipeline.broker.membership import Rebalances, has_to_join
+from pipeline.broker.membership import Rebalances, see_join_through
 from pipeline.broker.outstanding import Outstanding
 from pipeline.broker.record import Partition, Receipt, Record
 from pipeline.broker.silence import Silence
@@ -207,7 +207,7 @@ class GroupConsumer:
 
     def _poll_timeout_ms(self, consumer: KafkaConsumer) -> int:
         # Also with partitions: members keep theirs while they join again (others came or went, a topic has grown).
-        is_joining = has_to_join(consumer)
+        is_joining = see_join_through(consumer)
         if self._stop_at is not None:
             return _DRAIN_POLL_MS
         if is_joining or not self._assignment.partitions:

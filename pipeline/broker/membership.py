@@ -9,13 +9,12 @@ from kafka import KafkaConsumer
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 
 
-def has_to_join(consumer: KafkaConsumer) -> bool:
-    """Whether the consumer has to join its group (again), or is about to.
+def see_join_through(consumer: KafkaConsumer) -> bool:
+    """Ask for the join that the consumer has to make, or has begun, until it is over. Returns whether there is one.
 
     kafka-python 3.0.12 forgets a join that it began because a topic has grown, and that ends between two polls: the topic is as it was at the
     join by then, nobody looks at what the join came to, and without heartbeats the member is put out of the group and never learns
-    of it. So a join that was begun is asked for until it is over, as the Java client does (KAFKA-9815). kafka-python does not tell of
-    any of this in public.
+    of it. The Java client asks so too (KAFKA-9815). kafka-python does not tell of any of this in public.
     """
     coordinator = consumer._coordinator  # noqa: SLF001
     if not coordinator.need_rejoin() and not coordinator.rejoining:

@@ -19,6 +19,8 @@ _DAY: Final = 24 * _HOUR
 _FIRST_ROWS: Final = 4_000
 """Attempts in the first window, if they were spread evenly."""
 _WIDER: Final = 16
+_WIDER_AT_LEAST: Final = 4
+"""A needle that is frequent lately may never have been before: its windows must not stay small for a year."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def next_width(width: int, looked_at: int, progress: Progress) -> int:
     if not progress.found:
         return widest
     missing = max(progress.wanted - progress.found, 0)
-    return min(max(2 * looked_at * missing // progress.found, width), widest)
+    return min(max(2 * looked_at * missing // progress.found, width * _WIDER_AT_LEAST), widest)
 
 
 def step(left: Span, width: int, *, descending: bool) -> tuple[Span, Span]:
