@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+_AHEAD_SECONDS = 3600
+
 
 @dataclass(slots=True)  # one each event, and a frozen one takes three times as long to make
 class Plan:
@@ -152,11 +154,11 @@ class FanOut:
         if record.key is None:
             message = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
             raise InvalidRecordError(DeadLetterReason.MISSING_KEY, message)
-        # Once: the event's row and its attempts' rows must name the same time, also when it is that of a clock.
-        received_at = _received_at(record, self._kept_seconds)
+        written_at = _written_at(record, self._kept_seconds)
+        received_at = written_at or datetime.now(UTC)
         if record.partition.topic == self._operational_events:
-            return self._operational_plan(record, received_at)
-        event = decode_event(record.value, max_bytes=self._max_bytes, received_at=received_at)
+            return self._operational_plan(record, written_at, received_at)
+        event = decode_event(record.value, max_bytes=self._max_bytes, received_at=written_at)
         endpoints = self._registry.matching(event.meta.event_name, event.payload)
         metrics.EVENTS.count(event.meta.event_name)
         if endpoints:
@@ -165,11 +167,11 @@ class FanOut:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
         return Plan(event.meta, webhook_body(event), endpoints, received_at)
 
-    def _operational_plan(self, record: Record, received_at: datetime) -> Plan:
+    def _operational_plan(self, record: Record, written_at: datetime | None, received_at: datetime) -> Plan:
         told = from_json(record.value, OperationalEvent)
         event = DecodedEvent(told.meta, told.data.model_dump_json().encode())
         receiver = self._registry.operational
-        meta = told.meta.model_copy(update={"received_at": received_at})
+        meta = told.meta.model_copy(update={"received_at": written_at})
         return Plan(meta, webhook_body(event), [receiver] if receiver is not None else [], received_at)
 
     def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
@@ -196,10 +198,14 @@ def _described(plan: Plan) -> dict[str, str | int | float | bool]:
     }
 
 
-def _received_at(record: Record, kept_seconds: float) -> datetime:
-    """When the record was written, by its timestamp; now, when a producer set one that cannot be.
+def _written_at(record: Record, kept_seconds: float) -> datetime | None:
+    """When the record was written, by its timestamp: the same whoever reads it, and however often. None when it cannot be.
 
-    That is none at all (microseconds, say), one to come, or one so old that a row with it would be removed at once.
+    That is none at all, one to come (microseconds, say; clocks may differ, and brokers refuse more than an hour), or one so old that
+    a row with it would be removed at once.
+
+    An attempt then does not say when its event was received. It must not name the time of a clock: when this process dies before the
+    dispatch is written down, the next one reads another time, and a search would not get from the attempt to the body.
     """
     now, written = time.time(), record.timestamp_ms / 1000
-    return datetime.fromtimestamp(written if now - kept_seconds < written <= now else now, UTC)
+    return datetime.fromtimestamp(written, UTC) if now - kept_seconds < written <= now + _AHEAD_SECONDS else None

@@ -186,7 +186,8 @@ class EventMeta(BaseModel):
     longer than 255 characters. What is beyond that is in the body, and is found by a search of bodies.
 
     ``received_at`` is when the event was written to Kafka, as its dispatch has it too: by it a search gets from an attempt to
-    the body. Whoever makes another delivery of an event copies it; without it the search still works, but takes longer.
+    the body. Whoever makes another delivery of an event copies it; without it the search still works, but takes longer. None when the
+    record's timestamp cannot be when it was written.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

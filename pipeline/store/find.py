@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -11,18 +10,18 @@ from typing import Any, Final
 from pipeline.core.search import ATTRIBUTES, AttemptQuery, Condition, Cursor, Filter, Kind, Predicate, leaves
 from pipeline.store.conditions import Parameters, event_where, has_body, indexed_bodies, order_by, where
 from pipeline.store.reader import Reader, Rows, columns, sql
-from pipeline.store.walk import Progress, Span, asked_span, candidate_events, first_width, next_width, step
+from pipeline.store.walk import Progress, Span, asked_span, candidate_events, first_width, next_width, other_events, step
 
 COUNTED_UP_TO: Final = 1_000
 """Where counting stops when it would mean to read texts: beyond, a count is a lower bound."""
 _FEW: Final = 200
 """With at most this many attempts left by its other conditions, a search looks at the bodies of those only."""
 _FEW_EVENTS: Final = 32
-"""With at most this many events left by the index of the bodies, it looks at those only, and counts them. Of more, none is counted: each
+"""So many events the index of the bodies is asked for first. When it has no more, their attempts are counted. Otherwise they are not: each
 body would have to be read, which takes longer than the page does."""
 
-_A_DAY_MS: Final = 86_400_000
-"""More than any two clocks of one deployment differ, and than a record whose timestamp is unusable waits for the process that reads it again."""
+_ATTEMPTS_AN_EVENT: Final = 4
+"""With more attempts wanted, it is asked for as many events as have them, roughly."""
 
 _EQUAL: Final = {
     Predicate.EQ, Predicate.NOT_EQ, Predicate.IN, Predicate.NOT_IN, Predicate.GT, Predicate.GTEQ, Predicate.LT, Predicate.LTEQ,
@@ -40,8 +39,21 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class _Known:
+    """What the index of the bodies said."""
+
+    received: Span
+    events: tuple[tuple[str, int], ...]
+    """Id and time received of all events received in that stretch of time whose bodies can be meant."""
+    is_all: bool
+    """Whether that stretch is all the time that is asked for."""
+    are_verified: bool
+    """Whether these bodies are as asked for. Otherwise the index knows a part of what is asked only."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is known of a search before the walk."""
+    """What is known of a search."""
 
     query: AttemptQuery
     whole: Span
@@ -49,33 +61,44 @@ class _Plan:
     asked: Span
     few: tuple[tuple[str, int], ...] | None
     """Event id and time received of all attempts that can be meant, where these are few."""
-    are_verified: bool = False
-    """Whether the bodies of those few are known to be as asked for: nobody need look at them again."""
+    known: _Known | None = None
 
-    def knowing(self, few: tuple[tuple[str, int], ...]) -> _Plan:
-        """The same search, with what the index of the bodies said of it."""
-        bodies = [one for one in self.query.required if has_body(one)]
-        are_verified = len(indexed_bodies(bodies, Parameters())) == len(bodies)
-        received = min(received for _, received in few)
-        # No attempt is made before its event was received, as far as clocks agree.
-        asked = replace(self.asked, first=max(self.asked.first, received - _A_DAY_MS)) if received else self.asked
-        return replace(self, few=few, asked=asked, are_verified=are_verified)
+    @property
+    def knows_all_events(self) -> bool:
+        """Whether no bodies but those of known events, or of attempts that were made late, are looked at."""
+        return self.few is not None or (self.known is not None and self.known.is_all)
 
     def conditions(self, window: Span, parameters: Parameters) -> str:
         """The search within a window, as an expression over ``attempts``."""
-        required = self.query.required
         # Without any condition ClickHouse need not read all rows for the first ones in another order: an index says where they are.
         parts = [] if window == self.whole else [window.sql("created_at", parameters)]
         if self.query.after is not None:
             parts.append(_behind(self.query.after, parameters))
-        if self.few is not None and self.are_verified:
-            required = tuple(one for one in required if not has_body(one))
-            parts.append(_of_events(self.few, parameters))
-        candidates = "1"
-        if any(map(has_body, required)):
-            known = among(self.few, parameters) if self.few is not None else candidate_events(self.whole, window, parameters)
-            candidates = " AND ".join([known, *event_where(required, parameters)])
-        return " AND ".join([*parts, where(required, parameters, candidates)])
+        bodies = [one for one in self.query.required if has_body(one)]
+        others = [one for one in self.query.required if not has_body(one)]
+        parts.append(where(others, parameters))
+        if bodies and self.known is not None and self.known.are_verified:
+            parts.append(self._of_known(self.known, bodies, window, parameters))
+        elif bodies:
+            parts.append(where(bodies, parameters, self._candidates(window, parameters)))
+        return " AND ".join(parts)
+
+    def _candidates(self, window: Span, parameters: Parameters) -> str:
+        if self.few is not None:
+            candidates = among(self.few, parameters)
+        elif self.known is not None:
+            candidates = other_events(window, self.known.received, parameters)
+            if self.known.events:
+                candidates = f"({among(self.known.events, parameters)} OR {candidates})"
+        else:
+            candidates = candidate_events(self.whole, window, parameters)
+        return " AND ".join([candidates, *event_where(self.query.required, parameters)])
+
+    def _of_known(self, known: _Known, bodies: Sequence[Filter], window: Span, parameters: Parameters) -> str:
+        """That an attempt is of a known event, or of one that was not received when these were, and whose body is as asked for."""
+        candidates = [other_events(window, known.received, parameters), *event_where(self.query.required, parameters)]
+        elsewhere = f"NOT ({known.received.sql('event_received_at', parameters)}) AND {where(bodies, parameters, ' AND '.join(candidates))}"
+        return f"({_of_events(known.events, parameters)} OR {elsewhere})" if known.events else f"({elsewhere})"
 
 
 class Finder:
@@ -96,7 +119,7 @@ class Finder:
             total, is_exact = len(rows), False
         elif is_end:
             total, is_exact = skipped + len(rows), True
-        elif known.few is None and any(map(has_body, query.required)):
+        elif any(map(has_body, query.required)) and not known.knows_all_events:
             total, is_exact = skipped + len(rows) + 1, False
         else:
             total, is_exact = await self._count(known)
@@ -134,53 +157,53 @@ class Finder:
     async def _walk(self, plan: _Plan, progress: Progress) -> AsyncGenerator[tuple[_Plan, Span], None]:
         """The windows, and what is known of the search in each. Whoever walks keeps ``progress`` up to date.
 
-        When the first was not enough, the index of the bodies is asked for all events at once (meanwhile, so that nobody waits for
-        both). Few are looked at in one window, the last; none in none: each window has a price of its own, and a needle that is
-        nowhere would pay them all.
+        First the index of the bodies is asked, if it knows anything: when there are few events, one window is enough, which has its
+        price; otherwise the first window reaches as far as these.
         """
         in_time, left = plan.query.in_time, plan.asked
         if left.first >= left.end:
             return
-        if plan.few is not None or in_time is None:
+        if plan.knows_all_events or in_time is None:
             yield plan, left
             return
-        width = first_width(plan.whole, plan.stored)
-        window, left = step(left, width, descending=in_time.descending)
-        asking = asyncio.create_task(self._few_events(plan)) if left.first < left.end else None
+        width = least = first_width(plan.whole, plan.stored)
+        window, rest = step(left, width, descending=in_time.descending)
+        if known := await self._first_events(plan, progress.wanted, descending=in_time.descending):
+            plan = replace(plan, known=known)
+            window, rest = left.split(known.received)
+            width = window.end - window.first
         looked_at = 0
-        try:
-            while True:
-                yield plan, window
-                looked_at += window.end - window.first
-                if left.first >= left.end:
-                    return
-                if asking is not None:
-                    few = await asking
-                    asking = None
-                    if few is not None:
-                        if few:
-                            known = plan.knowing(few)
-                            yield known, left.overlap(known.asked)
-                        return
-                width = next_width(width, looked_at, progress)
-                window, left = step(left, width, descending=in_time.descending)
-        finally:
-            if asking is not None:  # the first window was enough: what the index says, an error included, is of no interest
-                asking.add_done_callback(lambda done: done.cancelled() or done.exception())
-                asking.cancel()
+        while True:
+            yield plan, window
+            if rest.first >= rest.end:
+                return
+            plan = replace(plan, known=None)
+            looked_at += window.end - window.first
+            width = max(next_width(width, looked_at, progress), least)
+            window, rest = step(rest, width, descending=in_time.descending)
 
-    async def _few_events(self, plan: _Plan) -> tuple[tuple[str, int], ...] | None:
-        """Id and time received of all events that can be meant, where the index of the bodies leaves few of them."""
+    async def _first_events(self, plan: _Plan, wanted: int, *, descending: bool) -> _Known | None:
+        """The first events in the order of time whose bodies can be meant; None: the index cannot say."""
         parameters = Parameters()
         bodies = indexed_bodies(plan.query.required, parameters)
         if not bodies:
             return None
-        known = [candidate_events(plan.whole, plan.asked, parameters), *event_where(plan.query.required, parameters)]
-        select = "SELECT event_id, toUnixTimestamp64Milli(received_at) FROM events WHERE"
-        found = await self._reader.rows(
-            sql(select, " AND ".join([*known, *bodies]), f"LIMIT {_FEW_EVENTS + 1:d}"), parameters.values
+        most = max(_FEW_EVENTS, wanted // _ATTEMPTS_AN_EVENT)
+        condition = " AND ".join(
+            [plan.asked.sql("received_at", parameters), *event_where(plan.query.required, parameters), *bodies]
         )
-        return tuple({(event_id, received) for event_id, received in found}) if len(found) <= _FEW_EVENTS else None
+        direction = "DESC" if descending else "ASC"
+        select = "SELECT event_id, toUnixTimestamp64Milli(received_at) FROM events WHERE"
+        statement = sql(select, condition, "ORDER BY received_at", direction, f"LIMIT {most + 1:d}")
+        found = [(event_id, received) for event_id, received in await self._reader.rows(statement, parameters.values)]
+        received, is_all = plan.asked, len(found) <= most
+        if not is_all:
+            # Of those that were received in the same millisecond as the last one, some may be missing.
+            last = found[-1][1]
+            received = replace(received, first=last + 1) if descending else replace(received, end=last)
+        are_verified = len(bodies) == sum(map(has_body, plan.query.required))
+        events = {one for one in found if received.first <= one[1] < received.end}
+        return _Known(received, tuple(events), is_all, are_verified)
 
     async def _page(self, plan: _Plan, skip: int) -> tuple[Rows, int, bool, _Plan]:
         """The rows, how many were skipped, whether there are no more, and what is known of the search by then."""
@@ -251,11 +274,9 @@ def _behind(cursor: Cursor, parameters: Parameters) -> str:
 
 
 def _of_events(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:
-    """That an attempt is of one of few events. The time comes first: a Bloom filter of ids lets one block of a hundred pass for each of them."""
-    times = [received for _, received in few]
-    received = Span(min(times) - _A_DAY_MS, max(times) + _A_DAY_MS).sql("event_received_at", parameters)
+    """That an attempt is of one of few events. By time too: a Bloom filter of ids lets one block of a hundred pass for each of them."""
     named = f"event_id IN {parameters.add([event_id for event_id, _ in few], 'Array(String)')}"
-    return f"({received} OR event_received_at = toDateTime64(0, 3, 'UTC')) AND {named}"
+    return f"event_received_at IN {_times([time for _, time in few], parameters)} AND {named}"
 
 
 def among(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:
@@ -263,10 +284,11 @@ def among(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:
     named = f"event_id IN {parameters.add([event_id for event_id, _ in few], 'Array(String)')}"
     if not all(received for _, received in few):
         return named
-    times = (
-        f"arrayMap(time -> fromUnixTimestamp64Milli(time, 'UTC'), {parameters.add([time for _, time in few], 'Array(Int64)')})"
-    )
-    return f"received_at IN {times} AND {named}"
+    return f"received_at IN {_times([time for _, time in few], parameters)} AND {named}"
+
+
+def _times(milliseconds: Sequence[int], parameters: Parameters) -> str:
+    return f"arrayMap(time -> fromUnixTimestamp64Milli(time, 'UTC'), {parameters.add(list(milliseconds), 'Array(Int64)')})"
 
 
 def _is_quickly_counted(leaf: Condition) -> bool:

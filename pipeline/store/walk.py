@@ -1,8 +1,8 @@
 """Which windows of time a search looks at, one after the other, until its page is full. Pure.
 
-The first window is small, each further one sixteen times as long, or less: as long as it takes to fill the page if the needle is as
-frequent as it was so far. So a common needle is found in the first, whatever the history's length, a rare one needs a handful
-of looks at the index, and of one in between not many more bodies are read than are shown.
+Where the index of the bodies says when the first events that can be meant were received, the first window reaches as far as these.
+Otherwise it is small. Each further one is sixteen times as long, or less: as long as it takes to fill the page if what is looked for
+is as frequent as it was so far.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Span:
     first: int
     end: int
 
-    def overlap(self, other: Span) -> Span:
-        """What both have in common; it may be empty."""
-        return Span(max(self.first, other.first), min(self.end, other.end))
+    def split(self, part: Span) -> tuple[Span, Span]:
+        """A part that begins or ends with this one, and what is left without it; one of them may be empty."""
+        return part, Span(self.first, part.first) if part.end == self.end else Span(part.end, self.end)
 
     def sql(self, column: str, parameters: Parameters) -> str:
         """That a time lies within."""
@@ -92,15 +92,23 @@ def step(left: Span, width: int, *, descending: bool) -> tuple[Span, Span]:
 def candidate_events(whole: Span, window: Span, parameters: Parameters) -> str:
     """An expression over ``events`` that leaves out none whose attempts are in the window.
 
-    Most attempts are made soon after their event was received. Those that were not are few (late repeats, resends, a backlog); the
-    column ``event_received_at`` says which, and it is the beginning of the primary key of ``events``.
+    Most attempts are made soon after their event was received; the others are looked up.
     """
     if window.first <= whole.first:
         return "1"
     soon = Span(window.first - max(window.end - window.first, _HOUR), window.end + _HOUR)
+    return f"({soon.sql('received_at', parameters)} OR {other_events(window, soon, parameters)})"
+
+
+def other_events(window: Span, received: Span, parameters: Parameters) -> str:
+    """An expression over ``events``: those whose attempts are in the window, but that were not received in another stretch of time.
+
+    These are few (late repeats, resends, a backlog). The column ``event_received_at`` of an attempt says which, and it is the beginning
+    of the primary key of ``events``.
+    """
     in_window = window.sql("created_at", parameters)
-    known = soon.sql("event_received_at", parameters)
+    known = received.sql("event_received_at", parameters)
     late = ("received_at IN (SELECT event_received_at FROM attempts WHERE", in_window, "AND NOT (", known, "))")
     unknown = "event_received_at = toDateTime64(0, 3, 'UTC')"
     unsaid = ("event_id IN (SELECT event_id FROM attempts WHERE", in_window, "AND", unknown, ")")
-    return " ".join(("(", soon.sql("received_at", parameters), "OR", *late, "OR", *unsaid, ")"))
+    return " ".join(("(", *late, "OR", *unsaid, ")"))

@@ -32,8 +32,8 @@ from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
 from pipeline.store.reports import Reports
 from pipeline.store.search import Search
-from tests.bench.search import Load, end_of, fill, select
-from tests.bench.search_data import ENDPOINTS, batches
+from tests.bench.search import Load, end_of, fill, needles_in, select
+from tests.bench.search_data import ENDPOINTS, KINDS, START, batches
 from tests.unit.web.dashboard.visitor import Visitor, visiting
 from tests.unit.web.service import running_service
 
@@ -63,6 +63,7 @@ async def paths(connections: Connections, samples: int) -> Paths:
     )
     rows = await select(connections, query, {"n": samples})
     day = (await end_of(connections) - timedelta(days=1)).date().isoformat()
+    needles = await needles_in(connections, chance)
 
     def search(**filters: object) -> str:
         return "/webhooks/attempts?" + urlencode({f"q[{name}]": str(value) for name, value in filters.items()})
@@ -84,7 +85,7 @@ async def paths(connections: Connections, samples: int) -> Paths:
         "by order": each(lambda row: search(order_number_eq=row[1])),
         "by shipment": each(lambda row: search(shipment_number_eq=row[2])),
         "by event id": each(lambda row: search(event_id_eq=row[4])),
-        "body: an order number": each(lambda row: search(request_body_cont=row[1])),
+        **{f"body: {kind}": [search(request_body_cont=text) for text in needles.of(kind, START, samples)] for kind in KINDS},
         "body: a common word": [search(request_body_cont="shipment")] * samples,
         "body: nowhere": [search(request_body_cont="no-such-needle-zq")] * samples,
         "slowest first": [search(s="duration_ms desc")] * samples,

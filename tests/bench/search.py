@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import multiprocessing
 import random
 import statistics
 import tempfile
@@ -20,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,27 @@ async def timed(load: Load, what: str, work: Awaitable[object]) -> None:
     started = time.perf_counter()
     await work
     load.spent(what, time.perf_counter() - started)
+
+
+def made_beside(attempts: int, size: int) -> Iterator[Batch]:
+    """The same batches, made by a process of its own: making them takes longer than writing them."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    maker = context.Process(target=_make, args=(there, attempts, size), daemon=True)
+    maker.start()
+    there.close()
+    with here, suppress(EOFError):
+        while True:
+            yield here.recv()
+    maker.join()
+    if maker.exitcode:
+        raise SystemExit(f"The process that makes attempts ended with {maker.exitcode}; see above.")
+
+
+def _make(there: Connection, attempts: int, size: int) -> None:
+    with there:
+        for batch in batches(attempts, size):
+            there.send(batch)
 
 
 async def fill(connections: Connections, made: Iterator[Batch], load: Load) -> None:
@@ -286,7 +309,7 @@ async def main(arguments: argparse.Namespace) -> None:
         await migrate(connections, 10_000)
         [[load.found]] = await select(connections, "SELECT count() FROM attempts", {})
         if load.found < arguments.attempts:
-            await fill(connections, batches(arguments.attempts, arguments.batch), load)
+            await fill(connections, made_beside(arguments.attempts, arguments.batch), load)
         if arguments.layouts:
             await timed(load, "attempts with bodies", make_wide(connections))
         [[events, body_bytes]] = await select(connections, "SELECT count(), avg(length(request_body)) FROM events", {})

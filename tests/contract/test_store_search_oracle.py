@@ -227,11 +227,13 @@ async def fill(store: Store, seed: int) -> World:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("few", [0, 3, 200])
 def test_finds_what_a_naive_filter_finds(store_settings: Settings, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    """Windows are small here, so that every search walks through several; few: when it looks at bodies one by one."""
+    """Windows are small here, so that every search walks through several; few: when it looks at bodies one by one, or knows all of them."""
     monkeypatch.setattr(walk, "_FIRST_ROWS", 10)
     monkeypatch.setattr(walk, "_HOUR", 1000)
     monkeypatch.setattr(walk, "_WIDER", 4)
     monkeypatch.setattr(find, "_FEW", few)
+    monkeypatch.setattr(find, "_FEW_EVENTS", max(few // 5, 1))
+    monkeypatch.setattr(find, "_ATTEMPTS_AN_EVENT", 100)
     with asyncio.Runner() as runner:
         for seed in range(WORLDS // 3):
             runner.run(_one_world(runner, store_settings, seed + few * 100))

@@ -121,12 +121,12 @@ async def test_bodies_of_late_attempts_are_found(store: Store, monkeypatch: pyte
 async def test_an_attempt_that_was_made_before_its_record_was_read_again_is_found(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A record whose timestamp is unusable is received when it is read: twice, at other times, when the process died in between."""
+    """A record whose timestamp is unusable is received when it is read: twice, at other times, when the process died in between. Its attempts do not say when."""
     monkeypatch.setattr(walk, "_FIRST_ROWS", 5)
     again = START + timedelta(hours=20)
     attempts = [
-        attempt(0, event=meta(1, received_at=START), created_at=START),
-        attempt(1, event=meta(1, received_at=again), created_at=again),
+        attempt(0, event=meta(1), created_at=START),
+        attempt(1, event=meta(1), created_at=again),
         *(attempt(number, created_at=again + timedelta(days=number)) for number in range(10, 40)),
     ]
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), one) for n, one in enumerate(attempts)])

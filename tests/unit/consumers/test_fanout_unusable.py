@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from pipeline.broker.record import Record
 from pipeline.ops.settings import Settings
 from schemas.topics import MAX_EVENT_BYTES_LIMIT, MAX_RECORD_BYTES
-from tests.unit.consumers.fanout_case import Scene
+from tests.unit.consumers.fanout_case import Scene, dispatch_of
 from tests.unit.fake_kafka import record
 from tests.unit.sample_events import HEAD, endpoint_record, event
 
@@ -107,7 +109,20 @@ async def test_an_odd_timestamp_stops_nothing(timestamp_ms: int) -> None:
 
     await scene.fan_out.handle(record(event(), timestamp_ms=timestamp_ms))
 
-    assert len(scene.courier.delivered) == 1
+    [(meta, *_)] = scene.courier.delivered
+    assert meta.received_at is None
+    assert abs(dispatch_of(scene.producer.sent[0]).received_at - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+async def test_a_clock_that_is_ahead_of_ours_is_taken_at_its_word() -> None:
+    """Whoever reads the record again must name the same time: by it a search gets from an attempt to its body."""
+    scene = Scene(endpoint_record(7))
+    ahead = int(time.time() * 1000) + 60_000
+
+    await scene.fan_out.handle(record(event(), timestamp_ms=ahead))
+
+    [(meta, *_)] = scene.courier.delivered
+    assert meta.received_at == dispatch_of(scene.producer.sent[0]).received_at == datetime.fromtimestamp(ahead / 1000, UTC)
 
 
 async def test_the_largest_event_fits_into_the_dispatches_with_its_references() -> None:

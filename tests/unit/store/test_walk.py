@@ -29,3 +29,11 @@ def test_a_window_is_as_long_as_the_page_still_needs() -> None:
     assert next_width(1_000, 5_000, Progress(30, 14)) == 2 * 5_000 * 16 // 14
     assert next_width(1_000, 5_000, Progress(30, 0)) == 16_000
     assert next_width(1_000, 5_000, Progress(30, 29)) == 4_000
+
+
+@pytest.mark.parametrize(
+    ("part", "rest"),
+    [(Span(7, 10), Span(0, 7)), (Span(0, 3), Span(3, 10)), (Span(0, 10), Span(0, 0)), (Span(10, 10), Span(0, 10))],
+)
+def test_what_is_left_without_one_end(part: Span, rest: Span) -> None:
+    assert Span(0, 10).split(part) == (part, rest)
