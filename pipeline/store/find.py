@@ -20,6 +20,9 @@ _FEW_EVENTS: Final = 32
 """So many events the index of the bodies is asked for first. When it has no more, their attempts are counted. Otherwise they are not: each
 body would have to be read, which takes longer than the page does."""
 
+_EVENTS: Final = "SELECT event_id, toUnixTimestamp64Milli(received_at) FROM events WHERE"
+_LONG_AGO: Final = 1
+"""Behind the time that stands for one that is not known."""
 _ATTEMPTS_AN_EVENT: Final = 4
 """With more attempts wanted, it is asked for as many events as have them, roughly."""
 
@@ -39,19 +42,6 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What the index of the bodies said."""
-
-    received: Span
-    events: tuple[tuple[str, int], ...]
-    """Id and time received of all events received in that stretch of time whose bodies can be meant."""
-    is_all: bool
-    """Whether that stretch is all the time that is asked for."""
-    are_verified: bool
-    """Whether these bodies are as asked for. Otherwise the index knows a part of what is asked only."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Plan:
     """What is known of a search."""
 
@@ -61,44 +51,26 @@ class _Plan:
     asked: Span
     few: tuple[tuple[str, int], ...] | None
     """Event id and time received of all attempts that can be meant, where these are few."""
-    known: _Known | None = None
-
-    @property
-    def knows_all_events(self) -> bool:
-        """Whether no bodies but those of known events, or of attempts that were made late, are looked at."""
-        return self.few is not None or (self.known is not None and self.known.is_all)
+    are_verified: bool = False
+    """Whether the bodies of those few are known to be as asked for: nobody need look at them again."""
+    are_all: bool = True
+    """Whether those few are the events of all that is asked for, not only of a window."""
 
     def conditions(self, window: Span, parameters: Parameters) -> str:
         """The search within a window, as an expression over ``attempts``."""
+        required = self.query.required
         # Without any condition ClickHouse need not read all rows for the first ones in another order: an index says where they are.
         parts = [] if window == self.whole else [window.sql("created_at", parameters)]
         if self.query.after is not None:
             parts.append(_behind(self.query.after, parameters))
-        bodies = [one for one in self.query.required if has_body(one)]
-        others = [one for one in self.query.required if not has_body(one)]
-        parts.append(where(others, parameters))
-        if bodies and self.known is not None and self.known.are_verified:
-            parts.append(self._of_known(self.known, bodies, window, parameters))
-        elif bodies:
-            parts.append(where(bodies, parameters, self._candidates(window, parameters)))
-        return " AND ".join(parts)
-
-    def _candidates(self, window: Span, parameters: Parameters) -> str:
-        if self.few is not None:
-            candidates = among(self.few, parameters)
-        elif self.known is not None:
-            candidates = other_events(window, self.known.received, parameters)
-            if self.known.events:
-                candidates = f"({among(self.known.events, parameters)} OR {candidates})"
-        else:
-            candidates = candidate_events(self.whole, window, parameters)
-        return " AND ".join([candidates, *event_where(self.query.required, parameters)])
-
-    def _of_known(self, known: _Known, bodies: Sequence[Filter], window: Span, parameters: Parameters) -> str:
-        """That an attempt is of a known event, or of one that was not received when these were, and whose body is as asked for."""
-        candidates = [other_events(window, known.received, parameters), *event_where(self.query.required, parameters)]
-        elsewhere = f"NOT ({known.received.sql('event_received_at', parameters)}) AND {where(bodies, parameters, ' AND '.join(candidates))}"
-        return f"({_of_events(known.events, parameters)} OR {elsewhere})" if known.events else f"({elsewhere})"
+        if self.few is not None and self.are_verified:
+            required = tuple(one for one in required if not has_body(one))
+            parts.append(_of_events(self.few, parameters))
+        candidates = "1"
+        if any(map(has_body, required)):
+            known = among(self.few, parameters) if self.few is not None else candidate_events(self.whole, window, parameters)
+            candidates = " AND ".join([known, *event_where(required, parameters)])
+        return " AND ".join([*parts, where(required, parameters, candidates)])
 
 
 class Finder:
@@ -119,7 +91,7 @@ class Finder:
             total, is_exact = len(rows), False
         elif is_end:
             total, is_exact = skipped + len(rows), True
-        elif any(map(has_body, query.required)) and not known.knows_all_events:
+        elif any(map(has_body, query.required)) and (known.few is None or not known.are_all):
             total, is_exact = skipped + len(rows) + 1, False
         else:
             total, is_exact = await self._count(known)
@@ -157,53 +129,65 @@ class Finder:
     async def _walk(self, plan: _Plan, progress: Progress) -> AsyncGenerator[tuple[_Plan, Span], None]:
         """The windows, and what is known of the search in each. Whoever walks keeps ``progress`` up to date.
 
-        First the index of the bodies is asked, if it knows anything: when there are few events, one window is enough, which has its
-        price; otherwise the first window reaches as far as these.
+        First the index of the bodies is asked, if it knows anything: where it finds few events, one window is enough; otherwise the
+        first one reaches as far as these.
         """
         in_time, left = plan.query.in_time, plan.asked
         if left.first >= left.end:
             return
-        if plan.knows_all_events or in_time is None:
+        if plan.few is not None or in_time is None:
             yield plan, left
             return
         width = least = first_width(plan.whole, plan.stored)
         window, rest = step(left, width, descending=in_time.descending)
-        if known := await self._first_events(plan, progress.wanted, descending=in_time.descending):
-            plan = replace(plan, known=known)
-            window, rest = left.split(known.received)
+        known = plan
+        if first := await self._first_events(plan, progress.wanted, descending=in_time.descending):
+            known, window = first
+            rest = left.without(window)
             width = window.end - window.first
         looked_at = 0
         while True:
-            yield plan, window
+            if known.few != ():
+                yield known, window
             if rest.first >= rest.end:
                 return
-            plan = replace(plan, known=None)
+            known = plan
             looked_at += window.end - window.first
             width = max(next_width(width, looked_at, progress), least)
             window, rest = step(rest, width, descending=in_time.descending)
 
-    async def _first_events(self, plan: _Plan, wanted: int, *, descending: bool) -> _Known | None:
-        """The first events in the order of time whose bodies can be meant; None: the index cannot say."""
+    async def _first_events(self, plan: _Plan, wanted: int, *, descending: bool) -> tuple[_Plan, Span] | None:
+        """The first events in the order of time whose bodies can be meant, and the window that needs no others. None: the index cannot say."""
         parameters = Parameters()
         bodies = indexed_bodies(plan.query.required, parameters)
         if not bodies:
             return None
         most = max(_FEW_EVENTS, wanted // _ATTEMPTS_AN_EVENT)
+        # The very first attempts are of events that were received before.
+        received = replace(plan.asked, first=_LONG_AGO) if plan.asked.first == plan.whole.first else plan.asked
         condition = " AND ".join(
-            [plan.asked.sql("received_at", parameters), *event_where(plan.query.required, parameters), *bodies]
+            [received.sql("received_at", parameters), *event_where(plan.query.required, parameters), *bodies]
         )
         direction = "DESC" if descending else "ASC"
-        select = "SELECT event_id, toUnixTimestamp64Milli(received_at) FROM events WHERE"
-        statement = sql(select, condition, "ORDER BY received_at", direction, f"LIMIT {most + 1:d}")
-        found = [(event_id, received) for event_id, received in await self._reader.rows(statement, parameters.values)]
-        received, is_all = plan.asked, len(found) <= most
-        if not is_all:
+        statement = sql(_EVENTS, condition, "ORDER BY received_at", direction, f"LIMIT {most + 1:d}")
+        found = [(event_id, time) for event_id, time in await self._reader.rows(statement, parameters.values)]
+        window, are_all = plan.asked, len(found) <= most
+        if not are_all:
             # Of those that were received in the same millisecond as the last one, some may be missing.
             last = found[-1][1]
             received = replace(received, first=last + 1) if descending else replace(received, end=last)
+            window = (
+                replace(window, first=max(window.first, last + 1)) if descending else replace(window, end=max(window.first, last))
+            )
+        parameters = Parameters()
+        others = [other_events(window, received, parameters), *event_where(plan.query.required, parameters)]
+        condition = " AND ".join([*others, *indexed_bodies(plan.query.required, parameters)])
+        also = await self._reader.rows(sql(_EVENTS, condition, f"LIMIT {_FEW + 1:d}"), parameters.values)
+        if len(also) > _FEW:
+            return None
+        events = {one for one in found if received.first <= one[1] < received.end} | {(event_id, time) for event_id, time in also}
         are_verified = len(bodies) == sum(map(has_body, plan.query.required))
-        events = {one for one in found if received.first <= one[1] < received.end}
-        return _Known(received, tuple(events), is_all, are_verified)
+        return replace(plan, few=tuple(events), are_verified=are_verified, are_all=are_all), window
 
     async def _page(self, plan: _Plan, skip: int) -> tuple[Rows, int, bool, _Plan]:
         """The rows, how many were skipped, whether there are no more, and what is known of the search by then."""
@@ -276,7 +260,8 @@ def _behind(cursor: Cursor, parameters: Parameters) -> str:
 def _of_events(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:
     """That an attempt is of one of few events. By time too: a Bloom filter of ids lets one block of a hundred pass for each of them."""
     named = f"event_id IN {parameters.add([event_id for event_id, _ in few], 'Array(String)')}"
-    return f"event_received_at IN {_times([time for _, time in few], parameters)} AND {named}"
+    # 0: an attempt need not say when its event was received.
+    return f"event_received_at IN {_times([0, *(time for _, time in few)], parameters)} AND {named}"
 
 
 def among(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:

@@ -30,9 +30,9 @@ class Span:
     first: int
     end: int
 
-    def split(self, part: Span) -> tuple[Span, Span]:
-        """A part that begins or ends with this one, and what is left without it; one of them may be empty."""
-        return part, Span(self.first, part.first) if part.end == self.end else Span(part.end, self.end)
+    def without(self, part: Span) -> Span:
+        """What is left without a part that begins or ends with this one; it may be empty."""
+        return Span(self.first, part.first) if part.end == self.end else Span(part.end, self.end)
 
     def sql(self, column: str, parameters: Parameters) -> str:
         """That a time lies within."""

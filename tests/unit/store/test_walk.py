@@ -36,4 +36,4 @@ def test_a_window_is_as_long_as_the_page_still_needs() -> None:
     [(Span(7, 10), Span(0, 7)), (Span(0, 3), Span(3, 10)), (Span(0, 10), Span(0, 0)), (Span(10, 10), Span(0, 10))],
 )
 def test_what_is_left_without_one_end(part: Span, rest: Span) -> None:
-    assert Span(0, 10).split(part) == (part, rest)
+    assert Span(0, 10).without(part) == rest
