@@ -19,8 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,8 @@ from pipeline.store.migrate import migrate
 from pipeline.store.rows import COLUMNS, Table
 from pipeline.store.search import Search
 from pipeline.store.writer import Writer
-from tests.bench.search_data import END, KINDS, Batch, Needles, batches
-from tests.bench.search_postgres import Postgres, binaries
+from tests.bench.search_data import KINDS, Batch, Needles, batches
+from tests.bench.search_postgres import POSTGRES_COLUMNS, Postgres, binaries
 
 RANGES = (1, 30, 365)
 COMMON, NOWHERE = "shipment", "no-such-needle-zq"
@@ -203,13 +202,13 @@ async def drop_caches(connections: Connections) -> None:
         await asyncio.to_thread(Path("/proc/sys/vm/drop_caches").write_text, "3")
 
 
+Wanted = dict[tuple[str, int], list[str]]
+"""Needles by kind and range in days."""
 Timings = dict[tuple[str, int], tuple[list[float], list[float]]]
-"""Warm and cold milliseconds by needle and range."""
+"""Warm and cold milliseconds by the same."""
 
 
-async def measure(
-    search: Callable[[str, int], Awaitable[int]], connections: Connections, wanted: dict[tuple[str, int], list[str]], cold: int
-) -> Timings:
+async def measure(search: Callable[[str, int], Awaitable[int]], connections: Connections, wanted: Wanted, cold: int) -> Timings:
     timings: Timings = {}
     for (kind, days), needles in wanted.items():
         timings[kind, days] = ([], [])
@@ -263,41 +262,55 @@ async def show_sizes(connections: Connections, load: Load) -> None:
     out.print(grid)
 
 
-def _for_postgres(name: str, value: Any) -> Any:
-    """Our rows hold times as milliseconds."""
-    return datetime.fromtimestamp(value / 1000, UTC) if name == "created_at" else value
+def beside(server: Postgres, wanted: Wanted, end: datetime, at_most: float, samples: int) -> None:
+    """Search as a Rails application does: the page, and the count that its paginator asks for."""
+    pages: Timings = {}
+    both: Timings = {}
+    for (kind, days), needles in wanted.items():
+        took = [server.search(needle, end - timedelta(days=days), at_most) for needle in needles[:samples]]
+        pages[kind, days] = ([page * 1000 for page, _ in took], [])
+        both[kind, days] = ([(page + count) * 1000 for page, count in took], [])
+    shown(f"the page alone; {at_most:g} s at most", pages)
+    shown(f"the page and its count; {at_most:g} s at most for each", both)
 
 
-def beside(
-    programs: Path, made: Iterator[Batch], rows: int, wanted: dict[tuple[str, int], list[str]], at_most: float, *, trgm: bool
-) -> None:
-    """PostgreSQL: ILIKE; then, with ``trgm``, the index, and inserts into what is indexed."""
-    index = {name: number for number, name in enumerate(SHARED)}
-    names = ("id", "event_id", "event_name", "order_number", "endpoint_id", "target_url", "attempt", "state", "outcome", "created_at",
-             "duration_ms", "http_status_code", "error", "request_headers", "response_body")  # fmt: skip
-    fields = (
-        (*(_for_postgres(name, row[index[name]]) for name in names), body.decode())
-        for batch in made
-        for row, body in zip(batch.attempts, batch.bodies, strict=True)
+async def copied(connections: Connections, server: Postgres, end: datetime, days: int) -> list[Sequence[Any]]:
+    """Copy the newest days of the store, and say how fast that was; returns some of the rows, for another time."""
+    columns = ", ".join(name for name in POSTGRES_COLUMNS if name != "request_body")
+    query = (
+        f"SELECT {columns}, body FROM attempts ANY LEFT JOIN (SELECT event_id, request_body AS body FROM events "
+        "WHERE received_at >= {a:DateTime64(3, 'UTC')} - INTERVAL 2 DAY AND received_at < {b:DateTime64(3, 'UTC')}) AS bodies USING event_id "
+        "WHERE created_at >= {a:DateTime64(3, 'UTC')} AND created_at < {b:DateTime64(3, 'UTC')}"
     )
+    seconds, count, kept = 0.0, 0, list[Sequence[Any]]()
+    [[stored]] = await select(connections, "SELECT count() FROM attempts", {})
+    step = min(max(20_000 * 365 // stored, 1), days)
+    for day in range(days, 0, -step):
+        span = {"a": end - timedelta(days=day), "b": end - timedelta(days=max(day - step, 0))}
+        rows = await select(connections, query, span)
+        kept, rows = [*kept, *rows[:100]], rows[100:]
+        seconds += await asyncio.to_thread(server.copy, rows)
+        count += len(rows)
+    server.sql("VACUUM ANALYZE attempts")
+    out.print(f"PostgreSQL: {count:,} rows, {server.size() / 1e6:.1f} MB, {count / seconds:,.0f} rows/s by COPY")
+    return kept
+
+
+async def with_postgres(
+    connections: Connections, programs: Path, wanted: Wanted, end: datetime, arguments: argparse.Namespace
+) -> None:
+    """PostgreSQL with the newest days of the same attempts: ILIKE; then the index of pg_trgm, and inserts into what is indexed."""
     with Postgres(programs) as server:
-        seconds, count = 0.0, 0
-        kept = list(islice(fields, min(2000, rows // 10)))
-        while part := list(islice(fields, min(20_000, rows - count))):
-            seconds += server.copy(part)
-            count += len(part)
-        server.sql("VACUUM ANALYZE attempts")
-        out.print(f"PostgreSQL: {count:,} rows, {server.size() / 1e6:.1f} MB, {count / seconds:,.0f} rows/s by COPY")
-        for title, samples in (("PostgreSQL, ILIKE", 1), ("PostgreSQL, pg_trgm GIN", 3))[: 1 + trgm]:
-            if "GIN" in title:
-                took = server.seconds("CREATE INDEX body_trgm ON attempts USING gin (request_body gin_trgm_ops)")
-                out.print(f"pg_trgm GIN: built in {took:.1f} s, {server.size() / 1e6:.1f} MB in all")
-                out.print(f"into the index: {len(kept) / server.copy(kept):,.0f} rows/s by COPY")
-            timings: Timings = {}
-            for (kind, days), needles in wanted.items():
-                since = END - timedelta(days=days)
-                timings[kind, days] = ([server.search(needle, since, at_most) * 1000 for needle in needles[:samples]], [])
-            shown(f"{title}; {at_most:g} s at most", timings)
+        kept = await copied(connections, server, end, arguments.postgres_days)
+        out.rule("PostgreSQL, ILIKE")
+        await asyncio.to_thread(beside, server, wanted, end, arguments.postgres_seconds, 1)
+        if arguments.without_trgm:
+            return
+        out.rule("PostgreSQL, pg_trgm GIN")
+        took = server.seconds("CREATE INDEX body_trgm ON attempts USING gin (request_body gin_trgm_ops)")
+        out.print(f"pg_trgm GIN: built in {took:.1f} s, {server.size() / 1e6:.1f} MB in all")
+        out.print(f"into the index: {len(kept) / server.copy(kept):,.0f} rows/s by COPY")
+        await asyncio.to_thread(beside, server, wanted, end, arguments.postgres_seconds, 3)
 
 
 async def main(arguments: argparse.Namespace) -> None:
@@ -320,7 +333,7 @@ async def main(arguments: argparse.Namespace) -> None:
                 await timed(load, "merge", command(connections, f"OPTIMIZE TABLE {table} FINAL"))
         end = await end_of(connections)
         needles = await needles_in(connections, chance)
-        wanted = {
+        wanted: Wanted = {
             (kind, days): needles.of(kind, end - timedelta(days=days), arguments.samples) for kind in KINDS for days in RANGES
         }
         wanted |= {(COMMON, days): [COMMON] * arguments.samples for days in RANGES}
@@ -330,14 +343,12 @@ async def main(arguments: argparse.Namespace) -> None:
         if arguments.layouts:
             wide = Wide(connections, max(load.attempts, load.found), end)
             shown("the body in each attempt", await measure(wide, connections, wanted, arguments.cold))
+        programs = binaries()
+        if programs is not None and arguments.postgres_days:
+            await with_postgres(connections, programs, wanted, end, arguments)
+        else:
+            out.print("PostgreSQL is not there, or not wanted.")
         await connections.close()
-    programs = binaries()
-    rows = min(arguments.postgres_rows, arguments.attempts)
-    if programs is None or not rows:
-        out.print("PostgreSQL is not there, or not wanted.")
-        return
-    again = batches(rows, arguments.batch)
-    await asyncio.to_thread(beside, programs, again, rows, wanted, arguments.postgres_seconds, trgm=not arguments.without_trgm)
 
 
 def parsed() -> argparse.Namespace:
@@ -349,7 +360,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=10_000, help="attempts a batch")
     parser.add_argument("--layouts", action="store_true", help="measure the body in each attempt too")
     parser.add_argument("--optimize", action="store_true", help="merge all parts first")
-    parser.add_argument("--postgres-rows", type=int, default=10**9, help="0: without PostgreSQL")
+    parser.add_argument(
+        "--postgres-days", type=int, default=365, help="how many of the newest days PostgreSQL gets; 0: without PostgreSQL"
+    )
     parser.add_argument(
         "--without-trgm", action="store_true", help="ILIKE only: pg_trgm's index takes hours for 10 million bodies"
     )

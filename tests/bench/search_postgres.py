@@ -10,10 +10,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+POSTGRES_COLUMNS = (
+    *("id", "event_id", "event_name", "order_number", "endpoint_id", "target_url", "attempt", "state", "outcome", "created_at"),
+    *("duration_ms", "http_status_code", "error", "request_headers", "response_body", "request_body"),
+)
 TABLE = """
 CREATE EXTENSION pg_trgm;
 CREATE TABLE attempts (
@@ -79,7 +83,7 @@ class Postgres:
         ]
         return subprocess.run(command, input=text, check=True, capture_output=True, text=True, cwd="/").stdout
 
-    def copy(self, rows: Iterable[tuple[object, ...]]) -> float:
+    def copy(self, rows: Iterable[Sequence[object]]) -> float:
         """Load rows; returns the seconds that it took."""
         lines = "".join("\t".join(map(_field, row)) + "\n" for row in rows)
         started = time.perf_counter()
@@ -91,18 +95,19 @@ class Postgres:
         took = re.findall(r"Time: ([0-9.]+) ms", self.sql(f"\\timing on\n{statement};\n"))
         return float(took[-1]) / 1000
 
-    def search(self, needle: str, since: datetime, at_most: float) -> float:
-        """Seconds for the newest page; ``at_most`` when it takes longer."""
+    def search(self, needle: str, since: datetime, at_most: float) -> tuple[float, float]:
+        """Seconds for the newest page, and for counting what there is; ``at_most`` when one takes longer."""
         escaped = needle.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("'", "''")
-        query = (
-            f"SELECT {SHOWN} FROM attempts WHERE request_body ILIKE '%{escaped}%' AND created_at >= '{since.isoformat()}' "
-            "ORDER BY created_at DESC, id DESC LIMIT 25"
-        )
+        found = f"FROM attempts WHERE request_body ILIKE '%{escaped}%' AND created_at >= '{since.isoformat()}'"
+        page = self._at_most(f"SELECT {SHOWN} {found} ORDER BY created_at DESC, id DESC LIMIT 25", at_most)
+        return page, self._at_most(f"SELECT count(*) {found}", at_most)
+
+    def _at_most(self, query: str, seconds: float) -> float:
         try:
-            return self.seconds(f"SET statement_timeout = {at_most * 1000:.0f};\n{query}")
+            return self.seconds(f"SET statement_timeout = {seconds * 1000:.0f};\n{query}")
         except subprocess.CalledProcessError as error:
             if "statement timeout" in error.stderr:
-                return at_most
+                return seconds
             raise
 
     def size(self) -> int:
