@@ -77,7 +77,15 @@ def event_where(filters: Sequence[Filter], parameters: Parameters) -> list[str]:
 
 def indexed_bodies(filters: Sequence[Filter], parameters: Parameters) -> list[str]:
     """Of filters that must hold, those on bodies that the index finds, as expressions over ``events``."""
-    return [f"({_test(one, parameters)})" for one in filters if isinstance(one, Condition) and _is_indexed(one)]
+    return [f"({_test(one, parameters)})" for one in filters if isinstance(one, Condition) and is_indexed(one)]
+
+
+def is_indexed(one: Filter) -> bool:
+    """Whether the index finds the bodies that are meant: every value is long enough for the n-grams, and known as it stands."""
+    if not isinstance(one, Condition):
+        return False
+    is_literal = bool(one.values) and one.predicate is not Predicate.MATCHES
+    return _asks_for_body(one) and is_literal and all(len(str(value)) >= _NGRAM for value in one.values)
 
 
 def has_body(one: Filter) -> bool:
@@ -124,12 +132,6 @@ def _joined(combinator: Combinator, parts: Sequence[Filter], parameters: Paramet
 
 def _asks_for_body(condition: Condition) -> bool:
     return ATTRIBUTES[condition.attribute] is Kind.BODY and condition.predicate not in POSITIVE
-
-
-def _is_indexed(condition: Condition) -> bool:
-    """Whether every value is long enough for the n-grams, and known as it stands."""
-    is_literal = bool(condition.values) and condition.predicate is not Predicate.MATCHES
-    return _asks_for_body(condition) and is_literal and all(len(str(value)) >= _NGRAM for value in condition.values)
 
 
 def _expression(one: Filter, parameters: Parameters, candidates: str) -> str:

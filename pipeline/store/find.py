@@ -8,24 +8,22 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pipeline.core.search import ATTRIBUTES, AttemptQuery, Condition, Cursor, Filter, Kind, Predicate, leaves
-from pipeline.store.conditions import Parameters, event_where, has_body, indexed_bodies, order_by, where
+from pipeline.store.conditions import Parameters, event_where, has_body, is_indexed, order_by, where
+from pipeline.store.first_events import MANY_EVENTS, Events, among, first_events, of_events
 from pipeline.store.reader import Reader, Rows, columns, sql
-from pipeline.store.walk import Progress, Span, asked_span, candidate_events, first_width, next_width, other_events, step
+from pipeline.store.walk import Progress, Span, asked_span, candidate_events, first_width, next_width, step
 
 COUNTED_UP_TO: Final = 1_000
 """Where counting stops when it would mean to read texts: beyond, a count is a lower bound."""
 _FEW: Final = 200
 """With at most this many attempts left by its other conditions, a search looks at the bodies of those only."""
-_FEW_EVENTS: Final = 32
+_FEW_EVENTS: Final = 16
 """So many events the index of the bodies is asked for first. When it has no more, their attempts are counted. Otherwise they are not: each
 body would have to be read, which takes longer than the page does."""
-
-_EVENTS: Final = "SELECT event_id, toUnixTimestamp64Milli(received_at) FROM events WHERE"
-_LONG_AGO: Final = 1
-"""Behind the time that stands for one that is not known."""
-_ATTEMPTS_AN_EVENT: Final = 4
+_ATTEMPTS_AN_EVENT: Final = 2
 """With more attempts wanted, it is asked for as many events as have them, roughly."""
-
+_MORE_EVENTS: Final = 8
+"""So many times as many it is asked for when those were not enough."""
 _EQUAL: Final = {
     Predicate.EQ, Predicate.NOT_EQ, Predicate.IN, Predicate.NOT_IN, Predicate.GT, Predicate.GTEQ, Predicate.LT, Predicate.LTEQ,
 }  # fmt: skip
@@ -49,7 +47,7 @@ class _Plan:
     whole: Span
     stored: int
     asked: Span
-    few: tuple[tuple[str, int], ...] | None
+    few: Events | None
     """Event id and time received of all attempts that can be meant, where these are few."""
     are_verified: bool = False
     """Whether the bodies of those few are known to be as asked for: nobody need look at them again."""
@@ -65,7 +63,7 @@ class _Plan:
             parts.append(_behind(self.query.after, parameters))
         if self.few is not None and self.are_verified:
             required = tuple(one for one in required if not has_body(one))
-            parts.append(_of_events(self.few, parameters))
+            parts.append(of_events(self.few, parameters))
         candidates = "1"
         if any(map(has_body, required)):
             known = among(self.few, parameters) if self.few is not None else candidate_events(self.whole, window, parameters)
@@ -114,7 +112,7 @@ class Finder:
         few = await self._few(query.required, asked) if stored and asked.first < asked.end else None
         return _Plan(query, whole, stored, asked, few)
 
-    async def _few(self, required: Sequence[Filter], asked: Span) -> tuple[tuple[str, int], ...] | None:
+    async def _few(self, required: Sequence[Filter], asked: Span) -> Events | None:
         """Whether the conditions that need no body leave so few attempts that their bodies can be looked at one by one."""
         others = [one for one in required if not has_body(one)]
         if len(others) == len(required) or all(isinstance(one, Condition) and one.attribute == "created_at" for one in others):
@@ -129,8 +127,8 @@ class Finder:
     async def _walk(self, plan: _Plan, progress: Progress) -> AsyncGenerator[tuple[_Plan, Span], None]:
         """The windows, and what is known of the search in each. Whoever walks keeps ``progress`` up to date.
 
-        First the index of the bodies is asked, if it knows anything: where it finds few events, one window is enough; otherwise the
-        first one reaches as far as these.
+        First the index of the bodies is asked for the first events, if it knows anything; the first windows reach as far as these. Where
+        there are few, one window is enough.
         """
         in_time, left = plan.query.in_time, plan.asked
         if left.first >= left.end:
@@ -138,56 +136,34 @@ class Finder:
         if plan.few is not None or in_time is None:
             yield plan, left
             return
-        width = least = first_width(plan.whole, plan.stored)
-        window, rest = step(left, width, descending=in_time.descending)
-        known = plan
-        if first := await self._first_events(plan, progress.wanted, descending=in_time.descending):
-            known, window = first
-            rest = left.without(window)
-            width = window.end - window.first
-        looked_at = 0
-        while True:
-            if known.few != ():
-                yield known, window
-            if rest.first >= rest.end:
-                return
-            known = plan
-            looked_at += window.end - window.first
-            width = max(next_width(width, looked_at, progress), least)
-            window, rest = step(rest, width, descending=in_time.descending)
-
-    async def _first_events(self, plan: _Plan, wanted: int, *, descending: bool) -> tuple[_Plan, Span] | None:
-        """The first events in the order of time whose bodies can be meant, and the window that needs no others. None: the index cannot say."""
-        parameters = Parameters()
-        bodies = indexed_bodies(plan.query.required, parameters)
-        if not bodies:
-            return None
-        most = max(_FEW_EVENTS, wanted // _ATTEMPTS_AN_EVENT)
-        # The very first attempts are of events that were received before.
-        received = replace(plan.asked, first=_LONG_AGO) if plan.asked.first == plan.whole.first else plan.asked
-        condition = " AND ".join(
-            [received.sql("received_at", parameters), *event_where(plan.query.required, parameters), *bodies]
-        )
-        direction = "DESC" if descending else "ASC"
-        statement = sql(_EVENTS, condition, "ORDER BY received_at", direction, f"LIMIT {most + 1:d}")
-        found = [(event_id, time) for event_id, time in await self._reader.rows(statement, parameters.values)]
-        window, are_all = plan.asked, len(found) <= most
-        if not are_all:
-            # Of those that were received in the same millisecond as the last one, some may be missing.
-            last = found[-1][1]
-            received = replace(received, first=last + 1) if descending else replace(received, end=last)
-            window = (
-                replace(window, first=max(window.first, last + 1)) if descending else replace(window, end=max(window.first, last))
+        enough = max(_FEW_EVENTS, progress.wanted // _ATTEMPTS_AN_EVENT)
+        looked_at = width = 0
+        are_verified = all(map(is_indexed, filter(has_body, plan.query.required)))
+        for most in (enough, enough * _MORE_EVENTS):
+            first = await first_events(
+                self._reader,
+                plan.query.required,
+                left,
+                min(most, MANY_EVENTS),
+                is_from_the_start=left.first == plan.whole.first,
+                descending=in_time.descending,
             )
-        parameters = Parameters()
-        others = [other_events(window, received, parameters), *event_where(plan.query.required, parameters)]
-        condition = " AND ".join([*others, *indexed_bodies(plan.query.required, parameters)])
-        also = await self._reader.rows(sql(_EVENTS, condition, f"LIMIT {_FEW + 1:d}"), parameters.values)
-        if len(also) > _FEW:
-            return None
-        events = {one for one in found if received.first <= one[1] < received.end} | {(event_id, time) for event_id, time in also}
-        are_verified = len(bodies) == sum(map(has_body, plan.query.required))
-        return replace(plan, few=tuple(events), are_verified=are_verified, are_all=are_all), window
+            if first is None:
+                break
+            if first.events:
+                are_all = first.window == plan.asked
+                yield replace(plan, few=first.events, are_verified=are_verified, are_all=are_all), first.window
+            width = first.window.end - first.window.first
+            looked_at += width
+            if first.is_end:
+                return
+            left = left.without(first.window)
+        least = first_width(plan.whole, plan.stored)
+        while left.first < left.end:
+            width = max(next_width(width, looked_at, progress), least)
+            window, left = step(left, width, descending=in_time.descending)
+            yield plan, window
+            looked_at += window.end - window.first
 
     async def _page(self, plan: _Plan, skip: int) -> tuple[Rows, int, bool, _Plan]:
         """The rows, how many were skipped, whether there are no more, and what is known of the search by then."""
@@ -211,9 +187,10 @@ class Finder:
                 limit = f"LIMIT {wanted - len(rows):d} OFFSET {offset:d}"
                 condition = known.conditions(window, parameters)
                 select = ("SELECT", self._selected, "FROM attempts WHERE")
-                rows += await self._reader.rows(
-                    sql(*select, condition, "ORDER BY", order_by(plan.query), limit), parameters.values
-                )
+                statement = sql(*select, condition, "ORDER BY", order_by(plan.query), limit)
+                # A few rows here and there are read at once, not week by week from the newest back.
+                more = {"optimize_read_in_order": 0} if known.few is not None else {}
+                rows += await self._reader.rows(statement, parameters.values, more=more)
                 progress.found = skipped + len(rows)
                 if len(rows) >= wanted:
                     break
@@ -255,25 +232,6 @@ def _behind(cursor: Cursor, parameters: Parameters) -> str:
     operator = "<" if cursor.descending else ">"
     time, identifier = parameters.time(cursor.created_at_ms), parameters.add(cursor.id, "Int64")
     return f"(created_at {operator} {time} OR created_at = {time} AND id {operator} {identifier})"
-
-
-def _of_events(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:
-    """That an attempt is of one of few events. By time too: a Bloom filter of ids lets one block of a hundred pass for each of them."""
-    named = f"event_id IN {parameters.add([event_id for event_id, _ in few], 'Array(String)')}"
-    # 0: an attempt need not say when its event was received.
-    return f"event_received_at IN {_times([0, *(time for _, time in few)], parameters)} AND {named}"
-
-
-def among(few: Sequence[tuple[str, int]], parameters: Parameters) -> str:
-    """That an event is one of few (id, milliseconds received; 0: not known), over ``events``. By time too, where all times are known: it begins the primary key."""
-    named = f"event_id IN {parameters.add([event_id for event_id, _ in few], 'Array(String)')}"
-    if not all(received for _, received in few):
-        return named
-    return f"received_at IN {_times([time for _, time in few], parameters)} AND {named}"
-
-
-def _times(milliseconds: Sequence[int], parameters: Parameters) -> str:
-    return f"arrayMap(time -> fromUnixTimestamp64Milli(time, 'UTC'), {parameters.add(list(milliseconds), 'Array(Int64)')})"
 
 
 def _is_quickly_counted(leaf: Condition) -> bool:

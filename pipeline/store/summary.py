@@ -7,12 +7,13 @@ it. Otherwise the newest attempts are counted, a bounded number of them, and the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pipeline.core.search import AttemptQuery, Condition, Filter, Predicate, beginning
+from pipeline.store.attempts import AttemptRow
 from pipeline.store.conditions import Parameters, has_body, milliseconds, where
 from pipeline.store.figures import MONDAY, WIDTHS, Bar, Facets, Histogram, numbers
 from pipeline.store.find import Finder
@@ -21,7 +22,7 @@ from pipeline.store.walk import Span
 
 MOST: Final = 5_000
 """Attempts that are counted one by one."""
-_MOST_BY_BODY: Final = 1_000
+MOST_BY_BODY: Final = 60
 """Of a search for bodies: each of them has to be read."""
 _HOUR: Final = 3_600_000
 _FEW_HOURS: Final = 6
@@ -57,6 +58,12 @@ async def summary(reader: Reader, query: AttemptQuery, bars: int) -> Summary:
     if not is_all or _are_few(counts):
         (counts, is_all), finest = await _newest(reader, query), WIDTHS[0]
     return Summary(_facets(counts), _histogram(counts, [one for one in WIDTHS if one >= finest], bars), is_all)
+
+
+def summary_of(attempts: Sequence[AttemptRow], *, is_all: bool, bars: int) -> Summary:
+    """Count attempts that were found: all that there are, or the newest."""
+    counts = _counted((one.created_at, one.state, one.event_name, one.endpoint_id) for one in attempts)
+    return Summary(_facets(counts), _histogram(counts, WIDTHS, bars), is_all)
 
 
 def _are_few(counts: _Counts) -> bool:
@@ -127,11 +134,15 @@ def _has_state(condition: Condition, state: str) -> bool:
 async def _newest(reader: Reader, query: AttemptQuery) -> tuple[_Counts, bool]:
     finder = Finder(reader, ("created_at", "id", "state", "event_name", "endpoint_id"))
     # Behind a cursor nothing is counted beside.
-    most = min(MOST, _MOST_BY_BODY) if any(map(has_body, query.required)) else MOST
+    most = min(MOST, MOST_BY_BODY) if any(map(has_body, query.required)) else MOST
     found = await finder.find(replace(query, sorts=(), page=1, per_page=most, after=beginning()))
-    by_kind = [(state, event, endpoint, 1) for _, _, state, event, endpoint in found.rows]
-    by_time = [(state, milliseconds(time), 1) for time, _, state, *_ in found.rows]
-    return _Counts(by_kind, by_time), found.next_cursor is None
+    return _counted((time, state, event, endpoint) for time, _, state, event, endpoint in found.rows), found.next_cursor is None
+
+
+def _counted(attempts: Iterable[tuple[datetime, str, str, int]]) -> _Counts:
+    rows = list(attempts)
+    by_kind = [(state, event, endpoint, 1) for _, state, event, endpoint in rows]
+    return _Counts(by_kind, [(state, milliseconds(time), 1) for time, state, *_ in rows])
 
 
 def _facets(counts: _Counts) -> Facets:

@@ -136,7 +136,8 @@ async def main(arguments: argparse.Namespace) -> None:
         [(stored,)] = await select(connections, "SELECT count() FROM attempts", {})
         out.print(f"{stored:,} attempts")
         async with serving(connections) as visitor:
-            shown(await measure(visitor, await paths(connections, arguments.samples)))
+            wanted = await paths(connections, arguments.samples)
+            shown(await measure(visitor, {name: found for name, found in wanted.items() if name.startswith(arguments.only)}))
         await connections.close()
 
 
@@ -145,6 +146,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--attempts", type=int, default=100_000)
     parser.add_argument("--path", type=Path, help="where the store is kept; default: a temporary directory")
     parser.add_argument("--samples", type=int, default=40, help="requests of each kind of page")
+    parser.add_argument("--only", default="", help="the kinds of pages whose names begin so")
     parser.add_argument("--batch", type=int, default=10_000, help="attempts a batch")
     return parser.parse_args()
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.search import AttemptQuery, parse_query
 from pipeline.ops.settings import Settings
-from pipeline.store import find, walk
+from pipeline.store import find, first_events, walk
 from pipeline.store.rows import attempt_id
 from pipeline.store.search import Search
 from pipeline.store.writer import Table
@@ -234,6 +234,7 @@ def test_finds_what_a_naive_filter_finds(store_settings: Settings, monkeypatch: 
     monkeypatch.setattr(find, "_FEW", few)
     monkeypatch.setattr(find, "_FEW_EVENTS", max(few // 5, 1))
     monkeypatch.setattr(find, "_ATTEMPTS_AN_EVENT", 100)
+    monkeypatch.setattr(first_events, "MANY_EVENTS", max(few, 2))
     with asyncio.Runner() as runner:
         for seed in range(WORLDS // 3):
             runner.run(_one_world(runner, store_settings, seed + few * 100))

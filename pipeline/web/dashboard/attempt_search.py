@@ -11,9 +11,10 @@ from typing import Final
 from aiohttp import web
 
 from pipeline.core.search import AttemptQuery, Cursor, SearchLimitError, Sort, beginning, decode_cursor
+from pipeline.store.conditions import has_body
 from pipeline.store.figures import Histogram
 from pipeline.store.search import AttemptPage, AttemptRow
-from pipeline.store.summary import Summary
+from pipeline.store.summary import MOST_BY_BODY, Summary, summary_of
 from pipeline.web.api import Api
 from pipeline.web.attempts_api import asked
 from pipeline.web.audit import audit
@@ -115,9 +116,12 @@ def attempt_search_pages(desk: Desk) -> Iterable[Page]:
             return desk.redirect(request, f"{ATTEMPTS}?{filters.query()}")
         try:
             query = await asked(desk.api, request)
-            found, counted = await asyncio.gather(
-                _found(desk.api, request, query, filters), figures(desk.api, desk.api.search.summary(query, _BARS))
-            )
+            if _is_one_look(request, query):
+                found, counted = await _found_and_counted(desk.api, request, query, filters)
+            else:
+                found, counted = await asyncio.gather(
+                    _found(desk.api, request, query, filters), figures(desk.api, desk.api.search.summary(query, _BARS))
+                )
         except (ApiError, SearchLimitError) as error:
             problem = explained(request, error)
             sentences = [sentence for of_field in (problem.fields or {}).values() for sentence in of_field]
@@ -157,6 +161,26 @@ def _view(
         ignored=ignored,
         problems=problems,
     )
+
+
+def _is_one_look(request: web.Request, query: AttemptQuery) -> bool:
+    """Whether it is the first page of the newest attempts that a search for bodies finds: then its figures are of these, too."""
+    is_first = query.after is None and not request.query.get("before", "")
+    is_newest = query.in_time is not None and query.in_time.descending
+    return is_first and is_newest and any(map(has_body, query.required))
+
+
+async def _found_and_counted(
+    api: Api, request: web.Request, query: AttemptQuery, filters: Filters
+) -> tuple[Found, Figures[Summary]]:
+    """A page with its figures, by one look: each body that is read has its price."""
+    async with searching(api):
+        newest = await api.search.attempts(replace(query, per_page=max(MOST_BY_BODY, query.per_page), after=beginning()))
+    page = replace(newest, items=newest.items[: query.per_page])
+    has_more = newest.next_cursor is not None or len(newest.items) > len(page.items)
+    counted = summary_of(newest.items, is_all=newest.next_cursor is None, bars=_BARS)
+    older = _after(page, filters, descending=True) if has_more else None
+    return Found(await _rows(api, request, query, page.items), None, older), Figures(counted)
 
 
 async def _found(api: Api, request: web.Request, query: AttemptQuery, filters: Filters) -> Found:
