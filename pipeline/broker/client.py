@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.broker.oauth import token_provider
+from pipeline.broker.selector import PlainSelector
 from pipeline.ops.settings import Settings
 
 # Room for the largest record with its metadata in one request.
@@ -18,6 +19,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "security_protocol": settings.kafka_security_protocol,
         "reconnect_backoff_max_ms": 2_000,
         "metadata_max_age_ms": settings.kafka_metadata_max_age_ms,
+        "selector": PlainSelector,
     }
     if settings.kafka_ssl_cafile:
         config["ssl_cafile"] = str(settings.kafka_ssl_cafile)
