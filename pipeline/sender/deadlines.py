@@ -13,6 +13,10 @@ WaitingT = TypeVar("WaitingT")
 
 _RESOLUTION: Final = 0.001
 """Of uvloop's clock, in seconds: its timers may come that much too early."""
+_AT_ONCE: Final = 4
+_PAUSE: Final = 0.002
+"""Requests to endpoints that hang begin together and end together, hundreds at a time, and each has much to do then: write the attempt down,
+sign, begin another. So many are told of at once, and then others get so many seconds: a healthy endpoint is not to wait for all of it."""
 
 
 class Deadlines(Generic[WaitingT]):
@@ -41,8 +45,8 @@ class Deadlines(Generic[WaitingT]):
         now = monotonic()
         expired = []
         for waiting, due in self._due.items():
-            if due > now + _RESOLUTION:
-                self._timer = loop.call_later(due - now, self._look, loop)
+            if due > now + _RESOLUTION or len(expired) == _AT_ONCE:
+                self._timer = loop.call_later(max(due - now, _PAUSE), self._look, loop)
                 break
             expired.append(waiting)
         for waiting in expired:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -64,6 +65,29 @@ async def test_it_goes_on_after_a_pause() -> None:
         async with asyncio.timeout(10):
             assert await told.get() == number
         await asyncio.sleep(0.01)
+
+
+async def test_many_that_end_together_leave_time_for_others() -> None:
+    turns, told, everything = 0, list[int](), asyncio.Event()
+
+    def expire(number: int) -> None:
+        told.append(turns)
+        if number == 39:
+            everything.set()
+
+    async def others() -> None:
+        nonlocal turns
+        while not everything.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    deadlines: Deadlines[int] = Deadlines(0.01, expire)
+    for number in range(40):
+        deadlines.add(number)
+    async with asyncio.timeout(10):
+        await others()
+    assert len(told) == 40
+    assert max(Counter(told).values()) <= 4
 
 
 async def test_a_block_that_takes_too_long_is_a_timeout_and_the_task_goes_on() -> None:
