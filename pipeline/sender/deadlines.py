@@ -43,7 +43,7 @@ class Deadlines(Generic[WaitingT]):
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         now = monotonic()
-        expired = []
+        expired: list[WaitingT] = []
         for waiting, due in self._due.items():
             if due > now + _RESOLUTION or len(expired) == _AT_ONCE:
                 self._timer = loop.call_later(max(due - now, _PAUSE), self._look, loop)
