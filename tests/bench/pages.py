@@ -26,6 +26,7 @@ from urllib.parse import quote, urlencode
 from rich.console import Console
 from rich.table import Table as Grid
 
+from pipeline.core.search import parse_query
 from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
@@ -86,6 +87,10 @@ async def paths(connections: Connections, samples: int) -> Paths:
         "by shipment": each(lambda row: search(shipment_number_eq=row[2])),
         "by event id": each(lambda row: search(event_id_eq=row[4])),
         **{f"body: {kind}": [search(request_body_cont=text) for text in needles.of(kind, START, samples)] for kind in KINDS},
+        "body: e-mail, older": [
+            f"{search(request_body_cont=text)}&after={await older(connections, text)}"
+            for text in needles.of("e-mail", START, samples)
+        ],
         "body: a common word": [search(request_body_cont="shipment")] * samples,
         "body: nowhere": [search(request_body_cont="no-such-needle-zq")] * samples,
         "slowest first": [search(s="duration_ms desc")] * samples,
@@ -99,6 +104,12 @@ async def paths(connections: Connections, samples: int) -> Paths:
         "dead letters": ["/webhooks/dead-letters"] * samples,
         "keys": ["/webhooks/keys"] * samples,
     }
+
+
+async def older(connections: Connections, text: str) -> str:
+    """The cursor behind the newest page of a search for bodies."""
+    found = await Search(connections).attempts(parse_query([("q[request_body_cont]", text)]))
+    return found.next_cursor or ""
 
 
 async def measure(visitor: Visitor, wanted: Paths) -> Iterator[tuple[str, list[float], set[int]]]:
