@@ -113,7 +113,7 @@ def _favour_the_event_loop() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 20)
+    gc.set_threshold(50_000, 10, 20)
     sys.setswitchinterval(0.02)
 
 

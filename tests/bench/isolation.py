@@ -261,7 +261,7 @@ async def measure(bootstrap_servers: str, directory: Path, *, seconds: float, sh
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each phase")
-    parser.add_argument("--share", type=float, default=0.6, help="of the capacity that is used")
+    parser.add_argument("--share", type=float, default=0.4, help="of the capacity of a burst that is used")
     parser.add_argument("--burst", type=int, default=500, help="events that measure the capacity")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
