@@ -134,7 +134,7 @@ def _has_state(condition: Condition, state: str) -> bool:
 async def _newest(reader: Reader, query: AttemptQuery) -> tuple[_Counts, bool]:
     finder = Finder(reader, ("created_at", "id", "state", "event_name", "endpoint_id"))
     # Behind a cursor nothing is counted beside.
-    most = min(MOST, MOST_BY_BODY) if any(map(has_body, query.required)) else MOST
+    most = MOST_BY_BODY if any(map(has_body, query.required)) else MOST
     found = await finder.find(replace(query, sorts=(), page=1, per_page=most, after=beginning()))
     return _counted((time, state, event, endpoint) for time, _, state, event, endpoint in found.rows), found.next_cursor is None
 

@@ -105,6 +105,23 @@ async def test_what_was_searched_for_is_marked_and_that_is_on_record(searched: S
     ]
 
 
+async def test_a_page_of_a_search_for_bodies_and_its_figures_come_of_one_look(searched: Service, admin: Visitor) -> None:
+    rows = tuple(attempt_row(id=100 - number, endpoint_id=1, event_id="evt_1") for number in range(60))
+    searched.attempts.pages = [rows, rows]
+    seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ada")
+
+    [asked] = searched.attempts.queries
+    assert asked.per_page == 60
+    assert "60 or more attempts" in seen.text
+    assert "Counted: the newest 60." in seen.text
+    assert 'href="/webhooks/attempts/76?' in seen.html
+    assert "/webhooks/attempts/75?" not in seen.html
+    older = seen.html.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
+    last = rows[24]
+    cursor = Cursor(round(last.created_at.timestamp() * 1000), last.id).encode()
+    assert dict(parse_qsl(older[1:])) == {"q[request_body_cont]": "ada", "after": cursor}
+
+
 async def test_viewers_search_but_not_in_bodies(searched: Service, viewer: Visitor) -> None:
     seen = await viewer.go(SEARCH)
     assert "Body contains" not in seen.text
