@@ -27,6 +27,7 @@ from pipeline.broker.membership import Rebalances, see_join_through
 from pipeline.broker.outstanding import Outstanding
 from pipeline.broker.record import Partition, Receipt, Record
 from pipeline.broker.silence import Silence
+from pipeline.broker.waits import end_waits_quietly
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
@@ -144,6 +145,7 @@ class GroupConsumer:
     def _run(self) -> None:
         try:
             consumer = KafkaConsumer(**self._config)
+            end_waits_quietly(consumer)
             consumer.subscribe(self._topics, listener=Rebalances(consumer, self.assigned, self.revoked))
         except Exception as error:  # noqa: BLE001 - handed to whoever awaits start()
             self._tell(self._started, error)

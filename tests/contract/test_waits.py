@@ -1,0 +1,67 @@
+"""What polls of a consumer cost that find nothing, and those that find something."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+
+from kafka import KafkaConsumer, TopicPartition
+
+from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.producer import Producer
+from pipeline.broker.waits import end_waits_quietly
+from pipeline.ops.settings import Settings
+from schemas.topics import TopicSpec
+
+POLLS = 40
+
+
+async def test_a_poll_in_vain_takes_its_time_and_leaves_no_garbage(bootstrap_servers: str, topic_prefix: str) -> None:
+    # A fetch holds on to the polls that waited for it: it is to end soon.
+    settings = Settings(kafka_bootstrap_servers=bootstrap_servers, kafka_replication_factor=1, kafka_fetch_max_wait_ms=20)
+    topic = TopicSpec(f"{topic_prefix}quiet", "any", "delete", 60_000, partitions=1)
+    await asyncio.to_thread(_create, settings, topic)
+    consumer = await asyncio.to_thread(_consumer, settings, topic)
+    try:
+        started = time.monotonic()
+        left = await asyncio.to_thread(_garbage_of_polls, consumer)
+        assert time.monotonic() - started > POLLS * 0.005
+        assert left < POLLS  # without the quiet end: 50 objects a poll
+
+        producer = Producer(producer_config(settings), [topic.name])
+        await producer.start()
+        await producer.send(topic.name, key=b"k", value=b"came")
+        await producer.close()
+        polled = await asyncio.to_thread(consumer.poll, timeout_ms=10_000)
+        assert [record.value for records in polled.values() for record in records] == [b"came"]
+    finally:
+        await asyncio.to_thread(consumer.close)
+
+
+def _consumer(settings: Settings, topic: TopicSpec) -> KafkaConsumer:
+    consumer = KafkaConsumer(**consumer_config(settings) | {"group_id": None})
+    end_waits_quietly(consumer)
+    partition = TopicPartition(topic.name, 0)
+    consumer.assign([partition])
+    consumer.seek_to_beginning(partition)
+    while consumer.highwater(partition) is None:  # until it has fetched once: from here on it waits for records alone
+        assert consumer.poll(timeout_ms=100) == {}
+    return consumer
+
+
+def _garbage_of_polls(consumer: KafkaConsumer) -> int:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(POLLS):
+            assert consumer.poll(timeout_ms=5) == {}
+        return gc.collect()
+    finally:
+        gc.enable()
+
+
+def _create(settings: Settings, topic: TopicSpec) -> None:
+    with TopicAdmin(settings) as admin:
+        admin.create_missing([topic])
