@@ -104,17 +104,19 @@ def _check(settings: Settings, roles: Collection[Role]) -> None:
 
 
 def _favour_the_event_loop() -> None:
-    """Give CPU time to deliveries. Measured with tests/bench/path.py's load: from 325 to 291 µs a delivery.
+    """Give CPU time to deliveries.
 
     What was built at start-up lives as long as the process, and deliveries leave no cycles behind, whether they succeed, fail or time out
     (nor does Kafka's client, see `pipeline.broker.waits`): the garbage collector need not walk through all of them again and again.
     Each time it does, it stops everything for 30 to 100 ms.
-    Kafka's threads may wait a little longer for the interpreter: each hand-over costs the loop its caches.
+
+    Kafka's threads get the interpreter after 3 ms at the latest. They need it several times to hand a record over; with 20 ms each, deliveries
+    waited for 20 to 40 ms whenever the loop was busy (tests/bench/isolation.py). With 1 ms, a delivery costs a tenth more CPU (tests/bench/path.py).
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 10, 20)
-    sys.setswitchinterval(0.02)
+    sys.setswitchinterval(0.003)
 
 
 class _Composition:

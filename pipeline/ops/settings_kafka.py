@@ -59,7 +59,7 @@ class KafkaSettings(BaseSettings):
         default=30_000, ge=1_000, description="How often clients look for new partitions; what is in one waits until then."
     )
     kafka_fetch_max_wait_ms: int = Field(default=500, ge=1, description="How long the broker may hold an empty fetch.")
-    kafka_linger_ms: int = Field(default=20, ge=0, description="How long the producer waits to fill a batch.")
+    kafka_linger_ms: int = Field(default=40, ge=0, description="How long the producer waits to fill a batch.")
 
     @field_validator("kafka_oauth_token_url")
     @classmethod
