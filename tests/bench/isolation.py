@@ -17,12 +17,12 @@ import json
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 from rich.console import Console
@@ -88,6 +88,29 @@ class Load:
 # --- the figures ---
 
 
+class Cores(NamedTuple):
+    """What became of the machine's CPU time (shares of all of it). Without idle time, latencies are those of a machine that is too small."""
+
+    idle: float
+    stolen: float
+    """Given to others by the host of a virtual machine."""
+
+
+def watch_cores() -> Callable[[], Cores]:
+    """Watch the machine's cores (Linux). What is returned tells of the time from here to its call."""
+
+    def read() -> list[int]:
+        return [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+
+    before = read()
+
+    def since() -> Cores:
+        spent = [after - earlier for earlier, after in zip(before, read(), strict=True)]
+        return Cores((spent[3] + spent[4]) / sum(spent), spent[7] / sum(spent))
+
+    return since
+
+
 @dataclass(frozen=True)
 class Phase:
     """What the healthy endpoints got of the events of a phase. Latencies are seconds; ``missing`` never came."""
@@ -98,6 +121,7 @@ class Phase:
     worst: float
     expected: int
     missing: int
+    cores: Cores
 
 
 @dataclass(frozen=True)
@@ -127,13 +151,15 @@ class Figures:
             ("p99, ms", self.healthy.p99 * 1e3, self.hostile.p99 * 1e3, f"x {self.p99_ratio:.2f}"),
             ("worst, ms", self.healthy.worst * 1e3, self.hostile.worst * 1e3, ""),
             ("missing", self.healthy.missing, self.hostile.missing, ""),
+            ("cores idle, %", self.healthy.cores.idle * 100, self.hostile.cores.idle * 100, ""),
+            ("cores taken by the host, %", self.healthy.cores.stolen * 100, self.hostile.cores.stolen * 100, ""),
         ):
             table.add_row(name, f"{one:.1f}", f"{other:.1f}", kept)
         table.caption = ", ".join(f"{name} {value:,.0f}" for name, value in self.counters.items())
         return table
 
 
-def figures_of(load: Load, events: Sequence[str], received: Sequence[Received], seconds: float) -> Phase:
+def figures_of(load: Load, events: Sequence[str], received: Sequence[Received], seconds: float, cores: Cores) -> Phase:
     """Judge a phase by the events that were written in it; a repeat is not counted."""
     wanted = set(events)
     first: dict[tuple[str, int], float] = {}
@@ -151,6 +177,7 @@ def figures_of(load: Load, events: Sequence[str], received: Sequence[Received], 
         worst=latencies[-1],
         expected=expected,
         missing=expected - len(first),
+        cores=cores,
     )
 
 
@@ -243,10 +270,14 @@ async def measure(bootstrap_servers: str, directory: Path, *, seconds: float, sh
             capacity = await capacity_of(load, process, burst)
             events_a_second = share * capacity * GROUPS / ENDPOINTS
             await load.steady(events_a_second, 3.0)
+            since = watch_cores()
             good = await load.steady(events_a_second, seconds)
+            good_cores = since()
             await until_received(load, process)
             process.become(HOSTILE)
+            since = watch_cores()
             bad = await load.steady(events_a_second, seconds)
+            bad_cores = since()
             await until_received(load, process)
             names = {"parked": "oms_webhooks_parked_total", "circuits opened or closed": "oms_webhooks_circuit_transitions_total"}
             counters = {label: sum([await role.metric(name) or 0.0 for role in roles]) for label, name in names.items()}
@@ -254,8 +285,8 @@ async def measure(bootstrap_servers: str, directory: Path, *, seconds: float, sh
     return Figures(
         capacity=capacity,
         rate=events_a_second * ENDPOINTS / GROUPS,
-        healthy=figures_of(load, good, received, seconds),
-        hostile=figures_of(load, bad, received, seconds),
+        healthy=figures_of(load, good, received, seconds, good_cores),
+        hostile=figures_of(load, bad, received, seconds, bad_cores),
         counters=counters,
     )
 
