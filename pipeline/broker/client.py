@@ -11,7 +11,8 @@ from pipeline.ops.settings import Settings
 # Room for the largest record with its metadata in one request.
 _REQUEST_BYTES = 32 * 1024 * 1024
 # As much as a fast fan-out writes in the time of `kafka_linger_ms`, and less than brokers take where nobody has told them (1 MiB). Each batch has
-# kafka-python's thread ask the event loop's for the interpreter many times: a quarter of this cost a tenth more CPU (tests/bench/path.py).
+# kafka-python's thread ask the event loop's for the interpreter many times: a third of this, and half the time, cost a tenth more CPU a delivery
+# (tests/bench/path.py).
 _BATCH_BYTES = 768 * 1024
 
 
