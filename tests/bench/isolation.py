@@ -263,12 +263,17 @@ async def capacity_of(load: Load, process: ReceiverProcess, events: int) -> floa
     return capacity
 
 
-async def measure(bootstrap_servers: str, directory: Path, *, seconds: float, share: float, burst: int) -> Figures:
-    """One run: calibrate, all healthy for ``seconds``, hostile for ``seconds``, at a ``share`` of the capacity."""
+async def measure(
+    bootstrap_servers: str, directory: Path, *, seconds: float, share: float, burst: int, rate: float | None = None
+) -> Figures:
+    """One run: calibrate, all healthy for ``seconds``, hostile for ``seconds``.
+
+    ``rate``: deliveries a second; by default a ``share`` of the capacity.
+    """
     with receivers(directory) as process:
         async with deployed(directory, bootstrap_servers, process.url) as (load, roles):
             capacity = await capacity_of(load, process, burst)
-            events_a_second = share * capacity * GROUPS / ENDPOINTS
+            events_a_second = (rate or share * capacity) * GROUPS / ENDPOINTS
             await load.steady(events_a_second, 3.0)
             since = watch_cores()
             good = await load.steady(events_a_second, seconds)
@@ -295,15 +300,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each phase")
     parser.add_argument("--share", type=float, default=0.4, help="of the capacity of a burst that is used")
+    parser.add_argument("--rate", type=float, help="deliveries a second, whatever the capacity is (to compare two versions)")
     parser.add_argument("--burst", type=int, default=500, help="events that measure the capacity")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         broker = ApacheKafkaBroker(data_dir=Path(directory) / "kafka")
         try:
             servers = broker.start()
-            found = uvloop.run(
-                measure(servers, Path(directory), seconds=arguments.seconds, share=arguments.share, burst=arguments.burst)
-            )
+            found = uvloop.run(measure(servers, Path(directory), **vars(arguments)))
         finally:
             broker.stop()
     Console().print(found.table())
