@@ -6,6 +6,7 @@ one due. The partition is paused until then; nothing is skipped and nothing is s
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Collection
 from datetime import timedelta
@@ -119,9 +120,15 @@ class Retry:
 
 
 def _count_due(delay: timedelta, age_seconds: float, trace: TraceContext | None) -> None:
-    label = delay_label(delay)
-    metrics.RETRIES_DUE.labels(label).inc()
-    metrics.RETRY_LATENESS.labels(label).observe(max(0.0, age_seconds - delay.total_seconds()), exemplar(trace))
+    label = _label(delay)
+    _due(label).inc()
+    _lateness(label).observe(max(0.0, age_seconds - delay.total_seconds()), exemplar(trace))
+
+
+# labels() takes a lock and builds a key each time; the delays are few.
+_label = functools.cache(delay_label)
+_due = functools.cache(metrics.RETRIES_DUE.labels)
+_lateness = functools.cache(metrics.RETRY_LATENESS.labels)
 
 
 def _body(record: Record) -> bytes:

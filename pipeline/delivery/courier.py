@@ -63,13 +63,14 @@ class Courier:
         self._gate = gate
         self._watch = watch
         self._producer = producer
-        self._topics = topics
         self._schedule = schedule
         self._clock = clock
         self._tracing = tracing
         self._attempts = Bundles(producer, topics.attempts, separator=b"\n")
         # Bound once: the module's logger looks for its configuration at each call.
         self._debug = log.bind().debug
+        # Looked up once for each delay of the schedule.
+        self._later = functools.cache(lambda delay: (topics.delay(delay), metrics.RETRIES_SCHEDULED.labels(delay_label(delay))))
 
     async def deliver(
         self,
@@ -236,15 +237,18 @@ class Courier:
     async def _park(self, delivery: Delivery, body: bytes, refusal: Refusal, trace: TraceContext | None) -> None:
         """Put a delivery off without using up an attempt (promise 4); ``delivery.parked`` counts this time already."""
         _parked_counter(refusal.reason).inc()
-        log.debug("delivery parked", **_ids(delivery.event, delivery.endpoint_id, delivery.attempt, trace), reason=refusal.reason)
+        self._debug(
+            "delivery parked", **_ids(delivery.event, delivery.endpoint_id, delivery.attempt, trace), reason=refusal.reason
+        )
         delay = self._schedule.parking(delivery.parked - 1, refusal.at_least, refusal.longest)
         await self._producer.room(len(body))
         await self._send_later(_traced(delivery, trace), body, delay)
 
     def _send_later(self, delivery: Delivery, body: bytes, delay: timedelta) -> asyncio.Future[Position]:
-        metrics.RETRIES_SCHEDULED.labels(delay_label(delay)).inc()
+        topic, scheduled = self._later(delay)
+        scheduled.inc()
         return self._producer.send(
-            self._topics.delay(delay),
+            topic,
             key=delivery.event.id.encode(),
             value=body,
             headers=[to_header(DELIVERY_HEADER, delivery)],
