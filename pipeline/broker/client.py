@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.broker.oauth import token_provider
-from pipeline.broker.selector import PlainSelector
+from pipeline.broker.selector import SparingSelector
+from pipeline.broker.transport import use_sparing_transports
 from pipeline.ops.settings import Settings
 
 # Room for the largest record with its metadata in one request.
@@ -18,12 +19,13 @@ _BATCH_BYTES = 768 * 1024
 
 def client_config(settings: Settings) -> dict[str, Any]:
     """Addresses, TLS and SASL."""
+    use_sparing_transports()
     config: dict[str, Any] = {
         "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
         "security_protocol": settings.kafka_security_protocol,
         "reconnect_backoff_max_ms": 2_000,
         "metadata_max_age_ms": settings.kafka_metadata_max_age_ms,
-        "selector": PlainSelector,
+        "selector": SparingSelector,
     }
     if settings.kafka_ssl_cafile:
         config["ssl_cafile"] = str(settings.kafka_ssl_cafile)

@@ -1,30 +1,103 @@
-"""The selector of kafka-python's clients behaves as the standard one."""
+"""The selector of kafka-python's clients behaves as the standard one, and asks the system for less."""
 
 from __future__ import annotations
 
 import selectors
 import socket
+from collections.abc import Iterator
 
 import pytest
 
-from pipeline.broker.selector import PlainSelector
+from pipeline.broker.selector import SparingSelector
 
 
-def test_it_knows_what_was_registered_open_or_closed() -> None:
-    known, unknown = socket.socketpair()
-    with PlainSelector() as selector, unknown:
-        registered = selector.register(known, selectors.EVENT_READ, "reader")
-        assert selector.get_key(known) == selector.get_key(known.fileno()) == registered
-        unknown.send(b"x")
-        assert selector.select(1) == [(registered, selectors.EVENT_READ)]
-        known.close()
-        assert selector.get_key(known) == registered
-        selector.unregister(known)
-        with pytest.raises(ValueError, match="Invalid file"):
-            selector.get_key(known)
+@pytest.fixture
+def selector() -> Iterator[SparingSelector]:
+    with SparingSelector() as selector:
+        yield selector
 
 
-def test_a_socket_that_it_does_not_know_is_not_described() -> None:
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     here, there = socket.socketpair()
-    with PlainSelector() as selector, here, there, pytest.raises(KeyError, match=rf"^'{here.fileno()} is not registered'$"):
+    with here, there:
+        yield here, there
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def test_it_knows_what_was_registered_open_or_closed(selector: SparingSelector, pair: Pair) -> None:
+    known, other = pair
+    registered = selector.register(known, selectors.EVENT_READ, "reader")
+    assert selector.get_key(known) == selector.get_key(known.fileno()) == registered
+    other.send(b"x")
+    assert selector.select(1) == [(registered, selectors.EVENT_READ)]
+    known.close()
+    assert selector.get_key(known) == registered
+    selector.unregister(known)
+    with pytest.raises(KeyError):
+        selector.get_key(known)
+
+
+def test_a_socket_that_it_does_not_know_is_not_described(selector: SparingSelector, pair: Pair) -> None:
+    here, _ = pair
+    with pytest.raises(KeyError, match=rf"^'{here.fileno()} is not registered'$"):
         selector.get_key(here)
+
+
+def test_what_was_taken_out_is_waited_for_no_more(selector: SparingSelector, pair: Pair) -> None:
+    here, there = pair
+    selector.register(here, selectors.EVENT_READ)
+    selector.unregister(here)
+    there.send(b"x")
+    assert selector.select(0.01) == []
+    with pytest.raises(KeyError):
+        selector.unregister(here)
+    assert not selector.get_map()
+
+
+@pytest.mark.parametrize("events", [selectors.EVENT_READ, selectors.EVENT_READ | selectors.EVENT_WRITE])
+def test_what_comes_back_before_the_next_wait_is_waited_for(selector: SparingSelector, pair: Pair, events: int) -> None:
+    here, there = pair
+    selector.register(here, selectors.EVENT_READ, "first")
+    selector.unregister(here)
+    again = selector.register(here, events, "second")
+    assert selector.get_key(here) == again
+    assert again.data == "second"
+    there.send(b"x")
+    assert selector.select(1) == [(again, events)]
+    with pytest.raises(KeyError):
+        selector.register(here, events)  # it is there already
+
+
+def test_another_socket_may_get_the_descriptor_of_a_closed_one(selector: SparingSelector) -> None:
+    old, far = socket.socketpair()
+    descriptor = old.fileno()
+    selector.register(old, selectors.EVENT_READ)
+    selector.unregister(old)
+    old.close()
+    far.close()
+    new, there = socket.socketpair()
+    with new, there:
+        assert new.fileno() == descriptor
+        registered = selector.register(new, selectors.EVENT_READ)
+        there.send(b"x")
+        assert selector.select(1) == [(registered, selectors.EVENT_READ)]
+
+
+def test_a_closed_socket_is_taken_out(selector: SparingSelector, pair: Pair) -> None:
+    here, _ = pair
+    selector.register(here, selectors.EVENT_READ)
+    here.close()
+    selector.unregister(here)
+    assert selector.select(0.01) == []
+    assert not selector.get_map()
+
+
+def test_what_arrives_is_seen_though_there_is_always_more_to_do(selector: SparingSelector, pair: Pair) -> None:
+    here, there = pair
+    registered = selector.register(here, selectors.EVENT_READ)
+    there.send(b"x")
+    seen = [selector.select(0) for _ in range(8)]
+    assert seen.count([(registered, selectors.EVENT_READ)]) == 2

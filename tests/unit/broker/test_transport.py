@@ -1,0 +1,123 @@
+"""How kafka-python's clients read and write a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import kafka.net.manager
+import pytest
+from kafka.net.selector import NetworkSelector
+
+from pipeline.broker.selector import SparingSelector
+from pipeline.broker.transport import use_sparing_transports
+
+MIB = 1024 * 1024
+
+
+class Protocol:
+    """What kafka-python has as the user of a transport."""
+
+    _sensors = None
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.lost: list[Exception | None] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost.append(error)
+
+
+class Connection:
+    """A transport, its loop, and the socket at the other end."""
+
+    def __init__(self) -> None:
+        use_sparing_transports()
+        here, self.there = socket.socketpair()
+        here.setblocking(False)
+        self.there.setblocking(False)
+        self.loop = NetworkSelector(selector=SparingSelector)
+        self.transport: Any = kafka.net.manager.KafkaTCPTransport(self.loop, here)
+        self.protocol = Protocol()
+        self.transport.set_protocol(self.protocol)
+        self.transport.resume_reading()
+
+    def turn(self, times: int = 20) -> None:
+        for _ in range(times):
+            self.loop.poll(timeout_ms=1)
+
+    def read(self) -> bytes:
+        try:
+            return self.there.recv(4 * MIB)
+        except BlockingIOError:
+            return b""
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    connection = Connection()
+    yield connection
+    connection.transport.abort()
+    connection.there.close()
+    connection.loop.close()
+
+
+def test_what_comes_is_handed_over(connection: Connection) -> None:
+    connection.turn()
+    connection.there.send(b"one")
+    connection.turn()
+    assert connection.protocol.received == b"one"
+    connection.there.send(b"two")
+    connection.turn()
+    assert connection.protocol.received == b"onetwo"
+
+
+def test_large_answers_come_whole(connection: Connection) -> None:
+    answer = bytes(range(256)) * 4096
+    left = memoryview(answer)
+    for _ in range(1000):
+        if not left:
+            break
+        with contextlib.suppress(BlockingIOError):
+            left = left[connection.there.send(left) :]
+        connection.turn(3)
+    connection.turn()
+    assert connection.protocol.received == answer
+
+
+def test_an_answer_that_comes_with_the_end_of_the_connection_is_handed_over(connection: Connection) -> None:
+    # kafka-python throws it away: it may say why the broker ends the connection.
+    connection.there.send(b"unsupported mechanism")
+    connection.there.shutdown(socket.SHUT_WR)
+    connection.turn()
+    assert connection.protocol.received == b"unsupported mechanism"
+    assert [str(error) for error in connection.protocol.lost] == ["KafkaConnectionError: The broker closed the connection."]
+
+
+def test_what_the_socket_does_not_take_at_once_is_sent_later(connection: Connection) -> None:
+    request = bytes(range(256)) * 4096 * 4
+    connection.transport.write(request)
+    received = b""
+    for _ in range(1000):
+        connection.turn(3)
+        received += connection.read()
+        if len(received) == len(request):
+            break
+    assert received == request
+    connection.transport.write(b"the next one")
+    connection.turn()
+    assert connection.read() == b"the next one"
+
+
+def test_a_write_that_fails_ends_the_connection(connection: Connection) -> None:
+    connection.there.close()
+    connection.transport.pause_reading()
+    connection.transport.write(b"request")
+    connection.turn()
+    assert connection.transport.is_closing()
+    assert len(connection.protocol.lost) == 1
