@@ -22,12 +22,13 @@ from pipeline.broker.assignment import Assignment
 from pipeline.broker.assignor import Assignor
 from pipeline.broker.buffers import Buffers, DueIn
 from pipeline.broker.commits import Commits, finished_earlier, to_kafka
+from pipeline.broker.gathering import Gathering
 from pipeline.broker.lag import Lag, waiting_since
 from pipeline.broker.membership import Rebalances, see_join_through
 from pipeline.broker.outstanding import Outstanding
 from pipeline.broker.record import Partition, Receipt, Record
 from pipeline.broker.silence import Silence
-from pipeline.broker.waits import end_waits_quietly
+from pipeline.broker.waits import wait_cheaply
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
@@ -45,7 +46,7 @@ _IDLE_POLL_MS = 100
 _DRAIN_POLL_MS = 10
 _ROOM_WAIT_S = 0.1
 _GATHER_S = 0.02
-"""Where all room is taken, completions of so long are waited for: each turn of the poll thread takes the interpreter from the loop."""
+"""Each turn of the poll thread takes the interpreter from the loop: where all room is taken, completions of so long are waited for."""
 _ERROR_BACKOFF_S = 1.0
 _CLOSE_MS = 5_000
 
@@ -96,6 +97,7 @@ class GroupConsumer:
         self._polled_at = time.monotonic()
         self._silence = Silence(group, self._config)
         self._ends: dict[Partition, int | None] = {}
+        self._gathering = Gathering()
 
     async def start(self) -> None:
         """Start the thread; raises what went wrong while connecting."""
@@ -145,7 +147,7 @@ class GroupConsumer:
     def _run(self) -> None:
         try:
             consumer = KafkaConsumer(**self._config)
-            end_waits_quietly(consumer)
+            wait_cheaply(consumer)
             consumer.subscribe(self._topics, listener=Rebalances(consumer, self.assigned, self.revoked))
         except Exception as error:  # noqa: BLE001 - handed to whoever awaits start()
             self._tell(self._started, error)
@@ -187,6 +189,7 @@ class GroupConsumer:
             time.sleep(_ERROR_BACKOFF_S)
             return
         self._polled_at = time.monotonic()
+        held = self._buffers.bytes
         for (topic, number), records in polled.items():
             partition = Partition(topic, number)
             epoch = self._assignment.epoch(partition)
@@ -196,6 +199,7 @@ class GroupConsumer:
                 self._ends[partition] = consumer.highwater(TopicPartition(topic, number))
                 wall, now = time.time(), time.monotonic()
                 self._buffers.add(partition, epoch, records, now, wall)
+        came = self._buffers.bytes - held
         self._hand_over(consumer)
         self._pause_and_resume(consumer)
         self._settle(consumer)
@@ -206,6 +210,8 @@ class GroupConsumer:
                 time.sleep(_GATHER_S)
             self._hand_over(consumer)
             self._pause_and_resume(consumer)
+        elif self._stop_at is None and (seconds := self._gathering.seconds(came)):
+            time.sleep(seconds)
 
     def _poll_timeout_ms(self, consumer: KafkaConsumer) -> int:
         # Also with partitions: members keep theirs while they join again (others came or went, a topic has grown).

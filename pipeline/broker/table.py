@@ -11,7 +11,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from pipeline.broker.record import Partition, Record
-from pipeline.broker.waits import end_waits_quietly
+from pipeline.broker.waits import wait_cheaply
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
@@ -74,7 +74,7 @@ class CompactedTable:
         consumer: KafkaConsumer | None = None
         try:
             consumer = KafkaConsumer(**self._config)
-            end_waits_quietly(consumer)
+            wait_cheaply(consumer)
             consumer.assign([self._partition])
             consumer.seek_to_beginning(self._partition)
             while not self._stopping.is_set():

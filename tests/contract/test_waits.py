@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from typing import Any
 
+import pytest
 from kafka import KafkaConsumer, TopicPartition
+from kafka.net.selector import NetworkSelector
 
 from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.client import consumer_config, producer_config
 from pipeline.broker.producer import Producer
-from pipeline.broker.waits import end_waits_quietly
+from pipeline.broker.waits import wait_cheaply
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
@@ -40,9 +43,32 @@ async def test_a_poll_in_vain_takes_its_time_and_leaves_no_garbage(bootstrap_ser
         await asyncio.to_thread(consumer.close)
 
 
+async def test_a_poll_asks_the_io_thread_once(bootstrap_servers: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(kafka_bootstrap_servers=bootstrap_servers, kafka_replication_factor=1)
+    topic = TopicSpec(f"{topic_prefix}asked", "any", "delete", 60_000, partitions=1)
+    await asyncio.to_thread(_create, settings, topic)
+    consumer = await asyncio.to_thread(_consumer, settings, topic)
+    asked = 0
+    run = NetworkSelector.run
+
+    def count(loop: NetworkSelector, *arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return run(loop, *arguments)
+
+    monkeypatch.setattr(NetworkSelector, "run", count)
+    try:
+        for _ in range(POLLS):
+            await asyncio.to_thread(consumer.poll, timeout_ms=1)
+    finally:
+        await asyncio.to_thread(consumer.close)
+    # A time that is not quite up, or a fetch that comes back empty, and it asks once more. Without the cheap wait: three times and more.
+    assert POLLS <= asked <= 2 * POLLS + 5
+
+
 def _consumer(settings: Settings, topic: TopicSpec) -> KafkaConsumer:
     consumer = KafkaConsumer(**consumer_config(settings) | {"group_id": None})
-    end_waits_quietly(consumer)
+    wait_cheaply(consumer)
     partition = TopicPartition(topic.name, 0)
     consumer.assign([partition])
     consumer.seek_to_beginning(partition)
