@@ -14,7 +14,7 @@ _BUSY_FROM = 0.5
 class Gathering:
     """Decides that for one consumer; it belongs to the poll thread.
 
-    A fetch costs about a millisecond of CPU time with 50 partitions, however few records it brings, and records that trickle in would have one
+    A fetch costs about a millisecond of CPU time with 24 partitions, however few records it brings, and records that trickle in would have one
     each. So after a little has come, the next one waits, the longer the busier this process is: as long as there is time to spare,
     records are fetched at once. At 250 events a second, in bursts of three, a quarter of the fan-out's CPU time goes into its fetches
     otherwise (tests/bench/isolation.py).
