@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_it_knows_what_was_registered_open_or_closed(selector: SparingSelector, 
     known.close()
     assert selector.get_key(known) == registered
     selector.unregister(known)
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="Invalid file"):
         selector.get_key(known)
 
 
@@ -101,3 +102,19 @@ def test_what_arrives_is_seen_though_there_is_always_more_to_do(selector: Sparin
     there.send(b"x")
     seen = [selector.select(0) for _ in range(8)]
     assert seen.count([(registered, selectors.EVENT_READ)]) == 2
+
+
+def test_another_thread_may_take_sockets_out_in_the_middle_of_a_wait() -> None:
+    # kafka-python does when a client is closed.
+    with ThreadPoolExecutor(1) as other, SparingSelector() as selector:
+        for _ in range(50):
+            pairs = [socket.socketpair() for _ in range(20)]
+            for here, _ in pairs:
+                selector.register(here, selectors.EVENT_READ)
+            taking_out = other.submit(lambda pairs: [selector.unregister(here) for here, _ in pairs], pairs)
+            while not taking_out.done():
+                assert selector.select(0) == []
+            assert len(taking_out.result()) == len(pairs)
+            assert not selector.get_map()
+            for each in (end for pair in pairs for end in pair):
+                each.close()
