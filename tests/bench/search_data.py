@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import json
 import random
@@ -34,8 +35,6 @@ class Batch:
 
     events: list[Row] = field(default_factory=list)
     attempts: list[Row] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    """The body of each attempt."""
 
 
 class Needles:
@@ -68,17 +67,17 @@ class Needles:
 
 
 def batches(attempts: int, size: int, seed: int = 1) -> Iterator[Batch]:
-    """``attempts`` in all, 37% as many events, about ``size`` attempts at a time, in the order of time."""
+    """``attempts`` in all, 37% as many events, about ``size`` attempts at a time, both in the order of time, as the recorder meets them."""
     chance = random.Random(seed)
     events = attempts / ATTEMPTS_AN_EVENT
     shop = Shop(seed, live_orders=400, customers=max(CUSTOMERS, attempts // ATTEMPTS_A_CUSTOMER))
-    batch, made = Batch(), 0
+    batch, offsets, made = Batch(), itertools.count(), 0
+    to_come: list[tuple[datetime, int, Attempt]] = []
     for number in itertools.count():
         received = START + timedelta(days=DAYS) * (number / events)
         received = received.replace(microsecond=received.microsecond // 1000 * 1000)
         event = decode_event(shop.next_event(received).value, max_bytes=10**7)
         meta = event.meta.model_copy(update={"received_at": received})
-        body = webhook_body(event)
         endpoints = chance.sample(range(1, ENDPOINTS + 1), chance.choice((1, 2, 2, 3)))
         dispatch = Dispatch(
             event=meta,
@@ -88,23 +87,24 @@ def batches(attempts: int, size: int, seed: int = 1) -> Iterator[Batch]:
             source_partition=0,
             source_offset=number,
         )
-        batch.events.append(event_row(Position(0, number), dispatch, body))
+        batch.events.append(event_row(Position(0, number), dispatch, webhook_body(event)))
         for endpoint in endpoints:
             tries = 1 + (chance.random() < 0.15) * chance.choice((1, 1, 2, 5))
             for attempt in range(1, tries + 1):
                 time = received + timedelta(seconds=DELAYS[attempt - 2] if attempt > 1 else 0)
                 if attempt > 1 and time >= END:  # it is to come: the newest hours are as busy as all others
                     break
-                batch.attempts.append(attempt_row(Position(0, made), _attempt(chance, meta, endpoint, attempt, tries, time)))
-                batch.bodies.append(body)
+                one = _attempt(chance, meta, endpoint, attempt, tries, time)
+                heapq.heappush(to_come, (one.created_at, made, one))
                 made += 1
-        if len(batch.attempts) >= size:
+        is_end = made >= attempts
+        while to_come and (is_end or to_come[0][0] <= received):
+            batch.attempts.append(attempt_row(Position(0, next(offsets)), heapq.heappop(to_come)[2]))
+        if is_end or len(batch.attempts) >= size:
             yield batch
             batch = Batch()
-        if made >= attempts:
-            break
-    if batch.attempts:
-        yield batch
+        if is_end:
+            return
 
 
 def _attempt(chance: random.Random, meta: Any, endpoint: int, attempt: int, tries: int, time: datetime) -> Attempt:
