@@ -50,7 +50,10 @@ class Postgres:
     def __enter__(self) -> Postgres:
         data = str(self._directory / "data")
         self._run("initdb", "-D", data, "-A", "trust", "-U", "bench", "-E", "UTF8", "--locale=C.UTF-8")
-        options = f"-p {self.port} -h 127.0.0.1 -k {self._directory} -c shared_buffers=1GB -c max_wal_size=8GB -c maintenance_work_mem=1GB"
+        # A quarter of the memory, as its manual advises; and no less than it can use for building an index.
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+        given = f"-c shared_buffers={memory // 4}MB -c maintenance_work_mem={memory // 12}MB -c max_wal_size=8GB"
+        options = f"-p {self.port} -h 127.0.0.1 -k {self._directory} {given}"
         self._run("pg_ctl", "-D", data, "-l", str(self._directory / "log"), "-o", options, "-w", "start")
         self.sql(TABLE)
         return self
