@@ -161,7 +161,12 @@ class GroupConsumer:
         except Exception as error:
             log.exception("consumer failed", group=self._group)
             failure = error
-        self._close(consumer)
+        try:
+            self._close(consumer)
+        except Exception:
+            # Whatever it is (kafka-python's own thread may have died), whoever waits for the end must not wait for ever. What could not be
+            # committed is delivered again.
+            log.exception("the consumer could not be closed in order", group=self._group)
         self._lag.forget()
         self._tell(self.stopped, failure)
 

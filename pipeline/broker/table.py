@@ -82,9 +82,12 @@ class CompactedTable:
         except Exception as error:
             log.exception("reading the table failed", topic=self._partition.topic)
             failure = error
-        finally:
+        try:
             if consumer is not None:
                 consumer.close(autocommit=False, timeout_ms=2_000)
+        except Exception:
+            # Whatever it is (kafka-python's own thread may have died), whoever waits for the end must not wait for ever.
+            log.exception("the table's consumer could not be closed in order", topic=self._partition.topic)
         self._loop.call_soon_threadsafe(self._stop, failure)
 
     def _turn(self, consumer: KafkaConsumer) -> None:

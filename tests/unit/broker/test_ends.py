@@ -1,0 +1,141 @@
+"""That whoever waits for the end of a consumer learns of it, however it ends: with a broker that answers nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer
+
+from pipeline.broker.client import consumer_config
+from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.selector import SparingSelector
+from pipeline.broker.table import CompactedTable
+from pipeline.ops.settings import Settings
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # kafka-python's own thread
+
+
+class Broker:
+    """Takes requests, and answers none."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.was_asked = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            self.was_asked.set()
+        writer.close()
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[Broker]:
+    broker = Broker()
+    async with await asyncio.start_server(broker.serve, "127.0.0.1", 0) as server:
+        broker.port = server.sockets[0].getsockname()[1]
+        yield broker
+
+
+class Fault:
+    """Has kafka-python's I/O threads die in the midst of a wait, once it is there."""
+
+    is_there = False
+
+    def selector(self) -> SparingSelector:
+        fault = self
+
+        class Selector(SparingSelector):
+            def select(self, timeout: float | None = None) -> Any:
+                if fault.is_there and threading.current_thread().name.startswith("kafka-io"):
+                    raise KeyError("a fault of the I/O thread")
+                return super().select(timeout)
+
+        return Selector()
+
+
+@pytest.fixture
+def fault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault]:
+    fault = Fault()
+    clients: list[Any] = []
+
+    class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python is untyped
+        def __init__(self, **config: Any) -> None:
+            super().__init__(**config)
+            clients.append(self._client)
+
+    monkeypatch.setattr("pipeline.broker.consumer.KafkaConsumer", Consumer)
+    monkeypatch.setattr("pipeline.broker.table.KafkaConsumer", Consumer)
+    yield fault
+    fault.is_there = False
+    for client in clients:
+        if client._net._exception is not None:  # the thread is dead: what it has left is closed from here
+            client._net._exception = client._net._io_thread = None
+        client.close()
+
+
+@pytest.fixture
+def config(broker: Broker, fault: Fault) -> dict[str, Any]:
+    settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{broker.port}")
+    return consumer_config(settings) | {"api_version": (2, 6), "selector": fault.selector}
+
+
+def _group(config: dict[str, Any]) -> GroupConsumer:
+    return GroupConsumer(
+        config, group="group", topics=["orders"], max_outstanding=10, max_outstanding_bytes=1000, on_records=lambda _: None
+    )
+
+
+async def test_a_group_consumer_tells_that_the_io_thread_died(config: dict[str, Any], broker: Broker, fault: Fault) -> None:
+    consumer = _group(config)
+    await consumer.start()
+    await _soon(broker.was_asked.wait())
+    fault.is_there = True
+    with pytest.raises(KeyError, match="a fault of the I/O thread"):
+        await _soon(consumer.stop(10))
+
+
+async def test_a_table_tells_that_the_io_thread_died(config: dict[str, Any], broker: Broker, fault: Fault) -> None:
+    table = CompactedTable(config, "orders", lambda _: None)
+    starting = asyncio.create_task(table.start())
+    await _soon(broker.was_asked.wait())
+    fault.is_there = True
+    with pytest.raises(KeyError, match="a fault of the I/O thread"):
+        await _soon(starting)
+    await _soon(table.stop())
+
+
+@pytest.mark.parametrize("what", ["the last commit", "leaving"])
+async def test_what_goes_wrong_at_the_end_keeps_nobody_waiting(
+    config: dict[str, Any], broker: Broker, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = _group(config)
+    if what == "leaving":
+        monkeypatch.setattr(KafkaConsumer, "close", _assertion)
+    else:
+        monkeypatch.setattr(consumer._commits, "finish", _assertion)
+    await consumer.start()
+    await _soon(broker.was_asked.wait())
+    await _soon(consumer.stop(0))
+
+
+async def test_a_table_that_cannot_be_closed_in_order_ends(
+    config: dict[str, Any], broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KafkaConsumer, "close", _assertion)
+    table = CompactedTable(config, "orders", lambda _: None)
+    starting = asyncio.create_task(table.start())
+    await _soon(broker.was_asked.wait())
+    await _soon(table.stop())
+    await _soon(starting)
+
+
+def _assertion(*_: Any, **__: Any) -> None:
+    raise AssertionError("a check of kafka-python's own")
+
+
+async def _soon(work: Awaitable[Any]) -> None:
+    await asyncio.wait_for(work, 10)
