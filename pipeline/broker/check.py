@@ -107,8 +107,7 @@ def refusal(said: list[str], mechanism: str | None) -> str:
 def _mechanisms(servers: Sequence[Server], context: ssl.SSLContext | None, mechanism: str) -> list[str]:
     """The SASL mechanisms that the brokers offer to who asks for ``mechanism``; none when no broker tells.
 
-    Brokers answer and hang up. kafka-python throws an answer away that it reads together with the end of the connection
-    (3.0.12, on a busy machine every time), so it is asked for here, once, with nothing else in the way.
+    kafka-python says it in a line of its log among others, and tries again; here it is asked for once, with nothing else in the way.
     """
     for server in servers:
         try:

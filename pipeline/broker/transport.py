@@ -24,7 +24,7 @@ def use_sparing_transports() -> None:
 
 class _Transport(KafkaTCPTransport):  # type: ignore[misc]  # kafka-python is untyped
     def _sock_recv(self) -> tuple[bytes, Exception | None]:
-        """What there is to read, or what ended the connection."""
+        """What there is to read, or what ended the connection. What came before the end is handed over first: it may say why."""
         received: list[bytes] = []
         try:
             while data := self._sock.recv(_READ_BYTES):
@@ -34,9 +34,14 @@ class _Transport(KafkaTCPTransport):  # type: ignore[misc]  # kafka-python is un
         except _NOTHING_LEFT:
             return b"".join(received), None
         except Exception as error:  # noqa: BLE001 - those who wait for answers are told
-            return b"", KafkaConnectionError(error)
-        # The end comes again, after what came before it: that may be the answer which says why.
-        return (b"".join(received), None) if received else (b"", KafkaConnectionError("The broker closed the connection."))
+            end = KafkaConnectionError(error)
+        else:
+            end = KafkaConnectionError("The broker closed the connection.")
+        if not received:
+            return b"", end
+        # Not now, nor soon: those come first whom the answer wakes.
+        self._net.call_later(0, lambda: self.abort(end))
+        return b"".join(received), None
 
     async def _write_to_sock(self) -> None:
         """Write what there is, and wait only for what the socket does not take."""

@@ -7,7 +7,9 @@ import pytest
 from pipeline.broker.check import refusal
 
 TIMEOUT = "failed: KafkaTimeoutError: Unable to bootstrap from ['kafka:9093']"
-HUNG_UP = "Bootstrap connection to bootstrap-0 failed: KafkaConnectionError: socket disconnected (backoff 0.05 secs)"
+HUNG_UP = (
+    "Bootstrap connection to bootstrap-0 failed: KafkaConnectionError: The broker closed the connection. (backoff 0.05 secs)"
+)
 NO_SASL = "Bootstrap connection to bootstrap-0 failed: [Error 34] IllegalSaslStateError (backoff 0.06 secs)"
 REFUSED = "Bootstrap connection to bootstrap-0 failed: [Error 58] SaslAuthenticationFailedError: no (backoff 0.06 secs)"
 

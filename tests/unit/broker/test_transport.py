@@ -121,3 +121,28 @@ def test_a_write_that_fails_ends_the_connection(connection: Connection) -> None:
     connection.turn()
     assert connection.transport.is_closing()
     assert len(connection.protocol.lost) == 1
+
+
+def test_what_comes_before_a_reset_is_handed_over(connection: Connection) -> None:
+    answer = bytes(64 * 1024)  # as much as is read at once, so that there is a next read
+    connection.transport._sock = _Reset(connection.transport._sock, answer)
+    connection.there.send(b"readable")
+    connection.turn()
+    assert connection.protocol.received == answer
+    assert [type(error).__name__ for error in connection.protocol.lost] == ["KafkaConnectionError"]
+
+
+class _Reset:
+    """A socket with something to read, and a reset behind it."""
+
+    def __init__(self, real: socket.socket, answer: bytes) -> None:
+        self._real = real
+        self._left = [answer]
+
+    def recv(self, _: int) -> bytes:
+        if self._left:
+            return self._left.pop()
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
