@@ -18,6 +18,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from pipeline.broker.record import size_of
+from pipeline.broker.waits import wait_while_full
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
@@ -79,6 +80,7 @@ class Producer:
 
     def _connect(self) -> KafkaProducer:
         producer = KafkaProducer(**self._config)
+        wait_while_full(producer)
         try:
             for topic in self._topics:
                 producer.partitions_for(topic)

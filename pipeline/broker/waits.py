@@ -1,4 +1,4 @@
-"""How kafka-python's consumers wait for records.
+"""How kafka-python's clients wait.
 
 A consumer of kafka-python 3.0.12 is two threads: one polls, the other does the I/O. A poll that has to wait asks the other
 thread three times (is the coordinator known, send fetches, wait for them), and each time both threads take the interpreter from whoever
@@ -7,10 +7,14 @@ delivers. Here it asks once: with the sparing selector and transport, the fan-ou
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, KafkaProducer
 from kafka.future import Future
+
+_FULL_WAIT_MS = 10
+"""Of a producer that may not send more for now: an answer wakes it, or a new connection. This is for what does not."""
 
 
 def wait_cheaply(consumer: KafkaConsumer) -> None:
@@ -19,6 +23,19 @@ def wait_cheaply(consumer: KafkaConsumer) -> None:
     consumer._fetcher.fetch_records = fetches.fetch_records  # noqa: SLF001
     if consumer._coordinator is not None:  # noqa: SLF001
         _trust_connection(consumer._coordinator)  # noqa: SLF001
+        # The I/O thread sends heartbeats by itself. While an answer to one is overdue (the broker hangs), no poll would wait at all.
+        consumer._coordinator.time_to_next_poll = lambda: math.inf  # noqa: SLF001
+
+
+def wait_while_full(producer: KafkaProducer) -> None:
+    """Let the producer's thread wait while a broker has five requests to answer, or is being connected to.
+
+    kafka-python 3.0.12 asks how long such a broker wants to be left alone, takes the seconds for milliseconds, and with the answer 0
+    turns round and round: 30,000 times a second, with a core of its own, while others wait for the interpreter.
+    """
+    client = producer._sender._client  # noqa: SLF001 - nobody but its thread asks this object
+    delay_s = client.connection_delay
+    client.connection_delay = lambda node: max(delay_s(node) * 1000, _FULL_WAIT_MS)
 
 
 def _trust_connection(coordinator: Any) -> None:

@@ -1,0 +1,104 @@
+"""How often kafka-python's clients turn round while there is nothing to do but wait: without a broker that answers."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.coordinator.base import MemberState
+from kafka.producer.sender import Sender
+from kafka.protocol.metadata import MetadataResponse
+
+from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.waits import wait_cheaply, wait_while_full
+from pipeline.ops.settings import Settings
+
+PARTITION = TopicPartition("orders", 0)
+
+
+@pytest.fixture
+def silent_broker() -> Iterator[int]:
+    """The port of one who takes connections, and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_polls_wait_while_the_answer_to_a_heartbeat_is_overdue(silent_broker: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{silent_broker}")
+    consumer = KafkaConsumer(**consumer_config(settings), group_id="group", api_version=(2, 6))
+    wait_cheaply(consumer)
+    rounds = _counted(monkeypatch, KafkaConsumer, "_poll_once")
+    try:
+        # All that is assigned is paused, as with the retry: nothing is due yet.
+        consumer.assign([PARTITION])
+        consumer.seek(PARTITION, 0)
+        consumer.pause(PARTITION)
+        coordinator = consumer._coordinator
+        coordinator.coordinator_id, coordinator.state = "coordinator-1", MemberState.STABLE
+        monkeypatch.setattr(coordinator._client, "connected", lambda _: True)
+        coordinator.heartbeat.last_send = time.monotonic() - 10
+        coordinator.heartbeat.last_reset = time.monotonic() - 10
+        assert coordinator.heartbeat.time_to_next_heartbeat() == 0
+        for _ in range(5):
+            consumer.poll(timeout_ms=100)
+        assert len(rounds) < 50  # thousands otherwise
+    finally:
+        consumer.close(autocommit=False, timeout_ms=0)
+
+
+@pytest.mark.parametrize("state", ["connecting", "five requests to answer"])
+def test_a_producer_waits_for_a_broker_that_can_take_no_more(
+    silent_broker: int, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{silent_broker}")
+    config = producer_config(settings) | {"enable_idempotence": False, "api_version": (2, 6)}
+    producer = KafkaProducer(**config)
+    wait_while_full(producer)
+    _know_leader(producer, silent_broker)
+    try:
+        producer.send(PARTITION.topic, value=b"record", partition=PARTITION.partition)
+        connection = _connection(producer)
+        if state != "connecting":
+            connection.connected, connection.initializing, connection.paused = True, False, {"max_in_flight"}
+        turns = _counted(monkeypatch, Sender, "run_once")
+        time.sleep(0.5)
+        assert 0 < len(turns) < 200  # ten thousand and more otherwise
+    finally:
+        producer._sender.force_close()
+        producer._sender.join(5)
+        producer._closed = True
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[None]:
+    """One entry for each call of a method from now on."""
+    calls: list[None] = []
+    method = getattr(owner, name)
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        calls.append(None)
+        return method(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, counting)
+    return calls
+
+
+def _know_leader(producer: KafkaProducer, port: int) -> None:
+    topic = MetadataResponse.MetadataResponseTopic
+    partition = topic.MetadataResponsePartition(
+        error_code=0, partition_index=0, leader_id=1, leader_epoch=0, replica_nodes=[1], isr_nodes=[1], offline_replicas=[]
+    )
+    producer._metadata._brokers = {1: MetadataResponse.MetadataResponseBroker(1, "127.0.0.1", port, None)}
+    producer._metadata._partitions = {PARTITION.topic: {0: partition}}
+
+
+def _connection(producer: KafkaProducer) -> Any:
+    deadline = time.monotonic() + 10
+    connections = producer._sender._client._manager._conns
+    while 1 not in connections:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return connections[1]
