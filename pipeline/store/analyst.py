@@ -13,12 +13,18 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.store.connection import Client, Connections, StoreRejectedError
+from clickhouse_connect.driver.exceptions import Error
+
+from pipeline.store.connection import Client, Connections, StoreBudgetError, StoreError, StoreRejectedError
 
 MAX_ROWS: Final = 10_000
 MAX_SECONDS: Final = 30
 MAX_MEMORY: Final = 2 * 1024**3
 MAX_STATEMENT: Final = 100_000
+VIEWS: Final = ("attempt_history", "attempt_details", "attempt_figures", "received_events", "endpoint_history")
+"""What is for people: the tables behind them may change."""
+_TOO_MANY_ROWS_OR_BYTES: Final = 396
+_UNKNOWN_TABLE: Final = 60
 
 _LIMITS: Final = (
     f"SET max_execution_time = {MAX_SECONDS}, timeout_before_checking_execution_speed = 0, max_memory_usage = {MAX_MEMORY}, "
@@ -58,7 +64,25 @@ class Analyst:
         """
         if len(statement) > MAX_STATEMENT:
             raise StoreRejectedError(f"The statement has {len(statement):,} characters; at most {MAX_STATEMENT:,} are taken.")
-        return await self._connections.read_alone(lambda client: _ask(client, statement))
+        try:
+            return await self._connections.read_alone(lambda client: _ask(client, statement))
+        except StoreError as error:
+            raise _explained(error) from error
+
+
+def _explained(error: StoreError) -> StoreError:
+    """An error in words for who wrote the statement: it is no search, and its tables need not be ours."""
+    code = error.__cause__.code if isinstance(error.__cause__, Error) else None
+    if code == _TOO_MANY_ROWS_OR_BYTES:
+        return StoreBudgetError(f"The answer has more than {MAX_ROWS:,} rows; add a LIMIT, or group them.")
+    if isinstance(error, StoreBudgetError):
+        size = f"{MAX_MEMORY // 1024**3} GB"
+        return StoreBudgetError(
+            f"The statement needs more than {MAX_SECONDS} seconds or {size} of memory; narrow it, by created_at for example."
+        )
+    if code == _UNKNOWN_TABLE:
+        return StoreRejectedError(f"There is no such table or view. The views for people are {', '.join(VIEWS)}.")
+    return error
 
 
 def _ask(client: Client, statement: str) -> Answer:

@@ -55,7 +55,10 @@ class Sendable:
 
 
 async def failed(reader: Reader, query: AttemptQuery, most: int) -> Failed:
-    """The notifications with failed attempts among those that a search finds: each once, ``most`` at most."""
+    """The notifications with failed attempts among those that a search finds: each once, ``most`` at most.
+
+    Without those that the endpoint has acknowledged in another attempt, and without tests.
+    """
     parameters = Parameters()
     only_failed = AttemptQuery((*query.required, _FAILED), combinator=Combinator.AND)
     scope = await Finder(reader).scope(only_failed, parameters)
@@ -63,7 +66,14 @@ async def failed(reader: Reader, query: AttemptQuery, most: int) -> Failed:
         return Failed((), 0, is_all=True)
     last = "argMax(id, (created_at, id)), max(created_at) AS failed_at, count()"
     grouped = f"GROUP BY event_id, endpoint_id ORDER BY failed_at, event_id, endpoint_id LIMIT {most + 1:d}"
-    statement = sql("SELECT event_id, endpoint_id,", last, "FROM attempts WHERE", scope[1], grouped)
+    found = f"{scope[1]} AND trigger != 'test'"
+    acknowledged = (
+        "SELECT event_id, endpoint_id FROM attempts WHERE state = 'succeeded' AND event_id IN (SELECT event_id FROM attempts WHERE",
+        found,
+        ")",
+    )
+    left = ("AND (event_id, endpoint_id) NOT IN (", *acknowledged, ")")
+    statement = sql("SELECT event_id, endpoint_id,", last, "FROM attempts WHERE", found, *left, grouped)
     rows = await reader.rows(statement, parameters.values)
     kept = rows[:most]
     return Failed(tuple(Notification(*row[:4]) for row in kept), sum(int(row[4]) for row in kept), is_all=len(rows) == len(kept))

@@ -120,6 +120,16 @@ class _Work:
             log.warning("the end of a run that resends could not be put on record", run=self.id, error=str(error))
 
 
+def doubts(query: AttemptQuery) -> list[str]:
+    """Why a search is not taken for what is to be sent again: more might be sent than is meant."""
+    found = [
+        f"{one} has no value. Give one, or leave it out: without it, more would be sent than you mean." for one in query.blank
+    ]
+    if not query.conditions:
+        found.append("Give a filter: an endpoint, a time range, an order number, …")
+    return found
+
+
 async def preview(api: Api, query: AttemptQuery) -> Failed:
     """What a run would send.
 
@@ -138,15 +148,15 @@ async def start_run(api: Api, who: Asker, query: AttemptQuery) -> Run:
     """
     if query.ignored:
         raise InvalidError({"q": [*query.ignored, "Correct it: without that filter, more would be sent than you mean."]})
-    if not query.conditions:
-        raise InvalidError({"q": ["Give a filter: an endpoint, a time range, an order number, …"]})
-    found = await preview(api, query)
-    if not found.is_all:
+    if found := doubts(query):
+        raise InvalidError({"q": found})
+    failed = await preview(api, query)
+    if not failed.is_all:
         raise InvalidError({"q": [f"More than {MOST:,} notifications failed; narrow the filters, by time for example."]})
     async with api.runs.beginning:
         if api.runs.is_busy:
             raise ApiError(409, "Another run is under way in this process. Wait for its end, or cancel it.")
-        work = _Work(api, who, found.notifications)
+        work = _Work(api, who, failed.notifications)
         await work.tell()
         api.runs.begin(work)
     return work.seen()

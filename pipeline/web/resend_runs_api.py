@@ -12,8 +12,8 @@ from pipeline.web.answers import answer
 from pipeline.web.api import Api
 from pipeline.web.attempts_api import asked
 from pipeline.web.audit import asker
-from pipeline.web.errors import not_found
-from pipeline.web.resend_runs import cancel_run, find_run, last_runs, preview, start_run
+from pipeline.web.errors import InvalidError, not_found
+from pipeline.web.resend_runs import cancel_run, doubts, find_run, last_runs, preview, start_run
 from pipeline.web.routes import FILTERS, STRICT, Route
 from pipeline.web.runs import Run
 from schemas.api_key import Access
@@ -29,6 +29,8 @@ def resend_run_routes(api: Api) -> Iterable[Route]:
 
     async def look(request: web.Request) -> web.Response:
         query = await asked(api, request)
+        if reasons := doubts(query):
+            raise InvalidError({"q": reasons})
         found = await preview(api, query)
         return answer(
             ResendPreviewAnswer(
@@ -63,7 +65,8 @@ def resend_run_routes(api: Api) -> Iterable[Route]:
             Access.OPERATOR,
             "What resending all failed ones of a search would send",
             {200: ResendPreviewAnswer},
-            "Several failed attempts of an event at an endpoint are one notification. What has been delivered since is left out later on.",
+            "Several failed attempts of an event at an endpoint are one notification. What has been delivered since is left out, and so are tests. "
+            "Needs a filter, and a value for each.",
             parameters=(FILTERS, STRICT),
             errors=(422, 503),
         ),
@@ -84,7 +87,7 @@ def resend_run_routes(api: Api) -> Iterable[Route]:
             "Resend all failed notifications of a search",
             {202: ResendRunAnswer},
             "Each once, the oldest first, at a bounded rate, as a single resend does it; what the endpoint has acknowledged by then is "
-            "left out. Needs a filter, and one that is not understood is an error here.",
+            "left out. Needs a filter; one that is not understood, or has no value, is an error here.",
             parameters=(FILTERS,),
             errors=(409, 422, 503),
         ),

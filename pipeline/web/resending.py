@@ -43,6 +43,8 @@ async def send_again(
     Raises:
         ApiError: 409, it cannot be sent again as things are; 503, Kafka does not answer.
     """
+    if attempt.trigger == Trigger.TEST:
+        raise ApiError(409, "This was a test, with a sample. Tests are not sent again: send another one to the endpoint.")
     endpoint = addressee(api, attempt.endpoint_id)
     if body is None:
         raise ApiError(409, "The body of this event is not in ClickHouse (not yet, or no longer): it cannot be sent again.")

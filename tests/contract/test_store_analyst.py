@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.ops.settings import Settings
-from pipeline.store.analyst import Analyst
+from pipeline.store.analyst import VIEWS, Analyst
 from pipeline.store.errors import StoreBudgetError, StoreRejectedError
 from pipeline.store.rows import attempt_id
 from pipeline.store.writer import Table
@@ -93,8 +93,22 @@ async def test_everything_else_is_refused(embedded: Store, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "statement", ["SELECT number FROM numbers(10001)", "SELECT length(groupArray(toString(number))) FROM numbers(1000000000)"]
+    ("statement", "what_to_do"),
+    [
+        ("SELECT number FROM numbers(10001)", "The answer has more than 10,000 rows; add a LIMIT"),
+        (
+            "SELECT length(groupArray(toString(number))) FROM numbers(1000000000)",
+            "more than 30 seconds or 2 GB of memory; narrow it",
+        ),
+    ],
 )
-async def test_limits(embedded: Store, statement: str) -> None:
-    with pytest.raises(StoreBudgetError):
+async def test_limits(embedded: Store, statement: str, what_to_do: str) -> None:
+    with pytest.raises(StoreBudgetError, match=what_to_do):
         await Analyst(embedded.connections).ask(statement)
+
+
+async def test_who_misspells_a_view_is_told_what_there_is(embedded: Store) -> None:
+    with pytest.raises(StoreRejectedError, match=r"^There is no such table or view\. .* attempt_history, .*endpoint_history\.$"):
+        await Analyst(embedded.connections).ask("SELECT * FROM atempt_history")
+    found = await embedded.rows("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'")
+    assert {name for [name] in found} == set(VIEWS)

@@ -59,6 +59,21 @@ async def test_several_failures_of_an_event_at_an_endpoint_are_one_notification(
     assert (await store.search.failed(query(created_at_gt="2030-01-01"), 10)).notifications == ()
 
 
+async def test_what_was_acknowledged_is_left_out_and_so_are_tests(store: Store) -> None:
+    await store_attempts(
+        store,
+        attempt(1, **FAILED),
+        attempt(2, event=meta(1), attempt=2),  # delivered since
+        attempt(3, event=meta(1), endpoint_id=8, **FAILED),  # to another endpoint it was not
+        attempt(4, event=meta(2)),
+        attempt(5, event=meta(2), trigger=Trigger.RESEND, **FAILED),  # delivered before
+        attempt(6, event=meta(3), trigger=Trigger.TEST, **FAILED),
+    )
+    found = await store.search.failed(parse_query([]), 10)
+    assert [(one.event_id, one.endpoint_id) for one in found.notifications] == [("evt_1", 8)]
+    assert (found.attempts, found.is_all) == (1, True)
+
+
 async def test_nothing_is_stored(store: Store) -> None:
     assert (await store.search.failed(query(), 10)).is_all
     assert await store.search.sendable([]) == {}
@@ -76,11 +91,12 @@ async def test_all_that_sending_again_takes(store: Store) -> None:
         attempt(1, event=known, **FAILED),
         attempt(2, **FAILED),  # its record does not say when its event was received
         attempt(3, **FAILED),
-        attempt(4, event=meta(3), trigger=Trigger.RESEND),
         attempt(5, event=meta(3), endpoint_id=8, **FAILED),
         attempt(6, event=meta(9), **FAILED),
     )
     found = await store.search.failed(query(), 10)
+    delivered_meanwhile = attempt(4, event=meta(3), trigger=Trigger.RESEND)
+    await store.writer.append(Table.ATTEMPTS, 1, [attempt_row(Position(1, 0), delivered_meanwhile)])
     again = await store.search.sendable(found.notifications)
 
     by_event = {(one.attempt.event_id, one.attempt.endpoint_id): one for one in again.values()}

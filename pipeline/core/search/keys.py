@@ -23,7 +23,7 @@ _HOW: Final = "conditions look like q[order_number_eq]"
 
 
 def nested(pairs: Iterable[tuple[str, str]], notes: Notes) -> Node:
-    """The keys below ``q`` with their values, stripped; blank values are dropped.
+    """The keys below ``q`` with their values, stripped; blank values are dropped, and noted as such.
 
     Raises:
         SearchLimitError: there are too many, a value is too long, or a key is nested too deeply.
@@ -36,6 +36,7 @@ def nested(pairs: Iterable[tuple[str, str]], notes: Notes) -> Node:
             raise SearchLimitError(f"A search has at most {MAX_PAIRS:,} filters and values; leave some out, or search twice.")
         value = text.strip()
         if not value:
+            notes.add_blank(key)
             continue
         if len(value) > MAX_VALUE:
             raise SearchLimitError(f"{shown(key)} has {len(value):,} characters; at most {MAX_VALUE:,} are searched for.")

@@ -21,6 +21,7 @@ class Notes:
     def __init__(self) -> None:
         self._notes: list[str] = []
         self._more = 0
+        self._blank: dict[str, None] = {}
 
     def add(self, name: str, reason: object) -> None:
         """Report a part of the search, by its name as it was typed."""
@@ -28,6 +29,15 @@ class Notes:
             self._notes.append(f"{shown(name)}: {reason}")
         else:
             self._more += 1
+
+    def add_blank(self, name: str) -> None:
+        """Report a key without a value."""
+        if len(self._blank) < MAX_NOTES:
+            self._blank[shown(name)] = None
+
+    def blank(self) -> tuple[str, ...]:
+        """The keys without a value, as they were typed, each once."""
+        return tuple(self._blank)
 
     def all(self) -> tuple[str, ...]:
         """The notes."""

@@ -69,6 +69,7 @@ def parse_query(pairs: Iterable[tuple[str, str]]) -> AttemptQuery:
         page=min(max(_number(others.get("page"), 1), 1), _MAX_PAGE),
         per_page=min(max(_number(others.get("per_page"), DEFAULT_PER_PAGE), 1), MAX_PER_PAGE),
         ignored=notes.all(),
+        blank=notes.blank(),
     )
     if "after" not in others:
         return query

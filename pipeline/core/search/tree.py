@@ -56,6 +56,9 @@ class Sort:
 class AttemptQuery:
     """A search. Without sorts the newest come first. ``ignored`` says what was left out, and why.
 
+    ``blank`` are keys without a value (a form has many): for a search they mean nothing, for what acts on all that it finds they are
+    suspect.
+
     ``after`` asks for what follows a row (see :class:`Cursor`); ``page`` has no meaning then.
     """
 
@@ -66,6 +69,7 @@ class AttemptQuery:
     ignored: tuple[str, ...] = ()
     combinator: Combinator = Combinator.AND
     after: Cursor | None = None
+    blank: tuple[str, ...] = ()
 
     @property
     def required(self) -> tuple[Filter, ...]:

@@ -17,7 +17,7 @@ from pipeline.web.dashboard.filters import Filters, read_filters
 from pipeline.web.dashboard.pages import PREFIX, Page
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.errors import ApiError, InvalidError, not_found
-from pipeline.web.resend_runs import MOST, cancel_run, find_run, last_runs, preview, start_run
+from pipeline.web.resend_runs import MOST, cancel_run, doubts, find_run, last_runs, preview, start_run
 from pipeline.web.resend_runs_api import run_id
 from pipeline.web.runs import Run
 from schemas.api_key import Access
@@ -49,8 +49,7 @@ def _beginning(desk: Desk) -> Iterable[Page]:
         obstacles = [
             f"A filter is not understood, and without it more would be sent than you mean: {one}" for one in query.ignored
         ]
-        if not query.conditions:
-            obstacles.append("Give a filter: an endpoint, a time range, an order number, …")
+        obstacles += doubts(query)
         if not found.is_all:
             obstacles.append(f"More than {MOST:,} notifications failed; narrow the filters, by time for example.")
         view = Preview(

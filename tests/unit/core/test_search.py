@@ -105,8 +105,9 @@ def test_conditions_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("value", ["", " ", "\t\n"])
-def test_blank_values_are_dropped_without_a_word(value: str) -> None:
-    assert parsed(("q[order_number_eq]", value), ("q[s]", value), ("page", value), ("q[nonsense]", value)) == AttemptQuery()
+def test_blank_values_are_dropped_and_only_noted(value: str) -> None:
+    found = parsed(("q[order_number_eq]", value), ("q[s]", value), ("page", value), ("q[nonsense]", value), ("q[s]", value))
+    assert found == AttemptQuery(blank=("q[order_number_eq]", "q[s]", "q[nonsense]"))
 
 
 @pytest.mark.parametrize(
@@ -311,12 +312,16 @@ FAILED = eq("state", "failed")
             (Condition("sku", Predicate.IN, ("A", "B")),),
         ),
         ([("q[c][0][a]", "event"), ("q[c][0][p]", "eq"), ("q[c][0][v]", "x")], (eq("event_name", "x"),)),
-        ([("q[c][0][a][0][name]", "state"), ("q[c][0][p]", "eq"), ("q[c][0][v][0][value]", " ")], ()),
         ([("q[g][0][m]", "or")], ()),
     ],
 )
 def test_groups(pairs: list[tuple[str, str]], conditions: tuple[Filter, ...]) -> None:
     assert parsed(*pairs) == AttemptQuery(conditions=conditions)
+
+
+def test_a_condition_whose_value_is_blank_is_none() -> None:
+    pairs = [("q[c][0][a][0][name]", "state"), ("q[c][0][p]", "eq"), ("q[c][0][v][0][value]", " ")]
+    assert parsed(*pairs) == AttemptQuery(blank=("q[c][0][v][0][value]",))
 
 
 def test_one_of_all_conditions() -> None:

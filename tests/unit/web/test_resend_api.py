@@ -84,6 +84,10 @@ async def test_what_cannot_be_sent_again(recorded: Service) -> None:
     status, body = await request(recorded, "POST", "/api/webhook/attempts/12/resend")
     assert (status, body["error"]) == (409, "Endpoint 9 was deleted: nothing can be sent to it any more.")
 
+    recorded.attempts.details[14] = detail(trigger="test")
+    status, body = await request(recorded, "POST", "/api/webhook/attempts/14/resend")
+    assert (status, body["error"][:15]) == (409, "This was a test")
+
     recorded.reports.bodies.clear()
     status, body = await request(recorded, "POST", RESEND)
     assert (status, body["error"][:39]) == (409, "The body of this event is not in ClickH")

@@ -109,12 +109,16 @@ async def test_it_is_on_record_before_during_and_after(failing: Service) -> None
     [
         ("", "Give a filter"),
         ("?q[endpoint_id_eq]=1&q[ordr_number_eq]=R1", "ordr_number_eq: attempts have no attribute ordr_number"),
+        ("?q[endpoint_id_eq]=", "q[endpoint_id_eq] has no value. Give one, or leave it out"),
+        ("?q[endpoint_id_eq]=+&q[order_number_eq]=R1", "q[endpoint_id_eq] has no value"),
+        ("?q[endpoint_id_eq]&q[order_number_eq]=R1", "q[endpoint_id_eq] has no value"),
     ],
 )
 async def test_without_a_clear_filter_nothing_is_sent(failing: Service, query: str, sentence: str) -> None:
-    status, body = await request(failing, "POST", f"{RESENDS}{query}")
+    for method, path in (("POST", f"{RESENDS}{query}"), ("GET", f"{RESENDS}/preview{query}{'&' if query else '?'}strict=1")):
+        status, body = await request(failing, method, path)
 
-    assert (status, body["errors"]["q"][0][: len(sentence)]) == (422, sentence)
+        assert (status, body["errors"]["q"][0][: len(sentence)]) == (422, sentence)
     assert (failing.kafka.audits, failing.attempts.queries) == ([], [])
 
 
