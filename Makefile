@@ -10,6 +10,7 @@ RATE   ?= 10000
 SCALE  ?= 1
 MINUTES ?= 30
 FORM   ?= full
+SCENARIOS ?= tests/faults
 
 # Where it is set, every process of a test compiles everything anew: twice the time to start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -50,7 +51,7 @@ test-kafka: install ## What talks to Kafka, on a real Apache Kafka (Java 17 and 
 	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_waits.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
 
 test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form
-	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest tests/faults --kafka=apache
+	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest $(SCENARIOS) --kafka=apache
 
 test-examples: install ## The examples of the documentation against real deliveries (nodejs npm golang-go ruby puma php-cli)
 	$(BIN)/python -m pytest tests/examples
