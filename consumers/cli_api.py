@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from consumers import show
 from consumers.api_client import Key, Url, client_for
+from consumers.printing import Output
 from schemas.api_key import Access
 from schemas.event import EventType
 
@@ -16,7 +16,7 @@ endpoints_app = typer.Typer(no_args_is_help=True, help="Endpoints of the running
 dead_letters_app = typer.Typer(no_args_is_help=True, help="Records that could not be used (by the HTTP API).")
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys (by the HTTP API, with an admin key).")
 
-out = Console()
+out = Output()
 
 EndpointId = Annotated[int, typer.Argument(help="The endpoint's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]

@@ -14,13 +14,12 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from consumers import show
 from consumers.api_client import ApiError, Key, Url, client_for
+from consumers.printing import Output, Rows
 from schemas.endpoint_backup import BackupHeader
 
-out = Console()
+out = Output()
 err = Console(stderr=True)
 
 _AT_ONCE: Final = 20
@@ -133,12 +132,12 @@ def _batches(lines: Sequence[Any]) -> Iterator[list[Any]]:
         yield batch
 
 
-def _table(done: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("id", "target_url", "what", "here", "differs in / why")
+def _table(done: Sequence[Mapping[str, Any]]) -> Rows:
+    rows = Rows("id", "target_url", "what", "here", "differs in / why", folded=("target_url", "differs in / why"))
     for one in done:
         if one["step"] == "none":
             continue
         here = str(one["restored_as"]) if one["restored_as"] else ("a new id" if one["step"] == "create" else "")
         details = one["reason"] or ", ".join(one["differences"])
-        table.add_row(str(one["id"]), *map(show.plain, (one["target_url"], one["step"], here, details)))
-    return table
+        rows.add(str(one["id"]), one["target_url"], one["step"], here, details)
+    return rows

@@ -11,16 +11,16 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from consumers import show
 from consumers.api_client import ApiError, Key, Url, client_for
+from consumers.printing import Output
 from pipeline.core.spreadsheets import cell
 from schemas.event import EventType
 
 attempts_app = typer.Typer(help="Search the attempts, or resend one.")
 
-out = Console()
+out = Output()
 
 _LOOK_SECONDS = 1.0
 """Between two looks at how far a run has come."""

@@ -133,6 +133,19 @@ def test_a_table_says_what_was_ignored_and_how_to_go_on(url: str) -> None:
     assert "cursor-1" in result.output
 
 
+def test_in_a_pipe_an_attempt_is_a_line(url: str) -> None:
+    (line,) = [line for line in run(url, "attempts").output.splitlines() if "R1" in line]
+    for cell in (
+        "11",
+        "2026-03-02T15:05:00.007Z",
+        "order_completed",
+        "7 https://shop.example/[hooks]",
+        "delivered",
+        "=HYPERLINK(1)",
+    ):
+        assert f" {cell} " in line
+
+
 def test_csv_of_all_pages_has_one_header(url: str) -> None:
     result = run(url, "attempts", "--all", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
