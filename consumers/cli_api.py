@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -25,8 +26,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
 @endpoints_app.command("list")
 def endpoints_list(url: Url = None, api_key: Key = None) -> None:
     """List the endpoints."""
+    found: list[Mapping[str, Any]] = []
+    number, pages = 1, 1
     with client_for(url, api_key) as client:
-        out.print(show.endpoints(client.call("GET", "endpoints", params=[("per_page", "200")])))
+        while number <= pages:
+            page = client.call("GET", "endpoints", params=[("page", str(number)), ("per_page", "200")])
+            found += page["endpoints"]
+            number, pages = number + 1, page["pages"]
+    out.print(show.endpoints(found))
 
 
 @endpoints_app.command("add")

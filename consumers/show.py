@@ -67,10 +67,10 @@ def role_banner(role: str, url: str, first_key: str | None) -> RenderableType:
     )
 
 
-def endpoints(page: Mapping[str, Any]) -> RenderableType:
-    """A page of endpoints as a table."""
+def endpoints(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Endpoints as a table."""
     rows = Rows("id", "target_url", "events", "state", "description", folded=("target_url", "events", "description"))
-    for endpoint in page["endpoints"]:
+    for endpoint in found:
         cells = (
             str(endpoint["id"]),
             endpoint["target_url"],
@@ -79,7 +79,7 @@ def endpoints(page: Mapping[str, Any]) -> RenderableType:
             endpoint["description"],
         )
         rows.add(*cells)
-    rows.caption = f"{page['total_count']} endpoints"
+    rows.caption = f"{len(found):,} endpoints"
     return rows
 
 

@@ -57,7 +57,7 @@ def attempts() -> RenderableType:
 
 
 def endpoints() -> RenderableType:
-    return show.endpoints({"endpoints": [ENDPOINT], "total_count": 1})
+    return show.endpoints([ENDPOINT])
 
 
 def settings() -> RenderableType:
