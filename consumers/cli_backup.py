@@ -36,7 +36,7 @@ _WORDS: Final = {
 
 
 class BackupError(ApiError):
-    """A file is no backup, or not a whole one; ``str(error)`` says why."""
+    """A file is no backup, not a whole one, or cannot be read or written; ``str(error)`` says why."""
 
 
 def export_endpoints(
@@ -71,7 +71,7 @@ def import_endpoints(
 
     Missing ones are created, with their id where nobody else has it. It may be repeated: what is there is left alone.
     """
-    _, lines = read_backup(sys.stdin.read() if str(file) == "-" else file.read_text("utf-8"))
+    _, lines = read_backup(_read(file))
     done: list[Mapping[str, Any]] = []
     with client_for(url, api_key) as client:
         for batch in track(list(_batches(lines)), "endpoints", console=err, transient=True):
@@ -107,15 +107,32 @@ def read_backup(text: str) -> tuple[BackupHeader, list[Any]]:
     return header, lines
 
 
+def _read(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    except OSError as error:
+        raise BackupError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        raise BackupError(f"{file} is no backup of endpoints: it is not text.") from None
+
+
 def _write_whole(file: Path, text: str) -> None:
     """All of it or nothing: a backup that was there stays until the new one is whole. Only its owner may read it."""
-    part = file.with_name(f"{file.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    part.replace(file)
+    try:
+        if file.is_dir():
+            raise BackupError(f"{file} is a directory; name a file in it.")
+        part = file.with_name(f"{file.name}.part")
+        part.unlink(missing_ok=True)
+        try:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
+                opened.write(text)
+                opened.flush()
+                os.fsync(opened.fileno())
+            part.replace(file)
+        finally:  # also after Ctrl-C: there are secrets in it
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise BackupError(f"{file} cannot be written: {error.strerror}. No backup was made.") from error
 
 
 def _batches(lines: Sequence[Any]) -> Iterator[list[Any]]:
