@@ -18,6 +18,7 @@ Key = Annotated[
 
 
 _ANSWER_SECONDS: Final = 30.0
+_PATH: Final = "/api/webhook"
 
 
 class ApiError(Exception):
@@ -29,14 +30,28 @@ class ApiError(Exception):
 
 
 class ApiClient:
-    """Speaks to ``/api/webhook``. One instance a command."""
+    """Speaks to ``/api/webhook``. One instance a command.
+
+    Raises:
+        ApiError: the URL is none, or the key cannot be one.
+    """
 
     def __init__(self, url: str, api_key: str) -> None:
-        self._client = httpx.Client(
-            base_url=url.rstrip("/") + "/api/webhook/",
-            headers={"Authorization": f"Bearer {api_key}"},
-            trust_env=False,
-        )
+        if not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+            # Checked here: in httpx's errors it would be printed.
+            message = (
+                "The API key has characters that no key has: a space, a line break, or what is not ASCII, such as the … of an example. "
+                "Copy it again (--api-key or OMS_WEBHOOKS_API_KEY)."
+            )
+            raise ApiError(message)
+        try:
+            self._client = httpx.Client(
+                base_url=f"{_root(url)}{_PATH}/",
+                headers={"Authorization": f"Bearer {api_key}"},
+                trust_env=False,
+            )
+        except httpx.InvalidURL as error:
+            raise ApiError(f"{url} is no URL ({error}); write one such as http://127.0.0.1:8080.") from error
 
     def __enter__(self) -> ApiClient:
         return self
@@ -56,10 +71,17 @@ class ApiClient:
         """Call a route and return its JSON (None when there is none), which may take ``seconds``.
 
         Raises:
-            ApiError: no answer, or one that is not 2xx.
+            ApiError: no answer, one that is not 2xx, or one that is not of our API.
         """
         response = self._answer(method, path, params, json, seconds)
-        return response.json() if response.content else None
+        if response.status_code == httpx.codes.NO_CONTENT:
+            return None
+        try:
+            return response.json()
+        except ValueError:
+            kind = response.headers.get("Content-Type", "something without a type")
+            message = f"This is not the API of OMS webhooks: {self._client.base_url} answered {response.status_code} with {kind}."
+            raise ApiError(message) from None
 
     def text(self, path: str, *, seconds: float = _ANSWER_SECONDS) -> str:
         """What a GET route answers, as text.
@@ -74,7 +96,7 @@ class ApiClient:
     ) -> httpx.Response:
         try:
             response = self._client.request(method, path, params=[*(params or [])], json=json, timeout=seconds)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             message = f"The API at {self._client.base_url} does not answer ({error}); is it running? Start it: oms-webhooks all"
             raise ApiError(message) from error
         if not response.is_success:
@@ -83,23 +105,34 @@ class ApiClient:
 
 
 def client_for(url: str | None, api_key: str | None) -> ApiClient:
-    """A client of the API that is named, or of the pipeline that runs on this machine.
+    """A client of the API that is named, or of the pipeline that runs on this machine. Only that one is sent its key.
 
     Raises:
-        ApiError: none is named, and none runs here.
+        ApiError: none is named, and none runs here; or another one is named, without a key.
     """
     note = find_note()
-    url, api_key = url or (note.url if note else None), api_key or (note.api_key if note else None)
-    if not url or not api_key:
+    if not url and note is None:
         message = "No running pipeline was found on this machine; start one (oms-webhooks all), or give --url and --api-key."
         raise ApiError(message)
+    url = url or (note.url if note else "")
+    if not api_key and note is not None and _root(url) == _root(note.url):
+        api_key = note.api_key
+    if not api_key:
+        raise ApiError(f"An API key is needed for {url}: give --api-key, or set OMS_WEBHOOKS_API_KEY.")
     return ApiClient(url, api_key)
+
+
+def _root(url: str) -> str:
+    """What stands before the path of the API, however much of it was given."""
+    return url.rstrip("/").removesuffix(_PATH).rstrip("/")
 
 
 def _explained(response: httpx.Response) -> str:
     try:
         answer = response.json()
     except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
         return f"The API answered {response.status_code}."
     fields = answer.get("errors") or {}
     details = "".join(f"\n  {field}: {'; '.join(messages)}" for field, messages in fields.items())

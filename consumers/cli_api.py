@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from consumers import show
 from consumers.api_client import Key, Url, client_for
+from consumers.printing import Output
 from schemas.api_key import Access
 from schemas.event import EventType
 
@@ -16,7 +17,7 @@ endpoints_app = typer.Typer(no_args_is_help=True, help="Endpoints of the running
 dead_letters_app = typer.Typer(no_args_is_help=True, help="Records that could not be used (by the HTTP API).")
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys (by the HTTP API, with an admin key).")
 
-out = Console()
+out = Output()
 
 EndpointId = Annotated[int, typer.Argument(help="The endpoint's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
@@ -25,8 +26,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
 @endpoints_app.command("list")
 def endpoints_list(url: Url = None, api_key: Key = None) -> None:
     """List the endpoints."""
+    found: list[Mapping[str, Any]] = []
+    number, pages = 1, 1
     with client_for(url, api_key) as client:
-        out.print(show.endpoints(client.call("GET", "endpoints", params=[("per_page", "200")])))
+        while number <= pages:
+            page = client.call("GET", "endpoints", params=[("page", str(number)), ("per_page", "200")])
+            found += page["endpoints"]
+            number, pages = number + 1, page["pages"]
+    out.print(show.endpoints(found))
 
 
 @endpoints_app.command("add")

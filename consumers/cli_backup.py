@@ -14,13 +14,12 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from consumers import show
 from consumers.api_client import ApiError, Key, Url, client_for
+from consumers.printing import Output, Rows
 from schemas.endpoint_backup import BackupHeader
 
-out = Console()
+out = Output()
 err = Console(stderr=True)
 
 _AT_ONCE: Final = 20
@@ -37,7 +36,7 @@ _WORDS: Final = {
 
 
 class BackupError(ApiError):
-    """A file is no backup, or not a whole one; ``str(error)`` says why."""
+    """A file is no backup, not a whole one, or cannot be read or written; ``str(error)`` says why."""
 
 
 def export_endpoints(
@@ -72,7 +71,7 @@ def import_endpoints(
 
     Missing ones are created, with their id where nobody else has it. It may be repeated: what is there is left alone.
     """
-    _, lines = read_backup(sys.stdin.read() if str(file) == "-" else file.read_text("utf-8"))
+    _, lines = read_backup(_read(file))
     done: list[Mapping[str, Any]] = []
     with client_for(url, api_key) as client:
         for batch in track(list(_batches(lines)), "endpoints", console=err, transient=True):
@@ -108,15 +107,32 @@ def read_backup(text: str) -> tuple[BackupHeader, list[Any]]:
     return header, lines
 
 
+def _read(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    except OSError as error:
+        raise BackupError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        raise BackupError(f"{file} is no backup of endpoints: it is not text.") from None
+
+
 def _write_whole(file: Path, text: str) -> None:
     """All of it or nothing: a backup that was there stays until the new one is whole. Only its owner may read it."""
-    part = file.with_name(f"{file.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    part.replace(file)
+    try:
+        if file.is_dir():
+            raise BackupError(f"{file} is a directory; name a file in it.")
+        part = file.with_name(f"{file.name}.part")
+        part.unlink(missing_ok=True)
+        try:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
+                opened.write(text)
+                opened.flush()
+                os.fsync(opened.fileno())
+            part.replace(file)
+        finally:  # also after Ctrl-C: there are secrets in it
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise BackupError(f"{file} cannot be written: {error.strerror}. No backup was made.") from error
 
 
 def _batches(lines: Sequence[Any]) -> Iterator[list[Any]]:
@@ -133,12 +149,12 @@ def _batches(lines: Sequence[Any]) -> Iterator[list[Any]]:
         yield batch
 
 
-def _table(done: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("id", "target_url", "what", "here", "differs in / why")
+def _table(done: Sequence[Mapping[str, Any]]) -> Rows:
+    rows = Rows("id", "target_url", "what", "here", "differs in / why", folded=("target_url", "differs in / why"))
     for one in done:
         if one["step"] == "none":
             continue
         here = str(one["restored_as"]) if one["restored_as"] else ("a new id" if one["step"] == "create" else "")
         details = one["reason"] or ", ".join(one["differences"])
-        table.add_row(str(one["id"]), *map(show.plain, (one["target_url"], one["step"], here, details)))
-    return table
+        rows.add(str(one["id"]), one["target_url"], one["step"], here, details)
+    return rows

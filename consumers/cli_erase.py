@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.console import Group
+from rich.text import Text
 
 from consumers import show
 from consumers.api_client import ApiError, Key, Url, client_for
+from consumers.printing import Output, Rows
 
-out = Console()
+out = Output()
 
 _ERASING_SECONDS = 660.0
 """Longer than the API waits for ClickHouse."""
@@ -51,12 +52,10 @@ def erase(
     out.print("ClickHouse finds nothing of it any more.")
 
 
-def _traces(title: str, found: Mapping[str, Any]) -> Table:
-    table = Table("events", "attempts", "dead letters", "orders", title=title)
-    table.add_row(
-        *(f"{found[kind]:,}" for kind in ("events", "attempts", "dead_letters")), show.plain(", ".join(found["orders"]))
-    )
-    return table
+def _traces(title: str, found: Mapping[str, Any]) -> Group:
+    rows = Rows("events", "attempts", "dead letters", "orders", folded=("orders",))
+    rows.add(*(f"{found[kind]:,}" for kind in ("events", "attempts", "dead_letters")), ", ".join(found["orders"]))
+    return Group(Text(title), rows)
 
 
 def _elsewhere(found: Mapping[str, Any]) -> str:

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
 
 from consumers import show
 from consumers.check import check_settings
 from consumers.embedded import reachable
 from consumers.grants import Grantee, clickhouse_grants, kafka_rights
+from consumers.printing import Output
 from consumers.roles import RoleError
 from pipeline.broker.admin import TopicAdmin, TopicError
 from pipeline.core.sizing import Costs, Deployment, Load, size
@@ -24,7 +24,7 @@ from pipeline.store.migrate import migrate
 from pipeline.store.rows import MAX_PARTITIONS
 from schemas.topics import TopicSpec
 
-out = Console()
+out = Output()
 
 
 def topics(

@@ -55,12 +55,20 @@ class Progressed:
     path: Path = field(default=Path(), repr=False)
 
     def save(self) -> None:
-        """Whole or not at all."""
+        """Whole or not at all.
+
+        Raises:
+            ApiError: it cannot be written.
+        """
         state = asdict(self)
         del state["path"]
         part = self.path.with_name(f"{self.path.name}.part")
-        part.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
-        part.replace(self.path)
+        try:
+            part.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
+            part.replace(self.path)
+        except OSError as error:
+            message = f"{self.path} cannot be written: {error.strerror}. It has to keep how far the replay has come: nothing more is sent."
+            raise ApiError(message) from error
 
 
 def replay(

@@ -11,16 +11,16 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from consumers import show
 from consumers.api_client import ApiError, Key, Url, client_for
+from consumers.printing import Output
 from pipeline.core.spreadsheets import cell
 from schemas.event import EventType
 
 attempts_app = typer.Typer(help="Search the attempts, or resend one.")
 
-out = Console()
+out = Output()
 
 _LOOK_SECONDS = 1.0
 """Between two looks at how far a run has come."""
@@ -59,7 +59,12 @@ def attempts(
     per_page: Annotated[int, typer.Option(min=1, max=200, help="Attempts a page.")] = 25,
     after: Annotated[str | None, typer.Option(help="Go on behind this cursor of an earlier answer.")] = None,
     all_pages: Annotated[
-        bool, typer.Option("--all", help="All that is found, page after page (json: one attempt a line).")
+        bool,
+        typer.Option(
+            "--all",
+            help="All that is found, page after page (json: one attempt a line). In another order than that of time, an attempt may come "
+            "twice when others are recorded meanwhile.",
+        ),
     ] = False,
     strict: Annotated[bool, typer.Option(help="A filter that would be ignored is an error.")] = False,
     form: As = Format.TABLE,
@@ -69,6 +74,7 @@ def attempts(
 ) -> None:
     """Search the attempts: by order, endpoint, event type, state, time, a piece of the body, or any filter of the API."""
     if context.invoked_subcommand is not None:
+        _refuse_lost_options(context, context.invoked_subcommand)
         return
     simple = {
         "order_number_eq": order,
@@ -82,16 +88,62 @@ def attempts(
     }
     params = [(f"q[{name}]", str(value)) for name, value in simple.items() if value is not None]
     params += [("q[shipment_number_in][]", number) for number in shipment or []]
-    params += [(f"q[{name}]", value) for name, _, value in (part.partition("=") for part in query or [])]
-    params += [("page", str(page)), ("per_page", str(200 if all_pages else per_page))]
+    params += _filters(query or [])
+    params += [("per_page", str(200 if all_pages else per_page))]
     params += [("strict", "1")] if strict else []
     form = Format.JSON if as_json else form
+    asked: tuple[str, str] | None = ("after", after) if after else ("page", str(page))
+    is_first = True
     with client_for(url, api_key) as client:
-        found = client.call("GET", "attempts", params=[*params, *([("after", after)] if after else [])])
-        _print_page(found, form, is_first=True, as_lines=all_pages)
-        while all_pages and found["next_cursor"]:
-            found = client.call("GET", "attempts", params=[*params, ("after", found["next_cursor"])])
-            _print_page(found, form, is_first=False, as_lines=True)
+        while asked:
+            found = client.call("GET", "attempts", params=[*params, asked])
+            _print_page(found, form, is_first=is_first, as_lines=all_pages)
+            asked, is_first = _following(found, asked[0]) if all_pages else None, False
+
+
+def _refuse_lost_options(context: typer.Context, command: str) -> None:
+    """Options of the search before a command would have no effect: the command would do more than was meant, or ask another API.
+
+    Raises:
+        ApiError: there is one.
+    """
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    if any(source is not None and source.name == "COMMANDLINE" for source in sources.values()):
+        raise ApiError(
+            f"Options before {command} are those of the search. Write them behind it; `oms-webhooks attempts {command} --help`."
+        )
+
+
+def _following(found: Mapping[str, Any], asked_by: str) -> tuple[str, str] | None:
+    """The parameter that the next page is asked for with; None at the end. Only in the order of time is there a cursor."""
+    if found["next_cursor"]:
+        return "after", found["next_cursor"]
+    if asked_by == "after" or not found["attempts"]:
+        return None
+    # A count that is not exact is a lower bound.
+    has_more = found["current_page"] < found["pages"] or not found["total_count_is_exact"]
+    return ("page", str(found["current_page"] + 1)) if has_more else None
+
+
+def _filters(query: Sequence[str], *, is_search: bool = True) -> list[tuple[str, str]]:
+    """The parameters of ``--q``. The API leaves out a filter without a value; what is more than a search must not reach further by that.
+
+    Raises:
+        ApiError: one is not attribute_predicate=value, or has no value where that matters.
+    """
+    params = []
+    for part in query:
+        name, sign, value = part.partition("=")
+        if not name.strip() or not sign:
+            raise ApiError(f"--q {part!r} is no filter; write attribute_predicate=value, such as --q endpoint_id_eq=7.")
+        if not is_search and not value.strip():
+            message = (
+                f"--q {part!r} has no value, and without that filter more would be sent again than was meant. Give it one (is a variable of "
+                "the shell empty?), or leave it out."
+            )
+            raise ApiError(message)
+        params.append((f"q[{name}]", value))
+    return params
 
 
 @attempts_app.command("resend-failed")
@@ -108,7 +160,7 @@ def resend_failed(
 
     Ctrl-C ends the telling, not the run: POST resends/ID/cancel or the page of the run does.
     """
-    params = [(f"q[{name}]", value) for name, _, value in (part.partition("=") for part in query)]
+    params = _filters(query, is_search=False)
     with client_for(url, api_key) as client:
         found = client.call("GET", "resends/preview", params=[*params, ("strict", "1")])
         question = f"Resend {found['notifications']:,} notifications ({found['attempts']:,} failed attempts)?"

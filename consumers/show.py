@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.embedded import Surroundings
+from consumers.printing import Rows
 from pipeline.broker.admin import Difference, Growth
 from pipeline.core.sizing import Size
 from pipeline.ops.reach import Finding
@@ -66,10 +67,10 @@ def role_banner(role: str, url: str, first_key: str | None) -> RenderableType:
     )
 
 
-def endpoints(page: Mapping[str, Any]) -> RenderableType:
-    """A page of endpoints as a table."""
-    table = Table("id", "target_url", "events", "state", "description")
-    for endpoint in page["endpoints"]:
+def endpoints(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Endpoints as a table."""
+    rows = Rows("id", "target_url", "events", "state", "description", folded=("target_url", "events", "description"))
+    for endpoint in found:
         cells = (
             str(endpoint["id"]),
             endpoint["target_url"],
@@ -77,9 +78,9 @@ def endpoints(page: Mapping[str, Any]) -> RenderableType:
             endpoint["state"],
             endpoint["description"],
         )
-        table.add_row(*map(plain, cells))
-    table.caption = f"{page['total_count']} endpoints"
-    return table
+        rows.add(*cells)
+    rows.caption = f"{len(found):,} endpoints"
+    return rows
 
 
 def created(endpoint: Mapping[str, Any]) -> RenderableType:
@@ -107,6 +108,8 @@ def tested(attempt: Mapping[str, Any]) -> RenderableType:
     succeeded = attempt["state"] == "succeeded"
     outcome = Text("acknowledged" if succeeded else "not acknowledged", "bold green" if succeeded else "bold red")
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row("event", Text(f"{attempt['event_name']} ({attempt['event_id']})"))
     table.add_row("endpoint", Text(f"{attempt['endpoint_id']} {attempt['target_url']}"))
     table.add_row("outcome", outcome)
@@ -118,22 +121,21 @@ def tested(attempt: Mapping[str, Any]) -> RenderableType:
 
 def dead_letters(page: Mapping[str, Any]) -> RenderableType:
     """A page of dead letters as a table."""
-    table = Table("id", "time", "reason", "where", "bytes", "detail")
+    rows = Rows("id", "time", "reason", "where", "bytes", "detail", folded=("detail",))
     for letter in page["dead_letters"]:
         where = f"{letter['topic']} {letter['partition']}/{letter['offset']}"
         cells = (str(letter["id"]), letter["failed_at"], letter["reason"], where, f"{letter['size']:,}", letter["detail"])
-        table.add_row(*map(plain, cells))
-    table.caption = f"page {page['current_page']} of {page['pages']}, {page['total_count']:,} dead letters"
-    return table
+        rows.add(*cells)
+    rows.caption = f"page {page['current_page']} of {page['pages']}, {page['total_count']:,} dead letters"
+    return rows
 
 
 def keys(found: Mapping[str, Any]) -> RenderableType:
     """The API keys as a table."""
-    table = Table("id", "name", "role", "made", "by")
+    rows = Rows("id", "name", "role", "made", "by", caption="without those of the setting api_keys")
     for key in found["keys"]:
-        table.add_row(*map(plain, (key["id"], key["name"], key["role"], key["created_at"], key["created_by"])))
-    table.caption = "without those of the setting api_keys"
-    return table
+        rows.add(key["id"], key["name"], key["role"], key["created_at"], key["created_by"])
+    return rows
 
 
 def made_key(key: Mapping[str, Any]) -> RenderableType:
@@ -150,52 +152,57 @@ _STATE_STYLES = {"delivered": "green", "repeated": "yellow", "exhausted": "red",
 
 def attempts(page: Mapping[str, Any]) -> RenderableType:
     """A page of attempts as a table, and which filters were ignored."""
-    table = Table("id", "time", "event", "order / item", "endpoint", "try", "outcome", "code", "ms", "error")
+    headings = ("id", "time", "event", "order / item", "endpoint", "try", "outcome", "code", "ms", "error")
+    rows = Rows(*headings, folded=("endpoint", "error"))
     for attempt in page["attempts"]:
-        style = _STATE_STYLES.get(attempt["outcome"], "")
-        table.add_row(
+        rows.add(
             str(attempt["id"]),
             attempt["created_at"],
-            plain(attempt["event_name"]),
-            plain(str(attempt["order_number"] or attempt["stock_item_id"] or "")),
-            f"{attempt['endpoint_id']} {plain(attempt['target_url'])}",
+            attempt["event_name"],
+            str(attempt["order_number"] or attempt["stock_item_id"] or ""),
+            f"{attempt['endpoint_id']} {attempt['target_url']}",
             str(attempt["attempt"]),
-            Text(attempt["outcome"], style),
+            Text(attempt["outcome"], _STATE_STYLES.get(attempt["outcome"], "")),
             str(attempt["http_status_code"] or attempt["failure"] or ""),
             f"{attempt['duration_ms']:.0f}",
-            plain(attempt["error"] or ""),
+            attempt["error"] or "",
         )
     count = f"{page['total_count']:,} attempts" if page["total_count_is_exact"] else f"{page['total_count']:,} attempts or more"
-    table.caption = f"page {page['current_page']} of {page['pages']}, {count}" if page["total_count_is_exact"] else count
+    rows.caption = f"page {page['current_page']} of {page['pages']}, {count}" if page["total_count_is_exact"] else count
     if cursor := page.get("next_cursor"):
-        table.caption += f"; the next page: --after {cursor}"
+        rows.caption += f"; the next page: --after {cursor}"
     if ignored := page.get("ignored_filters"):
-        return Group(Text(f"Ignored filters: {', '.join(ignored)}", "bold yellow"), table)
-    return table
+        return Group(Text(f"Ignored filters: {', '.join(ignored)}", "bold yellow"), rows)
+    return rows
+
+
+_LONGEST_ID: Final = 40
+"""What is longer is a text."""
 
 
 def answer(found: Mapping[str, Any]) -> RenderableType:
     """What a SELECT returned."""
-    table = Table(
-        *(plain(name) for name, _ in found["columns"]), caption=f"{len(found['rows']):,} rows, {found['seconds']:.3f} s"
-    )
-    for row in found["rows"]:
-        table.add_row(*("" if value is None else plain(str(value)) for value in row))
-    return table
+    names = [name for name, _ in found["columns"]]
+    cells = [["" if value is None else str(value) for value in row] for row in found["rows"]]
+    long = {name for row in cells for name, cell in zip(names, row, strict=True) if len(cell) > _LONGEST_ID}
+    rows = Rows(*names, folded=long, caption=f"{len(cells):,} rows, {found['seconds']:.3f} s")
+    for row in cells:
+        rows.add(*row)
+    return rows
 
 
 def topics(
     specs: Sequence[TopicSpec], partitions: int, created: Sequence[str], differences: Sequence[Difference]
 ) -> RenderableType:
     """Every topic, what it must look like, and where it differs."""
-    table = Table("topic", "key", "partitions", "settings", "state")
+    rows = Rows("topic", "key", "partitions", "settings", "state", folded=("settings", "state"))
     for spec in specs:
         wrong = [f"{each.what} is {each.found}" for each in differences if each.topic == spec.name]
         state = "; ".join(wrong) or ("made" if spec.name in created else "as wanted")
         settings = ", ".join(f"{name}={value}" for name, value in spec.config().items())
         count = str(spec.partitions or partitions)
-        table.add_row(plain(spec.name), spec.key, count, settings, Text(state, "red" if wrong else "green"))
-    return table
+        rows.add(spec.name, spec.key, count, settings, Text(state, "red" if wrong else "green"))
+    return rows
 
 
 def sizing(needed: Size) -> RenderableType:
@@ -243,24 +250,24 @@ Afterwards set kafka_partitions to the new number everywhere, and KEDA's maxRepl
 
 def growth(planned: Sequence[Growth]) -> RenderableType:
     """Which topics get how many partitions, and what that means."""
-    table = Table("topic", "partitions", "then")
+    rows = Rows("topic", "partitions", "then")
     for each in planned:
-        table.add_row(plain(each.topic), str(each.before), str(each.after))
-    return Group(table, Text(MORE_PARTITIONS))
+        rows.add(each.topic, str(each.before), str(each.after))
+    return Group(rows, Text(MORE_PARTITIONS))
 
 
 def settings(current: Settings) -> RenderableType:
     """Every setting: variable, value, meaning."""
-    table = Table("variable", "value", "meaning", show_lines=True)
+    rows = Rows("variable", "value", "meaning", folded=("value", "meaning"), has_lines=True)
     for name, value in current.shown().items():
         meaning = type(current).model_fields[name].description or ""
-        table.add_row(f"OMS_WEBHOOKS_{name.upper()}", plain(value), plain(meaning))
-    return table
+        rows.add(f"OMS_WEBHOOKS_{name.upper()}", value, meaning)
+    return rows
 
 
 def findings(found: Sequence[Finding]) -> RenderableType:
     """What was looked at, and what is wrong with it."""
-    table = Table("looked at", "result")
+    rows = Rows("looked at", "result", folded=("result",))
     for finding in found:
-        table.add_row(plain(finding.what), Text(finding.problem or "well", "red" if finding.problem else "green"))
-    return table
+        rows.add(finding.what, Text(finding.problem or "well", "red" if finding.problem else "green"))
+    return rows

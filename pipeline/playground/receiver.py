@@ -18,6 +18,7 @@ from typing import Literal
 
 from aiohttp import web
 
+from pipeline.core.listening import listen_error
 from pipeline.core.signing import ID_HEADER, SignatureError, SigningKey, verify
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -157,7 +158,7 @@ class Receiver:
 
         Raises:
             RuntimeError: it is listening already.
-            OSError: the port is taken.
+            ListenError: the address cannot be listened on, as when the port is in use.
         """
         if self._runner is not None:
             message = f"The receiver {self.name} is listening already; stop it first."
@@ -170,9 +171,10 @@ class Receiver:
         await runner.setup()
         try:
             await web.TCPSite(runner, host, port).start()
-        except OSError:
+        except OSError as error:
             await runner.cleanup()
-            raise
+            choose = "choose another port (--port)"
+            raise listen_error(error, host, port, other_port=choose, other_host="choose another address") from error
         self._runner = runner
         address = runner.addresses[0]
         return f"http://[{host}]:{address[1]}/" if ":" in host else f"http://{host}:{address[1]}/"

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
+from pipeline.core.listening import listen_error
 from pipeline.core.trace import TRACEPARENT, TRACESTATE, exemplar, trace_context
 from pipeline.ops import metrics
 from pipeline.ops.health import Health
@@ -160,11 +161,15 @@ class WebServer:
         """Listen, and return the URL; with port 0, the port is one that was free.
 
         Raises:
-            OSError: the address cannot be listened on.
+            ListenError: the address cannot be listened on.
         """
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            port, host = "set OMS_WEBHOOKS_HTTP_PORT", "set OMS_WEBHOOKS_HTTP_HOST"
+            raise listen_error(error, self._host, self._port, other_port=port, other_host=host) from error
         except BaseException:
             await self._runner.cleanup()
             raise

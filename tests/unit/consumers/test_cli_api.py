@@ -35,6 +35,14 @@ async def test_a_test_says_what_came_of_it(service: Service, run: Command) -> No
     assert json.loads(as_json.output)["outcome"] == "exhausted"
 
 
+async def test_all_endpoints_are_listed(service: Service, run: Command) -> None:
+    for number in range(205):
+        await service.create(f"http://127.0.0.1/{number}/hooks")
+    listed = (await run("endpoints", "list")).output
+    assert [number for number in range(205) if f"http://127.0.0.1/{number}/hooks" not in listed] == []
+    assert "205 endpoints" in listed
+
+
 async def test_a_rotated_secret_is_printed(service: Service, run: Command) -> None:
     await service.create()
     rotated = await run("endpoints", "rotate", "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,45 @@ async def test_what_is_refused_is_the_exit_code(service: Service, run: Command, 
     file.write_text(file.read_text().replace("127.0.0.1", "10.0.0.1"))
     refused = await run("endpoints", "import", str(file), "--overwrite")
     assert (refused.exit_code, "1 refused" in refused.stdout) == (1, True)
+
+
+async def test_where_no_backup_can_be_written(
+    service: Service, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.create()
+    missing = tmp_path / "none" / "x"
+    refused = await run("endpoints", "export", str(missing))
+    assert str(refused.exception) == f"{missing} cannot be written: No such file or directory. No backup was made."
+    for directory in (tmp_path, Path("/")):
+        refused = await run("endpoints", "export", str(directory))
+        assert str(refused.exception) == f"{directory} is a directory; name a file in it."
+
+    file = tmp_path / "endpoints.jsonl"
+    file.write_text("the one before")
+    for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+        monkeypatch.setattr("os.fsync", _raising(error))
+        await run("endpoints", "export", str(file))
+        assert (file.read_text(), file.with_name("endpoints.jsonl.part").exists()) == ("the one before", False), (
+            "no secrets are left"
+        )
+
+
+def _raising(error: BaseException) -> Callable[[int], None]:
+    def fail(_: int) -> None:
+        raise error
+
+    return fail
+
+
+async def test_what_cannot_be_read_as_a_backup(service: Service, run: Command, tmp_path: Path) -> None:
+    missing, binary = tmp_path / "none", tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for file, message in (
+        (missing, f"{missing} cannot be read: No such file or directory."),
+        (tmp_path, f"{tmp_path} cannot be read: Is a directory."),
+        (binary, f"{binary} is no backup of endpoints: it is not text."),
+    ):
+        assert str((await run("endpoints", "import", str(file))).exception) == message
 
 
 @pytest.mark.parametrize(

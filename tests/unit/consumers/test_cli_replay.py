@@ -110,3 +110,22 @@ async def test_what_it_needs_to_know(filled: Service, run: Command, tmp_path: Pa
     state = tmp_path / "state.json"
     state.write_text("{}")
     assert "does not hold a replay" in str((await run("replay", "--resume", str(state))).exception)
+
+
+async def test_how_far_it_has_come_must_be_kept(filled: Service, run: Command, tmp_path: Path) -> None:
+    missing = tmp_path / "none" / "state.json"
+    refused = await run("replay", *FROM, "--state", str(missing), "--yes")
+    assert str(refused.exception).startswith(f"{missing} cannot be written: No such file or directory.")
+    assert sent(filled) == []
+
+    state = tmp_path / "state.json"
+    page = filled.past.page
+
+    async def full_later(wanted, after, limit):  # type: ignore[no-untyped-def]
+        (tmp_path / "state.json.part").mkdir()
+        return await page(wanted, after, limit)
+
+    filled.past.page = full_later  # type: ignore[method-assign]
+    broken = await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
+    assert "nothing more is sent" in str(broken.exception)
+    assert (sent(filled), json.loads(state.read_text())["in_flight"]) == (ALL[:20], True), "the step that was sent is in doubt"

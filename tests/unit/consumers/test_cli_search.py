@@ -42,6 +42,9 @@ class Api(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         query = parse_qsl(urlsplit(self.path).query)
         self.asked.append(("GET", query))
+        if "q[s]" in dict(query):
+            self._answer(200, _page_by_number(int(dict(query)["page"])))
+            return
         is_last = dict(query).get("after") == "cursor-1"
         page = {
             "attempts": [ATTEMPT | {"id": 12 if is_last else 11}],
@@ -71,6 +74,14 @@ class Api(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def _page_by_number(number: int) -> dict[str, Any]:
+    """Of a search in another order than that of time: 401 attempts, which are counted up to 300 at first."""
+    rows = [ATTEMPT | {"id": (number - 1) * 200 + index} for index in range({1: 200, 2: 200, 3: 1}.get(number, 0))]
+    total, is_exact = (401, True) if number > 2 else (300, False)
+    counted = {"total_count": total, "total_count_is_exact": is_exact, "current_page": number, "pages": -(-total // 200)}
+    return {"attempts": rows, **counted, "ignored_filters": [], "next_cursor": None}
 
 
 @pytest.fixture
@@ -117,7 +128,6 @@ def test_filters_are_those_of_the_api(url: str) -> None:
                 ("q[shipment_number_in][]", "H2"),
                 ("q[error_cont]", "x=y"),
                 ("q[g][0][m]", "or"),
-                ("page", "1"),
                 ("per_page", "25"),
                 ("strict", "1"),
                 ("after", "c"),
@@ -133,6 +143,19 @@ def test_a_table_says_what_was_ignored_and_how_to_go_on(url: str) -> None:
     assert "cursor-1" in result.output
 
 
+def test_in_a_pipe_an_attempt_is_a_line(url: str) -> None:
+    (line,) = [line for line in run(url, "attempts").output.splitlines() if "R1" in line]
+    for cell in (
+        "11",
+        "2026-03-02T15:05:00.007Z",
+        "order_completed",
+        "7 https://shop.example/[hooks]",
+        "delivered",
+        "=HYPERLINK(1)",
+    ):
+        assert f" {cell} " in line
+
+
 def test_csv_of_all_pages_has_one_header(url: str) -> None:
     result = run(url, "attempts", "--all", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
@@ -140,6 +163,38 @@ def test_csv_of_all_pages_has_one_header(url: str) -> None:
     assert (rows[0]["skus"], rows[0]["error"], rows[0]["failure"]) == ("MUG CUP", "'=HYPERLINK(1)", "")
     assert [dict(asked).get("after") for _, asked in Api.asked] == [None, "cursor-1"]
     assert "Ignored filters: typo_eq" in result.stderr
+
+
+def test_all_of_another_order_is_all(url: str) -> None:
+    lines = run(url, "attempts", "--all", "--json", "--q", "s=duration_ms desc").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == list(range(401))
+    assert [dict(asked)["page"] for _, asked in Api.asked] == ["1", "2", "3"]
+    Api.asked.clear()
+    run(url, "attempts", "--page", "2", "--q", "s=duration_ms desc")
+    assert [dict(asked)["page"] for _, asked in Api.asked] == ["2"]
+
+
+@pytest.mark.parametrize("command", [["attempts"], ["attempts", "resend-failed", "--yes"]])
+@pytest.mark.parametrize("query", ["endpoint_id_eq", "=7", ""])
+def test_what_is_no_filter_is_refused(url: str, command: list[str], query: str) -> None:
+    refused = run(url, *command, "--q", "state_eq=failed", "--q", query)
+    assert f"--q {query!r} is no filter" in str(refused.exception)
+    assert Api.asked == []
+
+
+@pytest.mark.parametrize("query", ["endpoint_id_eq=", "endpoint_id_eq= ", "g][0][endpoint_id_eq="])
+def test_a_filter_without_a_value_resends_nothing(url: str, query: str) -> None:
+    refused = run(url, "attempts", "resend-failed", "--q", "state_eq=failed", "--q", query, "--yes")
+    assert f"--q {query!r} has no value" in str(refused.exception)
+    assert Api.asked == []
+    assert run(url, "attempts", "--q", query).exit_code == 0, "a search may have it"
+
+
+@pytest.mark.parametrize("command", [["resend-failed", "--q", "state_eq=failed", "--yes"], ["resend", "5"]])
+def test_options_before_a_command_are_not_lost(url: str, command: list[str]) -> None:
+    refused = run(url, "attempts", "--endpoint", "7", *command)
+    assert f"Options before {command[0]}" in str(refused.exception)
+    assert Api.asked == []
 
 
 def test_json(url: str) -> None:

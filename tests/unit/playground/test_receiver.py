@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from pipeline.core.listening import ListenError
 from pipeline.core.signing import SigningKey, new_secret, sign
 from pipeline.playground.receiver import MAX_BODY_BYTES, Behaviour, Received, Receiver
 
@@ -231,7 +232,7 @@ async def test_start_and_stop() -> None:
     try:
         with pytest.raises(RuntimeError, match="listening already"):
             await receiver.start()
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(ListenError, match=r"Port \d+ is in use; choose another port \(--port\)"):
             await other.start(port=urlsplit(url).port or 0)
     finally:
         await receiver.stop()

@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
+from pipeline.core.listening import ListenError
 from pipeline.ops import metrics
 from pipeline.ops.health import Health
 from pipeline.web.server import MAX_BODY_BYTES, WebServer, make_app
@@ -227,13 +228,18 @@ async def test_a_role_without_the_api_serves_operations_only() -> None:
 async def test_a_port_in_use_is_an_error_and_nothing_is_left_behind() -> None:
     first = WebServer(make_app(health=Health()), "127.0.0.1", 0)
     port = int((await first.start()).rpartition(":")[2])
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(ListenError, match=f"^Port {port} is in use; set OMS_WEBHOOKS_HTTP_PORT.$"):
         await WebServer(make_app(health=Health()), "127.0.0.1", port).start()
     await first.stop()
 
     again = WebServer(make_app(health=Health()), "127.0.0.1", port)
     assert await again.start() == f"http://127.0.0.1:{port}"
     await again.stop()
+
+
+async def test_an_address_of_another_machine_is_an_error() -> None:
+    with pytest.raises(ListenError, match=r"192\.0\.2\.1 is no address of this machine; set OMS_WEBHOOKS_HTTP_HOST"):
+        await WebServer(make_app(health=Health()), "192.0.2.1", 0).start()
 
 
 async def test_stopping_lets_a_request_under_way_finish(service: Service) -> None:
