@@ -309,7 +309,9 @@ async def with_postgres(
         out.rule("PostgreSQL, pg_trgm GIN")
         took = server.seconds("CREATE INDEX body_trgm ON attempts USING gin (request_body gin_trgm_ops)")
         out.print(f"pg_trgm GIN: built in {took:.1f} s, {server.size() / 1e6:.1f} MB in all")
-        out.print(f"into the index: {len(kept) / server.copy(kept):,.0f} rows/s by COPY")
+        copied_rows, inserted_rows = kept[::2], kept[1::2]
+        rates = len(copied_rows) / server.copy(copied_rows), len(inserted_rows) / server.insert(inserted_rows)
+        out.print(f"into the index: {rates[0]:,.0f} rows/s by COPY, {rates[1]:,.0f} rows/s by an INSERT each")
         await asyncio.to_thread(beside, server, wanted, end, arguments.postgres_seconds, 3)
 
 
