@@ -34,6 +34,8 @@ from pipeline.broker.local_process import BrokerStartError
 from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
 from pipeline.ops.logs import configure_logs
+from pipeline.broker.producer import PublishError
+from pipeline.core.signing import SigningKey
 from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
@@ -243,12 +245,19 @@ def simulate(
 
 @app.command(rich_help_panel="Use")
 def receiver(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 9000,
-    secret: Annotated[str | None, typer.Option(envvar="OMS_WEBHOOKS_RECEIVER_SECRET", help="whsec_…; checks signatures.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0: any.")] = 9000,
+    secret: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OMS_WEBHOOKS_RECEIVER_SECRET",
+            help="The endpoint's signing secret, to check signatures: whsec_ and 24 to 64 bytes in base64.",
+            callback=_signing_secret,
+        ),
+    ] = None,
     fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts that fail.")] = 0,
     fail_first: Annotated[int, typer.Option(min=0, help="Fail the first so many attempts of each event.")] = 0,
     failure: Annotated[Literal["status", "hang", "reset"], typer.Option(help="What a failing attempt meets.")] = "status",
-    status: Annotated[int, typer.Option(help="Status code of a failing answer.")] = 500,
+    status: Annotated[int, typer.Option(min=300, max=599, help="Status code of a failing answer.")] = 500,
     delay: Annotated[float, typer.Option(min=0, help="Seconds before any answer.")] = 0,
 ) -> None:
     """Be an endpoint: print what arrives, verify signatures, fail as told."""
@@ -271,6 +280,15 @@ app.command("replay", rich_help_panel="Operate")(replay)
 app.command("erase", rich_help_panel="Operate")(erase)
 app.command("settings", rich_help_panel="Operate")(cli_operate.settings)
 app.command("grants", rich_help_panel="Operate")(cli_operate.grants)
+def _signing_secret(secret: str | None) -> str | None:
+    if secret is not None:
+        try:
+            SigningKey(secret)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return secret
+
+
 app.command("migrate", rich_help_panel="Operate")(cli_operate.migrate_now)
 app.command("sizing", rich_help_panel="Operate")(cli_operate.sizing)
 

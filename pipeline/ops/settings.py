@@ -22,7 +22,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from pipeline.core.signing import SigningKey
+from pipeline.core.signing import HOW_TO_MAKE_A_SECRET, SigningKey
 from pipeline.ops.settings_file import SETTINGS_FILE, as_toml, read_settings_file
 from pipeline.ops.settings_kafka import KafkaSettings
 from schemas.topics import MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
@@ -123,7 +123,8 @@ class Settings(KafkaSettings):
         default="", description="Where operational events are sent (endpoint.disabled). Empty: they stand in their topic only."
     )
     operational_secret: SecretStr | None = Field(
-        default=None, description="Signing secret (whsec_…) of operational_url; make one with 32 random bytes in base64."
+        default=None,
+        description=f"Signing secret of operational_url: whsec_ and 24 to 64 bytes in base64. Make one: {HOW_TO_MAKE_A_SECRET}",
     )
     max_outstanding_bytes: int = Field(
         default=64 * MIB,
@@ -266,7 +267,11 @@ class Settings(KafkaSettings):
         if self.operational_secret is None:
             message = "operational_url needs operational_secret, which its deliveries are signed with"
             raise ValueError(message)
-        SigningKey(self.operational_secret.get_secret_value())
+        try:
+            SigningKey(self.operational_secret.get_secret_value())
+        except ValueError as error:
+            message = f"operational_secret: {error}"
+            raise ValueError(message) from None
         return self
 
     @property
