@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -31,9 +32,13 @@ from consumers.supervisor import Supervisor
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicError
 from pipeline.broker.local_process import BrokerStartError
+from pipeline.broker.client import KafkaError, NoSessionError
 from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
 from pipeline.ops.logs import configure_logs
+from pipeline.endpoints.registry import NewerEndpointError
+from pipeline.endpoints.vault import Vault, VaultError
+from pipeline.ops.logs import configure_logs, logger
 from pipeline.broker.producer import PublishError
 from pipeline.core.signing import SigningKey
 from pipeline.ops.settings import Settings
@@ -61,13 +66,17 @@ app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Use")
 app.add_typer(keys_app, name="keys", rich_help_panel="Operate")
 
 out = Console()
+log = logger(__name__)
 err = Console(stderr=True)
 
 _EXPECTED = (
     ApiError,
+    KafkaError,
     BrokerStartError,
     NewerEndpointError,
+    NoSessionError,
     NoPipelineError,
+    PublishError,
     NoTracingError,
     RoleError,
     SettingsError,
@@ -78,11 +87,13 @@ _EXPECTED = (
 
 
 def main() -> None:
+    # What kafka-python says of each attempt to connect is for a role's log, which configure_logs() sends elsewhere.
+    logging.getLogger("kafka").addHandler(logging.NullHandler())
     """Run the command line; expected errors are one sentence, not a traceback."""
     try:
         app()
     except _EXPECTED as error:
-        err.print(f"[bold red]Error:[/bold red] {show.plain(str(error))}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]Error:[/bold red] {show.plain(_sentence(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except ValidationError as error:
         err.print("[bold red]Error:[/bold red] the settings are not valid (see `oms-webhooks settings`):")
@@ -93,6 +104,13 @@ def main() -> None:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
+def _sentence(error: BaseException) -> str:
+    """What went wrong and what to do. Kafka's errors say the first only."""
+    if isinstance(error, KafkaError):
+        return f"Kafka: {error}. See what is wrong with it: oms-webhooks settings --check"
+    return str(error)
+
+
     return uvloop.run(work)
 
 
@@ -151,7 +169,15 @@ def _role(role: Role, workers: int, worker: str) -> None:
     def ready(pipeline: Running) -> None:
         err.print(show.role_banner(name, pipeline.url, pipeline.first_key))
 
-    _run(_serve(settings, frozenset({role}), ready, is_worker=bool(worker)))
+    # In the log, as everything that this process says: whoever collects it reads lines of one form.
+    try:
+        _run(_serve(settings, frozenset({role}), ready, is_worker=bool(worker)))
+    except _EXPECTED as error:
+        log.error("the role ends", role=name, problem=_sentence(error))  # noqa: TRY400 - the problem says it all
+        sys.exit(1)
+    except Exception:
+        log.exception("the role ends", role=name)
+        sys.exit(1)
 
 
 @app.command(rich_help_panel="Run")
