@@ -19,6 +19,7 @@ from rich.console import Console
 
 from consumers import cli_operate, cli_publish, cli_search, show
 from consumers.api_client import ApiError
+from consumers.check import NO_SETTINGS
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
 from consumers.cli_backup import export_endpoints, import_endpoints
 from consumers.cli_encryption import reencrypt
@@ -31,17 +32,15 @@ from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.supervisor import Supervisor
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicError
-from pipeline.broker.local_process import BrokerStartError
 from pipeline.broker.client import KafkaError, NoSessionError
-from pipeline.endpoints.registry import NewerEndpointError
-from pipeline.endpoints.vault import Vault, VaultError
-from pipeline.ops.logs import configure_logs
+from pipeline.broker.local_process import BrokerStartError
+from pipeline.broker.producer import PublishError
+from pipeline.core.signing import SigningKey
 from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
 from pipeline.ops.logs import configure_logs, logger
-from pipeline.broker.producer import PublishError
-from pipeline.core.signing import SigningKey
 from pipeline.ops.settings import Settings
+from pipeline.ops.settings_sources import place_of, unknown_names
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
 from schemas.event import json_schema
@@ -66,18 +65,18 @@ app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Use")
 app.add_typer(keys_app, name="keys", rich_help_panel="Operate")
 
 out = Console()
-log = logger(__name__)
 err = Console(stderr=True)
+log = logger(__name__)
 
 _EXPECTED = (
     ApiError,
-    KafkaError,
     BrokerStartError,
+    KafkaError,
     NewerEndpointError,
-    NoSessionError,
     NoPipelineError,
-    PublishError,
+    NoSessionError,
     NoTracingError,
+    PublishError,
     RoleError,
     SettingsError,
     StoreError,
@@ -87,9 +86,9 @@ _EXPECTED = (
 
 
 def main() -> None:
+    """Run the command line; expected errors are one sentence, not a traceback."""
     # What kafka-python says of each attempt to connect is for a role's log, which configure_logs() sends elsewhere.
     logging.getLogger("kafka").addHandler(logging.NullHandler())
-    """Run the command line; expected errors are one sentence, not a traceback."""
     try:
         app()
     except _EXPECTED as error:
@@ -98,12 +97,13 @@ def main() -> None:
     except ValidationError as error:
         err.print("[bold red]Error:[/bold red] the settings are not valid (see `oms-webhooks settings`):")
         for finding in error.errors(include_url=False, include_input=False):
-            names = ".".join(map(str, finding["loc"])) or "settings"
-            err.print(f"  OMS_WEBHOOKS_{names.upper()}: {show.plain(finding['msg'])}", highlight=False)
+            # What concerns several settings names them itself.
+            place = f"{place_of(str(finding['loc'][0]))}: " if finding["loc"] else ""
+            message = finding["msg"].removeprefix("Value error, ")
+            err.print(f"  {show.plain(place + message)}", highlight=False, soft_wrap=True)
         sys.exit(2)
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
 def _sentence(error: BaseException) -> str:
     """What went wrong and what to do. Kafka's errors say the first only."""
     if isinstance(error, KafkaError):
@@ -111,6 +111,7 @@ def _sentence(error: BaseException) -> str:
     return str(error)
 
 
+def _run(work: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(work)
 
 
@@ -161,6 +162,9 @@ Worker = Annotated[str, typer.Option("--worker", hidden=True, help="The name of 
 def _role(role: Role, workers: int, worker: str) -> None:
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format, worker)
+    if not worker:  # its supervisor has said it
+        for unknown in unknown_names(NO_SETTINGS):
+            log.warning("a name has no effect", name=unknown.what, problem=unknown.problem)
     if workers > 1:
         supervisor = Supervisor(role.value, workers, http_port=settings.http_port, drain_seconds=settings.drain_seconds)
         sys.exit(_run(supervisor.run()))
@@ -269,6 +273,15 @@ def simulate(
     out.print(f"Published {published:,} events.")
 
 
+def _signing_secret(secret: str | None) -> str | None:
+    if secret is not None:
+        try:
+            SigningKey(secret)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return secret
+
+
 @app.command(rich_help_panel="Use")
 def receiver(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0: any.")] = 9000,
@@ -306,15 +319,6 @@ app.command("replay", rich_help_panel="Operate")(replay)
 app.command("erase", rich_help_panel="Operate")(erase)
 app.command("settings", rich_help_panel="Operate")(cli_operate.settings)
 app.command("grants", rich_help_panel="Operate")(cli_operate.grants)
-def _signing_secret(secret: str | None) -> str | None:
-    if secret is not None:
-        try:
-            SigningKey(secret)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
-    return secret
-
-
 app.command("migrate", rich_help_panel="Operate")(cli_operate.migrate_now)
 app.command("sizing", rich_help_panel="Operate")(cli_operate.sizing)
 
