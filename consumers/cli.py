@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -87,8 +86,6 @@ _EXPECTED = (
 
 def main() -> None:
     """Run the command line; expected errors are one sentence, not a traceback."""
-    # What kafka-python says of each attempt to connect is for a role's log, which configure_logs() sends elsewhere.
-    logging.getLogger("kafka").addHandler(logging.NullHandler())
     try:
         app()
     except _EXPECTED as error:
