@@ -18,6 +18,7 @@ from rich.console import Console
 
 from consumers import cli_operate, cli_publish, cli_search, show
 from consumers.api_client import ApiError
+from consumers.check import NO_SETTINGS
 from consumers.cli_api import dead_letters_app, endpoints_app, keys_app
 from consumers.cli_backup import export_endpoints, import_endpoints
 from consumers.cli_encryption import reencrypt
@@ -30,11 +31,15 @@ from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.supervisor import Supervisor
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicError
+from pipeline.broker.client import KafkaError, NoSessionError
 from pipeline.broker.local_process import BrokerStartError
+from pipeline.broker.producer import PublishError
+from pipeline.core.signing import SigningKey
 from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
-from pipeline.ops.logs import configure_logs
+from pipeline.ops.logs import configure_logs, logger
 from pipeline.ops.settings import Settings
+from pipeline.ops.settings_sources import place_of, unknown_names
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
 from schemas.event import json_schema
@@ -60,13 +65,17 @@ app.add_typer(keys_app, name="keys", rich_help_panel="Operate")
 
 out = Console()
 err = Console(stderr=True)
+log = logger(__name__)
 
 _EXPECTED = (
     ApiError,
     BrokerStartError,
+    KafkaError,
     NewerEndpointError,
     NoPipelineError,
+    NoSessionError,
     NoTracingError,
+    PublishError,
     RoleError,
     SettingsError,
     StoreError,
@@ -80,14 +89,23 @@ def main() -> None:
     try:
         app()
     except _EXPECTED as error:
-        err.print(f"[bold red]Error:[/bold red] {show.plain(str(error))}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]Error:[/bold red] {show.plain(_sentence(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except ValidationError as error:
         err.print("[bold red]Error:[/bold red] the settings are not valid (see `oms-webhooks settings`):")
         for finding in error.errors(include_url=False, include_input=False):
-            names = ".".join(map(str, finding["loc"])) or "settings"
-            err.print(f"  OMS_WEBHOOKS_{names.upper()}: {show.plain(finding['msg'])}", highlight=False)
+            # What concerns several settings names them itself.
+            place = f"{place_of(str(finding['loc'][0]))}: " if finding["loc"] else ""
+            message = finding["msg"].removeprefix("Value error, ")
+            err.print(f"  {show.plain(place + message)}", highlight=False, soft_wrap=True)
         sys.exit(2)
+
+
+def _sentence(error: BaseException) -> str:
+    """What went wrong and what to do. Kafka's errors say the first only."""
+    if isinstance(error, KafkaError):
+        return f"Kafka: {error}. See what is wrong with it: oms-webhooks settings --check"
+    return str(error)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
@@ -141,6 +159,9 @@ Worker = Annotated[str, typer.Option("--worker", hidden=True, help="The name of 
 def _role(role: Role, workers: int, worker: str) -> None:
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format, worker)
+    if not worker:  # its supervisor has said it
+        for unknown in unknown_names(NO_SETTINGS):
+            log.warning("a name has no effect", name=unknown.what, problem=unknown.problem)
     if workers > 1:
         supervisor = Supervisor(role.value, workers, http_port=settings.http_port, drain_seconds=settings.drain_seconds)
         sys.exit(_run(supervisor.run()))
@@ -149,7 +170,15 @@ def _role(role: Role, workers: int, worker: str) -> None:
     def ready(pipeline: Running) -> None:
         err.print(show.role_banner(name, pipeline.url, pipeline.first_key))
 
-    _run(_serve(settings, frozenset({role}), ready, is_worker=bool(worker)))
+    # In the log, as everything that this process says: whoever collects it reads lines of one form.
+    try:
+        _run(_serve(settings, frozenset({role}), ready, is_worker=bool(worker)))
+    except _EXPECTED as error:
+        log.error("the role ends", role=name, problem=_sentence(error))  # noqa: TRY400 - the problem says it all
+        sys.exit(1)
+    except Exception:
+        log.exception("the role ends", role=name)
+        sys.exit(1)
 
 
 @app.command(rich_help_panel="Run")
@@ -241,14 +270,30 @@ def simulate(
     out.print(f"Published {published:,} events.")
 
 
+def _signing_secret(secret: str | None) -> str | None:
+    if secret is not None:
+        try:
+            SigningKey(secret)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return secret
+
+
 @app.command(rich_help_panel="Use")
 def receiver(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 9000,
-    secret: Annotated[str | None, typer.Option(envvar="OMS_WEBHOOKS_RECEIVER_SECRET", help="whsec_…; checks signatures.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0: any.")] = 9000,
+    secret: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OMS_WEBHOOKS_RECEIVER_SECRET",
+            help="The endpoint's signing secret, to check signatures: whsec_ and 24 to 64 bytes in base64.",
+            callback=_signing_secret,
+        ),
+    ] = None,
     fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts that fail.")] = 0,
     fail_first: Annotated[int, typer.Option(min=0, help="Fail the first so many attempts of each event.")] = 0,
     failure: Annotated[Literal["status", "hang", "reset"], typer.Option(help="What a failing attempt meets.")] = "status",
-    status: Annotated[int, typer.Option(help="Status code of a failing answer.")] = 500,
+    status: Annotated[int, typer.Option(min=300, max=599, help="Status code of a failing answer.")] = 500,
     delay: Annotated[float, typer.Option(min=0, help="Seconds before any answer.")] = 0,
 ) -> None:
     """Be an endpoint: print what arrives, verify signatures, fail as told."""

@@ -88,7 +88,10 @@ def _add_partitions(admin: TopicAdmin, specs: Sequence[TopicSpec], wanted: int, 
 def settings(
     check: Annotated[
         bool,
-        typer.Option("--check", help="Connect to Kafka and ClickHouse, and say what is wrong; exit code 1 when something is."),
+        typer.Option(
+            "--check",
+            help="Connect to Kafka and ClickHouse, and say what is wrong, with names of settings too; exit code 1 when something is.",
+        ),
     ] = False,
     toml: Annotated[
         bool, typer.Option("--toml", help="As a file for OMS_WEBHOOKS_SETTINGS_FILE: every setting described, no secrets.")
@@ -96,8 +99,9 @@ def settings(
 ) -> None:
     """Print every setting: its variable, value and meaning. Secrets are redacted.
 
-    Settings are variables OMS_WEBHOOKS_…, lines of a TOML file that OMS_WEBHOOKS_SETTINGS_FILE names, or, for secrets, files in the
-    directory OMS_WEBHOOKS_SECRETS_DIR; what comes first here goes before what comes later.
+    Settings are variables OMS_WEBHOOKS_…, such variables in a file .env of the working directory, lines of a TOML file that
+    OMS_WEBHOOKS_SETTINGS_FILE names, or, for secrets, files in the directory OMS_WEBHOOKS_SECRETS_DIR; what comes first here goes
+    before what comes later.
     """
     if toml:
         sys.stdout.write(Settings().toml())

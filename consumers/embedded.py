@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import SecretStr
 
@@ -29,6 +30,8 @@ _EMBEDDED_PROFILE = {
     "kafka_replication_factor": 1,
 }
 _APACHE_PROFILE = {"kafka_session_timeout_ms": 10_000, "kafka_partitions": 3, "kafka_replication_factor": 1}
+
+_CONNECT_SECONDS: Final = 2.0
 
 
 class NoPipelineError(Exception):
@@ -146,7 +149,7 @@ def reachable(settings: Settings) -> Settings:
     """The settings, with the Kafka of the pipeline that runs on this machine when none is configured.
 
     Raises:
-        NoPipelineError: none runs.
+        NoPipelineError: none runs, or it has ended without taking its note away.
     """
     if settings.kafka_bootstrap_servers:
         return settings
@@ -154,4 +157,19 @@ def reachable(settings: Settings) -> Settings:
     if note is None:
         message = "No Kafka is configured and no pipeline runs on this machine; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
         raise NoPipelineError(message)
+    if not any(map(_listens, note.bootstrap_servers.split(","))):
+        message = (
+            f"No Kafka is configured, and that of the pipeline on this machine ({note.bootstrap_servers}) does not answer: it has ended, it "
+            "seems. Start one (oms-webhooks all), or set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
+        )
+        raise NoPipelineError(message)
     return settings.model_copy(update={"kafka_bootstrap_servers": note.bootstrap_servers, "kafka_partitions": note.partitions})
+
+
+def _listens(server: str) -> bool:
+    host, _, port = server.strip().rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True

@@ -6,7 +6,7 @@ import base64
 import re
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from schemas.api_key import Access
 from schemas.event import EventType
@@ -206,6 +206,14 @@ class RepairInput(_Input):
 
     key: BytesInput | None = None
     value: BytesInput | None = None
+
+    @field_validator("key", "value", mode="before")
+    @classmethod
+    def _are_wrapped(cls, given: object, info: ValidationInfo) -> object:
+        if given is None or isinstance(given, BytesInput) or (isinstance(given, dict) and "content" in given):
+            return given
+        message = f'{info.field_name} must be bytes such as {{"content": "…", "encoding": "text"}}; base64 is the other encoding.'
+        raise ValueError(message)
 
 
 class RepairBody(BaseModel):

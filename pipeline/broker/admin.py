@@ -11,7 +11,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from pipeline.broker.client import client_config
+from pipeline.broker.client import client_config, opening_session
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
@@ -50,9 +50,15 @@ class TopicAdmin:
     """Administers topics. Its calls block: run them in a thread, or before the event loop."""
 
     def __init__(self, settings: Settings, answer_ms: int = 30_000) -> None:
+        """Connect.
+
+        Raises:
+            NoSessionError: no broker answered within ``answer_ms``.
+        """
         self._settings = settings
-        patience = {"request_timeout_ms": answer_ms, "bootstrap_timeout_ms": answer_ms}
-        self._client = KafkaAdminClient(**client_config(settings) | patience)
+        config = client_config(settings) | {"request_timeout_ms": answer_ms, "bootstrap_timeout_ms": answer_ms}
+        with opening_session(config["bootstrap_servers"]):
+            self._client = KafkaAdminClient(**config)
 
     def __enter__(self) -> TopicAdmin:
         return self

@@ -13,6 +13,7 @@ from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslHandshakeRequest
 
 from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.client import NoSessionError
 from pipeline.ops.certificates import Server, tls_servers
 from pipeline.ops.reach import CONNECT_SECONDS, Finding, server_finding, speaks_tls, tls_context
 from pipeline.ops.settings import Settings
@@ -60,7 +61,7 @@ def _beyond_the_address(settings: Settings, servers: Sequence[Server], context: 
         yield Finding(
             "Kafka: topics", f"The user may not look at them ({type(error).__name__}). Grant it DESCRIBE and DESCRIBE_CONFIGS."
         )
-    except KafkaError as error:
+    except (KafkaError, NoSessionError) as error:
         wants_tls = not settings.kafka_security_protocol.endswith("SSL") and any(
             speaks_tls(server.host, server.port) for server in servers
         )
@@ -69,7 +70,7 @@ def _beyond_the_address(settings: Settings, servers: Sequence[Server], context: 
         elif mechanism and (offered := _mechanisms(servers, context, mechanism)) and mechanism not in offered:
             yield Finding(login, f"The brokers do not offer {mechanism}, but {', '.join(offered)}. Check kafka_sasl_mechanism.")
         else:
-            yield Finding(login, refusal([*said, f"failed: {error}"], mechanism))
+            yield Finding(login, refusal([*said, f"failed: {error.__cause__ or error}"], mechanism))
     else:
         yield Finding(login)
         wrong = {spec.name: [each for each in differences if each.topic == spec.name] for spec in specs}

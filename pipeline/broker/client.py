@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from kafka.errors import KafkaError as KafkaError  # noqa: PLC0414 - exported: the command line must not import kafka
 
 from pipeline.broker.oauth import token_provider
 from pipeline.broker.selector import SparingSelector
@@ -17,6 +21,24 @@ _REQUEST_BYTES = 32 * 1024 * 1024
 _BATCH_BYTES = 768 * 1024
 # kafka-python's own: nobody reads them, and each request and batch would pay for them.
 _WITHOUT_METRICS = {"metrics_enabled": False}
+
+
+class NoSessionError(Exception):
+    """A client of Kafka could not be started; ``str(error)`` names the servers and says what to do."""
+
+
+@contextmanager
+def opening_session(servers: Sequence[str]) -> Iterator[None]:
+    """While a client of kafka-python is made, which tries all servers for as long as ``bootstrap_timeout_ms`` says.
+
+    Raises:
+        NoSessionError: none of them let it in.
+    """
+    try:
+        yield
+    except KafkaError as error:
+        message = f"There is no session with Kafka at {', '.join(servers)} ({error}); `oms-webhooks settings --check` says why."
+        raise NoSessionError(message) from error
 
 
 def client_config(settings: Settings) -> dict[str, Any]:

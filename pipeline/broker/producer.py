@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from pipeline.broker.client import opening_session
 from pipeline.broker.record import size_of
 from pipeline.broker.waits import wait_while_full
 from pipeline.ops import metrics
@@ -72,14 +73,19 @@ class Producer:
         self._closing = False
 
     async def start(self) -> None:
-        """Connect, and learn of every topic: send() would block the loop for metadata otherwise."""
+        """Connect, and learn of every topic: send() would block the loop for metadata otherwise.
+
+        Raises:
+            NoSessionError: no broker answered.
+        """
         self._loop = asyncio.get_running_loop()
         self._producer = await asyncio.to_thread(self._connect)
         self._slices = dict.fromkeys(self._topics, (0.0, -1))
         metrics.UNACKNOWLEDGED.set_function(lambda: float(sum(map(len, self._outstanding.values()))))
 
     def _connect(self) -> KafkaProducer:
-        producer = KafkaProducer(**self._config)
+        with opening_session(self._config["bootstrap_servers"]):
+            producer = KafkaProducer(**self._config)
         wait_while_full(producer)
         try:
             for topic in self._topics:

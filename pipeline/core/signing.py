@@ -15,6 +15,9 @@ ID_HEADER = "webhook-id"
 TIMESTAMP_HEADER = "webhook-timestamp"
 SIGNATURE_HEADER = "webhook-signature"
 
+HOW_TO_MAKE_A_SECRET = 'echo "whsec_$(openssl rand -base64 32)"'
+"""For a shell."""
+
 _PREFIX = "whsec_"
 _VERSION = "v1,"
 _NEW_KEY_BYTES = 32
@@ -38,7 +41,10 @@ class SigningKey:
             ValueError: the secret has another form. The message does not repeat the secret.
         """
         if not secret.startswith(_PREFIX):
-            message = f"The signing secret must start with {_PREFIX}; make one with new_secret()."
+            message = (
+                f"The signing secret must start with {_PREFIX}, followed by {_MIN_KEY_BYTES} to {_MAX_KEY_BYTES} bytes in base64; "
+                f"make one: {HOW_TO_MAKE_A_SECRET}"
+            )
             raise ValueError(message)
         try:
             key = b64decode(secret[len(_PREFIX) :], validate=True)

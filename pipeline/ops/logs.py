@@ -45,6 +45,8 @@ def configure_logs(
     # The libraries' own information is noise at our level; their warnings are not.
     # kafka.net.transport also logs, with tracebacks, that connections are closed when we close them.
     logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
+    # It measures how long each of its tasks took, and warns of those that a busy machine held up; their names hold addresses of objects.
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     for name in ("kafka", "aiohttp.access", "clickhouse_connect", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))
 

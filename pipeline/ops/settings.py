@@ -8,7 +8,7 @@ import os
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
@@ -22,7 +22,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from pipeline.core.signing import SigningKey
+from pipeline.core.signing import HOW_TO_MAKE_A_SECRET, SigningKey
 from pipeline.ops.settings_file import SETTINGS_FILE, as_toml, read_settings_file
 from pipeline.ops.settings_kafka import KafkaSettings
 from schemas.topics import MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
@@ -59,6 +59,23 @@ class Settings(KafkaSettings):
         secrets_dir=None,
         hide_input_in_errors=True,
     )
+
+    if not TYPE_CHECKING:  # a type checker makes a better signature of the fields
+
+        def __init__(self, **values: Any) -> None:
+            """Read all sources.
+
+            Raises:
+                SettingsError: one of them cannot be read.
+                ValidationError: a value does not fit.
+            """
+            try:
+                super().__init__(**values)
+            except (UnicodeDecodeError, SettingsError) as error:
+                if not isinstance(error.__cause__ or error, UnicodeDecodeError):
+                    raise
+                # Without its cause, which holds what was read: perhaps a secret.
+                raise SettingsError(f"{_not_utf8()} is not UTF-8; write it again in this encoding.") from None
 
     # ClickHouse
     clickhouse_url: str = Field(
@@ -123,7 +140,8 @@ class Settings(KafkaSettings):
         default="", description="Where operational events are sent (endpoint.disabled). Empty: they stand in their topic only."
     )
     operational_secret: SecretStr | None = Field(
-        default=None, description="Signing secret (whsec_…) of operational_url; make one with 32 random bytes in base64."
+        default=None,
+        description=f"Signing secret of operational_url: whsec_ and 24 to 64 bytes in base64. Make one: {HOW_TO_MAKE_A_SECRET}",
     )
     max_outstanding_bytes: int = Field(
         default=64 * MIB,
@@ -266,7 +284,11 @@ class Settings(KafkaSettings):
         if self.operational_secret is None:
             message = "operational_url needs operational_secret, which its deliveries are signed with"
             raise ValueError(message)
-        SigningKey(self.operational_secret.get_secret_value())
+        try:
+            SigningKey(self.operational_secret.get_secret_value())
+        except ValueError as error:
+            message = f"operational_secret: {error}"
+            raise ValueError(message) from None
         return self
 
     @property
@@ -293,6 +315,18 @@ class Settings(KafkaSettings):
         secrets = {name for name, field in fields.items() if "Secret" in str(field.annotation)}
         changed = {name for name, field in fields.items() if getattr(self, name) != field.get_default()}
         return as_toml(self.shown(), {name: field.description or "" for name, field in fields.items()}, secrets, changed)
+
+
+def _not_utf8() -> str:
+    """Which of the files that pydantic reads it is."""
+    directory = os.environ.get(SECRETS_DIR)
+    for path in (Path(".env"), *(sorted(Path(directory).glob("*")) if directory else ())):
+        try:
+            if path.is_file():
+                path.read_bytes().decode()
+        except UnicodeDecodeError:
+            return str(path.absolute())
+    return f".env, or a file in {SECRETS_DIR},"
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -61,6 +61,16 @@ class KafkaSettings(BaseSettings):
     kafka_fetch_max_wait_ms: int = Field(default=500, ge=1, description="How long the broker may hold an empty fetch.")
     kafka_linger_ms: int = Field(default=40, ge=0, description="How long the producer waits to fill a batch.")
 
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _servers_have_ports(cls, value: str) -> str:
+        for server in value.split(",") if value else ():
+            host, _, port = server.strip().rpartition(":")
+            if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
+                message = f'"{server.strip()}" is not host:port; write such as kafka-1:9092,kafka-2:9092'
+                raise ValueError(message)
+        return value
+
     @field_validator("kafka_oauth_token_url")
     @classmethod
     def _token_url_is_safe(cls, value: str) -> str:

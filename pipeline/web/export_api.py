@@ -73,10 +73,10 @@ async def export(api: Api, request: web.Request, form: str) -> web.StreamRespons
             "Content-Disposition": f'attachment; filename="attempts.{form}"',
         }
     )
-    await response.prepare(request)
-    if request.method == "HEAD":
-        return response
     try:
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         for chunk in begun:
             await response.write(chunk)
         async for chunk in chunks:
@@ -86,6 +86,8 @@ async def export(api: Api, request: web.Request, form: str) -> web.StreamRespons
         log.warning("an export broke off", error=str(error))
         if request.transport is not None:
             request.transport.close()
+    except ConnectionResetError:
+        log.info("an export broke off", error="the client went away")
     return response
 
 

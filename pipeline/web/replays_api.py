@@ -99,6 +99,9 @@ def _wanted(given: ReplayInput) -> Wanted:
 def _check_endpoints(api: Api, given: ReplayInput) -> None:
     require_endpoints(api)
     for endpoint_id in given.endpoint_ids:
+        # Somebody typed the id, whereas that of a resend once was an endpoint's.
+        if api.registry.get(endpoint_id) is None:
+            raise ApiError(409, f"There is no endpoint {endpoint_id}: it was deleted, or never made.")
         addressee(api, endpoint_id)
 
 

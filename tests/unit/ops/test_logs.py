@@ -17,7 +17,16 @@ def logs_as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     levels = {
-        name: logging.getLogger(name).level for name in ("kafka", "aiohttp.access", "clickhouse_connect", "asyncio", "httpx")
+        name: logging.getLogger(name).level
+        for name in (
+            "kafka",
+            "kafka.net.selector",
+            "kafka.net.transport",
+            "aiohttp.access",
+            "clickhouse_connect",
+            "asyncio",
+            "httpx",
+        )
     }
     yield
     root.handlers[:] = handlers
@@ -76,6 +85,7 @@ def test_libraries_are_silent_below_a_warning(capsys: pytest.CaptureFixture[str]
 
     for name in ("kafka.coordinator", "aiohttp.access", "httpx", "asyncio", "clickhouse_connect.driver"):
         logging.getLogger(name).info("noise")
+    logging.getLogger("kafka.net.selector").warning("Task <...> ran for 0.127s ... blocking the event loop")
     logging.getLogger("kafka").warning("a warning")
 
     assert [line["event"] for line in lines(capsys)] == ["a warning"]

@@ -135,7 +135,10 @@ def test_the_host_bits_of_a_network_do_not_matter() -> None:
         ({"operational_url": "https://ops.example.com/"}, "operational_url needs operational_secret"),
         ({"operational_url": "ops.example.com", "operational_secret": "x"}, "must be an http(s) URL"),
         ({"operational_url": "https://a:hunter2@ops.example.com/", "operational_secret": "x"}, "without a user name"),
-        ({"operational_url": "https://ops.example.com/", "operational_secret": "hunter2"}, "must start with whsec_"),
+        (
+            {"operational_url": "https://ops.example.com/", "operational_secret": "hunter2"},
+            "operational_secret: The signing secret must start with whsec_, followed by 24 to 64 bytes",
+        ),
         ({"otlp_endpoint": "collector:4318"}, "otlp_endpoint must be an http(s) URL"),
         ({"otlp_endpoint": "http://a:hunter2@collector:4318"}, "otlp_endpoint must be an http(s) URL without a user name"),
         ({"trace_ratio": 1.5}, "trace_ratio: "),
@@ -294,3 +297,24 @@ def test_a_directory_of_files_that_is_missing_is_said(monkeypatch: pytest.Monkey
     monkeypatch.setenv("OMS_WEBHOOKS_SECRETS_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(SettingsError, match=r"OMS_WEBHOOKS_SECRETS_DIR is .*nowhere, which is not a directory"):
         Settings()
+
+
+@pytest.mark.parametrize("file", [".env", "secrets/oms_webhooks_clickhouse_password"])
+def test_a_file_in_another_encoding_is_named_and_not_quoted(file: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    monkeypatch.setenv("OMS_WEBHOOKS_SECRETS_DIR", str(tmp_path / "secrets"))
+    (tmp_path / file).write_bytes("OMS_WEBHOOKS_KAFKA_SASL_PASSWORD=hünter2\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match=f"{tmp_path / file} is not UTF-8") as refusal:
+        Settings()
+    assert refusal.value.__cause__ is None
+    assert refusal.value.__suppress_context__
+
+
+@pytest.mark.parametrize("servers", ["kafka", "kafka:x", ":9092", "kafka:0", "kafka:65536", "kafka:9092,", "[::1]"])
+def test_a_bootstrap_server_without_its_port_is_refused(servers: str) -> None:
+    assert "is not host:port" in refused(kafka_bootstrap_servers=servers)
+
+
+def test_bootstrap_servers_may_be_names_and_addresses() -> None:
+    servers = "kafka-1:9092, 10.0.0.1:9093,[::1]:9094"
+    assert Settings(kafka_bootstrap_servers=servers).kafka_bootstrap_servers == servers

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.core.search import Cursor
 from pipeline.core.spreadsheets import cell
@@ -121,6 +123,23 @@ async def test_without_clickhouse_there_is_a_status_and_halfway_a_broken_answer(
     with pytest.raises(aiohttp.ClientPayloadError):
         await fetch(two_pages, JSON)
     assert (await request(two_pages, "GET", JSON))[0] == 503
+
+
+async def test_a_client_that_goes_away_is_no_failure(service: Service) -> None:
+    service.attempts.pages = [(attempt_row(id=1, error="x" * 1_000_000),) for _ in range(100)]
+    with capture_logs() as lines:
+        async with service.client.get(CSV) as response:
+            await response.content.read(10)
+            response.close()
+        async with asyncio.timeout(10):
+            while True:
+                if [line for line in lines if line["event"] == "request"]:
+                    break
+                await asyncio.sleep(0.01)
+    assert [line for line in lines if line["log_level"] != "debug"] == [
+        {"event": "an export broke off", "error": "the client went away", "log_level": "info"}
+    ]
+    assert service.attempts.pages, "what nobody reads is not searched for"
 
 
 @pytest.mark.parametrize(

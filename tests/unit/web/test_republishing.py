@@ -93,7 +93,9 @@ async def test_as_it_was_and_with_a_key(service: Service) -> None:
         (letter(value=EVENT, truncated=True), {}, "value", "Only the beginning of this record is here"),
         (letter(), {"value": {"content": '{"id":"x","event_name":"order_lost"}'}}, "value", "event_name is none of the seven"),
         (letter(), {"value": {"content": "***", "encoding": "base64"}}, "value", "content is not base64."),
-        (letter(), {"value": 7}, "value", "Input should be a valid dictionary"),
+        (letter(), {"value": 7}, "value", 'value must be bytes such as {"content": "…", "encoding": "text"}'),
+        (letter(), {"key": "R1"}, "key", 'key must be bytes such as {"content": "…", "encoding": "text"}'),
+        (letter(), {"value": {"encoding": "text"}}, "value", "value must be bytes such as"),
     ],
 )
 async def test_what_would_be_a_dead_letter_again_is_refused(

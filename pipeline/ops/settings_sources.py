@@ -1,0 +1,73 @@
+"""Where settings come from: names there that mean nothing, and the place of a value that is refused."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic_settings import DotEnvSettingsSource
+
+from pipeline.ops.reach import Finding
+from pipeline.ops.settings import SECRETS_DIR, Settings
+from pipeline.ops.settings_file import SETTINGS_FILE, read_settings_file
+
+_PREFIX: Final = "OMS_WEBHOOKS_"
+_SERVICE_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")
+
+
+def unknown_names(others: Collection[str]) -> list[Finding]:
+    """Variables, lines of ``.env`` and files of secrets that are called like settings and are none: typos, most likely.
+
+    ``others`` are the variables ``OMS_WEBHOOKS_…`` that are read and are no settings.
+    """
+    settings = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    variables = [*settings, SETTINGS_FILE, SECRETS_DIR, *others]
+    found = [Finding(name, _advice(name, variables)) for name in _variables() if name not in variables]
+    found += [Finding(f"{name} in .env", _advice(name, variables)) for name in _dotenv() if name not in variables]
+    directory = Path(os.environ.get(SECRETS_DIR, ""))
+    files = [name.lower() for name in settings]
+    return found + [Finding(str(directory / name), _advice(name, files)) for name in _secret_files() if name.lower() not in files]
+
+
+def place_of(setting: str) -> str:
+    """What to change when a setting's value is wrong: the first source that has it."""
+    variable = f"{_PREFIX}{setting.upper()}"
+    if variable in _variables():
+        return variable
+    if variable in _dotenv():
+        return f"{variable} in .env"
+    file = os.environ.get(SETTINGS_FILE)
+    if file and setting in read_settings_file(Path(file), Settings.model_fields):
+        return f"{setting} in {file}"
+    secret = next((name for name in _secret_files() if name.upper() == variable), None)
+    return variable if secret is None else str(Path(os.environ[SECRETS_DIR]) / secret)
+
+
+def _advice(name: str, known: Sequence[str]) -> str:
+    # Without what all of them begin with, which would make any two alike.
+    stems = {one[len(_PREFIX) :]: one for one in known}
+    near = difflib.get_close_matches(name[len(_PREFIX) :], stems, n=1)
+    return "It is no setting, and has no effect" + (f"; is {stems[near[0]]} meant?" if near else ".")
+
+
+def _variables() -> list[str]:
+    """The environment's, in capitals: their case does not matter. Without those by which Kubernetes tells of a Service ``oms-webhooks-…``."""
+    return [
+        name.upper()
+        for name, value in os.environ.items()
+        if name.upper().startswith(_PREFIX) and not _SERVICE_LINK.search(name) and not value.startswith(("tcp://", "udp://"))
+    ]
+
+
+def _dotenv() -> list[str]:
+    return [name.upper() for name in DotEnvSettingsSource(Settings).env_vars if name.upper().startswith(_PREFIX)]
+
+
+def _secret_files() -> list[str]:
+    directory = os.environ.get(SECRETS_DIR)
+    names = os.listdir(directory) if directory else []  # noqa: PTH208 - names are what is compared
+    return sorted(name for name in names if name.upper().startswith(_PREFIX))

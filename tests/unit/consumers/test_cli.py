@@ -1,0 +1,168 @@
+"""What goes wrong is said in a sentence: on the terminal by a command, in the log by a role."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import structlog
+import typer
+from typer.testing import CliRunner
+
+from consumers import cli, embedded
+from consumers.check import NO_SETTINGS
+from consumers.cli import app
+from consumers.embedded import RunNote, leave_note
+from pipeline.broker.client import NoSessionError
+from pipeline.endpoints.vault import Vault
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_new_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No variables, no .env, no note of a pipeline; the logs are put back afterwards."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.upper().startswith("OMS_WEBHOOKS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(embedded, "_note_path", lambda: tmp_path / "note" / "running.json")
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line as the shell does; returns the exit code."""
+    monkeypatch.setattr(sys, "argv", ["oms-webhooks", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_no_session_with_kafka_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(_: object) -> None:
+        raise NoSessionError("There is no session with Kafka at 127.0.0.1:1")
+
+    monkeypatch.setattr("consumers.cli_operate.TopicAdmin", refuse)
+    monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    assert run_main(monkeypatch, "topics") == 1
+    assert capsys.readouterr().err == "Error: There is no session with Kafka at 127.0.0.1:1\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(NoSessionError("There is no session"), ("problem", "There is no session")), (ZeroDivisionError(), ("exception", "Zero"))],
+)
+def test_a_role_that_cannot_start_says_so_in_its_log(
+    error: Exception, said: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_serve", fail)
+    monkeypatch.setenv("OMS_WEBHOOKS_ENCRYPTION_KY", Vault.new_key())
+    assert run_main(monkeypatch, "fanout") == 1
+    warning, end = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (warning["level"], warning["name"]) == ("warning", "OMS_WEBHOOKS_ENCRYPTION_KY")
+    assert "is OMS_WEBHOOKS_ENCRYPTION_KEY meant?" in warning["problem"]
+    assert (end["level"], end["event"], end["role"]) == ("error", "the role ends", "fanout")
+    assert said[1] in end[said[0]]
+
+
+def test_a_worker_leaves_the_warning_of_names_to_its_supervisor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def serve(*_: object, **__: object) -> None:
+        return
+
+    monkeypatch.setattr(cli, "_serve", serve)
+    monkeypatch.setenv("OMS_WEBHOOKS_ENCRYPTION_KY", "x")
+    assert run_main(monkeypatch, "fanout", "--worker", "fanout-0") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "toml", "line"),
+    [
+        ({"RETENTION_DAYS": "0"}, "", "OMS_WEBHOOKS_RETENTION_DAYS: Input should be greater than or equal to 1"),
+        ({}, "retention_days = 0", "retention_days in settings.toml: Input should be greater than or equal to 1"),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+            "",
+            "SASL needs kafka_sasl_mechanism, kafka_sasl_username and kafka_sasl_password",
+        ),
+        (
+            {"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092,foo:bar"},
+            "",
+            'OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS: "foo:bar" is not host:port; write such as kafka-1:9092,kafka-2:9092',
+        ),
+    ],
+)
+def test_a_setting_that_is_refused_is_called_as_it_was_set(
+    variables: dict[str, str], toml: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("settings.toml").write_text(toml, encoding="utf-8")
+    for name, value in ({"SETTINGS_FILE": "settings.toml"} | variables).items():
+        monkeypatch.setenv(f"OMS_WEBHOOKS_{name}", value)
+    assert run_main(monkeypatch, "settings") == 2
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == "Error: the settings are not valid (see `oms-webhooks settings`):"
+    assert others == [f"  {line}"]
+
+
+def test_names_that_are_no_settings_are_findings_of_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.check.kafka_findings", lambda _: [])
+    monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    for name in NO_SETTINGS:
+        monkeypatch.setenv(name, "x")
+    assert CliRunner().invoke(app, ["settings", "--check"]).exit_code == 0
+    monkeypatch.setenv("OMS_WEBHOOKS_RETENTON_DAYS", "3")
+    checked = CliRunner().invoke(app, ["settings", "--check"])
+    assert checked.exit_code == 1
+    assert "OMS_WEBHOOKS_RETENTON_DAYS" in checked.output
+
+
+def test_every_variable_of_an_option_is_known_to_be_no_setting() -> None:
+    def variables(command: Any) -> set[str]:
+        own = {parameter.envvar for parameter in command.params if parameter.envvar}
+        return own.union(*map(variables, getattr(command, "commands", {}).values()))
+
+    named = variables(typer.main.get_command(app))
+    assert "OMS_WEBHOOKS_API_KEY" in named
+    assert named <= set(NO_SETTINGS)
+
+
+def test_the_note_of_a_pipeline_that_is_gone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with leave_note(RunNote("http://127.0.0.1:1", "a-key", address, 3)):
+        assert run_main(monkeypatch, "topics") == 1
+    assert f"that of the pipeline on this machine ({address}) does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--port", "99999", "Input should be less than or equal to 65535"),
+        ("--status", "99", "Input should be greater than or equal to 300"),
+        (
+            "--secret",
+            "bad",
+            'must start with whsec_, followed by 24 to 64 bytes in base64; make one: echo "whsec_$(openssl rand -base64 32)"',
+        ),
+    ],
+)
+def test_what_a_receiver_cannot_be(option: str, value: str, said: str) -> None:
+    refused = CliRunner().invoke(app, ["receiver", option, value])
+    assert refused.exit_code == 2
+    assert said in " ".join(click.unstyle(refused.output).replace("│", "").split())

@@ -1,0 +1,92 @@
+"""Typos among the names of settings are found, and the place of a value that is refused is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.ops.settings_sources import place_of, unknown_names
+
+OTHERS = ("OMS_WEBHOOKS_API_KEY", "OMS_WEBHOOKS_API_URL")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variables and no .env file but those of the test."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.upper().startswith("OMS_WEBHOOKS_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def secrets_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    directory = tmp_path / "secrets"
+    directory.mkdir()
+    monkeypatch.setenv("OMS_WEBHOOKS_SECRETS_DIR", str(directory))
+    return directory
+
+
+def found() -> dict[str, str | None]:
+    return dict(unknown_names(OTHERS))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("OMS_WEBHOOKS_RETENTON_DAYS", "It is no setting, and has no effect; is OMS_WEBHOOKS_RETENTION_DAYS meant?"),
+        ("oms_webhooks_retenton_days", "It is no setting, and has no effect; is OMS_WEBHOOKS_RETENTION_DAYS meant?"),
+        ("OMS_WEBHOOKS_API_KEI", "It is no setting, and has no effect; is OMS_WEBHOOKS_API_KEY meant?"),
+        ("OMS_WEBHOOKS_SECRETS_DIRECTORY", "It is no setting, and has no effect; is OMS_WEBHOOKS_SECRETS_DIR meant?"),
+        ("OMS_WEBHOOKS_QQQ", "It is no setting, and has no effect."),
+    ],
+)
+def test_a_variable_that_is_no_setting(name: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "3")
+    assert found() == {name.upper(): advice}
+
+
+def test_what_is_a_setting_or_somebody_elses_is_not_found(monkeypatch: pytest.MonkeyPatch, secrets_dir: Path) -> None:
+    for name, value in {
+        "OMS_WEBHOOKS_API_KEY": "of a command",
+        "OMS_WEBHOOKS_API_KEYS": "a setting",
+        "oms_webhooks_http_port": "8080",
+        "OMS_WEBHOOKS_SETTINGS_FILE": "settings.toml",
+        # As Kubernetes tells of a Service oms-webhooks-api.
+        "OMS_WEBHOOKS_API_SERVICE_HOST": "10.0.0.1",
+        "OMS_WEBHOOKS_API_SERVICE_PORT_HTTP": "80",
+        "OMS_WEBHOOKS_API_PORT": "tcp://10.0.0.1:80",
+        "OMS_WEBHOOKS_API_PORT_80_TCP_ADDR": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for file in ("oms_webhooks_encryption_key", "grafana_password", "..data"):
+        (secrets_dir / file).write_text("x")
+    Path(".env").write_text("OTHER=1\nOMS_WEBHOOKS_HTTP_HOST=0.0.0.0\n", encoding="utf-8")
+    assert found() == {}
+
+
+def test_a_file_and_a_line_that_are_no_settings(secrets_dir: Path) -> None:
+    (secrets_dir / "oms_webhooks_encryption_ky").write_text("x")
+    Path(".env").write_text("OMS_WEBHOOKS_LOG_LEVL=debug\n", encoding="utf-8")
+    assert found() == {
+        "OMS_WEBHOOKS_LOG_LEVL in .env": "It is no setting, and has no effect; is OMS_WEBHOOKS_LOG_LEVEL meant?",
+        str(
+            secrets_dir / "oms_webhooks_encryption_ky"
+        ): "It is no setting, and has no effect; is oms_webhooks_encryption_key meant?",
+    }
+
+
+def test_the_first_source_that_has_a_value_is_its_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secrets_dir: Path
+) -> None:
+    (secrets_dir / "oms_webhooks_http_port").write_text("x")
+    assert place_of("http_port") == str(secrets_dir / "oms_webhooks_http_port")
+    file = tmp_path / "settings.toml"
+    file.write_text('http_port = "x"\n')
+    monkeypatch.setenv("OMS_WEBHOOKS_SETTINGS_FILE", str(file))
+    assert place_of("http_port") == f"http_port in {file}"
+    Path(".env").write_text("OMS_WEBHOOKS_HTTP_PORT=x\n", encoding="utf-8")
+    assert place_of("http_port") == "OMS_WEBHOOKS_HTTP_PORT in .env"
+    monkeypatch.setenv("OMS_WEBHOOKS_HTTP_PORT", "x")
+    assert place_of("http_port") == "OMS_WEBHOOKS_HTTP_PORT"
