@@ -112,7 +112,10 @@ def client_for(url: str | None, api_key: str | None) -> ApiClient:
     """
     note = find_note()
     if not url and note is None:
-        message = "No running pipeline was found on this machine; start one (oms-webhooks all), or give --url and --api-key."
+        message = (
+            "No running pipeline was found on this machine; start one (oms-webhooks all), or give --url and --api-key "
+            "(OMS_WEBHOOKS_API_URL, OMS_WEBHOOKS_API_KEY)."
+        )
         raise ApiError(message)
     url = url or (note.url if note else "")
     if not api_key and note is not None and _root(url) == _root(note.url):

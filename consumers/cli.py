@@ -34,6 +34,7 @@ from pipeline.broker.admin import TopicError
 from pipeline.broker.client import KafkaError, NoSessionError
 from pipeline.broker.local_process import BrokerStartError
 from pipeline.broker.producer import PublishError
+from pipeline.core.listening import ListenError
 from pipeline.core.signing import SigningKey
 from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
@@ -71,6 +72,7 @@ _EXPECTED = (
     ApiError,
     BrokerStartError,
     KafkaError,
+    ListenError,
     NewerEndpointError,
     NoPipelineError,
     NoSessionError,
