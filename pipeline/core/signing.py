@@ -15,7 +15,7 @@ ID_HEADER = "webhook-id"
 TIMESTAMP_HEADER = "webhook-timestamp"
 SIGNATURE_HEADER = "webhook-signature"
 
-HOW_TO_MAKE_A_SECRET = 'echo "whsec_$(openssl rand -base64 32)"'
+HOW_TO_MAKE_A_SECRET = "echo whsec_$(openssl rand -base64 32)"
 """For a shell."""
 
 _PREFIX = "whsec_"

@@ -158,7 +158,7 @@ def test_the_note_of_a_pipeline_that_is_gone(monkeypatch: pytest.MonkeyPatch, ca
         (
             "--secret",
             "bad",
-            'must start with whsec_, followed by 24 to 64 bytes in base64; make one: echo "whsec_$(openssl rand -base64 32)"',
+            "must start with whsec_, followed by 24 to 64 bytes in base64; make one: echo whsec_$(openssl rand -base64 32)",
         ),
     ],
 )
