@@ -100,14 +100,17 @@ class Writer:
         if stored is None:
             stored = self._stored_in(client, key)
         left = [row for row in rows if row[-1] > stored]
-        while left:
-            run = _first_run(key[0], left)
+        of_week = weeks(key[0], left)
+        begin = 0
+        while begin < len(left):
+            run = left[begin : _end_of_run(left, of_week, begin)]
             token = self._token(key, run[0][-1])
             _insert(client, key[0], run, self._insert_settings | {"insert_deduplication_token": token})
             stored = self._stored_in(client, key)
             if stored < run[0][-1]:
                 raise _replica_behind(key, run[0][-1]) if self._on_cluster else self._void_token(key, run[0][-1])
-            left = [row for row in left if row[-1] > stored]
+            while begin < len(left) and left[begin][-1] <= stored:
+                begin += 1
         # Set at the end: after any error the position is asked for anew.
         self._stored[key] = stored
 
@@ -147,12 +150,21 @@ def _stored(client: Client, key: _Key, settings: dict[str, Any]) -> int:
     return int(rows[0][0]) if rows else -1
 
 
-def _first_run(table: Table, rows: Sequence[Row]) -> Sequence[Row]:
-    """The rows up to the first one of another week: an insert into two partitions would be two parts, and not atomic."""
-    of_week = weeks(table, rows)
-    if of_week is None or of_week.count(of_week[0]) == len(rows):
-        return rows
-    return rows[: next(index for index, week in enumerate(of_week) if week != of_week[0])]
+def _end_of_run(rows: Sequence[Row], of_week: Sequence[int] | None, begin: int) -> int:
+    """Up to the first row of another week: an insert into two partitions would be two parts, and not atomic.
+
+    Around the turn of a week records of both follow each other, as some attempts began before it: there are many runs then, of few
+    rows each.
+
+    Raises:
+        StoreRowsError: a record has rows of two weeks (whoever writes one sees to it that it has not).
+    """
+    if of_week is None:
+        return len(rows)
+    end = next((index for index in range(begin, len(rows)) if of_week[index] != of_week[begin]), len(rows))
+    if end < len(rows) and rows[end][-1] == rows[end - 1][-1]:
+        raise StoreRowsError(f"The record at offset {rows[end][-1]} has rows of two weeks, which ClickHouse cannot take as one.")
+    return end
 
 
 def _insert(client: Client, table: Table, rows: Sequence[Row], settings: dict[str, Any]) -> None:

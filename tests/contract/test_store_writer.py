@@ -113,6 +113,20 @@ async def test_a_row_of_another_week_is_an_insert_of_its_own(store: Store) -> No
     await store.command("SYSTEM START MERGES attempts")
 
 
+async def test_a_record_of_two_weeks_is_refused_and_not_stored_in_part(store: Store) -> None:
+    """Whoever writes records sees to it that there are none; the half that came second would be taken for stored."""
+    moments = [MONDAY - timedelta(hours=1), MONDAY - timedelta(milliseconds=1), MONDAY, MONDAY + timedelta(hours=1)]
+    rows = [
+        attempt_row(Position(0, offset), attempt(number, created_at=moment), number)
+        for number, (offset, moment) in enumerate(zip((0, 1, 1, 2), moments, strict=True))
+    ]
+    with pytest.raises(StoreRowsError, match="offset 1 has rows of two weeks"):
+        await store.writer.append(Table.ATTEMPTS, 0, rows)
+    assert await offsets(store) == []
+    await store.writer.append(Table.ATTEMPTS, 0, rows[:1])
+    assert await offsets(store) == [0]
+
+
 async def test_a_batch_is_one_part_however_large(store: Store) -> None:
     """The driver cuts blocks of two megabytes; an insert of several blocks could be stored in part."""
     rows = event_rows(range(1500), text="0123456789abcdef" * 500)
