@@ -19,6 +19,7 @@ from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
 from pipeline.broker.local_process import BrokerStartError
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
+from pipeline.ops.settings_kafka import addresses
 
 KafkaKind = Literal["embedded", "apache"]
 
@@ -157,7 +158,7 @@ def reachable(settings: Settings) -> Settings:
     if note is None:
         message = "No Kafka is configured and no pipeline runs on this machine; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
         raise NoPipelineError(message)
-    if not any(map(_listens, note.bootstrap_servers.split(","))):
+    if not any(map(_listens, addresses(note.bootstrap_servers))):
         message = (
             f"No Kafka is configured, and that of the pipeline on this machine ({note.bootstrap_servers}) does not answer: it has ended, it "
             "seems. Start one (oms-webhooks all), or set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
@@ -166,10 +167,9 @@ def reachable(settings: Settings) -> Settings:
     return settings.model_copy(update={"kafka_bootstrap_servers": note.bootstrap_servers, "kafka_partitions": note.partitions})
 
 
-def _listens(server: str) -> bool:
-    host, _, port = server.strip().rpartition(":")
+def _listens(address: tuple[str, int]) -> bool:
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+        socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
     except OSError:
         return False
     return True

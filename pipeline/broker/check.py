@@ -17,6 +17,7 @@ from pipeline.broker.client import NoSessionError
 from pipeline.ops.certificates import Server, tls_servers
 from pipeline.ops.reach import CONNECT_SECONDS, Finding, server_finding, speaks_tls, tls_context
 from pipeline.ops.settings import Settings
+from pipeline.ops.settings_kafka import addresses
 
 _ANSWER_MS = 10_000
 
@@ -43,9 +44,8 @@ def _bootstrap(settings: Settings) -> Iterator[Server]:
     if servers := [server for server in tls_servers(settings) if server.name == "kafka"]:
         yield from servers
         return
-    for server in settings.kafka_bootstrap_servers.split(","):
-        host, _, port = server.strip().rpartition(":")
-        yield Server("kafka", host.strip("[]"), int(port))
+    for host, port in addresses(settings.kafka_bootstrap_servers):
+        yield Server("kafka", host, port)
 
 
 def _beyond_the_address(settings: Settings, servers: Sequence[Server], context: ssl.SSLContext | None) -> Iterator[Finding]:

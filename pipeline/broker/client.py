@@ -19,8 +19,6 @@ _REQUEST_BYTES = 32 * 1024 * 1024
 # kafka-python's thread ask the event loop's for the interpreter many times: a third of this, and half the time, cost a tenth more CPU a delivery
 # (tests/bench/path.py).
 _BATCH_BYTES = 768 * 1024
-# kafka-python's own: nobody reads them, and each request and batch would pay for them.
-_WITHOUT_METRICS = {"metrics_enabled": False}
 
 
 class NoSessionError(Exception):
@@ -71,18 +69,15 @@ def client_config(settings: Settings) -> dict[str, Any]:
 
 def consumer_config(settings: Settings) -> dict[str, Any]:
     """What every consumer takes besides: commits are ours, reading starts at the beginning."""
-    return (
-        client_config(settings)
-        | _WITHOUT_METRICS
-        | {
-            "enable_auto_commit": False,
-            "auto_offset_reset": "earliest",
-            "allow_auto_create_topics": False,
-            "fetch_max_wait_ms": settings.kafka_fetch_max_wait_ms,
-            "session_timeout_ms": settings.kafka_session_timeout_ms,
-            "heartbeat_interval_ms": min(3_000, settings.kafka_session_timeout_ms // 3),
-        }
-    )
+    return client_config(settings) | {
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "allow_auto_create_topics": False,
+        "fetch_max_wait_ms": settings.kafka_fetch_max_wait_ms,
+        "session_timeout_ms": settings.kafka_session_timeout_ms,
+        "heartbeat_interval_ms": min(3_000, settings.kafka_session_timeout_ms // 3),
+        "metrics_enabled": False,  # kafka-python's own: nobody reads them, and each request would pay for them
+    }
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:
@@ -90,18 +85,15 @@ def producer_config(settings: Settings) -> dict[str, Any]:
 
     A record is retried by the client itself for a day, so that the idempotent producer and not a second send() keeps it single.
     """
-    return (
-        client_config(settings)
-        | _WITHOUT_METRICS
-        | {
-            "acks": "all",
-            "enable_idempotence": True,
-            "compression_type": "lz4",
-            "linger_ms": settings.kafka_linger_ms,
-            "batch_size": _BATCH_BYTES,
-            "max_request_size": _REQUEST_BYTES,
-            "delivery_timeout_ms": 24 * 60 * 60 * 1000,
-            "max_block_ms": 10_000,
-            "allow_auto_create_topics": False,
-        }
-    )
+    return client_config(settings) | {
+        "acks": "all",
+        "enable_idempotence": True,
+        "compression_type": "lz4",
+        "linger_ms": settings.kafka_linger_ms,
+        "batch_size": _BATCH_BYTES,
+        "max_request_size": _REQUEST_BYTES,
+        "delivery_timeout_ms": 24 * 60 * 60 * 1000,
+        "max_block_ms": 10_000,
+        "allow_auto_create_topics": False,
+        "metrics_enabled": False,  # as of consumers
+    }

@@ -16,6 +16,7 @@ from cryptography import x509
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
+from pipeline.ops.settings_kafka import addresses
 
 log = logger(__name__)
 
@@ -40,9 +41,7 @@ def tls_servers(settings: Settings) -> list[Server]:
         password = settings.kafka_ssl_password.get_secret_value() if settings.kafka_ssl_password else None
         cert = settings.kafka_ssl_certfile
         client = (cert, settings.kafka_ssl_keyfile, password) if cert else None
-        for server in settings.kafka_bootstrap_servers.split(","):
-            host, _, port = server.strip().rpartition(":")
-            found.append(Server("kafka", host.strip("[]"), int(port), client))
+        found += [Server("kafka", host, port, client) for host, port in addresses(settings.kafka_bootstrap_servers)]
     url = urlsplit(settings.clickhouse_url)
     if url.scheme == "https" and url.hostname:
         found.append(Server("clickhouse", url.hostname, url.port or 8443))

@@ -12,6 +12,22 @@ from pydantic_settings import BaseSettings
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
+def addresses(servers: str) -> list[tuple[str, int]]:
+    """Hosts and ports of ``kafka_bootstrap_servers``; none when it is empty.
+
+    Raises:
+        ValueError: one is not host:port.
+    """
+    found = []
+    for server in servers.split(",") if servers else ():
+        host, _, port = server.strip().rpartition(":")
+        if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
+            message = f'"{server.strip()}" is not host:port; write such as kafka-1:9092,kafka-2:9092'
+            raise ValueError(message)
+        found.append((host.strip("[]"), int(port)))
+    return found
+
+
 class KafkaSettings(BaseSettings):
     """A part of Settings."""
 
@@ -64,11 +80,7 @@ class KafkaSettings(BaseSettings):
     @field_validator("kafka_bootstrap_servers")
     @classmethod
     def _servers_have_ports(cls, value: str) -> str:
-        for server in value.split(",") if value else ():
-            host, _, port = server.strip().rpartition(":")
-            if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
-                message = f'"{server.strip()}" is not host:port; write such as kafka-1:9092,kafka-2:9092'
-                raise ValueError(message)
+        addresses(value)
         return value
 
     @field_validator("kafka_oauth_token_url")

@@ -67,11 +67,14 @@ class Analyst:
         try:
             return await self._connections.read_alone(lambda client: _ask(client, statement))
         except StoreError as error:
-            raise _explained(error) from error
+            explained = _explained(error)
+            if explained is None:
+                raise
+            raise explained from error
 
 
-def _explained(error: StoreError) -> StoreError:
-    """An error in words for who wrote the statement: it is no search, and its tables need not be ours."""
+def _explained(error: StoreError) -> StoreError | None:
+    """An error in words for who wrote the statement, which is no search, nor are its tables ours for sure. None: its own words will do."""
     code = error.__cause__.code if isinstance(error.__cause__, Error) else None
     if code == _TOO_MANY_ROWS_OR_BYTES:
         return StoreBudgetError(f"The answer has more than {MAX_ROWS:,} rows; add a LIMIT, or group them.")
@@ -82,7 +85,7 @@ def _explained(error: StoreError) -> StoreError:
         )
     if code == _UNKNOWN_TABLE:
         return StoreRejectedError(f"There is no such table or view. The views for people are {', '.join(VIEWS)}.")
-    return error
+    return None
 
 
 def _ask(client: Client, statement: str) -> Answer:
