@@ -109,7 +109,8 @@ def _end_of_whole_escapes(text: bytes) -> int:
 
 
 def _replaced(reading: Reading, pattern: re.Pattern[bytes], replacement: Callable[[re.Match[bytes]], bytes]) -> Reading:
-    text, pieces, at = reading.text, [], 0
+    text, at = reading.text, 0
+    pieces: list[bytes] = []
     starts: list[int] = []
     ends: list[int] = []
     for match in pattern.finditer(text):

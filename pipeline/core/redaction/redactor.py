@@ -148,7 +148,8 @@ def _begun(text: bytes, needle: bytes) -> int | None:
 
 
 def _without(text: bytes, spans: list[_Span]) -> bytes:
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     for start, end in sorted(spans):
         if start >= at:
             pieces += (text[at:start], _MARK)

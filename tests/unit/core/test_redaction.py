@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.exchange import Exchange, Failure, Headers, NoResponse, Response
+from pipeline.core.exchange import Failure, Headers, NoResponse, Response
 from pipeline.core.redaction import REDACTED, Redactor
 from pipeline.core.signing import new_secret
 
@@ -87,8 +87,7 @@ def test_a_secret_is_cut_out_in_each_form(secret: str, form: str) -> None:
 def readings_of(text: str) -> Iterator[str]:
     """What somebody could read in a text. By other means than the product's."""
     yield text
-    for undone in (html.unescape(text), unquote(unquote(text)), text.replace("\\/", "/").replace("\x00", "")):
-        yield undone
+    yield from (html.unescape(text), unquote(unquote(text)), text.replace("\\/", "/").replace("\x00", ""))
     for run in re.findall(r"[A-Za-z0-9+/_-]{8,}", re.sub(r"\\n|\s", "", text)):
         for start in range(4):
             part = run[start:].replace("-", "+").replace("_", "/")
@@ -149,7 +148,7 @@ def test_headers_are_searched_names_too() -> None:
 
 
 def test_the_sentence_and_what_had_arrived_are_searched_when_there_was_no_usable_answer() -> None:
-    exchange: Exchange = NoResponse(
+    exchange = NoResponse(
         Failure.INVALID_RESPONSE, f"invalid header {PLAIN}", 1.0, 500, (("A", PLAIN),), f"{PLAIN} sk_live_5".encode()
     )
     left = Redactor([PLAIN]).redact(exchange)
