@@ -10,6 +10,7 @@ from typing import Final
 from pipeline.core.redaction import Redactor
 from pipeline.core.signing import SigningKey
 from pipeline.endpoints.vault import SealedOtherwiseError, Vault, VaultError
+from schemas.custom_headers import is_reserved
 from schemas.endpoint import EndpointRecord, FilterValue
 from schemas.health import HealthRecord
 
@@ -33,7 +34,7 @@ class Endpoint:
     record: EndpointRecord = field(repr=False)
     token: str | None = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
-    """Headers of its own, sent with every request. Values are secrets."""
+    """Headers of its own, sent with every request. Values are secrets. Those in ``unsent_headers`` are not among them."""
     _keys: _Keys = field(repr=False)
     disabled: HealthRecord | None = None
     """When and why it was disabled, by a process that delivers; None when it was not."""
@@ -48,6 +49,11 @@ class Endpoint:
     def active(self) -> bool:
         """Whether anything is sent to it: neither paused by its owner nor disabled."""
         return self.record.active and not self.record.deleted and self.disabled is None
+
+    @property
+    def unsent_headers(self) -> tuple[str, ...]:
+        """Names of headers that an older release accepted, and that a receiver may take for those that the sender sets."""
+        return tuple(sorted(filter(is_reserved, self.record.sealed_headers)))
 
     def keys(self, now: datetime) -> list[SigningKey]:
         """The keys to sign with: the newest, and one that was rotated out until its grace is over.
@@ -116,7 +122,7 @@ def _opened(record: EndpointRecord, vault: Vault) -> _Opened:
     values = [*headers.values(), *([token] if token else [])]
     return _Opened(
         token,
-        headers,
+        {name: value for name, value in headers.items() if not is_reserved(name)},
         tuple((_signing_key(secret), expires_at) for secret, expires_at in secrets),
         Redactor(values, [secret for secret, _ in secrets]),
     )
