@@ -186,14 +186,16 @@ class _Composition:
 
     async def _start_deliveries(self, deliveries: Deliveries) -> list[asyncio.Future[None]]:
         registry = deliveries.registry
-        # Deliveries to an endpoint whose secrets cannot be opened wait; the API can do all its work all the same.
+        # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them do; the API can still show everything.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
         for table in (deliveries.health.table, registry.table):
             await table.start()
             self._stack.push_async_callback(table.stop)
         registry.refuse_newer()
-        if problem := registry.problem():
+        if problem := registry.wrong_key() or registry.unusable():
             log.warning("not every endpoint can be delivered to", problem=problem)
+        if unsent := {endpoint.id: endpoint.unsent_headers for endpoint in registry.all() if endpoint.unsent_headers}:
+            log.warning("custom headers that look like the sender's own are not sent", headers_by_endpoint=unsent)
         await deliveries.sender.start()
         self._stack.push_async_callback(deliveries.sender.close)
         self._stack.callback(deliveries.watch.close)
