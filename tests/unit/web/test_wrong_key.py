@@ -58,6 +58,7 @@ async def test_everything_can_be_seen_and_pages_say_what_is_wrong(service: Servi
         for page in ("/webhooks/keys", f"/webhooks/endpoints/{endpoint}"):
             seen = await visitor.go(page)
             assert "Nothing can be delivered or changed. The only endpoint is sealed with another encryption_key" in seen.text
+        assert "unusable" in seen.text
         assert "Nothing can be sent to this endpoint, and its deliveries wait. Its secrets were sealed" in seen.text
 
 
