@@ -102,11 +102,12 @@ def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
 
 
 def _api(topics: Topics) -> tuple[KafkaRight, ...]:
-    changes = (topics.endpoints, topics.api_keys, topics.audit)
+    changes = (topics.endpoints, topics.api_keys, topics.ended_sessions, topics.audit)
     # Resends go to the topic of no delay; test deliveries leave what deliveries leave.
     # And dead letters are published again where they came from.
     writes = _writes(*changes, *topics.sources, topics.dispatches, *_delivered(topics))
-    return (_looks(topics), _reads(topics.endpoints, topics.endpoint_health, topics.api_keys), writes)
+    reads = _reads(topics.endpoints, topics.endpoint_health, topics.api_keys, topics.ended_sessions)
+    return (_looks(topics), reads, writes)
 
 
 def _operator(topics: Topics) -> tuple[KafkaRight, ...]:

@@ -38,6 +38,7 @@ from pipeline.store.search import Search
 from pipeline.store.writer import Writer
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
+from pipeline.web.ended_sessions import EndedSessions
 from pipeline.web.key_ring import KeyRing
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         topics=settings.topics,
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.opening),
+        ended_sessions=EndedSessions(consumer_config(settings), settings.topics.ended_sessions, utc_now),
         eraser=Eraser(connections),
         replays=Replays(connections),
         clock=utc_now,

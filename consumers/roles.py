@@ -27,6 +27,7 @@ from consumers.recorder import Recorder
 from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.probe import BrokerProbe
 from pipeline.broker.producer import Producer
+from pipeline.broker.table import CompactedTable
 from pipeline.ops import metrics
 from pipeline.ops.certificates import watch as watch_certificates
 from pipeline.ops.clock import utc_now
@@ -40,7 +41,6 @@ from pipeline.store.mend import mend_hourly_figures
 from pipeline.store.migrate import migrate
 from pipeline.store.search import Search
 from pipeline.web.api import Api
-from pipeline.web.key_ring import KeyRing
 from pipeline.web.server import WebServer, make_app
 
 log = logger(__name__)
@@ -147,7 +147,8 @@ class _Composition:
         if deliveries is not None:
             running.failures += await self._start_deliveries(deliveries)
         if api is not None:
-            running.failures.append(await self._start_keys(api.ring))
+            running.failures.append(await self._start_table("api keys", api.ring.table))
+            running.failures.append(await self._start_table("sessions", api.ended_sessions.table))
             running.first_key = await self._settle(api)
         self._watch_dependencies(connections)
         # What the API works with is there now, and outlives it: requests under way are answered before that is taken down.
@@ -185,24 +186,26 @@ class _Composition:
 
     async def _start_deliveries(self, deliveries: Deliveries) -> list[asyncio.Future[None]]:
         registry = deliveries.registry
-        # Deliveries to an endpoint whose secrets cannot be opened wait; the API can do all its work all the same.
+        # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them do; the API can still show everything.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
         for table in (deliveries.health.table, registry.table):
             await table.start()
             self._stack.push_async_callback(table.stop)
         registry.refuse_newer()
-        if problem := registry.problem():
+        if problem := registry.wrong_key() or registry.unusable():
             log.warning("not every endpoint can be delivered to", problem=problem)
+        if unsent := {endpoint.id: endpoint.unsent_headers for endpoint in registry.all() if endpoint.unsent_headers}:
+            log.warning("custom headers that look like the sender's own are not sent", headers_by_endpoint=unsent)
         await deliveries.sender.start()
         self._stack.push_async_callback(deliveries.sender.close)
         self._stack.callback(deliveries.watch.close)
         return [registry.table.stopped, deliveries.health.table.stopped]
 
-    async def _start_keys(self, ring: KeyRing) -> asyncio.Future[None]:
-        self._health.add("api keys", ring.table.problem)
-        await ring.table.start()
-        self._stack.push_async_callback(ring.table.stop)
-        return ring.table.stopped
+    async def _start_table(self, name: str, table: CompactedTable) -> asyncio.Future[None]:
+        self._health.add(name, table.problem)
+        await table.start()
+        self._stack.push_async_callback(table.stop)
+        return table.stopped
 
     async def _settle(self, api: Api) -> str | None:
         """What an API process writes when it starts; returns the first admin key, when it had to be made."""

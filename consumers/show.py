@@ -75,7 +75,7 @@ def endpoints(found: Sequence[Mapping[str, Any]]) -> RenderableType:
             str(endpoint["id"]),
             endpoint["target_url"],
             ", ".join(endpoint["events"]),
-            endpoint["state"],
+            "unusable" if endpoint.get("problem") else endpoint["state"],
             endpoint["description"],
         )
         rows.add(*cells)

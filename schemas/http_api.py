@@ -186,6 +186,9 @@ class EndpointAnswer(_Answer):
     filters: dict[str, tuple[FilterValue, ...]]
     has_token: bool
     header_names: list[str] = Field(description="Headers of its own, by name; their values are never shown.")
+    unsent_headers: list[str] = Field(
+        description="Those of header_names that are not sent any more, as many servers take them for headers that the sender sets."
+    )
     created_at: Time
     updated_at: Time
     version: int
@@ -195,6 +198,9 @@ class EndpointAnswer(_Answer):
     disabled_at: Time | None
     failing_since: Time | None
     circuit: str
+    problem: str | None = Field(
+        description="Why nothing can be sent to it, and what to do: its secrets cannot be opened. Its deliveries wait."
+    )
 
 
 class EndpointWritten(EndpointAnswer):

@@ -94,6 +94,7 @@ class Topics:
         self.operational_events = f"{prefix}webhooks.operational-events"
         self.api_keys = f"{prefix}webhooks.api-keys"
         self.audit = f"{prefix}webhooks.audit"
+        self.ended_sessions = f"{prefix}webhooks.ended-sessions"
         # Delay 0 takes what is due at once: resends and replays.
         self.delays = tuple(sorted({timedelta(0), *delays}))
         self.fanout_group = f"{prefix}webhooks.fanout"
@@ -138,6 +139,8 @@ class Topics:
             TopicSpec(self.endpoints, "endpoint id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
             TopicSpec(self.api_keys, "API key id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
             TopicSpec(self.audit, "who did it", "delete", week),
+            # A session lasts for 12 hours.
+            TopicSpec(self.ended_sessions, "session id", "delete", week, partitions=1, broker_time=True),
             TopicSpec(self.endpoint_health, "endpoint id / fact", "compact", -1, partitions=1),
             TopicSpec(self.operational_events, "endpoint id", "delete", month),
             TopicSpec(self.dispatches, "none", "delete", week),

@@ -1,4 +1,4 @@
-"""A compacted topic as a table in memory: ready when caught up, and able to wait for an offset (read your writes)."""
+"""A topic of one partition as a table in memory: ready when caught up, and able to wait for an offset (read your writes)."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from pipeline.broker.producer import Position, Producer
 from pipeline.core.attempts import attempt_record, discarded_record
 from pipeline.core.exchange import Exchange, Request
 from pipeline.core.outcome import Repeat, Verdict, judge
+from pipeline.core.redaction import REDACTED
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from pipeline.core.trace import TraceContext, exemplar
@@ -40,7 +41,6 @@ _ATTEMPT_BYTES = 4 * 1024
 
 CONTENT_TYPE = "application/json"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-REDACTED = "[redacted]"
 _NO_REPEATS = RetrySchedule(())
 
 
@@ -147,6 +147,7 @@ class Courier:
         if entry is not None:
             entry.end(exchange, finished_at)
         verdict = judge(exchange, attempt, schedule, finished_at)
+        exchange = endpoint.redactor.redact(exchange)  # what is written, logged or traced of it comes after this
         record = attempt_record(
             event,
             endpoint_id=endpoint.id,

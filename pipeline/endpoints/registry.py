@@ -22,6 +22,7 @@ from pipeline.broker.record import Record
 from pipeline.broker.table import CompactedTable
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
 from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.key_check import sealed_sample, unusable, wrong_key
 from pipeline.endpoints.subscriptions import Subscriptions
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
@@ -34,7 +35,7 @@ from schemas.operational import OPERATIONAL_ENDPOINT_ID
 log = logger(__name__)
 
 _ID_CLAIM = b"id-claim"
-"""Key of the records whose offsets make new ids; they carry nothing else, and compaction removes them."""
+"""Key of the records whose offsets make new ids; compaction keeps the last of them."""
 _MOST_CLAIMS = 20_000
 """Claims that are written at once, so that an id that was chosen elsewhere is never given again."""
 
@@ -88,6 +89,8 @@ class Registry:
         """Endpoints whose last record took no effect. Compaction would keep just that one; see :meth:`settle`."""
         self._refused: set[int] = set()
         """Offsets of the records that took no effect."""
+        self._sample: bytes | None = None
+        """What the last claim of an id holds: see key_check."""
         self._creating = asyncio.Lock()
         self._newer: dict[bytes | None, str] = {}
         """Why a record cannot be read, by its key."""
@@ -110,14 +113,17 @@ class Registry:
         return None if endpoint_id is None else self._endpoints[endpoint_id]
 
     def problem(self) -> str | None:
-        """Why this process cannot deliver to every endpoint, and what to do (for health checks)."""
+        """Why this process can deliver to no endpoint, and what to do (for health checks). Single ones that are unusable are none."""
         unread = self.table.problem() or (self.health.table.problem() if self.health is not None else None)
-        unusable = [endpoint for endpoint in self.all() if endpoint.problem]
-        if unread or not unusable:
-            return unread
-        first = unusable[0]
-        count = "1 endpoint is" if len(unusable) == 1 else f"{len(unusable)} endpoints are"
-        return f"{count} unusable and their deliveries wait; endpoint {first.id}: {first.problem}"
+        return unread or self.wrong_key()
+
+    def wrong_key(self) -> str | None:
+        """Why the encryption key must be a wrong one, and what to do: whoever has it must seal nothing."""
+        return wrong_key(self._endpoints.values(), self._sample, self._vault) if self.table.is_caught_up else None
+
+    def unusable(self) -> str | None:
+        """How many endpoints cannot be delivered to, and why not."""
+        return unusable(self._endpoints.values())
 
     def refuse_newer(self) -> None:
         """Make sure that every endpoint can be read. Going on without one would lose its notifications without a trace.
@@ -144,7 +150,7 @@ class Registry:
         """
         async with self._creating:
             while True:
-                claim = await producer.send(self._topic, key=_ID_CLAIM, value=b"{}")
+                claim = await producer.send(self._topic, key=_ID_CLAIM, value=sealed_sample(self._vault))
                 record = make(claim.offset + 1)
                 if existing := self.by_url(record.target_url):
                     return existing, False
@@ -165,11 +171,12 @@ class Registry:
 
     async def reserve(self, producer: Producer, endpoint_id: int) -> bool:
         """Make sure that no new endpoint will ever get this id; False when that would take too many records."""
-        claim = await producer.send(self._topic, key=_ID_CLAIM, value=b"{}")
+        value = sealed_sample(self._vault)
+        claim = await producer.send(self._topic, key=_ID_CLAIM, value=value)
         missing = endpoint_id - 1 - claim.offset
         if missing > _MOST_CLAIMS:
             return False
-        await asyncio.gather(*(producer.send(self._topic, key=_ID_CLAIM, value=b"{}") for _ in range(missing)))
+        await asyncio.gather(*(producer.send(self._topic, key=_ID_CLAIM, value=value) for _ in range(missing)))
         return True
 
     def next_version(self, endpoint_id: int) -> int:
@@ -205,6 +212,7 @@ class Registry:
     def _apply(self, records: Iterable[Record]) -> None:
         for record in records:
             if record.key == _ID_CLAIM:
+                self._sample = record.value
                 continue
             try:
                 self._apply_one(record)

@@ -18,6 +18,7 @@ from pipeline.store.reports import Reports
 from pipeline.store.search import Search
 from pipeline.web.addresses import Networks
 from pipeline.web.auth import ApiKeys
+from pipeline.web.ended_sessions import EndedSessions
 from pipeline.web.guesses import Guesses
 from pipeline.web.key_ring import KeyRing
 from pipeline.web.runs import Runs
@@ -38,6 +39,7 @@ class Api:
     topics: Topics
     ring: KeyRing
     keys: ApiKeys
+    ended_sessions: EndedSessions
     eraser: Eraser
     replays: Replays
     analyst: Analyst | None = None

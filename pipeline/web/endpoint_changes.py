@@ -43,6 +43,7 @@ async def create_endpoint(api: Api, given: EndpointInput, actor: str) -> tuple[E
         InvalidError: the target_url cannot be a target.
         ApiError: 503, Kafka does not answer.
     """
+    require_right_key(api)
     await check_target(api, given.target_url)
     secret = new_secret()
     now = api.clock()
@@ -72,6 +73,7 @@ async def update_endpoint(api: Api, endpoint_id: int, given: EndpointInput, acto
         InvalidError: the target_url cannot be a target, or is another endpoint's.
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
     """
+    require_right_key(api)
     if "target_url" in given.model_fields_set:
         await check_target(api, given.target_url)
 
@@ -97,6 +99,7 @@ async def rotate_secret(api: Api, endpoint_id: int, actor: str, expected: Versio
     Raises:
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
     """
+    require_right_key(api)
     secret = new_secret()
     sealed = SealedSecret(sealed=api.vault.seal(secret))
 
@@ -164,6 +167,17 @@ def require_endpoints(api: Api) -> None:
     """
     if api.registry.table.problem() is not None:
         raise ApiError(503, "The endpoints are still being read from Kafka; please try again in a moment.")
+
+
+def require_right_key(api: Api) -> None:
+    """Make sure that what is sealed now the other processes can open.
+
+    Raises:
+        ApiError: 503, this process has another encryption key than the others.
+    """
+    require_endpoints(api)
+    if problem := api.registry.wrong_key():
+        raise ApiError(503, f"Nothing is changed: {problem}")
 
 
 async def check_target(api: Api, target_url: str) -> None:

@@ -236,6 +236,8 @@ def endpoint_values(api: Api, endpoint: Endpoint) -> dict[str, Any]:
         "disabled_at": disabled.at if disabled is not None else None,
         "failing_since": health.failing_since(record) if health is not None else None,
         "circuit": health.circuit(record, api.clock()) if health is not None else CircuitState.CLOSED,
+        "problem": endpoint.problem,
+        "unsent_headers": list(endpoint.unsent_headers),
         "header_names": sorted(record.sealed_headers),
         "created_at": record.created_at,
         "updated_at": record.updated_at,

@@ -92,6 +92,7 @@ class Desk:
             "notices": self.sessions.notices(request),
             "now": self.api.clock(),
             "who": who,
+            "wrong_key": self.api.registry.wrong_key() if who else None,
             "who_name": self._name(who) if who else "",
             "may_operate": who is not None and who.role.covers(Access.OPERATOR),
             "may_change": who is not None and who.role.covers(Access.ADMIN),

@@ -26,8 +26,9 @@ def gate(desk: Desk, pages: Mapping[tuple[str, str], Page]) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         page = declared(request, pages)
-        session = desk.sessions.of(request)
-        request[SESSION] = session
+        request[SESSION] = session = desk.sessions.of(request)
+        if session.key_id is not None and desk.api.ended_sessions.has(session.id, session.key_id, session.until):
+            request[SESSION] = session = desk.sessions.new()
         who = desk.api.keys.named(session.key_id) if session.key_id is not None else None
         if who is not None:
             request[PRINCIPAL] = who

@@ -49,6 +49,7 @@ def test_secrets_are_read_by_those_that_deliver_and_changed_by_the_api() -> None
             Grantee.RECORDER,
         },  # the recorder: changes, without secrets
         TOPICS.api_keys: {Grantee.API},
+        TOPICS.ended_sessions: {Grantee.API},
     }.items():
         assert {grantee for grantee in Grantee if topic in may(grantee, "Read")} == readers
         assert {grantee for grantee in Grantee if topic in may(grantee, "Write")} == {Grantee.API}

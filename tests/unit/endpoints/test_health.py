@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
+from pipeline.core.exchange import Response
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.operational import operational_endpoint
 from pipeline.endpoints.registry import Registry, state_of
@@ -153,6 +154,8 @@ def test_the_built_in_receiver_is_found_and_not_shown() -> None:
     assert receiver is not None
     assert (receiver.target_url, receiver.active, len(receiver.keys(NOW))) == ("https://ops.example.com/", True, 1)
     assert SECRET[6:] not in repr(receiver)
+    echo = Response(500, (), SECRET.encode(), body_truncated=False, duration_ms=1.0, first_byte_ms=1.0)
+    assert receiver.redactor.redact(echo).body == b"whsec_[redacted]"
     assert registry.get(0) is None
     assert registry.all() == []
     assert registry.by_url("https://ops.example.com/") is None

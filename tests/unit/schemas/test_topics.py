@@ -64,6 +64,7 @@ def test_names() -> None:
         "webhooks.endpoints",
         "webhooks.api-keys",
         "webhooks.audit",
+        "webhooks.ended-sessions",
         "webhooks.endpoint-health",
         "webhooks.operational-events",
         "webhooks.dispatches",
@@ -101,12 +102,12 @@ def test_delays_are_sorted_and_have_one_topic_each_with_delay_0_first() -> None:
     assert [topics.delay(delay) for delay in topics.delays] == list(topics.delay_topics)
 
 
-def test_everything_but_the_sources_the_delays_and_the_api_keys_is_recorded() -> None:
+def test_everything_but_the_sources_the_delays_keys_and_sessions_is_recorded() -> None:
     topics = Topics(DEFAULT)
 
     names = {spec.name for spec in topics.specs()}
     # Operational events are recorded as what is sent of them: dispatches and attempts. Health is a state, not a history.
-    others = {topics.operational_events, topics.endpoint_health, topics.api_keys}
+    others = {topics.operational_events, topics.endpoint_health, topics.api_keys, topics.ended_sessions}
     assert set(topics.recorded) == names - set(topics.sources) - set(topics.delay_topics) - others
 
 
@@ -125,7 +126,7 @@ def test_configs(spec: TopicSpec) -> None:
         assert config["cleanup.policy"] == "delete"
         assert int(config["retention.ms"]) >= 7 * DAY_MS
         assert "min.compaction.lag.ms" not in config
-        assert spec.partitions is None
+        assert spec.partitions == (1 if spec.name == "webhooks.ended-sessions" else None)
 
 
 def test_dead_letters_are_kept_longest() -> None:

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, InvalidHeader
 
 from pipeline.core.exchange import MAX_DETAIL, Failure
 from pipeline.sender.dial import BlockedAddressError
@@ -66,6 +66,7 @@ def system(number: int) -> OSError:
         (aiohttp.InvalidURL("http://hush"), Failure.INVALID_TARGET, "register another"),
         (ValueError("Forbidden control character"), Failure.INVALID_TARGET, "header"),
         (BadHttpMessage("too many\x1b[31m things:\n\n  b'hush'"), Failure.INVALID_RESPONSE, "(too many[31m things)"),
+        (InvalidHeader(b"X-Echo: hush"), Failure.INVALID_RESPONSE, "(one of its headers is invalid)"),
         (HttpProcessingError(code=400, message="x" * 1000), Failure.INVALID_RESPONSE, "xxx"),
     ],
 )

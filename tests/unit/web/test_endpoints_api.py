@@ -37,6 +37,7 @@ async def test_a_new_endpoint_is_answered_with_its_secret_once(service: Service)
         "filters": {"channel": ["spree"]},
         "has_token": True,
         "header_names": [],
+        "unsent_headers": [],
         "created_at": "2026-03-02T15:04:00.512Z",
         "updated_at": "2026-03-02T15:04:00.512Z",
         "version": 1,
@@ -46,6 +47,7 @@ async def test_a_new_endpoint_is_answered_with_its_secret_once(service: Service)
         "disabled_at": None,
         "failing_since": None,
         "circuit": "closed",
+        "problem": None,
     }
     assert await request(service, "GET", f"{PATH}/1") == (200, created)
     assert (await request(service, "GET"))[1]["endpoints"] == [created]
@@ -102,6 +104,7 @@ async def test_only_what_is_given_changes(service: Service, method: str) -> None
         "filters": {"channel": ["spree"]},
         "has_token": True,
         "header_names": [],
+        "unsent_headers": [],
         "created_at": "2026-03-02T15:04:00.512Z",
         "updated_at": "2026-03-02T16:00:00.000Z",
         "version": 2,
@@ -111,6 +114,7 @@ async def test_only_what_is_given_changes(service: Service, method: str) -> None
         "disabled_at": None,
         "failing_since": None,
         "circuit": "closed",
+        "problem": None,
     }
     assert await request(service, "GET", f"{PATH}/{identifier}") == (200, updated)
     after = service.kafka.changes[-1]
