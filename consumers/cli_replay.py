@@ -126,14 +126,20 @@ def _wanted(
 ) -> dict[str, Any]:
     if not endpoint or since is None:
         raise ApiError("Say who gets them and from when on: --endpoint ID --since TIME (or --resume FILE).")
-    return {
+    wanted: dict[str, Any] = {
         "endpoint_ids": endpoint,
         "since": _time(since),
-        "until": _time(until) if until else datetime.now(UTC).isoformat(),
+        "until": _time(until) if until is not None else datetime.now(UTC).isoformat(),
         "event_names": [one.value for one in event or []],
         "order_numbers": order or [],
         "matched_only": not unmatched,
     }
+    return _without_empty_lists(wanted)
+
+
+def _without_empty_lists(wanted: dict[str, Any]) -> dict[str, Any]:
+    """What is left out means all; the API takes no empty list for that."""
+    return {name: value for name, value in wanted.items() if value != []}
 
 
 def _time(text: str) -> str:
@@ -192,7 +198,13 @@ def _carry_out(client: ApiClient, progressed: Progressed, rate: float) -> None:
 
 
 def _step(client: ApiClient, progressed: Progressed, limit: int, *, skip: bool = False) -> dict[str, Any]:
-    wanted = progressed.replay | {"run": progressed.run, "after": progressed.after, "limit": limit, "skip": skip}
+    # The files of earlier releases have empty lists.
+    wanted = _without_empty_lists(progressed.replay) | {
+        "run": progressed.run,
+        "after": progressed.after,
+        "limit": limit,
+        "skip": skip,
+    }
     answer: dict[str, Any] = client.call("POST", "replays", json={"replay": wanted}, seconds=_STEP_SECONDS)
     return answer
 

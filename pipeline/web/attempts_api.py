@@ -138,7 +138,7 @@ async def asked(api: Api, request: web.Request) -> AttemptQuery:
         ApiError: 403, it needs another role; 422, ``strict`` is true and something was ignored.
     """
     query = parse_query(request.query.items())
-    refuse_ignored(request, query.ignored)
+    refuse_ignored(request, query.ignored, query.blank)
     await check_body_search(api, request, query)
     return query
 

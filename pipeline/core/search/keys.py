@@ -22,6 +22,11 @@ _FORM: Final = re.compile(r"q((?:\[[^\[\]]*\])+)")
 _HOW: Final = "conditions look like q[order_number_eq]"
 
 
+def is_filter_key(key: str) -> bool:
+    """Whether a key of a query string belongs to the search. Blanks after an ``&`` mean nothing, as in Rack."""
+    return key == "q" or key.lstrip().startswith("q[")
+
+
 def nested(pairs: Iterable[tuple[str, str]], notes: Notes) -> Node:
     """The keys below ``q`` with their values, stripped; blank values are dropped, and noted as such.
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from pipeline.core.search.attributes import SORTABLE, canonical
 from pipeline.core.search.cursor import Cursor, decode_cursor
-from pipeline.core.search.keys import Node, nested
+from pipeline.core.search.keys import Node, is_filter_key, nested
 from pipeline.core.search.notes import Notes, NotUsableError, SearchLimitError, shown
 from pipeline.core.search.predicates import INVERSE, LISTS, Name, Predicate, Quantifier, make_name, split_name
 from pipeline.core.search.tree import (
@@ -54,7 +54,7 @@ def parse_query(pairs: Iterable[tuple[str, str]]) -> AttemptQuery:
     of_query: list[tuple[str, str]] = []
     others: dict[str, str] = {}
     for key, value in pairs:
-        if key == "q" or key.lstrip().startswith("q["):
+        if is_filter_key(key):
             of_query.append((key, value))
         elif value.strip():
             others[key.strip()] = value.strip()
