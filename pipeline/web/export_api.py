@@ -34,6 +34,8 @@ _PAGE: Final = tuple(
     for one in PAGE
 )
 
+EXPORT_PARAMETERS: Final = (_BODIES, AFTER, FILTERS, *_PAGE)
+
 
 def export_routes(api: Api) -> Iterable[Route]:
     """The routes, below ``/api``."""
@@ -53,7 +55,7 @@ def export_routes(api: Api) -> Iterable[Route]:
             f"All attempts of a search as {form.upper()}",
             {200: FORMS[form][0]},
             "In the order of time, written as they are read. When something goes wrong on the way the connection breaks off.",
-            parameters=(_BODIES, AFTER, FILTERS, *_PAGE),
+            parameters=EXPORT_PARAMETERS,
             errors=(422, 503),
             exports=True,
         )
