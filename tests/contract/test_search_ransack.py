@@ -54,10 +54,10 @@ PATHS: list[Path] = []
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[tuple[int, ...] | str, bool]]]:
+def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[tuple[int, ...] | str, bool]]:
     """All of them at once: the engine is started once."""
     PATHS[:] = [tmp_path_factory.mktemp("ransack") / "clickhouse"]
-    yield asyncio.run(answers())
+    return asyncio.run(answers())
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.query[:60])

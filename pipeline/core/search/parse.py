@@ -156,6 +156,8 @@ class _Reader:
                 combinator = self._combinator(name, child)
             elif key in _GROUPS:
                 for one, found in self._hashes(name, child):
+                    if set(found) <= set(_COMBINATORS):
+                        self._notes.add(one, "the group holds no conditions")
                     parts += _grouped(*self.parts(found, one, depth + 1))
             elif key in _CONDITIONS:
                 for one, found in self._hashes(name, child):
