@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from consumers.api_client import ApiClient, ApiError, Key, Url, client_for
+from consumers.cli_values import TIMES, not_blank, time_value
+from pipeline.core.search.times import read_time
 from schemas.event import EventType
 from schemas.http_daytwo import MAX_REPLAY_EVENTS
 
@@ -73,10 +75,17 @@ class Progressed:
 
 def replay(
     endpoint: Annotated[list[int] | None, typer.Option(help="An endpoint that gets the events; repeat it for several.")] = None,
-    since: Annotated[str | None, typer.Option(help="A time (ISO 8601): events that were received then or later.")] = None,
-    until: Annotated[str | None, typer.Option(help="A time: events that were received before it; default: now.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help=f"Events that were received then or later: {TIMES}.", callback=time_value)
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Events that were received before it (a date: before that day begins); default: now.", callback=time_value
+        ),
+    ] = None,
     event: Annotated[list[EventType] | None, typer.Option(help="Only events of this type; repeat it.")] = None,
-    order: Annotated[list[str] | None, typer.Option(help="Only events of this order; repeat it.")] = None,
+    order: Annotated[list[str] | None, typer.Option(help="Only events of this order; repeat it.", callback=not_blank)] = None,
     unmatched: Annotated[
         bool, typer.Option("--unmatched", help="Also events that did not match the endpoint when they were received.")
     ] = False,
@@ -143,11 +152,7 @@ def _without_empty_lists(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _time(text: str) -> str:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ApiError(f"{text!r} is no time; write one such as 2026-03-02T15:04:00Z.") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+    return read_time(text).at.isoformat()
 
 
 def _read(path: Path) -> Progressed:

@@ -375,11 +375,14 @@ FAILED = eq("state", "failed")
             (Condition("sku", Predicate.IN, ("A", "B")),),
         ),
         ([("q[c][0][a]", "event"), ("q[c][0][p]", "eq"), ("q[c][0][v]", "x")], (eq("event_name", "x"),)),
-        ([("q[g][0][m]", "or")], ()),
     ],
 )
 def test_groups(pairs: list[tuple[str, str]], conditions: tuple[Filter, ...]) -> None:
     assert parsed(*pairs) == AttemptQuery(conditions=conditions)
+
+
+def test_a_group_without_conditions_is_reported() -> None:
+    assert parsed(("q[g][0][m]", "or")) == AttemptQuery(ignored=("q[g][0]: the group holds no conditions",))
 
 
 def test_a_condition_whose_value_is_blank_is_none() -> None:
