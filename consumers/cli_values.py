@@ -11,7 +11,7 @@ from pipeline.core.search.notes import NotUsableError
 from pipeline.core.search.times import read_time
 from pipeline.ops.clock import utc_now
 
-TextsT = TypeVar("TextsT", str | None, Sequence[str] | None)
+TextsT = TypeVar("TextsT", bound=str | Sequence[str] | None)
 
 _EMPTY: Final = "it has no value (is a variable of the shell empty?). Give it one, or leave the option out."
 TIMES: Final = "2026-03-02T15:04:00Z, 2026-03-02, yesterday, last monday, -2h, 90m, 3d"
@@ -24,7 +24,7 @@ def not_blank(value: TextsT) -> TextsT:
     Raises:
         typer.BadParameter: one is empty, as an unset variable of the shell leaves it.
     """
-    if any(not one.strip() for one in ([value] if isinstance(value, str) else value or ())):
+    if value is not None and not all(one.strip() for one in ([value] if isinstance(value, str) else list(value))):
         raise typer.BadParameter(_EMPTY)
     return value
 
@@ -35,9 +35,9 @@ def time_value(value: str | None) -> str | None:
     Raises:
         typer.BadParameter: it is none.
     """
-    if not_blank(value) is None or value is None:
+    if value is None:
         return None
     try:
-        return read_time(value, utc_now()).text
+        return read_time(not_blank(value), utc_now()).text
     except NotUsableError as error:
         raise typer.BadParameter(f"{error}.") from None

@@ -60,7 +60,7 @@ def check_parameters(routes: Mapping[tuple[str, str], Route]) -> Middleware:
             found.append(Finding(_BODY, "this request takes no body; its parameters stand in the query string"))
         settle(request, found, acts=route.acts)
         response = await handler(request)
-        return _telling(response, request[IGNORED], has_document=isinstance(route.answers.get(200), str))
+        return _telling(response, request.get(IGNORED, []), has_document=isinstance(route.answers.get(200), str))
 
     return middleware
 

@@ -15,7 +15,7 @@ _PAGES: Final = frozenset({"page", "per_page"})
 TRUTHY: Final = frozenset({"1", "t", "T", "true", "TRUE"})
 FALSY: Final = frozenset({"0", "f", "F", "false", "FALSE"})
 
-IGNORED: Final = web.RequestKey("ignored", list)
+IGNORED: Final = web.RequestKey("ignored", list[str])
 """What of the request's parameters was left out, and why: one sentence each."""
 IS_STRICT: Final = web.RequestKey("is_strict", bool)
 """Whether what would be left out is an error: ``strict=1``, or the request does more than look."""

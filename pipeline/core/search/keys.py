@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from pipeline.core.search.notes import Notes, SearchLimitError, shown
@@ -51,12 +51,11 @@ def nested(pairs: Iterable[tuple[str, str]], notes: Notes) -> Node:
         path = match[1][1:-1].split("][") if match else []
         if len(path) > MAX_KEY_DEPTH:
             raise SearchLimitError(f"{shown(key)} is nested too deeply.")
-        if (
-            not path
-            or path == [""]
-            or not _put(root, path, value, lambda lost, key=key: notes.add(key, _TWICE.format(shown(lost))))
-        ):
+        replaced = _put(root, path, value) if path and path != [""] else None
+        if replaced is None:
             notes.add(key, _HOW)
+        for lost in replaced or ():
+            notes.add(key, _TWICE.format(shown(lost)))
     return root
 
 
@@ -70,31 +69,22 @@ def elements(node: Node | list[str]) -> list[str] | None:
     return [child[-1] for _, child in sorted(numbered, key=lambda one: one[0])]
 
 
-def _put(node: Node, path: list[str], value: str, replaced: Callable[[str], None]) -> bool:
-    """Put a value where its path leads; False where there is something else already.
+def _put(node: Node, path: list[str], value: str) -> list[str] | None:
+    """Put a value where its path leads; None where there is something else already.
 
-    ``q[x][]`` is a list; of ``q[x]`` that is given more than once the last one counts, as in Rack, and ``replaced`` is told of the others.
+    ``q[x][]`` is a list; of ``q[x]`` that is given more than once the last one counts, as in Rack. Returned are those that it replaced.
     """
     *parents, last = path if path[-1] else path[:-1]
     for position, name in enumerate(parents):
         child = node.setdefault(_index(node, path[position + 1]) if name == "" else name, {})
         if not isinstance(child, dict):
-            return False
+            return None
         node = child
-    if last == "":
-        return False
-    if path[-1] == "":
-        values = node.setdefault(last, [])
-        if isinstance(values, list):
-            values.append(value)
-        return isinstance(values, list)
-    before = node.get(last)
-    if isinstance(before, dict):
-        return False
-    node[last] = [value]
-    for lost in before or ():
-        replaced(lost)
-    return True
+    values = node.get(last, [])
+    if last == "" or isinstance(values, dict):
+        return None
+    node[last] = [value] if path[-1] else [*values, value]
+    return values if path[-1] else []
 
 
 def _index(node: Node, following: str) -> str:

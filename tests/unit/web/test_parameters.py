@@ -90,7 +90,7 @@ async def test_an_empty_body_is_none(service: Service, body: bytes) -> None:
         assert response.status == 204
 
 
-WRAPPED = {
+WRAPPED: dict[str, dict[str, dict[str, Any]]] = {
     "/webhook/endpoints/{id}/test": {"test": {"event_name": "order_completed"}},
     "/webhook/dead_letters/{id}/republish": {"record": {"value": {"content": "{}"}}},
     "/webhook/keys": {"key": {"name": "Ada", "role": "viewer"}},
@@ -114,7 +114,7 @@ async def test_a_member_that_nobody_knows_is_refused(service: Service, path: str
     before = len(service.kafka.records)
 
     beside = await ask(service, route, "", json={**WRAPPED[path], "filter": {"order_number_eq": "R100"}})
-    inside = await ask(service, route, "", json={member: {**cast("dict[str, Any]", fields), "dry-run": True}})
+    inside = await ask(service, route, "", json={member: {**fields, "dry-run": True}})
     twice = await ask(service, route, "", data=f'{{"{member}": {{}}, "{member}": {{}}}}'.encode())
 
     assert [(status, list(body["errors"])) for status, body in (beside, twice)] == [(422, ["filter"]), (422, [member])]
@@ -133,7 +133,7 @@ async def test_a_member_within_a_member_is_refused_too(service: Service) -> None
 async def test_a_replay_of_no_orders_is_not_one_of_all_orders(service: Service, orders: object) -> None:
     await service.create()
     [route] = [route for route in ROUTES if route.path == "/webhook/replays/preview"]
-    wanted = cast("dict[str, Any]", WRAPPED[route.path])["replay"] | {"order_numbers": orders}
+    wanted = WRAPPED[route.path]["replay"] | {"order_numbers": orders}
     status, body = await ask(service, route, "", json={"replay": wanted})
     assert (status, list(body["errors"])) == (422, ["order_numbers"])
     assert service.past.asked == []
