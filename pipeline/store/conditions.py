@@ -7,7 +7,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pipeline.core.search import ATTRIBUTES, AttemptQuery, Combinator, Condition, Filter, Group, Kind, Predicate, Value, leaves
+from pipeline.core.search import (
+    ATTRIBUTES,
+    NOTHING,
+    AttemptQuery,
+    Combinator,
+    Condition,
+    Filter,
+    Group,
+    Kind,
+    Predicate,
+    Sort,
+    Value,
+    leaves,
+)
 from pipeline.core.search.predicates import POSITIVE
 
 EVENT_ATTRIBUTES: Final = frozenset(
@@ -99,8 +112,15 @@ def order_by(query: AttemptQuery) -> str:
         direction = "DESC" if query.in_time.descending else "ASC"
         return f"created_at {direction}, id {direction}"
     # Names come from the table of attributes, not from the request.
-    chosen = [f"{_COLUMNS.get(sort.attribute, sort.attribute)} {'DESC' if sort.descending else 'ASC'}" for sort in query.sorts]
-    return ", ".join([*chosen, "created_at DESC", "id DESC"])
+    return ", ".join([*(_in_order(one) for one in query.sorts), "created_at DESC", "id DESC"])
+
+
+def _in_order(sort: Sort) -> str:
+    """What has no value is larger than all that has one, as in PostgreSQL: last in ascending order, first in descending."""
+    column, direction = _COLUMNS.get(sort.attribute, sort.attribute), "DESC" if sort.descending else "ASC"
+    if ATTRIBUTES[sort.attribute] is Kind.TEXT:
+        return f"{column} = '' {direction}, {column} {direction}"
+    return f"{column} {direction} NULLS {'FIRST' if sort.descending else 'LAST'}"
 
 
 def like_pattern(text: str, shape: str = "%{}%") -> str:
@@ -136,6 +156,8 @@ def _asks_for_body(condition: Condition) -> bool:
 
 def _expression(one: Filter, parameters: Parameters, candidates: str) -> str:
     """A negation also holds for what has no value: no answer at all is an answer other than 200."""
+    if one == NOTHING:
+        return "0"
     if isinstance(one, Group):
         return f"({_joined(one.combinator, one.parts, parameters, candidates)})"
     positive = POSITIVE.get(one.predicate)
@@ -163,14 +185,21 @@ def _scalar_test(column: str, kind: Kind, predicate: Predicate, values: Sequence
         present = f"{column} IS NOT NULL" if kind in _TYPES else f"{column} != ''"
         return {Predicate.TRUE: column, Predicate.FALSE: f"NOT {column}"}.get(predicate, present)
     if predicate in _SHAPES:
-        return f"lowerUTF8({column}) LIKE {_pattern(predicate, values[0], parameters)}"
+        like = f"lowerUTF8({column}) LIKE {_pattern(predicate, values[0], parameters)}"
+        return _of_value(column, like) if predicate is Predicate.MATCHES else like
     if predicate is Predicate.IN:
         if kind is Kind.TIME:
             return f"toUnixTimestamp64Milli({column}) IN {_bind_all(kind, values, parameters)}"
         return f"{column} IN {_bind_all(kind, values, parameters)}"
     if isinstance(values[0], datetime):
         return f"{column} {_OPERATORS[predicate]} {parameters.time(milliseconds(values[0]))}"
-    return f"{column} {_OPERATORS[predicate]} {parameters.add(values[0], _TYPES.get(kind, 'String'))}"
+    test = f"{column} {_OPERATORS[predicate]} {parameters.add(values[0], _TYPES.get(kind, 'String'))}"
+    return _of_value(column, test) if kind is Kind.TEXT and predicate in (Predicate.LT, Predicate.LTEQ) else test
+
+
+def _of_value(column: str, test: str) -> str:
+    """A text that is none is stored as an empty one. It is not less than others, nor like any pattern: as NULL is not."""
+    return f"({column} != '' AND {test})"
 
 
 def _body_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[Value], parameters: Parameters) -> str:

@@ -71,6 +71,7 @@ def backup_routes(api: Api) -> Iterable[Route]:
             {200: MEDIA_TYPE},
             "JSON lines. Secrets are in it as they are in Kafka, sealed with the encryption key. That it was made is on record.",
             errors=(503,),
+            exports=True,
         ),
         Route(
             "POST",

@@ -283,7 +283,7 @@ async def test_sql_is_taken_where_clickhouse_is_in_process(settings: Settings, s
     async with serving(settings, store.search, Analyst(store.connections)) as api:
         found = await api.post("sql", json={"statement": "SELECT count() AS n FROM attempt_history"})
         assert (found.status_code, found.json()["columns"], found.json()["rows"]) == (200, [["n", "UInt64"]], [[1]])
-        refusable: list[Any] = [{"statement": "DROP TABLE attempts"}, {"statement": " "}, {}, [], {"statement": "\ud800"}]
+        refusable: list[Any] = [{"statement": "DROP TABLE attempts"}, {"statement": " "}, {}, []]
         for asked in refusable:
             refused = await api.post("sql", content=json.dumps(asked))
             assert (refused.status_code, list(refused.json()["errors"])) == (422, ["statement"])

@@ -16,6 +16,7 @@ from pipeline.web.dashboard import texts
 from pipeline.web.dashboard.assets import Assets
 from pipeline.web.dashboard.pages import LOGIN, PREFIX, Page
 from pipeline.web.dashboard.sessions import Notice, Session, Sessions
+from pipeline.web.queries import IGNORED
 from schemas.api_key import Access
 
 SESSION: Final = web.RequestKey("session", Session)
@@ -88,6 +89,7 @@ class Desk:
         return {
             "csrf": session.csrf,
             "here": request.path,
+            "ignored_parameters": request.get(IGNORED, ()),
             "navigation": self._navigation(who),
             "notices": self.sessions.notices(request),
             "now": self.api.clock(),

@@ -11,7 +11,7 @@ from multidict import MultiDictProxy
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.web.auth import principal_of
 from pipeline.web.dashboard.desk import Desk
-from pipeline.web.dashboard.endpoint_input import EndpointForm, given, hears_everything, sent, shown
+from pipeline.web.dashboard.endpoint_input import FIELDS, EndpointForm, given, hears_everything, sent, shown
 from pipeline.web.dashboard.gate import form_of
 from pipeline.web.dashboard.pages import PREFIX, Page
 from pipeline.web.dashboard.sessions import Notice
@@ -49,16 +49,16 @@ def endpoint_form_pages(desk: Desk) -> Iterable[Page]:
     handlers, one = _Handlers(desk), "/endpoints/{id}"
     return [
         Page("GET", "/endpoints/new", handlers.new, Access.ADMIN),
-        Page("POST", "/endpoints", handlers.create, Access.ADMIN),
+        Page("POST", "/endpoints", handlers.create, Access.ADMIN, fields=FIELDS),
         Page("GET", f"{one}/edit", handlers.edit, Access.ADMIN),
-        Page("POST", f"{one}/edit", handlers.update, Access.ADMIN),
+        Page("POST", f"{one}/edit", handlers.update, Access.ADMIN, fields=FIELDS),
         Page("POST", f"{one}/pause", handlers.pause, Access.ADMIN),
         Page("POST", f"{one}/resume", handlers.resume, Access.ADMIN),
         Page("GET", f"{one}/rotate", handlers.ask_rotate, Access.ADMIN),
         Page("POST", f"{one}/rotate", handlers.rotate, Access.ADMIN),
         Page("GET", f"{one}/delete", handlers.ask_delete, Access.ADMIN),
         Page("POST", f"{one}/delete", handlers.delete, Access.ADMIN),
-        Page("POST", f"{one}/headers", handlers.headers, Access.ADMIN),
+        Page("POST", f"{one}/headers", handlers.headers, Access.ADMIN, fields=("name", "value", "remove")),
     ]
 
 

@@ -54,7 +54,7 @@ def endpoint_pages(desk: Desk) -> Iterable[Page]:
 
     return [
         Page("GET", "/endpoints/{id}", show, Access.VIEWER),
-        Page("POST", "/endpoints/{id}/test", test, Access.OPERATOR),
+        Page("POST", "/endpoints/{id}/test", test, Access.OPERATOR, fields=("event_name",)),
     ]
 
 

@@ -18,6 +18,7 @@ from pipeline.web.dashboard.gate import form_of
 from pipeline.web.dashboard.pages import LOGIN, PREFIX, Page
 from pipeline.web.dashboard.sessions import Notice, Session
 from pipeline.web.errors import ApiError, WrongKeyError, not_found
+from pipeline.web.routes import Parameter
 from schemas.api_key import Access
 
 log = logger(__name__)
@@ -28,6 +29,7 @@ _NOT_EVERYWHERE: Final = Notice(
     "This browser is logged out. Kafka has not confirmed it, so a copy of the session's cookie may still work elsewhere, for 12 hours at most. "
     "If somebody may have one, revoke the API key.",
 )
+_NEXT: Final = Parameter("next", "Where to go after the login.")
 _NO_KEY: Final = "Enter your API key."
 
 
@@ -35,8 +37,8 @@ def public_pages(desk: Desk) -> Iterable[Page]:
     """The pages, below ``/webhooks``."""
     handlers = _Handlers(desk)
     return [
-        Page("GET", "/login", handlers.login, None),
-        Page("POST", "/login", handlers.log_in, None),
+        Page("GET", "/login", handlers.login, None, (_NEXT,)),
+        Page("POST", "/login", handlers.log_in, None, fields=("next", "key")),
         Page("POST", "/logout", handlers.log_out, Access.VIEWER),
         Page("GET", "/static/{name}", handlers.asset, None),
         Page("GET", "/", handlers.home, Access.VIEWER),

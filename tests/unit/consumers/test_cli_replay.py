@@ -106,10 +106,39 @@ async def test_clickhouse_is_away(filled: Service, run: Command, tmp_path: Path)
 
 async def test_what_it_needs_to_know(filled: Service, run: Command, tmp_path: Path) -> None:
     assert "--endpoint ID --since TIME" in str((await run("replay")).exception)
-    assert "'soon' is no time" in str((await run("replay", "--endpoint", "1", "--since", "soon")).exception)
+    soon = await run("replay", "--endpoint", "1", "--since", "soon")
+    assert (soon.exit_code, "soon is not a time" in soon.output) == (2, True)
     state = tmp_path / "state.json"
     state.write_text("{}")
     assert "does not hold a replay" in str((await run("replay", "--resume", str(state))).exception)
+
+
+async def test_times_may_be_relative_and_empty_options_are_refused(filled: Service, run: Command) -> None:
+    asked = await run("replay", "--endpoint", "1", "--since", "yesterday", "--until", "-2h")
+    assert "Nothing was sent" in asked.output
+    [wanted] = filled.past.asked
+    assert (wanted.since.hour, wanted.since.minute, (wanted.until - wanted.since).total_seconds() > 0) == (0, 0, True)
+    for option in ("--order", "--since", "--until"):
+        refused = await run("replay", *FROM, option, "", "--yes")
+        assert (refused.exit_code, "it has no value" in refused.output) == (2, True), option
+    assert sent(filled) == []
+
+
+async def test_the_file_of_an_earlier_release_goes_on(filled: Service, run: Command, tmp_path: Path) -> None:
+    """It has empty lists for all events and all orders; the API takes none."""
+    state = tmp_path / "state.json"
+    wanted = {
+        "endpoint_ids": [1],
+        "since": "2026-03-01T00:00:00+00:00",
+        "until": "2026-03-05T00:00:00+00:00",
+        "event_names": [],
+        "order_numbers": [],
+        "matched_only": True,
+    }
+    state.write_text(json.dumps({"run": "0123abcd", "replay": wanted, "total": 1}))
+    made = await run("replay", "--resume", str(state), "--rate", "1000")
+    assert made.exit_code == 0, made.output + str(made.exception)
+    assert sent(filled) != []
 
 
 async def test_how_far_it_has_come_must_be_kept(filled: Service, run: Command, tmp_path: Path) -> None:

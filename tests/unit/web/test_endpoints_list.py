@@ -97,7 +97,11 @@ async def test_attempts_are_included_on_request(service: Service) -> None:
     assert service.attempts.asked == [([one, two], 25), ([one], 1), ([two], 200), ([two], 200)]
 
     _, body = await request(service, "GET", f"{PATH}/{one}?include_attempts=no&attempts_count=x")
-    assert list(body) == SHOWN
+    assert list(body) == [*SHOWN, "ignored_filters"]
+    assert body["ignored_filters"] == [
+        "include_attempts: no is neither 1 nor 0",
+        "attempts_count: x is not a whole number",
+    ]
     assert len(service.attempts.asked) == 4
 
 

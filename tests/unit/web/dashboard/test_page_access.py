@@ -77,7 +77,7 @@ def test_every_page_has_the_rule_that_is_meant() -> None:
 
 def test_a_rule_is_part_of_every_declaration() -> None:
     with pytest.raises(TypeError):
-        Page("GET", "/x", None)  # type: ignore[call-arg]
+        Page("GET", "/x", None)  # type: ignore[call-arg, arg-type]
 
 
 @pytest.mark.parametrize("role", [None, *Access], ids=str)
