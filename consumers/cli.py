@@ -31,8 +31,9 @@ from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.supervisor import Supervisor
 from consumers.traffic import simulate as simulate_oms
 from pipeline.broker.admin import TopicError
-from pipeline.broker.client import KafkaError, NoSessionError
+from pipeline.broker.client import KafkaError
 from pipeline.broker.local_process import BrokerStartError
+from pipeline.broker.meeting import NoSessionError
 from pipeline.broker.producer import PublishError
 from pipeline.core.listening import ListenError
 from pipeline.core.signing import SigningKey
