@@ -16,7 +16,7 @@ from pipeline.ops.settings import Settings
 from pipeline.ops.threads import in_thread
 
 _ANSWER_MS: Final = 5_000
-_CLOSE_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 0.5
 """How long a question may keep the process from ending."""
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
@@ -69,15 +70,18 @@ class DaemonThreads(Executor):
                 thread.start()
         return future
 
-    def join(self, seconds: float | None) -> bool:
-        """Take no more work, and wait for what is under way for so long (None: to its end); whether all of it has ended."""
+    def join(self, deadline: float | None) -> bool:
+        """Take no more work, and wait for what is under way until ``deadline`` by ``time.monotonic()`` (None: to its end).
+
+        Returns whether all of it has ended.
+        """
         with self._lock:
             if not self._closed:
                 self._closed = True
                 for _ in self._threads:
                     self._work.put(None)
         for thread in self._threads:
-            thread.join(seconds)
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -53,7 +54,7 @@ CONNECT_SECONDS: Final = 5
 ANSWER_SECONDS: Final = 30
 """How long to wait for an answer. Longer than any search may take; an insert that takes longer is safe to repeat."""
 
-CLOSE_SECONDS: Final = 1.0
+CLOSE_SECONDS: Final = 0.5
 """How long a server that does not answer may keep this process from ending. Whoever inserts has waited for the answer before."""
 
 # The driver logs what it raises, with stack traces. Its errors reach our own logs once, as StoreErrors.
@@ -238,8 +239,8 @@ class Connections:
 
     def _close(self) -> None:
         # What a server does not answer is left to itself. The directory of the engine in this process must be free afterwards.
-        patience = None if self.is_embedded else CLOSE_SECONDS
-        ended = [threads.join(patience) for threads in (self._writer, self._readers, self._probe)]
+        deadline = None if self.is_embedded else time.monotonic() + CLOSE_SECONDS
+        ended = [threads.join(deadline) for threads in (self._writer, self._readers, self._probe)]
         if not all(ended):
             return
         for client in self._clients:
