@@ -32,7 +32,7 @@ from tests.contract.store_records import attempt_rows
 async def failure(connections: Connections) -> StoreError:
     try:
         with pytest.raises(StoreError) as caught:
-            await connections.ping()
+            await connections.read(lambda client: client.query("SELECT 1"))
     finally:
         await connections.close()
     return caught.value
@@ -110,7 +110,11 @@ async def test_a_wrong_password_is_not_shown(clickhouse_shim: ShimProcess, caplo
     )
     error = await failure(Connections(wrong))
     assert isinstance(error, StoreUnavailableError)
-    assert "Check clickhouse_username and clickhouse_password" in str(error)
+    assert "refuses the login: wrong user name or password. Check OMS_WEBHOOKS_CLICKHOUSE_USERNAME and OMS_WEBHOOKS_" in str(
+        error
+    )
+    assert "(default: Authentication failed: password is incorrect, or there is no user with such name.)" in str(error)
+    assert error.needs_a_person
     for secret in ("wrong-password", "secret", PASSWORD):
         assert secret not in f"{error} {error.__cause__} {caplog.text}"
 
