@@ -57,8 +57,9 @@ ANSWER_SECONDS: Final = 30
 CLOSE_SECONDS: Final = 0.5
 """How long a server that does not answer may keep this process from ending. Whoever inserts has waited for the answer before."""
 
-# The driver logs what it raises, with stack traces. Its errors reach our own logs once, as StoreErrors.
-logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+# The driver and its HTTP client log what they raise, with stack traces. Their errors reach our own logs once, as StoreErrors.
+for _name in ("clickhouse_connect", "urllib3"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class Connections:
