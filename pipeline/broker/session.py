@@ -1,40 +1,24 @@
 """Opens sessions with Kafka, and says in words why there is none.
 
-kafka-python tries all brokers until its time is over and says why in its log only, in many lines. What it says of connections is
-heard here, goes into the error, and stands in our log at the level ``debug`` only.
+kafka-python tries all brokers until its time is over and says why in its log only, in many lines: it is heard here and goes into the error.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from kafka.errors import AuthorizationError, KafkaError
 
+from pipeline.broker.library_log import listening
 from pipeline.broker.meeting import NoSessionError, meet_a_broker
-from pipeline.ops.logs import logger
-
-log = logger(__name__)
 
 SESSION_MS: Final = 8_000
 """How long kafka-python may try: a broker has answered just before."""
 
 _LOGIN: Final = "OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_SASL_PASSWORD and OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"
 _PROTOCOL: Final = "Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL and the port"
-
-
-class _Aside(logging.Handler):
-    """Takes what kafka-python says of its connections out of the log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        log.debug("kafka-python", said=record.getMessage(), source=record.name)
-
-
-_connections = logging.getLogger("kafka.net")
-_connections.propagate = False
-_connections.addHandler(_Aside())
 
 
 @contextmanager
@@ -50,19 +34,6 @@ def opening_session(config: Mapping[str, Any]) -> Iterator[None]:
             yield
         except KafkaError as error:
             raise no_session(config, said, error) from error
-
-
-@contextmanager
-def listening() -> Iterator[list[str]]:
-    """What kafka-python says of its connections meanwhile."""
-    said: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    _connections.addHandler(handler)
-    try:
-        yield said
-    finally:
-        _connections.removeHandler(handler)
 
 
 def no_session(config: Mapping[str, Any], said: Sequence[str], error: KafkaError) -> NoSessionError:
