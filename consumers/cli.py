@@ -25,11 +25,13 @@ from consumers.cli_encryption import reencrypt
 from consumers.cli_erase import erase
 from consumers.cli_replay import replay
 from consumers.demo import run_demo
-from consumers.embedded import KafkaKind, NoPipelineError, RunNote, leave_note, reachable, surroundings
+from consumers.embedded import KafkaKind, surroundings
+from consumers.local_notes import leave_note, note_of
 from consumers.parts import NoTracingError
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.supervisor import Supervisor
 from consumers.traffic import simulate as simulate_oms
+from consumers.whom import NoPipelineError, reachable
 from pipeline.broker.admin import TopicError
 from pipeline.broker.client import KafkaError
 from pipeline.broker.local_process import BrokerStartError
@@ -41,7 +43,7 @@ from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
 from pipeline.ops.logs import configure_logs, logger
 from pipeline.ops.settings import Settings
-from pipeline.ops.settings_sources import place_of, unknown_names
+from pipeline.ops.settings_sources import refused_values, unknown_names
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
 from schemas.event import json_schema
@@ -96,11 +98,9 @@ def main() -> None:
         sys.exit(1)
     except ValidationError as error:
         err.print("[bold red]Error:[/bold red] the settings are not valid (see `oms-webhooks settings`):")
-        for finding in error.errors(include_url=False, include_input=False):
-            # What concerns several settings names them itself.
-            place = f"{place_of(str(finding['loc'][0]))}: " if finding["loc"] else ""
-            message = finding["msg"].removeprefix("Value error, ")
-            err.print(f"  {show.plain(place + message)}", highlight=False, soft_wrap=True)
+        for finding in refused_values(error):
+            place = f"{finding.what}: " if finding.what else ""
+            err.print(f"  {show.plain(f'{place}{finding.problem}')}", highlight=False, soft_wrap=True)
         sys.exit(2)
 
 
@@ -224,7 +224,7 @@ def all_roles(
             def ready(pipeline: Running) -> None:
                 nonlocal note
                 url = pipeline.url
-                note = leave_note(RunNote(url, key, here.settings.kafka_bootstrap_servers, here.settings.kafka_partitions))
+                note = leave_note(note_of(here.settings, url))
                 note.__enter__()
                 err.print(show.banner(here, url, key if not settings.api_keys else None))
 
@@ -261,7 +261,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed lives the same story.")] = 1,
 ) -> None:
     """Be an OMS: publish realistic order lifecycles and stock moves."""
-    settings = reachable(Settings())
+    settings = reachable(Settings(), "Publishing to")
 
     def tell(event: Any) -> None:
         out.print(f"{event.occurred_at:%H:%M:%S}  {event.event_name.value:34} {event.key}", highlight=False)

@@ -70,9 +70,6 @@ class Connections:
     """
 
     def __init__(self, settings: Settings) -> None:
-        url = urlsplit(settings.clickhouse_url)
-        if settings.clickhouse_url and (url.scheme not in ("http", "https") or not url.hostname):
-            raise StoreRejectedError("clickhouse_url must look like https://host:8443 or http://host:8123.")
         self._settings = settings
         self._writer = DaemonThreads(1, "store-writer")
         self._readers = DaemonThreads(READERS, "store-reader")

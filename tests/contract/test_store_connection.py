@@ -83,12 +83,6 @@ async def test_a_closed_store_says_so_and_closes_once(store: Store) -> None:
         await store.connections.ping()
 
 
-@pytest.mark.parametrize("url", ["localhost:8123", "tcp://ch:9000", "http://"])
-def test_a_url_that_is_none(url: str) -> None:
-    with pytest.raises(StoreRejectedError, match="clickhouse_url must look like"):
-        Connections(Settings(clickhouse_url=url))
-
-
 async def test_nobody_listens() -> None:
     settings = Settings(clickhouse_url="http://127.0.0.1:9", clickhouse_password=SecretStr(PASSWORD))
     error = await failure(Connections(settings))
