@@ -127,12 +127,17 @@ async def _until_signal(stop: asyncio.Event, *, is_worker: bool = False) -> None
 
 
 async def _serve(
-    settings: Settings, roles: frozenset[Role], on_ready: Callable[[Running], None], *, is_worker: bool = False
+    settings: Settings,
+    roles: frozenset[Role],
+    on_ready: Callable[[Running], None],
+    *,
+    is_worker: bool = False,
+    ends_when_refused: bool = False,
 ) -> None:
     """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
     signalled = asyncio.create_task(_until_signal(asyncio.Event(), is_worker=is_worker))
     async with AsyncExitStack() as stack:
-        starting = asyncio.create_task(stack.enter_async_context(running(settings, roles)))
+        starting = asyncio.create_task(stack.enter_async_context(running(settings, roles, ends_when_refused=ends_when_refused)))
         await asyncio.wait([signalled, starting], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
@@ -212,7 +217,10 @@ def api(workers: Workers = 1, worker: Worker = "") -> None:
 def all_roles(
     kafka: Annotated[KafkaKind, typer.Option(help="The broker to start when no Kafka is configured.")] = "embedded",
 ) -> None:
-    """Run every role in this process; without a configured Kafka, on an embedded broker."""
+    """Run every role in this process; without a configured Kafka, on an embedded broker.
+
+    It waits for a Kafka and a ClickHouse that are away, and ends when one of them refuses it: a wrong password, a right that is missing.
+    """
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
     with surroundings(settings, kafka) as here:
@@ -229,7 +237,7 @@ def all_roles(
                 err.print(show.banner(here, url, key if not settings.api_keys else None))
 
             try:
-                await _serve(here.settings, ALL_ROLES, ready)
+                await _serve(here.settings, ALL_ROLES, ready, ends_when_refused=True)
             finally:
                 if note is not None:
                     note.__exit__(None, None, None)

@@ -119,7 +119,7 @@ async def _demo(out: Console, here: Surroundings, seconds: float | None, rate: f
     }
     subscriptions = {"erp": tuple(EventType), "mailer": _SHIPMENT_EVENTS}
     out.print("Starting the broker, ClickHouse and the pipeline ...")
-    async with running(settings, ALL_ROLES) as pipeline:
+    async with running(settings, ALL_ROLES, ends_when_refused=True) as pipeline:
         with (
             leave_note(note_of(settings, pipeline.url)),
             ApiClient(pipeline.url, key) as client,
