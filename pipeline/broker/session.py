@@ -14,7 +14,7 @@ from kafka.errors import AuthorizationError, KafkaError
 from pipeline.broker.library_log import listening
 from pipeline.broker.meeting import NoSessionError, meet_a_broker
 
-SESSION_MS: Final = 8_000
+SESSION_MS: Final = 6_000
 """How long kafka-python may try: a broker has answered just before."""
 
 _LOGIN: Final = "OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_SASL_PASSWORD and OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"
@@ -44,7 +44,8 @@ def no_session(config: Mapping[str, Any], said: Sequence[str], error: KafkaError
         return NoSessionError(message, needs_a_person=True)
     if any("no brokers" in text for text in said):
         return NoSessionError(f"Kafka at {servers} is starting: it names no broker that can be used yet.")
-    why, needs_a_person = refusal([*said, f"failed: {error}"], config.get("sasl_mechanism"), config.get("sasl_plain_username"))
+    mechanism = config.get("sasl_mechanism") if config["security_protocol"].startswith("SASL") else None
+    why, needs_a_person = refusal([*said, f"failed: {error}"], mechanism, config.get("sasl_plain_username"))
     return NoSessionError(f"There is no session with Kafka at {servers}. {why}", needs_a_person=needs_a_person)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumers.check import check_settings
@@ -146,7 +147,7 @@ def environment(kafka: SecureKafka, **changed: str) -> dict[str, str]:
             f"refuse the login as {USER}. Wrong user name or password: check OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_",
         ),
         ({"kafka_sasl_mechanism": "SCRAM-SHA-256"}, "OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"),
-        ({"kafka_ssl_cafile": ""}, "Its certificate is not trusted"),
+        ({"kafka_ssl_cafile": "another authority"}, "Its certificate is not trusted"),
         ({"kafka_security_protocol": "SASL_PLAINTEXT"}, "This port speaks TLS"),
         ({"kafka_security_protocol": "SSL"}, "it may want SASL"),
     ],
@@ -154,6 +155,7 @@ def environment(kafka: SecureKafka, **changed: str) -> dict[str, str]:
 async def test_a_role_that_is_refused_stays_up_and_says_why(
     kafka: SecureKafka, tmp_path: Path, changed: dict[str, str], said: str
 ) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "another authority")
     role = RoleProcess("fanout", environment(kafka, **changed), tmp_path)
     role.start()
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -129,6 +129,7 @@ async def test_everything_is_started_before_kafka_and_clickhouse(site: Site) -> 
     receiver = Receiver("shop")
     target = await receiver.start()
     await the_api_serves_endpoints_without_clickhouse(site, target)
+    await the_dashboard_shows_the_rest(site)
     async with producing(site) as producer:
         await producer.send("oms.orders", key=b"R100000001", value=event_bytes("evt-before-clickhouse"))
 
@@ -180,6 +181,24 @@ async def the_api_serves_endpoints_without_clickhouse(site: Site, target: str) -
             assert "ClickHouse at" in answer.json()["error"]
 
 
+async def the_dashboard_shows_the_rest(site: Site) -> None:
+    url = site.roles["api"].url
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30, follow_redirects=True) as browser:
+        form = re.search(r'name="csrf" value="([^"]+)"', (await browser.get("/webhooks/login")).text)
+        assert form is not None
+        fields = {"csrf": form[1], "key": "a-key"}
+        assert (await browser.post("/webhooks/login", data=fields, headers={"Origin": url})).status_code == 200
+        for path in ("/webhooks", "/webhooks/endpoints", "/webhooks/endpoints/1"):
+            page = await browser.get(path)
+            assert page.status_code == 200, (path, page.text)
+            assert "There are no figures at the moment" in page.text
+            assert "/webhooks/endpoints/1" in page.text
+        assert (await browser.get("/webhooks/keys")).status_code == 200
+        search = await browser.get("/webhooks/attempts")
+        assert search.status_code == 503
+        assert "Attempts cannot be searched right now: ClickHouse at" in search.text
+
+
 @pytest.mark.parametrize("role", ["fanout", "recorder", "api"])
 async def test_a_role_that_waits_ends_at_once(site: Site, role: str) -> None:
     site.launch(role)
@@ -198,5 +217,4 @@ async def test_a_wrong_password_of_clickhouse_is_called_that_and_waited_out(site
     errors = [entry for entry in site.loud("recorder") if entry["level"] == "error"]
     assert [entry["event"] for entry in errors] == ["a dependency cannot be used"]
     assert "hunter2" not in (site.directory / "recorder.log").read_text()
-    await asyncio.sleep(0)
     site.roles["recorder"].check_alive()

@@ -71,6 +71,14 @@ def test_brokers_that_are_starting_are_waited_for() -> None:
     assert not error.needs_a_person
 
 
+def test_a_password_that_is_not_used_is_not_called_wrong() -> None:
+    config = CONFIG | {"security_protocol": "SSL", "sasl_mechanism": "PLAIN", "sasl_plain_username": "shop"}
+    said = [
+        "Bootstrap attempt to bootstrap-0 failed: KafkaConnectionError: The broker closed the connection. (backoff 0.04 secs)"
+    ]
+    assert "it may want SASL" in str(no_session(config, said, KafkaTimeoutError("late")))
+
+
 def test_a_right_that_is_missing_is_for_a_person() -> None:
     error = no_session(CONFIG, [], TopicAuthorizationFailedError())
     assert "oms-webhooks grants" in str(error)
