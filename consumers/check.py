@@ -24,9 +24,10 @@ NO_SETTINGS: Final = (
 
 
 async def check_settings(settings: Settings, clock: Clock = utc_now) -> list[Finding]:
-    """Everything that was looked at, in order; of names only those that mean nothing. ClickHouse only where a server is configured."""
+    """Everything that was looked at, in order; of names only those that mean nothing. Servers only where they are configured."""
     found = unknown_names(NO_SETTINGS)
-    found += await asyncio.to_thread(lambda: list(kafka_findings(settings)))
+    if settings.kafka_bootstrap_servers:
+        found += await asyncio.to_thread(lambda: list(kafka_findings(settings)))
     if settings.clickhouse_url:
         found += [finding async for finding in clickhouse_findings(settings, clock)]
     return found

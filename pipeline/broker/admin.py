@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError, for_code
 
-from pipeline.broker.client import client_config, opening_session
+from pipeline.broker.client import client_config
+from pipeline.broker.session import opening_session
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
@@ -21,7 +22,14 @@ _SHOWN_PAUSE: Final = 0.1
 
 
 class TopicError(Exception):
-    """Topics could not be made or read; ``str(error)`` says which and what to do."""
+    """Topics could not be made or read; ``str(error)`` says which and what to do.
+
+    ``needs_a_person``: trying again is of no use before somebody has changed something.
+    """
+
+    def __init__(self, message: str, *, needs_a_person: bool = True) -> None:
+        super().__init__(message)
+        self.needs_a_person = needs_a_person
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +58,14 @@ class TopicAdmin:
     """Administers topics. Its calls block: run them in a thread, or before the event loop."""
 
     def __init__(self, settings: Settings, answer_ms: int = 30_000) -> None:
-        """Connect.
+        """Connect; each answer may then take ``answer_ms``.
 
         Raises:
-            NoSessionError: no broker answered within ``answer_ms``.
+            NoSessionError: no broker answers, or none lets us in.
         """
         self._settings = settings
-        config = client_config(settings) | {"request_timeout_ms": answer_ms, "bootstrap_timeout_ms": answer_ms}
-        with opening_session(config["bootstrap_servers"]):
+        config = client_config(settings) | {"request_timeout_ms": answer_ms}
+        with opening_session(config):
             self._client = KafkaAdminClient(**config)
 
     def __enter__(self) -> TopicAdmin:
@@ -99,7 +107,9 @@ class TopicAdmin:
                 f"Topic {spec.name} could not be made: {error}. Check kafka_replication_factor ({topic['replication_factor']}) "
                 "and the permission to create topics, or create it by hand with: " + describe(spec, self._settings)
             )
-            raise TopicError(message) from error
+            # Brokers of a cluster that is being started come one after the other: there may be enough of them in a moment.
+            passes = error.retriable or isinstance(error, InvalidReplicationFactorError)
+            raise TopicError(message, needs_a_person=not passes) from error
 
     def differences(self, specs: Sequence[TopicSpec]) -> list[Difference]:
         """Compare the topics with what they must look like: missing ones, fewer partitions, other settings."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from kafka.errors import KafkaError as KafkaError  # noqa: PLC0414 - exported: the command line must not import kafka
 
 from pipeline.broker.oauth import token_provider
 from pipeline.broker.selector import SparingSelector
+from pipeline.broker.session import SESSION_MS
 from pipeline.broker.transport import use_sparing_transports
 from pipeline.ops.settings import Settings
 
@@ -21,30 +20,13 @@ _REQUEST_BYTES = 32 * 1024 * 1024
 _BATCH_BYTES = 768 * 1024
 
 
-class NoSessionError(Exception):
-    """A client of Kafka could not be started; ``str(error)`` names the servers and says what to do."""
-
-
-@contextmanager
-def opening_session(servers: Sequence[str]) -> Iterator[None]:
-    """While a client of kafka-python is made, which tries all servers for as long as ``bootstrap_timeout_ms`` says.
-
-    Raises:
-        NoSessionError: none of them let it in.
-    """
-    try:
-        yield
-    except KafkaError as error:
-        message = f"There is no session with Kafka at {', '.join(servers)} ({error}); `oms-webhooks settings --check` says why."
-        raise NoSessionError(message) from error
-
-
 def client_config(settings: Settings) -> dict[str, Any]:
     """Addresses, TLS and SASL."""
     use_sparing_transports()
     config: dict[str, Any] = {
         "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
         "security_protocol": settings.kafka_security_protocol,
+        "bootstrap_timeout_ms": SESSION_MS,
         "reconnect_backoff_max_ms": 2_000,
         "metadata_max_age_ms": settings.kafka_metadata_max_age_ms,
         "selector": SparingSelector,

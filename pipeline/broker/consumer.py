@@ -9,6 +9,7 @@ kafka-python is not asyncio and a consumer belongs to one thread: nothing else e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ from pipeline.broker.lag import Lag, waiting_since
 from pipeline.broker.membership import Rebalances, see_join_through
 from pipeline.broker.outstanding import Outstanding
 from pipeline.broker.record import Partition, Receipt, Record
+from pipeline.broker.session import opening_session
 from pipeline.broker.silence import Silence
 from pipeline.broker.waits import wait_cheaply
 from pipeline.ops import metrics
@@ -146,7 +148,8 @@ class GroupConsumer:
 
     def _run(self) -> None:
         try:
-            consumer = KafkaConsumer(**self._config)
+            with opening_session(self._config):
+                consumer = KafkaConsumer(**self._config)
             wait_cheaply(consumer)
             consumer.subscribe(self._topics, listener=Rebalances(consumer, self.assigned, self.revoked))
         except Exception as error:  # noqa: BLE001 - handed to whoever awaits start()
@@ -175,7 +178,8 @@ class GroupConsumer:
             if not future.done():
                 future.set_exception(error) if error else future.set_result(None)
 
-        self._loop.call_soon_threadsafe(settle)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(settle)
 
     def _drained(self) -> bool:
         if self._stop_at is None:

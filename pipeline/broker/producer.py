@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from pipeline.broker.client import opening_session
 from pipeline.broker.record import size_of
+from pipeline.broker.session import opening_session
 from pipeline.broker.waits import wait_while_full
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
+from pipeline.ops.threads import in_thread
 
 log = logger(__name__)
 
@@ -79,12 +80,12 @@ class Producer:
             NoSessionError: no broker answered.
         """
         self._loop = asyncio.get_running_loop()
-        self._producer = await asyncio.to_thread(self._connect)
+        self._producer = await in_thread(self._connect, "producer start")
         self._slices = dict.fromkeys(self._topics, (0.0, -1))
         metrics.UNACKNOWLEDGED.set_function(lambda: float(sum(map(len, self._outstanding.values()))))
 
     def _connect(self) -> KafkaProducer:
-        with opening_session(self._config["bootstrap_servers"]):
+        with opening_session(self._config):
             producer = KafkaProducer(**self._config)
         wait_while_full(producer)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from pipeline.broker.meeting import NoSessionError
 from pipeline.broker.record import Partition, Record
+from pipeline.broker.session import opening_session
 from pipeline.broker.waits import wait_cheaply
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
@@ -37,7 +40,11 @@ class CompactedTable:
         self.is_caught_up = False
 
     async def start(self) -> None:
-        """Start reading and return when everything that stood in the topic has been read."""
+        """Start reading and return when everything that stood in the topic has been read.
+
+        Raises:
+            NoSessionError: there is none with Kafka. It can be started again.
+        """
         self._loop = asyncio.get_running_loop()
         self._caught_up: asyncio.Future[None] = self._loop.create_future()
         self.stopped: asyncio.Future[None] = self._loop.create_future()
@@ -73,12 +80,15 @@ class CompactedTable:
         failure: Exception | None = None
         consumer: KafkaConsumer | None = None
         try:
-            consumer = KafkaConsumer(**self._config)
+            with opening_session(self._config):
+                consumer = KafkaConsumer(**self._config)
             wait_cheaply(consumer)
             consumer.assign([self._partition])
             consumer.seek_to_beginning(self._partition)
             while not self._stopping.is_set():
                 self._turn(consumer)
+        except NoSessionError as error:
+            failure = error
         except Exception as error:
             log.exception("reading the table failed", topic=self._partition.topic)
             failure = error
@@ -88,7 +98,8 @@ class CompactedTable:
         except Exception:
             # Whatever it is (kafka-python's own thread may have died), whoever waits for the end must not wait for ever.
             log.exception("the table's consumer could not be closed in order", topic=self._partition.topic)
-        self._loop.call_soon_threadsafe(self._stop, failure)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._stop, failure)
 
     def _turn(self, consumer: KafkaConsumer) -> None:
         try:

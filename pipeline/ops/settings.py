@@ -9,7 +9,7 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
@@ -251,9 +251,13 @@ class Settings(KafkaSettings):
 
     @field_validator("clickhouse_url")
     @classmethod
-    def _has_no_password(cls, value: str) -> str:
-        if "@" in urlsplit(value).netloc:
+    def _names_a_server(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if "@" in parts.netloc:
             message = "the URL must not hold a user name or password; set clickhouse_username and clickhouse_password"
+            raise ValueError(message)
+        if value and (parts.scheme not in {"http", "https"} or not parts.hostname or not _has_a_port(parts)):
+            message = "must look like https://host:8443 or http://host:8123"
             raise ValueError(message)
         return value
 
@@ -315,6 +319,14 @@ class Settings(KafkaSettings):
         secrets = {name for name, field in fields.items() if "Secret" in str(field.annotation)}
         changed = {name for name, field in fields.items() if getattr(self, name) != field.get_default()}
         return as_toml(self.shown(), {name: field.description or "" for name, field in fields.items()}, secrets, changed)
+
+
+def _has_a_port(url: SplitResult) -> bool:
+    """One that can be, or none: then it is ClickHouse's own."""
+    try:
+        return url.port != 0
+    except ValueError:
+        return False
 
 
 def _not_utf8() -> str:

@@ -54,10 +54,11 @@ class WrongKeyError(UnauthorizedError):
 
 
 class StartingError(ApiError):
-    """503: what the API works with is being started."""
+    """503: what the API works with is being started, or cannot be because Kafka is away."""
 
-    def __init__(self) -> None:
-        super().__init__(503, "The service is starting; please try again in a moment.", headers={"Retry-After": "5"})
+    def __init__(self, waiting_for: str = "") -> None:
+        why = f": it waits for {waiting_for}, which it cannot use now (/readyz says why)" if waiting_for else ""
+        super().__init__(503, f"The service is starting{why}; please try again in a moment.", headers={"Retry-After": "5"})
 
 
 def not_found() -> ApiError:

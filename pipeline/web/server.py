@@ -22,7 +22,7 @@ from pipeline.web.dashboard.application import dashboard
 from pipeline.web.dashboard.pages import PREFIX as DASHBOARD
 from pipeline.web.errors import json_errors
 from pipeline.web.guide import guide_routes
-from pipeline.web.ops import ops_routes, refuse_until_started
+from pipeline.web.ops import ops_routes, refuse_until_started, say_what_is_waited_for
 from pipeline.web.parameters import check_parameters
 from pipeline.web.routes import PREFIX, TRACE
 
@@ -75,6 +75,7 @@ def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None 
         rules = {route.key: route for route in routes}
         guarded = web.Application(
             middlewares=[
+                say_what_is_waited_for(health),
                 authorise(api.keys, rules, api.guesses, api.proxies),
                 refuse_until_started(health),
                 check_parameters(rules),

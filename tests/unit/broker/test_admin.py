@@ -72,6 +72,7 @@ class FakeClient:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     fake = FakeClient()
+    monkeypatch.setattr("pipeline.broker.session.meet_a_broker", lambda _: None)
     monkeypatch.setattr("pipeline.broker.admin.KafkaAdminClient", lambda **_: fake)
     return fake
 

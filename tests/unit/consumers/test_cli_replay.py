@@ -34,7 +34,7 @@ ALL = [f"evt.{number}" for number in range(45)]
 async def test_it_counts_first_and_sends_when_told(filled: Service, run: Command, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     counted = await run("replay", *FROM, "--state", str(state))
-    assert (counted.exit_code, counted.output) == (
+    assert (counted.exit_code, counted.stdout) == (
         0,
         "45 events, 45 notifications.\nNothing was sent. To send them, add --yes.\n",
     )
@@ -42,7 +42,7 @@ async def test_it_counts_first_and_sends_when_told(filled: Service, run: Command
 
     made = await run("replay", *FROM, "--event", "order_completed", "--rate", "1000", "--state", str(state), "--yes")
     assert made.exit_code == 0
-    assert "45 notifications of 45 events are on their way (replay " in made.output
+    assert "45 notifications of 45 events are on their way (replay " in made.stdout
     assert sent(filled) == ALL
     kept = json.loads(state.read_text())
     assert (kept["is_done"], kept["in_flight"], kept["sent"]) == (True, False, 45)
