@@ -14,16 +14,18 @@ from pipeline.broker.producer import Position, Producer
 from pipeline.core.attempts import attempt_record, discarded_record
 from pipeline.core.exchange import Exchange, Request
 from pipeline.core.outcome import Repeat, Verdict, judge
+from pipeline.core.own_faults import PARKED_IN_DOUBT, NotSent, NotSentError, charged
 from pipeline.core.redaction import REDACTED
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from pipeline.core.trace import TraceContext, exemplar
-from pipeline.delivery.gate import Gate, Pass, Refusal
+from pipeline.delivery.gate import PARKED_WHILE_BUSY, Gate, Pass, Refusal
 from pipeline.delivery.watch import Watch
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops import metrics
 from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger
+from pipeline.ops.own_faults import OwnFaults
 from pipeline.sender.client import Sender
 from schemas.attempt import Attempt, AttemptState
 from schemas.codec import to_header, to_json
@@ -66,6 +68,7 @@ class Courier:
         self._schedule = schedule
         self._clock = clock
         self._tracing = tracing
+        self.own_faults = OwnFaults()
         self._attempts = Bundles(producer, topics.attempts, separator=b"\n")
         # Bound once: the module's logger looks for its configuration at each call.
         self._debug = log.bind().debug
@@ -101,9 +104,16 @@ class Courier:
             await self._park(delivery, body, entry, trace)
             return
         with entry:
-            if written_at is not None:
-                metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at), exemplar=exemplar(trace))
-            record, verdict, exchange = await self._attempt(event, body, endpoint, attempt, trigger, self._schedule, entry, trace)
+            begun_at = self._clock().timestamp()
+            made = await self._attempt(event, body, endpoint, attempt, trigger, self._schedule, entry, trace, parked=parked)
+        if isinstance(made, NotSent):
+            self.own_faults.count(made.fault, made.detail)
+            delivery = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
+            await self._park(delivery, body, Refusal(made.fault.value, PARKED_WHILE_BUSY), trace)
+            return
+        if written_at is not None:
+            metrics.FIRST_ATTEMPT.observe(max(0.0, begun_at - written_at), exemplar=exemplar(trace))
+        record, verdict, exchange = made
         # All of it is on its way before any of it is waited for.
         attempt_written = self._send_attempt(record)
         disabled = self._watch.ended(endpoint, exchange)
@@ -120,8 +130,14 @@ class Courier:
         """Make one attempt now, without a repeat; returns its record and where Kafka put it.
 
         It does not wait in line, and its endpoint may be paused: somebody wants to see what the endpoint answers.
+
+        Raises:
+            NotSentError: nothing was sent, through a fault of ours.
         """
-        record, _, _ = await self._attempt(event, body, endpoint, 1, Trigger.TEST, _NO_REPEATS, trace=trace)
+        made = await self._attempt(event, body, endpoint, 1, Trigger.TEST, _NO_REPEATS, trace=trace, parked=PARKED_IN_DOUBT)
+        if isinstance(made, NotSent):
+            raise NotSentError(made.detail)
+        record, _, _ = made
         return record, await self._send_attempt(record)
 
     async def _attempt(
@@ -134,7 +150,9 @@ class Courier:
         schedule: RetrySchedule,
         entry: Pass | None = None,
         trace: TraceContext | None = None,
-    ) -> tuple[Attempt, Verdict, Exchange]:
+        *,
+        parked: int = 0,
+    ) -> tuple[Attempt, Verdict, Exchange] | NotSent:
         span = None
         if self._tracing is not None:
             span = self._tracing.attempt(
@@ -142,7 +160,9 @@ class Courier:
             )
             trace = span.trace
         request, shown_headers = self._request(event, body, endpoint, trace)
-        exchange = await self._sender.post(request, None if entry is None else entry.start)
+        exchange = charged(await self._sender.post(request, None if entry is None else entry.start), parked)
+        if isinstance(exchange, NotSent):
+            return exchange
         finished_at = self._clock()
         if entry is not None:
             entry.end(exchange, finished_at)

@@ -69,6 +69,11 @@ ENDPOINT_ATTEMPTS: Final = _registered(
 )
 IN_FLIGHT: Final = Gauge("oms_webhooks_in_flight_requests", "HTTP requests under way")
 PARKED: Final = Counter("oms_webhooks_parked", "Deliveries put off without an attempt", ["reason"])
+OWN_FAULTS: Final = Counter(
+    "oms_webhooks_own_faults",
+    "Deliveries put off without an attempt because this process could not send (its own faults)",
+    ["reason"],
+)
 DISCARDED: Final = Counter("oms_webhooks_discarded", "Attempts that were due and not made", ["reason"])
 RATE_LIMITED: Final = Counter(
     "oms_webhooks_rate_limited",
