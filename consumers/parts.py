@@ -100,9 +100,11 @@ def make_deliveries(settings: Settings, producer: Producer, tracing: Tracing | N
     )
     disable_after = timedelta(days=settings.disable_after_days)
     watch = Watch(health, producer, settings.topics, utc_now, disable_after=disable_after)
+    gate = _gate(settings, watch, registry)
+    registry.on_idle = gate.forget
     courier = Courier(
         sender=sender,
-        gate=_gate(settings, watch),
+        gate=gate,
         watch=watch,
         producer=producer,
         topics=settings.topics,
@@ -113,7 +115,7 @@ def make_deliveries(settings: Settings, producer: Producer, tracing: Tracing | N
     return Deliveries(vault, guard, health, registry, sender, watch, courier)
 
 
-def _gate(settings: Settings, watch: Watch) -> Gate:
+def _gate(settings: Settings, watch: Watch, registry: Registry) -> Gate:
     limits = CircuitLimits(
         failures=settings.circuit_failures,
         open_seconds=settings.circuit_open_seconds,
@@ -122,7 +124,14 @@ def _gate(settings: Settings, watch: Watch) -> Gate:
     )
     wait = settings.endpoint_wait_seconds
     lanes = Lanes(settings.max_in_flight_per_endpoint, wait, settings.slow_budget)
-    return Gate(lanes, limits, longest_wait=wait, most_waiting=settings.slow_budget, on_change=watch.circuit_changed)
+    return Gate(
+        lanes,
+        limits,
+        longest_wait=wait,
+        most_waiting=settings.slow_budget,
+        on_change=watch.circuit_changed,
+        current=registry.receiver,
+    )
 
 
 def make_api(settings: Settings, producer: Producer, connections: Connections, deliveries: Deliveries) -> Api:

@@ -199,6 +199,8 @@ class _Composition:
         await deliveries.sender.start()
         self._stack.push_async_callback(deliveries.sender.close)
         self._stack.callback(deliveries.watch.close)
+        self._health.warn("own faults", deliveries.courier.own_faults.warning)
+        self._stack.callback(deliveries.courier.own_faults.close)
         return [registry.table.stopped, deliveries.health.table.stopped]
 
     async def _start_table(self, name: str, table: CompactedTable) -> asyncio.Future[None]:

@@ -19,12 +19,21 @@ class Health:
     def __init__(self, *, starting: bool = False) -> None:
         self.starting = starting
         self._checks: dict[str, Check] = {}
+        self._warnings: dict[str, Check] = {}
         self.add("startup", lambda: STARTING if self.starting else None)
 
     def add(self, name: str, check: Check) -> None:
         """Let ``/readyz`` ask this check too. Its result is a metric as well, looked at when it is scraped."""
         self._checks[name] = check
         metrics.READY.labels(name).set_function(lambda: float(check() is None))
+
+    def warn(self, name: str, check: Check) -> None:
+        """Let ``/readyz`` and the overview tell of this too. The process does its work all the same: it stays ready."""
+        self._warnings[name] = check
+
+    def warnings(self) -> dict[str, str]:
+        """What somebody should look at, by the name of its check."""
+        return {name: warning for name, check in self._warnings.items() if (warning := check()) is not None}
 
     def problems(self) -> dict[str, str]:
         """What is not ready, by the name of its check."""

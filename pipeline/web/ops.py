@@ -25,9 +25,11 @@ def ops_routes(health: Health) -> Iterable[web.RouteDef]:
         )
 
     async def readyz(_: web.Request) -> web.Response:
-        if problems := health.problems():
-            return web.json_response({"status": "not ready", "problems": problems}, status=503)
-        return web.json_response({"status": "ready"})
+        problems, warnings = health.problems(), health.warnings()
+        said = {"warnings": warnings} if warnings else {}
+        if problems:
+            return web.json_response({"status": "not ready", "problems": problems, **said}, status=503)
+        return web.json_response({"status": "ready", **said})
 
     return [
         web.get("/healthz", healthz),

@@ -28,7 +28,7 @@ _HEADERS: Final = {
 
 def dashboard(api: Api, health: Health) -> web.Application:
     """The application that is put below ``/webhooks``."""
-    desk = Desk(api)
+    desk = Desk(api, health.warnings)
     pages = dashboard_pages(desk)
     desk.know(pages)
     app = web.Application(
