@@ -154,4 +154,10 @@ API_REQUESTS: Final = Counter("oms_webhooks_api_requests", "Requests to the HTTP
 API_DURATION: Final = Histogram(
     "oms_webhooks_api_request_seconds", "Duration of requests to the HTTP API", ["route"], buckets=_LATENCY
 )
+HTTP_CONNECTIONS: Final = Gauge("oms_webhooks_http_connections", "Open connections to the port of this process")
+HTTP_CLOSED: Final = Counter(
+    "oms_webhooks_http_closed_connections",
+    "Connections to the port of this process that were closed: too slow, idle, or too many (shed, refused)",
+    ["reason"],
+)
 WRONG_KEYS: Final = Counter("oms_webhooks_wrong_api_keys", "Requests to the HTTP API with a key that is none")
