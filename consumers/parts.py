@@ -15,6 +15,7 @@ from pipeline.broker.client import consumer_config, producer_config
 from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule
+from pipeline.delivery.broker_clock import BrokerClock
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.gate import Gate
@@ -60,6 +61,7 @@ class Deliveries:
     sender: Sender
     watch: Watch
     courier: Courier
+    clock: BrokerClock
 
 
 def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
@@ -99,7 +101,8 @@ def make_deliveries(settings: Settings, producer: Producer, tracing: Tracing | N
         SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds), guard
     )
     disable_after = timedelta(days=settings.disable_after_days)
-    watch = Watch(health, producer, settings.topics, utc_now, disable_after=disable_after)
+    clock = BrokerClock(settings.topics.clock)
+    watch = Watch(health, producer, settings.topics, clock.now, disable_after=disable_after, is_time_certain=clock.may_disable)
     gate = _gate(settings, watch, registry)
     registry.on_idle = gate.forget
     courier = Courier(
@@ -109,10 +112,10 @@ def make_deliveries(settings: Settings, producer: Producer, tracing: Tracing | N
         producer=producer,
         topics=settings.topics,
         schedule=RetrySchedule(settings.retry_delays),
-        clock=utc_now,
+        clock=clock.now,
         tracing=tracing,
     )
-    return Deliveries(vault, guard, health, registry, sender, watch, courier)
+    return Deliveries(vault, guard, health, registry, sender, watch, courier, clock)
 
 
 def _gate(settings: Settings, watch: Watch, registry: Registry) -> Gate:
@@ -151,7 +154,7 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         ended_sessions=EndedSessions(consumer_config(settings), settings.topics.ended_sessions, utc_now),
         eraser=Eraser(connections),
         replays=Replays(connections),
-        clock=utc_now,
+        clock=deliveries.clock.now,
         max_event_bytes=settings.max_event_bytes,
         proxies=settings.trusted_proxies,
         test_timeout_seconds=settings.request_timeout_seconds + 10.0,
@@ -179,6 +182,7 @@ def make_fan_out(settings: Settings, producer: Producer, deliveries: Deliveries,
         courier=deliveries.courier,
         producer=producer,
         dead_letters=dead_letters,
+        clock=deliveries.clock.now,
         tracing=tracing,
     )
 
@@ -195,5 +199,6 @@ def make_retry(
         courier=deliveries.courier,
         dead_letters=dead_letters,
         existing_topics=existing_topics,
+        broker_seconds=deliveries.clock.seconds,
         tracing=tracing,
     )

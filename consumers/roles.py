@@ -145,7 +145,7 @@ class _Composition:
         self._stack.push_async_callback(server.stop)  # for when a part below does not start
         await self._start_clients(connections, producer)
         if deliveries is not None:
-            running.failures += await self._start_deliveries(deliveries)
+            running.failures += await self._start_deliveries(producer, deliveries)
         if api is not None:
             running.failures.append(await self._start_table("api keys", api.ring.table))
             running.failures.append(await self._start_table("sessions", api.ended_sessions.table))
@@ -184,7 +184,10 @@ class _Composition:
                 log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
             return admin.names()
 
-    async def _start_deliveries(self, deliveries: Deliveries) -> list[asyncio.Future[None]]:
+    async def _start_deliveries(self, producer: Producer, deliveries: Deliveries) -> list[asyncio.Future[None]]:
+        await deliveries.clock.start(producer)
+        self._stack.push_async_callback(deliveries.clock.stop)
+        self._health.warn("clock", deliveries.clock.warning)
         registry = deliveries.registry
         # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them do; the API can still show everything.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)

@@ -35,6 +35,10 @@ READY: Final = Gauge("oms_webhooks_ready", "Whether a check of /readyz passes", 
 DEPENDENCY_UP: Final = Gauge(
     "oms_webhooks_dependency_up", "Whether what this process depends on answered when it was last asked", ["dependency"]
 )
+CLOCK_OFFSET: Final = Gauge(
+    "oms_webhooks_clock_offset_seconds",
+    "By how much the clock of this machine is ahead of the Kafka broker's; below 0: behind it",
+)
 CERTIFICATE_EXPIRY: Final = Gauge(
     "oms_webhooks_certificate_expiry_timestamp_seconds",
     "When a TLS certificate expires: a server's as it showed it, or the client certificate of the settings",
