@@ -26,6 +26,7 @@ from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
+from pipeline.ops.descriptors import Budget, descriptor_limit
 from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
@@ -98,7 +99,14 @@ def make_deliveries(settings: Settings, producer: Producer, tracing: Tracing | N
     registry = Registry(config, settings.topics.endpoints, vault, health=health, operational=operational)
     guard = AddressGuard(settings.allowed_networks)
     sender = Sender(
-        SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds), guard
+        SenderLimits(
+            settings.max_in_flight,
+            settings.request_timeout_seconds,
+            settings.connect_timeout_seconds,
+            idle=Budget(descriptor_limit(), settings.max_in_flight).idle,
+        ),
+        guard,
+        probe_name=settings.resolver_probe_name,
     )
     disable_after = timedelta(days=settings.disable_after_days)
     clock = BrokerClock(settings.topics.clock)

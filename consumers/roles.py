@@ -31,6 +31,7 @@ from pipeline.broker.table import CompactedTable
 from pipeline.ops import metrics
 from pipeline.ops.certificates import watch as watch_certificates
 from pipeline.ops.clock import utc_now
+from pipeline.ops.descriptors import Budget, descriptor_limit, raise_descriptor_limit
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
 from pipeline.ops.memory import give_back_large_blocks
@@ -42,6 +43,7 @@ from pipeline.store.migrate import migrate
 from pipeline.store.search import Search
 from pipeline.web.api import Api
 from pipeline.web.server import WebServer, make_app
+from pipeline.web.visitors import VisitorLimits
 
 log = logger(__name__)
 
@@ -86,6 +88,8 @@ async def running(settings: Settings, roles: Collection[Role]) -> AsyncIterator[
     """Run roles in this process; on leaving, drain them: no more input, finish what is under way, commit, close."""
     _check(settings, roles)
     give_back_large_blocks()
+    before, limit = raise_descriptor_limit()
+    log.info("file descriptors", limit=limit, limit_at_start=before)
     async with AsyncExitStack() as stack:
         composition = _Composition(settings, frozenset(roles), stack)
         yield await composition.start()
@@ -127,6 +131,10 @@ class _Composition:
         self._roles = roles
         self._stack = stack
         self._health = Health(starting=True)
+        self._budget = Budget(descriptor_limit(), settings.max_in_flight if roles & DELIVERING else 0)
+        if problem := self._budget.problem():
+            log.warning("there are too few file descriptors", problem=problem)
+        self._health.warn("descriptors", self._budget.problem)
 
     async def start(self) -> Running:
         settings, roles = self._settings, self._roles
@@ -140,7 +148,8 @@ class _Composition:
         api = None
         if Role.API in roles and deliveries is not None and connections is not None:
             api = make_api(settings, producer, connections, deliveries)
-        server = WebServer(make_app(health=self._health, api=api, tracing=self._tracing), settings.http_host, settings.http_port)
+        app = make_app(health=self._health, api=api, tracing=self._tracing)
+        server = WebServer(app, settings.http_host, settings.http_port, VisitorLimits(most=self._budget.visitors))
         running = Running(await server.start(), roles, self._health)
         self._stack.push_async_callback(server.stop)  # for when a part below does not start
         await self._start_clients(connections, producer)
