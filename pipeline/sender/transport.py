@@ -11,6 +11,7 @@ protocol's payload and message queue. tests/contract/test_sender.py has a server
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -280,7 +281,7 @@ class BoundedConnector(aiohttp.TCPConnector):
     def __init__(self, *, most_idle: int, **options: Any) -> None:
         super().__init__(**options)
         self.idle = IdlePool(most_idle)
-        self._factory = self._make_protocol
+        self._factory = functools.partial(self._make_protocol)
 
     def _make_protocol(self) -> ResponseHandler:
         protocol = BoundedProtocol(loop=self._loop)

@@ -155,7 +155,7 @@ class Visitor(asyncio.Protocol):
         if self._is_admitted:
             self._inner.connection_made(transport)
         else:
-            transport.abort()
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""

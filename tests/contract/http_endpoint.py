@@ -202,6 +202,11 @@ def answered(outcome: Exchange | NotSent, status: int = 200) -> Response:
     return outcome
 
 
+def exchanged(outcome: Exchange | NotSent) -> Exchange:
+    assert not isinstance(outcome, NotSent), outcome
+    return outcome
+
+
 def not_sent(outcome: Exchange | NotSent, fault: OwnFault) -> NotSent:
     assert isinstance(outcome, NotSent), outcome
     assert outcome.fault is fault, outcome

@@ -357,7 +357,7 @@ async def test_the_circuit_and_the_pace_of_an_endpoint_that_is_gone_are_forgotte
     key = str(to.id).encode()
     registry._apply([topic_record(to.record.model_dump_json().encode(), topic=TOPICS.endpoints, key=key)])
     gauge, before = metrics.CIRCUITS.labels(state), metrics.CIRCUITS.labels(state)._value.get()
-    probe = None
+    probe: Pass | None = None
     for _ in range(3):
         entry = await gate.enter(to)
         assert isinstance(entry, Pass)
@@ -365,8 +365,9 @@ async def test_the_circuit_and_the_pace_of_an_endpoint_that_is_gone_are_forgotte
             entry.end(NO_ANSWER, NOW)
     if state == "half_open":
         scene.seconds += 6
-        probe = await gate.enter(to)
-        assert isinstance(probe, Pass)
+        entry = await gate.enter(to)
+        assert isinstance(entry, Pass)
+        probe = entry
     assert gauge._value.get() == before + 1
 
     record, fact = gone(to.record, how)
