@@ -20,6 +20,7 @@ from pipeline.core.retry import RetrySchedule
 from pipeline.core.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from pipeline.core.trace import TraceContext, exemplar
 from pipeline.delivery.gate import PARKED_WHILE_BUSY, Gate, Pass, Refusal
+from pipeline.delivery.next_delivery import repeat, traced
 from pipeline.delivery.watch import Watch
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops import metrics
@@ -119,7 +120,7 @@ class Courier:
         disabled = self._watch.ended(endpoint, exchange)
         if isinstance(verdict, Repeat):
             await self._producer.room(len(body))
-            await self._send_later(_traced(_repeat(record, kept), trace), body, verdict.delay)
+            await self._send_later(traced(repeat(record, kept), trace), body, verdict.delay)
         await attempt_written
         if disabled is not None:
             await disabled
@@ -263,7 +264,7 @@ class Courier:
         )
         delay = self._schedule.parking(delivery.parked - 1, refusal.at_least, refusal.longest)
         await self._producer.room(len(body))
-        await self._send_later(_traced(delivery, trace), body, delay)
+        await self._send_later(traced(delivery, trace), body, delay)
 
     def _send_later(self, delivery: Delivery, body: bytes, delay: timedelta) -> asyncio.Future[Position]:
         topic, scheduled = self._later(delay)
@@ -275,19 +276,6 @@ class Courier:
             headers=[to_header(DELIVERY_HEADER, delivery)],
             spread=True,
         )
-
-
-def _repeat(record: Attempt, kept: Mapping[str, Any]) -> Delivery:
-    # What was asked for stays so: its repeats are made though the endpoint does not subscribe to the event type.
-    trigger = Trigger.RESEND if record.trigger is Trigger.RESEND else Trigger.REPEAT
-    return Delivery(**kept, event=record.event, endpoint_id=record.endpoint_id, attempt=record.attempt + 1, trigger=trigger)
-
-
-def _traced(delivery: Delivery, trace: TraceContext | None) -> Delivery:
-    """The next attempt belongs to the same trace, also in the hands of another process."""
-    if trace is None:
-        return delivery
-    return delivery.model_copy(update={"traceparent": trace.traceparent, "tracestate": trace.tracestate or None})
 
 
 def _end(span: Span, record: Attempt, exchange: Exchange) -> None:
