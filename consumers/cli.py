@@ -41,6 +41,7 @@ from pipeline.core.listening import ListenError
 from pipeline.core.signing import SigningKey
 from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
+from pipeline.ops.descriptors import raise_descriptor_limit
 from pipeline.ops.logs import configure_logs, logger
 from pipeline.ops.settings import Settings
 from pipeline.ops.settings_sources import refused_values, unknown_names
@@ -91,6 +92,7 @@ _EXPECTED = (
 
 def main() -> None:
     """Run the command line; expected errors are one sentence, not a traceback."""
+    raise_descriptor_limit()
     try:
         app()
     except _EXPECTED as error:

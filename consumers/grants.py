@@ -81,8 +81,15 @@ def _joins(group: str) -> KafkaRight:
 
 
 def _delivered(topics: Topics) -> tuple[str, ...]:
-    """Where a delivery leaves something: an attempt, perhaps a repeat, a dead letter, news about the endpoint."""
-    return (topics.attempts, *topics.delay_topics, topics.dead_letters, topics.endpoint_health, topics.operational_events)
+    """Where a delivery leaves something: an attempt, perhaps a repeat, a dead letter, news about the endpoint; and the clock."""
+    return (
+        topics.attempts,
+        *topics.delay_topics,
+        topics.dead_letters,
+        topics.endpoint_health,
+        topics.operational_events,
+        topics.clock,
+    )
 
 
 def _fanout(topics: Topics) -> tuple[KafkaRight, ...]:

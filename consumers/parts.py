@@ -15,6 +15,7 @@ from pipeline.broker.client import consumer_config, producer_config
 from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule
+from pipeline.delivery.broker_clock import BrokerClock
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.gate import Gate
@@ -25,6 +26,7 @@ from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
+from pipeline.ops.descriptors import Budget, descriptor_limit
 from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
@@ -60,6 +62,7 @@ class Deliveries:
     sender: Sender
     watch: Watch
     courier: Courier
+    clock: BrokerClock
 
 
 def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
@@ -96,24 +99,34 @@ def make_deliveries(settings: Settings, producer: Producer, tracing: Tracing | N
     registry = Registry(config, settings.topics.endpoints, vault, health=health, operational=operational)
     guard = AddressGuard(settings.allowed_networks)
     sender = Sender(
-        SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds), guard
+        SenderLimits(
+            settings.max_in_flight,
+            settings.request_timeout_seconds,
+            settings.connect_timeout_seconds,
+            idle=Budget(descriptor_limit(), settings.max_in_flight).idle,
+        ),
+        guard,
+        probe_name=settings.resolver_probe_name,
     )
     disable_after = timedelta(days=settings.disable_after_days)
-    watch = Watch(health, producer, settings.topics, utc_now, disable_after=disable_after)
+    clock = BrokerClock(settings.topics.clock)
+    watch = Watch(health, producer, settings.topics, clock.now, disable_after=disable_after, is_time_certain=clock.may_disable)
+    gate = _gate(settings, watch, registry)
+    registry.on_idle = gate.forget
     courier = Courier(
         sender=sender,
-        gate=_gate(settings, watch),
+        gate=gate,
         watch=watch,
         producer=producer,
         topics=settings.topics,
         schedule=RetrySchedule(settings.retry_delays),
-        clock=utc_now,
+        clock=clock.now,
         tracing=tracing,
     )
-    return Deliveries(vault, guard, health, registry, sender, watch, courier)
+    return Deliveries(vault, guard, health, registry, sender, watch, courier, clock)
 
 
-def _gate(settings: Settings, watch: Watch) -> Gate:
+def _gate(settings: Settings, watch: Watch, registry: Registry) -> Gate:
     limits = CircuitLimits(
         failures=settings.circuit_failures,
         open_seconds=settings.circuit_open_seconds,
@@ -122,7 +135,14 @@ def _gate(settings: Settings, watch: Watch) -> Gate:
     )
     wait = settings.endpoint_wait_seconds
     lanes = Lanes(settings.max_in_flight_per_endpoint, wait, settings.slow_budget)
-    return Gate(lanes, limits, longest_wait=wait, most_waiting=settings.slow_budget, on_change=watch.circuit_changed)
+    return Gate(
+        lanes,
+        limits,
+        longest_wait=wait,
+        most_waiting=settings.slow_budget,
+        on_change=watch.circuit_changed,
+        current=registry.receiver,
+    )
 
 
 def make_api(settings: Settings, producer: Producer, connections: Connections, deliveries: Deliveries) -> Api:
@@ -142,7 +162,7 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         ended_sessions=EndedSessions(consumer_config(settings), settings.topics.ended_sessions, utc_now),
         eraser=Eraser(connections),
         replays=Replays(connections),
-        clock=utc_now,
+        clock=deliveries.clock.now,
         max_event_bytes=settings.max_event_bytes,
         proxies=settings.trusted_proxies,
         test_timeout_seconds=settings.request_timeout_seconds + 10.0,
@@ -170,6 +190,7 @@ def make_fan_out(settings: Settings, producer: Producer, deliveries: Deliveries,
         courier=deliveries.courier,
         producer=producer,
         dead_letters=dead_letters,
+        clock=deliveries.clock.now,
         tracing=tracing,
     )
 
@@ -186,5 +207,6 @@ def make_retry(
         courier=deliveries.courier,
         dead_letters=dead_letters,
         existing_topics=existing_topics,
+        broker_seconds=deliveries.clock.seconds,
         tracing=tracing,
     )

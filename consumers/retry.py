@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +44,14 @@ class Retry:
         courier: Courier,
         dead_letters: DeadLetters,
         existing_topics: Collection[str] = (),
+        broker_seconds: Callable[[], float | None] = time.time,
         tracing: Tracing | None = None,
     ) -> None:
-        """``existing_topics`` are those that Kafka has: a delay that left the schedule may still hold deliveries."""
+        """``existing_topics`` are those that Kafka has: a delay that left the schedule may still hold deliveries.
+
+        ``broker_seconds`` is the time at the broker, which the records' timestamps are of; None while it is not known.
+        """
+        self._broker_seconds = broker_seconds
         topics = settings.topics
         found = ((topic, topics.delay_of(topic)) for topic in (*topics.delay_topics, *existing_topics))
         self._delays: dict[str, timedelta] = {topic: delay for topic, delay in found if delay is not None}
@@ -67,15 +72,20 @@ class Retry:
             due_in=self._due_in,
         )
 
-    def _due_in(self, record: Any, now: float) -> float:
-        """In how many seconds a record that came at ``now`` is due. A clock that is wrong prolongs no wait beyond the delay."""
-        delay = self._delay_seconds[record.topic]
+    def _due_in(self, record: Any, _: float) -> float:
+        """In how many seconds a record is due, by the broker's clock: one of ours may be wrong, and jump.
+
+        While the broker's time is not known, nothing is taken for due too early. No wait is longer than the delay, whatever is wrong.
+        """
+        delay, now = self._delay_seconds[record.topic], self._broker_seconds()
+        if now is None:
+            return delay
         return min(float(record.timestamp) / 1000 + delay - now, delay)
 
     async def handle(self, record: Record) -> None:
         """Make the attempt that is due; returns when everything that came of it is acknowledged by Kafka."""
         delay = self._delays[record.partition.topic]
-        age_seconds = time.time() - record.timestamp_ms / 1000
+        age_seconds = (self._broker_seconds() or time.time()) - record.timestamp_ms / 1000
         try:
             delivery = from_header(record.headers, DELIVERY_HEADER, Delivery)
             body = _body(record)

@@ -32,6 +32,7 @@ from pipeline.broker.table import CompactedTable
 from pipeline.ops import metrics
 from pipeline.ops.certificates import watch as watch_certificates
 from pipeline.ops.clock import utc_now
+from pipeline.ops.descriptors import Budget, descriptor_limit, raise_descriptor_limit
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
 from pipeline.ops.memory import give_back_large_blocks
@@ -41,6 +42,7 @@ from pipeline.ops.threads import in_thread
 from pipeline.store.connection import Connections
 from pipeline.web.api import Api
 from pipeline.web.server import WebServer, make_app
+from pipeline.web.visitors import VisitorLimits
 
 log = logger(__name__)
 
@@ -89,6 +91,8 @@ async def running(settings: Settings, roles: Collection[Role], *, ends_when_refu
     """
     _check(settings, roles)
     give_back_large_blocks()
+    before, limit = raise_descriptor_limit()
+    log.info("file descriptors", limit=limit, limit_at_start=before)
     async with AsyncExitStack() as stack:
         composition = _Composition(settings, frozenset(roles), stack, ends_when_refused=ends_when_refused)
         yield await composition.start()
@@ -132,6 +136,10 @@ class _Composition:
         self._ends_when_refused = ends_when_refused
         self._health = Health(starting=True)
         self._probes = Probes()
+        self._budget = Budget(descriptor_limit(), settings.max_in_flight if roles & DELIVERING else 0)
+        if problem := self._budget.problem():
+            log.warning("there are too few file descriptors", problem=problem)
+        self._health.warn("descriptors", self._budget.problem)
 
     async def start(self) -> Running:
         settings, roles = self._settings, self._roles
@@ -147,13 +155,14 @@ class _Composition:
             api = make_api(settings, producer, connections, deliveries)
         self._kafka = self._watch_kafka()
         clickhouse, tables = self._prepare_store(connections) if connections is not None else (None, None)
-        server = WebServer(make_app(health=self._health, api=api, tracing=self._tracing), settings.http_host, settings.http_port)
+        app = make_app(health=self._health, api=api, tracing=self._tracing)
+        server = WebServer(app, settings.http_host, settings.http_port, VisitorLimits(most=self._budget.visitors))
         running = Running(await server.start(), roles, self._health)
         self._stack.push_async_callback(server.stop)  # for when a part below does not start
         self._probes.start()
         await self._start_clients(producer)
         if deliveries is not None:
-            running.failures += await self._start_deliveries(deliveries)
+            running.failures += await self._start_deliveries(producer, deliveries)
         if api is not None:
             running.failures.append(await self._start_table("api keys", api.ring.table))
             running.failures.append(await self._start_table("sessions", api.ended_sessions.table))
@@ -191,7 +200,7 @@ class _Composition:
             return always or name in self._health.waits
 
         self._health.add(probe.outage.dependency, lambda: patience.problem() if is_needed() else None)
-        self._health.add_wish(probe.outage.dependency, lambda: None if is_needed() else patience.problem())
+        self._health.warn(probe.outage.dependency, lambda: None if is_needed() else patience.problem())
         return patience
 
     async def _start_clients(self, producer: Producer) -> None:
@@ -209,7 +218,10 @@ class _Composition:
                 log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
             return admin.names()
 
-    async def _start_deliveries(self, deliveries: Deliveries) -> list[asyncio.Future[None]]:
+    async def _start_deliveries(self, producer: Producer, deliveries: Deliveries) -> list[asyncio.Future[None]]:
+        await deliveries.clock.start(producer)
+        self._stack.push_async_callback(deliveries.clock.stop)
+        self._health.warn("clock", deliveries.clock.warning)
         registry = deliveries.registry
         # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them do; the API can still show everything.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
@@ -224,6 +236,8 @@ class _Composition:
         await deliveries.sender.start()
         self._stack.push_async_callback(deliveries.sender.close)
         self._stack.callback(deliveries.watch.close)
+        self._health.warn("own faults", deliveries.courier.own_faults.warning)
+        self._stack.callback(deliveries.courier.own_faults.close)
         return [registry.table.stopped, deliveries.health.table.stopped]
 
     async def _start_table(self, name: str, table: CompactedTable) -> asyncio.Future[None]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-DAY_MS = 24 * 60 * 60 * 1000
+HOUR_MS = 60 * 60 * 1000
+DAY_MS = 24 * HOUR_MS
 MIB = 1024 * 1024
 
 # A body that the pipeline accepts must fit into every topic that carries it, with its metadata: the topics accept more
@@ -95,6 +96,7 @@ class Topics:
         self.api_keys = f"{prefix}webhooks.api-keys"
         self.audit = f"{prefix}webhooks.audit"
         self.ended_sessions = f"{prefix}webhooks.ended-sessions"
+        self.clock = f"{prefix}webhooks.clock"
         # Delay 0 takes what is due at once: resends and replays.
         self.delays = tuple(sorted({timedelta(0), *delays}))
         self.fanout_group = f"{prefix}webhooks.fanout"
@@ -146,6 +148,8 @@ class Topics:
             TopicSpec(self.dispatches, "none", "delete", week),
             TopicSpec(self.attempts, "none", "delete", week),
             TopicSpec(self.dead_letters, "as it came", "delete", month, max_record_bytes=MAX_DEAD_LETTER_BYTES),
+            # Who delivers learns the broker's time from the acknowledgements; nobody reads it.
+            TopicSpec(self.clock, "none", "delete", HOUR_MS, partitions=1, broker_time=True),
             # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind. A record is due
             # by its timestamp: one clock for all, so that due times rise with offsets whoever wrote them.
             *(

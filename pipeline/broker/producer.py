@@ -11,7 +11,7 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from kafka import KafkaProducer
@@ -43,6 +43,8 @@ class Position(NamedTuple):
     topic: str
     partition: int
     offset: int
+    timestamp_ms: int = -1
+    """When the record was written: by the broker's clock in a topic of LogAppendTime, as it was sent in others."""
 
 
 class _Send(NamedTuple):
@@ -51,6 +53,7 @@ class _Send(NamedTuple):
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
     partition: int | None
+    timestamp_ms: int | None
     acknowledged: asyncio.Future[Position]
 
     @property
@@ -72,6 +75,8 @@ class Producer:
         self._outstanding: dict[tuple[str, int | None], deque[tuple[Any, _Send]]] = {}
         self._looking = False
         self._closing = False
+        self.stamp: Callable[[], int | None] = lambda: None
+        """The time of records that are sent, in milliseconds since 1970; None: that of the wall clock."""
 
     async def start(self) -> None:
         """Connect, and learn of every topic: send() would block the loop for metadata otherwise.
@@ -113,6 +118,7 @@ class Producer:
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
+        timestamp_ms: int | None = None,
     ) -> asyncio.Future[Position]:
         """Write a record. The future is done when all in-sync replicas have it.
 
@@ -121,7 +127,8 @@ class Producer:
         when that is of no use.
         """
         partition = self._any_partition(topic) if spread else None
-        send = _Send(topic, key, value, headers, partition, self._loop.create_future())
+        time_ms = self.stamp() if timestamp_ms is None else timestamp_ms
+        send = _Send(topic, key, value, headers, partition, time_ms, self._loop.create_future())
         self._bytes += send.size
         self._send(send)
         return send.acknowledged
@@ -156,7 +163,12 @@ class Producer:
     def _send(self, send: _Send) -> None:
         try:
             future = self._producer.send(
-                send.topic, key=send.key, value=send.value, headers=list(send.headers), partition=send.partition
+                send.topic,
+                key=send.key,
+                value=send.value,
+                headers=list(send.headers),
+                partition=send.partition,
+                timestamp_ms=send.timestamp_ms,
             )
         except Exception as error:  # noqa: BLE001 - KafkaError and what kafka-python's checks raise: the waiter must learn of it
             self._failed(send, error)
@@ -199,7 +211,7 @@ class Producer:
         _produced(send.topic).inc()
         if not send.acknowledged.done():  # its waiter may have been cancelled
             metadata = future.value
-            send.acknowledged.set_result(Position(send.topic, metadata.partition, metadata.offset))
+            send.acknowledged.set_result(Position(send.topic, metadata.partition, metadata.offset, metadata.timestamp))
 
     def _failed(self, send: _Send, error: Exception) -> None:
         if isinstance(error, KafkaError) and error.retriable and not self._closing:

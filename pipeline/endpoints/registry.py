@@ -77,6 +77,8 @@ class Registry:
         if health is not None:
             health.on_disabled = self._disabled
         self.table = CompactedTable(consumer_config, topic, self._apply)
+        self.on_idle: Callable[[int], None] = lambda _: None
+        """Called with the id of an endpoint that nothing is sent to any more: it was deleted, paused or disabled."""
         self._endpoints: dict[int, Endpoint] = {}
         self._subscriptions = Subscriptions()
         self._states: Counter[str] = Counter()
@@ -265,6 +267,8 @@ class Registry:
             self._subscriptions.remove(former)
             self._states[_state(former)] -= 1
             del self._ids_by_url[former.target_url]
+        if endpoint is None or not endpoint.active:
+            self.on_idle(endpoint_id)
         if endpoint is None:
             return
         self._endpoints[endpoint_id] = endpoint

@@ -21,7 +21,7 @@ class Health:
         self.waits: set[str] = set()
         """What the start cannot go on without, and is not there: Kafka, ClickHouse. A restart would not help."""
         self._checks: dict[str, Check] = {}
-        self._wishes: dict[str, Check] = {}
+        self._warnings: dict[str, Check] = {}
         self.add("startup", self._startup)
 
     @property
@@ -34,17 +34,17 @@ class Health:
         self._checks[name] = check
         metrics.READY.labels(name).set_function(lambda: float(check() is None))
 
-    def add_wish(self, name: str, check: Check) -> None:
-        """Something that the process does without for a time: ``/readyz`` tells of it, and stays ready."""
-        self._wishes[name] = check
+    def warn(self, name: str, check: Check) -> None:
+        """Let ``/readyz`` and the overview tell of this too. The process does its work all the same: it stays ready."""
+        self._warnings[name] = check
+
+    def warnings(self) -> dict[str, str]:
+        """What somebody should look at, by the name of its check."""
+        return _found(self._warnings)
 
     def problems(self) -> dict[str, str]:
         """What is not ready, by the name of its check."""
         return _found(self._checks)
-
-    def limits(self) -> dict[str, str]:
-        """What the process does without at the moment, by name."""
-        return _found(self._wishes)
 
     def _startup(self) -> str | None:
         if not self.starting:

@@ -154,6 +154,12 @@ class Settings(KafkaSettings):
     )
     request_timeout_seconds: float = Field(default=15.0, gt=0, description="Longest time of one request, answer included.")
     connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Longest time to connect.")
+    resolver_probe_name: str = Field(
+        default="example.com",
+        description="A host name that is looked up when no endpoint's name resolves, to tell a resolver that is down from a domain that is. "
+        "It need not exist. Without access to public DNS: a name that your own name servers know.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$",
+    )
     allowed_networks: Networks = Field(
         default=(), description="Networks that webhooks may go to though they are not public, such as 127.0.0.0/8 (development)."
     )

@@ -63,7 +63,6 @@ _ANSWER_PROBLEMS: Final = (
     (ValueError, Failure.INVALID_TARGET, "a request header contains a line break or another control character"),
 )
 _RESETS: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
-_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +151,6 @@ def _explain_os_error(error: OSError) -> Explanation:
     if isinstance(error, TimeoutError):
         return Explanation(Failure.CONNECT_TIMEOUT, "no connection; the operating system gave up waiting")
     words = os.strerror(error.errno).lower() if error.errno else _plain(str(error))
-    if error.errno in _SHORTAGES:
-        words = f"the sender is short of resources: {words}; the endpoint is not at fault"
     return Explanation(Failure.CONNECTION, f"no connection ({words})")
 
 

@@ -27,10 +27,11 @@ def ops_routes(health: Health) -> Iterable[web.RouteDef]:
         return web.json_response({"status": STARTING}, status=503)
 
     async def readyz(_: web.Request) -> web.Response:
-        limits = {"limited": found} if (found := health.limits()) else {}
+        warnings = health.warnings()
+        said = {"warnings": warnings} if warnings else {}
         if problems := health.problems():
-            return web.json_response({"status": "not ready", "problems": problems, **limits}, status=503)
-        return web.json_response({"status": "ready", **limits})
+            return web.json_response({"status": "not ready", "problems": problems, **said}, status=503)
+        return web.json_response({"status": "ready", **said})
 
     return [
         web.get("/healthz", healthz),

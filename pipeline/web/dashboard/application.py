@@ -29,7 +29,7 @@ _HEADERS: Final = {
 
 def dashboard(api: Api, health: Health) -> web.Application:
     """The application that is put below ``/webhooks``."""
-    desk = Desk(api)
+    desk = Desk(api, health.warnings)
     pages = dashboard_pages(desk)
     desk.know(pages)
     by_key = {page.key: page for page in pages}

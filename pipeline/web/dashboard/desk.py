@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
@@ -43,8 +43,10 @@ _NAVIGATION: Final = (
 class Desk:
     """Makes pages. One per process."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, warnings: Callable[[], Mapping[str, str]]) -> None:
+        """``warnings`` tells what is wrong with this process, by the name of the check."""
         self.api = api
+        self.warnings = warnings
         self.sessions = Sessions(api.vault, api.clock)
         self.assets = Assets()
         self._access: dict[str, Access | None] = {}

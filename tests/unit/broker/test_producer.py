@@ -36,7 +36,7 @@ class FakeClient:
 
     def acknowledge(self, count: int = 1, error: Exception | None = None) -> None:
         for future in [future for future in self.futures if not future.is_done][:count]:
-            future.exception, future.value = error, SimpleNamespace(partition=0, offset=0)
+            future.exception, future.value = error, SimpleNamespace(partition=0, offset=0, timestamp=1)
             future.is_done = True
 
     def close(self, timeout: float) -> None:

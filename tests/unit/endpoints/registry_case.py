@@ -48,6 +48,7 @@ class EndpointsTopic(FakeProducer):
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
+        timestamp_ms: int | None = None,
     ) -> asyncio.Future[Position]:
         future = super().send(topic, key=key, value=value, headers=headers, spread=spread)
         for follower in self.followers:

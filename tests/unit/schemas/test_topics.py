@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.topics import DAY_MS, MAX_EVENT_BYTES_LIMIT, Topics, TopicSpec, delay_label, parse_delay
+from schemas.topics import DAY_MS, HOUR_MS, MAX_EVENT_BYTES_LIMIT, Topics, TopicSpec, delay_label, parse_delay
 
 DEFAULT = tuple(map(parse_delay, ("5s", "1m", "10m", "1h", "6h")))
 
@@ -70,6 +70,7 @@ def test_names() -> None:
         "webhooks.dispatches",
         "webhooks.attempts",
         "webhooks.dead-letters",
+        "webhooks.clock",
         "webhooks.delay.0s",
         "webhooks.delay.5s",
         "webhooks.delay.1m",
@@ -106,8 +107,14 @@ def test_everything_but_the_sources_the_delays_keys_and_sessions_is_recorded() -
     topics = Topics(DEFAULT)
 
     names = {spec.name for spec in topics.specs()}
-    # Operational events are recorded as what is sent of them: dispatches and attempts. Health is a state, not a history.
-    others = {topics.operational_events, topics.endpoint_health, topics.api_keys, topics.ended_sessions}
+    # Operational events are recorded as what is sent of them: dispatches and attempts. Health is a state, not a history; the clock is nothing.
+    others = {
+        topics.operational_events,
+        topics.endpoint_health,
+        topics.api_keys,
+        topics.ended_sessions,
+        topics.clock,
+    }
     assert set(topics.recorded) == names - set(topics.sources) - set(topics.delay_topics) - others
 
 
@@ -124,9 +131,10 @@ def test_configs(spec: TopicSpec) -> None:
         assert spec.partitions == 1
     else:
         assert config["cleanup.policy"] == "delete"
-        assert int(config["retention.ms"]) >= 7 * DAY_MS
+        is_clock = spec.name == "webhooks.clock"
+        assert int(config["retention.ms"]) >= (HOUR_MS if is_clock else 7 * DAY_MS)
         assert "min.compaction.lag.ms" not in config
-        assert spec.partitions == (1 if spec.name == "webhooks.ended-sessions" else None)
+        assert spec.partitions == (1 if spec.name in {"webhooks.ended-sessions", "webhooks.clock"} else None)
 
 
 def test_dead_letters_are_kept_longest() -> None:

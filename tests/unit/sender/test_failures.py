@@ -51,7 +51,6 @@ def system(number: int) -> OSError:
         (aiohttp.ClientConnectionResetError("Cannot write"), Failure.CONNECTION_RESET, "before the answer"),
         (connecting(system(errno.EHOSTUNREACH)), Failure.CONNECTION, "no route to host"),
         (connecting(system(errno.ENETUNREACH)), Failure.CONNECTION, "unreachable"),
-        (connecting(system(errno.EMFILE)), Failure.CONNECTION, "the endpoint is not at fault"),
         (connecting(OSError("Multiple exceptions: a, b")), Failure.CONNECTION, "Multiple exceptions"),
         (connecting(BlockedAddressError("10.0.0.5", "a private address")), Failure.BLOCKED_ADDRESS, "10.0.0.5, which"),
         (certificate(9), Failure.TLS, "not valid yet"),
