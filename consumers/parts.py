@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from consumers.fanout import FanOut
+from consumers.held import HeldDeliveries
 from consumers.recorder import Recorder
 from consumers.retry import Retry
 from pipeline.broker.client import consumer_config, producer_config
@@ -18,6 +19,7 @@ from pipeline.core.retry import RetrySchedule
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.gate import Gate
+from pipeline.delivery.holding import Holding
 from pipeline.delivery.watch import Watch
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.operational import operational_endpoint
@@ -60,6 +62,7 @@ class Deliveries:
     sender: Sender
     watch: Watch
     courier: Courier
+    holding: Holding
 
 
 def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
@@ -110,7 +113,8 @@ def make_deliveries(settings: Settings, producer: Producer, tracing: Tracing | N
         clock=utc_now,
         tracing=tracing,
     )
-    return Deliveries(vault, guard, health, registry, sender, watch, courier)
+    holding = Holding(producer, settings.topics.held)
+    return Deliveries(vault, guard, health, registry, sender, watch, courier, holding)
 
 
 def _gate(settings: Settings, watch: Watch) -> Gate:
@@ -169,6 +173,7 @@ def make_fan_out(settings: Settings, producer: Producer, deliveries: Deliveries,
         registry=deliveries.registry,
         courier=deliveries.courier,
         producer=producer,
+        holding=deliveries.holding,
         dead_letters=dead_letters,
         tracing=tracing,
     )
@@ -184,7 +189,24 @@ def make_retry(
         consumer_config(settings),
         registry=deliveries.registry,
         courier=deliveries.courier,
+        holding=deliveries.holding,
         dead_letters=dead_letters,
         existing_topics=existing_topics,
         tracing=tracing,
+    )
+
+
+def make_held(settings: Settings, producer: Producer, deliveries: Deliveries, retry: Retry) -> HeldDeliveries:
+    """The held deliveries, kept beside the retry."""
+    topics = settings.topics
+    return HeldDeliveries(
+        settings,
+        consumer_config(settings),
+        registry=deliveries.registry,
+        health=deliveries.health,
+        producer=producer,
+        courier=deliveries.courier,
+        dead_letters=DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.held,)),
+        clock=utc_now,
+        backlog=lambda: retry.worker.consumer.outstanding,
     )

@@ -46,10 +46,11 @@ class FakeProducer(Producer):
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
+        partition: int | None = None,
     ) -> asyncio.Future[Position]:
         """Keep a record."""
         _refuse_what_kafka_python_refuses(key, value, headers)
-        position = Position(topic, 0, self._ends[topic])
+        position = Position(topic, partition or 0, self._ends[topic])
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         if error := self.errors.get(topic):
             future.set_exception(error)
