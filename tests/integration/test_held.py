@@ -84,3 +84,111 @@ async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_al
         await until_held(pipeline, 0)
         assert {receiver.acknowledgements[event] for event in due + new + late} == {1}
     await receiver.stop()
+
+
+async def test_what_nobody_resumes_in_time_expires_on_record(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline(**PATIENT, hold_days=6 / 86_400) as pipeline:
+        receiver = await pipeline.receiver("erp", active=False)
+        endpoint = await endpoint_of(pipeline)
+        await publish(pipeline, ["evt-old-1", "evt-old-2"])
+        await until_held(pipeline, 2)
+
+        async def expired() -> list[dict[str, Any]]:
+            found = await pipeline.attempts(outcome_eq="expired")
+            return found if len(found) == 2 else []
+
+        records = await eventually(expired, 60)
+        assert {each["event_id"] for each in records} == {"evt-old-1", "evt-old-2"}
+        assert {(each["state"], each["attempt"], each["http_status_code"]) for each in records} == {("failed", 1, None)}
+        assert "the endpoint was not resumed in that time" in records[0]["error"]
+        await until_held(pipeline, 0)
+        # It is over: resuming brings nothing back, and what comes now is sent.
+        await set_active(pipeline, endpoint["id"], active=True)
+        await publish(pipeline, ["evt-young"])
+        await until_acknowledged(receiver, ["evt-young"])
+        assert {each.webhook_id for each in receiver.deliveries} == {"evt-young"}
+
+
+async def test_a_drop_names_the_number_and_is_exact(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline(**PATIENT) as pipeline:
+        receiver = await pipeline.receiver("erp", active=False)
+        endpoint = await endpoint_of(pipeline)
+        path = f"endpoints/{endpoint['id']}/held/drop"
+        await publish(pipeline, [f"evt-{number}" for number in range(12)])
+        await until_held(pipeline, 12)
+
+        wrong = await pipeline.api.post(path, json={"count": 11})
+        assert (wrong.status_code, wrong.json()["held_count"]) == (409, 12)
+        assert (await endpoint_of(pipeline))["held_count"] == 12
+        assert await pipeline.attempts(outcome_eq="discarded") == []
+
+        right = await pipeline.api.post(path, json={"count": 12})
+        assert (right.status_code, right.json()) == (200, {"dropped": 12})
+        assert (await endpoint_of(pipeline))["held_count"] == 0
+        await publish(pipeline, ["evt-after"])
+
+        async def discarded() -> list[dict[str, Any]]:
+            found = await pipeline.attempts(outcome_eq="discarded")
+            return found if len(found) == 12 else []
+
+        records = await eventually(discarded, 40)
+        assert "dropped by " in records[0]["error"]
+        await until_held(pipeline, 1)
+        await set_active(pipeline, endpoint["id"], active=True)
+        await until_acknowledged(receiver, ["evt-after"])
+        assert {each.webhook_id for each in receiver.deliveries} == {"evt-after"}
+        assert len(await pipeline.attempts(outcome_eq="discarded")) == 12
+
+
+async def test_a_deleted_endpoint_ends_what_was_held_for_it_and_others_go_on_waiting(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline(**PATIENT) as pipeline:
+        await pipeline.receiver("gone", active=False)
+        gone = await endpoint_of(pipeline)
+        await pipeline.receiver("stays", active=False)
+        await publish(pipeline, [f"evt-{number}" for number in range(5)])
+
+        async def held() -> list[int]:
+            endpoints = (await pipeline.api.get("endpoints")).json()["endpoints"]
+            return [one["held_count"] for one in endpoints]
+
+        async def all_held() -> bool:
+            return await held() == [5, 5]
+
+        await eventually(all_held, 40)
+        assert (await pipeline.api.delete(f"endpoints/{gone['id']}")).status_code == 204
+
+        async def discarded() -> list[dict[str, Any]]:
+            found = await pipeline.attempts(outcome_eq="discarded")
+            return found if len(found) == 5 else []
+
+        records = await eventually(discarded, 40)
+        assert {each["endpoint_id"] for each in records} == {gone["id"]}
+        assert await held() == [5]
+
+
+async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_holds_the_rest(start_pipeline: StartPipeline) -> None:
+    events = [f"evt-{number}" for number in range(60)]
+    async with start_pipeline(**PATIENT) as pipeline:
+        receiver = await pipeline.receiver("erp", active=False, max_per_second=10)
+        endpoint = await endpoint_of(pipeline)
+        await publish(pipeline, events)
+        await until_held(pipeline, len(events))
+        await set_active(pipeline, endpoint["id"], active=True)
+
+        async def some() -> bool:
+            return len(receiver.acknowledgements) >= 5
+
+        await eventually(some, 20)
+        await set_active(pipeline, endpoint["id"], active=False)
+        sent = len(receiver.acknowledgements)
+
+        async def the_rest_is_held() -> bool:
+            left = len(events) - len(receiver.acknowledgements)
+            return 0 < left == (await endpoint_of(pipeline))["held_count"]
+
+        await eventually(the_rest_is_held, 40)
+        assert sent <= len(receiver.acknowledgements) < len(events)
+        await set_active(pipeline, endpoint["id"], active=True)
+        await until_acknowledged(receiver, events)
+        assert set(receiver.acknowledgements.values()) == {1}
+        await until_held(pipeline, 0)
