@@ -166,7 +166,9 @@ async def test_a_deleted_endpoint_ends_what_was_held_for_it_and_others_go_on_wai
         assert await held() == [5]
 
 
-async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_holds_the_rest(start_pipeline: StartPipeline) -> None:
+async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_holds_the_rest(
+    start_pipeline: StartPipeline,
+) -> None:
     events = [f"evt-{number}" for number in range(60)]
     async with start_pipeline(**PATIENT) as pipeline:
         receiver = await pipeline.receiver("erp", active=False, max_per_second=10)
