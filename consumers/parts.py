@@ -148,6 +148,7 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         replays=Replays(connections),
         clock=utc_now,
         max_event_bytes=settings.max_event_bytes,
+        hold=timedelta(days=settings.hold_days),
         proxies=settings.trusted_proxies,
         test_timeout_seconds=settings.request_timeout_seconds + 10.0,
         # A ClickHouse server is asked directly, with users and roles of its own (deploy/clickhouse).

@@ -17,7 +17,7 @@ from schemas.endpoint import EndpointRecord, HeldDrop, SealedSecret
 from schemas.health import HealthFact, HealthRecord
 from tests.unit.endpoints.registry_case import TOPIC, VAULT, change
 from tests.unit.fake_kafka import record
-from tests.unit.sample_events import NOW, disabled, endpoint_record
+from tests.unit.sample_events import NOW, disabled, endpoint_record, held_fact
 
 HEALTH = "webhooks.endpoint-health"
 SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
@@ -128,43 +128,31 @@ def test_facts_are_apart() -> None:
     assert scene.health.offset(8, HealthFact.FAILING) == -1
 
 
-def held_fact(partition: int, count: int, *, endpoint_id: int = 7, counted: int = 500, minutes: int = 0) -> HealthRecord:
-    return HealthRecord(
-        endpoint_id=endpoint_id,
-        endpoint_version=1,
-        fact=HealthFact.HELD,
-        at=NOW,
-        since=NOW - timedelta(minutes=minutes) if count else None,
-        partition=partition,
-        held=count,
-        counted=counted,
-        counted_at=NOW,
-    )
-
-
 def test_what_is_held_is_the_sum_of_its_partitions_whatever_the_version_of_the_endpoint_is() -> None:
     scene = Scene(registered(7, version=9, activated_version=9), registered(8))
 
-    scene.learn(held_fact(0, 3), held_fact(2, 4, minutes=5), held_fact(1, 1, endpoint_id=8), held_fact(0, 2))
+    scene.learn(
+        held_fact(7, 3, partition=0), held_fact(7, 4, minutes=5), held_fact(8, 1, partition=1), held_fact(7, 2, partition=0)
+    )
 
     held = scene.health.held(7)
     assert (held.count, held.since) == (6, NOW - timedelta(minutes=5))
     assert set(scene.health.held_in(0)) == {7}
-    scene.learn(held_fact(0, 0), held_fact(2, 0))
+    scene.learn(held_fact(7, 0, partition=0), held_fact(7, 0))
     assert scene.health.held(7) == Held()
     assert not scene.health.knows(7), "a paused endpoint is not one that has trouble"
 
 
 @pytest.mark.parametrize(
     ("below", "until", "left"),
-    [(500, NOW, 4), (499, NOW, 7), (500, NOW - timedelta(seconds=1), 7)],
+    [(5_000, NOW, 4), (4_999, NOW, 7), (5_000, NOW - timedelta(seconds=1), 7)],
     ids=["all of a partition", "some came later", "of a topic that was made anew"],
 )
 def test_what_somebody_dropped_is_not_held_any_more(below: int, until: datetime, left: int) -> None:
     drop = HeldDrop(partition=0, below=below, until=until, dropped_by="ada", dropped_at=NOW)
     endpoint = registered(7).model_copy(update={"drops": (drop,)})
     scene = Scene(endpoint)
-    scene.learn(held_fact(0, 3), held_fact(2, 4))
+    scene.learn(held_fact(7, 3, partition=0), held_fact(7, 4))
 
     found = scene.registry.get(7)
     assert found is not None

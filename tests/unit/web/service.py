@@ -85,6 +85,7 @@ class Kafka(Producer):
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
+        partition: int | None = None,
     ) -> asyncio.Future[Position]:
         loop = asyncio.get_running_loop()
         acknowledged: asyncio.Future[Position] = loop.create_future()
