@@ -106,6 +106,7 @@ class Shelf:
         """The next one of what waits stands here, and goes on waiting."""
         waiting = self.waiting[endpoint_id]
         waiting.first, waiting.since_ms = place.offset, place.time_ms
+        self.changed.add(endpoint_id)
 
     def take(self, endpoint_id: int, place: Bound) -> None:
         """The next one of what waits is being dealt with. It is not done yet: see :meth:`leave`."""

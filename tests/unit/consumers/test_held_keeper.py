@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from consumers import held_keeper
 from pipeline.ops import metrics
-from tests.unit.consumers.held_case import HOLD, World
+from tests.unit.consumers.held_case import HOLD, World, at
 
 HOLD_MS = round(HOLD.total_seconds() * 1000)
 
@@ -20,6 +20,7 @@ HOLD_MS = round(HOLD.total_seconds() * 1000)
 @pytest.fixture(autouse=True)
 def _at_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_keeper, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(held_keeper, "CHUNK", 5)
 
 
 async def test_it_counts_and_lets_nothing_go() -> None:
@@ -198,6 +199,68 @@ async def test_what_kafka_lost_is_told_with_the_exact_number() -> None:
     assert metrics.HELD_LOST._value.get() - before == 16
     assert world.kafka.released == world.sent[16:]
     assert world.counts() == {}
+    await world.die()
+
+
+async def test_what_went_out_does_not_go_out_again_after_a_restart_though_something_older_waits() -> None:
+    world = World(7, 8)
+    world.hold(8)
+    world.hold(7, 50)
+    await world.start()
+    await world.until_quiet()
+    world.change(7, active=True)
+    await world.until_quiet()
+    await world.die()
+
+    await world.start()
+    await world.until_quiet()
+
+    assert world.kafka.committed == 0
+    assert world.outcomes() == Counter(world.sent[1:])
+    assert world.counts() == {8: 1}
+    await world.die()
+
+
+async def test_a_pause_during_a_release_leaves_the_rest_and_says_since_when_it_waits() -> None:
+    world = World(7)
+    world.hold(7, 60)
+    await world.start()
+    await world.until_quiet()
+    world.change(7, active=True)
+    while len(world.kafka.released) < 10:  # noqa: ASYNC110 - step by step
+        await asyncio.sleep(0)
+    world.change(7, active=False)
+    await world.until_quiet()
+
+    left = len(world.sent) - len(world.kafka.released)
+    assert 0 < left < 50
+    held = world.health.held(7)
+    assert (held.count, held.since) == (left, at(world.kafka.held[60 - left].timestamp_ms))
+    world.change(7, active=True)
+    await world.until_quiet()
+    assert world.kafka.released == world.sent
+    await world.die()
+
+
+async def test_a_rate_limit_is_kept_and_nobody_else_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr(held_keeper.time, "monotonic", lambda: now[0])
+    world = World(7, 8)
+    for _ in range(30):
+        world.hold(7)
+        world.hold(8)
+    await world.start()
+    await world.until_quiet()
+    world.change(7, active=True, max_per_second=10)
+    world.change(8, active=True)
+    await world.until_quiet()
+
+    assert world.counts()[7] in (30 - 10, 30 - 11), "one at once, and as many as its second has room for"
+    assert set(world.counts()) == {7}
+    for _ in range(5):
+        now[0] += 1.0
+        await world.until_quiet()
+    assert world.outcomes() == Counter(world.sent)
     await world.die()
 
 
