@@ -42,7 +42,7 @@ class Waiting:
 class Told(NamedTuple):
     """What was told of an endpoint before: how many waited below ``counted``, and up to where all had been dealt with."""
 
-    count: int
+    held: int
     done: Bound
     counted: Bound
 
@@ -59,7 +59,7 @@ class Shelf:
         self.changed: set[int] = set()
         """Endpoints of which something is to be told."""
         self._done = {endpoint_id: one.done for endpoint_id, one in told.items()}
-        self._expected = {endpoint_id: (one.count, one.counted) for endpoint_id, one in told.items()}
+        self._expected = {endpoint_id: (one.held, one.counted) for endpoint_id, one in told.items()}
 
     def done(self, endpoint_id: int) -> Bound:
         """Up to where everything of the endpoint has been dealt with."""

@@ -186,7 +186,8 @@ async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_h
 
         async def the_rest_is_held() -> bool:
             left = len(events) - len(receiver.acknowledgements)
-            return 0 < left == (await endpoint_of(pipeline))["held_count"]
+            held: int = (await endpoint_of(pipeline))["held_count"]
+            return 0 < left == held
 
         await eventually(the_rest_is_held, 40)
         assert sent <= len(receiver.acknowledgements) < len(events)

@@ -244,7 +244,7 @@ async def test_a_pause_during_a_release_leaves_the_rest_and_says_since_when_it_w
 
 async def test_a_rate_limit_is_kept_and_nobody_else_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_000.0]
-    monkeypatch.setattr(held_keeper.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("consumers.held_keeper.time.monotonic", lambda: now[0])
     world = World(7, 8)
     for _ in range(30):
         world.hold(7)
