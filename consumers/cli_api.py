@@ -58,6 +58,43 @@ def endpoints_add(
     out.print(show.created(created))
 
 
+@endpoints_app.command("show")
+def endpoints_show(endpoint_id: EndpointId, as_json: AsJson = False, url: Url = None, api_key: Key = None) -> None:
+    """Print an endpoint: its state, and how many deliveries are held for it while it is paused or disabled."""
+    with client_for(url, api_key) as client:
+        found = client.call("GET", f"endpoints/{endpoint_id}")
+    out.print_json(data=found) if as_json else out.print(show.endpoint(found))
+
+
+@endpoints_app.command("pause")
+def endpoints_pause(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
+    """Pause an endpoint: what is due for it is held until it is resumed."""
+    with client_for(url, api_key) as client:
+        client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"active": False}})
+    out.print(f"Endpoint {endpoint_id} is paused. What is due for it is held, and goes out when you resume it.")
+
+
+@endpoints_app.command("resume")
+def endpoints_resume(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
+    """Resume an endpoint that was paused or disabled: what was held goes out."""
+    with client_for(url, api_key) as client:
+        found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"active": True}})
+    out.print(f"Endpoint {endpoint_id} is active. Held deliveries that go out: {found['held_count']:,}.")
+
+
+@endpoints_app.command("drop-held")
+def endpoints_drop_held(
+    endpoint_id: EndpointId,
+    count: Annotated[int, typer.Option(min=1, help="How many are held. When it is another number by now, nothing is dropped.")],
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Drop what is held for a paused or disabled endpoint: it is not sent, then or later, and ends on record as discarded."""
+    with client_for(url, api_key) as client:
+        dropped = client.call("POST", f"endpoints/{endpoint_id}/held/drop", json={"count": count})["dropped"]
+    out.print(f"Held deliveries that are dropped: {dropped:,}.")
+
+
 @endpoints_app.command("remove")
 def endpoints_remove(
     endpoint_id: Annotated[int, typer.Argument(help="The endpoint's id.")], url: Url = None, api_key: Key = None

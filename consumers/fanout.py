@@ -1,7 +1,7 @@
 """The fan-out hop: an OMS event in, its first attempt at every endpoint that subscribed to it out.
 
 oms.orders, oms.shipments, oms.stock-items; webhooks.operational-events, for their built-in receiver alone
-  -> dispatches (body, who matched), attempts, delay topics (failed), dead letters (unusable)
+  -> dispatches (body, who matched), attempts, delay topics (failed), held (its endpoint is paused), dead letters (unusable)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pipeline.broker.worker import Worker
 from pipeline.core.trace import TraceContext, read_trace
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.holding import Holding
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.ops import metrics
@@ -28,7 +29,7 @@ from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from schemas.checked import checked
 from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, from_json, to_json, webhook_body
-from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
+from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Delivery, Dispatch, Trigger
 from schemas.event import SCHEMA_VERSION, EventMeta
 from schemas.operational import OperationalEvent
 
@@ -61,6 +62,7 @@ class FanOut:
         registry: Registry,
         courier: Courier,
         producer: Producer,
+        holding: Holding,
         dead_letters: DeadLetters,
         clock: Clock = utc_now,
         tracing: Tracing | None = None,
@@ -71,6 +73,7 @@ class FanOut:
         self._kept_seconds = settings.retention_days * 86_400
         self._registry = registry
         self._courier = courier
+        self._holding = holding
         self._group = settings.topics.fanout_group
         self._dispatches = Bundles(producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
         self._dead_letters = dead_letters
@@ -143,6 +146,9 @@ class FanOut:
     def _deliver(
         self, plan: Plan, endpoint: Endpoint, written_at: float, trace: TraceContext | None
     ) -> Coroutine[Any, Any, None]:
+        if not endpoint.active:
+            delivery = Delivery(event=plan.event, endpoint_id=endpoint.id, attempt=1, trigger=Trigger.EVENT)
+            return self._holding.hold(delivery, plan.body, trace)
         return self._courier.deliver(
             plan.event, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=written_at, trace=trace
         )

@@ -92,16 +92,21 @@ def _delivered(topics: Topics) -> tuple[str, ...]:
     )
 
 
+def _delivered_or_held(topics: Topics) -> tuple[str, ...]:
+    return (*_delivered(topics), topics.held)
+
+
 def _fanout(topics: Topics) -> tuple[KafkaRight, ...]:
     reads = _reads(*topics.sources, topics.operational_events, topics.endpoints, topics.endpoint_health)
-    return (_looks(topics), reads, _writes(topics.dispatches, *_delivered(topics)), _joins(topics.fanout_group))
+    return (_looks(topics), reads, _writes(topics.dispatches, *_delivered_or_held(topics)), _joins(topics.fanout_group))
 
 
 def _retry(topics: Topics) -> tuple[KafkaRight, ...]:
     # By the beginning of the name: delays that left the schedule are read until they are empty.
     delays = KafkaRight(("Read", *_LOOK), "topic", (topics.delay_prefix,), prefixed=True)
-    reads = _reads(topics.endpoints, topics.endpoint_health)
-    return (_looks(topics), delays, reads, _writes(*_delivered(topics)), _joins(topics.retry_group))
+    reads = _reads(topics.endpoints, topics.endpoint_health, topics.held)
+    writes = _writes(*_delivered_or_held(topics))
+    return (_looks(topics), delays, reads, writes, _joins(topics.retry_group), _joins(topics.held_group))
 
 
 def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:

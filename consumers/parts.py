@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from consumers.fanout import FanOut
+from consumers.held import HeldDeliveries
 from consumers.recorder import Recorder
 from consumers.retry import Retry
 from pipeline.broker.client import consumer_config, producer_config
@@ -19,6 +20,7 @@ from pipeline.delivery.broker_clock import BrokerClock
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.gate import Gate
+from pipeline.delivery.holding import Holding
 from pipeline.delivery.watch import Watch
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.operational import operational_endpoint
@@ -63,6 +65,7 @@ class Deliveries:
     watch: Watch
     courier: Courier
     clock: BrokerClock
+    holding: Holding
 
 
 def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
@@ -123,7 +126,8 @@ def make_deliveries(settings: Settings, producer: Producer, tracing: Tracing | N
         clock=clock.now,
         tracing=tracing,
     )
-    return Deliveries(vault, guard, health, registry, sender, watch, courier, clock)
+    holding = Holding(producer, settings.topics.held)
+    return Deliveries(vault, guard, health, registry, sender, watch, courier, clock, holding)
 
 
 def _gate(settings: Settings, watch: Watch, registry: Registry) -> Gate:
@@ -164,6 +168,7 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         replays=Replays(connections),
         clock=deliveries.clock.now,
         max_event_bytes=settings.max_event_bytes,
+        hold=timedelta(days=settings.hold_days),
         proxies=settings.trusted_proxies,
         test_timeout_seconds=settings.request_timeout_seconds + 10.0,
         # A ClickHouse server is asked directly, with users and roles of its own (deploy/clickhouse).
@@ -189,6 +194,7 @@ def make_fan_out(settings: Settings, producer: Producer, deliveries: Deliveries,
         registry=deliveries.registry,
         courier=deliveries.courier,
         producer=producer,
+        holding=deliveries.holding,
         dead_letters=dead_letters,
         clock=deliveries.clock.now,
         tracing=tracing,
@@ -205,8 +211,25 @@ def make_retry(
         consumer_config(settings),
         registry=deliveries.registry,
         courier=deliveries.courier,
+        holding=deliveries.holding,
         dead_letters=dead_letters,
         existing_topics=existing_topics,
         broker_seconds=deliveries.clock.seconds,
         tracing=tracing,
+    )
+
+
+def make_held(settings: Settings, producer: Producer, deliveries: Deliveries, retry: Retry) -> HeldDeliveries:
+    """The held deliveries, kept beside the retry."""
+    topics = settings.topics
+    return HeldDeliveries(
+        settings,
+        consumer_config(settings),
+        registry=deliveries.registry,
+        health=deliveries.health,
+        producer=producer,
+        courier=deliveries.courier,
+        dead_letters=DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.held,)),
+        clock=deliveries.clock.now,
+        backlog=lambda: retry.worker.consumer.outstanding,
     )

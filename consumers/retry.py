@@ -1,4 +1,4 @@
-"""The retry hop: a delivery from a delay topic, when it is due, to its next attempt.
+"""The retry hop: a delivery from a delay topic, when it is due, to its next attempt; it is held when its endpoint is paused.
 
 Every record of a delay topic waits equally long, so due times rise with offsets: the head of a partition is always the next
 one due. The partition is paused until then; nothing is skipped and nothing is scanned.
@@ -17,6 +17,7 @@ from pipeline.broker.worker import Worker
 from pipeline.core.trace import TraceContext, exemplar, trace_context
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.holding import Holding
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.ops import metrics
@@ -42,6 +43,7 @@ class Retry:
         *,
         registry: Registry,
         courier: Courier,
+        holding: Holding,
         dead_letters: DeadLetters,
         existing_topics: Collection[str] = (),
         broker_seconds: Callable[[], float | None] = time.time,
@@ -58,6 +60,7 @@ class Retry:
         self._delay_seconds = {topic: delay.total_seconds() for topic, delay in self._delays.items()}
         self._registry = registry
         self._courier = courier
+        self._holding = holding
         self._dead_letters = dead_letters
         self._tracing = tracing
         self._group = topics.retry_group
@@ -104,6 +107,9 @@ class Retry:
 
     async def _deal_with(self, delivery: Delivery, body: bytes, trace: TraceContext | None) -> None:
         endpoint = self._registry.receiver(delivery.endpoint_id)
+        if endpoint is not None and not endpoint.active:
+            await self._holding.hold(delivery, body, trace)
+            return
         kind, reason = _why_not(endpoint, delivery)
         if endpoint is None or reason:
             await self._courier.discard(
@@ -151,10 +157,6 @@ def _why_not(endpoint: Endpoint | None, delivery: Delivery) -> tuple[str, str]:
     """Why an attempt that is due is not made: as a word and as a sentence; both empty when it is made."""
     if endpoint is None:
         return "endpoint_deleted", "The endpoint was deleted before this attempt was due."
-    if endpoint.disabled is not None and endpoint.record.active:
-        return "endpoint_disabled", f"The endpoint was disabled when this attempt was due. {endpoint.disabled.detail}"
-    if not endpoint.active:
-        return "endpoint_paused", "The endpoint was paused when this attempt was due."
     if delivery.trigger is not Trigger.RESEND and delivery.event.event_name not in endpoint.events:
         return "not_subscribed", "The endpoint was no longer subscribed to this event type when the attempt was due."
     return "", ""

@@ -13,11 +13,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from consumers.held import HeldDeliveries
 from consumers.parts import (
     Deliveries,
     make_api,
     make_deliveries,
     make_fan_out,
+    make_held,
     make_producer,
     make_recorder,
     make_retry,
@@ -29,6 +31,7 @@ from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.probe import BrokerProbe
 from pipeline.broker.producer import Producer
 from pipeline.broker.table import CompactedTable
+from pipeline.broker.worker import Worker
 from pipeline.ops import metrics
 from pipeline.ops.certificates import watch as watch_certificates
 from pipeline.ops.clock import utc_now
@@ -268,13 +271,14 @@ class _Composition:
     async def _start_workers(self, producer: Producer, deliveries: Deliveries) -> list[asyncio.Future[None]]:
         """The fan-out and the retry."""
         settings = self._settings
-        workers = []
+        workers: list[tuple[str, Worker | HeldDeliveries]] = []
         if Role.FANOUT in self._roles:
             workers.append(("fanout", make_fan_out(settings, producer, deliveries, self._tracing).worker))
         if Role.RETRY in self._roles:
-            workers.append(("retry", make_retry(settings, producer, deliveries, self._existing_topics, self._tracing).worker))
+            retry = make_retry(settings, producer, deliveries, self._existing_topics, self._tracing)
+            workers += [("retry", retry.worker), ("held", make_held(settings, producer, deliveries, retry))]
         for name, worker in workers:
-            self._health.add(name, worker.consumer.problem)
+            self._health.add(name, worker.problem)
         await asyncio.gather(*(self._kafka.take(worker.start) for _, worker in workers))
         self._stop_later(lambda: asyncio.gather(*(worker.stop(settings.drain_seconds) for _, worker in workers)))
         return [worker.failed for _, worker in workers]

@@ -119,14 +119,15 @@ class Producer:
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
         timestamp_ms: int | None = None,
+        partition: int | None = None,
     ) -> asyncio.Future[Position]:
         """Write a record. The future is done when all in-sync replicas have it.
 
-        ``spread`` says that any partition will do; otherwise the key chooses it (murmur2, as every Kafka client does).
+        ``spread`` says that any partition will do; otherwise it is ``partition``, or the key chooses it (murmur2, as every Kafka client does).
         A record that Kafka could not take for now is sent again until it is acknowledged; the future fails with PublishError only
         when that is of no use.
         """
-        partition = self._any_partition(topic) if spread else None
+        partition = self._any_partition(topic) if spread else partition
         time_ms = self.stamp() if timestamp_ms is None else timestamp_ms
         send = _Send(topic, key, value, headers, partition, time_ms, self._loop.create_future())
         self._bytes += send.size

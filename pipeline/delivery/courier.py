@@ -28,7 +28,7 @@ from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger
 from pipeline.ops.own_faults import OwnFaults
 from pipeline.sender.client import Sender
-from schemas.attempt import Attempt, AttemptState
+from schemas.attempt import Attempt, AttemptState, Outcome
 from schemas.codec import to_header, to_json
 from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
 from schemas.event import EventMeta
@@ -197,9 +197,10 @@ class Courier:
         reason: str,
         kind: str,
         trace: TraceContext | None = None,
+        outcome: Outcome = Outcome.DISCARDED,
     ) -> None:
         """Record that an attempt was due and is not made. ``kind`` is the reason as one word, for the metrics."""
-        metrics.DISCARDED.labels(kind).inc()
+        (metrics.EXPIRED if outcome is Outcome.EXPIRED else metrics.DISCARDED.labels(kind)).inc()
         log.debug("attempt discarded", **_ids(event, endpoint_id, attempt, trace), reason=kind)
         record = discarded_record(
             event,
@@ -209,6 +210,7 @@ class Courier:
             trigger=trigger,
             now=self._clock(),
             reason=reason,
+            outcome=outcome,
         )
         await self._send_attempt(record)
 

@@ -21,7 +21,7 @@ from pipeline.broker.producer import Producer
 from pipeline.broker.record import Record
 from pipeline.broker.table import CompactedTable
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
-from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.health import HealthTable, Held
 from pipeline.endpoints.key_check import sealed_sample, unusable, wrong_key
 from pipeline.endpoints.subscriptions import Subscriptions
 from pipeline.endpoints.vault import Vault
@@ -105,6 +105,16 @@ class Registry:
         """The same for who delivers: the built-in receiver is one too."""
         return self.operational if endpoint_id == OPERATIONAL_ENDPOINT_ID else self.get(endpoint_id)
 
+    def is_deleted(self, endpoint_id: int) -> bool:
+        """Whether it is known that the endpoint was deleted. One that is not known (yet) was not."""
+        return endpoint_id in self._deleted
+
+    def held(self, endpoint: Endpoint) -> Held:
+        """What waits for an endpoint that is paused or disabled. What somebody chose to drop does not wait any more."""
+        if self.health is None:
+            return Held()
+        return self.health.held(endpoint.id, endpoint.record.drops)
+
     def all(self) -> list[Endpoint]:
         """Every endpoint that is not deleted, by id."""
         return sorted(self._endpoints.values(), key=lambda endpoint: endpoint.id)
@@ -142,7 +152,10 @@ class Registry:
             raise NewerEndpointError(message)
 
     def matching(self, event_name: str, payload: Callable[[], Any]) -> list[Endpoint]:
-        """The active endpoints that subscribed to the event and whose filters accept its payload (parsed only when asked for)."""
+        """The endpoints that subscribed to the event and whose filters accept its payload (parsed only when asked for).
+
+        For those that are not active, it is held.
+        """
         return self._subscriptions.matching(event_name, payload)
 
     async def create(self, producer: Producer, make: Callable[[int], EndpointRecord]) -> tuple[Endpoint, bool]:

@@ -79,6 +79,16 @@ OWN_FAULTS: Final = Counter(
     ["reason"],
 )
 DISCARDED: Final = Counter("oms_webhooks_discarded", "Attempts that were due and not made", ["reason"])
+HELD: Final = Gauge(
+    "oms_webhooks_held_deliveries",
+    "Deliveries that wait for a paused or disabled endpoint, in the partitions that this process keeps",
+)
+HELD_EXPIRING: Final = Gauge(
+    "oms_webhooks_held_expiring_endpoints", "Endpoints for which a held delivery expires within two days (or half of hold_days)"
+)
+RELEASED: Final = Counter("oms_webhooks_released_deliveries", "Held deliveries that go out, as their endpoint was resumed")
+EXPIRED: Final = Counter("oms_webhooks_expired_deliveries", "Held deliveries that ended after hold_days")
+HELD_LOST: Final = Counter("oms_webhooks_lost_held_deliveries", "Held deliveries that Kafka does not have any more")
 RATE_LIMITED: Final = Counter(
     "oms_webhooks_rate_limited",
     "Deliveries that had to wait for their endpoint's max_per_second, or were parked for it",

@@ -25,7 +25,7 @@ from pydantic_settings import (
 from pipeline.core.signing import HOW_TO_MAKE_A_SECRET, SigningKey
 from pipeline.ops.settings_file import SETTINGS_FILE, as_toml, read_settings_file
 from pipeline.ops.settings_kafka import KafkaSettings
-from schemas.topics import MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
+from schemas.topics import DEFAULT_HOLD, MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
 
 MAX_REPEATS = 5
 SECRETS_DIR = "OMS_WEBHOOKS_SECRETS_DIR"
@@ -135,6 +135,12 @@ class Settings(KafkaSettings):
     circuit_open_max_seconds: float = Field(default=600.0, gt=0, description="... up to this.")
     disable_after_days: float = Field(
         default=5.0, gt=0, description="An endpoint that failed for so many days without any success is disabled."
+    )
+    hold_days: float = Field(
+        default=DEFAULT_HOLD.days,
+        gt=0,
+        le=3650,
+        description="How long deliveries wait for an endpoint that is paused or disabled. Then they end, on record as expired.",
     )
     operational_url: str = Field(
         default="", description="Where operational events are sent (endpoint.disabled). Empty: they stand in their topic only."
@@ -312,7 +318,7 @@ class Settings(KafkaSettings):
     @property
     def topics(self) -> Topics:
         """The topics of this deployment."""
-        return Topics(self.retry_delays, self.kafka_topic_prefix)
+        return Topics(self.retry_delays, self.kafka_topic_prefix, timedelta(days=self.hold_days))
 
     def shown(self) -> dict[str, str]:
         """Every setting as text for people; secrets are redacted by their type."""

@@ -221,6 +221,7 @@ def _tag(endpoint: Endpoint) -> dict[str, str]:
 def endpoint_values(api: Api, endpoint: Endpoint) -> dict[str, Any]:
     """What is shown of an endpoint: never its token or its secrets."""
     record, health, disabled = endpoint.record, api.registry.health, endpoint.disabled
+    held = api.registry.held(endpoint)
     return {
         "id": endpoint.id,
         "target_url": endpoint.target_url,
@@ -237,6 +238,8 @@ def endpoint_values(api: Api, endpoint: Endpoint) -> dict[str, Any]:
         "circuit": health.circuit(record, api.clock()) if health is not None else CircuitState.CLOSED,
         "problem": endpoint.problem,
         "unsent_headers": list(endpoint.unsent_headers),
+        "held_count": held.count,
+        "held_since": held.since,
         "header_names": sorted(record.sealed_headers),
         "created_at": record.created_at,
         "updated_at": record.updated_at,

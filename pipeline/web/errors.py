@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 from pipeline.core.search import SearchLimitError
 from pipeline.ops.logs import logger
 from pipeline.web.answers import answer
-from schemas.http_api import ErrorAnswer, InvalidAnswer
+from schemas.http_api import ErrorAnswer, HeldCountConflict, InvalidAnswer
 
 log = logger(__name__)
 
@@ -35,6 +35,17 @@ class InvalidError(ApiError):
     def __init__(self, errors: Mapping[str, list[str]]) -> None:
         super().__init__(422, INVALID)
         self.errors = errors
+
+
+class HeldCountError(ApiError):
+    """409: not as many deliveries are held as was said."""
+
+    def __init__(self, named: int, held: int) -> None:
+        are = "is held" if held == 1 else "are held"
+        super().__init__(
+            409, f"{held:,} {are} for this endpoint now, not {named:,}: nothing was dropped. Name the number of now."
+        )
+        self.held = held
 
 
 class UnauthorizedError(ApiError):
@@ -102,6 +113,8 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     except Exception as error:
         if isinstance(error, web.HTTPException) and error.status < 400:
             raise
+        if isinstance(error, HeldCountError):
+            return answer(HeldCountConflict(error=str(error), held_count=error.held), error.status)
         problem = explained(request, error)
     if problem.fields is not None:
         return answer(InvalidAnswer(error=problem.message, errors=problem.fields), problem.status)

@@ -51,7 +51,8 @@ async def test_a_role_that_starts_is_alive_and_not_ready(stuck_api: RoleProcess)
                 return None
 
         async def waits() -> bool:
-            return (await client.get("readyz")).json()["problems"]["startup"] == "starting: waiting for Kafka"
+            problems: dict[str, str] = (await client.get("readyz")).json()["problems"]
+            return problems["startup"] == "starting: waiting for Kafka"
 
         await eventually(statuses)
         await eventually(waits)

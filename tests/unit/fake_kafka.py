@@ -48,10 +48,11 @@ class FakeProducer(Producer):
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
         timestamp_ms: int | None = None,
+        partition: int | None = None,
     ) -> asyncio.Future[Position]:
         """Keep a record."""
         _refuse_what_kafka_python_refuses(key, value, headers)
-        position = Position(topic, 0, self._ends[topic])
+        position = Position(topic, partition or 0, self._ends[topic])
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         if error := self.errors.get(topic):
             future.set_exception(error)

@@ -38,6 +38,7 @@ def endpoint_pages(desk: Desk) -> Iterable[Page]:
             "endpoint.html",
             endpoint=EndpointAnswer(**endpoint_values(api, endpoint)),
             changed_by=endpoint.record.changed_by,
+            hold=api.hold,
             secrets=len(endpoint.keys(api.clock())),
             stats=day.found,
             problem=day.problem,

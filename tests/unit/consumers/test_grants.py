@@ -59,7 +59,7 @@ def test_each_group_has_its_members() -> None:
     joined = {grantee: may(grantee, "Read", "group") for grantee in Grantee if may(grantee, "Read", "group")}
     assert joined == {
         Grantee.FANOUT: {TOPICS.fanout_group},
-        Grantee.RETRY: {TOPICS.retry_group},
+        Grantee.RETRY: {TOPICS.retry_group, TOPICS.held_group},
         Grantee.RECORDER: {TOPICS.recorder_group},
     }
 

@@ -1,4 +1,4 @@
-"""The retry hop on records in memory: what is attempted, what is discarded, what is set aside."""
+"""The retry hop on records in memory: what is attempted, held, discarded and set aside."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipeline.core.signing import new_secret
 from pipeline.core.trace import TraceContext
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.holding import Holding
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.operational import operational_endpoint
@@ -84,6 +85,7 @@ class Scene:
             registry=self.registry,
             courier=cast("Courier", self.courier),
             broker_seconds=lambda: broker_seconds,
+            holding=Holding(self.producer, "t.webhooks.held"),
             dead_letters=DeadLetters(self.producer, "t.webhooks.dead-letters", lambda: NOW),
         )
 
@@ -147,19 +149,13 @@ async def test_the_endpoint_as_it_is_now_counts() -> None:
         (None, "endpoint_deleted", "The endpoint was deleted before this attempt was due.", ""),
         (endpoint_record(7, deleted=True), "endpoint_deleted", "The endpoint was deleted before this attempt was due.", ""),
         (
-            endpoint_record(7, active=False),
-            "endpoint_paused",
-            "The endpoint was paused when this attempt was due.",
-            "https://hooks.example.com/7",
-        ),
-        (
             endpoint_record(7, events=("shipment_shipped",)),
             "not_subscribed",
             "The endpoint was no longer subscribed to this event type when the attempt was due.",
             "https://hooks.example.com/7",
         ),
     ],
-    ids=["unknown", "deleted", "paused", "not subscribed"],
+    ids=["unknown", "deleted", "not subscribed"],
 )
 async def test_an_attempt_that_makes_no_sense_is_discarded_and_recorded(
     endpoint: EndpointRecord | None, kind: str, reason: str, target_url: str
@@ -191,24 +187,39 @@ async def test_what_somebody_resends_is_sent_whatever_the_subscriptions_are() ->
     assert len(scene.courier.delivered) == 1
 
 
-async def test_nothing_is_resent_to_a_paused_endpoint() -> None:
+@pytest.mark.parametrize("trigger", Trigger)
+@pytest.mark.parametrize("is_disabled", [False, True], ids=["paused", "disabled"])
+async def test_what_is_due_for_an_endpoint_that_is_not_active_is_held(trigger: Trigger, is_disabled: bool) -> None:
+    scene = Scene(endpoint_record(7, active=is_disabled))
+    if is_disabled:
+        scene.disable(7)
+    delivery = Delivery.model_validate(REPEAT.model_dump() | {"trigger": trigger, "added_later": 1})
+
+    await scene.retry.handle(due(delivery))
+
+    assert scene.courier.delivered == scene.courier.discarded == []
+    [sent] = scene.producer.sent
+    assert (sent.topic, sent.key, sent.value) == ("t.webhooks.held", b"7", BODY)
+    assert from_header(sent.headers, DELIVERY_HEADER, Delivery) == delivery
+
+
+async def test_what_is_held_is_not_done_before_kafka_has_it() -> None:
+    scene = Scene(endpoint_record(7, active=False), hold=True)
+    handling = asyncio.create_task(scene.retry.handle(due()))
+    await settle()
+    assert not handling.done()
+
+    scene.producer.sent[0].acknowledge()
+    await handling
+
+
+async def test_what_is_held_keeps_its_trace() -> None:
     scene = Scene(endpoint_record(7, active=False))
 
-    await scene.retry.handle(due(REPEAT.model_copy(update={"trigger": Trigger.RESEND})))
+    await scene.retry.handle(due(REPEAT.model_copy(update={"traceparent": PARENT, "tracestate": "rojo=1"})))
 
-    assert [made["kind"] for made in scene.courier.discarded] == ["endpoint_paused"]
-
-
-async def test_what_is_due_at_a_disabled_endpoint_is_discarded_with_the_reason() -> None:
-    scene = Scene(endpoint_record(7))
-    scene.disable(7)
-
-    await scene.retry.handle(due())
-
-    assert scene.courier.delivered == []
-    [made] = scene.courier.discarded
-    assert (made["kind"], made["target_url"]) == ("endpoint_disabled", "https://hooks.example.com/7")
-    assert made["reason"] == "The endpoint was disabled when this attempt was due. The endpoint answered 410 (Gone)."
+    held = from_header(scene.producer.sent[0].headers, DELIVERY_HEADER, Delivery)
+    assert (held.traceparent, held.tracestate) == (PARENT, "rojo=1")
 
 
 async def test_what_is_due_at_the_built_in_receiver_is_sent() -> None:

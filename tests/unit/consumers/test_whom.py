@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from consumers import whom
 from consumers.api_client import client_for
 from consumers.local_notes import RunNote, find_notes, leave_note
 from consumers.whom import NoPipelineError, reachable
@@ -142,7 +141,7 @@ def test_of_several_none_is_guessed(
 def test_a_person_is_asked(notes: Path, other: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(whom.typer, "prompt", lambda *_, **__: 2)
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: 2)
     with leave_note(note(8080)):
         forged(notes, other, begin(other), 8081)
         numbers = [one.url for one in find_notes()]

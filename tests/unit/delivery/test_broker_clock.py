@@ -55,8 +55,9 @@ class Stamping(FakeProducer):
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
         timestamp_ms: int | None = None,
+        partition: int | None = None,
     ) -> asyncio.Future[Position]:
-        written = super().send(topic, key=key, value=value, headers=headers, spread=spread)
+        written = super().send(topic, key=key, value=value, headers=headers, spread=spread, partition=partition)
         if written.done() and not written.exception():
             stamped = int(self._clocks.broker() * 1000) if self._stamps else timestamp_ms or -1
             written = asyncio.get_running_loop().create_future()

@@ -169,7 +169,7 @@ async def test_what_cannot_be_read_is_logged_without_its_values(capsys: pytest.C
 # --- matching ---
 
 
-async def test_the_active_endpoints_that_subscribed_match() -> None:
+async def test_the_endpoints_that_subscribed_match_active_or_not() -> None:
     endpoints = registry()
     endpoints._apply(
         [
@@ -181,7 +181,7 @@ async def test_the_active_endpoints_that_subscribed_match() -> None:
         ]
     )
 
-    assert [endpoint.id for endpoint in endpoints.matching("order_completed", dict)] == [2, 5]
+    assert [endpoint.id for endpoint in endpoints.matching("order_completed", dict)] == [2, 4, 5]
     assert [endpoint.id for endpoint in endpoints.matching("shipment_shipped", dict)] == [2, 3]
     assert endpoints.matching("order_cancelled", dict) == []
     assert [endpoint.id for endpoint in endpoints.all()] == [2, 3, 4, 5, 6]

@@ -28,7 +28,8 @@ async def test_a_caller_that_is_cancelled_does_not_wait() -> None:
 
 
 def test_threads_do_one_thing_after_the_other_and_no_more_than_there_are() -> None:
-    threads, order = DaemonThreads(1, "one"), []
+    threads = DaemonThreads(1, "one")
+    order: list[int] = []
     futures = [threads.submit(order.append, number) for number in range(50)]
     for future in futures:
         future.result(10)

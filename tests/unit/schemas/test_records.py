@@ -337,7 +337,8 @@ ADDED = {
     "dead_letter": {"null_value", "truncated"},
     "delivery": {"traceparent", "tracestate"},
     "dispatch": {"body_bytes"},
-    "endpoint": {"max_per_second", "activated_version", "sealed_headers"},
+    "endpoint": {"max_per_second", "activated_version", "sealed_headers", "drops"},
+    "health": {"partition", "held", "done", "done_at", "counted", "counted_at"},
 }
 """What has been added to the records since their golden bytes were written."""
 ADDED_TO_EVENT = {"received_at"}

@@ -29,6 +29,8 @@ SHOWN = [
     "failing_since",
     "circuit",
     "problem",
+    "held_count",
+    "held_since",
 ]
 
 

@@ -86,6 +86,7 @@ class Kafka(Producer):
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
         timestamp_ms: int | None = None,
+        partition: int | None = None,
     ) -> asyncio.Future[Position]:
         loop = asyncio.get_running_loop()
         acknowledged: asyncio.Future[Position] = loop.create_future()

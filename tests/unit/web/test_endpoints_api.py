@@ -48,6 +48,8 @@ async def test_a_new_endpoint_is_answered_with_its_secret_once(service: Service)
         "failing_since": None,
         "circuit": "closed",
         "problem": None,
+        "held_count": 0,
+        "held_since": None,
     }
     assert await request(service, "GET", f"{PATH}/1") == (200, created)
     assert (await request(service, "GET"))[1]["endpoints"] == [created]
@@ -115,6 +117,8 @@ async def test_only_what_is_given_changes(service: Service, method: str) -> None
         "failing_since": None,
         "circuit": "closed",
         "problem": None,
+        "held_count": 0,
+        "held_since": None,
     }
     assert await request(service, "GET", f"{PATH}/{identifier}") == (200, updated)
     after = service.kafka.changes[-1]
