@@ -38,6 +38,7 @@ from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
 from pipeline.store.mend import mend_hourly_figures
 from pipeline.store.migrate import migrate
+from pipeline.store.rebuilds import watch_rebuilds
 from pipeline.store.search import Search
 from pipeline.web.api import Api
 from pipeline.web.key_ring import KeyRing
@@ -169,6 +170,8 @@ class _Composition:
             await migrate(connections, self._settings.retention_days)
             if lacking := await mend_hourly_figures(connections):
                 log.warning("the hourly figures lacked attempts, as after a crash; they were mended", attempts=lacking)
+            rebuilding = asyncio.create_task(watch_rebuilds(connections))
+            self._stack.callback(rebuilding.cancel)
         self._existing_topics = await asyncio.to_thread(self._ensure_topics)
         await producer.start()
         self._stack.push_async_callback(producer.close)

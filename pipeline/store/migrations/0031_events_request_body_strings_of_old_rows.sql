@@ -4,3 +4,4 @@
 ALTER TABLE events
     MATERIALIZE COLUMN request_body_strings,
     MATERIALIZE INDEX request_body_strings_ngrams
+SETTINGS mutations_sync = 0
