@@ -26,7 +26,7 @@ from consumers.parts import (
     open_tracing,
 )
 from consumers.recorder import Recorder
-from consumers.starting import Patience, Recording, prepare_store
+from consumers.starting import Patience, Recording, prepare_store, watch_store
 from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.probe import BrokerProbe
 from pipeline.broker.producer import Producer
@@ -260,6 +260,7 @@ class _Composition:
         clickhouse = self._watch("ClickHouse", self._probes.add("clickhouse", connections.ping), needed_by={Role.RECORDER})
         tables = asyncio.create_task(prepare_store(connections, clickhouse, self._settings.retention_days))
         self._stack.push_async_callback(_cancel, tables)
+        self._stack.push_async_callback(_cancel, asyncio.create_task(watch_store(connections, tables)))
         return clickhouse, tables
 
     async def _start_recording(self, clickhouse: Patience, recording: Recording) -> asyncio.Future[None]:

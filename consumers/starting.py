@@ -16,6 +16,7 @@ from pipeline.ops.probes import Probe, pause
 from pipeline.store.connection import Connections, StoreError
 from pipeline.store.mend import mend_hourly_figures
 from pipeline.store.migrate import migrate
+from pipeline.store.rebuilds import watch_rebuilds
 
 log = logger(__name__)
 
@@ -99,6 +100,13 @@ async def prepare_store(connections: Connections, patience: Patience, retention_
     # Nothing but this process can mend what is wrong with an engine in it.
     await (prepare() if connections.is_embedded else patience.take(prepare))
     connections.release()
+
+
+async def watch_store(connections: Connections, tables: asyncio.Task[None]) -> None:
+    """When the tables are made: tell of what is rebuilt in them in the background, until nothing is."""
+    await asyncio.wait([tables])
+    if not tables.cancelled() and tables.exception() is None:
+        await watch_rebuilds(connections)
 
 
 class Recording:

@@ -154,6 +154,11 @@ UNRECORDED: Final = Counter(
     "Records that ClickHouse refused for good: each is a dead letter (a dead letter itself stands in its topic only)",
     ["table"],
 )
+REBUILD_PARTS: Final = Gauge(
+    "oms_webhooks_clickhouse_rebuild_parts",
+    "Parts of a table that ClickHouse still has to rebuild after a migration; until then searches in them are slower",
+    ["table"],
+)
 BATCH_ROWS: Final = Histogram("oms_webhooks_recorder_batch_rows", "Rows in a batch", ["table"], buckets=_SIZES)
 BATCH_DURATION: Final = Histogram(
     "oms_webhooks_recorder_batch_seconds", "Duration of a batch's insert", ["table"], buckets=_LATENCY

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from pipeline.core.search import (
     ATTRIBUTES,
@@ -22,6 +21,9 @@ from pipeline.core.search import (
     leaves,
 )
 from pipeline.core.search.predicates import POSITIVE
+from pipeline.store.body_tests import body_test, index_knows, is_body_test
+from pipeline.store.parameters import Parameters
+from pipeline.store.patterns import SHAPES, like_pattern, wildcard_pattern
 
 EVENT_ATTRIBUTES: Final = frozenset(
     {
@@ -42,35 +44,8 @@ _OPERATORS: Final = {
     Predicate.LT: "<",
     Predicate.LTEQ: "<=",
 }
-_SHAPES: Final = {
-    Predicate.CONT: "%{}%",
-    Predicate.I_CONT: "%{}%",
-    Predicate.START: "{}%",
-    Predicate.END: "%{}",
-    Predicate.MATCHES: "{}",
-}
-_NGRAM: Final = 3
-"""Characters that the index of the bodies is made of."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_ESCAPED: Final = re.compile(r"\\(.)?", re.DOTALL)
-
-
-class Parameters:
-    """Values on their way to the server, beside the statement."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-
-    def add(self, value: Any, type_name: str) -> str:
-        """Bind a value; returns the placeholder that stands for it."""
-        name = f"p{len(self.values)}"
-        self.values[name] = value
-        return f"{{{name}:{type_name}}}"
-
-    def time(self, milliseconds: int) -> str:
-        """Bind a time: as a time, so that weeks that cannot match are left out."""
-        return f"fromUnixTimestamp64Milli({self.add(milliseconds, 'Int64')}, 'UTC')"
 
 
 def where(filters: Sequence[Filter], parameters: Parameters, candidates: str = "1") -> str:
@@ -95,10 +70,9 @@ def indexed_bodies(filters: Sequence[Filter], parameters: Parameters) -> list[st
 
 def is_indexed(one: Filter) -> bool:
     """Whether the index finds the bodies that are meant: every value is long enough for the n-grams, and known as it stands."""
-    if not isinstance(one, Condition):
+    if not isinstance(one, Condition) or not one.values or not _asks_for_body(one):
         return False
-    is_literal = bool(one.values) and one.predicate is not Predicate.MATCHES
-    return _asks_for_body(one) and is_literal and all(len(str(value)) >= _NGRAM for value in one.values)
+    return all(index_knows(one.predicate, str(value)) for value in one.values)
 
 
 def has_body(one: Filter) -> bool:
@@ -121,17 +95,6 @@ def _in_order(sort: Sort) -> str:
     if ATTRIBUTES[sort.attribute] is Kind.TEXT:
         return f"{column} = '' {direction}, {column} {direction}"
     return f"{column} {direction} NULLS {'FIRST' if sort.descending else 'LAST'}"
-
-
-def like_pattern(text: str, shape: str = "%{}%") -> str:
-    """A LIKE pattern that finds ``text`` as it stands: ``%``, ``_`` and the backslash have no meaning in it."""
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return shape.replace("{}", escaped)
-
-
-def wildcard_pattern(text: str) -> str:
-    """The pattern of ``matches`` as ClickHouse's LIKE takes it: a backslash makes the character behind it an ordinary one."""
-    return _ESCAPED.sub(lambda found: like_pattern(found[1] or "\\", "{}"), text)
 
 
 def milliseconds(moment: datetime) -> int:
@@ -176,7 +139,9 @@ def _test(condition: Condition, parameters: Parameters) -> str:
     """A condition that is no negation, as an expression over the columns of its table."""
     kind = ATTRIBUTES[condition.attribute]
     column = _COLUMNS.get(condition.attribute, condition.attribute)
-    test = {Kind.TEXTS: _array_test, Kind.BODY: _body_test}.get(kind, _scalar_test)
+    if is_body_test(condition.attribute, condition.predicate):
+        return body_test(condition.attribute, condition.predicate, condition.values, parameters)
+    test = _array_test if kind is Kind.TEXTS else _scalar_test
     return test(column, kind, condition.predicate, condition.values, parameters)
 
 
@@ -184,7 +149,7 @@ def _scalar_test(column: str, kind: Kind, predicate: Predicate, values: Sequence
     if not values:
         present = f"{column} IS NOT NULL" if kind in _TYPES else f"{column} != ''"
         return {Predicate.TRUE: column, Predicate.FALSE: f"NOT {column}"}.get(predicate, present)
-    if predicate in _SHAPES:
+    if predicate in SHAPES:
         like = f"lowerUTF8({column}) LIKE {_pattern(predicate, values[0], parameters)}"
         return _of_value(column, like) if predicate is Predicate.MATCHES else like
     if predicate is Predicate.IN:
@@ -202,20 +167,10 @@ def _of_value(column: str, test: str) -> str:
     return f"({column} != '' AND {test})"
 
 
-def _body_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[Value], parameters: Parameters) -> str:
-    if predicate in (Predicate.EQ, Predicate.IN):
-        # What is equal is contained: for that there is the index.
-        return " OR ".join(
-            f"(lowerUTF8({column}) LIKE {_pattern(Predicate.CONT, value, parameters)} AND {column} = {parameters.add(value, 'String')})"
-            for value in values
-        )
-    return _scalar_test(column, kind, predicate, values, parameters)
-
-
 def _array_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[Value], parameters: Parameters) -> str:
     if predicate in (Predicate.PRESENT, Predicate.NOT_NULL):
         return f"notEmpty({column})"
-    if predicate in _SHAPES:
+    if predicate in SHAPES:
         return f"arrayExists(element -> lowerUTF8(element) LIKE {_pattern(predicate, values[0], parameters)}, {column})"
     # hasAny, for one value too: the bloom filters know it.
     return f"hasAny({column}, {_bind_all(kind, values, parameters)})"
@@ -223,7 +178,7 @@ def _array_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[
 
 def _pattern(predicate: Predicate, value: Value, parameters: Parameters) -> str:
     text = str(value)
-    pattern = wildcard_pattern(text) if predicate is Predicate.MATCHES else like_pattern(text, _SHAPES[predicate])
+    pattern = wildcard_pattern(text) if predicate is Predicate.MATCHES else like_pattern(text, SHAPES[predicate])
     # Lowered by the server: by the same rules as the column.
     return f"lowerUTF8({parameters.add(pattern, 'String')})"
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.core.search import NOTHING, Condition, Cursor, Filter, Predicate
-from pipeline.store.conditions import Parameters, milliseconds
+from pipeline.store.conditions import milliseconds
+from pipeline.store.parameters import Parameters
 
 _HOUR: Final = 3_600_000
 _DAY: Final = 24 * _HOUR
