@@ -163,7 +163,7 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         topics=settings.topics,
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.opening),
-        ended_sessions=EndedSessions(consumer_config(settings), settings.topics.ended_sessions, utc_now),
+        ended_sessions=EndedSessions(consumer_config(settings), settings.topics.ended_sessions, deliveries.clock.now),
         eraser=Eraser(connections),
         replays=Replays(connections),
         clock=deliveries.clock.now,
