@@ -55,7 +55,10 @@ def test_patterns(text: str, pattern: str) -> None:
 def test_the_order_is_always_whole() -> None:
     assert order_by(AttemptQuery()) == "created_at DESC, id DESC"
     sorts = (Sort("idempotency_key"), Sort("duration_ms", descending=True))
-    assert order_by(AttemptQuery(sorts=sorts)) == "event_id ASC, duration_ms DESC, created_at DESC, id DESC"
+    assert (
+        order_by(AttemptQuery(sorts=sorts))
+        == "event_id = '' ASC, event_id ASC, duration_ms DESC NULLS FIRST, created_at DESC, id DESC"
+    )
 
 
 MARKER = "marker'\"`;--{x:String}"
