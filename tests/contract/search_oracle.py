@@ -208,7 +208,7 @@ class AskedGroup:
     parts: tuple[Asked | AskedGroup, ...]
 
     def pairs(self, path: str = "q") -> Iterator[tuple[str, str]]:
-        if self.combinator == "or":
+        if self.combinator == "or" and self.counting():
             yield (f"{path}[m]", "or")
         seen = set()
         for number, part in enumerate(self.parts):
