@@ -72,6 +72,7 @@ class Surroundings:
     topics: Topics
     hold: timedelta
     clock: Clock
+    is_time_certain: Callable[[], bool]
     let_go: Callable[[Leaving], Awaitable[None]]
     until_there_is_room: Callable[[], Awaitable[None]]
 
@@ -218,7 +219,7 @@ class Keeper:
             self._partition,
             place,
             is_deleted=registry.is_deleted(endpoint_id),
-            is_too_old=place.time_ms + self._hold_ms <= self._shelf.latest_ms,
+            is_too_old=place.time_ms + self._hold_ms <= self._shelf.latest_ms and self._around.is_time_certain(),
         )
 
     def _is_due(self, endpoint_id: int, place: Bound) -> bool:
