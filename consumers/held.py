@@ -12,7 +12,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
-from consumers.held_keeper import Keeper, Leaving, Surroundings
+from consumers.held_keeper import Keeper
+from consumers.held_values import Leaving, Surroundings
 from pipeline.broker.browser import Browser
 from pipeline.broker.producer import Producer
 from pipeline.core.trace import trace_context
