@@ -138,7 +138,7 @@ class Attempts(Search):
         self.told: list[tuple[About, str]] = []
         self.record = story.Record((), (), is_complete=True)
         self.sent: dict[str, bytes] = {}
-        self.counted: Summary | Exception = Summary(Facets(0, {}, {}, {}), Histogram(60, ()), is_all=True)
+        self.counted: Summary | Exception = Summary(Facets(0, {}, {}, {}), Histogram(60, ()))
         self.pages: list[tuple[AttemptRow, ...]] = []
         """Where there are any, the answers to searches, one after the other."""
 
