@@ -140,9 +140,7 @@ def width_of(span: Span, bars: int, widths: Sequence[int] = WIDTHS) -> int:
 
 
 def _bars(counts: dict[int, tuple[int, int]], shown: range, width: int) -> tuple[Bar, ...]:
-    return tuple(
-        Bar(_EPOCH + timedelta(milliseconds=number * width + MONDAY), *counts.get(number, (0, 0))) for number in shown
-    )
+    return tuple(Bar(_EPOCH + timedelta(milliseconds=number * width + MONDAY), *counts.get(number, (0, 0))) for number in shown)
 
 
 async def _is_cheap(reader: Reader, query: AttemptQuery, condition: str, parameters: Parameters) -> bool:

@@ -210,7 +210,8 @@ class Finder:
         """A page in another order. Each text that is read has its price: the newest attempts are found, as many as are to be sorted."""
         query = plan.query
         newest = replace(plan, query=replace(query, sorts=(), page=1, per_page=SORTED, after=None))
-        rows, _, is_all, _ = await Finder(self._reader)._page(newest, 0)
+        finder = Finder(self._reader)
+        rows, _, is_all, _ = await finder._page(newest, 0)
         if not rows:
             return Found((), 0, is_exact=True, next_cursor=None)
         (last, _), (first, _) = rows[0], rows[-1]

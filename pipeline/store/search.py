@@ -109,6 +109,7 @@ class Search:
 
     def __init__(self, connections: Connections, budget: Budget | None = None, quick: Budget | None = None) -> None:
         """``quick`` is what :meth:`summary` may take: a page is not held up by its figures."""
+        self._connections = connections
         self._reader = Reader(connections, budget or Budget())
         self._quick = Reader(connections, quick or Budget(seconds=1.0))
 

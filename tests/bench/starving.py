@@ -179,7 +179,9 @@ class Run:
 
 
 @asynccontextmanager
-async def running(store: Path, broker: LocalBroker, directory: Path, needles: dict[str, list[str]]) -> AsyncIterator[Run]:
+async def running(
+    store: Path, broker: LocalBroker, directory: Path, needles: dict[str, list[str]], more: dict[str, str]
+) -> AsyncIterator[Run]:
     """``oms-webhooks all`` over a store."""
     values = {
         "kafka_bootstrap_servers": broker.start(),
@@ -193,7 +195,7 @@ async def running(store: Path, broker: LocalBroker, directory: Path, needles: di
         "api_keys": KEY,
         "log_format": "console",
         "retention_days": "10000",
-    }
+    } | more
     settings = Settings(_env_file=None, **values)  # type: ignore[arg-type]
     with TopicAdmin(settings) as admin:
         admin.create_missing(settings.topics.specs())
@@ -218,7 +220,14 @@ def p(values: Sequence[float], share: float) -> str:
 
 
 def show(phases: Sequence[Phase], rate: float) -> None:
-    grid = Grid("searchers", "recorded/s", "behind at the end", "recorded/s until drained", "CPU cores", title=f"{rate:,.0f} attempts a second")
+    grid = Grid(
+        "searchers",
+        "recorded/s",
+        "behind at the end",
+        "recorded/s until drained",
+        "CPU cores",
+        title=f"{rate:,.0f} attempts a second",
+    )
     rates: defaultdict[int, list[float]] = defaultdict(list)
     for one in phases:
         seconds = one.end.at - one.begin.at
@@ -261,11 +270,12 @@ async def main(options: argparse.Namespace) -> None:
         await asyncio.to_thread(shutil.copytree, kept, directory / "store", symlinks=True)
         broker: LocalBroker = TansuBroker() if options.kafka == "embedded" else ApacheKafkaBroker(data_dir=directory / "kafka")
         phases = []
-        async with running(directory / "store", broker, directory, needles) as run:
+        async with running(
+            directory / "store", broker, directory, needles, dict(one.split("=", 1) for one in options.set)
+        ) as run:
             await run.phase(options.rate, 5.0, 1)  # to warm up
             for _ in range(options.rounds):
-                for searchers in (0, *options.searchers):
-                    phases.append(await run.phase(options.rate, options.seconds, searchers))
+                phases += [await run.phase(options.rate, options.seconds, searchers) for searchers in (0, *options.searchers)]
         show(phases, options.rate)
 
 
@@ -277,5 +287,6 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=15, help="of each phase")
     parser.add_argument("--rounds", type=int, default=2, help="how often the phases take turns")
     parser.add_argument("--searchers", type=int, nargs="*", default=[8])
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the process")
     parser.add_argument("--kafka", choices=("embedded", "apache"), default="embedded")
     uvloop.run(main(parser.parse_args()))

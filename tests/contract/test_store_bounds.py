@@ -44,13 +44,19 @@ async def fill(store: Store) -> None:
 async def grow(store: Store, first: int, last: int) -> None:
     """The same minutes again in earlier hours, under other ids."""
     hours = f"ARRAY JOIN range({first}, {last}) AS n"
-    events = "concat(event_id, '_', toString(n)) AS event_id, received_at - toIntervalHour(n) AS received_at, 1 AS kafka_partition"
-    await store.command(f"INSERT INTO events SELECT * REPLACE({events}) FROM (SELECT * FROM events WHERE kafka_partition = 0) {hours}")
+    events = (
+        "concat(event_id, '_', toString(n)) AS event_id, received_at - toIntervalHour(n) AS received_at, 1 AS kafka_partition"
+    )
+    await store.command(
+        f"INSERT INTO events SELECT * REPLACE({events}) FROM (SELECT * FROM events WHERE kafka_partition = 0) {hours}"
+    )
     attempts = (
         "concat(event_id, '_', toString(n)) AS event_id, created_at - toIntervalHour(n) AS created_at, id + n * 1000000000 AS id, "
         "event_received_at - toIntervalHour(n) AS event_received_at, 1 AS kafka_partition, duration_ms + 10000 * n AS duration_ms"
     )
-    await store.command(f"INSERT INTO attempts SELECT * REPLACE({attempts}) FROM (SELECT * FROM attempts WHERE kafka_partition = 0) {hours}")
+    await store.command(
+        f"INSERT INTO attempts SELECT * REPLACE({attempts}) FROM (SELECT * FROM attempts WHERE kafka_partition = 0) {hours}"
+    )
 
 
 async def rows_read(store: Store, ask: Callable[[Search, AttemptQuery], Any], *pairs: tuple[str, str]) -> int:
@@ -83,7 +89,7 @@ async def test_the_rows_read_do_not_grow_with_the_history(
     before = await rows_read(store, ask, *pairs)
     await grow(store, 40, 160)
     after = await rows_read(store, ask, *pairs)
-    assert [160_000] == [row[0] for row in await store.rows("SELECT count() FROM attempts")]
+    assert [row[0] for row in await store.rows("SELECT count() FROM attempts")] == [160_000]
     assert after <= before + 20_000, f"{before:,} rows of 40,000 attempts, {after:,} of 160,000"
 
 
