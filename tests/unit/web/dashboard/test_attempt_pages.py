@@ -37,7 +37,6 @@ async def searched(service: Service) -> Service:
     service.attempts.counted = Summary(
         Facets(2, {"succeeded": 1, "failed": 1}, {"shipment_shipped": 2}, {1: 2}),
         Histogram(3600, (Bar(NOW.replace(minute=0, second=0, microsecond=0), 2, 1),)),
-        is_all=True,
     )
     return service
 
