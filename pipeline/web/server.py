@@ -72,7 +72,7 @@ _http_log.addFilter(_WithoutRequests())
 def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None = None) -> web.Application:
     """One application: ``/healthz``, ``/startupz``, ``/readyz``, ``/metrics``; with an ``api`` also ``/api/…`` and ``/webhooks/…``."""
     observers = [_observe] if tracing is None else [_traced(tracing), _observe]
-    app = web.Application(middlewares=[*observers, _finish_changes, json_errors], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_finish_changes, *observers, json_errors], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(_harden)
     app.add_routes(ops_routes(health))
     if api is not None:
