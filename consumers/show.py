@@ -187,6 +187,10 @@ def attempts(page: Mapping[str, Any]) -> RenderableType:
         )
     count = f"{page['total_count']:,} attempts" if page["total_count_is_exact"] else f"{page['total_count']:,} attempts or more"
     rows.caption = f"page {page['current_page']} of {page['pages']}, {count}" if page["total_count_is_exact"] else count
+    if since := page.get("sorted_since"):
+        rows.caption += (
+            f"; sorted: the newest {page['total_count']:,} that were found, since {since}; older ones were not compared"
+        )
     if cursor := page.get("next_cursor"):
         rows.caption += f"; the next page: --after {cursor}"
     if ignored := page.get("ignored_filters"):

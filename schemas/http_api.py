@@ -313,6 +313,10 @@ class AttemptListAnswer(ListAnswer):
     attempts: list[AttemptAnswer]
     total_count_is_exact: bool
     next_cursor: str | None = Field(description="What the next page is asked for with (after=…); null at the end.")
+    sorted_since: Time | None = Field(
+        description="In another order than that of time: when the oldest attempt was made that was sorted, where only the newest "
+        "were (total_count of them); null when all that the search finds were sorted."
+    )
 
 
 class EndpointCount(_Answer):
@@ -323,9 +327,16 @@ class EndpointCount(_Answer):
 
 
 class FacetsAnswer(_Answer):
-    """How many attempts a search finds, in all, by state, by event type, and by endpoint; the most first."""
+    """How many attempts a search finds, in all, by state, by event type, and by endpoint; the most first.
+
+    When ``total_count_is_exact`` is false, these are the counts of the newest attempts that it finds: those since ``counted_since``.
+    """
 
     total_count: int
+    total_count_is_exact: bool
+    counted_since: Time | None = Field(
+        description="When the oldest attempt was made that was counted, where only the newest were; null when all were counted."
+    )
     states: dict[str, int]
     events: dict[str, int]
     endpoints: list[EndpointCount]
@@ -341,8 +352,14 @@ class HistogramBar(_Answer):
 
 
 class HistogramAnswer(_Answer):
-    """When the attempts were made that a search finds: bars of the same width, the oldest first, empty ones included."""
+    """When the attempts were made that a search finds: bars of the same width, the oldest first, empty ones included.
+
+    Where only the newest attempts were counted, the bars begin at ``counted_since``, and the first one holds a part of its time.
+    """
 
     interval_seconds: int
+    counted_since: Time | None = Field(
+        description="When the oldest attempt was made that was counted, where only the newest were; null when all were counted."
+    )
     bars: list[HistogramBar]
     ignored_filters: list[str]

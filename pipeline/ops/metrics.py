@@ -167,6 +167,7 @@ SEARCHABLE: Final = Histogram(
     "oms_webhooks_attempt_to_searchable_seconds", "From the end of an attempt to when it can be searched", buckets=_LATENCY
 )
 STORE_ERRORS: Final = Counter("oms_webhooks_clickhouse_errors", "Failed statements, searches included", ["kind"])
+SEARCHES_WAITING: Final = Gauge("oms_webhooks_searches_waiting", "Searches that wait for their turn at ClickHouse")
 
 # HTTP API
 API_REQUESTS: Final = Counter("oms_webhooks_api_requests", "Requests to the HTTP API", ["route", "method", "status"])

@@ -25,6 +25,7 @@ from pydantic_settings import (
 from pipeline.core.signing import HOW_TO_MAKE_A_SECRET, SigningKey
 from pipeline.ops.settings_file import SETTINGS_FILE, as_toml, read_settings_file
 from pipeline.ops.settings_kafka import KafkaSettings
+from pipeline.ops.settings_search import SearchSettings
 from schemas.topics import DEFAULT_HOLD, MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
 
 MAX_REPEATS = 5
@@ -47,8 +48,8 @@ Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
-class Settings(KafkaSettings):
-    """Settings of every role. Lists are comma-separated. Those of Kafka are in settings_kafka."""
+class Settings(KafkaSettings, SearchSettings):
+    """Settings of every role. Lists are comma-separated. Those of Kafka are in settings_kafka, those of searches in settings_search."""
 
     model_config = SettingsConfigDict(
         env_prefix="OMS_WEBHOOKS_",

@@ -2,6 +2,7 @@
 
 A client belongs to one thread: a chDB client does one thing at a time, and so does a ClickHouse session. Inserts have a thread
 of their own, so that a slow search never keeps one waiting and so that inserts happen in the order in which they were asked for.
+Searches take turns (see turns): in one process they share the processor with the recorder, and must leave it what it needs.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error, ProgrammingError
 
 from pipeline.ops import metrics
+from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from pipeline.ops.threads import DaemonThreads
 from pipeline.store.errors import (
     StoreBudgetError,
+    StoreBusyError,
     StoreError,
     StoreLimitError,
     StoreLoginError,
@@ -34,11 +37,14 @@ from pipeline.store.errors import (
     StoreUnavailableError,
     store_error,
 )
+from pipeline.store.options import at_a_server, for_all, in_process
+from pipeline.store.turns import Turns, at_once
 
 __all__ = [
     "Client",
     "Connections",
     "StoreBudgetError",
+    "StoreBusyError",
     "StoreError",
     "StoreLimitError",
     "StoreLoginError",
@@ -47,10 +53,10 @@ __all__ = [
     "StoreUnavailableError",
 ]
 
+log = logger(__name__)
+
 ResultT = TypeVar("ResultT")
 
-READERS: Final = 3
-CONNECT_SECONDS: Final = 5
 ANSWER_SECONDS: Final = 30
 """How long to wait for an answer. Longer than any search may take; an insert that takes longer is safe to repeat."""
 
@@ -58,6 +64,7 @@ PING_SECONDS: Final = 8
 """How long to wait for the answer of a server that is only asked whether it is there."""
 CLOSE_SECONDS: Final = 0.5
 """How long a server that does not answer may keep this process from ending. Whoever inserts has waited for the answer before."""
+_STOP: Final = "KILL QUERY WHERE user = currentUser() AND Settings['log_comment'] = {token:String} ASYNC"
 
 # The driver and its HTTP client log what they raise, with stack traces. Their errors reach our own logs once, as StoreErrors.
 for _name in ("clickhouse_connect", "urllib3"):
@@ -68,13 +75,15 @@ class Connections:
     """One ClickHouse, as the settings say: ``clickhouse_url``, or in process at ``clickhouse_path``.
 
     Nothing is opened before it is needed. ``read``, ``write`` and ``prepare`` run a function with a client in a thread and raise
-    :class:`StoreError`. A function that was started is not stopped when its caller is cancelled: it ends in its thread.
+    :class:`StoreError`. A function that was started ends in its thread, also when its caller is cancelled; ClickHouse is told then to stop
+    the query of a search.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._writer = DaemonThreads(1, "store-writer")
-        self._readers = DaemonThreads(READERS, "store-reader")
+        self.turns = Turns(at_once(settings), settings.search_wait_seconds)
+        self._readers = DaemonThreads(self.turns.at_once, "store-reader")
         self._probe = DaemonThreads(1, "store-probe")
         self._thread = threading.local()
         self._lock = threading.Lock()
@@ -124,10 +133,13 @@ class Connections:
         """The tables are there."""
         self._held = ""
 
-    async def read(self, work: Callable[[Client], ResultT]) -> ResultT:
-        """Run a search."""
-        self._refuse_while_away()
-        return await self._run(self._readers, lambda: self._call(work, self._open_ours, searching=True))
+    async def read(self, work: Callable[[Client], ResultT], place: int | None = None) -> ResultT:
+        """Run a part of a search when it is its turn. ``place`` is where the search stands in line (``turns.place()``); else at the end.
+
+        Raises:
+            StoreBusyError: too many other searches are ahead.
+        """
+        return await self._in_turn(lambda token: self._call(work, self._open_for_searches, token), place)
 
     async def write(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something that changes data, after everything that was asked for earlier."""
@@ -136,12 +148,11 @@ class Connections:
 
     async def set_up(self, work: Callable[[Client], ResultT]) -> ResultT:
         """The same for what makes the tables, so that it is not held."""
-        return await self._run(self._writer, lambda: self._call(work, self._open_ours, searching=False))
+        return await self._run(self._writer, lambda: self._call(work, self._open_ours))
 
     async def read_alone(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something with a client of its own, which is closed afterwards: what it sets concerns nobody else."""
-        self._refuse_while_away()
-        return await self._run(self._readers, lambda: self._alone(work, self.database, searching=True))
+        return await self._in_turn(lambda token: self._alone(work, self._open_for_searches, token), None)
 
     async def ping(self) -> None:
         """Return when ClickHouse answers. It is asked over a connection of its own, in no line with searches.
@@ -149,17 +160,30 @@ class Connections:
         Raises:
             StoreError: it does not.
         """
-        await self._run(self._probe, lambda: self._call(_ping, lambda: self._open(None, PING_SECONDS), searching=False))
+        await self._beside(lambda client: client.command("SELECT 1"))
 
     async def prepare(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something with a client that uses no database yet: for the migrations."""
-        return await self._run(self._writer, lambda: self._alone(work, None, searching=False))
+        return await self._run(self._writer, lambda: self._alone(work, lambda: self._open(None, ANSWER_SECONDS)))
 
     async def close(self) -> None:
         """Wait for what is running, then let go of everything: the directory can be opened by another process after this."""
         if not self._closed:
             self._closed = True
             await asyncio.to_thread(self._close)
+
+    async def _in_turn(self, call: Callable[[str], ResultT], place: int | None) -> ResultT:
+        self._refuse_while_away()
+        return await self.turns.run(lambda token: self._run(self._readers, lambda: call(token)), self._stop, place)
+
+    async def _stop(self, token: str) -> None:
+        try:
+            await self._beside(lambda client: client.command(_STOP, parameters={"token": token}))
+        except StoreError as error:
+            log.info("a search that nobody waits for could not be stopped; it ends when its time is over", reason=str(error))
+
+    async def _beside(self, work: Callable[[Client], object]) -> None:
+        await self._run(self._probe, lambda: self._call(work, lambda: self._open(None, PING_SECONDS)))
 
     async def _run(self, executor: Executor, call: Callable[[], ResultT]) -> ResultT:
         if self._closed:
@@ -175,20 +199,35 @@ class Connections:
         if self._held:
             raise StoreUnavailableError(self._held)
 
-    def _call(self, work: Callable[[Client], ResultT], open_client: Callable[[], Client], *, searching: bool) -> ResultT:
+    def _call(self, work: Callable[[Client], ResultT], open_client: Callable[[], Client], token: str | None = None) -> ResultT:
+        """Run it with the client of this thread. A search has a ``token``, by which it can be stopped."""
         client = getattr(self._thread, "client", None)
         if client is None:
             client = self._thread.client = open_client()
             with self._lock:
                 self._clients.append(client)
-        return self._translated(lambda: work(client), searching=searching)
+        return self._work(client, work, token)
 
-    def _alone(self, work: Callable[[Client], ResultT], database: str | None, *, searching: bool) -> ResultT:
-        client = self._open(database, ANSWER_SECONDS)
+    def _alone(self, work: Callable[[Client], ResultT], open_client: Callable[[], Client], token: str | None = None) -> ResultT:
+        client = open_client()
         try:
-            return self._translated(lambda: work(client), searching=searching)
+            return self._work(client, work, token)
         finally:
             client.close()
+
+    def _work(self, client: Client, work: Callable[[Client], ResultT], token: str | None) -> ResultT:
+        def named() -> ResultT:
+            if token is not None:
+                client.set_client_setting("log_comment", token)
+            return work(client)
+
+        return self._translated(named, searching=token is not None)
+
+    def _open_for_searches(self) -> Client:
+        client = self._open_ours()
+        if threads := self._settings.search_threads or int(self.is_embedded):
+            self._translated(lambda: client.set_client_setting("max_threads", threads), searching=False)
+        return client
 
     def _open_ours(self) -> Client:
         return self._open(self.database, ANSWER_SECONDS)
@@ -220,29 +259,8 @@ class Connections:
             raise StoreUnavailableError(f"{self.where} cannot use its files: {error.strerror or error}") from error
 
     def _options(self, database: str | None, answer_seconds: int) -> dict[str, Any]:
-        # Errors without the server's version and address; times with their time zone.
-        common: dict[str, Any] = {"database": database, "show_clickhouse_errors": "scrub", "tz_mode": "aware"}
-        if self.cluster:
-            # The rows of an event and of its attempts may stand in different shards: a subquery is asked of all of them, once.
-            common["settings"] = {"distributed_product_mode": "global"}
-        if self.is_embedded:
-            return {"interface": "chdb", "path": str(self._directory()), **common}
-        url = urlsplit(self._settings.clickhouse_url)
-        return {
-            "interface": url.scheme,
-            "host": url.hostname,
-            "port": url.port or (8443 if url.scheme == "https" else 8123),
-            "proxy_path": url.path.strip("/"),
-            "username": self._settings.clickhouse_username,
-            "password": self._settings.clickhouse_password.get_secret_value(),
-            "ca_cert": str(self._settings.clickhouse_ca_file) if self._settings.clickhouse_ca_file else None,
-            "connect_timeout": CONNECT_SECONDS,
-            "send_receive_timeout": answer_seconds,
-            # No session: the server would keep it locked while an insert that we no longer wait for is running.
-            "autogenerate_session_id": False,
-            "dedicated_pool": True,
-            **common,
-        }
+        options = in_process(self._directory()) if self.is_embedded else at_a_server(self._settings, answer_seconds)
+        return {"database": database, **options, **for_all(self._settings)}
 
     def _directory(self) -> Path:
         with self._lock:
@@ -263,10 +281,6 @@ class Connections:
             client.close()
         if self._temporary is not None:
             self._temporary.cleanup()
-
-
-def _ping(client: Client) -> None:
-    client.command("SELECT 1")
 
 
 def _not_opened(error: ProgrammingError, path: Path) -> StoreError:

@@ -51,6 +51,21 @@ class StoreBudgetError(StoreError):
     kind = "budget"
 
 
+class StoreBusyError(StoreUnavailableError):
+    """Too many searches at once: this one was not begun, or ClickHouse would not take it. ``retry_after`` seconds later it may be."""
+
+    kind = "busy"
+    retry_after = 5
+
+    def __init__(self, ahead: int | None = None, seconds: float | None = None) -> None:
+        """``ahead`` searches were before this one when it gave up, after so many ``seconds``; at once without them."""
+        before = "other searches are" if ahead is None else f"{ahead} other searches are" if ahead != 1 else "one other search is"
+        waited = "" if seconds is None else f", and none of them ended within {seconds:g} seconds"
+        super().__init__(
+            f"Too many searches at once: {before} ahead of this one{waited}. Please try again in {self.retry_after} seconds."
+        )
+
+
 # ClickHouse's numeric error codes (system.errors lists them on a server).
 _BUDGET: Final = {
     158,  # TOO_MANY_ROWS
@@ -67,6 +82,10 @@ _LOGIN: Final = {
     194,  # REQUIRED_PASSWORD
     516,  # AUTHENTICATION_FAILED: it does not say which of the two is wrong
 }
+_TOO_MUCH: Final = {158, 191, 307, 396}
+_TOO_MANY_QUERIES: Final = 202
+_OF_THE_SERVER: Final = "(total)"
+"""What ClickHouse says of memory when all queries together have too much of it, not this one."""
 _UNAVAILABLE: Final = {
     74,  # CANNOT_READ_FROM_FILE_DESCRIPTOR
     75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR
@@ -117,9 +136,13 @@ NARROW: Final = (
 )
 
 
-def over_budget() -> StoreBudgetError:
-    """A search that takes more than it may."""
-    return StoreBudgetError(f"The search needs more time or memory than it may take. {NARROW}")
+def over_budget(code: int | None = None) -> StoreBudgetError:
+    """A search that takes more than it may: of time, unless the code of ClickHouse's error says something else."""
+    what = {
+        241: "The search needs more memory than it may take.",
+        **dict.fromkeys(_TOO_MUCH, "The search reads more than it may."),
+    }
+    return StoreBudgetError(f"{what.get(code or 0, 'The search ran for longer than it may, and was stopped.')} {NARROW}")
 
 
 def store_error(error: Error, where: str, *, searching: bool) -> StoreError:
@@ -131,9 +154,8 @@ def store_error(error: Error, where: str, *, searching: bool) -> StoreError:
     code = error.code
     if code in _LOGIN:
         return StoreLoginError(f"{where} refuses the login: wrong user name or password. {_CHECK_LOGIN} ({_first_line(error)})")
-    if code in _BUDGET:
-        too_much = StoreLimitError(f"{where} is short of memory or time: {_first_line(error)}")
-        return over_budget() if searching else too_much
+    if too_much := _too_much(error, where, searching=searching):
+        return too_much
     if not searching and (refused := _refused_rows(error, where)):
         return refused
     if code is None and not isinstance(error, ProgrammingError | DataError | NotSupportedError):
@@ -150,6 +172,17 @@ def _unreached(error: Error, where: str) -> StoreUnavailableError:
         advice = "Check OMS_WEBHOOKS_CLICKHOUSE_CA_FILE, the host name and the dates of the certificate."
         return StoreLoginError(f"The certificate of {where} is not trusted: {cause.verify_message}. {advice}")
     return StoreUnavailableError(f"{where} cannot be reached or did not answer: {_transport(error, cause)}")
+
+
+def _too_much(error: Error, where: str, *, searching: bool) -> StoreError | None:
+    """A limit that was met: the search's own, or one of the server."""
+    if error.code == _TOO_MANY_QUERIES and searching:
+        return StoreBusyError()
+    if error.code not in _BUDGET:
+        return None
+    if searching and _OF_THE_SERVER not in str(error):
+        return over_budget(error.code)
+    return StoreLimitError(f"{where} is short of memory or time: {_first_line(error)}")
 
 
 def _refused_rows(error: Error, where: str) -> StoreRowsError | None:

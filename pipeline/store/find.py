@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 from pipeline.core.search import ATTRIBUTES, AttemptQuery, Condition, Cursor, Filter, Kind, Predicate, leaves
-from pipeline.store.conditions import event_where, has_body, is_indexed, order_by, where
+from pipeline.store.conditions import event_where, has_body, is_indexed, milliseconds, order_by, where
 from pipeline.store.first_events import MANY_EVENTS, Events, among, first_events, of_events
 from pipeline.store.parameters import Parameters
 from pipeline.store.reader import Reader, Rows, columns, sql
@@ -16,6 +17,8 @@ from pipeline.store.walk import Progress, Span, asked_span, candidate_events, fi
 
 COUNTED_UP_TO: Final = 1_000
 """Where counting stops when it would mean to read texts: beyond, a count is a lower bound."""
+SORTED: Final = 2_000
+"""In another order than that of time, so many of the newest attempts are sorted when finding them means to read texts."""
 _FEW: Final = 200
 """With at most this many attempts left by its other conditions, a search looks at the bodies of those only."""
 _FEW_EVENTS: Final = 16
@@ -32,12 +35,16 @@ _EQUAL: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Rows of a page. ``total`` is a lower bound unless ``is_exact``. ``next_cursor`` is None at the end, and in other orders."""
+    """Rows of a page. ``total`` is a lower bound unless ``is_exact``. ``next_cursor`` is None at the end, and in other orders.
+
+    ``sorted_since`` is when the oldest attempt was made that was sorted, where only the newest were; None when all were.
+    """
 
     rows: Rows
     total: int
     is_exact: bool
     next_cursor: str | None
+    sorted_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,8 @@ class Finder:
     async def find(self, query: AttemptQuery) -> Found:
         """One page."""
         plan = await self._plan(query)
+        if query.in_time is None and not is_quickly_counted(query):
+            return await self._sorted(plan)
         skip = 0 if query.after else (query.page - 1) * query.per_page
         rows, skipped, is_end, known = await self._page(plan, skip)
         if query.after is not None:
@@ -197,8 +206,25 @@ class Finder:
                     break
         return rows[: plan.query.per_page], skipped, len(rows) < wanted, known
 
+    async def _sorted(self, plan: _Plan) -> Found:
+        """A page in another order. Each text that is read has its price: the newest attempts are found, as many as are to be sorted."""
+        query = plan.query
+        newest = replace(plan, query=replace(query, sorts=(), page=1, per_page=SORTED, after=None))
+        finder = Finder(self._reader)
+        rows, _, is_all, _ = await finder._page(newest, 0)
+        if not rows:
+            return Found((), 0, is_exact=True, next_cursor=None)
+        (last, _), (first, _) = rows[0], rows[-1]
+        parameters = Parameters()
+        within = Span(milliseconds(first), milliseconds(last) + 1).sql("created_at", parameters)
+        named = f"id IN {parameters.add([identifier for _, identifier in rows], 'Array(Int64)')}"
+        limit = f"LIMIT {query.per_page:d} OFFSET {(query.page - 1) * query.per_page:d}"
+        select = ("SELECT", self._selected, "FROM attempts WHERE", within, "AND", named, "ORDER BY", order_by(query), limit)
+        page = await self._reader.rows(sql(*select), parameters.values)
+        return Found(page, len(rows), is_all, None, sorted_since=None if is_all else first)
+
     async def _count(self, plan: _Plan) -> tuple[int, bool]:
-        if all(_is_quickly_counted(leaf) for one in plan.query.required for leaf in leaves(one)):
+        if is_quickly_counted(plan.query):
             if plan.asked.first >= plan.asked.end:
                 return 0, True
             parameters = Parameters()
@@ -235,7 +261,11 @@ def _behind(cursor: Cursor, parameters: Parameters) -> str:
     return f"(created_at {operator} {time} OR created_at = {time} AND id {operator} {identifier})"
 
 
-def _is_quickly_counted(leaf: Condition) -> bool:
+def is_quickly_counted(query: AttemptQuery) -> bool:
     """Whether all attempts can be compared at once: not when that means to look into texts."""
+    return all(_is_quickly_compared(leaf) for one in query.required for leaf in leaves(one))
+
+
+def _is_quickly_compared(leaf: Condition) -> bool:
     kind = ATTRIBUTES[leaf.attribute]
     return kind is not Kind.BODY and leaf.attribute != "response_body" and (not leaf.values or leaf.predicate in _EQUAL)

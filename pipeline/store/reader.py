@@ -33,12 +33,13 @@ class Budget:
 
 
 class Reader:
-    """Runs the queries of one piece of work; together they have one budget of time."""
+    """Runs the queries of one piece of work; together they have one budget of time, and one place in line."""
 
     def __init__(self, connections: Connections, budget: Budget) -> None:
         self._connections = connections
         self._budget = budget
         self._spent = 0.0
+        self._place: int | None = None
 
     def anew(self) -> Reader:
         """For another piece of work, with the whole budget."""
@@ -55,6 +56,7 @@ class Reader:
 
         Raises:
             StoreUnavailableError: ClickHouse cannot answer now.
+            StoreBusyError: too many other searches are ahead.
             StoreBudgetError: the work takes more time or memory than it may.
         """
 
@@ -72,7 +74,9 @@ class Reader:
             finally:
                 self._spent += time.monotonic() - started
 
-        return await self._connections.read(query)
+        if self._place is None:
+            self._place = self._connections.turns.place()
+        return await self._connections.read(query, self._place)
 
 
 def columns(names: Sequence[str]) -> str:

@@ -47,11 +47,13 @@ class AttemptPage(Page["AttemptRow"]):
 
     ``total_count`` is a lower bound when it is not exact: counting stops where it would mean to read on and on, and a page behind a
     cursor is not counted. ``next_cursor`` is what the next page is asked for with; None at the end, or when the order is not that
-    of time.
+    of time. ``sorted_since``: in another order than that of time, only the newest attempts were sorted, ``total_count`` of them, the
+    oldest of which was made then; None when all were.
     """
 
     is_exact: bool = True
     next_cursor: str | None = None
+    sorted_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class Search:
 
     def __init__(self, connections: Connections, budget: Budget | None = None, quick: Budget | None = None) -> None:
         """``quick`` is what :meth:`summary` may take: a page is not held up by its figures."""
+        self._connections = connections
         self._reader = Reader(connections, budget or Budget())
         self._quick = Reader(connections, quick or Budget(seconds=1.0))
 
@@ -114,7 +117,7 @@ class Search:
         """The attempts that a query finds."""
         found = await Finder(self._reader.anew(), ATTEMPT_COLUMNS).find(query)
         items = tuple(attempt_of(row) for row in found.rows)
-        return AttemptPage(items, found.total, query.page, query.per_page, found.is_exact, found.next_cursor)
+        return AttemptPage(items, found.total, query.page, query.per_page, found.is_exact, found.next_cursor, found.sorted_since)
 
     async def facets(self, query: AttemptQuery) -> Facets:
         """How many attempts a search finds, by state, event type and endpoint."""

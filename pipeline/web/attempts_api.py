@@ -48,6 +48,7 @@ def attempt_routes(api: Api) -> Iterable[Route]:
                 total_count=page.total_count,
                 total_count_is_exact=page.is_exact,
                 next_cursor=page.next_cursor,
+                sorted_since=page.sorted_since,
                 current_page=page.current_page,
                 pages=page.pages,
                 per_page=page.per_page,
@@ -65,6 +66,8 @@ def attempt_routes(api: Api) -> Iterable[Route]:
         return answer(
             FacetsAnswer(
                 total_count=found.total,
+                total_count_is_exact=found.since is None,
+                counted_since=found.since,
                 states=found.states,
                 events=found.events,
                 endpoints=[EndpointCount(endpoint_id=one, count=count) for one, count in found.endpoints.items()],
@@ -80,6 +83,7 @@ def attempt_routes(api: Api) -> Iterable[Route]:
         return answer(
             HistogramAnswer(
                 interval_seconds=found.seconds,
+                counted_since=found.since,
                 bars=[HistogramBar(**asdict(bar)) for bar in found.bars],
                 ignored_filters=list(query.ignored),
             )
@@ -93,7 +97,8 @@ def attempt_routes(api: Api) -> Iterable[Route]:
             Access.VIEWER,
             "Search the attempts",
             {200: AttemptListAnswer},
-            "Newest first. What a filter does not understand is reported in ignored_filters. Searching in bodies needs an operator.",
+            "Newest first. In another order, a search in texts (bodies, *_cont) sorts the newest 2,000 attempts that it finds: sorted_since "
+            "says so. What a filter does not understand is reported in ignored_filters. Searching in bodies needs an operator.",
             parameters=(*PAGE, AFTER, FILTERS, STRICT),
             errors=(422, 503),
         ),
@@ -104,7 +109,8 @@ def attempt_routes(api: Api) -> Iterable[Route]:
             Access.VIEWER,
             "Count the attempts of a search",
             {200: FacetsAnswer},
-            "By state, event type and endpoint.",
+            "By state, event type and endpoint. Where counting all would mean to read too much, the newest 5,000 are counted: "
+            "counted_since says so.",
             parameters=(FILTERS, STRICT),
             errors=(422, 503),
         ),
@@ -115,6 +121,7 @@ def attempt_routes(api: Api) -> Iterable[Route]:
             Access.VIEWER,
             "The attempts of a search over time",
             {200: HistogramAnswer},
+            "Where counting all would mean to read too much, the newest 5,000 are counted: counted_since says so.",
             parameters=(_BARS, FILTERS, STRICT),
             errors=(422, 503),
         ),

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from pipeline.store.errors import StoreBudgetError, StoreUnavailableError
+from pipeline.store.errors import StoreBudgetError, StoreBusyError, StoreUnavailableError
 from pipeline.web.api import Api
 from pipeline.web.errors import ApiError, InvalidError
 
@@ -19,8 +19,13 @@ async def searching(api: Api) -> AsyncIterator[None]:
             yield
     except StoreBudgetError as error:
         raise InvalidError({"q": [str(error)]}) from error
+    except StoreBusyError as error:
+        raise ApiError(503, str(error), headers={"Retry-After": str(error.retry_after)}) from error
     except StoreUnavailableError as error:
         raise ApiError(503, f"Attempts cannot be searched right now: {error}") from error
     except TimeoutError as error:
-        message = "Attempts cannot be searched right now: too many searches are waiting. Please try again in a moment."
+        message = (
+            f"The search did not end within {api.search_timeout_seconds:g} seconds, its waits for other searches included. "
+            "Please try again later, or narrow it to a shorter time."
+        )
         raise ApiError(503, message) from error

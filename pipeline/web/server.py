@@ -46,6 +46,9 @@ _SECURITY_HEADERS: Final = {
 }
 MAX_URL_BYTES: Final = 1024 * 1024
 """A search may have long lists of numbers. What is too long for a search is told so by the search, in words."""
+_READS: Final = frozenset({"GET", "HEAD"})
+_GONE: Final = "499"
+"""The status under which a request is counted whose client went away before it was answered; nobody receives it."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SHUTDOWN_SECONDS: Final = 10.0
 _BACKLOG: Final = 1024
@@ -69,7 +72,7 @@ _http_log.addFilter(_WithoutRequests())
 def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None = None) -> web.Application:
     """One application: ``/healthz``, ``/startupz``, ``/readyz``, ``/metrics``; with an ``api`` also ``/api/…`` and ``/webhooks/…``."""
     observers = [_observe] if tracing is None else [_traced(tracing), _observe]
-    app = web.Application(middlewares=[*observers, json_errors], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_finish_changes, *observers, json_errors], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(_harden)
     app.add_routes(ops_routes(health))
     if api is not None:
@@ -106,7 +109,11 @@ async def _harden(_: web.Request, response: web.StreamResponse) -> None:
 async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Count, time and log a request. The query string is left out: it may hold customers' data."""
     started = time.perf_counter()
-    response = await handler(request)
+    try:
+        response = await handler(request)
+    except asyncio.CancelledError:
+        metrics.API_REQUESTS.labels(*_named(request), _GONE).inc()
+        raise
     seconds = time.perf_counter() - started
     route, method = _named(request)
     metrics.API_REQUESTS.labels(route, method, str(response.status)).inc()
@@ -121,6 +128,27 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
         trace_id=None if trace is None else trace.trace_id,
     )
     return response
+
+
+@web.middleware
+async def _finish_changes(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What changes something is carried out to its end though its client goes away. A read ends then, and so do its searches."""
+    if request.method in _READS:
+        return await handler(request)
+    change = asyncio.ensure_future(handler(request))
+    _changes.add(change)
+    change.add_done_callback(_changed)
+    return await asyncio.shield(change)
+
+
+_changes: Final[set[asyncio.Future[web.StreamResponse]]] = set()
+"""Those under way, so that none is forgotten that nobody waits for."""
+
+
+def _changed(change: asyncio.Future[web.StreamResponse]) -> None:
+    _changes.discard(change)
+    if not change.cancelled():
+        change.exception()  # whoever still waits for it tells it; otherwise there is nobody to tell
 
 
 def _traced(tracing: Tracing) -> Middleware:
@@ -164,6 +192,7 @@ class WebServer:
             logger=_http_log,
             shutdown_timeout=_SHUTDOWN_SECONDS,
             auto_decompress=False,
+            handler_cancellation=True,
             max_line_size=MAX_URL_BYTES,
             keepalive_timeout=self._limits.idle_seconds,
         )

@@ -17,6 +17,7 @@ from pipeline.store.connection import (
     Client,
     Connections,
     StoreBudgetError,
+    StoreBusyError,
     StoreError,
     StoreRejectedError,
     StoreUnavailableError,
@@ -44,7 +45,8 @@ async def test_ping(store: Store) -> None:
 
 async def test_reads_run_side_by_side_and_inserts_do_not_wait_for_them(store: Store) -> None:
     """All readers meet at a barrier, and stay there until an insert is done."""
-    together = threading.Barrier(connection.READERS)
+    at_once = store.connections.turns.at_once
+    together = threading.Barrier(at_once)
     inserted = threading.Event()
 
     def read(client: Client) -> bool:
@@ -52,11 +54,67 @@ async def test_reads_run_side_by_side_and_inserts_do_not_wait_for_them(store: St
         client.command("SELECT 1")
         return inserted.wait(10)
 
-    reads = [asyncio.create_task(store.connections.read(read)) for _ in range(connection.READERS)]
+    reads = [asyncio.create_task(store.connections.read(read)) for _ in range(at_once)]
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
     assert not any(task.done() for task in reads)
     inserted.set()
-    assert await asyncio.gather(*reads) == [True] * connection.READERS
+    assert await asyncio.gather(*reads) == [True] * at_once
+
+
+SLOW = "SELECT sum(sipHash64(number)) FROM numbers(100000000000) SETTINGS max_execution_time = 30"
+RUNNING = "SELECT count() FROM system.processes WHERE query LIKE '%100000000000%' AND query NOT LIKE '%system.processes%'"
+
+
+async def running(store: Store) -> int:
+    [(count,)] = await store.connections.write(lambda client: client.query(RUNNING).result_rows)
+    return int(count)
+
+
+async def test_a_search_that_nobody_waits_for_any_more_is_stopped(store_settings: Settings) -> None:
+    """Its turn passes on when it has ended, and what is behind it in line is answered."""
+    async with opened(store_settings.model_copy(update={"searches_at_once": 2})) as store, asyncio.timeout(60):
+        searches = [asyncio.create_task(store.rows(SLOW)) for _ in range(2)]
+        while await running(store) < len(searches):  # noqa: ASYNC110 - the engine tells nobody
+            await asyncio.sleep(0.02)
+        behind = asyncio.create_task(store.rows("SELECT 1"))
+        gone = asyncio.create_task(store.rows(SLOW))
+        await asyncio.sleep(0.05)
+        assert not behind.done()
+        for search in (gone, *searches):
+            search.cancel()
+        assert await behind == [(1,)]
+        while await running(store):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        ended = await asyncio.gather(gone, *searches, return_exceptions=True)
+        assert all(isinstance(one, asyncio.CancelledError) for one in ended)
+
+
+async def test_whether_clickhouse_answers_is_asked_without_a_turn(store: Store) -> None:
+    turns = store.connections.turns
+    for _ in range(turns.at_once):
+        await turns.wait(turns.place())
+    await store.search.ping()
+    await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
+
+
+async def test_too_many_searches_are_told_as_that(store_settings: Settings) -> None:
+    async with opened(store_settings.model_copy(update={"searches_at_once": 1, "search_wait_seconds": 0.05})) as store:
+        await store.connections.turns.wait(store.connections.turns.place())
+        with pytest.raises(StoreBusyError, match="one other search is ahead of this one"):
+            await store.search.attempts(parse_query([]))
+        store.connections.turns.end()
+        assert (await store.search.attempts(parse_query([]))).items == ()
+
+
+async def test_searches_in_this_process_use_one_thread_and_inserts_what_there_is(store_settings: Settings) -> None:
+    threads = "SELECT value, changed FROM system.settings WHERE name = 'max_threads'"
+    async with opened(store_settings) as store:
+        [(value, changed)] = await store.rows(threads)
+        assert (value == "1") == store.connections.is_embedded == bool(changed)
+        [(value, changed)] = await store.connections.write(lambda client: client.query(threads).result_rows)
+        assert not changed
+    async with opened(store_settings.model_copy(update={"search_threads": 3})) as store:
+        assert (await store.rows(threads))[0][0] == "3"
 
 
 async def test_a_wrong_statement_is_rejected(store: Store) -> None:
@@ -186,7 +244,7 @@ async def test_a_directory_that_another_process_has_open(clickhouse_shim: ShimPr
 
 
 async def test_budgets_are_errors_of_their_own(store: Store) -> None:
-    with pytest.raises(StoreBudgetError, match="more time or memory"):
+    with pytest.raises(StoreBudgetError, match="needs more memory than it may"):
         await store.rows("SELECT uniqExact(number) FROM numbers(5000000) SETTINGS max_memory_usage = 1000000")
 
 

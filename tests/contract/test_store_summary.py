@@ -48,7 +48,7 @@ def spread(count: int, step: timedelta) -> list[Attempt]:
 
 async def test_hours_tell_all_of_a_wide_search(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # More than are counted one by one: so the hourly counts it is.
-    monkeypatch.setattr("pipeline.store.summary.MOST", 10)
+    monkeypatch.setattr("pipeline.store.counting.MOST", 10)
     await fill(store, spread(100, timedelta(minutes=50)))
     found = await summary(store)
 
@@ -77,7 +77,7 @@ async def test_hours_tell_all_of_a_wide_search(store: Store, monkeypatch: pytest
 
 
 async def test_whatever_hours_do_not_know_is_counted_from_the_newest_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.store.summary.MOST", 10)
+    monkeypatch.setattr("pipeline.store.counting.MOST", 10)
     made = spread(100, timedelta(minutes=50))
     await fill(store, made)
     found = await summary(store, ("http_status_code_eq", "503"))

@@ -57,6 +57,9 @@ class Found:
     rows: Sequence[Row] = ()
     newer: str | None = None
     older: str | None = None
+    sorted_count: int = 0
+    sorted_since: datetime | None = None
+    """In another order than that of time: how many were sorted, and the oldest of them, where only the newest were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,8 @@ async def _found_and_counted(
 async def _found(api: Api, request: web.Request, query: AttemptQuery, filters: Filters) -> Found:
     async with searching(api):
         page, newer, older = await _page(api, query, filters, request.query.get("before", ""))
-    return Found(await _rows(api, request, query, page.items), newer, older)
+    rows = await _rows(api, request, query, page.items)
+    return Found(rows, newer, older, page.total_count if page.sorted_since else 0, page.sorted_since)
 
 
 async def _page(api: Api, query: AttemptQuery, filters: Filters, before: str) -> tuple[AttemptPage, str | None, str | None]:
@@ -199,7 +203,7 @@ async def _page(api: Api, query: AttemptQuery, filters: Filters, before: str) ->
     if in_time is None:
         page = await api.search.attempts(query)
         newer = filters.query(page=str(page.current_page - 1)) if page.current_page > 1 else None
-        has_more = page.current_page < page.pages or not page.is_exact
+        has_more = page.current_page < page.pages or not (page.is_exact or page.sorted_since)
         return page, newer, filters.query(page=str(page.current_page + 1)) if has_more else None
     if before and (cursor := decode_cursor(before)) is not None:
         # Back towards the beginning: the search in the opposite order, turned round.

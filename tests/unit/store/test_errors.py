@@ -7,6 +7,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError, DataError, Error
 
 from pipeline.store.errors import (
     StoreBudgetError,
+    StoreBusyError,
     StoreError,
     StoreLimitError,
     StoreLoginError,
@@ -23,6 +24,10 @@ from pipeline.store.errors import (
         (DatabaseError("Code: 159. DB::Exception: Timeout exceeded", code=159), True, StoreBudgetError),
         (DatabaseError("Code: 241. DB::Exception: Memory limit", code=241), True, StoreBudgetError),
         (DatabaseError("Code: 241. DB::Exception: Memory limit", code=241), False, StoreLimitError),
+        (DatabaseError("Code: 241. DB::Exception: (total) memory limit exceeded", code=241), True, StoreLimitError),
+        (DatabaseError("Code: 160. DB::Exception: Estimated query execution time is too long", code=160), True, StoreBudgetError),
+        (DatabaseError("Code: 202. DB::Exception: Too many simultaneous queries", code=202), True, StoreBusyError),
+        (DatabaseError("Code: 202. DB::Exception: Too many simultaneous queries", code=202), False, StoreUnavailableError),
         (DatabaseError("Code: 243. DB::Exception: Not enough space", code=243), False, StoreUnavailableError),
         (DatabaseError("Code: 469. DB::Exception: Constraint violated", code=469), False, StoreRowsError),
         (DatabaseError("HTTP driver received HTTP status 413, server response: <html>"), False, StoreRowsError),
@@ -57,3 +62,25 @@ def test_the_cause_in_the_network_is_named() -> None:
     message = str(store_error(error, "ClickHouse at ch:8123", searching=True))
     expected = "cannot be reached or did not answer: ConnectionRefusedError: [Errno 111] Connection refused"
     assert message == f"ClickHouse at ch:8123 {expected}"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (159, "The search ran for longer than it may, and was stopped."),
+        (160, "The search ran for longer than it may, and was stopped."),
+        (241, "The search needs more memory than it may take."),
+        (158, "The search reads more than it may."),
+    ],
+)
+def test_what_a_search_has_too_much_of_is_told_with_what_to_do(code: int, words: str) -> None:
+    message = str(store_error(DatabaseError("Code: …", code=code), "ClickHouse at ch:8123", searching=True))
+    assert message.startswith(f"{words} Narrow it: a time range")
+    assert "too many searches" not in message.lower()
+
+
+def test_too_many_searches_are_told_as_that() -> None:
+    message = str(store_error(DatabaseError("Code: 202. DB::Exception: …", code=202), "ClickHouse at ch:8123", searching=True))
+    assert message == "Too many searches at once: other searches are ahead of this one. Please try again in 5 seconds."
+    waited = "Too many searches at once: one other search is ahead of this one, and none of them ended within 10 seconds."
+    assert str(StoreBusyError(1, 10.0)).startswith(waited)

@@ -135,15 +135,24 @@ class Attempts(Search):
         self.asked: list[tuple[list[int], int]] = []
         self.error: Exception | None = None
         self.seconds = 0.0
+        self.begun, self.gone = asyncio.Event(), asyncio.Event()
+        """Set when an answer is waited for, and when nobody waits for it any more."""
+        self.since: datetime | None = None
+        """When only the newest are counted or sorted: since when."""
         self.told: list[tuple[About, str]] = []
         self.record = story.Record((), (), is_complete=True)
         self.sent: dict[str, bytes] = {}
-        self.counted: Summary | Exception = Summary(Facets(0, {}, {}, {}), Histogram(60, ()), is_all=True)
+        self.counted: Summary | Exception = Summary(Facets(0, {}, {}, {}), Histogram(60, ()))
         self.pages: list[tuple[AttemptRow, ...]] = []
         """Where there are any, the answers to searches, one after the other."""
 
     async def _answer(self) -> None:
-        await asyncio.sleep(self.seconds)
+        self.begun.set()
+        try:
+            await asyncio.sleep(self.seconds)
+        except asyncio.CancelledError:
+            self.gone.set()
+            raise
         if self.error:
             raise self.error
 
@@ -154,17 +163,18 @@ class Attempts(Search):
             rows = self.pages.pop(0)
             cursor = Cursor(1_700_000_000_000, rows[-1].id).encode() if self.pages else None
             return AttemptPage(rows, len(rows), query.page, query.per_page, is_exact=False, next_cursor=cursor)
-        return AttemptPage(self.rows, len(self.rows), query.page, query.per_page, is_exact=False, next_cursor="next")
+        since = None if query.in_time else self.since
+        return AttemptPage(self.rows, len(self.rows), query.page, query.per_page, False, "next", since)
 
     async def facets(self, query: AttemptQuery) -> Facets:
         await self._answer()
         self.queries.append(query)
-        return Facets(3, {"failed": 2, "succeeded": 1}, {"order_completed": 3}, {7: 3})
+        return Facets(3, {"failed": 2, "succeeded": 1}, {"order_completed": 3}, {7: 3}, self.since)
 
     async def histogram(self, query: AttemptQuery, bars: int = 60) -> Histogram:
         await self._answer()
         self.queries.append(query)
-        return Histogram(bars, (Bar(NOW, 3, 2), Bar(LATER, 0, 0)))
+        return Histogram(bars, (Bar(NOW, 3, 2), Bar(LATER, 0, 0)), self.since)
 
     async def summary(self, query: AttemptQuery, bars: int) -> Summary:
         await self._answer()

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from yarl import URL
 
 from pipeline.core.search import Condition, Predicate, Sort
-from pipeline.store.errors import StoreBudgetError, StoreRejectedError, StoreUnavailableError
+from pipeline.store.errors import StoreBudgetError, StoreBusyError, StoreRejectedError, StoreUnavailableError
 from pipeline.store.search import AttemptDetail
 from tests.unit.web.attempt_rows import attempt_row
-from tests.unit.web.service import Service
+from tests.unit.web.service import NOW, Service
 
 PATH = "/api/webhook/attempts"
 INVALID = "Invalid resource. Please fix errors and try again."
@@ -54,6 +55,7 @@ async def test_a_list_is_a_page_of_what_was_found(service: Service) -> None:
             "total_count": 1,
             "total_count_is_exact": False,
             "next_cursor": "next",
+            "sorted_since": None,
             "current_page": 1,
             "pages": 1,
             "per_page": 25,
@@ -169,6 +171,8 @@ async def test_figures_of_what_a_search_finds(service: Service) -> None:
         200,
         {
             "total_count": 3,
+            "total_count_is_exact": True,
+            "counted_since": None,
             "states": {"failed": 2, "succeeded": 1},
             "events": {"order_completed": 3},
             "endpoints": [{"endpoint_id": 7, "count": 3}],
@@ -179,6 +183,7 @@ async def test_figures_of_what_a_search_finds(service: Service) -> None:
         200,
         {
             "interval_seconds": 400,
+            "counted_since": None,
             "bars": [
                 {"begins_at": "2026-03-02T15:04:00.512Z", "attempts": 3, "failures": 2},
                 {"begins_at": "2026-03-02T16:00:00.000Z", "attempts": 0, "failures": 0},
@@ -232,5 +237,37 @@ async def test_what_goes_wrong_in_clickhouse_is_explained(service: Service, path
 
 async def test_a_search_that_waits_too_long_is_given_up(service: Service) -> None:
     service.attempts.seconds = 5.0
-    message = "Attempts cannot be searched right now: too many searches are waiting. Please try again in a moment."
+    message = (
+        "The search did not end within 1.5 seconds, its waits for other searches included. Please try again later, or narrow it to "
+        "a shorter time."
+    )
     assert await get(service) == (503, {"error": message})
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/1", f"{PATH}/facets", f"{PATH}/histogram"])
+async def test_too_many_searches_are_told_with_when_to_come_back(service: Service, path: str) -> None:
+    service.attempts.error = StoreBusyError(3, 10.0)
+    async with service.client.get(path) as response:
+        body = await response.json()
+    assert (response.status, response.headers["Retry-After"]) == (503, "5")
+    assert body["error"].startswith("Too many searches at once: 3 other searches are ahead of this one")
+
+
+async def test_what_was_counted_and_sorted_is_said(service: Service) -> None:
+    service.attempts.since = NOW
+    service.attempts.rows = (attempt_row(),)
+    told = "2026-03-02T15:04:00.512Z"
+    _, facets = await get(service, f"{PATH}/facets")
+    assert (facets["total_count_is_exact"], facets["counted_since"]) == (False, told)
+    assert (await get(service, f"{PATH}/histogram"))[1]["counted_since"] == told
+    assert (await get(service, params={"q[s]": "duration_ms desc"}))[1]["sorted_since"] == told
+
+
+async def test_a_search_ends_when_its_client_goes_away(service: Service) -> None:
+    """Whoever closes a page does not keep others waiting."""
+    service.attempts.seconds = 60.0
+    asking = asyncio.create_task(get(service))
+    async with asyncio.timeout(10):
+        await service.attempts.begun.wait()
+        asking.cancel()
+        await service.attempts.gone.wait()

@@ -264,3 +264,31 @@ async def test_stopping_lets_a_request_under_way_finish(service: Service) -> Non
         await entered.wait()
         await server.stop()
         assert await (await request).text() == "done"
+
+
+@pytest.mark.parametrize(("method", "ends"), [("GET", "cancelled"), ("POST", "finished")])
+async def test_a_read_ends_with_its_client_and_a_change_is_finished(method: str, ends: str) -> None:
+    app = make_app(health=Health())
+    begun, gone, ended = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def work(_: web.Request) -> web.Response:
+        begun.set()
+        try:
+            await gone.wait()
+        except asyncio.CancelledError:
+            ended.set_result("cancelled")
+            raise
+        ended.set_result("finished")
+        return web.Response()
+
+    app.router.add_route(method, "/work", work)
+    server = WebServer(app, "127.0.0.1", 0)
+    async with aiohttp.ClientSession(await server.start()) as client, asyncio.timeout(10):
+        asking = asyncio.create_task(client.request(method, "/work"))
+        await begun.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        if ends == "finished":
+            gone.set()
+        assert await ended == ends
+    await server.stop()

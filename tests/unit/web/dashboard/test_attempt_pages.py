@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 import pytest
 
 from pipeline.core.search import Condition, Cursor, Predicate, Sort
-from pipeline.store.errors import NARROW, StoreBudgetError, StoreUnavailableError
+from pipeline.store.errors import NARROW, StoreBudgetError, StoreBusyError, StoreUnavailableError
 from pipeline.store.figures import Bar, Facets, Histogram
 from pipeline.store.story import About, EventRow, Record
 from pipeline.store.summary import Summary
@@ -37,7 +37,6 @@ async def searched(service: Service) -> Service:
     service.attempts.counted = Summary(
         Facets(2, {"succeeded": 1, "failed": 1}, {"shipment_shipped": 2}, {1: 2}),
         Histogram(3600, (Bar(NOW.replace(minute=0, second=0, microsecond=0), 2, 1),)),
-        is_all=True,
     )
     return service
 
@@ -113,13 +112,22 @@ async def test_a_page_of_a_search_for_bodies_and_its_figures_come_of_one_look(se
     [asked] = searched.attempts.queries
     assert asked.per_page == 60
     assert "60 or more attempts" in seen.text
-    assert "Counted: the newest 60." in seen.text
+    assert "Counted: the newest 60, since " in seen.text
     assert 'href="/webhooks/attempts/76?' in seen.html
     assert "/webhooks/attempts/75?" not in seen.html
     older = seen.html.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
     last = rows[24]
     cursor = Cursor(round(last.created_at.timestamp() * 1000), last.id).encode()
     assert dict(parse_qsl(older[1:])) == {"q[request_body_cont]": "ada", "after": cursor}
+
+
+async def test_another_order_says_what_was_sorted(searched: Service, admin: Visitor) -> None:
+    seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ada&q[s]=duration_ms desc")
+    assert "Sorted:" not in seen.text
+    searched.attempts.since = NOW
+    seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ada&q[s]=duration_ms desc")
+    assert "Sorted: the newest 2 attempts that were found, since " in seen.text
+    assert 'rel="next"' not in seen.html, "there is no page behind what was sorted"
 
 
 async def test_viewers_search_but_not_in_bodies(searched: Service, viewer: Visitor) -> None:
@@ -135,6 +143,7 @@ async def test_viewers_search_but_not_in_bodies(searched: Service, viewer: Visit
     ("error", "status", "words"),
     [
         (StoreBudgetError(f"The search needs more time or memory than it may take. {NARROW}"), 422, "Narrow it: a time range"),
+        (StoreBusyError(3, 10.0), 503, "Too many searches at once: 3 other searches are ahead of this one"),
         (StoreUnavailableError("gone"), 503, "Attempts cannot be searched right now: gone"),
     ],
 )

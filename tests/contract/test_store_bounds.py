@@ -1,0 +1,140 @@
+"""What a search for a common word reads does not grow with the history: facets, histogram, "slowest first". And it says what it counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.core.search import AttemptQuery, parse_query
+from pipeline.store import counting, figures, find, walk
+from pipeline.store.rows import Position, attempt_row
+from pipeline.store.search import AttemptPage, Search
+from pipeline.store.writer import Table
+from tests.contract.store_case import Store
+from tests.contract.store_records import START, attempt, event_rows, meta
+
+BATCH = 1_000
+COMMON = ("q[request_body_cont]", "shipment")
+SLOWEST = ("q[s]", "duration_ms desc")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds that a history of a test exceeds."""
+    monkeypatch.setattr(counting, "MOST", 300)
+    monkeypatch.setattr(find, "SORTED", 300)
+    monkeypatch.setattr(figures, "EXACT_ROWS", 20_000)
+    monkeypatch.setattr(walk, "_FIRST_ROWS", 300)
+
+
+async def fill(store: Store) -> None:
+    """Some minutes of attempts; the slowest are the oldest."""
+    received = [START + timedelta(seconds=number, milliseconds=50) for number in range(BATCH)]
+    attempts = [
+        attempt_row(Position(0, number), attempt(number, event=meta(number, received_at=at), duration_ms=float(BATCH - number)))
+        for number, at in enumerate(received)
+    ]
+    await store.writer.append(Table.ATTEMPTS, 0, attempts)
+    await store.writer.append(Table.EVENTS, 0, event_rows(range(BATCH), text="the shipment is on its way"))
+
+
+async def grow(store: Store, first: int, last: int) -> None:
+    """The same minutes again in earlier hours, under other ids."""
+    hours = f"ARRAY JOIN range({first}, {last}) AS n"
+    events = (
+        "concat(event_id, '_', toString(n)) AS event_id, received_at - toIntervalHour(n) AS received_at, 1 AS kafka_partition"
+    )
+    await store.command(
+        f"INSERT INTO events SELECT * REPLACE({events}) FROM (SELECT * FROM events WHERE kafka_partition = 0) {hours}"
+    )
+    attempts = (
+        "concat(event_id, '_', toString(n)) AS event_id, created_at - toIntervalHour(n) AS created_at, id + n * 1000000000 AS id, "
+        "event_received_at - toIntervalHour(n) AS event_received_at, 1 AS kafka_partition, duration_ms + 10000 * n AS duration_ms"
+    )
+    await store.command(
+        f"INSERT INTO attempts SELECT * REPLACE({attempts}) FROM (SELECT * FROM attempts WHERE kafka_partition = 0) {hours}"
+    )
+
+
+async def rows_read(store: Store, ask: Callable[[Search, AttemptQuery], Any], *pairs: tuple[str, str]) -> int:
+    """By the engine's own count, as it knows it of all queries."""
+    read = "SELECT value FROM system.events WHERE event = 'SelectedRows'"
+    [(before,)] = await store.rows(read)
+    await ask(store.search, parse_query(pairs))
+    [(after,)] = await store.rows(read)
+    return int(after) - int(before)
+
+
+@pytest.mark.parametrize("store_settings", ["chdb"], indirect=True)
+@pytest.mark.parametrize(
+    ("ask", "pairs"),
+    [
+        pytest.param(Search.facets, [COMMON], id="facets of a common word"),
+        pytest.param(Search.histogram, [COMMON], id="histogram of a common word"),
+        pytest.param(Search.attempts, [COMMON, SLOWEST], id="slowest of a common word"),
+        pytest.param(Search.attempts, [COMMON, SLOWEST, ("page", "3")], id="slowest of a common word, a page of them"),
+        pytest.param(Search.facets, [("q[response_body_cont]", "Grüße")], id="facets of a common answer"),
+        pytest.param(Search.facets, [("q[http_status_code_eq]", "204")], id="facets of a common code"),
+        pytest.param(Search.histogram, [("q[http_status_code_eq]", "204")], id="histogram of a common code"),
+    ],
+)
+async def test_the_rows_read_do_not_grow_with_the_history(
+    store: Store, small: None, ask: Callable[[Search, AttemptQuery], Any], pairs: list[tuple[str, str]]
+) -> None:
+    await fill(store)
+    await grow(store, 1, 40)
+    before = await rows_read(store, ask, *pairs)
+    await grow(store, 40, 160)
+    after = await rows_read(store, ask, *pairs)
+    assert [row[0] for row in await store.rows("SELECT count() FROM attempts")] == [160_000]
+    assert after <= before + 20_000, f"{before:,} rows of 40,000 attempts, {after:,} of 160,000"
+
+
+async def test_what_was_counted_is_said(store: Store, small: None) -> None:
+    await fill(store)
+    newest = START + timedelta(seconds=BATCH - 300, milliseconds=123)
+
+    async def page(*pairs: tuple[str, str]) -> AttemptPage:
+        return await store.search.attempts(parse_query([COMMON, SLOWEST, *pairs]))
+
+    facets = await store.search.facets(parse_query([COMMON]))
+    assert (facets.total, facets.since) == (300, newest)
+    histogram = await store.search.histogram(parse_query([COMMON]))
+    assert (sum(bar.attempts for bar in histogram.bars), histogram.since) == (300, newest)
+    assert histogram.bars[0].begins_at <= newest < histogram.bars[0].begins_at + timedelta(seconds=histogram.seconds)
+
+    first = await page()
+    assert (first.total_count, first.is_exact, first.sorted_since, first.next_cursor) == (300, False, newest, None)
+    assert [row.duration_ms for row in first.items[:2]] == [300, 299], "the slowest of the newest"
+    assert [row.duration_ms for row in (await page(("page", "12"))).items][-1] == 1
+    assert (await page(("page", "13"))).items == ()
+
+
+async def test_what_is_rare_is_counted_and_sorted_in_full(store: Store, small: None) -> None:
+    await fill(store)
+    rare = ("q[request_body_cont]", "R00000001")
+    found = await store.search.attempts(parse_query([rare, SLOWEST]))
+    assert (found.total_count, found.is_exact, found.sorted_since) == (10, True, None)
+    assert [row.duration_ms for row in found.items] == [BATCH - number for number in range(10, 20)]
+    facets = await store.search.facets(parse_query([rare]))
+    assert (facets.total, facets.since) == (10, None)
+    histogram = await store.search.histogram(parse_query([rare]))
+    assert (sum(bar.attempts for bar in histogram.bars), histogram.since) == (10, None)
+    nothing = await store.search.attempts(parse_query([("q[request_body_cont]", "nowhere-at-all"), SLOWEST]))
+    assert (nothing.items, nothing.total_count, nothing.is_exact) == ((), 0, True)
+
+
+async def test_what_reads_no_text_is_counted_in_full(store: Store, small: None) -> None:
+    """Also where the newest would be far fewer: the indexes leave few rows, or the hourly figures know."""
+    await fill(store)
+    code = await store.search.facets(parse_query([("q[http_status_code_eq]", "204")]))
+    assert (code.total, code.since) == (BATCH, None)
+    await grow(store, 1, 40)
+    assert ((await store.search.facets(parse_query([]))).total, code.since) == (40 * BATCH, None)
+    order = await store.search.facets(parse_query([("q[event_id_eq]", "evt_7_39")]))
+    assert (order.total, order.since) == (1, None)
+    code = await store.search.facets(parse_query([("q[http_status_code_eq]", "204")]))
+    assert (code.total, code.since is None) == (300, False)
