@@ -95,7 +95,7 @@ async def make_history(path: Path, attempts: int) -> dict[str, list[str]]:
         await migrate(connections, 10_000)
         [(stored,)] = await select(connections, "SELECT count() FROM attempts", {})
         writer = Writer(connections)
-        for batch in made_beside(attempts, 10_000) if not stored else ():
+        for batch in made_beside(attempts, 10_000, is_escaped=False) if not stored else ():
             await writer.append(Table.ATTEMPTS, HISTORY, _moved(batch.attempts))
             await writer.append(Table.EVENTS, HISTORY, _moved(batch.events))
         needles = await needles_in(connections, random.Random(3))

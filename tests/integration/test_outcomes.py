@@ -81,7 +81,9 @@ async def test_only_200_201_202_and_204_acknowledge(start_pipeline: StartPipelin
 
 async def test_no_usable_answer_is_a_failure(start_pipeline: StartPipeline) -> None:
     endpoints = {"timeout": Endpoint(silence), "connection_reset": Endpoint(reset), "truncated_response": Endpoint(truncated)}
-    await _every_endpoint_gets(start_pipeline, endpoints, dict.fromkeys(endpoints, 6), request_timeout_seconds=0.5)
+    await _every_endpoint_gets(
+        start_pipeline, endpoints, dict.fromkeys(endpoints, 6), request_timeout_seconds=1.5, connect_timeout_seconds=1.4
+    )
 
 
 async def test_tls_and_dns_failures_and_refused_connections_are_repeated(start_pipeline: StartPipeline) -> None:
@@ -108,7 +110,7 @@ async def _every_endpoint_gets(
 ) -> None:
     """One event to all of these endpoints: each must get so many requests, all with one webhook-id and one body."""
     names: dict[int, str] = {}
-    async with start_pipeline(retry_delays=tuple(map(parse_delay, DELAYS)), connect_timeout_seconds=0.4, **settings) as pipeline:
+    async with start_pipeline(retry_delays=tuple(map(parse_delay, DELAYS)), **settings) as pipeline:
         servers = [listening(endpoint) for endpoint in endpoints.values()]
         urls = [await server.__aenter__() for server in servers]
         for name, url in zip(endpoints, urls, strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import standardwebhooks
@@ -23,7 +22,6 @@ async def test_an_event_reaches_its_subscribers_and_is_found_by_its_body(start_p
         value = event_bytes("evt-1", number="R758805215", note="a Very Special needle-42")
         await pipeline.publish(value)
         await eventually(lambda: _acknowledged(orders, 1))
-        delivered_at = time.monotonic()
         received = orders.deliveries[0]
 
         # With a public verifier, over the bytes that arrived.
@@ -36,7 +34,6 @@ async def test_an_event_reaches_its_subscribers_and_is_found_by_its_body(start_p
         assert received.headers["webhook-id"] == "evt-1"
 
         found = await eventually(lambda: pipeline.attempts(request_body_cont="SPECIAL NEEDLE-4"))
-        assert time.monotonic() - delivered_at < 3
         assert [(each["order_number"], each["state"], each["attempt"]) for each in found] == [("R758805215", "succeeded", 1)]
         detail = (await pipeline.api.get(f"attempts/{found[0]['id']}")).json()
         assert detail["request_body"].encode() == received.body
