@@ -8,9 +8,8 @@ later stands behind that end.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from pipeline.endpoints.health import Held
@@ -19,10 +18,10 @@ from pipeline.web.answers import answer
 from pipeline.web.api import Api
 from pipeline.web.audit import Asker, asker, put_on_record
 from pipeline.web.endpoint_changes import change_endpoint, changed, find_endpoint
-from pipeline.web.errors import ApiError, HeldCountError, InvalidError
+from pipeline.web.errors import ApiError, HeldCountError
 from pipeline.web.queries import path_id, read_body
 from pipeline.web.routes import Route
-from pipeline.web.wrapped_input import validated
+from pipeline.web.wrapped_input import parse_object, validated
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 from schemas.endpoint import EndpointRecord, HeldDrop
@@ -38,7 +37,7 @@ def held_drop_routes(api: Api) -> Iterable[Route]:
 
     async def drop(request: web.Request) -> web.Response:
         endpoint = find_endpoint(api, path_id(request))
-        given = validated(_members(await read_body(request)), HeldDropInput, required=("count",))
+        given = validated(parse_object(await read_body(request), "body", _HINT), HeldDropInput, required=("count",))
         await drop_held(api, asker(api, request), endpoint.id, given.count)
         return answer(HeldDropAnswer(dropped=given.count))
 
@@ -96,15 +95,3 @@ def _require(api: Api, endpoint_id: int, count: int) -> Held:
     if held.count != count:
         raise HeldCountError(count, held.count)
     return held
-
-
-def _members(body: bytes) -> dict[str, Any]:
-    try:
-        document = msgspec.json.decode(body)
-    except RecursionError:
-        raise InvalidError({"body": ["The request body is nested too deeply."]}) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidError({"body": [f"The request body is not JSON: {error}. {_HINT}"]}) from None
-    if not isinstance(document, dict):
-        raise InvalidError({"body": [_HINT]})
-    return document

@@ -216,3 +216,11 @@ async def test_under_strict_a_filter_without_a_value_is_an_error(service: Servic
     async with service.client.get("/api/webhook/attempts?q[order_number_eq]=&strict=1") as response:
         assert response.status == 422
         assert "q[order_number_eq] has no value" in (await response.json())["errors"]["q"][0]
+
+
+async def test_a_drop_takes_one_count_and_nothing_else(service: Service) -> None:
+    await service.create()
+    [route] = [route for route in ROUTES if route.path.endswith("/held/drop")]
+    for body, member in ((b'{"count": 1, "older_than": "3d"}', "older_than"), (b'{"count": 1, "count": 297}', "count")):
+        status, answer = await ask(service, route, "", data=body)
+        assert (status, list(answer["errors"])) == (422, [member])
