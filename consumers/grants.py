@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from pipeline.store.cluster import storage_table
 from pipeline.store.erase import ERASED
-from pipeline.store.rows import Table
+from pipeline.store.rows import PARTITIONED_BY, Table
 from schemas.topics import Topics
 
 
@@ -156,6 +156,9 @@ def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str =
         case Grantee.RECORDER:
             rights = [(f"SELECT, INSERT ON {database}.{name}") for name in _stored(cluster)]
             rights.append(f"SELECT ON {database}.{APPLIED}")
+            # Weeks that are older than retention_days are dropped, on every node of a cluster.
+            rights += [f"ALTER DELETE ON {database}.{storage_table(table.value, cluster)}" for table in PARTITIONED_BY]
+            rights += ["CLUSTER ON *.*"] if cluster else []
         case Grantee.API:
             names = [*_stored(cluster), *_both(SUMMED, cluster), APPLIED]
             rights = [f"SELECT ON {database}.{name}" for name in names]

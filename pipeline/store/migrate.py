@@ -10,6 +10,7 @@ from importlib import resources
 from typing import Final
 
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from pipeline.store.cluster import on_cluster, render, render_everywhere, storage_table
 from pipeline.store.connection import Connections, StoreRejectedError
@@ -38,11 +39,11 @@ def shipped_migrations() -> Migrations:
     return {file.name: file.read_text(encoding="utf-8") for file in files if file.name.endswith(".sql")}
 
 
-async def migrate(connections: Connections, retention_days: int, migrations: Migrations | None = None) -> tuple[str, ...]:
+async def migrate(connections: Connections, migrations: Migrations | None = None) -> tuple[str, ...]:
     """Bring the database up to date; returns the names of what was applied.
 
-    Every statement can be repeated, so that processes may start at the same time. Rows older than ``retention_days`` go, a week's
-    partition at a time; a changed number takes effect here.
+    Every statement can be repeated, so that processes may start at the same time. How long rows are kept is no part of the tables
+    (see retention).
 
     Raises:
         StoreRejectedError: a migration was edited after it had been applied, or ClickHouse refuses a statement.
@@ -52,7 +53,7 @@ async def migrate(connections: Connections, retention_days: int, migrations: Mig
     cluster, database = connections.cluster, connections.database
     await connections.prepare(lambda client: _make_database(client, database, cluster))
     rendered = {name: (_checksum(sql), render(sql, cluster, database)) for name, sql in chosen.items()}
-    return await connections.set_up(lambda client: _migrate(client, rendered, retention_days, cluster))
+    return await connections.set_up(lambda client: _migrate(client, rendered, cluster))
 
 
 def _checksum(sql: str) -> str:
@@ -67,9 +68,7 @@ def _make_database(client: Client, database: str, cluster: str) -> None:
         client.command(f"CREATE DATABASE IF NOT EXISTS {database}{on_cluster(cluster)}")
 
 
-def _migrate(
-    client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]], retention_days: int, cluster: str
-) -> tuple[str, ...]:
+def _migrate(client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]], cluster: str) -> tuple[str, ...]:
     """``migrations``: name to checksum and statements."""
     engines = _texts(client, _ENGINES)
     _refuse_another_layout(engines, cluster)
@@ -93,7 +92,7 @@ def _migrate(
                 f"Migration {name} was edited after it had been applied. Restore the file, and put the change into a new one."
             )
             raise StoreRejectedError(message)
-    _keep_for(client, retention_days, cluster)
+    _remove_lifetimes(client, cluster)
     return tuple(names)
 
 
@@ -109,16 +108,24 @@ def _refuse_another_layout(engines: dict[str, str], cluster: str) -> None:
         raise StoreRejectedError(f"{message}. Set it as it was, or set clickhouse_database to a new database.")
 
 
-def _keep_for(client: Client, days: int, cluster: str) -> None:
-    """Set how long rows are kept, where it is not set so already."""
+def _remove_lifetimes(client: Client, cluster: str) -> None:
+    """Weeks that are too old are dropped by name (see retention): ClickHouse must not drop what an earlier setting gave a part.
+
+    Without a TTL in the table, what parts remember of one has no effect: nothing is rewritten, and nothing is waited for.
+    """
+    for name in _mortal(client, cluster):
+        try:
+            client.command(f"ALTER TABLE {name}{on_cluster(cluster)} REMOVE TTL")
+        except DatabaseError:
+            # Another process that starts was first, and there is none to remove any more.
+            if name in _mortal(client, cluster):
+                raise
+
+
+def _mortal(client: Client, cluster: str) -> list[str]:
     engines = _texts(client, _ENGINES)
-    for table, column in PARTITIONED_BY.items():
-        # The expression as ClickHouse shows it.
-        lifetime, name = f"toDateTime({column}) + toIntervalDay({days})", storage_table(table.value, cluster)
-        if f"TTL {lifetime}" not in engines.get(name, lifetime):
-            client.command(
-                f"ALTER TABLE {name}{on_cluster(cluster)} MODIFY TTL {lifetime}", settings={"materialize_ttl_after_modify": 0}
-            )
+    names = (storage_table(table.value, cluster) for table in PARTITIONED_BY)
+    return [name for name in names if " TTL " in engines.get(name, "")]
 
 
 def _texts(client: Client, query: str) -> dict[str, str]:
