@@ -155,7 +155,7 @@ def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str =
     match grantee:
         case Grantee.RECORDER:
             rights = [(f"SELECT, INSERT ON {database}.{name}") for name in _stored(cluster)]
-            rights.append(f"SELECT ON {database}.{APPLIED}")
+            rights += [f"SELECT ON {database}.{APPLIED}", "SELECT ON system.mutations"]
             # Weeks that are older than retention_days are dropped, on every node of a cluster.
             rights += [f"ALTER DELETE ON {database}.{storage_table(table.value, cluster)}" for table in PARTITIONED_BY]
             rights += ["CLUSTER ON *.*"] if cluster else []

@@ -6,8 +6,9 @@ With the setting ``clickhouse_cluster`` the same files make replicated and shard
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
@@ -15,6 +16,15 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from pipeline.store.cluster import on_cluster, render, render_everywhere, storage_table
 from pipeline.store.connection import Connections, StoreRejectedError
 from pipeline.store.rows import PARTITIONED_BY, Table
+
+_MATERIALIZE: Final = re.compile(r"^ALTER TABLE (?P<table>\w+).*?(?P<action>MATERIALIZE INDEX \w+)", re.MULTILINE | re.DOTALL)
+_UNDER_WAY: Final = (
+    "SELECT 1 FROM system.mutations WHERE database = currentDatabase() AND table = {table:String} AND NOT is_done "
+    "AND position(command, {action:String}) > 0 LIMIT 1"
+)
+
+# An index for a year of rows takes as long as it takes: the role starts meanwhile. (By default ClickHouse 26 waits for it.)
+_IN_BACKGROUND: Final[dict[str, Any]] = {"mutations_sync": 0}
 
 Migrations = dict[str, str]
 """File name to SQL, in order."""
@@ -80,7 +90,8 @@ def _migrate(client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]],
     for name, (checksum, statements) in migrations.items():
         if name not in applied:
             for statement in statements:
-                client.command(statement)
+                if not _is_under_way(client, statement):
+                    client.command(statement, settings=_IN_BACKGROUND)
             client.command(
                 "INSERT INTO schema_migrations (name, checksum) SELECT {name:String}, {checksum:String}",
                 parameters={"name": name, "checksum": checksum},
@@ -94,6 +105,19 @@ def _migrate(client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]],
             raise StoreRejectedError(message)
     _remove_lifetimes(client, cluster)
     return tuple(names)
+
+
+def _is_under_way(client: Client, statement: str) -> bool:
+    """Whether ClickHouse carries out the same already: of several processes that start, one is enough to have an index built."""
+    match = _MATERIALIZE.search(statement)
+    if match is None:
+        return False
+    try:
+        found = client.query(_UNDER_WAY, parameters=match.groupdict()).result_rows
+    except DatabaseError:
+        # Whoever may not look does it once more: that is a waste and no harm.
+        return False
+    return bool(found)
 
 
 def _refuse_another_layout(engines: dict[str, str], cluster: str) -> None:
