@@ -156,6 +156,8 @@ def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str =
         case Grantee.RECORDER:
             rights = [(f"SELECT, INSERT ON {database}.{name}") for name in _stored(cluster)]
             rights += [f"SELECT ON {database}.{APPLIED}", "SELECT ON system.mutations"]
+            # What an upgrade adds to the hourly figures of before it.
+            rights += [f"SELECT, INSERT ON {database}.{name}" for name in _both(SUMMED, cluster)]
             # Weeks that are older than retention_days are dropped, on every node of a cluster.
             rights += [f"ALTER DELETE ON {database}.{storage_table(table.value, cluster)}" for table in PARTITIONED_BY]
             rights += ["CLUSTER ON *.*"] if cluster else []
@@ -166,7 +168,7 @@ def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str =
             rights += [f"ALTER UPDATE ON {database}.{storage_table(name, cluster)}" for name in ERASED]
             rights += ["CLUSTER ON *.*"] if cluster else []
         case Grantee.OPERATOR:
-            made = "CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, SELECT, INSERT"
+            made = "CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, ALTER VIEW, SELECT, INSERT"
             rights = [f"{made} ON {database}.*"]
             rights += ["CLUSTER ON *.*", "REMOTE ON *.*"] if cluster else []
         case _:

@@ -43,6 +43,7 @@ from pipeline.ops.memory import give_back_large_blocks
 from pipeline.ops.probes import Probe, Probes
 from pipeline.ops.settings import Settings
 from pipeline.ops.threads import in_thread
+from pipeline.store.backfill import Backfill
 from pipeline.store.connection import Connections
 from pipeline.store.retention import Retention
 from pipeline.web.api import Api
@@ -293,7 +294,7 @@ class _Composition:
         return recorder
 
     def _make_upkeep(self, recorder: Recorder, connections: Connections) -> Upkeep:
-        jobs = (Retention(connections, self._settings.retention_days),)
+        jobs = (Retention(connections, self._settings.retention_days), Backfill(connections))
         return Upkeep(jobs, recorder.keeps_the_store)
 
     def _stop_later(self, stop: Callable[[], Awaitable[object]]) -> None:

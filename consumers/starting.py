@@ -14,6 +14,7 @@ from pipeline.broker.meeting import NoSessionError
 from pipeline.ops.logs import logger
 from pipeline.ops.outage import Outage
 from pipeline.ops.probes import Probe, pause
+from pipeline.store.backfill import Backfill
 from pipeline.store.connection import Connections, StoreError
 from pipeline.store.mend import mend_hourly_figures
 from pipeline.store.migrate import migrate
@@ -91,6 +92,7 @@ async def prepare_store(connections: Connections, patience: Patience) -> None:
     async def prepare() -> None:
         try:
             await migrate(connections)
+            await Backfill(connections).at_the_start()
             if lacking := await mend_hourly_figures(connections):
                 log.warning("the hourly figures lacked attempts, as after a crash; they were mended", attempts=lacking)
         except StoreError as error:

@@ -91,7 +91,7 @@ async def test_the_rollup_stays_exact_when_a_batch_comes_again(store: Store) -> 
 async def test_the_role_is_sql_and_grants_views_that_exist(store: Store) -> None:
     """ClickHouse in process has no users, so that the grants hold is not tested here; that every statement is one, and what it names, is."""
     statements = [part for part in re.sub(r"^--.*$", "", ROLE, flags=re.MULTILINE).split(";") if part.strip()]
-    assert len(statements) == 13
+    assert len(statements) == 17
     for statement in statements:
         quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
         assert await store.rows(f"SELECT length(formatQuery('{quoted}')) > 0") == [(1,)]
