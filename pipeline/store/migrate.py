@@ -14,6 +14,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from pipeline.store.cluster import on_cluster, render, render_everywhere, storage_table
+from pipeline.store.comments import comment_all
 from pipeline.store.connection import Connections, StoreRejectedError
 from pipeline.store.rows import PARTITIONED_BY, Table
 
@@ -104,6 +105,7 @@ def _migrate(client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]],
             )
             raise StoreRejectedError(message)
     _remove_lifetimes(client, cluster)
+    comment_all(client, cluster)
     return tuple(names)
 
 
