@@ -155,7 +155,9 @@ class Recording:
         self._begun.set()
         upkeep = asyncio.create_task(self._upkeep.run()) if self._upkeep is not None else None
         try:
-            await (asyncio.get_running_loop().create_future() if self._recorder is None else asyncio.shield(self._recorder.failed))
+            await (
+                asyncio.get_running_loop().create_future() if self._recorder is None else asyncio.shield(self._recorder.failed)
+            )
         finally:
             if upkeep is not None:
                 upkeep.cancel()

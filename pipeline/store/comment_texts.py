@@ -52,6 +52,7 @@ SHARED: Final = {
     "request_headers": "The headers that were sent, without credentials.",
     "response_headers": "The headers of the answer.",
     "response_body": "The body of the answer: its first 16 KiB, as text or base64.",
+    "response_body_text": "response_body with all escapes undone; worked out when it is asked for.",
     "response_body_encoding": "How response_body is written: text or base64.",
     "response_truncated": "Whether the answer was longer than what is kept.",
     "kafka_partition": "The partition of the record in Kafka that the row was made of.",
@@ -75,6 +76,8 @@ SHARED: Final = {
 
 COLUMNS: Final[dict[str, dict[str, str]]] = {
     "events": {
+        "request_body_strings": "Strings of the body that say something else than its bytes show: escapes undone, case folded, composed. Serves searches.",
+        "request_body_text": "The body with all escapes undone; worked out when it is asked for.",
         "created_at": "When the event happened, as its producer says (UTC).",
         "source_topic": "The topic that the event was published to.",
         "source_partition": "The partition that the event was published to.",

@@ -42,7 +42,9 @@ async def test_the_queries_of_the_documentation(store: Store) -> None:
     ]
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), one) for n, one in enumerate(attempts)])
     dispatches = [dispatch(0), dispatch(0), dispatch(1, endpoint_ids=(8,)), dispatch(2, endpoint_ids=())]
-    rows = [event_row(Position(0, n), one, body(n)) for n, one in enumerate(dispatches)]
+    rows = [
+        event_row(Position(0, n), one, body(number)) for n, (one, number) in enumerate(zip(dispatches, (0, 0, 1, 2), strict=True))
+    ]
     await store.writer.append(Table.EVENTS, 0, rows)
 
     left = dict(QUERIES)

@@ -12,7 +12,7 @@ from pipeline.ops.settings import Settings
 from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate, shipped_migrations
-from pipeline.store.rebuilds import rebuilds
+from pipeline.store.rebuilds import watch_rebuilds
 from pipeline.store.rows import attempt_id
 from pipeline.store.search import Search
 from pipeline.store.writer import Writer
@@ -55,8 +55,7 @@ async def blocks(store: Store, identifier: int) -> int:
 
 async def test_an_upgraded_store_reads_one_block(upgraded: Store) -> None:
     async with asyncio.timeout(60):
-        while await rebuilds(upgraded.connections):
-            await asyncio.sleep(0.05)
+        await watch_rebuilds(upgraded.connections, lambda: asyncio.sleep(0.05))
     assert {await blocks(upgraded, identifier) for identifier in SOME} <= {1, 2}
     for identifier in SOME:
         found = await upgraded.rows(f"SELECT id FROM attempts WHERE id = {identifier}")
