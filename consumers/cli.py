@@ -330,6 +330,7 @@ app.command("erase", rich_help_panel="Operate")(erase)
 app.command("settings", rich_help_panel="Operate")(cli_operate.settings)
 app.command("grants", rich_help_panel="Operate")(cli_operate.grants)
 app.command("migrate", rich_help_panel="Operate")(cli_operate.migrate_now)
+app.command("retention", rich_help_panel="Operate")(cli_operate.retention)
 app.command("sizing", rich_help_panel="Operate")(cli_operate.sizing)
 
 

@@ -1,4 +1,4 @@
-"""``oms-webhooks topics``, ``settings``, ``grants``, ``migrate``, ``sizing``: is everything as it must be?"""
+"""``oms-webhooks topics``, ``settings``, ``grants``, ``migrate``, ``retention``, ``sizing``: is everything as it must be?"""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from consumers.roles import RoleError
 from consumers.whom import NoPipelineError, reachable
 from pipeline.broker.admin import TopicAdmin, TopicError
 from pipeline.core.sizing import Costs, Deployment, Load, size
+from pipeline.ops.clock import utc_now
 from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings
 from pipeline.ops.settings_sources import refused_values, unknown_names
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
+from pipeline.store.retention import Retention, Week
 from pipeline.store.rows import MAX_PARTITIONS
 from schemas.topics import TopicSpec
 
@@ -163,12 +165,40 @@ def migrate_now() -> None:
     async def apply() -> tuple[str, ...]:
         connections = Connections(chosen)
         try:
-            return await migrate(connections, chosen.retention_days)
+            return await migrate(connections)
         finally:
             await connections.close()
 
     applied = uvloop.run(apply())
     out.print("\n".join(f"applied {name}" for name in applied) or "The tables are up to date.", highlight=False)
+
+
+def retention(
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Another number than the setting retention_days, to try it out.")
+    ] = None,
+) -> None:
+    """Say which weeks of ClickHouse are older than they are kept, and how many rows they have. Deletes nothing; the recorder does."""
+    chosen = Settings()
+    if not chosen.clickhouse_url:
+        raise RoleError("No ClickHouse server is configured; set OMS_WEBHOOKS_CLICKHOUSE_URL.")
+    kept = days or chosen.retention_days
+
+    async def look() -> tuple[Week, ...]:
+        connections = Connections(chosen)
+        try:
+            return await Retention(connections, kept).expired(utc_now())
+        finally:
+            await connections.close()
+
+    weeks = uvloop.run(look())
+    for week in weeks:
+        out.print(f"{week.table.value}: {week.rows:,} rows of the week from {week.begins}", highlight=False)
+    total = sum(week.rows for week in weeks)
+    out.print(
+        f"{total:,} rows are in weeks that are older than {kept} days." if weeks else f"Nothing is older than {kept} days.",
+        highlight=False,
+    )
 
 
 def sizing(

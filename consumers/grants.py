@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from pipeline.store.cluster import storage_table
 from pipeline.store.erase import ERASED
-from pipeline.store.rows import Table
+from pipeline.store.rows import PARTITIONED_BY, Table
 from schemas.topics import Topics
 
 
@@ -155,7 +155,12 @@ def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str =
     match grantee:
         case Grantee.RECORDER:
             rights = [(f"SELECT, INSERT ON {database}.{name}") for name in _stored(cluster)]
-            rights.append(f"SELECT ON {database}.{APPLIED}")
+            rights += [f"SELECT ON {database}.{APPLIED}", "SELECT ON system.mutations"]
+            # What an upgrade adds to the hourly figures of before it.
+            rights += [f"SELECT, INSERT ON {database}.{name}" for name in _both(SUMMED, cluster)]
+            # Weeks that are older than retention_days are dropped, on every node of a cluster.
+            rights += [f"ALTER DELETE ON {database}.{storage_table(table.value, cluster)}" for table in PARTITIONED_BY]
+            rights += ["CLUSTER ON *.*"] if cluster else []
         case Grantee.API:
             names = [*_stored(cluster), *_both(SUMMED, cluster), APPLIED]
             rights = [f"SELECT ON {database}.{name}" for name in names]
@@ -163,7 +168,7 @@ def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str =
             rights += [f"ALTER UPDATE ON {database}.{storage_table(name, cluster)}" for name in ERASED]
             rights += ["CLUSTER ON *.*"] if cluster else []
         case Grantee.OPERATOR:
-            made = "CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, SELECT, INSERT"
+            made = "CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, ALTER VIEW, SELECT, INSERT"
             rights = [f"{made} ON {database}.*"]
             rights += ["CLUSTER ON *.*", "REMOTE ON *.*"] if cluster else []
         case _:

@@ -97,6 +97,10 @@ class Recorder:
                 queue.close()
             await asyncio.gather(*(queue.task for queue in self._queues.values()), return_exceptions=True)
 
+    def keeps_the_store(self) -> bool:
+        """Whether this one of all recorders does what only one of them has to do (see upkeep)."""
+        return self.consumer.holds(Partition(self._settings.topics.attempts, 0))
+
     def problem(self) -> str | None:
         """Why the recorder is not ready (for health checks)."""
         stuck = next((queue.problem for queue in self._queues.values() if queue.problem), None)

@@ -27,6 +27,7 @@ from consumers.parts import (
 )
 from consumers.recorder import Recorder
 from consumers.starting import Patience, Recording, prepare_store, watch_store
+from consumers.upkeep import Upkeep
 from pipeline.broker.admin import TopicAdmin
 from pipeline.broker.probe import BrokerProbe
 from pipeline.broker.producer import Producer
@@ -42,7 +43,9 @@ from pipeline.ops.memory import give_back_large_blocks
 from pipeline.ops.probes import Probe, Probes
 from pipeline.ops.settings import Settings
 from pipeline.ops.threads import in_thread
+from pipeline.store.backfill import Backfill
 from pipeline.store.connection import Connections
+from pipeline.store.retention import Retention
 from pipeline.web.api import Api
 from pipeline.web.server import WebServer, make_app
 from pipeline.web.visitors import VisitorLimits
@@ -176,7 +179,8 @@ class _Composition:
         self._stack.push_async_callback(server.stop)
         if connections is not None and clickhouse is not None and tables is not None:
             recorder = self._make_recorder(producer, connections) if Role.RECORDER in roles else None
-            running.failures.append(await self._start_recording(clickhouse, Recording(tables, recorder, self._kafka)))
+            upkeep = self._make_upkeep(recorder, connections) if recorder is not None else None
+            running.failures.append(await self._start_recording(clickhouse, Recording(tables, recorder, self._kafka, upkeep)))
         if roles & DELIVERING and deliveries is not None:
             running.failures += await self._start_workers(producer, deliveries)
             _favour_the_event_loop()
@@ -261,7 +265,7 @@ class _Composition:
         probe = self._probes.add("clickhouse", connections.ping)
         connections.refuse_reads_while(lambda: probe.outage.problem)
         clickhouse = self._watch("ClickHouse", probe, needed_by={Role.RECORDER})
-        tables = asyncio.create_task(prepare_store(connections, clickhouse, self._settings.retention_days))
+        tables = asyncio.create_task(prepare_store(connections, clickhouse))
         self._stack.push_async_callback(_cancel, tables)
         self._stack.push_async_callback(_cancel, asyncio.create_task(watch_store(connections, tables)))
         return clickhouse, tables
@@ -291,6 +295,10 @@ class _Composition:
         recorder = make_recorder(self._settings, producer, connections, self._tracing)
         self._health.add("recorder", recorder.problem)
         return recorder
+
+    def _make_upkeep(self, recorder: Recorder, connections: Connections) -> Upkeep:
+        jobs = (Retention(connections, self._settings.retention_days), Backfill(connections))
+        return Upkeep(jobs, recorder.keeps_the_store)
 
     def _stop_later(self, stop: Callable[[], Awaitable[object]]) -> None:
         async def stop_and_go_on() -> None:

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from consumers.recorder import Recorder
+from consumers.upkeep import Upkeep
 from pipeline.broker.admin import TopicError
 from pipeline.broker.client import KafkaError
 from pipeline.broker.meeting import NoSessionError
 from pipeline.ops.logs import logger
 from pipeline.ops.outage import Outage
 from pipeline.ops.probes import Probe, pause
+from pipeline.store.backfill import Backfill
 from pipeline.store.connection import Connections, StoreError
 from pipeline.store.mend import mend_hourly_figures
 from pipeline.store.migrate import migrate
@@ -80,7 +82,7 @@ def _needs_a_person(error: Exception) -> bool:
     return not error.retriable if isinstance(error, KafkaError) else bool(getattr(error, "needs_a_person", False))
 
 
-async def prepare_store(connections: Connections, patience: Patience, retention_days: int) -> None:
+async def prepare_store(connections: Connections, patience: Patience) -> None:
     """Make the tables what this release needs; until they are, who reads or writes them is refused at once, and told why.
 
     Raises:
@@ -89,7 +91,8 @@ async def prepare_store(connections: Connections, patience: Patience, retention_
 
     async def prepare() -> None:
         try:
-            await migrate(connections, retention_days)
+            await migrate(connections)
+            await Backfill(connections).at_the_start()
             if lacking := await mend_hourly_figures(connections):
                 log.warning("the hourly figures lacked attempts, as after a crash; they were mended", attempts=lacking)
         except StoreError as error:
@@ -115,9 +118,12 @@ class Recording:
     Until then the recorder is no member of its group: Kafka is the buffer, and who can record has the partitions.
     """
 
-    def __init__(self, tables: asyncio.Task[None], recorder: Recorder | None, kafka: Patience) -> None:
-        """``tables`` makes them. Without a ``recorder`` that is all."""
+    def __init__(
+        self, tables: asyncio.Task[None], recorder: Recorder | None, kafka: Patience, upkeep: Upkeep | None = None
+    ) -> None:
+        """``tables`` makes them. Without a ``recorder`` that is all. The ``upkeep`` of the store goes on beside the recorder."""
         self._recorder = recorder
+        self._upkeep = upkeep
         self._kafka = kafka
         self._begun = asyncio.Event()
         self.task = asyncio.create_task(self._record(tables))
@@ -147,4 +153,12 @@ class Recording:
         if self._recorder is not None:
             await self._kafka.take(self._recorder.start)
         self._begun.set()
-        await (asyncio.get_running_loop().create_future() if self._recorder is None else asyncio.shield(self._recorder.failed))
+        upkeep = asyncio.create_task(self._upkeep.run()) if self._upkeep is not None else None
+        try:
+            await (
+                asyncio.get_running_loop().create_future() if self._recorder is None else asyncio.shield(self._recorder.failed)
+            )
+        finally:
+            if upkeep is not None:
+                upkeep.cancel()
+                await asyncio.gather(upkeep, return_exceptions=True)

@@ -128,6 +128,10 @@ class GroupConsumer:
         """Whether the record's partition is still held under the epoch that it was taken under."""
         return self._assignment.epoch(record.partition) == record.epoch
 
+    def holds(self, partition: Partition) -> bool:
+        """Whether the partition is assigned to this consumer."""
+        return self._assignment.epoch(partition) is not None
+
     @property
     def outstanding(self) -> int:
         """Records handed over and not finished."""

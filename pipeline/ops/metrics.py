@@ -166,6 +166,14 @@ BATCH_DURATION: Final = Histogram(
 SEARCHABLE: Final = Histogram(
     "oms_webhooks_attempt_to_searchable_seconds", "From the end of an attempt to when it can be searched", buckets=_LATENCY
 )
+RETENTION_DROPPED: Final = Counter(
+    "oms_webhooks_retention_dropped_rows", "Rows dropped from ClickHouse because they were older than retention_days", ["table"]
+)
+RETENTION_OVERDUE: Final = Gauge(
+    "oms_webhooks_retention_overdue_rows",
+    "Rows in weeks that are older than retention_days and could not be dropped when that was last tried",
+    ["table"],
+)
 STORE_ERRORS: Final = Counter("oms_webhooks_clickhouse_errors", "Failed statements, searches included", ["kind"])
 SEARCHES_WAITING: Final = Gauge("oms_webhooks_searches_waiting", "Searches that wait for their turn at ClickHouse")
 

@@ -103,7 +103,12 @@ class Settings(KafkaSettings, SearchSettings):
     clickhouse_path: Path | None = Field(
         default=None, description="Directory of the in-process ClickHouse. Empty: a temporary one, gone at exit."
     )
-    retention_days: int = Field(default=400, ge=1, description="How long events and attempts are kept in ClickHouse.")
+    retention_days: int = Field(
+        default=400,
+        ge=1,
+        description="How long events, attempts and dead letters are kept in ClickHouse; they go a week (Monday to Sunday, UTC) at a time. "
+        "Takes effect when the recorder starts: a lower number deletes at once.",
+    )
 
     # Delivery
     retry_delays: Delays = Field(

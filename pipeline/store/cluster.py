@@ -26,6 +26,7 @@ _ALTER: Final = re.compile(r"^ALTER TABLE (?P<name>\w+)\s+(?P<actions>.+)", re.M
 _FEED: Final = re.compile(
     r"^CREATE MATERIALIZED VIEW IF NOT EXISTS (?P<name>\w+) TO (?P<target>\w+) AS(?P<select>.+)", re.MULTILINE | re.DOTALL
 )
+_FED: Final = re.compile(r"^ALTER TABLE (?P<name>\w+) MODIFY QUERY(?P<select>.+)", re.MULTILINE | re.DOTALL)
 _VIEW: Final = re.compile(r"^CREATE (?:OR REPLACE )?VIEW (?:IF NOT EXISTS )?(?P<name>\w+)(?= AS\b)", re.MULTILINE)
 _ENGINE: Final = re.compile(r"^ENGINE = (?P<family>\w*MergeTree)(?:\((?P<arguments>[^)]*)\))?", re.MULTILINE)
 _WINDOW: Final = re.compile(r"non_replicated_deduplication_window = (\d+)")
@@ -56,12 +57,13 @@ def render(sql: str, cluster: str, database: str) -> tuple[str, ...]:
     if match := _TABLE.search(sql):
         local = _replicated(sql.replace(match[0], _create(match["name"], cluster), 1), _REPLICA)
         return local, _distributed(match["name"], sql, cluster, database)
+    if match := _FED.search(sql):
+        return (f"ALTER TABLE {match['name']}{on_cluster(cluster)} MODIFY QUERY{_of_its_shard(match['select'])}",)
     if match := _ALTER.search(sql):
         return _altered(match["name"], match["actions"], cluster)
     if match := _FEED.search(sql):
-        select = re.sub(r"\bFROM (\w+)", r"FROM \1_local", match["select"])
         create = f"CREATE MATERIALIZED VIEW IF NOT EXISTS {match['name']}{on_cluster(cluster)} TO {match['target']}_local AS"
-        return (create + select,)
+        return (create + _of_its_shard(match["select"]),)
     if match := _VIEW.search(sql):
         return (sql.replace(match[0], match[0] + on_cluster(cluster), 1),)
     raise ValueError("a migration is CREATE TABLE, ALTER TABLE, CREATE MATERIALIZED VIEW … TO … or CREATE VIEW")
@@ -74,6 +76,10 @@ def render_everywhere(sql: str, cluster: str) -> str:
         return sql
     create = f"CREATE TABLE IF NOT EXISTS {match['name']}{on_cluster(cluster)}"
     return _replicated(sql.replace(match[0], create, 1), _EVERYWHERE)
+
+
+def _of_its_shard(select: str) -> str:
+    return re.sub(r"\bFROM (\w+)", r"FROM \1_local", select)
 
 
 def _create(name: str, cluster: str) -> str:

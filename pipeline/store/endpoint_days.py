@@ -28,7 +28,7 @@ class Failure:
 class EndpointDay:
     """The last 24 hours of an endpoint by the clock's hours, the oldest first.
 
-    Each hour has successes and failures. As in ``attempts_hourly``, test deliveries and discarded attempts count too.
+    Each hour has successes and failures. Test deliveries count too; what was discarded or has expired was not attempted.
     """
 
     hours: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)] * HOURS)
@@ -62,8 +62,10 @@ async def endpoint_days(reader: Reader, until: datetime) -> dict[int, EndpointDa
     parameters = {"since": (since - _EPOCH) // timedelta(seconds=1)}
     days: dict[int, EndpointDay] = {}
     for endpoint_id, hour, attempts, failures in await reader.rows(
-        "SELECT endpoint_id, hour, sum(attempts), sum(failures) FROM attempts_hourly "
-        "WHERE hour >= toDateTime({since:UInt32}, 'UTC') GROUP BY endpoint_id, hour",
+        "SELECT endpoint_id, hour, attempts, failures FROM ("
+        "SELECT endpoint_id, hour, sum(attempts) - sum(discarded + expired) AS attempts, sum(failures) - sum(discarded + expired) AS failures "
+        "FROM attempts_hourly AS h "
+        "WHERE hour >= toDateTime({since:UInt32}, 'UTC') GROUP BY endpoint_id, hour)",
         parameters,
     ):
         number = (hour - since) // _HOUR

@@ -25,20 +25,26 @@ ORDER BY hour
 
 # How long the lacking ones took is not known apart from the others of their hour: the hour as a whole stands for them.
 _ADD: Final = """
-INSERT INTO attempts_hourly (hour, endpoint_id, event_name, attempts, failures, duration_ms)
-SELECT hour, endpoint_id, event_name, made - summed.counted, greatest(failed, summed.counted_failed) - summed.counted_failed, took
+INSERT INTO attempts_hourly (hour, endpoint_id, event_name, attempts, failures, discarded, expired, classified, answered_ms)
+SELECT
+    hour, endpoint_id, event_name, made - summed.counted, greatest(failed, summed.failed) - summed.failed,
+    greatest(discarded, summed.discarded) - summed.discarded, greatest(expired, summed.expired) - summed.expired,
+    made - summed.counted, answered
 FROM (
     SELECT
         toStartOfHour(created_at) AS hour, endpoint_id, event_name, count() AS made, countIf(state = 'failed') AS failed,
-        quantilesTDigestState(0.5, 0.95, 0.99)(duration_ms) AS took
+        countIf(outcome = 'discarded') AS discarded, countIf(outcome = 'expired') AS expired,
+        quantilesTDigestStateIf(0.5, 0.95, 0.99)(duration_ms, outcome NOT IN ('discarded', 'expired')) AS answered
     FROM attempts
     WHERE created_at >= {first:DateTime('UTC')} AND created_at < {end:DateTime('UTC')}
         AND toStartOfHour(created_at) IN {hours:Array(DateTime('UTC'))}
     GROUP BY hour, endpoint_id, event_name
 ) AS there
 LEFT JOIN (
-    SELECT hour, endpoint_id, event_name, sum(attempts) AS counted, sum(failures) AS counted_failed
-    FROM attempts_hourly
+    SELECT
+        hour, endpoint_id, event_name, sum(attempts) AS counted, sum(failures) AS failed, sum(h.discarded) AS discarded,
+        sum(h.expired) AS expired
+    FROM attempts_hourly AS h
     WHERE hour IN {hours:Array(DateTime('UTC'))}
     GROUP BY hour, endpoint_id, event_name
 ) AS summed USING (hour, endpoint_id, event_name)

@@ -6,14 +6,26 @@ With the setting ``clickhouse_cluster`` the same files make replicated and shard
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from pipeline.store.cluster import on_cluster, render, render_everywhere, storage_table
+from pipeline.store.comments import comment_all
 from pipeline.store.connection import Connections, StoreRejectedError
 from pipeline.store.rows import PARTITIONED_BY, Table
+
+_MATERIALIZE: Final = re.compile(r"^ALTER TABLE (?P<table>\w+).*?(?P<action>MATERIALIZE INDEX \w+)", re.MULTILINE | re.DOTALL)
+_UNDER_WAY: Final = (
+    "SELECT 1 FROM system.mutations WHERE database = currentDatabase() AND table = {table:String} AND NOT is_done "
+    "AND position(command, {action:String}) > 0 LIMIT 1"
+)
+
+# An index for a year of rows takes as long as it takes: the role starts meanwhile. (By default ClickHouse 26 waits for it.)
+_IN_BACKGROUND: Final[dict[str, Any]] = {"mutations_sync": 0}
 
 Migrations = dict[str, str]
 """File name to SQL, in order."""
@@ -38,11 +50,11 @@ def shipped_migrations() -> Migrations:
     return {file.name: file.read_text(encoding="utf-8") for file in files if file.name.endswith(".sql")}
 
 
-async def migrate(connections: Connections, retention_days: int, migrations: Migrations | None = None) -> tuple[str, ...]:
+async def migrate(connections: Connections, migrations: Migrations | None = None) -> tuple[str, ...]:
     """Bring the database up to date; returns the names of what was applied.
 
-    Every statement can be repeated, so that processes may start at the same time. Rows older than ``retention_days`` go, a week's
-    partition at a time; a changed number takes effect here.
+    Every statement can be repeated, so that processes may start at the same time. How long rows are kept is no part of the tables
+    (see retention).
 
     Raises:
         StoreRejectedError: a migration was edited after it had been applied, or ClickHouse refuses a statement.
@@ -52,7 +64,7 @@ async def migrate(connections: Connections, retention_days: int, migrations: Mig
     cluster, database = connections.cluster, connections.database
     await connections.prepare(lambda client: _make_database(client, database, cluster))
     rendered = {name: (_checksum(sql), render(sql, cluster, database)) for name, sql in chosen.items()}
-    return await connections.set_up(lambda client: _migrate(client, rendered, retention_days, cluster))
+    return await connections.set_up(lambda client: _migrate(client, rendered, cluster))
 
 
 def _checksum(sql: str) -> str:
@@ -67,9 +79,7 @@ def _make_database(client: Client, database: str, cluster: str) -> None:
         client.command(f"CREATE DATABASE IF NOT EXISTS {database}{on_cluster(cluster)}")
 
 
-def _migrate(
-    client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]], retention_days: int, cluster: str
-) -> tuple[str, ...]:
+def _migrate(client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]], cluster: str) -> tuple[str, ...]:
     """``migrations``: name to checksum and statements."""
     engines = _texts(client, _ENGINES)
     _refuse_another_layout(engines, cluster)
@@ -81,7 +91,8 @@ def _migrate(
     for name, (checksum, statements) in migrations.items():
         if name not in applied:
             for statement in statements:
-                client.command(statement)
+                if not _is_under_way(client, statement):
+                    client.command(statement, settings=_IN_BACKGROUND)
             client.command(
                 "INSERT INTO schema_migrations (name, checksum) SELECT {name:String}, {checksum:String}",
                 parameters={"name": name, "checksum": checksum},
@@ -93,8 +104,22 @@ def _migrate(
                 f"Migration {name} was edited after it had been applied. Restore the file, and put the change into a new one."
             )
             raise StoreRejectedError(message)
-    _keep_for(client, retention_days, cluster)
+    _remove_lifetimes(client, cluster)
+    comment_all(client, cluster)
     return tuple(names)
+
+
+def _is_under_way(client: Client, statement: str) -> bool:
+    """Whether ClickHouse carries out the same already: of several processes that start, one is enough to have an index built."""
+    match = _MATERIALIZE.search(statement)
+    if match is None:
+        return False
+    try:
+        found = client.query(_UNDER_WAY, parameters=match.groupdict()).result_rows
+    except DatabaseError:
+        # Whoever may not look does it once more: that is a waste and no harm.
+        return False
+    return bool(found)
 
 
 def _refuse_another_layout(engines: dict[str, str], cluster: str) -> None:
@@ -109,16 +134,24 @@ def _refuse_another_layout(engines: dict[str, str], cluster: str) -> None:
         raise StoreRejectedError(f"{message}. Set it as it was, or set clickhouse_database to a new database.")
 
 
-def _keep_for(client: Client, days: int, cluster: str) -> None:
-    """Set how long rows are kept, where it is not set so already."""
+def _remove_lifetimes(client: Client, cluster: str) -> None:
+    """Weeks that are too old are dropped by name (see retention): ClickHouse must not drop what an earlier setting gave a part.
+
+    Without a TTL in the table, what parts remember of one has no effect: nothing is rewritten, and nothing is waited for.
+    """
+    for name in _mortal(client, cluster):
+        try:
+            client.command(f"ALTER TABLE {name}{on_cluster(cluster)} REMOVE TTL")
+        except DatabaseError:
+            # Another process that starts was first, and there is none to remove any more.
+            if name in _mortal(client, cluster):
+                raise
+
+
+def _mortal(client: Client, cluster: str) -> list[str]:
     engines = _texts(client, _ENGINES)
-    for table, column in PARTITIONED_BY.items():
-        # The expression as ClickHouse shows it.
-        lifetime, name = f"toDateTime({column}) + toIntervalDay({days})", storage_table(table.value, cluster)
-        if f"TTL {lifetime}" not in engines.get(name, lifetime):
-            client.command(
-                f"ALTER TABLE {name}{on_cluster(cluster)} MODIFY TTL {lifetime}", settings={"materialize_ttl_after_modify": 0}
-            )
+    names = (storage_table(table.value, cluster) for table in PARTITIONED_BY)
+    return [name for name in names if " TTL " in engines.get(name, "")]
 
 
 def _texts(client: Client, query: str) -> dict[str, str]:

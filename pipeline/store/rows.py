@@ -142,6 +142,9 @@ PARTITIONED_BY: Final[dict[Table, str]] = {
 """The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes and the audit log are few and are kept."""
 
 
+NOT_MADE: Final = "outcome IN ('discarded', 'expired')"
+"""Holds for attempts that were due and not made: they are no failures, and have no duration."""
+
 UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """The ``event_received_at`` of an attempt whose record does not say."""
 

@@ -141,7 +141,7 @@ async def main(arguments: argparse.Namespace) -> None:
         path = arguments.path or Path(temporary)
         is_new = not (path / "store").exists()
         connections = Connections(Settings(clickhouse_path=path))
-        await migrate(connections, 10_000)
+        await migrate(connections)
         if is_new:
             await fill(connections, batches(arguments.attempts, arguments.batch), Load())
         [(stored,)] = await select(connections, "SELECT count() FROM attempts", {})

@@ -206,7 +206,7 @@ async def counted(stage: Stage, directory: Path | None) -> list[str]:
     queries = {
         "attempts": "SELECT count(), uniqExact(id) FROM attempts",
         "events": "SELECT count(), uniqExact(kafka_partition, kafka_offset, event_id) FROM events",
-        "attempt_figures": "SELECT sum(attempts), sum(attempts) FROM attempt_figures",
+        "attempt_figures": "SELECT sum(attempts + discarded + expired) AS made, made FROM attempt_figures",
     }
     try:
         found = {

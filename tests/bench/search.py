@@ -321,7 +321,7 @@ async def main(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="oms-webhooks-bench-") as temporary:
         path = arguments.path or Path(temporary)
         connections = Connections(Settings(clickhouse_path=path))
-        await migrate(connections, 10_000)
+        await migrate(connections)
         [[load.found]] = await select(connections, "SELECT count() FROM attempts", {})
         if load.found < 0.99 * arguments.attempts:  # a fill that was broken off and taken up again has a little less
             await fill(connections, made_beside(arguments.attempts, arguments.batch, is_escaped=arguments.escapes), load)

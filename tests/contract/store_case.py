@@ -55,7 +55,7 @@ async def opened(settings: Settings) -> AsyncIterator[Store]:
     """A store that is migrated, and closed afterwards."""
     connections = Connections(settings)
     try:
-        await migrate(connections, settings.retention_days)
+        await migrate(connections)
         yield Store(settings, connections, Writer(connections), Search(connections))
     finally:
         await connections.close()

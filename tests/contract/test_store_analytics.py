@@ -7,13 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.store import writer
 from pipeline.store.connection import Client
-from pipeline.store.rows import Position, attempt_row, event_row
+from pipeline.store.rows import Position, attempt_id, attempt_row, event_row
 from pipeline.store.writer import Table
 from schemas.attempt import AttemptState, Outcome
 from tests.contract.store_case import Store
-from tests.contract.store_records import START, attempt, attempt_rows, body, dispatch, meta
+from tests.contract.store_records import START, attempt, attempt_rows, body, dispatch, event_rows, meta
 
 ROOT = Path(__file__).resolve().parents[2]
 QUERIES = dict(
@@ -40,7 +42,9 @@ async def test_the_queries_of_the_documentation(store: Store) -> None:
     ]
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), one) for n, one in enumerate(attempts)])
     dispatches = [dispatch(0), dispatch(0), dispatch(1, endpoint_ids=(8,)), dispatch(2, endpoint_ids=())]
-    rows = [event_row(Position(0, n), one, body(n)) for n, one in enumerate(dispatches)]
+    rows = [
+        event_row(Position(0, n), one, body(number)) for n, (one, number) in enumerate(zip(dispatches, (0, 0, 1, 2), strict=True))
+    ]
     await store.writer.append(Table.EVENTS, 0, rows)
 
     left = dict(QUERIES)
@@ -57,6 +61,9 @@ async def test_the_queries_of_the_documentation(store: Store) -> None:
     assert await answer("Latency percentiles by endpoint") == [(8, 3, 900.0, 900.0, 900.0), (7, 1, 10.0, 10.0, 10.0)]
     received = [row[:2] + row[3:] for row in await answer("Events that nobody received")]
     assert received == [("evt_2", "order_completed", 0, 0), ("evt_1", "order_completed", 1, 1)]
+    assert await answer("Figures that add up") == [(START.date().replace(day=1), 4, 2, 0, [20.0, 900.0, 900.0])]
+    assert [row[0] for row in await answer("Attempts by what was sent")] == [attempt_id(0, 3)]
+    assert [(row[0], row[3]) for row in await answer("Events by what was sent")] == [("evt_1", "R000000001")]
     url = "https://shop.example/hooks"
     assert await answer("Slowest endpoints") == [(8, url, 606.7, 900.0, 2), (7, url, 10.0, 10.0, 0)]
     assert await answer("Retries that rescued deliveries") == [(7, 1, 1, 0, 0), (8, 2, 0, 1, 1)]
@@ -88,10 +95,36 @@ async def test_the_rollup_stays_exact_when_a_batch_comes_again(store: Store) -> 
     assert await store.rows("SELECT count(), uniqExact(id) FROM attempt_history") == [(80, 80)]
 
 
+@pytest.mark.parametrize("view", ["attempt_details", "event_bodies"])
+async def test_a_condition_on_the_body_gets_to_its_index(store: Store, view: str) -> None:
+    await store.writer.append(Table.EVENTS, 0, event_rows(range(2000)))
+    await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(2000)))
+    asked = f"SELECT count() FROM {view} WHERE lowerUTF8(request_body) LIKE '%r000001234%'"
+    assert await store.rows(asked) == [(1,)]
+    if not store.settings.clickhouse_cluster:  # a Distributed table shows no plan of its shards
+        plan = "\n".join(line for (line,) in await store.rows(f"EXPLAIN indexes = 1 {asked}"))
+        index = plan[plan.index("Name: request_body_ngrams") :]
+        assert re.search(r"Granules: (\d+)/", index)[1] == "1", plan  # type: ignore[index]
+
+
+async def test_bodies_and_attempts_are_there_once(store: Store) -> None:
+    """An event that was dispatched twice, one whose body is not recorded yet, and every other filter beside the body."""
+    await store.writer.append(Table.EVENTS, 0, [*event_rows(range(3)), *event_rows(range(3, 4))])
+    again = [event_row(Position(1, 0), dispatch(1, endpoint_ids=(7, 8, 9)), body(1))]
+    await store.writer.append(Table.EVENTS, 1, again)
+    await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(1, 6)))
+    bodies = "SELECT event_id, length(request_body) > 0 FROM attempt_details ORDER BY event_id"
+    assert await store.rows(bodies) == [("evt_1", 1), ("evt_2", 1), ("evt_3", 1), ("evt_4", 0), ("evt_5", 0)]
+    for test in ("order_number = 'R000000001'", "has(skus, 'SKU-1')", "state = 'succeeded'", "1"):
+        found = f"SELECT event_id, endpoint_id FROM attempt_details WHERE lowerUTF8(request_body) LIKE '%r000000001%' AND {test}"
+        assert await store.rows(found) == [("evt_1", 7)]
+    assert await store.rows("SELECT count(), uniqExact(event_id) FROM event_bodies") == [(4, 4)]
+
+
 async def test_the_role_is_sql_and_grants_views_that_exist(store: Store) -> None:
     """ClickHouse in process has no users, so that the grants hold is not tested here; that every statement is one, and what it names, is."""
     statements = [part for part in re.sub(r"^--.*$", "", ROLE, flags=re.MULTILINE).split(";") if part.strip()]
-    assert len(statements) == 13
+    assert len(statements) == 17
     for statement in statements:
         quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
         assert await store.rows(f"SELECT length(formatQuery('{quoted}')) > 0") == [(1,)]

@@ -209,7 +209,7 @@ async def test_nothing_goes_through_the_logs(
 def test_a_temporary_directory_goes_at_the_end() -> None:
     with asyncio.Runner() as runner:
         connections = Connections(Settings())
-        runner.run(migrate(connections, 400))
+        runner.run(migrate(connections))
         assert connections._temporary is not None
         directory = Path(connections._temporary.name)
         assert directory.is_dir()

@@ -17,8 +17,8 @@ from tests.contract.store_case import Store
 async def test_applies_each_migration_once(store_settings: Settings) -> None:
     connections = Connections(store_settings)
     try:
-        assert await migrate(connections, 400) == tuple(shipped_migrations())
-        assert await migrate(connections, 400) == ()
+        assert await migrate(connections) == tuple(shipped_migrations())
+        assert await migrate(connections) == ()
     finally:
         await connections.close()
 
@@ -35,31 +35,22 @@ async def test_columns_are_those_that_rows_are_made_for(store: Store) -> None:
     assert {table: columns[table.value] for table in COLUMNS} == COLUMNS
 
 
-async def test_every_table_drops_repeated_inserts_and_all_but_the_audit_expire(store: Store) -> None:
+async def test_every_table_drops_repeated_inserts_and_none_drops_rows_by_itself(store: Store) -> None:
     engines = dict(await store.rows("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()"))
     held = {table.value: engines[storage_table(table.value, store.settings.clickhouse_cluster)] for table in COLUMNS}
     assert all("non_replicated_deduplication_window = 10000" in engine for engine in held.values())
-    assert {table for table, engine in held.items() if "TTL" in engine} == {"events", "attempts", "dead_letters"}
-    assert "TTL toDateTime(received_at) + toIntervalDay(400)" in held["events"]
-
-
-async def test_a_changed_retention_takes_effect(store: Store) -> None:
-    assert await migrate(store.connections, 30) == ()
-    engines = dict(await store.rows("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()"))
-    assert (
-        "TTL toDateTime(created_at) + toIntervalDay(30)" in engines[storage_table("attempts", store.settings.clickhouse_cluster)]
-    )
+    assert not any("TTL" in engine for engine in held.values())
 
 
 async def test_an_edited_migration_is_refused(store: Store) -> None:
     edited = {name: f"{sql}-- and more" if name.startswith("0002") else sql for name, sql in shipped_migrations().items()}
     with pytest.raises(StoreRejectedError, match=r"0002_attempts\.sql was edited after it had been applied"):
-        await migrate(store.connections, 400, edited)
+        await migrate(store.connections, edited)
 
 
 async def test_a_new_migration_is_applied_to_an_old_database(store: Store) -> None:
     more = {**shipped_migrations(), "9000_more.sql": "ALTER TABLE events ADD COLUMN IF NOT EXISTS more String"}
-    assert await migrate(store.connections, 400, more) == ("9000_more.sql",)
+    assert await migrate(store.connections, more) == ("9000_more.sql",)
     for table in {"events", storage_table("events", store.settings.clickhouse_cluster)}:
         assert ("more",) in await store.rows(
             f"SELECT name FROM system.columns WHERE database = currentDatabase() AND table = '{table}'"
@@ -72,7 +63,7 @@ async def test_the_layout_of_a_database_is_not_changed(store: Store) -> None:
     connections = Connections(store.settings.model_copy(update={"clickhouse_cluster": cluster}))
     try:
         with pytest.raises(StoreRejectedError, match="set clickhouse_database to a new database"):
-            await migrate(connections, 400)
+            await migrate(connections)
     finally:
         await connections.close()
 
@@ -90,8 +81,8 @@ async def test_a_cluster_has_its_rows_behind_distributed_tables(store: Store) ->
 async def test_processes_may_start_at_the_same_time(store_settings: Settings) -> None:
     starters = [Connections(store_settings) for _ in range(3)]
     try:
-        await asyncio.gather(*(migrate(connections, 400) for connections in starters))
-        assert await migrate(starters[0], 400) == ()
+        await asyncio.gather(*(migrate(connections) for connections in starters))
+        assert await migrate(starters[0]) == ()
     finally:
         for connections in starters:
             await connections.close()

@@ -175,12 +175,12 @@ async def test_old_rows_are_found_before_and_after_they_are_worked_over(store_se
     before = {name: sql for name, sql in shipped_migrations().items() if name < "0030"}
     connections = Connections(store_settings)
     try:
-        await migrate(connections, 400, before)
+        await migrate(connections, before)
         store = Store(store_settings, connections, Writer(connections), Search(connections))
         await fill(store, texts)
         # Rows as they are on the morning of the upgrade, before ClickHouse came round to them.
         await store.command(f"SYSTEM STOP MERGES {storage_table('events', store_settings.clickhouse_cluster)}")
-        await migrate(connections, 400)
+        await migrate(connections)
         await check(store, texts, wanted)
         table = storage_table("events", store_settings.clickhouse_cluster)
         seen: list[float | None] = []

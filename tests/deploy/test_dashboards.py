@@ -160,7 +160,7 @@ async def schema(tmp_path: Path) -> AsyncIterator[Connections]:
     """The real tables, without rows."""
     settings = Settings(clickhouse_path=tmp_path / "clickhouse")
     connections = Connections(settings)
-    await migrate(connections, settings.retention_days)
+    await migrate(connections)
     yield connections
     await connections.close()
 

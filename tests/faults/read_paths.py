@@ -28,14 +28,14 @@ _EVENTS = {
     "events": "SELECT count(), uniqExact(kafka_partition, kafka_offset, event_id) FROM events",
     "received_events": "SELECT sum(dispatches), sum(dispatches) FROM received_events",
 }
-_FIGURES = "SELECT sum(attempts) FROM attempt_figures"
+_FIGURES = "SELECT sum(attempts + discarded + expired) FROM attempt_figures"
 _TOO_MANY = """
 SELECT count() FROM attempt_figures AS figures
 LEFT JOIN (
     SELECT toStartOfHour(created_at) AS hour, endpoint_id, event_name, count() AS made, countIf(state = 'failed') AS failed
     FROM attempts GROUP BY hour, endpoint_id, event_name
 ) AS counted USING (hour, endpoint_id, event_name)
-WHERE figures.attempts > counted.made OR figures.failures > counted.failed
+WHERE figures.attempts + figures.discarded + figures.expired > counted.made OR figures.failures > counted.failed
 """
 
 

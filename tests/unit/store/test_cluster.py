@@ -97,6 +97,13 @@ def test_a_feed_runs_within_its_shard() -> None:
     )
 
 
+def test_a_feed_that_changes_stays_within_its_shard() -> None:
+    sql = "-- Why.\nALTER TABLE feed MODIFY QUERY\nSELECT count() AS n\nFROM things\nGROUP BY name"
+    assert rendered(sql) == (
+        "ALTER TABLE feed ON CLUSTER 'shop' MODIFY QUERY\nSELECT count() AS n\nFROM things_local\nGROUP BY name",
+    )
+
+
 @pytest.mark.parametrize("create", ["CREATE VIEW IF NOT EXISTS seen", "CREATE OR REPLACE VIEW seen"])
 def test_a_view_reads_all_shards(create: str) -> None:
     assert rendered(f"{create} AS\nSELECT * FROM things") == (f"{create} ON CLUSTER 'shop' AS\nSELECT * FROM things",)

@@ -1,0 +1,148 @@
+"""Adds to the hourly figures of before an upgrade what only later releases count: discarded and expired attempts, and durations without them.
+
+What has to be added, and no more, is known by offsets. Rows of a Kafka partition are inserted in the order of their offsets; the feed
+of the figures was changed between two inserts, and has noted the first offset that its new form saw (``fed_from``). What stands
+before that was counted by the old form. A partition that the new form has seen nothing of is counted up to where it ended when it
+was looked at first, which on a server is ten minutes earlier: no insert takes that long.
+
+A week is one insert with a token of its own, and each hour says of how many of its attempts the outcomes are known. So a process that
+dies on the way loses nothing, the next one goes on, and two at once add a week once. Attempts that are no longer there stay what
+they were counted as.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+
+from clickhouse_connect.driver.client import Client
+
+from pipeline.ops.logs import logger
+from pipeline.store.connection import Connections
+from pipeline.store.reader import sql
+from pipeline.store.rows import NOT_MADE
+
+log = logger(__name__)
+
+_UNKNOWN: Final = "sum(attempts) - sum(classified) - sum(backfilled)"
+_LEFT: Final = sql(
+    "SELECT toMonday(hour) AS week, sum(unknown)",
+    "FROM (SELECT hour, endpoint_id, event_name,", _UNKNOWN, "AS unknown FROM attempts_hourly",
+    "GROUP BY hour, endpoint_id, event_name HAVING unknown > 0) GROUP BY week ORDER BY week",
+)  # fmt: skip
+_ENDS: Final = "SELECT kafka_partition, max(kafka_offset) + 1 FROM attempts GROUP BY kafka_partition"
+_FED_FROM: Final = "SELECT minMap(fed_from) FROM attempts_hourly"
+
+_IN_WEEK: Final = "{column} >= toDateTime({week:Date}, 'UTC') AND {column} < toDateTime({week:Date} + 7, 'UTC')"
+_GROUP: Final = "GROUP BY hour, endpoint_id, event_name"
+# Where rows are gone, the durations that were summed before stand for all. A second look at an hour, after an insert that took very long,
+# only notes that it was looked at.
+_ADD: Final = sql(
+    "INSERT INTO attempts_hourly (hour, endpoint_id, event_name, backfilled, discarded, expired, answered_ms)",
+    "SELECT hour, endpoint_id, event_name, unknown, if(before > 0, 0, least(there.discarded, unknown)),",
+    "if(before > 0, 0, least(there.expired, unknown - least(there.discarded, unknown))),",
+    "multiIf(before > 0, arrayReduce('quantilesTDigestState(0.5, 0.95, 0.99)', emptyArrayFloat64()),",
+    "there.found >= unknown, there.answered, took) FROM (",
+    "SELECT hour, endpoint_id, event_name,", _UNKNOWN, "AS unknown, sum(backfilled) AS before,",
+    "quantilesTDigestMergeState(0.5, 0.95, 0.99)(duration_ms) AS took FROM attempts_hourly WHERE",
+    _IN_WEEK.replace("{column}", "hour"), _GROUP, "HAVING unknown > 0) AS summed LEFT JOIN (",
+    "SELECT toStartOfHour(created_at) AS hour, endpoint_id, event_name, count() AS found,",
+    "countIf(outcome = 'discarded') AS discarded, countIf(outcome = 'expired') AS expired,",
+    "quantilesTDigestStateIf(0.5, 0.95, 0.99)(duration_ms, NOT", NOT_MADE, ") AS answered FROM attempts WHERE",
+    _IN_WEEK.replace("{column}", "created_at"),
+    "AND kafka_offset < transform(kafka_partition, {partitions:Array(UInt16)}, {ends:Array(Int64)}, toInt64(0))",
+    _GROUP, ") AS there USING (hour, endpoint_id, event_name)",
+)  # fmt: skip
+
+# One block, which is one part or nothing, and which ClickHouse drops when it comes again.
+_SETTINGS: Final[dict[str, Any]] = {
+    "async_insert": 0,
+    "max_insert_threads": 1,
+    "min_insert_block_size_rows": 100_000_000,
+    "min_insert_block_size_bytes": 0,
+    "join_use_nulls": 0,
+}
+# The figures have no sharding key: they are summed over all shards, and what is added may stand in any one, always the same.
+_ON_CLUSTER: Final[dict[str, Any]] = {"insert_shard_id": 1, "distributed_foreground_insert": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A week of the figures, and of how many of its attempts the outcomes are not known."""
+
+    week: date
+    attempts: int
+
+
+class Backfill:
+    """A job of the store's upkeep (see consumers/upkeep.py)."""
+
+    name = "tell discarded attempts apart in the hourly figures of before the upgrade"
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._ends: dict[int, int] | None = None
+        self._is_done = False
+
+    async def do(self, _now: datetime) -> None:
+        """Look where the partitions end; the next time, add what lacks.
+
+        Raises:
+            StoreError: ClickHouse does not answer, or refuses. Weeks that were added stay so.
+        """
+        if self._is_done:
+            return
+        if self._ends is None:
+            self._is_done = not await self._connections.read(_gaps)
+            self._ends = await self._connections.read(_ends)
+            return
+        ends = self._ends
+        gaps = await self._connections.read_alone(_gaps)
+        cut = ends | await self._connections.read_alone(_fed_from)
+        for gap in gaps:
+            await self._connections.read_alone(lambda client, gap=gap: self._add(client, gap, cut))  # type: ignore[misc]
+        self._is_done = not gaps
+
+    def leave(self) -> None:
+        """Another process goes on."""
+        self._ends = None
+        self._is_done = False
+
+    async def at_the_start(self) -> None:
+        """All at once, for the ClickHouse in this process: nobody inserts, and nothing is under way.
+
+        Raises:
+            StoreError: ClickHouse refuses a statement.
+        """
+        if self._connections.is_embedded:
+            await self._connections.set_up(self._add_all)
+
+    def _add_all(self, client: Client) -> None:
+        if gaps := _gaps(client):
+            cut = _ends(client) | _fed_from(client)
+            for gap in gaps:
+                self._add(client, gap, cut)
+
+    def _add(self, client: Client, gap: Gap, cut: dict[int, int]) -> None:
+        settings = _SETTINGS | {"insert_deduplication_token": f"backfill/{gap.week}"}
+        if self._connections.cluster:
+            settings |= _ON_CLUSTER
+        values = {"week": gap.week, "partitions": list(cut) or [0], "ends": list(cut.values()) or [0]}
+        client.command(_ADD, parameters=values, settings=settings)
+        log.info(
+            "told discarded attempts apart in the hourly figures of a week", week=gap.week.isoformat(), attempts=gap.attempts
+        )
+
+
+def _gaps(client: Client) -> list[Gap]:
+    return [Gap(week, int(unknown)) for week, unknown in client.query(_LEFT).result_rows]
+
+
+def _ends(client: Client) -> dict[int, int]:
+    return {int(partition): int(end) for partition, end in client.query(_ENDS).result_rows}
+
+
+def _fed_from(client: Client) -> dict[int, int]:
+    [(found,)] = client.query(_FED_FROM).result_rows
+    return {int(partition): int(offset) for partition, offset in dict(found).items()}

@@ -1,0 +1,123 @@
+"""Drops the weeks that are older than ``retention_days``: by name, so that it is exact, can be seen and takes effect at once.
+
+ClickHouse's own TTL is not used. A part remembers when it expires from when it was written: with a longer limit it went at the
+old hour, unless all parts were rewritten first, and with a shorter one it stayed. Here the limit is looked at when a week is dropped,
+and nothing about it is stored with the rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+from clickhouse_connect.driver.client import Client
+
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+from pipeline.store.cluster import on_cluster, storage_table
+from pipeline.store.connection import Connections
+from pipeline.store.reader import sql
+from pipeline.store.rows import PARTITIONED_BY, Table
+
+log = logger(__name__)
+
+WEEK: Final = timedelta(days=7)
+_DROP: Final[dict[str, Any]] = {
+    # A week may well be larger than the 50 GB that ClickHouse drops without being told that they are meant.
+    "max_partition_size_to_drop": 0,
+    # A node that does not answer gets to it later; what it still has is seen with the next look.
+    "distributed_ddl_task_timeout": 20,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """A week of a table, which begins on a Monday (UTC), and its rows."""
+
+    table: Table
+    begins: date
+    rows: int
+
+
+def last_expired_week(now: datetime, days: int) -> date:
+    """The Monday of the newest week all of whose rows are older than ``days``."""
+    end = (now.astimezone(UTC) - timedelta(days=days)).date()
+    return end - timedelta(days=end.weekday()) - WEEK
+
+
+class Retention:
+    """How long rows are kept. A week goes when its last moment is older than that, so a row stays for up to seven days longer."""
+
+    def __init__(self, connections: Connections, days: int) -> None:
+        self._connections = connections
+        self._days = days
+
+    async def expired(self, now: datetime) -> tuple[Week, ...]:
+        """The weeks that are older than they are kept, by our clock and by that of ClickHouse: one that is wrong deletes nothing.
+
+        Raises:
+            StoreError: ClickHouse does not answer, or refuses.
+        """
+        return await self._connections.read(lambda client: self._expired(client, now))
+
+    async def drop_expired(self, now: datetime) -> tuple[Week, ...]:
+        """Drop these weeks; returns those that are gone. Logs and counts each, and says how many rows are left that should be gone.
+
+        Whoever dies here has dropped some of the weeks; the next look finds the others. Two at once drop the same weeks once.
+
+        Raises:
+            StoreError: ClickHouse does not answer, or refuses.
+        """
+        weeks = await self.expired(now)
+        dropped = []
+        try:
+            for week in weeks:
+                await self._connections.write(lambda client, week=week: self._drop(client, week))  # type: ignore[misc]
+                dropped.append(week)
+                metrics.RETENTION_DROPPED.labels(week.table.value).inc(week.rows)
+                log.info(
+                    "dropped a week that is older than retention_days",
+                    table=week.table.value,
+                    week=week.begins.isoformat(),
+                    rows=week.rows,
+                    retention_days=self._days,
+                )
+        finally:
+            self._show_overdue([week for week in weeks if week not in dropped])
+        return tuple(dropped)
+
+    name = "drop weeks that are older than retention_days"
+
+    async def do(self, now: datetime) -> None:
+        """One look (see consumers/upkeep.py)."""
+        await self.drop_expired(now)
+
+    def leave(self) -> None:
+        """Another process drops weeks now, and says what is left."""
+        for table in PARTITIONED_BY:
+            metrics.RETENTION_OVERDUE.labels(table.value).set(0)
+
+    def _expired(self, client: Client, now: datetime) -> tuple[Week, ...]:
+        [(theirs,)] = client.query("SELECT now64(3, 'UTC')").result_rows
+        last = last_expired_week(min(now, theirs), self._days)
+        weeks = []
+        for table, column in PARTITIONED_BY.items():
+            # All of it is in the parts' own indexes: no row is read.
+            week = f"toMonday({column})"
+            query = sql(
+                "SELECT", week, "AS week, count() FROM", table.value, "WHERE", week, "<= {last:Date} GROUP BY week ORDER BY week"
+            )
+            found = client.query(query, parameters={"last": last}).result_rows
+            weeks += [Week(table, begins, rows) for begins, rows in found]
+        return tuple(weeks)
+
+    def _drop(self, client: Client, week: Week) -> None:
+        cluster = self._connections.cluster
+        name = storage_table(week.table.value, cluster)
+        statement = f"ALTER TABLE {name}{on_cluster(cluster)} DROP PARTITION '{week.begins.isoformat()}'"
+        client.command(statement, settings=_DROP)
+
+    def _show_overdue(self, weeks: list[Week]) -> None:
+        for table in PARTITIONED_BY:
+            metrics.RETENTION_OVERDUE.labels(table.value).set(sum(week.rows for week in weeks if week.table is table))

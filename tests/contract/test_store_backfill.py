@@ -1,0 +1,148 @@
+"""An upgrade keeps the hourly figures right: of before it, of what comes during it, and of what is no longer there; and once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.ops.settings import Settings
+from pipeline.store.backfill import Backfill
+from pipeline.store.cluster import on_cluster, storage_table
+from pipeline.store.connection import Connections
+from pipeline.store.mend import mend_hourly_figures
+from pipeline.store.migrate import migrate, shipped_migrations
+from pipeline.store.rows import Row, Table
+from pipeline.store.search import Search
+from pipeline.store.writer import Writer
+from schemas.attempt import AttemptState, Outcome
+from tests.contract.store_case import Store
+from tests.contract.store_records import START, attempt_rows
+
+BEFORE = {name: sql for name, sql in shipped_migrations().items() if name < "0019"}
+FIGURES = "SELECT hour, endpoint_id, event_name, attempts, failures, discarded, expired FROM attempt_figures ORDER BY ALL"
+TRUTH = """
+SELECT
+    toStartOfHour(created_at) AS hour, endpoint_id, event_name, countIf(outcome NOT IN ('discarded', 'expired')),
+    countIf(state = 'failed' AND outcome NOT IN ('discarded', 'expired')), countIf(outcome = 'discarded'), countIf(outcome = 'expired')
+FROM attempts GROUP BY hour, endpoint_id, event_name ORDER BY ALL
+"""
+HOUR = timedelta(hours=1)
+
+
+def discarded(numbers: range, partition: int = 0, **changes: Any) -> list[Row]:
+    paused = {"state": AttemptState.FAILED, "outcome": Outcome.DISCARDED, "duration_ms": 0.0, "http_status_code": None}
+    return attempt_rows(numbers, partition, **(paused | changes))
+
+
+@pytest.fixture
+async def before(store_settings: Settings) -> AsyncIterator[Store]:
+    """As the release before left it: a paused endpoint, over three weeks, two years and two Kafka partitions."""
+    connections = Connections(store_settings)
+    store = Store(store_settings, connections, Writer(connections), Search(connections))
+    try:
+        await migrate(connections, BEFORE)
+        for partition, first in enumerate((START, START - timedelta(days=62))):
+            await store.writer.append(Table.ATTEMPTS, partition, attempt_rows(range(10), partition, created_at=first))
+            await store.writer.append(Table.ATTEMPTS, partition, discarded(range(10, 100), partition, created_at=first))
+            later = first + timedelta(days=7)
+            await store.writer.append(
+                Table.ATTEMPTS, partition, discarded(range(100, 130), partition, created_at=later, endpoint_id=8)
+            )
+        yield store
+    finally:
+        await connections.close()
+
+
+async def run(backfill: Backfill) -> None:
+    for _ in range(3):
+        await backfill.do(START)
+
+
+async def test_a_paused_endpoint_was_not_broken(before: Store) -> None:
+    """Before: 100 attempts of which 90 failed, and half of them took 0 ms."""
+    assert (await before.rows("SELECT attempts, failures, quantiles_ms[1] FROM attempt_figures WHERE endpoint_id = 7"))[0] == (
+        100,
+        90,
+        0,
+    )
+    await migrate(before.connections)
+    await run(Backfill(before.connections))
+    figures = await before.rows(
+        "SELECT attempts, failures, discarded, round(quantiles_ms[1]) FROM attempt_figures WHERE endpoint_id = 7"
+    )
+    assert figures == [(10, 0, 90, 12)] * 2
+    assert await before.rows(FIGURES) == await before.rows(TRUTH)
+
+
+async def test_what_is_inserted_meanwhile_counts_once(before: Store) -> None:
+    await migrate(before.connections)
+    backfill = Backfill(before.connections)
+    # In the hours that were counted by the old form, behind its last offsets; and in a partition that nobody knew.
+    await before.writer.append(Table.ATTEMPTS, 0, discarded(range(130, 140), created_at=START))
+    await backfill.do(START)
+    await before.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(140, 150), created_at=START, duration_ms=40.0))
+    await before.writer.append(Table.ATTEMPTS, 2, discarded(range(5), 2, created_at=START))
+    await backfill.do(START)
+    await before.writer.append(Table.ATTEMPTS, 1, attempt_rows(range(130, 140), 1, created_at=START))
+    for again in (backfill, Backfill(before.connections), Backfill(before.connections)):
+        await run(again)
+    assert await before.rows(FIGURES) == await before.rows(TRUTH)
+
+
+async def test_two_at_once_add_a_week_once(before: Store) -> None:
+    await migrate(before.connections)
+    others = [Connections(before.settings) for _ in range(2)]
+    try:
+        backfills = [Backfill(connections) for connections in others]
+        await asyncio.gather(*(backfill.do(START) for backfill in backfills))
+        await asyncio.gather(*(backfill.do(START) for backfill in backfills))
+    finally:
+        for connections in others:
+            await connections.close()
+    assert await before.rows("SELECT sum(discarded), sum(backfilled) FROM attempts_hourly") == [(240, 260)]
+
+
+async def test_what_is_no_longer_there_stays_as_it_was_counted(before: Store) -> None:
+    cluster = before.settings.clickhouse_cluster
+    name = f"{storage_table('attempts', cluster)}{on_cluster(cluster)}"
+    monday = (START - timedelta(days=62)).date()
+    await before.command(f"ALTER TABLE {name} DROP PARTITION '{monday - timedelta(days=monday.weekday())}'")
+    old = f"FROM attempt_figures WHERE hour < '{START - 60 * 24 * HOUR:%F %T}'"
+    was = await before.rows(f"SELECT attempts, failures, quantiles_ms {old}")
+    await migrate(before.connections)
+    await run(Backfill(before.connections))
+    assert await before.rows(f"SELECT attempts, failures, quantiles_ms {old}") == was
+    assert await before.rows(f"SELECT sum(discarded) {old}") == [(0,)]
+
+
+@pytest.mark.parametrize("store_settings", ["chdb"], indirect=True)
+async def test_in_this_process_it_is_done_at_the_start_and_a_crash_is_mended_too(before: Store) -> None:
+    await before.command("DETACH TABLE attempts_hourly_feed")
+    await before.writer.append(Table.ATTEMPTS, 0, discarded(range(130, 150), created_at=START))
+    await before.command("ATTACH TABLE attempts_hourly_feed")
+    await migrate(before.connections)
+    await Backfill(before.connections).at_the_start()
+    assert await mend_hourly_figures(before.connections) == 20
+    await before.command("DETACH TABLE attempts_hourly_feed")
+    await before.writer.append(Table.ATTEMPTS, 0, discarded(range(150, 170), created_at=START))
+    await before.command("ATTACH TABLE attempts_hourly_feed")
+    await Backfill(before.connections).at_the_start()
+    assert await mend_hourly_figures(before.connections) == 20
+    assert await before.rows(FIGURES) == await before.rows(TRUTH)
+
+
+async def test_figures_add_up_over_days(store: Store) -> None:
+    rows = attempt_rows(range(99), created_at=START, duration_ms=10.0) + attempt_rows(
+        range(99, 100), created_at=START + HOUR, duration_ms=500.0
+    )
+    await store.writer.append(Table.ATTEMPTS, 0, rows)
+    await store.writer.append(Table.ATTEMPTS, 0, discarded(range(100, 200), created_at=START + HOUR))
+    merged = "SELECT arrayMap(ms -> round(ms), quantilesTDigestMerge(0.5, 0.95, 0.99)(durations)) FROM attempt_figures"
+    whole = "SELECT arrayMap(ms -> round(ms), quantiles_ms), attempts, failures, discarded FROM attempt_figures_daily"
+    [(quantiles,)] = await store.rows(merged)
+    assert quantiles[:2] == [10, 10]
+    assert await store.rows(whole) == [(quantiles, 100, 0, 100)]

@@ -1,0 +1,57 @@
+"""Every table, view and column says what it is for, also in a store that an older release made."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pipeline.ops.settings import Settings
+from pipeline.store.comment_texts import COLUMNS, SHARED, TABLES
+from pipeline.store.comments import column_comment
+from pipeline.store.connection import Connections
+from pipeline.store.migrate import migrate, shipped_migrations
+from pipeline.store.search import Search
+from pipeline.store.writer import Writer
+from tests.contract.store_case import Store
+
+SILENT_COLUMNS = "SELECT table, name FROM system.columns WHERE database = currentDatabase() AND comment = ''"
+SILENT_TABLES = "SELECT name FROM system.tables WHERE database = currentDatabase() AND comment = ''"
+
+
+@pytest.fixture(params=["new", "upgraded"])
+async def either(request: pytest.FixtureRequest, store_settings: Settings) -> AsyncIterator[Store]:
+    connections = Connections(store_settings)
+    try:
+        if request.param == "upgraded":
+            await migrate(connections, {name: sql for name, sql in shipped_migrations().items() if name < "0017"})
+        await migrate(connections)
+        yield Store(store_settings, connections, Writer(connections), Search(connections))
+    finally:
+        await connections.close()
+
+
+async def test_none_is_without_a_comment(either: Store) -> None:
+    """A column that was added has a text in pipeline/store/comment_texts.py, or COMMENT in its migration."""
+    assert await either.rows(SILENT_COLUMNS) == []
+    assert await either.rows(SILENT_TABLES) == []
+
+
+async def test_a_text_that_changed_is_set_at_the_next_start(store: Store) -> None:
+    await store.command("ALTER TABLE attempt_history COMMENT COLUMN state 'out of date', MODIFY COMMENT ''")
+    await migrate(store.connections)
+    query = (
+        "SELECT comment FROM system.columns WHERE database = currentDatabase() AND table = 'attempt_history' AND name = 'state'"
+    )
+    assert await store.rows(query) == [(SHARED["state"],)]
+    assert await store.rows(SILENT_TABLES) == []
+
+
+async def test_no_text_is_about_nothing(store: Store) -> None:
+    there = await store.rows("SELECT table, name FROM system.columns WHERE database = currentDatabase()")
+    assert {table for table, _ in there} >= TABLES.keys()
+    # The feed has some columns of its target, as its form demands.
+    written = {(table, column) for table, columns in COLUMNS.items() for column in columns if table != "attempts_hourly_feed"}
+    assert not written - set(there)
+    assert not SHARED.keys() - {column for _, column in there}
+    assert column_comment("somebody_elses", "id") == ""

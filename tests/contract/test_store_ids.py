@@ -1,0 +1,88 @@
+"""One attempt by its id reads one block of rows, however unevenly Kafka's partitions advance; before the upgrade and after it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pipeline.ops.settings import Settings
+from pipeline.store.cluster import storage_table
+from pipeline.store.connection import Connections
+from pipeline.store.migrate import migrate, shipped_migrations
+from pipeline.store.rebuilds import watch_rebuilds
+from pipeline.store.rows import attempt_id
+from pipeline.store.search import Search
+from pipeline.store.writer import Writer
+from tests.contract.store_case import Store
+from tests.contract.store_records import MONDAY
+
+ROWS = 200_000
+# Of 24 Kafka partitions the first 12 have a history; every block of rows has low and high ids, as partitions were added to.
+OFFSET = "if(number % 24 < 12, 10000000, 0) + intDiv(number, 24)"
+FILL = f"""
+INSERT INTO {{table}} (id, event_id, created_at, kafka_partition, kafka_offset, state)
+SELECT ({OFFSET}) * 65536 + number % 24 * 64, toString(number), toDateTime64('{MONDAY:%F %T}', 3, 'UTC') + toIntervalSecond(number), number % 24,
+    {OFFSET}, 'succeeded'
+FROM numbers({ROWS})
+"""
+SOME = [attempt_id(n % 24, (10_000_000 if n % 24 < 12 else 0) + n // 24) for n in range(0, ROWS, ROWS // 7)]
+
+
+@pytest.fixture
+async def upgraded(store_settings: Settings) -> AsyncIterator[Store]:
+    """A store that the release before filled, and that is brought up to date."""
+    connections = Connections(store_settings)
+    try:
+        await migrate(connections, {name: sql for name, sql in shipped_migrations().items() if name < "0017"})
+        table = storage_table("attempts", store_settings.clickhouse_cluster)
+        await connections.write(lambda client: client.command(FILL.format(table=table)))
+        await connections.write(lambda client: client.command(f"OPTIMIZE TABLE {table} FINAL"))
+        await migrate(connections)
+        yield Store(store_settings, connections, Writer(connections), Search(connections))
+    finally:
+        await connections.close()
+
+
+async def blocks(store: Store, identifier: int) -> int:
+    table = storage_table("attempts", store.settings.clickhouse_cluster)
+    plan = await store.rows(f"EXPLAIN indexes = 1 SELECT state FROM {table} WHERE id = {identifier}")
+    read = [re.search(r"Granules: (\d+)/", line) for (line,) in plan]
+    return [int(found[1]) for found in read if found][-1]
+
+
+async def test_an_upgraded_store_reads_one_block(upgraded: Store) -> None:
+    async with asyncio.timeout(60):
+        await watch_rebuilds(upgraded.connections, lambda: asyncio.sleep(0.05))
+    assert {await blocks(upgraded, identifier) for identifier in SOME} <= {1, 2}
+    for identifier in SOME:
+        found = await upgraded.rows(f"SELECT id FROM attempts WHERE id = {identifier}")
+        assert found == [(identifier,)]
+
+
+async def test_new_rows_too(store: Store) -> None:
+    table = storage_table("attempts", store.settings.clickhouse_cluster)
+    await store.command(FILL.format(table=table))
+    await store.command(f"OPTIMIZE TABLE {table} FINAL")
+    assert {await blocks(store, identifier) for identifier in SOME} <= {1, 2}
+
+
+async def test_ten_processes_that_start_have_the_index_built_once(store_settings: Settings) -> None:
+    starters = [Connections(store_settings) for _ in range(3)]
+    try:
+        await migrate(starters[0], {name: sql for name, sql in shipped_migrations().items() if name < "0017"})
+        table = storage_table("attempts", store_settings.clickhouse_cluster)
+        await starters[0].write(lambda client: client.command(FILL.format(table=table)))
+        await starters[0].write(lambda client: client.command(f"SYSTEM STOP MERGES {table}"))
+        await migrate(starters[0])
+        # The others read what was applied before the first one had written it down.
+        again = {"9000_again.sql": shipped_migrations()["0018_attempts_id_index_of_old_parts.sql"]}
+        await migrate(starters[1], {**shipped_migrations(), **again})
+        counted = "SELECT count() FROM system.mutations WHERE database = currentDatabase() AND command LIKE '%id_bloom%'"
+        assert await starters[2].read(lambda client: client.query(counted).result_rows) == [(1,)]
+        await starters[0].write(lambda client: client.command(f"SYSTEM START MERGES {table}"))
+    finally:
+        for connections in starters:
+            await connections.close()
