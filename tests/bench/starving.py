@@ -92,7 +92,7 @@ async def make_history(path: Path, attempts: int) -> dict[str, list[str]]:
     """Fill the store, unless it is there; returns needles."""
     connections = Connections(Settings(_env_file=None, clickhouse_path=path))
     try:
-        await migrate(connections, 10_000)
+        await migrate(connections)
         [(stored,)] = await select(connections, "SELECT count() FROM attempts", {})
         writer = Writer(connections)
         for batch in made_beside(attempts, 10_000, is_escaped=False) if not stored else ():
