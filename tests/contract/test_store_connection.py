@@ -93,7 +93,7 @@ async def test_whether_clickhouse_answers_is_asked_without_a_turn(store: Store) 
     turns = store.connections.turns
     for _ in range(turns.at_once):
         await turns.wait(turns.place())
-    await store.search.ping()
+    await store.connections.ping()
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
 
 
