@@ -12,8 +12,9 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -64,6 +65,8 @@ PING_SECONDS: Final = 8
 """How long to wait for the answer of a server that is only asked whether it is there."""
 CLOSE_SECONDS: Final = 0.5
 """How long a server that does not answer may keep this process from ending. Whoever inserts has waited for the answer before."""
+_PAUSE_MS: Final = 20
+"""How long a search lets an insert go first, at most, after each block that it reads. It must not stand still while a backlog is recorded."""
 _STOP: Final = "KILL QUERY WHERE user = currentUser() AND Settings['log_comment'] = {token:String} ASYNC"
 
 # The driver and its HTTP client log what they raise, with stack traces. Their errors reach our own logs once, as StoreErrors.
@@ -223,14 +226,20 @@ class Connections:
 
         return self._translated(named, searching=token is not None)
 
-    def _open_for_searches(self) -> Client:
-        client = self._open_ours()
-        if threads := self._settings.search_threads or int(self.is_embedded):
-            self._translated(lambda: client.set_client_setting("max_threads", threads), searching=False)
-        return client
-
     def _open_ours(self) -> Client:
-        return self._open(self.database, ANSWER_SECONDS)
+        """For what is recorded. In one process it goes before searches: their queries pause while an insert runs."""
+        return self._set(self._open(self.database, ANSWER_SECONDS), {"priority": 1} if self.is_embedded else {})
+
+    def _open_for_searches(self) -> Client:
+        settings = {"priority": 2, "low_priority_query_wait_time_ms": _PAUSE_MS} if self.is_embedded else {}
+        if threads := self._settings.search_threads or int(self.is_embedded):
+            settings["max_threads"] = threads
+        return self._set(self._open(self.database, ANSWER_SECONDS), settings)
+
+    def _set(self, client: Client, settings: Mapping[str, int]) -> Client:
+        for name, value in settings.items():
+            self._translated(partial(client.set_client_setting, name, value), searching=False)
+        return client
 
     def _open(self, database: str | None, answer_seconds: int) -> Client:
         try:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pipeline.core.search import AttemptQuery
-from pipeline.store.conditions import milliseconds
+from pipeline.store.conditions import has_body, milliseconds
 from pipeline.store.counting import Counts, hourly, hours, newest
 from pipeline.store.find import Finder, is_quickly_counted
 from pipeline.store.parameters import Parameters
@@ -26,6 +26,8 @@ MAX_BARS: Final = 400
 EXACT_ROWS: Final = 2_000_000
 """Rows of narrow columns that are read to count all attempts: a fraction of a second on one core."""
 
+MOST_BY_BODY: Final = 1_000
+"""Attempts that are counted of a search for bodies, each of which has to be read."""
 _MINUTE: Final = 60_000
 _DAY: Final = 1440 * _MINUTE
 WIDTHS: Final = (*(minutes * _MINUTE for minutes in (1, 5, 15, 60, 180, 720)), _DAY, 7 * _DAY, 28 * _DAY)
@@ -75,7 +77,7 @@ async def facets(reader: Reader, query: AttemptQuery) -> Facets:
         rows = await reader.rows(sql(select, scope[1], "GROUP BY 1, 2, 3"), parameters.values)
         return facets_of(Counts([(state, event, endpoint, count) for state, event, endpoint, count in rows], ()))
     span = hours(query.required)
-    return facets_of((await hourly(reader, query, span))[0] if span is not None else await newest(reader, query))
+    return facets_of((await hourly(reader, query, span))[0] if span is not None else await _newest(reader, query))
 
 
 async def histogram(reader: Reader, query: AttemptQuery, bars: int = DEFAULT_BARS) -> Histogram:
@@ -96,7 +98,7 @@ async def histogram(reader: Reader, query: AttemptQuery, bars: int = DEFAULT_BAR
         by_hours, step = await hourly(reader, query, whole_hours)
         if width % step == 0:
             return histogram_of(by_hours, numbers(span, width), width)
-    latest = await newest(reader, query)
+    latest = await _newest(reader, query)
     if latest.since is not None:
         span = Span(milliseconds(latest.since), span.end)
         width = width_of(span, bars)
@@ -141,6 +143,10 @@ def width_of(span: Span, bars: int, widths: Sequence[int] = WIDTHS) -> int:
 
 def _bars(counts: dict[int, tuple[int, int]], shown: range, width: int) -> tuple[Bar, ...]:
     return tuple(Bar(_EPOCH + timedelta(milliseconds=number * width + MONDAY), *counts.get(number, (0, 0))) for number in shown)
+
+
+async def _newest(reader: Reader, query: AttemptQuery) -> Counts:
+    return await newest(reader, query, MOST_BY_BODY if any(map(has_body, query.required)) else None)
 
 
 async def _is_cheap(reader: Reader, query: AttemptQuery, condition: str, parameters: Parameters) -> bool:

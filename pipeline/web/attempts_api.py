@@ -109,7 +109,7 @@ def attempt_routes(api: Api) -> Iterable[Route]:
             Access.VIEWER,
             "Count the attempts of a search",
             {200: FacetsAnswer},
-            "By state, event type and endpoint. Where counting all would mean to read too much, the newest 5,000 are counted: "
+            "By state, event type and endpoint. Where counting all would mean to read too much, the newest 5,000 (1,000 of a search in bodies) are counted: "
             "counted_since says so.",
             parameters=(FILTERS, STRICT),
             errors=(422, 503),
@@ -121,7 +121,7 @@ def attempt_routes(api: Api) -> Iterable[Route]:
             Access.VIEWER,
             "The attempts of a search over time",
             {200: HistogramAnswer},
-            "Where counting all would mean to read too much, the newest 5,000 are counted: counted_since says so.",
+            "Where counting all would mean to read too much, the newest 5,000 (1,000 of a search in bodies) are counted: counted_since says so.",
             parameters=(_BARS, FILTERS, STRICT),
             errors=(422, 503),
         ),
