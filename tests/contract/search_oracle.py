@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +15,7 @@ from pipeline.store.rows import Position, Row, attempt_row, event_row
 from schemas.attempt import AttemptState, Outcome
 from schemas.delivery import Trigger
 from tests.contract.store_records import START, attempt, dispatch, meta
+from tests.json_encoders import ALL_ENCODERS
 
 Pairs = list[tuple[str, str]]
 
@@ -99,7 +102,8 @@ def _event(chance: random.Random, number: int, start: datetime, stretch: timedel
         stock_item_id=chance.choice((None, 1, 2, 2**40)),
         skus=tuple(chance.sample(SKUS, chance.randrange(3))),
     )
-    return one, "".join(chance.choices(PIECES, k=chance.randint(1, 12))), received
+    text = "".join(chance.choices(PIECES, k=chance.randint(1, 12)))
+    return one, chance.choice(list(ALL_ENCODERS.values()))({"note": text}), received
 
 
 def _attempt(
@@ -255,6 +259,8 @@ def _matches(predicate: str, name: str, found: Any, value: Any) -> bool:
         return any(_matches(predicate, name, one, value) for one in found)
     if found is None:
         return False  # whatever it is compared with
+    if name in ("request_body", "response_body") and predicate in ("eq", "cont", "i_cont", "start", "end", "matches"):
+        return _body_matches(predicate, found, value)
     match predicate:
         case "eq":
             return bool(found == value)
@@ -267,6 +273,50 @@ def _matches(predicate: str, name: str, found: Any, value: Any) -> bool:
         case "matches":
             return re.fullmatch(_regex(value.lower()), found.lower(), re.DOTALL) is not None
     return _ordered(predicate, found, value)
+
+
+def _body_matches(predicate: str, found: str, value: str) -> bool:
+    """What is in the bytes as it stands; or what they say, when the escapes of JSON are undone."""
+    said = _said(found)
+    if predicate == "eq":
+        return found == value or unicodedata.normalize("NFC", said) == unicodedata.normalize("NFC", value)
+    pairs = [(found.lower(), value.lower()), (_folded(said), _folded(value))]
+    if predicate in ("cont", "i_cont") and len(_folded(_said(value))) >= 3:
+        pairs.append((_folded(said), _folded(_said(value))))
+    tests: dict[str, Callable[[str, str], bool]] = {
+        "start": str.startswith,
+        "end": str.endswith,
+        "matches": lambda text, pattern: re.fullmatch(_regex(pattern), text, re.DOTALL) is not None,
+    }
+    return any(tests.get(predicate, str.__contains__)(text, wanted) for text, wanted in pairs)
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text.casefold())
+
+
+def _said(text: str) -> str:
+    """A text with JSON's escapes undone, one character after the other."""
+    said, at = list[str](), 0
+    while at < len(text):
+        for length in (12, 6, 2, 1):
+            piece = text[at : at + length]
+            try:
+                meant = json.loads(f'"{piece}"') if piece[0] == "\\" else piece[0]
+            except ValueError:
+                continue
+            # Two characters of six mean one only when they are a pair.
+            if length == 12 and (len(meant) != 1 or not meant > "\uffff"):
+                continue
+            if length == 6 and piece[1:2] != "u":
+                continue
+            said.append(meant if len(meant) != 1 or not "\ud800" <= meant <= "\udfff" else "\ufffd")
+            at += length if piece[0] == "\\" else 1
+            break
+        else:
+            said.append(text[at])
+            at += 1
+    return "".join(said)
 
 
 def _ordered(predicate: str, found: Any, value: Any) -> bool:
