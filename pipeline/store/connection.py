@@ -157,6 +157,11 @@ class Connections:
         """Run something with a client of its own, which is closed afterwards: what it sets concerns nobody else."""
         return await self._in_turn(lambda token: self._alone(work, self._open_for_searches, token), None)
 
+    async def aside(self, work: Callable[[Client], ResultT]) -> ResultT:
+        """Run something that changes data and need not wait for inserts, nor may keep them waiting, with a client of its own."""
+        self._refuse_while_held()
+        return await self._run(self._readers, lambda: self._alone(work, self._open_ours))
+
     async def ping(self) -> None:
         """Return when ClickHouse answers. It is asked over a connection of its own, in no line with searches.
 
