@@ -14,7 +14,7 @@ class SearchSettings(BaseSettings):
         ge=0,
         le=100,
         description="Queries of searches that one process has under way at once; others wait for their turn. 0: with ClickHouse in this "
-        "process as many as there are cores, less one for the recorder (one at least, 8 at most); with a server 8.",
+        "process as many as there are cores, less one for the recorder (2 at least, 8 at most); with a server 8.",
     )
     search_threads: int = Field(
         default=0,

@@ -23,10 +23,14 @@ MOST_WAITING: Final = 64
 
 
 def at_once(settings: Settings) -> int:
-    """Queries of searches that run at the same time. In one process with the recorder, one core is the recorder's."""
+    """Queries of searches that run at the same time.
+
+    In one process a core is the recorder's, whose inserts go first besides. With two queries at least, one goes on while the other
+    waits for the interpreter.
+    """
     if settings.searches_at_once:
         return settings.searches_at_once
-    return _AT_A_SERVER if settings.clickhouse_url else min(max((os.cpu_count() or 1) - 1, 1), _AT_A_SERVER)
+    return _AT_A_SERVER if settings.clickhouse_url else min(max((os.cpu_count() or 1) - 1, 2), _AT_A_SERVER)
 
 
 class Turns:
