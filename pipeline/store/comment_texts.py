@@ -14,11 +14,11 @@ TABLES: Final = {
     "attempts_hourly_feed": "Feeds attempts_hourly as attempts are inserted.",
     "schema_migrations": "Which migrations were applied to this database.",
     "attempt_history": "For analysts: every attempt, without bodies and headers. Reads no events: the quick one.",
-    "attempt_details": "For analysts: every attempt with the body that was sent. Search bodies by lowerUTF8(request_body) LIKE '%…%', or narrow created_at.",
+    "attempt_details": "For analysts: every attempt with the body that was sent. Search by (lowerUTF8(request_body) LIKE '%…%' OR request_body_strings LIKE '%…%'), or narrow created_at.",
     "attempt_figures": "For analysts: attempts by hour, endpoint and event type. What was discarded or has expired is no attempt. Kept when the attempts are gone.",
     "attempt_figures_daily": "For analysts: attempts by day (UTC), endpoint and event type, with the percentiles of the whole day.",
     "received_events": "For analysts: one row an event, without its body, and who should have got it.",
-    "event_bodies": "For analysts: one row an event with its body. Search bodies by lowerUTF8(request_body) LIKE '%…%', or narrow received_at.",
+    "event_bodies": "For analysts: one row an event with its body. Search by (lowerUTF8(request_body) LIKE '%…%' OR request_body_strings LIKE '%…%'), or narrow received_at.",
     "endpoint_history": "For analysts: one row a change of an endpoint: who, when, what it was afterwards.",
 }
 
@@ -49,6 +49,7 @@ SHARED: Final = {
     "error": "What went wrong, in a sentence; empty for nothing.",
     "next_attempt_at": "When the next attempt is due; NULL when there is none.",
     "request_body": "The body as it was sent, the same bytes for every endpoint; empty when it was erased or is not recorded yet.",
+    "request_body_strings": "Strings of the body that say something else than its bytes show: escapes undone, case folded, composed. Serves searches.",
     "request_headers": "The headers that were sent, without credentials.",
     "response_headers": "The headers of the answer.",
     "response_body": "The body of the answer: its first 16 KiB, as text or base64.",
@@ -76,7 +77,6 @@ SHARED: Final = {
 
 COLUMNS: Final[dict[str, dict[str, str]]] = {
     "events": {
-        "request_body_strings": "Strings of the body that say something else than its bytes show: escapes undone, case folded, composed. Serves searches.",
         "request_body_text": "The body with all escapes undone; worked out when it is asked for.",
         "created_at": "When the event happened, as its producer says (UTC).",
         "source_topic": "The topic that the event was published to.",

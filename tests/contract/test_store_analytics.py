@@ -107,6 +107,20 @@ async def test_a_condition_on_the_body_gets_to_its_index(store: Store, view: str
         assert re.search(r"Granules: (\d+)/", index)[1] == "1", plan  # type: ignore[index]
 
 
+@pytest.mark.parametrize("view", ["attempt_details", "event_bodies"])
+async def test_a_condition_on_what_bodies_say_gets_to_both_indexes(store: Store, view: str) -> None:
+    said = [event_row(Position(0, 2000 + number), dispatch(number), body(number, "M\\u00fcller")) for number in (7, 8)]
+    await store.writer.append(Table.EVENTS, 0, [*event_rows(range(9, 2000)), *said])
+    await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(2000)))
+    test = "(lowerUTF8(request_body) LIKE '%müller%' OR request_body_strings LIKE '%müller%')"
+    asked = f"SELECT event_id FROM {view} WHERE {test} ORDER BY event_id"
+    assert await store.rows(asked) == [("evt_7",), ("evt_8",)]
+    if not store.settings.clickhouse_cluster:
+        plan = "\n".join(line for (line,) in await store.rows(f"EXPLAIN indexes = 1 {asked}"))
+        combined = plan[plan.index("<Combined skip indexes>") :]
+        assert re.search(r"Granules: (\d+)/", combined)[1] == "1", plan  # type: ignore[index]
+
+
 async def test_bodies_and_attempts_are_there_once(store: Store) -> None:
     """An event that was dispatched twice, one whose body is not recorded yet, and every other filter beside the body."""
     await store.writer.append(Table.EVENTS, 0, [*event_rows(range(3)), *event_rows(range(3, 4))])
