@@ -48,4 +48,4 @@ async def is_ready(pipeline: Pipeline) -> bool:
 async def joined(pipeline: Pipeline) -> dict[str, str]:
     """What is not ready once the groups are joined."""
     problems: dict[str, str] = (await ready(pipeline)).json().get("problems", {})
-    return {} if problems.keys() & {"fanout", "retry", "recorder"} else problems
+    return {} if problems.keys() & {"fanout", "retry", "held", "recorder"} else problems
