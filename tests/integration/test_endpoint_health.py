@@ -113,7 +113,7 @@ async def test_an_endpoint_that_failed_for_too_long_is_disabled(start_pipeline: 
 
 async def test_a_circuit_opens_and_closes_and_nothing_is_lost(start_pipeline: StartPipeline) -> None:
     events = [f"evt-{number}" for number in range(20)]
-    async with operated(start_pipeline, circuit_failures=3, circuit_open_seconds=0.3, circuit_open_max_seconds=0.5) as (
+    async with operated(start_pipeline, circuit_failures=3, circuit_open_seconds=1.0, circuit_open_max_seconds=2.0) as (
         pipeline,
         _,
     ):
