@@ -30,8 +30,8 @@ from consumers.parts import NoTracingError
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.supervisor import Supervisor
 from consumers.traffic import simulate as simulate_oms
-from pipeline.broker.admin import TopicError
-from pipeline.broker.client import KafkaError, NoSessionError
+from pipeline.broker.kafka.admin import TopicError
+from pipeline.broker.kafka.config import KafkaError, NoSessionError
 from pipeline.broker.local_process import BrokerStartError
 from pipeline.broker.producer import PublishError
 from pipeline.core.listening import ListenError

@@ -16,7 +16,7 @@ from consumers.embedded import reachable
 from consumers.grants import Grantee, clickhouse_grants, kafka_rights
 from consumers.printing import Output
 from consumers.roles import RoleError
-from pipeline.broker.admin import TopicAdmin, TopicError
+from pipeline.broker.kafka.admin import TopicAdmin, TopicError
 from pipeline.core.sizing import Costs, Deployment, Load, size
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from consumers.fanout import FanOut
 from consumers.recorder import Recorder
 from consumers.retry import Retry
-from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.kafka.config import consumer_config, producer_config
 from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule

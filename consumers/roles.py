@@ -24,8 +24,8 @@ from consumers.parts import (
     open_tracing,
 )
 from consumers.recorder import Recorder
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.probe import BrokerProbe
+from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.kafka.probe import BrokerProbe
 from pipeline.broker.producer import Producer
 from pipeline.ops import metrics
 from pipeline.ops.certificates import watch as watch_certificates
@@ -107,7 +107,7 @@ def _favour_the_event_loop() -> None:
     """Give CPU time to deliveries.
 
     What was built at start-up lives as long as the process, and deliveries leave no cycles behind, whether they succeed, fail or time out
-    (nor does Kafka's client, see `pipeline.broker.waits`): the garbage collector need not walk through all of them again and again.
+    (nor does Kafka's client, see `pipeline.broker.kafka.waits`): the garbage collector need not walk through all of them again and again.
     Each time it does, it stops everything for 30 to 100 ms.
 
     Kafka's threads get the interpreter after 3 ms at the latest. They need it several times to hand a record over; with 20 ms each, deliveries

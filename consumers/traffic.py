@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from pipeline.broker.client import producer_config
+from pipeline.broker.kafka.config import producer_config
 from pipeline.broker.producer import Position, Producer
 from pipeline.ops.settings import Settings
 from pipeline.playground.simulator import Shop, SimulatedEvent

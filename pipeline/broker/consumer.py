@@ -19,16 +19,16 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from pipeline.broker.assignment import Assignment
-from pipeline.broker.assignor import Assignor
 from pipeline.broker.buffers import Buffers, DueIn
 from pipeline.broker.commits import Commits, finished_earlier, to_kafka
 from pipeline.broker.gathering import Gathering
+from pipeline.broker.kafka.assignor import Assignor
+from pipeline.broker.kafka.membership import Rebalances, see_join_through
+from pipeline.broker.kafka.silence import Silence
+from pipeline.broker.kafka.waits import wait_cheaply
 from pipeline.broker.lag import Lag, waiting_since
-from pipeline.broker.membership import Rebalances, see_join_through
 from pipeline.broker.outstanding import Outstanding
 from pipeline.broker.record import Partition, Receipt, Record
-from pipeline.broker.silence import Silence
-from pipeline.broker.waits import wait_cheaply
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from pipeline.broker.client import opening_session
+from pipeline.broker.kafka.config import opening_session
+from pipeline.broker.kafka.waits import wait_while_full
 from pipeline.broker.record import size_of
-from pipeline.broker.waits import wait_while_full
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 

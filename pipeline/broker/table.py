@@ -10,8 +10,8 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from pipeline.broker.kafka.waits import wait_cheaply
 from pipeline.broker.record import Partition, Record
-from pipeline.broker.waits import wait_cheaply
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 

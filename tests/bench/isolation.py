@@ -28,8 +28,8 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import producer_config
+from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.kafka.config import producer_config
 from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import new_secret

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from kafka import KafkaProducer
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import producer_config
+from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.kafka.config import producer_config
 from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import new_secret

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.kafka.config import consumer_config, producer_config
 from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule

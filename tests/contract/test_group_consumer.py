@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import pytest
 from kafka import KafkaConsumer
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import consumer_config
 from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.kafka.config import consumer_config
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 

@@ -31,7 +31,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from consumers.roles import ALL_ROLES, Running, running
-from pipeline.broker.client import producer_config
+from pipeline.broker.kafka.config import producer_config
 from pipeline.broker.producer import Producer
 from pipeline.core.search import Cursor
 from pipeline.endpoints.vault import Vault

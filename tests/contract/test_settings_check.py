@@ -14,7 +14,7 @@ import trustme
 from pydantic import SecretStr
 
 from consumers.check import check_settings
-from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.kafka.admin import TopicAdmin
 from pipeline.ops.settings import Settings
 from pipeline.store import check
 from tests.contract.clickhouse_shim import ShimProcess

@@ -11,10 +11,10 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.net.selector import NetworkSelector
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.kafka.config import consumer_config, producer_config
+from pipeline.broker.kafka.waits import wait_cheaply
 from pipeline.broker.producer import Producer
-from pipeline.broker.waits import wait_cheaply
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from pipeline.broker.client import producer_config
+from pipeline.broker.kafka.config import producer_config
 from pipeline.broker.producer import Position, Producer
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings

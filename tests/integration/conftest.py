@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from consumers.roles import ALL_ROLES, Running, running
 from consumers.traffic import record_key, source_topic
-from pipeline.broker.client import producer_config
+from pipeline.broker.kafka.config import producer_config
 from pipeline.broker.producer import Position, Producer
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings

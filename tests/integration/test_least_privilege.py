@@ -17,8 +17,8 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePattern
 from consumers.check import check_settings
 from consumers.grants import Grantee
 from consumers.roles import Role
-from pipeline.broker.admin import TopicAdmin, TopicError
-from pipeline.broker.client import producer_config
+from pipeline.broker.kafka.admin import TopicAdmin, TopicError
+from pipeline.broker.kafka.config import producer_config
 from pipeline.broker.producer import Producer
 from pipeline.ops.settings import Settings
 from tests.faults.deployment import deployed, simulated_events

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from pipeline.broker.client import producer_config
+from pipeline.broker.kafka.config import producer_config
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import new_secret
 from pipeline.endpoints.vault import Vault

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from consumers.roles import Role
-from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.kafka.admin import TopicAdmin
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Behaviour

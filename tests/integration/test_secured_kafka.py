@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumers.check import check_settings
-from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.kafka.admin import TopicAdmin
 from pipeline.ops.settings import Settings
 from tests.contract.token_endpoint import CLIENT_ID, CLIENT_SECRET, token_endpoint
 from tests.faults.deployment import Deployment, deployed, simulated_events

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer
 
-from pipeline.broker.client import consumer_config
 from pipeline.broker.consumer import GroupConsumer
-from pipeline.broker.selector import SparingSelector
+from pipeline.broker.kafka.config import consumer_config
+from pipeline.broker.kafka.selector import SparingSelector
 from pipeline.broker.table import CompactedTable
 from pipeline.ops.settings import Settings
 

@@ -21,7 +21,7 @@ from consumers import cli, embedded
 from consumers.check import NO_SETTINGS
 from consumers.cli import app
 from consumers.embedded import RunNote, leave_note
-from pipeline.broker.client import NoSessionError
+from pipeline.broker.kafka.config import NoSessionError
 from pipeline.endpoints.vault import Vault
 
 

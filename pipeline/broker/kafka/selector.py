@@ -1,7 +1,7 @@
 """The selector that kafka-python's clients wait with: it asks the system for little.
 
 Each system call of a client's thread lets go of the interpreter, and gets it back from a busy event loop only after milliseconds. kafka-python
-3.0.12 makes thirteen for each answer of a broker; with this selector and `pipeline.broker.transport` it makes six.
+3.0.12 makes thirteen for each answer of a broker; with this selector and `pipeline.broker.kafka.transport` it makes six.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Final
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from pipeline.broker.client import client_config
+from pipeline.broker.kafka.config import client_config
 from pipeline.ops.settings import Settings
 
 _ANSWER_MS: Final = 5_000

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
-from pipeline.broker.admin import Difference, TopicAdmin, TopicError, describe
+from pipeline.broker.kafka.admin import Difference, TopicAdmin, TopicError, describe
 from pipeline.ops.settings import Settings
 from schemas.topics import Topics, TopicSpec
 
@@ -72,7 +72,7 @@ class FakeClient:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     fake = FakeClient()
-    monkeypatch.setattr("pipeline.broker.admin.KafkaAdminClient", lambda **_: fake)
+    monkeypatch.setattr("pipeline.broker.kafka.admin.KafkaAdminClient", lambda **_: fake)
     return fake
 
 

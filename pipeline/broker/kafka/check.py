@@ -12,8 +12,8 @@ from kafka.errors import AuthorizationError, KafkaError
 from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslHandshakeRequest
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import NoSessionError
+from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.kafka.config import NoSessionError
 from pipeline.ops.certificates import Server, tls_servers
 from pipeline.ops.reach import CONNECT_SECONDS, Finding, server_finding, speaks_tls, tls_context
 from pipeline.ops.settings import Settings

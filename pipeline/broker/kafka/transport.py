@@ -1,4 +1,4 @@
-"""How kafka-python's clients read and write their sockets: with few system calls (see `pipeline.broker.selector`).
+"""How kafka-python's clients read and write their sockets: with few system calls (see `pipeline.broker.kafka.selector`).
 
 kafka-python 3.0.12 reads 4 KiB at a time until nothing is left, and waits until it may write before it tries to.
 """

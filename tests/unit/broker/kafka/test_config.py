@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.check import kafka_findings
-from pipeline.broker.client import NoSessionError, producer_config
+from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.kafka.check import kafka_findings
+from pipeline.broker.kafka.config import NoSessionError, producer_config
 from pipeline.broker.producer import Producer
 from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings
@@ -24,7 +24,7 @@ def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     def give_up(**_: Any) -> None:
         raise KafkaTimeoutError("Unable to bootstrap from ['127.0.0.1:1']")
 
-    monkeypatch.setattr("pipeline.broker.admin.KafkaAdminClient", give_up)
+    monkeypatch.setattr("pipeline.broker.kafka.admin.KafkaAdminClient", give_up)
     monkeypatch.setattr("pipeline.broker.producer.KafkaProducer", give_up)
 
 
@@ -39,8 +39,8 @@ def test_nothing_can_be_written() -> None:
 
 
 def test_the_check_does_not_point_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.broker.check.server_finding", lambda *_: Finding("Kafka: it listens"))
-    monkeypatch.setattr("pipeline.broker.check.speaks_tls", lambda *_: False)
+    monkeypatch.setattr("pipeline.broker.kafka.check.server_finding", lambda *_: Finding("Kafka: it listens"))
+    monkeypatch.setattr("pipeline.broker.kafka.check.speaks_tls", lambda *_: False)
     *_, last = kafka_findings(SETTINGS)
     assert last.problem is not None
     assert "(KafkaTimeoutError: Unable to bootstrap from ['127.0.0.1:1'])" in last.problem

@@ -8,9 +8,9 @@ from typing import Any
 
 from kafka.errors import KafkaError as KafkaError  # noqa: PLC0414 - exported: the command line must not import kafka
 
-from pipeline.broker.oauth import token_provider
-from pipeline.broker.selector import SparingSelector
-from pipeline.broker.transport import use_sparing_transports
+from pipeline.broker.kafka.oauth import token_provider
+from pipeline.broker.kafka.selector import SparingSelector
+from pipeline.broker.kafka.transport import use_sparing_transports
 from pipeline.ops.settings import Settings
 
 # Room for the largest record with its metadata in one request.

@@ -7,7 +7,7 @@ from typing import Any
 from kafka.coordinator.assignors.abstract import RebalanceProtocol
 from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 
-from pipeline.broker.assignor import Assignor
+from pipeline.broker.kafka.assignor import Assignor
 
 
 def assigned(*numbers: int) -> Assignor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.broker.check import refusal
+from pipeline.broker.kafka.check import refusal
 
 TIMEOUT = "failed: KafkaTimeoutError: Unable to bootstrap from ['kafka:9093']"
 HUNG_UP = (

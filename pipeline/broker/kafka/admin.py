@@ -11,7 +11,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from pipeline.broker.client import client_config, opening_session
+from pipeline.broker.kafka.config import client_config, opening_session
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 

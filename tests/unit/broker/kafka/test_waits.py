@@ -13,8 +13,8 @@ from kafka.coordinator.base import MemberState
 from kafka.producer.sender import Sender
 from kafka.protocol.metadata import MetadataResponse
 
-from pipeline.broker.client import consumer_config, producer_config
-from pipeline.broker.waits import wait_cheaply, wait_while_full
+from pipeline.broker.kafka.config import consumer_config, producer_config
+from pipeline.broker.kafka.waits import wait_cheaply, wait_while_full
 from pipeline.ops.settings import Settings
 
 PARTITION = TopicPartition("orders", 0)

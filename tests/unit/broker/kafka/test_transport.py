@@ -11,8 +11,8 @@ import kafka.net.manager
 import pytest
 from kafka.net.selector import NetworkSelector
 
-from pipeline.broker.selector import SparingSelector
-from pipeline.broker.transport import use_sparing_transports
+from pipeline.broker.kafka.selector import SparingSelector
+from pipeline.broker.kafka.transport import use_sparing_transports
 
 MIB = 1024 * 1024
 

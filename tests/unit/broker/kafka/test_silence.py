@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.kafka.silence import Silence
 from pipeline.broker.record import Partition, Record
-from pipeline.broker.silence import Silence
 
 CONFIG = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 2_000}
 FROZEN_AT = 1_000.0
