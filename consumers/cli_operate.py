@@ -16,7 +16,8 @@ from consumers.embedded import reachable
 from consumers.grants import Grantee, clickhouse_grants, kafka_rights
 from consumers.printing import Output
 from consumers.roles import RoleError
-from pipeline.broker.kafka.admin import TopicAdmin, TopicError
+from pipeline.broker.api import TopicAdmin, TopicError
+from pipeline.broker.choice import open_broker
 from pipeline.core.sizing import Costs, Deployment, Load, size
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
@@ -45,7 +46,7 @@ def topics(
     """Compare the topics with what they must look like; exit code 1 when one differs."""
     chosen = reachable(Settings())
     specs = chosen.topics.specs()
-    with TopicAdmin(chosen) as admin:
+    with open_broker(chosen).admin() as admin:
         if add_partitions:
             _add_partitions(admin, _named(specs, topic or []), add_partitions, yes=yes)
             chosen = chosen.model_copy(update={"kafka_partitions": add_partitions})

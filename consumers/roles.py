@@ -24,7 +24,7 @@ from consumers.parts import (
     open_tracing,
 )
 from consumers.recorder import Recorder
-from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.choice import open_broker
 from pipeline.broker.kafka.probe import BrokerProbe
 from pipeline.broker.producer import Producer
 from pipeline.ops import metrics
@@ -107,7 +107,7 @@ def _favour_the_event_loop() -> None:
     """Give CPU time to deliveries.
 
     What was built at start-up lives as long as the process, and deliveries leave no cycles behind, whether they succeed, fail or time out
-    (nor does Kafka's client, see `pipeline.broker.kafka.waits`): the garbage collector need not walk through all of them again and again.
+    (nor does Kafka's client, see `pipeline.broker.kafka.compat`): the garbage collector need not walk through all of them again and again.
     Each time it does, it stops everything for 30 to 100 ms.
 
     Kafka's threads get the interpreter after 3 ms at the latest. They need it several times to hand a record over; with 20 ms each, deliveries
@@ -135,11 +135,12 @@ class _Composition:
             self._stack.push_async_callback(asyncio.to_thread, self._tracing.close)  # the last: all others may end spans
         # Built first and started after the server: /healthz answers from the beginning on, and the API that it is starting.
         connections = Connections(settings) if roles & {Role.RECORDER, Role.API} else None
-        producer = make_producer(settings)
-        deliveries = make_deliveries(settings, producer, self._tracing) if roles - {Role.RECORDER} else None
+        self._broker = broker = open_broker(settings)
+        producer = make_producer(settings, broker)
+        deliveries = make_deliveries(settings, broker, producer, self._tracing) if roles - {Role.RECORDER} else None
         api = None
         if Role.API in roles and deliveries is not None and connections is not None:
-            api = make_api(settings, producer, connections, deliveries)
+            api = make_api(settings, broker, producer, connections, deliveries)
         server = WebServer(make_app(health=self._health, api=api, tracing=self._tracing), settings.http_host, settings.http_port)
         running = Running(await server.start(), roles, self._health)
         self._stack.push_async_callback(server.stop)  # for when a part below does not start
@@ -153,7 +154,9 @@ class _Composition:
         # What the API works with is there now, and outlives it: requests under way are answered before that is taken down.
         self._stack.push_async_callback(server.stop)
         if Role.RECORDER in roles and connections is not None:
-            running.failures.append(await self._start_recorder(make_recorder(settings, producer, connections, self._tracing)))
+            running.failures.append(
+                await self._start_recorder(make_recorder(settings, broker, producer, connections, self._tracing))
+            )
         if roles & DELIVERING and deliveries is not None:
             running.failures += await self._start_workers(producer, deliveries)
             _favour_the_event_loop()
@@ -176,7 +179,7 @@ class _Composition:
     def _ensure_topics(self) -> list[str]:
         """Make the topics that are missing; returns all that there are."""
         specs = self._settings.topics.specs()
-        with TopicAdmin(self._settings) as admin:
+        with self._broker.admin() as admin:
             if created := admin.create_missing(specs):
                 log.info("made topics", topics=created)
             for difference in admin.differences(specs):
@@ -233,9 +236,11 @@ class _Composition:
         settings = self._settings
         workers = []
         if Role.FANOUT in self._roles:
-            workers.append(("fanout", make_fan_out(settings, producer, deliveries, self._tracing).worker))
+            workers.append(("fanout", make_fan_out(settings, self._broker, producer, deliveries, self._tracing).worker))
         if Role.RETRY in self._roles:
-            workers.append(("retry", make_retry(settings, producer, deliveries, self._existing_topics, self._tracing).worker))
+            workers.append(
+                ("retry", make_retry(settings, self._broker, producer, deliveries, self._existing_topics, self._tracing).worker)
+            )
         for name, worker in workers:
             self._health.add(name, worker.consumer.problem)
         await asyncio.gather(*(worker.start() for _, worker in workers))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
 
-from pipeline.broker.record import Record
+from pipeline.broker.api import Broker, Record
 from pipeline.broker.table import CompactedTable
 from pipeline.core.circuit import CircuitState
 from pipeline.ops import metrics
@@ -21,9 +20,9 @@ log = logger(__name__)
 class HealthTable:
     """The last record of each fact. Used from the event loop only."""
 
-    def __init__(self, consumer_config: dict[str, Any], topic: str) -> None:
+    def __init__(self, broker: Broker, topic: str) -> None:
         self._topic = topic
-        self.table = CompactedTable(consumer_config, topic, self.apply)
+        self.table = CompactedTable(broker, topic, self.apply)
         self._facts: dict[tuple[int, HealthFact], tuple[HealthRecord, int]] = {}
         self._known: set[int] = set()
         self.on_disabled: Callable[[set[int]], None] = lambda _: None

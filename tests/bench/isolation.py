@@ -28,7 +28,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.kafka.config import producer_config
 from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.broker.producer import Producer
@@ -210,7 +210,7 @@ async def deployed(directory: Path, bootstrap_servers: str, url: str) -> AsyncIt
     """The fan-out and the retry with 100 endpoints."""
     values = variables(bootstrap_servers, f"isolation{secrets.token_hex(4)}.")
     settings = Settings(_env_file=None, **values)  # type: ignore[arg-type]
-    with TopicAdmin(settings) as admin:
+    with KafkaTopicAdmin(settings) as admin:
         await asyncio.to_thread(admin.create_missing, settings.topics.specs())
     # An event's latency counts from here: the OMS is not to wait for long, which would make both phases look alike.
     config = producer_config(settings) | {"linger_ms": 5}

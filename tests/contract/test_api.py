@@ -15,8 +15,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipeline.broker.kafka.admin import TopicAdmin
-from pipeline.broker.kafka.config import consumer_config, producer_config
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule
@@ -63,7 +63,7 @@ def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
         api_keys=(SecretStr(API_KEY),),
     )
     wanted = (chosen.topics.endpoints, chosen.topics.api_keys, chosen.topics.audit)
-    with TopicAdmin(chosen) as admin:
+    with KafkaTopicAdmin(chosen) as admin:
         admin.create_missing([spec for spec in chosen.topics.specs() if spec.name in wanted])
     return chosen
 
@@ -76,12 +76,12 @@ async def serving(
     assert settings.encryption_key is not None
     vault = Vault(settings.encryption_key.get_secret_value())
     topics = settings.topics
-    registry = Registry(consumer_config(settings), settings.topics.endpoints, vault)
-    ring = KeyRing(consumer_config(settings), topics.api_keys)
-    producer = Producer(producer_config(settings), [topics.endpoints, topics.api_keys, topics.audit])
+    registry = Registry(open_broker(settings), settings.topics.endpoints, vault)
+    ring = KeyRing(open_broker(settings), topics.api_keys)
+    producer = Producer(open_broker(settings), [topics.endpoints, topics.api_keys, topics.audit])
     connections = Connections(settings)
     sender = Sender(SenderLimits(), AddressGuard(settings.allowed_networks))
-    health = HealthTable(consumer_config(settings), topics.endpoint_health)
+    health = HealthTable(open_broker(settings), topics.endpoint_health)
     watch = Watch(health, producer, topics, utc_now, disable_after=timedelta(days=5))
     courier = Courier(
         sender=sender,

@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaConsumer
 
 from pipeline.broker.consumer import GroupConsumer
-from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.kafka.config import consumer_config
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
@@ -85,7 +85,7 @@ async def test_a_join_that_ends_between_two_polls_is_not_forgotten(bootstrap_ser
     topic = TopicSpec(f"{topic_prefix}growing", "any", "delete", 60_000)
 
     def grow() -> None:
-        with TopicAdmin(settings) as admin:
+        with KafkaTopicAdmin(settings) as admin:
             admin.grow(admin.planned_growth([topic], 3))
 
     await asyncio.to_thread(_create, settings, topic)
@@ -117,7 +117,7 @@ def _member(kind: type[MemberT], settings: Settings, group: str, topic: TopicSpe
 
 
 def _create(settings: Settings, topic: TopicSpec) -> None:
-    with TopicAdmin(settings) as admin:
+    with KafkaTopicAdmin(settings) as admin:
         admin.create_missing([topic])
 
 

@@ -31,7 +31,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from consumers.roles import ALL_ROLES, Running, running
-from pipeline.broker.kafka.config import producer_config
+from pipeline.broker.choice import open_broker
 from pipeline.broker.producer import Producer
 from pipeline.core.search import Cursor
 from pipeline.endpoints.vault import Vault
@@ -95,7 +95,7 @@ class PipelineThread:
 
     async def _publish(self) -> None:
         topic = self._settings.topics.orders
-        producer = Producer(producer_config(self._settings), [topic])
+        producer = Producer(open_broker(self._settings), [topic])
         await producer.start()
         await producer.send(topic, key=b"R1", value=b"\xff no event", headers=[("trace", b"\xfe")])
         await producer.close()

@@ -11,8 +11,9 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.net.selector import NetworkSelector
 
-from pipeline.broker.kafka.admin import TopicAdmin
-from pipeline.broker.kafka.config import consumer_config, producer_config
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
+from pipeline.broker.kafka.config import consumer_config
 from pipeline.broker.kafka.waits import wait_cheaply
 from pipeline.broker.producer import Producer
 from pipeline.ops.settings import Settings
@@ -33,7 +34,7 @@ async def test_a_poll_in_vain_takes_its_time_and_leaves_no_garbage(bootstrap_ser
         assert time.monotonic() - started > POLLS * 0.005
         assert left < POLLS  # without the quiet end: 200 objects a poll, which waits several times
 
-        producer = Producer(producer_config(settings), [topic.name])
+        producer = Producer(open_broker(settings), [topic.name])
         await producer.start()
         await producer.send(topic.name, key=b"k", value=b"came")
         await producer.close()
@@ -89,5 +90,5 @@ def _garbage_of_polls(consumer: KafkaConsumer) -> int:
 
 
 def _create(settings: Settings, topic: TopicSpec) -> None:
-    with TopicAdmin(settings) as admin:
+    with KafkaTopicAdmin(settings) as admin:
         admin.create_missing([topic])

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from pipeline.broker.kafka.config import producer_config
+from pipeline.broker.choice import open_broker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import new_secret
 from pipeline.endpoints.vault import Vault
@@ -94,7 +94,7 @@ async def run(bootstrap_servers: str, topic_prefix: str, tmp_path: Path) -> Asyn
     process.start()
     try:
         await process.until_ready()
-        producer = Producer(producer_config(settings), settings.topics.sources)
+        producer = Producer(open_broker(settings), settings.topics.sources)
         await producer.start()
         async with httpx.AsyncClient(
             base_url=f"{process.url}/api/webhook/", headers={"Authorization": f"Bearer {kept['api key']}"}, trust_env=False

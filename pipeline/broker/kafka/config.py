@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from kafka.errors import KafkaError as KafkaError  # noqa: PLC0414 - exported: the command line must not import kafka
 
 from pipeline.broker.kafka.oauth import token_provider
-from pipeline.broker.kafka.selector import SparingSelector
-from pipeline.broker.kafka.transport import use_sparing_transports
 from pipeline.ops.settings import Settings
 
 # Room for the largest record with its metadata in one request.
@@ -21,33 +17,13 @@ _REQUEST_BYTES = 32 * 1024 * 1024
 _BATCH_BYTES = 768 * 1024
 
 
-class NoSessionError(Exception):
-    """A client of Kafka could not be started; ``str(error)`` names the servers and says what to do."""
-
-
-@contextmanager
-def opening_session(servers: Sequence[str]) -> Iterator[None]:
-    """While a client of kafka-python is made, which tries all servers for as long as ``bootstrap_timeout_ms`` says.
-
-    Raises:
-        NoSessionError: none of them let it in.
-    """
-    try:
-        yield
-    except KafkaError as error:
-        message = f"There is no session with Kafka at {', '.join(servers)} ({error}); `oms-webhooks settings --check` says why."
-        raise NoSessionError(message) from error
-
-
 def client_config(settings: Settings) -> dict[str, Any]:
     """Addresses, TLS and SASL."""
-    use_sparing_transports()
     config: dict[str, Any] = {
         "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
         "security_protocol": settings.kafka_security_protocol,
         "reconnect_backoff_max_ms": 2_000,
         "metadata_max_age_ms": settings.kafka_metadata_max_age_ms,
-        "selector": SparingSelector,
     }
     if settings.kafka_ssl_cafile:
         config["ssl_cafile"] = str(settings.kafka_ssl_cafile)
@@ -68,10 +44,9 @@ def client_config(settings: Settings) -> dict[str, Any]:
 
 
 def consumer_config(settings: Settings) -> dict[str, Any]:
-    """What every consumer takes besides: commits are ours, reading starts at the beginning."""
+    """What every consumer takes besides: commits and positions are ours."""
     return client_config(settings) | {
         "enable_auto_commit": False,
-        "auto_offset_reset": "earliest",
         "allow_auto_create_topics": False,
         "fetch_max_wait_ms": settings.kafka_fetch_max_wait_ms,
         "session_timeout_ms": settings.kafka_session_timeout_ms,
@@ -93,7 +68,6 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "batch_size": _BATCH_BYTES,
         "max_request_size": _REQUEST_BYTES,
         "delivery_timeout_ms": 24 * 60 * 60 * 1000,
-        "max_block_ms": 10_000,
         "allow_auto_create_topics": False,
         "metrics_enabled": False,  # as of consumers
     }

@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pipeline.broker.api import Partition
 from pipeline.broker.assignment import Assignment
-from pipeline.broker.record import Partition
 from pipeline.core.offsets import Commit
 
 A, B = Partition("a", 0), Partition("a", 1)

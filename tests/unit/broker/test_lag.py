@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 
+from pipeline.broker.api import Partition
 from pipeline.broker.assignment import Assignment
 from pipeline.broker.buffers import Buffers
 from pipeline.broker.lag import Lag, waiting_since
 from pipeline.broker.outstanding import Outstanding
-from pipeline.broker.record import Partition
 from pipeline.ops import metrics
 
 GROUP, TOPIC = "test-lag", "lag-topic"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
-from pipeline.broker.producer import Producer, PublishError
-from pipeline.broker.record import size_of
+from pipeline.broker.api import PublishError, size_of
+from pipeline.broker.producer import Producer
 from tests.unit.fake_kafka import settle
 
 TOPIC = "webhooks.attempts"

@@ -6,7 +6,7 @@ import asyncio
 from typing import cast
 
 from consumers.fanout import FanOut
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
 from pipeline.core.trace import TraceContext
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters

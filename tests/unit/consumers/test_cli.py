@@ -21,7 +21,7 @@ from consumers import cli, embedded
 from consumers.check import NO_SETTINGS
 from consumers.cli import app
 from consumers.embedded import RunNote, leave_note
-from pipeline.broker.kafka.config import NoSessionError
+from pipeline.broker.api import NoSessionError
 from pipeline.endpoints.vault import Vault
 
 
@@ -53,7 +53,7 @@ def test_no_session_with_kafka_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
     def refuse(_: object) -> None:
         raise NoSessionError("There is no session with Kafka at 127.0.0.1:1")
 
-    monkeypatch.setattr("consumers.cli_operate.TopicAdmin", refuse)
+    monkeypatch.setattr("consumers.cli_operate.KafkaTopicAdmin", refuse)
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     assert run_main(monkeypatch, "topics") == 1
     assert capsys.readouterr().err == "Error: There is no session with Kafka at 127.0.0.1:1\n"

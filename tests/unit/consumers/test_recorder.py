@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from consumers.recorder import Recorder
+from pipeline.broker.api import Partition, Record
 from pipeline.broker.consumer import GroupConsumer
-from pipeline.broker.record import Partition, Record
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.settings import Settings
 from pipeline.store.rows import Table

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from consumers.recorder import Recorder
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.store.rows import COLUMNS, Position, attempt_id
 from schemas.codec import InvalidRecordError, to_header

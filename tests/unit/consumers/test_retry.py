@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from consumers.retry import Retry
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
 from pipeline.core.signing import new_secret
 from pipeline.core.trace import TraceContext
 from pipeline.delivery.courier import Courier

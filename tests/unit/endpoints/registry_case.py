@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from pipeline.broker.producer import Position
-from pipeline.broker.record import Record
+from pipeline.broker.api import Position, Record
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics

@@ -13,8 +13,8 @@ from typing import cast
 import aiohttp
 from pydantic import SecretStr
 
-from pipeline.broker.producer import Position, Producer
-from pipeline.broker.record import Partition, Record
+from pipeline.broker.api import Partition, Position, Record
+from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.search import AttemptQuery, Cursor

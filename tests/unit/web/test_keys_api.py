@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from pipeline.broker.record import Partition, Record
+from pipeline.broker.api import Partition, Record
 from pipeline.web.auth import ApiKeys
 from pipeline.web.errors import WrongKeyError
 from pipeline.web.key_ring import FIRST_KEY_NAME, KeyRing

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError
 
-from pipeline.broker.kafka.admin import TopicAdmin
+from pipeline.broker.api import NoSessionError
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.kafka.check import kafka_findings
-from pipeline.broker.kafka.config import NoSessionError, producer_config
 from pipeline.broker.producer import Producer
 from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings
@@ -30,12 +31,12 @@ def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_topics_cannot_be_asked_for() -> None:
     with pytest.raises(NoSessionError, match=SAID):
-        TopicAdmin(SETTINGS)
+        KafkaTopicAdmin(SETTINGS)
 
 
 def test_nothing_can_be_written() -> None:
     with pytest.raises(NoSessionError, match=SAID):
-        asyncio.run(Producer(producer_config(SETTINGS), ["oms.orders"]).start())
+        asyncio.run(Producer(open_broker(SETTINGS), ["oms.orders"]).start())
 
 
 def test_the_check_does_not_point_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
