@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from kafka.errors import (
-    AuthenticationFailedError,
     AuthorizationError,
     CommitFailedError,
     FencedInstanceIdError,
@@ -16,6 +15,7 @@ from kafka.errors import (
     LogTruncationError,
     OffsetOutOfRangeError,
     RebalanceInProgressError,
+    SaslAuthenticationFailedError,
     UnknownMemberIdError,
 )
 
@@ -40,7 +40,7 @@ def ours(error: KafkaError) -> BrokerError:
         return NotMemberError(f"{type(error).__name__}: {error}")
     if isinstance(error, RebalanceInProgressError | CommitFailedError | KafkaTimeoutError):
         return UnavailableError(f"{type(error).__name__}: {error}")
-    if isinstance(error, AuthorizationError | AuthenticationFailedError):
+    if isinstance(error, AuthorizationError | SaslAuthenticationFailedError):
         return RefusedError(f"Kafka does not allow it: {type(error).__name__}: {error}")
     if error.retriable:
         return UnavailableError(f"{type(error).__name__}: {error}")

@@ -10,7 +10,7 @@ from kafka.admin import MemberToRemove
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
-from kafka.structs import OffsetAndMetadata
+from kafka.structs import MemberState, OffsetAndMetadata
 
 from pipeline.broker.api import Bounds, Committed, Membership, NotMemberError, Partition, RebalanceListener, UnavailableError
 from pipeline.broker.kafka.compat import Hooks
@@ -22,7 +22,7 @@ log = logger(__name__)
 _COMMIT_MS: Final = 2_000
 _READ_MS: Final = 10_000
 _CLOSE_MS: Final = 2_000
-_JOINED: Final = "STABLE"
+_JOINED: Final = MemberState.STABLE
 
 
 class KafkaGroupClient:
@@ -67,7 +67,7 @@ class KafkaGroupClient:
 
     def membership(self) -> Membership | None:
         known = self._consumer.group_metadata()
-        if known.state.name != _JOINED or known.generation_id < 0 or not known.member_id:
+        if known.state != _JOINED or known.generation_id < 0 or not known.member_id:
             return None
         return Membership(known.member_id, known.generation_id)
 
