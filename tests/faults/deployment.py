@@ -117,7 +117,8 @@ class Deployment:
         finally:
             await producer.close()
         self.events += [
-            Event(event.id, TopicOffset(*position), wanted_by(event)) for event, position in zip(events, positions, strict=True)
+            Event(event.id, TopicOffset(*position[:3]), wanted_by(event))
+            for event, position in zip(events, positions, strict=True)
         ]
 
     async def until_at_work(self, role: str = "fanout") -> None:

@@ -16,6 +16,7 @@ What it saves, with kafka-python 3.0.12:
 
 from __future__ import annotations
 
+import math
 import selectors
 import ssl
 import time
@@ -76,7 +77,10 @@ class Speedups(Hooks):
             coordinator.request_rejoin()
 
     def poll_cheaply(self, consumer: KafkaConsumer) -> None:
-        _trust_connection(consumer._coordinator)  # noqa: SLF001
+        coordinator = consumer._coordinator  # noqa: SLF001
+        _trust_connection(coordinator)
+        # The I/O thread sends heartbeats by itself. While an answer to one is overdue (the broker hangs), no poll would wait at all.
+        coordinator.time_to_next_poll = lambda: math.inf
 
     def wait_cheaply(self, consumer: KafkaConsumer) -> None:
         consumer._fetcher.fetch_records = _Fetches(consumer._fetcher).fetch_records  # noqa: SLF001

@@ -23,6 +23,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
         "security_protocol": settings.kafka_security_protocol,
         "reconnect_backoff_max_ms": 2_000,
+        "bootstrap_timeout_ms": 5_000,
         "metadata_max_age_ms": settings.kafka_metadata_max_age_ms,
     }
     if settings.kafka_ssl_cafile:

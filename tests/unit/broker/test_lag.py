@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka import TopicPartition
 
 from pipeline.broker.api import Partition
 from pipeline.broker.assignment import Assignment
@@ -31,14 +30,11 @@ class Scene:
         self.buffers, self.assignment, self.outstanding = buffers, Assignment(), Outstanding(10, 1000)
         self.assignment.assign([A, B])
         self.lag = Lag(GROUP, [TOPIC], self.assignment, buffers, self.outstanding)
-        self.held = {TopicPartition(*A), TopicPartition(*B)}
-        self.kafka: Any = SimpleNamespace(
-            assignment=lambda: self.held, highwater=lambda _: 20, position=lambda _, timeout_ms: 15 + timeout_ms
-        )
+        self.positions = {A: 15, B: 15}
         self.lag.show()
 
     def measure(self) -> None:
-        self.lag.measure(self.kafka)
+        self.lag.measure(self.positions, dict.fromkeys(self.positions, 20))
 
     def take(self) -> None:
         """Hand everything over that is due."""
@@ -109,7 +105,7 @@ def test_a_partition_that_was_given_up_is_shown_no_more() -> None:
     scene = Scene(Buffers())
     scene.measure()
     assert (lag_of(A), lag_of(B)) == (5, 5)
-    scene.held = {TopicPartition(*B)}
+    scene.positions = {B: 15}
     scene.measure()
     assert (lag_of(A), lag_of(B)) == (None, 5)
     scene.lag.forget()

@@ -50,10 +50,10 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def test_no_session_with_kafka_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def refuse(_: object) -> None:
+    def refuse(*_: object) -> None:
         raise NoSessionError("There is no session with Kafka at 127.0.0.1:1")
 
-    monkeypatch.setattr("consumers.cli_operate.KafkaTopicAdmin", refuse)
+    monkeypatch.setattr("pipeline.broker.kafka.broker.KafkaTopicAdmin", refuse)
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     assert run_main(monkeypatch, "topics") == 1
     assert capsys.readouterr().err == "Error: There is no session with Kafka at 127.0.0.1:1\n"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from pipeline.broker.api import Position, Record
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
@@ -19,7 +20,7 @@ URL = "https://hooks.example.com/same"
 
 
 def registry(vault: Vault = VAULT) -> Registry:
-    made = Registry({}, TOPIC, vault)
+    made = Registry(MemoryBroker(), TOPIC, vault)
     made.table._loop = asyncio.get_running_loop()
     return made
 

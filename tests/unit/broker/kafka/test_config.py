@@ -26,7 +26,7 @@ def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KafkaTimeoutError("Unable to bootstrap from ['127.0.0.1:1']")
 
     monkeypatch.setattr("pipeline.broker.kafka.admin.KafkaAdminClient", give_up)
-    monkeypatch.setattr("pipeline.broker.producer.KafkaProducer", give_up)
+    monkeypatch.setattr("pipeline.broker.kafka.producer_client.KafkaProducer", give_up)
 
 
 def test_topics_cannot_be_asked_for() -> None:

@@ -13,8 +13,8 @@ from kafka.net.selector import NetworkSelector
 
 from pipeline.broker.choice import open_broker
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
+from pipeline.broker.kafka.compat import Speedups
 from pipeline.broker.kafka.config import consumer_config
-from pipeline.broker.kafka.waits import wait_cheaply
 from pipeline.broker.producer import Producer
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
@@ -69,7 +69,7 @@ async def test_a_poll_asks_the_io_thread_once(bootstrap_servers: str, topic_pref
 
 def _consumer(settings: Settings, topic: TopicSpec) -> KafkaConsumer:
     consumer = KafkaConsumer(**consumer_config(settings) | {"group_id": None})
-    wait_cheaply(consumer)
+    Speedups().wait_cheaply(consumer)
     partition = TopicPartition(topic.name, 0)
     consumer.assign([partition])
     consumer.seek_to_beginning(partition)
