@@ -24,7 +24,7 @@ process up, whether or not the client noticed), all epochs end at once, and noth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 from uuid import UUID
@@ -252,7 +252,7 @@ class FetchClient(Protocol):
     """
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
-        """Fetch these partitions and no others. A partition that was fetched before goes on where it is; its position is not looked at."""
+        """Fetch these partitions and no others: those that are new from these positions on, the others from where they are."""
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Fetch a partition from an offset on. What was fetched of it and not returned is dropped."""
@@ -394,6 +394,10 @@ class Broker(Protocol):
     Raises:
         NoSessionError: no broker let the client in.
     """
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds of a clock that never goes back, and that goes on while the machine is suspended."""
 
     @property
     def session_seconds(self) -> float:

@@ -41,6 +41,7 @@ _IDLE_POLL_S: Final = 0.1
 _ROOM_WAIT_S: Final = 0.1
 _GATHER_S: Final = 0.02
 """Each turn of the fetch thread takes the interpreter from the loop: where all room is taken, completions of so long are waited for."""
+_DRAIN_S: Final = 0.01
 _MEASURED_EVERY_S: Final = 0.25
 _SILENT_S: Final = 30.0
 
@@ -83,11 +84,14 @@ class GroupConsumer:
         self._max_waiting_bytes = max_outstanding_bytes // 2
         self._outstanding = Outstanding(max_outstanding, max_outstanding_bytes)
         self._reading = Reading(group, self._assignment, self._buffers, self._missing)
-        self._lag = Lag(group, self._topics, self._assignment, self._buffers, self._outstanding)
+        self._lag = Lag(group, self._topics, self._assignment, self._buffers, self._outstanding, broker.clock)
         self._room = threading.Event()
+        self._stopping = threading.Event()
         self._stop_at: float | None = None
-        self._turned_at = time.monotonic()
-        self._measured_at = 0.0
+        self._clock = broker.clock
+        self._client: FetchClient | None = None
+        self._turned_at = self._clock()
+        self._measured_at = self._clock()
         self._gathering = Gathering()
         self._trouble = Trouble(log)
         self._in_doubt: list[asyncio.Future[None]] = []
@@ -106,7 +110,8 @@ class GroupConsumer:
 
     async def stop(self, drain_seconds: float) -> None:
         """Hand over nothing more, wait for what is under way, commit, leave the group."""
-        self._stop_at = time.monotonic() + drain_seconds
+        self._stop_at = self._clock() + drain_seconds
+        self._stopping.set()
         self._room.set()
         await asyncio.wait([self._fetch_ended])
         self._member.stop()
@@ -116,6 +121,7 @@ class GroupConsumer:
         """One thread has ended: the other one is of no use without it."""
         if ended.exception() is not None:
             self._stop_at = 0.0
+            self._stopping.set()
             self._room.set()
             self._member.stop()
         if not (self._fetch_ended.done() and self._member_ended.done()) or self.stopped.done():
@@ -145,6 +151,10 @@ class GroupConsumer:
             await turned
         return self.is_current(record)
 
+    def _post(self, call: Callable[..., None], *arguments: object) -> None:
+        """Have something done on the event loop."""
+        self._loop.call_soon_threadsafe(call, *arguments)
+
     def _look_again(self) -> None:
         waiting, self._in_doubt = self._in_doubt, []
         for turned in waiting:
@@ -164,24 +174,22 @@ class GroupConsumer:
         """Why this consumer is not ready (for health checks)."""
         if problem := self._member.problem() or self._reading.problem():
             return problem
-        silent = time.monotonic() - self._turned_at
+        silent = self._clock() - self._turned_at
         return f"nothing was fetched for {silent:.0f} s" if silent > _SILENT_S else None
 
     # --- the fetch thread ---
 
     def _run(self) -> None:
         failure: Exception | None = None
-        client: FetchClient | None = None
         self._lag.show()
         try:
-            client = self._open()
-            while client is not None and not self._drained():
-                self._turn(client)
+            while not self._drained():
+                self._rest(self.step())
         except Exception as error:
             log.exception("consumer failed", group=self._group)
             failure = error
-        if client is not None:
-            client.close()
+        if self._client is not None:
+            self._client.close()
         self._lag.forget()
         self._loop.call_soon_threadsafe(self._look_again)
         self._loop.call_soon_threadsafe(self._settle, failure)
@@ -190,71 +198,73 @@ class GroupConsumer:
         if not self._fetch_ended.done():
             self._fetch_ended.set_exception(failure) if failure else self._fetch_ended.set_result(None)
 
-    def _open(self) -> FetchClient | None:
-        while self._stop_at is None:
-            try:
-                return self._broker.fetch_client(partition_bytes=self._partition_fetch_bytes, read_committed=self._read_committed)
-            except UnavailableError as error:
-                self._wait(self._trouble.note("there is no session to fetch with", group=self._group, error=str(error)))
-        return None
-
     def _drained(self) -> bool:
         if self._stop_at is None:
             return False
-        return self.outstanding <= 0 or time.monotonic() > self._stop_at
+        return self.outstanding <= 0 or self._clock() > self._stop_at
 
-    def _turn(self, client: FetchClient) -> None:
-        came = 0
+    def step(self) -> float:
+        """One turn. Returns how many seconds to wait before the next one at least."""
+        pause, came = 0.0, 0
         try:
-            self._reading.follow(client)
-            came = self._take(client, self._fetch(client))
+            if self._client is None:
+                self._client = self._broker.fetch_client(
+                    partition_bytes=self._partition_fetch_bytes, read_committed=self._read_committed
+                )
+            self._reading.follow(self._client)
+            came = self._take(self._client, self._fetch(self._client))
+            self._trouble.over("fetching works again", group=self._group)
         except OutOfRangeError as error:
-            self._reading.out_of_range(client, error.partitions)
+            self._out_of_range(error.partitions)
         except UnavailableError as error:
             # Brokers come and go; clients reconnect by themselves.
             metrics.CONSUMER_ERRORS.labels(self._group).inc()
-            self._wait(self._trouble.note("fetching failed, going on", group=self._group, error=str(error)))
-        else:
-            self._trouble.over("fetching works again", group=self._group)
-        self._turned_at = time.monotonic()
+            pause = self._trouble.note("fetching failed, going on", group=self._group, error=str(error))
+        self._turned_at = self._clock()
         if self._in_doubt:
-            self._loop.call_soon_threadsafe(self._look_again)
+            self._post(self._look_again)
         self._hand_over()
-        self._pause(client)
-        self._measure(client)
+        if self._client is not None:
+            self._pause(self._client)
+            self._measure(self._client)
+        return pause or self._gathering.seconds(came)
+
+    def _rest(self, seconds: float) -> None:
+        """Wait for so many seconds, and until there is room; no longer than until this consumer stops."""
+        if self._stop_at is not None:
+            time.sleep(_DRAIN_S)
+            return
+        self._room.clear()
         if self._outstanding.is_full(self._buffers.bytes):
-            self._room.clear()
-            if self._outstanding.is_full(self._buffers.bytes):
-                self._room.wait(_ROOM_WAIT_S)
-                time.sleep(_GATHER_S)
-            self._hand_over()
-            self._pause(client)
-        elif self._stop_at is None and (seconds := self._gathering.seconds(came)):
-            time.sleep(seconds)
+            self._room.wait(_ROOM_WAIT_S)
+            seconds = max(seconds, _GATHER_S)
+        if not self._reading.partitions:
+            seconds = max(seconds, _GATHER_S)
+        if seconds:
+            self._stopping.wait(seconds)
 
     def _fetch(self, client: FetchClient) -> Mapping[Partition, Sequence[Fetched]]:
         if self._stop_at is not None or not self._reading.partitions:
-            self._wait(_GATHER_S)
             return {}
         return client.poll(self._poll_seconds())
 
-    def _wait(self, seconds: float) -> None:
-        """Wait, and no longer than until something is finished or this consumer stops."""
-        self._room.clear()
-        if self._stop_at is None:
-            self._room.wait(seconds)
-        else:
-            time.sleep(min(seconds, 0.01))
+    def _out_of_range(self, partitions: frozenset[Partition]) -> None:
+        if self._client is None:
+            return
+        try:
+            self._reading.out_of_range(self._client, partitions)
+        except UnavailableError as error:
+            self._trouble.note("it cannot be seen where a partition begins", group=self._group, error=str(error))
 
     def _poll_seconds(self) -> float:
         if self._outstanding.is_full(self._buffers.bytes):
             return 0.001
-        return min(max(self._buffers.next_due() - time.monotonic() + 0.001, 0.001), _IDLE_POLL_S)
+        return min(max(self._buffers.next_due() - self._clock() + 0.001, 0.001), _IDLE_POLL_S)
 
     def _take(self, client: FetchClient, fetched: Mapping[Partition, Sequence[Fetched]]) -> int:
         """Buffer what came; returns how many bytes it has."""
         held = self._buffers.bytes
-        wall, now = time.time(), time.monotonic()
+        wall, now = time.time(), self._clock()
         for partition, records in fetched.items():
             epoch, wanted = self._reading.take(client, partition, records)
             if wanted:
@@ -266,18 +276,18 @@ class GroupConsumer:
         if self._stop_at is not None or not self._member.lease.is_valid():
             return
         batch: list[Record] = []
-        for partition, buffered in self._buffers.take(self._outstanding.fits, time.monotonic()):
+        for partition, buffered in self._buffers.take(self._outstanding.fits, self._clock()):
             epoch, record, size, _ = buffered
-            if self._assignment.start(partition, epoch, record.offset, waiting_since(buffered)):
+            if self._assignment.start(partition, epoch, record.offset, waiting_since(buffered, self._clock())):
                 self._outstanding.add(size)
                 batch.append(Record(partition, record.offset, record.timestamp, record.key, record.value, record.headers, epoch))
         if batch:
-            self._loop.call_soon_threadsafe(self._on_records, batch)
+            self._post(self._on_records, batch)
         metrics.OUTSTANDING.labels(self._group).set(self.outstanding)
 
     def _pause(self, client: FetchClient) -> None:
         """Fetch from partitions without a buffer, and only while there is room for what comes."""
-        now = time.monotonic()
+        now = self._clock()
         self._buffers.wake(now)
         for partition, offset in self._buffers.send_to_sleep(self._max_waiting_bytes, now).items():
             self._reading.go_back(client, partition, offset)
@@ -285,7 +295,7 @@ class GroupConsumer:
         client.pause(self._reading.paused(self._buffers.partitions) if has_room else self._reading.partitions)
 
     def _measure(self, client: FetchClient) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._measured_at >= _MEASURED_EVERY_S:
             self._measured_at = now
             self._lag.measure(self._reading.positions(), self._reading.look_at_ends(client))
@@ -294,7 +304,7 @@ class GroupConsumer:
 
     def _gone(self, partitions: frozenset[Partition]) -> None:
         if self._on_revoked is not None and partitions:
-            self._loop.call_soon_threadsafe(self._on_revoked, partitions)
+            self._post(self._on_revoked, partitions)
 
     def _missing(self, missing: Missing) -> None:
         metrics.RECORDS_MISSING.labels(self._group, missing.partition.topic).inc(missing.records)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pipeline.broker.api import Partition
 from pipeline.broker.assignment import Assignment
@@ -14,12 +14,12 @@ from pipeline.broker.outstanding import Outstanding
 from pipeline.ops import metrics
 
 
-def waiting_since(buffered: Buffered) -> float:
-    """Since when a record waits for us, in seconds of the monotonic clock: since it was due or, where none waits, written."""
+def waiting_since(buffered: Buffered, now: float) -> float:
+    """Since when a record waits for us: since it was due or, where none waits, written. ``now`` and the answer: seconds of the broker's clock."""
     if math.isfinite(buffered.due):
         return buffered.due
     written_at = float(buffered.record.timestamp) / 1000
-    return time.monotonic() - (time.time() - written_at)
+    return now - (time.time() - written_at)
 
 
 class Lag:
@@ -28,13 +28,20 @@ class Lag:
     """
 
     def __init__(
-        self, group: str, topics: Sequence[str], assignment: Assignment, buffers: Buffers, outstanding: Outstanding
+        self,
+        group: str,
+        topics: Sequence[str],
+        assignment: Assignment,
+        buffers: Buffers,
+        outstanding: Outstanding,
+        clock: Callable[[], float],
     ) -> None:
         self._group = group
         self._topics = topics
         self._assignment = assignment
         self._buffers = buffers
         self._outstanding = outstanding
+        self._clock = clock
         self._waiting_since: dict[Partition, float] = {}
         self._measured: set[Partition] = set()
 
@@ -47,8 +54,10 @@ class Lag:
         """Set the metrics. ``positions`` and ``ends`` are of the partitions that are read; what is buffered has not been looked at yet."""
         metrics.OUTSTANDING_BYTES.labels(self._group).set(self._outstanding.bytes)
         metrics.BUFFERED_BYTES.labels(self._group).set(self._buffers.bytes)
-        heads = self._buffers.heads()
-        self._waiting_since = {partition: waiting_since(head) for partition, head in heads.items()} | self._assignment.oldest()
+        heads, now = self._buffers.heads(), self._clock()
+        self._waiting_since = {
+            partition: waiting_since(head, now) for partition, head in heads.items()
+        } | self._assignment.oldest()
         self._remove(self._measured - positions.keys())
         for partition, end in ends.items():
             position = heads[partition].record.offset if partition in heads else positions[partition]
@@ -69,4 +78,4 @@ class Lag:
     def _oldest_seconds(self, topic: str) -> float:
         """How long the oldest record of a topic waits; 0 when none does. For the scrape, on the event loop."""
         waiting = [since for partition, since in self._waiting_since.items() if partition.topic == topic]
-        return max(0.0, time.monotonic() - min(waiting)) if waiting else 0.0
+        return max(0.0, self._clock() - min(waiting)) if waiting else 0.0

@@ -30,7 +30,7 @@ class Lease:
 
     __slots__ = ("_proven_at", "_valid_seconds", "clock", "session_seconds")
 
-    def __init__(self, session_seconds: float, clock: Callable[[], float] = boot_time) -> None:
+    def __init__(self, session_seconds: float, clock: Callable[[], float]) -> None:
         self.session_seconds = session_seconds
         self.clock = clock
         self._valid_seconds = session_seconds * (1 - _MARGIN)

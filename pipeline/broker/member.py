@@ -18,6 +18,7 @@ from typing import Final
 
 from pipeline.broker.api import (
     Broker,
+    BrokerError,
     Committed,
     GroupClient,
     Membership,
@@ -68,10 +69,11 @@ class Member:
         self._assignment = assignment
         self._on_gone = on_gone
         self._on_missing = on_missing
-        self.lease = Lease(broker.session_seconds)
+        self.lease = Lease(broker.session_seconds, broker.clock)
         self._completions: deque[tuple[Partition, int, int]] = deque()
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._client: GroupClient | None = None
         self._identity: Membership | None = None
         """Who we are; None while a join is under way."""
         self._member_id: str | None = None
@@ -149,44 +151,54 @@ class Member:
     # --- the group thread ---
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            client = self._open()
-            if client is None:
-                return
-            is_member = False
-            try:
-                self._take_part(client)
-                is_member = self._identity is not None and self.lease.is_valid()
-            except NotMemberError as error:
-                log.warning("membership is lost; joining anew", group=self._group, reason=str(error))
-                metrics.REBALANCES.labels(self._group, "lost").inc()
-            finally:
-                self._forget()
-                client.close(leave=is_member)
+        try:
+            while not self._stop.is_set():
+                self._stop.wait(self.step())
+                if self._identity is not None:
+                    self._wake.wait(_TURN_S)
+                    self._wake.clear()
+        finally:
+            self._end()
 
-    def _open(self) -> GroupClient | None:
-        """A client that is connected; None when this process stops before there is one."""
-        while not self._stop.is_set():
-            try:
-                return self._broker.group_client(self._group, self._topics, self)
-            except UnavailableError as error:
-                self._stop.wait(self._trouble.note("the group cannot be joined", group=self._group, error=str(error)))
-        return None
+    def step(self) -> float:
+        """One turn. Returns how many seconds to wait before the next one at least."""
+        try:
+            if self._client is None:
+                self._client = self._broker.group_client(self._group, self._topics, self)
+            self._turn(self._client)
+        except UnavailableError as error:
+            return self._trouble.note("the group does not answer", group=self._group, error=str(error))
+        except NotMemberError as error:
+            log.warning("membership is lost; joining anew", group=self._group, reason=str(error))
+            metrics.REBALANCES.labels(self._group, "lost").inc()
+            self._part(leave=False)
+            return 0.0
+        self._trouble.over("the group answers again", group=self._group)
+        return _COMMITS_APART_S if self._identity is not None else 0.0
 
-    def _take_part(self, client: GroupClient) -> None:
-        is_last = False
-        while not is_last:
-            is_last = self._stop.is_set()
+    def _end(self) -> None:
+        """Commit what is finished, and leave."""
+        is_member = False
+        if self._client is not None and self._identity is not None:
             try:
-                self._turn(client)
-            except UnavailableError as error:
-                self._stop.wait(self._trouble.note("the group does not answer", group=self._group, error=str(error)))
-                continue
-            self._trouble.over("the group answers again", group=self._group)
-            if self._identity is not None and not is_last:
-                self._stop.wait(_COMMITS_APART_S)
-                self._wake.wait(_TURN_S - _COMMITS_APART_S)
-                self._wake.clear()
+                self._turn(self._client)
+                is_member = self.lease.is_valid()
+            except BrokerError as error:
+                log.warning("the last commit failed; some records are delivered again", group=self._group, error=str(error))
+        self._part(leave=is_member)
+
+    def _part(self, *, leave: bool) -> None:
+        """Part from the client, and forget all that it has told."""
+        client, self._client = self._client, None
+        self.lease.end()
+        held = self._assignment.partitions
+        self._assignment.revoke(held)
+        self._identity = self._member_id = self._joining_since = self._lost = None
+        self._sent.clear()
+        if held:
+            self._on_gone(held)
+        if client is not None:
+            client.close(leave=leave)
 
     def _turn(self, client: GroupClient) -> None:
         began = self.lease.clock()
@@ -290,13 +302,3 @@ class Member:
                 return
             if not self._assignment.finish(partition, epoch, offset):
                 metrics.FENCED.labels(self._group).inc()
-
-    def _forget(self) -> None:
-        """Membership has ended, well or not: nothing of it is believed any more."""
-        self.lease.end()
-        held = self._assignment.partitions
-        self._assignment.revoke(held)
-        self._identity = self._member_id = self._joining_since = self._lost = None
-        self._sent.clear()
-        if held:
-            self._on_gone(held)

@@ -80,7 +80,7 @@ class Reading:
             self._read[partition] = _Read(epoch, start)
         client.assign(self.positions())
         for partition, (_, start) in came.items():
-            client.seek(partition, start)
+            client.seek(partition, start)  # it may have been read before, under another epoch
 
     def take(self, client: FetchClient, partition: Partition, records: Sequence[Fetched]) -> tuple[int, Sequence[Fetched]]:
         """Of what was fetched, what is wanted, and the epoch that it belongs to."""

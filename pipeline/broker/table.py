@@ -74,6 +74,8 @@ class CompactedTable:
         client: FetchClient | None = None
         try:
             client = self._open()
+            if client is not None:
+                self._begin(client)
             while client is not None and not self._stopping.is_set():
                 self._turn(client)
         except Exception as error:
@@ -84,18 +86,24 @@ class CompactedTable:
         self._loop.call_soon_threadsafe(self._stop, failure)
 
     def _open(self) -> FetchClient | None:
-        """A client that reads from the beginning; None when this table is stopped before there is one."""
+        """A client that is connected; None when this table is stopped before there is one."""
         while not self._stopping.is_set():
             try:
-                client = self._broker.fetch_client(partition_bytes=_FETCH_BYTES)
+                return self._broker.fetch_client(partition_bytes=_FETCH_BYTES)
+            except UnavailableError as error:
+                self._pause(error)
+        return None
+
+    def _begin(self, client: FetchClient) -> None:
+        """Read from the beginning."""
+        while not self._stopping.is_set():
+            try:
                 self._position = client.bounds([self._partition])[self._partition].first
             except UnavailableError as error:
                 self._pause(error)
                 continue
             client.assign({self._partition: self._position})
-            client.seek(self._partition, self._position)
-            return client
-        return None
+            return
 
     def _pause(self, error: UnavailableError) -> None:
         metrics.TABLE_POLL_ERRORS.inc()

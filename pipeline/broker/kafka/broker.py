@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.broker.api import RebalanceListener
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
@@ -11,6 +11,7 @@ from pipeline.broker.kafka.config import consumer_config, producer_config
 from pipeline.broker.kafka.fetch_client import KafkaFetchClient
 from pipeline.broker.kafka.group_client import KafkaGroupClient
 from pipeline.broker.kafka.producer_client import KafkaProducerClient
+from pipeline.broker.lease import boot_time
 from pipeline.ops.settings import Settings
 
 
@@ -22,6 +23,10 @@ class KafkaBroker:
         self._settings = settings
         self._slot = slot
         self._hooks: Hooks = hooks_for(settings)
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return boot_time
 
     @property
     def session_seconds(self) -> float:

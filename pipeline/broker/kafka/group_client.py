@@ -20,7 +20,7 @@ from pipeline.ops.logs import logger
 log = logger(__name__)
 
 _COMMIT_MS: Final = 2_000
-_READ_MS: Final = 10_000
+_READ_MS: Final = 5_000
 _CLOSE_MS: Final = 2_000
 _JOINED: Final = MemberState.STABLE
 

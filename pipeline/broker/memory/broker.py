@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 from uuid import UUID
@@ -57,6 +57,10 @@ class MemoryBroker:
         self.faults = Faults()
         self._session_seconds = session_seconds
         self._slot = slot
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return self.cluster.clock
 
     @property
     def session_seconds(self) -> float:

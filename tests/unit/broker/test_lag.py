@@ -29,7 +29,7 @@ class Scene:
     def __init__(self, buffers: Buffers) -> None:
         self.buffers, self.assignment, self.outstanding = buffers, Assignment(), Outstanding(10, 1000)
         self.assignment.assign([A, B])
-        self.lag = Lag(GROUP, [TOPIC], self.assignment, buffers, self.outstanding)
+        self.lag = Lag(GROUP, [TOPIC], self.assignment, buffers, self.outstanding, time.monotonic)
         self.positions = {A: 15, B: 15}
         self.lag.show()
 
@@ -39,7 +39,9 @@ class Scene:
     def take(self) -> None:
         """Hand everything over that is due."""
         for partition, buffered in self.buffers.take(lambda _: True, time.monotonic()):
-            assert self.assignment.start(partition, buffered.epoch, buffered.record.offset, waiting_since(buffered))
+            assert self.assignment.start(
+                partition, buffered.epoch, buffered.record.offset, waiting_since(buffered, time.monotonic())
+            )
 
 
 def value(name: str, **labels: str) -> float | None:
