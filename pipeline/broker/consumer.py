@@ -83,7 +83,7 @@ class GroupConsumer:
         self._buffers = Buffers(due_in)
         self._max_waiting_bytes = max_outstanding_bytes // 2
         self._outstanding = Outstanding(max_outstanding, max_outstanding_bytes)
-        self._reading = Reading(group, self._assignment, self._buffers, self._missing)
+        self._reading = Reading(group, self._assignment, self._buffers, self._missing, broker.clock)
         self._lag = Lag(group, self._topics, self._assignment, self._buffers, self._outstanding, broker.clock)
         self._room = threading.Event()
         self._stopping = threading.Event()

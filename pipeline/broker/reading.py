@@ -6,7 +6,6 @@ back with an old state, a leader epoch that was taken for a newer one) repeats n
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -32,11 +31,19 @@ class _Read:
 class Reading:
     """Used by the fetch thread; :meth:`problem` by any."""
 
-    def __init__(self, group: str, assignment: Assignment, buffers: Buffers, on_missing: Callable[[Missing], None]) -> None:
+    def __init__(
+        self,
+        group: str,
+        assignment: Assignment,
+        buffers: Buffers,
+        on_missing: Callable[[Missing], None],
+        clock: Callable[[], float],
+    ) -> None:
         self._group = group
         self._assignment = assignment
         self._buffers = buffers
         self._on_missing = on_missing
+        self._clock = clock
         self._read: dict[Partition, _Read] = {}
         self._cut: dict[Partition, tuple[int, float]] = {}
         """Partitions whose log ends below our position: where, and when that was looked at last."""
@@ -118,18 +125,18 @@ class Reading:
             elif bounds.end < read.position:
                 if partition not in self._cut:
                     log.error("a log ends below what was read", partition=str(partition), position=read.position, end=bounds.end)
-                self._cut[partition] = (bounds.end, time.monotonic())
+                self._cut[partition] = (bounds.end, self._clock())
             client.seek(partition, read.position)
 
     def _look_again(self, client: FetchClient) -> None:
         """A broker that showed an old state may show the new one by now."""
-        due = [partition for partition, (_, at) in self._cut.items() if time.monotonic() - at > _LOOKED_AGAIN_S]
+        due = [partition for partition, (_, at) in self._cut.items() if self._clock() - at > _LOOKED_AGAIN_S]
         for partition, bounds in (client.bounds(due) if due else {}).items():
             if bounds.end >= self._read[partition].position:
                 del self._cut[partition]
                 log.info("a log has grown beyond what was read again", partition=str(partition))
             else:
-                self._cut[partition] = (bounds.end, time.monotonic())
+                self._cut[partition] = (bounds.end, self._clock())
 
     def paused(self, buffered: Collection[Partition]) -> frozenset[Partition]:
         """What is not to be fetched now: what has a buffer, and logs that end below our position."""

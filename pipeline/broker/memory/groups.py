@@ -80,6 +80,7 @@ class Coordinator:
         member.heard_at = self._clock()
         if not group.is_joining and self._wanted(group) != {p for each in group.members.values() for p in each.assigned}:
             self._begin_join(group)  # topics have grown
+        self._end_join(group)  # it may have waited for somebody who was put out
         return group.is_joining and not member.has_joined
 
     def commit(self, name: str, member: GroupMember, generation: int, commits: Mapping[Partition, Committed]) -> None:
