@@ -235,3 +235,40 @@ def test_brokers_of_memory_know_their_topics() -> None:
         assert admin.ids(["a", "b"]) == {"a": first}
         broker.cluster.create("a")
         assert admin.ids(["a"]) != {"a": first}
+
+
+def test_a_reader_that_goes_back_repeats_nothing(cluster: Cluster) -> None:
+    member = process(cluster)
+    write(cluster, 10)
+    turns(member)
+    member.broker.faults.rewinds_to = 0
+    write(cluster, 2)
+    turns(member)
+    assert begun(member) == list(range(12))
+
+
+def test_records_that_are_removed_while_they_are_waited_for_are_told_of(cluster: Cluster) -> None:
+    member = process(cluster)
+    turns(member)
+    member.consumer._reading._read[ONLY].position = 0
+    write(cluster, 50)
+    cluster.log(ONLY).remove_before(30)
+    turns(member)
+    assert [(missing.first_offset, missing.records) for missing in member.ledger.missing] == [(0, 30)]
+    assert begun(member)[0] == 30
+
+
+def test_a_log_that_ends_below_what_was_read_is_read_again_when_it_has_grown(cluster: Cluster) -> None:
+    member = process(cluster)
+    write(cluster, 5)
+    turns(member)
+    cluster.log(ONLY).shown_end = 2
+    turns(member)
+    assert f"{ONLY} ends at offset 2" in str(member.consumer.problem())
+    cluster.log(ONLY).shown_end = None
+    write(cluster, 1)
+    for _ in range(4):
+        cluster.virtual.advance(2.0)
+        turns(member)
+    assert member.consumer.problem() is None
+    assert begun(member) == list(range(6))

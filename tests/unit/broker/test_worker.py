@@ -42,6 +42,7 @@ async def test_what_is_in_doubt_waits_until_the_group_has_confirmed() -> None:
     mine = Partition("orders", 0)
     consumer._assignment.assign([mine])
     epoch = consumer._assignment.epoch(mine)
+    assert epoch is not None
     running = asyncio.create_task(worker._run(record(b"{}")._replace(partition=mine, epoch=epoch)))
     await asyncio.sleep(0)
     consumer._look_again()
