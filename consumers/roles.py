@@ -35,6 +35,7 @@ from pipeline.ops.logs import logger
 from pipeline.ops.memory import give_back_large_blocks
 from pipeline.ops.probes import Probes
 from pipeline.ops.settings import Settings
+from pipeline.ops.slots import claim_slot
 from pipeline.store.connection import Connections
 from pipeline.store.mend import mend_hourly_figures
 from pipeline.store.migrate import migrate
@@ -135,7 +136,7 @@ class _Composition:
             self._stack.push_async_callback(asyncio.to_thread, self._tracing.close)  # the last: all others may end spans
         # Built first and started after the server: /healthz answers from the beginning on, and the API that it is starting.
         connections = Connections(settings) if roles & {Role.RECORDER, Role.API} else None
-        self._broker = broker = open_broker(settings)
+        self._broker = broker = open_broker(settings, slot=self._slot())
         producer = make_producer(settings, broker)
         deliveries = make_deliveries(settings, broker, producer, self._tracing) if roles - {Role.RECORDER} else None
         api = None
@@ -165,6 +166,14 @@ class _Composition:
             self._stack.callback(metrics.ROLE.remove, role)
         self._health.starting = False
         return running
+
+    def _slot(self) -> str | None:
+        """The name that this process's members have in their groups, also after a restart."""
+        if not self._settings.kafka_static_members:
+            return None
+        slot = claim_slot(f"{self._settings.kafka_bootstrap_servers} {self._settings.kafka_topic_prefix} {sorted(self._roles)}")
+        self._stack.callback(slot.release)
+        return slot.name
 
     async def _start_clients(self, connections: Connections | None, producer: Producer) -> None:
         if connections is not None:

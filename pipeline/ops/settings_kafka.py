@@ -75,6 +75,11 @@ class KafkaSettings(BaseSettings):
         default=30_000, ge=1_000, description="How often clients look for new partitions; what is in one waits until then."
     )
     kafka_fetch_max_wait_ms: int = Field(default=500, ge=1, description="How long the broker may hold an empty fetch.")
+    kafka_static_members: bool = Field(
+        default=True,
+        description="Whether a process that comes back after a crash takes up its partitions at once (static membership). Off: they are "
+        "silent until the session of the dead one has ended.",
+    )
     kafka_speedups: bool = Field(
         default=True,
         description="Whether private parts of kafka-python are touched to save CPU time. They are left alone anyway with a version that "

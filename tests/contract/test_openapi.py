@@ -127,6 +127,7 @@ def played(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> 
             kafka_replication_factor=1,
             kafka_session_timeout_ms=6_000,
             kafka_fetch_max_wait_ms=30,
+            kafka_static_members=False,
             clickhouse_path=directory / "clickhouse",
             allowed_networks=(ip_network("127.0.0.0/8"),),
             encryption_key=SecretStr(Vault.new_key()),

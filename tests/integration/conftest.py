@@ -115,6 +115,7 @@ async def run_pipeline(
         "kafka_replication_factor": 1,
         "kafka_session_timeout_ms": 6_000 if apache else 2_000,
         "kafka_fetch_max_wait_ms": 500 if apache else 30,
+        "kafka_static_members": apache,
         "clickhouse_database": topic_prefix.rstrip("."),
         "retry_delays": tuple(map(parse_delay, ("100ms", "100ms", "200ms", "200ms", "300ms"))),
         "allowed_networks": (ip_network("127.0.0.0/8"),),

@@ -85,6 +85,7 @@ async def run(bootstrap_servers: str, topic_prefix: str, tmp_path: Path) -> Asyn
         "OPERATIONAL_URL": f"http://127.0.0.1:9/{kept['operational url']}",
         "OPERATIONAL_SECRET": kept["operational secret"],
         "DRAIN_SECONDS": "5",
+        "KAFKA_STATIC_MEMBERS": "false",
     }
     environment = {f"OMS_WEBHOOKS_{name}": value for name, value in variables.items()} | {"TMPDIR": str(tmp_path)}
     process = RoleProcess("all", environment, tmp_path)

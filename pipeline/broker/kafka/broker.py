@@ -12,7 +12,10 @@ from pipeline.broker.kafka.fetch_client import KafkaFetchClient
 from pipeline.broker.kafka.group_client import KafkaGroupClient
 from pipeline.broker.kafka.producer_client import KafkaProducerClient
 from pipeline.broker.lease import boot_time
+from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
+
+log = logger(__name__)
 
 
 class KafkaBroker:
@@ -35,7 +38,14 @@ class KafkaBroker:
     def group_client(self, group: str, topics: Sequence[str], listener: RebalanceListener) -> KafkaGroupClient:
         instance_id = None if self._slot is None else f"{group}-{self._slot}"
         config = self._hooks.configure(consumer_config(self._settings))
-        return KafkaGroupClient(config, group, topics, listener, instance_id=instance_id, hooks=self._hooks)
+        return KafkaGroupClient(
+            config, group, topics, listener, instance_id=instance_id, hooks=self._hooks, on_replaced=self._replaced
+        )
+
+    def _replaced(self) -> None:
+        """Two processes have one name, so each would put the other out in turn: this one does without."""
+        log.warning("another process came with the same member name; this one joins without a name", slot=self._slot)
+        self._slot = None
 
     def fetch_client(self, *, partition_bytes: int, read_committed: bool = False) -> KafkaFetchClient:
         config = self._hooks.configure(consumer_config(self._settings))

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import MemberToRemove
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import KafkaError
+from kafka.errors import FencedInstanceIdError, KafkaError
 from kafka.structs import MemberState, OffsetAndMetadata
 
-from pipeline.broker.api import Bounds, Committed, Membership, NotMemberError, Partition, RebalanceListener, UnavailableError
+from pipeline.broker.api import (
+    Bounds,
+    BrokerError,
+    Committed,
+    Membership,
+    NotMemberError,
+    Partition,
+    RebalanceListener,
+    UnavailableError,
+)
 from pipeline.broker.kafka.compat import Hooks
 from pipeline.broker.kafka.errors import opening_session, ours, translated
 from pipeline.ops.logs import logger
@@ -37,8 +46,10 @@ class KafkaGroupClient:
         *,
         instance_id: str | None,
         hooks: Hooks,
+        on_replaced: Callable[[], None],
     ) -> None:
-        """Connect. ``instance_id``: for static membership, the name that the member keeps over restarts.
+        """Connect. ``instance_id``: for static membership, the name that the member keeps over restarts. ``on_replaced`` is told when
+        another living process has come with the same name.
 
         Raises:
             NoSessionError: no broker let the client in.
@@ -47,6 +58,7 @@ class KafkaGroupClient:
         self._group = group
         self._instance_id = instance_id
         self._hooks = hooks
+        self._on_replaced = on_replaced
         membership = {
             "group_id": group,
             "partition_assignment_strategy": [CooperativeStickyAssignor()],
@@ -62,8 +74,10 @@ class KafkaGroupClient:
 
     def poll(self, seconds: float) -> None:
         self._hooks.ask_for_the_join(self._consumer)
-        with translated():
+        try:
             self._consumer.poll(timeout_ms=round(seconds * 1000))
+        except KafkaError as error:
+            raise self._why(error) from error
 
     def membership(self) -> Membership | None:
         known = self._consumer.group_metadata()
@@ -80,7 +94,12 @@ class KafkaGroupClient:
         except KafkaError as error:
             if self._consumer.group_metadata().member_id != before.member_id:
                 raise NotMemberError(f"the commit was refused: {error}") from error
-            raise ours(error) from error
+            raise self._why(error) from error
+
+    def _why(self, error: KafkaError) -> BrokerError:
+        if isinstance(error, FencedInstanceIdError):
+            self._on_replaced()
+        return ours(error)
 
     def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
         found: dict[Partition, Committed] = {}
