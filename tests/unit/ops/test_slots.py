@@ -13,13 +13,17 @@ def test_the_lowest_free_number_is_taken(tmp_path: Path) -> None:
     first, second = claim_slot("kafka", tmp_path), claim_slot("kafka", tmp_path)
     assert (first.name[-2:], second.name[-2:]) == ("-0", "-1")
     first.release()
-    assert claim_slot("kafka", tmp_path).name == first.name
+    again = claim_slot("kafka", tmp_path)
+    assert again.name == first.name
     second.release()
+    again.release()
 
 
 def test_deployments_do_not_get_in_each_others_way(tmp_path: Path) -> None:
     slots = [claim_slot(scope, tmp_path) for scope in ("kafka-1", "kafka-2")]
     assert len({slot.name for slot in slots}) == 1
+    for slot in slots:
+        slot.release()
 
 
 def test_a_process_that_was_killed_leaves_its_name_to_the_next(tmp_path: Path) -> None:
@@ -33,4 +37,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     names = {subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=False).stdout for _ in range(2)}
     assert len(names) == 1
-    assert claim_slot("kafka", tmp_path).name.encode() == names.pop().strip()
+    slot = claim_slot("kafka", tmp_path)
+    assert slot.name.encode() == names.pop().strip()
+    slot.release()
