@@ -48,7 +48,7 @@ check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 test-kafka: install ## What talks to Kafka, on a real Apache Kafka (Java 17 and Maven)
-	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_waits.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_browser.py test_waits.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
 
 test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form
 	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest $(SCENARIOS) --kafka=apache

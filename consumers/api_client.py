@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Final
 
 import httpx
 import typer
 
-from consumers.embedded import find_note
+from consumers.whom import API_PATH, API_URL, local_pipeline, root_of, say
 
 Url = Annotated[
     str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="Where the API is; default: the pipeline on this machine.")
@@ -18,7 +19,6 @@ Key = Annotated[
 
 
 _ANSWER_SECONDS: Final = 30.0
-_PATH: Final = "/api/webhook"
 
 
 class ApiError(Exception):
@@ -46,7 +46,7 @@ class ApiClient:
             raise ApiError(message)
         try:
             self._client = httpx.Client(
-                base_url=f"{_root(url)}{_PATH}/",
+                base_url=f"{root_of(url)}{API_PATH}/",
                 headers={"Authorization": f"Bearer {api_key}"},
                 trust_env=False,
             )
@@ -105,29 +105,26 @@ class ApiClient:
 
 
 def client_for(url: str | None, api_key: str | None) -> ApiClient:
-    """A client of the API that is named, or of the pipeline that runs on this machine. Only that one is sent its key.
+    """A client of the API that is named, or of a pipeline that runs on this machine. Says which one; only that one is sent its key.
 
     Raises:
         ApiError: none is named, and none runs here; or another one is named, without a key.
+        NoPipelineError: several run here, and none is chosen.
     """
-    note = find_note()
+    note = local_pipeline(url)
     if not url and note is None:
         message = (
             "No running pipeline was found on this machine; start one (oms-webhooks all), or give --url and --api-key "
             "(OMS_WEBHOOKS_API_URL, OMS_WEBHOOKS_API_KEY)."
         )
         raise ApiError(message)
-    url = url or (note.url if note else "")
-    if not api_key and note is not None and _root(url) == _root(note.url):
-        api_key = note.api_key
-    if not api_key:
+    key = api_key or (note.api_key if note is not None else "")
+    if not key:
         raise ApiError(f"An API key is needed for {url}: give --api-key, or set OMS_WEBHOOKS_API_KEY.")
-    return ApiClient(url, api_key)
-
-
-def _root(url: str) -> str:
-    """What stands before the path of the API, however much of it was given."""
-    return url.rstrip("/").removesuffix(_PATH).rstrip("/")
+    client = ApiClient(url or (note.url if note is not None else ""), key)
+    by = f" ({API_URL})" if url and os.environ.get(API_URL) == url else ""
+    say(f"Using {note}{by}." if note is not None else f"Using the API at {root_of(url or '')}{by}.")
+    return client
 
 
 def _explained(response: httpx.Response) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 from pipeline.broker.kafka.check import kafka_findings
 from pipeline.ops.clock import Clock, utc_now
+from pipeline.ops.descriptors import Budget, descriptor_limit
 from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings
 from pipeline.ops.settings_sources import unknown_names
@@ -24,9 +25,12 @@ NO_SETTINGS: Final = (
 
 
 async def check_settings(settings: Settings, clock: Clock = utc_now) -> list[Finding]:
-    """Everything that was looked at, in order; of names only those that mean nothing. ClickHouse only where a server is configured."""
+    """Everything that was looked at, in order; of names only those that mean nothing. Servers only where they are configured."""
     found = unknown_names(NO_SETTINGS)
-    found += await asyncio.to_thread(lambda: list(kafka_findings(settings)))
+    limit = descriptor_limit()
+    found.append(Finding(f"File descriptors: {limit:,}", Budget(limit, settings.max_in_flight).problem()))
+    if settings.kafka_bootstrap_servers:
+        found += await asyncio.to_thread(lambda: list(kafka_findings(settings)))
     if settings.clickhouse_url:
         found += [finding async for finding in clickhouse_findings(settings, clock)]
     return found

@@ -25,20 +25,23 @@ from consumers.cli_encryption import reencrypt
 from consumers.cli_erase import erase
 from consumers.cli_replay import replay
 from consumers.demo import run_demo
-from consumers.embedded import KafkaKind, NoPipelineError, RunNote, leave_note, reachable, surroundings
+from consumers.embedded import KafkaKind, surroundings
+from consumers.local_notes import leave_note, note_of
 from consumers.parts import NoTracingError
 from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.supervisor import Supervisor
 from consumers.traffic import simulate as simulate_oms
+from consumers.whom import NoPipelineError, reachable
 from pipeline.broker.api import BrokerError, NoSessionError, PublishError, TopicError
 from pipeline.broker.local_process import BrokerStartError
 from pipeline.core.listening import ListenError
 from pipeline.core.signing import SigningKey
 from pipeline.endpoints.registry import NewerEndpointError
 from pipeline.endpoints.vault import Vault, VaultError
+from pipeline.ops.descriptors import raise_descriptor_limit
 from pipeline.ops.logs import configure_logs, logger
 from pipeline.ops.settings import Settings
-from pipeline.ops.settings_sources import place_of, unknown_names
+from pipeline.ops.settings_sources import refused_values, unknown_names
 from pipeline.playground.receiver import Behaviour, Received, Receiver
 from pipeline.store.connection import StoreError
 from schemas.event import json_schema
@@ -83,6 +86,7 @@ _EXPECTED = (
 
 def main() -> None:
     """Run the command line; expected errors are one sentence, not a traceback."""
+    raise_descriptor_limit()
     try:
         app()
     except _EXPECTED as error:
@@ -90,11 +94,9 @@ def main() -> None:
         sys.exit(1)
     except ValidationError as error:
         err.print("[bold red]Error:[/bold red] the settings are not valid (see `oms-webhooks settings`):")
-        for finding in error.errors(include_url=False, include_input=False):
-            # What concerns several settings names them itself.
-            place = f"{place_of(str(finding['loc'][0]))}: " if finding["loc"] else ""
-            message = finding["msg"].removeprefix("Value error, ")
-            err.print(f"  {show.plain(place + message)}", highlight=False, soft_wrap=True)
+        for finding in refused_values(error):
+            place = f"{finding.what}: " if finding.what else ""
+            err.print(f"  {show.plain(f'{place}{finding.problem}')}", highlight=False, soft_wrap=True)
         sys.exit(2)
 
 
@@ -121,12 +123,17 @@ async def _until_signal(stop: asyncio.Event, *, is_worker: bool = False) -> None
 
 
 async def _serve(
-    settings: Settings, roles: frozenset[Role], on_ready: Callable[[Running], None], *, is_worker: bool = False
+    settings: Settings,
+    roles: frozenset[Role],
+    on_ready: Callable[[Running], None],
+    *,
+    is_worker: bool = False,
+    ends_when_refused: bool = False,
 ) -> None:
     """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
     signalled = asyncio.create_task(_until_signal(asyncio.Event(), is_worker=is_worker))
     async with AsyncExitStack() as stack:
-        starting = asyncio.create_task(stack.enter_async_context(running(settings, roles)))
+        starting = asyncio.create_task(stack.enter_async_context(running(settings, roles, ends_when_refused=ends_when_refused)))
         await asyncio.wait([signalled, starting], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
@@ -206,7 +213,10 @@ def api(workers: Workers = 1, worker: Worker = "") -> None:
 def all_roles(
     kafka: Annotated[KafkaKind, typer.Option(help="The broker to start when no Kafka is configured.")] = "embedded",
 ) -> None:
-    """Run every role in this process; without a configured Kafka, on an embedded broker."""
+    """Run every role in this process; without a configured Kafka, on an embedded broker.
+
+    It waits for a Kafka and a ClickHouse that are away, and ends when one of them refuses it: a wrong password, a right that is missing.
+    """
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
     with surroundings(settings, kafka) as here:
@@ -218,12 +228,12 @@ def all_roles(
             def ready(pipeline: Running) -> None:
                 nonlocal note
                 url = pipeline.url
-                note = leave_note(RunNote(url, key, here.settings.kafka_bootstrap_servers, here.settings.kafka_partitions))
+                note = leave_note(note_of(here.settings, url))
                 note.__enter__()
                 err.print(show.banner(here, url, key if not settings.api_keys else None))
 
             try:
-                await _serve(here.settings, ALL_ROLES, ready)
+                await _serve(here.settings, ALL_ROLES, ready, ends_when_refused=True)
             finally:
                 if note is not None:
                     note.__exit__(None, None, None)
@@ -255,7 +265,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed lives the same story.")] = 1,
 ) -> None:
     """Be an OMS: publish realistic order lifecycles and stock moves."""
-    settings = reachable(Settings())
+    settings = reachable(Settings(), "Publishing to")
 
     def tell(event: Any) -> None:
         out.print(f"{event.occurred_at:%H:%M:%S}  {event.event_name.value:34} {event.key}", highlight=False)

@@ -9,8 +9,10 @@ import typer
 
 from consumers import show
 from consumers.api_client import Key, Url, client_for
+from consumers.cli_values import not_blank
 from consumers.printing import Output
 from schemas.api_key import Access
+from schemas.delivery import DeadLetterReason
 from schemas.event import EventType
 
 endpoints_app = typer.Typer(no_args_is_help=True, help="Endpoints of the running pipeline (by its HTTP API).")
@@ -41,7 +43,8 @@ def endpoints_add(
     target_url: Annotated[str, typer.Argument(help="Where webhooks are POSTed to.")],
     event: Annotated[list[EventType] | None, typer.Option(help="An event type to subscribe to; repeat it. Default: all.")] = None,
     token: Annotated[
-        str | None, typer.Option(help="Sent as Authorization: Bearer.", envvar="OMS_WEBHOOKS_ENDPOINT_TOKEN")
+        str | None,
+        typer.Option(help="Sent as Authorization: Bearer.", envvar="OMS_WEBHOOKS_ENDPOINT_TOKEN", callback=not_blank),
     ] = None,
     url: Url = None,
     api_key: Key = None,
@@ -53,6 +56,43 @@ def endpoints_add(
     with client_for(url, api_key) as client:
         created = client.call("POST", "endpoints", json={"endpoint": wanted})
     out.print(show.created(created))
+
+
+@endpoints_app.command("show")
+def endpoints_show(endpoint_id: EndpointId, as_json: AsJson = False, url: Url = None, api_key: Key = None) -> None:
+    """Print an endpoint: its state, and how many deliveries are held for it while it is paused or disabled."""
+    with client_for(url, api_key) as client:
+        found = client.call("GET", f"endpoints/{endpoint_id}")
+    out.print_json(data=found) if as_json else out.print(show.endpoint(found))
+
+
+@endpoints_app.command("pause")
+def endpoints_pause(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
+    """Pause an endpoint: what is due for it is held until it is resumed."""
+    with client_for(url, api_key) as client:
+        client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"active": False}})
+    out.print(f"Endpoint {endpoint_id} is paused. What is due for it is held, and goes out when you resume it.")
+
+
+@endpoints_app.command("resume")
+def endpoints_resume(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
+    """Resume an endpoint that was paused or disabled: what was held goes out."""
+    with client_for(url, api_key) as client:
+        found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"active": True}})
+    out.print(f"Endpoint {endpoint_id} is active. Held deliveries that go out: {found['held_count']:,}.")
+
+
+@endpoints_app.command("drop-held")
+def endpoints_drop_held(
+    endpoint_id: EndpointId,
+    count: Annotated[int, typer.Option(min=1, help="How many are held. When it is another number by now, nothing is dropped.")],
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Drop what is held for a paused or disabled endpoint: it is not sent, then or later, and ends on record as discarded."""
+    with client_for(url, api_key) as client:
+        dropped = client.call("POST", f"endpoints/{endpoint_id}/held/drop", json={"count": count})["dropped"]
+    out.print(f"Held deliveries that are dropped: {dropped:,}.")
 
 
 @endpoints_app.command("remove")
@@ -91,15 +131,15 @@ def endpoints_rotate(endpoint_id: EndpointId, url: Url = None, api_key: Key = No
 
 @dead_letters_app.command("list")
 def dead_letters_list(
-    reason: Annotated[str | None, typer.Option(help="Only those of this reason, such as not_json.")] = None,
-    topic: Annotated[str | None, typer.Option(help="Only those of this topic.")] = None,
+    reason: Annotated[DeadLetterReason | None, typer.Option(help="Only those of this reason.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Only those of this topic.", callback=not_blank)] = None,
     page: Annotated[int, typer.Option(min=1, help="Page.")] = 1,
     as_json: AsJson = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
     """List the records that could not be used, the newest first."""
-    filters = {"q[reason_eq]": reason, "q[topic_eq]": topic, "page": str(page)}
+    filters = {"q[reason_eq]": reason.value if reason else None, "q[topic_eq]": topic, "page": str(page)}
     with client_for(url, api_key) as client:
         found = client.call("GET", "dead_letters", params=[(name, value) for name, value in filters.items() if value])
     out.print_json(data=found) if as_json else out.print(show.dead_letters(found))

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from consumers import show
 from consumers.api_client import ApiError, Key, Url, client_for
+from consumers.cli_values import not_blank
 from consumers.printing import Output, Rows
 
 out = Output()
@@ -22,8 +23,12 @@ _ERASING_SECONDS = 660.0
 
 
 def erase(
-    email: Annotated[str | None, typer.Option(help="An e-mail address; - reads it from standard input.")] = None,
-    order: Annotated[str | None, typer.Option(help="An order number; - reads it from standard input.")] = None,
+    email: Annotated[
+        str | None, typer.Option(help="An e-mail address; - reads it from standard input.", callback=not_blank)
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option(help="An order number; - reads it from standard input.", callback=not_blank)
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Erase; without it, only say what would be erased.")] = False,
     url: Url = None,
     api_key: Key = None,

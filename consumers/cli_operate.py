@@ -9,17 +9,20 @@ from typing import Annotated
 
 import typer
 import uvloop
+from pydantic import ValidationError
 
 from consumers import show
-from consumers.check import check_settings
-from consumers.embedded import reachable
+from consumers.check import NO_SETTINGS, check_settings
 from consumers.grants import Grantee, clickhouse_grants, kafka_rights
 from consumers.printing import Output
 from consumers.roles import RoleError
+from consumers.whom import NoPipelineError, reachable
 from pipeline.broker.api import TopicAdmin, TopicError
 from pipeline.broker.choice import open_broker
 from pipeline.core.sizing import Costs, Deployment, Load, size
+from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings
+from pipeline.ops.settings_sources import refused_values, unknown_names
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
 from pipeline.store.rows import MAX_PARTITIONS
@@ -91,7 +94,8 @@ def settings(
         bool,
         typer.Option(
             "--check",
-            help="Connect to Kafka and ClickHouse, and say what is wrong, with names of settings too; exit code 1 when something is.",
+            help="Connect to Kafka and ClickHouse, and say what is wrong, with names and values of settings too. Exit code 1 when something "
+            "is, 0 when nothing is.",
         ),
     ] = False,
     toml: Annotated[
@@ -110,9 +114,21 @@ def settings(
     if not check:
         out.print(show.settings(Settings()))
         return
-    findings = uvloop.run(check_settings(reachable(Settings())))
+    findings = _findings()
     out.print(show.findings(findings))
     sys.exit(1 if any(finding.problem for finding in findings) else 0)
+
+
+def _findings() -> list[Finding]:
+    """Everything that the check finds: also where values do not fit, and nothing can be connected to."""
+    try:
+        chosen = Settings()
+    except ValidationError as error:
+        return unknown_names(NO_SETTINGS) + [Finding(each.what or "Settings", each.problem) for each in refused_values(error)]
+    try:
+        return uvloop.run(check_settings(reachable(chosen)))
+    except NoPipelineError as error:
+        return [*uvloop.run(check_settings(chosen)), Finding("Kafka", str(error))]
 
 
 def grants(

@@ -12,9 +12,9 @@ import uvloop
 from rich.console import Console
 from rich.text import Text
 
-from consumers.embedded import reachable
 from consumers.traffic import publish as publish_events
 from consumers.traffic import record_key, source_topic
+from consumers.whom import reachable
 from pipeline.core.event_check import CheckedEvent, check_events
 from pipeline.core.event_file import events_in
 from pipeline.ops.settings import Settings
@@ -57,7 +57,7 @@ def publish(
     if unusable or (check and strict and any(one.problems for one in checked)):
         raise typer.Exit(1)
     if not check:
-        for position in uvloop.run(publish_events(reachable(settings), [one.source.value for one in checked])):
+        for position in uvloop.run(publish_events(reachable(settings, "Publishing to"), [one.source.value for one in checked])):
             out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")
 
 

@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from consumers.api_client import ApiClient, ApiError, Key, Url, client_for
+from consumers.cli_values import TIMES, not_blank, time_value
+from pipeline.core.search.times import read_time
 from schemas.event import EventType
 from schemas.http_daytwo import MAX_REPLAY_EVENTS
 
@@ -73,10 +75,17 @@ class Progressed:
 
 def replay(
     endpoint: Annotated[list[int] | None, typer.Option(help="An endpoint that gets the events; repeat it for several.")] = None,
-    since: Annotated[str | None, typer.Option(help="A time (ISO 8601): events that were received then or later.")] = None,
-    until: Annotated[str | None, typer.Option(help="A time: events that were received before it; default: now.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help=f"Events that were received then or later: {TIMES}.", callback=time_value)
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Events that were received before it (a date: before that day begins); default: now.", callback=time_value
+        ),
+    ] = None,
     event: Annotated[list[EventType] | None, typer.Option(help="Only events of this type; repeat it.")] = None,
-    order: Annotated[list[str] | None, typer.Option(help="Only events of this order; repeat it.")] = None,
+    order: Annotated[list[str] | None, typer.Option(help="Only events of this order; repeat it.", callback=not_blank)] = None,
     unmatched: Annotated[
         bool, typer.Option("--unmatched", help="Also events that did not match the endpoint when they were received.")
     ] = False,
@@ -126,22 +135,24 @@ def _wanted(
 ) -> dict[str, Any]:
     if not endpoint or since is None:
         raise ApiError("Say who gets them and from when on: --endpoint ID --since TIME (or --resume FILE).")
-    return {
+    wanted: dict[str, Any] = {
         "endpoint_ids": endpoint,
         "since": _time(since),
-        "until": _time(until) if until else datetime.now(UTC).isoformat(),
+        "until": _time(until) if until is not None else datetime.now(UTC).isoformat(),
         "event_names": [one.value for one in event or []],
         "order_numbers": order or [],
         "matched_only": not unmatched,
     }
+    return _without_empty_lists(wanted)
+
+
+def _without_empty_lists(wanted: dict[str, Any]) -> dict[str, Any]:
+    """What is left out means all; the API takes no empty list for that."""
+    return {name: value for name, value in wanted.items() if value != []}
 
 
 def _time(text: str) -> str:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ApiError(f"{text!r} is no time; write one such as 2026-03-02T15:04:00Z.") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+    return read_time(text).at.isoformat()
 
 
 def _read(path: Path) -> Progressed:
@@ -192,7 +203,13 @@ def _carry_out(client: ApiClient, progressed: Progressed, rate: float) -> None:
 
 
 def _step(client: ApiClient, progressed: Progressed, limit: int, *, skip: bool = False) -> dict[str, Any]:
-    wanted = progressed.replay | {"run": progressed.run, "after": progressed.after, "limit": limit, "skip": skip}
+    # The files of earlier releases have empty lists.
+    wanted = _without_empty_lists(progressed.replay) | {
+        "run": progressed.run,
+        "after": progressed.after,
+        "limit": limit,
+        "skip": skip,
+    }
     answer: dict[str, Any] = client.call("POST", "replays", json={"replay": wanted}, seconds=_STEP_SECONDS)
     return answer
 

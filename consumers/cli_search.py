@@ -14,8 +14,11 @@ import typer
 
 from consumers import show
 from consumers.api_client import ApiError, Key, Url, client_for
+from consumers.cli_values import TIMES, not_blank, time_value
 from consumers.printing import Output
+from pipeline.core.search.keys import is_filter_key
 from pipeline.core.spreadsheets import cell
+from schemas.attempt import AttemptState
 from schemas.event import EventType
 
 attempts_app = typer.Typer(help="Search the attempts, or resend one.")
@@ -40,15 +43,17 @@ As = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 @attempts_app.callback(invoke_without_command=True)
 def attempts(
     context: typer.Context,
-    order: Annotated[str | None, typer.Option(help="Order number.")] = None,
-    shipment: Annotated[list[str] | None, typer.Option(help="Shipment number; repeat it for several.")] = None,
-    subscription: Annotated[str | None, typer.Option(help="Subscription id.")] = None,
+    order: Annotated[str | None, typer.Option(help="Order number.", callback=not_blank)] = None,
+    shipment: Annotated[
+        list[str] | None, typer.Option(help="Shipment number; repeat it for several.", callback=not_blank)
+    ] = None,
+    subscription: Annotated[str | None, typer.Option(help="Subscription id.", callback=not_blank)] = None,
     endpoint: Annotated[int | None, typer.Option(help="Endpoint id.")] = None,
     event: Annotated[EventType | None, typer.Option(help="Event type.")] = None,
-    state: Annotated[str | None, typer.Option(help="succeeded or failed.")] = None,
-    body: Annotated[str | None, typer.Option(help="A piece of the request's body, in any case.")] = None,
-    since: Annotated[str | None, typer.Option(help="A time or a date: not before it.")] = None,
-    until: Annotated[str | None, typer.Option(help="A time or a date: not after it.")] = None,
+    state: Annotated[AttemptState | None, typer.Option(help="How they ended.", case_sensitive=False)] = None,
+    body: Annotated[str | None, typer.Option(help="A piece of the request's body, in any case.", callback=not_blank)] = None,
+    since: Annotated[str | None, typer.Option(help=f"Not before it: {TIMES}.", callback=time_value)] = None,
+    until: Annotated[str | None, typer.Option(help="Not after it, a date's day included.", callback=time_value)] = None,
     query: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,7 +62,7 @@ def attempts(
     ] = None,
     page: Annotated[int, typer.Option(min=1, help="Page.")] = 1,
     per_page: Annotated[int, typer.Option(min=1, max=200, help="Attempts a page.")] = 25,
-    after: Annotated[str | None, typer.Option(help="Go on behind this cursor of an earlier answer.")] = None,
+    after: Annotated[str | None, typer.Option(help="Go on behind this cursor of an earlier answer.", callback=not_blank)] = None,
     all_pages: Annotated[
         bool,
         typer.Option(
@@ -81,7 +86,7 @@ def attempts(
         "subscription_id_eq": subscription,
         "endpoint_id_eq": endpoint,
         "event_name_eq": event.value if event else None,
-        "state_eq": state,
+        "state_eq": state.value if state else None,
         "request_body_cont": body,
         "created_at_gteq": since,
         "created_at_lteq": until,
@@ -126,7 +131,9 @@ def _following(found: Mapping[str, Any], asked_by: str) -> tuple[str, str] | Non
 
 
 def _filters(query: Sequence[str], *, is_search: bool = True) -> list[tuple[str, str]]:
-    """The parameters of ``--q``. The API leaves out a filter without a value; what is more than a search must not reach further by that.
+    """The parameters of ``--q``: ``order_number_eq=R1``, or with its brackets as in a link.
+
+    A search leaves out a filter without a value, and says so; what is more than a search must not reach further by that.
 
     Raises:
         ApiError: one is not attribute_predicate=value, or has no value where that matters.
@@ -136,13 +143,14 @@ def _filters(query: Sequence[str], *, is_search: bool = True) -> list[tuple[str,
         name, sign, value = part.partition("=")
         if not name.strip() or not sign:
             raise ApiError(f"--q {part!r} is no filter; write attribute_predicate=value, such as --q endpoint_id_eq=7.")
-        if not is_search and not value.strip():
-            message = (
-                f"--q {part!r} has no value, and without that filter more would be sent again than was meant. Give it one (is a variable of "
-                "the shell empty?), or leave it out."
-            )
-            raise ApiError(message)
-        params.append((f"q[{name}]", value))
+        if not value.strip():
+            empty = f"--q {part!r} has no value (is a variable of the shell empty?)"
+            if not is_search:
+                raise ApiError(
+                    f"{empty}, and without that filter more would be sent again than was meant. Give it one, or leave it out."
+                )
+            sys.stderr.write(f"{empty}: it is left out.\n")
+        params.append((name if is_filter_key(name) else f"q[{name}]", value))
     return params
 
 

@@ -21,7 +21,8 @@ from rich.text import Text
 
 from consumers import show
 from consumers.api_client import ApiClient, ApiError
-from consumers.embedded import KafkaKind, RunNote, Surroundings, leave_note, surroundings
+from consumers.embedded import KafkaKind, Surroundings, surroundings
+from consumers.local_notes import leave_note, note_of
 from consumers.roles import ALL_ROLES, running
 from consumers.traffic import simulate
 from pipeline.ops.logs import configure_logs
@@ -118,9 +119,9 @@ async def _demo(out: Console, here: Surroundings, seconds: float | None, rate: f
     }
     subscriptions = {"erp": tuple(EventType), "mailer": _SHIPMENT_EVENTS}
     out.print("Starting the broker, ClickHouse and the pipeline ...")
-    async with running(settings, ALL_ROLES) as pipeline:
+    async with running(settings, ALL_ROLES, ends_when_refused=True) as pipeline:
         with (
-            leave_note(RunNote(pipeline.url, key, settings.kafka_bootstrap_servers, settings.kafka_partitions)),
+            leave_note(note_of(settings, pipeline.url)),
             ApiClient(pipeline.url, key) as client,
         ):
             out.print(show.banner(here, pipeline.url, key))

@@ -1,17 +1,15 @@
-"""The embedded default: brokers and keys of our own for trying out, and a note for other commands where to find them."""
+"""The embedded default: brokers and keys of our own for trying out."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
-import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import SecretStr
 
@@ -19,7 +17,6 @@ from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
 from pipeline.broker.local_process import BrokerStartError
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
-from pipeline.ops.settings_kafka import addresses
 
 KafkaKind = Literal["embedded", "apache"]
 
@@ -32,22 +29,6 @@ _EMBEDDED_PROFILE = {
     "kafka_replication_factor": 1,
 }
 _APACHE_PROFILE = {"kafka_session_timeout_ms": 10_000, "kafka_partitions": 3, "kafka_replication_factor": 1}
-
-_CONNECT_SECONDS: Final = 2.0
-
-
-class NoPipelineError(Exception):
-    """No Kafka is known; ``str(error)`` says what to set."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunNote:
-    """Where the running pipeline is, for ``oms-webhooks endpoints``, ``attempts``, ``publish`` in another terminal."""
-
-    url: str
-    api_key: str
-    bootstrap_servers: str
-    partitions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,60 +98,3 @@ def _write_private(path: Path, content: object) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(content, file)
-
-
-def _note_path() -> Path:
-    return Path(tempfile.gettempdir()) / f"oms-webhooks-{os.getuid()}" / "running.json"
-
-
-@contextmanager
-def leave_note(note: RunNote) -> Iterator[None]:
-    """Let other commands of this user find the running pipeline; only this user can read the note."""
-    path = _note_path()
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    _write_private(path, asdict(note))
-    try:
-        yield
-    finally:
-        if find_note() == note:  # another one may have been started since
-            path.unlink(missing_ok=True)
-
-
-def find_note() -> RunNote | None:
-    """The note of a running pipeline, if it is this user's own."""
-    path = _note_path()
-    try:
-        if path.stat().st_uid != os.getuid():
-            return None
-        return RunNote(**json.loads(path.read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
-
-
-def reachable(settings: Settings) -> Settings:
-    """The settings, with the Kafka of the pipeline that runs on this machine when none is configured.
-
-    Raises:
-        NoPipelineError: none runs, or it has ended without taking its note away.
-    """
-    if settings.kafka_bootstrap_servers:
-        return settings
-    note = find_note()
-    if note is None:
-        message = "No Kafka is configured and no pipeline runs on this machine; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
-        raise NoPipelineError(message)
-    if not any(map(_listens, addresses(note.bootstrap_servers))):
-        message = (
-            f"No Kafka is configured, and that of the pipeline on this machine ({note.bootstrap_servers}) does not answer: it has ended, it "
-            "seems. Start one (oms-webhooks all), or set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
-        )
-        raise NoPipelineError(message)
-    return settings.model_copy(update={"kafka_bootstrap_servers": note.bootstrap_servers, "kafka_partitions": note.partitions})
-
-
-def _listens(address: tuple[str, int]) -> bool:
-    try:
-        socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
-    except OSError:
-        return False
-    return True

@@ -1,14 +1,13 @@
 """The fan-out hop: an OMS event in, its first attempt at every endpoint that subscribed to it out.
 
 oms.orders, oms.shipments, oms.stock-items; webhooks.operational-events, for their built-in receiver alone
-  -> dispatches (body, who matched), attempts, delay topics (failed), dead letters (unusable)
+  -> dispatches (body, who matched), attempts, delay topics (failed), held (its endpoint is paused), dead letters (unusable)
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,14 +20,16 @@ from pipeline.broker.worker import Worker
 from pipeline.core.trace import TraceContext, read_trace
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.holding import Holding
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.ops import metrics
+from pipeline.ops.clock import Clock, utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from schemas.checked import checked
 from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, from_json, to_json, webhook_body
-from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
+from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Delivery, Dispatch, Trigger
 from schemas.event import SCHEMA_VERSION, EventMeta
 from schemas.operational import OperationalEvent
 
@@ -61,14 +62,18 @@ class FanOut:
         registry: Registry,
         courier: Courier,
         producer: Producer,
+        holding: Holding,
         dead_letters: DeadLetters,
+        clock: Clock = utc_now,
         tracing: Tracing | None = None,
     ) -> None:
+        self._clock = clock
         self._max_bytes = settings.max_event_bytes
         self._operational_events = settings.topics.operational_events
         self._kept_seconds = settings.retention_days * 86_400
         self._registry = registry
         self._courier = courier
+        self._holding = holding
         self._group = settings.topics.fanout_group
         self._dispatches = Bundles(producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
         self._dead_letters = dead_letters
@@ -141,6 +146,9 @@ class FanOut:
     def _deliver(
         self, plan: Plan, endpoint: Endpoint, written_at: float, trace: TraceContext | None
     ) -> Coroutine[Any, Any, None]:
+        if not endpoint.active:
+            delivery = Delivery(event=plan.event, endpoint_id=endpoint.id, attempt=1, trigger=Trigger.EVENT)
+            return self._holding.hold(delivery, plan.body, trace)
         return self._courier.deliver(
             plan.event, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=written_at, trace=trace
         )
@@ -154,8 +162,9 @@ class FanOut:
         if record.key is None:
             message = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
             raise InvalidRecordError(DeadLetterReason.MISSING_KEY, message)
-        written_at = _written_at(record, self._kept_seconds)
-        received_at = written_at or datetime.now(UTC)
+        now = self._clock()
+        written_at = _written_at(record, self._kept_seconds, now.timestamp())
+        received_at = written_at or now
         if record.partition.topic == self._operational_events:
             return self._operational_plan(record, written_at, received_at)
         event = decode_event(record.value, max_bytes=self._max_bytes, received_at=written_at)
@@ -198,7 +207,7 @@ def _described(plan: Plan) -> dict[str, str | int | float | bool]:
     }
 
 
-def _written_at(record: Record, kept_seconds: float) -> datetime | None:
+def _written_at(record: Record, kept_seconds: float, now: float) -> datetime | None:
     """When the record was written, by its timestamp: the same whoever reads it, and however often. None when it cannot be.
 
     That is none at all, one to come (microseconds, say; clocks may differ, and brokers refuse more than an hour), or one so old that
@@ -207,5 +216,5 @@ def _written_at(record: Record, kept_seconds: float) -> datetime | None:
     An attempt then does not say when its event was received. It must not name the time of a clock: when this process dies before the
     dispatch is written down, the next one reads another time, and a search would not get from the attempt to the body.
     """
-    now, written = time.time(), record.timestamp_ms / 1000
+    written = record.timestamp_ms / 1000
     return datetime.fromtimestamp(written, UTC) if now - kept_seconds < written <= now + _AHEAD_SECONDS else None

@@ -81,20 +81,32 @@ def _joins(group: str) -> KafkaRight:
 
 
 def _delivered(topics: Topics) -> tuple[str, ...]:
-    """Where a delivery leaves something: an attempt, perhaps a repeat, a dead letter, news about the endpoint."""
-    return (topics.attempts, *topics.delay_topics, topics.dead_letters, topics.endpoint_health, topics.operational_events)
+    """Where a delivery leaves something: an attempt, perhaps a repeat, a dead letter, news about the endpoint; and the clock."""
+    return (
+        topics.attempts,
+        *topics.delay_topics,
+        topics.dead_letters,
+        topics.endpoint_health,
+        topics.operational_events,
+        topics.clock,
+    )
+
+
+def _delivered_or_held(topics: Topics) -> tuple[str, ...]:
+    return (*_delivered(topics), topics.held)
 
 
 def _fanout(topics: Topics) -> tuple[KafkaRight, ...]:
     reads = _reads(*topics.sources, topics.operational_events, topics.endpoints, topics.endpoint_health)
-    return (_looks(topics), reads, _writes(topics.dispatches, *_delivered(topics)), _joins(topics.fanout_group))
+    return (_looks(topics), reads, _writes(topics.dispatches, *_delivered_or_held(topics)), _joins(topics.fanout_group))
 
 
 def _retry(topics: Topics) -> tuple[KafkaRight, ...]:
     # By the beginning of the name: delays that left the schedule are read until they are empty.
     delays = KafkaRight(("Read", *_LOOK), "topic", (topics.delay_prefix,), prefixed=True)
-    reads = _reads(topics.endpoints, topics.endpoint_health)
-    return (_looks(topics), delays, reads, _writes(*_delivered(topics)), _joins(topics.retry_group))
+    reads = _reads(topics.endpoints, topics.endpoint_health, topics.held)
+    writes = _writes(*_delivered_or_held(topics))
+    return (_looks(topics), delays, reads, writes, _joins(topics.retry_group), _joins(topics.held_group))
 
 
 def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
@@ -102,11 +114,12 @@ def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
 
 
 def _api(topics: Topics) -> tuple[KafkaRight, ...]:
-    changes = (topics.endpoints, topics.api_keys, topics.audit)
+    changes = (topics.endpoints, topics.api_keys, topics.ended_sessions, topics.audit)
     # Resends go to the topic of no delay; test deliveries leave what deliveries leave.
     # And dead letters are published again where they came from.
     writes = _writes(*changes, *topics.sources, topics.dispatches, *_delivered(topics))
-    return (_looks(topics), _reads(topics.endpoints, topics.endpoint_health, topics.api_keys), writes)
+    reads = _reads(topics.endpoints, topics.endpoint_health, topics.api_keys, topics.ended_sessions)
+    return (_looks(topics), reads, writes)
 
 
 def _operator(topics: Topics) -> tuple[KafkaRight, ...]:

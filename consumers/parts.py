@@ -9,15 +9,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from consumers.fanout import FanOut
+from consumers.held import HeldDeliveries
 from consumers.recorder import Recorder
 from consumers.retry import Retry
 from pipeline.broker.api import Broker
 from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule
+from pipeline.delivery.broker_clock import BrokerClock
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.gate import Gate
+from pipeline.delivery.holding import Holding
 from pipeline.delivery.watch import Watch
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.operational import operational_endpoint
@@ -25,6 +28,7 @@ from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
+from pipeline.ops.descriptors import Budget, descriptor_limit
 from pipeline.ops.settings import Settings
 from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
@@ -38,6 +42,7 @@ from pipeline.store.search import Search
 from pipeline.store.writer import Writer
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
+from pipeline.web.ended_sessions import EndedSessions
 from pipeline.web.key_ring import KeyRing
 
 if TYPE_CHECKING:
@@ -59,6 +64,8 @@ class Deliveries:
     sender: Sender
     watch: Watch
     courier: Courier
+    clock: BrokerClock
+    holding: Holding
 
 
 def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
@@ -95,24 +102,35 @@ def make_deliveries(settings: Settings, broker: Broker, producer: Producer, trac
     registry = Registry(broker, settings.topics.endpoints, vault, health=health, operational=operational)
     guard = AddressGuard(settings.allowed_networks)
     sender = Sender(
-        SenderLimits(settings.max_in_flight, settings.request_timeout_seconds, settings.connect_timeout_seconds), guard
+        SenderLimits(
+            settings.max_in_flight,
+            settings.request_timeout_seconds,
+            settings.connect_timeout_seconds,
+            idle=Budget(descriptor_limit(), settings.max_in_flight).idle,
+        ),
+        guard,
+        probe_name=settings.resolver_probe_name,
     )
     disable_after = timedelta(days=settings.disable_after_days)
-    watch = Watch(health, producer, settings.topics, utc_now, disable_after=disable_after)
+    clock = BrokerClock(settings.topics.clock)
+    watch = Watch(health, producer, settings.topics, clock.now, disable_after=disable_after, is_time_certain=clock.may_disable)
+    gate = _gate(settings, watch, registry)
+    registry.on_idle = gate.forget
     courier = Courier(
         sender=sender,
-        gate=_gate(settings, watch),
+        gate=gate,
         watch=watch,
         producer=producer,
         topics=settings.topics,
         schedule=RetrySchedule(settings.retry_delays),
-        clock=utc_now,
+        clock=clock.now,
         tracing=tracing,
     )
-    return Deliveries(vault, guard, health, registry, sender, watch, courier)
+    holding = Holding(producer, settings.topics.held)
+    return Deliveries(vault, guard, health, registry, sender, watch, courier, clock, holding)
 
 
-def _gate(settings: Settings, watch: Watch) -> Gate:
+def _gate(settings: Settings, watch: Watch, registry: Registry) -> Gate:
     limits = CircuitLimits(
         failures=settings.circuit_failures,
         open_seconds=settings.circuit_open_seconds,
@@ -121,7 +139,14 @@ def _gate(settings: Settings, watch: Watch) -> Gate:
     )
     wait = settings.endpoint_wait_seconds
     lanes = Lanes(settings.max_in_flight_per_endpoint, wait, settings.slow_budget)
-    return Gate(lanes, limits, longest_wait=wait, most_waiting=settings.slow_budget, on_change=watch.circuit_changed)
+    return Gate(
+        lanes,
+        limits,
+        longest_wait=wait,
+        most_waiting=settings.slow_budget,
+        on_change=watch.circuit_changed,
+        current=registry.receiver,
+    )
 
 
 def make_api(settings: Settings, broker: Broker, producer: Producer, connections: Connections, deliveries: Deliveries) -> Api:
@@ -138,10 +163,12 @@ def make_api(settings: Settings, broker: Broker, producer: Producer, connections
         topics=settings.topics,
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.opening),
+        ended_sessions=EndedSessions(broker, settings.topics.ended_sessions, deliveries.clock.now),
         eraser=Eraser(connections),
         replays=Replays(connections),
-        clock=utc_now,
+        clock=deliveries.clock.now,
         max_event_bytes=settings.max_event_bytes,
+        hold=timedelta(days=settings.hold_days),
         proxies=settings.trusted_proxies,
         test_timeout_seconds=settings.request_timeout_seconds + 10.0,
         # A ClickHouse server is asked directly, with users and roles of its own (deploy/clickhouse).
@@ -171,7 +198,9 @@ def make_fan_out(
         registry=deliveries.registry,
         courier=deliveries.courier,
         producer=producer,
+        holding=deliveries.holding,
         dead_letters=dead_letters,
+        clock=deliveries.clock.now,
         tracing=tracing,
     )
 
@@ -191,7 +220,24 @@ def make_retry(
         broker,
         registry=deliveries.registry,
         courier=deliveries.courier,
+        holding=deliveries.holding,
         dead_letters=dead_letters,
         existing_topics=existing_topics,
+        broker_seconds=deliveries.clock.seconds,
         tracing=tracing,
+    )
+
+
+def make_held(settings: Settings, producer: Producer, deliveries: Deliveries, retry: Retry) -> HeldDeliveries:
+    """The held deliveries, kept beside the retry."""
+    topics = settings.topics
+    return HeldDeliveries(
+        settings,
+        registry=deliveries.registry,
+        health=deliveries.health,
+        producer=producer,
+        courier=deliveries.courier,
+        dead_letters=DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.held,)),
+        clock=deliveries.clock.now,
+        backlog=lambda: retry.worker.consumer.outstanding,
     )

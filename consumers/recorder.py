@@ -17,6 +17,7 @@ from pipeline.broker.consumer import GroupConsumer
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
+from pipeline.ops.outage import Outage
 from pipeline.ops.settings import Settings
 from pipeline.store.rows import (
     Position,
@@ -66,6 +67,7 @@ class Recorder:
             topics.audit: (Table.AUDIT_LOG, _audit_rows),
         }
         self._queues: dict[Partition, PartitionQueue] = {}
+        self._outage = Outage("clickhouse, for what is recorded")
         self.consumer = GroupConsumer(
             broker,
             group=topics.recorder_group,
@@ -121,14 +123,24 @@ class Recorder:
             record.partition,
             record.epoch,
             self._tracing,
+            self._tell_of_troubles,
         )
         queue.task.add_done_callback(self._queue_ended)
         return queue
+
+    def _tell_of_troubles(self) -> None:
+        """Of all partitions together: while ClickHouse is away, each of them tries again and again."""
+        troubles = [queue.problem for queue in self._queues.values() if queue.problem]
+        if troubles:
+            self._outage.failed(troubles[0])
+        else:
+            self._outage.answered()
 
     def _revoked(self, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
             if queue := self._queues.pop(partition, None):
                 queue.close()
+        self._tell_of_troubles()
 
     def _queue_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):

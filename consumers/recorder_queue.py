@@ -53,7 +53,9 @@ class PartitionQueue:
         partition: Partition,
         epoch: int,
         tracing: Tracing | None = None,
+        on_trouble: Callable[[], None] = lambda: None,
     ) -> None:
+        """``on_trouble`` is called when ``problem`` was set, and when there is none any more."""
         self.epoch = epoch
         self.problem: str | None = None
         self._settings = settings
@@ -64,6 +66,7 @@ class PartitionQueue:
         self._to_rows = to_rows
         self._partition = partition
         self._tracing = tracing
+        self._on_trouble = on_trouble
         self._waiting: deque[Record] = deque()
         self._waiting_bytes = 0
         self._changed = asyncio.Event()
@@ -206,11 +209,14 @@ class PartitionQueue:
                 if isinstance(error, passed_on):
                     raise
                 self.problem = f"ClickHouse: {error}"
-                log.warning("ClickHouse did not take a batch, trying again", partition=self._partition, error=str(error))
+                self._on_trouble()
+                log.debug("ClickHouse did not take a batch, trying again", partition=self._partition, error=str(error))
                 await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
                 tries += 1
             else:
-                self.problem = None
+                if self.problem is not None:
+                    self.problem = None
+                    self._on_trouble()
                 return result
 
 

@@ -1,4 +1,4 @@
-"""The retry hop: a delivery from a delay topic, when it is due, to its next attempt.
+"""The retry hop: a delivery from a delay topic, when it is due, to its next attempt; it is held when its endpoint is paused.
 
 Every record of a delay topic waits equally long, so due times rise with offsets: the head of a partition is always the next
 one due. The partition is paused until then; nothing is skipped and nothing is scanned.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from pipeline.broker.worker import Worker
 from pipeline.core.trace import TraceContext, exemplar, trace_context
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.holding import Holding
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.ops import metrics
@@ -42,17 +43,24 @@ class Retry:
         *,
         registry: Registry,
         courier: Courier,
+        holding: Holding,
         dead_letters: DeadLetters,
         existing_topics: Collection[str] = (),
+        broker_seconds: Callable[[], float | None] = time.time,
         tracing: Tracing | None = None,
     ) -> None:
-        """``existing_topics`` are those that Kafka has: a delay that left the schedule may still hold deliveries."""
+        """``existing_topics`` are those that Kafka has: a delay that left the schedule may still hold deliveries.
+
+        ``broker_seconds`` is the time at the broker, which the records' timestamps are of; None while it is not known.
+        """
+        self._broker_seconds = broker_seconds
         topics = settings.topics
         found = ((topic, topics.delay_of(topic)) for topic in (*topics.delay_topics, *existing_topics))
         self._delays: dict[str, timedelta] = {topic: delay for topic, delay in found if delay is not None}
         self._delay_seconds = {topic: delay.total_seconds() for topic, delay in self._delays.items()}
         self._registry = registry
         self._courier = courier
+        self._holding = holding
         self._dead_letters = dead_letters
         self._tracing = tracing
         self._group = topics.retry_group
@@ -67,15 +75,20 @@ class Retry:
             due_in=self._due_in,
         )
 
-    def _due_in(self, record: Any, now: float) -> float:
-        """In how many seconds a record that came at ``now`` is due. A clock that is wrong prolongs no wait beyond the delay."""
-        delay = self._delay_seconds[record.topic]
+    def _due_in(self, record: Any, _: float) -> float:
+        """In how many seconds a record is due, by the broker's clock: one of ours may be wrong, and jump.
+
+        While the broker's time is not known, nothing is taken for due too early. No wait is longer than the delay, whatever is wrong.
+        """
+        delay, now = self._delay_seconds[record.topic], self._broker_seconds()
+        if now is None:
+            return delay
         return min(float(record.timestamp) / 1000 + delay - now, delay)
 
     async def handle(self, record: Record) -> None:
         """Make the attempt that is due; returns when everything that came of it is acknowledged by Kafka."""
         delay = self._delays[record.partition.topic]
-        age_seconds = time.time() - record.timestamp_ms / 1000
+        age_seconds = (self._broker_seconds() or time.time()) - record.timestamp_ms / 1000
         try:
             delivery = from_header(record.headers, DELIVERY_HEADER, Delivery)
             body = _body(record)
@@ -94,6 +107,9 @@ class Retry:
 
     async def _deal_with(self, delivery: Delivery, body: bytes, trace: TraceContext | None) -> None:
         endpoint = self._registry.receiver(delivery.endpoint_id)
+        if endpoint is not None and not endpoint.active:
+            await self._holding.hold(delivery, body, trace)
+            return
         kind, reason = _why_not(endpoint, delivery)
         if endpoint is None or reason:
             await self._courier.discard(
@@ -141,10 +157,6 @@ def _why_not(endpoint: Endpoint | None, delivery: Delivery) -> tuple[str, str]:
     """Why an attempt that is due is not made: as a word and as a sentence; both empty when it is made."""
     if endpoint is None:
         return "endpoint_deleted", "The endpoint was deleted before this attempt was due."
-    if endpoint.disabled is not None and endpoint.record.active:
-        return "endpoint_disabled", f"The endpoint was disabled when this attempt was due. {endpoint.disabled.detail}"
-    if not endpoint.active:
-        return "endpoint_paused", "The endpoint was paused when this attempt was due."
     if delivery.trigger is not Trigger.RESEND and delivery.event.event_name not in endpoint.events:
         return "not_subscribed", "The endpoint was no longer subscribed to this event type when the attempt was due."
     return "", ""

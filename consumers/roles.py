@@ -13,36 +13,40 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from consumers.held import HeldDeliveries
 from consumers.parts import (
     Deliveries,
     make_api,
     make_deliveries,
     make_fan_out,
+    make_held,
     make_producer,
     make_recorder,
     make_retry,
     open_tracing,
 )
 from consumers.recorder import Recorder
+from consumers.starting import Patience, Recording, prepare_store, watch_store
 from pipeline.broker.choice import open_broker
 from pipeline.broker.kafka.probe import BrokerProbe
 from pipeline.broker.producer import Producer
+from pipeline.broker.table import CompactedTable
+from pipeline.broker.worker import Worker
 from pipeline.ops import metrics
 from pipeline.ops.certificates import watch as watch_certificates
 from pipeline.ops.clock import utc_now
+from pipeline.ops.descriptors import Budget, descriptor_limit, raise_descriptor_limit
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
 from pipeline.ops.memory import give_back_large_blocks
-from pipeline.ops.probes import Probes
+from pipeline.ops.probes import Probe, Probes
 from pipeline.ops.settings import Settings
 from pipeline.ops.slots import claim_slot
+from pipeline.ops.threads import in_thread
 from pipeline.store.connection import Connections
-from pipeline.store.mend import mend_hourly_figures
-from pipeline.store.migrate import migrate
-from pipeline.store.search import Search
 from pipeline.web.api import Api
-from pipeline.web.key_ring import KeyRing
 from pipeline.web.server import WebServer, make_app
+from pipeline.web.visitors import VisitorLimits
 
 log = logger(__name__)
 
@@ -83,12 +87,18 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings, roles: Collection[Role]) -> AsyncIterator[Running]:
-    """Run roles in this process; on leaving, drain them: no more input, finish what is under way, commit, close."""
+async def running(settings: Settings, roles: Collection[Role], *, ends_when_refused: bool = False) -> AsyncIterator[Running]:
+    """Run roles in this process; on leaving, drain them: no more input, finish what is under way, commit, close.
+
+    It begins when the roles work. While Kafka is away they wait for it, and the recorder for ClickHouse. What waiting cannot mend
+    (a wrong password, a right that is missing) they wait for too, unless it ``ends_when_refused``.
+    """
     _check(settings, roles)
     give_back_large_blocks()
+    before, limit = raise_descriptor_limit()
+    log.info("file descriptors", limit=limit, limit_at_start=before)
     async with AsyncExitStack() as stack:
-        composition = _Composition(settings, frozenset(roles), stack)
+        composition = _Composition(settings, frozenset(roles), stack, ends_when_refused=ends_when_refused)
         yield await composition.start()
         log.info("stopping", roles=sorted(roles))
 
@@ -123,11 +133,17 @@ def _favour_the_event_loop() -> None:
 class _Composition:
     """Starts the parts in the order of their needs. The exit stack takes them down in the opposite order."""
 
-    def __init__(self, settings: Settings, roles: frozenset[Role], stack: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, roles: frozenset[Role], stack: AsyncExitStack, *, ends_when_refused: bool) -> None:
         self._settings = settings
         self._roles = roles
         self._stack = stack
+        self._ends_when_refused = ends_when_refused
         self._health = Health(starting=True)
+        self._probes = Probes()
+        self._budget = Budget(descriptor_limit(), settings.max_in_flight if roles & DELIVERING else 0)
+        if problem := self._budget.problem():
+            log.warning("there are too few file descriptors", problem=problem)
+        self._health.warn("descriptors", self._budget.problem)
 
     async def start(self) -> Running:
         settings, roles = self._settings, self._roles
@@ -142,22 +158,27 @@ class _Composition:
         api = None
         if Role.API in roles and deliveries is not None and connections is not None:
             api = make_api(settings, broker, producer, connections, deliveries)
-        server = WebServer(make_app(health=self._health, api=api, tracing=self._tracing), settings.http_host, settings.http_port)
+        self._kafka = self._watch_kafka()
+        clickhouse, tables = self._prepare_store(connections) if connections is not None else (None, None)
+        app = make_app(health=self._health, api=api, tracing=self._tracing)
+        server = WebServer(app, settings.http_host, settings.http_port, VisitorLimits(most=self._budget.visitors))
         running = Running(await server.start(), roles, self._health)
         self._stack.push_async_callback(server.stop)  # for when a part below does not start
-        await self._start_clients(connections, producer)
+        self._probes.start()
+        await self._start_clients(producer)
         if deliveries is not None:
-            running.failures += await self._start_deliveries(deliveries)
+            running.failures += await self._start_deliveries(producer, deliveries)
         if api is not None:
-            running.failures.append(await self._start_keys(api.ring))
+            running.failures.append(await self._start_table("api keys", api.ring.table))
+            running.failures.append(await self._start_table("sessions", api.ended_sessions.table))
             running.first_key = await self._settle(api)
-        self._watch_dependencies(connections)
+        certificates = asyncio.create_task(watch_certificates(self._settings))
+        self._stack.callback(certificates.cancel)
         # What the API works with is there now, and outlives it: requests under way are answered before that is taken down.
         self._stack.push_async_callback(server.stop)
-        if Role.RECORDER in roles and connections is not None:
-            running.failures.append(
-                await self._start_recorder(make_recorder(settings, broker, producer, connections, self._tracing))
-            )
+        if connections is not None and clickhouse is not None and tables is not None:
+            recorder = self._make_recorder(producer, connections) if Role.RECORDER in roles else None
+            running.failures.append(await self._start_recording(clickhouse, Recording(tables, recorder, self._kafka)))
         if roles & DELIVERING and deliveries is not None:
             running.failures += await self._start_workers(producer, deliveries)
             _favour_the_event_loop()
@@ -175,14 +196,29 @@ class _Composition:
         self._stack.callback(slot.release)
         return slot.name
 
-    async def _start_clients(self, connections: Connections | None, producer: Producer) -> None:
-        if connections is not None:
-            self._stack.push_async_callback(connections.close)
-            await migrate(connections, self._settings.retention_days)
-            if lacking := await mend_hourly_figures(connections):
-                log.warning("the hourly figures lacked attempts, as after a crash; they were mended", attempts=lacking)
-        self._existing_topics = await asyncio.to_thread(self._ensure_topics)
-        await producer.start()
+    def _watch_kafka(self) -> Patience:
+        broker = BrokerProbe(self._settings)
+        self._stack.push_async_callback(broker.close)
+        self._stack.push_async_callback(self._probes.stop)
+        return self._watch("Kafka", self._probes.add("kafka", broker.ask), needed_by={Role.FANOUT, Role.RETRY, Role.RECORDER})
+
+    def _watch(self, name: str, probe: Probe, *, needed_by: Collection[Role]) -> Patience:
+        """Let ``/readyz`` tell of a dependency. Who does not need it at all times is ready without it, once it has started."""
+        always = not self._roles.isdisjoint(needed_by)
+        # Kafka is waited for in every role; ClickHouse by those that need it.
+        waits = self._health.waits if always or name == "Kafka" else set()
+        patience = Patience(name, probe, waits, ends_when_refused=self._ends_when_refused)
+
+        def is_needed() -> bool:
+            return always or name in self._health.waits
+
+        self._health.add(probe.outage.dependency, lambda: patience.problem() if is_needed() else None)
+        self._health.warn(probe.outage.dependency, lambda: None if is_needed() else patience.problem())
+        return patience
+
+    async def _start_clients(self, producer: Producer) -> None:
+        self._existing_topics = await self._kafka.take(lambda: in_thread(self._ensure_topics, "topics"))
+        await self._kafka.take(producer.start)
         self._stack.push_async_callback(producer.close)
 
     def _ensure_topics(self) -> list[str]:
@@ -195,66 +231,73 @@ class _Composition:
                 log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
             return admin.names()
 
-    async def _start_deliveries(self, deliveries: Deliveries) -> list[asyncio.Future[None]]:
+    async def _start_deliveries(self, producer: Producer, deliveries: Deliveries) -> list[asyncio.Future[None]]:
+        await deliveries.clock.start(producer)
+        self._stack.push_async_callback(deliveries.clock.stop)
+        self._health.warn("clock", deliveries.clock.warning)
         registry = deliveries.registry
-        # Deliveries to an endpoint whose secrets cannot be opened wait; the API can do all its work all the same.
+        # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them do; the API can still show everything.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
         for table in (deliveries.health.table, registry.table):
-            await table.start()
+            await self._kafka.take(table.start)
             self._stack.push_async_callback(table.stop)
         registry.refuse_newer()
-        if problem := registry.problem():
+        if problem := registry.wrong_key() or registry.unusable():
             log.warning("not every endpoint can be delivered to", problem=problem)
+        if unsent := {endpoint.id: endpoint.unsent_headers for endpoint in registry.all() if endpoint.unsent_headers}:
+            log.warning("custom headers that look like the sender's own are not sent", headers_by_endpoint=unsent)
         await deliveries.sender.start()
         self._stack.push_async_callback(deliveries.sender.close)
         self._stack.callback(deliveries.watch.close)
+        self._health.warn("own faults", deliveries.courier.own_faults.warning)
+        self._stack.callback(deliveries.courier.own_faults.close)
         return [registry.table.stopped, deliveries.health.table.stopped]
 
-    async def _start_keys(self, ring: KeyRing) -> asyncio.Future[None]:
-        self._health.add("api keys", ring.table.problem)
-        await ring.table.start()
-        self._stack.push_async_callback(ring.table.stop)
-        return ring.table.stopped
+    async def _start_table(self, name: str, table: CompactedTable) -> asyncio.Future[None]:
+        self._health.add(name, table.problem)
+        await self._kafka.take(table.start)
+        self._stack.push_async_callback(table.stop)
+        return table.stopped
 
     async def _settle(self, api: Api) -> str | None:
         """What an API process writes when it starts; returns the first admin key, when it had to be made."""
         await api.registry.settle(api.producer)
         return None if self._settings.api_keys else await api.ring.create_first(api.producer, at=utc_now())
 
-    def _watch_dependencies(self, connections: Connections | None) -> None:
-        probes, broker = Probes(), BrokerProbe(self._settings)
-        self._stack.push_async_callback(broker.close)
-        self._stack.push_async_callback(probes.stop)
-        # Deliveries wait for Kafka by themselves, and the API has more to offer than searches: only metrics, but for the recorder.
-        probes.watch("kafka", broker.ask)
-        if connections is not None:
-            clickhouse = probes.watch("clickhouse", Search(connections).ping)
-            if Role.RECORDER in self._roles:
-                self._health.add("clickhouse", clickhouse)
-        certificates = asyncio.create_task(watch_certificates(self._settings))
-        self._stack.callback(certificates.cancel)
+    def _prepare_store(self, connections: Connections) -> tuple[Patience, asyncio.Task[None]]:
+        """Make the tables in the background."""
+        self._stack.push_async_callback(connections.close)
+        clickhouse = self._watch("ClickHouse", self._probes.add("clickhouse", connections.ping), needed_by={Role.RECORDER})
+        tables = asyncio.create_task(prepare_store(connections, clickhouse, self._settings.retention_days))
+        self._stack.push_async_callback(_cancel, tables)
+        self._stack.push_async_callback(_cancel, asyncio.create_task(watch_store(connections, tables)))
+        return clickhouse, tables
 
-    async def _start_recorder(self, recorder: Recorder) -> asyncio.Future[None]:
-        self._health.add("recorder", recorder.problem)
-        await recorder.start()
-        self._stop_later(lambda: recorder.stop(self._settings.drain_seconds))
-        return recorder.failed
+    async def _start_recording(self, clickhouse: Patience, recording: Recording) -> asyncio.Future[None]:
+        self._stop_later(lambda: recording.stop(self._settings.drain_seconds))
+        # Neither deliveries nor the API wait for ClickHouse. Where it answers at once, they wait for what is done in a moment.
+        await recording.until_begun(unless=None if self._roles == {Role.RECORDER} else clickhouse.has_waited)
+        return recording.task
 
     async def _start_workers(self, producer: Producer, deliveries: Deliveries) -> list[asyncio.Future[None]]:
         """The fan-out and the retry."""
         settings = self._settings
-        workers = []
+        workers: list[tuple[str, Worker | HeldDeliveries]] = []
         if Role.FANOUT in self._roles:
             workers.append(("fanout", make_fan_out(settings, self._broker, producer, deliveries, self._tracing).worker))
         if Role.RETRY in self._roles:
-            workers.append(
-                ("retry", make_retry(settings, self._broker, producer, deliveries, self._existing_topics, self._tracing).worker)
-            )
+            retry = make_retry(settings, self._broker, producer, deliveries, self._existing_topics, self._tracing)
+            workers += [("retry", retry.worker), ("held", make_held(settings, producer, deliveries, retry))]
         for name, worker in workers:
-            self._health.add(name, worker.consumer.problem)
-        await asyncio.gather(*(worker.start() for _, worker in workers))
+            self._health.add(name, worker.problem)
+        await asyncio.gather(*(self._kafka.take(worker.start) for _, worker in workers))
         self._stop_later(lambda: asyncio.gather(*(worker.stop(settings.drain_seconds) for _, worker in workers)))
         return [worker.failed for _, worker in workers]
+
+    def _make_recorder(self, producer: Producer, connections: Connections) -> Recorder:
+        recorder = make_recorder(self._settings, self._broker, producer, connections, self._tracing)
+        self._health.add("recorder", recorder.problem)
+        return recorder
 
     def _stop_later(self, stop: Callable[[], Awaitable[object]]) -> None:
         async def stop_and_go_on() -> None:
@@ -264,3 +307,8 @@ class _Composition:
                 log.warning("a part did not stop cleanly", error=repr(error))
 
         self._stack.push_async_callback(stop_and_go_on)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -69,18 +70,35 @@ def role_banner(role: str, url: str, first_key: str | None) -> RenderableType:
 
 def endpoints(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Endpoints as a table."""
-    rows = Rows("id", "target_url", "events", "state", "description", folded=("target_url", "events", "description"))
+    rows = Rows("id", "target_url", "events", "state", "held", "description", folded=("target_url", "events", "description"))
     for endpoint in found:
         cells = (
             str(endpoint["id"]),
             endpoint["target_url"],
             ", ".join(endpoint["events"]),
-            endpoint["state"],
+            "unusable" if endpoint.get("problem") else endpoint["state"],
+            f"{endpoint.get('held_count', 0):,}",
             endpoint["description"],
         )
         rows.add(*cells)
     rows.caption = f"{len(found):,} endpoints"
     return rows
+
+
+def endpoint(found: Mapping[str, Any]) -> RenderableType:
+    """One endpoint."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name in ("id", "target_url", "description", "state", "disabled_reason", "circuit", "failing_since", "max_per_second"):
+        if found[name] is not None:
+            table.add_row(name, Text(str(found[name])))
+    table.add_row("events", Text(", ".join(found["events"])))
+    if found["filters"]:
+        table.add_row("filters", Text(json.dumps(found["filters"], ensure_ascii=False)))
+    table.add_row("held", Text(f"{found['held_count']:,}" + (f" since {found['held_since']}" if found["held_since"] else "")))
+    table.add_row("changed", Text(f"{found['updated_at']} (version {found['version']})"))
+    return table
 
 
 def created(endpoint: Mapping[str, Any]) -> RenderableType:
@@ -147,7 +165,7 @@ def made_key(key: Mapping[str, Any]) -> RenderableType:
     return Panel("\n".join(lines), expand=False)
 
 
-_STATE_STYLES = {"delivered": "green", "repeated": "yellow", "exhausted": "red", "discarded": "magenta"}
+_STATE_STYLES = {"delivered": "green", "repeated": "yellow", "exhausted": "red", "discarded": "magenta", "expired": "magenta"}
 
 
 def attempts(page: Mapping[str, Any]) -> RenderableType:

@@ -32,7 +32,9 @@ class Outcome(enum.StrEnum):
     EXHAUSTED = "exhausted"
     """It failed and was the last one."""
     DISCARDED = "discarded"
-    """It was due and not made: the endpoint was deleted, paused, disabled or no longer subscribed."""
+    """It was due and not made: the endpoint was deleted or no longer subscribed, or somebody dropped what was held for it."""
+    EXPIRED = "expired"
+    """It was held for an endpoint that was paused or disabled for longer than ``hold_days``."""
 
 
 class Attempt(BaseModel):

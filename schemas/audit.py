@@ -31,6 +31,7 @@ class AuditAction(enum.StrEnum):
     IMPORT_ENDPOINTS = "import_endpoints"
     REPLAY = "replay"
     ERASE = "erase"
+    DROP_HELD = "drop_held"
 
 
 class AuditEntry(BaseModel):

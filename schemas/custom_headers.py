@@ -14,13 +14,17 @@ MAX_HEADERS_BYTES: Final = 6000
 
 # RFC 9110, 5.6.2 (token) and 5.5 (field values; visible ASCII, and spaces and tabs inside only).
 _NAME: Final = re.compile(rf"[A-Za-z0-9!#$%&'*+.^_`|~-]{{1,{MAX_HEADER_NAME}}}")
+_NOT_IN_VARIABLES: Final = re.compile(r"[^a-z0-9]")
 _VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 
 # Hop-by-hop headers (RFC 9110, 7.6.1, and 10.1.1 for expect), and those that the sender sets itself.
 _HOP_BY_HOP: Final = frozenset(
-    {"connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade", "expect"}
+    {"connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade", "http2-settings", "expect"}
 )
-_OURS: Final = frozenset({"host", "user-agent", "accept-encoding"})
+# CGI makes HTTP_PROXY of proxy, which programs take for a setting (CVE-2016-5385).
+_OURS: Final = frozenset({"host", "user-agent", "accept-encoding", "proxy"})
+_ACCEPTED_BEFORE: Final = frozenset({"http2-settings", "proxy"})
+_TOKEN: Final = "authorization"
 _OUR_PREFIXES: Final = ("webhook-", "content-", "proxy-")
 
 
@@ -41,6 +45,8 @@ def check_headers(value: object) -> dict[str, str | None] | None:
     checked: dict[str, str | None] = {}
     for name, content in value.items():
         lowered = _name(name)
+        if content is not None:  # one that an older release accepted can be taken away
+            _refuse_reserved(lowered)
         if lowered in checked:
             raise ValueError(f"headers has {lowered!r} twice; the case of a name does not matter.")
         if content is not None and not (
@@ -68,8 +74,33 @@ def _name(name: str) -> str:
     lowered = name.lower()
     if not _NAME.fullmatch(name):
         raise ValueError(f"headers has a name that is none: {name[:50]!r}; take letters, digits and hyphens.")
-    if lowered == "authorization":
-        raise ValueError("headers must not hold authorization: set token, which is sent as Authorization: Bearer.")
-    if lowered in _HOP_BY_HOP or lowered in _OURS or lowered.startswith(_OUR_PREFIXES):
-        raise ValueError(f"headers must not hold {lowered!r}: the sender sets it, or it is not for the receiver.")
     return lowered
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a receiver may take a header for one that the sender sets, or for one that is not for the receiver.
+
+    Servers that hand headers on as variables (CGI, WSGI, Rack, PHP) make one name of ``webhook-id`` and ``webhook_id``.
+    """
+    read_as = _read_as(name)
+    return read_as == _TOKEN or read_as in _HOP_BY_HOP or read_as in _OURS or read_as.startswith(_OUR_PREFIXES)
+
+
+def is_retired(name: str) -> bool:
+    """Whether a header is reserved now, and was accepted by older releases."""
+    lowered = name.lower()
+    return is_reserved(lowered) and (lowered in _ACCEPTED_BEFORE or _read_as(lowered) != lowered)
+
+
+def _read_as(name: str) -> str:
+    return _NOT_IN_VARIABLES.sub("-", name.lower())
+
+
+def _refuse_reserved(lowered: str) -> None:
+    if not is_reserved(lowered):
+        return
+    read_as = _read_as(lowered)
+    alike = "" if read_as == lowered else f", which many servers read as {read_as!r}"
+    if read_as == _TOKEN:
+        raise ValueError(f"headers must not hold {lowered}{alike}: set token, which is sent as Authorization: Bearer.")
+    raise ValueError(f"headers must not hold {lowered!r}{alike}: the sender sets it, or it is not for the receiver.")

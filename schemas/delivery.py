@@ -1,6 +1,6 @@
 """Records that carry a body: the body is the record's value, as the bytes that are sent; what is known of it is a header.
 
-* ``webhooks.delay.*``: header ``oms-webhooks-delivery`` holds a :class:`Delivery`, all that the next attempt needs.
+* ``webhooks.delay.*``, ``webhooks.held``: header ``oms-webhooks-delivery`` holds a :class:`Delivery`, all that the next attempt needs.
 * ``webhooks.dispatches``: several events in one record: the value is their bodies, one behind the other; header
   ``oms-webhooks-dispatch`` holds a :class:`Dispatch` each, one a line: how long its body is, which endpoints matched.
 * ``webhooks.dead-letters``: header ``oms-webhooks-dead-letter`` holds a :class:`DeadLetter`; key, value and other
@@ -42,7 +42,8 @@ class _Record(BaseModel):
 class Delivery(_Record):
     """The next attempt of one event at one endpoint. ``attempt`` counts from 1.
 
-    It is due when its topic's delay has passed since the record was written (the record's own timestamp).
+    In a delay topic it is due when the topic's delay has passed since the record was written (the record's own timestamp). In
+    ``webhooks.held`` it waits, from that time on, for its endpoint to be resumed.
     """
 
     event: EventMeta

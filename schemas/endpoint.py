@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from schemas.event import SCHEMA_VERSION, Int64, Many, SchemaVersion
+from schemas.event import SCHEMA_VERSION, Int64, Many, Offset, PartitionNumber, SchemaVersion
 
 FilterValue = str | int | float | bool | None
 
@@ -19,6 +19,21 @@ class SealedSecret(BaseModel):
 
     sealed: str
     expires_at: AwareDatetime | None = None
+
+
+class HeldDrop(BaseModel):
+    """Somebody chose not to send what was held for the endpoint in one partition of ``webhooks.held``.
+
+    It concerns the records below an offset that are not younger than ``until``, the time of the last of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    partition: PartitionNumber
+    below: Offset
+    until: AwareDatetime
+    dropped_by: str
+    dropped_at: AwareDatetime
 
 
 class EndpointRecord(BaseModel):
@@ -50,6 +65,7 @@ class EndpointRecord(BaseModel):
         default=1,
         description="The version that activated it last (create, active: true, a new target_url): what was known of its health ends there.",
     )
+    drops: Many[HeldDrop] = Field(default=(), description="The last drop of each partition of webhooks.held.")
     deleted: bool = False
-    change: str = Field(default="create", description="create, update, rotate_secret, delete")
+    change: str = Field(default="create", description="create, update, rotate_secret, drop_held, delete")
     changed_by: str = ""

@@ -10,7 +10,7 @@ import enum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from schemas.event import SCHEMA_VERSION, Int64, SchemaVersion
+from schemas.event import SCHEMA_VERSION, Int64, Offset, PartitionNumber, SchemaVersion
 
 
 class HealthFact(enum.StrEnum):
@@ -22,6 +22,13 @@ class HealthFact(enum.StrEnum):
     """``circuit``, and ``until`` when an open one will be probed: as the process that wrote it last has it."""
     DISABLED = "disabled"
     """It was disabled ``at``, for ``reason`` and ``detail``. Never taken back: an activation of the endpoint outdates it."""
+    HELD = "held"
+    """What waits for it in one ``partition`` of ``webhooks.held``. It holds whatever the version of the endpoint is.
+
+    ``held`` deliveries wait in the offsets from ``done`` to below ``counted``, the oldest ``since``. What stands below ``done`` was released, or
+    ended on record. ``done_at`` and ``counted_at`` are the times of the last records below these offsets: a topic that was made anew
+    begins again with offset 0, and what it holds is younger.
+    """
 
 
 class DisabledReason(enum.StrEnum):
@@ -49,8 +56,15 @@ class HealthRecord(BaseModel):
     until: AwareDatetime | None = None
     reason: str = Field(default="", description="A DisabledReason.")
     detail: str = Field(default="", description="The reason in a sentence, for people.")
+    partition: PartitionNumber | None = None
+    held: int = Field(default=0, ge=0, description="How many deliveries wait.")
+    done: Offset = 0
+    done_at: AwareDatetime | None = None
+    counted: Offset = 0
+    counted_at: AwareDatetime | None = None
 
     @property
     def key(self) -> bytes:
         """The record's key in the topic."""
-        return f"{self.endpoint_id}/{self.fact.value}".encode()
+        place = "" if self.partition is None else f"/{self.partition}"
+        return f"{self.endpoint_id}/{self.fact.value}{place}".encode()

@@ -165,6 +165,12 @@ class ErrorAnswer(_Answer):
     error: str
 
 
+class HeldCountConflict(ErrorAnswer):
+    """409: not as many deliveries are held as was said. Nothing was dropped."""
+
+    held_count: int = Field(description="How many there are now.")
+
+
 class InvalidAnswer(ErrorAnswer):
     """422: ``errors`` holds the sentences for each field."""
 
@@ -172,7 +178,7 @@ class InvalidAnswer(ErrorAnswer):
 
 
 class EndpointAnswer(_Answer):
-    """An endpoint. ``active`` says whether anything is sent to it, ``state`` why not: ``paused`` or ``disabled``.
+    """An endpoint. ``active`` says whether anything is sent to it, ``state`` why not: ``paused`` or ``disabled``; what is due then is held.
 
     ``failing_since``: since when no attempt has succeeded, if one failed since. ``circuit``: ``closed`` (good), ``open`` (deliveries
     are parked) or ``half_open`` (the next delivery is a probe), as the process that told of it last has it.
@@ -186,6 +192,9 @@ class EndpointAnswer(_Answer):
     filters: dict[str, tuple[FilterValue, ...]]
     has_token: bool
     header_names: list[str] = Field(description="Headers of its own, by name; their values are never shown.")
+    unsent_headers: list[str] = Field(
+        description="Those of header_names that are not sent any more, as many servers take them for headers that the sender sets."
+    )
     created_at: Time
     updated_at: Time
     version: int
@@ -195,6 +204,11 @@ class EndpointAnswer(_Answer):
     disabled_at: Time | None
     failing_since: Time | None
     circuit: str
+    problem: str | None = Field(
+        description="Why nothing can be sent to it, and what to do: its secrets cannot be opened. Its deliveries wait."
+    )
+    held_count: int = Field(default=0, description="Deliveries that wait until it is resumed: they use up no attempt.")
+    held_since: Time | None = Field(default=None, description="Since when the oldest of them has been waiting.")
 
 
 class EndpointWritten(EndpointAnswer):

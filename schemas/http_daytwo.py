@@ -27,7 +27,8 @@ _LAST_YEAR: Final = 2200
 
 
 class _Input(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
+    # A member that nobody knows would be one that has no effect: {"restore": {"dry-run": true}} would restore.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class _Answer(BaseModel):
@@ -115,9 +116,11 @@ class ReplayInput(_Input):
     )
     since: AwareDatetime = Field(default=_NEVER, description="Events that were received at this time or later ...")
     until: AwareDatetime = Field(default=_NEVER, description="... and before this time.")
-    event_names: tuple[EventType, ...] = Field(default=(), description="Of these types; none: of all.")
+    event_names: tuple[EventType, ...] = Field(default=(), description="Of these types; left out: of all.")
     order_numbers: tuple[str, ...] = Field(
-        default=(), description="Of these orders; none: of all.", json_schema_extra={"maxItems": MAX_REPLAY_ORDERS}
+        default=(),
+        description="Of these orders; left out: of all.",
+        json_schema_extra={"minItems": 1, "maxItems": MAX_REPLAY_ORDERS},
     )
     matched_only: bool = Field(
         default=True, description="An endpoint gets what it matched when it was received; false: all of these events."
@@ -131,12 +134,20 @@ class ReplayInput(_Input):
             raise ValueError(f"endpoint_ids must be 1 to {MAX_REPLAY_ENDPOINTS} ids of endpoints.")
         return distinct
 
+    @field_validator("event_names", "order_numbers", mode="before")
+    @classmethod
+    def _check_not_empty(cls, value: object) -> object:
+        if value == []:
+            raise ValueError("An empty list would mean all; leave it out for all, or name some.")
+        return value
+
     @field_validator("order_numbers")
     @classmethod
     def _check_orders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(value) > MAX_REPLAY_ORDERS or not all(1 <= len(one) <= MAX_ORDER_NUMBER and one.isprintable() for one in value):
+        orders = tuple(one.strip() for one in value)
+        if len(orders) > MAX_REPLAY_ORDERS or not all(1 <= len(one) <= MAX_ORDER_NUMBER and one.isprintable() for one in orders):
             raise ValueError(f"order_numbers must be up to {MAX_REPLAY_ORDERS} order numbers.")
-        return value
+        return orders
 
     @field_validator("since", "until", mode="before")
     @classmethod

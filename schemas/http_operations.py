@@ -17,7 +17,8 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class _Input(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
+    # A member that nobody knows would be one that has no effect: {"restore": {"dry-run": true}} would restore.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class _Answer(BaseModel):
@@ -40,6 +41,31 @@ class EndpointBody(BaseModel):
     """The body of a change: only the fields that are given change."""
 
     endpoint: EndpointInput
+
+
+class HeldDropInput(_Input):
+    """The body of a drop of what is held for an endpoint."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["count"]})
+
+    count: int = Field(
+        default=0,
+        description="How many deliveries are dropped. When not as many are held, nothing is.",
+        json_schema_extra={"minimum": 1},
+    )
+
+    @field_validator("count", mode="before")
+    @classmethod
+    def _check_count(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**53:
+            return value
+        raise ValueError("count must be a whole number from 1: how many deliveries are held, and to be dropped.")
+
+
+class HeldDropAnswer(_Answer):
+    """How many deliveries were dropped: they are not sent, and each ends on record as discarded."""
+
+    dropped: int
 
 
 class TestInput(_Input):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-DAY_MS = 24 * 60 * 60 * 1000
+HOUR_MS = 60 * 60 * 1000
+DAY_MS = 24 * HOUR_MS
 MIB = 1024 * 1024
 
 # A body that the pipeline accepts must fit into every topic that carries it, with its metadata: the topics accept more
@@ -17,6 +18,8 @@ MAX_RECORD_BYTES = 16 * MIB
 MAX_EVENT_BYTES_LIMIT = 12 * MIB
 MAX_DEAD_LETTER_BYTES = 20 * MIB
 """A dead letter is the largest record of another topic, and a header that says what is wrong with it."""
+
+DEFAULT_HOLD = timedelta(days=14)
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
 _DELAY = re.compile(r"^(\d+)(ms|s|m|h|d)$")
@@ -80,8 +83,10 @@ class Topics:
     The prefix separates several pipelines on one cluster (and tests on one broker); it also prefixes the group ids.
     """
 
-    def __init__(self, delays: Sequence[timedelta], prefix: str = "") -> None:
+    def __init__(self, delays: Sequence[timedelta], prefix: str = "", hold: timedelta = DEFAULT_HOLD) -> None:
+        """``hold`` is how long a delivery may wait for a paused endpoint (setting ``hold_days``)."""
         self.prefix = prefix
+        self._hold = hold
         self.orders = f"{prefix}oms.orders"
         self.shipments = f"{prefix}oms.shipments"
         self.stock_items = f"{prefix}oms.stock-items"
@@ -94,11 +99,15 @@ class Topics:
         self.operational_events = f"{prefix}webhooks.operational-events"
         self.api_keys = f"{prefix}webhooks.api-keys"
         self.audit = f"{prefix}webhooks.audit"
+        self.ended_sessions = f"{prefix}webhooks.ended-sessions"
+        self.clock = f"{prefix}webhooks.clock"
+        self.held = f"{prefix}webhooks.held"
         # Delay 0 takes what is due at once: resends and replays.
         self.delays = tuple(sorted({timedelta(0), *delays}))
         self.fanout_group = f"{prefix}webhooks.fanout"
         self.retry_group = f"{prefix}webhooks.retry"
         self.recorder_group = f"{prefix}webhooks.recorder"
+        self.held_group = f"{prefix}webhooks.held"
 
     def delay(self, delay: timedelta) -> str:
         """The topic whose records are due ``delay`` after they were written."""
@@ -138,11 +147,23 @@ class Topics:
             TopicSpec(self.endpoints, "endpoint id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
             TopicSpec(self.api_keys, "API key id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
             TopicSpec(self.audit, "who did it", "delete", week),
+            # A session lasts for 12 hours.
+            TopicSpec(self.ended_sessions, "session id", "delete", week, partitions=1, broker_time=True),
             TopicSpec(self.endpoint_health, "endpoint id / fact", "compact", -1, partitions=1),
             TopicSpec(self.operational_events, "endpoint id", "delete", month),
             TopicSpec(self.dispatches, "none", "delete", week),
             TopicSpec(self.attempts, "none", "delete", week),
             TopicSpec(self.dead_letters, "as it came", "delete", month, max_record_bytes=MAX_DEAD_LETTER_BYTES),
+            # Who delivers learns the broker's time from the acknowledgements; nobody reads it.
+            TopicSpec(self.clock, "none", "delete", HOUR_MS, partitions=1, broker_time=True),
+            # What is held must outlast the time that it may be held, however long nobody looks at it.
+            TopicSpec(
+                self.held,
+                "endpoint id",
+                "delete",
+                week + DAY_MS + round(self._hold / timedelta(milliseconds=1)),
+                broker_time=True,
+            ),
             # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind. A record is due
             # by its timestamp: one clock for all, so that due times rise with offsets whoever wrote them.
             *(

@@ -47,12 +47,22 @@ class BrokerError(Exception):
               +-- PublishError       a record is not taken (too large, no permission)
               +-- TopicError         topics could not be made, read or changed
 
-    ``str(error)`` says what is wrong and, where somebody can do something about it, what to do.
+    ``str(error)`` says what is wrong and, where somebody can do something about it, what to do. ``needs_a_person``: trying again is of no
+    use before somebody has changed something.
     """
+
+    needs_a_person = True
+
+    def __init__(self, message: str, *, needs_a_person: bool | None = None) -> None:
+        super().__init__(message)
+        if needs_a_person is not None:
+            self.needs_a_person = needs_a_person
 
 
 class UnavailableError(BrokerError):
     """Kafka did not answer, or cannot do what was asked for now."""
+
+    needs_a_person = False
 
 
 class NoSessionError(UnavailableError):
@@ -309,9 +319,15 @@ class ProducerClient(Protocol):
         """
 
     def send(
-        self, topic: str, partition: int | None, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+        self,
+        topic: str,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+        timestamp_ms: int | None,
     ) -> Pending:
-        """Write a record. Without a partition the key chooses it (murmur2, as every Kafka client does).
+        """Write a record. Without a partition the key chooses it (murmur2, as every Kafka client does); without a time, the wall clock.
 
         Raises:
             UnavailableError: it cannot be taken for now.

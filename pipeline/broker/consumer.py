@@ -8,6 +8,7 @@ with a buffer is paused, and all are when what is buffered and what is outstandi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -153,7 +154,8 @@ class GroupConsumer:
 
     def _post(self, call: Callable[..., None], *arguments: object) -> None:
         """Have something done on the event loop."""
-        self._loop.call_soon_threadsafe(call, *arguments)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     def _look_again(self) -> None:
         waiting, self._in_doubt = self._in_doubt, []
@@ -191,8 +193,8 @@ class GroupConsumer:
         if self._client is not None:
             self._client.close()
         self._lag.forget()
-        self._loop.call_soon_threadsafe(self._look_again)
-        self._loop.call_soon_threadsafe(self._settle, failure)
+        self._post(self._look_again)
+        self._post(self._settle, failure)
 
     def _settle(self, failure: Exception | None) -> None:
         if not self._fetch_ended.done():

@@ -11,6 +11,7 @@ everything: epochs, positions, and the client with whatever it believes. A new c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -116,7 +117,8 @@ class Member:
             except Exception as error:
                 log.exception("membership has ended", group=self._group)
                 failure = error
-            loop.call_soon_threadsafe(settle, failure)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, failure)
 
         threading.Thread(target=run, name=f"group {self._group}", daemon=True).start()
         return ended

@@ -11,13 +11,14 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from pipeline.broker.api import Broker, Pending, Position, PublishError, UnavailableError, size_of
 from pipeline.broker.trouble import Trouble
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
+from pipeline.ops.threads import in_thread
 
 log = logger(__name__)
 
@@ -33,6 +34,8 @@ class _Send(NamedTuple):
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
     spread: bool
+    partition: int | None
+    timestamp_ms: int | None
     acknowledged: asyncio.Future[Position]
 
     @property
@@ -56,6 +59,8 @@ class Producer:
         self._trouble: dict[str, Trouble] = {}
         self._looking = False
         self._closing = False
+        self.stamp: Callable[[], int | None] = lambda: None
+        """The time of records that are sent, in milliseconds since 1970; None: that of the wall clock."""
 
     async def start(self) -> None:
         """Connect, and learn of every topic.
@@ -64,7 +69,7 @@ class Producer:
             NoSessionError: no broker answered.
         """
         self._loop = asyncio.get_running_loop()
-        self._client = await asyncio.to_thread(self._broker.producer_client, self._topics)
+        self._client = await in_thread(lambda: self._broker.producer_client(self._topics), "producer start")
         metrics.UNACKNOWLEDGED.set_function(lambda: float(sum(map(len, self._outstanding.values()))))
 
     async def close(self) -> None:
@@ -81,14 +86,17 @@ class Producer:
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
+        timestamp_ms: int | None = None,
+        partition: int | None = None,
     ) -> asyncio.Future[Position]:
         """Write a record. The future is done when all in-sync replicas have it.
 
-        ``spread`` says that any partition will do; otherwise the key chooses it (murmur2, as every Kafka client does).
+        ``spread`` says that any partition will do; otherwise it is ``partition``, or the key chooses it (murmur2, as every Kafka client does).
         A record that Kafka could not take for now is sent again until it is acknowledged; the future fails with PublishError only
         when that is of no use.
         """
-        send = _Send(topic, key, value, headers, spread, self._loop.create_future())
+        time_ms = self.stamp() if timestamp_ms is None else timestamp_ms
+        send = _Send(topic, key, value, headers, spread, partition, time_ms, self._loop.create_future())
         self._bytes += send.size
         self._send(send)
         return send.acknowledged
@@ -123,8 +131,8 @@ class Producer:
     def _send(self, send: _Send) -> None:
         """Give a record to the client. Whatever is wrong, its waiter learns of it, or it is sent again."""
         try:
-            partition = self._any_partition(send.topic) if send.spread else None
-            pending = self._client.send(send.topic, partition, send.key, send.value, send.headers)
+            partition = self._any_partition(send.topic) if send.spread else send.partition
+            pending = self._client.send(send.topic, partition, send.key, send.value, send.headers, send.timestamp_ms)
         except Exception as error:  # noqa: BLE001 - also one that no client should raise: a delivery waits for this record
             self._failed(send, error)
             return

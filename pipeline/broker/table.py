@@ -1,13 +1,23 @@
-"""A compacted topic as a table in memory: ready when caught up, and able to wait for an offset (read your writes)."""
+"""A topic of one partition as a table in memory: ready when caught up, and able to wait for an offset (read your writes)."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pipeline.broker.api import Broker, FetchClient, OutOfRangeError, Partition, Record, TopicError, UnavailableError
+from pipeline.broker.api import (
+    Broker,
+    FetchClient,
+    NoSessionError,
+    OutOfRangeError,
+    Partition,
+    Record,
+    TopicError,
+    UnavailableError,
+)
 from pipeline.broker.trouble import Trouble
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
@@ -37,7 +47,11 @@ class CompactedTable:
         self.is_caught_up = False
 
     async def start(self) -> None:
-        """Start reading and return when everything that stood in the topic has been read."""
+        """Start reading and return when everything that stood in the topic has been read.
+
+        Raises:
+            NoSessionError: there is none with Kafka. It can be started again.
+        """
         self._loop = asyncio.get_running_loop()
         self._caught_up: asyncio.Future[None] = self._loop.create_future()
         self.stopped: asyncio.Future[None] = self._loop.create_future()
@@ -73,26 +87,19 @@ class CompactedTable:
         failure: Exception | None = None
         client: FetchClient | None = None
         try:
-            client = self._open()
-            if client is not None:
-                self._begin(client)
-            while client is not None and not self._stopping.is_set():
+            client = self._broker.fetch_client(partition_bytes=_FETCH_BYTES)
+            self._begin(client)
+            while not self._stopping.is_set():
                 self._turn(client)
+        except NoSessionError as error:
+            failure = error
         except Exception as error:
             log.exception("reading the table failed", topic=self._partition.topic)
             failure = error
         if client is not None:
             client.close()
-        self._loop.call_soon_threadsafe(self._stop, failure)
-
-    def _open(self) -> FetchClient | None:
-        """A client that is connected; None when this table is stopped before there is one."""
-        while not self._stopping.is_set():
-            try:
-                return self._broker.fetch_client(partition_bytes=_FETCH_BYTES)
-            except UnavailableError as error:
-                self._pause(error)
-        return None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._stop, failure)
 
     def _begin(self, client: FetchClient) -> None:
         """Read from the beginning."""

@@ -62,6 +62,10 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def problem(self) -> str | None:
+        """Why it is not ready (for health checks)."""
+        return self.consumer.problem()
+
     def _start_tasks(self, records: list[Record]) -> None:
         for record in records:
             task = asyncio.create_task(self._run(record))

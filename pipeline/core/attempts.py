@@ -65,9 +65,17 @@ def attempt_record(
 
 
 def discarded_record(
-    event: EventMeta, *, endpoint_id: int, target_url: str, attempt: int, trigger: Trigger, now: datetime, reason: str
+    event: EventMeta,
+    *,
+    endpoint_id: int,
+    target_url: str,
+    attempt: int,
+    trigger: Trigger,
+    now: datetime,
+    reason: str,
+    outcome: Outcome = Outcome.DISCARDED,
 ) -> Attempt:
-    """Describe an attempt that was due and not made, and why."""
+    """Describe an attempt that was due and not made, and why. ``outcome``: discarded, or expired."""
     return Attempt(
         event=event,
         endpoint_id=endpoint_id,
@@ -75,7 +83,7 @@ def discarded_record(
         attempt=attempt,
         trigger=trigger,
         state=AttemptState.FAILED,
-        outcome=Outcome.DISCARDED,
+        outcome=outcome,
         created_at=now,
         duration_ms=0.0,
         error=reason,

@@ -15,17 +15,21 @@ from pipeline.broker.producer import Producer
 from pipeline.core.attempts import attempt_record, discarded_record
 from pipeline.core.exchange import Exchange, Request
 from pipeline.core.outcome import Repeat, Verdict, judge
+from pipeline.core.own_faults import PARKED_IN_DOUBT, NotSent, NotSentError, charged
+from pipeline.core.redaction import REDACTED
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from pipeline.core.trace import TraceContext, exemplar
-from pipeline.delivery.gate import Gate, Pass, Refusal
+from pipeline.delivery.gate import PARKED_WHILE_BUSY, Gate, Pass, Refusal
+from pipeline.delivery.next_delivery import repeat, traced
 from pipeline.delivery.watch import Watch
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops import metrics
 from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger
+from pipeline.ops.own_faults import OwnFaults
 from pipeline.sender.client import Sender
-from schemas.attempt import Attempt, AttemptState
+from schemas.attempt import Attempt, AttemptState, Outcome
 from schemas.codec import to_header, to_json
 from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
 from schemas.event import EventMeta
@@ -41,7 +45,6 @@ _ATTEMPT_BYTES = 4 * 1024
 
 CONTENT_TYPE = "application/json"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-REDACTED = "[redacted]"
 _NO_REPEATS = RetrySchedule(())
 
 
@@ -67,6 +70,7 @@ class Courier:
         self._schedule = schedule
         self._clock = clock
         self._tracing = tracing
+        self.own_faults = OwnFaults()
         self._attempts = Bundles(producer, topics.attempts, separator=b"\n")
         # Bound once: the module's logger looks for its configuration at each call.
         self._debug = log.bind().debug
@@ -102,15 +106,22 @@ class Courier:
             await self._park(delivery, body, entry, trace)
             return
         with entry:
-            if written_at is not None:
-                metrics.FIRST_ATTEMPT.observe(max(0.0, self._clock().timestamp() - written_at), exemplar=exemplar(trace))
-            record, verdict, exchange = await self._attempt(event, body, endpoint, attempt, trigger, self._schedule, entry, trace)
+            begun_at = self._clock().timestamp()
+            made = await self._attempt(event, body, endpoint, attempt, trigger, self._schedule, entry, trace, parked=parked)
+        if isinstance(made, NotSent):
+            self.own_faults.count(made.fault, made.detail)
+            delivery = Delivery(**kept, event=event, endpoint_id=endpoint.id, attempt=attempt, trigger=trigger, parked=parked + 1)
+            await self._park(delivery, body, Refusal(made.fault.value, PARKED_WHILE_BUSY), trace)
+            return
+        if written_at is not None:
+            metrics.FIRST_ATTEMPT.observe(max(0.0, begun_at - written_at), exemplar=exemplar(trace))
+        record, verdict, exchange = made
         # All of it is on its way before any of it is waited for.
         attempt_written = self._send_attempt(record)
         disabled = self._watch.ended(endpoint, exchange)
         if isinstance(verdict, Repeat):
             await self._producer.room(len(body))
-            await self._send_later(_traced(_repeat(record, kept), trace), body, verdict.delay)
+            await self._send_later(traced(repeat(record, kept), trace), body, verdict.delay)
         await attempt_written
         if disabled is not None:
             await disabled
@@ -121,8 +132,14 @@ class Courier:
         """Make one attempt now, without a repeat; returns its record and where Kafka put it.
 
         It does not wait in line, and its endpoint may be paused: somebody wants to see what the endpoint answers.
+
+        Raises:
+            NotSentError: nothing was sent, through a fault of ours.
         """
-        record, _, _ = await self._attempt(event, body, endpoint, 1, Trigger.TEST, _NO_REPEATS, trace=trace)
+        made = await self._attempt(event, body, endpoint, 1, Trigger.TEST, _NO_REPEATS, trace=trace, parked=PARKED_IN_DOUBT)
+        if isinstance(made, NotSent):
+            raise NotSentError(made.detail)
+        record, _, _ = made
         return record, await self._send_attempt(record)
 
     async def _attempt(
@@ -135,7 +152,9 @@ class Courier:
         schedule: RetrySchedule,
         entry: Pass | None = None,
         trace: TraceContext | None = None,
-    ) -> tuple[Attempt, Verdict, Exchange]:
+        *,
+        parked: int = 0,
+    ) -> tuple[Attempt, Verdict, Exchange] | NotSent:
         span = None
         if self._tracing is not None:
             span = self._tracing.attempt(
@@ -143,11 +162,14 @@ class Courier:
             )
             trace = span.trace
         request, shown_headers = self._request(event, body, endpoint, trace)
-        exchange = await self._sender.post(request, None if entry is None else entry.start)
+        exchange = charged(await self._sender.post(request, None if entry is None else entry.start), parked)
+        if isinstance(exchange, NotSent):
+            return exchange
         finished_at = self._clock()
         if entry is not None:
             entry.end(exchange, finished_at)
         verdict = judge(exchange, attempt, schedule, finished_at)
+        exchange = endpoint.redactor.redact(exchange)  # what is written, logged or traced of it comes after this
         record = attempt_record(
             event,
             endpoint_id=endpoint.id,
@@ -176,9 +198,10 @@ class Courier:
         reason: str,
         kind: str,
         trace: TraceContext | None = None,
+        outcome: Outcome = Outcome.DISCARDED,
     ) -> None:
         """Record that an attempt was due and is not made. ``kind`` is the reason as one word, for the metrics."""
-        metrics.DISCARDED.labels(kind).inc()
+        (metrics.EXPIRED if outcome is Outcome.EXPIRED else metrics.DISCARDED.labels(kind)).inc()
         log.debug("attempt discarded", **_ids(event, endpoint_id, attempt, trace), reason=kind)
         record = discarded_record(
             event,
@@ -188,6 +211,7 @@ class Courier:
             trigger=trigger,
             now=self._clock(),
             reason=reason,
+            outcome=outcome,
         )
         await self._send_attempt(record)
 
@@ -243,7 +267,7 @@ class Courier:
         )
         delay = self._schedule.parking(delivery.parked - 1, refusal.at_least, refusal.longest)
         await self._producer.room(len(body))
-        await self._send_later(_traced(delivery, trace), body, delay)
+        await self._send_later(traced(delivery, trace), body, delay)
 
     def _send_later(self, delivery: Delivery, body: bytes, delay: timedelta) -> asyncio.Future[Position]:
         topic, scheduled = self._later(delay)
@@ -255,19 +279,6 @@ class Courier:
             headers=[to_header(DELIVERY_HEADER, delivery)],
             spread=True,
         )
-
-
-def _repeat(record: Attempt, kept: Mapping[str, Any]) -> Delivery:
-    # What was asked for stays so: its repeats are made though the endpoint does not subscribe to the event type.
-    trigger = Trigger.RESEND if record.trigger is Trigger.RESEND else Trigger.REPEAT
-    return Delivery(**kept, event=record.event, endpoint_id=record.endpoint_id, attempt=record.attempt + 1, trigger=trigger)
-
-
-def _traced(delivery: Delivery, trace: TraceContext | None) -> Delivery:
-    """The next attempt belongs to the same trace, also in the hands of another process."""
-    if trace is None:
-        return delivery
-    return delivery.model_copy(update={"traceparent": trace.traceparent, "tracestate": trace.tracestate or None})
 
 
 def _end(span: Span, record: Attempt, exchange: Exchange) -> None:

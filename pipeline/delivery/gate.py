@@ -24,6 +24,7 @@ thousand of them, that is 28 records a second to be written anew. When it is bac
 PARKED_WHILE_BUSY = timedelta(minutes=10)
 """The same for an endpoint that works and has more to do than it can or may: it is to be kept at work."""
 
+Current = Callable[[int], Endpoint | None]
 CircuitChanged = Callable[[Endpoint, CircuitState, float], None]
 """Told when a circuit opens or closes, with the seconds until an open one is probed."""
 
@@ -54,8 +55,11 @@ class Gate:
         most_waiting: int,
         on_change: CircuitChanged,
         clock: Callable[[], float] = time.monotonic,
+        current: Current | None = None,
     ) -> None:
-        """``longest_wait``: seconds that a delivery may wait for its turn under a rate limit. ``clock``: seconds that only rise.
+        """``current`` gives an endpoint as it is now: what a delivery holds may have been paused or deleted meanwhile.
+
+        ``longest_wait``: seconds that a delivery may wait for its turn under a rate limit. ``clock``: seconds that only rise.
 
         ``most_waiting``: deliveries that may wait so at once (each holds a record of Kafka's), a quarter of them for one endpoint.
         """
@@ -66,6 +70,7 @@ class Gate:
         self._waiting = 0
         self._on_change = on_change
         self._clock = clock
+        self._current = current
         self._circuits: dict[int, tuple[int, Circuit]] = {}
         self._paces: dict[int, Pace] = {}
 
@@ -90,6 +95,13 @@ class Gate:
         _count_transition(before, circuit.state)
         return Pass(self, endpoint, place, circuit, ticket)
 
+    def forget(self, endpoint_id: int) -> None:
+        """Nothing is sent to this endpoint any more (it was deleted, paused or disabled): its circuit and its pace are of no use."""
+        self._paces.pop(endpoint_id, None)
+        _, circuit = self._circuits.pop(endpoint_id, (0, None))
+        if circuit is not None and circuit.state is not CircuitState.CLOSED:
+            metrics.CIRCUITS.labels(circuit.state.value).dec()
+
     def ended(self, endpoint: Endpoint, circuit: Circuit, ticket: Ticket, exchange: Exchange, at: datetime) -> None:
         """A request has ended: see `Pass.end`."""
         if not self._is_current(endpoint, circuit):
@@ -111,7 +123,9 @@ class Gate:
     async def _in_turn(self, endpoint_id: int, per_second: int) -> bool:
         pace = self._paces.get(endpoint_id)
         if pace is None or pace.per_second != per_second:
-            pace = self._paces[endpoint_id] = Pace(per_second)
+            pace = Pace(per_second)
+            if self._is_sent_to(endpoint_id):
+                self._paces[endpoint_id] = pace
         is_full = self._waiting >= self._most_waiting
         wait = pace.reserve(self._clock(), 0.0 if is_full else min(self._longest_wait, self._most_waiting / 4 / per_second))
         if wait is None:
@@ -134,11 +148,17 @@ class Gate:
         if known is not None:
             _count_transition(known[1].state, CircuitState.CLOSED)
         circuit = Circuit(self._limits)
-        self._circuits[endpoint.id] = activated, circuit
+        if self._is_sent_to(endpoint.id):  # else it would never be forgotten
+            self._circuits[endpoint.id] = activated, circuit
         return circuit
 
+    def _is_sent_to(self, endpoint_id: int) -> bool:
+        endpoint = None if self._current is None else self._current(endpoint_id)
+        return self._current is None or (endpoint is not None and endpoint.active)
+
     def _is_current(self, endpoint: Endpoint, circuit: Circuit) -> bool:
-        return self._circuits[endpoint.id][1] is circuit
+        known = self._circuits.get(endpoint.id)
+        return known is not None and known[1] is circuit
 
 
 class Pass:

@@ -8,7 +8,7 @@ has failed again, the same event is written (its id says which endpoint and whic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -54,7 +54,10 @@ class Watch:
         *,
         disable_after: timedelta,
         tell_every_seconds: float = TELL_EVERY_SECONDS,
+        is_time_certain: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``is_time_certain``: an endpoint is not disabled for failing too long by a clock that may be wrong."""
+        self._is_time_certain = is_time_certain
         self._health = health
         self._producer = producer
         self._topics = topics
@@ -94,7 +97,7 @@ class Watch:
         now = self._clock()
         if since is None:
             self._tell(endpoint, HealthFact.FAILING, since=now)
-        elif now - since >= self._disable_after:
+        elif now - since >= self._disable_after and self._is_time_certain():
             detail = f"The endpoint has failed since {since:%Y-%m-%d %H:%M} UTC without any success."
             return self._disable(endpoint, DisabledReason.FAILING, detail)
         return None

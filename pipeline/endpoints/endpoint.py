@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
+from pipeline.core.redaction import Redactor
 from pipeline.core.signing import SigningKey
-from pipeline.endpoints.vault import Vault, VaultError
+from pipeline.endpoints.vault import SealedOtherwiseError, Vault, VaultError
+from schemas.custom_headers import is_reserved
 from schemas.endpoint import EndpointRecord, FilterValue
 from schemas.health import HealthRecord
 
 _Keys = tuple[tuple[SigningKey, datetime | None], ...]
+_NO_SECRETS: Final = Redactor()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +34,26 @@ class Endpoint:
     record: EndpointRecord = field(repr=False)
     token: str | None = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
-    """Headers of its own, sent with every request. Values are secrets."""
+    """Headers of its own, sent with every request. Values are secrets. Those in ``unsent_headers`` are not among them."""
     _keys: _Keys = field(repr=False)
     disabled: HealthRecord | None = None
     """When and why it was disabled, by a process that delivers; None when it was not."""
     is_current: bool = True
     """Whether all of its secrets are sealed with the first encryption key."""
+    is_sealed_otherwise: bool = False
+    """Whether its problem is that none of the encryption keys opens its secrets."""
+    redactor: Redactor = field(default=_NO_SECRETS, repr=False)
+    """Cuts its token, the values of its headers and its signing secrets out of what it answers."""
 
     @property
     def active(self) -> bool:
         """Whether anything is sent to it: neither paused by its owner nor disabled."""
         return self.record.active and not self.record.deleted and self.disabled is None
+
+    @property
+    def unsent_headers(self) -> tuple[str, ...]:
+        """Names of headers that an older release accepted, and that a receiver may take for those that the sender sets."""
+        return tuple(sorted(filter(is_reserved, self.record.sealed_headers)))
 
     def keys(self, now: datetime) -> list[SigningKey]:
         """The keys to sign with: the newest, and one that was rotated out until its grace is over.
@@ -53,15 +66,11 @@ class Endpoint:
 
 def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
     """Open a record's secrets. Where that fails, the endpoint has a problem, and neither token nor keys."""
-    token: str | None = None
-    headers: dict[str, str] = {}
-    keys: _Keys = ()
-    problem: str | None = None
+    opened, problem, is_sealed_otherwise = _Opened(), None, False
     try:
-        token, keys = _opened(record, vault)
-        headers = {name: vault.open(sealed) for name, sealed in record.sealed_headers.items()}
+        opened = _opened(record, vault)
     except VaultError as error:
-        problem = str(error)
+        problem, is_sealed_otherwise = str(error), isinstance(error, SealedOtherwiseError)
     return Endpoint(
         id=record.id,
         target_url=record.target_url,
@@ -69,10 +78,12 @@ def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
         filters=record.filters,
         problem=problem,
         record=record,
-        token=token,
-        headers=headers,
-        _keys=keys,
+        token=opened.token,
+        headers=opened.headers,
+        _keys=opened.keys,
         is_current=problem is None and all(map(vault.is_current, _sealed(record))),
+        is_sealed_otherwise=is_sealed_otherwise,
+        redactor=opened.redactor,
     )
 
 
@@ -94,11 +105,27 @@ def _sealed(record: EndpointRecord) -> list[str]:
     return [*token, *record.sealed_headers.values(), *(secret.sealed for secret in record.secrets)]
 
 
-def _opened(record: EndpointRecord, vault: Vault) -> tuple[str | None, _Keys]:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    token: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    keys: _Keys = ()
+    redactor: Redactor = _NO_SECRETS
+
+
+def _opened(record: EndpointRecord, vault: Vault) -> _Opened:
     if not record.secrets:
         raise VaultError("The endpoint has no signing secret; delete it and register it again.")
     token = vault.open(record.sealed_token) if record.sealed_token else None
-    return token, tuple((_signing_key(vault.open(secret.sealed)), secret.expires_at) for secret in record.secrets)
+    secrets = [(vault.open(secret.sealed), secret.expires_at) for secret in record.secrets]
+    headers = {name: vault.open(sealed) for name, sealed in record.sealed_headers.items()}
+    values = [*headers.values(), *([token] if token else [])]
+    return _Opened(
+        token,
+        {name: value for name, value in headers.items() if not is_reserved(name)},
+        tuple((_signing_key(secret), expires_at) for secret, expires_at in secrets),
+        Redactor(values, [secret for secret, _ in secrets]),
+    )
 
 
 def _signing_key(secret: str) -> SigningKey:

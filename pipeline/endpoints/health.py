@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.broker.api import Broker, Record
@@ -11,10 +12,19 @@ from pipeline.core.circuit import CircuitState
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from schemas.codec import InvalidRecordError, from_json
-from schemas.endpoint import EndpointRecord
+from schemas.endpoint import EndpointRecord, HeldDrop
 from schemas.health import HealthFact, HealthRecord
 
 log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What waits for an endpoint that is paused or disabled: how many deliveries, the oldest since when, and in which partitions."""
+
+    count: int = 0
+    since: datetime | None = None
+    parts: tuple[HealthRecord, ...] = ()
 
 
 class HealthTable:
@@ -24,6 +34,8 @@ class HealthTable:
         self._topic = topic
         self.table = CompactedTable(broker, topic, self.apply)
         self._facts: dict[tuple[int, HealthFact], tuple[HealthRecord, int]] = {}
+        self._held: dict[int, dict[int, HealthRecord]] = {}
+        """By partition, then by endpoint."""
         self._known: set[int] = set()
         self.on_disabled: Callable[[set[int]], None] = lambda _: None
         """Called with the ids of endpoints that were disabled."""
@@ -39,6 +51,10 @@ class HealthTable:
             except InvalidRecordError as error:
                 metrics.TABLE_ERRORS.inc()
                 log.warning("a health record cannot be used", topic=self._topic, offset=record.offset, error=str(error))
+                continue
+            if known.fact is HealthFact.HELD:
+                if known.partition is not None:
+                    self._held.setdefault(known.partition, {})[known.endpoint_id] = known
                 continue
             self._facts[known.endpoint_id, known.fact] = known, record.offset
             self._known.add(known.endpoint_id)
@@ -64,6 +80,18 @@ class HealthTable:
         """When and why the endpoint was disabled; None when it is not."""
         return self.fact(endpoint, HealthFact.DISABLED)
 
+    def held(self, endpoint_id: int, drops: Iterable[HeldDrop] = ()) -> Held:
+        """What waits for an endpoint, as those who keep it have told; without the partitions of which all was dropped."""
+        found = (facts.get(endpoint_id) for facts in self._held.values())
+        parts = tuple(fact for fact in found if fact is not None and fact.held and not any(_is_all(drop, fact) for drop in drops))
+        if not parts:
+            return Held()
+        return Held(sum(part.held for part in parts), min((part.since for part in parts if part.since), default=None), parts)
+
+    def held_in(self, partition: int) -> Mapping[int, HealthRecord]:
+        """What was told of one partition of the held deliveries, by endpoint."""
+        return self._held.get(partition, {})
+
     def failing_since(self, endpoint: EndpointRecord) -> datetime | None:
         """The first failure after the last success; None when the last attempt succeeded."""
         known = self.fact(endpoint, HealthFact.FAILING)
@@ -75,3 +103,9 @@ class HealthTable:
         if known is None or known.circuit == CircuitState.CLOSED:
             return CircuitState.CLOSED
         return CircuitState.OPEN if known.until is not None and known.until > now else CircuitState.HALF_OPEN
+
+
+def _is_all(drop: HeldDrop, fact: HealthRecord) -> bool:
+    """Whether a drop concerns everything that a fact counted."""
+    is_old = fact.counted_at is None or fact.counted_at <= drop.until
+    return drop.partition == fact.partition and fact.counted <= drop.below and is_old

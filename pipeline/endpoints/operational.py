@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from pipeline.core.redaction import Redactor
 from pipeline.core.signing import SigningKey
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops.settings import Settings
@@ -25,6 +26,7 @@ def operational_endpoint(settings: Settings) -> Endpoint | None:
         created_at=_ALWAYS,
         updated_at=_ALWAYS,
     )
+    secret = settings.operational_secret.get_secret_value()
     return Endpoint(
         id=record.id,
         target_url=record.target_url,
@@ -34,5 +36,6 @@ def operational_endpoint(settings: Settings) -> Endpoint | None:
         record=record,
         token=None,
         headers={},
-        _keys=((SigningKey(settings.operational_secret.get_secret_value()), None),),
+        _keys=((SigningKey(secret), None),),
+        redactor=Redactor(keys=[secret]),
     )

@@ -21,7 +21,8 @@ from pipeline.broker.api import Broker, Record
 from pipeline.broker.producer import Producer
 from pipeline.broker.table import CompactedTable
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
-from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.health import HealthTable, Held
+from pipeline.endpoints.key_check import sealed_sample, unusable, wrong_key
 from pipeline.endpoints.subscriptions import Subscriptions
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
@@ -34,7 +35,7 @@ from schemas.operational import OPERATIONAL_ENDPOINT_ID
 log = logger(__name__)
 
 _ID_CLAIM = b"id-claim"
-"""Key of the records whose offsets make new ids; they carry nothing else, and compaction removes them."""
+"""Key of the records whose offsets make new ids; compaction keeps the last of them."""
 _MOST_CLAIMS = 20_000
 """Claims that are written at once, so that an id that was chosen elsewhere is never given again."""
 
@@ -76,6 +77,8 @@ class Registry:
         if health is not None:
             health.on_disabled = self._disabled
         self.table = CompactedTable(broker, topic, self._apply)
+        self.on_idle: Callable[[int], None] = lambda _: None
+        """Called with the id of an endpoint that nothing is sent to any more: it was deleted, paused or disabled."""
         self._endpoints: dict[int, Endpoint] = {}
         self._subscriptions = Subscriptions()
         self._states: Counter[str] = Counter()
@@ -88,6 +91,8 @@ class Registry:
         """Endpoints whose last record took no effect. Compaction would keep just that one; see :meth:`settle`."""
         self._refused: set[int] = set()
         """Offsets of the records that took no effect."""
+        self._sample: bytes | None = None
+        """What the last claim of an id holds: see key_check."""
         self._creating = asyncio.Lock()
         self._newer: dict[bytes | None, str] = {}
         """Why a record cannot be read, by its key."""
@@ -100,6 +105,16 @@ class Registry:
         """The same for who delivers: the built-in receiver is one too."""
         return self.operational if endpoint_id == OPERATIONAL_ENDPOINT_ID else self.get(endpoint_id)
 
+    def is_deleted(self, endpoint_id: int) -> bool:
+        """Whether it is known that the endpoint was deleted. One that is not known (yet) was not."""
+        return endpoint_id in self._deleted
+
+    def held(self, endpoint: Endpoint) -> Held:
+        """What waits for an endpoint that is paused or disabled. What somebody chose to drop does not wait any more."""
+        if self.health is None:
+            return Held()
+        return self.health.held(endpoint.id, endpoint.record.drops)
+
     def all(self) -> list[Endpoint]:
         """Every endpoint that is not deleted, by id."""
         return sorted(self._endpoints.values(), key=lambda endpoint: endpoint.id)
@@ -110,14 +125,17 @@ class Registry:
         return None if endpoint_id is None else self._endpoints[endpoint_id]
 
     def problem(self) -> str | None:
-        """Why this process cannot deliver to every endpoint, and what to do (for health checks)."""
+        """Why this process can deliver to no endpoint, and what to do (for health checks). Single ones that are unusable are none."""
         unread = self.table.problem() or (self.health.table.problem() if self.health is not None else None)
-        unusable = [endpoint for endpoint in self.all() if endpoint.problem]
-        if unread or not unusable:
-            return unread
-        first = unusable[0]
-        count = "1 endpoint is" if len(unusable) == 1 else f"{len(unusable)} endpoints are"
-        return f"{count} unusable and their deliveries wait; endpoint {first.id}: {first.problem}"
+        return unread or self.wrong_key()
+
+    def wrong_key(self) -> str | None:
+        """Why the encryption key must be a wrong one, and what to do: whoever has it must seal nothing."""
+        return wrong_key(self._endpoints.values(), self._sample, self._vault) if self.table.is_caught_up else None
+
+    def unusable(self) -> str | None:
+        """How many endpoints cannot be delivered to, and why not."""
+        return unusable(self._endpoints.values())
 
     def refuse_newer(self) -> None:
         """Make sure that every endpoint can be read. Going on without one would lose its notifications without a trace.
@@ -134,7 +152,10 @@ class Registry:
             raise NewerEndpointError(message)
 
     def matching(self, event_name: str, payload: Callable[[], Any]) -> list[Endpoint]:
-        """The active endpoints that subscribed to the event and whose filters accept its payload (parsed only when asked for)."""
+        """The endpoints that subscribed to the event and whose filters accept its payload (parsed only when asked for).
+
+        For those that are not active, it is held.
+        """
         return self._subscriptions.matching(event_name, payload)
 
     async def create(self, producer: Producer, make: Callable[[int], EndpointRecord]) -> tuple[Endpoint, bool]:
@@ -144,7 +165,7 @@ class Registry:
         """
         async with self._creating:
             while True:
-                claim = await producer.send(self._topic, key=_ID_CLAIM, value=b"{}")
+                claim = await producer.send(self._topic, key=_ID_CLAIM, value=sealed_sample(self._vault))
                 record = make(claim.offset + 1)
                 if existing := self.by_url(record.target_url):
                     return existing, False
@@ -165,11 +186,12 @@ class Registry:
 
     async def reserve(self, producer: Producer, endpoint_id: int) -> bool:
         """Make sure that no new endpoint will ever get this id; False when that would take too many records."""
-        claim = await producer.send(self._topic, key=_ID_CLAIM, value=b"{}")
+        value = sealed_sample(self._vault)
+        claim = await producer.send(self._topic, key=_ID_CLAIM, value=value)
         missing = endpoint_id - 1 - claim.offset
         if missing > _MOST_CLAIMS:
             return False
-        await asyncio.gather(*(producer.send(self._topic, key=_ID_CLAIM, value=b"{}") for _ in range(missing)))
+        await asyncio.gather(*(producer.send(self._topic, key=_ID_CLAIM, value=value) for _ in range(missing)))
         return True
 
     def next_version(self, endpoint_id: int) -> int:
@@ -205,6 +227,7 @@ class Registry:
     def _apply(self, records: Iterable[Record]) -> None:
         for record in records:
             if record.key == _ID_CLAIM:
+                self._sample = record.value
                 continue
             try:
                 self._apply_one(record)
@@ -257,6 +280,8 @@ class Registry:
             self._subscriptions.remove(former)
             self._states[_state(former)] -= 1
             del self._ids_by_url[former.target_url]
+        if endpoint is None or not endpoint.active:
+            self.on_idle(endpoint_id)
         if endpoint is None:
             return
         self._endpoints[endpoint_id] = endpoint

@@ -18,19 +18,19 @@ _by_id = attrgetter("id")
 
 
 class Subscriptions:
-    """The active endpoints. Changed one endpoint at a time."""
+    """The endpoints, active or not. Changed one endpoint at a time."""
 
     def __init__(self) -> None:
         self._events: dict[str, _Subscribers] = {}
 
     def add(self, endpoint: Endpoint) -> None:
-        """Take an endpoint in, unless it is not active."""
-        for event in endpoint.events if endpoint.active else ():
+        """Take an endpoint in."""
+        for event in endpoint.events:
             self._events.setdefault(event, _Subscribers()).add(endpoint)
 
     def remove(self, endpoint: Endpoint) -> None:
         """Take an endpoint out, as it was taken in."""
-        for event in endpoint.events if endpoint.active else ():
+        for event in endpoint.events:
             self._events[event].remove(endpoint)
 
     def matching(self, event_name: str, payload: Callable[[], Any]) -> list[Endpoint]:

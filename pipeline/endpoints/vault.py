@@ -14,6 +14,10 @@ class VaultError(Exception):
     """A secret could not be opened, or a key is not a key. The message holds neither."""
 
 
+class SealedOtherwiseError(VaultError):
+    """None of the keys opens a secret."""
+
+
 class Vault:
     """Seals with the first key, opens with any of them (so that the key can be rotated): comma-separated Fernet keys."""
 
@@ -47,13 +51,16 @@ class Vault:
         """Decrypt a secret.
 
         Raises:
-            VaultError: it was sealed with another key, or is not a sealed secret at all.
+            SealedOtherwiseError: it was sealed with another key, or is not a sealed secret at all.
         """
         try:
             return self._fernet.decrypt(sealed).decode()
         except (InvalidToken, ValueError):  # the latter for a text that is not ASCII
-            message = "An endpoint's secret was sealed with another encryption_key; set the one that the API uses."
-            raise VaultError(message) from None
+            message = (
+                "Its secrets were sealed with another encryption_key; add that key to OMS_WEBHOOKS_ENCRYPTION_KEY in every role, "
+                "comma-separated, behind the first."
+            )
+            raise SealedOtherwiseError(message) from None
 
     def is_current(self, sealed: str) -> bool:
         """Whether a secret that can be opened was sealed with the first key. With one key there is no other."""

@@ -14,18 +14,43 @@ STARTING: Final = "starting"
 
 
 class Health:
-    """The checks of one process. ``starting`` is for the process to set until every part of it runs."""
+    """The checks of one process. ``starting`` and ``waits`` are for the process to set until every part of it runs."""
 
     def __init__(self, *, starting: bool = False) -> None:
         self.starting = starting
+        self.waits: set[str] = set()
+        """What the start cannot go on without, and is not there: Kafka, ClickHouse. A restart would not help."""
         self._checks: dict[str, Check] = {}
-        self.add("startup", lambda: STARTING if self.starting else None)
+        self._warnings: dict[str, Check] = {}
+        self.add("startup", self._startup)
+
+    @property
+    def waiting_for(self) -> str:
+        """What the start waits for, in words; empty when it waits for nothing."""
+        return " and ".join(sorted(self.waits))
 
     def add(self, name: str, check: Check) -> None:
         """Let ``/readyz`` ask this check too. Its result is a metric as well, looked at when it is scraped."""
         self._checks[name] = check
         metrics.READY.labels(name).set_function(lambda: float(check() is None))
 
+    def warn(self, name: str, check: Check) -> None:
+        """Let ``/readyz`` and the overview tell of this too. The process does its work all the same: it stays ready."""
+        self._warnings[name] = check
+
+    def warnings(self) -> dict[str, str]:
+        """What somebody should look at, by the name of its check."""
+        return _found(self._warnings)
+
     def problems(self) -> dict[str, str]:
         """What is not ready, by the name of its check."""
-        return {name: problem for name, check in self._checks.items() if (problem := check()) is not None}
+        return _found(self._checks)
+
+    def _startup(self) -> str | None:
+        if not self.starting:
+            return None
+        return f"{STARTING}: waiting for {self.waiting_for}" if self.waiting_for else STARTING
+
+
+def _found(checks: dict[str, Check]) -> dict[str, str]:
+    return {name: problem for name, check in checks.items() if (problem := check()) is not None}

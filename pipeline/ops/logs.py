@@ -47,7 +47,8 @@ def configure_logs(
     logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
     # It measures how long each of its tasks took, and warns of those that a busy machine held up; their names hold addresses of objects.
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
-    for name in ("kafka", "aiohttp.access", "clickhouse_connect", "asyncio", "httpx"):
+    # What pipeline.store says of ClickHouse's driver and pipeline.broker of kafka.net is said there, and must stand.
+    for name in ("kafka", "aiohttp.access", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))
 
 

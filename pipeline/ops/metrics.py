@@ -35,6 +35,10 @@ READY: Final = Gauge("oms_webhooks_ready", "Whether a check of /readyz passes", 
 DEPENDENCY_UP: Final = Gauge(
     "oms_webhooks_dependency_up", "Whether what this process depends on answered when it was last asked", ["dependency"]
 )
+CLOCK_OFFSET: Final = Gauge(
+    "oms_webhooks_clock_offset_seconds",
+    "By how much the clock of this machine is ahead of the Kafka broker's; below 0: behind it",
+)
 CERTIFICATE_EXPIRY: Final = Gauge(
     "oms_webhooks_certificate_expiry_timestamp_seconds",
     "When a TLS certificate expires: a server's as it showed it, or the client certificate of the settings",
@@ -69,7 +73,22 @@ ENDPOINT_ATTEMPTS: Final = _registered(
 )
 IN_FLIGHT: Final = Gauge("oms_webhooks_in_flight_requests", "HTTP requests under way")
 PARKED: Final = Counter("oms_webhooks_parked", "Deliveries put off without an attempt", ["reason"])
+OWN_FAULTS: Final = Counter(
+    "oms_webhooks_own_faults",
+    "Deliveries put off without an attempt because this process could not send (its own faults)",
+    ["reason"],
+)
 DISCARDED: Final = Counter("oms_webhooks_discarded", "Attempts that were due and not made", ["reason"])
+HELD: Final = Gauge(
+    "oms_webhooks_held_deliveries",
+    "Deliveries that wait for a paused or disabled endpoint, in the partitions that this process keeps",
+)
+HELD_EXPIRING: Final = Gauge(
+    "oms_webhooks_held_expiring_endpoints", "Endpoints for which a held delivery expires within two days (or half of hold_days)"
+)
+RELEASED: Final = Counter("oms_webhooks_released_deliveries", "Held deliveries that go out, as their endpoint was resumed")
+EXPIRED: Final = Counter("oms_webhooks_expired_deliveries", "Held deliveries that ended after hold_days")
+HELD_LOST: Final = Counter("oms_webhooks_lost_held_deliveries", "Held deliveries that Kafka does not have any more")
 RATE_LIMITED: Final = Counter(
     "oms_webhooks_rate_limited",
     "Deliveries that had to wait for their endpoint's max_per_second, or were parked for it",
@@ -138,6 +157,11 @@ UNRECORDED: Final = Counter(
     "Records that ClickHouse refused for good: each is a dead letter (a dead letter itself stands in its topic only)",
     ["table"],
 )
+REBUILD_PARTS: Final = Gauge(
+    "oms_webhooks_clickhouse_rebuild_parts",
+    "Parts of a table that ClickHouse still has to rebuild after a migration; until then searches in them are slower",
+    ["table"],
+)
 BATCH_ROWS: Final = Histogram("oms_webhooks_recorder_batch_rows", "Rows in a batch", ["table"], buckets=_SIZES)
 BATCH_DURATION: Final = Histogram(
     "oms_webhooks_recorder_batch_seconds", "Duration of a batch's insert", ["table"], buckets=_LATENCY
@@ -151,5 +175,11 @@ STORE_ERRORS: Final = Counter("oms_webhooks_clickhouse_errors", "Failed statemen
 API_REQUESTS: Final = Counter("oms_webhooks_api_requests", "Requests to the HTTP API", ["route", "method", "status"])
 API_DURATION: Final = Histogram(
     "oms_webhooks_api_request_seconds", "Duration of requests to the HTTP API", ["route"], buckets=_LATENCY
+)
+HTTP_CONNECTIONS: Final = Gauge("oms_webhooks_http_connections", "Open connections to the port of this process")
+HTTP_CLOSED: Final = Counter(
+    "oms_webhooks_http_closed_connections",
+    "Connections to the port of this process that were closed: too slow, idle, or too many (shed, refused)",
+    ["reason"],
 )
 WRONG_KEYS: Final = Counter("oms_webhooks_wrong_api_keys", "Requests to the HTTP API with a key that is none")

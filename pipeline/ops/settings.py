@@ -9,7 +9,7 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
@@ -25,7 +25,7 @@ from pydantic_settings import (
 from pipeline.core.signing import HOW_TO_MAKE_A_SECRET, SigningKey
 from pipeline.ops.settings_file import SETTINGS_FILE, as_toml, read_settings_file
 from pipeline.ops.settings_kafka import KafkaSettings
-from schemas.topics import MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
+from schemas.topics import DEFAULT_HOLD, MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
 
 MAX_REPEATS = 5
 SECRETS_DIR = "OMS_WEBHOOKS_SECRETS_DIR"
@@ -136,6 +136,12 @@ class Settings(KafkaSettings):
     disable_after_days: float = Field(
         default=5.0, gt=0, description="An endpoint that failed for so many days without any success is disabled."
     )
+    hold_days: float = Field(
+        default=DEFAULT_HOLD.days,
+        gt=0,
+        le=3650,
+        description="How long deliveries wait for an endpoint that is paused or disabled. Then they end, on record as expired.",
+    )
     operational_url: str = Field(
         default="", description="Where operational events are sent (endpoint.disabled). Empty: they stand in their topic only."
     )
@@ -154,6 +160,12 @@ class Settings(KafkaSettings):
     )
     request_timeout_seconds: float = Field(default=15.0, gt=0, description="Longest time of one request, answer included.")
     connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Longest time to connect.")
+    resolver_probe_name: str = Field(
+        default="example.com",
+        description="A host name that is looked up when no endpoint's name resolves, to tell a resolver that is down from a domain that is. "
+        "It need not exist. Without access to public DNS: a name that your own name servers know.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$",
+    )
     allowed_networks: Networks = Field(
         default=(), description="Networks that webhooks may go to though they are not public, such as 127.0.0.0/8 (development)."
     )
@@ -251,9 +263,13 @@ class Settings(KafkaSettings):
 
     @field_validator("clickhouse_url")
     @classmethod
-    def _has_no_password(cls, value: str) -> str:
-        if "@" in urlsplit(value).netloc:
+    def _names_a_server(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if "@" in parts.netloc:
             message = "the URL must not hold a user name or password; set clickhouse_username and clickhouse_password"
+            raise ValueError(message)
+        if value and (parts.scheme not in {"http", "https"} or not parts.hostname or not _has_a_port(parts)):
+            message = "must look like https://host:8443 or http://host:8123"
             raise ValueError(message)
         return value
 
@@ -302,7 +318,7 @@ class Settings(KafkaSettings):
     @property
     def topics(self) -> Topics:
         """The topics of this deployment."""
-        return Topics(self.retry_delays, self.kafka_topic_prefix)
+        return Topics(self.retry_delays, self.kafka_topic_prefix, timedelta(days=self.hold_days))
 
     def shown(self) -> dict[str, str]:
         """Every setting as text for people; secrets are redacted by their type."""
@@ -315,6 +331,14 @@ class Settings(KafkaSettings):
         secrets = {name for name, field in fields.items() if "Secret" in str(field.annotation)}
         changed = {name for name, field in fields.items() if getattr(self, name) != field.get_default()}
         return as_toml(self.shown(), {name: field.description or "" for name, field in fields.items()}, secrets, changed)
+
+
+def _has_a_port(url: SplitResult) -> bool:
+    """One that can be, or none: then it is ClickHouse's own."""
+    try:
+        return url.port != 0
+    except ValueError:
+        return False
 
 
 def _not_utf8() -> str:

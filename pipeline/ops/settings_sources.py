@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
 from pydantic_settings import DotEnvSettingsSource
 
 from pipeline.ops.reach import Finding
@@ -45,6 +46,14 @@ def place_of(setting: str) -> str:
         return f"{setting} in {file}"
     secret = next((name for name in _secret_files() if name.upper() == variable), None)
     return variable if secret is None else str(Path(os.environ[SECRETS_DIR]) / secret)
+
+
+def refused_values(error: ValidationError) -> list[Finding]:
+    """What does not fit, by the place to change it. What concerns several settings names them itself."""
+    return [
+        Finding(place_of(str(each["loc"][0])) if each["loc"] else "", each["msg"].removeprefix("Value error, "))
+        for each in error.errors(include_url=False, include_input=False)
+    ]
 
 
 def _advice(name: str, known: Sequence[str]) -> str:

@@ -22,11 +22,14 @@ from aiohttp.connector import Connection
 from aiohttp.http_parser import RawResponseMessage
 
 from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response, bounded_headers
+from pipeline.core.own_faults import NotSent, OwnFault
 from pipeline.ops import metrics
+from pipeline.sender.blame import Judge
 from pipeline.sender.deadlines import TimeLimit
-from pipeline.sender.dial import GuardedResolver, Resolve, guarded_socket_factory, resolve_host
+from pipeline.sender.dial import GuardedResolver, Lookups, Resolve, guarded_socket_factory, resolve_apart, resolve_host
 from pipeline.sender.failures import Endpoint, Explanation, explain
 from pipeline.sender.guard import AddressGuard, describe_refusal
+from pipeline.sender.surroundings import PROBE_NAME, NetworkWatch, ResolverWatch
 from pipeline.sender.target import TargetUrlError, parse_target_url, refuse_odd_address
 from pipeline.sender.transport import BoundedConnector, Route, read_head, release, send
 
@@ -38,16 +41,18 @@ _DNS_SECONDS: Final = 10
 # Shorter than the five seconds after which common servers close an idle connection: a POST that meets a closing
 # connection fails, and it is not for us to say whether the endpoint has seen it.
 _IDLE_SECONDS: Final = 4.0
+_TELL_EVERY_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class SenderLimits:
-    """Bounds of all exchanges together (`connections`) and of each (seconds, bytes of the response body kept)."""
+    """Bounds of all exchanges together (`connections`, and `idle` ones kept open) and of each (seconds, bytes of the body kept)."""
 
     connections: int = 512
     total_timeout: float = 15.0
     connect_timeout: float = 5.0
     response_bytes: int = 16384
+    idle: int = 512
 
     def __post_init__(self) -> None:
         if self.connections < 1 or self.response_bytes < 0:
@@ -79,16 +84,23 @@ class Sender:
         ssl_context: ssl.SSLContext | None = None,
         user_agent: str = USER_AGENT,
         resolve: Resolve = resolve_host,
+        probe_name: str = PROBE_NAME,
     ) -> None:
+        """``probe_name`` is asked for when no endpoint's name resolves, to learn whether the resolver works."""
         if ssl_context is not None and not (ssl_context.check_hostname and ssl_context.verify_mode == ssl.CERT_REQUIRED):
             raise ValueError("ssl_context must verify certificates and host names")
         self._limits = limits
         self._guard = guard
-        self._resolve = resolve
+        self._lookups = Lookups(resolve)
+        self._network = NetworkWatch()
+        # Past the look-ups that are under way, which may all wait for a resolver or a domain that is silent.
+        asked = resolve_apart if resolve is resolve_host else resolve
+        self._judge = Judge(self._lookups, ResolverWatch(self._lookups, asked, probe_name), self._network)
         self._ssl = ssl_context or True
         self._user_agent = user_agent
         self._slots = asyncio.Semaphore(limits.connections)
         self._under_way = 0
+        self._told_unexpected_at = float("-inf")
         self._connector: BoundedConnector | None = None
         # Without a total: that one covers the answer too, and the exchange itself watches it.
         self._connect_timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect_timeout, ceil_threshold=float("inf"))
@@ -101,7 +113,8 @@ class Sender:
         metrics.IN_FLIGHT.set_function(lambda: self._under_way)  # a gauge that is told of each has a lock to take
         self._connector = BoundedConnector(
             limit=0,  # Bounded by the slots: in the connector's queue a request would use up its own timeout.
-            resolver=GuardedResolver(self._guard, self._resolve),
+            most_idle=self._limits.idle,
+            resolver=GuardedResolver(self._guard, self._lookups),
             socket_factory=guarded_socket_factory(self._guard),
             ttl_dns_cache=_DNS_SECONDS,
             keepalive_timeout=_IDLE_SECONDS,
@@ -121,8 +134,8 @@ class Sender:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def post(self, request: Request, on_start: Callable[[], None] | None = None) -> Exchange:
-        """Send a request once and tell what came of it.
+    async def post(self, request: Request, on_start: Callable[[], None] | None = None) -> Exchange | NotSent:
+        """Send a request once and tell what came of it; or that nothing was sent, through a fault of ours.
 
         Never raises because of the endpoint or the network; what it waits for a free connection is not counted. ``on_start`` is
         called when that wait is over.
@@ -131,7 +144,10 @@ class Sender:
             if on_start is not None:
                 on_start()
             started = perf_counter()
-            target = self._target(request.url)
+            try:
+                target = self._target(request.url)
+            except Exception as error:  # noqa: BLE001 - a bug of ours, in what nobody has foreseen
+                return self._unexpected_target(error, started)
             if isinstance(target, _Undiallable):
                 return NoResponse(target.failure, target.detail, _milliseconds_since(started))
             self._under_way += 1
@@ -140,7 +156,7 @@ class Sender:
             finally:
                 self._under_way -= 1
 
-    async def _exchange(self, request: Request, target: _Target, started: float) -> Exchange:
+    async def _exchange(self, request: Request, target: _Target, started: float) -> Exchange | NotSent:
         if self._connector is None:
             raise RuntimeError("the sender is not started; call start() first")
         limit = self._limits.response_bytes
@@ -158,6 +174,8 @@ class Sender:
             if content.is_eof():  # Even one whose end is not kept.
                 release(connection)
         except Exception as error:  # noqa: BLE001
+            if connection is None:  # nothing can have been sent
+                return await self._not_connected(error, target.endpoint, started)
             return self._no_response(_loss_of(connection, message) or error, target.endpoint, started, message, chunks)
         finally:
             # A connection that was not released ends with its exchange.
@@ -175,9 +193,22 @@ class Sender:
 
     async def _connect(self, connector: BoundedConnector, route: Route) -> Connection:
         try:
-            return await connector.connect(route, [], self._connect_timeout)
+            connection = await connector.connect(route, [], self._connect_timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
+        self._network.reached(route.connection_key.host)
+        return connection
+
+    async def _not_connected(self, error: Exception, endpoint: Endpoint, started: float) -> Exchange | NotSent:
+        explanation = explain(error, endpoint)
+        words = explanation or _unexpected(error, endpoint.name)
+        otherwise = NoResponse(words.failure, words.detail, _milliseconds_since(started))
+        own = await self._judge.own_fault(error, endpoint, otherwise, is_known=explanation is not None)
+        if own is not None and own.fault is OwnFault.UNEXPECTED:
+            self._tell_unexpected(error, endpoint.name)
+        if own is not None and own.fault is OwnFault.DESCRIPTORS and self._connector is not None:
+            self._connector.close_idle()  # whoever comes next has their descriptors
+        return otherwise if own is None else own
 
     def _no_response(
         self,
@@ -190,8 +221,8 @@ class Sender:
         duration_ms = _milliseconds_since(started)
         explanation = explain(error, endpoint)
         if explanation is None:
-            _log.exception("unexpected error in an HTTP exchange with %s", endpoint.name)
-            explanation = Explanation(Failure.CONNECTION, f"{endpoint.name}: {type(error).__name__} in the sender.")
+            self._tell_unexpected(error, endpoint.name)
+            explanation = _unexpected(error, endpoint.name)
         if message is None:
             return NoResponse(explanation.failure, explanation.detail, duration_ms, explanation.status)
         return NoResponse(
@@ -202,6 +233,18 @@ class Sender:
             bounded_headers(message.headers.items()),
             b"".join(chunks)[: self._limits.response_bytes],
         )
+
+    def _unexpected_target(self, error: Exception, started: float) -> NotSent:
+        self._tell_unexpected(error, "a target_url")
+        words = _unexpected(error, "The target_url")
+        otherwise = NoResponse(Failure.INVALID_TARGET, words.detail, _milliseconds_since(started))
+        return NotSent(OwnFault.UNEXPECTED, f"{type(error).__name__} in the sender; its traceback is in the log.", otherwise)
+
+    def _tell_unexpected(self, error: Exception, name: str) -> None:
+        """Log the traceback of a bug, once a minute: it may come with every delivery."""
+        if (now := perf_counter()) - self._told_unexpected_at >= _TELL_EVERY_SECONDS:
+            self._told_unexpected_at = now
+            _log.error("unexpected error in an HTTP exchange with %s", name, exc_info=error)
 
     def _read_target(self, url: str) -> _Target | _Undiallable:
         try:
@@ -239,6 +282,10 @@ def _loss_of(connection: Connection | None, message: RawResponseMessage | None) 
     protocol = None if connection is None or message is None else connection.protocol
     error = None if protocol is None else protocol.exception()
     return error if isinstance(error, OSError) else None
+
+
+def _unexpected(error: Exception, name: str) -> Explanation:
+    return Explanation(Failure.CONNECTION, f"{name}: {type(error).__name__} in the sender.")
 
 
 def _milliseconds_since(started: float) -> float:

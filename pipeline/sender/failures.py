@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
-from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError, LineTooLong, PayloadEncodingError
+from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError, InvalidHeader, LineTooLong, PayloadEncodingError
 from aiohttp.http_parser import RawResponseMessage
 
 from pipeline.core.exchange import MAX_DETAIL, Failure
@@ -54,6 +54,8 @@ _ANSWER_PROBLEMS: Final = (
         Failure.INVALID_RESPONSE,
         "the answer is not HTTP/1.1, or goes on after its end; check scheme and port of the URL",
     ),
+    # It quotes the header, which may hold what we sent as a secret.
+    (InvalidHeader, Failure.INVALID_RESPONSE, "the answer is not valid HTTP (one of its headers is invalid)"),
     (aiohttp.ClientPayloadError, Failure.INVALID_RESPONSE, "the answer has an invalid body"),
     (aiohttp.ClientConnectionError, Failure.CONNECTION, "the connection was lost"),
     (aiohttp.InvalidURL, Failure.INVALID_TARGET, "the target_url cannot be dialled; register another one"),
@@ -61,7 +63,6 @@ _ANSWER_PROBLEMS: Final = (
     (ValueError, Failure.INVALID_TARGET, "a request header contains a line break or another control character"),
 )
 _RESETS: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
-_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +151,6 @@ def _explain_os_error(error: OSError) -> Explanation:
     if isinstance(error, TimeoutError):
         return Explanation(Failure.CONNECT_TIMEOUT, "no connection; the operating system gave up waiting")
     words = os.strerror(error.errno).lower() if error.errno else _plain(str(error))
-    if error.errno in _SHORTAGES:
-        words = f"the sender is short of resources: {words}; the endpoint is not at fault"
     return Explanation(Failure.CONNECTION, f"no connection ({words})")
 
 

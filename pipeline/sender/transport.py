@@ -127,12 +127,16 @@ class BoundedProtocol(ResponseHandler):
     # Bytes that may still come; None before the first request, when what comes is kept for the parser, up to its buffer.
     _allowance: int | None = None
     _sending: asyncio.Task[None] | None = None
+    pool: IdlePool | None = None
+    """Where it is counted while it is kept open without a request."""
 
     def expect_answer(self, most_bytes: int) -> None:
         """A request is about to be sent; its answer may take `most_bytes` on the wire."""
         self._answered = False
         self._interim_responses = 0
         self._allowance = most_bytes
+        if self.pool is not None:
+            self.pool.remove(self)
 
     def finish(self) -> bool:
         """The answer was read. Whether the connection can be used again: not when the server has not read the request.
@@ -141,7 +145,16 @@ class BoundedProtocol(ResponseHandler):
         """
         self._allowance = 0
         is_sent = self._sending is None or self._sending.done()
-        return is_sent and self.transport is not None and not self.transport.get_write_buffer_size()
+        is_reusable = is_sent and self.transport is not None and not self.transport.get_write_buffer_size()
+        if is_reusable and self.pool is not None:
+            self.pool.add(self)
+        return is_reusable
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone."""
+        if self.pool is not None:
+            self.pool.remove(self)
+        super().connection_lost(exc)
 
     def send_in_pieces(self, body: bytes) -> None:
         """Send a large body as fast as the endpoint reads it.
@@ -230,10 +243,51 @@ class BoundedProtocol(ResponseHandler):
         self.abort()
 
 
-class BoundedConnector(aiohttp.TCPConnector):
-    """A connection pool of `BoundedProtocol`s."""
+class IdlePool:
+    """The connections that are kept open without a request, the oldest first; of those beyond ``most`` the oldest is closed.
 
-    def __init__(self, **options: Any) -> None:
+    Each takes a descriptor, and every endpoint may have some.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._idle: dict[BoundedProtocol, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._idle)
+
+    def add(self, connection: BoundedProtocol) -> None:
+        """A connection has nothing to do."""
+        self._idle[connection] = None
+        if len(self._idle) > self._most:
+            oldest = next(iter(self._idle))
+            del self._idle[oldest]
+            oldest.close()
+
+    def remove(self, connection: BoundedProtocol) -> None:
+        """It has something to do again, or is gone."""
+        self._idle.pop(connection, None)
+
+    def close(self) -> None:
+        """Close all of them."""
+        idle, self._idle = self._idle, {}
+        for connection in idle:
+            connection.close()
+
+
+class BoundedConnector(aiohttp.TCPConnector):
+    """A connection pool of `BoundedProtocol`s, that keeps at most ``most_idle`` connections without a request."""
+
+    def __init__(self, *, most_idle: int, **options: Any) -> None:
         super().__init__(**options)
-        protocol: type[ResponseHandler] = BoundedProtocol
-        self._factory = functools.partial(protocol, loop=self._loop)
+        self.idle = IdlePool(most_idle)
+        self._factory = functools.partial(self._make_protocol)
+
+    def _make_protocol(self) -> ResponseHandler:
+        protocol = BoundedProtocol(loop=self._loop)
+        protocol.pool = self.idle
+        return protocol
+
+    def close_idle(self) -> None:
+        """Give back the descriptors of connections without a request."""
+        self.idle.close()

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.store.attempts import AttemptRow
-from pipeline.store.conditions import Parameters, milliseconds
+from pipeline.store.conditions import milliseconds
 from pipeline.store.first_events import among, constant_times
+from pipeline.store.parameters import Parameters
 from pipeline.store.reader import Reader, sql
 from pipeline.store.rows import UNKNOWN_TIME
 

@@ -21,17 +21,16 @@ _GRANTS: Final = ("SELECT", "INSERT", "CREATE TABLE", "CREATE VIEW", "ALTER TABL
 async def clickhouse_findings(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
     """Look at everything; it stops where nothing answers."""
     url = urlsplit(settings.clickhouse_url)
-    if url.hostname:
-        secure = url.scheme == "https"
-        try:
-            context = tls_context(settings.clickhouse_ca_file) if secure else None
-        except OSError as error:
-            yield Finding("ClickHouse: TLS files", f"clickhouse_ca_file cannot be used: {error}")
-            return
-        reached = server_finding("ClickHouse", url.hostname, url.port or (8443 if secure else 8123), context)
-        yield reached
-        if reached.problem:
-            return
+    secure = url.scheme == "https"
+    try:
+        context = tls_context(settings.clickhouse_ca_file) if secure else None
+    except OSError as error:
+        yield Finding("ClickHouse: TLS files", f"OMS_WEBHOOKS_CLICKHOUSE_CA_FILE cannot be used: {error}")
+        return
+    reached = server_finding("ClickHouse", url.hostname or "", url.port or (8443 if secure else 8123), context)
+    yield reached
+    if reached.problem:
+        return
     connections = Connections(settings)
     login = f"ClickHouse: log in as {settings.clickhouse_username}"
     try:

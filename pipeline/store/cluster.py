@@ -29,6 +29,7 @@ _FEED: Final = re.compile(
 _VIEW: Final = re.compile(r"^CREATE (?:OR REPLACE )?VIEW (?:IF NOT EXISTS )?(?P<name>\w+)(?= AS\b)", re.MULTILINE)
 _ENGINE: Final = re.compile(r"^ENGINE = (?P<family>\w*MergeTree)(?:\((?P<arguments>[^)]*)\))?", re.MULTILINE)
 _WINDOW: Final = re.compile(r"non_replicated_deduplication_window = (\d+)")
+_NEXT_ACTION: Final = re.compile(r",\n    (?=\S)")
 _COLUMN_ACTION: Final = re.compile(r"(?:ADD|DROP|MODIFY|RENAME|COMMENT) COLUMN\b")
 
 
@@ -100,8 +101,8 @@ def _distributed(name: str, sql: str, cluster: str, database: str) -> str:
 def _altered(name: str, actions: str, cluster: str) -> tuple[str, ...]:
     """All actions on what holds the rows; those about columns also on what stands in front of it, which has nothing else."""
     local = f"ALTER TABLE {storage_table(name, cluster)}{on_cluster(cluster)}\n    {actions}"
-    # An action a line, as migrations are written.
-    columns = [action.strip().rstrip(",") for action in actions.splitlines() if _COLUMN_ACTION.match(action.strip())]
+    # Each action begins a line with four blanks, as migrations are written; lines with more go on with it.
+    columns = [action.strip() for action in _NEXT_ACTION.split(actions) if _COLUMN_ACTION.match(action.strip())]
     if not columns:
         return (local,)
     return local, f"ALTER TABLE {name}{on_cluster(cluster)}\n    " + ",\n    ".join(columns)

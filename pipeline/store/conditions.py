@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from pipeline.core.search import ATTRIBUTES, AttemptQuery, Combinator, Condition, Filter, Group, Kind, Predicate, Value, leaves
+from pipeline.core.search import (
+    ATTRIBUTES,
+    NOTHING,
+    AttemptQuery,
+    Combinator,
+    Condition,
+    Filter,
+    Group,
+    Kind,
+    Predicate,
+    Sort,
+    Value,
+    leaves,
+)
 from pipeline.core.search.predicates import POSITIVE
+from pipeline.store.body_tests import body_test, index_knows, is_body_test
+from pipeline.store.parameters import Parameters
+from pipeline.store.patterns import SHAPES, like_pattern, wildcard_pattern
 
 EVENT_ATTRIBUTES: Final = frozenset(
     {
@@ -29,35 +44,8 @@ _OPERATORS: Final = {
     Predicate.LT: "<",
     Predicate.LTEQ: "<=",
 }
-_SHAPES: Final = {
-    Predicate.CONT: "%{}%",
-    Predicate.I_CONT: "%{}%",
-    Predicate.START: "{}%",
-    Predicate.END: "%{}",
-    Predicate.MATCHES: "{}",
-}
-_NGRAM: Final = 3
-"""Characters that the index of the bodies is made of."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_ESCAPED: Final = re.compile(r"\\(.)?", re.DOTALL)
-
-
-class Parameters:
-    """Values on their way to the server, beside the statement."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-
-    def add(self, value: Any, type_name: str) -> str:
-        """Bind a value; returns the placeholder that stands for it."""
-        name = f"p{len(self.values)}"
-        self.values[name] = value
-        return f"{{{name}:{type_name}}}"
-
-    def time(self, milliseconds: int) -> str:
-        """Bind a time: as a time, so that weeks that cannot match are left out."""
-        return f"fromUnixTimestamp64Milli({self.add(milliseconds, 'Int64')}, 'UTC')"
 
 
 def where(filters: Sequence[Filter], parameters: Parameters, candidates: str = "1") -> str:
@@ -82,10 +70,9 @@ def indexed_bodies(filters: Sequence[Filter], parameters: Parameters) -> list[st
 
 def is_indexed(one: Filter) -> bool:
     """Whether the index finds the bodies that are meant: every value is long enough for the n-grams, and known as it stands."""
-    if not isinstance(one, Condition):
+    if not isinstance(one, Condition) or not one.values or not _asks_for_body(one):
         return False
-    is_literal = bool(one.values) and one.predicate is not Predicate.MATCHES
-    return _asks_for_body(one) and is_literal and all(len(str(value)) >= _NGRAM for value in one.values)
+    return all(index_knows(one.predicate, str(value)) for value in one.values)
 
 
 def has_body(one: Filter) -> bool:
@@ -99,19 +86,15 @@ def order_by(query: AttemptQuery) -> str:
         direction = "DESC" if query.in_time.descending else "ASC"
         return f"created_at {direction}, id {direction}"
     # Names come from the table of attributes, not from the request.
-    chosen = [f"{_COLUMNS.get(sort.attribute, sort.attribute)} {'DESC' if sort.descending else 'ASC'}" for sort in query.sorts]
-    return ", ".join([*chosen, "created_at DESC", "id DESC"])
+    return ", ".join([*(_in_order(one) for one in query.sorts), "created_at DESC", "id DESC"])
 
 
-def like_pattern(text: str, shape: str = "%{}%") -> str:
-    """A LIKE pattern that finds ``text`` as it stands: ``%``, ``_`` and the backslash have no meaning in it."""
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return shape.replace("{}", escaped)
-
-
-def wildcard_pattern(text: str) -> str:
-    """The pattern of ``matches`` as ClickHouse's LIKE takes it: a backslash makes the character behind it an ordinary one."""
-    return _ESCAPED.sub(lambda found: like_pattern(found[1] or "\\", "{}"), text)
+def _in_order(sort: Sort) -> str:
+    """What has no value is larger than all that has one, as in PostgreSQL: last in ascending order, first in descending."""
+    column, direction = _COLUMNS.get(sort.attribute, sort.attribute), "DESC" if sort.descending else "ASC"
+    if ATTRIBUTES[sort.attribute] is Kind.TEXT:
+        return f"{column} = '' {direction}, {column} {direction}"
+    return f"{column} {direction} NULLS {'FIRST' if sort.descending else 'LAST'}"
 
 
 def milliseconds(moment: datetime) -> int:
@@ -136,6 +119,8 @@ def _asks_for_body(condition: Condition) -> bool:
 
 def _expression(one: Filter, parameters: Parameters, candidates: str) -> str:
     """A negation also holds for what has no value: no answer at all is an answer other than 200."""
+    if one == NOTHING:
+        return "0"
     if isinstance(one, Group):
         return f"({_joined(one.combinator, one.parts, parameters, candidates)})"
     positive = POSITIVE.get(one.predicate)
@@ -154,7 +139,9 @@ def _test(condition: Condition, parameters: Parameters) -> str:
     """A condition that is no negation, as an expression over the columns of its table."""
     kind = ATTRIBUTES[condition.attribute]
     column = _COLUMNS.get(condition.attribute, condition.attribute)
-    test = {Kind.TEXTS: _array_test, Kind.BODY: _body_test}.get(kind, _scalar_test)
+    if is_body_test(condition.attribute, condition.predicate):
+        return body_test(condition.attribute, condition.predicate, condition.values, parameters)
+    test = _array_test if kind is Kind.TEXTS else _scalar_test
     return test(column, kind, condition.predicate, condition.values, parameters)
 
 
@@ -162,31 +149,28 @@ def _scalar_test(column: str, kind: Kind, predicate: Predicate, values: Sequence
     if not values:
         present = f"{column} IS NOT NULL" if kind in _TYPES else f"{column} != ''"
         return {Predicate.TRUE: column, Predicate.FALSE: f"NOT {column}"}.get(predicate, present)
-    if predicate in _SHAPES:
-        return f"lowerUTF8({column}) LIKE {_pattern(predicate, values[0], parameters)}"
+    if predicate in SHAPES:
+        like = f"lowerUTF8({column}) LIKE {_pattern(predicate, values[0], parameters)}"
+        return _of_value(column, like) if predicate is Predicate.MATCHES else like
     if predicate is Predicate.IN:
         if kind is Kind.TIME:
             return f"toUnixTimestamp64Milli({column}) IN {_bind_all(kind, values, parameters)}"
         return f"{column} IN {_bind_all(kind, values, parameters)}"
     if isinstance(values[0], datetime):
         return f"{column} {_OPERATORS[predicate]} {parameters.time(milliseconds(values[0]))}"
-    return f"{column} {_OPERATORS[predicate]} {parameters.add(values[0], _TYPES.get(kind, 'String'))}"
+    test = f"{column} {_OPERATORS[predicate]} {parameters.add(values[0], _TYPES.get(kind, 'String'))}"
+    return _of_value(column, test) if kind is Kind.TEXT and predicate in (Predicate.LT, Predicate.LTEQ) else test
 
 
-def _body_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[Value], parameters: Parameters) -> str:
-    if predicate in (Predicate.EQ, Predicate.IN):
-        # What is equal is contained: for that there is the index.
-        return " OR ".join(
-            f"(lowerUTF8({column}) LIKE {_pattern(Predicate.CONT, value, parameters)} AND {column} = {parameters.add(value, 'String')})"
-            for value in values
-        )
-    return _scalar_test(column, kind, predicate, values, parameters)
+def _of_value(column: str, test: str) -> str:
+    """A text that is none is stored as an empty one. It is not less than others, nor like any pattern: as NULL is not."""
+    return f"({column} != '' AND {test})"
 
 
 def _array_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[Value], parameters: Parameters) -> str:
     if predicate in (Predicate.PRESENT, Predicate.NOT_NULL):
         return f"notEmpty({column})"
-    if predicate in _SHAPES:
+    if predicate in SHAPES:
         return f"arrayExists(element -> lowerUTF8(element) LIKE {_pattern(predicate, values[0], parameters)}, {column})"
     # hasAny, for one value too: the bloom filters know it.
     return f"hasAny({column}, {_bind_all(kind, values, parameters)})"
@@ -194,7 +178,7 @@ def _array_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[
 
 def _pattern(predicate: Predicate, value: Value, parameters: Parameters) -> str:
     text = str(value)
-    pattern = wildcard_pattern(text) if predicate is Predicate.MATCHES else like_pattern(text, _SHAPES[predicate])
+    pattern = wildcard_pattern(text) if predicate is Predicate.MATCHES else like_pattern(text, SHAPES[predicate])
     # Lowered by the server: by the same rules as the column.
     return f"lowerUTF8({parameters.add(pattern, 'String')})"
 

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -22,10 +23,12 @@ from clickhouse_connect.driver.exceptions import Error, ProgrammingError
 
 from pipeline.ops import metrics
 from pipeline.ops.settings import Settings
+from pipeline.ops.threads import DaemonThreads
 from pipeline.store.errors import (
     StoreBudgetError,
     StoreError,
     StoreLimitError,
+    StoreLoginError,
     StoreRejectedError,
     StoreRowsError,
     StoreUnavailableError,
@@ -38,6 +41,7 @@ __all__ = [
     "StoreBudgetError",
     "StoreError",
     "StoreLimitError",
+    "StoreLoginError",
     "StoreRejectedError",
     "StoreRowsError",
     "StoreUnavailableError",
@@ -50,8 +54,12 @@ CONNECT_SECONDS: Final = 5
 ANSWER_SECONDS: Final = 30
 """How long to wait for an answer. Longer than any search may take; an insert that takes longer is safe to repeat."""
 
-# The driver logs what it raises, with stack traces. Its errors reach our own logs once, as StoreErrors.
-logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+CLOSE_SECONDS: Final = 0.5
+"""How long a server that does not answer may keep this process from ending. Whoever inserts has waited for the answer before."""
+
+# The driver and its HTTP client log what they raise, with stack traces. Their errors reach our own logs once, as StoreErrors.
+for _name in ("clickhouse_connect", "urllib3"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class Connections:
@@ -62,17 +70,16 @@ class Connections:
     """
 
     def __init__(self, settings: Settings) -> None:
-        url = urlsplit(settings.clickhouse_url)
-        if settings.clickhouse_url and (url.scheme not in ("http", "https") or not url.hostname):
-            raise StoreRejectedError("clickhouse_url must look like https://host:8443 or http://host:8123.")
         self._settings = settings
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._writer = DaemonThreads(1, "store-writer")
+        self._readers = DaemonThreads(READERS, "store-reader")
+        self._probe = DaemonThreads(1, "store-probe")
         self._thread = threading.local()
         self._lock = threading.Lock()
         self._clients: list[Client] = []
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._closed = False
+        self._held = ""
 
     @property
     def is_embedded(self) -> bool:
@@ -101,17 +108,40 @@ class Connections:
         """The database that holds the tables."""
         return self._settings.clickhouse_database
 
+    def hold(self, why: str) -> None:
+        """Refuse every read and write from now on, at once: the tables are not known to be there."""
+        self._held = why
+
+    def release(self) -> None:
+        """The tables are there."""
+        self._held = ""
+
     async def read(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run a search."""
-        return await self._run(self._readers, lambda: self._call(work, searching=True))
+        self._refuse_while_held()
+        return await self._run(self._readers, lambda: self._call(work, self.database, searching=True))
 
     async def write(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something that changes data, after everything that was asked for earlier."""
-        return await self._run(self._writer, lambda: self._call(work, searching=False))
+        self._refuse_while_held()
+        return await self.set_up(work)
+
+    async def set_up(self, work: Callable[[Client], ResultT]) -> ResultT:
+        """The same for what makes the tables, so that it is not held."""
+        return await self._run(self._writer, lambda: self._call(work, self.database, searching=False))
 
     async def read_alone(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something with a client of its own, which is closed afterwards: what it sets concerns nobody else."""
+        self._refuse_while_held()
         return await self._run(self._readers, lambda: self._alone(work, self.database, searching=True))
+
+    async def ping(self) -> None:
+        """Return when ClickHouse answers. It is asked over a connection of its own, in no line with searches.
+
+        Raises:
+            StoreError: it does not.
+        """
+        await self._run(self._probe, lambda: self._call(_ping, None, searching=False))
 
     async def prepare(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something with a client that uses no database yet: for the migrations."""
@@ -123,15 +153,19 @@ class Connections:
             self._closed = True
             await asyncio.to_thread(self._close)
 
-    async def _run(self, executor: ThreadPoolExecutor, call: Callable[[], ResultT]) -> ResultT:
+    async def _run(self, executor: Executor, call: Callable[[], ResultT]) -> ResultT:
         if self._closed:
             raise StoreUnavailableError("The connections to ClickHouse are closed: this process is stopping.")
         return await asyncio.get_running_loop().run_in_executor(executor, call)
 
-    def _call(self, work: Callable[[Client], ResultT], *, searching: bool) -> ResultT:
+    def _refuse_while_held(self) -> None:
+        if self._held:
+            raise StoreUnavailableError(self._held)
+
+    def _call(self, work: Callable[[Client], ResultT], database: str | None, *, searching: bool) -> ResultT:
         client = getattr(self._thread, "client", None)
         if client is None:
-            client = self._thread.client = self._open(self.database)
+            client = self._thread.client = self._open(database)
             with self._lock:
                 self._clients.append(client)
         return self._translated(lambda: work(client), searching=searching)
@@ -202,12 +236,19 @@ class Connections:
             return Path(self._temporary.name)
 
     def _close(self) -> None:
-        self._writer.shutdown()
-        self._readers.shutdown()
+        # What a server does not answer is left to itself. The directory of the engine in this process must be free afterwards.
+        deadline = None if self.is_embedded else time.monotonic() + CLOSE_SECONDS
+        ended = [threads.join(deadline) for threads in (self._writer, self._readers, self._probe)]
+        if not all(ended):
+            return
         for client in self._clients:
             client.close()
         if self._temporary is not None:
             self._temporary.cleanup()
+
+
+def _ping(client: Client) -> None:
+    client.command("SELECT 1")
 
 
 def _not_opened(error: ProgrammingError, path: Path) -> StoreError:

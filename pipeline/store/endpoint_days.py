@@ -72,7 +72,7 @@ async def endpoint_days(reader: Reader, until: datetime) -> dict[int, EndpointDa
     for endpoint_id, (identifier, created_at, status, failure, error) in await reader.rows(
         "SELECT endpoint_id, argMax((id, created_at, http_status_code, failure, error), (created_at, id)) FROM attempts "
         "PREWHERE state = 'failed' WHERE created_at >= toDateTime64({since:UInt32}, 3, 'UTC') "
-        "AND outcome != 'discarded' AND trigger != 'test' GROUP BY endpoint_id",
+        "AND outcome NOT IN ('discarded', 'expired') AND trigger != 'test' GROUP BY endpoint_id",
         parameters,
     ):
         failed = Failure(identifier, created_at, status, failure or None, error or None)

@@ -19,8 +19,10 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.core.quoting import forms, pattern
 from pipeline.store.cluster import on_cluster, storage_table
-from pipeline.store.conditions import Parameters, like_pattern, milliseconds
+from pipeline.store.conditions import milliseconds
 from pipeline.store.connection import Connections, StoreRejectedError
+from pipeline.store.parameters import Parameters
+from pipeline.store.patterns import like_pattern
 from pipeline.store.reader import Budget, Reader, Rows, sql
 from pipeline.store.rows import MAX_PARTITIONS
 

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import re
+import ssl
 from typing import ClassVar, Final
 
 from clickhouse_connect.driver.exceptions import DataError, Error, NotSupportedError, ProgrammingError
 
 
 class StoreError(Exception):
-    """ClickHouse did not do what was asked. ``kind`` is its label in the metrics."""
+    """ClickHouse did not do what was asked. ``kind`` is its label in the metrics.
+
+    ``needs_a_person``: trying again is of no use before somebody has changed something.
+    """
 
     kind: ClassVar[str] = "rejected"
+    needs_a_person: ClassVar[bool] = True
 
 
 class StoreUnavailableError(StoreError):
     """ClickHouse cannot be reached or cannot answer at present: try again later. The statement may have been carried out."""
 
     kind = "unavailable"
+    needs_a_person = False
+
+
+class StoreLoginError(StoreUnavailableError):
+    """ClickHouse refuses the user name or the password, or its certificate is not trusted. It may be mended at either side, so trying again can help."""
+
+    kind = "login"
+    needs_a_person = True
 
 
 class StoreRejectedError(StoreError):
@@ -48,6 +61,12 @@ _BUDGET: Final = {
     307,  # TOO_MANY_BYTES
     396,  # TOO_MANY_ROWS_OR_BYTES
 }
+_LOGIN: Final = {
+    192,  # UNKNOWN_USER
+    193,  # WRONG_PASSWORD
+    194,  # REQUIRED_PASSWORD
+    516,  # AUTHENTICATION_FAILED: it does not say which of the two is wrong
+}
 _UNAVAILABLE: Final = {
     74,  # CANNOT_READ_FROM_FILE_DESCRIPTOR
     75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR
@@ -73,7 +92,6 @@ _UNAVAILABLE: Final = {
     425,  # SYSTEM_ERROR
     439,  # CANNOT_SCHEDULE_TASK
     499,  # S3_ERROR
-    516,  # AUTHENTICATION_FAILED: a password that is being rotated
     745,  # SERVER_OVERLOADED
     999,  # KEEPER_EXCEPTION
 }
@@ -89,8 +107,9 @@ _TOO_LARGE: Final = re.compile(r"^HTTP driver received HTTP status 413\b")
 _HINTS: Final = {
     60: " The migrations have not been applied to this database.",
     81: " The migrations have not been applied to this ClickHouse.",
-    516: " Check clickhouse_username and clickhouse_password.",
+    497: " `oms-webhooks grants` prints the rights of each role.",
 }
+_CHECK_LOGIN: Final = "Check OMS_WEBHOOKS_CLICKHOUSE_USERNAME and OMS_WEBHOOKS_CLICKHOUSE_PASSWORD."
 
 NARROW: Final = (
     "Narrow it: a time range (created_at_gteq, created_at_lteq), an order number, an endpoint, or a longer part of the body "
@@ -110,18 +129,27 @@ def store_error(error: Error, where: str, *, searching: bool) -> StoreError:
     means that the server is short of something now.
     """
     code = error.code
+    if code in _LOGIN:
+        return StoreLoginError(f"{where} refuses the login: wrong user name or password. {_CHECK_LOGIN} ({_first_line(error)})")
     if code in _BUDGET:
-        if searching:
-            return over_budget()
-        return StoreLimitError(f"{where} is short of memory or time: {_first_line(error)}")
+        too_much = StoreLimitError(f"{where} is short of memory or time: {_first_line(error)}")
+        return over_budget() if searching else too_much
     if not searching and (refused := _refused_rows(error, where)):
         return refused
     if code is None and not isinstance(error, ProgrammingError | DataError | NotSupportedError):
-        return StoreUnavailableError(f"{where} cannot be reached or did not answer: {_transport(error)}")
+        return _unreached(error, where)
     hint = _HINTS.get(code or 0, "")
     if code in _UNAVAILABLE:
         return StoreUnavailableError(f"{where} cannot do it now: {_first_line(error)}{hint}")
     return StoreRejectedError(f"{where} refused: {_first_line(error)}{hint}")
+
+
+def _unreached(error: Error, where: str) -> StoreUnavailableError:
+    cause = _innermost(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        advice = "Check OMS_WEBHOOKS_CLICKHOUSE_CA_FILE, the host name and the dates of the certificate."
+        return StoreLoginError(f"The certificate of {where} is not trusted: {cause.verify_message}. {advice}")
+    return StoreUnavailableError(f"{where} cannot be reached or did not answer: {_transport(error, cause)}")
 
 
 def _refused_rows(error: Error, where: str) -> StoreRowsError | None:
@@ -138,9 +166,13 @@ def _first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
-def _transport(error: Error) -> str:
-    """What the network said: the innermost cause, whose text names no credentials (the outer ones may quote the URL)."""
+def _innermost(error: Error) -> BaseException:
     cause: BaseException = error
     while cause.__cause__ is not None or cause.__context__ is not None:
         cause = cause.__cause__ or cause.__context__ or cause
+    return cause
+
+
+def _transport(error: Error, cause: BaseException) -> str:
+    """What the network said: the innermost cause, whose text names no credentials (the outer ones may quote the URL)."""
     return _first_line(error) if cause is error else f"{type(cause).__name__}: {_first_line(cause)}"

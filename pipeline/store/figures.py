@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pipeline.core.search import AttemptQuery
-from pipeline.store.conditions import Parameters
 from pipeline.store.find import Finder
+from pipeline.store.parameters import Parameters
 from pipeline.store.reader import Reader, sql
 from pipeline.store.walk import Span
 

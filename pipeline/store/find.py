@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pipeline.core.search import ATTRIBUTES, AttemptQuery, Condition, Cursor, Filter, Kind, Predicate, leaves
-from pipeline.store.conditions import Parameters, event_where, has_body, is_indexed, order_by, where
+from pipeline.store.conditions import event_where, has_body, is_indexed, order_by, where
 from pipeline.store.first_events import MANY_EVENTS, Events, among, first_events, of_events
+from pipeline.store.parameters import Parameters
 from pipeline.store.reader import Reader, Rows, columns, sql
 from pipeline.store.walk import Progress, Span, asked_span, candidate_events, first_width, next_width, step
 

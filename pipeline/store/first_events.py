@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pipeline.core.search import Filter
-from pipeline.store.conditions import Parameters, event_where, indexed_bodies
+from pipeline.store.conditions import event_where, indexed_bodies
+from pipeline.store.parameters import Parameters
 from pipeline.store.reader import Reader, sql
 from pipeline.store.walk import Span, other_events
 

@@ -59,7 +59,7 @@ async def mend_hourly_figures(connections: Connections) -> int:
     """
     if not connections.is_embedded:
         return 0
-    return await connections.write(_mend)
+    return await connections.set_up(_mend)
 
 
 def _mend(client: Client) -> int:

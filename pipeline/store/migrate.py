@@ -52,7 +52,7 @@ async def migrate(connections: Connections, retention_days: int, migrations: Mig
     cluster, database = connections.cluster, connections.database
     await connections.prepare(lambda client: _make_database(client, database, cluster))
     rendered = {name: (_checksum(sql), render(sql, cluster, database)) for name, sql in chosen.items()}
-    return await connections.write(lambda client: _migrate(client, rendered, retention_days, cluster))
+    return await connections.set_up(lambda client: _migrate(client, rendered, retention_days, cluster))
 
 
 def _checksum(sql: str) -> str:

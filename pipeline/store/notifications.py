@@ -11,8 +11,9 @@ from typing import Final
 from pipeline.core.search import AttemptQuery, Combinator, Condition, Predicate
 from pipeline.store.attempts import ATTEMPT_COLUMNS, AttemptRow, attempt_of
 from pipeline.store.bodies import bodies
-from pipeline.store.conditions import Parameters, milliseconds
+from pipeline.store.conditions import milliseconds
 from pipeline.store.find import Finder
+from pipeline.store.parameters import Parameters
 from pipeline.store.reader import Reader, columns, sql
 from pipeline.store.rows import UNKNOWN_TIME
 

@@ -81,7 +81,7 @@ _MADE: Final = "FROM attempts WHERE created_at >= fromUnixTimestamp64Milli({sinc
 _TIMES: Final = sql(
     "SELECT countIf(answered), quantilesTDigestIf(0.5, 0.95, 0.99)(duration_ms, answered),",
     "countIf(arrived), quantilesTDigestIf(0.5, 0.95, 0.99)(greatest(waited_ms + duration_ms, 0), arrived)",
-    "FROM (SELECT duration_ms, outcome != 'discarded' AS answered,",
+    "FROM (SELECT duration_ms, outcome NOT IN ('discarded', 'expired') AS answered,",
     "toUnixTimestamp64Milli(created_at) - toUnixTimestamp64Milli(event_received_at) AS waited_ms,",
     # Not every record says when its event arrived (then it is 1970), and a resend is about an event of long ago.
     "state = 'succeeded' AND trigger != 'resend' AND toUnixTimestamp64Milli(event_received_at) > 0 AS arrived",
@@ -106,7 +106,7 @@ async def overview(reader: Reader, until: datetime) -> Overview:
         "WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') AND source_topic != 'test' GROUP BY minute",
         hour,
     )
-    select = "SELECT toStartOfMinute(created_at) AS minute, countIf(state = 'succeeded'), countIf(state = 'failed' AND outcome != 'discarded')"
+    select = "SELECT toStartOfMinute(created_at) AS minute, countIf(state = 'succeeded'), countIf(state = 'failed' AND outcome NOT IN ('discarded', 'expired'))"
     attempts = await reader.rows(sql(select, _MADE, "GROUP BY minute"), hour)
     ((answered, answer, arrived, delivery),) = await reader.rows(_TIMES, hour)
     ((waiting,),) = await reader.rows(sql("SELECT count()", _OPEN), day)

@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pipeline.store.bodies import bodies
-from pipeline.store.conditions import Parameters, milliseconds
+from pipeline.store.conditions import milliseconds
 from pipeline.store.connection import Connections
+from pipeline.store.parameters import Parameters
 from pipeline.store.reader import Budget, Reader, sql
 from schemas.event import EventMeta, EventType
 

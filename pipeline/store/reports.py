@@ -125,17 +125,17 @@ class Reports:
         counted, totals, failures = await asyncio.gather(
             self._rows(
                 "SELECT intDiv(toUnixTimestamp64Milli(created_at) - {since:Int64}, {width:Int64}) AS bucket, "
-                f"countIf(state = 'succeeded'), countIf(state = 'failed' AND outcome != 'discarded') {_OF_ENDPOINT} GROUP BY bucket",
+                f"countIf(state = 'succeeded'), countIf(state = 'failed' AND outcome NOT IN ('discarded', 'expired')) {_OF_ENDPOINT} GROUP BY bucket",
                 parameters,
             ),
             self._rows(
-                "SELECT countIf(outcome = 'discarded'), countIf(outcome != 'discarded'), "
-                f"quantilesIf(0.5, 0.95, 0.99)(duration_ms, outcome != 'discarded') {_OF_ENDPOINT}",
+                "SELECT countIf(outcome IN ('discarded', 'expired')), countIf(outcome NOT IN ('discarded', 'expired')), "
+                f"quantilesIf(0.5, 0.95, 0.99)(duration_ms, outcome NOT IN ('discarded', 'expired')) {_OF_ENDPOINT}",
                 parameters,
             ),
             self._rows(
                 f"SELECT id, created_at, http_status_code, failure, error {_OF_ENDPOINT} "
-                "AND state = 'failed' AND outcome != 'discarded' ORDER BY created_at DESC, id DESC LIMIT 1",
+                "AND state = 'failed' AND outcome NOT IN ('discarded', 'expired') ORDER BY created_at DESC, id DESC LIMIT 1",
                 parameters,
             ),
         )

@@ -110,14 +110,6 @@ class Search:
         self._reader = Reader(connections, budget or Budget())
         self._quick = Reader(connections, quick or Budget(seconds=1.0))
 
-    async def ping(self) -> None:
-        """Return when ClickHouse answers.
-
-        Raises:
-            StoreUnavailableError: it does not.
-        """
-        await self._rows("SELECT 1", {})
-
     async def attempts(self, query: AttemptQuery) -> AttemptPage:
         """The attempts that a query finds."""
         found = await Finder(self._reader.anew(), ATTEMPT_COLUMNS).find(query)

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from pipeline.core.search import Condition, Predicate
 from pipeline.store.attempts import ATTEMPT_COLUMNS, AttemptRow, attempt_of
-from pipeline.store.conditions import Parameters, milliseconds, where
+from pipeline.store.conditions import milliseconds, where
+from pipeline.store.parameters import Parameters
 from pipeline.store.reader import Reader, columns, sql
 
 MOST_EVENTS: Final = 200

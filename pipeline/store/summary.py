@@ -14,9 +14,10 @@ from typing import Final
 
 from pipeline.core.search import AttemptQuery, Condition, Filter, Predicate, beginning
 from pipeline.store.attempts import AttemptRow
-from pipeline.store.conditions import Parameters, has_body, milliseconds, where
+from pipeline.store.conditions import has_body, milliseconds, where
 from pipeline.store.figures import MONDAY, WIDTHS, Bar, Facets, Histogram, numbers
 from pipeline.store.find import Finder
+from pipeline.store.parameters import Parameters
 from pipeline.store.reader import Reader, sql
 from pipeline.store.walk import Span
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.core.search import Condition, Cursor, Filter, Predicate
-from pipeline.store.conditions import Parameters, milliseconds
+from pipeline.core.search import NOTHING, Condition, Cursor, Filter, Predicate
+from pipeline.store.conditions import milliseconds
+from pipeline.store.parameters import Parameters
 
 _HOUR: Final = 3_600_000
 _DAY: Final = 24 * _HOUR
@@ -43,6 +44,8 @@ def asked_span(whole: Span, required: Sequence[Filter], cursor: Cursor | None) -
     """The part of the history that can hold what is asked for. It may be empty (``end`` not behind ``first``)."""
     first, end = whole.first, whole.end
     for one in required:
+        if one == NOTHING:
+            return Span(first, first)
         if not isinstance(one, Condition) or one.attribute != "created_at" or not one.values:
             continue
         times = [milliseconds(value) for value in one.values if not isinstance(value, str | int | float)]

@@ -51,6 +51,9 @@ _BY_CLASS: Final[Mapping[int, str]] = {
     3: "Redirects are not followed. Register the final URL as the target URL.",
     4: "It refuses the request. Look into its log at this time, by the webhook-id.",
 }
+_EXPIRED: Final = (
+    "Nothing was sent: the endpoint was paused or disabled for too long. Resume it; then resend what it should still get."
+)
 _DISCARDED: Final = "Nothing was sent. If it should be, make the endpoint active or subscribe it again, then resend."
 _BY_REASON: Final[Mapping[str, str]] = {
     DeadLetterReason.NULL_VALUE: "Publish the event as JSON. A null (a tombstone) means nothing to webhooks.",
@@ -70,6 +73,8 @@ def for_receiver(outcome: str, failure: str | None, status: int | None) -> str |
     """What the receiver should do about an attempt; None when it was acknowledged."""
     if outcome == "discarded":
         return _DISCARDED
+    if outcome == "expired":
+        return _EXPIRED
     if failure is not None:
         return _BY_FAILURE.get(failure, _BY_FAILURE[Failure.CONNECTION])
     if status is None or status in ACKNOWLEDGED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from pipeline.broker.producer import Producer
 from pipeline.delivery.courier import Courier
@@ -18,10 +19,11 @@ from pipeline.store.reports import Reports
 from pipeline.store.search import Search
 from pipeline.web.addresses import Networks
 from pipeline.web.auth import ApiKeys
+from pipeline.web.ended_sessions import EndedSessions
 from pipeline.web.guesses import Guesses
 from pipeline.web.key_ring import KeyRing
 from pipeline.web.runs import Runs
-from schemas.topics import MAX_EVENT_BYTES_LIMIT, Topics
+from schemas.topics import DEFAULT_HOLD, MAX_EVENT_BYTES_LIMIT, Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Api:
     topics: Topics
     ring: KeyRing
     keys: ApiKeys
+    ended_sessions: EndedSessions
     eraser: Eraser
     replays: Replays
     analyst: Analyst | None = None
@@ -53,6 +56,8 @@ class Api:
     """How long ClickHouse may take to overwrite what is erased before that is answered with 503."""
     max_event_bytes: int = MAX_EVENT_BYTES_LIMIT
     """How large an event may be that is published again."""
+    hold: timedelta = DEFAULT_HOLD
+    """How long deliveries wait for an endpoint that is paused or disabled."""
     proxies: Networks = ()
     """Reverse proxies whose X-Forwarded-For is believed."""
     runs: Runs = field(default_factory=Runs)

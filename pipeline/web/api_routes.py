@@ -11,6 +11,7 @@ from pipeline.web.endpoints_api import endpoint_routes
 from pipeline.web.erasures_api import erasure_routes
 from pipeline.web.event_types_api import event_type_routes
 from pipeline.web.export_api import export_routes
+from pipeline.web.held_drops import held_drop_routes
 from pipeline.web.keys_api import key_routes
 from pipeline.web.reference import reference_routes
 from pipeline.web.replays_api import replay_routes
@@ -27,6 +28,7 @@ def api_routes(api: Api) -> list[Route]:
     routes = [
         *endpoint_routes(api),
         *trial_routes(api),
+        *held_drop_routes(api),
         *stats_routes(api),
         *export_routes(api),
         *attempt_routes(api),

@@ -137,8 +137,8 @@ async def asked(api: Api, request: web.Request) -> AttemptQuery:
     Raises:
         ApiError: 403, it needs another role; 422, ``strict`` is true and something was ignored.
     """
-    query = parse_query(request.query.items())
-    refuse_ignored(request, query.ignored)
+    query = parse_query(request.query.items(), api.clock())
+    refuse_ignored(request, query.ignored, query.blank)
     await check_body_search(api, request, query)
     return query
 

@@ -22,12 +22,13 @@ from pipeline.web.answers import answer
 from pipeline.web.api import Api
 from pipeline.web.audit import audit
 from pipeline.web.auth import principal_of
-from pipeline.web.endpoint_changes import changing, require_endpoints
+from pipeline.web.endpoint_changes import changing, require_endpoints, require_right_key
 from pipeline.web.queries import read_body
 from pipeline.web.routes import Route
 from pipeline.web.wrapped_input import parse_wrapped
 from schemas.api_key import Access
 from schemas.audit import AuditAction
+from schemas.custom_headers import is_retired
 from schemas.endpoint import EndpointRecord
 from schemas.endpoint_backup import MEDIA_TYPE, BackupHeader
 from schemas.http_api import EndpointInput
@@ -53,6 +54,7 @@ def backup_routes(api: Api) -> Iterable[Route]:
         given = parse_wrapped(await read_body(request), "restore", RestoreInput, hint=_WRAPPER, required=("endpoints",))
         require_endpoints(api)
         if not given.dry_run:
+            require_right_key(api)
             detail = f"{len(given.endpoints)} endpoints" + (", overwriting" if given.overwrite else "")
             await audit(api, request, AuditAction.IMPORT_ENDPOINTS, "endpoints", detail)
         actor = principal_of(request).actor
@@ -69,6 +71,7 @@ def backup_routes(api: Api) -> Iterable[Route]:
             {200: MEDIA_TYPE},
             "JSON lines. Secrets are in it as they are in Kafka, sealed with the encryption key. That it was made is on record.",
             errors=(503,),
+            exports=True,
         ),
         Route(
             "POST",
@@ -136,7 +139,9 @@ async def _refusal(api: Api, record: EndpointRecord) -> str:
     """What would refuse the endpoint if it were registered now; empty when nothing does. No sentence holds a secret."""
     fields = record.model_dump(mode="json", include=set(EndpointInput.model_fields))
     try:
-        fields["headers"] = {name: api.vault.open(sealed) for name, sealed in record.sealed_headers.items()}
+        # What an older release accepted is restored, and not sent.
+        opened = {name: api.vault.open(sealed) for name, sealed in record.sealed_headers.items()}
+        fields["headers"] = {name: value for name, value in opened.items() if not is_retired(name)}
         fields["token"] = api.vault.open(record.sealed_token) if record.sealed_token else None
     except VaultError:
         return SEALED_OTHERWISE

@@ -9,6 +9,8 @@ from typing import Final
 
 from aiohttp import web
 
+from pipeline.core.search.keys import is_filter_key
+from pipeline.core.search.notes import shown
 from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary
 from pipeline.store.search import Page
 from pipeline.web.answers import answer
@@ -124,9 +126,21 @@ async def dead_letter_page(api: Api, request: web.Request) -> tuple[Page[DeadLet
     Raises:
         ApiError: 422, ``strict`` is true and something was ignored; 503, ClickHouse does not answer.
     """
-    given = {name: value.strip() for name, value in request.query.items() if name.startswith("q") and value.strip()}
-    ignored = [f"{name[:100]}: dead letters have no such filter" for name in given if name not in (_REASON, _TOPIC)]
-    refuse_ignored(request, ignored)
+    given: dict[str, str] = {}
+    ignored, blank = [], []
+    for key, value in request.query.items():
+        name = key.strip()
+        if not is_filter_key(key):
+            continue
+        if name not in (_REASON, _TOPIC):
+            ignored.append(f"{shown(name)}: dead letters have no such filter; they have {_REASON} and {_TOPIC}")
+        elif not value.strip():
+            blank.append(name)
+        else:
+            if name in given:
+                ignored.append(f"{name}: it takes one value, {shown(given[name])} was left out")
+            given[name] = value.strip()
+    refuse_ignored(request, ignored, blank)
     values = {"reason": _text(given.get(_REASON)), "topic": _text(given.get(_TOPIC))}
     page, size = page_and_size(request)
     async with searching(api):

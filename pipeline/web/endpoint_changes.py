@@ -43,6 +43,7 @@ async def create_endpoint(api: Api, given: EndpointInput, actor: str) -> tuple[E
         InvalidError: the target_url cannot be a target.
         ApiError: 503, Kafka does not answer.
     """
+    require_right_key(api)
     await check_target(api, given.target_url)
     secret = new_secret()
     now = api.clock()
@@ -72,6 +73,7 @@ async def update_endpoint(api: Api, endpoint_id: int, given: EndpointInput, acto
         InvalidError: the target_url cannot be a target, or is another endpoint's.
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
     """
+    require_right_key(api)
     if "target_url" in given.model_fields_set:
         await check_target(api, given.target_url)
 
@@ -85,9 +87,9 @@ async def update_endpoint(api: Api, endpoint_id: int, given: EndpointInput, acto
         if values.get("active") or values.get("target_url", record.target_url) != record.target_url:
             # What was known of its health is of the past, a reason to disable it too.
             values["activated_version"] = record.version + 1
-        return _next(api, record, values | {"change": "update", "changed_by": actor}) if values else None
+        return changed(api, record, values | {"change": "update", "changed_by": actor}) if values else None
 
-    await _change(api, endpoint_id, expected, change)
+    await change_endpoint(api, endpoint_id, expected, change)
     return find_endpoint(api, endpoint_id)
 
 
@@ -97,14 +99,15 @@ async def rotate_secret(api: Api, endpoint_id: int, actor: str, expected: Versio
     Raises:
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
     """
+    require_right_key(api)
     secret = new_secret()
     sealed = SealedSecret(sealed=api.vault.seal(secret))
 
     def change(record: EndpointRecord) -> EndpointRecord:
         secrets = (sealed, *_still_valid(record.secrets, api.clock()))[:_MAX_SECRETS]
-        return _next(api, record, {"secrets": secrets, "change": "rotate_secret", "changed_by": actor})
+        return changed(api, record, {"secrets": secrets, "change": "rotate_secret", "changed_by": actor})
 
-    await _change(api, endpoint_id, expected, change)
+    await change_endpoint(api, endpoint_id, expected, change)
     return find_endpoint(api, endpoint_id), secret
 
 
@@ -124,10 +127,10 @@ async def reencrypt_endpoint(api: Api, endpoint_id: int, actor: str) -> bool:
         is_changed = endpoint.problem is None and not endpoint.is_current
         if not is_changed:
             return None
-        return _next(api, record, renewed(record, api.vault) | {"change": "reencrypt", "changed_by": actor})
+        return changed(api, record, renewed(record, api.vault) | {"change": "reencrypt", "changed_by": actor})
 
     try:
-        await _change(api, endpoint_id, None, change)
+        await change_endpoint(api, endpoint_id, None, change)
     except ApiError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
@@ -140,7 +143,7 @@ async def delete_endpoint(api: Api, endpoint_id: int, actor: str, expected: Vers
     Raises:
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
     """
-    await _change(api, endpoint_id, expected, lambda record: deleted(record, changed_by=actor, at=api.clock()))
+    await change_endpoint(api, endpoint_id, expected, lambda record: deleted(record, changed_by=actor, at=api.clock()))
 
 
 def find_endpoint(api: Api, endpoint_id: int) -> Endpoint:
@@ -164,6 +167,17 @@ def require_endpoints(api: Api) -> None:
     """
     if api.registry.table.problem() is not None:
         raise ApiError(503, "The endpoints are still being read from Kafka; please try again in a moment.")
+
+
+def require_right_key(api: Api) -> None:
+    """Make sure that what is sealed now the other processes can open.
+
+    Raises:
+        ApiError: 503, this process has another encryption key than the others.
+    """
+    require_endpoints(api)
+    if problem := api.registry.wrong_key():
+        raise ApiError(503, f"Nothing is changed: {problem}")
 
 
 async def check_target(api: Api, target_url: str) -> None:
@@ -190,25 +204,29 @@ async def changing(api: Api) -> AsyncIterator[None]:
         raise ApiError(503, _UNCONFIRMED) from None
 
 
-async def _change(
+async def change_endpoint(
     api: Api, endpoint_id: int, expected: Versions, change: Callable[[EndpointRecord], EndpointRecord | None]
 ) -> None:
-    """Write what ``change`` makes of the endpoint as it is (None: nothing), on top of whatever another process just wrote."""
+    """Write what ``change`` makes of the endpoint as it is (None: nothing), on top of whatever another process just wrote.
+
+    Raises:
+        ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer; and what ``change`` raises.
+    """
     async with changing(api):
         try:
             while True:
                 current = find_endpoint(api, endpoint_id).record
                 _require_version(current, expected)
-                changed = change(current)
-                if changed is None:
+                written = change(current)
+                if written is None:
                     return
                 try:
-                    await api.registry.write(api.producer, changed)
+                    await api.registry.write(api.producer, written)
                 except SupersededError:
                     log.info("a change of an endpoint was overtaken, making it again", endpoint_id=endpoint_id)
                 else:
                     log.info(
-                        "an endpoint was changed", endpoint_id=endpoint_id, change=changed.change, changed_by=changed.changed_by
+                        "an endpoint was changed", endpoint_id=endpoint_id, change=written.change, changed_by=written.changed_by
                     )
                     return
         except ApiError:
@@ -222,7 +240,8 @@ def _require_version(record: EndpointRecord, expected: Versions) -> None:
         raise ApiError(412, message, headers={"ETag": f'"{record.version}"'})
 
 
-def _next(api: Api, record: EndpointRecord, values: dict[str, Any]) -> EndpointRecord:
+def changed(api: Api, record: EndpointRecord, values: dict[str, Any]) -> EndpointRecord:
+    """A record with other values, as the next version of the endpoint."""
     return record.model_copy(update=values | {"version": record.version + 1, "updated_at": api.clock()})
 
 

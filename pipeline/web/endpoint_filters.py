@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.core.search.keys import is_filter_key
+from pipeline.core.search.notes import shown
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.web.queries import FALSY, TRUTHY
 
@@ -35,6 +37,7 @@ class EndpointFilters:
 
     tests: tuple[Test, ...]
     ignored: tuple[str, ...]
+    blank: tuple[str, ...] = ()
 
     def accepts(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint meets every filter."""
@@ -44,18 +47,25 @@ class EndpointFilters:
 def parse_endpoint_filters(pairs: Iterable[tuple[str, str]]) -> EndpointFilters:
     """Read the filters out of a query string's decoded pairs. Never fails; blank values are dropped."""
     values: dict[str, list[str]] = {}
+    blank: dict[str, None] = {}
     for key, value in pairs:
-        if (key == "q" or key.startswith("q[")) and value.strip():
-            values.setdefault(key.removesuffix("[]"), []).append(value.strip())
+        if is_filter_key(key):
+            if value.strip():
+                values.setdefault(key.strip().removesuffix("[]"), []).append(value.strip())
+            else:
+                blank[shown(key.strip())] = None
     tests: list[Test] = []
     ignored: list[str] = []
     for key, wanted in values.items():
-        test = _test(key[2:-1] if key.endswith("]") else "", wanted)
+        name = key[2:-1] if key.endswith("]") else ""
+        test = _test(name, wanted)
         if test is None:
-            ignored.append(f"{key[:100]}: endpoints have no such filter, or its value does not fit")
-        else:
-            tests.append(test)
-    return EndpointFilters(tuple(tests), tuple(ignored))
+            ignored.append(f"{shown(key)}: endpoints have no such filter, or its value does not fit")
+            continue
+        tests.append(test)
+        if not name.endswith("_in"):
+            ignored += [f"{shown(key)}: it takes one value, {shown(one)} was left out" for one in wanted[:-1]]
+    return EndpointFilters(tuple(tests), tuple(ignored), tuple(blank))
 
 
 def _test(name: str, wanted: Sequence[str]) -> Test | None:

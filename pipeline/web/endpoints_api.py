@@ -33,7 +33,6 @@ from pipeline.web.errors import InvalidError
 from pipeline.web.queries import expected_versions, is_true, page_and_size, path_id, read_body, refuse_ignored, whole_number
 from pipeline.web.routes import FILTERS, IF_MATCH, PAGE, STRICT, Method, Parameter, Route
 from pipeline.web.searching import searching
-from pipeline.web.wrapped_input import ignored_fields
 from schemas.api_key import Access
 from schemas.http_api import (
     EndpointAnswer,
@@ -140,7 +139,7 @@ class _Handlers:
     async def index(self, request: web.Request) -> web.Response:
         require_endpoints(self._api)
         filters = parse_endpoint_filters(request.query.items())
-        refuse_ignored(request, filters.ignored)
+        refuse_ignored(request, filters.ignored, filters.blank)
         page = _page(request, [endpoint for endpoint in self._api.registry.all() if filters.accepts(endpoint)])
         return answer(
             EndpointListAnswer(
@@ -160,9 +159,9 @@ class _Handlers:
         return answer(shown, headers=_tag(endpoint))
 
     async def create(self, request: web.Request) -> web.Response:
-        given = parse_endpoint(await read_body(request), required=("target_url", "events"))
-        endpoint, secret = await create_endpoint(self._api, given, principal_of(request).actor)
-        values = endpoint_values(self._api, endpoint) | {"ignored_fields": ignored_fields(given)}
+        asked = parse_endpoint(await read_body(request), required=("target_url", "events"))
+        endpoint, secret = await create_endpoint(self._api, asked.given, principal_of(request).actor)
+        values = endpoint_values(self._api, endpoint) | {"ignored_fields": asked.ignored}
         if secret is None:
             return answer(EndpointWritten(**values), headers=_tag(endpoint))
         headers = {"Location": f"{request.path}/{endpoint.id}"} | _tag(endpoint)
@@ -171,11 +170,11 @@ class _Handlers:
     async def update(self, request: web.Request) -> web.Response:
         # An endpoint that does not exist is not found, whatever the body says.
         endpoint = find_endpoint(self._api, path_id(request))
-        given = parse_endpoint(await read_body(request))
+        asked = parse_endpoint(await read_body(request))
         actor, expected = principal_of(request).actor, expected_versions(request)
-        endpoint = await update_endpoint(self._api, endpoint.id, given, actor, expected)
+        endpoint = await update_endpoint(self._api, endpoint.id, asked.given, actor, expected)
         return answer(
-            EndpointWritten(**endpoint_values(self._api, endpoint), ignored_fields=ignored_fields(given)), headers=_tag(endpoint)
+            EndpointWritten(**endpoint_values(self._api, endpoint), ignored_fields=asked.ignored), headers=_tag(endpoint)
         )
 
     async def rotate_secret(self, request: web.Request) -> web.Response:
@@ -222,6 +221,7 @@ def _tag(endpoint: Endpoint) -> dict[str, str]:
 def endpoint_values(api: Api, endpoint: Endpoint) -> dict[str, Any]:
     """What is shown of an endpoint: never its token or its secrets."""
     record, health, disabled = endpoint.record, api.registry.health, endpoint.disabled
+    held = api.registry.held(endpoint)
     return {
         "id": endpoint.id,
         "target_url": endpoint.target_url,
@@ -236,6 +236,10 @@ def endpoint_values(api: Api, endpoint: Endpoint) -> dict[str, Any]:
         "disabled_at": disabled.at if disabled is not None else None,
         "failing_since": health.failing_since(record) if health is not None else None,
         "circuit": health.circuit(record, api.clock()) if health is not None else CircuitState.CLOSED,
+        "problem": endpoint.problem,
+        "unsent_headers": list(endpoint.unsent_headers),
+        "held_count": held.count,
+        "held_since": held.since,
         "header_names": sorted(record.sealed_headers),
         "created_at": record.created_at,
         "updated_at": record.updated_at,

@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 from pipeline.core.search import SearchLimitError
 from pipeline.ops.logs import logger
 from pipeline.web.answers import answer
-from schemas.http_api import ErrorAnswer, InvalidAnswer
+from schemas.http_api import ErrorAnswer, HeldCountConflict, InvalidAnswer
 
 log = logger(__name__)
 
@@ -37,6 +37,17 @@ class InvalidError(ApiError):
         self.errors = errors
 
 
+class HeldCountError(ApiError):
+    """409: not as many deliveries are held as was said."""
+
+    def __init__(self, named: int, held: int) -> None:
+        are = "is held" if held == 1 else "are held"
+        super().__init__(
+            409, f"{held:,} {are} for this endpoint now, not {named:,}: nothing was dropped. Name the number of now."
+        )
+        self.held = held
+
+
 class UnauthorizedError(ApiError):
     """401."""
 
@@ -54,10 +65,11 @@ class WrongKeyError(UnauthorizedError):
 
 
 class StartingError(ApiError):
-    """503: what the API works with is being started."""
+    """503: what the API works with is being started, or cannot be because Kafka is away."""
 
-    def __init__(self) -> None:
-        super().__init__(503, "The service is starting; please try again in a moment.", headers={"Retry-After": "5"})
+    def __init__(self, waiting_for: str = "") -> None:
+        why = f": it waits for {waiting_for}, which it cannot use now (/readyz says why)" if waiting_for else ""
+        super().__init__(503, f"The service is starting{why}; please try again in a moment.", headers={"Retry-After": "5"})
 
 
 def not_found() -> ApiError:
@@ -101,6 +113,8 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     except Exception as error:
         if isinstance(error, web.HTTPException) and error.status < 400:
             raise
+        if isinstance(error, HeldCountError):
+            return answer(HeldCountConflict(error=str(error), held_count=error.held), error.status)
         problem = explained(request, error)
     if problem.fields is not None:
         return answer(InvalidAnswer(error=problem.message, errors=problem.fields), problem.status)

@@ -15,7 +15,7 @@ from pipeline.web.auth import principal_of
 from pipeline.web.errors import ApiError
 from pipeline.web.exports import FORMS, pages
 from pipeline.web.queries import is_true
-from pipeline.web.routes import AFTER, FILTERS, STRICT, Parameter, Route
+from pipeline.web.routes import AFTER, FILTERS, PAGE, Parameter, Route
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 
@@ -24,6 +24,17 @@ log = logger(__name__)
 _BODIES: Final = Parameter(
     "bodies", "1: with request and response bodies. Needs an operator, and is on record.", {"type": "boolean"}
 )
+
+_PAGE: Final = tuple(
+    Parameter(
+        one.name,
+        "Has no effect: an export has all pages. It is allowed so that the query string of a search can be taken as it is.",
+        one.schema,
+    )
+    for one in PAGE
+)
+
+EXPORT_PARAMETERS: Final = (_BODIES, AFTER, FILTERS, *_PAGE)
 
 
 def export_routes(api: Api) -> Iterable[Route]:
@@ -44,8 +55,9 @@ def export_routes(api: Api) -> Iterable[Route]:
             f"All attempts of a search as {form.upper()}",
             {200: FORMS[form][0]},
             "In the order of time, written as they are read. When something goes wrong on the way the connection breaks off.",
-            parameters=(_BODIES, AFTER, FILTERS, STRICT),
+            parameters=EXPORT_PARAMETERS,
             errors=(422, 503),
+            exports=True,
         )
         for form, handler in (("csv", as_csv), ("json", as_json))
     ]

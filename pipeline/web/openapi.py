@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from pipeline.web.routes import PREFIX, Models, Parameter, Route
+from pipeline.web.routes import PREFIX, STRICT, Models, Parameter, Route
 from schemas.http_api import ErrorAnswer, InvalidAnswer
 
 _Mode = Literal["validation", "serialization"]
@@ -20,6 +20,8 @@ _JSON: Final = "application/json"
 _ABOUT: Final = (
     "Webhooks of an order management system: register endpoints, and find out what was sent to them. "
     "Times are ISO 8601 in UTC with milliseconds, durations are milliseconds. "
+    "What a GET does not understand of its query string it leaves out, and names in `ignored_filters` of its answer; with `strict=1`, and "
+    "wherever something is sent, exported or changed, that is an error (422). "
     "A key's role is viewer, operator or admin; each may do all that those before it may."
 )
 
@@ -103,7 +105,8 @@ def _refusal(status: int, schemas: _Schemas) -> dict[str, Any]:
 def _parameters(route: Route) -> Iterable[dict[str, Any]]:
     if "{id}" in route.path:
         yield {"name": "id", "in": "path", "required": True, "schema": dict(route.id_schema)}
-    for parameter in route.parameters:
+    strict = () if route.acts or STRICT in route.parameters else (STRICT,)
+    for parameter in (*route.parameters, *strict):
         yield _parameter(parameter)
 
 

@@ -20,14 +20,18 @@ def ops_routes(health: Health) -> Iterable[web.RouteDef]:
         return web.json_response({"status": "ok"})
 
     async def startupz(_: web.Request) -> web.Response:
-        return (
-            web.json_response({"status": STARTING}, status=503) if health.starting else web.json_response({"status": "started"})
-        )
+        if not health.starting:
+            return web.json_response({"status": "started"})
+        if health.waiting_for:  # whoever restarts what does not start must not restart this: it would wait again
+            return web.json_response({"status": "waiting", "waiting_for": health.waiting_for})
+        return web.json_response({"status": STARTING}, status=503)
 
     async def readyz(_: web.Request) -> web.Response:
+        warnings = health.warnings()
+        said = {"warnings": warnings} if warnings else {}
         if problems := health.problems():
-            return web.json_response({"status": "not ready", "problems": problems}, status=503)
-        return web.json_response({"status": "ready"})
+            return web.json_response({"status": "not ready", "problems": problems, **said}, status=503)
+        return web.json_response({"status": "ready", **said})
 
     return [
         web.get("/healthz", healthz),
@@ -43,8 +47,21 @@ def refuse_until_started(health: Health) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if health.starting:
-            raise StartingError
+            raise StartingError(health.waiting_for)
         return await handler(request)
+
+    return middleware
+
+
+def say_what_is_waited_for(health: Health) -> Middleware:
+    """A middleware for before the one that looks at keys, which cannot while they have not been read and does not know why."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except StartingError:
+            raise StartingError(health.waiting_for) from None
 
     return middleware
 

@@ -15,6 +15,11 @@ _PAGES: Final = frozenset({"page", "per_page"})
 TRUTHY: Final = frozenset({"1", "t", "T", "true", "TRUE"})
 FALSY: Final = frozenset({"0", "f", "F", "false", "FALSE"})
 
+IGNORED: Final = web.RequestKey("ignored", list[str])
+"""What of the request's parameters was left out, and why: one sentence each."""
+IS_STRICT: Final = web.RequestKey("is_strict", bool)
+"""Whether what would be left out is an error: ``strict=1``, or the request does more than look."""
+
 # Every number of 18 digits fits into 64 bits.
 _MAX_DIGITS: Final = 18
 
@@ -34,7 +39,7 @@ def path_id(request: web.Request) -> int:
 
 def is_true(request: web.Request, name: str) -> bool:
     """Whether a parameter of the query string is given and true."""
-    return request.query.get(name) in TRUTHY
+    return _last(request, name) in TRUTHY
 
 
 def whole_number(request: web.Request, name: str, default: int) -> int:
@@ -43,12 +48,17 @@ def whole_number(request: web.Request, name: str, default: int) -> int:
     Raises:
         InvalidError: it is given and not a whole number.
     """
-    text = request.query.get(name, "").strip()
+    text = _last(request, name)
     if not text:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise InvalidError({name: [f"{name} must be a whole number."]})
     return int(text)
+
+
+def _last(request: web.Request, name: str) -> str:
+    """The value of a parameter; of several the last, as Rack has it. Empty when it is not given."""
+    return request.query.getall(name, [""])[-1].strip()
 
 
 def expected_versions(request: web.Request) -> frozenset[str] | None:
@@ -65,14 +75,17 @@ def page_and_size(request: web.Request) -> tuple[int, int]:
     return query.page, query.per_page
 
 
-def refuse_ignored(request: web.Request, ignored: Sequence[str]) -> None:
-    """With ``strict=1``, a filter that would be ignored is an error.
+def refuse_ignored(request: web.Request, ignored: Sequence[str], blank: Sequence[str] = ()) -> None:
+    """Refuse what would be left out, and filters without a value (``blank``), where the request is strict.
 
     Raises:
-        InvalidError: ``strict`` is true and something was ignored.
+        InvalidError: the request is strict, and something was ignored or is blank.
     """
-    if ignored and is_true(request, "strict"):
-        raise InvalidError({"q": list(ignored)})
+    if not request.get(IS_STRICT, False):
+        return
+    empty = [f"{name} has no value. Give one, or leave it out: without it, more is found than you mean." for name in blank]
+    if refused := [*ignored, *empty]:
+        raise InvalidError({"q": refused})
 
 
 async def read_body(request: web.Request) -> bytes:

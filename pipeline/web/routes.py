@@ -55,6 +55,8 @@ class Route:
     body: type[BaseModel] | None = None
     parameters: Sequence[Parameter] = ()
     errors: Sequence[int] = ()
+    exports: bool = False
+    """A GET that hands out all that it finds: what it does not understand is refused, as where something is sent or changed."""
     id_schema: Mapping[str, object] = field(default_factory=lambda: {"type": "integer", "minimum": 0, "maximum": 2**53 - 1})
     """What ``{id}`` in the path looks like."""
 
@@ -63,15 +65,20 @@ class Route:
         """Method and path, as the router matches them."""
         return self.method, PREFIX + self.path
 
+    @property
+    def acts(self) -> bool:
+        """Whether it does more than look: then a parameter that it does not know, or that has no value, is an error (422)."""
+        return self.method != "GET" or self.exports
+
     def refusals(self) -> list[int]:
         """Every status of 400 and above that the route answers."""
-        found = set(self.errors)
+        found = {422, *self.errors}  # a parameter that it does not know
         if self.access is not None:
             found |= {401, 403, 429}
         if "{" in self.path:
             found.add(404)
         if self.body is not None:
-            found |= {400, 413, 422}
+            found |= {400, 413}
         return sorted(found)
 
     def definition(self) -> web.RouteDef:
@@ -88,7 +95,10 @@ PAGE: Final = (
 AFTER: Final = Parameter(
     "after", "The next_cursor of the page before: what follows it. With the same filters, and sorted by created_at alone."
 )
-STRICT: Final = Parameter("strict", "1: a filter that would be ignored is an error.", {"type": "boolean"})
+STRICT: Final = Parameter(
+    "strict", "1: a filter or parameter that would be ignored, or that has no value, is an error.", {"type": "boolean"}
+)
+"""Every route takes it; where something is sent, exported or changed, requests are strict without it."""
 FILTERS: Final = Parameter(
     "q",
     "Filters in the ransack grammar, such as q[order_number_eq]=R1 and q[s]=created_at desc.",

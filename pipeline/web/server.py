@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Final
@@ -22,8 +23,10 @@ from pipeline.web.dashboard.application import dashboard
 from pipeline.web.dashboard.pages import PREFIX as DASHBOARD
 from pipeline.web.errors import json_errors
 from pipeline.web.guide import guide_routes
-from pipeline.web.ops import ops_routes, refuse_until_started
+from pipeline.web.ops import ops_routes, refuse_until_started, say_what_is_waited_for
+from pipeline.web.parameters import check_parameters
 from pipeline.web.routes import PREFIX, TRACE
+from pipeline.web.visitors import VisitorLimits, Visitors
 
 if TYPE_CHECKING:
     from pipeline.ops.tracing import Tracing
@@ -45,6 +48,7 @@ MAX_URL_BYTES: Final = 1024 * 1024
 """A search may have long lists of numbers. What is too long for a search is told so by the search, in words."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SHUTDOWN_SECONDS: Final = 10.0
+_BACKLOG: Final = 1024
 
 
 class _WithoutRequests(logging.Filter):
@@ -73,7 +77,12 @@ def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None 
         routes = api_routes(api)
         rules = {route.key: route for route in routes}
         guarded = web.Application(
-            middlewares=[authorise(api.keys, rules, api.guesses, api.proxies), refuse_until_started(health)]
+            middlewares=[
+                say_what_is_waited_for(health),
+                authorise(api.keys, rules, api.guesses, api.proxies),
+                refuse_until_started(health),
+                check_parameters(rules),
+            ]
         )
         guarded.add_routes([route.definition() for route in routes])
         app.add_subapp(f"{PREFIX}/", guarded)
@@ -144,7 +153,10 @@ def _named(request: web.Request) -> tuple[str, str]:
 class WebServer:
     """Serves an application on one address."""
 
-    def __init__(self, app: web.Application, host: str, port: int) -> None:
+    def __init__(self, app: web.Application, host: str, port: int, limits: VisitorLimits | None = None) -> None:
+        self._limits = limits or VisitorLimits()
+        self._visitors = Visitors(self._make_protocol, self._limits)
+        app.middlewares.insert(0, self._visitors.middleware())
         # Compressed bodies are not unpacked: nobody needs them here, and they could be bombs.
         self._runner = web.AppRunner(
             app,
@@ -153,7 +165,9 @@ class WebServer:
             shutdown_timeout=_SHUTDOWN_SECONDS,
             auto_decompress=False,
             max_line_size=MAX_URL_BYTES,
+            keepalive_timeout=self._limits.idle_seconds,
         )
+        self._server: asyncio.Server | None = None
         self._host = host
         self._port = port
 
@@ -165,7 +179,8 @@ class WebServer:
         """
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(self._visitors, self._host, self._port, backlog=_BACKLOG)
         except OSError as error:
             await self._runner.cleanup()
             port, host = "set OMS_WEBHOOKS_HTTP_PORT", "set OMS_WEBHOOKS_HTTP_HOST"
@@ -173,9 +188,17 @@ class WebServer:
         except BaseException:
             await self._runner.cleanup()
             raise
-        host, port = self._runner.addresses[0][:2]
+        host, port = self._server.sockets[0].getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def stop(self) -> None:
         """Take no more requests, let those under way finish for a while, close. A second call does nothing."""
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("the server is not started; call start() first")
+        return server()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
+from typing import Final
 
 from aiohttp import web
 
@@ -15,9 +15,12 @@ from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.queries import read_body
 from pipeline.web.routes import Route
 from pipeline.web.searching import searching
+from pipeline.web.wrapped_input import names_beside, parse_object
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 from schemas.http_api import SqlAnswer, SqlInput
+
+_HINT: Final = 'Send JSON such as {"statement": "SELECT count() FROM attempt_history"}.'
 
 
 def sql_routes(api: Api) -> Iterable[Route]:
@@ -53,15 +56,10 @@ def sql_routes(api: Api) -> Iterable[Route]:
 
 
 def _statement(body: bytes) -> str:
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError):
-        given = None
-    statement = given.get("statement") if isinstance(given, dict) else None
+    given = parse_object(body, "statement", _HINT)
+    if unknown := names_beside(given, "statement"):
+        raise InvalidError({name: [f"There is no such member. {_HINT}"] for name in unknown})
+    statement = given.get("statement")
     if not isinstance(statement, str) or not statement.strip():
-        raise InvalidError({"statement": ['Send JSON such as {"statement": "SELECT count() FROM attempt_history"}.']})
-    try:
-        statement.encode()
-    except UnicodeEncodeError:
-        raise InvalidError({"statement": ["The statement is not valid UTF-8."]}) from None
+        raise InvalidError({"statement": [_HINT]})
     return statement

@@ -21,9 +21,15 @@ class Standing(enum.StrEnum):
     REPEATING = "repeating"
     GIVEN_UP = "given up"
     DISCARDED = "discarded"
+    EXPIRED = "expired"
 
 
-_STANDINGS = {"repeated": Standing.REPEATING, "exhausted": Standing.GIVEN_UP, "discarded": Standing.DISCARDED}
+_STANDINGS = {
+    "repeated": Standing.REPEATING,
+    "exhausted": Standing.GIVEN_UP,
+    "discarded": Standing.DISCARDED,
+    "expired": Standing.EXPIRED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ def _chapter(event_id: str, event: EventRow | None, attempts: Sequence[AttemptRo
 
 def _delivery(endpoint_id: int, attempts: tuple[AttemptRow, ...]) -> Delivery:
     if not attempts:
-        why = "It matched, and no attempt is on record yet: it is on its way, or parked while the endpoint has trouble."
+        why = "It matched, and no attempt is on record yet: it is on its way, parked while the endpoint has trouble, or held while it is paused."
         return Delivery(endpoint_id, Standing.WAITING, why, ())
     acknowledged = next((one for one in attempts if one.state == "succeeded"), None)
     if acknowledged is not None:

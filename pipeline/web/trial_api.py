@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from pipeline.core.own_faults import NotSentError
 from pipeline.core.trace import TraceContext
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.store.rows import attempt_id
@@ -92,7 +93,7 @@ async def try_endpoint(
     """Send the sample of an event type (by default of the endpoint's first) to an endpoint now; that it was done is on record.
 
     Raises:
-        ApiError: 409, nothing can be sent to it; 503, the test did not end in time.
+        ApiError: 409, nothing can be sent to it; 503, the test did not end in time, or we could not send it.
     """
     if endpoint.problem is not None:
         raise ApiError(409, f"Nothing can be sent to endpoint {endpoint.id}: {endpoint.problem}")
@@ -103,6 +104,8 @@ async def try_endpoint(
             return await _try(api, endpoint, chosen, request.get(TRACE))
     except TimeoutError:
         raise ApiError(503, _LATE) from None
+    except NotSentError as error:
+        raise ApiError(503, f"Nothing was sent, and the endpoint is not at fault. {error}") from None
 
 
 def first_event(endpoint: Endpoint) -> EventType:

@@ -63,11 +63,11 @@ async def timed(load: Load, what: str, work: Awaitable[object]) -> None:
     load.spent(what, time.perf_counter() - started)
 
 
-def made_beside(attempts: int, size: int) -> Iterator[Batch]:
+def made_beside(attempts: int, size: int, *, is_escaped: bool) -> Iterator[Batch]:
     """The same batches, made by a process of its own: making them takes longer than writing them."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
-    maker = context.Process(target=_make, args=(there, attempts, size), daemon=True)
+    maker = context.Process(target=_make, args=(there, attempts, size, is_escaped), daemon=True)
     maker.start()
     there.close()
     with here, suppress(EOFError):
@@ -78,9 +78,9 @@ def made_beside(attempts: int, size: int) -> Iterator[Batch]:
         raise SystemExit(f"The process that makes attempts ended with {maker.exitcode}; see above.")
 
 
-def _make(there: Connection, attempts: int, size: int) -> None:
+def _make(there: Connection, attempts: int, size: int, is_escaped: bool) -> None:
     with there:
-        for batch in batches(attempts, size):
+        for batch in batches(attempts, size, is_escaped=is_escaped):
             there.send(batch)
 
 
@@ -324,7 +324,7 @@ async def main(arguments: argparse.Namespace) -> None:
         await migrate(connections, 10_000)
         [[load.found]] = await select(connections, "SELECT count() FROM attempts", {})
         if load.found < 0.99 * arguments.attempts:  # a fill that was broken off and taken up again has a little less
-            await fill(connections, made_beside(arguments.attempts, arguments.batch), load)
+            await fill(connections, made_beside(arguments.attempts, arguments.batch, is_escaped=arguments.escapes), load)
         if arguments.layouts:
             await timed(load, "attempts with bodies", make_wide(connections))
         [[events, body_bytes]] = await select(connections, "SELECT count(), avg(length(request_body)) FROM events", {})
@@ -360,6 +360,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=7, help="needles of each kind and range; each is looked for twice, warm")
     parser.add_argument("--cold", type=int, default=2, help="how many of them with cold caches")
     parser.add_argument("--batch", type=int, default=10_000, help="attempts a batch")
+    parser.add_argument("--escapes", action="store_true", help="of three bodies one as Python's encoder writes it, one as PHP's")
     parser.add_argument("--layouts", action="store_true", help="measure the body in each attempt too")
     parser.add_argument("--optimize", action="store_true", help="merge all parts first")
     parser.add_argument(

@@ -26,7 +26,15 @@ ATTEMPTS_AN_EVENT = 2.6764
 ATTEMPTS_A_CUSTOMER = 500
 """A year of one who buys twice a month: some 30 orders, of which each has six events or so."""
 DELAYS = (5, 65, 665, 4265, 25865)
-KINDS = ("order number", "e-mail", "tracking number", "inside of a token", "street, other case")
+KINDS = (
+    "order number",
+    "e-mail",
+    "tracking number",
+    "inside of a token",
+    "street, other case",
+    "name, not ASCII",
+    "URL with slashes",
+)
 
 
 @dataclass
@@ -55,6 +63,8 @@ class Needles:
             "tracking number": data.get("tracking"),
             "inside of a token": (data.get("tracking") or "")[3:10],
             "street, other case": (address.get("address1") or "").upper(),
+            "name, not ASCII": "" if (name := address.get("name") or "").isascii() else name,
+            "URL with slashes": (data.get("tracking_url") or "").removeprefix("https:"),
         }
         for kind, text in found.items():
             if text:
@@ -66,8 +76,11 @@ class Needles:
         return self._chance.choices(recent, k=count) if recent else []
 
 
-def batches(attempts: int, size: int, seed: int = 1) -> Iterator[Batch]:
-    """``attempts`` in all, 37% as many events, about ``size`` attempts at a time, both in the order of time, as the recorder meets them."""
+def batches(attempts: int, size: int, seed: int = 1, *, is_escaped: bool = False) -> Iterator[Batch]:
+    """``attempts`` in all, 37% as many events, about ``size`` attempts at a time, both in the order of time, as the recorder meets them.
+
+    ``is_escaped``: of three bodies one has the escapes of Python's encoder, and one those of PHP's.
+    """
     chance = random.Random(seed)
     events = attempts / ATTEMPTS_AN_EVENT
     shop = Shop(seed, live_orders=400, customers=max(CUSTOMERS, attempts // ATTEMPTS_A_CUSTOMER))
@@ -87,7 +100,7 @@ def batches(attempts: int, size: int, seed: int = 1) -> Iterator[Batch]:
             source_partition=0,
             source_offset=number,
         )
-        batch.events.append(event_row(Position(0, number), dispatch, webhook_body(event)))
+        batch.events.append(event_row(Position(0, number), dispatch, _encoded(webhook_body(event), number if is_escaped else 0)))
         for endpoint in endpoints:
             tries = 1 + (chance.random() < 0.15) * chance.choice((1, 1, 2, 5))
             for attempt in range(1, tries + 1):
@@ -105,6 +118,13 @@ def batches(attempts: int, size: int, seed: int = 1) -> Iterator[Batch]:
             batch = Batch()
         if is_end:
             return
+
+
+def _encoded(body: bytes, number: int) -> bytes:
+    if number % 3 == 0:
+        return body
+    text = json.dumps(json.loads(body), separators=(",", ":"))
+    return (text if number % 3 == 1 else text.replace("/", "\\/")).encode()
 
 
 def _attempt(chance: random.Random, meta: Any, endpoint: int, attempt: int, tries: int, time: datetime) -> Attempt:

@@ -11,7 +11,7 @@ from pipeline.playground.receiver import Receiver
 from schemas.event import EventType
 from tests.browser.chromium import Tab
 from tests.browser.shop import Shop, eventually_true
-from tests.integration.conftest import event_bytes
+from tests.integration.conftest import event_bytes, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -115,8 +115,25 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     await admin.look("endpoint-edit")
     await page.get_by_role("button", name="Save changes").click()
     await expect(page.get_by_text("Changed in a browser")).to_be_visible()
-    await page.get_by_role("button", name="Pause").click()
-    await expect(page.get_by_text("The endpoint is paused: it gets nothing")).to_be_visible()
+    await page.get_by_role("link", name="Pause").click()
+    await admin.look("endpoint-pause")
+    await page.get_by_role("button", name="Pause the endpoint").click()
+    await expect(page.get_by_text("held for up to 14 days").first).to_be_visible()
+
+    # What is held can be dropped, by its number; then it is resumed.
+    await shop.pipeline.publish(event_bytes("evt-browser-held", number="R900000003"))
+    dropping = page.get_by_role("link", name="Drop 1 held delivery")
+
+    async def is_held() -> bool:
+        await page.reload()
+        return await dropping.count() == 1
+
+    await eventually(is_held, 40)
+    await admin.look("endpoint-held")
+    await dropping.click()
+    await admin.look("endpoint-drop")
+    await page.get_by_role("button", name="Drop 1 held delivery").click()
+    await expect(page.get_by_text("1 held delivery is dropped")).to_be_visible()
     await page.get_by_role("button", name="Resume").click()
     await expect(page.get_by_text("The endpoint gets webhooks again.")).to_be_visible()
 

@@ -42,6 +42,15 @@ TRANSPORT = {
 RESULT = re.compile(r"^\s*(SELECT|WITH|SHOW|DESCRIBE|DESC|EXISTS|EXPLAIN)\b", re.IGNORECASE)
 CODE = re.compile(r"Code:\s*(\d+)")
 AUTHENTICATION_FAILED = 516
+# As a server says it: several lines, of which the first one says all.
+REFUSED_LOGIN = """Authentication failed: password is incorrect, or there is no user with such name.
+
+If you have installed ClickHouse and forgot password you can reset it in the configuration file.
+The password for default user is typically located at /etc/clickhouse-server/users.d/default-password.xml
+and deleting this file will reset the password.
+See also /etc/clickhouse-server/users.xml on the server where ClickHouse is installed.
+
+. (AUTHENTICATION_FAILED) (version 26.3.1.1 (official build))"""
 
 
 class Shim:
@@ -76,7 +85,7 @@ class Shim:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if not self._is_authorized(request):
-            return failure(AUTHENTICATION_FAILED, "Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)")
+            return failure(AUTHENTICATION_FAILED, f"{_credentials(request)[0]}: {REFUSED_LOGIN}")
         try:
             statement = await read(request)
         except ValueError as error:
@@ -133,8 +142,13 @@ class Shim:
     def _is_authorized(self, request: web.Request) -> bool:
         if not self._password:
             return True
-        kind, _, credentials = request.headers.get("Authorization", "").partition(" ")
-        return kind == "Basic" and b64decode(credentials).decode().partition(":")[2] == self._password
+        return _credentials(request)[1] == self._password
+
+
+def _credentials(request: web.Request) -> tuple[str, str]:
+    kind, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    user, _, password = b64decode(credentials).decode().partition(":") if kind == "Basic" else ("default", "", "")
+    return user, password
 
 
 async def read(request: web.Request) -> Statement:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from pipeline.core.exchange import MAX_DETAIL, Failure, NoResponse, Request, Response
+from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response
+from pipeline.core.own_faults import NotSent, OwnFault
 from pipeline.sender.client import Sender, SenderLimits
 from pipeline.sender.guard import AddressGuard
 
@@ -174,17 +175,17 @@ async def post(
     *,
     limits: SenderLimits = PATIENT,
     **options: Any,
-) -> Response | NoResponse:
+) -> Exchange | NotSent:
     async with Sender(limits, options.pop("guard", LOOPBACK), **options) as sender:
         return await sender.post(Request(url, headers, body))
 
 
-async def post_to(behave: Behaviour, *, limits: SenderLimits = PATIENT) -> Response | NoResponse:
+async def post_to(behave: Behaviour, *, limits: SenderLimits = PATIENT) -> Exchange | NotSent:
     async with serving(behave) as endpoint:
         return await post(endpoint.url(), limits=limits)
 
 
-def failed(outcome: Response | NoResponse, failure: Failure, *words: str) -> NoResponse:
+def failed(outcome: Exchange | NotSent, failure: Failure, *words: str) -> NoResponse:
     assert isinstance(outcome, NoResponse), outcome
     assert outcome.failure is failure, outcome
     assert len(outcome.detail) <= MAX_DETAIL
@@ -194,10 +195,22 @@ def failed(outcome: Response | NoResponse, failure: Failure, *words: str) -> NoR
     return outcome
 
 
-def answered(outcome: Response | NoResponse, status: int = 200) -> Response:
+def answered(outcome: Exchange | NotSent, status: int = 200) -> Response:
     assert isinstance(outcome, Response), outcome
     assert outcome.status == status
     assert 0 < outcome.first_byte_ms <= outcome.duration_ms
+    return outcome
+
+
+def exchanged(outcome: Exchange | NotSent) -> Exchange:
+    assert not isinstance(outcome, NotSent), outcome
+    return outcome
+
+
+def not_sent(outcome: Exchange | NotSent, fault: OwnFault) -> NotSent:
+    assert isinstance(outcome, NotSent), outcome
+    assert outcome.fault is fault, outcome
+    assert outcome.detail.endswith(".")
     return outcome
 
 

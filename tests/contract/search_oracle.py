@@ -208,7 +208,7 @@ class AskedGroup:
     parts: tuple[Asked | AskedGroup, ...]
 
     def pairs(self, path: str = "q") -> Iterator[tuple[str, str]]:
-        if self.combinator == "or":
+        if self.combinator == "or" and self.counting():
             yield (f"{path}[m]", "or")
         seen = set()
         for number, part in enumerate(self.parts):
@@ -254,9 +254,7 @@ def _matches(predicate: str, name: str, found: Any, value: Any) -> bool:
     if isinstance(found, list):
         return any(_matches(predicate, name, one, value) for one in found)
     if found is None:
-        if name in NULLABLE or name == "request_body":
-            return False
-        found = ""  # a text that is none is empty, and compares as such
+        return False  # whatever it is compared with
     match predicate:
         case "eq":
             return bool(found == value)
@@ -287,9 +285,6 @@ def _ordered(predicate: str, found: Any, value: Any) -> bool:
         case "lteq":
             return bool(found <= value)
     raise AssertionError(predicate)
-
-
-NULLABLE: Final = {"http_status_code", "stock_item_id"}
 
 
 @dataclass(frozen=True)

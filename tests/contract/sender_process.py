@@ -20,7 +20,7 @@ import uvloop
 
 from pipeline.core.exchange import Exchange, NoResponse, Request
 from pipeline.sender.client import Sender, SenderLimits
-from tests.contract.http_endpoint import LOOPBACK
+from tests.contract.http_endpoint import LOOPBACK, exchanged
 
 PARALLEL = 50
 LIMITS = SenderLimits(connections=PARALLEL, total_timeout=1.2, connect_timeout=1.0)
@@ -95,7 +95,7 @@ async def main(authority: str) -> None:
             async with asyncio.timeout(10):  # Connections that may be used again close when they have been idle.
                 while open_sockets() > sockets:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            run = Run(watch.peak - baseline, open_sockets() - sockets, seconds, [summary(one) for one in exchanges])
+            run = Run(watch.peak - baseline, open_sockets() - sockets, seconds, [summary(exchanged(one)) for one in exchanges])
             print(json.dumps(asdict(run)), flush=True)
 
 

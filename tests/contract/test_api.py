@@ -41,6 +41,7 @@ from pipeline.store.rows import Position, Table, attempt_id, attempt_row, event_
 from pipeline.store.search import Search
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
+from pipeline.web.ended_sessions import EndedSessions
 from pipeline.web.key_ring import KeyRing
 from pipeline.web.server import WebServer, make_app
 from tests.contract.store_case import Store
@@ -62,7 +63,8 @@ def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
         allowed_networks=(ip_network("127.0.0.0/8"),),
         api_keys=(SecretStr(API_KEY),),
     )
-    wanted = (chosen.topics.endpoints, chosen.topics.api_keys, chosen.topics.audit)
+    topics = chosen.topics
+    wanted = (topics.endpoints, topics.api_keys, topics.ended_sessions, topics.audit)
     with KafkaTopicAdmin(chosen) as admin:
         admin.create_missing([spec for spec in chosen.topics.specs() if spec.name in wanted])
     return chosen
@@ -78,7 +80,8 @@ async def serving(
     topics = settings.topics
     registry = Registry(open_broker(settings), settings.topics.endpoints, vault)
     ring = KeyRing(open_broker(settings), topics.api_keys)
-    producer = Producer(open_broker(settings), [topics.endpoints, topics.api_keys, topics.audit])
+    ended = EndedSessions(open_broker(settings), topics.ended_sessions, utc_now)
+    producer = Producer(open_broker(settings), [topics.endpoints, topics.api_keys, topics.ended_sessions, topics.audit])
     connections = Connections(settings)
     sender = Sender(SenderLimits(), AddressGuard(settings.allowed_networks))
     health = HealthTable(open_broker(settings), topics.endpoint_health)
@@ -103,6 +106,7 @@ async def serving(
         topics=topics,
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.valid),
+        ended_sessions=ended,
         eraser=Eraser(connections),
         replays=Replays(connections),
         analyst=analyst,
@@ -112,7 +116,7 @@ async def serving(
         await producer.start()
         stack.push_async_callback(producer.close)
         stack.push_async_callback(connections.close)
-        for table in (registry.table, ring.table):
+        for table in (registry.table, ring.table, ended.table):
             await table.start()
             stack.push_async_callback(table.stop)
         base_url = f"{await server.start()}/api/webhook/"
@@ -279,7 +283,7 @@ async def test_sql_is_taken_where_clickhouse_is_in_process(settings: Settings, s
     async with serving(settings, store.search, Analyst(store.connections)) as api:
         found = await api.post("sql", json={"statement": "SELECT count() AS n FROM attempt_history"})
         assert (found.status_code, found.json()["columns"], found.json()["rows"]) == (200, [["n", "UInt64"]], [[1]])
-        refusable: list[Any] = [{"statement": "DROP TABLE attempts"}, {"statement": " "}, {}, [], {"statement": "\ud800"}]
+        refusable: list[Any] = [{"statement": "DROP TABLE attempts"}, {"statement": " "}, {}, []]
         for asked in refusable:
             refused = await api.post("sql", content=json.dumps(asked))
             assert (refused.status_code, list(refused.json()["errors"])) == (422, ["statement"])
@@ -333,3 +337,62 @@ async def test_without_clickhouse_attempts_are_not_searched_and_endpoints_are_se
             assert answer.status_code == 503
             assert answer.json()["error"].startswith("Attempts cannot be searched right now: ClickHouse at 127.0.0.1:1 ")
     await connections.close()
+
+
+async def log_in(api: httpx.AsyncClient, key: str) -> tuple[dict[str, str], str]:
+    """Log in to the dashboard with a browser of its own: the session's cookie, and what its forms carry."""
+    origin = page(api, "/")
+    async with httpx.AsyncClient(base_url=origin, trust_env=False, follow_redirects=True) as browser:
+        form = (await browser.get("webhooks/login")).text
+        data = {"csrf": csrf_of(form), "key": key, "next": "/webhooks/keys"}
+        seen = await browser.post("webhooks/login", data=data)
+        assert seen.status_code == 200, seen.text
+        return {"Cookie": f"oms_webhooks_session={browser.cookies['oms_webhooks_session']}"}, csrf_of(seen.text)
+
+
+def page(api: httpx.AsyncClient, path: str) -> httpx.URL:
+    """A page of the same process."""
+    return api.base_url.copy_with(path=path)
+
+
+def csrf_of(html: str) -> str:
+    return html.partition('name="csrf" value="')[2].partition('"')[0]
+
+
+async def is_out(api: httpx.AsyncClient, cookie: dict[str, str]) -> bool:
+    """Whether a copied cookie leads to the login, within two seconds."""
+    for _ in range(40):
+        seen = await api.get(page(api, "/webhooks/keys"), headers=cookie)
+        if seen.status_code == 303:
+            return True
+        assert seen.status_code == 200
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def test_a_session_that_ends_in_one_process_ends_in_all_of_them_and_after_restarts(settings: Settings) -> None:
+    async with serving(settings) as one, serving(settings) as other:
+        copied, csrf = await log_in(one, API_KEY)
+        assert (await other.get(page(other, "/webhooks/keys"), headers=copied)).status_code == 200
+
+        out = await one.post(page(one, "/webhooks/logout"), data={"csrf": csrf}, headers=copied)
+
+        assert out.status_code == 303
+        assert (await one.get(page(one, "/webhooks/keys"), headers=copied)).status_code == 303
+        assert await is_out(other, copied)
+    async with serving(settings) as restarted:
+        assert (await restarted.get(page(restarted, "/webhooks/keys"), headers=copied)).status_code == 303
+
+
+async def test_a_session_ends_in_all_processes_with_its_key(settings: Settings) -> None:
+    async with serving(settings) as one, serving(settings) as other:
+        made = (await one.post("keys", json={"key": {"name": "Ada", "role": "admin"}})).json()
+        while True:  # the other process reads of the key a moment later
+            if (await other.get("endpoints", headers={"Authorization": f"Bearer {made['key']}"})).status_code == 200:
+                break
+        copied, _ = await log_in(other, made["key"])
+
+        await one.delete(f"keys/{made['id']}")
+
+        assert await is_out(other, copied)
+        assert (await one.get(page(one, "/webhooks/keys"), headers=copied)).status_code == 303

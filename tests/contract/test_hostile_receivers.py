@@ -30,7 +30,19 @@ from pipeline.sender.client import Sender, SenderLimits
 from schemas.attempt import AttemptState
 from schemas.delivery import Trigger
 from tests.contract.hostile_receivers import COSTLY, RECEIVERS, Receiver
-from tests.contract.http_endpoint import EMPTY_OK, LOOPBACK, OK, PATIENT, answered, answering, failed, post, read_request, serving
+from tests.contract.http_endpoint import (
+    EMPTY_OK,
+    LOOPBACK,
+    OK,
+    PATIENT,
+    answered,
+    answering,
+    exchanged,
+    failed,
+    post,
+    read_request,
+    serving,
+)
 from tests.contract.sender_process import LIMITS, PARALLEL, Run
 from tests.contract.store_records import START, meta
 
@@ -147,7 +159,7 @@ async def test_it_costs_little_time_and_leaves_a_clear_error(name: str, certific
         Sender(limits, LOOPBACK, ssl_context=certificates.trust) as sender,
     ):
         url = f"{receiver.scheme}://127.0.0.1:{endpoint.port}/hook?key=hush"
-        outcome = await sender.post(Request(url, {"Authorization": "Bearer hush"}, bytes(receiver.body_bytes)))
+        outcome = exchanged(await sender.post(Request(url, {"Authorization": "Bearer hush"}, bytes(receiver.body_bytes))))
         if endpoint.connections and not may_be_used_again(name, outcome):
             await endpoint.until_hung_up()
     _check_outcome(outcome, receiver)
@@ -233,7 +245,7 @@ async def test_longest_head_that_is_read_is_not_too_long() -> None:
 
 async def post_answer(answer: bytes) -> Exchange:
     async with serving(answering(answer)) as endpoint:
-        return await post(endpoint.url())
+        return exchanged(await post(endpoint.url()))
 
 
 async def test_large_request_that_is_answered_early_and_reset() -> None:

@@ -246,6 +246,7 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         walk("GET", one, 200, made)
         walk("PUT", one, 200, made, json={"endpoint": {"description": "walked"}})
         walk("PATCH", one, 200, made, json={"endpoint": {"active": False}})
+        assert walk("POST", f"{one}/held/drop", 409, made, json={"count": 3})["held_count"] == 0
         walk("POST", f"{one}/rotate_secret", 200, made)
         assert walk("POST", f"{one}/test", 200, made)["attempt"]["failure"] == "connection_refused"
         walk("DELETE", one, 204, made)

@@ -361,13 +361,3 @@ def test_limits_that_make_no_sense(limits: dict[str, Any]) -> None:
 async def test_sender_that_is_not_started() -> None:
     with pytest.raises(RuntimeError, match="start"):
         await Sender(SenderLimits(), LOOPBACK).post(Request("http://127.0.0.1/", {}, b""))
-
-
-@on_each_loop
-async def test_mistake_of_the_caller_is_a_failure_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(answering(EMPTY_OK)) as endpoint:
-        headers: Any = {"X-Count": 5}
-        outcome = await post(endpoint.url("/?key=hush"), headers=headers)
-        failed(outcome, Failure.CONNECTION, "TypeError in the sender")
-    assert "unexpected error" in caplog.text
-    assert "hush" not in caplog.text

@@ -99,7 +99,7 @@ async def test_clickhouse_refuses_the_password(bootstrap_servers: str, clickhous
         kafka_bootstrap_servers=bootstrap_servers, clickhouse_url=clickhouse_shim.url, clickhouse_password=SecretStr(WRONG)
     )
     problem = (await problems(chosen))["ClickHouse: log in as default"]
-    assert "Check clickhouse_username and clickhouse_password" in problem
+    assert "wrong user name or password. Check OMS_WEBHOOKS_CLICKHOUSE_USERNAME and OMS_WEBHOOKS_CLICKHOUSE_PASSWORD" in problem
     assert WRONG not in problem
 
 

@@ -24,7 +24,17 @@ from pipeline.sender.guard import AddressGuard
 from pipeline.sender.target import TargetUrlError, check_target_url
 from tests.contract import ssrf_targets
 from tests.contract.dns_server import DnsServer, answering_names
-from tests.contract.http_endpoint import EMPTY_OK, PATIENT, answered, answering, failed, on_each_loop, serving, then_closing
+from tests.contract.http_endpoint import (
+    EMPTY_OK,
+    PATIENT,
+    answered,
+    answering,
+    exchanged,
+    failed,
+    on_each_loop,
+    serving,
+    then_closing,
+)
 from tests.unit.web.endpoint_requests import INVALID, PATH, request, wrapped
 from tests.unit.web.service import running_service
 
@@ -116,7 +126,7 @@ def at(port: int, url: str) -> str:
 
 async def delivered(url: str, guard: AddressGuard) -> Exchange:
     async with Sender(PATIENT, guard) as sender:
-        return await sender.post(Request(url, {}, b"{}"))
+        return exchanged(await sender.post(Request(url, {}, b"{}")))
 
 
 def test_the_corpus_is_long_and_has_no_repeats() -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.core.quoting import forms, pattern
 from pipeline.core.search import parse_query
+from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import StoreRejectedError
 from pipeline.store.erase import Eraser, Subject, Traces
 from pipeline.store.reports import Reports
@@ -209,3 +212,29 @@ async def test_where_an_address_begins_and_ends(http_store: Store, text: str, qu
     values = {"text": text} | {f"p{number}": pattern(form) for number, form in enumerate(forms(ADA))}
     result = await http_store.connections.read(lambda client: client.query(f"SELECT {asked}", parameters=values).result_rows)
     assert bool(result[0][0]) is quotes
+
+
+async def test_what_the_documentation_says_removes_stored_answers(store: Store) -> None:
+    await store.writer.append(
+        Table.ATTEMPTS,
+        0,
+        [
+            attempt_row(Position(0, number), attempt(number, endpoint_id=endpoint, response_body="echo of t0ken"))
+            for number, endpoint in enumerate((7, 7, 8))
+        ],
+    )
+    text = (Path(__file__).parents[2] / "docs" / "day-two.md").read_text("utf-8")
+    statements = re.findall(r'--data-binary "(ALTER TABLE attempts .*|SELECT count\(\) FROM attempts .*)"', text)
+    remove, count = (one.replace("$ENDPOINT", "7").replace("2026-03-02 15:00:00", "2099-01-01 00:00:00") for one in statements)
+    assert await store.rows(count) == [(2,)]
+
+    cluster = store.settings.clickhouse_cluster
+    remove = remove.replace("TABLE attempts", f"TABLE {storage_table('attempts', cluster)}{on_cluster(cluster)}")
+    await store.command(f"{remove} SETTINGS mutations_sync = 2")
+
+    assert await store.rows(count) == [(0,)]
+    assert await store.rows("SELECT endpoint_id, response_body FROM attempts ORDER BY ALL") == [
+        (7, ""),
+        (7, ""),
+        (8, "echo of t0ken"),
+    ]

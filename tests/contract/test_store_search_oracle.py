@@ -161,7 +161,10 @@ SORTS: dict[str, Any] = {
     "endpoint_id": lambda value: value,
     "attempt": lambda value: value,
     "duration_ms": lambda value: value,
-    "order_number": lambda value: (value or "").encode(),
+    "order_number": lambda value: value.encode(),
+    "error": lambda value: value.encode(),
+    "subscription_id": lambda value: value.encode(),
+    "stock_item_id": lambda value: value,
     "http_status_code": lambda value: value,
 }
 
@@ -170,11 +173,13 @@ WAYS = ["newest", "newest", "oldest", "page", *(f"{name} {direction}" for name i
 
 
 def sorted_by(found: list[Attempted], name: str, *, descending: bool) -> list[int]:
-    """What has no value comes last, in both directions; what is equal comes newest first."""
+    """What has no value is larger than all that has one, as in PostgreSQL; what is equal comes newest first."""
     newest = newest_first(found)
-    empty = [one for one in newest if one.values[name] is None and name == "http_status_code"]
-    rest = [one for one in newest if one not in empty]
-    return [one.id for one in [*sorted(rest, key=lambda one: SORTS[name](one.values[name]), reverse=descending), *empty]]
+    empty = [one for one in newest if one.values[name] is None]
+    rest = sorted(
+        (one for one in newest if one.values[name] is not None), key=lambda one: SORTS[name](one.values[name]), reverse=descending
+    )
+    return [one.id for one in ([*empty, *rest] if descending else [*rest, *empty])]
 
 
 async def by_cursors(search: Search, pairs: Pairs) -> list[int]:

@@ -82,7 +82,7 @@ class Deployment:
 
     async def registered(self) -> object:
         """The endpoints as the API lists them, without what it knows of their health: that changes by itself."""
-        health = {"state", "disabled_reason", "disabled_at", "failing_since", "circuit"}
+        health = {"state", "disabled_reason", "disabled_at", "failing_since", "circuit", "held_count", "held_since"}
         async with self.api() as client:
             listed = (await client.get("/api/webhook/endpoints")).raise_for_status().json()["endpoints"]
         return [{name: value for name, value in endpoint.items() if name not in health} for endpoint in listed]

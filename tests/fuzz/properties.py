@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pipeline.core.matching import accepts
 from pipeline.core.offsets import Commit, decode_finished, encode_finished
 from pipeline.core.search import MAX_PER_PAGE, SearchLimitError, parse_query
-from pipeline.store.conditions import Parameters, event_where, order_by, where
+from pipeline.store.conditions import event_where, order_by, where
+from pipeline.store.parameters import Parameters
 from schemas.attempt import Attempt
 from schemas.codec import (
     MAX_METADATA_BYTES,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +12,16 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumers.check import check_settings
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
+from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from tests.contract.token_endpoint import CLIENT_ID, CLIENT_SECRET, token_endpoint
 from tests.faults.deployment import Deployment, deployed, simulated_events
-from tests.faults.processes import RoleProcess
+from tests.faults.processes import COMMAND, RoleProcess
 from tests.faults.receivers import Behaviour
 from tests.secure_kafka import SecureKafka, unsigned_token
 
@@ -92,7 +96,10 @@ async def problem(**values: str) -> str:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"kafka_sasl_password": "wrong-hunter2"}, "The brokers refuse the login"),
+        (
+            {"kafka_sasl_password": "wrong-hunter2"},
+            "Wrong user name or password: check OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_SASL_PASSWORD",
+        ),
         ({"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_password": "wrong-hunter2"}, "The brokers refuse the login"),
         (
             {"kafka_sasl_mechanism": "SCRAM-SHA-256"},
@@ -120,6 +127,73 @@ async def test_a_token_that_is_missing_or_over_is_said_in_words(kafka: SecureKaf
     with token_endpoint() as endpoint:
         given = {"kafka_oauth_client_id": CLIENT_ID, "kafka_oauth_client_secret": "wrong-hunter2"}
         assert "answers 401" in await problem(**oauth(kafka), kafka_oauth_token_url=endpoint.url, **given)
+
+
+def environment(kafka: SecureKafka, **changed: str) -> dict[str, str]:
+    """A role's, with a password that is wrong."""
+    given = kafka.settings("SCRAM-SHA-512", USER) | {
+        "kafka_sasl_password": "wrong-hunter2",
+        "encryption_key": Vault.new_key(),
+        "api_keys": "a-key",
+    }
+    return {f"OMS_WEBHOOKS_{name.upper()}": value for name, value in (given | changed).items()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {},
+            f"refuse the login as {USER}. Wrong user name or password: check OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_",
+        ),
+        ({"kafka_sasl_mechanism": "SCRAM-SHA-256"}, "OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"),
+        ({"kafka_ssl_cafile": "another authority"}, "Its certificate is not trusted"),
+        ({"kafka_security_protocol": "SASL_PLAINTEXT"}, "This port speaks TLS"),
+        ({"kafka_security_protocol": "SSL"}, "it may want SASL"),
+    ],
+)
+async def test_a_role_that_is_refused_stays_up_and_says_why(
+    kafka: SecureKafka, tmp_path: Path, changed: dict[str, str], said: str
+) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "another authority")
+    role = RoleProcess("fanout", environment(kafka, **changed), tmp_path)
+    role.start()
+    try:
+        async with httpx.AsyncClient(base_url=role.url, trust_env=False, timeout=10) as client:
+            deadline = time.monotonic() + 60
+            while True:
+                role.check_alive()
+                try:
+                    ready = await client.get("/readyz")
+                except httpx.TransportError:
+                    ready = None
+                if ready is not None and said in ready.json().get("problems", {}).get("kafka", ""):
+                    break
+                assert time.monotonic() < deadline, ready and ready.text
+                await asyncio.sleep(0.2)
+            assert (ready.status_code, (await client.get("/healthz")).status_code) == (503, 200)
+        assert await role.metric("oms_webhooks_dependency_up", dependency="kafka") == 0
+        assert await role.terminate(30) < 10
+    finally:
+        role.clean_up()
+    log = (tmp_path / "fanout.log").read_text()
+    assert [line for line in log.splitlines() if '"level": "error"' in line] == [
+        line for line in log.splitlines() if "a dependency cannot be used" in line
+    ]
+    assert "hunter2" not in log
+    assert "Traceback" not in log
+
+
+def test_who_sits_before_a_terminal_is_told_at_once(kafka: SecureKafka, tmp_path: Path) -> None:
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
+    variables = environment(kafka, http_port="0")
+    done = subprocess.run(
+        [COMMAND, "all"], cwd=tmp_path, env=outside | variables, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "Wrong user name or password" in done.stderr.splitlines()[-1]
+    assert "hunter2" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def held(process: RoleProcess, group: str) -> frozenset[tuple[str, str]]:

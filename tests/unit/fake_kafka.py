@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ class FakeProducer(Producer):
 
     def __init__(self, *, hold: bool = False) -> None:
         self.sent: list[Sent] = []
+        self.stamp: Callable[[], int | None] = lambda: None
         self.hold = hold
         self.errors: dict[str, Exception] = {}
         self._ends: Counter[str] = Counter()
@@ -46,10 +47,12 @@ class FakeProducer(Producer):
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
+        timestamp_ms: int | None = None,
+        partition: int | None = None,
     ) -> asyncio.Future[Position]:
         """Keep a record."""
         _refuse_what_kafka_python_refuses(key, value, headers)
-        position = Position(topic, 0, self._ends[topic])
+        position = Position(topic, partition or 0, self._ends[topic])
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         if error := self.errors.get(topic):
             future.set_exception(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from schemas.endpoint import EndpointRecord, FilterValue, SealedSecret
@@ -70,4 +70,19 @@ def disabled(endpoint_id: int = 7, *, endpoint_version: int = 1) -> HealthRecord
         at=NOW,
         reason="gone",
         detail="The endpoint answered 410 (Gone).",
+    )
+
+
+def held_fact(endpoint_id: int, count: int, *, partition: int = 2, counted: int = 5_000, minutes: int = 0) -> HealthRecord:
+    """The fact that deliveries wait for an endpoint in a partition, the oldest for so many minutes."""
+    return HealthRecord(
+        endpoint_id=endpoint_id,
+        endpoint_version=1,
+        fact=HealthFact.HELD,
+        at=NOW,
+        since=NOW - timedelta(minutes=minutes) if count else None,
+        partition=partition,
+        held=count,
+        counted=counted,
+        counted_at=NOW,
     )

@@ -9,11 +9,12 @@ from uuid import UUID
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError, for_code
 
 from pipeline.broker.api import Difference, Growth, TopicError
 from pipeline.broker.kafka.config import client_config
-from pipeline.broker.kafka.errors import opening_session, translated
+from pipeline.broker.kafka.errors import translated
+from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
@@ -26,15 +27,15 @@ class KafkaTopicAdmin:
     """Administers topics. Its calls block: run them in a thread, or before the event loop."""
 
     def __init__(self, settings: Settings, answer_seconds: float = 30.0) -> None:
-        """Connect.
+        """Connect; each answer may then take ``answer_seconds``.
 
         Raises:
-            NoSessionError: no broker answered within ``answer_seconds``.
+            NoSessionError: no broker answers, or none lets us in.
         """
         self._settings = settings
         answer_ms = round(answer_seconds * 1000)
-        config = client_config(settings) | {"request_timeout_ms": answer_ms, "bootstrap_timeout_ms": answer_ms}
-        with opening_session(config["bootstrap_servers"]):
+        config = client_config(settings) | {"request_timeout_ms": answer_ms}
+        with opening_session(config):
             self._client = KafkaAdminClient(**config)
 
     def __enter__(self) -> KafkaTopicAdmin:
@@ -89,7 +90,9 @@ class KafkaTopicAdmin:
                 f"Topic {spec.name} could not be made: {error}. Check kafka_replication_factor ({topic['replication_factor']}) "
                 "and the permission to create topics, or create it by hand with: " + describe(spec, self._settings)
             )
-            raise TopicError(message) from error
+            # Brokers of a cluster that is being started come one after the other: there may be enough of them in a moment.
+            passes = error.retriable or isinstance(error, InvalidReplicationFactorError)
+            raise TopicError(message, needs_a_person=not passes) from error
 
     @translated()
     def differences(self, specs: Sequence[TopicSpec]) -> list[Difference]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from kafka.errors import AuthorizationError, KafkaError
 from kafka.protocol.parser import KafkaProtocol
@@ -15,7 +13,7 @@ from kafka.protocol.sasl import SaslHandshakeRequest
 from pipeline.broker.api import BrokerError
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.ops.certificates import Server, tls_servers
-from pipeline.ops.reach import CONNECT_SECONDS, Finding, server_finding, speaks_tls, tls_context
+from pipeline.ops.reach import CONNECT_SECONDS, Finding, server_finding, tls_context
 from pipeline.ops.settings import Settings
 from pipeline.ops.settings_kafka import addresses
 
@@ -55,22 +53,17 @@ def _beyond_the_address(settings: Settings, servers: Sequence[Server], context: 
     who = "with a token" if mechanism == "OAUTHBEARER" else f"as {settings.kafka_sasl_username}"
     login = f"Kafka: log in {who}" if mechanism else "Kafka: protocol"
     try:
-        with _listening() as said, KafkaTopicAdmin(settings, _ANSWER_SECONDS) as admin:
+        with KafkaTopicAdmin(settings, _ANSWER_SECONDS) as admin:
             differences = admin.differences(specs)
     except BrokerError as error:
         if isinstance(error.__cause__, AuthorizationError):
             why = type(error.__cause__).__name__
             yield Finding("Kafka: topics", f"The user may not look at them ({why}). Grant it DESCRIBE and DESCRIBE_CONFIGS.")
-            return
-        wants_tls = not settings.kafka_security_protocol.endswith("SSL") and any(
-            speaks_tls(server.host, server.port) for server in servers
-        )
-        if wants_tls:
-            yield Finding(login, TLS_WANTED)
         elif mechanism and (offered := _mechanisms(servers, context, mechanism)) and mechanism not in offered:
-            yield Finding(login, f"The brokers do not offer {mechanism}, but {', '.join(offered)}. Check kafka_sasl_mechanism.")
+            advice = "Check OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"
+            yield Finding(login, f"The brokers do not offer {mechanism}, but {', '.join(offered)}. {advice}.")
         else:
-            yield Finding(login, refusal([*said, f"failed: {error.__cause__ or error}"], mechanism))
+            yield Finding(login, str(error))
     else:
         yield Finding(login)
         wrong = {spec.name: [each for each in differences if each.topic == spec.name] for spec in specs}
@@ -82,27 +75,6 @@ def _beyond_the_address(settings: Settings, servers: Sequence[Server], context: 
                 for each in found
             )
             yield Finding(f"Kafka: topic {name}", problem or None)
-
-
-TLS_WANTED = "This port speaks TLS. Set kafka_security_protocol to SSL or SASL_SSL, or take the port without TLS."
-
-
-def refusal(said: list[str], mechanism: str | None) -> str:
-    """Why there was no session, from what kafka-python said: it tries again until the time is over, and only logs why.
-
-    Brokers hang up without a word when credentials are wrong and when a client does not speak what the listener speaks.
-    """
-    reasons = [text.partition("failed: ")[2].partition(" (backoff")[0] for text in said if "failed: " in text]
-    why = next((reason for reason in reasons if "Sasl" in reason or "TokenError" in reason), reasons[0])
-    if mechanism is None:
-        return f"The port answers and ends the session: it may want SASL. Check kafka_security_protocol and the port. ({why})"
-    if "IllegalSaslState" in why:
-        return f"The listener takes no SASL. Check kafka_security_protocol and the port. ({why})"
-    if "TokenError" in why:
-        return f"There is no token: {why.partition('TokenError: ')[2]}."
-    if mechanism == "OAUTHBEARER":
-        return f"The brokers refuse the token. Check its issuer, audience and lifetime, and the clocks. ({why})"
-    return f"The brokers refuse the login. Check kafka_sasl_username, kafka_sasl_password and kafka_sasl_mechanism. ({why})"
 
 
 def _mechanisms(servers: Sequence[Server], context: ssl.SSLContext | None, mechanism: str) -> list[str]:
@@ -125,19 +97,3 @@ def _mechanisms(servers: Sequence[Server], context: ssl.SSLContext | None, mecha
         except (OSError, KafkaError):
             continue  # the refusal is told without it
     return []
-
-
-@contextmanager
-def _listening() -> Iterator[list[str]]:
-    """What kafka-python logs about its connections, instead of in the log."""
-    said: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    source = logging.getLogger("kafka")
-    propagates, source.propagate = source.propagate, False
-    source.addHandler(handler)
-    try:
-        yield said
-    finally:
-        source.removeHandler(handler)
-        source.propagate = propagates

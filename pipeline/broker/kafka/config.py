@@ -7,6 +7,7 @@ from typing import Any
 from kafka.errors import KafkaError as KafkaError  # noqa: PLC0414 - exported: the command line must not import kafka
 
 from pipeline.broker.kafka.oauth import token_provider
+from pipeline.broker.kafka.session import SESSION_MS
 from pipeline.ops.settings import Settings
 
 # Room for the largest record with its metadata in one request.
@@ -23,7 +24,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
         "security_protocol": settings.kafka_security_protocol,
         "reconnect_backoff_max_ms": 2_000,
-        "bootstrap_timeout_ms": 5_000,
+        "bootstrap_timeout_ms": SESSION_MS,
         "metadata_max_age_ms": settings.kafka_metadata_max_age_ms,
     }
     if settings.kafka_ssl_cafile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kafka.errors import (
@@ -21,7 +21,6 @@ from kafka.errors import (
 
 from pipeline.broker.api import (
     BrokerError,
-    NoSessionError,
     NotMemberError,
     OutOfRangeError,
     Partition,
@@ -58,17 +57,3 @@ def translated() -> Iterator[None]:
         yield
     except KafkaError as error:
         raise ours(error) from error
-
-
-@contextmanager
-def opening_session(servers: Sequence[str]) -> Iterator[None]:
-    """While a client of kafka-python is made, which tries all servers for as long as ``bootstrap_timeout_ms`` says.
-
-    Raises:
-        NoSessionError: none of them let it in.
-    """
-    try:
-        yield
-    except KafkaError as error:
-        message = f"There is no session with Kafka at {', '.join(servers)} ({error}); `oms-webhooks settings --check` says why."
-        raise NoSessionError(message) from error

@@ -10,8 +10,9 @@ from kafka.errors import KafkaError
 
 from pipeline.broker.api import Bounds, Fetched, Partition
 from pipeline.broker.kafka.compat import Hooks
-from pipeline.broker.kafka.errors import opening_session, translated
+from pipeline.broker.kafka.errors import translated
 from pipeline.broker.kafka.group_client import bounds
+from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -42,7 +43,7 @@ class KafkaFetchClient:
             "max_partition_fetch_bytes": partition_bytes,
             "isolation_level": "read_committed" if read_committed else "read_uncommitted",
         }
-        with opening_session(config["bootstrap_servers"]):
+        with opening_session(config):
             self._consumer = KafkaConsumer(**config | own)
         hooks.wait_cheaply(self._consumer)
 

@@ -23,7 +23,8 @@ from pipeline.broker.api import (
     UnavailableError,
 )
 from pipeline.broker.kafka.compat import Hooks
-from pipeline.broker.kafka.errors import opening_session, ours, translated
+from pipeline.broker.kafka.errors import ours, translated
+from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -67,7 +68,7 @@ class KafkaGroupClient:
         }
         if instance_id is not None:
             membership["group_instance_id"] = instance_id
-        with opening_session(config["bootstrap_servers"]):
+        with opening_session(config):
             self._consumer = KafkaConsumer(**config | membership)
         hooks.poll_cheaply(self._consumer)
         self._consumer.subscribe(list(topics), listener=_Listener(self._consumer, listener))

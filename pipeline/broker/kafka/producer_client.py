@@ -11,7 +11,8 @@ from kafka.errors import KafkaError
 
 from pipeline.broker.api import BrokerError, NoSessionError, Pending, Position, PublishError, UnavailableError
 from pipeline.broker.kafka.compat import Hooks
-from pipeline.broker.kafka.errors import opening_session, ours
+from pipeline.broker.kafka.errors import ours
+from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -30,7 +31,7 @@ class KafkaProducerClient:
         Raises:
             NoSessionError: no broker let the client in, or told of the topics.
         """
-        with opening_session(config["bootstrap_servers"]):
+        with opening_session(config):
             self._producer = KafkaProducer(**config | {"max_block_ms": _BLOCK_MS})
         hooks.wait_while_full(self._producer)
         deadline = time.monotonic() + _CONNECT_S
@@ -60,10 +61,18 @@ class KafkaProducerClient:
         return known
 
     def send(
-        self, topic: str, partition: int | None, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+        self,
+        topic: str,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+        timestamp_ms: int | None,
     ) -> Pending:
         try:
-            pending: Pending = self._producer.send(topic, key=key, value=value, headers=list(headers), partition=partition)
+            pending: Pending = self._producer.send(
+                topic, key=key, value=value, headers=list(headers), partition=partition, timestamp_ms=timestamp_ms
+            )
         except KafkaError as error:
             raise _why(topic, error) from error
         except Exception as error:  # what kafka-python's checks raise: it would raise it again

@@ -264,7 +264,13 @@ class MemoryProducerClient:
         return known
 
     def send(
-        self, topic: str, partition: int | None, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+        self,
+        topic: str,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+        timestamp_ms: int | None,
     ) -> Pending:
         faults = self._broker.faults
         if faults.refuses is not None:

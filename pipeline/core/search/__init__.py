@@ -13,6 +13,7 @@ from pipeline.core.search.predicates import PREDICATES, Predicate
 from pipeline.core.search.tree import (
     DEFAULT_PER_PAGE,
     MAX_PER_PAGE,
+    NOTHING,
     AttemptQuery,
     Combinator,
     Condition,
@@ -27,6 +28,7 @@ __all__ = [
     "ATTRIBUTES",
     "DEFAULT_PER_PAGE",
     "MAX_PER_PAGE",
+    "NOTHING",
     "PREDICATES",
     "SORTABLE",
     "AttemptQuery",

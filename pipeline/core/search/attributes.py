@@ -11,7 +11,7 @@ class Kind(enum.Enum):
 
     INTEGER = "a whole number"
     NUMBER = "a number"
-    TIME = "a time or a date, such as 2026-03-02T15:04:00Z"
+    TIME = "a time"
     STATE = "succeeded or failed"
     BOOLEAN = "true or false"
     TEXT = "text"

@@ -19,7 +19,14 @@ Node = dict[str, "Node | list[str]"]
 """Values, or more keys, by key."""
 
 _FORM: Final = re.compile(r"q((?:\[[^\[\]]*\])+)")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_TWICE: Final = "only the last value counts, {} was left out; several are written with []"
 _HOW: Final = "conditions look like q[order_number_eq]"
+
+
+def is_filter_key(key: str) -> bool:
+    """Whether a key of a query string belongs to the search. Blanks after an ``&`` mean nothing, as in Rack."""
+    return key == "q" or key.lstrip().startswith("q[")
 
 
 def nested(pairs: Iterable[tuple[str, str]], notes: Notes) -> Node:
@@ -44,26 +51,40 @@ def nested(pairs: Iterable[tuple[str, str]], notes: Notes) -> Node:
         path = match[1][1:-1].split("][") if match else []
         if len(path) > MAX_KEY_DEPTH:
             raise SearchLimitError(f"{shown(key)} is nested too deeply.")
-        # q[x][] is another way to write q[x] more than once.
-        if path and path[-1] == "":
-            path.pop()
-        if not path or not _put(root, path, value):
+        replaced = _put(root, path, value) if path and path != [""] else None
+        if replaced is None:
             notes.add(key, _HOW)
+        for lost in replaced or ():
+            notes.add(key, _TWICE.format(shown(lost)))
     return root
 
 
-def _put(node: Node, path: list[str], value: str) -> bool:
-    """Put a value where its path leads; False where there is something else already."""
-    for position, name in enumerate(path[:-1]):
+def elements(node: Node | list[str]) -> list[str] | None:
+    """The texts of a list: ``q[x][]=A&q[x][]=B`` or ``q[x][0]=A&q[x][1]=B``, by their numbers; None when it holds anything else."""
+    if isinstance(node, list):
+        return node
+    numbered = [(int(key), child) for key, child in node.items() if _NUMBER.fullmatch(key) and isinstance(child, list)]
+    if len(numbered) < len(node):
+        return None
+    return [child[-1] for _, child in sorted(numbered, key=lambda one: one[0])]
+
+
+def _put(node: Node, path: list[str], value: str) -> list[str] | None:
+    """Put a value where its path leads; None where there is something else already.
+
+    ``q[x][]`` is a list; of ``q[x]`` that is given more than once the last one counts, as in Rack. Returned are those that it replaced.
+    """
+    *parents, last = path if path[-1] else path[:-1]
+    for position, name in enumerate(parents):
         child = node.setdefault(_index(node, path[position + 1]) if name == "" else name, {})
         if not isinstance(child, dict):
-            return False
+            return None
         node = child
-    values = node.setdefault(path[-1], [])
-    if not isinstance(values, list):
-        return False
-    values.append(value)
-    return True
+    values = node.get(last, [])
+    if last == "" or isinstance(values, dict):
+        return None
+    node[last] = [value] if path[-1] else [*values, value]
+    return values if path[-1] else []
 
 
 def _index(node: Node, following: str) -> str:

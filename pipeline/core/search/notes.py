@@ -15,6 +15,10 @@ class NotUsableError(ValueError):
     """A part of a search that cannot be used; the text says why. It is left out and reported."""
 
 
+class NeverHoldsError(NotUsableError):
+    """A condition whose attributes and predicate are known, but that can hold for no attempt. It is reported, and finds nothing."""
+
+
 class Notes:
     """What was left out, in order; the first of them, and how many more."""
 

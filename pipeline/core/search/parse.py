@@ -1,24 +1,27 @@
 """From a query string in the ransack grammar to an :class:`AttemptQuery`.
 
-What cannot be understood is ignored, as in ransack, and always reported: a typo must not look like a search that found everything.
+A condition that cannot be understood is ignored, as in ransack, and always reported: a typo must not look like a search that found
+everything. One whose value cannot be read is reported too, and finds nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from typing import Final
 
 from pipeline.core.search.attributes import SORTABLE, canonical
 from pipeline.core.search.cursor import Cursor, decode_cursor
-from pipeline.core.search.keys import Node, nested
-from pipeline.core.search.notes import Notes, NotUsableError, SearchLimitError, shown
+from pipeline.core.search.keys import Node, elements, is_filter_key, nested
+from pipeline.core.search.notes import NeverHoldsError, Notes, NotUsableError, SearchLimitError, shown
 from pipeline.core.search.predicates import INVERSE, LISTS, Name, Predicate, Quantifier, make_name, split_name
 from pipeline.core.search.tree import (
     DEFAULT_PER_PAGE,
     MAX_PER_PAGE,
+    NOTHING,
     AttemptQuery,
     Combinator,
     Condition,
@@ -42,10 +45,13 @@ _COMBINATORS: Final = ("m", "combinator")
 _GROUPS: Final = ("g", "groupings")
 _CONDITIONS: Final = ("c", "conditions")
 _SORTS: Final = ("s", "sorts")
+_DIRECTIONS: Final = ("asc", "desc", "")
 
 
-def parse_query(pairs: Iterable[tuple[str, str]]) -> AttemptQuery:
+def parse_query(pairs: Iterable[tuple[str, str]], now: datetime | None = None) -> AttemptQuery:
     """Read the decoded pairs of a query string; keys other than ``q``, ``page``, ``per_page``, ``after`` are not its business.
+
+    ``now`` is what relative times (``yesterday``, ``-2h``) begin from; without it they are not understood.
 
     Raises:
         SearchLimitError: it is beyond a bound, or ``after`` is no cursor. Whatever else is wrong is left out and reported.
@@ -54,13 +60,13 @@ def parse_query(pairs: Iterable[tuple[str, str]]) -> AttemptQuery:
     of_query: list[tuple[str, str]] = []
     others: dict[str, str] = {}
     for key, value in pairs:
-        if key == "q" or key.lstrip().startswith("q["):
+        if is_filter_key(key):
             of_query.append((key, value))
         elif value.strip():
             others[key.strip()] = value.strip()
     root = nested(of_query, notes)
     sorts = _sorts(root, notes)
-    reader = _Reader(notes)
+    reader = _Reader(notes, now)
     combinator, conditions = reader.parts(root, "q", 0)
     query = AttemptQuery(
         conditions=conditions,
@@ -78,7 +84,11 @@ def parse_query(pairs: Iterable[tuple[str, str]]) -> AttemptQuery:
 
 def _number(text: str | None, default: int) -> int:
     """A number that is none means the default, one that is out of range the nearest."""
-    return int(text) if text and re.fullmatch(r"-?[0-9]{1,19}", text) else default
+    if text is None or not re.fullmatch(r"[+-]?[0-9]+", text):
+        return default
+    digits = text.lstrip("+-0")
+    size = _MAX_PAGE if len(digits) > len(str(_MAX_PAGE)) else int(digits or 0)
+    return -size if text.startswith("-") else size
 
 
 def _cursor(text: str, query: AttemptQuery) -> Cursor:
@@ -95,15 +105,16 @@ def _cursor(text: str, query: AttemptQuery) -> Cursor:
 def _sorts(root: Node, notes: Notes) -> tuple[Sort, ...]:
     sorts: list[Sort] = []
     for text in [text for key in _SORTS for text in _sort_texts(root.pop(key, None))]:
-        name, _, direction = text.partition(" ")
+        name, direction = [*text.split(maxsplit=1), "", ""][:2]
         attribute = canonical(name)
         if attribute not in SORTABLE:
             notes.add("s", f"attempts cannot be sorted by {shown(name)}")
         elif len(sorts) == MAX_SORTS:
             notes.add("s", f"at most {MAX_SORTS} sorts are used, {shown(name)} was left out")
         elif attribute not in [sort.attribute for sort in sorts]:
-            # As in ransack: whatever is not desc is asc.
-            sorts.append(Sort(attribute, descending=direction.strip().lower() == "desc"))
+            if direction.lower() not in _DIRECTIONS:
+                notes.add("s", f"{shown(direction)} is neither asc nor desc, and asc is used")
+            sorts.append(Sort(attribute, descending=direction.lower() == "desc"))
     return tuple(sorts)
 
 
@@ -127,8 +138,9 @@ def _last(node: Node | list[str] | None) -> str:
 class _Reader:
     """Reads groups and conditions, and counts them."""
 
-    def __init__(self, notes: Notes) -> None:
+    def __init__(self, notes: Notes, now: datetime | None) -> None:
         self._notes = notes
+        self._now = now
         self._conditions = 0
         self._listed = 0
 
@@ -144,30 +156,34 @@ class _Reader:
                 combinator = self._combinator(name, child)
             elif key in _GROUPS:
                 for one, found in self._hashes(name, child):
+                    if set(found) <= set(_COMBINATORS):
+                        self._notes.add(one, "the group holds no conditions")
                     parts += _grouped(*self.parts(found, one, depth + 1))
             elif key in _CONDITIONS:
                 for one, found in self._hashes(name, child):
-                    with self._reporting(one):
-                        parts += self._long(one, found)
-            elif isinstance(child, dict):
-                self._notes.add(name, "conditions look like q[order_number_eq]")
+                    parts += self._read(one, partial(self._long, one, found))
             else:
-                name = name if depth else key
-                with self._reporting(name):
-                    parts += self._made(name, split_name(key), child)
+                name = name if depth or isinstance(child, dict) else key
+                parts += self._read(name, partial(self._short, name, key, child))
         return combinator, tuple(parts)
 
-    @contextmanager
-    def _reporting(self, name: str) -> Iterator[None]:
+    def _read(self, name: str, read: Callable[[], list[Filter]]) -> list[Filter]:
         try:
-            yield
+            return read()
+        except NeverHoldsError as reason:
+            self._notes.add(name, reason)
+            return [NOTHING]
         except NotUsableError as reason:
             self._notes.add(name, reason)
+            return []
+
+    def _short(self, name: str, key: str, child: Node | list[str]) -> list[Filter]:
+        return self._made(name, split_name(key), elements(child))
 
     def _combinator(self, name: str, child: Node | list[str]) -> Combinator:
-        text = _last(child).lower()
+        text = _last(child)
         if text not in set(Combinator):
-            self._notes.add(name, f"{shown(text)} is neither and nor or")
+            self._notes.add(name, f"{shown(text)} is neither and nor or, and and is used")
             return Combinator.AND
         return Combinator(text)
 
@@ -191,35 +207,40 @@ class _Reader:
         if not attributes or not form:
             raise NotUsableError("a condition has attributes (a) and a predicate (p)")
         if not values:
-            return []
-        is_any = _last(node.get("m", node.get("combinator"))).lower() == Combinator.OR
+            raise NotUsableError("a condition has a value (v)")
+        combinator = node.get("m", node.get("combinator"))
+        is_any = combinator is not None and self._combinator(f"{path}[m]", combinator) is Combinator.OR
         return self._made(path, make_name(attributes, form, is_any_attribute=is_any), values)
 
-    def _made(self, name: str, asked: Name, texts: list[str]) -> list[Filter]:
+    def _made(self, name: str, asked: Name, texts: list[str] | None) -> list[Filter]:
+        """What a condition with known attributes and predicate means. Where its value cannot be read it holds for nothing."""
+        if texts is None:
+            raise NeverHoldsError("several values look like q[order_number_in][]=A&q[order_number_in][]=B")
+        made: list[Filter]
         if asked.predicate in INVERSE:
             predicate = asked.predicate if truth(texts[-1]) else INVERSE[asked.predicate]
-            made: list[Filter] = [Condition(attribute, predicate) for attribute in asked.attributes]
+            made = [Condition(attribute, predicate) for attribute in asked.attributes]
         else:
             if asked.predicate not in LISTS and asked.quantifier is None and len(texts) > 1:
                 for text in texts[:-1]:
                     self._notes.add(name, f"it takes one value, {shown(text)} was left out")
                 texts = texts[-1:]
-            made = [part for attribute in asked.attributes for part in self._compared(name, attribute, asked, texts)]
-            if len(made) < len(asked.attributes):
-                return []  # a value that does not fit one of the attributes: without it the condition would mean something else
+            made = [self._compared(name, attribute, asked, texts) for attribute in asked.attributes]
         self._count(made)
         return _grouped(Combinator.OR if asked.is_any_attribute else Combinator.AND, tuple(made))
 
-    def _compared(self, name: str, attribute: str, asked: Name, texts: list[str]) -> list[Filter]:
+    def _compared(self, name: str, attribute: str, asked: Name, texts: list[str]) -> Filter:
+        """One attribute compared with each value. A comparison with a value that cannot be read holds for nothing."""
         compared = []
         for text in texts:
             try:
-                compared.append(condition(attribute, asked.predicate, text))
+                compared.append(condition(attribute, asked.predicate, text, self._now))
             except NotUsableError as reason:
                 self._notes.add(name, reason)
-        if not compared:
-            return []
-        return [_quantified(attribute, asked.predicate, asked.quantifier, compared)]
+        needs_all = asked.quantifier is Quantifier.ALL or (asked.quantifier is None and asked.predicate is Predicate.NOT_IN)
+        if not compared or (needs_all and len(compared) < len(texts)):
+            return NOTHING
+        return _quantified(attribute, asked.predicate, asked.quantifier, compared)
 
     def _count(self, made: list[Filter]) -> None:
         for one in made:

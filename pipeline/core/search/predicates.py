@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.core.search.attributes import ATTRIBUTES, Kind, canonical
-from pipeline.core.search.notes import NotUsableError, shown
+from pipeline.core.search.notes import NeverHoldsError, NotUsableError, shown
 
 
 class Predicate(enum.StrEnum):
@@ -138,7 +138,7 @@ def split_name(name: str) -> Name:
     stem = name.removesuffix(f"_{form}")
     combinators = set(_COMBINATOR.findall(stem))
     if len(combinators) > 1:
-        raise NotUsableError("it may combine attributes with _or_ or with _and_, not with both")
+        raise NeverHoldsError("it may combine attributes with _or_ or with _and_, not with both")
     return make_name(_COMBINATOR.split(stem)[::2], form, is_any_attribute="or" in combinators)
 
 
@@ -146,7 +146,8 @@ def make_name(attributes: list[str], form: str, *, is_any_attribute: bool) -> Na
     """Check attributes and a predicate against each other.
 
     Raises:
-        NotUsableError: attempts have no such attribute, there is no such predicate, or they do not go together.
+        NotUsableError: attempts have no such attribute, or there is no such predicate.
+        NeverHoldsError: they do not go together.
     """
     if form not in _FORMS:
         raise NotUsableError(f"there is no predicate {shown(form)}")
@@ -156,6 +157,6 @@ def make_name(attributes: list[str], form: str, *, is_any_attribute: bool) -> Na
         if attribute not in ATTRIBUTES:
             raise NotUsableError(f"attempts have no attribute {shown(attribute)}")
         if predicate not in PREDICATES[ATTRIBUTES[attribute]]:
-            raise NotUsableError(f"{predicate.value} does not work with {ATTRIBUTES[attribute].value}")
+            raise NeverHoldsError(f"{predicate.value} does not work with {ATTRIBUTES[attribute].value}")
         known.append(attribute)
     return Name(tuple(dict.fromkeys(known)), is_any_attribute, predicate, quantifier)

@@ -35,13 +35,16 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Parts of which all (and) or one at least (or) must hold. It has two parts at least."""
+    """Parts of which all (and) or one at least (or) must hold. It has two parts at least, but for :data:`NOTHING`."""
 
     combinator: Combinator
     parts: tuple[Condition | Group, ...]
 
 
 Filter = Condition | Group
+
+NOTHING: Final = Group(Combinator.OR, ())
+"""Holds for no attempt: what becomes of a condition whose value cannot be read. A typing mistake must not find everything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,74 +4,75 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from pipeline.core.search.attributes import ATTRIBUTES, Kind
-from pipeline.core.search.notes import NotUsableError, shown
+from pipeline.core.search.notes import NeverHoldsError, NotUsableError, shown
 from pipeline.core.search.predicates import ORDER, Predicate
+from pipeline.core.search.times import LATEST, read_time
 from pipeline.core.search.tree import Condition, Value
 
 _TRUTHY: Final = frozenset({"1", "t", "T", "true", "TRUE"})
 _FALSY: Final = frozenset({"0", "f", "F", "false", "FALSE"})
-_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_LEAST, _MOST = -(2**63), 2**63 - 1
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
+_WHOLE: Final = re.compile(r"[+-]?0*([0-9]{1,19})(?:\.0*)?", re.ASCII)
+_LARGE: Final = re.compile(r"[+-]?[0-9]{20,}", re.ASCII)
+_LARGEST: Final = 1.7976931348623157e308
 
 
-def condition(attribute: str, predicate: Predicate, text: str) -> Condition:
-    """An attribute compared with one value.
+def condition(attribute: str, predicate: Predicate, text: str, now: datetime | None = None) -> Condition:
+    """An attribute compared with one value. ``now`` is what relative times begin from.
 
     Raises:
         NotUsableError: the attribute cannot have such a value.
     """
     kind = ATTRIBUTES[attribute]
-    if kind is Kind.TIME and predicate in ORDER and _DATE.fullmatch(text):
+    if kind is not Kind.TIME:
+        return Condition(attribute, predicate, (_READ.get(kind, _text)(text),))
+    moment = read_time(text, now)
+    if predicate in ORDER and moment.is_day:
         # A date without a time: gt and gteq mean the start of that day, lt and lteq its end (so, before the next day).
         if predicate in (Predicate.GT, Predicate.GTEQ):
-            return Condition(attribute, Predicate.GTEQ, (_time(text),))
-        return Condition(attribute, Predicate.LT, (_time(text) + timedelta(days=1),))
-    if kind is Kind.TIME and predicate in (Predicate.GTEQ, Predicate.LT):
+            return Condition(attribute, Predicate.GTEQ, (moment.at,))
+        return Condition(attribute, Predicate.LT, (min(moment.at + timedelta(days=1), LATEST),))
+    at = moment.at
+    if predicate in (Predicate.GTEQ, Predicate.LT):
         # Times are kept in milliseconds: what is not before this one is not before the next whole one.
-        moment = _time(text)
-        return Condition(attribute, predicate, (moment + timedelta(microseconds=-moment.microsecond % 1000),))
-    return Condition(attribute, predicate, (_READ.get(kind, _text)(text),))
+        at += timedelta(microseconds=-at.microsecond % 1000)
+    return Condition(attribute, predicate, (at,))
 
 
 def truth(text: str) -> bool:
     """Yes or no, by ransack's rules.
 
     Raises:
-        NotUsableError: it is neither.
+        NeverHoldsError: it is neither.
     """
     if text in _TRUTHY:
         return True
     if text in _FALSY:
         return False
-    raise NotUsableError(f"{shown(text)} is neither 1 nor 0")
+    raise NeverHoldsError(f"{shown(text)} is neither 1 nor 0")
 
 
 def _integer(text: str) -> int:
-    # Not int(): it also takes 1_000 and digits of other scripts, and Int64 is what a column can hold.
-    if re.fullmatch(r"[+-]?[0-9]{1,19}", text) and -(2**63) <= int(text) < 2**63:
-        return int(text)
+    """A whole number. One that is larger than any there can be compares as the largest does."""
+    # Not int(): it also takes 1_000 and digits of other scripts.
+    if _WHOLE.fullmatch(text) or _LARGE.fullmatch(text):
+        digits = text.lstrip("+-0").partition(".")[0]
+        size = int(digits or 0) if len(digits) < 20 else _MOST + 1
+        return max(-size, _LEAST) if text.startswith("-") else min(size, _MOST)
+    if _NUMBER.fullmatch(text) and float(text).is_integer() and abs(float(text)) < _MOST:
+        return int(float(text))
     raise NotUsableError(f"{shown(text)} is not {Kind.INTEGER.value}")
 
 
 def _number(text: str) -> float:
-    if re.fullmatch(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?", text):
-        return float(text)
+    if len(text) < 400 and _NUMBER.fullmatch(text):
+        return min(max(float(text), -_LARGEST), _LARGEST)
     raise NotUsableError(f"{shown(text)} is not {Kind.NUMBER.value}")
-
-
-def _time(text: str) -> datetime:
-    """A time; without an offset it is UTC, without a time of day the day's start."""
-    try:
-        moment = datetime.fromisoformat(text)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-        if 1900 <= moment.year < 2299:  # what a column can compare
-            return moment
-    except (ValueError, OverflowError):
-        pass
-    raise NotUsableError(f"{shown(text)} is not {Kind.TIME.value}")
 
 
 def _state(text: str) -> str:
@@ -98,7 +99,6 @@ def _text(text: str) -> str:
 _READ: Final[dict[Kind, Callable[[str], Value]]] = {
     Kind.INTEGER: _integer,
     Kind.NUMBER: _number,
-    Kind.TIME: _time,
     Kind.STATE: _state,
     Kind.BOOLEAN: _boolean,
 }

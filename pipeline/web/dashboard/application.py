@@ -11,6 +11,7 @@ from pipeline.ops.health import Health
 from pipeline.web.api import Api
 from pipeline.web.dashboard.desk import Desk
 from pipeline.web.dashboard.gate import gate
+from pipeline.web.dashboard.page_parameters import check_page_parameters
 from pipeline.web.dashboard.page_table import dashboard_pages
 from pipeline.web.errors import explained
 from pipeline.web.ops import refuse_until_started
@@ -28,11 +29,12 @@ _HEADERS: Final = {
 
 def dashboard(api: Api, health: Health) -> web.Application:
     """The application that is put below ``/webhooks``."""
-    desk = Desk(api)
+    desk = Desk(api, health.warnings)
     pages = dashboard_pages(desk)
     desk.know(pages)
+    by_key = {page.key: page for page in pages}
     app = web.Application(
-        middlewares=[page_errors(desk), refuse_until_started(health), gate(desk, {page.key: page for page in pages})]
+        middlewares=[page_errors(desk), refuse_until_started(health), gate(desk, by_key), check_page_parameters(by_key)]
     )
     app.on_response_prepare.append(_harden)
     app.add_routes([page.definition() for page in pages])

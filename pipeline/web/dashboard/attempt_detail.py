@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
 
@@ -19,10 +20,12 @@ from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.errors import ApiError
 from pipeline.web.queries import path_id
 from pipeline.web.resend_api import resend_attempt
+from pipeline.web.routes import Parameter
 from schemas.api_key import Access
 from schemas.http_api import AttemptAnswer, AttemptDetailAnswer
 
-_MOST_FIND = 20_000
+_MOST_FIND: Final = 20_000
+_FIND: Final = Parameter("find", "What is marked in the request's body.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def attempt_detail_pages(desk: Desk) -> Iterable[Page]:
         return desk.redirect(request, here, Notice("good", done))
 
     return [
-        Page("GET", "/attempts/{id}", show, Access.VIEWER),
+        Page("GET", "/attempts/{id}", show, Access.VIEWER, (_FIND,)),
         Page("POST", "/attempts/{id}/resend", resend, Access.OPERATOR),
     ]
 

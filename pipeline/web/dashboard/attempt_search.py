@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -27,13 +28,15 @@ from pipeline.web.dashboard.highlight import Piece, excerpt, needles
 from pipeline.web.dashboard.pages import PREFIX, Page
 from pipeline.web.dashboard.texts import iso, stamp, words
 from pipeline.web.errors import ApiError, explained
-from pipeline.web.export_api import export
+from pipeline.web.export_api import EXPORT_PARAMETERS, export
+from pipeline.web.routes import AFTER, FILTERS, PAGE, Parameter
 from pipeline.web.searching import searching
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 from schemas.event import EventType
 
 ATTEMPTS: Final = f"{PREFIX}/attempts"
+_BEFORE: Final = Parameter("before", "The cursor of the page behind: what comes before it.")
 _BARS: Final = 60
 _MOST_ENDPOINTS: Final = 200
 """Endpoints that a menu shows; with more, their ids are typed."""
@@ -113,7 +116,8 @@ def attempt_search_pages(desk: Desk) -> Iterable[Page]:
         filters = read_filters(request.query.items())
         if has_blanks(request.query.items()):
             # A form sends its empty fields too. The link without them is the one to keep.
-            return desk.redirect(request, f"{ATTEMPTS}?{filters.query()}")
+            # What has no effect stays in it, to be told of.
+            return desk.redirect(request, f"{ATTEMPTS}?{urlencode([*filters.pairs, *filters.unknown])}")
         try:
             query = await asked(desk.api, request)
             if _is_one_look(request, query):
@@ -136,9 +140,9 @@ def attempt_search_pages(desk: Desk) -> Iterable[Page]:
         return await export(desk.api, request, "json")
 
     return [
-        Page("GET", "/attempts", index, Access.VIEWER),
-        Page("GET", "/attempts/export.csv", as_csv, Access.VIEWER),
-        Page("GET", "/attempts/export.json", as_json, Access.VIEWER),
+        Page("GET", "/attempts", index, Access.VIEWER, (FILTERS, *PAGE, AFTER, _BEFORE)),
+        Page("GET", "/attempts/export.csv", as_csv, Access.VIEWER, EXPORT_PARAMETERS, exports=True),
+        Page("GET", "/attempts/export.json", as_json, Access.VIEWER, EXPORT_PARAMETERS, exports=True),
     ]
 
 

@@ -20,12 +20,14 @@ from pipeline.web.dead_letters_api import dead_letter_in_full, dead_letter_page,
 from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.queries import path_id
 from pipeline.web.republishing import Repair, is_cut, republish
+from pipeline.web.routes import FILTERS, PAGE
 from schemas.api_key import Access
 from schemas.delivery import DEAD_LETTER_HEADER, DeadLetterReason
 from schemas.http_operations import BytesAnswer, BytesInput, RepairInput
 
 LIST: Final = f"{PREFIX}/dead-letters"
 _TEXT: Final = "text"
+_FIELDS: Final = ("key", "key_encoding", "value", "value_encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,9 @@ def dead_letter_pages(desk: Desk) -> Iterable[Page]:
         )
 
     return [
-        Page("GET", "/dead-letters", index, Access.VIEWER),
+        Page("GET", "/dead-letters", index, Access.VIEWER, (FILTERS, *PAGE)),
         Page("GET", "/dead-letters/{id}", show, Access.OPERATOR),
-        Page("POST", "/dead-letters/{id}/republish", publish_again, Access.OPERATOR),
+        Page("POST", "/dead-letters/{id}/republish", publish_again, Access.OPERATOR, fields=_FIELDS),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
@@ -16,6 +16,7 @@ from pipeline.web.dashboard import texts
 from pipeline.web.dashboard.assets import Assets
 from pipeline.web.dashboard.pages import LOGIN, PREFIX, Page
 from pipeline.web.dashboard.sessions import Notice, Session, Sessions
+from pipeline.web.queries import IGNORED
 from schemas.api_key import Access
 
 SESSION: Final = web.RequestKey("session", Session)
@@ -42,8 +43,10 @@ _NAVIGATION: Final = (
 class Desk:
     """Makes pages. One per process."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, warnings: Callable[[], Mapping[str, str]]) -> None:
+        """``warnings`` tells what is wrong with this process, by the name of the check."""
         self.api = api
+        self.warnings = warnings
         self.sessions = Sessions(api.vault, api.clock)
         self.assets = Assets()
         self._access: dict[str, Access | None] = {}
@@ -88,10 +91,12 @@ class Desk:
         return {
             "csrf": session.csrf,
             "here": request.path,
+            "ignored_parameters": request.get(IGNORED, ()),
             "navigation": self._navigation(who),
             "notices": self.sessions.notices(request),
             "now": self.api.clock(),
             "who": who,
+            "wrong_key": self.api.registry.wrong_key() if who else None,
             "who_name": self._name(who) if who else "",
             "may_operate": who is not None and who.role.covers(Access.OPERATOR),
             "may_change": who is not None and who.role.covers(Access.ADMIN),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 from multidict import MultiDictProxy
 
 from pipeline.endpoints.endpoint import Endpoint
+from pipeline.web.audit import asker
 from pipeline.web.auth import principal_of
 from pipeline.web.dashboard.desk import Desk
-from pipeline.web.dashboard.endpoint_input import EndpointForm, given, hears_everything, sent, shown
+from pipeline.web.dashboard.endpoint_input import FIELDS, EndpointForm, given, hears_everything, sent, shown
 from pipeline.web.dashboard.gate import form_of
 from pipeline.web.dashboard.pages import PREFIX, Page
 from pipeline.web.dashboard.sessions import Notice
+from pipeline.web.dashboard.texts import span
 from pipeline.web.endpoint_changes import (
     check_target,
     create_endpoint,
@@ -23,7 +26,8 @@ from pipeline.web.endpoint_changes import (
     rotate_secret,
     update_endpoint,
 )
-from pipeline.web.errors import InvalidError
+from pipeline.web.errors import ApiError, InvalidError
+from pipeline.web.held_drops import drop_held
 from pipeline.web.queries import path_id
 from pipeline.web.wrapped_input import validated
 from schemas.api_key import Access
@@ -49,16 +53,19 @@ def endpoint_form_pages(desk: Desk) -> Iterable[Page]:
     handlers, one = _Handlers(desk), "/endpoints/{id}"
     return [
         Page("GET", "/endpoints/new", handlers.new, Access.ADMIN),
-        Page("POST", "/endpoints", handlers.create, Access.ADMIN),
+        Page("POST", "/endpoints", handlers.create, Access.ADMIN, fields=FIELDS),
         Page("GET", f"{one}/edit", handlers.edit, Access.ADMIN),
-        Page("POST", f"{one}/edit", handlers.update, Access.ADMIN),
+        Page("POST", f"{one}/edit", handlers.update, Access.ADMIN, fields=FIELDS),
+        Page("GET", f"{one}/pause", handlers.ask_pause, Access.ADMIN),
         Page("POST", f"{one}/pause", handlers.pause, Access.ADMIN),
         Page("POST", f"{one}/resume", handlers.resume, Access.ADMIN),
+        Page("GET", f"{one}/drop", handlers.ask_drop, Access.ADMIN),
+        Page("POST", f"{one}/drop", handlers.drop, Access.ADMIN, fields=("count",)),
         Page("GET", f"{one}/rotate", handlers.ask_rotate, Access.ADMIN),
         Page("POST", f"{one}/rotate", handlers.rotate, Access.ADMIN),
         Page("GET", f"{one}/delete", handlers.ask_delete, Access.ADMIN),
         Page("POST", f"{one}/delete", handlers.delete, Access.ADMIN),
-        Page("POST", f"{one}/headers", handlers.headers, Access.ADMIN),
+        Page("POST", f"{one}/headers", handlers.headers, Access.ADMIN, fields=("name", "value", "remove")),
     ]
 
 
@@ -98,14 +105,60 @@ class _Handlers:
             return self._form(request, sent(form, await self._mistakes(form, error), has_token=has_token), endpoint, status=422)
         return self._back(request, endpoint, Notice("good", "The changes are saved."), *_warnings(endpoint))
 
+    async def ask_pause(self, request: web.Request) -> web.Response:
+        endpoint = find_endpoint(self._desk.api, path_id(request))
+        return self._ask(
+            request,
+            endpoint,
+            "pause",
+            "Pause this endpoint?",
+            "Pause the endpoint",
+            "It gets nothing until you resume it. Nothing is lost by that: new events and repeats that fall due are held, and use up no attempt.",
+            f"When you resume it, all of that goes out at the endpoint's own pace. What has been held for {span(self._desk.api.hold)} expires: it is "
+            "not sent any more, and that is on record.",
+            "The page of the endpoint says how many deliveries are held. There you can drop them, too.",
+        )
+
     async def pause(self, request: web.Request) -> web.Response:
         endpoint = await self._change(request, {"active": False})
-        paused = "The endpoint is paused: it gets nothing, and what happens meanwhile is not sent later."
+        paused = f"The endpoint is paused. What is due for it is held for up to {span(self._desk.api.hold)}, and goes out when you resume it."
         return self._back(request, endpoint, Notice("good", paused))
 
     async def resume(self, request: web.Request) -> web.Response:
+        held = self._desk.api.registry.held(find_endpoint(self._desk.api, path_id(request))).count
         endpoint = await self._change(request, {"active": True})
-        return self._back(request, endpoint, Notice("good", "The endpoint gets webhooks again."))
+        waited = f" {_deliveries(held, 'held delivery goes', 'held deliveries go')} out now." if held else ""
+        return self._back(request, endpoint, Notice("good", f"The endpoint gets webhooks again.{waited}"))
+
+    async def ask_drop(self, request: web.Request) -> web.Response:
+        endpoint = find_endpoint(self._desk.api, path_id(request))
+        count = self._desk.api.registry.held(endpoint).count
+        if not count:
+            return self._back(request, endpoint, Notice("good", "Nothing is held for this endpoint."))
+        what = _deliveries(count, "held delivery", "held deliveries")
+        return self._ask(
+            request,
+            endpoint,
+            "drop",
+            f"Drop {what}?",
+            f"Drop {what}",
+            "They will not be sent, also when you resume the endpoint. Each ends on record as discarded, with your name.",
+            "What is held from now on stays. If the number has changed by the time you confirm, nothing is dropped.",
+            count=str(count),
+        )
+
+    async def drop(self, request: web.Request) -> web.Response:
+        api, given_count = self._desk.api, form_of(request).get("count", "")
+        endpoint = find_endpoint(api, path_id(request))
+        try:
+            count = int(given_count) if given_count.isascii() and given_count.isdigit() and len(given_count) < 16 else 0
+            await drop_held(api, asker(api, request), endpoint.id, count)
+        except ApiError as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+            return self._back(request, endpoint, Notice("bad", str(error)))
+        dropped = f"{_deliveries(count, 'held delivery is', 'held deliveries are')} dropped, and will be on record as discarded."
+        return self._back(request, endpoint, Notice("good", dropped))
 
     async def ask_rotate(self, request: web.Request) -> web.Response:
         endpoint = find_endpoint(self._desk.api, path_id(request))
@@ -176,7 +229,9 @@ class _Handlers:
         events = [(event.value, text) for event, text in EVENT_DESCRIPTIONS.items()]
         return self._desk.show(request, "endpoint_form.html", status, form=form, endpoint=endpoint, events=events)
 
-    def _ask(self, request: web.Request, endpoint: Endpoint, what: str, title: str, button: str, *sentences: str) -> web.Response:
+    def _ask(
+        self, request: web.Request, endpoint: Endpoint, what: str, title: str, button: str, *sentences: str, **fields: str
+    ) -> web.Response:
         return self._desk.show(
             request,
             "confirm.html",
@@ -184,10 +239,15 @@ class _Handlers:
             subject=endpoint.target_url,
             sentences=sentences,
             button=button,
-            is_harmful=what == "delete",
+            fields=fields,
+            is_harmful=what in {"delete", "drop"},
             action=f"{page_of(endpoint)}/{what}",
             back=page_of(endpoint),
         )
+
+
+def _deliveries(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def _warnings(endpoint: Endpoint) -> Sequence[Notice]:

@@ -19,6 +19,12 @@ _NO_EVENTS: Final = "Choose one event type at least."
 _NOT_JSON: Final = 'filters must be JSON, such as {"channel": ["spree"]}.'
 
 
+FIELDS: Final = (
+    *("target_url", "events", "description", "max_per_second", "filters", "token", "remove_token", "active", "version"),
+)
+"""What a form of an endpoint sends."""
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointForm:
     """What stands in the fields, as text, and what is wrong with it: sentences by field."""

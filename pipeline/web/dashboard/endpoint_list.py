@@ -19,6 +19,7 @@ from pipeline.web.endpoint_changes import require_endpoints
 from pipeline.web.endpoint_filters import parse_endpoint_filters
 from pipeline.web.endpoints_api import endpoint_values
 from pipeline.web.queries import page_and_size
+from pipeline.web.routes import FILTERS, PAGE
 from schemas.api_key import Access
 from schemas.http_api import EndpointAnswer
 
@@ -56,7 +57,7 @@ def endpoint_list_pages(desk: Desk) -> Iterable[Page]:
             url_filter=request.query.get("q[target_url_cont]", ""),
         )
 
-    return [Page("GET", "/endpoints", index, Access.VIEWER)]
+    return [Page("GET", "/endpoints", index, Access.VIEWER, (FILTERS, *PAGE))]
 
 
 def endpoint_rows(endpoints: Iterable[EndpointAnswer], days: Mapping[int, EndpointDay] | None, now: datetime) -> list[Row]:

@@ -38,7 +38,7 @@ def endpoint_pages(desk: Desk) -> Iterable[Page]:
             "endpoint.html",
             endpoint=EndpointAnswer(**endpoint_values(api, endpoint)),
             changed_by=endpoint.record.changed_by,
-            unusable=endpoint.problem,
+            hold=api.hold,
             secrets=len(endpoint.keys(api.clock())),
             stats=day.found,
             problem=day.problem,
@@ -55,7 +55,7 @@ def endpoint_pages(desk: Desk) -> Iterable[Page]:
 
     return [
         Page("GET", "/endpoints/{id}", show, Access.VIEWER),
-        Page("POST", "/endpoints/{id}/test", test, Access.OPERATOR),
+        Page("POST", "/endpoints/{id}/test", test, Access.OPERATOR, fields=("event_name",)),
     ]
 
 

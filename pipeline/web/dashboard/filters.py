@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
+from pipeline.core.search.keys import is_filter_key
 from pipeline.core.search.notes import NotUsableError
 from pipeline.core.search.predicates import split_name
 
@@ -35,6 +36,7 @@ ORDERS: Final[Mapping[str, str]] = {"": "Newest first", "created_at asc": "Oldes
 _PLACES: Final = frozenset({"page", "after", "before"})
 """Where in the results somebody is: gone when the search changes."""
 _KEPT: Final = frozenset({"per_page"})
+_KNOWN: Final = _PLACES | _KEPT | {"strict"}
 _WORDS: Final[Mapping[str, str]] = {
     "eq": "is",
     "not_eq": "is not",
@@ -82,6 +84,8 @@ class Filters:
     chips: Sequence[Chip]
     pairs: Pairs
     """All of it but the place: with it a search is done again."""
+    unknown: Pairs = ()
+    """What has no effect: neither a filter nor a place."""
 
     @property
     def is_empty(self) -> bool:
@@ -103,8 +107,10 @@ class Filters:
 
 
 def read_filters(given: Iterable[tuple[str, str]]) -> Filters:
-    """Take a query string apart. What it is not used for (``utm_source``, …) goes."""
-    pairs = [(key, value.strip()) for key, value in given if value.strip() and (_is_filter(key) or key in _KEPT)]
+    """Take a query string apart."""
+    filled = [(key, value.strip()) for key, value in given if value.strip()]
+    pairs = [(key, value) for key, value in filled if is_filter_key(key) or key in _KEPT]
+    unknown = [(key, value) for key, value in filled if not is_filter_key(key) and key not in _KNOWN]
     values = dict.fromkeys(FIELDS, "")
     names = {key: name for name, key in FIELDS.items()}
     rest: dict[str, list[tuple[str, str]]] = {}
@@ -115,22 +121,18 @@ def read_filters(given: Iterable[tuple[str, str]]) -> Filters:
         elif key not in _KEPT:
             rest.setdefault(_group(key), []).append((key, value))
     chips = [Chip(_label(one), one, urlencode([pair for pair in pairs if pair not in one])) for one in rest.values()]
-    return Filters(values, chips, pairs)
+    return Filters(values, chips, pairs, unknown)
 
 
 def has_blanks(given: Iterable[tuple[str, str]]) -> bool:
     """Whether there are fields that were left empty: such a link is longer than it need be."""
-    return any(_is_filter(key) and not value.strip() for key, value in given)
+    return any(is_filter_key(key) and not value.strip() for key, value in given)
 
 
 def with_values(pairs: Pairs, changes: Mapping[str, str]) -> str:
     """A query string with other values for some keys, without its place."""
     kept = [pair for pair in pairs if pair[0] not in changes and pair[0] not in _PLACES]
     return urlencode(kept + [pair for pair in changes.items() if pair[1]])
-
-
-def _is_filter(key: str) -> bool:
-    return key == "q" or key.lstrip().startswith("q[")
 
 
 def _group(key: str) -> str:

@@ -16,7 +16,7 @@ from pipeline.web.dashboard.pages import Page
 from pipeline.web.errors import ApiError
 
 FORM: Final = web.RequestKey("form", MultiDictProxy[str])
-_CSRF_FIELD: Final = "csrf"
+CSRF_FIELD: Final = "csrf"
 _EXPIRED: Final = "This form is not valid any more. Go back, reload the page and send it again; log in first if you are asked to."
 
 
@@ -26,8 +26,9 @@ def gate(desk: Desk, pages: Mapping[tuple[str, str], Page]) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         page = declared(request, pages)
-        session = desk.sessions.of(request)
-        request[SESSION] = session
+        request[SESSION] = session = desk.sessions.of(request)
+        if session.key_id is not None and desk.api.ended_sessions.has(session.id, session.key_id, session.until):
+            request[SESSION] = session = desk.sessions.new()
         who = desk.api.keys.named(session.key_id) if session.key_id is not None else None
         if who is not None:
             request[PRINCIPAL] = who
@@ -40,7 +41,7 @@ def gate(desk: Desk, pages: Mapping[tuple[str, str], Page]) -> Middleware:
             require_role(who, page.access)
         if page.method == "POST":
             request[FORM] = form = await _form(request)
-            if not hmac.compare_digest(str(form.get(_CSRF_FIELD, "")).encode(), session.csrf.encode()):
+            if not hmac.compare_digest(str(form.get(CSRF_FIELD, "")).encode(), session.csrf.encode()):
                 raise ApiError(403, _EXPIRED)
         return await handler(request)
 

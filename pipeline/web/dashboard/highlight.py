@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.core.json_text import places, unescaped
 from pipeline.core.search import AttemptQuery, Predicate, leaves
 
 _FOUND: Final = frozenset({Predicate.CONT, Predicate.I_CONT, Predicate.START, Predicate.END, Predicate.EQ, Predicate.IN})
@@ -31,34 +33,40 @@ def needles(query: AttemptQuery, attribute: str = "request_body") -> tuple[str, 
 
 
 def marked(text: str, wanted: Sequence[str]) -> tuple[Piece, ...]:
-    """A text in pieces, those that were searched for marked, in any case."""
+    """A text in pieces, those that were searched for marked: what it says, as it is written."""
     pieces: list[Piece] = []
     end = 0
-    for match in _matches(text, wanted):
-        pieces += [Piece(text[end : match.start()]), Piece(match[0], is_match=True)]
-        end = match.end()
+    for first, last in _matches(text, wanted):
+        pieces += [Piece(text[end:first]), Piece(text[first:last], is_match=True)]
+        end = last
     return tuple(piece for piece in (*pieces, Piece(text[end:])) if piece.text)
 
 
 def excerpt(text: str, wanted: Sequence[str]) -> tuple[Piece, ...]:
     """The surroundings of the first match, in pieces; nothing when there is none."""
-    match = next(iter(_matches(text, wanted)), None)
+    match = next(_matches(text, wanted), None)
     if match is None:
         return ()
-    first, last = max(match.start() - _AROUND, 0), min(match.end() + _AROUND, len(text))
-    before = ("…" if first else "") + text[first : match.start()]
-    after = text[match.end() : last] + ("…" if last < len(text) else "")
-    return tuple(piece for piece in (Piece(before), Piece(match[0], is_match=True), Piece(after)) if piece.text)
+    start, end = match
+    first, last = max(start - _AROUND, 0), min(end + _AROUND, len(text))
+    before = ("…" if first else "") + text[first:start]
+    after = text[end:last] + ("…" if last < len(text) else "")
+    return tuple(piece for piece in (Piece(before), Piece(text[start:end], is_match=True), Piece(after)) if piece.text)
 
 
-def _matches(text: str, wanted: Sequence[str]) -> Iterable[re.Match[str]]:
-    # The longest first: of two that begin at the same place.
-    known = sorted(filter(None, wanted), key=len, reverse=True)
-    if not known:
-        return
-    # No quantifier stands in it: it takes time in proportion to the text.
-    pattern = re.compile("|".join(map(re.escape, known)), re.IGNORECASE)
-    for number, match in enumerate(pattern.finditer(text)):
-        if number == _MOST:
-            return
-        yield match
+def _matches(text: str, wanted: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where what was searched for begins and ends, in order and apart from each other; at most so many."""
+    found = {place for one in wanted if one for place in _places(text, one)}
+    end = number = 0
+    # Of two that begin at the same place, the longer one.
+    for first, last in sorted(found, key=lambda place: (place[0], -place[1])):
+        if first >= end and number < _MOST:
+            yield first, last
+            end, number = last, number + 1
+
+
+def _places(text: str, wanted: str) -> Iterator[tuple[int, int]]:
+    literally = re.finditer(re.escape(wanted), text, re.IGNORECASE)
+    yield from (match.span() for match in itertools.islice(literally, _MOST))
+    for meant in {wanted, unescaped(wanted)}:
+        yield from itertools.islice(places(text, meant), _MOST)

@@ -31,7 +31,7 @@ def key_pages(desk: Desk) -> Iterable[Page]:
     handlers = _Handlers(desk)
     return [
         Page("GET", "/keys", handlers.index, Access.ADMIN),
-        Page("POST", "/keys", handlers.create, Access.ADMIN),
+        Page("POST", "/keys", handlers.create, Access.ADMIN, fields=("name", "role")),
         Page("GET", "/keys/{id}/revoke", handlers.ask_revoke, Access.ADMIN),
         Page("POST", "/keys/{id}/revoke", handlers.revoke, Access.ADMIN),
     ]

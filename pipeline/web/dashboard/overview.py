@@ -43,6 +43,7 @@ def overview_pages(desk: Desk) -> Iterable[Page]:
             troubled=[row for row in rows if is_troubled(row.endpoint)],
             busiest=sorted(rows, key=_attempts, reverse=True)[:_SHOWN],
             count=len(rows),
+            warnings=list(desk.warnings().values()),
         )
 
     async def page(request: web.Request) -> web.Response:

@@ -6,12 +6,14 @@ way to add one below ``/webhooks``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from pipeline.web.routes import Parameter
 from schemas.api_key import Access
 
 PREFIX: Final = "/webhooks"
@@ -22,13 +24,22 @@ LOGIN: Final = f"{PREFIX}/login"
 class Page:
     """A page below ``/webhooks`` (GET), or what a form of one is sent to (POST: does its work, and redirects with 303).
 
-    ``access`` is the least role that may; None means that nobody needs to be logged in.
+    ``access`` is the least role that may; None means that nobody needs to be logged in. ``parameters`` are those of its address,
+    ``fields`` those of the form that is sent to it. ``exports``: it hands out all that it finds, and refuses what it does not understand.
     """
 
     method: Literal["GET", "POST"]
     path: str
     handler: Handler
     access: Access | None
+    parameters: Sequence[Parameter] = ()
+    fields: Sequence[str] = ()
+    exports: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether it does more than look."""
+        return self.method == "POST" or self.exports
 
     @property
     def key(self) -> tuple[str, str]:

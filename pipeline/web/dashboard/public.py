@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final
 
 from aiohttp import web
 from aiohttp.hdrs import RETRY_AFTER
 
+from pipeline.broker.api import PublishError
 from pipeline.ops.logs import logger
 from pipeline.web.addresses import client_address
 from pipeline.web.auth import PRINCIPAL
 from pipeline.web.dashboard.desk import SESSION, Desk, is_own_page
 from pipeline.web.dashboard.gate import form_of
 from pipeline.web.dashboard.pages import LOGIN, PREFIX, Page
-from pipeline.web.dashboard.sessions import Notice
+from pipeline.web.dashboard.sessions import Notice, Session
 from pipeline.web.errors import ApiError, WrongKeyError, not_found
+from pipeline.web.routes import Parameter
 from schemas.api_key import Access
 
 log = logger(__name__)
 
 _WRONG: Final = "This is not one of the service's API keys. Check it for missing characters."
+_NOT_EVERYWHERE: Final = Notice(
+    "bad",
+    "This browser is logged out. Kafka has not confirmed it, so a copy of the session's cookie may still work elsewhere, for 12 hours at most. "
+    "If somebody may have one, revoke the API key.",
+)
+_NEXT: Final = Parameter("next", "Where to go after the login.")
 _NO_KEY: Final = "Enter your API key."
 
 
@@ -28,8 +37,8 @@ def public_pages(desk: Desk) -> Iterable[Page]:
     """The pages, below ``/webhooks``."""
     handlers = _Handlers(desk)
     return [
-        Page("GET", "/login", handlers.login, None),
-        Page("POST", "/login", handlers.log_in, None),
+        Page("GET", "/login", handlers.login, None, (_NEXT,)),
+        Page("POST", "/login", handlers.log_in, None, fields=("next", "key")),
         Page("POST", "/logout", handlers.log_out, Access.VIEWER),
         Page("GET", "/static/{name}", handlers.asset, None),
         Page("GET", "/", handlers.home, Access.VIEWER),
@@ -59,6 +68,8 @@ class _Handlers:
             response = self._form(request, error.status, wanted, str(error))
             response.headers.update({name: value for name, value in (error.headers or {}).items() if name == RETRY_AFTER})
             return response
+        if request.get(PRINCIPAL) is not None:  # of whoever was logged in before, no copy of the cookie remains valid
+            await self._end(request[SESSION])
         log.info("somebody logged in to the dashboard", key_id=who.key_id, role=who.role.value)
         response = desk.redirect(request, _page(wanted))
         # A new session: nobody can have planted the cookie of this one.
@@ -66,9 +77,24 @@ class _Handlers:
         return response
 
     async def log_out(self, request: web.Request) -> web.Response:
-        response = self._desk.redirect(request, LOGIN, Notice("good", "You are logged out."))
+        has_ended = await self._end(request[SESSION])
+        response = self._desk.redirect(request, LOGIN, Notice("good", "You are logged out.") if has_ended else _NOT_EVERYWHERE)
         self._desk.sessions.end(response)
         return response
+
+    async def _end(self, session: Session) -> bool:
+        """End a session on the server; False when Kafka does not confirm it in time."""
+        api = self._desk.api
+        if session.key_id is None:
+            return True
+        try:
+            async with asyncio.timeout(api.write_timeout_seconds):
+                await api.ended_sessions.end(api.producer, session.id, session.key_id, session.until)
+        except (TimeoutError, PublishError):
+            log.warning("Kafka has not confirmed that a session has ended", key_id=session.key_id)
+            return False
+        log.info("somebody logged out of the dashboard", key_id=session.key_id)
+        return True
 
     async def asset(self, request: web.Request) -> web.Response:
         found = self._desk.assets.find(request.match_info["name"])

@@ -17,8 +17,10 @@ from pipeline.web.dashboard.filters import Filters, read_filters
 from pipeline.web.dashboard.pages import PREFIX, Page
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.errors import ApiError, InvalidError, not_found
+from pipeline.web.queries import IGNORED
 from pipeline.web.resend_runs import MOST, cancel_run, doubts, find_run, last_runs, preview, start_run
 from pipeline.web.resend_runs_api import run_id
+from pipeline.web.routes import FILTERS, PAGE
 from pipeline.web.runs import Run
 from schemas.api_key import Access
 
@@ -47,7 +49,8 @@ def _beginning(desk: Desk) -> Iterable[Page]:
         query = await asked(desk.api, request)
         found = await preview(desk.api, query)
         obstacles = [
-            f"A filter is not understood, and without it more would be sent than you mean: {one}" for one in query.ignored
+            f"A filter is not understood, and without it more would be sent than you mean: {one}"
+            for one in (*request[IGNORED], *query.ignored)
         ]
         obstacles += doubts(query)
         if not found.is_all:
@@ -74,8 +77,8 @@ def _beginning(desk: Desk) -> Iterable[Page]:
         return desk.redirect(request, f"{RESENDS}/{run.id}")
 
     return [
-        Page("GET", "/resends/new", new, Access.OPERATOR),
-        Page("POST", "/resends", start, Access.OPERATOR),
+        Page("GET", "/resends/new", new, Access.OPERATOR, (FILTERS, *PAGE)),
+        Page("POST", "/resends", start, Access.OPERATOR, (FILTERS, *PAGE)),
     ]
 
 

@@ -1,12 +1,13 @@
-"""Who is logged in, in a cookie; and what a page has to say once, in another. Nothing is kept on the server.
+"""Who is logged in, in a cookie; and what a page has to say once, in another. The server keeps only which sessions were logged out.
 
 Both are sealed (encrypted and signed) with keys that are derived from ``encryption_key``, so that all API processes read what one
 of them wrote. A session names an API key and no role: the key is looked up at each request, and who has a key that was revoked is
-out. A session of which somebody has stolen the cookie ends with the key, or after :data:`SESSION_TIME`.
+out. A session of which somebody has stolen the cookie ends with the logout, with the key, or after ``SESSION_TIME``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +20,10 @@ from aiohttp import web
 from pipeline.endpoints.vault import Vault, VaultError
 from pipeline.ops.clock import Clock
 from pipeline.web.dashboard.pages import PREFIX
+from pipeline.web.ended_sessions import SESSION_TIME
 
 SESSION_COOKIE: Final = "oms_webhooks_session"
 NOTICES_COOKIE: Final = "oms_webhooks_notices"
-SESSION_TIME: Final = timedelta(hours=12)
-"""A working day; then the key has to be shown again."""
 _NOTICES_TIME: Final = timedelta(minutes=2)
 _MAX_TEXT: Final = 400
 """Characters. A browser takes cookies of 4096 bytes."""
@@ -38,6 +38,11 @@ class Session:
     csrf: str
     until: datetime
     key_id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """What names the session where it ends. Nobody can tell from it what stands in the forms."""
+        return hashlib.sha256(f"session {self.csrf}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.trace import TraceContext
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.holding import Holding
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.operational import operational_endpoint
 from pipeline.endpoints.registry import Registry
@@ -73,6 +74,7 @@ class Scene:
             registry=self.registry,
             courier=cast("Courier", self.courier),
             producer=self.producer,
+            holding=Holding(self.producer, "webhooks.held"),
             dead_letters=DeadLetters(self.producer, "webhooks.dead-letters", lambda: NOW),
         )
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 from consumers.api_client import ApiClient, ApiError, client_for
-from consumers.embedded import RunNote, leave_note
+from consumers.local_notes import RunNote, leave_note
 
 
 class Site(BaseHTTPRequestHandler):

@@ -17,10 +17,10 @@ import structlog
 import typer
 from typer.testing import CliRunner
 
-from consumers import cli, embedded
+from consumers import cli
 from consumers.check import NO_SETTINGS
 from consumers.cli import app
-from consumers.embedded import RunNote, leave_note
+from consumers.local_notes import RunNote, leave_note
 from pipeline.broker.api import NoSessionError
 from pipeline.endpoints.vault import Vault
 
@@ -31,7 +31,7 @@ def as_on_a_new_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.upper().startswith("OMS_WEBHOOKS_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(embedded, "_note_path", lambda: tmp_path / "note" / "running.json")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -56,7 +56,9 @@ def test_no_session_with_kafka_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr("pipeline.broker.kafka.broker.KafkaTopicAdmin", refuse)
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     assert run_main(monkeypatch, "topics") == 1
-    assert capsys.readouterr().err == "Error: There is no session with Kafka at 127.0.0.1:1\n"
+    using, error = capsys.readouterr().err.splitlines()
+    assert using == "Using Kafka at 127.0.0.1:1 (OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS)."
+    assert error == "Error: There is no session with Kafka at 127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,31 @@ def test_names_that_are_no_settings_are_findings_of_the_check(monkeypatch: pytes
     monkeypatch.setenv("OMS_WEBHOOKS_RETENTON_DAYS", "3")
     checked = CliRunner().invoke(app, ["settings", "--check"])
     assert checked.exit_code == 1
-    assert "OMS_WEBHOOKS_RETENTON_DAYS" in checked.output
+    assert "OMS_WEBHOOKS_RETENTON_DAYS" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"RETENTION_DAYS": "x"}, "OMS_WEBHOOKS_RETENTION_DAYS"),
+        ({"CLICKHOUSE_URL": "http://127.0.0.1:999999"}, "must look like https://host:8443 or http://host:8123"),
+        ({"CLICKHOUSE_URL": "clickhouse:8123"}, "must look like https://host:8443 or http://host:8123"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "SASL needs kafka_sasl_mechanism"),
+        ({"RETENTON_DAYS": "7", "CLICKHOUSE_URL": "nowhere"}, "OMS_WEBHOOKS_RETENTON_DAYS"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "Connection refused"),
+        ({"CLICKHOUSE_URL": "http://127.0.0.1:1"}, "ClickHouse: 127.0.0.1:1"),
+        ({}, "No Kafka is configured"),
+    ],
+)
+def test_whatever_is_wrong_the_check_says_it_and_ends_with_1(
+    variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    for name, value in variables.items():
+        monkeypatch.setenv(f"OMS_WEBHOOKS_{name}", value)
+    checked = CliRunner().invoke(app, ["settings", "--check"])
+    assert checked.exit_code == 1, checked.output
+    assert said in checked.stdout
 
 
 def test_every_variable_of_an_option_is_known_to_be_no_setting() -> None:
@@ -142,12 +168,14 @@ def test_every_variable_of_an_option_is_known_to_be_no_setting() -> None:
     assert named <= set(NO_SETTINGS)
 
 
-def test_the_note_of_a_pipeline_that_is_gone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipeline_whose_kafka_is_gone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     with leave_note(RunNote("http://127.0.0.1:1", "a-key", address, 3)):
         assert run_main(monkeypatch, "topics") == 1
-    assert f"that of the pipeline on this machine ({address}) does not answer" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"Using Kafka at {address}, of the local pipeline at http://127.0.0.1:1 (started " in said
+    assert f"No Kafka broker can be used. {address}: It cannot be connected to (Connection refused)." in said
 
 
 @pytest.mark.parametrize(

@@ -23,22 +23,22 @@ from tests.unit.web.test_resend_api import BODY, detail
 async def test_a_test_says_what_came_of_it(service: Service, run: Command) -> None:
     await service.create()
     good = await run("endpoints", "test", "1", "--event", "shipment_shipped")
-    assert (good.exit_code, "acknowledged" in good.output, "200 in 250 ms" in good.output) == (0, True, True)
+    assert (good.exit_code, "acknowledged" in good.stdout, "200 in 250 ms" in good.stdout) == (0, True, True)
     assert json.loads(service.sender.requests[0].body)["event_name"] == "shipment_shipped"
 
     service.sender.exchange = answer(503)
     bad = await run("endpoints", "test", "1")
     assert bad.exit_code == 1
-    assert "not acknowledged" in bad.output
-    assert "only 200, 201, 202 and 204 acknowledge" in " ".join(bad.output.split())  # a line may be broken anywhere
+    assert "not acknowledged" in bad.stdout
+    assert "only 200, 201, 202 and 204 acknowledge" in " ".join(bad.stdout.split())  # a line may be broken anywhere
     as_json = await run("endpoints", "test", "1", "--json")
-    assert json.loads(as_json.output)["outcome"] == "exhausted"
+    assert json.loads(as_json.stdout)["outcome"] == "exhausted"
 
 
 async def test_all_endpoints_are_listed(service: Service, run: Command) -> None:
     for number in range(205):
         await service.create(f"http://127.0.0.1/{number}/hooks")
-    listed = (await run("endpoints", "list")).output
+    listed = (await run("endpoints", "list")).stdout
     assert [number for number in range(205) if f"http://127.0.0.1/{number}/hooks" not in listed] == []
     assert "205 endpoints" in listed
 
@@ -48,8 +48,8 @@ async def test_a_rotated_secret_is_printed(service: Service, run: Command) -> No
     rotated = await run("endpoints", "rotate", "1")
     secret = service.vault.open(service.kafka.changes[-1].secrets[0].sealed)
     assert rotated.exit_code == 0
-    assert secret in rotated.output
-    assert "24 hours" in rotated.output
+    assert secret in rotated.stdout
+    assert "24 hours" in rotated.stdout
 
 
 async def test_an_attempt_is_resent(service: Service, run: Command) -> None:
@@ -57,7 +57,7 @@ async def test_an_attempt_is_resent(service: Service, run: Command) -> None:
     service.attempts.details[11] = detail()
     service.reports.bodies["evt_1"] = BODY
     resent = await run("attempts", "resend", "11")
-    assert (resent.exit_code, resent.output) == (0, "Event evt_1 is on its way to endpoint 1, http://127.0.0.1/hooks.\n")
+    assert (resent.exit_code, resent.stdout) == (0, "Event evt_1 is on its way to endpoint 1, http://127.0.0.1/hooks.\n")
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
     unknown = await run("attempts", "resend", "12")
     assert isinstance(unknown.exception, ApiError)
@@ -69,11 +69,11 @@ async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monke
     service.attempts.rows = tuple(attempt_row(id=one, event_id=f"evt_{one}", endpoint_id=1) for one in (1, 2))
     service.attempts.sent = {"evt_1": b"{}"}
     asked = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1")
-    assert "Resend 2 notifications (2 failed attempts)?" in asked.output
+    assert "Resend 2 notifications (2 failed attempts)?" in asked.stdout
     assert service.kafka.to("webhooks.delay.0s") == []
 
     done = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
-    assert (done.exit_code, "done. 1 of 2 resent, 0 were delivered already, 1 could not be sent." in done.output) == (0, True)
+    assert (done.exit_code, "done. 1 of 2 resent, 0 were delivered already, 1 could not be sent." in done.stdout) == (0, True)
     wrong = await run("attempts", "resend-failed", "--q", "colour_eq=red", "--yes")
     assert isinstance(wrong.exception, ApiError)
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
@@ -81,7 +81,7 @@ async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monke
 
 async def test_attempts_are_still_searched(service: Service, run: Command) -> None:
     found = await run("attempts", "--order", "R1", "--json")
-    assert (found.exit_code, json.loads(found.output)["total_count"]) == (0, 0)
+    assert (found.exit_code, json.loads(found.stdout)["total_count"]) == (0, 0)
     assert [one.values for part in service.attempts.queries[0].conditions for one in leaves(part)] == [("R1",)]
 
 
@@ -89,13 +89,13 @@ async def test_keys_are_made_listed_and_revoked(service: Service, run: Command) 
     made = await run("keys", "create", "--name", "Ada [bold]", "--role", "operator")
     [record] = service.ring.valid()
     assert made.exit_code == 0
-    assert f"Key {record.id} of Ada [bold], role operator" in made.output
-    assert "omsw_" in made.output
+    assert f"Key {record.id} of Ada [bold], role operator" in made.stdout
+    assert "omsw_" in made.stdout
     listed = await run("keys", "list")
-    assert record.id in listed.output
-    assert "omsw_" not in listed.output
+    assert record.id in listed.stdout
+    assert "omsw_" not in listed.stdout
     revoked = await run("keys", "revoke", record.id)
-    assert revoked.output == f"Key {record.id} is revoked.\n"
+    assert revoked.stdout == f"Key {record.id} is revoked.\n"
     assert service.ring.valid() == []
 
 
@@ -103,11 +103,11 @@ async def test_dead_letters_are_listed_and_shown(service: Service, run: Command)
     summary = DeadLetterSummary(5, "not_json", "No [red]JSON.", "oms.orders", 1, 2, NOW, 1)
     service.reports.letters = [DeadLetterDetail(summary, None, b"{", ())]
     listed = await run("dead-letters", "list", "--reason", "not_json")
-    assert "No [red]JSON." in listed.output
-    assert "oms.orders 1/2" in listed.output
+    assert "No [red]JSON." in listed.stdout
+    assert "oms.orders 1/2" in listed.stdout
     assert service.reports.asked == [("not_json", None)]
     shown = await run("dead-letters", "show", "5")
-    assert json.loads(shown.output)["value"] == {"content": "{", "encoding": "text"}
+    assert json.loads(shown.stdout)["value"] == {"content": "{", "encoding": "text"}
 
 
 def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
@@ -122,12 +122,12 @@ def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
 
 async def test_endpoints_are_sealed_with_a_new_key(service: Service, run: Command) -> None:
     await service.create()
-    assert "sealed with the one key" in (await run("endpoints", "reencrypt")).output
+    assert "sealed with the one key" in (await run("endpoints", "reencrypt")).stdout
     service.restart_with(f"{Vault.new_key()},{service.encryption_key}")
     asked = await run("endpoints", "reencrypt", "--status")
-    assert (asked.exit_code, "1 of 1 endpoints are sealed with an old key" in asked.output) == (1, True)
+    assert (asked.exit_code, "1 of 1 endpoints are sealed with an old key" in asked.stdout) == (1, True)
     made = await run("endpoints", "reencrypt")
-    assert (made.exit_code, "the others can be taken out" in made.output) == (0, True)
+    assert (made.exit_code, "the others can be taken out" in made.stdout) == (0, True)
     service.restart_with(f"{Vault.new_key()},{Vault.new_key()}")
     lost = await run("endpoints", "reencrypt")
-    assert (lost.exit_code, "1 of 1 endpoints cannot be opened with any of the 2 keys" in lost.output) == (1, True)
+    assert (lost.exit_code, "1 of 1 endpoints cannot be opened with any of the 2 keys" in lost.stdout) == (1, True)

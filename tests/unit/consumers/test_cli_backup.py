@@ -21,7 +21,7 @@ async def test_out_and_in_again(service: Service, run: Command, tmp_path: Path) 
         await service.create(f"http://127.0.0.1/{number}")
     file = tmp_path / "endpoints.jsonl"
     made = await run("endpoints", "export", str(file))
-    assert (made.exit_code, made.output) == (0, f"25 endpoints are in {file}.\n")
+    assert (made.exit_code, made.stdout) == (0, f"25 endpoints are in {file}.\n")
     assert file.stat().st_mode & 0o777 == 0o600
     assert not file.with_name("endpoints.jsonl.part").exists()
     await request(service, "DELETE", f"{PATH}/1")

@@ -34,7 +34,7 @@ ALL = [f"evt.{number}" for number in range(45)]
 async def test_it_counts_first_and_sends_when_told(filled: Service, run: Command, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     counted = await run("replay", *FROM, "--state", str(state))
-    assert (counted.exit_code, counted.output) == (
+    assert (counted.exit_code, counted.stdout) == (
         0,
         "45 events, 45 notifications.\nNothing was sent. To send them, add --yes.\n",
     )
@@ -42,7 +42,7 @@ async def test_it_counts_first_and_sends_when_told(filled: Service, run: Command
 
     made = await run("replay", *FROM, "--event", "order_completed", "--rate", "1000", "--state", str(state), "--yes")
     assert made.exit_code == 0
-    assert "45 notifications of 45 events are on their way (replay " in made.output
+    assert "45 notifications of 45 events are on their way (replay " in made.stdout
     assert sent(filled) == ALL
     kept = json.loads(state.read_text())
     assert (kept["is_done"], kept["in_flight"], kept["sent"]) == (True, False, 45)
@@ -106,10 +106,39 @@ async def test_clickhouse_is_away(filled: Service, run: Command, tmp_path: Path)
 
 async def test_what_it_needs_to_know(filled: Service, run: Command, tmp_path: Path) -> None:
     assert "--endpoint ID --since TIME" in str((await run("replay")).exception)
-    assert "'soon' is no time" in str((await run("replay", "--endpoint", "1", "--since", "soon")).exception)
+    soon = await run("replay", "--endpoint", "1", "--since", "soon")
+    assert (soon.exit_code, "soon is not a time" in soon.output) == (2, True)
     state = tmp_path / "state.json"
     state.write_text("{}")
     assert "does not hold a replay" in str((await run("replay", "--resume", str(state))).exception)
+
+
+async def test_times_may_be_relative_and_empty_options_are_refused(filled: Service, run: Command) -> None:
+    asked = await run("replay", "--endpoint", "1", "--since", "yesterday", "--until", "-2h")
+    assert "Nothing was sent" in asked.output
+    [wanted] = filled.past.asked
+    assert (wanted.since.hour, wanted.since.minute, (wanted.until - wanted.since).total_seconds() > 0) == (0, 0, True)
+    for option in ("--order", "--since", "--until"):
+        refused = await run("replay", *FROM, option, "", "--yes")
+        assert (refused.exit_code, "it has no value" in refused.output) == (2, True), option
+    assert sent(filled) == []
+
+
+async def test_the_file_of_an_earlier_release_goes_on(filled: Service, run: Command, tmp_path: Path) -> None:
+    """It has empty lists for all events and all orders; the API takes none."""
+    state = tmp_path / "state.json"
+    wanted = {
+        "endpoint_ids": [1],
+        "since": "2026-03-01T00:00:00+00:00",
+        "until": "2026-03-05T00:00:00+00:00",
+        "event_names": [],
+        "order_numbers": [],
+        "matched_only": True,
+    }
+    state.write_text(json.dumps({"run": "0123abcd", "replay": wanted, "total": 1}))
+    made = await run("replay", "--resume", str(state), "--rate", "1000")
+    assert made.exit_code == 0, made.output + str(made.exception)
+    assert sent(filled) != []
 
 
 async def test_how_far_it_has_come_must_be_kept(filled: Service, run: Command, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
@@ -187,7 +188,49 @@ def test_a_filter_without_a_value_resends_nothing(url: str, query: str) -> None:
     refused = run(url, "attempts", "resend-failed", "--q", "state_eq=failed", "--q", query, "--yes")
     assert f"--q {query!r} has no value" in str(refused.exception)
     assert Api.asked == []
-    assert run(url, "attempts", "--q", query).exit_code == 0, "a search may have it"
+    searched = run(url, "attempts", "--q", query)
+    assert searched.exit_code == 0, "a search may have it"
+    assert f"--q {query!r} has no value (is a variable of the shell empty?): it is left out." in searched.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--state", "wrong", "'succeeded', 'failed'"),
+        ("--event", "order_complete", "'order_completed'"),
+        ("--since", "soon", "soon is not a time or a date, such as"),
+        ("--until", "2026-02-30", "2026-02-30 is not a time or a date"),
+        *(
+            (option, " ", "it has no value")
+            for option in ("--order", "--shipment", "--subscription", "--body", "--since", "--until")
+        ),
+        ("--after", "", "it has no value"),
+    ],
+)
+def test_an_option_with_a_bad_value_is_an_error_and_not_a_search_for_everything(
+    url: str, option: str, value: str, told: str
+) -> None:
+    refused = run(url, "attempts", option, value)
+    text = " ".join(refused.output.replace("│", " ").split())
+    assert (refused.exit_code, option in text, told in text) == (2, True, True), text
+    assert Api.asked == []
+
+
+def test_times_are_sent_as_they_are_meant(url: str) -> None:
+    run(url, "attempts", "--since", "yesterday", "--until", "20260301", "--state", "Failed")
+    [(_, query)] = Api.asked
+    today = datetime.now(UTC).date()
+    assert dict(query)["q[created_at_gteq]"] in {str(today - timedelta(days=days)) for days in (1, 2)}
+    assert (dict(query)["q[created_at_lteq]"], dict(query)["q[state_eq]"]) == ("2026-03-01", "failed")
+
+    run(url, "attempts", "--since", "-2h")
+    sent = datetime.fromisoformat(dict(Api.asked[-1][1])["q[created_at_gteq]"])
+    assert timedelta(hours=2) <= datetime.now(UTC) - sent < timedelta(hours=2, minutes=5)
+
+
+def test_a_filter_may_be_written_as_in_a_link(url: str) -> None:
+    run(url, "attempts", "--q", "q[sku_in][]=MUG", "--q", "sku_not_null=1")
+    assert Api.asked[-1][1][:2] == [("q[sku_in][]", "MUG"), ("q[sku_not_null]", "1")]
 
 
 @pytest.mark.parametrize("command", [["resend-failed", "--q", "state_eq=failed", "--yes"], ["resend", "5"]])

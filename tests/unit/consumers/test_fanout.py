@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from pipeline.core.trace import TraceContext
-from schemas.codec import decode_event, webhook_body
-from schemas.delivery import Dispatch, Trigger
+from schemas.codec import decode_event, from_header, webhook_body
+from schemas.delivery import DELIVERY_HEADER, Delivery, Dispatch, Trigger
 from schemas.event import EventType
 from tests.unit.consumers.fanout_case import SETTINGS, Scene, dispatch_of
 from tests.unit.fake_kafka import record, settle
@@ -57,7 +57,7 @@ async def test_every_endpoint_gets_the_same_bytes() -> None:
 
 
 async def test_an_event_that_nobody_wants_is_dispatched_all_the_same() -> None:
-    scene = Scene(endpoint_record(7, events=("shipment_shipped",)), endpoint_record(8, active=False))
+    scene = Scene(endpoint_record(7, events=("shipment_shipped",)))
 
     await scene.fan_out.handle(record(event()))
 
@@ -214,3 +214,37 @@ async def test_a_hostile_traceparent_is_dropped_and_the_event_is_delivered(value
 
     assert scene.courier.traces == [None]
     assert [sent.topic for sent in scene.producer.sent] == ["webhooks.dispatches"]
+
+
+# --- endpoints that are not active ---
+
+
+async def test_an_event_is_held_for_a_paused_endpoint_and_sent_to_the_others() -> None:
+    scene = Scene(
+        endpoint_record(7, active=False), endpoint_record(9), endpoint_record(8, active=False, events=("shipment_shipped",))
+    )
+
+    await scene.fan_out.handle(record(event()))
+
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.courier.delivered] == [9]
+    [held] = scene.producer.to("webhooks.held")
+    [dispatched] = scene.producer.to("webhooks.dispatches")
+    assert dispatch_of(dispatched).endpoint_ids == (7, 9)
+    assert (held.key, held.value) == (b"7", dispatched.value)
+    delivery = from_header(held.headers, DELIVERY_HEADER, Delivery)
+    assert (delivery.endpoint_id, delivery.attempt, delivery.trigger) == (7, 1, Trigger.EVENT)
+    assert delivery.event == dispatch_of(dispatched).event
+
+
+async def test_an_event_that_is_held_is_not_done_before_kafka_has_it() -> None:
+    scene = Scene(endpoint_record(7, active=False), hold=True)
+    handling = scene.handling()
+    await settle()
+    for sent in scene.producer.to("webhooks.dispatches"):
+        sent.acknowledge()
+    await settle()
+    assert not handling.done()
+
+    for sent in scene.producer.to("webhooks.held"):
+        sent.acknowledge()
+    await handling

@@ -49,6 +49,7 @@ def test_secrets_are_read_by_those_that_deliver_and_changed_by_the_api() -> None
             Grantee.RECORDER,
         },  # the recorder: changes, without secrets
         TOPICS.api_keys: {Grantee.API},
+        TOPICS.ended_sessions: {Grantee.API},
     }.items():
         assert {grantee for grantee in Grantee if topic in may(grantee, "Read")} == readers
         assert {grantee for grantee in Grantee if topic in may(grantee, "Write")} == {Grantee.API}
@@ -58,7 +59,7 @@ def test_each_group_has_its_members() -> None:
     joined = {grantee: may(grantee, "Read", "group") for grantee in Grantee if may(grantee, "Read", "group")}
     assert joined == {
         Grantee.FANOUT: {TOPICS.fanout_group},
-        Grantee.RETRY: {TOPICS.retry_group},
+        Grantee.RETRY: {TOPICS.retry_group, TOPICS.held_group},
         Grantee.RECORDER: {TOPICS.recorder_group},
     }
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from consumers.recorder import Recorder
 from pipeline.broker.api import Partition, Record
@@ -14,6 +15,7 @@ from pipeline.broker.consumer import GroupConsumer
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.settings import Settings
+from pipeline.store.errors import StoreUnavailableError
 from pipeline.store.rows import Table
 from tests.unit.consumers.recorded import ATTEMPT, AUDIT, CHANGE, DEAD, EVENT, SETTINGS, FakeWriter
 from tests.unit.fake_kafka import FakeProducer, settle
@@ -173,3 +175,19 @@ async def test_logs_hold_no_records(scene: Scene, hidden: str, capsys: pytest.Ca
     written = "".join(capsys.readouterr())
     assert "dead letter" in written
     assert hidden not in written
+
+
+async def test_partitions_that_wait_for_clickhouse_are_one_line_of_the_log(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.recorder_queue._BACKOFF_S", (0.001,))
+    scene.writer.error = StoreUnavailableError("away")
+    with capture_logs() as logs:
+        await scene.take(*(ATTEMPT._replace(partition=Partition("t.webhooks.attempts", number)) for number in range(3)))
+        await asyncio.sleep(0.05)  # each has tried several times
+        assert scene.recorder.problem() == "ClickHouse: away"
+        scene.writer.error = None
+        async with asyncio.timeout(10):
+            while len(scene.writer.rows) < 3:  # noqa: ASYNC110 - the writer has no event
+                await asyncio.sleep(0.001)
+        await settle()
+    told = [(entry["log_level"], entry["event"]) for entry in logs if entry["log_level"] != "debug"]
+    assert told == [("warning", "a dependency cannot be used"), ("info", "a dependency is back")]

@@ -1,4 +1,4 @@
-"""The retry hop on records in memory: what is attempted, what is discarded, what is set aside."""
+"""The retry hop on records in memory: what is attempted, held, discarded and set aside."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pipeline.core.signing import new_secret
 from pipeline.core.trace import TraceContext
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.holding import Holding
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.operational import operational_endpoint
@@ -63,7 +64,13 @@ class FakeCourier:
 class Scene:
     """A retry and everything around it."""
 
-    def __init__(self, *endpoints: EndpointRecord, hold: bool = False, vault: Vault = VAULT) -> None:
+    def __init__(
+        self,
+        *endpoints: EndpointRecord,
+        hold: bool = False,
+        vault: Vault = VAULT,
+        broker_seconds: float | None = NOW.timestamp(),
+    ) -> None:
         self.producer = FakeProducer(hold=hold)
         self.courier = FakeCourier()
         self.health = HealthTable(MemoryBroker(), "t.webhooks.endpoint-health")
@@ -78,6 +85,8 @@ class Scene:
             MemoryBroker(),
             registry=self.registry,
             courier=cast("Courier", self.courier),
+            broker_seconds=lambda: broker_seconds,
+            holding=Holding(self.producer, "t.webhooks.held"),
             dead_letters=DeadLetters(self.producer, "t.webhooks.dead-letters", lambda: NOW),
         )
 
@@ -141,19 +150,13 @@ async def test_the_endpoint_as_it_is_now_counts() -> None:
         (None, "endpoint_deleted", "The endpoint was deleted before this attempt was due.", ""),
         (endpoint_record(7, deleted=True), "endpoint_deleted", "The endpoint was deleted before this attempt was due.", ""),
         (
-            endpoint_record(7, active=False),
-            "endpoint_paused",
-            "The endpoint was paused when this attempt was due.",
-            "https://hooks.example.com/7",
-        ),
-        (
             endpoint_record(7, events=("shipment_shipped",)),
             "not_subscribed",
             "The endpoint was no longer subscribed to this event type when the attempt was due.",
             "https://hooks.example.com/7",
         ),
     ],
-    ids=["unknown", "deleted", "paused", "not subscribed"],
+    ids=["unknown", "deleted", "not subscribed"],
 )
 async def test_an_attempt_that_makes_no_sense_is_discarded_and_recorded(
     endpoint: EndpointRecord | None, kind: str, reason: str, target_url: str
@@ -185,24 +188,39 @@ async def test_what_somebody_resends_is_sent_whatever_the_subscriptions_are() ->
     assert len(scene.courier.delivered) == 1
 
 
-async def test_nothing_is_resent_to_a_paused_endpoint() -> None:
+@pytest.mark.parametrize("trigger", Trigger)
+@pytest.mark.parametrize("is_disabled", [False, True], ids=["paused", "disabled"])
+async def test_what_is_due_for_an_endpoint_that_is_not_active_is_held(trigger: Trigger, is_disabled: bool) -> None:
+    scene = Scene(endpoint_record(7, active=is_disabled))
+    if is_disabled:
+        scene.disable(7)
+    delivery = Delivery.model_validate(REPEAT.model_dump() | {"trigger": trigger, "added_later": 1})
+
+    await scene.retry.handle(due(delivery))
+
+    assert scene.courier.delivered == scene.courier.discarded == []
+    [sent] = scene.producer.sent
+    assert (sent.topic, sent.key, sent.value) == ("t.webhooks.held", b"7", BODY)
+    assert from_header(sent.headers, DELIVERY_HEADER, Delivery) == delivery
+
+
+async def test_what_is_held_is_not_done_before_kafka_has_it() -> None:
+    scene = Scene(endpoint_record(7, active=False), hold=True)
+    handling = asyncio.create_task(scene.retry.handle(due()))
+    await settle()
+    assert not handling.done()
+
+    scene.producer.sent[0].acknowledge()
+    await handling
+
+
+async def test_what_is_held_keeps_its_trace() -> None:
     scene = Scene(endpoint_record(7, active=False))
 
-    await scene.retry.handle(due(REPEAT.model_copy(update={"trigger": Trigger.RESEND})))
+    await scene.retry.handle(due(REPEAT.model_copy(update={"traceparent": PARENT, "tracestate": "rojo=1"})))
 
-    assert [made["kind"] for made in scene.courier.discarded] == ["endpoint_paused"]
-
-
-async def test_what_is_due_at_a_disabled_endpoint_is_discarded_with_the_reason() -> None:
-    scene = Scene(endpoint_record(7))
-    scene.disable(7)
-
-    await scene.retry.handle(due())
-
-    assert scene.courier.delivered == []
-    [made] = scene.courier.discarded
-    assert (made["kind"], made["target_url"]) == ("endpoint_disabled", "https://hooks.example.com/7")
-    assert made["reason"] == "The endpoint was disabled when this attempt was due. The endpoint answered 410 (Gone)."
+    held = from_header(scene.producer.sent[0].headers, DELIVERY_HEADER, Delivery)
+    assert (held.traceparent, held.tracestate) == (PARENT, "rojo=1")
 
 
 async def test_what_is_due_at_the_built_in_receiver_is_sent() -> None:
@@ -293,7 +311,7 @@ async def test_an_endpoint_that_cannot_be_opened_costs_no_repeats() -> None:
 async def test_a_record_is_due_when_its_topics_delay_has_passed(topic: str, seconds: int) -> None:
     record = SimpleNamespace(topic=topic, timestamp=1_772_463_840_600)
 
-    assert Scene().retry._due_in(record, 1_772_463_840.6 + 1) == pytest.approx(seconds - 1)
+    assert Scene(broker_seconds=1_772_463_840.6 + 1).retry._due_in(record, 0.0) == pytest.approx(seconds - 1)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +321,23 @@ async def test_a_record_is_due_when_its_topics_delay_has_passed(topic: str, seco
 def test_no_clock_prolongs_a_wait_beyond_the_delay(written_ago: float, left: float) -> None:
     record = SimpleNamespace(topic="t.webhooks.delay.1m", timestamp=1_772_463_840_600)
 
-    assert Scene().retry._due_in(record, 1_772_463_840.6 + written_ago) == pytest.approx(left, abs=0.001)
+    scene = Scene(broker_seconds=1_772_463_840.6 + written_ago)
+    assert scene.retry._due_in(record, 0.0) == pytest.approx(left, abs=0.001)
+
+
+@pytest.mark.parametrize("wall_is_ahead", [3600, -3600, 432_000])
+def test_the_wall_clock_of_this_machine_makes_nothing_due(wall_is_ahead: float) -> None:
+    """An hour fast, and a schedule of 2 s to 50 min ran off in 14 s."""
+    record = SimpleNamespace(topic="t.webhooks.delay.1h", timestamp=1_772_463_840_600)
+
+    scene = Scene(broker_seconds=1_772_463_840.6 + 60)
+    assert scene.retry._due_in(record, 1_772_463_840.6 + 60 + wall_is_ahead) == pytest.approx(3540)
+
+
+def test_nothing_is_taken_for_due_before_the_brokers_time_is_known() -> None:
+    record = SimpleNamespace(topic="t.webhooks.delay.1h", timestamp=1_772_463_840_600)
+
+    assert Scene(broker_seconds=None).retry._due_in(record, 1_772_463_840.6 + 10 * 3600) == 3600
 
 
 async def test_every_delay_topic_is_read() -> None:

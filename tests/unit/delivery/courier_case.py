@@ -9,6 +9,7 @@ from typing import cast
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.exchange import Exchange, Failure, Headers, NoResponse, Request, Response
+from pipeline.core.own_faults import NotSent
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.signing import new_secret
 from pipeline.delivery.courier import Courier
@@ -57,11 +58,11 @@ class FakeSender:
     """Answers every request alike; or does what it is told to first."""
 
     def __init__(self) -> None:
-        self.exchange: Exchange = answer(200)
+        self.exchange: Exchange | NotSent = answer(200)
         self.requests: list[Request] = []
         self.before: Callable[[], Awaitable[object]] | None = None
 
-    async def post(self, request: Request, on_start: Callable[[], None] | None = None) -> Exchange:
+    async def post(self, request: Request, on_start: Callable[[], None] | None = None) -> Exchange | NotSent:
         if on_start is not None:
             on_start()
         self.requests.append(request)

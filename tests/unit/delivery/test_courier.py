@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import datetime, timedelta
 
 import pytest
 from standardwebhooks.webhooks import Webhook
 
 from pipeline.core.exchange import Exchange
+from pipeline.core.redaction import REDACTED
 from pipeline.core.signing import SigningKey, sign
-from pipeline.delivery.courier import REDACTED
 from pipeline.endpoints.endpoint import open_endpoint
 from pipeline.ops import metrics
 from schemas.attempt import AttemptState, Outcome
@@ -19,6 +20,7 @@ from tests.unit.delivery.courier_case import (
     BODY,
     DELAYS,
     NO_ANSWER,
+    OLD_SECRET,
     SECRET,
     TOPICS,
     VAULT,
@@ -280,3 +282,34 @@ async def test_custom_headers_are_sent_and_only_named_on_record() -> None:
     assert (attempt.request_headers["x-tenant"], attempt.request_headers["webhook-id"]) == (REDACTED, META.id)
     assert "s3cret" not in attempt.model_dump_json()
     assert "s3cret" not in repr(open_endpoint(record, VAULT))
+
+
+@pytest.mark.parametrize("is_test", [False, True], ids=["delivery", "test delivery"])
+async def test_what_a_receiver_sends_back_of_our_secrets_is_nowhere_on_record(
+    is_test: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene()
+    record = endpoint(token="t0ken-of-the-endpoint", rotated=True).record.model_copy(
+        update={"sealed_headers": {"x-api-key": VAULT.seal("value-of-a-header")}}
+    )
+
+    async def echo() -> None:
+        sent = scene.sender.requests[-1].headers
+        headers = tuple((f"Echo-{name}", value) for name, value in sent.items())
+        scene.sender.exchange = answer(500, headers, json.dumps(dict(sent) | {"env": [SECRET, OLD_SECRET]}).encode())
+
+    scene.sender.before = echo
+
+    if is_test:
+        await scene.courier.test(META, BODY, open_endpoint(record, VAULT))
+    else:
+        await scene.deliver(open_endpoint(record, VAULT))
+
+    [attempt] = scene.attempts()
+    written = b"".join(sent.value or b"" for sent in scene.producer.sent).decode() + attempt.model_dump_json() + caplog.text
+    for secret in ("t0ken-of-the-endpoint", "value-of-a-header", SECRET[6:], OLD_SECRET[6:]):
+        assert secret not in written
+    headers = dict(attempt.response_headers)
+    assert (headers["Echo-authorization"], headers["Echo-x-api-key"]) == (f"Bearer {REDACTED}", REDACTED)
+    assert headers["Echo-webhook-signature"].startswith("v1,")  # it is no secret
+    assert json.loads(attempt.response_body)["env"] == [f"whsec_{REDACTED}"] * 2

@@ -7,16 +7,22 @@ from datetime import timedelta
 
 import pytest
 
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.exchange import Exchange, Headers
 from pipeline.core.retry import RetrySchedule
+from pipeline.delivery.gate import Gate, Pass
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
+from pipeline.endpoints.registry import Registry, deleted
 from pipeline.ops import metrics
 from schemas.delivery import Delivery, Trigger
+from schemas.endpoint import EndpointRecord
+from schemas.health import HealthFact, HealthRecord
 from schemas.topics import delay_label
-from tests.unit.delivery.courier_case import DELAYS, NO_ANSWER, VAULT, Scene, answer, delivery_of, endpoint
+from tests.unit.delivery.courier_case import DELAYS, NO_ANSWER, TOPICS, VAULT, Scene, answer, delivery_of, endpoint
+from tests.unit.fake_kafka import record as topic_record
 from tests.unit.fake_kafka import settle
-from tests.unit.sample_events import META
+from tests.unit.sample_events import META, NOW
 
 LIMITS = CircuitLimits(failures=3, open_seconds=5.0, max_open_seconds=300.0, max_asked_seconds=21_600.0)
 
@@ -315,3 +321,68 @@ def test_a_schedule_of_long_delays_parks_by_its_shortest() -> None:
     schedule = RetrySchedule([timedelta(hours=2), timedelta(hours=3)])
 
     assert schedule.parking(5, timedelta(0), timedelta(hours=1)) == timedelta(hours=2)
+
+
+# --- endpoints that are gone ---
+
+
+def gone(record: EndpointRecord, how: str) -> tuple[EndpointRecord, HealthRecord | None]:
+    """An endpoint's next record, and what is known of its health, after it was deleted, paused or disabled."""
+    match how:
+        case "deleted":
+            return deleted(record, changed_by="somebody", at=NOW), None
+        case "paused":
+            return record.model_copy(update={"active": False, "version": record.version + 1}), None
+        case _:
+            return record, HealthRecord(
+                endpoint_id=record.id, fact=HealthFact.DISABLED, endpoint_version=record.version, at=NOW, reason="gone"
+            )
+
+
+@pytest.mark.parametrize("how", ["deleted", "paused", "disabled"])
+@pytest.mark.parametrize("state", ["open", "half_open"])
+async def test_the_circuit_and_the_pace_of_an_endpoint_that_is_gone_are_forgotten(how: str, state: str) -> None:
+    scene = Scene(limits=LIMITS)
+    registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=scene.health)
+    to = limited(100)
+    gate = Gate(
+        scene.lanes,
+        LIMITS,
+        longest_wait=1.0,
+        most_waiting=10,
+        on_change=lambda *_: None,
+        clock=lambda: scene.seconds,
+        current=registry.receiver,
+    )
+    registry.on_idle = gate.forget
+    key = str(to.id).encode()
+    registry._apply([topic_record(to.record.model_dump_json().encode(), topic=TOPICS.endpoints, key=key)])
+    gauge, before = metrics.CIRCUITS.labels(state), metrics.CIRCUITS.labels(state)._value.get()
+    probe: Pass | None = None
+    for _ in range(3):
+        entry = await gate.enter(to)
+        assert isinstance(entry, Pass)
+        with entry:
+            entry.end(NO_ANSWER, NOW)
+    if state == "half_open":
+        scene.seconds += 6
+        entry = await gate.enter(to)
+        assert isinstance(entry, Pass)
+        probe = entry
+    assert gauge._value.get() == before + 1
+
+    record, fact = gone(to.record, how)
+    registry._apply([topic_record(record.model_dump_json().encode(), topic=TOPICS.endpoints, key=key)])
+    if fact is not None:
+        scene.health.apply([topic_record(fact.model_dump_json().encode(), topic=TOPICS.endpoint_health, key=fact.key)])
+
+    assert gauge._value.get() == before
+    if probe is not None:
+        with probe:
+            probe.end(NO_ANSWER, NOW)  # it was under way
+    late = await gate.enter(to)  # a delivery that holds the endpoint as it was
+    assert isinstance(late, Pass)
+    with late:
+        late.end(NO_ANSWER, NOW)
+    assert gauge._value.get() == before
+    assert (gate._circuits, gate._paces) == ({}, {})

@@ -318,3 +318,16 @@ async def test_when_both_were_written_and_the_attempt_is_made_again_nothing_is_t
     await attempted(restarted, answer(410))
 
     assert restarted.told() == []
+
+
+async def test_a_clock_that_may_be_wrong_disables_nobody() -> None:
+    scene = Scene()
+    scene.watch._is_time_certain = lambda: False
+    scene.sender.exchange = NO_ANSWER
+    await scene.deliver()
+    scene.now += timedelta(days=6)
+    await scene.deliver()
+    assert scene.told() == []
+    scene.watch._is_time_certain = lambda: True
+    await scene.deliver()
+    assert len(scene.told()) == 1

@@ -48,8 +48,10 @@ class EndpointsTopic(FakeProducer):
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
+        timestamp_ms: int | None = None,
+        partition: int | None = None,
     ) -> asyncio.Future[Position]:
-        future = super().send(topic, key=key, value=value, headers=headers, spread=spread)
+        future = super().send(topic, key=key, value=value, headers=headers, spread=spread, partition=partition)
         for follower in self.followers:
             self.catch_up(follower)
         return future

@@ -149,3 +149,12 @@ def test_whatever_is_sealed_with_an_old_key_is_renewed(sealed_with_old: str) -> 
 def test_one_that_cannot_be_opened_is_not_current() -> None:
     endpoint = open_endpoint(endpoint_record(secrets=(SealedSecret(sealed=Vault(Vault.new_key()).seal(NEW)),)), VAULT)
     assert (endpoint.problem is None, endpoint.is_current) == (False, False)
+
+
+def test_headers_that_receivers_may_take_for_ours_are_not_sent_and_named() -> None:
+    sealed = {name: VAULT.seal(f"value of {name}") for name in ("x-tenant", "webhook_id", "content_type", "webhook_signature")}
+    endpoint = open_endpoint(rotated().model_copy(update={"sealed_headers": sealed}), VAULT)
+
+    assert endpoint.problem is None
+    assert endpoint.headers == {"x-tenant": "value of x-tenant"}
+    assert endpoint.unsent_headers == ("content_type", "webhook_id", "webhook_signature")

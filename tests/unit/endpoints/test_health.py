@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from pydantic import SecretStr
 
 from pipeline.broker.memory.broker import MemoryBroker
-from pipeline.endpoints.health import HealthTable
+from pipeline.core.exchange import Response
+from pipeline.endpoints.health import HealthTable, Held
 from pipeline.endpoints.operational import operational_endpoint
 from pipeline.endpoints.registry import Registry, state_of
 from pipeline.ops import metrics
 from pipeline.ops.settings import Settings
-from schemas.endpoint import EndpointRecord, SealedSecret
+from schemas.endpoint import EndpointRecord, HeldDrop, SealedSecret
 from schemas.health import HealthFact, HealthRecord
 from tests.unit.endpoints.registry_case import TOPIC, VAULT, change
 from tests.unit.fake_kafka import record
-from tests.unit.sample_events import NOW, disabled, endpoint_record
+from tests.unit.sample_events import NOW, disabled, endpoint_record, held_fact
 
 HEALTH = "webhooks.endpoint-health"
 SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
@@ -55,12 +56,12 @@ def registered(endpoint_id: int = 7, *, version: int = 1, activated_version: int
     return made.model_copy(update={"activated_version": activated_version})
 
 
-def test_a_disabled_endpoint_gets_nothing_and_says_so() -> None:
+def test_a_disabled_endpoint_is_not_active_and_says_so() -> None:
     scene = Scene(registered(7), registered(8))
 
     scene.learn(disabled(7))
 
-    assert scene.matching() == [8]
+    assert scene.matching() == [7, 8]
     endpoint = scene.registry.get(7)
     assert endpoint is not None
     assert (endpoint.active, scene.state(7), scene.state(8)) == (False, "disabled", "active")
@@ -74,7 +75,7 @@ def test_it_does_not_matter_which_topic_is_read_first() -> None:
 
     scene.change(registered(7))
 
-    assert (scene.matching(), scene.state()) == ([], "disabled")
+    assert (scene.matching(), scene.state()) == ([7], "disabled")
 
 
 def test_an_activation_enables_it_again() -> None:
@@ -92,7 +93,7 @@ def test_a_change_that_is_no_activation_does_not() -> None:
 
     scene.change(registered(7, version=2))
 
-    assert (scene.matching(), scene.state()) == ([], "disabled")
+    assert (scene.matching(), scene.state()) == ([7], "disabled")
 
 
 def test_a_fact_that_comes_after_an_activation_and_is_of_before_does_not_count() -> None:
@@ -124,8 +125,39 @@ def test_facts_are_apart() -> None:
     assert scene.health.failing_since(record_of_7) == NOW
     assert scene.health.circuit(record_of_7, NOW) == "open"
     assert scene.health.disabled(record_of_7) is not None
-    assert [scene.health.offset(7, fact) for fact in HealthFact] == [1, 2, 0]
+    assert [scene.health.offset(7, fact) for fact in HealthFact] == [1, 2, 0, -1]
     assert scene.health.offset(8, HealthFact.FAILING) == -1
+
+
+def test_what_is_held_is_the_sum_of_its_partitions_whatever_the_version_of_the_endpoint_is() -> None:
+    scene = Scene(registered(7, version=9, activated_version=9), registered(8))
+
+    scene.learn(
+        held_fact(7, 3, partition=0), held_fact(7, 4, minutes=5), held_fact(8, 1, partition=1), held_fact(7, 2, partition=0)
+    )
+
+    held = scene.health.held(7)
+    assert (held.count, held.since) == (6, NOW - timedelta(minutes=5))
+    assert set(scene.health.held_in(0)) == {7}
+    scene.learn(held_fact(7, 0, partition=0), held_fact(7, 0))
+    assert scene.health.held(7) == Held()
+    assert not scene.health.knows(7), "a paused endpoint is not one that has trouble"
+
+
+@pytest.mark.parametrize(
+    ("below", "until", "left"),
+    [(5_000, NOW, 4), (4_999, NOW, 7), (5_000, NOW - timedelta(seconds=1), 7)],
+    ids=["all of a partition", "some came later", "of a topic that was made anew"],
+)
+def test_what_somebody_dropped_is_not_held_any_more(below: int, until: datetime, left: int) -> None:
+    drop = HeldDrop(partition=0, below=below, until=until, dropped_by="ada", dropped_at=NOW)
+    endpoint = registered(7).model_copy(update={"drops": (drop,)})
+    scene = Scene(endpoint)
+    scene.learn(held_fact(7, 3, partition=0), held_fact(7, 4))
+
+    found = scene.registry.get(7)
+    assert found is not None
+    assert scene.registry.held(found).count == left
 
 
 @pytest.mark.parametrize("value", [b"{", b"{}", b'{"schema_version":2}', b"\xff", None])
@@ -154,6 +186,8 @@ def test_the_built_in_receiver_is_found_and_not_shown() -> None:
     assert receiver is not None
     assert (receiver.target_url, receiver.active, len(receiver.keys(NOW))) == ("https://ops.example.com/", True, 1)
     assert SECRET[6:] not in repr(receiver)
+    echo = Response(500, (), SECRET.encode(), body_truncated=False, duration_ms=1.0, first_byte_ms=1.0)
+    assert receiver.redactor.redact(echo).body == b"whsec_[redacted]"
     assert registry.get(0) is None
     assert registry.all() == []
     assert registry.by_url("https://ops.example.com/") is None

@@ -137,15 +137,16 @@ async def test_an_endpoint_that_cannot_be_opened_is_not_gone(
     assert [endpoint.id for endpoint in endpoints.all()] == [7, 8, 9]
     assert [endpoint.id for endpoint in endpoints.matching("order_completed", dict)] == [7, 8, 9]
     assert [endpoint.problem is None for endpoint in endpoints.all()] == [True, False, True]
-    problem = endpoints.problem()
+    assert endpoints.problem() is None, "the others can be delivered to"
+    problem = endpoints.unusable()
     assert problem is not None
-    assert problem.startswith("1 endpoint is unusable and their deliveries wait; endpoint 8: ")
+    assert problem.startswith("1 endpoint is unusable, its deliveries wait; endpoint 8: ")
     assert metrics.ENDPOINTS.labels("unusable")._value.get() == 1
     assert metrics.ENDPOINTS.labels("active")._value.get() == 2
     assert problem.partition("endpoint 8: ")[2] in "".join(capsys.readouterr())
 
     endpoints._apply([change(endpoint_record(8, secrets=SEALED, version=2))])
-    assert endpoints.problem() is None
+    assert endpoints.unusable() is None
     assert metrics.ENDPOINTS.labels("unusable")._value.get() == 0
 
 
@@ -168,7 +169,7 @@ async def test_what_cannot_be_read_is_logged_without_its_values(capsys: pytest.C
 # --- matching ---
 
 
-async def test_the_active_endpoints_that_subscribed_match() -> None:
+async def test_the_endpoints_that_subscribed_match_active_or_not() -> None:
     endpoints = registry()
     endpoints._apply(
         [
@@ -180,7 +181,7 @@ async def test_the_active_endpoints_that_subscribed_match() -> None:
         ]
     )
 
-    assert [endpoint.id for endpoint in endpoints.matching("order_completed", dict)] == [2, 5]
+    assert [endpoint.id for endpoint in endpoints.matching("order_completed", dict)] == [2, 4, 5]
     assert [endpoint.id for endpoint in endpoints.matching("shipment_shipped", dict)] == [2, 3]
     assert endpoints.matching("order_cancelled", dict) == []
     assert [endpoint.id for endpoint in endpoints.all()] == [2, 3, 4, 5, 6]

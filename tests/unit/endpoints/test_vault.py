@@ -5,7 +5,7 @@ from cryptography.fernet import Fernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.endpoints.vault import Vault, VaultError
+from pipeline.endpoints.vault import SealedOtherwiseError, Vault, VaultError
 
 KEY, OTHER = Vault.new_key(), Vault.new_key()
 
@@ -57,7 +57,8 @@ def test_what_is_no_key_is_refused_without_showing_it(keys: str) -> None:
 )
 def test_what_was_sealed_with_another_key_or_damaged_is_refused(sealed: str) -> None:
     with pytest.raises(
-        VaultError, match=r"^An endpoint's secret was sealed with another encryption_key; set the one that the API uses.$"
+        SealedOtherwiseError,
+        match=r"^Its secrets were sealed with another encryption_key; add that key to OMS_WEBHOOKS_ENCRYPTION_KEY in ",
     ) as caught:
         Vault(KEY).open(sealed)
     assert caught.value.__suppress_context__

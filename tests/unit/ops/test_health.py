@@ -26,3 +26,14 @@ def test_a_check_of_the_same_name_takes_its_place() -> None:
     health.add("kafka", lambda: None)
 
     assert health.problems() == {}
+
+
+def test_a_warning_leaves_it_ready() -> None:
+    health = Health()
+    state: list[str | None] = ["too many open files"]
+    health.warn("own faults", lambda: state[0])
+
+    assert health.problems() == {}
+    assert health.warnings() == {"own faults": "too many open files"}
+    state[0] = None
+    assert health.warnings() == {}

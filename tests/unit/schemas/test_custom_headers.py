@@ -27,6 +27,8 @@ def test_null_takes_all_of_them_away() -> None:
         *("Connection", "keep-alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Proxy-Authorization"),
         *("Host", "Content-Length", "content-type", "Content-Encoding", "User-Agent", "Accept-Encoding"),
         *("Webhook-Id", "webhook-signature", "webhook-anything"),
+        *("webhook_id", "Webhook_Signature", "webhook.timestamp", "CONTENT_TYPE", "content_length", "content~encoding"),
+        *("transfer_encoding", "proxy_authorization", "keep_alive", "user_agent", "Proxy", "HTTP2-Settings"),
     ],
 )
 def test_what_is_the_senders_to_say_is_refused(name: str) -> None:
@@ -37,6 +39,25 @@ def test_what_is_the_senders_to_say_is_refused(name: str) -> None:
 def test_authorization_has_a_field_of_its_own() -> None:
     with pytest.raises(ValueError, match="set token"):
         check_headers({"Authorization": "Basic hidden"})
+
+
+@pytest.mark.parametrize("name", ["webhook_id", "Webhook-Id", "content_type"])
+def test_what_an_older_release_accepted_can_be_taken_away(name: str) -> None:
+    assert check_headers({name: None}) == {name.lower(): None}
+
+
+def test_the_sentence_says_what_an_underscore_is_read_as() -> None:
+    with pytest.raises(
+        ValueError, match=r"^headers must not hold 'webhook_id', which many servers read as 'webhook-id': the sender"
+    ):
+        check_headers({"Webhook_Id": "v"})
+
+
+@pytest.mark.parametrize(
+    "name", ["x_tenant", "x-webhook-id", "my_webhook_id", "contents", "te_nant", "webhooks_id", "authorization2"]
+)
+def test_other_underscores_are_good(name: str) -> None:
+    assert check_headers({name: "v"}) == {name: "v"}
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "ä", "a\r\nb", "x" * 101, "(x)", "x\x00"])

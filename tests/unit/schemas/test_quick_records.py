@@ -52,7 +52,9 @@ def event_rows(header: bytes) -> list[Row] | str:
 def test_what_we_write_is_read_quickly() -> None:
     attempts = [
         to_json(attempt(number, trigger=trigger, state=state, outcome=outcome))
-        for number, (trigger, state, outcome) in enumerate(zip(Trigger, list(AttemptState) * 2, Outcome, strict=True))
+        for number, (trigger, state, outcome) in enumerate(
+            zip([*Trigger, Trigger.EVENT], [*AttemptState] * 2 + [AttemptState.FAILED], Outcome, strict=True)
+        )
     ]
     value, header = b"\n".join(attempts), to_json(dispatch(body_bytes=0))
 

@@ -36,6 +36,7 @@ from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event import EventMeta
 from schemas.health import HealthFact, HealthRecord
 from schemas.operational import DisabledEndpoint, OperationalEvent
+from schemas.session import EndedSession
 from tests.unit.sample_events import GOLDEN, META, NOW, endpoint_record
 
 DELIVERY = Delivery(event=META, endpoint_id=7, attempt=3, trigger=Trigger.RESEND, parked=2)
@@ -328,6 +329,7 @@ GOLDEN_RECORDS: dict[str, BaseModel] = {
         detail="event evt_1",
         remote_address="192.0.2.7",
     ),
+    "ended_session": EndedSession(key_id="0a1b2c3d", until=NOON + timedelta(hours=12), ended_at=NOON + timedelta(hours=1)),
 }
 
 
@@ -335,7 +337,8 @@ ADDED = {
     "dead_letter": {"null_value", "truncated"},
     "delivery": {"traceparent", "tracestate"},
     "dispatch": {"body_bytes"},
-    "endpoint": {"max_per_second", "activated_version", "sealed_headers"},
+    "endpoint": {"max_per_second", "activated_version", "sealed_headers", "drops"},
+    "health": {"partition", "held", "done", "done_at", "counted", "counted_at"},
 }
 """What has been added to the records since their golden bytes were written."""
 ADDED_TO_EVENT = {"received_at"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.topics import DAY_MS, MAX_EVENT_BYTES_LIMIT, Topics, TopicSpec, delay_label, parse_delay
+from schemas.topics import DAY_MS, HOUR_MS, MAX_EVENT_BYTES_LIMIT, Topics, TopicSpec, delay_label, parse_delay
 
 DEFAULT = tuple(map(parse_delay, ("5s", "1m", "10m", "1h", "6h")))
 
@@ -64,11 +64,14 @@ def test_names() -> None:
         "webhooks.endpoints",
         "webhooks.api-keys",
         "webhooks.audit",
+        "webhooks.ended-sessions",
         "webhooks.endpoint-health",
         "webhooks.operational-events",
         "webhooks.dispatches",
         "webhooks.attempts",
         "webhooks.dead-letters",
+        "webhooks.clock",
+        "webhooks.held",
         "webhooks.delay.0s",
         "webhooks.delay.5s",
         "webhooks.delay.1m",
@@ -91,6 +94,7 @@ def test_a_prefix_is_put_before_every_topic_and_group() -> None:
     assert prefixed.fanout_group == "eu.webhooks.fanout"
     assert prefixed.retry_group == "eu.webhooks.retry"
     assert prefixed.recorder_group == "eu.webhooks.recorder"
+    assert prefixed.held_group == "eu.webhooks.held"
     assert prefixed.recorded == tuple(f"eu.{name}" for name in plain.recorded)
 
 
@@ -101,12 +105,20 @@ def test_delays_are_sorted_and_have_one_topic_each_with_delay_0_first() -> None:
     assert [topics.delay(delay) for delay in topics.delays] == list(topics.delay_topics)
 
 
-def test_everything_but_the_sources_the_delays_and_the_api_keys_is_recorded() -> None:
+def test_everything_but_the_sources_the_delays_keys_and_sessions_is_recorded() -> None:
     topics = Topics(DEFAULT)
 
     names = {spec.name for spec in topics.specs()}
-    # Operational events are recorded as what is sent of them: dispatches and attempts. Health is a state, not a history.
-    others = {topics.operational_events, topics.endpoint_health, topics.api_keys}
+    # Operational events are recorded as what is sent of them: dispatches and attempts. Health is a state, not a history; the clock is nothing.
+    # What is held comes to an attempt, or to the record of why not.
+    others = {
+        topics.operational_events,
+        topics.endpoint_health,
+        topics.api_keys,
+        topics.ended_sessions,
+        topics.clock,
+        topics.held,
+    }
     assert set(topics.recorded) == names - set(topics.sources) - set(topics.delay_topics) - others
 
 
@@ -123,9 +135,19 @@ def test_configs(spec: TopicSpec) -> None:
         assert spec.partitions == 1
     else:
         assert config["cleanup.policy"] == "delete"
-        assert int(config["retention.ms"]) >= 7 * DAY_MS
+        is_clock = spec.name == "webhooks.clock"
+        assert int(config["retention.ms"]) >= (HOUR_MS if is_clock else 7 * DAY_MS)
         assert "min.compaction.lag.ms" not in config
-        assert spec.partitions is None
+        assert spec.partitions == (1 if spec.name in {"webhooks.ended-sessions", "webhooks.clock"} else None)
+
+
+@pytest.mark.parametrize("days", [0.001, 14, 400])
+def test_what_is_held_is_kept_for_longer_than_it_may_be_held_by_the_brokers_clock(days: float) -> None:
+    topics = Topics(DEFAULT, hold=timedelta(days=days))
+    spec = next(spec for spec in topics.specs() if spec.name == topics.held)
+
+    assert spec.retention_ms >= (days + 7) * DAY_MS
+    assert spec.broker_time
 
 
 def test_dead_letters_are_kept_longest() -> None:

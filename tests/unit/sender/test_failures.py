@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, InvalidHeader
 
 from pipeline.core.exchange import MAX_DETAIL, Failure
 from pipeline.sender.dial import BlockedAddressError
@@ -51,7 +51,6 @@ def system(number: int) -> OSError:
         (aiohttp.ClientConnectionResetError("Cannot write"), Failure.CONNECTION_RESET, "before the answer"),
         (connecting(system(errno.EHOSTUNREACH)), Failure.CONNECTION, "no route to host"),
         (connecting(system(errno.ENETUNREACH)), Failure.CONNECTION, "unreachable"),
-        (connecting(system(errno.EMFILE)), Failure.CONNECTION, "the endpoint is not at fault"),
         (connecting(OSError("Multiple exceptions: a, b")), Failure.CONNECTION, "Multiple exceptions"),
         (connecting(BlockedAddressError("10.0.0.5", "a private address")), Failure.BLOCKED_ADDRESS, "10.0.0.5, which"),
         (certificate(9), Failure.TLS, "not valid yet"),
@@ -66,6 +65,7 @@ def system(number: int) -> OSError:
         (aiohttp.InvalidURL("http://hush"), Failure.INVALID_TARGET, "register another"),
         (ValueError("Forbidden control character"), Failure.INVALID_TARGET, "header"),
         (BadHttpMessage("too many\x1b[31m things:\n\n  b'hush'"), Failure.INVALID_RESPONSE, "(too many[31m things)"),
+        (InvalidHeader(b"X-Echo: hush"), Failure.INVALID_RESPONSE, "(one of its headers is invalid)"),
         (HttpProcessingError(code=400, message="x" * 1000), Failure.INVALID_RESPONSE, "xxx"),
     ],
 )

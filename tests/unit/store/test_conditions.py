@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from pipeline.core.search import ATTRIBUTES, PREDICATES, AttemptQuery, Condition, Kind, Predicate, Sort, Value
 from pipeline.core.search.predicates import INVERSE
-from pipeline.store.conditions import Parameters, like_pattern, order_by, where
+from pipeline.store.conditions import order_by, where
+from pipeline.store.parameters import Parameters
+from pipeline.store.patterns import like_pattern
 
 
 def compiled(*conditions: Condition) -> tuple[str, dict[str, object]]:
@@ -36,7 +38,9 @@ def test_conditions_are_joined() -> None:
 
 def test_a_body_finds_events_and_events_find_attempts() -> None:
     sql, values = compiled(Condition("request_body", Predicate.CONT, ("GÜN",)))
-    assert sql == "event_id IN (SELECT event_id FROM events WHERE 1 AND ( lowerUTF8(request_body) LIKE lowerUTF8({p0:String}) ))"
+    folded = "normalizeUTF8NFC(caseFoldUTF8({p0:String}))"
+    tests = f"lowerUTF8(request_body) LIKE lowerUTF8({{p0:String}}) OR lowerUTF8(request_body) LIKE {folded} OR request_body_strings LIKE {folded}"
+    assert sql == f"event_id IN (SELECT event_id FROM events WHERE 1 AND ( ({tests}) ))"
     assert values == {"p0": "%GÜN%"}
 
 
@@ -51,7 +55,10 @@ def test_patterns(text: str, pattern: str) -> None:
 def test_the_order_is_always_whole() -> None:
     assert order_by(AttemptQuery()) == "created_at DESC, id DESC"
     sorts = (Sort("idempotency_key"), Sort("duration_ms", descending=True))
-    assert order_by(AttemptQuery(sorts=sorts)) == "event_id ASC, duration_ms DESC, created_at DESC, id DESC"
+    assert (
+        order_by(AttemptQuery(sorts=sorts))
+        == "event_id = '' ASC, event_id ASC, duration_ms DESC NULLS FIRST, created_at DESC, id DESC"
+    )
 
 
 MARKER = "marker'\"`;--{x:String}"

@@ -16,6 +16,7 @@ from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DISPATCH_HEADE
 from schemas.endpoint import EndpointRecord
 from schemas.health import HealthRecord
 from schemas.operational import OperationalEvent
+from schemas.session import EndedSession
 from tests.unit.fake_kafka import record
 from tests.unit.sample_events import GOLDEN
 
@@ -29,6 +30,7 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "operational": OperationalEvent,
     "api_key": ApiKeyRecord,
     "audit": AuditEntry,
+    "ended_session": EndedSession,
 }
 """Every record type that we write, by the name of its golden files."""
 HEADERS: Final = {"delivery": DELIVERY_HEADER, "dispatch": DISPATCH_HEADER, "dead_letter": DEAD_LETTER_HEADER}

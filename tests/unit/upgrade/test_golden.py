@@ -15,7 +15,9 @@ from schemas.attempt import Attempt
 from schemas.bundle import read_attempts, read_dispatches
 from schemas.codec import decode_event, from_header, from_json, to_json, webhook_body
 from schemas.delivery import Delivery
+from schemas.endpoint import EndpointRecord
 from schemas.event import SCHEMA_VERSION, EventMeta
+from schemas.health import HealthRecord
 from tests.unit.sample_events import GOLDEN
 from tests.unit.upgrade.golden import HEADERS, KINDS, MODELS, golden, wire
 
@@ -75,7 +77,7 @@ def test_a_record_of_several_dispatches() -> None:
     assert (other[:13], other[-16:]) == (b'{"id":"evt_3"', b'"price":1.1000}}')
 
 
-ADDED: dict[str, type[BaseModel]] = {"delivery.traced": Delivery}
+ADDED: dict[str, type[BaseModel]] = {"delivery.traced": Delivery, "health.held": HealthRecord, "endpoint.dropped": EndpointRecord}
 """Records with fields that came after the first golden files of their type."""
 
 
@@ -96,11 +98,13 @@ OLDEST: dict[str, dict[str, Any]] = {
     "dead_letter": {"schema_version": 1, "null_value": False, "truncated": False},
     "endpoint": {"schema_version": 1, "description": "", "active": True, "filters": {}, "sealed_token": None, "secrets": ()}
     | {"version": 1, "deleted": False, "change": "create", "changed_by": "", "max_per_second": None, "activated_version": 1}
-    | {"sealed_headers": {}},
-    "health": {"schema_version": 1, "since": None, "circuit": "", "until": None, "reason": "", "detail": ""},
+    | {"sealed_headers": {}, "drops": ()},
+    "health": {"schema_version": 1, "since": None, "circuit": "", "until": None, "reason": "", "detail": ""}
+    | {"partition": None, "held": 0, "done": 0, "done_at": None, "counted": 0, "counted_at": None},
     "operational": {"schema_version": 1},
     "api_key": {"schema_version": 1, "is_first": False, "revoked_at": None, "revoked_by": ""},
     "audit": {"schema_version": 1, "detail": "", "remote_address": ""},
+    "ended_session": {"schema_version": 1},
 }
 """What a record means whose producer knew the required fields only. These defaults are a promise, too."""
 

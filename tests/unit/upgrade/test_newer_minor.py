@@ -40,9 +40,10 @@ async def test_an_endpoint_that_is_written_again_keeps_what_a_newer_release_adde
 
 
 async def test_an_endpoint_that_is_changed_by_the_api_keeps_it_too(service: Service) -> None:
+    await service.create()  # one that shows that the encryption key is right: the golden record was sealed with none
     record = json.loads(golden("endpoint.newer"))
-    await service.kafka.send("webhooks.endpoints", key=b"7", value=json.dumps(record).encode())
-    await service.kafka.registry.table.wait_for(0)
+    position = await service.kafka.send("webhooks.endpoints", key=b"7", value=json.dumps(record).encode())
+    await service.kafka.registry.table.wait_for(position.offset)
 
     async with service.client.patch("/api/webhook/endpoints/7", json={"endpoint": {"description": "changed"}}) as response:
         assert response.status == 200

@@ -18,6 +18,7 @@ SHOWN = [
     "filters",
     "has_token",
     "header_names",
+    "unsent_headers",
     "created_at",
     "updated_at",
     "version",
@@ -27,6 +28,9 @@ SHOWN = [
     "disabled_at",
     "failing_since",
     "circuit",
+    "problem",
+    "held_count",
+    "held_since",
 ]
 
 

@@ -45,6 +45,7 @@ from pipeline.store.story import About
 from pipeline.store.summary import Summary
 from pipeline.web.api import Api
 from pipeline.web.auth import ApiKeys
+from pipeline.web.ended_sessions import EndedSessions
 from pipeline.web.key_ring import KeyRing
 from pipeline.web.runs import Runs
 from pipeline.web.server import WebServer, make_app
@@ -67,12 +68,12 @@ LATER = datetime(2026, 3, 2, 16, 0, 0, 0, UTC)
 class Kafka(Producer):
     """Topics in memory: a record is acknowledged at once, and a table reads its own back a little later."""
 
-    def __init__(self, registry: Registry, ring: KeyRing) -> None:
+    def __init__(self, registry: Registry, ring: KeyRing, ended: EndedSessions) -> None:
         self.registry = registry
         self.records: list[Record] = []
         self.is_down = False
         self.on_audit: Callable[[AuditEntry], None] = lambda _: None
-        self._tables = {TOPICS.endpoints: registry.table, TOPICS.api_keys: ring.table}
+        self._tables = {TOPICS.endpoints: registry.table, TOPICS.api_keys: ring.table, TOPICS.ended_sessions: ended.table}
         for table in self._tables.values():
             table._loop = asyncio.get_running_loop()
             table.is_caught_up = True
@@ -85,6 +86,8 @@ class Kafka(Producer):
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
+        timestamp_ms: int | None = None,
+        partition: int | None = None,
     ) -> asyncio.Future[Position]:
         loop = asyncio.get_running_loop()
         acknowledged: asyncio.Future[Position] = loop.create_future()
@@ -348,6 +351,7 @@ class Service:
     known: HealthTable
     encryption_key: str
     runs: Runs
+    ended: EndedSessions
     now: list[datetime] = field(default_factory=lambda: [NOW])
 
     def learn(self, *facts: HealthRecord) -> None:
@@ -393,7 +397,9 @@ async def running_service(
     vault = Vault(encryption_key)
     known = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
     registry, ring = Registry(MemoryBroker(), TOPICS.endpoints, vault, health=known), KeyRing(MemoryBroker(), TOPICS.api_keys)
-    kafka, attempts, health, now, sender = Kafka(registry, ring), Attempts(), Health(), [NOW], FakeSender()
+    now = [NOW]
+    ended = EndedSessions(MemoryBroker(), TOPICS.ended_sessions, lambda: now[0])
+    kafka, attempts, health, sender = Kafka(registry, ring, ended), Attempts(), Health(), FakeSender()
     reported, analyst, eraser, past = Reported(attempts, kafka), Asked(), Erasing(), Past(attempts)
     watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
     courier = Courier(
@@ -416,6 +422,7 @@ async def running_service(
         topics=TOPICS,
         ring=ring,
         keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)], ring.opening),
+        ended_sessions=ended,
         eraser=eraser,
         replays=past,
         analyst=analyst if is_embedded else None,
@@ -448,6 +455,7 @@ async def running_service(
                 known,
                 encryption_key,
                 api.runs,
+                ended,
                 now,
             )
     finally:

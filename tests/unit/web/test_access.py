@@ -28,6 +28,7 @@ EXPECTED: dict[tuple[str, str], Access | None] = {
     ("DELETE", "/api/webhook/endpoints/{id}"): Access.ADMIN,
     ("POST", "/api/webhook/endpoints/{id}/rotate_secret"): Access.ADMIN,
     ("POST", "/api/webhook/endpoints/{id}/test"): Access.OPERATOR,
+    ("POST", "/api/webhook/endpoints/{id}/held/drop"): Access.ADMIN,
     ("GET", "/api/webhook/endpoints/{id}/stats"): Access.VIEWER,
     ("GET", "/api/webhook/attempts"): Access.VIEWER,
     ("GET", "/api/webhook/attempts/facets"): Access.VIEWER,

@@ -227,3 +227,17 @@ async def test_without_kafka_nothing_is_promised(service: Service) -> None:
     assert (await request(service, "GET", BACKUP))[0] == 503
     status, _ = await request(service, "POST", BACKUP, json={"restore": {"endpoints": [line]}})
     assert status == 503
+
+
+async def test_headers_that_an_older_release_accepted_are_restored_and_not_sent(service: Service) -> None:
+    identifier = await service.create(headers={"X-Tenant": "acme"})
+    _, [line] = await exported(service)
+    line["sealed_headers"]["webhook_id"] = service.vault.seal("mine")
+
+    [restored] = await restore(service, line, overwrite=True)
+
+    assert restored["step"] == "update"
+    shown = (await request(service, "GET", f"{PATH}/{identifier}"))[1]
+    assert (shown["header_names"], shown["unsent_headers"]) == (["webhook_id", "x-tenant"], ["webhook_id"])
+    status, shown = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(headers={"webhook_id": None}))
+    assert (status, shown["header_names"], shown["unsent_headers"]) == (200, ["x-tenant"], [])

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from pipeline.web.endpoint_input import parse_endpoint
 from pipeline.web.errors import InvalidError
-from pipeline.web.wrapped_input import ignored_fields
 from schemas.event import EventType
 from schemas.http_api import MAX_DESCRIPTION, MAX_FILTERS, EndpointInput, in_order
 
@@ -19,7 +18,11 @@ FIELDS = tuple(EndpointInput.model_fields)
 
 
 def parse(**fields: Any) -> EndpointInput:
-    return parse_endpoint(json.dumps({"endpoint": fields}).encode())
+    return parse_endpoint(json.dumps({"endpoint": fields}).encode()).given
+
+
+def ignored(document: dict[str, Any]) -> list[str]:
+    return parse_endpoint(json.dumps(document).encode()).ignored
 
 
 def errors(body: bytes, **options: Any) -> dict[str, list[str]]:
@@ -59,14 +62,20 @@ def test_what_is_not_given_is_not_set() -> None:
 
 def test_unknown_members_are_ignored_and_named() -> None:
     endpoint = parse(secret="x", tarqet_url="y", model_extra=1, model_fields_set=[], __class__="z", **{"n" * 80: 1})
-    assert ignored_fields(endpoint) == ["__class__", "model_extra", "model_fields_set", "n" * 50, "secret", "tarqet_url"]
     assert endpoint.model_fields_set.isdisjoint(FIELDS)
-    assert len(ignored_fields(parse(**{f"f{n}": n for n in range(1000)}))) == 20
+    fields = {"secret": "x", "tarqet_url": "y", "model_extra": 1, "model_fields_set": [], "__class__": "z", "n" * 80: 1}
+    assert ignored({"endpoint": fields}) == sorted(name[:50] for name in fields)
+    assert len(ignored({"endpoint": {f"f{n}": n for n in range(1000)}})) == 20
 
 
-def test_of_two_members_with_one_name_the_last_counts() -> None:
-    body = b'{"endpoint": {"target_url": 5}, "endpoint": {"active": 1, "active": false}}'
-    assert parse_endpoint(body).active is False
+def test_what_stands_beside_the_endpoint_is_ignored_and_named() -> None:
+    assert ignored({"endpoint": {"tarqet_url": "y"}, "active": False, "format": "json"}) == ["active", "format", "tarqet_url"]
+
+
+def test_two_members_with_one_name_are_refused() -> None:
+    twice = "It stands twice in the request body; leave one of them out."
+    assert errors(b'{"endpoint": {"target_url": 5}, "endpoint": {}}') == {"endpoint": [twice]}
+    assert errors(b'{"endpoint": {"active": true, "active": false}}') == {"active": [twice]}
 
 
 def test_required_fields_are_named_together_with_the_wrong_ones() -> None:
@@ -190,7 +199,7 @@ def test_a_description_is_short_text(value: Any) -> None:
 @given(st.dictionaries(st.sampled_from([*FIELDS, "other"]), DOCUMENTS))
 def test_whatever_is_given_is_taken_or_explained(fields: dict[str, Any]) -> None:
     try:
-        endpoint = parse_endpoint(json.dumps({"endpoint": fields}).encode())
+        endpoint = parse(**fields)
     except InvalidError as error:
         found = error.errors
     else:

@@ -37,6 +37,7 @@ async def test_a_new_endpoint_is_answered_with_its_secret_once(service: Service)
         "filters": {"channel": ["spree"]},
         "has_token": True,
         "header_names": [],
+        "unsent_headers": [],
         "created_at": "2026-03-02T15:04:00.512Z",
         "updated_at": "2026-03-02T15:04:00.512Z",
         "version": 1,
@@ -46,6 +47,9 @@ async def test_a_new_endpoint_is_answered_with_its_secret_once(service: Service)
         "disabled_at": None,
         "failing_since": None,
         "circuit": "closed",
+        "problem": None,
+        "held_count": 0,
+        "held_since": None,
     }
     assert await request(service, "GET", f"{PATH}/1") == (200, created)
     assert (await request(service, "GET"))[1]["endpoints"] == [created]
@@ -102,6 +106,7 @@ async def test_only_what_is_given_changes(service: Service, method: str) -> None
         "filters": {"channel": ["spree"]},
         "has_token": True,
         "header_names": [],
+        "unsent_headers": [],
         "created_at": "2026-03-02T15:04:00.512Z",
         "updated_at": "2026-03-02T16:00:00.000Z",
         "version": 2,
@@ -111,6 +116,9 @@ async def test_only_what_is_given_changes(service: Service, method: str) -> None
         "disabled_at": None,
         "failing_since": None,
         "circuit": "closed",
+        "problem": None,
+        "held_count": 0,
+        "held_since": None,
     }
     assert await request(service, "GET", f"{PATH}/{identifier}") == (200, updated)
     after = service.kafka.changes[-1]
@@ -159,7 +167,8 @@ async def test_a_deleted_endpoint_is_gone_and_its_secrets_too(service: Service) 
     assert await request(service, "DELETE", f"{PATH}/{identifier}") == (204, b"")
 
     for method in ("GET", "DELETE", "PATCH"):
-        assert await request(service, method, f"{PATH}/{identifier}", **wrapped(active="wrong")) == (404, NOT_FOUND)
+        body = wrapped(active="wrong") if method in ("PUT", "PATCH") else {}
+        assert await request(service, method, f"{PATH}/{identifier}", **body) == (404, NOT_FOUND)
     last = service.kafka.changes[-1]
     assert (last.deleted, last.change, last.changed_by, last.version) == (True, "delete", ACTOR, 2)
     assert (last.sealed_token, last.secrets, last.filters) == (None, (), {})
@@ -216,7 +225,8 @@ async def test_every_wrong_field_is_named(service: Service) -> None:
 async def test_ids_that_are_none_are_not_found(service: Service, identifier: str) -> None:
     assert await service.create() == 1
     for method in ("GET", "PUT", "PATCH", "DELETE"):
-        assert await request(service, method, f"{PATH}/{identifier}", **wrapped(active=False)) == (404, NOT_FOUND)
+        body = wrapped(active=False) if method in ("PUT", "PATCH") else {}
+        assert await request(service, method, f"{PATH}/{identifier}", **body) == (404, NOT_FOUND)
     assert len(service.kafka.changes) == 1
 
 
@@ -243,7 +253,8 @@ async def test_before_the_endpoints_have_been_read_nothing_is_said_of_them(servi
     sentence = {"error": "The endpoints are still being read from Kafka; please try again in a moment."}
     fields = wrapped(target_url="http://127.0.0.1/", events=["order_completed"])
     for method, path in (("GET", PATH), ("POST", PATH), ("GET", f"{PATH}/1"), ("PUT", f"{PATH}/1"), ("DELETE", f"{PATH}/1")):
-        assert await request(service, method, path, **fields) == (503, sentence)
+        body = fields if method in ("POST", "PUT") else {}
+        assert await request(service, method, path, **body) == (503, sentence)
 
 
 async def test_secrets_stand_in_no_answer_and_no_log(service: Service, logs: pytest.LogCaptureFixture) -> None:

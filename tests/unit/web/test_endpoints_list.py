@@ -25,7 +25,7 @@ async def test_lists_come_in_pages(service: Service) -> None:
     assert await page("page=9&per_page=2") == ([], [0, 5, 9, 3, 2])
     assert (await page("page=-3&per_page=999"))[1] == [5, 5, 1, 1, 200]
     assert (await page("page=x&per_page="))[1] == [5, 5, 1, 1, 25]
-    assert (await page(f"page={'9' * 400}"))[0] == (await page("page=1"))[0]
+    assert (await page(f"page={'9' * 400}"))[0] == []
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,11 @@ async def test_attempts_are_included_on_request(service: Service) -> None:
     assert service.attempts.asked == [([one, two], 25), ([one], 1), ([two], 200), ([two], 200)]
 
     _, body = await request(service, "GET", f"{PATH}/{one}?include_attempts=no&attempts_count=x")
-    assert list(body) == SHOWN
+    assert list(body) == [*SHOWN, "ignored_filters"]
+    assert body["ignored_filters"] == [
+        "include_attempts: no is neither 1 nor 0",
+        "attempts_count: x is not a whole number",
+    ]
     assert len(service.attempts.asked) == 4
 
 

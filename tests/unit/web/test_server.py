@@ -53,6 +53,12 @@ async def test_readiness_names_what_is_missing(service: Service) -> None:
         expected = {"status": "not ready", "problems": {"clickhouse": "it does not answer"}}
         assert (response.status, await response.json()) == (503, expected)
 
+    problem[0] = None
+    service.health.warn("own faults", lambda: "too many open files")
+    async with service.anonymous.get("/readyz") as response:
+        expected = {"status": "ready", "warnings": {"own faults": "too many open files"}}
+        assert (response.status, await response.json()) == (200, expected)
+
 
 @pytest.mark.parametrize(
     ("accept", "content_type", "last_line"),

@@ -41,7 +41,7 @@ def attempts(*changes: dict[str, Any]) -> tuple[AttemptRow, ...]:
         (
             (),
             Standing.WAITING,
-            "It matched, and no attempt is on record yet: it is on its way, or parked while the endpoint has trouble.",
+            "It matched, and no attempt is on record yet: it is on its way, parked while the endpoint has trouble, or held while it is paused.",
         ),
         # A resend failed for good, and the event's own repeats go on.
         ((EXHAUSTED | {"trigger": "resend"}, REPEATED), Standing.REPEATING, "No. It will be repeated."),

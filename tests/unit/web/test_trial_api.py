@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from pipeline.core.redaction import REDACTED
 from pipeline.core.signing import SigningKey, verify
-from pipeline.delivery.courier import REDACTED
 from schemas.attempt import Attempt
 from schemas.audit import AuditAction
 from schemas.codec import from_header, from_json

@@ -1,48 +1,85 @@
-"""A client that no broker lets in ends in one sentence."""
+"""Clients of Kafka that no broker lets in end in one sentence, soon, and kafka-python's log is not in ours."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 
 from pipeline.broker.api import NoSessionError
 from pipeline.broker.choice import open_broker
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.kafka.check import kafka_findings
+from pipeline.broker.kafka.session import no_session
 from pipeline.broker.producer import Producer
 from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings
 
 SETTINGS = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1, 127.0.0.1:2")
-SAID = r"^There is no session with Kafka at 127\.0\.0\.1:1, 127\.0\.0\.1:2 \(.*\); `oms-webhooks settings --check` says why\.$"
-
-
-@pytest.fixture(autouse=True)
-def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def give_up(**_: Any) -> None:
-        raise KafkaTimeoutError("Unable to bootstrap from ['127.0.0.1:1']")
-
-    monkeypatch.setattr("pipeline.broker.kafka.admin.KafkaAdminClient", give_up)
-    monkeypatch.setattr("pipeline.broker.kafka.producer_client.KafkaProducer", give_up)
+CONFIG: dict[str, Any] = {"bootstrap_servers": ["kafka:9092"], "security_protocol": "PLAINTEXT"}
+NOBODY = r"^No Kafka broker can be used\. 127\.0\.0\.1:1: .*Connection refused.*; 127\.0\.0\.1:2: .*Connection refused"
 
 
 def test_topics_cannot_be_asked_for() -> None:
-    with pytest.raises(NoSessionError, match=SAID):
+    with pytest.raises(NoSessionError, match=NOBODY) as raised:
         KafkaTopicAdmin(SETTINGS)
+    assert not raised.value.needs_a_person
 
 
-def test_nothing_can_be_written() -> None:
-    with pytest.raises(NoSessionError, match=SAID):
+def test_nothing_can_be_written(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NoSessionError, match=NOBODY):
         asyncio.run(Producer(open_broker(SETTINGS), ["oms.orders"]).start())
+    assert capfd.readouterr().err == ""
 
 
-def test_the_check_does_not_point_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A broker that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_broker_that_hangs_is_given_up_soon(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.broker.kafka.meeting._ANSWER_SECONDS", 0.2)
+    started = time.monotonic()
+    with pytest.raises(NoSessionError, match=r"It takes connections and does not answer within 0\.2 s"):
+        KafkaTopicAdmin(Settings(_env_file=None, kafka_bootstrap_servers=silent))
+    assert time.monotonic() - started < 10
+
+
+def test_a_broker_answers_and_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def give_up(**_: Any) -> None:
+        raise KafkaTimeoutError("Unable to bootstrap from ['127.0.0.1:1']")
+
+    monkeypatch.setattr("pipeline.broker.kafka.session.meet_a_broker", lambda _: None)
     monkeypatch.setattr("pipeline.broker.kafka.check.server_finding", lambda *_: Finding("Kafka: it listens"))
-    monkeypatch.setattr("pipeline.broker.kafka.check.speaks_tls", lambda *_: False)
+    monkeypatch.setattr("pipeline.broker.kafka.admin.KafkaAdminClient", give_up)
     *_, last = kafka_findings(SETTINGS)
     assert last.problem is not None
     assert "(KafkaTimeoutError: Unable to bootstrap from ['127.0.0.1:1'])" in last.problem
     assert "settings --check" not in last.problem
+
+
+def test_brokers_that_are_starting_are_waited_for() -> None:
+    error = no_session(CONFIG, ["Bootstrap metadata response has no brokers. Retrying in 0.05 secs."], KafkaTimeoutError("late"))
+    assert "is starting" in str(error)
+    assert not error.needs_a_person
+
+
+def test_a_password_that_is_not_used_is_not_called_wrong() -> None:
+    config = CONFIG | {"security_protocol": "SSL", "sasl_mechanism": "PLAIN", "sasl_plain_username": "shop"}
+    said = [
+        "Bootstrap attempt to bootstrap-0 failed: KafkaConnectionError: The broker closed the connection. (backoff 0.04 secs)"
+    ]
+    assert "it may want SASL" in str(no_session(config, said, KafkaTimeoutError("late")))
+
+
+def test_a_right_that_is_missing_is_for_a_person() -> None:
+    error = no_session(CONFIG, [], TopicAuthorizationFailedError())
+    assert "oms-webhooks grants" in str(error)
+    assert error.needs_a_person

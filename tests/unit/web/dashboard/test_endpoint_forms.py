@@ -7,6 +7,7 @@ import json
 import pytest
 
 from schemas.event import EventType
+from tests.unit.sample_events import held_fact
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import Service
 
@@ -163,12 +164,53 @@ async def test_an_edit_with_a_mistake_is_not_saved(service: Service, admin: Visi
 
 async def test_pause_and_resume(service: Service, admin: Visitor) -> None:
     page = await register(admin)
+    asked = await admin.go(f"{page}/pause")
+    assert "are held, and use up no attempt" in asked.text
+    assert "has been held for 14 days expires" in asked.text
     seen = await admin.send(f"{page}/pause")
-    assert "paused" in seen.text
+    assert "held for up to 14 days" in seen.text
     assert not service.kafka.changes[-1].active
     seen = await admin.send(f"{page}/resume")
     assert "gets webhooks again" in seen.text
     assert service.kafka.changes[-1].active
+
+
+async def test_what_is_held_is_shown_and_dropped_by_its_number(service: Service, admin: Visitor) -> None:
+    page = await register(admin)
+    await admin.go(f"{page}/pause")
+    await admin.send(f"{page}/pause")
+    identifier = int(page.rpartition("/")[2])
+    service.learn(held_fact(identifier, 1_297))
+    shown = await admin.go(page)
+    assert "1,297 deliveries are held" in shown.text
+    assert "Drop 1,297 held deliveries" in shown.text
+    assert "1,297 held" in (await admin.go("/webhooks/endpoints")).text
+
+    asked = await admin.go(f"{page}/drop")
+    assert "Drop 1,297 held deliveries?" in asked.text
+    service.learn(held_fact(identifier, 1_298))
+    late = await admin.send(f"{page}/drop")
+    assert "1,298 are held for this endpoint now, not 1,297: nothing was dropped" in late.text
+    assert not service.kafka.changes[-1].drops
+
+    await admin.go(f"{page}/drop")
+    done = await admin.send(f"{page}/drop")
+    assert "1,298 held deliveries are dropped" in done.text
+    assert "Drop 1,298" not in done.text
+    [drop] = service.kafka.changes[-1].drops
+    assert (drop.partition, drop.below) == (2, 5_000)
+    again = await admin.go(f"{page}/drop")
+    assert "Nothing is held for this endpoint" in again.text
+
+
+async def test_resuming_says_how_many_go_out(service: Service, admin: Visitor) -> None:
+    page = await register(admin)
+    await admin.go(f"{page}/pause")
+    await admin.send(f"{page}/pause")
+    service.learn(held_fact(int(page.rpartition("/")[2]), 1))
+    await admin.go(page)
+    seen = await admin.send(f"{page}/resume")
+    assert "1 held delivery goes out now" in seen.text
 
 
 async def test_rotate(service: Service, admin: Visitor) -> None:

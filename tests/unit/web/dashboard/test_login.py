@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from urllib.parse import unquote
 
 import pytest
 
+from pipeline.web.auth import digest, key_id
 from pipeline.web.dashboard.desk import is_own_page
 from schemas.api_key import Access
 from tests.unit.web.dashboard.visitor import Visitor, visiting
-from tests.unit.web.service import API_KEY, NOW, Service
+from tests.unit.web.service import API_KEY, NOW, OTHER_KEY, TOPICS, Service
 
 HOME = "/webhooks/endpoints"
 
@@ -94,6 +96,72 @@ async def test_who_logs_out_is_out(admin: Visitor) -> None:
     assert (seen.path, "You are logged out." in seen.text) == ("/webhooks/login", True)
     assert (await admin.go(HOME)).path.startswith("/webhooks/login")
     assert "You are logged out." not in (await admin.go("/webhooks/login")).text
+
+
+def cookie_of(visitor: Visitor) -> dict[str, str]:
+    """The cookie, as somebody who has copied it sends it."""
+    (session,) = [cookie for cookie in visitor.browser.cookie_jar if cookie.key == "oms_webhooks_session"]
+    return {"Cookie": f"{session.key}={session.value}"}
+
+
+async def opens(service: Service, cookie: dict[str, str]) -> bool:
+    """Whether a copied cookie opens a page, in a browser that has no other."""
+    async with visiting(service) as thief:
+        return (await thief.go(HOME, headers=cookie)).path == HOME
+
+
+async def test_a_copied_cookie_is_of_no_use_after_the_logout(service: Service, admin: Visitor) -> None:
+    copied = cookie_of(admin)
+    async with visiting(service) as other:
+        await other.log_in()
+        assert await opens(service, copied)
+
+        await admin.send("/webhooks/logout")
+
+        assert not await opens(service, copied)
+        assert (await other.go(HOME)).path == HOME  # another session of the same key goes on
+    (written,) = service.kafka.to(TOPICS.ended_sessions)
+    assert dict((await admin.log_in()).form("/webhooks/logout").fields)["csrf"].encode() not in (written.key or b"")
+
+
+async def test_a_login_over_another_session_ends_that_one(service: Service, admin: Visitor) -> None:
+    copied, form = cookie_of(admin), admin.seen
+    assert form is not None
+    csrf = dict(form.form("/webhooks/logout").fields)["csrf"]
+
+    await admin.post("/webhooks/login", [("csrf", csrf), ("key", OTHER_KEY)])
+
+    assert (await admin.go(HOME)).path == HOME
+    assert not await opens(service, copied)
+
+
+async def test_a_logout_that_kafka_does_not_confirm_is_told_so(service: Service, admin: Visitor) -> None:
+    copied = cookie_of(admin)
+    service.kafka.is_down = True
+
+    seen = await admin.send("/webhooks/logout")
+
+    assert "This browser is logged out. Kafka has not confirmed it" in seen.text
+    assert (await admin.go(HOME)).path.startswith("/webhooks/login")
+    assert not await opens(service, copied)  # here; other processes do not know
+
+
+async def test_nobody_is_let_in_before_the_ended_sessions_are_read(service: Service, admin: Visitor) -> None:
+    service.ended.table.is_caught_up = False
+    seen = await admin.go(HOME)
+    assert (seen.status, "The service is starting" in seen.text) == (503, True)
+
+
+async def test_a_cookie_of_the_release_before_is_good_until_its_logout(service: Service, visitor: Visitor) -> None:
+    until = (NOW + timedelta(hours=1)).isoformat()
+    content = json.dumps({"csrf": "0123456789abcdef", "until": until, "key_id": key_id(digest(API_KEY))})
+    old = {"Cookie": f"oms_webhooks_session={service.vault.derived('dashboard cookies').seal(content)}"}
+    assert await opens(service, old)
+
+    headers = old | {"Content-Type": "application/x-www-form-urlencoded"}
+    await visitor.go("/webhooks/logout", "POST", data="csrf=0123456789abcdef", headers=headers)
+
+    assert not await opens(service, old)
 
 
 async def test_a_session_ends_with_its_key(service: Service, visitor: Visitor) -> None:

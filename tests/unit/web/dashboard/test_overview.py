@@ -70,3 +70,12 @@ async def test_when_all_is_well_it_says_so(admin: Visitor) -> None:
     seen = await admin.go(HOME)
     assert "Nothing: every endpoint that is active takes what it is sent." in seen.text
     assert "No endpoint is registered yet." in seen.text
+
+
+async def test_faults_of_the_process_are_shown_while_they_last(service: Service, admin: Visitor) -> None:
+    warning: list[str | None] = ["485 deliveries were parked: too many open files <1024>"]
+    service.health.warn("own faults", lambda: warning[0])
+    for page in (HOME, "/webhooks/live"):
+        assert "485 deliveries were parked: too many open files <1024>" in (await admin.go(page)).text
+    warning[0] = None
+    assert "485 deliveries" not in (await admin.go(HOME)).text

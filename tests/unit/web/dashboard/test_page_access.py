@@ -36,7 +36,10 @@ EXPECTED: dict[tuple[str, str], Access | None] = {
     ("POST", "/webhooks/endpoints/{id}/test"): Access.OPERATOR,
     ("GET", "/webhooks/endpoints/{id}/edit"): Access.ADMIN,
     ("POST", "/webhooks/endpoints/{id}/edit"): Access.ADMIN,
+    ("GET", "/webhooks/endpoints/{id}/pause"): Access.ADMIN,
     ("POST", "/webhooks/endpoints/{id}/pause"): Access.ADMIN,
+    ("GET", "/webhooks/endpoints/{id}/drop"): Access.ADMIN,
+    ("POST", "/webhooks/endpoints/{id}/drop"): Access.ADMIN,
     ("POST", "/webhooks/endpoints/{id}/resume"): Access.ADMIN,
     ("GET", "/webhooks/endpoints/{id}/rotate"): Access.ADMIN,
     ("POST", "/webhooks/endpoints/{id}/rotate"): Access.ADMIN,
@@ -77,7 +80,7 @@ def test_every_page_has_the_rule_that_is_meant() -> None:
 
 def test_a_rule_is_part_of_every_declaration() -> None:
     with pytest.raises(TypeError):
-        Page("GET", "/x", None)  # type: ignore[call-arg]
+        Page("GET", "/x", None)  # type: ignore[call-arg, arg-type]
 
 
 @pytest.mark.parametrize("role", [None, *Access], ids=str)

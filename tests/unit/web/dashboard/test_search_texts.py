@@ -135,3 +135,21 @@ def test_numbers_stay_as_they_were_sent() -> None:
     assert pretty('{"a":20.10,"b":1e400,"a":[],"c":{} }') == '{\n  "a": 20.10,\n  "b": 1e400,\n  "a": [],\n  "c": {}\n}'
     assert pretty("no JSON {") == "no JSON {"
     assert pretty("[" * 100_000) == "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "marks"),
+    [
+        (r'{"name":"M\u00fcller"}', "Müller", [r"M\u00fcller"]),
+        (r'{"name":"M\u00fcller","b":"Müller"}', r"M\u00FCller", [r"M\u00fcller", "Müller"]),
+        (r'{"name":"M\u00fcller"}', "u00fc", ["u00fc"]),
+        (r'{"shop":"Marks \u0026 Spencer"}', "marks & sp", [r"Marks \u0026 Sp"]),
+        (r'{"note":"say \"hi\""}', 'say "hi"', [r"say \"hi\""]),
+        ("Straße", "STRASSE", ["Straße"]),
+    ],
+)
+def test_what_a_search_found_is_marked_as_it_is_written(text: str, wanted: str, marks: list[str]) -> None:
+    pieces = marked(text, [wanted])
+    assert [piece.text for piece in pieces if piece.is_match] == marks
+    assert "".join(piece.text for piece in pieces) == text
+    assert [piece.text for piece in excerpt(text, [wanted]) if piece.is_match] == marks[:1]

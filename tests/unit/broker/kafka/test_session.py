@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.broker.kafka.check import refusal
+from pipeline.broker.kafka.session import refusal
 
 TIMEOUT = "failed: KafkaTimeoutError: Unable to bootstrap from ['kafka:9093']"
 HUNG_UP = (
@@ -21,16 +21,33 @@ NO_TOKEN = (
 @pytest.mark.parametrize(
     ("said", "mechanism", "words"),
     [
-        ([HUNG_UP], "PLAIN", "The brokers refuse the login. Check kafka_sasl_username"),
-        ([HUNG_UP, REFUSED], "PLAIN", "The brokers refuse the login. Check kafka_sasl_username"),
-        ([NO_SASL], "PLAIN", "The listener takes no SASL"),
+        ([HUNG_UP], "PLAIN", "refuse the login as shop. The user name or the password is wrong, it seems: check"),
+        (
+            [HUNG_UP, REFUSED],
+            "PLAIN",
+            "as shop. Wrong user name or password: check OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_",
+        ),
+        ([NO_SASL], "PLAIN", "The listener takes no SASL. Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL"),
         ([HUNG_UP], None, "it may want SASL"),
         ([HUNG_UP], "OAUTHBEARER", "refuse the token. Check its issuer, audience and lifetime"),
-        ([NO_TOKEN, HUNG_UP], "OAUTHBEARER", "There is no token: kafka_oauth_token_file /run/token is empty."),
-        ([], None, "Unable to bootstrap"),
     ],
 )
 def test_a_refusal_says_what_to_check(said: list[str], mechanism: str | None, words: str) -> None:
-    problem = refusal(["Sending username and password in the clear", *said, TIMEOUT], mechanism)
+    problem, needs_a_person = refusal(["Sending username and password in the clear", *said, TIMEOUT], mechanism, "shop")
     assert words in problem
+    assert needs_a_person
+    assert "backoff" not in problem
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ([NO_TOKEN, HUNG_UP], "There is no token: kafka_oauth_token_file /run/token is empty."),
+        ([], "Unable to bootstrap"),
+    ],
+)
+def test_what_may_mend_itself_needs_nobody(said: list[str], words: str) -> None:
+    problem, needs_a_person = refusal([*said, TIMEOUT], "OAUTHBEARER")
+    assert words in problem
+    assert not needs_a_person
     assert "backoff" not in problem

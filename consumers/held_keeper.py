@@ -1,0 +1,349 @@
+"""Keeps one partition of ``webhooks.held``: counts what waits, tells how much it is, and lets go of what need not wait any more.
+
+What if the process dies? Everything stays in the topic. What has been let go of is written down for each endpoint (`HealthFact.HELD`) when
+Kafka has what came of it, a hundred deliveries at a time; so a hundred at most go out twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from pipeline.broker.api import Record
+from pipeline.broker.kafka.browser import Browser
+from pipeline.broker.producer import Producer
+from pipeline.core.held import NOWHERE, Bound, Shelf, Told
+from pipeline.core.pace import Pace
+from pipeline.delivery.holding import Fate, fate_of, from_milliseconds, milliseconds
+from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.registry import Registry
+from pipeline.ops import metrics
+from pipeline.ops.clock import Clock
+from pipeline.ops.logs import logger
+from schemas.health import HealthFact, HealthRecord
+from schemas.operational import OPERATIONAL_ENDPOINT_ID
+from schemas.topics import Topics
+
+log = logger(__name__)
+
+CHUNK: Final = 100
+"""Deliveries that are let go of at once: what may go out twice when the process dies."""
+LOOK_SECONDS: Final = 0.25
+"""How often it is looked whether an endpoint was resumed."""
+TELL_SECONDS: Final = 1.0
+"""How often counts are told."""
+_MOST_TOLD: Final = 200
+"""Endpoints whose counts are told at once; the others come next."""
+_PASS_SECONDS: Final = 2.0
+"""How long what waits is gone through before it is looked again for what is new."""
+_AHEAD_SECONDS: Final = 1.0
+"""How far ahead of its endpoint's rate limit a delivery is let go: the next hop waits for so long."""
+_CLOCK: Final = b"clock"
+"""Key of records without a value: their timestamp is the time of the broker's clock."""
+_EXPIRING: Final = timedelta(days=2)
+
+
+class Leaving(NamedTuple):
+    """A delivery that is let go of."""
+
+    endpoint_id: int
+    record: Record
+    fate: Fate
+
+    @property
+    def place(self) -> Bound:
+        """Where it stands."""
+        return place_of(self.record)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all keepers of a process share. ``let_go`` returns when what comes of the delivery is acknowledged by Kafka."""
+
+    browser: Browser
+    producer: Producer
+    registry: Registry
+    health: HealthTable
+    topics: Topics
+    hold: timedelta
+    clock: Clock
+    let_go: Callable[[Leaving], Awaitable[None]]
+    until_there_is_room: Callable[[], Awaitable[None]]
+
+
+class Keeper:
+    """One partition during one assignment. Used from the event loop only."""
+
+    def __init__(self, around: Surroundings, partition: int) -> None:
+        self._around = around
+        self._partition = partition
+        self._hold_ms = round(around.hold / timedelta(milliseconds=1))
+        self._shelf = Shelf({})
+        self._is_counted = False
+        self._is_stopping = False
+        self._paces: dict[int, Pace] = {}
+        self._told_at = self._clock_asked_at = 0.0
+        self._latest_at = time.monotonic()
+        self._committed: int | None = None
+
+    async def run(self) -> None:
+        """Keep the partition until it is taken away (the task is cancelled), or until :meth:`stop`."""
+        self._shelf = Shelf(await self._what_was_told())
+        browser, shelf = self._around.browser, self._shelf
+        while not self._is_stopping:
+            fetched = await browser.fetch(self._partition, shelf.position, LOOK_SECONDS)
+            await self._count(fetched.records)
+            shelf.position = max(fetched.next, shelf.position or 0)
+            if fetched.is_end and not self._is_counted:
+                self._all_is_counted()
+            await self._go_through()
+            if time.monotonic() - self._told_at >= TELL_SECONDS:
+                await self._tell()
+            self._commit()
+
+    def stop(self) -> None:
+        """Finish what was begun, and end."""
+        self._is_stopping = True
+
+    @property
+    def held(self) -> int:
+        """How many deliveries wait."""
+        return sum(one.count for one in self._shelf.waiting.values())
+
+    @property
+    def expiring(self) -> int:
+        """For how many endpoints the oldest expires soon."""
+        soon = self._now_ms() + min(_EXPIRING, self._around.hold / 2) / timedelta(milliseconds=1) - self._hold_ms
+        return sum(one.since_ms <= soon for one in self._shelf.waiting.values())
+
+    # --- counting ---
+
+    async def _what_was_told(self) -> dict[int, Told]:
+        """What earlier keepers have told, also the one that had the partition a moment ago: what it wrote is read before this returns."""
+        around = self._around
+        while True:
+            try:
+                mark = await around.producer.send(
+                    around.topics.endpoint_health, key=f"held/{self._partition}".encode(), value=None
+                )
+                await around.health.table.wait_for(mark.offset)
+            except TimeoutError:
+                log.warning("the endpoints' health cannot be read; nothing held is let go of before", partition=self._partition)
+            else:
+                return {one: _told(fact) for one, fact in around.health.held_in(self._partition).items()}
+
+    async def _count(self, records: Iterable[Record]) -> None:
+        """Take note of what is new. What need not wait goes on at once, unless more of its endpoint waits before it."""
+        chunk: list[Leaving] = []
+        shelf = self._shelf
+        before = shelf.latest_ms
+        for record in records:
+            place = place_of(record)
+            if record.value is None:
+                shelf.pass_by(place)
+                continue
+            endpoint_id = _endpoint_id(record)
+            if not shelf.meet(endpoint_id, place):
+                continue
+            fate = self._fate(endpoint_id, place)
+            if self._may_go(endpoint_id, fate):
+                await self._let_go(chunk, Leaving(endpoint_id, record, fate))
+            else:
+                shelf.wait(endpoint_id, place)
+        if shelf.latest_ms > before:
+            self._latest_at = time.monotonic()
+        await self._carry_out(chunk)
+
+    def _all_is_counted(self) -> None:
+        self._is_counted = True
+        self._lost(self._shelf.lacking())
+
+    def _lost(self, found: dict[int, int]) -> None:
+        for endpoint_id, count in found.items():
+            metrics.HELD_LOST.inc(count)
+            log.error(
+                "held deliveries are not in Kafka any more: its retention, or somebody, took them",
+                endpoint_id=endpoint_id,
+                count=count,
+                topic=self._around.topics.held,
+                partition=self._partition,
+            )
+
+    # --- letting go ---
+
+    async def _go_through(self) -> None:
+        """Let go of what has been waiting and need not wait any more."""
+        await self._look_at_the_clock()
+        shelf = self._shelf
+        wanted = {one for one, waiting in shelf.waiting.items() if self._is_due(one, Bound(waiting.first, waiting.since_ms))}
+        if not wanted or shelf.position is None:
+            return
+        at = min(shelf.waiting[one].first for one in wanted)
+        until = time.monotonic() + _PASS_SECONDS
+        while at < shelf.position and wanted & shelf.waiting.keys():
+            if self._is_stopping or time.monotonic() > until:
+                return
+            fetched = await self._around.browser.fetch(self._partition, at, 0.0)
+            await self._take_those_of(wanted, (record for record in fetched.records if record.offset < shelf.position))
+            at = fetched.next
+        self._lost(shelf.give_up(wanted))
+
+    async def _take_those_of(self, wanted: set[int], records: Iterable[Record]) -> None:
+        """An endpoint whose next delivery has to wait (again) leaves ``wanted``."""
+        chunk: list[Leaving] = []
+        for record in records:
+            endpoint_id, place = _endpoint_id(record), place_of(record)
+            if endpoint_id not in wanted or record.value is None or not self._shelf.is_next(endpoint_id, place):
+                continue
+            fate = self._fate(endpoint_id, place)
+            if self._may_go(endpoint_id, fate):
+                self._shelf.take(endpoint_id, place)
+                await self._let_go(chunk, Leaving(endpoint_id, record, fate))
+            else:
+                self._shelf.stay(endpoint_id, place)
+                wanted.discard(endpoint_id)
+        await self._carry_out(chunk)
+
+    def _fate(self, endpoint_id: int, place: Bound) -> Fate:
+        registry = self._around.registry
+        if endpoint_id == OPERATIONAL_ENDPOINT_ID:
+            return Fate.RELEASE
+        return fate_of(
+            registry.receiver(endpoint_id),
+            self._partition,
+            place,
+            is_deleted=registry.is_deleted(endpoint_id),
+            is_too_old=place.time_ms + self._hold_ms <= self._shelf.latest_ms,
+        )
+
+    def _is_due(self, endpoint_id: int, place: Bound) -> bool:
+        fate = self._fate(endpoint_id, place)
+        pace = self._paces.get(endpoint_id)
+        return fate is not Fate.WAIT and (
+            fate is not Fate.RELEASE or pace is None or pace.wait(time.monotonic()) < _AHEAD_SECONDS / 2
+        )
+
+    def _may_go(self, endpoint_id: int, fate: Fate) -> bool:
+        """Whether a delivery goes now: an endpoint with a rate limit gets no more than it may."""
+        if fate is not Fate.RELEASE:
+            return fate is not Fate.WAIT
+        endpoint = self._around.registry.receiver(endpoint_id)
+        limit = None if endpoint is None else endpoint.record.max_per_second
+        if limit is None:
+            self._paces.pop(endpoint_id, None)
+            return True
+        pace = self._paces.get(endpoint_id)
+        if pace is None or pace.per_second != limit:
+            pace = self._paces[endpoint_id] = Pace(limit)
+        return pace.reserve(time.monotonic(), _AHEAD_SECONDS) is not None
+
+    async def _let_go(self, chunk: list[Leaving], leaving: Leaving) -> None:
+        chunk.append(leaving)
+        if len(chunk) >= CHUNK:
+            await self._carry_out(chunk)
+            chunk.clear()
+
+    async def _carry_out(self, chunk: list[Leaving]) -> None:
+        """Do it, and write down that it was done when Kafka has what came of it."""
+        if not chunk:
+            return
+        around = self._around
+        # Frozen for a while: another process may keep the partition by now. The poll thread finds out.
+        while not around.browser.is_sure:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        await around.until_there_is_room()
+        await asyncio.gather(*map(around.let_go, chunk))
+        for leaving in chunk:
+            self._shelf.leave(leaving.endpoint_id, leaving.place)
+        await self._write_down({leaving.endpoint_id for leaving in chunk})
+
+    async def _look_at_the_clock(self) -> None:
+        """What is held expires by the broker's clock. When something may be too old by now, ask the broker what time it is."""
+        shelf, now = self._shelf, time.monotonic()
+        if not shelf.waiting or now - self._clock_asked_at < TELL_SECONDS:
+            return
+        due_ms = min(one.since_ms for one in shelf.waiting.values()) + self._hold_ms
+        is_known = bool(self._clock_asked_at)  # what was read last may have been written days ago
+        if is_known and not shelf.latest_ms < due_ms <= self._now_ms():
+            return
+        self._clock_asked_at = now
+        await self._around.producer.send(self._around.topics.held, key=_CLOCK, value=None, partition=self._partition)
+
+    def _now_ms(self) -> float:
+        """About what time it is by the broker's clock."""
+        return self._shelf.latest_ms + (time.monotonic() - self._latest_at) * 1000
+
+    # --- telling ---
+
+    async def _tell(self) -> None:
+        """Tell how much waits, where that has changed, or where somebody told otherwise: who kept the partition before and woke up late."""
+        self._told_at = time.monotonic()
+        if not self._is_counted:
+            return
+        shelf = self._shelf
+        for endpoint_id, fact in self._around.health.held_in(self._partition).items():
+            waiting = shelf.waiting.get(endpoint_id)
+            if (fact.held, fact.done) != (waiting.count if waiting else 0, shelf.done(endpoint_id).offset):
+                shelf.changed.add(endpoint_id)
+        await self._write_down(set(sorted(shelf.changed)[:_MOST_TOLD]))
+
+    async def _write_down(self, endpoint_ids: set[int]) -> None:
+        around = self._around
+        if not endpoint_ids:
+            return
+        facts = [self._fact(one) for one in endpoint_ids]
+        self._shelf.changed -= endpoint_ids
+        written = await asyncio.gather(
+            *(
+                around.producer.send(around.topics.endpoint_health, key=one.key, value=one.model_dump_json().encode())
+                for one in facts
+            )
+        )
+        with suppress(TimeoutError):  # then it is told once more
+            await around.health.table.wait_for(max(position.offset for position in written))
+
+    def _fact(self, endpoint_id: int) -> HealthRecord:
+        endpoint = self._around.registry.get(endpoint_id)
+        waiting, done = self._shelf.waiting.get(endpoint_id), self._shelf.done(endpoint_id)
+        counted = waiting.counted if waiting is not None else done
+        return HealthRecord(
+            endpoint_id=endpoint_id,
+            endpoint_version=endpoint.record.version if endpoint is not None else 0,
+            fact=HealthFact.HELD,
+            at=self._around.clock(),
+            since=from_milliseconds(waiting.since_ms) if waiting is not None else None,
+            partition=self._partition,
+            held=waiting.count if waiting is not None else 0,
+            done=done.offset,
+            done_at=from_milliseconds(done.time_ms) if done != NOWHERE else None,
+            counted=counted.offset,
+            counted_at=from_milliseconds(counted.time_ms) if counted != NOWHERE else None,
+        )
+
+    def _commit(self) -> None:
+        floor = self._shelf.floor
+        if floor is not None and floor != self._committed:
+            self._committed = floor
+            self._around.browser.commit(self._partition, floor)
+
+
+def place_of(record: Record) -> Bound:
+    """Where a record stands."""
+    return Bound(record.offset, record.timestamp_ms)
+
+
+def _endpoint_id(record: Record) -> int:
+    """Whose it is. What has no such key goes on to the retry, which sets aside what it cannot use."""
+    key = record.key or b""
+    return int(key) if key.isdigit() and len(key) < 20 else OPERATIONAL_ENDPOINT_ID
+
+
+def _told(fact: HealthRecord) -> Told:
+    done = Bound(fact.done, milliseconds(fact.done_at)) if fact.done_at else NOWHERE
+    counted = Bound(fact.counted, milliseconds(fact.counted_at)) if fact.counted_at else NOWHERE
+    return Told(fact.held, done, counted)

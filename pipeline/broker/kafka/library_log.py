@@ -1,0 +1,80 @@
+"""What kafka-python logs. It says the same many times a second while brokers are away, at levels that call for somebody.
+
+What it says of connections stands in our log at the level ``debug`` only: the probe tells of brokers that are away, in one line. Of the
+rest each kind of message is said once a minute, with how often it came.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from pipeline.ops.logs import logger
+
+log = logger(__name__)
+
+REPEAT_SECONDS: Final = 60.0
+_CONNECTIONS: Final = ("kafka.net", "kafka.cluster")
+"""Loggers that speak of nothing else; they see brokers go before anybody else does."""
+_AWAY: Final = (
+    *("KafkaConnectionError", "NodeNotReadyError", "KafkaTimeoutError", "RequestTimedOutError", "ECONNREFUSED", "Cancelled"),
+    *("CoordinatorNotAvailableError", "CoordinatorLoadInProgressError", "Marking the coordinator dead"),
+)
+"""In messages of other loggers: it is because a broker is away."""
+
+
+class LibraryLog(logging.Handler):
+    """Says less of what kafka-python says."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+        self._counting = threading.Lock()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it, or not."""
+        message = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            message += f" ({record.exc_info[1]!r})"
+        if record.name.startswith(_CONNECTIONS) or any(word in message for word in _AWAY):
+            log.debug("kafka-python", source=record.name, said=message)
+            return
+        times = self._counted((record.name, str(record.msg)))
+        if times:
+            log.log(record.levelno, "kafka-python", source=record.name, said=message, times=times)
+
+    def _counted(self, kind: tuple[str, str]) -> int:
+        """How often it came since it was said, this time included; 0 when it is not to be said."""
+        with self._counting:
+            now = self._clock()
+            said_at, left_out = self._said.get(kind, (-REPEAT_SECONDS, 0))
+            if now - said_at < REPEAT_SECONDS:
+                self._said[kind] = (said_at, left_out + 1)
+                return 0
+            self._said[kind] = (now, 0)
+            return left_out + 1
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """What kafka-python says of its connections meanwhile."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    _net.addHandler(handler)
+    try:
+        yield said
+    finally:
+        _net.removeHandler(handler)
+
+
+_library = logging.getLogger("kafka")
+_library.propagate = False
+_library.addHandler(LibraryLog())
+_net = logging.getLogger("kafka.net")
+_net.setLevel(logging.WARNING)  # heard, whatever our own level is

@@ -1,0 +1,129 @@
+"""Does a broker answer at all? Asked without kafka-python, which tries for long and says why in its log only.
+
+Brokers answer ApiVersions to whoever asks, before any login.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from pipeline.broker.api import NoSessionError
+from pipeline.ops.reach import speaks_tls, tls_context
+from pipeline.ops.settings_kafka import addresses
+
+_CONNECT_SECONDS: Final = 2.0
+_ANSWER_SECONDS: Final = 3.0
+_ALL_SECONDS: Final = 7.0
+"""For all brokers together: they are asked one after the other."""
+
+# API key 18 (ApiVersions), version 0, correlation id 1, client id null.
+_API_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+_MOST_BYTES: Final = 64 * 1024
+"""Of the answer; a larger number is none of Kafka's protocol."""
+
+TLS_WANTED: Final = (
+    "This port speaks TLS. Set OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL, or take the port without TLS."
+)
+_TLS_FILES: Final = (
+    "Check OMS_WEBHOOKS_KAFKA_SSL_CAFILE, OMS_WEBHOOKS_KAFKA_SSL_CERTFILE, OMS_WEBHOOKS_KAFKA_SSL_KEYFILE and "
+    "OMS_WEBHOOKS_KAFKA_SSL_PASSWORD."
+)
+
+
+class Silence(NamedTuple):
+    """Why a broker gave no answer."""
+
+    why: str
+    needs_a_person: bool = False
+
+
+def meet_a_broker(config: Mapping[str, Any]) -> None:
+    """Return when one of the brokers of a client's ``config`` has answered. Blocks for some seconds at most.
+
+    Raises:
+        NoSessionError: none has.
+    """
+    context = _context(config) if config["security_protocol"].endswith("SSL") else None
+    deadline = time.monotonic() + _ALL_SECONDS
+    silences: dict[str, Silence] = {}
+    for host, port in addresses(",".join(config["bootstrap_servers"])):
+        if time.monotonic() > deadline:
+            break
+        silence = _silence(host, port, context)
+        if silence is None:
+            return
+        silences[f"{host}:{port}"] = silence
+    reasons = "; ".join(f"{address}: {silence.why}" for address, silence in silences.items())
+    needs_a_person = any(silence.needs_a_person for silence in silences.values())
+    raise NoSessionError(f"No Kafka broker can be used. {reasons}", needs_a_person=needs_a_person)
+
+
+def _context(config: Mapping[str, Any]) -> ssl.SSLContext:
+    certificate = config.get("ssl_certfile")
+    client = (certificate, config.get("ssl_keyfile"), config.get("ssl_password")) if certificate else None
+    try:
+        return tls_context(config.get("ssl_cafile"), client)
+    except OSError as error:
+        message = f"The files for TLS with Kafka cannot be used: {error}. {_TLS_FILES}"
+        raise NoSessionError(message, needs_a_person=True) from error
+
+
+def _silence(host: str, port: int, context: ssl.SSLContext | None) -> Silence | None:
+    """Why a broker does not answer; None when it does."""
+    try:
+        plain = socket.create_connection((host, port), timeout=_CONNECT_SECONDS)
+    except OSError as error:
+        return Silence(_not_connected(error))
+    try:
+        with plain:
+            plain.settimeout(_ANSWER_SECONDS)
+            connection = context.wrap_socket(plain, server_hostname=host) if context else plain
+            with connection:
+                connection.sendall(_API_VERSIONS)
+                size = int.from_bytes(b"".join(_read(connection, 4)), "big")
+                if not 0 < size < _MOST_BYTES:
+                    raise ConnectionError("what answers is no Kafka broker")
+    except OSError as error:
+        if context is None and not isinstance(error, TimeoutError) and speaks_tls(host, port):
+            return Silence(TLS_WANTED, needs_a_person=True)
+        return _broken_off(error)
+    return None
+
+
+def _not_connected(error: OSError) -> str:
+    match error:
+        case socket.gaierror():
+            return f"The name cannot be resolved ({error.strerror})."
+        case TimeoutError():
+            return f"No connection within {_CONNECT_SECONDS:g} s: it is away, or a firewall drops the connection."
+        case _:
+            return f"It cannot be connected to ({error.strerror or error})."
+
+
+def _broken_off(error: OSError) -> Silence:
+    match error:
+        case ssl.SSLCertVerificationError():
+            advice = "Check OMS_WEBHOOKS_KAFKA_SSL_CAFILE, the host name and the dates of the certificate."
+            return Silence(f"Its certificate is not trusted: {error.verify_message}. {advice}", needs_a_person=True)
+        case ssl.SSLEOFError():  # as a broker does that is being stopped
+            return Silence("It ends the connection during the TLS handshake.")
+        case ssl.SSLError():
+            return Silence(f"TLS fails ({error.reason or error}). Does this port speak TLS? {_TLS_FILES}", needs_a_person=True)
+        case TimeoutError():
+            return Silence(f"It takes connections and does not answer within {_ANSWER_SECONDS:g} s.")
+        case _:
+            return Silence(f"It ends the connection ({error.strerror or error}).")
+
+
+def _read(connection: socket.socket, size: int) -> Iterator[bytes]:
+    while size:
+        received = connection.recv(size)
+        if not received:
+            raise ConnectionResetError("it hung up")
+        size -= len(received)
+        yield received

@@ -1,0 +1,74 @@
+"""Opens sessions with Kafka, and says in words why there is none.
+
+kafka-python tries all brokers until its time is over and says why in its log only, in many lines: it is heard here and goes into the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from kafka.errors import AuthorizationError, KafkaError
+
+from pipeline.broker.api import NoSessionError
+from pipeline.broker.kafka.library_log import listening
+from pipeline.broker.kafka.meeting import meet_a_broker
+
+SESSION_MS: Final = 6_000
+"""How long kafka-python may try: a broker has answered just before."""
+
+_LOGIN: Final = "OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_SASL_PASSWORD and OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"
+_PROTOCOL: Final = "Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL and the port"
+
+
+@contextmanager
+def opening_session(config: Mapping[str, Any]) -> Iterator[None]:
+    """While a client of kafka-python is made from this ``config``.
+
+    Raises:
+        NoSessionError: no broker answers, or none lets it in.
+    """
+    meet_a_broker(config)
+    with listening() as said:
+        try:
+            yield
+        except KafkaError as error:
+            raise no_session(config, said, error) from error
+
+
+def no_session(config: Mapping[str, Any], said: Sequence[str], error: KafkaError) -> NoSessionError:
+    """Why kafka-python got no session although a broker answers."""
+    servers = ", ".join(config["bootstrap_servers"])
+    if isinstance(error, AuthorizationError):
+        message = f"Kafka at {servers} does not allow it ({error}). `oms-webhooks grants` prints the rights of each role."
+        return NoSessionError(message, needs_a_person=True)
+    if any("no brokers" in text for text in said):
+        return NoSessionError(f"Kafka at {servers} is starting: it names no broker that can be used yet.")
+    mechanism = config.get("sasl_mechanism") if config["security_protocol"].startswith("SASL") else None
+    why, needs_a_person = refusal([*said, f"failed: {error}"], mechanism, config.get("sasl_plain_username"))
+    return NoSessionError(f"There is no session with Kafka at {servers}. {why}", needs_a_person=needs_a_person)
+
+
+def refusal(said: Sequence[str], mechanism: str | None, user: str | None = None) -> tuple[str, bool]:
+    """Why there was no session, from what kafka-python said, and whether a person is needed to mend it.
+
+    Brokers hang up without a word when credentials are wrong and when a client does not speak what the listener speaks.
+    """
+    reasons = [text.partition("failed: ")[2].partition(" (backoff")[0] for text in said if "failed: " in text]
+    why = next((reason for reason in reasons if "Sasl" in reason or "TokenError" in reason), reasons[0])
+    is_told = "closed the connection" in why or "Sasl" in why
+    if "TokenError" in why:
+        return f"There is no token: {why.partition('TokenError: ')[2]}.", False
+    if "IllegalSaslState" in why:
+        return f"The listener takes no SASL. {_PROTOCOL}. ({why})", True
+    if not is_told:
+        return f"A broker answers, and does not let this client in ({why}).", False
+    if mechanism is None:
+        return f"The port answers and ends the session: it may want SASL. {_PROTOCOL}. ({why})", True
+    if mechanism == "OAUTHBEARER":
+        return f"The brokers refuse the token. Check its issuer, audience and lifetime, and the clocks. ({why})", True
+    wrong = (
+        "Wrong user name or password" if "SaslAuthenticationFailed" in why else "The user name or the password is wrong, it seems"
+    )
+    return f"The brokers refuse the login as {user}. {wrong}: check {_LOGIN}. ({why})", True

@@ -1,0 +1,77 @@
+"""What a JSON text says to a reader: escapes undone, in one spelling of each letter. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Final
+
+_ESCAPE: Final = re.compile(r"""\\(?:u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|(["\\/bfnrt]))""")
+_RUN: Final = re.compile(rf"(?P<escape>{_ESCAPE.pattern})|(?P<plain>[\x00-\x7f])|(?P<other>[^\x00-\x7f])")
+_JAMO: Final = re.compile("[\u1160-\u11ff]")
+_SHORT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_UNPAIRED: Final = "\N{REPLACEMENT CHARACTER}"
+
+
+def unescaped(text: str) -> str:
+    """The text with each JSON escape replaced by its character, wherever it stands; what is no escape stays as it is."""
+    return _ESCAPE.sub(_character, text) if "\\" in text else text
+
+
+def folded(text: str) -> str:
+    """The form in which texts are compared: full case folding, then NFC. ``ß`` is ``ss``; a final sigma is a sigma."""
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
+
+
+def _character(match: re.Match[str]) -> str:
+    unit, low, short = match.groups()
+    if short:
+        return _SHORT.get(short, short)
+    code = int(unit, 16)
+    is_high = 0xD800 <= code < 0xDC00
+    if low and is_high:
+        return chr(0x10000 + ((code - 0xD800) << 10) + (int(low, 16) - 0xDC00))
+    first = _UNPAIRED if 0xD800 <= code < 0xE000 else chr(code)
+    return first + (_UNPAIRED if low else "")
+
+
+def places(text: str, wanted: str) -> Iterator[tuple[int, int]]:
+    r"""Where a text says something, as starts and ends in the text as it is: ``M\u00fcller`` says ``müller``."""
+    needle = folded(wanted)
+    if not needle:
+        return
+    said, starts, ends = _said(text)
+    found = said.find(needle)
+    while found >= 0:
+        behind = found + len(needle)
+        yield starts[found], ends[behind - 1]
+        found = said.find(needle, behind)
+
+
+def _said(text: str) -> tuple[str, list[int], list[int]]:
+    """What a text says, folded; and for each of its characters where what it stands for begins and ends."""
+    if text.isascii() and "\\" not in text:
+        return text.lower(), list(range(len(text))), list(range(1, len(text) + 1))
+    parts, starts, ends = list[str](), list[int](), list[int]()
+    for letter, start, end in _letters(text):
+        part = folded(letter)
+        parts.append(part)
+        starts += [start] * len(part)
+        ends += [end] * len(part)
+    return "".join(parts), starts, ends
+
+
+def _letters(text: str) -> Iterator[tuple[str, int, int]]:
+    """A letter with all that is composed with it, each as it is meant, and where it stands."""
+    letter, first, last = "", 0, 0
+    for match in _RUN.finditer(text):
+        meant = unescaped(match[0]) if match["escape"] else match[0]
+        if letter and (unicodedata.combining(meant[0]) or _JAMO.match(meant)):
+            letter, last = letter + meant, match.end()
+            continue
+        if letter:
+            yield letter, first, last
+        letter, first, last = meant, match.start(), match.end()
+    if letter:
+        yield letter, first, last

@@ -1,0 +1,102 @@
+"""Times as people type them: ISO 8601, a date, or one that is relative to now. Pure: ``now`` is given."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pipeline.core.search.notes import NotUsableError, shown
+
+FORMS: Final = (
+    "a time or a date, such as 2026-03-02T15:04:00Z, 2026-03-02, 20260302, today, yesterday, last monday, -2h, 90m or 3d"
+)
+EARLIEST: Final = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2299, 1, 1, tzinfo=UTC)
+"""What a column can compare. Nothing was ever recorded before or after."""
+
+_DATE: Final = re.compile(r"(\d{4})([-/]?)(\d{1,2})\2(\d{1,2})", re.ASCII)
+_CLOCK: Final = re.compile(r"(?P<date>\d{4}-?\d\d-?\d\d)[T ](?P<clock>\d\d.*)", re.ASCII | re.IGNORECASE)
+# A plus sign that was not percent-encoded is a space in a query string.
+_ZONE: Final = re.compile(r"(?<=\d) ?(?:(?P<utc>utc|gmt|z)| (?P<offset>\d\d:?\d\d))$", re.ASCII | re.IGNORECASE)
+_MIDNIGHT: Final = re.compile(r"24:?00(:?00(\.0+)?)?(?P<zone>.*)", re.ASCII)
+_AGO: Final = re.compile(r"-?\s*(\d{1,6})\s*([a-z]+?)s?(\s+ago)?", re.ASCII)
+_UNITS: Final = {
+    **dict.fromkeys(("s", "sec", "second"), timedelta(seconds=1)),
+    **dict.fromkeys(("m", "min", "minute"), timedelta(minutes=1)),
+    **dict.fromkeys(("h", "hour"), timedelta(hours=1)),
+    **dict.fromkeys(("d", "day"), timedelta(days=1)),
+    **dict.fromkeys(("w", "week"), timedelta(weeks=1)),
+}
+_DAYS: Final = {"today": 0, "yesterday": 1, "tomorrow": -1}
+_WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time in UTC; ``is_day``: no time of day was given, and it is the beginning of that day."""
+
+    at: datetime
+    is_day: bool = False
+
+    @property
+    def text(self) -> str:
+        """As it is sent on: a date stays one."""
+        return f"{self.at:%Y-%m-%d}" if self.is_day else self.at.isoformat().replace("+00:00", "Z")
+
+
+def read_time(text: str, now: datetime | None = None) -> Moment:
+    """Read a time; without an offset it is UTC. Without ``now``, relative ones are not understood.
+
+    Raises:
+        NotUsableError: it is none.
+    """
+    words = " ".join(text.lower().split())
+    found = _relative(words, now.astimezone(UTC)) if now is not None else None
+    if found is None:
+        try:
+            found = _absolute(" ".join(text.split()))
+        except (ValueError, OverflowError):
+            found = None
+    if found is None:
+        raise NotUsableError(f"{shown(text)} is not {FORMS}")
+    return Moment(min(max(found.at, EARLIEST), LATEST), found.is_day)
+
+
+def _relative(words: str, now: datetime) -> Moment | None:
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if words == "now":
+        return Moment(now)
+    if words in _DAYS:
+        return Moment(today - timedelta(days=_DAYS[words]), is_day=True)
+    if (name := words.removeprefix("last ")) in _WEEKDAYS:
+        # The last one before today: on a Monday, last monday is a week ago.
+        return Moment(today - timedelta(days=(now.weekday() - _WEEKDAYS.index(name) - 1) % 7 + 1), is_day=True)
+    ago = _AGO.fullmatch(words)
+    if ago is None or ago[2] not in _UNITS:
+        return None
+    try:
+        return Moment(now - int(ago[1]) * _UNITS[ago[2]])
+    except OverflowError:
+        return Moment(EARLIEST)
+
+
+def _absolute(text: str) -> Moment | None:
+    """Raises ValueError or OverflowError where there is no such day or hour."""
+    if date := _DATE.fullmatch(text):
+        if not date[2] and len(text) != len("20260302"):
+            return None
+        return Moment(datetime(int(date[1]), int(date[3]), int(date[4]), tzinfo=UTC), is_day=True)
+    parts = _CLOCK.fullmatch(text)
+    if parts is None:
+        return None
+    clock = _ZONE.sub(lambda zone: "+00:00" if zone["utc"] else f"+{zone['offset']}", parts["clock"])
+    midnight = _MIDNIGHT.fullmatch(clock)
+    if midnight is not None:  # 24:00 is the end of the day
+        clock = f"00:00{midnight['zone']}"
+    moment = datetime.fromisoformat(f"{parts['date']}T{clock}") + timedelta(days=midnight is not None)
+    if moment.tzinfo is None:
+        return Moment(moment.replace(tzinfo=UTC))
+    # Near the ends of the calendar an offset may lead out of it.
+    return Moment(moment.astimezone(UTC) if EARLIEST.year <= moment.year <= LATEST.year else moment.replace(tzinfo=UTC))

@@ -1,0 +1,154 @@
+"""The one clock of all that is decided by time: the broker's, kept against a clock of this machine that nobody sets.
+
+Due times are in the broker's time (delay topics have LogAppendTime), so this process must know that time, whatever its own wall clock says and
+however that jumps. It writes a tiny record into `webhooks.clock` now and then: the acknowledgement says when the broker wrote it.
+
+The clock in between is CLOCK_BOOTTIME where there is one: it goes on while the machine sleeps, as CLOCK_MONOTONIC does not, and both go on while
+the process is stopped (SIGSTOP). Should a hypervisor stop even that one, two records that agree set the clock anew; until then it is late.
+
+A broker without LogAppendTime (the embedded one) gives no time. Then it is that of this process's start, and time that passed since; records
+are stamped with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from pipeline.broker.api import PublishError
+from pipeline.broker.producer import Producer
+from pipeline.core.broker_time import BrokerTime
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+
+log = logger(__name__)
+
+EVERY_SECONDS: Final = 30.0
+_SOON_SECONDS: Final = 1.0
+_FIRST_SECONDS: Final = 10.0
+_GOOD_ENOUGH_SECONDS: Final = 1.0
+TOLERANCE_SECONDS: Final = 5.0
+"""A wall clock that is off by more is told of. Receivers reject signatures that are off by five minutes (Standard Webhooks)."""
+_NOT_A_TIME_MS: Final = 1
+"""Stands in the record: a broker that leaves it there does not write down its own time."""
+
+
+def steady_seconds() -> float:
+    """Seconds of a clock that nobody sets."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+
+
+class BrokerClock:
+    """One per process that delivers. ``start`` it when the producer is, ``stop`` it before."""
+
+    def __init__(
+        self, topic: str, *, wall: Callable[[], float] = time.time, steady: Callable[[], float] = steady_seconds
+    ) -> None:
+        self._topic = topic
+        self._wall = wall
+        self._steady = steady
+        self._time = BrokerTime()
+        self._started_at = wall() - steady()
+        self._stamps = True
+        self._is_off = False
+        self._settled = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, producer: Producer) -> None:
+        """Ask the broker for the time, and go on asking. Returns when it is known, or cannot be for now."""
+        producer.stamp = self._stamp
+        metrics.CLOCK_OFFSET.set_function(self.offset)
+        self._task = asyncio.create_task(self._run(producer))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), _FIRST_SECONDS)
+
+    async def stop(self) -> None:
+        """Ask no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def seconds(self) -> float | None:
+        """The broker's time in seconds since 1970, never later than it is; None before it is known."""
+        if not self._stamps:
+            return self._started_at + self._steady()
+        return self._time.at(self._steady())
+
+    def now(self) -> datetime:
+        """The broker's time; before it is known, the wall clock's."""
+        seconds = self.seconds()
+        return datetime.fromtimestamp(self._wall() if seconds is None else seconds, UTC)
+
+    def offset(self) -> float:
+        """By how many seconds the wall clock of this machine is ahead of the broker's; 0 before that is known."""
+        seconds = self.seconds()
+        return 0.0 if seconds is None else self._wall() - seconds
+
+    def is_off(self) -> bool:
+        """Whether the two clocks disagree, so that one of them is wrong."""
+        return abs(self.offset()) > TOLERANCE_SECONDS + (self._time.error if self._stamps else 0.0)
+
+    def may_disable(self) -> bool:
+        """Whether the time is certain enough to take an endpoint out of service for it."""
+        return self.seconds() is not None and not self.is_off()
+
+    def warning(self) -> str | None:
+        """What is wrong with the clocks, in words for ``/readyz`` and for the overview."""
+        if not self.is_off():
+            return None
+        offset = self.offset()
+        word = "ahead of" if offset > 0 else "behind"
+        other = "the Kafka broker's" if self._stamps else "where it was when this process started, as time has passed since"
+        return (
+            f"The clock of this machine is {abs(offset):,.0f} s {word} {other}. Deliveries go by the latter. Until the clocks agree, no endpoint "
+            "is disabled for failing too long; check NTP on this machine and on the brokers."
+        )
+
+    async def _run(self, producer: Producer) -> None:
+        while self._stamps:
+            await self._ask(producer)
+            self._tell()
+            await asyncio.sleep(self._pause())
+        while True:
+            self._tell()
+            await asyncio.sleep(EVERY_SECONDS)
+
+    def _pause(self) -> float:
+        """Seconds until the next question: few while the answer is not good enough."""
+        is_unsure = self._time.needs_another or self._time.error > _GOOD_ENOUGH_SECONDS
+        return _SOON_SECONDS if self.seconds() is None or is_unsure else EVERY_SECONDS
+
+    async def _ask(self, producer: Producer) -> None:
+        sent = self._steady()
+        try:
+            position = await producer.send(self._topic, key=b"tick", value=b"", timestamp_ms=_NOT_A_TIME_MS)
+        except PublishError as error:
+            self._settled.set()  # there is no use in waiting
+            log.warning(
+                "the broker's time is not known; check the permission to write the topic", topic=self._topic, error=str(error)
+            )
+            return
+        if position.timestamp_ms == _NOT_A_TIME_MS:
+            self._stamps = False
+            log.info("the broker writes no times of its own; the time is that of this process's start, and what has passed since")
+        elif position.timestamp_ms > 0:
+            self._time.sample(sent, self._steady(), position.timestamp_ms / 1000)
+        if self._pause() == EVERY_SECONDS:
+            self._settled.set()
+
+    def _tell(self) -> None:
+        is_off = self.is_off()
+        if is_off and not self._is_off:
+            log.error("the clock of this machine disagrees with the broker's", offset_seconds=round(self.offset(), 3))
+        elif self._is_off and not is_off:
+            log.info("the clock of this machine agrees with the broker's again", offset_seconds=round(self.offset(), 3))
+        self._is_off = is_off
+
+    def _stamp(self) -> int | None:
+        seconds = self.seconds()
+        return None if seconds is None else int(seconds * 1000)

@@ -1,0 +1,85 @@
+"""What is due for an endpoint that is paused or disabled is held: it waits in ``webhooks.held`` and uses up no attempt.
+
+The hop in ``consumers/held.py`` keeps it, and releases it when the endpoint is resumed.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import UTC, datetime
+
+from pipeline.broker.producer import Producer
+from pipeline.core.held import Bound
+from pipeline.core.trace import TraceContext
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.ops.logs import logger
+from schemas.codec import to_header
+from schemas.delivery import DELIVERY_HEADER, Delivery
+from schemas.endpoint import EndpointRecord, HeldDrop
+
+log = logger(__name__)
+
+
+class Holding:
+    """Writes to ``webhooks.held``. One per process that delivers."""
+
+    def __init__(self, producer: Producer, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+
+    async def hold(self, delivery: Delivery, body: bytes, trace: TraceContext | None = None) -> None:
+        """Put a delivery there; returns when Kafka has it. All of one endpoint stands in one partition, in order."""
+        if trace is not None:
+            changes = {"traceparent": trace.traceparent, "tracestate": trace.tracestate or None}
+            delivery = delivery.model_copy(update=changes)
+        log.debug("delivery held", event_id=delivery.event.id, endpoint_id=delivery.endpoint_id, attempt=delivery.attempt)
+        await self._producer.room(len(body))
+        await self._producer.send(
+            self._topic,
+            key=str(delivery.endpoint_id).encode(),
+            value=body,
+            headers=[to_header(DELIVERY_HEADER, delivery)],
+        )
+
+
+class Fate(enum.Enum):
+    """What becomes of a held delivery now."""
+
+    WAIT = enum.auto()
+    RELEASE = enum.auto()
+    DROP = enum.auto()
+    DELETED = enum.auto()
+    EXPIRE = enum.auto()
+
+
+def fate_of(endpoint: Endpoint | None, partition: int, place: Bound, *, is_deleted: bool, is_too_old: bool) -> Fate:
+    """What becomes of the delivery that stands at this place of a partition of ``webhooks.held``.
+
+    An endpoint that is not known and was not deleted is one that this process will hear of. What somebody dropped stays dropped when the endpoint is
+    resumed behind it; what is old goes out when the endpoint was resumed before anybody looked.
+    """
+    if endpoint is None and is_deleted:
+        return Fate.DELETED
+    if endpoint is not None and drop_of(endpoint.record, partition, place) is not None:
+        return Fate.DROP
+    if endpoint is not None and endpoint.active:
+        return Fate.RELEASE
+    return Fate.EXPIRE if is_too_old else Fate.WAIT
+
+
+def drop_of(record: EndpointRecord, partition: int, place: Bound) -> HeldDrop | None:
+    """The drop that concerns the delivery at this place, if there is one."""
+    for drop in record.drops:
+        if drop.partition == partition and Bound(drop.below, milliseconds(drop.until)).is_above(place):
+            return drop
+    return None
+
+
+def milliseconds(time: datetime) -> int:
+    """Milliseconds since 1970, as Kafka writes times."""
+    return round(time.timestamp() * 1000)
+
+
+def from_milliseconds(time_ms: int) -> datetime:
+    """The inverse of :func:`milliseconds`."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC)

@@ -1,0 +1,96 @@
+"""Threads that nobody has to wait for: what blocks in them while a server hangs does not keep the process from ending."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
+
+ResultT = TypeVar("ResultT")
+P = ParamSpec("P")
+
+
+async def in_thread(work: Callable[[], ResultT], name: str) -> ResultT:
+    """Run blocking work in a thread of its own. A caller that is cancelled leaves the thread behind, and so does the end of the process.
+
+    ``asyncio.to_thread`` waits for its threads when the loop is closed.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[ResultT] = loop.create_future()
+
+    def settle(result: ResultT | None, error: BaseException | None) -> None:
+        if future.done():  # the caller was cancelled
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]  # it is only None when the work returns None
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - handed to whoever awaits it
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await future
+
+
+class DaemonThreads(Executor):
+    """A pool of daemon threads, each started when it is needed first. ``ThreadPoolExecutor`` joins its threads when the process ends."""
+
+    def __init__(self, count: int, name: str) -> None:
+        self._count = count
+        self._name = name
+        self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._idle = threading.Semaphore(0)
+        self._closed = False
+
+    def submit(self, fn: Callable[P, ResultT], /, *args: P.args, **kwargs: P.kwargs) -> Future[ResultT]:
+        """Run a function in one of the threads, after what was submitted before, where all are busy."""
+        future: Future[ResultT] = Future()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the threads were told to end")
+            self._work.put((future, lambda: fn(*args, **kwargs)))
+            if not self._idle.acquire(blocking=False) and len(self._threads) < self._count:
+                number = len(self._threads)
+                thread = threading.Thread(target=self._run, name=f"{self._name}_{number}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        return future
+
+    def join(self, deadline: float | None) -> bool:
+        """Take no more work, and wait for what is under way until ``deadline`` by ``time.monotonic()`` (None: to its end).
+
+        Returns whether all of it has ended.
+        """
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                for _ in self._threads:
+                    self._work.put(None)
+        for thread in self._threads:
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            future, call = work
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call())
+                except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the future
+                    future.set_exception(error)
+            del work, future, call
+            self._idle.release()

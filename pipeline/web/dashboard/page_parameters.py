@@ -1,0 +1,34 @@
+"""The parameters and fields of a request to a page, against those that the page declares: the rule is that of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from pipeline.core.search.notes import shown
+from pipeline.web.auth import declared
+from pipeline.web.dashboard.gate import CSRF_FIELD, form_of
+from pipeline.web.dashboard.pages import Page
+from pipeline.web.parameters import Finding, findings, settle
+from pipeline.web.routes import STRICT
+
+_NO_FIELD: Final = "this form has no such field"
+
+
+def check_page_parameters(pages: Mapping[tuple[str, str], Page]) -> Middleware:
+    """A middleware behind the gate: what a page does not know is said on it; what a form or an export does not know is refused."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        page = declared(request, pages)
+        if page is not None:
+            found = findings((*page.parameters, STRICT), request.query.items())
+            if page.method == "POST":
+                found += [Finding(shown(name), _NO_FIELD) for name in form_of(request) if name not in {CSRF_FIELD, *page.fields}]
+            settle(request, found, acts=page.acts)
+        return await handler(request)
+
+    return middleware

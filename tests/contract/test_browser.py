@@ -1,0 +1,141 @@
+"""A member of a group that goes back and forth in its partitions, on a broker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
+from pipeline.broker.kafka.browser import Browser, Fetched
+from pipeline.broker.producer import Producer
+from pipeline.ops.settings import Settings
+from schemas.topics import TopicSpec
+
+
+@pytest.fixture
+async def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
+    found = Settings(
+        kafka_bootstrap_servers=bootstrap_servers,
+        kafka_replication_factor=1,
+        kafka_session_timeout_ms=6000,
+        kafka_fetch_max_wait_ms=30,
+    )
+
+    def create() -> None:
+        with KafkaTopicAdmin(found) as admin:
+            admin.create_missing([TopicSpec(f"{topic_prefix}held", "any", "delete", 3_600_000, partitions=2, broker_time=True)])
+
+    await asyncio.to_thread(create)
+    return found
+
+
+@pytest.fixture
+async def producer(settings: Settings, topic_prefix: str) -> AsyncIterator[Producer]:
+    producer = Producer(open_broker(settings), [f"{topic_prefix}held"])
+    await producer.start()
+    yield producer
+    await producer.close()
+
+
+class Member:
+    """A browser, and what it holds."""
+
+    def __init__(self, settings: Settings, prefix: str) -> None:
+        self.held: set[int] = set()
+        self.browser = Browser(
+            settings,
+            group=f"{prefix}group",
+            topic=f"{prefix}held",
+            on_assigned=self.held.update,
+            on_revoked=self.held.difference_update,
+        )
+
+    async def until_holding(self, count: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(self.held) != count:
+            assert time.monotonic() < deadline, f"it holds {self.held}"
+            await asyncio.sleep(0.05)
+
+    async def read(self, partition: int, offset: int | None, until: int) -> list[int]:
+        """The offsets from one on, as far as to another."""
+        found: list[int] = []
+        while not found or found[-1] < until - 1:
+            fetched = await asyncio.wait_for(self.browser.fetch(partition, offset, 0.1), 30)
+            found += [record.offset for record in fetched.records]
+            offset = fetched.next
+        return found
+
+
+@asynccontextmanager
+async def member(settings: Settings, prefix: str) -> AsyncIterator[Member]:
+    one = Member(settings, prefix)
+    await one.browser.start()
+    try:
+        yield one
+    finally:
+        await one.browser.stop()
+
+
+async def write(producer: Producer, prefix: str, partition: int, count: int, size: int = 10) -> None:
+    sent = [producer.send(f"{prefix}held", key=b"7", value=b"x" * size, partition=partition) for _ in range(count)]
+    assert {position.partition for position in await asyncio.gather(*sent)} == {partition}
+
+
+async def test_it_reads_what_it_is_asked_for_as_often_as_it_is_asked(
+    settings: Settings, producer: Producer, topic_prefix: str
+) -> None:
+    await write(producer, topic_prefix, 0, 300, size=5_000)
+    async with member(settings, topic_prefix) as one:
+        await one.until_holding(2)
+        everything = list(range(300))
+        assert await one.read(0, None, 300) == everything
+        assert await one.read(0, 40, 300) == everything[40:]
+        assert await one.read(0, 7, 300) == everything[7:]
+        # At the end it answers without records, after the time that it was given; and with what comes.
+        empty = await asyncio.wait_for(one.browser.fetch(0, 300, 0.0), 30)
+        assert empty == Fetched([], 300, is_end=True)
+        waiting = asyncio.create_task(one.browser.fetch(0, 300, 30.0))
+        await write(producer, topic_prefix, 0, 1)
+        assert [record.offset for record in (await asyncio.wait_for(waiting, 30)).records] == [300]
+        # A partition without records ends at its beginning.
+        assert await asyncio.wait_for(one.browser.fetch(1, None, 0.0), 30) == Fetched([], 0, is_end=True)
+        assert one.browser.problem() is None
+
+
+async def test_the_next_one_begins_where_it_was_committed_and_nowhere_else(
+    settings: Settings, producer: Producer, topic_prefix: str
+) -> None:
+    await write(producer, topic_prefix, 0, 50)
+    async with member(settings, topic_prefix) as one:
+        await one.until_holding(2)
+        assert await one.read(0, None, 50) == list(range(50))
+    async with member(settings, topic_prefix) as two:
+        await two.until_holding(2)
+        assert await two.read(0, None, 50) == list(range(50)), "reading commits nothing"
+        two.browser.commit(0, 20)
+    async with member(settings, topic_prefix) as three:
+        await three.until_holding(2)
+        assert await three.read(0, None, 50) == list(range(20, 50))
+
+
+async def test_two_members_share_the_partitions_and_one_takes_over(
+    settings: Settings, producer: Producer, topic_prefix: str
+) -> None:
+    await write(producer, topic_prefix, 0, 5)
+    await write(producer, topic_prefix, 1, 5)
+    async with member(settings, topic_prefix) as one:
+        await one.until_holding(2)
+        async with member(settings, topic_prefix) as two:
+            await asyncio.gather(one.until_holding(1), two.until_holding(1))
+            assert one.held | two.held == {0, 1}
+            for each in (one, two):
+                [partition] = each.held
+                assert await each.read(partition, None, 5) == list(range(5))
+        await one.until_holding(2)
+        for partition in (0, 1):
+            assert await one.read(partition, 0, 5) == list(range(5))

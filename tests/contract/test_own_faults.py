@@ -1,0 +1,209 @@
+"""Our own faults are not the endpoint's (promise 9): each made on real parts, and what the sender says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core.exchange import Failure, NoResponse, Request
+from pipeline.core.own_faults import OwnFault
+from pipeline.sender.client import Sender
+from pipeline.sender.guard import AddressGuard
+from tests.contract.http_endpoint import (
+    EMPTY_OK,
+    LOOPBACK,
+    PATIENT,
+    QUICK,
+    answered,
+    failed,
+    not_sent,
+    on_each_loop,
+    post,
+    read_request,
+    serving,
+)
+
+ROOT = Path(__file__).parent.parent.parent
+ANYWHERE = AddressGuard()
+
+
+async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer each request after a moment, so that many are under way at once."""
+    while True:
+        await read_request(reader)
+        await asyncio.sleep(0.02)
+        writer.write(EMPTY_OK)
+
+
+# Descriptors
+
+
+async def outcomes(*, endpoints: int, descriptors: int, connections: int, idle: int) -> dict[str, int]:
+    server = await asyncio.start_server(_converse, "0.0.0.0", 0, backlog=1024)
+    port = server.sockets[0].getsockname()[1]
+    arguments = map(str, (port, endpoints, descriptors, connections, idle))
+    command = (sys.executable, "-m", "tests.contract.many_endpoints", *arguments)
+    try:
+        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
+        printed, _ = await process.communicate()
+    finally:
+        server.close()
+    found: dict[str, int] = json.loads(printed)
+    return found
+
+
+async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        await slowly(reader, writer)
+    except (OSError, asyncio.IncompleteReadError):
+        pass
+    finally:
+        writer.transport.abort()
+
+
+async def test_too_many_open_files_are_nobodys_failure() -> None:
+    found = await outcomes(endpoints=300, descriptors=128, connections=256, idle=256)
+    assert set(found) == {"200", OwnFault.DESCRIPTORS.value}
+    assert sum(found.values()) == 600
+
+
+async def test_many_endpoints_do_not_use_up_the_descriptors_with_connections_that_are_kept() -> None:
+    found = await outcomes(endpoints=300, descriptors=128, connections=32, idle=32)
+    assert found == {"200": 600}
+
+
+# The resolver
+
+
+def resolver(answers: Callable[[str], Sequence[str]]) -> Callable[[str], Awaitable[Sequence[str]]]:
+    async def resolve(host: str) -> Sequence[str]:
+        return answers(host)
+
+    return resolve
+
+
+def try_again(host: str) -> Sequence[str]:
+    raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+@on_each_loop
+async def test_a_resolver_that_answers_for_nobody_is_ours() -> None:
+    async with Sender(PATIENT, LOOPBACK, resolve=resolver(try_again)) as sender:
+        for host in ("a.test", "b.test"):
+            outcome = not_sent(await sender.post(Request(f"http://{host}/", {}, b"{}")), OwnFault.RESOLVER)
+            assert outcome.otherwise is not None  # it may still be the domains' fault: there are two
+            assert outcome.otherwise.failure is Failure.DNS
+        assert not_sent(await sender.post(Request("http://c.test/", {}, b"{}")), OwnFault.RESOLVER).otherwise is None
+
+
+@on_each_loop
+async def test_a_resolver_that_is_silent_is_ours() -> None:
+    async def hang(host: str) -> Sequence[str]:
+        await asyncio.sleep(60)
+        return []
+
+    not_sent(await post("http://hooks.example.net/", limits=QUICK, resolve=hang), OwnFault.RESOLVER)
+
+
+@on_each_loop
+async def test_a_domain_whose_own_servers_fail_is_the_endpoints_while_another_name_resolves() -> None:
+    def answers(host: str) -> Sequence[str]:
+        return ["127.0.0.1"] if host == "good.test" else try_again(host)
+
+    async with serving(slowly) as endpoint, Sender(PATIENT, LOOPBACK, resolve=resolver(answers)) as sender:
+        answered(await sender.post(Request(endpoint.url(host="good.test"), {}, b"{}")))
+        for _ in range(5):
+            failed(await sender.post(Request("http://bad.test/", {}, b"{}")), Failure.DNS, "bad.test")
+
+
+@pytest.mark.parametrize("code", [None, socket.EAI_NONAME], ids=["resolves", "no such name"])
+@on_each_loop
+async def test_a_domain_whose_own_servers_fail_is_the_endpoints_when_the_probe_is_answered(code: int | None) -> None:
+    def answers(host: str) -> Sequence[str]:
+        if host != "probe.test":
+            return try_again(host)
+        if code is not None:
+            raise socket.gaierror(code, "Name or service not known")
+        return ["127.0.0.1"]
+
+    outcome = await post("http://bad.test/", resolve=resolver(answers), probe_name="probe.test")
+    failed(outcome, Failure.DNS, "bad.test")
+
+
+@on_each_loop
+async def test_the_resolver_is_asked_once_for_many_names_that_fail_together() -> None:
+    asked: list[str] = []
+
+    def answers(host: str) -> Sequence[str]:
+        asked.append(host)
+        return try_again(host)
+
+    async with Sender(PATIENT, LOOPBACK, resolve=resolver(answers), probe_name="probe.test") as sender:
+        await asyncio.gather(*(sender.post(Request(f"http://{number}.test/", {}, b"{}")) for number in range(8)))
+    assert asked.count("probe.test") == 1
+
+
+# The network
+
+
+@pytest.fixture
+def cut_off() -> tuple[str, ...]:
+    """The beginning of a command that runs without a network."""
+    prefix = ("unshare", "--map-root-user", "--net")
+    if shutil.which("unshare") is None or subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not make a network namespace")
+    return prefix
+
+
+_WITHOUT_NETWORK = """
+import asyncio
+from pipeline.core.exchange import Request
+from pipeline.sender.client import Sender, SenderLimits
+from pipeline.sender.guard import AddressGuard
+
+async def main():
+    async with Sender(SenderLimits(), AddressGuard()) as sender:
+        for url in ("http://8.8.8.8/", "http://8.8.4.4/", "http://1.1.1.1/", "http://hooks.example.net/"):
+            outcome = await sender.post(Request(url, {}, b"{}"))
+            print(outcome.fault, outcome.otherwise is None)
+
+asyncio.run(main())
+"""
+
+
+def test_a_machine_without_a_network_is_ours(cut_off: tuple[str, ...]) -> None:
+    command = (*cut_off, sys.executable, "-c", _WITHOUT_NETWORK)
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.splitlines()
+    assert printed == ["network_down False", "network_down False", "network_down True", "resolver_down False"]
+
+
+# Memory, and bugs
+
+
+@on_each_loop
+async def test_no_memory_is_ours() -> None:
+    def answers(host: str) -> Sequence[str]:
+        raise MemoryError
+
+    assert not_sent(await post("http://hooks.example.net/", resolve=resolver(answers)), OwnFault.MEMORY).otherwise is None
+
+
+@on_each_loop
+async def test_an_unexpected_error_is_ours_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    headers: Any = {"X-Count": 5}
+    async with serving(slowly) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
+        for _ in range(10):
+            outcome = not_sent(await sender.post(Request(endpoint.url("/?key=hush"), headers, b"{}")), OwnFault.UNEXPECTED)
+            assert "TypeError" in outcome.detail
+            assert isinstance(outcome.otherwise, NoResponse)
+    assert caplog.text.count("unexpected error") == 1
+    assert "hush" not in caplog.text

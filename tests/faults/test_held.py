@@ -1,0 +1,77 @@
+"""kill -9 of the retry while it lets go of what was held: nothing is lost, and little goes out twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from consumers.held_keeper import CHUNK
+from tests.faults.deployment import Deployment
+from tests.faults.receivers import Behaviour
+from tests.faults.scenario import Stage
+
+RATE = 25
+"""Requests a second that an endpoint gets while its backlog is released."""
+
+pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+async def test_a_killed_release_loses_nothing(stage: Stage) -> None:
+    # Nobody fails: what comes twice comes of the kills.
+    async with stage.play("held", behaviour=Behaviour()) as run:
+        deployment = run.deployment
+        await change(deployment, active=False)
+        await deployment.publish(run.take(run.scale.events), run.scale.events_a_second)
+        expected = sum(len(event.wanted_by) for event in deployment.events)
+        await until_held(deployment, expected)
+        run.say(f"{expected:,} deliveries are held")
+        retry = deployment.roles["retry"]
+        retry.kill()
+        retry.start()
+        await retry.until_ready()
+        assert deployment.acknowledged() == set(), "a restart resumes nobody"
+        await until_held(deployment, expected)
+
+        # Slowly enough to be killed in the middle of it, more than once.
+        await change(deployment, active=True, max_per_second=RATE)
+        kills = 0
+        while kills < max(2, run.scale.kills // 3) and await held_now(deployment) > expected // 10:
+            await retry.until_above_zero("oms_webhooks_released_deliveries_total")
+            await asyncio.sleep(run.chance.uniform(0.0, 1.0))
+            retry.kill()
+            kills += 1
+            retry.start()
+        assert kills > 1, "it was over too soon"
+        await until_held(deployment, 0)
+        await deployment.settle(run.scale.settle_seconds)
+        deployment.receivers.ledger.read_on()
+        times = Counter((request.event_id, request.path) for request in deployment.receivers.ledger.requests)
+        again = sum(count - 1 for count in times.values())
+        run.say(f"{kills} kills during the release: {again:,} of {expected:,} went out twice")
+        assert len(times) == expected
+        # What a keeper had let go of and not written down, for each partition; what the retry had in hand; and what it had taken since.
+        in_hand = deployment.settings.max_outstanding_records
+        assert again <= kills * (CHUNK * deployment.settings.kafka_partitions + in_hand)
+
+
+async def change(deployment: Deployment, **values: object) -> None:
+    async with deployment.api() as client:
+        for endpoint_id in deployment.paths:
+            changed = await client.patch(f"/api/webhook/endpoints/{endpoint_id}", json={"endpoint": values})
+            assert changed.status_code == 200, changed.text
+
+
+async def held_now(deployment: Deployment) -> int:
+    async with deployment.api() as client:
+        listed = (await client.get("/api/webhook/endpoints", params={"per_page": "200"})).raise_for_status().json()
+    return sum(endpoint["held_count"] for endpoint in listed["endpoints"])
+
+
+async def until_held(deployment: Deployment, count: int) -> None:
+    deadline = time.monotonic() + 240
+    while (held := await held_now(deployment)) != count:
+        assert time.monotonic() < deadline, f"{held:,} deliveries are held, not {count:,}"
+        await asyncio.sleep(0.2)

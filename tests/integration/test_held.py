@@ -1,0 +1,197 @@
+"""What is due for an endpoint that is paused is held, survives restarts, and goes out when it is resumed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pydantic import SecretStr
+
+from pipeline.endpoints.vault import Vault
+from pipeline.playground.receiver import Behaviour, Receiver
+from schemas.topics import parse_delay
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+
+FAILING = Behaviour(fail_rate=1.0, status=500)
+WORKING = Behaviour()
+PATIENT: dict[str, Any] = {"retry_delays": tuple(map(parse_delay, ("3s", "3s", "3s"))), "circuit_failures": 10_000}
+
+
+async def endpoint_of(pipeline: Pipeline) -> dict[str, Any]:
+    [endpoint] = (await pipeline.api.get("endpoints")).json()["endpoints"]
+    assert isinstance(endpoint, dict)
+    return endpoint
+
+
+async def set_active(pipeline: Pipeline, endpoint_id: int, active: bool) -> dict[str, Any]:
+    answer = await pipeline.api.patch(f"endpoints/{endpoint_id}", json={"endpoint": {"active": active}})
+    assert answer.status_code == 200, answer.text
+    changed: dict[str, Any] = answer.json()
+    return changed
+
+
+async def until_held(pipeline: Pipeline, count: int) -> dict[str, Any]:
+    async def look() -> dict[str, Any] | None:
+        endpoint = await endpoint_of(pipeline)
+        return endpoint if endpoint["held_count"] == count else None
+
+    found = await eventually(look, 40)
+    assert found is not None
+    return found
+
+
+async def until_acknowledged(receiver: Receiver, events: list[str]) -> None:
+    async def look() -> bool:
+        return all(receiver.acknowledgements.get(event) for event in events)
+
+    await eventually(look, 60)
+
+
+async def publish(pipeline: Pipeline, events: list[str]) -> None:
+    await asyncio.gather(*(pipeline.publish(event_bytes(event)) for event in events))
+
+
+async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_all(start_pipeline: StartPipeline) -> None:
+    due = [f"evt-due-{number}" for number in range(60)]
+    new = [f"evt-new-{number}" for number in range(30)]
+    late = [f"evt-late-{number}" for number in range(10)]
+    key = {"encryption_key": SecretStr(Vault.new_key()), "clickhouse_path": None}
+    async with start_pipeline(**PATIENT, **key) as pipeline:
+        receiver = await pipeline.receiver("erp", FAILING)
+        await publish(pipeline, due)
+
+        async def all_failed() -> bool:
+            return len({each.webhook_id for each in receiver.deliveries}) == len(due)
+
+        await eventually(all_failed, 40)
+        endpoint = await endpoint_of(pipeline)
+        await set_active(pipeline, endpoint["id"], active=False)
+        await publish(pipeline, new)
+        held = await until_held(pipeline, len(due) + len(new))
+        assert (held["state"], held["held_since"] is not None) == ("paused", True)
+        assert await pipeline.attempts(outcome_eq="discarded") == []
+        pipeline.receivers.clear()  # it goes on
+
+    # All of it is restarted, and nobody is resumed by that.
+    async with start_pipeline(**PATIENT, **key) as pipeline:
+        receiver.behaviour = WORKING
+        made = len(receiver.deliveries)
+        await publish(pipeline, late)
+        await until_held(pipeline, len(due) + len(new) + len(late))
+        assert len(receiver.deliveries) == made
+        await set_active(pipeline, endpoint["id"], active=True)
+        await until_acknowledged(receiver, due + new + late)
+        await until_held(pipeline, 0)
+        assert {receiver.acknowledgements[event] for event in due + new + late} == {1}
+    await receiver.stop()
+
+
+async def test_what_nobody_resumes_in_time_expires_on_record(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline(**PATIENT, hold_days=6 / 86_400) as pipeline:
+        receiver = await pipeline.receiver("erp", active=False)
+        endpoint = await endpoint_of(pipeline)
+        await publish(pipeline, ["evt-old-1", "evt-old-2"])
+        await until_held(pipeline, 2)
+
+        async def expired() -> list[dict[str, Any]]:
+            found = await pipeline.attempts(outcome_eq="expired")
+            return found if len(found) == 2 else []
+
+        records = await eventually(expired, 60)
+        assert {each["event_id"] for each in records} == {"evt-old-1", "evt-old-2"}
+        assert {(each["state"], each["attempt"], each["http_status_code"]) for each in records} == {("failed", 1, None)}
+        assert "the endpoint was not resumed in that time" in records[0]["error"]
+        await until_held(pipeline, 0)
+        # It is over: resuming brings nothing back, and what comes now is sent.
+        await set_active(pipeline, endpoint["id"], active=True)
+        await publish(pipeline, ["evt-young"])
+        await until_acknowledged(receiver, ["evt-young"])
+        assert {each.webhook_id for each in receiver.deliveries} == {"evt-young"}
+
+
+async def test_a_drop_names_the_number_and_is_exact(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline(**PATIENT) as pipeline:
+        receiver = await pipeline.receiver("erp", active=False)
+        endpoint = await endpoint_of(pipeline)
+        path = f"endpoints/{endpoint['id']}/held/drop"
+        await publish(pipeline, [f"evt-{number}" for number in range(12)])
+        await until_held(pipeline, 12)
+
+        wrong = await pipeline.api.post(path, json={"count": 11})
+        assert (wrong.status_code, wrong.json()["held_count"]) == (409, 12)
+        assert (await endpoint_of(pipeline))["held_count"] == 12
+        assert await pipeline.attempts(outcome_eq="discarded") == []
+
+        right = await pipeline.api.post(path, json={"count": 12})
+        assert (right.status_code, right.json()) == (200, {"dropped": 12})
+        assert (await endpoint_of(pipeline))["held_count"] == 0
+        await publish(pipeline, ["evt-after"])
+
+        async def discarded() -> list[dict[str, Any]]:
+            found = await pipeline.attempts(outcome_eq="discarded")
+            return found if len(found) == 12 else []
+
+        records = await eventually(discarded, 40)
+        assert "dropped by " in records[0]["error"]
+        await until_held(pipeline, 1)
+        await set_active(pipeline, endpoint["id"], active=True)
+        await until_acknowledged(receiver, ["evt-after"])
+        assert {each.webhook_id for each in receiver.deliveries} == {"evt-after"}
+        assert len(await pipeline.attempts(outcome_eq="discarded")) == 12
+
+
+async def test_a_deleted_endpoint_ends_what_was_held_for_it_and_others_go_on_waiting(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline(**PATIENT) as pipeline:
+        await pipeline.receiver("gone", active=False)
+        gone = await endpoint_of(pipeline)
+        await pipeline.receiver("stays", active=False)
+        await publish(pipeline, [f"evt-{number}" for number in range(5)])
+
+        async def held() -> list[int]:
+            endpoints = (await pipeline.api.get("endpoints")).json()["endpoints"]
+            return [one["held_count"] for one in endpoints]
+
+        async def all_held() -> bool:
+            return await held() == [5, 5]
+
+        await eventually(all_held, 40)
+        assert (await pipeline.api.delete(f"endpoints/{gone['id']}")).status_code == 204
+
+        async def discarded() -> list[dict[str, Any]]:
+            found = await pipeline.attempts(outcome_eq="discarded")
+            return found if len(found) == 5 else []
+
+        records = await eventually(discarded, 40)
+        assert {each["endpoint_id"] for each in records} == {gone["id"]}
+        assert await held() == [5]
+
+
+async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_holds_the_rest(
+    start_pipeline: StartPipeline,
+) -> None:
+    events = [f"evt-{number}" for number in range(60)]
+    async with start_pipeline(**PATIENT) as pipeline:
+        receiver = await pipeline.receiver("erp", active=False, max_per_second=10)
+        endpoint = await endpoint_of(pipeline)
+        await publish(pipeline, events)
+        await until_held(pipeline, len(events))
+        await set_active(pipeline, endpoint["id"], active=True)
+
+        async def some() -> bool:
+            return len(receiver.acknowledgements) >= 5
+
+        await eventually(some, 20)
+        await set_active(pipeline, endpoint["id"], active=False)
+        sent = len(receiver.acknowledgements)
+
+        async def the_rest_is_held() -> bool:
+            left = len(events) - len(receiver.acknowledgements)
+            held: int = (await endpoint_of(pipeline))["held_count"]
+            return 0 < left == held
+
+        await eventually(the_rest_is_held, 40)
+        assert sent <= len(receiver.acknowledgements) < len(events)
+        await set_active(pipeline, endpoint["id"], active=True)
+        await until_acknowledged(receiver, events)
+        assert set(receiver.acknowledgements.values()) == {1}
+        await until_held(pipeline, 0)

@@ -1,0 +1,345 @@
+"""The keeper of held deliveries: what it counts, what it lets go of, and what is left of it when it dies at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from consumers import held_keeper
+from pipeline.ops import metrics
+from tests.unit.consumers.held_case import HOLD, World, at
+
+HOLD_MS = round(HOLD.total_seconds() * 1000)
+
+
+@pytest.fixture(autouse=True)
+def _at_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_keeper, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(held_keeper, "CHUNK", 5)
+
+
+async def test_it_counts_and_lets_nothing_go() -> None:
+    world = World(7, 8, 9)
+    world.hold(7, 30)
+    world.hold(8, 3)
+    await world.start()
+    await world.until_quiet()
+    world.hold(7, 2)
+    await world.until_quiet()
+
+    assert world.counts() == {7: 32, 8: 3}
+    assert world.outcomes() == Counter()
+    assert world.keeper is not None
+    assert world.keeper.held == 35
+    assert world.kafka.committed == 0, "the next keeper reads what waits"
+    await world.die()
+
+
+async def test_a_resumed_endpoint_gets_its_own_in_order_and_others_go_on_waiting() -> None:
+    world = World(7, 8)
+    for _ in range(150):
+        world.hold(7)
+        world.hold(8)
+    await world.start()
+    await world.until_quiet()
+
+    world.change(8, active=True)
+    await world.until_quiet()
+
+    assert world.kafka.released == [one for one in world.sent if one[0] == 8]
+    assert world.counts() == {7: 150}
+    world.change(7, active=True)
+    await world.until_quiet()
+    assert world.outcomes() == Counter(world.sent)
+    assert world.counts() == {}
+    assert world.kafka.committed == len(world.kafka.held)
+    await world.die()
+
+
+async def test_what_turns_up_for_an_active_endpoint_goes_on_at_once() -> None:
+    """Whoever wrote it had not heard of the resumption yet."""
+    world = World(7)
+    world.change(7, active=True)
+    await world.start()
+    world.hold(7, 3)
+    await world.until_quiet()
+
+    assert world.kafka.released == world.sent
+    await world.die()
+
+
+async def test_an_endpoint_that_is_not_known_yet_is_not_a_deleted_one() -> None:
+    world = World(7)
+    world.hold(99, 2)
+    await world.start()
+    await world.until_quiet()
+
+    assert world.outcomes() == Counter()
+    assert world.keeper is not None
+    assert world.keeper.held == 2
+    await world.die()
+
+
+async def test_a_deleted_endpoint_ends_what_waits_on_record() -> None:
+    world = World(7)
+    world.hold(7, 3)
+    await world.start()
+    await world.until_quiet()
+    world.change(7, deleted=True)
+    await world.until_quiet()
+
+    assert [kind for *_, kind in world.kafka.ended] == ["endpoint_deleted"] * 3
+    assert world.kafka.released == []
+    await world.die()
+
+
+async def test_what_is_held_expires_by_the_brokers_clock_whatever_ours_says() -> None:
+    world = World(7)
+    world.hold(7, 5)
+    await world.start()
+    await world.until_quiet()
+    world.kafka.now_ms += HOLD_MS - 60_000  # nobody is told until a record comes
+    world.hold(7, 2)
+    await world.until_quiet()
+    assert world.kafka.ended == []
+
+    world.kafka.now_ms += 60_000
+    world.hold(8)
+    await world.until_quiet()
+
+    assert [kind for *_, kind in world.kafka.ended] == ["expired"] * 5
+    assert world.counts() == {7: 2}
+    await world.die()
+
+
+async def test_the_clock_is_asked_after_a_restart() -> None:
+    world = World(7)
+    world.hold(7, 5)
+    world.kafka.now_ms += HOLD_MS
+    await world.start()
+    await world.until_quiet()
+
+    assert len(world.kafka.ended) == 5
+    await world.die()
+
+
+async def test_an_active_endpoint_gets_what_is_old() -> None:
+    world = World(7)
+    world.hold(7, 5)
+    world.kafka.now_ms += 2 * HOLD_MS
+    world.change(7, active=True)
+    await world.start()
+    await world.until_quiet()
+
+    assert (world.kafka.released, world.kafka.ended) == (world.sent, [])
+    await world.die()
+
+
+async def test_a_drop_concerns_what_was_held_and_nothing_that_comes_later() -> None:
+    world = World(7, 8)
+    world.hold(7, 5)
+    world.hold(8, 1)
+    await world.start()
+    await world.until_quiet()
+    await world.die()  # nobody keeps it while it is asked for
+    dropped = world.drop(7)
+    world.hold(7, 2)
+    world.change(7, active=True)
+    await world.start()
+    await world.until_quiet()
+
+    assert dropped == 5
+    assert [(event, kind) for _, event, kind in world.kafka.ended] == [(event, "dropped") for _, event in world.sent[:5]]
+    assert world.kafka.released == world.sent[-2:]
+    assert world.counts() == {8: 1}
+    await world.die()
+
+
+async def test_a_topic_that_was_made_anew_begins_anew() -> None:
+    """The marks and the drops of the former one, which say more than a thousand offsets, mean nothing in it."""
+    world = World(7)
+    world.hold(7, 50)
+    await world.start()
+    await world.until_quiet()
+    world.drop(7)
+    await world.until_quiet()
+    await world.die()
+    world.kafka.held.clear()
+    world.kafka.committed, world.kafka.ended, world.kafka.now_ms = None, [], world.kafka.now_ms + 1_000
+    world.hold(7, 3)
+    await world.start()
+    await world.until_quiet()
+
+    assert world.kafka.ended == []
+    assert world.counts() == {7: 3}
+    await world.die()
+
+
+async def test_what_kafka_lost_is_told_with_the_exact_number() -> None:
+    world = World(7)
+    world.hold(7, 20)
+    await world.start()
+    await world.until_quiet()
+    await world.die()
+    before = metrics.HELD_LOST._value.get()
+    world.kafka.first = 13  # retention
+    await world.start()
+    await world.until_quiet()
+    assert metrics.HELD_LOST._value.get() - before == 13
+    assert world.counts() == {7: 7}
+
+    world.kafka.first = 16
+    world.change(7, active=True)
+    await world.until_quiet()
+    assert metrics.HELD_LOST._value.get() - before == 16
+    assert world.kafka.released == world.sent[16:]
+    assert world.counts() == {}
+    await world.die()
+
+
+async def test_what_went_out_does_not_go_out_again_after_a_restart_though_something_older_waits() -> None:
+    world = World(7, 8)
+    world.hold(8)
+    world.hold(7, 50)
+    await world.start()
+    await world.until_quiet()
+    world.change(7, active=True)
+    await world.until_quiet()
+    await world.die()
+
+    await world.start()
+    await world.until_quiet()
+
+    assert world.kafka.committed == 0
+    assert world.outcomes() == Counter(world.sent[1:])
+    assert world.counts() == {8: 1}
+    await world.die()
+
+
+async def test_a_pause_during_a_release_leaves_the_rest_and_says_since_when_it_waits() -> None:
+    world = World(7)
+    world.hold(7, 60)
+    await world.start()
+    await world.until_quiet()
+    world.change(7, active=True)
+    while len(world.kafka.released) < 10:  # noqa: ASYNC110 - step by step
+        await asyncio.sleep(0)
+    world.change(7, active=False)
+    await world.until_quiet()
+
+    left = len(world.sent) - len(world.kafka.released)
+    assert 0 < left < 50
+    held = world.health.held(7)
+    assert (held.count, held.since) == (left, at(world.kafka.held[60 - left].timestamp_ms))
+    world.change(7, active=True)
+    await world.until_quiet()
+    assert world.kafka.released == world.sent
+    await world.die()
+
+
+async def test_a_rate_limit_is_kept_and_nobody_else_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr("consumers.held_keeper.time.monotonic", lambda: now[0])
+    world = World(7, 8)
+    for _ in range(30):
+        world.hold(7)
+        world.hold(8)
+    await world.start()
+    await world.until_quiet()
+    world.change(7, active=True, max_per_second=10)
+    world.change(8, active=True)
+    await world.until_quiet()
+
+    assert world.counts()[7] in (30 - 10, 30 - 11), "one at once, and as many as its second has room for"
+    assert set(world.counts()) == {7}
+    for _ in range(5):
+        now[0] += 1.0
+        await world.until_quiet()
+    assert world.outcomes() == Counter(world.sent)
+    await world.die()
+
+
+async def test_what_a_late_keeper_wrote_over_is_told_again() -> None:
+    world = World(7)
+    world.hold(7, 5)
+    await world.start()
+    await world.until_quiet()
+    stale = world.kafka.health[-1]
+    world.change(7, active=True)
+    await world.until_quiet()
+
+    world.kafka._write("webhooks.endpoint-health", stale.key, stale.value, ())
+    assert world.counts() == {7: 5}
+    await world.until_quiet()
+
+    assert world.counts() == {}
+    assert world.outcomes() == Counter(world.sent)
+    await world.die()
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["hold", "pause", "resume", "drop", "run", "crash", "crash", "expire"]),
+        st.sampled_from([7, 8, 9]),
+        st.integers(1, 40),
+    ),
+    max_size=14,
+)
+
+
+@given(steps=STEPS)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nothing_is_lost_wherever_it_dies_and_little_goes_out_twice(steps: list[tuple[str, int, int]]) -> None:
+    asyncio.run(_play(steps))
+
+
+async def _play(steps: list[tuple[str, int, int]]) -> None:
+    world = World(7, 8, 9)
+    await world.start()
+    crashes = 0
+    for step, endpoint_id, number in steps:
+        await _step(world, step, endpoint_id, number)
+        crashes += step == "crash"
+    await world.until_quiet()
+    # What waits is what has not left, and that is what is told.
+    left = world.outcomes()
+    waiting = Counter(endpoint_id for endpoint_id, event in world.sent if not left[endpoint_id, event])
+    assert world.counts() == dict(waiting)
+    for endpoint_id in world.endpoints:
+        world.change(endpoint_id, active=True)
+    await world.until_quiet()
+    await world.die()
+    outcomes = world.outcomes()
+    assert set(outcomes) == set(world.sent), "nothing is lost, nothing is made up"
+    assert sum(outcomes.values()) - len(world.sent) <= crashes * held_keeper.CHUNK
+    if not crashes:
+        assert outcomes == Counter(world.sent)
+        order = {one: number for number, one in enumerate(world.sent)}
+        for endpoint_id in world.endpoints:
+            released = [order[one] for one in world.kafka.released if one[0] == endpoint_id]
+            assert released == sorted(released)
+    assert world.counts() == {}
+
+
+async def _step(world: World, step: str, endpoint_id: int, number: int) -> None:
+    steps: dict[str, Any] = {
+        "hold": lambda: world.hold(endpoint_id, number),
+        "pause": lambda: world.change(endpoint_id, active=False),
+        "resume": lambda: world.change(endpoint_id, active=True),
+        "drop": lambda: None if world.endpoints[endpoint_id].active else world.drop(endpoint_id),
+        "expire": lambda: setattr(world.kafka, "now_ms", world.kafka.now_ms + HOLD_MS),
+    }
+    if step == "run":
+        await world.live(number * 5)
+    elif step == "crash":
+        world.kafka.dies_at = world.kafka.writes + number
+        await world.live(200)
+        await world.die()
+        await world.start()
+    else:
+        steps[step]()

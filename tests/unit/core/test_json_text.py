@@ -1,0 +1,58 @@
+"""What a JSON text says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.json_text import folded, places, unescaped
+from tests.json_encoders import ALL_ENCODERS
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        (r"M\u00fcller M\u00DCLLER", "Müller MÜLLER"),
+        (r"a\/b \"q\" \\ \n\t\b\f\r", 'a/b "q" \\ \n\t\b\f\r'),
+        (r"\ud83d\ude00 \uD83D\uDE00", "😀 😀"),
+        (r"\\u00fc \\\u00fc", r"\u00fc \ü"),
+        (r"half \ud83d, \ude00, \ud83d\ud83d\ude00, \u0041\ude00", "half \ufffd, \ufffd, \ufffd😀, A\ufffd"),
+        (r"no escapes: \q \u12 \u12g4 C:\users" + "\\", r"no escapes: \q \u12 \u12g4 C:\users" + "\\"),
+        ("", ""),
+    ],
+)
+def test_escapes_are_undone(text: str, meant: str) -> None:
+    assert unescaped(text) == meant
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(sorted(ALL_ENCODERS)))
+def test_every_encoders_string_is_read(text: str, name: str) -> None:
+    encoded = ALL_ENCODERS[name](text)
+    assert json.loads(encoded) == text
+    assert unescaped(encoded[1:-1]) == text
+
+
+def test_letters_are_compared_in_one_form() -> None:
+    assert folded("ΟΔΟΣ Straße E\u0301 ABC") == "οδοσ strasse é abc"
+    assert folded("R123") == "r123"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "found"),
+    [
+        (r'{"a":"M\u00fcller"}', "MÜLLER", [r"M\u00fcller"]),
+        (r'{"a":"Mu\u0308ller und Müller"}', "müller", [r"Mu\u0308ller", "Müller"]),
+        (r"Stra\u00dfe, STRASSE", "straße", [r"Stra\u00dfe", "STRASSE"]),
+        (r"a\/b \ud83d\ude00 c", "B 😀", [r"b \ud83d\ude00"]),
+        ("plain R123 r123", "R123", ["R123", "r123"]),
+        ("ΟΔΟΣΗΜΑ", "οδος", ["ΟΔΟΣ"]),
+        ("\u1112\u1161\u11ab\u1100\u116e\u11a8", "한국", ["\u1112\u1161\u11ab\u1100\u116e\u11a8"]),
+        ("abc", "", []),
+        ("abc", "d", []),
+    ],
+)
+def test_what_is_said_is_found_as_it_is_written(text: str, wanted: str, found: list[str]) -> None:
+    assert [text[start:end] for start, end in places(text, wanted)] == found

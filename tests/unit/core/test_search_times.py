@@ -1,0 +1,149 @@
+"""Times as people type them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.search import AttemptQuery, Condition, Predicate, parse_query
+from pipeline.core.search.notes import NotUsableError
+from pipeline.core.search.times import EARLIEST, LATEST, Moment, read_time
+
+NOW = datetime(2026, 3, 4, 15, 30, 45, 123_000, UTC)
+"""A Wednesday."""
+
+
+def day(month: int, number: int, year: int = 2026) -> Moment:
+    return Moment(datetime(year, month, number, tzinfo=UTC), is_day=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-03-02", day(3, 2)),
+        ("20260302", day(3, 2)),
+        ("2026-3-2", day(3, 2)),
+        ("2026/03/02", day(3, 2)),
+        ("2024-02-29", day(2, 29, 2024)),
+        ("today", day(3, 4)),
+        ("Yesterday", day(3, 3)),
+        ("tomorrow", day(3, 5)),
+        ("last monday", day(3, 2)),
+        ("monday", day(3, 2)),
+        ("Last  Wednesday", day(2, 25)),
+        ("thursday", day(2, 26)),
+        ("now", Moment(NOW)),
+        ("-2h", Moment(NOW - timedelta(hours=2))),
+        ("2h", Moment(NOW - timedelta(hours=2))),
+        ("90m", Moment(NOW - timedelta(minutes=90))),
+        ("90 min", Moment(NOW - timedelta(minutes=90))),
+        ("3d", Moment(NOW - timedelta(days=3))),
+        ("2w", Moment(NOW - timedelta(weeks=2))),
+        ("30s", Moment(NOW - timedelta(seconds=30))),
+        ("2 hours ago", Moment(NOW - timedelta(hours=2))),
+        ("999999w", Moment(EARLIEST)),
+        ("2026-03-02T15:04:00Z", Moment(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
+        ("2026-03-02T15:04:00.512z", Moment(datetime(2026, 3, 2, 15, 4, 0, 512_000, UTC))),
+        ("2026-03-02 15:04", Moment(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
+        ("20260302T150400Z", Moment(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
+        ("2026-03-02T15:04:00 UTC", Moment(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
+        ("2026-03-02T01:00:00+02:00", Moment(datetime(2026, 3, 1, 23, tzinfo=UTC))),
+        ("2026-03-02T01:00:00 02:00", Moment(datetime(2026, 3, 1, 23, tzinfo=UTC))),
+        ("2026-03-02T24:00", Moment(datetime(2026, 3, 3, tzinfo=UTC))),
+        ("2026-03-02T24:00:00Z", Moment(datetime(2026, 3, 3, tzinfo=UTC))),
+        ("2026-12-31T24:00:00+01:00", Moment(datetime(2026, 12, 31, 23, tzinfo=UTC))),
+        ("9999-12-31", Moment(LATEST, is_day=True)),
+        ("9999-12-31T23:59:59-12:00", Moment(LATEST)),
+        ("0001-01-01T00:00:00+12:00", Moment(EARLIEST)),
+    ],
+)
+def test_a_time_is_read(text: str, expected: Moment) -> None:
+    assert read_time(text, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "garbage",
+            "2026-02-30",
+            "2026-13-01",
+            "2026-00-10",
+            "2026-03",
+            "2026",
+            "1772409600",
+            "1772409600000",
+            "02.03.2026",
+        ),
+        *(
+            "03/02/2026",
+            "2026-03-02T25:00",
+            "2026-03-02T24:30",
+            "2026-03-02T15:04:00+99:00",
+            "2026-0302",
+            "2026031",
+            "h",
+            "-h",
+            "2x",
+        ),
+        *(
+            "last",
+            "last week",
+            "last somewhen",
+            "1_0h",
+            "٣h",
+            "\uff12\uff10\uff12\uff16-03-02",
+            "2026-03-02T",
+            "T10:00",
+            "0000-00-00",
+            "\x00",
+            "yester day",
+        ),
+    ],
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(NotUsableError, match="is not a time or a date, such as"):
+        read_time(text, NOW)
+
+
+@given(st.text())
+def test_whatever_is_typed_is_read_or_refused(text: str) -> None:
+    try:
+        found = read_time(text, NOW)
+    except NotUsableError:
+        return
+    assert EARLIEST <= found.at <= LATEST
+
+
+@given(st.floats(3e7, 7e9).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)), st.integers(-14, 14))
+def test_every_iso_time_is_read(moment: datetime, hours: int) -> None:
+    at = moment.astimezone(timezone(timedelta(hours=hours)))
+    assert read_time(at.isoformat()).at == at
+    assert read_time(Moment(at.astimezone(UTC)).text).at == at
+
+
+def test_relative_times_need_to_know_now() -> None:
+    for text in ("today", "-2h", "monday"):
+        with pytest.raises(NotUsableError):
+            read_time(text)
+
+
+def test_now_may_be_given_in_any_zone() -> None:
+    assert read_time("today", datetime(2026, 3, 5, 1, tzinfo=timezone(timedelta(hours=2)))) == day(3, 4)
+
+
+def test_a_day_is_meant_to_its_end() -> None:
+    for text in ("20260301", "2026-03-01", "last sunday"):
+        query = parse_query([("q[created_at_lteq]", text)], NOW)
+        assert query == AttemptQuery((Condition("created_at", Predicate.LT, (datetime(2026, 3, 2, tzinfo=UTC),)),))
+    assert parse_query([("q[created_at_gteq]", "-2h")], NOW).conditions == (
+        Condition("created_at", Predicate.GTEQ, (NOW - timedelta(hours=2),)),
+    )
+
+
+def test_a_moment_is_written_as_it_was_meant() -> None:
+    assert [Moment(NOW).text, day(3, 4).text] == ["2026-03-04T15:30:45.123000Z", "2026-03-04"]

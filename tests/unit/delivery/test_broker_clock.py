@@ -1,0 +1,136 @@
+"""The clock of a process that delivers, in front of brokers that write down their time and of one that does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from pipeline.broker.api import Position, PublishError
+from pipeline.delivery import broker_clock
+from pipeline.delivery.broker_clock import BrokerClock
+from pipeline.ops import metrics
+from tests.unit.fake_kafka import FakeProducer
+
+TOPIC = "webhooks.clock"
+START = 1_780_000_000.0
+HOUR = 3600.0
+
+
+class Clocks:
+    """The wall clock of this machine, a steady one, and the broker's."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+        self.wall_is_ahead = 0.0
+        self.broker_is_ahead = 0.0
+
+    def wall(self) -> float:
+        return START + self.passed + self.wall_is_ahead
+
+    def steady(self) -> float:
+        return 50.0 + self.passed
+
+    def broker(self) -> float:
+        return START + self.passed + self.broker_is_ahead
+
+
+class Stamping(FakeProducer):
+    """A broker that writes its own time down, or not."""
+
+    def __init__(self, clocks: Clocks, *, stamps: bool = True) -> None:
+        super().__init__()
+        self._clocks = clocks
+        self._stamps = stamps
+
+    def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        spread: bool = False,
+        timestamp_ms: int | None = None,
+        partition: int | None = None,
+    ) -> asyncio.Future[Position]:
+        written = super().send(topic, key=key, value=value, headers=headers, spread=spread, partition=partition)
+        if written.done() and not written.exception():
+            stamped = int(self._clocks.broker() * 1000) if self._stamps else timestamp_ms or -1
+            written = asyncio.get_running_loop().create_future()
+            written.set_result(Position(topic, 0, 0, stamped))
+        return written
+
+
+@asynccontextmanager
+async def running(clocks: Clocks, producer: FakeProducer) -> AsyncIterator[BrokerClock]:
+    clock = BrokerClock(TOPIC, wall=clocks.wall, steady=clocks.steady)
+    await clock.start(producer)
+    try:
+        yield clock
+    finally:
+        await clock.stop()
+
+
+def at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@pytest.mark.parametrize("stamps", [True, False], ids=["LogAppendTime", "CreateTime"])
+@pytest.mark.parametrize("jump", [HOUR, -HOUR, 5 * 24 * HOUR], ids=str)
+async def test_a_wall_clock_that_jumps_changes_nothing_and_is_told(stamps: bool, jump: float) -> None:
+    clocks = Clocks()
+    async with running(clocks, Stamping(clocks, stamps=stamps)) as clock:
+        assert clock.warning() is None
+        assert clock.may_disable()
+        clocks.wall_is_ahead = jump
+        clocks.passed += 100
+        assert clock.seconds() == pytest.approx(START + 100, abs=0.1)
+        assert abs((clock.now() - at(START + 100)).total_seconds()) < 0.1
+        assert not clock.may_disable()
+        assert ("ahead of" if jump > 0 else "behind") in (clock.warning() or "")
+        shown = metrics.registry.get_sample_value("oms_webhooks_clock_offset_seconds")
+        assert shown == pytest.approx(jump, abs=0.1)
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR], ids=str)
+async def test_a_wall_clock_that_is_wrong_from_the_start_is_put_right(ahead: float) -> None:
+    clocks = Clocks()
+    clocks.wall_is_ahead = ahead
+    async with running(clocks, Stamping(clocks)) as clock:
+        assert clock.seconds() == pytest.approx(START, abs=0.1)
+        assert clock.warning() is not None
+
+
+async def test_records_are_stamped_with_this_time() -> None:
+    clocks = Clocks()
+    producer = Stamping(clocks)
+    assert producer.stamp() is None
+    async with running(clocks, producer):
+        clocks.wall_is_ahead = HOUR
+        assert producer.stamp() == pytest.approx(START * 1000, abs=100)
+
+
+async def test_a_brokers_clock_that_jumps_is_followed_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_clock, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(broker_clock, "_SOON_SECONDS", 0.01)
+    clocks = Clocks()
+    async with running(clocks, Stamping(clocks)) as clock:
+        clocks.broker_is_ahead = HOUR
+        async with asyncio.timeout(10):
+            while (clock.seconds() or 0.0) < START + HOUR - 1:  # noqa: ASYNC110 - the clock has no event
+                await asyncio.sleep(0.01)
+        assert not clock.may_disable()
+        assert clock.warning() is not None
+
+
+async def test_without_the_right_to_write_the_topic_it_is_the_wall_clocks_time() -> None:
+    clocks, producer = Clocks(), FakeProducer()
+    producer.errors[TOPIC] = PublishError("Kafka does not take a record for webhooks.clock")
+    async with running(clocks, producer) as clock:
+        assert clock.seconds() is None
+        assert clock.now() == at(START)
+        assert not clock.may_disable()
