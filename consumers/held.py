@@ -12,7 +12,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from consumers.held_keeper import Keeper, Leaving, Surroundings
+from consumers.held_keeper import Keeper
+from consumers.held_values import Leaving, Surroundings
 from pipeline.broker.kafka.browser import Browser
 from pipeline.broker.producer import Producer
 from pipeline.core.trace import trace_context
@@ -52,8 +53,9 @@ class HeldDeliveries:
         dead_letters: DeadLetters,
         clock: Clock,
         backlog: Callable[[], int],
+        is_time_certain: Callable[[], bool],
     ) -> None:
-        """``backlog``: how many records the retry of this process has in hand."""
+        """``backlog``: how many records the retry of this process has in hand. ``is_time_certain``: without that, nothing expires."""
         self._registry = registry
         self._producer = producer
         self._courier = courier
@@ -79,6 +81,7 @@ class HeldDeliveries:
             topics=settings.topics,
             hold=timedelta(days=settings.hold_days),
             clock=clock,
+            is_time_certain=is_time_certain,
             let_go=self._let_go,
             until_there_is_room=self._until_there_is_room,
         )

@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
+from consumers.held_values import Leaving, Surroundings, endpoint_id_of, fact_of, place_of, told_of
 from pipeline.broker.api import Record
-from pipeline.broker.kafka.browser import Browser
-from pipeline.broker.producer import Producer
-from pipeline.core.held import NOWHERE, Bound, Shelf, Told
+from pipeline.core.held import Bound, Shelf, Told
 from pipeline.core.pace import Pace
-from pipeline.delivery.holding import Fate, fate_of, from_milliseconds, milliseconds
-from pipeline.endpoints.health import HealthTable
-from pipeline.endpoints.registry import Registry
+from pipeline.delivery.holding import Fate, fate_of
 from pipeline.ops import metrics
-from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger
-from schemas.health import HealthFact, HealthRecord
 from schemas.operational import OPERATIONAL_ENDPOINT_ID
-from schemas.topics import Topics
 
 log = logger(__name__)
 
@@ -46,34 +39,6 @@ _AHEAD_SECONDS: Final = 1.0
 _CLOCK: Final = b"clock"
 """Key of records without a value: their timestamp is the time of the broker's clock."""
 _EXPIRING: Final = timedelta(days=2)
-
-
-class Leaving(NamedTuple):
-    """A delivery that is let go of."""
-
-    endpoint_id: int
-    record: Record
-    fate: Fate
-
-    @property
-    def place(self) -> Bound:
-        """Where it stands."""
-        return place_of(self.record)
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all keepers of a process share. ``let_go`` returns when what comes of the delivery is acknowledged by Kafka."""
-
-    browser: Browser
-    producer: Producer
-    registry: Registry
-    health: HealthTable
-    topics: Topics
-    hold: timedelta
-    clock: Clock
-    let_go: Callable[[Leaving], Awaitable[None]]
-    until_there_is_room: Callable[[], Awaitable[None]]
 
 
 class Keeper:
@@ -135,7 +100,7 @@ class Keeper:
             except TimeoutError:
                 log.warning("the endpoints' health cannot be read; nothing held is let go of before", partition=self._partition)
             else:
-                return {one: _told(fact) for one, fact in around.health.held_in(self._partition).items()}
+                return {one: told_of(fact) for one, fact in around.health.held_in(self._partition).items()}
 
     async def _count(self, records: Iterable[Record]) -> None:
         """Take note of what is new. What need not wait goes on at once, unless more of its endpoint waits before it."""
@@ -147,7 +112,7 @@ class Keeper:
             if record.value is None:
                 shelf.pass_by(place)
                 continue
-            endpoint_id = _endpoint_id(record)
+            endpoint_id = endpoint_id_of(record)
             if not shelf.meet(endpoint_id, place):
                 continue
             fate = self._fate(endpoint_id, place)
@@ -197,7 +162,7 @@ class Keeper:
         """An endpoint whose next delivery has to wait (again) leaves ``wanted``."""
         chunk: list[Leaving] = []
         for record in records:
-            endpoint_id, place = _endpoint_id(record), place_of(record)
+            endpoint_id, place = endpoint_id_of(record), place_of(record)
             if endpoint_id not in wanted or record.value is None or not self._shelf.is_next(endpoint_id, place):
                 continue
             fate = self._fate(endpoint_id, place)
@@ -218,7 +183,7 @@ class Keeper:
             self._partition,
             place,
             is_deleted=registry.is_deleted(endpoint_id),
-            is_too_old=place.time_ms + self._hold_ms <= self._shelf.latest_ms,
+            is_too_old=place.time_ms + self._hold_ms <= self._shelf.latest_ms and self._around.is_time_certain(),
         )
 
     def _is_due(self, endpoint_id: int, place: Bound) -> bool:
@@ -296,7 +261,7 @@ class Keeper:
         around = self._around
         if not endpoint_ids:
             return
-        facts = [self._fact(one) for one in endpoint_ids]
+        facts = [fact_of(around, self._partition, self._shelf, one) for one in endpoint_ids]
         self._shelf.changed -= endpoint_ids
         written = await asyncio.gather(
             *(
@@ -307,43 +272,8 @@ class Keeper:
         with suppress(TimeoutError):  # then it is told once more
             await around.health.table.wait_for(max(position.offset for position in written))
 
-    def _fact(self, endpoint_id: int) -> HealthRecord:
-        endpoint = self._around.registry.get(endpoint_id)
-        waiting, done = self._shelf.waiting.get(endpoint_id), self._shelf.done(endpoint_id)
-        counted = waiting.counted if waiting is not None else done
-        return HealthRecord(
-            endpoint_id=endpoint_id,
-            endpoint_version=endpoint.record.version if endpoint is not None else 0,
-            fact=HealthFact.HELD,
-            at=self._around.clock(),
-            since=from_milliseconds(waiting.since_ms) if waiting is not None else None,
-            partition=self._partition,
-            held=waiting.count if waiting is not None else 0,
-            done=done.offset,
-            done_at=from_milliseconds(done.time_ms) if done != NOWHERE else None,
-            counted=counted.offset,
-            counted_at=from_milliseconds(counted.time_ms) if counted != NOWHERE else None,
-        )
-
     def _commit(self) -> None:
         floor = self._shelf.floor
         if floor is not None and floor != self._committed:
             self._committed = floor
             self._around.browser.commit(self._partition, floor)
-
-
-def place_of(record: Record) -> Bound:
-    """Where a record stands."""
-    return Bound(record.offset, record.timestamp_ms)
-
-
-def _endpoint_id(record: Record) -> int:
-    """Whose it is. What has no such key goes on to the retry, which sets aside what it cannot use."""
-    key = record.key or b""
-    return int(key) if key.isdigit() and len(key) < 20 else OPERATIONAL_ENDPOINT_ID
-
-
-def _told(fact: HealthRecord) -> Told:
-    done = Bound(fact.done, milliseconds(fact.done_at)) if fact.done_at else NOWHERE
-    counted = Bound(fact.counted, milliseconds(fact.counted_at)) if fact.counted_at else NOWHERE
-    return Told(fact.held, done, counted)

@@ -240,4 +240,5 @@ def make_held(settings: Settings, producer: Producer, deliveries: Deliveries, re
         dead_letters=DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.held,)),
         clock=deliveries.clock.now,
         backlog=lambda: retry.worker.consumer.outstanding,
+        is_time_certain=deliveries.clock.may_disable,
     )

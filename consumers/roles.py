@@ -205,12 +205,13 @@ class _Composition:
     def _watch(self, name: str, probe: Probe, *, needed_by: Collection[Role]) -> Patience:
         """Let ``/readyz`` tell of a dependency. Who does not need it at all times is ready without it, once it has started."""
         always = not self._roles.isdisjoint(needed_by)
-        # Kafka is waited for in every role; ClickHouse by those that need it.
-        waits = self._health.waits if always or name == "Kafka" else set()
-        patience = Patience(name, probe, waits, ends_when_refused=self._ends_when_refused)
+        for_start = always or name == "Kafka"  # every role waits for it
+        patience = Patience(probe, ends_when_refused=self._ends_when_refused)
+        if for_start:
+            self._health.add_wait(name, patience.is_waiting)
 
         def is_needed() -> bool:
-            return always or name in self._health.waits
+            return always or (for_start and self._health.starting)
 
         self._health.add(probe.outage.dependency, lambda: patience.problem() if is_needed() else None)
         self._health.warn(probe.outage.dependency, lambda: None if is_needed() else patience.problem())
@@ -267,7 +268,9 @@ class _Composition:
     def _prepare_store(self, connections: Connections) -> tuple[Patience, asyncio.Task[None]]:
         """Make the tables in the background."""
         self._stack.push_async_callback(connections.close)
-        clickhouse = self._watch("ClickHouse", self._probes.add("clickhouse", connections.ping), needed_by={Role.RECORDER})
+        probe = self._probes.add("clickhouse", connections.ping)
+        connections.refuse_reads_while(lambda: probe.outage.problem)
+        clickhouse = self._watch("ClickHouse", probe, needed_by={Role.RECORDER})
         tables = asyncio.create_task(prepare_store(connections, clickhouse, self._settings.retention_days))
         self._stack.push_async_callback(_cancel, tables)
         self._stack.push_async_callback(_cancel, asyncio.create_task(watch_store(connections, tables)))

@@ -26,15 +26,14 @@ _EXPECTED = (BrokerError, StoreError)
 class Patience:
     """Takes the steps of a start that need one dependency, each until it succeeds."""
 
-    def __init__(self, name: str, probe: Probe, waits: set[str], *, ends_when_refused: bool) -> None:
-        """``waits`` holds ``name`` while a step waits. ``ends_when_refused``: raise what waiting cannot mend."""
+    def __init__(self, probe: Probe, *, ends_when_refused: bool) -> None:
+        """``ends_when_refused``: raise what waiting cannot mend."""
         self.has_waited = asyncio.Event()
         """Set when a step has failed for the first time."""
         self.refusal: str | None = None
         """Why a step is refused by what answers."""
-        self._name = name
         self._probe = probe
-        self._waits = waits
+        self._failures = 0
         self._ends_when_refused = ends_when_refused
 
     async def take(self, step: Callable[[], Awaitable[ResultT]]) -> ResultT:
@@ -44,26 +43,27 @@ class Patience:
             BrokerError: (and StoreError) it is of no use to wait, and it ``ends_when_refused``.
         """
         refusal = Outage(f"{self._probe.outage.dependency}, for the start")  # where it answers, and refuses the step
-        failures = 0
         while True:
             try:
                 result = await step()
             except _EXPECTED as error:
-                failures += 1
                 if self._ends_when_refused and _needs_a_person(error):
                     raise
-                self._waits.add(self._name)
+                self._failures += 1
                 self.has_waited.set()
                 if await self._probe.ask():
                     refusal.failed(_words(error), needs_a_person=_needs_a_person(error))
                     self.refusal = _words(error)
-                await asyncio.sleep(pause(failures, refused=_needs_a_person(error)))
+                await asyncio.sleep(pause(self._failures, refused=_needs_a_person(error)))
                 await self._probe.until_up()
             else:
                 refusal.answered()
-                self.refusal = None
-                self._waits.discard(self._name)
+                self.refusal, self._failures = None, 0
                 return result
+
+    def is_waiting(self) -> bool:
+        """Whether the latest step failed, or the dependency has gone while a step is taken."""
+        return self._failures > 0 or self._probe.outage.problem is not None
 
     def problem(self) -> str | None:
         """Why the dependency cannot be used (for health checks)."""

@@ -14,20 +14,19 @@ STARTING: Final = "starting"
 
 
 class Health:
-    """The checks of one process. ``starting`` and ``waits`` are for the process to set until every part of it runs."""
+    """The checks of one process. ``starting`` is for the process to set until every part of it runs."""
 
     def __init__(self, *, starting: bool = False) -> None:
         self.starting = starting
-        self.waits: set[str] = set()
-        """What the start cannot go on without, and is not there: Kafka, ClickHouse. A restart would not help."""
         self._checks: dict[str, Check] = {}
         self._warnings: dict[str, Check] = {}
+        self._waits: dict[str, Callable[[], bool]] = {}
         self.add("startup", self._startup)
 
     @property
     def waiting_for(self) -> str:
         """What the start waits for, in words; empty when it waits for nothing."""
-        return " and ".join(sorted(self.waits))
+        return " and ".join(name for name, is_waiting in self._waits.items() if is_waiting())
 
     def add(self, name: str, check: Check) -> None:
         """Let ``/readyz`` ask this check too. Its result is a metric as well, looked at when it is scraped."""
@@ -41,6 +40,10 @@ class Health:
     def warnings(self) -> dict[str, str]:
         """What somebody should look at, by the name of its check."""
         return _found(self._warnings)
+
+    def add_wait(self, name: str, is_waiting: Callable[[], bool]) -> None:
+        """Something that the start cannot go on without: Kafka, ClickHouse. While it waits for it, a restart would not help."""
+        self._waits[name] = is_waiting
 
     def problems(self) -> dict[str, str]:
         """What is not ready, by the name of its check."""

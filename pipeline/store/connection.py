@@ -54,6 +54,8 @@ CONNECT_SECONDS: Final = 5
 ANSWER_SECONDS: Final = 30
 """How long to wait for an answer. Longer than any search may take; an insert that takes longer is safe to repeat."""
 
+PING_SECONDS: Final = 8
+"""How long to wait for the answer of a server that is only asked whether it is there."""
 CLOSE_SECONDS: Final = 0.5
 """How long a server that does not answer may keep this process from ending. Whoever inserts has waited for the answer before."""
 
@@ -80,6 +82,7 @@ class Connections:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._closed = False
         self._held = ""
+        self._is_away: Callable[[], str | None] = lambda: None
 
     @property
     def is_embedded(self) -> bool:
@@ -112,14 +115,19 @@ class Connections:
         """Refuse every read and write from now on, at once: the tables are not known to be there."""
         self._held = why
 
+    def refuse_reads_while(self, is_away: Callable[[], str | None]) -> None:
+        """Refuse searches at once while ClickHouse is known not to answer: three that hang would keep all others waiting."""
+        if not self.is_embedded:
+            self._is_away = is_away
+
     def release(self) -> None:
         """The tables are there."""
         self._held = ""
 
     async def read(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run a search."""
-        self._refuse_while_held()
-        return await self._run(self._readers, lambda: self._call(work, self.database, searching=True))
+        self._refuse_while_away()
+        return await self._run(self._readers, lambda: self._call(work, self._open_ours, searching=True))
 
     async def write(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something that changes data, after everything that was asked for earlier."""
@@ -128,11 +136,11 @@ class Connections:
 
     async def set_up(self, work: Callable[[Client], ResultT]) -> ResultT:
         """The same for what makes the tables, so that it is not held."""
-        return await self._run(self._writer, lambda: self._call(work, self.database, searching=False))
+        return await self._run(self._writer, lambda: self._call(work, self._open_ours, searching=False))
 
     async def read_alone(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something with a client of its own, which is closed afterwards: what it sets concerns nobody else."""
-        self._refuse_while_held()
+        self._refuse_while_away()
         return await self._run(self._readers, lambda: self._alone(work, self.database, searching=True))
 
     async def ping(self) -> None:
@@ -141,7 +149,7 @@ class Connections:
         Raises:
             StoreError: it does not.
         """
-        await self._run(self._probe, lambda: self._call(_ping, None, searching=False))
+        await self._run(self._probe, lambda: self._call(_ping, lambda: self._open(None, PING_SECONDS), searching=False))
 
     async def prepare(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something with a client that uses no database yet: for the migrations."""
@@ -158,28 +166,38 @@ class Connections:
             raise StoreUnavailableError("The connections to ClickHouse are closed: this process is stopping.")
         return await asyncio.get_running_loop().run_in_executor(executor, call)
 
+    def _refuse_while_away(self) -> None:
+        self._refuse_while_held()
+        if problem := self._is_away():
+            raise StoreUnavailableError(problem)
+
     def _refuse_while_held(self) -> None:
         if self._held:
             raise StoreUnavailableError(self._held)
 
-    def _call(self, work: Callable[[Client], ResultT], database: str | None, *, searching: bool) -> ResultT:
+    def _call(self, work: Callable[[Client], ResultT], open_client: Callable[[], Client], *, searching: bool) -> ResultT:
         client = getattr(self._thread, "client", None)
         if client is None:
-            client = self._thread.client = self._open(database)
+            client = self._thread.client = open_client()
             with self._lock:
                 self._clients.append(client)
         return self._translated(lambda: work(client), searching=searching)
 
     def _alone(self, work: Callable[[Client], ResultT], database: str | None, *, searching: bool) -> ResultT:
-        client = self._open(database)
+        client = self._open(database, ANSWER_SECONDS)
         try:
             return self._translated(lambda: work(client), searching=searching)
         finally:
             client.close()
 
-    def _open(self, database: str | None) -> Client:
+    def _open_ours(self) -> Client:
+        return self._open(self.database, ANSWER_SECONDS)
+
+    def _open(self, database: str | None, answer_seconds: int) -> Client:
         try:
-            return self._translated(lambda: clickhouse_connect.get_client(**self._options(database)), searching=False)
+            return self._translated(
+                lambda: clickhouse_connect.get_client(**self._options(database, answer_seconds)), searching=False
+            )
         except StoreRejectedError as error:
             if self.is_embedded and isinstance(error.__cause__, ProgrammingError):
                 raise _not_opened(error.__cause__, self._directory()) from error
@@ -201,7 +219,7 @@ class Connections:
             metrics.STORE_ERRORS.labels(StoreUnavailableError.kind).inc()
             raise StoreUnavailableError(f"{self.where} cannot use its files: {error.strerror or error}") from error
 
-    def _options(self, database: str | None) -> dict[str, Any]:
+    def _options(self, database: str | None, answer_seconds: int) -> dict[str, Any]:
         # Errors without the server's version and address; times with their time zone.
         common: dict[str, Any] = {"database": database, "show_clickhouse_errors": "scrub", "tz_mode": "aware"}
         if self.cluster:
@@ -219,7 +237,7 @@ class Connections:
             "password": self._settings.clickhouse_password.get_secret_value(),
             "ca_cert": str(self._settings.clickhouse_ca_file) if self._settings.clickhouse_ca_file else None,
             "connect_timeout": CONNECT_SECONDS,
-            "send_receive_timeout": ANSWER_SECONDS,
+            "send_receive_timeout": answer_seconds,
             # No session: the server would keep it locked while an insert that we no longer wait for is running.
             "autogenerate_session_id": False,
             "dedicated_pool": True,

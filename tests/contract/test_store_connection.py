@@ -188,3 +188,22 @@ async def test_a_directory_that_another_process_has_open(clickhouse_shim: ShimPr
 async def test_budgets_are_errors_of_their_own(store: Store) -> None:
     with pytest.raises(StoreBudgetError, match="more time or memory"):
         await store.rows("SELECT uniqExact(number) FROM numbers(5000000) SETTINGS max_memory_usage = 1000000")
+
+
+async def test_searches_are_refused_at_once_while_a_server_is_known_not_to_answer(http_store: Store) -> None:
+    away: list[str] = ["ClickHouse is away."]
+    http_store.connections.refuse_reads_while(lambda: away[0])
+    with pytest.raises(StoreUnavailableError, match="is away"):
+        await http_store.search.attempts(parse_query([]))
+    await http_store.connections.ping()
+    away[0] = ""
+    assert (await http_store.search.attempts(parse_query([]))).total_count == 0
+
+
+async def test_nothing_is_read_or_written_before_the_tables_are_there(http_store: Store) -> None:
+    http_store.connections.hold("The tables are being looked at.")
+    for work in (http_store.search.attempts(parse_query([])), http_store.writer.assign(Table.ATTEMPTS, 0)):
+        with pytest.raises(StoreUnavailableError, match="being looked at"):
+            await work
+    http_store.connections.release()
+    assert await http_store.writer.assign(Table.ATTEMPTS, 0) == 0

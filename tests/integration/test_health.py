@@ -77,7 +77,7 @@ async def test_a_role_that_starts_can_be_stopped(stuck_api: RoleProcess) -> None
 
         await eventually(alive)
     took = await stuck_api.terminate(45)
-    assert took < 5, "a second or two on a machine that is not busy"
+    assert took < 20, "a second or two on a machine that is not busy; kafka-python alone would try for 30"
 
 
 async def test_the_recorder_is_not_ready_without_clickhouse(

@@ -140,6 +140,7 @@ async def test_everything_is_started_before_kafka_and_clickhouse(site: Site) -> 
 
     site.clickhouse.start()
     await site.roles["recorder"].until_ready()
+    assert await site.roles["api"].metric("oms_webhooks_dependency_up", dependency="kafka") == 1
 
     async def recorded() -> bool:
         found = await site.get("api", "/api/webhook/attempts?q[event_id_eq]=evt-before-clickhouse")
@@ -203,7 +204,9 @@ async def the_dashboard_shows_the_rest(site: Site) -> None:
 async def test_a_role_that_waits_ends_at_once(site: Site, role: str) -> None:
     site.launch(role)
     await site.until_problem(role, "kafka", "Connection refused")
-    assert await site.roles.pop(role).terminate(20) < 5, "well below a second on a machine that is not busy"
+    assert await site.roles.pop(role).terminate(60) < 20, (
+        "a second on a machine that is not busy; kafka-python alone would try for 30"
+    )
     assert "Traceback" not in (site.directory / f"{role}.log").read_text()
 
 

@@ -143,6 +143,7 @@ class World:
         self.kafka.held, self.kafka.health, self.kafka.released, self.kafka.ended = [], [], [], []
         self.endpoints = {one: endpoint_record(one, active=False) for one in endpoint_ids}
         self.sent: list[tuple[int, str]] = []
+        self.is_time_certain = True
         self._task: asyncio.Task[None] | None = None
         self.keeper: Keeper | None = None
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
@@ -196,6 +197,7 @@ class World:
             dead_letters=DeadLetters(self.kafka, "webhooks.dead-letters", lambda: NOW),
             clock=lambda: NOW,
             backlog=lambda: 0,
+            is_time_certain=lambda: self.is_time_certain,
         )
         self.keeper = Keeper(replace(held._around, browser=cast("Browser", FakeBrowser(self.kafka))), 0)
         self._task = asyncio.create_task(self.keeper.run())

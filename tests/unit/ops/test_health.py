@@ -37,3 +37,16 @@ def test_a_warning_leaves_it_ready() -> None:
     assert health.warnings() == {"own faults": "too many open files"}
     state[0] = None
     assert health.warnings() == {}
+
+
+def test_a_start_says_what_it_waits_for() -> None:
+    health, away = Health(starting=True), {"Kafka": False, "ClickHouse": False}
+    health.add_wait("Kafka", lambda: away["Kafka"])
+    health.add_wait("ClickHouse", lambda: away["ClickHouse"])
+    assert (health.waiting_for, health.problems()) == ("", {"startup": "starting"})
+    away["Kafka"] = True
+    assert health.problems() == {"startup": "starting: waiting for Kafka"}
+    away["ClickHouse"] = True
+    assert health.waiting_for == "Kafka and ClickHouse"
+    health.starting = False
+    assert health.problems() == {}

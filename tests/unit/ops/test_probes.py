@@ -67,9 +67,11 @@ async def test_who_refuses_us_is_known_to() -> None:
     async def ask() -> None:
         raise RefusedError("wrong password")
 
-    probe = Probe("thing", ask)
+    watched = Probes()
+    probe = watched.add("thing", ask)
     assert not await probe.ask()
     assert probe.outage.needs_a_person
+    await watched.stop()
 
 
 def test_what_is_away_is_asked_soon_then_less_often_and_what_refuses_us_seldom() -> None:
