@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from pipeline.broker.check import kafka_findings
+from pipeline.broker.kafka.check import kafka_findings
 from pipeline.ops.clock import Clock, utc_now
 from pipeline.ops.descriptors import Budget, descriptor_limit
 from pipeline.ops.reach import Finding

@@ -32,11 +32,8 @@ from consumers.roles import ALL_ROLES, Role, RoleError, Running, running
 from consumers.supervisor import Supervisor
 from consumers.traffic import simulate as simulate_oms
 from consumers.whom import NoPipelineError, reachable
-from pipeline.broker.admin import TopicError
-from pipeline.broker.client import KafkaError
+from pipeline.broker.api import BrokerError, NoSessionError, PublishError, TopicError
 from pipeline.broker.local_process import BrokerStartError
-from pipeline.broker.meeting import NoSessionError
-from pipeline.broker.producer import PublishError
 from pipeline.core.listening import ListenError
 from pipeline.core.signing import SigningKey
 from pipeline.endpoints.registry import NewerEndpointError
@@ -75,17 +72,14 @@ log = logger(__name__)
 _EXPECTED = (
     ApiError,
     BrokerStartError,
-    KafkaError,
+    BrokerError,
     ListenError,
     NewerEndpointError,
     NoPipelineError,
-    NoSessionError,
     NoTracingError,
-    PublishError,
     RoleError,
     SettingsError,
     StoreError,
-    TopicError,
     VaultError,
 )
 
@@ -108,7 +102,7 @@ def main() -> None:
 
 def _sentence(error: BaseException) -> str:
     """What went wrong and what to do. Kafka's errors say the first only."""
-    if isinstance(error, KafkaError):
+    if isinstance(error, BrokerError) and not isinstance(error, NoSessionError | PublishError | TopicError):
         return f"Kafka: {error}. See what is wrong with it: oms-webhooks settings --check"
     return str(error)
 

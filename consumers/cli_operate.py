@@ -17,7 +17,8 @@ from consumers.grants import Grantee, clickhouse_grants, kafka_rights
 from consumers.printing import Output
 from consumers.roles import RoleError
 from consumers.whom import NoPipelineError, reachable
-from pipeline.broker.admin import TopicAdmin, TopicError
+from pipeline.broker.api import TopicAdmin, TopicError
+from pipeline.broker.choice import open_broker
 from pipeline.core.sizing import Costs, Deployment, Load, size
 from pipeline.ops.clock import utc_now
 from pipeline.ops.reach import Finding
@@ -50,7 +51,7 @@ def topics(
     """Compare the topics with what they must look like; exit code 1 when one differs."""
     chosen = reachable(Settings())
     specs = chosen.topics.specs()
-    with TopicAdmin(chosen) as admin:
+    with open_broker(chosen).admin() as admin:
         if add_partitions:
             _add_partitions(admin, _named(specs, topic or []), add_partitions, yes=yes)
             chosen = chosen.model_copy(update={"kafka_partitions": add_partitions})

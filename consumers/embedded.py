@@ -24,6 +24,7 @@ KafkaKind = Literal["embedded", "apache"]
 _EMBEDDED_PROFILE = {
     "kafka_session_timeout_ms": 6_000,
     "kafka_fetch_max_wait_ms": 30,
+    "kafka_static_members": False,  # it does not give up a static member that was killed
     "kafka_partitions": 3,
     "kafka_replication_factor": 1,
 }

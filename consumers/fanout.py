@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pipeline.broker.api import Broker, Record
 from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Producer
-from pipeline.broker.record import Record
 from pipeline.broker.worker import Worker
 from pipeline.core.trace import TraceContext, read_trace
 from pipeline.delivery.courier import Courier
@@ -57,7 +57,7 @@ class FanOut:
     def __init__(
         self,
         settings: Settings,
-        consumer_config: dict[str, Any],
+        broker: Broker,
         *,
         registry: Registry,
         courier: Courier,
@@ -79,13 +79,13 @@ class FanOut:
         self._dead_letters = dead_letters
         self._places = asyncio.Semaphore(settings.max_outstanding_deliveries)
         self.worker = Worker(
-            # What a transaction wrote and took back was never published.
-            consumer_config | {"isolation_level": "read_committed"},
+            broker,
             self.handle if tracing is None else functools.partial(self._handle_traced, tracing),
             group=self._group,
             topics=(*settings.topics.sources, settings.topics.operational_events),
             max_outstanding=settings.max_outstanding_records,
             max_outstanding_bytes=settings.max_outstanding_bytes,
+            read_committed=True,  # what a transaction wrote and took back was never published
         )
 
     async def handle(self, record: Record, span: Span | None = None) -> None:

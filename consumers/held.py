@@ -10,11 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from consumers.held_keeper import Keeper
 from consumers.held_values import Leaving, Surroundings
-from pipeline.broker.browser import Browser
+from pipeline.broker.kafka.browser import Browser
 from pipeline.broker.producer import Producer
 from pipeline.core.trace import trace_context
 from pipeline.delivery.courier import Courier
@@ -45,7 +45,6 @@ class HeldDeliveries:
     def __init__(
         self,
         settings: Settings,
-        consumer_config: dict[str, Any],
         *,
         registry: Registry,
         health: HealthTable,
@@ -68,7 +67,7 @@ class HeldDeliveries:
         self._hold_days = settings.hold_days
         self._keepers: dict[int, tuple[Keeper, asyncio.Task[None]]] = {}
         self._browser = Browser(
-            consumer_config,
+            settings,
             group=settings.topics.held_group,
             topic=settings.topics.held,
             on_assigned=self._assigned,

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Final
 
 from consumers.held_values import Leaving, Surroundings, endpoint_id_of, fact_of, place_of, told_of
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
 from pipeline.core.held import Bound, Shelf, Told
 from pipeline.core.pace import Pace
 from pipeline.delivery.holding import Fate, fate_of

@@ -12,7 +12,7 @@ from consumers.fanout import FanOut
 from consumers.held import HeldDeliveries
 from consumers.recorder import Recorder
 from consumers.retry import Retry
-from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.api import Broker
 from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule
@@ -86,20 +86,20 @@ def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
     return make_tracing(exporter, ratio=settings.trace_ratio, service=service, version=version("oms-webhooks"))
 
 
-def make_producer(settings: Settings) -> Producer:
+def make_producer(settings: Settings, broker: Broker) -> Producer:
     """The process's producer."""
     topics = [spec.name for spec in settings.topics.specs()]
-    return Producer(producer_config(settings), topics, max_bytes=settings.max_outstanding_bytes)
+    return Producer(broker, topics, max_bytes=settings.max_outstanding_bytes)
 
 
-def make_deliveries(settings: Settings, producer: Producer, tracing: Tracing | None) -> Deliveries:
+def make_deliveries(settings: Settings, broker: Broker, producer: Producer, tracing: Tracing | None) -> Deliveries:
     """The endpoints and who delivers to them."""
     metrics.ENDPOINT_ATTEMPTS.size = settings.metrics_top_endpoints
-    key, config = settings.encryption_key, consumer_config(settings)
+    key = settings.encryption_key
     vault = Vault(key.get_secret_value() if key else "")
-    health = HealthTable(config, settings.topics.endpoint_health)
+    health = HealthTable(broker, settings.topics.endpoint_health)
     operational = operational_endpoint(settings)
-    registry = Registry(config, settings.topics.endpoints, vault, health=health, operational=operational)
+    registry = Registry(broker, settings.topics.endpoints, vault, health=health, operational=operational)
     guard = AddressGuard(settings.allowed_networks)
     sender = Sender(
         SenderLimits(
@@ -149,9 +149,9 @@ def _gate(settings: Settings, watch: Watch, registry: Registry) -> Gate:
     )
 
 
-def make_api(settings: Settings, producer: Producer, connections: Connections, deliveries: Deliveries) -> Api:
+def make_api(settings: Settings, broker: Broker, producer: Producer, connections: Connections, deliveries: Deliveries) -> Api:
     """What the HTTP API works with."""
-    ring = KeyRing(consumer_config(settings), settings.topics.api_keys)
+    ring = KeyRing(broker, settings.topics.api_keys)
     return Api(
         registry=deliveries.registry,
         producer=producer,
@@ -163,7 +163,7 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
         topics=settings.topics,
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.opening),
-        ended_sessions=EndedSessions(consumer_config(settings), settings.topics.ended_sessions, deliveries.clock.now),
+        ended_sessions=EndedSessions(broker, settings.topics.ended_sessions, deliveries.clock.now),
         eraser=Eraser(connections),
         replays=Replays(connections),
         clock=deliveries.clock.now,
@@ -176,21 +176,25 @@ def make_api(settings: Settings, producer: Producer, connections: Connections, d
     )
 
 
-def make_recorder(settings: Settings, producer: Producer, connections: Connections, tracing: Tracing | None) -> Recorder:
+def make_recorder(
+    settings: Settings, broker: Broker, producer: Producer, connections: Connections, tracing: Tracing | None
+) -> Recorder:
     """The recorder."""
     topics = settings.topics
     dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=topics.recorded)
-    return Recorder(settings, consumer_config(settings), writer=Writer(connections), dead_letters=dead_letters, tracing=tracing)
+    return Recorder(settings, broker, writer=Writer(connections), dead_letters=dead_letters, tracing=tracing)
 
 
-def make_fan_out(settings: Settings, producer: Producer, deliveries: Deliveries, tracing: Tracing | None) -> FanOut:
+def make_fan_out(
+    settings: Settings, broker: Broker, producer: Producer, deliveries: Deliveries, tracing: Tracing | None
+) -> FanOut:
     """The fan-out."""
     topics = settings.topics
     read_topics = (*topics.sources, topics.operational_events)
     dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=read_topics)
     return FanOut(
         settings,
-        consumer_config(settings),
+        broker,
         registry=deliveries.registry,
         courier=deliveries.courier,
         producer=producer,
@@ -202,13 +206,18 @@ def make_fan_out(settings: Settings, producer: Producer, deliveries: Deliveries,
 
 
 def make_retry(
-    settings: Settings, producer: Producer, deliveries: Deliveries, existing_topics: Collection[str], tracing: Tracing | None
+    settings: Settings,
+    broker: Broker,
+    producer: Producer,
+    deliveries: Deliveries,
+    existing_topics: Collection[str],
+    tracing: Tracing | None,
 ) -> Retry:
     """The retry; ``existing_topics`` are those that Kafka has."""
     dead_letters = DeadLetters(producer, settings.topics.dead_letters, utc_now, read_topics=settings.topics.delay_topics)
     return Retry(
         settings,
-        consumer_config(settings),
+        broker,
         registry=deliveries.registry,
         courier=deliveries.courier,
         holding=deliveries.holding,
@@ -224,7 +233,6 @@ def make_held(settings: Settings, producer: Producer, deliveries: Deliveries, re
     topics = settings.topics
     return HeldDeliveries(
         settings,
-        consumer_config(settings),
         registry=deliveries.registry,
         health=deliveries.health,
         producer=producer,

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from consumers.recorder_queue import PartitionQueue, ToRows
+from pipeline.broker.api import Broker, Partition, Record
 from pipeline.broker.consumer import GroupConsumer
-from pipeline.broker.record import Partition, Record
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
@@ -48,7 +48,7 @@ class Recorder:
     def __init__(
         self,
         settings: Settings,
-        consumer_config: dict[str, Any],
+        broker: Broker,
         *,
         writer: Writer,
         dead_letters: DeadLetters,
@@ -69,7 +69,7 @@ class Recorder:
         self._queues: dict[Partition, PartitionQueue] = {}
         self._outage = Outage("clickhouse, for what is recorded")
         self.consumer = GroupConsumer(
-            consumer_config,
+            broker,
             group=topics.recorder_group,
             topics=topics.recorded,
             # Several batches: one being inserted, one being gathered.

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.broker.api import Partition, Record
 from pipeline.broker.consumer import GroupConsumer
-from pipeline.broker.record import Partition, Record
 from pipeline.core.trace import TRACEPARENT, TraceContext, exemplar, trace_context
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops import metrics

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pipeline.broker.record import Record
+from pipeline.broker.api import Broker, Record
 from pipeline.broker.worker import Worker
 from pipeline.core.trace import TraceContext, exemplar, trace_context
 from pipeline.delivery.courier import Courier
@@ -39,7 +39,7 @@ class Retry:
     def __init__(
         self,
         settings: Settings,
-        consumer_config: dict[str, Any],
+        broker: Broker,
         *,
         registry: Registry,
         courier: Courier,
@@ -65,7 +65,7 @@ class Retry:
         self._tracing = tracing
         self._group = topics.retry_group
         self.worker = Worker(
-            consumer_config,
+            broker,
             self.handle,
             group=self._group,
             topics=tuple(self._delays),

@@ -28,8 +28,8 @@ from consumers.parts import (
 from consumers.recorder import Recorder
 from consumers.starting import Patience, Recording, prepare_store, watch_store
 from consumers.upkeep import Upkeep
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.probe import BrokerProbe
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.probe import BrokerProbe
 from pipeline.broker.producer import Producer
 from pipeline.broker.table import CompactedTable
 from pipeline.broker.worker import Worker
@@ -42,6 +42,7 @@ from pipeline.ops.logs import logger
 from pipeline.ops.memory import give_back_large_blocks
 from pipeline.ops.probes import Probe, Probes
 from pipeline.ops.settings import Settings
+from pipeline.ops.slots import claim_slot
 from pipeline.ops.threads import in_thread
 from pipeline.store.backfill import Backfill
 from pipeline.store.connection import Connections
@@ -120,7 +121,7 @@ def _favour_the_event_loop() -> None:
     """Give CPU time to deliveries.
 
     What was built at start-up lives as long as the process, and deliveries leave no cycles behind, whether they succeed, fail or time out
-    (nor does Kafka's client, see `pipeline.broker.waits`): the garbage collector need not walk through all of them again and again.
+    (nor does Kafka's client, see `pipeline.broker.kafka.compat`): the garbage collector need not walk through all of them again and again.
     Each time it does, it stops everything for 30 to 100 ms.
 
     Kafka's threads get the interpreter after 3 ms at the latest. They need it several times to hand a record over; with 20 ms each, deliveries
@@ -154,11 +155,12 @@ class _Composition:
             self._stack.push_async_callback(asyncio.to_thread, self._tracing.close)  # the last: all others may end spans
         # Built first and started after the server: /healthz answers from the beginning on, and the API that it is starting.
         connections = Connections(settings) if roles & {Role.RECORDER, Role.API} else None
-        producer = make_producer(settings)
-        deliveries = make_deliveries(settings, producer, self._tracing) if roles - {Role.RECORDER} else None
+        self._broker = broker = open_broker(settings, slot=self._slot())
+        producer = make_producer(settings, broker)
+        deliveries = make_deliveries(settings, broker, producer, self._tracing) if roles - {Role.RECORDER} else None
         api = None
         if Role.API in roles and deliveries is not None and connections is not None:
-            api = make_api(settings, producer, connections, deliveries)
+            api = make_api(settings, broker, producer, connections, deliveries)
         self._kafka = self._watch_kafka()
         clickhouse, tables = self._prepare_store(connections) if connections is not None else (None, None)
         app = make_app(health=self._health, api=api, tracing=self._tracing)
@@ -190,6 +192,14 @@ class _Composition:
         self._health.starting = False
         return running
 
+    def _slot(self) -> str | None:
+        """The name that this process's members have in their groups, also after a restart."""
+        if not self._settings.kafka_static_members:
+            return None
+        slot = claim_slot(f"{self._settings.kafka_bootstrap_servers} {self._settings.kafka_topic_prefix} {sorted(self._roles)}")
+        self._stack.callback(slot.release)
+        return slot.name
+
     def _watch_kafka(self) -> Patience:
         broker = BrokerProbe(self._settings)
         self._stack.push_async_callback(broker.close)
@@ -219,7 +229,7 @@ class _Composition:
     def _ensure_topics(self) -> list[str]:
         """Make the topics that are missing; returns all that there are."""
         specs = self._settings.topics.specs()
-        with TopicAdmin(self._settings) as admin:
+        with self._broker.admin() as admin:
             if created := admin.create_missing(specs):
                 log.info("made topics", topics=created)
             for difference in admin.differences(specs):
@@ -281,9 +291,9 @@ class _Composition:
         settings = self._settings
         workers: list[tuple[str, Worker | HeldDeliveries]] = []
         if Role.FANOUT in self._roles:
-            workers.append(("fanout", make_fan_out(settings, producer, deliveries, self._tracing).worker))
+            workers.append(("fanout", make_fan_out(settings, self._broker, producer, deliveries, self._tracing).worker))
         if Role.RETRY in self._roles:
-            retry = make_retry(settings, producer, deliveries, self._existing_topics, self._tracing)
+            retry = make_retry(settings, self._broker, producer, deliveries, self._existing_topics, self._tracing)
             workers += [("retry", retry.worker), ("held", make_held(settings, producer, deliveries, retry))]
         for name, worker in workers:
             self._health.add(name, worker.problem)
@@ -292,7 +302,7 @@ class _Composition:
         return [worker.failed for _, worker in workers]
 
     def _make_recorder(self, producer: Producer, connections: Connections) -> Recorder:
-        recorder = make_recorder(self._settings, producer, connections, self._tracing)
+        recorder = make_recorder(self._settings, self._broker, producer, connections, self._tracing)
         self._health.add("recorder", recorder.problem)
         return recorder
 

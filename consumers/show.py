@@ -14,7 +14,7 @@ from rich.text import Text
 
 from consumers.embedded import Surroundings
 from consumers.printing import Rows
-from pipeline.broker.admin import Difference, Growth
+from pipeline.broker.api import Difference, Growth
 from pipeline.core.sizing import Size
 from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings

@@ -8,9 +8,7 @@ from typing import TypeVar
 
 from consumers.recorder import Recorder
 from consumers.upkeep import Upkeep
-from pipeline.broker.admin import TopicError
-from pipeline.broker.client import KafkaError
-from pipeline.broker.meeting import NoSessionError
+from pipeline.broker.api import BrokerError, NoSessionError, TopicError
 from pipeline.ops.logs import logger
 from pipeline.ops.outage import Outage
 from pipeline.ops.probes import Probe, pause
@@ -24,7 +22,7 @@ log = logger(__name__)
 
 ResultT = TypeVar("ResultT")
 
-_EXPECTED = (NoSessionError, TopicError, StoreError, KafkaError)
+_EXPECTED = (BrokerError, StoreError)
 
 
 class Patience:
@@ -44,7 +42,7 @@ class Patience:
         """Take a step; returns its result.
 
         Raises:
-            NoSessionError: (and TopicError, StoreError, KafkaError) it is of no use to wait, and it ``ends_when_refused``.
+            BrokerError: (and StoreError) it is of no use to wait, and it ``ends_when_refused``.
         """
         refusal = Outage(f"{self._probe.outage.dependency}, for the start")  # where it answers, and refuses the step
         while True:
@@ -75,11 +73,12 @@ class Patience:
 
 
 def _words(error: Exception) -> str:
-    return f"Kafka: {error}" if isinstance(error, KafkaError) else str(error)
+    is_bare = isinstance(error, BrokerError) and not isinstance(error, NoSessionError | TopicError)
+    return f"Kafka: {error}" if is_bare else str(error)
 
 
 def _needs_a_person(error: Exception) -> bool:
-    return not error.retriable if isinstance(error, KafkaError) else bool(getattr(error, "needs_a_person", False))
+    return bool(getattr(error, "needs_a_person", False))
 
 
 async def prepare_store(connections: Connections, patience: Patience) -> None:

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from pipeline.broker.client import producer_config
-from pipeline.broker.producer import Position, Producer
+from pipeline.broker.api import Position
+from pipeline.broker.choice import open_broker
+from pipeline.broker.producer import Producer
 from pipeline.ops.settings import Settings
 from pipeline.playground.simulator import Shop, SimulatedEvent
 from schemas.codec import decode_event
@@ -39,7 +40,7 @@ async def publish(settings: Settings, values: Sequence[bytes]) -> list[Position]
     """
     metas = [decode_event(value, max_bytes=settings.max_event_bytes).meta for value in values]
     targets = [source_topic(settings.topics, meta.event_name) for meta in metas]
-    producer = Producer(producer_config(settings), sorted(set(targets)))
+    producer = Producer(open_broker(settings), sorted(set(targets)))
     await producer.start()
     try:
         sent = [
@@ -61,7 +62,7 @@ async def simulate(
     on_event: Callable[[SimulatedEvent], None] | None = None,
 ) -> int:
     """Publish what a simulated OMS lives through, ``rate`` events a second; returns how many Kafka acknowledged."""
-    producer = Producer(producer_config(settings), settings.topics.sources)
+    producer = Producer(open_broker(settings), settings.topics.sources)
     await producer.start()
     shop, started, published = Shop(seed), time.monotonic(), 0
     pending: set[asyncio.Future[Position]] = set()

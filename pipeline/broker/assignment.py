@@ -1,26 +1,34 @@
-"""Which partitions this consumer holds, under which epoch, and what may be committed for them.
+"""Which partitions this consumer holds, under which epoch, where each is read from, and what may be committed for it.
+
+The life of a partition here::
+
+    assigned --(the group thread learns where to begin)--> ready --(the fetch thread reads)--> ... --> revoked or lost
+       epoch n                                                                                        epoch n has ended
 
 Each assignment of a partition has an epoch of its own. A completion that carries another epoch belongs to an assignment that
-was revoked: somebody else delivers those records now, and nothing may be committed for them here (promise 1).
+has ended: somebody else delivers those records now, and nothing may be committed for them here (promise 1).
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
-from pipeline.broker.record import Partition
-from pipeline.core.offsets import Commit, OffsetTracker
+from pipeline.broker.api import Committed, Partition
+from pipeline.core.offsets import Commit, OffsetTracker, encode_finished
 
 
 @dataclass(slots=True)
 class _Held:
     epoch: int
     tracker: OffsetTracker = field(default_factory=OffsetTracker)
-    resumed: bool = False
+    start: int | None = None
+    """Where reading begins; None until it is known."""
+    last: Committed | None = None
+    """What the group has, as far as this process knows."""
     waiting: deque[tuple[int, float]] = field(default_factory=deque)
     """The records from the lowest unfinished one on: offset, and since when it waits."""
 
@@ -29,8 +37,13 @@ class _Held:
         return None if commit is None else commit._replace(epoch=self.epoch)
 
 
+def committed_of(commit: Commit) -> Committed:
+    """A commit as the group keeps it."""
+    return Committed(commit.offset, encode_finished(commit))
+
+
 class Assignment:
-    """Thread-safe: the poll thread, kafka-python's I/O thread (rebalances) and the event loop meet here."""
+    """Thread-safe: the group thread, the fetch thread, the client's own thread (rebalances) and the event loop meet here."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -56,17 +69,22 @@ class Assignment:
         held = self._held.get(partition)
         return held.epoch if held else None
 
-    def needs_resuming(self, partition: Partition) -> bool:
-        """Whether it is not known yet what an earlier assignment of the partition finished (see :meth:`resume`)."""
-        held = self._held.get(partition)
-        return held is not None and not held.resumed
+    def unready(self) -> dict[Partition, int]:
+        """The partitions of which it is not known yet where to begin, and their epochs."""
+        with self._lock:
+            return {partition: held.epoch for partition, held in self._held.items() if held.start is None}
 
-    def resume(self, partition: Partition, finished: Iterable[int]) -> None:
-        """Before the first record is handed over: these were finished by an earlier assignment."""
+    def begin(self, partition: Partition, epoch: int, last: Committed, finished: Collection[int] = ()) -> None:
+        """Read a partition from ``last.offset`` on; ``finished`` beyond it was finished by an earlier assignment."""
         with self._lock:
             held = self._held.get(partition)
-            if held is not None and not held.resumed:
-                held.tracker, held.resumed = OffsetTracker(finished), True
+            if held is not None and held.epoch == epoch and held.start is None:
+                held.tracker, held.start, held.last = OffsetTracker(finished), last.offset, last
+
+    def ready(self) -> dict[Partition, tuple[int, int]]:
+        """The partitions that can be read: the epoch, and where reading begins under it."""
+        with self._lock:
+            return {partition: (held.epoch, held.start) for partition, held in self._held.items() if held.start is not None}
 
     def start(self, partition: Partition, epoch: int, offset: int, since: float = 0.0) -> bool:
         """Note that a record is taken. False: do not hand it over; its assignment is gone, or an earlier one finished it.
@@ -114,6 +132,12 @@ class Assignment:
                 held = self._held.get(partition)
                 if held is not None and held.epoch == commit.epoch:
                     held.tracker.committed(commit)
+                    held.last = committed_of(commit)
+
+    def last_committed(self) -> dict[Partition, Committed]:
+        """What the group has for the partitions that are read, as far as this process knows."""
+        with self._lock:
+            return {partition: held.last for partition, held in self._held.items() if held.last is not None}
 
     @property
     def partitions(self) -> frozenset[Partition]:

@@ -9,22 +9,19 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from pipeline.broker.record import Partition, size_of
+from pipeline.broker.api import Fetched, Partition, size_of
 
-if TYPE_CHECKING:
-    from kafka.consumer.fetcher import ConsumerRecord
-
-DueIn = Callable[["ConsumerRecord", float], float]
+DueIn = Callable[[Fetched, float], float]
 """In how many seconds from a moment (seconds since 1970) a record may be handed over, asked when it comes; 0 and below: at once."""
 
 
 class Buffered(NamedTuple):
-    """A record as kafka-python gives it, the epoch that it was polled under, its size in bytes, and when it is due."""
+    """A record as a client fetched it, the epoch that it was polled under, its size in bytes, and when it is due."""
 
     epoch: int
-    record: ConsumerRecord
+    record: Fetched
     size: int
     due: float
 
@@ -42,7 +39,7 @@ class _Queue:
 
 
 class Buffers:
-    """Used by the poll thread, and by a rebalance while that thread waits inside poll().
+    """Used by the fetch thread.
 
     ``now`` and what is due are seconds of a clock that never goes back: one that is set anew while records wait changes nothing.
     """
@@ -52,9 +49,7 @@ class Buffers:
         self._queues: dict[Partition, _Queue] = {}
         self._asleep: dict[Partition, float] = {}
 
-    def add(
-        self, partition: Partition, epoch: int, records: Iterable[ConsumerRecord], now: float = 0.0, wall: float = 0.0
-    ) -> None:
+    def add(self, partition: Partition, epoch: int, records: Iterable[Fetched], now: float = 0.0, wall: float = 0.0) -> None:
         """Keep what was polled, in the order of the offsets.
 
         ``wall`` is the same moment as ``now``, in seconds since 1970. Look at that clock first: should time pass in between, records

@@ -12,7 +12,8 @@ import functools
 from datetime import date
 from typing import NamedTuple
 
-from pipeline.broker.producer import Position, Producer
+from pipeline.broker.api import Position
+from pipeline.broker.producer import Producer
 from schemas.bundle import MAX_BUNDLE
 
 _GATHER_S = 0.02

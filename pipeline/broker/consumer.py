@@ -1,9 +1,8 @@
-"""A member of a consumer group: kafka-python polls in a thread of its own, records go to the event loop, completions come back.
+"""A consumer of a group: records of the partitions that it holds go to the event loop, completions come back.
 
-What the poll thread does, over and over: poll; keep what came in a buffer per partition; hand over what is due while there is
-room; drain completions and commit the lowest unfinished offsets. A partition with a buffer is paused, and all are when what is
-buffered and what is outstanding reach ``max_outstanding_bytes``: memory stays bounded.
-kafka-python is not asyncio and a consumer belongs to one thread: nothing else ever touches it.
+Two threads, and two clients: one keeps membership (`pipeline.broker.member`), the other fetches. What the fetch thread does, over and
+over: take over the assignment; fetch; keep what came in a buffer per partition; hand over what is due while there is room. A partition
+with a buffer is paused, and all are when what is buffered and what is outstanding reach ``max_outstanding_bytes``: memory stays bounded.
 """
 
 from __future__ import annotations
@@ -12,58 +11,54 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
-
+from pipeline.broker.api import (
+    Broker,
+    FetchClient,
+    Fetched,
+    OutOfRangeError,
+    Partition,
+    Receipt,
+    Record,
+    UnavailableError,
+)
 from pipeline.broker.assignment import Assignment
-from pipeline.broker.assignor import Assignor
 from pipeline.broker.buffers import Buffers, DueIn
-from pipeline.broker.commits import Commits, finished_earlier, to_kafka
 from pipeline.broker.gathering import Gathering
 from pipeline.broker.lag import Lag, waiting_since
-from pipeline.broker.membership import Rebalances, see_join_through
+from pipeline.broker.member import Member
 from pipeline.broker.outstanding import Outstanding
-from pipeline.broker.record import Partition, Receipt, Record
-from pipeline.broker.session import opening_session
-from pipeline.broker.silence import Silence
-from pipeline.broker.waits import wait_cheaply
+from pipeline.broker.reading import Reading
+from pipeline.broker.starting_point import Missing
+from pipeline.broker.trouble import Trouble
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
 
-_EVERYTHING_FETCHED = 1_000_000_000
-"""Records a poll may return. kafka-python 3.0.12 never gives back the rest of a fetch that was half taken when its partition was
-paused (Fetcher.fetched_records: a used-up PartitionRecords is false but not None), so a poll takes all of it. Memory is bounded
-by the bytes of a fetch instead."""
-_FETCH_BYTES = 4 * 1024 * 1024
-"""Of a fetch, before it is decompressed. There is one at a time from each broker. A batch that is larger comes alone."""
-_JOIN_POLL_MS = 1000
-"""A join that finishes between two polls is started again: poll for long while there is no assignment."""
-_IDLE_POLL_MS = 100
-_DRAIN_POLL_MS = 10
-_ROOM_WAIT_S = 0.1
-_GATHER_S = 0.02
-"""Each turn of the poll thread takes the interpreter from the loop: where all room is taken, completions of so long are waited for."""
-_ERROR_BACKOFF_S = 1.0
-_CLOSE_MS = 5_000
+_IDLE_POLL_S: Final = 0.1
+_ROOM_WAIT_S: Final = 0.1
+_GATHER_S: Final = 0.02
+"""Each turn of the fetch thread takes the interpreter from the loop: where all room is taken, completions of so long are waited for."""
+_DRAIN_S: Final = 0.01
+_MEASURED_EVERY_S: Final = 0.25
+_SILENT_S: Final = 30.0
 
 
 class GroupConsumer:
     """Reads topics as a member of a group.
 
     ``on_records`` gets the records on the event loop, in order within a partition; the owner calls :meth:`finish` for each when
-    everything that came of it is acknowledged. ``on_revoked`` says which partitions are gone. At most ``max_outstanding`` records
-    of ``max_outstanding_bytes`` in all are handed over and not finished; a larger record is handed over alone.
+    everything that came of it is acknowledged. ``on_revoked`` says which partitions are gone, ``on_missing`` which records were removed
+    before they were read. At most ``max_outstanding`` records of ``max_outstanding_bytes`` in all are handed over and not finished; a
+    larger record is handed over alone.
     """
 
     def __init__(
         self,
-        config: dict[str, Any],
+        broker: Broker,
         *,
         group: str,
         topics: Sequence[str],
@@ -71,57 +66,78 @@ class GroupConsumer:
         max_outstanding_bytes: int,
         on_records: Callable[[list[Record]], None],
         on_revoked: Callable[[frozenset[Partition]], None] | None = None,
+        on_missing: Callable[[Missing], None] | None = None,
         due_in: DueIn | None = None,
         partition_fetch_bytes: int = 512 * 1024,
+        read_committed: bool = False,
     ) -> None:
-        self._assignor = Assignor()
-        self._config = config | {
-            "group_id": group,
-            "partition_assignment_strategy": [self._assignor],
-            "max_poll_records": _EVERYTHING_FETCHED,
-            "fetch_max_bytes": _FETCH_BYTES,
-            "max_partition_fetch_bytes": partition_fetch_bytes,
-        }
+        self._broker = broker
         self._group = group
         self._topics = list(topics)
         self._on_records = on_records
         self._on_revoked = on_revoked
+        self._on_missing = on_missing
+        self._partition_fetch_bytes = partition_fetch_bytes
+        self._read_committed = read_committed
         self._assignment = Assignment()
-        self._commits = Commits(group, self._assignment)
+        self._member = Member(broker, group, topics, self._assignment, on_gone=self._gone, on_missing=self._missing)
         self._buffers = Buffers(due_in)
         self._max_waiting_bytes = max_outstanding_bytes // 2
         self._outstanding = Outstanding(max_outstanding, max_outstanding_bytes)
-        self._lag = Lag(group, self._topics, self._assignment, self._buffers, self._outstanding)
-        self._completions: deque[tuple[Partition, int, int]] = deque()
+        self._reading = Reading(group, self._assignment, self._buffers, self._missing, broker.clock)
+        self._lag = Lag(group, self._topics, self._assignment, self._buffers, self._outstanding, broker.clock)
         self._room = threading.Event()
+        self._stopping = threading.Event()
         self._stop_at: float | None = None
-        self._is_member = False
-        self._polled_at = time.monotonic()
-        self._silence = Silence(group, self._config)
-        self._ends: dict[Partition, int | None] = {}
+        self._clock = broker.clock
+        self._client: FetchClient | None = None
+        self._turned_at = self._clock()
+        self._measured_at = self._clock()
         self._gathering = Gathering()
+        self._trouble = Trouble(log)
+        self._in_doubt: list[asyncio.Future[None]] = []
+        """Who waits for the next turn of the fetch thread to look at the lease again."""
 
     async def start(self) -> None:
-        """Start the thread; raises what went wrong while connecting."""
+        """Start both threads."""
         self._loop = asyncio.get_running_loop()
-        self._started: asyncio.Future[None] = self._loop.create_future()
         self.stopped: asyncio.Future[None] = self._loop.create_future()
-        """Done when the thread has ended; holds the error that ended it."""
-        self._thread = threading.Thread(target=self._run, name=f"poll {self._group}", daemon=True)
-        self._thread.start()
-        await self._started
+        """Done when both threads have ended; holds the error that ended them."""
+        self._fetch_ended: asyncio.Future[None] = self._loop.create_future()
+        self._member_ended = self._member.start()
+        self._member_ended.add_done_callback(self._one_ended)
+        self._fetch_ended.add_done_callback(self._one_ended)
+        threading.Thread(target=self._run, name=f"fetch {self._group}", daemon=True).start()
 
     async def stop(self, drain_seconds: float) -> None:
         """Hand over nothing more, wait for what is under way, commit, leave the group."""
-        self._stop_at = time.monotonic() + drain_seconds
+        self._stop_at = self._clock() + drain_seconds
+        self._stopping.set()
         self._room.set()
+        await asyncio.wait([self._fetch_ended])
+        self._member.stop()
         await self.stopped
+
+    def _one_ended(self, ended: asyncio.Future[None]) -> None:
+        """One thread has ended: the other one is of no use without it."""
+        if ended.exception() is not None:
+            self._stop_at = 0.0
+            self._stopping.set()
+            self._room.set()
+            self._member.stop()
+        if not (self._fetch_ended.done() and self._member_ended.done()) or self.stopped.done():
+            return
+        error = self._fetch_ended.exception() or self._member_ended.exception()
+        if error is not None:
+            self.stopped.set_exception(error)
+        else:
+            self.stopped.set_result(None)
 
     def finish(self, record: Record | Receipt) -> None:
         """Everything that came of the record is acknowledged by Kafka (or ClickHouse): its offset may be committed."""
-        self._completions.append((record.partition, record.epoch, record.offset))
+        self._member.finish(record)
         self._outstanding.finish(record.size)
-        if not self._room.is_set():  # set() takes a lock; the poll thread looks for room after it has cleared this
+        if not self._room.is_set():  # set() takes a lock; the fetch thread looks for room after it has cleared this
             self._room.set()
 
     def is_current(self, record: Record) -> bool:
@@ -132,6 +148,25 @@ class GroupConsumer:
         """Whether the partition is assigned to this consumer."""
         return self._assignment.epoch(partition) is not None
 
+    async def may_begin(self, record: Record) -> bool:
+        """Whether the record may be dealt with now. Waits while membership is in doubt (see `pipeline.broker.lease`)."""
+        while self.is_current(record) and not self._member.lease.is_valid():
+            turned = self._loop.create_future()
+            self._in_doubt.append(turned)
+            await turned
+        return self.is_current(record)
+
+    def _post(self, call: Callable[..., None], *arguments: object) -> None:
+        """Have something done on the event loop."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _look_again(self) -> None:
+        waiting, self._in_doubt = self._in_doubt, []
+        for turned in waiting:
+            if not turned.done():  # its delivery may have been cancelled
+                turned.set_result(None)
+
     @property
     def outstanding(self) -> int:
         """Records handed over and not finished."""
@@ -139,179 +174,146 @@ class GroupConsumer:
 
     def end(self, partition: Partition) -> int | None:
         """The end of a partition as the latest fetch saw it; None before the first one."""
-        return self._ends.get(partition)
+        return self._reading.ends.get(partition)
 
     def problem(self) -> str | None:
         """Why this consumer is not ready (for health checks)."""
-        if not self._is_member:
-            return f"this process is not a member of group {self._group} yet, or was put out of it"
-        silent = time.monotonic() - self._polled_at
-        return f"no poll for {silent:.0f} s" if silent > 30 else None
+        if problem := self._member.problem() or self._reading.problem():
+            return problem
+        silent = self._clock() - self._turned_at
+        return f"nothing was fetched for {silent:.0f} s" if silent > _SILENT_S else None
 
-    # --- the poll thread ---
+    # --- the fetch thread ---
 
     def _run(self) -> None:
-        try:
-            with opening_session(self._config):
-                consumer = KafkaConsumer(**self._config)
-            wait_cheaply(consumer)
-            consumer.subscribe(self._topics, listener=Rebalances(consumer, self.assigned, self.revoked))
-        except Exception as error:  # noqa: BLE001 - handed to whoever awaits start()
-            self._tell(self._started, error)
-            return
-        self._lag.show()
-        self._tell(self._started, None)
         failure: Exception | None = None
+        self._lag.show()
         try:
             while not self._drained():
-                self._turn(consumer)
+                self._rest(self.step())
         except Exception as error:
             log.exception("consumer failed", group=self._group)
             failure = error
-        try:
-            self._close(consumer)
-        except Exception:
-            # Whatever it is (kafka-python's own thread may have died), whoever waits for the end must not wait for ever. What could not be
-            # committed is delivered again.
-            log.exception("the consumer could not be closed in order", group=self._group)
+        if self._client is not None:
+            self._client.close()
         self._lag.forget()
-        self._tell(self.stopped, failure)
+        self._post(self._look_again)
+        self._post(self._settle, failure)
 
-    def _tell(self, future: asyncio.Future[None], error: Exception | None) -> None:
-        def settle() -> None:
-            if not future.done():
-                future.set_exception(error) if error else future.set_result(None)
-
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(settle)
+    def _settle(self, failure: Exception | None) -> None:
+        if not self._fetch_ended.done():
+            self._fetch_ended.set_exception(failure) if failure else self._fetch_ended.set_result(None)
 
     def _drained(self) -> bool:
         if self._stop_at is None:
             return False
-        return self.outstanding <= 0 or time.monotonic() > self._stop_at
+        return self.outstanding <= 0 or self._clock() > self._stop_at
 
-    def _turn(self, consumer: KafkaConsumer) -> None:
+    def step(self) -> float:
+        """One turn. Returns how many seconds to wait before the next one at least."""
+        pause, came = 0.0, 0
         try:
-            polled = consumer.poll(timeout_ms=self._poll_timeout_ms(consumer))
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            # Brokers come and go; kafka-python reconnects by itself.
+            if self._client is None:
+                self._client = self._broker.fetch_client(
+                    partition_bytes=self._partition_fetch_bytes, read_committed=self._read_committed
+                )
+            self._reading.follow(self._client)
+            came = self._take(self._client, self._fetch(self._client))
+            self._trouble.over("fetching works again", group=self._group)
+        except OutOfRangeError as error:
+            self._out_of_range(error.partitions)
+        except UnavailableError as error:
+            # Brokers come and go; clients reconnect by themselves.
             metrics.CONSUMER_ERRORS.labels(self._group).inc()
-            log.warning("poll failed, polling on", group=self._group, error=repr(error))
-            time.sleep(_ERROR_BACKOFF_S)
-            return
-        self._polled_at = time.monotonic()
-        held = self._buffers.bytes
-        for (topic, number), records in polled.items():
-            partition = Partition(topic, number)
-            epoch = self._assignment.epoch(partition)
-            if epoch is not None:
-                if self._assignment.needs_resuming(partition):
-                    self._assignment.resume(partition, finished_earlier(consumer, partition))
-                self._ends[partition] = consumer.highwater(TopicPartition(topic, number))
-                wall, now = time.time(), time.monotonic()
-                self._buffers.add(partition, epoch, records, now, wall)
-        came = self._buffers.bytes - held
-        self._hand_over(consumer)
-        self._pause_and_resume(consumer)
-        self._settle(consumer)
-        if self._outstanding.is_full(self._buffers.bytes):
-            self._room.clear()
-            if self._outstanding.is_full(self._buffers.bytes):
-                self._room.wait(_ROOM_WAIT_S)
-                time.sleep(_GATHER_S)
-            self._hand_over(consumer)
-            self._pause_and_resume(consumer)
-        elif self._stop_at is None and (seconds := self._gathering.seconds(came)):
-            time.sleep(seconds)
+            pause = self._trouble.note("fetching failed, going on", group=self._group, error=str(error))
+        self._turned_at = self._clock()
+        if self._in_doubt:
+            self._post(self._look_again)
+        self._hand_over()
+        if self._client is not None:
+            self._pause(self._client)
+            self._measure(self._client)
+        return pause or self._gathering.seconds(came)
 
-    def _poll_timeout_ms(self, consumer: KafkaConsumer) -> int:
-        # Also with partitions: members keep theirs while they join again (others came or went, a topic has grown).
-        is_joining = see_join_through(consumer)
+    def _rest(self, seconds: float) -> None:
+        """Wait for so many seconds, and until there is room; no longer than until this consumer stops."""
         if self._stop_at is not None:
-            return _DRAIN_POLL_MS
-        if is_joining or not self._assignment.partitions:
-            return _JOIN_POLL_MS
+            time.sleep(_DRAIN_S)
+            return
+        self._room.clear()
         if self._outstanding.is_full(self._buffers.bytes):
-            return 1
-        milliseconds = (self._buffers.next_due() - time.monotonic()) * 1000 + 1
-        return int(min(max(milliseconds, 1), _IDLE_POLL_MS))
+            self._room.wait(_ROOM_WAIT_S)
+            seconds = max(seconds, _GATHER_S)
+        if not self._reading.partitions:
+            seconds = max(seconds, _GATHER_S)
+        if seconds:
+            self._stopping.wait(seconds)
 
-    def _hand_over(self, consumer: KafkaConsumer) -> None:
+    def _fetch(self, client: FetchClient) -> Mapping[Partition, Sequence[Fetched]]:
+        if self._stop_at is not None or not self._reading.partitions:
+            return {}
+        return client.poll(self._poll_seconds())
+
+    def _out_of_range(self, partitions: frozenset[Partition]) -> None:
+        if self._client is None:
+            return
+        try:
+            self._reading.out_of_range(self._client, partitions)
+        except UnavailableError as error:
+            self._trouble.note("it cannot be seen where a partition begins", group=self._group, error=str(error))
+
+    def _poll_seconds(self) -> float:
+        if self._outstanding.is_full(self._buffers.bytes):
+            return 0.001
+        return min(max(self._buffers.next_due() - self._clock() + 0.001, 0.001), _IDLE_POLL_S)
+
+    def _take(self, client: FetchClient, fetched: Mapping[Partition, Sequence[Fetched]]) -> int:
+        """Buffer what came; returns how many bytes it has."""
+        held = self._buffers.bytes
+        wall, now = time.time(), self._clock()
+        for partition, records in fetched.items():
+            epoch, wanted = self._reading.take(client, partition, records)
+            if wanted:
+                self._buffers.add(partition, epoch, wanted, now, wall)
+        return self._buffers.bytes - held
+
+    def _hand_over(self) -> None:
         """Hand over what is due while there is room, one partition after the other."""
-        if self._stop_at is not None or self._silence.leaves_in_doubt(consumer, time.monotonic()):
+        if self._stop_at is not None or not self._member.lease.is_valid():
             return
         batch: list[Record] = []
-        for partition, buffered in self._buffers.take(self._outstanding.fits, time.monotonic()):
+        for partition, buffered in self._buffers.take(self._outstanding.fits, self._clock()):
             epoch, record, size, _ = buffered
-            if self._assignment.start(partition, epoch, record.offset, waiting_since(buffered)):
+            if self._assignment.start(partition, epoch, record.offset, waiting_since(buffered, self._clock())):
                 self._outstanding.add(size)
                 batch.append(Record(partition, record.offset, record.timestamp, record.key, record.value, record.headers, epoch))
         if batch:
-            self._loop.call_soon_threadsafe(self._on_records, batch)
+            self._post(self._on_records, batch)
         metrics.OUTSTANDING.labels(self._group).set(self.outstanding)
 
-    def _pause_and_resume(self, consumer: KafkaConsumer) -> None:
+    def _pause(self, client: FetchClient) -> None:
         """Fetch from partitions without a buffer, and only while there is room for what comes."""
-        assigned = consumer.assignment()
-        now = time.monotonic()
+        now = self._clock()
         self._buffers.wake(now)
         for partition, offset in self._buffers.send_to_sleep(self._max_waiting_bytes, now).items():
-            if TopicPartition(*partition) in assigned:
-                consumer.seek(TopicPartition(*partition), offset)
-        wanted = assigned
-        if self._outstanding.leaves_room(self._buffers.bytes):
-            wanted = {TopicPartition(*partition) for partition in self._buffers.partitions} & assigned
-        paused = consumer.paused()
-        if wanted - paused:
-            consumer.pause(*(wanted - paused))
-        if paused - wanted:
-            consumer.resume(*((paused - wanted) & assigned))
+            self._reading.go_back(client, partition, offset)
+        has_room = self._outstanding.leaves_room(self._buffers.bytes)
+        client.pause(self._reading.paused(self._buffers.partitions) if has_room else self._reading.partitions)
 
-    def _settle(self, consumer: KafkaConsumer) -> None:
-        """Drain completions; measure and commit when it is time."""
-        self._drain_completions()
-        if self._commits.is_due():
-            metrics.OUTSTANDING_BYTES.labels(self._group).set(self._outstanding.bytes)
-            metrics.BUFFERED_BYTES.labels(self._group).set(self._buffers.bytes)
-            self._is_member = consumer.group_metadata().generation_id >= 0
-            self._lag.measure(consumer)
-            self._commits.send(consumer)
+    def _measure(self, client: FetchClient) -> None:
+        now = self._clock()
+        if now - self._measured_at >= _MEASURED_EVERY_S:
+            self._measured_at = now
+            self._lag.measure(self._reading.positions(), self._reading.look_at_ends(client))
 
-    def _drain_completions(self) -> None:
-        while self._completions:
-            partition, epoch, offset = self._completions.popleft()
-            if not self._assignment.finish(partition, epoch, offset):
-                metrics.FENCED.labels(self._group).inc()
+    # --- any thread ---
 
-    def _close(self, consumer: KafkaConsumer) -> None:
-        self._drain_completions()
-        self._commits.finish(consumer)
-        try:
-            consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
-        except KafkaError as error:
-            log.warning("could not leave the group in time", group=self._group, error=repr(error))
+    def _gone(self, partitions: frozenset[Partition]) -> None:
+        if self._on_revoked is not None and partitions:
+            self._post(self._on_revoked, partitions)
 
-    # --- kafka-python's I/O thread ---
-
-    def assigned(self, partitions: Iterable[Any]) -> None:
-        """Partitions came."""
-        self._assignment.assign(Partition(*partition) for partition in partitions)
-        metrics.REBALANCES.labels(self._group, "assigned").inc()
-
-    def revoked(self, consumer: KafkaConsumer, partitions: Iterable[Any], *, lost: bool) -> None:
-        """Partitions go: their completions are fenced from here on. Never blocks."""
-        gone = frozenset(Partition(*partition) for partition in partitions)
-        if lost:
-            self._is_member = False
-            self._assignor.forget()
-        self._drain_completions()
-        commits = self._assignment.revoke(gone)
-        for partition in gone:
-            self._buffers.drop(partition)
-        metrics.REBALANCES.labels(self._group, "lost" if lost else "revoked").inc()
-        if commits and not lost:
-            consumer.commit_async(to_kafka(commits))
-        if self._on_revoked is not None and gone:
-            self._loop.call_soon_threadsafe(self._on_revoked, gone)
+    def _missing(self, missing: Missing) -> None:
+        metrics.RECORDS_MISSING.labels(self._group, missing.partition.topic).inc(missing.records)
+        log.error("records were removed before they were read", group=self._group, detail=str(missing))
+        if self._on_missing is not None:
+            self._on_missing(missing)

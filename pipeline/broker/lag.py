@@ -5,63 +5,63 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
-
+from pipeline.broker.api import Partition
 from pipeline.broker.assignment import Assignment
 from pipeline.broker.buffers import Buffered, Buffers
 from pipeline.broker.outstanding import Outstanding
-from pipeline.broker.record import Partition
 from pipeline.ops import metrics
 
 
-def waiting_since(buffered: Buffered) -> float:
-    """Since when a record waits for us, in seconds of the monotonic clock: since it was due or, where none waits, written."""
+def waiting_since(buffered: Buffered, now: float) -> float:
+    """Since when a record waits for us: since it was due or, where none waits, written. ``now`` and the answer: seconds of the broker's clock."""
     if math.isfinite(buffered.due):
         return buffered.due
     written_at = float(buffered.record.timestamp) / 1000
-    return time.monotonic() - (time.time() - written_at)
+    return now - (time.time() - written_at)
 
 
 class Lag:
-    """The measurements of one consumer. Its poll thread measures; ages are computed when they are scraped, also when that thread
+    """The measurements of one consumer. Its fetch thread measures; ages are computed when they are scraped, also when that thread
     hangs.
     """
 
     def __init__(
-        self, group: str, topics: Sequence[str], assignment: Assignment, buffers: Buffers, outstanding: Outstanding
+        self,
+        group: str,
+        topics: Sequence[str],
+        assignment: Assignment,
+        buffers: Buffers,
+        outstanding: Outstanding,
+        clock: Callable[[], float],
     ) -> None:
         self._group = group
         self._topics = topics
         self._assignment = assignment
         self._buffers = buffers
         self._outstanding = outstanding
+        self._clock = clock
         self._waiting_since: dict[Partition, float] = {}
-        self._measured: set[TopicPartition] = set()
+        self._measured: set[Partition] = set()
 
     def show(self) -> None:
         """Let the ages be scraped from now on."""
         for topic in self._topics:
             metrics.OLDEST_UNFINISHED.labels(self._group, topic).set_function(functools.partial(self._oldest_seconds, topic))
 
-    def measure(self, consumer: KafkaConsumer) -> None:
-        """Set the metrics. What is buffered has been polled and not been looked at."""
+    def measure(self, positions: Mapping[Partition, int], ends: Mapping[Partition, int]) -> None:
+        """Set the metrics. ``positions`` and ``ends`` are of the partitions that are read; what is buffered has not been looked at yet."""
         metrics.OUTSTANDING_BYTES.labels(self._group).set(self._outstanding.bytes)
         metrics.BUFFERED_BYTES.labels(self._group).set(self._buffers.bytes)
-        heads = self._buffers.heads()
-        self._waiting_since = {partition: waiting_since(head) for partition, head in heads.items()} | self._assignment.oldest()
-        assigned = consumer.assignment()
-        self._remove(self._measured - assigned)
-        for partition in assigned:
-            end = consumer.highwater(partition)
-            if end is None:
-                continue
-            head = heads.get(Partition(*partition))
-            position = _position(consumer, partition) if head is None else head.record.offset
-            behind = end - (end if position is None else position)
-            metrics.CONSUMER_LAG.labels(self._group, partition.topic, str(partition.partition)).set(max(0, behind))
+        heads, now = self._buffers.heads(), self._clock()
+        self._waiting_since = {
+            partition: waiting_since(head, now) for partition, head in heads.items()
+        } | self._assignment.oldest()
+        self._remove(self._measured - positions.keys())
+        for partition, end in ends.items():
+            position = heads[partition].record.offset if partition in heads else positions[partition]
+            metrics.CONSUMER_LAG.labels(self._group, partition.topic, str(partition.number)).set(max(0, end - position))
             self._measured.add(partition)
 
     def forget(self) -> None:
@@ -70,20 +70,12 @@ class Lag:
         for topic in self._topics:
             metrics.OLDEST_UNFINISHED.remove(self._group, topic)
 
-    def _remove(self, partitions: set[TopicPartition]) -> None:
+    def _remove(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:
-            metrics.CONSUMER_LAG.remove(self._group, partition.topic, str(partition.partition))
-        self._measured -= partitions
+            metrics.CONSUMER_LAG.remove(self._group, partition.topic, str(partition.number))
+        self._measured -= set(partitions)
 
     def _oldest_seconds(self, topic: str) -> float:
         """How long the oldest record of a topic waits; 0 when none does. For the scrape, on the event loop."""
         waiting = [since for partition, since in self._waiting_since.items() if partition.topic == topic]
-        return max(0.0, time.monotonic() - min(waiting)) if waiting else 0.0
-
-
-def _position(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:
-    try:
-        position: int | None = consumer.position(partition, timeout_ms=0)
-    except KafkaError:
-        return None  # not known yet; asking for longer would hold up the poll loop
-    return position
+        return max(0.0, self._clock() - min(waiting)) if waiting else 0.0

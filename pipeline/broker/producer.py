@@ -1,7 +1,7 @@
 """The producer: acks=all, idempotent, with acknowledgements that can be awaited.
 
-kafka-python settles its futures on a thread of its own. Instead of a wake-up of the event loop for each, the loop looks at the
-oldest future of each partition every few milliseconds while something is outstanding: a partition is acknowledged in order.
+Clients learn of acknowledgements on threads of their own. Instead of a wake-up of the event loop for each, the loop looks at the
+oldest record of each partition every few milliseconds while something is outstanding: a partition is acknowledged in order.
 (Records whose key chooses the partition wait in one line a topic; there it may take a little longer.)
 """
 
@@ -12,39 +12,20 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
-
-from pipeline.broker.record import size_of
-from pipeline.broker.session import opening_session
-from pipeline.broker.waits import wait_while_full
+from pipeline.broker.api import Broker, Pending, Position, PublishError, UnavailableError, size_of
+from pipeline.broker.trouble import Trouble
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from pipeline.ops.threads import in_thread
 
 log = logger(__name__)
 
-_LOOK_AFTER_S = 0.004
-_RESEND_AFTER_S = 1.0
-_CLOSE_TIMEOUT_S = 10.0
-_SLICE_S = 0.1
+_LOOK_AFTER_S: Final = 0.004
+_CLOSE_TIMEOUT_S: Final = 10.0
+_SLICE_S: Final = 0.1
 """How long records that may go anywhere go to one partition: large batches cost less than many small ones."""
-
-
-class PublishError(Exception):
-    """Kafka will not take a record, and sending it again is of no use (too large, no permission, the producer is closed)."""
-
-
-class Position(NamedTuple):
-    """Where Kafka put a record."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int = -1
-    """When the record was written: by the broker's clock in a topic of LogAppendTime, as it was sent in others."""
 
 
 class _Send(NamedTuple):
@@ -52,6 +33,7 @@ class _Send(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+    spread: bool
     partition: int | None
     timestamp_ms: int | None
     acknowledged: asyncio.Future[Position]
@@ -65,49 +47,35 @@ class _Send(NamedTuple):
 class Producer:
     """Writes records. One per process; used from the event loop only."""
 
-    def __init__(self, config: dict[str, Any], topics: Sequence[str], *, max_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, broker: Broker, topics: Sequence[str], *, max_bytes: int = 64 * 1024 * 1024) -> None:
         """``max_bytes`` is what :meth:`room` bounds."""
-        self._config = config
+        self._broker = broker
         self._max_bytes = max_bytes
         self._bytes = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._topics = topics
-        self._outstanding: dict[tuple[str, int | None], deque[tuple[Any, _Send]]] = {}
+        self._slices = dict.fromkeys(topics, (0.0, -1))
+        self._outstanding: dict[tuple[str, int | None], deque[tuple[Pending, _Send]]] = {}
+        self._trouble: dict[str, Trouble] = {}
         self._looking = False
         self._closing = False
         self.stamp: Callable[[], int | None] = lambda: None
         """The time of records that are sent, in milliseconds since 1970; None: that of the wall clock."""
 
     async def start(self) -> None:
-        """Connect, and learn of every topic: send() would block the loop for metadata otherwise.
+        """Connect, and learn of every topic.
 
         Raises:
             NoSessionError: no broker answered.
         """
         self._loop = asyncio.get_running_loop()
-        self._producer = await in_thread(self._connect, "producer start")
-        self._slices = dict.fromkeys(self._topics, (0.0, -1))
+        self._client = await in_thread(lambda: self._broker.producer_client(self._topics), "producer start")
         metrics.UNACKNOWLEDGED.set_function(lambda: float(sum(map(len, self._outstanding.values()))))
-
-    def _connect(self) -> KafkaProducer:
-        with opening_session(self._config):
-            producer = KafkaProducer(**self._config)
-        wait_while_full(producer)
-        try:
-            for topic in self._topics:
-                producer.partitions_for(topic)
-        except BaseException:
-            producer.close(timeout=0)
-            raise
-        return producer
 
     async def close(self) -> None:
         """Send what is left, and disconnect."""
         self._closing = True
-        try:
-            await asyncio.to_thread(self._producer.close, timeout=_CLOSE_TIMEOUT_S)
-        except KafkaError as error:
-            log.warning("producer closed with records that Kafka did not acknowledge", error=repr(error))
+        await asyncio.to_thread(self._client.close, _CLOSE_TIMEOUT_S)
         self._look()
 
     def send(
@@ -127,9 +95,8 @@ class Producer:
         A record that Kafka could not take for now is sent again until it is acknowledged; the future fails with PublishError only
         when that is of no use.
         """
-        partition = self._any_partition(topic) if spread else partition
         time_ms = self.stamp() if timestamp_ms is None else timestamp_ms
-        send = _Send(topic, key, value, headers, partition, time_ms, self._loop.create_future())
+        send = _Send(topic, key, value, headers, spread, partition, time_ms, self._loop.create_future())
         self._bytes += send.size
         self._send(send)
         return send.acknowledged
@@ -152,29 +119,24 @@ class Producer:
         return self._closing or not taken or taken + size <= self._max_bytes
 
     def _any_partition(self, topic: str) -> int:
-        until, partition = self._slices[topic]
+        until, partition = self._slices.get(topic, (0.0, -1))
         now = time.monotonic()
         if now >= until:
             # What the client knows by now: partitions may have been added.
-            known = self._producer.partitions_for(topic)
+            known = self._client.partitions(topic)
             partition = min((number for number in known if number > partition), default=min(known))
             self._slices[topic] = (now + _SLICE_S, partition)
         return partition
 
     def _send(self, send: _Send) -> None:
+        """Give a record to the client. Whatever is wrong, its waiter learns of it, or it is sent again."""
         try:
-            future = self._producer.send(
-                send.topic,
-                key=send.key,
-                value=send.value,
-                headers=list(send.headers),
-                partition=send.partition,
-                timestamp_ms=send.timestamp_ms,
-            )
-        except Exception as error:  # noqa: BLE001 - KafkaError and what kafka-python's checks raise: the waiter must learn of it
+            partition = self._any_partition(send.topic) if send.spread else send.partition
+            pending = self._client.send(send.topic, partition, send.key, send.value, send.headers, send.timestamp_ms)
+        except Exception as error:  # noqa: BLE001 - also one that no client should raise: a delivery waits for this record
             self._failed(send, error)
             return
-        self._outstanding.setdefault((send.topic, send.partition), deque()).append((future, send))
+        self._outstanding.setdefault((send.topic, partition), deque()).append((pending, send))
         self._look_later()
 
     def _look_later(self) -> None:
@@ -185,6 +147,7 @@ class Producer:
     def _look(self) -> None:
         """Settle what has been acknowledged since the last look."""
         left = False
+        self._client.serve()
         for outstanding in self._outstanding.values():
             while outstanding and outstanding[0][0].is_done:
                 self._settle(*outstanding.popleft())
@@ -204,28 +167,34 @@ class Producer:
                 turn.set_result(None)
                 taken += size
 
-    def _settle(self, future: Any, send: _Send) -> None:
-        if future.exception is not None:
-            self._failed(send, future.exception)
+    def _settle(self, pending: Pending, send: _Send) -> None:
+        try:
+            position = self._client.position(pending)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(send, error)
             return
         self._bytes -= send.size
         _produced(send.topic).inc()
+        if send.topic in self._trouble:
+            self._trouble.pop(send.topic).over("Kafka acknowledges records again", topic=send.topic)
         if not send.acknowledged.done():  # its waiter may have been cancelled
-            metadata = future.value
-            send.acknowledged.set_result(Position(send.topic, metadata.partition, metadata.offset, metadata.timestamp))
+            send.acknowledged.set_result(position)
 
     def _failed(self, send: _Send, error: Exception) -> None:
-        if isinstance(error, KafkaError) and error.retriable and not self._closing:
+        if isinstance(error, UnavailableError) and not self._closing:
             metrics.PRODUCE_RETRIES.labels(send.topic).inc()
-            log.warning("Kafka did not acknowledge a record, sending it again", topic=send.topic, error=repr(error))
-            self._loop.call_later(_RESEND_AFTER_S, self._send, send)
+            trouble = self._trouble.setdefault(send.topic, Trouble(log))
+            seconds = trouble.note("Kafka did not acknowledge a record, sending it again", topic=send.topic, error=str(error))
+            self._loop.call_later(seconds, self._send, send)
             return
         self._bytes -= send.size
         metrics.PRODUCE_FAILURES.labels(send.topic).inc()
         if not send.acknowledged.done():
-            failure = PublishError(f"Kafka does not take a record for {send.topic}: {error}")
-            failure.__cause__ = error
-            send.acknowledged.set_exception(failure)
+            if not isinstance(error, PublishError):
+                failure = PublishError(f"Kafka does not take a record for {send.topic}: {error}")
+                failure.__cause__ = error
+                error = failure
+            send.acknowledged.set_exception(error)
 
 
 _produced = functools.cache(metrics.PRODUCED.labels)

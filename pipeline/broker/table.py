@@ -6,21 +6,26 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Final
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
-
-from pipeline.broker.meeting import NoSessionError
-from pipeline.broker.record import Partition, Record
-from pipeline.broker.session import opening_session
-from pipeline.broker.waits import wait_cheaply
+from pipeline.broker.api import (
+    Broker,
+    FetchClient,
+    NoSessionError,
+    OutOfRangeError,
+    Partition,
+    Record,
+    TopicError,
+    UnavailableError,
+)
+from pipeline.broker.trouble import Trouble
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
 
-_POLL_MS = 100
+_POLL_S: Final = 0.1
+_FETCH_BYTES: Final = 1024 * 1024
 
 
 class CompactedTable:
@@ -29,13 +34,15 @@ class CompactedTable:
     ``on_records`` gets every record on the event loop, in the order of the topic. When it raises, reading ends.
     """
 
-    def __init__(self, config: dict[str, Any], topic: str, on_records: Callable[[list[Record]], None]) -> None:
-        self._config = config | {"group_id": None}
-        self._partition = TopicPartition(topic, 0)
+    def __init__(self, broker: Broker, topic: str, on_records: Callable[[list[Record]], None]) -> None:
+        self._broker = broker
+        self._partition = Partition(topic, 0)
         self._on_records = on_records
         self._next = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._stopping = threading.Event()
+        self._position = 0
+        self._trouble = Trouble(log)
         self._refusal: Exception | None = None
         self.is_caught_up = False
 
@@ -78,49 +85,66 @@ class CompactedTable:
 
     def _run(self) -> None:
         failure: Exception | None = None
-        consumer: KafkaConsumer | None = None
+        client: FetchClient | None = None
         try:
-            with opening_session(self._config):
-                consumer = KafkaConsumer(**self._config)
-            wait_cheaply(consumer)
-            consumer.assign([self._partition])
-            consumer.seek_to_beginning(self._partition)
+            client = self._broker.fetch_client(partition_bytes=_FETCH_BYTES)
+            self._begin(client)
             while not self._stopping.is_set():
-                self._turn(consumer)
+                self._turn(client)
         except NoSessionError as error:
             failure = error
         except Exception as error:
             log.exception("reading the table failed", topic=self._partition.topic)
             failure = error
-        try:
-            if consumer is not None:
-                consumer.close(autocommit=False, timeout_ms=2_000)
-        except Exception:
-            # Whatever it is (kafka-python's own thread may have died), whoever waits for the end must not wait for ever.
-            log.exception("the table's consumer could not be closed in order", topic=self._partition.topic)
+        if client is not None:
+            client.close()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._stop, failure)
 
-    def _turn(self, consumer: KafkaConsumer) -> None:
-        try:
-            polled = consumer.poll(timeout_ms=_POLL_MS, max_records=1000)
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            metrics.TABLE_POLL_ERRORS.inc()
-            log.warning("poll failed, polling on", topic=self._partition.topic, error=repr(error))
-            self._stopping.wait(1.0)
+    def _begin(self, client: FetchClient) -> None:
+        """Read from the beginning."""
+        while not self._stopping.is_set():
+            try:
+                self._position = client.bounds([self._partition])[self._partition].first
+            except UnavailableError as error:
+                self._pause(error)
+                continue
+            client.assign({self._partition: self._position})
             return
+
+    def _pause(self, error: UnavailableError) -> None:
+        metrics.TABLE_POLL_ERRORS.inc()
+        self._stopping.wait(self._trouble.note("a table cannot be read for now", topic=self._partition.topic, error=str(error)))
+
+    def _turn(self, client: FetchClient) -> None:
+        try:
+            fetched = client.poll(_POLL_S).get(self._partition, ())
+        except UnavailableError as error:
+            self._pause(error)
+            return
+        except OutOfRangeError as error:
+            message = f"{self._partition.topic} ends below what was read of it: it was made anew, or has lost records. Restart this process."
+            raise TopicError(message) from error
+        self._trouble.over("a table can be read again", topic=self._partition.topic)
         records = [
-            Record(Partition(*self._partition), record.offset, record.timestamp, record.key, record.value, record.headers, 0)
-            for record in polled.get(self._partition, ())
+            Record(self._partition, record.offset, record.timestamp, record.key, record.value, record.headers, 0)
+            for record in fetched
+            if record.offset >= self._position
         ]
+        if records:
+            self._position = records[-1].offset + 1
         # The end as a fetch saw it is right on every broker; ListOffsets(LATEST) is not (the embedded one's is too low).
-        end = consumer.highwater(self._partition)
-        position = consumer.position(self._partition, timeout_ms=0)
-        caught_up = end is not None and position is not None and position >= end
+        end = client.end(self._partition)
+        caught_up = end is not None and self._reached(client, end)
         if records or (caught_up and not self.is_caught_up):
-            self._loop.call_soon_threadsafe(self._apply, records, position or 0, caught_up)
+            self._loop.call_soon_threadsafe(self._apply, records, self._position, caught_up)
+
+    def _reached(self, client: FetchClient, end: int) -> bool:
+        """Whether everything below the end was read. Compaction and transactions leave offsets that no record has."""
+        position = client.position(self._partition)
+        if position is not None:
+            self._position = max(self._position, position)
+        return self._position >= end
 
     def _apply(self, records: Sequence[Record], position: int, caught_up: bool) -> None:
         if self._refusal is not None:

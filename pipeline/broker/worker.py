@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
+from pipeline.broker.api import Broker, Record
 from pipeline.broker.buffers import DueIn
 from pipeline.broker.consumer import GroupConsumer
-from pipeline.broker.record import Record
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -22,7 +21,7 @@ class Worker:
 
     def __init__(
         self,
-        config: dict[str, Any],
+        broker: Broker,
         handle: Handle,
         *,
         group: str,
@@ -31,10 +30,11 @@ class Worker:
         max_outstanding_bytes: int,
         due_in: DueIn | None = None,
         partition_fetch_bytes: int = 512 * 1024,
+        read_committed: bool = False,
     ) -> None:
         self._handle = handle
         self.consumer = GroupConsumer(
-            config,
+            broker,
             group=group,
             topics=topics,
             max_outstanding=max_outstanding,
@@ -42,6 +42,7 @@ class Worker:
             on_records=self._start_tasks,
             due_in=due_in,
             partition_fetch_bytes=partition_fetch_bytes,
+            read_committed=read_committed,
         )
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -73,7 +74,7 @@ class Worker:
 
     async def _run(self, record: Record) -> None:
         receipt = record.receipt
-        if self.consumer.is_current(record):
+        if await self.consumer.may_begin(record):
             handled = self._handle(record)
             del record  # the handler holds of it what it still needs
             try:

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from pipeline.broker.producer import Producer, PublishError
+from pipeline.broker.api import PublishError
+from pipeline.broker.producer import Producer
 from pipeline.core.broker_time import BrokerTime
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger

@@ -9,8 +9,9 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.broker.api import Position
 from pipeline.broker.bundles import Bundles, Place
-from pipeline.broker.producer import Position, Producer
+from pipeline.broker.producer import Producer
 from pipeline.core.attempts import attempt_record, discarded_record
 from pipeline.core.exchange import Exchange, Request
 from pipeline.core.outcome import Repeat, Verdict, judge

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from pipeline.broker.producer import Position, Producer
-from pipeline.broker.record import Record
+from pipeline.broker.api import Position, Record
+from pipeline.broker.producer import Producer
 from pipeline.ops import metrics
 from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger

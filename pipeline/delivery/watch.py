@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
-from pipeline.broker.producer import Position, Producer
+from pipeline.broker.api import Position
+from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitState, Sign, sign_of
 from pipeline.core.exchange import Exchange, Response
 from pipeline.endpoints.endpoint import Endpoint

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from pipeline.broker.record import Record
+from pipeline.broker.api import Broker, Record
 from pipeline.broker.table import CompactedTable
 from pipeline.core.circuit import CircuitState
 from pipeline.ops import metrics
@@ -31,9 +30,9 @@ class Held:
 class HealthTable:
     """The last record of each fact. Used from the event loop only."""
 
-    def __init__(self, consumer_config: dict[str, Any], topic: str) -> None:
+    def __init__(self, broker: Broker, topic: str) -> None:
         self._topic = topic
-        self.table = CompactedTable(consumer_config, topic, self.apply)
+        self.table = CompactedTable(broker, topic, self.apply)
         self._facts: dict[tuple[int, HealthFact], tuple[HealthRecord, int]] = {}
         self._held: dict[int, dict[int, HealthRecord]] = {}
         """By partition, then by endpoint."""

@@ -17,8 +17,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from pipeline.broker.api import Broker, Record
 from pipeline.broker.producer import Producer
-from pipeline.broker.record import Record
 from pipeline.broker.table import CompactedTable
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
 from pipeline.endpoints.health import HealthTable, Held
@@ -59,7 +59,7 @@ class Registry:
 
     def __init__(
         self,
-        consumer_config: dict[str, Any],
+        broker: Broker,
         topic: str,
         vault: Vault,
         *,
@@ -76,7 +76,7 @@ class Registry:
         self.operational = operational
         if health is not None:
             health.on_disabled = self._disabled
-        self.table = CompactedTable(consumer_config, topic, self._apply)
+        self.table = CompactedTable(broker, topic, self._apply)
         self.on_idle: Callable[[int], None] = lambda _: None
         """Called with the id of an endpoint that nothing is sent to any more: it was deleted, paused or disabled."""
         self._endpoints: dict[int, Endpoint] = {}

@@ -128,6 +128,9 @@ UNACKNOWLEDGED_BYTES: Final = Gauge(
 )
 COMMITS: Final = Counter("oms_webhooks_commits", "Offset commits", ["group", "result"])
 REBALANCES: Final = Counter("oms_webhooks_rebalances", "Changes of the assignment", ["group", "kind"])
+RECORDS_MISSING: Final = Counter(
+    "oms_webhooks_records_missing", "Records that Kafka removed before they were read", ["group", "topic"]
+)
 FENCED: Final = Counter("oms_webhooks_fenced_completions", "Completions of records whose partition had been revoked", ["group"])
 PRODUCED: Final = Counter("oms_webhooks_produced_records", "Records acknowledged by Kafka", ["topic"])
 UNACKNOWLEDGED: Final = Gauge("oms_webhooks_unacknowledged_records", "Records sent to Kafka and not acknowledged yet")

@@ -70,11 +70,21 @@ class KafkaSettings(BaseSettings):
         description="Replicas that must hold a record before it is acknowledged (min.insync.replicas of the topics); -1: the broker's "
         "default. In production 2, with 3 replicas.",
     )
-    kafka_session_timeout_ms: int = Field(default=45_000, ge=1_000, description="A silent consumer leaves its group after this.")
+    kafka_session_timeout_ms: int = Field(default=10_000, ge=1_000, description="A silent consumer leaves its group after this.")
     kafka_metadata_max_age_ms: int = Field(
         default=30_000, ge=1_000, description="How often clients look for new partitions; what is in one waits until then."
     )
     kafka_fetch_max_wait_ms: int = Field(default=500, ge=1, description="How long the broker may hold an empty fetch.")
+    kafka_static_members: bool = Field(
+        default=True,
+        description="Whether a process that comes back after a crash takes up its partitions at once (static membership). Off: they are "
+        "silent until the session of the dead one has ended.",
+    )
+    kafka_speedups: bool = Field(
+        default=True,
+        description="Whether private parts of kafka-python are touched to save CPU time. They are left alone anyway with a version that "
+        "this was not checked with.",
+    )
     kafka_linger_ms: int = Field(default=40, ge=0, description="How long the producer waits to fill a batch.")
 
     @field_validator("kafka_bootstrap_servers")

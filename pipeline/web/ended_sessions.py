@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
+from pipeline.broker.api import Broker, Record
 from pipeline.broker.producer import Producer
-from pipeline.broker.record import Record
 from pipeline.broker.table import CompactedTable
 from pipeline.ops import metrics
 from pipeline.ops.clock import Clock
@@ -33,10 +33,10 @@ _CLEAN_EVERY: Final = timedelta(minutes=10)
 class EndedSessions:
     """Which sessions have ended. Used from the event loop only."""
 
-    def __init__(self, consumer_config: dict[str, Any], topic: str, clock: Clock) -> None:
+    def __init__(self, broker: Broker, topic: str, clock: Clock) -> None:
         self._topic = topic
         self._clock = clock
-        self.table = CompactedTable(consumer_config, topic, self._apply)
+        self.table = CompactedTable(broker, topic, self._apply)
         self._ended: dict[str, dict[str, datetime]] = {}
         """By API key: ids of sessions, and until when each would have lasted."""
         self._all_until: dict[str, datetime] = {}

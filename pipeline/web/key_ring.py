@@ -9,10 +9,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
+from pipeline.broker.api import Broker, Record
 from pipeline.broker.producer import Producer
-from pipeline.broker.record import Record
 from pipeline.broker.table import CompactedTable
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
@@ -35,9 +35,9 @@ def new_api_key() -> str:
 class KeyRing:
     """The keys. Used from the event loop only."""
 
-    def __init__(self, consumer_config: dict[str, Any], topic: str) -> None:
+    def __init__(self, broker: Broker, topic: str) -> None:
         self._topic = topic
-        self.table = CompactedTable(consumer_config, topic, self._apply)
+        self.table = CompactedTable(broker, topic, self._apply)
         self._keys: dict[str, ApiKeyRecord] = {}
 
     def valid(self) -> list[ApiKeyRecord]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from pipeline.broker.producer import PublishError
+from pipeline.broker.api import PublishError
 from pipeline.store.replay import Place, Replayed, Wanted
 from pipeline.web.answers import answer
 from pipeline.web.api import Api

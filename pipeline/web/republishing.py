@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.broker.producer import Position, PublishError
+from pipeline.broker.api import Position, PublishError
 from pipeline.store.reports import DeadLetterDetail
 from pipeline.web.api import Api
 from pipeline.web.audit import Asker, put_on_record

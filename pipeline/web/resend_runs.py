@@ -16,7 +16,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from pipeline.broker.producer import PublishError
+from pipeline.broker.api import PublishError
 from pipeline.core.search import AttemptQuery
 from pipeline.ops.logs import logger
 from pipeline.store.notifications import Failed, Notification, Sendable

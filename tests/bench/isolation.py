@@ -28,8 +28,8 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import producer_config
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import new_secret
@@ -210,11 +210,11 @@ async def deployed(directory: Path, bootstrap_servers: str, url: str) -> AsyncIt
     """The fan-out and the retry with 100 endpoints."""
     values = variables(bootstrap_servers, f"isolation{secrets.token_hex(4)}.")
     settings = Settings(_env_file=None, **values)  # type: ignore[arg-type]
-    with TopicAdmin(settings) as admin:
+    with KafkaTopicAdmin(settings) as admin:
         await asyncio.to_thread(admin.create_missing, settings.topics.specs())
     # An event's latency counts from here: the OMS is not to wait for long, which would make both phases look alike.
-    config = producer_config(settings) | {"linger_ms": 5}
-    producer = Producer(config, [settings.topics.orders, settings.topics.endpoints])
+    quick = settings.model_copy(update={"kafka_linger_ms": 5})
+    producer = Producer(open_broker(quick), [settings.topics.orders, settings.topics.endpoints])
     await producer.start()
     vault, now = Vault(values["encryption_key"]), datetime.now(UTC)
     for endpoint_id in range(1, ENDPOINTS + 1):

@@ -38,8 +38,8 @@ from rich.console import Console
 from rich.table import Table
 
 from consumers.roles import Role, running
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import producer_config
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import SigningKey, new_secret, sign
@@ -145,9 +145,9 @@ async def bare_client(url: str, requests: int, size: int, concurrency: int) -> f
 
 async def prepare(settings: Settings, url: str, events: int, size: int) -> None:
     """Make the topics, register the endpoint, and write the events."""
-    with TopicAdmin(settings) as admin:
+    with KafkaTopicAdmin(settings) as admin:
         admin.create_missing(settings.topics.specs())
-    producer = Producer(producer_config(settings), [spec.name for spec in settings.topics.specs()])
+    producer = Producer(open_broker(settings), [spec.name for spec in settings.topics.specs()])
     await producer.start()
     assert settings.encryption_key is not None
     vault = Vault(settings.encryption_key.get_secret_value())

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from kafka import KafkaProducer
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import producer_config
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import new_secret
@@ -57,7 +57,7 @@ class Stage:
 
     async def register(self, count: int, endpoint: Callable[[int], Mapping[str, object]]) -> None:
         """Write ``count`` endpoints, ids from 1; ``endpoint`` says what is particular about each: its path, its filters."""
-        producer = Producer(producer_config(self.settings), [self.settings.topics.endpoints])
+        producer = Producer(open_broker(self.settings), [self.settings.topics.endpoints])
         await producer.start()
         now = datetime.now(UTC)
         sealed = SealedSecret(sealed=self.vault.seal(new_secret()))
@@ -171,7 +171,7 @@ async def staged(
 
 
 def _make_topics(settings: Settings) -> None:
-    with TopicAdmin(settings) as admin:
+    with KafkaTopicAdmin(settings) as admin:
         admin.create_missing(settings.topics.specs())
 
 

@@ -31,7 +31,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table as Grid
 
-from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.choice import open_broker
 from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
@@ -197,7 +197,7 @@ async def running(
         "retention_days": "10000",
     } | more
     settings = Settings(_env_file=None, **values)  # type: ignore[arg-type]
-    with TopicAdmin(settings) as admin:
+    with open_broker(settings).admin() as admin:
         admin.create_missing(settings.topics.specs())
     process = RoleProcess("all", {f"OMS_WEBHOOKS_{name.upper()}": value for name, value in values.items()}, directory)
     made = list(slices(6_000))

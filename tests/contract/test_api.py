@@ -15,8 +15,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule
@@ -65,7 +65,7 @@ def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
     )
     topics = chosen.topics
     wanted = (topics.endpoints, topics.api_keys, topics.ended_sessions, topics.audit)
-    with TopicAdmin(chosen) as admin:
+    with KafkaTopicAdmin(chosen) as admin:
         admin.create_missing([spec for spec in chosen.topics.specs() if spec.name in wanted])
     return chosen
 
@@ -78,13 +78,13 @@ async def serving(
     assert settings.encryption_key is not None
     vault = Vault(settings.encryption_key.get_secret_value())
     topics = settings.topics
-    registry = Registry(consumer_config(settings), settings.topics.endpoints, vault)
-    ring = KeyRing(consumer_config(settings), topics.api_keys)
-    ended = EndedSessions(consumer_config(settings), topics.ended_sessions, utc_now)
-    producer = Producer(producer_config(settings), [topics.endpoints, topics.api_keys, topics.ended_sessions, topics.audit])
+    registry = Registry(open_broker(settings), settings.topics.endpoints, vault)
+    ring = KeyRing(open_broker(settings), topics.api_keys)
+    ended = EndedSessions(open_broker(settings), topics.ended_sessions, utc_now)
+    producer = Producer(open_broker(settings), [topics.endpoints, topics.api_keys, topics.ended_sessions, topics.audit])
     connections = Connections(settings)
     sender = Sender(SenderLimits(), AddressGuard(settings.allowed_networks))
-    health = HealthTable(consumer_config(settings), topics.endpoint_health)
+    health = HealthTable(open_broker(settings), topics.endpoint_health)
     watch = Watch(health, producer, topics, utc_now, disable_after=timedelta(days=5))
     courier = Courier(
         sender=sender,

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.browser import Browser, Fetched
-from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
+from pipeline.broker.kafka.browser import Browser, Fetched
 from pipeline.broker.producer import Producer
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
@@ -27,7 +27,7 @@ async def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
     )
 
     def create() -> None:
-        with TopicAdmin(found) as admin:
+        with KafkaTopicAdmin(found) as admin:
             admin.create_missing([TopicSpec(f"{topic_prefix}held", "any", "delete", 3_600_000, partitions=2, broker_time=True)])
 
     await asyncio.to_thread(create)
@@ -36,7 +36,7 @@ async def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
 
 @pytest.fixture
 async def producer(settings: Settings, topic_prefix: str) -> AsyncIterator[Producer]:
-    producer = Producer(producer_config(settings), [f"{topic_prefix}held"])
+    producer = Producer(open_broker(settings), [f"{topic_prefix}held"])
     await producer.start()
     yield producer
     await producer.close()
@@ -48,7 +48,7 @@ class Member:
     def __init__(self, settings: Settings, prefix: str) -> None:
         self.held: set[int] = set()
         self.browser = Browser(
-            consumer_config(settings),
+            settings,
             group=f"{prefix}group",
             topic=f"{prefix}held",
             on_assigned=self.held.update,

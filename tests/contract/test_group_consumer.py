@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from kafka import KafkaConsumer
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import consumer_config
+from pipeline.broker.choice import open_broker
 from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
+from pipeline.broker.kafka.group_client import KafkaGroupClient
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
@@ -27,7 +27,7 @@ async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topi
     )
     topic = TopicSpec(f"{topic_prefix}one-partition", "any", "delete", 60_000, partitions=1)
     await asyncio.to_thread(_create, settings, topic)
-    members = [_member(GroupConsumer, settings, f"{topic_prefix}group", topic) for _ in range(2)]
+    members = [_member(settings, f"{topic_prefix}group", topic) for _ in range(2)]
     assert "not a member of group" in str(members[0].problem())
     await asyncio.gather(*(member.start() for member in members))
     deadline = time.monotonic() + 60
@@ -39,41 +39,32 @@ async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topi
         await asyncio.gather(*(member.stop(1) for member in members))
 
 
-class _Away(GroupConsumer):
-    """Once told to leave, it begins one join, and comes back when that is over."""
+class _Hasty(KafkaGroupClient):
+    """Never waits for a join: each one ends between two polls."""
 
-    leaves = False
-    is_leaving = False
-    joined = False
+    joins_between_polls = 0
 
-    def leave(self) -> None:
-        self.leaves = True
-
-    def _poll_timeout_ms(self, consumer: KafkaConsumer) -> int:
-        milliseconds = super()._poll_timeout_ms(consumer)
-        return 0 if self.leaves else milliseconds
-
-    def _turn(self, consumer: KafkaConsumer) -> None:
-        coordinator = consumer._coordinator
+    def poll(self, seconds: float) -> None:
+        coordinator = self._consumer._coordinator
         join = coordinator._do_join_and_sync_async
 
         async def join_slowly() -> Any:
             await coordinator._net.sleep(0.3)
             return await join()
 
-        self.is_leaving = self.leaves
-        if self.is_leaving:
-            coordinator._do_join_and_sync_async = join_slowly
-        super()._turn(consumer)
-        if self.is_leaving and coordinator.rejoining:
-            while not coordinator._join_task.is_done:
-                time.sleep(0.01)
-            self.joined, self.leaves = True, False
+        coordinator._do_join_and_sync_async = join_slowly
+        super().poll(0.0)
         coordinator._do_join_and_sync_async = join
+        task = coordinator._join_task
+        while coordinator.rejoining and task is not None and not task.is_done:
+            time.sleep(0.01)
+            _Hasty.joins_between_polls += task.is_done
 
 
 @pytest.mark.apache
-async def test_a_join_that_ends_between_two_polls_is_not_forgotten(bootstrap_servers: str, topic_prefix: str) -> None:
+async def test_a_join_that_ends_between_two_polls_is_not_forgotten(
+    bootstrap_servers: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A topic has grown, so the group's member joins again; the poll is over before the join is."""
     settings = Settings(
         kafka_bootstrap_servers=bootstrap_servers,
@@ -85,29 +76,25 @@ async def test_a_join_that_ends_between_two_polls_is_not_forgotten(bootstrap_ser
     topic = TopicSpec(f"{topic_prefix}growing", "any", "delete", 60_000)
 
     def grow() -> None:
-        with TopicAdmin(settings) as admin:
+        with KafkaTopicAdmin(settings) as admin:
             admin.grow(admin.planned_growth([topic], 3))
 
     await asyncio.to_thread(_create, settings, topic)
-    member = _member(_Away, settings, f"{topic_prefix}group", topic)
+    monkeypatch.setattr("pipeline.broker.kafka.broker.KafkaGroupClient", _Hasty)
+    member = _member(settings, f"{topic_prefix}group", topic)
     await member.start()
     try:
         await _until(lambda: _held(member) == 1)
-        member.leave()
-        await _until(lambda: member.is_leaving)
         await asyncio.to_thread(grow)
         await _until(lambda: _held(member) == 3)
-        assert member.joined, "the join was over before the member looked again"
+        assert _Hasty.joins_between_polls, "no join was over before the member looked again"
     finally:
         await member.stop(1)
 
 
-MemberT = TypeVar("MemberT", bound=GroupConsumer)
-
-
-def _member(kind: type[MemberT], settings: Settings, group: str, topic: TopicSpec) -> MemberT:
-    return kind(
-        consumer_config(settings),
+def _member(settings: Settings, group: str, topic: TopicSpec) -> GroupConsumer:
+    return GroupConsumer(
+        open_broker(settings),
         group=group,
         topics=[topic.name],
         max_outstanding=10,
@@ -117,7 +104,7 @@ def _member(kind: type[MemberT], settings: Settings, group: str, topic: TopicSpe
 
 
 def _create(settings: Settings, topic: TopicSpec) -> None:
-    with TopicAdmin(settings) as admin:
+    with KafkaTopicAdmin(settings) as admin:
         admin.create_missing([topic])
 
 

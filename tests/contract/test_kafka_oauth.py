@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.broker.oauth import ClientCredentials, FileTokens, TokenError
+from pipeline.broker.kafka.oauth import ClientCredentials, FileTokens, TokenError
 from tests.contract.token_endpoint import CLIENT_ID, CLIENT_SECRET, GRANTED, TokenEndpoint, token_endpoint
 
 

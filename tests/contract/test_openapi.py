@@ -31,7 +31,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from consumers.roles import ALL_ROLES, Running, running
-from pipeline.broker.client import producer_config
+from pipeline.broker.choice import open_broker
 from pipeline.broker.producer import Producer
 from pipeline.core.search import Cursor
 from pipeline.endpoints.vault import Vault
@@ -95,7 +95,7 @@ class PipelineThread:
 
     async def _publish(self) -> None:
         topic = self._settings.topics.orders
-        producer = Producer(producer_config(self._settings), [topic])
+        producer = Producer(open_broker(self._settings), [topic])
         await producer.start()
         await producer.send(topic, key=b"R1", value=b"\xff no event", headers=[("trace", b"\xfe")])
         await producer.close()
@@ -127,6 +127,7 @@ def played(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> 
             kafka_replication_factor=1,
             kafka_session_timeout_ms=6_000,
             kafka_fetch_max_wait_ms=30,
+            kafka_static_members=False,
             clickhouse_path=directory / "clickhouse",
             allowed_networks=(ip_network("127.0.0.0/8"),),
             encryption_key=SecretStr(Vault.new_key()),

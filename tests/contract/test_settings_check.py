@@ -14,7 +14,7 @@ import trustme
 from pydantic import SecretStr
 
 from consumers.check import check_settings
-from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.ops.settings import Settings
 from pipeline.store import check
 from tests.contract.clickhouse_shim import ShimProcess
@@ -85,7 +85,7 @@ async def test_topics_that_are_missing_and_then_all_is_well(
     assert "run `oms-webhooks topics --create`" in missing[f"Kafka: topic {topic_prefix}oms.orders"]
 
     def create() -> None:
-        with TopicAdmin(chosen) as admin:
+        with KafkaTopicAdmin(chosen) as admin:
             admin.create_missing(chosen.topics.specs())
 
     await asyncio.to_thread(create)

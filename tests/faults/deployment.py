@@ -12,8 +12,9 @@ from pathlib import Path
 
 import httpx
 
-from pipeline.broker.client import producer_config
-from pipeline.broker.producer import Position, Producer
+from pipeline.broker.api import Position
+from pipeline.broker.choice import open_broker
+from pipeline.broker.producer import Producer
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from pipeline.playground.simulator import Shop, SimulatedEvent
@@ -98,7 +99,7 @@ class Deployment:
         busy the machine is.
         """
         topics = self.settings.topics
-        producer = Producer(producer_config(self.settings), topics.sources)
+        producer = Producer(open_broker(self.settings), topics.sources)
         await producer.start()
         sent: list[asyncio.Future[Position]] = []
         slow_from = int(len(events) * (1 - _SLOW_SHARE))

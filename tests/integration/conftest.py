@@ -19,8 +19,9 @@ from pydantic import SecretStr
 
 from consumers.roles import ALL_ROLES, Running, running
 from consumers.traffic import record_key, source_topic
-from pipeline.broker.client import producer_config
-from pipeline.broker.producer import Position, Producer
+from pipeline.broker.api import Position
+from pipeline.broker.choice import open_broker
+from pipeline.broker.producer import Producer
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Behaviour, Receiver
@@ -114,6 +115,7 @@ async def run_pipeline(
         "kafka_replication_factor": 1,
         "kafka_session_timeout_ms": 6_000 if apache else 2_000,
         "kafka_fetch_max_wait_ms": 500 if apache else 30,
+        "kafka_static_members": apache,
         "clickhouse_database": topic_prefix.rstrip("."),
         "retry_delays": tuple(map(parse_delay, ("100ms", "100ms", "200ms", "200ms", "300ms"))),
         "allowed_networks": (ip_network("127.0.0.0/8"),),
@@ -126,7 +128,7 @@ async def run_pipeline(
     chosen = Settings(**(defaults | settings))
     async with AsyncExitStack() as stack:
         pipeline_running = await stack.enter_async_context(running(chosen, roles))
-        producer = Producer(producer_config(chosen), chosen.topics.sources)
+        producer = Producer(open_broker(chosen), chosen.topics.sources)
         await producer.start()
         stack.push_async_callback(producer.close)
         api = await stack.enter_async_context(

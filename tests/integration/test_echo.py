@@ -9,7 +9,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
-from pipeline.broker.client import consumer_config
+from pipeline.broker.kafka.config import consumer_config
 from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
 
 TOKEN, HEADER = "tok/4242+echoed&secret", "value-of-the-custom-header"

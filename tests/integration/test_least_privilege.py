@@ -17,8 +17,9 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePattern
 from consumers.check import check_settings
 from consumers.grants import Grantee
 from consumers.roles import Role
-from pipeline.broker.admin import TopicAdmin, TopicError
-from pipeline.broker.client import producer_config
+from pipeline.broker.api import TopicError
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.producer import Producer
 from pipeline.ops.settings import Settings
 from tests.faults.deployment import deployed, simulated_events
@@ -89,7 +90,7 @@ def settings(kafka: SecureKafka, user: str, prefix: str) -> Settings:
 
 def make_topics(kafka: SecureKafka, prefix: str) -> None:
     operator = settings(kafka, "operator", prefix)
-    with TopicAdmin(operator) as admin:
+    with KafkaTopicAdmin(operator) as admin:
         assert admin.create_missing(operator.topics.specs())
         planned = admin.planned_growth(operator.topics.specs(), 5)
         admin.grow(planned)
@@ -97,7 +98,7 @@ def make_topics(kafka: SecureKafka, prefix: str) -> None:
 
 
 def visible(kafka: SecureKafka, user: str, prefix: str) -> set[str]:
-    with TopicAdmin(settings(kafka, user, prefix)) as admin:
+    with KafkaTopicAdmin(settings(kafka, user, prefix)) as admin:
         return {name for name in admin.names() if name.startswith(prefix)}
 
 
@@ -144,7 +145,7 @@ async def test_every_role_works_with_what_is_printed_for_it(kafka: SecureKafka, 
 
 
 async def publish_garbage(chosen: Settings) -> None:
-    producer = Producer(producer_config(chosen), chosen.topics.sources)
+    producer = Producer(open_broker(chosen), chosen.topics.sources)
     await producer.start()
     try:
         await producer.send(chosen.topics.orders, key=b"R1", value=b"not an event")
@@ -154,7 +155,7 @@ async def publish_garbage(chosen: Settings) -> None:
 
 def grow_as_fanout(kafka: SecureKafka, prefix: str) -> None:
     fanout = settings(kafka, "fanout", prefix)
-    with TopicAdmin(fanout) as admin:
+    with KafkaTopicAdmin(fanout) as admin:
         admin.grow(admin.planned_growth(fanout.topics.specs(), 6))
 
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from pipeline.broker.client import producer_config
+from pipeline.broker.choice import open_broker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import new_secret
 from pipeline.endpoints.vault import Vault
@@ -85,6 +85,7 @@ async def run(bootstrap_servers: str, topic_prefix: str, tmp_path: Path) -> Asyn
         "OPERATIONAL_URL": f"http://127.0.0.1:9/{kept['operational url']}",
         "OPERATIONAL_SECRET": kept["operational secret"],
         "DRAIN_SECONDS": "5",
+        "KAFKA_STATIC_MEMBERS": "false",
     }
     environment = {f"OMS_WEBHOOKS_{name}": value for name, value in variables.items()} | {"TMPDIR": str(tmp_path)}
     process = RoleProcess("all", environment, tmp_path)
@@ -94,7 +95,7 @@ async def run(bootstrap_servers: str, topic_prefix: str, tmp_path: Path) -> Asyn
     process.start()
     try:
         await process.until_ready()
-        producer = Producer(producer_config(settings), settings.topics.sources)
+        producer = Producer(open_broker(settings), settings.topics.sources)
         await producer.start()
         async with httpx.AsyncClient(
             base_url=f"{process.url}/api/webhook/", headers={"Authorization": f"Bearer {kept['api key']}"}, trust_env=False

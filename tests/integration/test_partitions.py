@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from consumers.roles import Role
-from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Behaviour
@@ -25,7 +25,7 @@ BEFORE, AFTER = 2, 5
 
 def grow(settings: Settings) -> list[str]:
     specs = settings.topics.specs()
-    with TopicAdmin(settings) as admin:
+    with KafkaTopicAdmin(settings) as admin:
         planned = admin.planned_growth(specs, AFTER)
         admin.grow(planned)
         assert admin.planned_growth(specs, AFTER) == [], "a second time there is nothing to do"

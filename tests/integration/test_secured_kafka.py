@@ -16,7 +16,7 @@ import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumers.check import check_settings
-from pipeline.broker.admin import TopicAdmin
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from tests.contract.token_endpoint import CLIENT_ID, CLIENT_SECRET, token_endpoint
@@ -49,7 +49,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
 
 
 def log_in(**values: str) -> list[str]:
-    with TopicAdmin(Settings(_env_file=None, **values), answer_ms=5_000) as admin:  # type: ignore[arg-type]
+    with KafkaTopicAdmin(Settings(_env_file=None, **values), 5.0) as admin:  # type: ignore[arg-type]
         return admin.names()
 
 

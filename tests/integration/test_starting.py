@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.broker.client import producer_config
+from pipeline.broker.choice import open_broker
 from pipeline.broker.local import TansuBroker
 from pipeline.broker.producer import Producer
 from pipeline.endpoints.vault import Vault
@@ -99,7 +99,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @asynccontextmanager
 async def producing(site: Site) -> AsyncIterator[Producer]:
     settings = Settings(_env_file=None, kafka_bootstrap_servers=site.broker.bootstrap_servers)  # type: ignore[call-arg,unused-ignore]
-    producer = Producer(producer_config(settings), settings.topics.sources)
+    producer = Producer(open_broker(settings), settings.topics.sources)
     await producer.start()
     yield producer
     await producer.close()

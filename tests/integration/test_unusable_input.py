@@ -7,7 +7,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
-from pipeline.broker.client import consumer_config
+from pipeline.broker.kafka.config import consumer_config
 from pipeline.ops.settings import Settings
 from pipeline.playground.receiver import Receiver
 from pipeline.store.connection import Connections

@@ -21,6 +21,12 @@ async def deployment(
 ) -> AsyncIterator[Deployment]:
     """Each role a process, on the session's broker, with a ClickHouse and receivers of their own."""
     async with deployed(
-        tmp_path, bootstrap_servers, topic_prefix, behaviour=behaviour, kafka_fetch_max_wait_ms="30", drain_seconds="5"
+        tmp_path,
+        bootstrap_servers,
+        topic_prefix,
+        behaviour=behaviour,
+        kafka_fetch_max_wait_ms="30",
+        kafka_static_members="false",
+        drain_seconds="5",
     ) as running:
         yield running

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.broker.producer import Position, Producer
-from pipeline.broker.record import Partition, Record
+from pipeline.broker.api import Partition, Position, Record
+from pipeline.broker.producer import Producer
 
 
 @dataclass(slots=True)

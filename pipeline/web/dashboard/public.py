@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.hdrs import RETRY_AFTER
 
-from pipeline.broker.producer import PublishError
+from pipeline.broker.api import PublishError
 from pipeline.ops.logs import logger
 from pipeline.web.addresses import client_address
 from pipeline.web.auth import PRINCIPAL

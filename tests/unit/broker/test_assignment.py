@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pipeline.broker.api import Committed, Partition
 from pipeline.broker.assignment import Assignment
-from pipeline.broker.record import Partition
 from pipeline.core.offsets import Commit
 
 A, B = Partition("a", 0), Partition("a", 1)
@@ -285,7 +285,7 @@ def test_the_oldest_is_the_lowest_unfinished_record_of_each_partition() -> None:
 
 def test_what_an_earlier_assignment_finished_is_not_the_oldest() -> None:
     assignment = held(A)
-    assignment.resume(A, [0])
+    assignment.begin(A, epoch_of(assignment), Committed(0), [0])
     assert not assignment.start(A, epoch_of(assignment), 0, since=1.0)
     assert assignment.start(A, epoch_of(assignment), 1, since=2.0)
     assert assignment.oldest() == {A: 2.0}

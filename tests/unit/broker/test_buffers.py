@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.broker.api import Partition, size_of
 from pipeline.broker.buffers import Buffers
 from pipeline.broker.outstanding import Outstanding
-from pipeline.broker.record import Partition, size_of
 
 A, B, C = (Partition("t", number) for number in range(3))
 

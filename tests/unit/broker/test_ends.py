@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer
 
-from pipeline.broker.client import consumer_config
 from pipeline.broker.consumer import GroupConsumer
-from pipeline.broker.selector import SparingSelector
+from pipeline.broker.kafka.broker import KafkaBroker
+from pipeline.broker.kafka.compat import SparingSelector, Speedups
 from pipeline.broker.table import CompactedTable
 from pipeline.ops.settings import Settings
 
@@ -34,7 +34,7 @@ class Broker:
 
 @pytest.fixture
 async def broker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
-    monkeypatch.setattr("pipeline.broker.session.meet_a_broker", lambda _: None)  # it hangs only after it was met
+    monkeypatch.setattr("pipeline.broker.kafka.session.meet_a_broker", lambda _: None)  # it hangs only after it was met
     broker = Broker()
     async with await asyncio.start_server(broker.serve, "127.0.0.1", 0) as server:
         broker.port = server.sockets[0].getsockname()[1]
@@ -68,8 +68,8 @@ def fault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault]:
             super().__init__(**config)
             clients.append(self._client)
 
-    monkeypatch.setattr("pipeline.broker.consumer.KafkaConsumer", Consumer)
-    monkeypatch.setattr("pipeline.broker.table.KafkaConsumer", Consumer)
+    monkeypatch.setattr("pipeline.broker.kafka.fetch_client.KafkaConsumer", Consumer)
+    monkeypatch.setattr("pipeline.broker.kafka.group_client.KafkaConsumer", Consumer)
     yield fault
     fault.is_there = False
     for client in clients:
@@ -78,20 +78,30 @@ def fault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault]:
         client.close()
 
 
+class Hooks(Speedups):
+    def __init__(self, fault: Fault) -> None:
+        super().__init__()
+        self._fault = fault
+
+    def configure(self, config: dict[str, Any]) -> dict[str, Any]:
+        return config | {"api_version": (2, 6), "selector": self._fault.selector}
+
+
 @pytest.fixture
-def config(broker: Broker, fault: Fault) -> dict[str, Any]:
-    settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{broker.port}")
-    return consumer_config(settings) | {"api_version": (2, 6), "selector": fault.selector}
+def kafka(broker: Broker, fault: Fault) -> KafkaBroker:
+    kafka = KafkaBroker(Settings(kafka_bootstrap_servers=f"127.0.0.1:{broker.port}"))
+    kafka._hooks = Hooks(fault)
+    return kafka
 
 
-def _group(config: dict[str, Any]) -> GroupConsumer:
+def _group(kafka: KafkaBroker) -> GroupConsumer:
     return GroupConsumer(
-        config, group="group", topics=["orders"], max_outstanding=10, max_outstanding_bytes=1000, on_records=lambda _: None
+        kafka, group="group", topics=["orders"], max_outstanding=10, max_outstanding_bytes=1000, on_records=lambda _: None
     )
 
 
-async def test_a_group_consumer_tells_that_the_io_thread_died(config: dict[str, Any], broker: Broker, fault: Fault) -> None:
-    consumer = _group(config)
+async def test_a_group_consumer_tells_that_the_io_thread_died(kafka: KafkaBroker, broker: Broker, fault: Fault) -> None:
+    consumer = _group(kafka)
     await consumer.start()
     await _soon(broker.was_asked.wait())
     fault.is_there = True
@@ -99,8 +109,8 @@ async def test_a_group_consumer_tells_that_the_io_thread_died(config: dict[str, 
         await _soon(consumer.stop(10))
 
 
-async def test_a_table_tells_that_the_io_thread_died(config: dict[str, Any], broker: Broker, fault: Fault) -> None:
-    table = CompactedTable(config, "orders", lambda _: None)
+async def test_a_table_tells_that_the_io_thread_died(kafka: KafkaBroker, broker: Broker, fault: Fault) -> None:
+    table = CompactedTable(kafka, "orders", lambda _: None)
     starting = asyncio.create_task(table.start())
     await _soon(broker.was_asked.wait())
     fault.is_there = True
@@ -111,23 +121,23 @@ async def test_a_table_tells_that_the_io_thread_died(config: dict[str, Any], bro
 
 @pytest.mark.parametrize("what", ["the last commit", "leaving"])
 async def test_what_goes_wrong_at_the_end_keeps_nobody_waiting(
-    config: dict[str, Any], broker: Broker, what: str, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaBroker, broker: Broker, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    consumer = _group(config)
+    consumer = _group(kafka)
     if what == "leaving":
         monkeypatch.setattr(KafkaConsumer, "close", _assertion)
     else:
-        monkeypatch.setattr(consumer._commits, "finish", _assertion)
+        monkeypatch.setattr(consumer._member, "_commit", _assertion)
     await consumer.start()
     await _soon(broker.was_asked.wait())
     await _soon(consumer.stop(0))
 
 
 async def test_a_table_that_cannot_be_closed_in_order_ends(
-    config: dict[str, Any], broker: Broker, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaBroker, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(KafkaConsumer, "close", _assertion)
-    table = CompactedTable(config, "orders", lambda _: None)
+    table = CompactedTable(kafka, "orders", lambda _: None)
     starting = asyncio.create_task(table.start())
     await _soon(broker.was_asked.wait())
     await _soon(table.stop())

@@ -7,13 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka import TopicPartition
 
+from pipeline.broker.api import Partition
 from pipeline.broker.assignment import Assignment
 from pipeline.broker.buffers import Buffers
 from pipeline.broker.lag import Lag, waiting_since
 from pipeline.broker.outstanding import Outstanding
-from pipeline.broker.record import Partition
 from pipeline.ops import metrics
 
 GROUP, TOPIC = "test-lag", "lag-topic"
@@ -30,20 +29,20 @@ class Scene:
     def __init__(self, buffers: Buffers) -> None:
         self.buffers, self.assignment, self.outstanding = buffers, Assignment(), Outstanding(10, 1000)
         self.assignment.assign([A, B])
-        self.lag = Lag(GROUP, [TOPIC], self.assignment, buffers, self.outstanding)
-        self.held = {TopicPartition(*A), TopicPartition(*B)}
-        self.kafka: Any = SimpleNamespace(
-            assignment=lambda: self.held, highwater=lambda _: 20, position=lambda _, timeout_ms: 15 + timeout_ms
-        )
+        self.later = 0.0
+        self.lag = Lag(GROUP, [TOPIC], self.assignment, buffers, self.outstanding, lambda: time.monotonic() + self.later)
+        self.positions = {A: 15, B: 15}
         self.lag.show()
 
     def measure(self) -> None:
-        self.lag.measure(self.kafka)
+        self.lag.measure(self.positions, dict.fromkeys(self.positions, 20))
 
     def take(self) -> None:
         """Hand everything over that is due."""
         for partition, buffered in self.buffers.take(lambda _: True, time.monotonic()):
-            assert self.assignment.start(partition, buffered.epoch, buffered.record.offset, waiting_since(buffered))
+            assert self.assignment.start(
+                partition, buffered.epoch, buffered.record.offset, waiting_since(buffered, time.monotonic())
+            )
 
 
 def value(name: str, **labels: str) -> float | None:
@@ -96,12 +95,11 @@ def test_in_a_delay_topic_a_record_waits_since_it_was_due() -> None:
     assert oldest() == 0, "what is not due is not late"
 
 
-def test_the_age_grows_though_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_age_grows_though_nothing_is_measured() -> None:
     scene = Scene(Buffers())
     scene.buffers.add(A, 1, [polled(3, written_ago=1)], time.monotonic())
     scene.measure()
-    now = time.monotonic()
-    monkeypatch.setattr("pipeline.broker.lag.time.monotonic", lambda: now + 300)
+    scene.later = 300.0
     assert oldest() == pytest.approx(301, abs=5)
 
 
@@ -109,7 +107,7 @@ def test_a_partition_that_was_given_up_is_shown_no_more() -> None:
     scene = Scene(Buffers())
     scene.measure()
     assert (lag_of(A), lag_of(B)) == (5, 5)
-    scene.held = {TopicPartition(*B)}
+    scene.positions = {B: 15}
     scene.measure()
     assert (lag_of(A), lag_of(B)) == (None, 5)
     scene.lag.forget()

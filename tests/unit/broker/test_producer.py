@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
-from pipeline.broker.producer import Producer, PublishError
-from pipeline.broker.record import size_of
+from pipeline.broker.api import Position, PublishError, UnavailableError, size_of
+from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.broker.producer import Producer
 from tests.unit.fake_kafka import settle
 
 TOPIC = "webhooks.attempts"
@@ -19,34 +19,54 @@ SIZE = size_of(b"k", b"x" * 1_000, ())
 
 
 class FakeClient:
-    """Stands for KafkaProducer: acknowledges when the test says so."""
+    """A ProducerClient that acknowledges when the test says so."""
 
     def __init__(self) -> None:
-        self.futures: list[Any] = []
-        self.partitions = {0}
+        self.pending: list[Any] = []
+        self.known: set[int] = {0}
+        self.refuses: Exception | None = None
         self.chosen: list[int | None] = []
 
-    def partitions_for(self, _: str) -> set[int]:
-        return self.partitions
+    def partitions(self, _: str) -> set[int]:
+        if self.refuses is not None:
+            raise self.refuses
+        return self.known
 
-    def send(self, topic: str, *, partition: int | None, **_: Any) -> Any:
+    def send(self, topic: str, partition: int | None, *_: Any) -> Any:
         self.chosen.append(partition)
-        self.futures.append(future := SimpleNamespace(is_done=False, exception=None, value=None))
-        return future
+        self.pending.append(pending := SimpleNamespace(is_done=False, error=None))
+        return pending
+
+    def serve(self) -> None:
+        pass
+
+    def position(self, pending: Any) -> Position:
+        if pending.error is not None:
+            raise pending.error
+        return Position(TOPIC, 0, 0)
 
     def acknowledge(self, count: int = 1, error: Exception | None = None) -> None:
-        for future in [future for future in self.futures if not future.is_done][:count]:
-            future.exception, future.value = error, SimpleNamespace(partition=0, offset=0, timestamp=1)
-            future.is_done = True
+        for pending in [pending for pending in self.pending if not pending.is_done][:count]:
+            pending.error, pending.is_done = error, True
 
-    def close(self, timeout: float) -> None:
-        self.acknowledge(len(self.futures))
+    def close(self, seconds: float) -> None:
+        self.acknowledge(len(self.pending))
+
+
+class FakeBroker(MemoryBroker):
+    """Its producers are the test's."""
+
+    def __init__(self, client: FakeClient) -> None:
+        super().__init__()
+        self._producer = client
+
+    def producer_client(self, topics: Sequence[str]) -> Any:
+        return self._producer
 
 
 async def started(client: FakeClient, max_bytes: int, monkeypatch: pytest.MonkeyPatch) -> Producer:
-    monkeypatch.setattr("pipeline.broker.producer._RESEND_AFTER_S", 0.001)
-    producer = Producer({}, [TOPIC], max_bytes=max_bytes)
-    monkeypatch.setattr(producer, "_connect", lambda: client)
+    monkeypatch.setattr("pipeline.broker.trouble._FIRST_S", 0.001)
+    producer = Producer(FakeBroker(client), [TOPIC], max_bytes=max_bytes)
     await producer.start()
     return producer
 
@@ -120,8 +140,8 @@ async def test_a_record_that_is_sent_again_keeps_its_room_until_it_is_acknowledg
     producer = await started(client, SIZE, monkeypatch)
     [sent] = send(producer)
     waiting = asyncio.create_task(producer.room(SIZE))
-    client.acknowledge(error=KafkaTimeoutError())
-    await eventually(lambda: len(client.futures) == 2)
+    client.acknowledge(error=UnavailableError("no answer"))
+    await eventually(lambda: len(client.pending) == 2)
     await asyncio.sleep(0.02)
     assert not waiting.done()
     client.acknowledge()
@@ -134,7 +154,7 @@ async def test_a_record_that_is_refused_gives_its_room_back(monkeypatch: pytest.
     producer = await started(client, SIZE, monkeypatch)
     [sent] = send(producer)
     waiting = asyncio.create_task(producer.room(SIZE))
-    client.acknowledge(error=MessageSizeTooLargeError())
+    client.acknowledge(error=PublishError("too large"))
     with pytest.raises(PublishError):
         await sent
     await until(waiting)
@@ -163,12 +183,38 @@ async def test_nobody_waits_for_room_in_a_producer_that_closes(monkeypatch: pyte
 
 async def test_records_that_may_go_anywhere_go_round_and_find_new_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
-    client.partitions = {0, 1}
+    client.known = {0, 1}
     producer = await started(client, 100 * SIZE, monkeypatch)
     monkeypatch.setattr("pipeline.broker.producer._SLICE_S", 0.0)
     send(producer, 3)
-    client.partitions = {0, 1, 2, 3}
+    client.known = {0, 1, 2, 3}
     send(producer, 4)
 
     assert client.chosen == [0, 1, 0, 1, 2, 3, 0]
     await producer.close()
+
+
+@pytest.mark.parametrize("error", [PublishError("no permission"), RuntimeError("a fault of the client's")])
+async def test_a_partition_that_cannot_be_chosen_settles_what_it_concerns(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = FakeClient()
+    producer = await started(client, SIZE, monkeypatch)
+    client.refuses = error
+    [sent] = send(producer)
+    with pytest.raises(PublishError):
+        await sent
+    await until(asyncio.create_task(producer.room(SIZE)))
+
+
+async def test_a_partition_that_is_not_known_for_now_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, SIZE, monkeypatch)
+    client.refuses = UnavailableError("nothing is known of the topic")
+    [sent] = send(producer)
+    await asyncio.sleep(0.01)
+    assert not sent.done()
+    client.refuses = None
+    await eventually(lambda: bool(client.pending))
+    client.acknowledge()
+    assert (await sent).topic == TOPIC

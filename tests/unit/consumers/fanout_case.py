@@ -6,7 +6,8 @@ import asyncio
 from typing import cast
 
 from consumers.fanout import FanOut
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.trace import TraceContext
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
@@ -62,14 +63,14 @@ class Scene:
     def __init__(self, *endpoints: EndpointRecord, hold: bool = False, settings: Settings = SETTINGS) -> None:
         self.producer = FakeProducer(hold=hold)
         self.courier = FakeCourier()
-        self.registry = Registry({}, "webhooks.endpoints", VAULT, operational=operational_endpoint(settings))
+        self.registry = Registry(MemoryBroker(), "webhooks.endpoints", VAULT, operational=operational_endpoint(settings))
         self.registry._apply(
             record(endpoint.model_dump_json().encode(), topic="webhooks.endpoints", key=str(endpoint.id).encode())
             for endpoint in endpoints
         )
         self.fan_out = FanOut(
             settings,
-            {},
+            MemoryBroker(),
             registry=self.registry,
             courier=cast("Courier", self.courier),
             producer=self.producer,

@@ -11,9 +11,10 @@ from typing import Any, cast
 
 from consumers.held import HeldDeliveries
 from consumers.held_keeper import Keeper
-from pipeline.broker.browser import Browser, Fetched
-from pipeline.broker.producer import Position, Producer
-from pipeline.broker.record import Partition, Record
+from pipeline.broker.api import Partition, Position, Record
+from pipeline.broker.kafka.browser import Browser, Fetched
+from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.broker.producer import Producer
 from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.endpoints.health import HealthTable
@@ -145,8 +146,8 @@ class World:
         self.is_time_certain = True
         self._task: asyncio.Task[None] | None = None
         self.keeper: Keeper | None = None
-        self.health = HealthTable({}, TOPICS.endpoint_health)
-        self.registry = Registry({}, TOPICS.endpoints, VAULT, health=self.health)
+        self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
+        self.registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=self.health)
 
     # --- what happens around ---
 
@@ -179,17 +180,16 @@ class World:
     # --- the process ---
 
     async def start(self) -> None:
-        self.health = HealthTable({}, TOPICS.endpoint_health)
+        self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
         self.health.apply(self.kafka.health)
         self.health.table._next = len(self.kafka.health)
         self.kafka.table = self.health
         self.kafka.dies_at, self.kafka.writes = None, 0
-        self.registry = Registry({}, TOPICS.endpoints, VAULT, health=self.health)
+        self.registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=self.health)
         for one in self.endpoints.values():
             self._read(one)
         held = HeldDeliveries(
             SETTINGS,
-            {},
             registry=self.registry,
             health=self.health,
             producer=self.kafka,

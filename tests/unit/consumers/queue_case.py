@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from consumers.recorder_queue import PartitionQueue
+from pipeline.broker.api import Partition, Record
 from pipeline.broker.consumer import GroupConsumer
-from pipeline.broker.record import Partition, Record
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.settings import Settings
 from pipeline.store.errors import StoreRowsError

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
 from pipeline.ops.settings import Settings
 from pipeline.store.rows import Row, Table
 from pipeline.store.writer import Writer

@@ -21,7 +21,7 @@ from consumers import cli
 from consumers.check import NO_SETTINGS
 from consumers.cli import app
 from consumers.local_notes import RunNote, leave_note
-from pipeline.broker.meeting import NoSessionError
+from pipeline.broker.api import NoSessionError
 from pipeline.endpoints.vault import Vault
 
 
@@ -50,10 +50,10 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def test_no_session_with_kafka_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def refuse(_: object) -> None:
+    def refuse(*_: object) -> None:
         raise NoSessionError("There is no session with Kafka at 127.0.0.1:1")
 
-    monkeypatch.setattr("consumers.cli_operate.TopicAdmin", refuse)
+    monkeypatch.setattr("pipeline.broker.kafka.broker.KafkaTopicAdmin", refuse)
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     assert run_main(monkeypatch, "topics") == 1
     using, error = capsys.readouterr().err.splitlines()

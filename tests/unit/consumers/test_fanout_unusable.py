@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
 from pipeline.ops.settings import Settings
 from schemas.topics import MAX_EVENT_BYTES_LIMIT, MAX_RECORD_BYTES
 from tests.unit.consumers.fanout_case import Scene, dispatch_of

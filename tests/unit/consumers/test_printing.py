@@ -12,7 +12,7 @@ from rich.text import Text
 
 from consumers import show
 from consumers.printing import Output, Rows
-from pipeline.broker.admin import Difference, Growth
+from pipeline.broker.api import Difference, Growth
 from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings
 

@@ -10,8 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from consumers.recorder import Recorder
+from pipeline.broker.api import Partition, Record
 from pipeline.broker.consumer import GroupConsumer
-from pipeline.broker.record import Partition, Record
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.settings import Settings
 from pipeline.store.errors import StoreUnavailableError
@@ -45,7 +46,10 @@ class Scene:
         self.writer = FakeWriter()
         self.producer = FakeProducer()
         self.recorder = Recorder(
-            SETTINGS, {}, writer=self.writer, dead_letters=DeadLetters(self.producer, "t.webhooks.dead-letters", lambda: NOW)
+            SETTINGS,
+            MemoryBroker(),
+            writer=self.writer,
+            dead_letters=DeadLetters(self.producer, "t.webhooks.dead-letters", lambda: NOW),
         )
         self.consumer = FakeConsumer()
         self.recorder.consumer = cast("GroupConsumer", self.consumer)

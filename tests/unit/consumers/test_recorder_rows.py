@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from consumers.recorder import Recorder
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.store.rows import COLUMNS, Position, attempt_id
 from schemas.codec import InvalidRecordError, to_header
@@ -25,7 +26,7 @@ def row_of(made: Record) -> dict[str, Any] | None:
 
 
 def rows_of(made: Record) -> list[dict[str, Any]]:
-    recorder = Recorder(SETTINGS, {}, writer=FakeWriter(), dead_letters=cast("DeadLetters", None))
+    recorder = Recorder(SETTINGS, MemoryBroker(), writer=FakeWriter(), dead_letters=cast("DeadLetters", None))
     table, to_rows = recorder._tables[made.partition.topic]
     rows = to_rows(Position(made.partition.number, made.offset), made)
     return [dict(zip(COLUMNS[table], row, strict=True)) for row in rows]
@@ -177,7 +178,9 @@ def test_every_usable_record_fits_its_columns(made: Record) -> None:
     except InvalidRecordError:
         return
     assert row is not None
-    table, _ = Recorder(SETTINGS, {}, writer=FakeWriter(), dead_letters=cast("DeadLetters", None))._tables[made.partition.topic]
+    table, _ = Recorder(SETTINGS, MemoryBroker(), writer=FakeWriter(), dead_letters=cast("DeadLetters", None))._tables[
+        made.partition.topic
+    ]
     for name, kind in COLUMNS[table].items():
         low, end = RANGES.get(kind.removeprefix("Nullable(").removesuffix(")"), (None, None))
         if low is not None and end is not None and row[name] is not None:

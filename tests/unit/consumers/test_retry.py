@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from consumers.retry import Retry
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.signing import new_secret
 from pipeline.core.trace import TraceContext
 from pipeline.delivery.courier import Courier
@@ -72,16 +73,16 @@ class Scene:
     ) -> None:
         self.producer = FakeProducer(hold=hold)
         self.courier = FakeCourier()
-        self.health = HealthTable({}, "t.webhooks.endpoint-health")
+        self.health = HealthTable(MemoryBroker(), "t.webhooks.endpoint-health")
         operational = operational_endpoint(SETTINGS)
-        self.registry = Registry({}, "t.webhooks.endpoints", vault, health=self.health, operational=operational)
+        self.registry = Registry(MemoryBroker(), "t.webhooks.endpoints", vault, health=self.health, operational=operational)
         self.registry._apply(
             record(endpoint.model_dump_json().encode(), topic="t.webhooks.endpoints", key=str(endpoint.id).encode())
             for endpoint in endpoints
         )
         self.retry = Retry(
             SETTINGS,
-            {},
+            MemoryBroker(),
             registry=self.registry,
             courier=cast("Courier", self.courier),
             broker_seconds=lambda: broker_seconds,

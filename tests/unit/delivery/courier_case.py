@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import cast
 
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.exchange import Exchange, Failure, Headers, NoResponse, Request, Response
 from pipeline.core.own_faults import NotSent
@@ -88,7 +89,7 @@ class Scene:
         self.now = NOW
         self.seconds = 1000.0
         """The time of the circuits and rates."""
-        self.health = HealthTable({}, TOPICS.endpoint_health)
+        self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
         self.watch = Watch(
             self.health,
             self.producer,

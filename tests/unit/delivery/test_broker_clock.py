@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.broker.producer import Position, PublishError
+from pipeline.broker.api import Position, PublishError
 from pipeline.delivery import broker_clock
 from pipeline.delivery.broker_clock import BrokerClock
 from pipeline.ops import metrics

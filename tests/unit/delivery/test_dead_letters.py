@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops import metrics
 from schemas.codec import from_header, to_header

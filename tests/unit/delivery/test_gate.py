@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.exchange import Exchange, Headers
 from pipeline.core.retry import RetrySchedule
@@ -342,7 +343,7 @@ def gone(record: EndpointRecord, how: str) -> tuple[EndpointRecord, HealthRecord
 @pytest.mark.parametrize("state", ["open", "half_open"])
 async def test_the_circuit_and_the_pace_of_an_endpoint_that_is_gone_are_forgotten(how: str, state: str) -> None:
     scene = Scene(limits=LIMITS)
-    registry = Registry({}, TOPICS.endpoints, VAULT, health=scene.health)
+    registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=scene.health)
     to = limited(100)
     gate = Gate(
         scene.lanes,

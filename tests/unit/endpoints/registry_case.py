@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from pipeline.broker.producer import Position
-from pipeline.broker.record import Record
+from pipeline.broker.api import Position, Record
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
@@ -20,7 +20,7 @@ URL = "https://hooks.example.com/same"
 
 
 def registry(vault: Vault = VAULT) -> Registry:
-    made = Registry({}, TOPIC, vault)
+    made = Registry(MemoryBroker(), TOPIC, vault)
     made.table._loop = asyncio.get_running_loop()
     return made
 

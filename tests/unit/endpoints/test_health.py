@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.exchange import Response
 from pipeline.endpoints.health import HealthTable, Held
 from pipeline.endpoints.operational import operational_endpoint
@@ -27,8 +28,8 @@ class Scene:
     """A registry with a health table."""
 
     def __init__(self, *endpoints: EndpointRecord) -> None:
-        self.health = HealthTable({}, HEALTH)
-        self.registry = Registry({}, TOPIC, VAULT, health=self.health)
+        self.health = HealthTable(MemoryBroker(), HEALTH)
+        self.registry = Registry(MemoryBroker(), TOPIC, VAULT, health=self.health)
         self.change(*endpoints)
         self._end = 0
 
@@ -178,7 +179,7 @@ def test_a_fact_of_an_endpoint_that_is_gone_harms_nothing() -> None:
 
 def test_the_built_in_receiver_is_found_and_not_shown() -> None:
     settings = Settings(_env_file=None, operational_url="https://ops.example.com/", operational_secret=SecretStr(SECRET))
-    registry = Registry({}, TOPIC, VAULT, operational=operational_endpoint(settings))
+    registry = Registry(MemoryBroker(), TOPIC, VAULT, operational=operational_endpoint(settings))
 
     receiver = registry.receiver(0)
 
@@ -195,4 +196,4 @@ def test_the_built_in_receiver_is_found_and_not_shown() -> None:
 
 def test_without_a_url_there_is_no_built_in_receiver() -> None:
     assert operational_endpoint(Settings(_env_file=None)) is None
-    assert Registry({}, TOPIC, VAULT).receiver(0) is None
+    assert Registry(MemoryBroker(), TOPIC, VAULT).receiver(0) is None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
 from pipeline.core.signing import new_secret
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
 from schemas.api_key import ApiKeyRecord
 from schemas.attempt import Attempt
 from schemas.audit import AuditEntry

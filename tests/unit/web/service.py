@@ -13,8 +13,9 @@ from typing import cast
 import aiohttp
 from pydantic import SecretStr
 
-from pipeline.broker.producer import Position, Producer
-from pipeline.broker.record import Partition, Record
+from pipeline.broker.api import Partition, Position, Record
+from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.search import AttemptQuery, Cursor
@@ -404,10 +405,10 @@ async def running_service(
     """Start the server; stop it at the end. With ``search`` and ``reports`` it reads a real store."""
     encryption_key = Vault.new_key()
     vault = Vault(encryption_key)
-    known = HealthTable({}, TOPICS.endpoint_health)
-    registry, ring = Registry({}, TOPICS.endpoints, vault, health=known), KeyRing({}, TOPICS.api_keys)
+    known = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
+    registry, ring = Registry(MemoryBroker(), TOPICS.endpoints, vault, health=known), KeyRing(MemoryBroker(), TOPICS.api_keys)
     now = [NOW]
-    ended = EndedSessions({}, TOPICS.ended_sessions, lambda: now[0])
+    ended = EndedSessions(MemoryBroker(), TOPICS.ended_sessions, lambda: now[0])
     kafka, attempts, health, sender = Kafka(registry, ring, ended), Attempts(), Health(), FakeSender()
     reported, analyst, eraser, past = Reported(attempts, kafka), Asked(), Erasing(), Past(attempts)
     watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from pipeline.broker.record import Record
+from pipeline.broker.api import Record
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.web.ended_sessions import MOST_OF_A_KEY, SESSION_TIME, EndedSessions
 from pipeline.web.errors import StartingError
 from schemas.session import EndedSession
@@ -22,7 +23,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.now = NOW
-        self.ended = EndedSessions({}, TOPIC, lambda: self.now)
+        self.ended = EndedSessions(MemoryBroker(), TOPIC, lambda: self.now)
         self.ended.table.is_caught_up = True
 
     def read(self, *records: Record) -> None:

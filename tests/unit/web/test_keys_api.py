@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from pipeline.broker.record import Partition, Record
+from pipeline.broker.api import Partition, Record
+from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.web.auth import ApiKeys
 from pipeline.web.errors import WrongKeyError
 from pipeline.web.key_ring import FIRST_KEY_NAME, KeyRing
@@ -98,7 +99,7 @@ class Topic(FakeProducer):
 
 
 def ring() -> KeyRing:
-    made = KeyRing({}, "k")
+    made = KeyRing(MemoryBroker(), "k")
     made.table._loop = asyncio.get_running_loop()
     return made
 

@@ -20,13 +20,16 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
-from pipeline.broker.assignor import Assignor
-from pipeline.broker.membership import Rebalances, see_join_through
-from pipeline.broker.record import Partition, Record
-from pipeline.broker.silence import Silence
-from pipeline.broker.waits import wait_cheaply
+from pipeline.broker.api import Partition, Record
+from pipeline.broker.kafka.assignor import Assignor
+from pipeline.broker.kafka.compat import hooks_for
+from pipeline.broker.kafka.config import consumer_config
+from pipeline.broker.kafka.membership import Rebalances, see_join_through
+from pipeline.broker.kafka.session import opening_session
+from pipeline.broker.kafka.silence import Silence
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
+from pipeline.ops.settings import Settings
 
 log = logger(__name__)
 
@@ -62,7 +65,7 @@ class Browser:
 
     def __init__(
         self,
-        config: dict[str, Any],
+        settings: Settings,
         *,
         group: str,
         topic: str,
@@ -71,7 +74,9 @@ class Browser:
         partition_fetch_bytes: int = 512 * 1024,
     ) -> None:
         self._assignor = Assignor()
-        self._config = config | {
+        self._hooks = hooks_for(settings)
+        self._config = self._hooks.configure(consumer_config(settings)) | {
+            "auto_offset_reset": "earliest",
             "group_id": group,
             "partition_assignment_strategy": [self._assignor],
             "max_poll_records": _EVERYTHING_FETCHED,
@@ -135,8 +140,10 @@ class Browser:
 
     def _run(self) -> None:
         try:
-            consumer = KafkaConsumer(**self._config)
-            wait_cheaply(consumer)
+            with opening_session(self._config):
+                consumer = KafkaConsumer(**self._config)
+            self._hooks.wait_cheaply(consumer)
+            self._hooks.poll_cheaply(consumer)
             consumer.subscribe([self._topic], listener=Rebalances(consumer, self.assigned, self.revoked))
         except Exception as error:  # noqa: BLE001 - handed to whoever awaits start()
             self._tell(self._started, error)

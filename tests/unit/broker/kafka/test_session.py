@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.broker.session import refusal
+from pipeline.broker.kafka.session import refusal
 
 TIMEOUT = "failed: KafkaTimeoutError: Unable to bootstrap from ['kafka:9093']"
 HUNG_UP = (

@@ -9,9 +9,10 @@ from typing import Final
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from pipeline.broker.client import client_config
-from pipeline.broker.meeting import NoSessionError, meet_a_broker
-from pipeline.broker.session import opening_session
+from pipeline.broker.api import NoSessionError
+from pipeline.broker.kafka.config import client_config
+from pipeline.broker.kafka.meeting import meet_a_broker
+from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.settings import Settings
 from pipeline.ops.threads import in_thread
 

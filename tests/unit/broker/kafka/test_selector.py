@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.broker.selector import SparingSelector
+from pipeline.broker.kafka.compat import SparingSelector
 
 
 @pytest.fixture

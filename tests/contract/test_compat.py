@@ -11,10 +11,11 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.net.selector import NetworkSelector
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.client import consumer_config, producer_config
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
+from pipeline.broker.kafka.compat import Speedups
+from pipeline.broker.kafka.config import consumer_config
 from pipeline.broker.producer import Producer
-from pipeline.broker.waits import wait_cheaply
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
@@ -33,7 +34,7 @@ async def test_a_poll_in_vain_takes_its_time_and_leaves_no_garbage(bootstrap_ser
         assert time.monotonic() - started > POLLS * 0.005
         assert left < POLLS  # without the quiet end: 200 objects a poll, which waits several times
 
-        producer = Producer(producer_config(settings), [topic.name])
+        producer = Producer(open_broker(settings), [topic.name])
         await producer.start()
         await producer.send(topic.name, key=b"k", value=b"came")
         await producer.close()
@@ -68,7 +69,7 @@ async def test_a_poll_asks_the_io_thread_once(bootstrap_servers: str, topic_pref
 
 def _consumer(settings: Settings, topic: TopicSpec) -> KafkaConsumer:
     consumer = KafkaConsumer(**consumer_config(settings) | {"group_id": None})
-    wait_cheaply(consumer)
+    Speedups().wait_cheaply(consumer)
     partition = TopicPartition(topic.name, 0)
     consumer.assign([partition])
     consumer.seek_to_beginning(partition)
@@ -89,5 +90,5 @@ def _garbage_of_polls(consumer: KafkaConsumer) -> int:
 
 
 def _create(settings: Settings, topic: TopicSpec) -> None:
-    with TopicAdmin(settings) as admin:
+    with KafkaTopicAdmin(settings) as admin:
         admin.create_missing([topic])

@@ -10,14 +10,14 @@ from kafka.errors import AuthorizationError, KafkaError
 from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslHandshakeRequest
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.meeting import NoSessionError
+from pipeline.broker.api import BrokerError
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.ops.certificates import Server, tls_servers
 from pipeline.ops.reach import CONNECT_SECONDS, Finding, server_finding, tls_context
 from pipeline.ops.settings import Settings
 from pipeline.ops.settings_kafka import addresses
 
-_ANSWER_MS = 10_000
+_ANSWER_SECONDS = 10.0
 
 
 def kafka_findings(settings: Settings) -> Iterator[Finding]:
@@ -53,14 +53,13 @@ def _beyond_the_address(settings: Settings, servers: Sequence[Server], context: 
     who = "with a token" if mechanism == "OAUTHBEARER" else f"as {settings.kafka_sasl_username}"
     login = f"Kafka: log in {who}" if mechanism else "Kafka: protocol"
     try:
-        with TopicAdmin(settings, answer_ms=_ANSWER_MS) as admin:
+        with KafkaTopicAdmin(settings, _ANSWER_SECONDS) as admin:
             differences = admin.differences(specs)
-    except AuthorizationError as error:
-        yield Finding(
-            "Kafka: topics", f"The user may not look at them ({type(error).__name__}). Grant it DESCRIBE and DESCRIBE_CONFIGS."
-        )
-    except (KafkaError, NoSessionError) as error:
-        if mechanism and (offered := _mechanisms(servers, context, mechanism)) and mechanism not in offered:
+    except BrokerError as error:
+        if isinstance(error.__cause__, AuthorizationError):
+            why = type(error.__cause__).__name__
+            yield Finding("Kafka: topics", f"The user may not look at them ({why}). Grant it DESCRIBE and DESCRIBE_CONFIGS.")
+        elif mechanism and (offered := _mechanisms(servers, context, mechanism)) and mechanism not in offered:
             advice = "Check OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"
             yield Finding(login, f"The brokers do not offer {mechanism}, but {', '.join(offered)}. {advice}.")
         else:

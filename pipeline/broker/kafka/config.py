@@ -6,10 +6,8 @@ from typing import Any
 
 from kafka.errors import KafkaError as KafkaError  # noqa: PLC0414 - exported: the command line must not import kafka
 
-from pipeline.broker.oauth import token_provider
-from pipeline.broker.selector import SparingSelector
-from pipeline.broker.session import SESSION_MS
-from pipeline.broker.transport import use_sparing_transports
+from pipeline.broker.kafka.oauth import token_provider
+from pipeline.broker.kafka.session import SESSION_MS
 from pipeline.ops.settings import Settings
 
 # Room for the largest record with its metadata in one request.
@@ -22,14 +20,12 @@ _BATCH_BYTES = 768 * 1024
 
 def client_config(settings: Settings) -> dict[str, Any]:
     """Addresses, TLS and SASL."""
-    use_sparing_transports()
     config: dict[str, Any] = {
         "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
         "security_protocol": settings.kafka_security_protocol,
-        "bootstrap_timeout_ms": SESSION_MS,
         "reconnect_backoff_max_ms": 2_000,
+        "bootstrap_timeout_ms": SESSION_MS,
         "metadata_max_age_ms": settings.kafka_metadata_max_age_ms,
-        "selector": SparingSelector,
     }
     if settings.kafka_ssl_cafile:
         config["ssl_cafile"] = str(settings.kafka_ssl_cafile)
@@ -50,10 +46,9 @@ def client_config(settings: Settings) -> dict[str, Any]:
 
 
 def consumer_config(settings: Settings) -> dict[str, Any]:
-    """What every consumer takes besides: commits are ours, reading starts at the beginning."""
+    """What every consumer takes besides: commits and positions are ours."""
     return client_config(settings) | {
         "enable_auto_commit": False,
-        "auto_offset_reset": "earliest",
         "allow_auto_create_topics": False,
         "fetch_max_wait_ms": settings.kafka_fetch_max_wait_ms,
         "session_timeout_ms": settings.kafka_session_timeout_ms,
@@ -75,7 +70,6 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "batch_size": _BATCH_BYTES,
         "max_request_size": _REQUEST_BYTES,
         "delivery_timeout_ms": 24 * 60 * 60 * 1000,
-        "max_block_ms": 10_000,
         "allow_auto_create_topics": False,
         "metrics_enabled": False,  # as of consumers
     }

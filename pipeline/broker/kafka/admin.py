@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError, for_code
 
-from pipeline.broker.client import client_config
-from pipeline.broker.session import opening_session
+from pipeline.broker.api import Difference, Growth, TopicError
+from pipeline.broker.kafka.config import client_config
+from pipeline.broker.kafka.errors import translated
+from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
@@ -21,63 +23,44 @@ _SHOWN_PAUSE: Final = 0.1
 """How long brokers may take to show new partitions, and how often they are asked; they learn of them one after the other."""
 
 
-class TopicError(Exception):
-    """Topics could not be made or read; ``str(error)`` says which and what to do.
-
-    ``needs_a_person``: trying again is of no use before somebody has changed something.
-    """
-
-    def __init__(self, message: str, *, needs_a_person: bool = True) -> None:
-        super().__init__(message)
-        self.needs_a_person = needs_a_person
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Where a topic is not as it must be."""
-
-    topic: str
-    what: str
-    wanted: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.topic}: {self.what} is {self.found}, wanted {self.wanted}"
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """A topic that is to have more partitions."""
-
-    topic: str
-    before: int
-    after: int
-
-
-class TopicAdmin:
+class KafkaTopicAdmin:
     """Administers topics. Its calls block: run them in a thread, or before the event loop."""
 
-    def __init__(self, settings: Settings, answer_ms: int = 30_000) -> None:
-        """Connect; each answer may then take ``answer_ms``.
+    def __init__(self, settings: Settings, answer_seconds: float = 30.0) -> None:
+        """Connect; each answer may then take ``answer_seconds``.
 
         Raises:
             NoSessionError: no broker answers, or none lets us in.
         """
         self._settings = settings
+        answer_ms = round(answer_seconds * 1000)
         config = client_config(settings) | {"request_timeout_ms": answer_ms}
         with opening_session(config):
             self._client = KafkaAdminClient(**config)
 
-    def __enter__(self) -> TopicAdmin:
+    def __enter__(self) -> KafkaTopicAdmin:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect."""
         self._client.close()
 
+    @translated()
     def names(self) -> list[str]:
         """Every topic that there is."""
         return [str(name) for name in self._client.list_topics()]
 
+    @translated()
+    def ids(self, topics: Collection[str]) -> dict[str, UUID]:
+        """The ids of topics; a broker that has none leaves them out."""
+        described = self._client.describe_topics(list(topics))
+        found = {topic["name"]: UUID(str(topic["topic_id"])) for topic in described if topic.get("topic_id")}
+        return {name: topic_id for name, topic_id in found.items() if topic_id.int}
+
+    @translated()
     def create_missing(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Make the topics that do not exist, and return their names. Safe to run from many processes at once.
 
@@ -111,6 +94,7 @@ class TopicAdmin:
             passes = error.retriable or isinstance(error, InvalidReplicationFactorError)
             raise TopicError(message, needs_a_person=not passes) from error
 
+    @translated()
     def differences(self, specs: Sequence[TopicSpec]) -> list[Difference]:
         """Compare the topics with what they must look like: missing ones, fewer partitions, other settings."""
         existing = set(self.names())
@@ -126,6 +110,7 @@ class TopicAdmin:
             found += _config_differences(spec, configs.get(spec.name, {}), self._settings)
         return found
 
+    @translated()
     def planned_growth(self, specs: Sequence[TopicSpec], wanted: int) -> list[Growth]:
         """Which topics have fewer than ``wanted`` partitions: those whose number is a setting. None when there is nothing to do."""
         existing = set(self.names())
@@ -134,6 +119,7 @@ class TopicAdmin:
         counts = {topic["name"]: len(topic["partitions"]) for topic in topics}
         return [Growth(name, counts[name], wanted) for name in growing if counts[name] < wanted]
 
+    @translated()
     def grow(self, planned: Sequence[Growth]) -> None:
         """Add partitions and wait until the brokers show them. In one request: members of a group join again once, not for each topic.
 

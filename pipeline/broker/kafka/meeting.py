@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from pipeline.broker.api import NoSessionError
 from pipeline.ops.reach import speaks_tls, tls_context
 from pipeline.ops.settings_kafka import addresses
 
@@ -32,17 +33,6 @@ _TLS_FILES: Final = (
     "Check OMS_WEBHOOKS_KAFKA_SSL_CAFILE, OMS_WEBHOOKS_KAFKA_SSL_CERTFILE, OMS_WEBHOOKS_KAFKA_SSL_KEYFILE and "
     "OMS_WEBHOOKS_KAFKA_SSL_PASSWORD."
 )
-
-
-class NoSessionError(Exception):
-    """There is no session with Kafka; ``str(error)`` says why and what to do.
-
-    ``needs_a_person``: trying again is of no use before somebody has changed something.
-    """
-
-    def __init__(self, message: str, *, needs_a_person: bool = False) -> None:
-        super().__init__(message)
-        self.needs_a_person = needs_a_person
 
 
 class Silence(NamedTuple):

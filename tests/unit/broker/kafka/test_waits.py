@@ -13,8 +13,8 @@ from kafka.coordinator.base import MemberState
 from kafka.producer.sender import Sender
 from kafka.protocol.metadata import MetadataResponse
 
-from pipeline.broker.client import consumer_config, producer_config
-from pipeline.broker.waits import wait_cheaply, wait_while_full
+from pipeline.broker.kafka.compat import Speedups
+from pipeline.broker.kafka.config import consumer_config, producer_config
 from pipeline.ops.settings import Settings
 
 PARTITION = TopicPartition("orders", 0)
@@ -30,7 +30,7 @@ def silent_broker() -> Iterator[int]:
 def test_polls_wait_while_the_answer_to_a_heartbeat_is_overdue(silent_broker: int, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{silent_broker}")
     consumer = KafkaConsumer(**consumer_config(settings), group_id="group", api_version=(2, 6))
-    wait_cheaply(consumer)
+    Speedups().poll_cheaply(consumer)
     rounds = _counted(monkeypatch, KafkaConsumer, "_poll_once")
     try:
         # All that is assigned is paused, as with the retry: nothing is due yet.
@@ -57,7 +57,7 @@ def test_a_producer_waits_for_a_broker_that_can_take_no_more(
     settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{silent_broker}")
     config = producer_config(settings) | {"enable_idempotence": False, "api_version": (2, 6)}
     producer = KafkaProducer(**config)
-    wait_while_full(producer)
+    Speedups().wait_while_full(producer)
     _know_leader(producer, silent_broker)
     try:
         producer.send(PARTITION.topic, value=b"record", partition=PARTITION.partition)

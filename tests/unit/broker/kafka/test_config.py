@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 
-from pipeline.broker.admin import TopicAdmin
-from pipeline.broker.check import kafka_findings
-from pipeline.broker.client import producer_config
-from pipeline.broker.meeting import NoSessionError
+from pipeline.broker.api import NoSessionError
+from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.admin import KafkaTopicAdmin
+from pipeline.broker.kafka.check import kafka_findings
+from pipeline.broker.kafka.session import no_session
 from pipeline.broker.producer import Producer
-from pipeline.broker.session import no_session
 from pipeline.ops.reach import Finding
 from pipeline.ops.settings import Settings
 
@@ -27,13 +27,13 @@ NOBODY = r"^No Kafka broker can be used\. 127\.0\.0\.1:1: .*Connection refused.*
 
 def test_topics_cannot_be_asked_for() -> None:
     with pytest.raises(NoSessionError, match=NOBODY) as raised:
-        TopicAdmin(SETTINGS)
+        KafkaTopicAdmin(SETTINGS)
     assert not raised.value.needs_a_person
 
 
 def test_nothing_can_be_written(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(NoSessionError, match=NOBODY):
-        asyncio.run(Producer(producer_config(SETTINGS), ["oms.orders"]).start())
+        asyncio.run(Producer(open_broker(SETTINGS), ["oms.orders"]).start())
     assert capfd.readouterr().err == ""
 
 
@@ -45,10 +45,10 @@ def silent() -> Iterator[str]:
 
 
 def test_a_broker_that_hangs_is_given_up_soon(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.broker.meeting._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("pipeline.broker.kafka.meeting._ANSWER_SECONDS", 0.2)
     started = time.monotonic()
     with pytest.raises(NoSessionError, match=r"It takes connections and does not answer within 0\.2 s"):
-        TopicAdmin(Settings(_env_file=None, kafka_bootstrap_servers=silent))
+        KafkaTopicAdmin(Settings(_env_file=None, kafka_bootstrap_servers=silent))
     assert time.monotonic() - started < 10
 
 
@@ -56,9 +56,9 @@ def test_a_broker_answers_and_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) ->
     def give_up(**_: Any) -> None:
         raise KafkaTimeoutError("Unable to bootstrap from ['127.0.0.1:1']")
 
-    monkeypatch.setattr("pipeline.broker.session.meet_a_broker", lambda _: None)
-    monkeypatch.setattr("pipeline.broker.check.server_finding", lambda *_: Finding("Kafka: it listens"))
-    monkeypatch.setattr("pipeline.broker.admin.KafkaAdminClient", give_up)
+    monkeypatch.setattr("pipeline.broker.kafka.session.meet_a_broker", lambda _: None)
+    monkeypatch.setattr("pipeline.broker.kafka.check.server_finding", lambda *_: Finding("Kafka: it listens"))
+    monkeypatch.setattr("pipeline.broker.kafka.admin.KafkaAdminClient", give_up)
     *_, last = kafka_findings(SETTINGS)
     assert last.problem is not None
     assert "(KafkaTimeoutError: Unable to bootstrap from ['127.0.0.1:1'])" in last.problem

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.broker.library_log import LibraryLog, listening
+from pipeline.broker.kafka.library_log import LibraryLog, listening
 
 
 @pytest.fixture

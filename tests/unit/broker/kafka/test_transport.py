@@ -11,8 +11,7 @@ import kafka.net.manager
 import pytest
 from kafka.net.selector import NetworkSelector
 
-from pipeline.broker.selector import SparingSelector
-from pipeline.broker.transport import use_sparing_transports
+from pipeline.broker.kafka.compat import SparingSelector, Speedups
 
 MIB = 1024 * 1024
 
@@ -37,7 +36,7 @@ class Connection:
     """A transport, its loop, and the socket at the other end."""
 
     def __init__(self) -> None:
-        use_sparing_transports()
+        Speedups()
         here, self.there = socket.socketpair()
         here.setblocking(False)
         self.there.setblocking(False)

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from kafka.errors import AuthorizationError, KafkaError
 
-from pipeline.broker.library_log import listening
-from pipeline.broker.meeting import NoSessionError, meet_a_broker
+from pipeline.broker.api import NoSessionError
+from pipeline.broker.kafka.library_log import listening
+from pipeline.broker.kafka.meeting import meet_a_broker
 
 SESSION_MS: Final = 6_000
 """How long kafka-python may try: a broker has answered just before."""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from kafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
-from pipeline.broker.admin import Difference, TopicAdmin, TopicError, describe
+from pipeline.broker.api import Difference, TopicError
+from pipeline.broker.kafka.admin import KafkaTopicAdmin, describe
 from pipeline.ops.settings import Settings
 from schemas.topics import Topics, TopicSpec
 
@@ -17,7 +18,7 @@ ORDERS, ENDPOINTS = SPECS[0], SPECS[3]
 
 
 class FakeClient:
-    """The calls of kafka-python's KafkaAdminClient that TopicAdmin makes."""
+    """The calls of kafka-python's KafkaAdminClient that KafkaTopicAdmin makes."""
 
     def __init__(self) -> None:
         self.topics: dict[str, dict[str, Any]] = {}
@@ -72,15 +73,15 @@ class FakeClient:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     fake = FakeClient()
-    monkeypatch.setattr("pipeline.broker.session.meet_a_broker", lambda _: None)
-    monkeypatch.setattr("pipeline.broker.admin.KafkaAdminClient", lambda **_: fake)
+    monkeypatch.setattr("pipeline.broker.kafka.session.meet_a_broker", lambda _: None)
+    monkeypatch.setattr("pipeline.broker.kafka.admin.KafkaAdminClient", lambda **_: fake)
     return fake
 
 
 def test_missing_topics_are_made_as_they_must_be(client: FakeClient) -> None:
     client.topics[ORDERS.name] = {"num_partitions": 9, "replication_factor": 3, "configs": {}}
 
-    with TopicAdmin(SETTINGS) as admin:
+    with KafkaTopicAdmin(SETTINGS) as admin:
         created = admin.create_missing(SPECS)
 
     assert created == [spec.name for spec in SPECS if spec is not ORDERS]
@@ -94,7 +95,7 @@ def test_missing_topics_are_made_as_they_must_be(client: FakeClient) -> None:
 
 
 def test_making_them_again_makes_nothing(client: FakeClient) -> None:
-    admin = TopicAdmin(SETTINGS)
+    admin = KafkaTopicAdmin(SETTINGS)
     admin.create_missing(SPECS)
     client.waited_for.clear()
 
@@ -106,7 +107,7 @@ def test_making_them_again_makes_nothing(client: FakeClient) -> None:
 def test_another_process_may_be_quicker(client: FakeClient) -> None:
     client.errors[ORDERS.name] = TopicAlreadyExistsError("there")
 
-    assert ORDERS.name in TopicAdmin(SETTINGS).create_missing(SPECS)
+    assert ORDERS.name in KafkaTopicAdmin(SETTINGS).create_missing(SPECS)
 
 
 def test_a_refusal_says_what_to_do(client: FakeClient) -> None:
@@ -115,12 +116,12 @@ def test_a_refusal_says_what_to_do(client: FakeClient) -> None:
     with pytest.raises(
         TopicError, match=r"Topic oms\.orders could not be made: .*one broker only.*kafka_replication_factor \(3\)"
     ) as caught:
-        TopicAdmin(SETTINGS).create_missing(SPECS)
+        KafkaTopicAdmin(SETTINGS).create_missing(SPECS)
     assert describe(ORDERS, SETTINGS) in str(caught.value)
 
 
 def test_differences(client: FakeClient) -> None:
-    admin = TopicAdmin(SETTINGS)
+    admin = KafkaTopicAdmin(SETTINGS)
     admin.create_missing(SPECS)
     client.topics["oms.orders"] |= {"num_partitions": 3}
     client.topics["oms.shipments"] |= {"num_partitions": 40}
@@ -139,7 +140,7 @@ def test_differences(client: FakeClient) -> None:
 
 
 def test_every_topic_may_be_missing(client: FakeClient) -> None:
-    differences = TopicAdmin(SETTINGS).differences(SPECS)
+    differences = KafkaTopicAdmin(SETTINGS).differences(SPECS)
 
     assert [difference.topic for difference in differences] == [spec.name for spec in SPECS]
     assert {difference.found for difference in differences} == {"missing"}
@@ -148,7 +149,7 @@ def test_every_topic_may_be_missing(client: FakeClient) -> None:
 
 def test_replicas_and_how_many_must_be_in_sync_are_compared_where_they_are_set(client: FakeClient) -> None:
     settings = SETTINGS.model_copy(update={"kafka_min_insync_replicas": 2})
-    admin = TopicAdmin(settings)
+    admin = KafkaTopicAdmin(settings)
     admin.create_missing(SPECS)
     assert client.topics[ORDERS.name]["configs"] == ORDERS.config() | {"min.insync.replicas": "2"}
     assert admin.differences(SPECS) == []
@@ -159,12 +160,12 @@ def test_replicas_and_how_many_must_be_in_sync_are_compared_where_they_are_set(c
         Difference(ORDERS.name, "min.insync.replicas", "2", "1"),
     ]
     left_to_the_broker = SETTINGS.model_copy(update={"kafka_replication_factor": -1})
-    assert TopicAdmin(left_to_the_broker).differences(SPECS) == []
+    assert KafkaTopicAdmin(left_to_the_broker).differences(SPECS) == []
     assert "--config min.insync.replicas=2" in describe(ORDERS, settings)
 
 
 def test_topics_whose_number_of_partitions_is_a_setting_grow_once(client: FakeClient) -> None:
-    admin = TopicAdmin(SETTINGS)
+    admin = KafkaTopicAdmin(SETTINGS)
     admin.create_missing(SPECS)
     client.topics[ORDERS.name] |= {"num_partitions": 12}
 
@@ -180,7 +181,7 @@ def test_topics_whose_number_of_partitions_is_a_setting_grow_once(client: FakeCl
 
 
 def test_a_topic_that_may_not_grow_is_named(client: FakeClient) -> None:
-    admin = TopicAdmin(SETTINGS)
+    admin = KafkaTopicAdmin(SETTINGS)
     admin.create_missing(SPECS)
     client.errors["webhooks.attempts"] = TopicAuthorizationFailedError("no")
     with pytest.raises(TopicError, match=r"webhooks\.attempts: TopicAuthorizationFailedError\. Check the permission to alter"):

@@ -1,0 +1,1 @@
+"""The way to Kafka over kafka-python, the default."""

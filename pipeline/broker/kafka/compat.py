@@ -1,0 +1,259 @@
+"""What is private in kafka-python, and touched for speed. The only place that does.
+
+Correctness does not depend on anything here: with ``kafka_speedups`` off, or a version of kafka-python that this was not checked with, the
+product works on kafka-python's public API alone, says so once, and takes more CPU time.
+
+What it saves, with kafka-python 3.0.12:
+
+- A poll that waits asks the I/O thread three times (is the coordinator known, send fetches, wait for them), and each time both threads take
+  the interpreter from whoever delivers. Here it asks once.
+- A wait in vain ends with an exception that holds on to itself: some 50 objects for the garbage collector each time, and pauses of 30 to
+  100 ms, in which nothing is delivered. Here it just ends.
+- Thirteen system calls for each answer of a broker. Each lets go of the interpreter, and gets it back from a busy event loop only after
+  milliseconds. Here it is six.
+- A producer that may not send more for now spins 24,000 times a second. Here it waits.
+"""
+
+from __future__ import annotations
+
+import math
+import selectors
+import ssl
+import time
+from importlib.metadata import version
+from typing import Any, Final
+
+from kafka import KafkaConsumer, KafkaProducer
+
+from pipeline.ops.logs import logger
+from pipeline.ops.settings import Settings
+
+log = logger(__name__)
+
+CHECKED_WITH: Final = frozenset({"3.0.12"})
+"""The versions of kafka-python that these hooks were checked with (tests/contract/test_compat.py)."""
+
+
+class Hooks:
+    """No hooks: kafka-python as it is."""
+
+    def configure(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration of a client."""
+        return config
+
+    def ask_for_the_join(self, consumer: KafkaConsumer) -> None:
+        """Before a poll of a member of a group."""
+
+    def poll_cheaply(self, consumer: KafkaConsumer) -> None:
+        """For a member of a group, once."""
+
+    def wait_cheaply(self, consumer: KafkaConsumer) -> None:
+        """For a reader, once."""
+
+    def wait_while_full(self, producer: KafkaProducer) -> None:
+        """For a producer, once."""
+
+
+class Speedups(Hooks):
+    """The hooks for the versions in `CHECKED_WITH`."""
+
+    def __init__(self) -> None:
+        # kafka-python has no setting for the transport: connections that this process opens from now on are of ours.
+        import kafka.net.manager  # noqa: PLC0415 - private, and only where the version is known
+
+        kafka.net.manager.KafkaTCPTransport, kafka.net.manager.KafkaSSLTransport = _transports()
+
+    def configure(self, config: dict[str, Any]) -> dict[str, Any]:
+        return config | {"selector": SparingSelector}
+
+    def ask_for_the_join(self, consumer: KafkaConsumer) -> None:
+        """Ask for the join that the member has to make, or has begun, until it is over.
+
+        kafka-python forgets a join that it began because a topic has grown, and that ends between two polls. Without this, the member
+        finds out by itself that its join takes too long, and joins anew.
+        """
+        coordinator = consumer._coordinator  # noqa: SLF001
+        if coordinator.need_rejoin() or coordinator.rejoining:
+            coordinator.request_rejoin()
+
+    def poll_cheaply(self, consumer: KafkaConsumer) -> None:
+        coordinator = consumer._coordinator  # noqa: SLF001
+        _trust_connection(coordinator)
+        # The I/O thread sends heartbeats by itself. While an answer to one is overdue (the broker hangs), no poll would wait at all.
+        coordinator.time_to_next_poll = lambda: math.inf
+
+    def wait_cheaply(self, consumer: KafkaConsumer) -> None:
+        consumer._fetcher.fetch_records = _Fetches(consumer._fetcher).fetch_records  # noqa: SLF001
+
+    def wait_while_full(self, producer: KafkaProducer) -> None:
+        """kafka-python takes seconds for milliseconds there, and with the answer 0 it spins."""
+        client = producer._sender._client  # noqa: SLF001 - nobody but its thread asks this object
+        delay_s = client.connection_delay
+        client.connection_delay = lambda node: max(delay_s(node) * 1000, _FULL_WAIT_MS)
+
+
+def hooks_for(settings: Settings) -> Hooks:
+    """The hooks that the settings and the installed version allow."""
+    installed = version("kafka-python")
+    if not settings.kafka_speedups:
+        log.info("kafka-python is used without speed-ups; it takes more CPU time", reason="kafka_speedups is off")
+        return Hooks()
+    if installed not in CHECKED_WITH:
+        reason = f"they were checked with {', '.join(sorted(CHECKED_WITH))}, and {installed} is installed"
+        log.info("kafka-python is used without speed-ups; it takes more CPU time", reason=reason)
+        return Hooks()
+    return Speedups()
+
+
+_FULL_WAIT_MS = 10
+"""Of a producer that may not send more for now: an answer wakes it, or a new connection. This is for what does not."""
+_WAITS_LEFT_OUT = 3
+"""Of those that take no time, in a row: what has arrived is to wait for a few steps of the client at most."""
+_READ_BYTES = 64 * 1024
+_NOTHING_LEFT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class SparingSelector(selectors.DefaultSelector):
+    """The standard one, with two differences.
+
+    - A wait of no time (the client has more to do) is left out, up to three times in a row.
+    - A socket that it does not know is not described: kafka-python asks for one before every wait, and takes the KeyError. The
+      standard selector writes the socket's addresses into its text, twice, which takes system calls.
+
+    What is registered is the standard one's alone: kafka-python closes a client's sockets from another thread, in the middle of a wait.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left_out = 0
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        """What was registered for a file object, or for its descriptor.
+
+        Raises:
+            KeyError: nothing was.
+        """
+        descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        # One that was closed is still found by itself, as the standard selector does.
+        return super().get_key(fileobj if descriptor < 0 else descriptor)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What has happened; waits for ``timeout`` seconds at most."""
+        if timeout is not None and timeout <= 0 and self._left_out < _WAITS_LEFT_OUT:
+            self._left_out += 1
+            return []
+        self._left_out = 0
+        return super().select(timeout)
+
+
+def _transports() -> tuple[type, type]:  # noqa: C901 - two classes that need their bases first
+    """The classes of the transports: kafka-python 3.1 has no module for them any more, so that they are made when they are wanted."""
+    from kafka.errors import KafkaConnectionError  # noqa: PLC0415
+    from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport  # noqa: PLC0415
+
+    class _Transport(KafkaTCPTransport):  # type: ignore[misc]  # kafka-python is untyped
+        def _sock_recv(self) -> tuple[bytes, Exception | None]:
+            """What there is to read, or what ended the connection. What came before the end is handed over first: it may say why."""
+            received: list[bytes] = []
+            try:
+                while data := self._sock.recv(_READ_BYTES):
+                    received.append(data)
+                    if len(data) < _READ_BYTES and not isinstance(self._sock, ssl.SSLSocket):
+                        return b"".join(received), None  # there is no more, and should there be, we are told
+            except _NOTHING_LEFT:
+                return b"".join(received), None
+            except Exception as error:  # noqa: BLE001 - those who wait for answers are told
+                end = KafkaConnectionError(error)
+            else:
+                end = KafkaConnectionError("The broker closed the connection.")
+            if not received:
+                return b"", end
+            # Not now, nor soon: those come first whom the answer wakes.
+            self._net.call_later(0, lambda: self.abort(end))
+            return b"".join(received), None
+
+        async def _write_to_sock(self) -> None:
+            """Write what there is, and wait only for what the socket does not take."""
+            if self._write_buffer:
+                _, error = self._sock_send()
+                if error:
+                    self._writing = False
+                    self.abort(error=error)
+                    return
+                self.last_write = time.monotonic()
+            await super()._write_to_sock()
+
+    class _TlsTransport(_Transport, KafkaSSLTransport):  # type: ignore[misc]
+        pass
+
+    return _Transport, _TlsTransport
+
+
+def _trust_connection(coordinator: Any) -> None:
+    """As long as there is a connection to the coordinator, it is known: nobody need be asked."""
+    make_ready = coordinator.ensure_coordinator_ready
+
+    def ensure_coordinator_ready(timeout_ms: float | None = None) -> bool:
+        node = coordinator.coordinator_id
+        if node is not None and coordinator._client.connected(node):  # noqa: SLF001
+            return True
+        return bool(make_ready(timeout_ms=timeout_ms))
+
+    coordinator.ensure_coordinator_ready = ensure_coordinator_ready
+
+
+class _Fetches:
+    """Takes the place of `Fetcher.fetch_records`.
+
+    The original also ends a wait in vain with an exception that nobody hears of, and that holds on to itself: some 50 objects for
+    the garbage collector each time. Every 15 ms that is enough for pauses of 30 to 100 ms, in which nothing is delivered.
+    """
+
+    def __init__(self, fetcher: Any) -> None:
+        self._fetcher = fetcher
+
+    def fetch_records(
+        self, max_records: int | None = None, update_offsets: bool = True, timeout_ms: float | None = None
+    ) -> tuple[dict[Any, list[Any]], bool]:
+        """What has come, or what comes within the time; and whether there is nothing to wait for. See kafka-python."""
+        fetcher = self._fetcher
+        records, partial = fetcher.fetched_records(max_records, update_offsets=update_offsets)
+        if records:
+            if not partial:
+                fetcher.send_fetches()
+            return records, False
+        if not fetcher._net.run(self._await_records, timeout_ms, not partial):  # noqa: SLF001
+            return records, True
+        records, _ = fetcher.fetched_records(max_records, update_offsets=update_offsets)
+        return records, False
+
+    async def _await_records(self, timeout_ms: float | None, is_to_send: bool) -> bool:
+        """Send fetches, and wait for any; whether there was something to wait for. Runs on the I/O thread."""
+        fetcher = self._fetcher
+        if is_to_send:
+            await fetcher._send_fetches_async()  # noqa: SLF001
+        if fetcher._completed_fetches:  # noqa: SLF001 - came after the poll had looked, before its wait began
+            return True
+        awaited = list(fetcher._fetch_futures)  # noqa: SLF001
+        if fetcher._reset_task is not None and not fetcher._reset_task.is_done:  # noqa: SLF001
+            awaited.append(fetcher._reset_task)  # noqa: SLF001
+        if not awaited:
+            return False
+        from kafka.future import Future  # noqa: PLC0415
+
+        woken = Future()
+
+        def wake(_: object = None) -> None:
+            if not woken.is_done:
+                woken.success(None)
+
+        for future in awaited:
+            future.add_both(wake)
+        # kafka-python rounds down, and would ask again and again for what is left of the last millisecond.
+        timer = None if timeout_ms is None else fetcher._net.call_later((timeout_ms + 1) / 1000, wake)  # noqa: SLF001
+        try:
+            await woken
+        finally:
+            if timer is not None:
+                fetcher._net.cancel(timer)  # noqa: SLF001
+        return True

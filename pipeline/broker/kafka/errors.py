@@ -1,0 +1,59 @@
+"""kafka-python's errors as ours. The one place where they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kafka.errors import (
+    AuthorizationError,
+    CommitFailedError,
+    FencedInstanceIdError,
+    IllegalGenerationError,
+    KafkaError,
+    KafkaTimeoutError,
+    LogTruncationError,
+    OffsetOutOfRangeError,
+    RebalanceInProgressError,
+    SaslAuthenticationFailedError,
+    UnknownMemberIdError,
+)
+
+from pipeline.broker.api import (
+    BrokerError,
+    NotMemberError,
+    OutOfRangeError,
+    Partition,
+    RefusedError,
+    UnavailableError,
+)
+
+_PUT_OUT = (UnknownMemberIdError, IllegalGenerationError, FencedInstanceIdError)
+
+
+def ours(error: KafkaError) -> BrokerError:
+    """What an error of kafka-python means."""
+    if isinstance(error, OffsetOutOfRangeError | LogTruncationError) and error.args and isinstance(error.args[0], dict):
+        return OutOfRangeError([Partition(*partition) for partition in error.args[0]])
+    if isinstance(error, _PUT_OUT):
+        return NotMemberError(f"{type(error).__name__}: {error}")
+    if isinstance(error, RebalanceInProgressError | CommitFailedError | KafkaTimeoutError):
+        return UnavailableError(f"{type(error).__name__}: {error}")
+    if isinstance(error, AuthorizationError | SaslAuthenticationFailedError):
+        return RefusedError(f"Kafka does not allow it: {type(error).__name__}: {error}")
+    if error.retriable:
+        return UnavailableError(f"{type(error).__name__}: {error}")
+    return RefusedError(f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of kafka-python leave as ours.
+
+    Raises:
+        BrokerError: as `ours` reads it.
+    """
+    try:
+        yield
+    except KafkaError as error:
+        raise ours(error) from error

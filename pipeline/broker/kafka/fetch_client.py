@@ -1,0 +1,91 @@
+"""A reader that is in no group, by kafka-python."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from pipeline.broker.api import Bounds, Fetched, Partition
+from pipeline.broker.kafka.compat import Hooks
+from pipeline.broker.kafka.errors import translated
+from pipeline.broker.kafka.group_client import bounds
+from pipeline.broker.kafka.session import opening_session
+from pipeline.ops.logs import logger
+
+log = logger(__name__)
+
+_EVERYTHING_FETCHED: Final = 1_000_000_000
+"""Records a poll may return. kafka-python 3.0.12 never gives back the rest of a fetch that was half taken when its partition was
+paused (Fetcher.fetched_records: a used-up PartitionRecords is false but not None), so a poll takes all of it. Memory is bounded
+by the bytes of a fetch instead."""
+_FETCH_BYTES: Final = 4 * 1024 * 1024
+"""Of a fetch, before it is decompressed. There is one at a time from each broker. A batch that is larger comes alone."""
+_CLOSE_MS: Final = 2_000
+
+
+class KafkaFetchClient:
+    """See `pipeline.broker.api.FetchClient`."""
+
+    def __init__(self, config: dict[str, Any], *, partition_bytes: int, read_committed: bool, hooks: Hooks) -> None:
+        """Connect.
+
+        Raises:
+            NoSessionError: no broker let the client in.
+        """
+        own = {
+            "group_id": None,
+            "auto_offset_reset": "none",  # where to read on is decided in pipeline/broker/starting_point.py and reading.py
+            "max_poll_records": _EVERYTHING_FETCHED,
+            "fetch_max_bytes": _FETCH_BYTES,
+            "max_partition_fetch_bytes": partition_bytes,
+            "isolation_level": "read_committed" if read_committed else "read_uncommitted",
+        }
+        with opening_session(config):
+            self._consumer = KafkaConsumer(**config | own)
+        hooks.wait_cheaply(self._consumer)
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        before = self._consumer.assignment()
+        self._consumer.assign([TopicPartition(*partition) for partition in positions])
+        for partition, position in positions.items():
+            if TopicPartition(*partition) not in before:
+                self._consumer.seek(TopicPartition(*partition), position)
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        self._consumer.seek(TopicPartition(*partition), offset)
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        assigned, paused = self._consumer.assignment(), self._consumer.paused()
+        wanted = {TopicPartition(*partition) for partition in partitions} & assigned
+        if wanted - paused:
+            self._consumer.pause(*(wanted - paused))
+        if paused - wanted:
+            self._consumer.resume(*(paused - wanted))
+
+    def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
+        with translated():
+            polled = self._consumer.poll(timeout_ms=max(round(seconds * 1000), 1))
+        return {Partition(*partition): records for partition, records in polled.items()}
+
+    def end(self, partition: Partition) -> int | None:
+        end: int | None = self._consumer.highwater(TopicPartition(*partition))
+        return end
+
+    def position(self, partition: Partition) -> int | None:
+        try:
+            position: int | None = self._consumer.position(TopicPartition(*partition), timeout_ms=0)
+        except KafkaError:
+            return None  # not known for now; asking for longer would hold up the reader
+        return position
+
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+        return bounds(self._consumer, partitions)
+
+    def close(self) -> None:
+        try:
+            self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
+        except Exception as error:  # noqa: BLE001 - kafka-python's own thread may have died; whoever waits for the end must not wait for ever
+            log.warning("a reader could not be closed in order", error=repr(error))

@@ -1,0 +1,176 @@
+"""A member of a group, by kafka-python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
+
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import MemberToRemove
+from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import FencedInstanceIdError, KafkaError
+from kafka.structs import MemberState, OffsetAndMetadata
+
+from pipeline.broker.api import (
+    Bounds,
+    BrokerError,
+    Committed,
+    Membership,
+    NotMemberError,
+    Partition,
+    RebalanceListener,
+    UnavailableError,
+)
+from pipeline.broker.kafka.compat import Hooks
+from pipeline.broker.kafka.errors import ours, translated
+from pipeline.broker.kafka.session import opening_session
+from pipeline.ops.logs import logger
+
+log = logger(__name__)
+
+_COMMIT_MS: Final = 2_000
+_READ_MS: Final = 5_000
+_CLOSE_MS: Final = 2_000
+_JOINED: Final = MemberState.STABLE
+
+
+class KafkaGroupClient:
+    """See `pipeline.broker.api.GroupClient`. All of its partitions are paused, so that it fetches nothing."""
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        group: str,
+        topics: Collection[str],
+        listener: RebalanceListener,
+        *,
+        instance_id: str | None,
+        hooks: Hooks,
+        on_replaced: Callable[[], None],
+    ) -> None:
+        """Connect. ``instance_id``: for static membership, the name that the member keeps over restarts. ``on_replaced`` is told when
+        another living process has come with the same name.
+
+        Raises:
+            NoSessionError: no broker let the client in.
+        """
+        self._config = config
+        self._group = group
+        self._instance_id = instance_id
+        self._hooks = hooks
+        self._on_replaced = on_replaced
+        membership = {
+            "group_id": group,
+            "partition_assignment_strategy": [CooperativeStickyAssignor()],
+            # Where to read is not this client's business, and no policy may decide it.
+            "auto_offset_reset": "none",
+        }
+        if instance_id is not None:
+            membership["group_instance_id"] = instance_id
+        with opening_session(config):
+            self._consumer = KafkaConsumer(**config | membership)
+        hooks.poll_cheaply(self._consumer)
+        self._consumer.subscribe(list(topics), listener=_Listener(self._consumer, listener))
+
+    def poll(self, seconds: float) -> None:
+        self._hooks.ask_for_the_join(self._consumer)
+        try:
+            self._consumer.poll(timeout_ms=round(seconds * 1000))
+        except KafkaError as error:
+            raise self._why(error) from error
+
+    def membership(self) -> Membership | None:
+        known = self._consumer.group_metadata()
+        if known.state != _JOINED or known.generation_id < 0 or not known.member_id:
+            return None
+        return Membership(known.member_id, known.generation_id)
+
+    def commit(self, commits: Mapping[Partition, Committed]) -> None:
+        before = self.membership()
+        if before is None:
+            raise UnavailableError("a rebalance is under way")
+        try:
+            self._consumer.commit(_to_kafka(commits), timeout_ms=_COMMIT_MS)
+        except KafkaError as error:
+            if self._consumer.group_metadata().member_id != before.member_id:
+                raise NotMemberError(f"the commit was refused: {error}") from error
+            raise self._why(error) from error
+
+    def _why(self, error: KafkaError) -> BrokerError:
+        if isinstance(error, FencedInstanceIdError):
+            self._on_replaced()
+        return ours(error)
+
+    def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
+        found: dict[Partition, Committed] = {}
+        with translated():
+            for partition in partitions:
+                stored = self._consumer.committed(TopicPartition(*partition), metadata=True, timeout_ms=_READ_MS)
+                if stored is not None:
+                    found[partition] = Committed(stored.offset, stored.metadata or "")
+        return found
+
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+        return bounds(self._consumer, partitions)
+
+    def close(self, *, leave: bool) -> None:
+        try:
+            self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
+            if leave and self._instance_id is not None:
+                self._leave(self._instance_id)
+        except Exception as error:  # noqa: BLE001 - kafka-python's own thread may have died; the group gives this member up by itself
+            log.warning("the group could not be left in order", group=self._group, error=repr(error))
+
+    def _leave(self, instance_id: str) -> None:
+        """A static member does not leave by closing: it is expected back. Whoever stops in order does not come back."""
+        with KafkaAdminClient(**self._config_of_admin()) as admin:
+            admin.remove_group_members(self._group, [MemberToRemove(group_instance_id=instance_id)])
+
+    def _config_of_admin(self) -> dict[str, Any]:
+        shared = KafkaAdminClient.DEFAULT_CONFIG.keys() & self._config.keys()
+        return {name: self._config[name] for name in shared} | {
+            "bootstrap_timeout_ms": _CLOSE_MS,
+            "request_timeout_ms": _CLOSE_MS,
+        }
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python is untyped
+    """Called on kafka-python's I/O thread, while the group thread waits inside poll() or close()."""
+
+    def __init__(self, consumer: KafkaConsumer, listener: RebalanceListener) -> None:
+        self._consumer = consumer
+        self._listener = listener
+
+    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        for partition in assigned:
+            self._consumer.seek(partition, 0)  # a position of any kind: without one, the client asks where to begin
+            self._consumer.pause(partition)
+        self._listener.assigned([Partition(*partition) for partition in assigned])
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        commits = self._listener.revoked([Partition(*partition) for partition in revoked])
+        if commits:
+            self._consumer.commit_async(_to_kafka(commits))
+
+    def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        self._listener.lost([Partition(*partition) for partition in lost])
+
+
+def _to_kafka(commits: Mapping[Partition, Committed]) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {TopicPartition(*partition): OffsetAndMetadata(*committed, -1) for partition, committed in commits.items()}
+
+
+def bounds(consumer: KafkaConsumer, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    """Where partitions begin and end, as the brokers say.
+
+    Raises:
+        UnavailableError: no answer.
+    """
+    asked = [TopicPartition(*partition) for partition in partitions]
+    if not asked:
+        return {}
+    with translated():
+        first = consumer.beginning_offsets(asked, timeout_ms=_READ_MS)
+        end = consumer.end_offsets(asked, timeout_ms=_READ_MS)
+    return {Partition(*partition): Bounds(first[partition], end[partition]) for partition in asked}

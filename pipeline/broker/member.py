@@ -1,0 +1,306 @@
+"""Membership: a thread that keeps this process in its group, learns which partitions it holds, and commits.
+
+It fetches nothing. So a join that takes long (a dead neighbour must be given up first) keeps nobody from being delivered to: what is
+held is read by the fetch thread meanwhile (`pipeline.broker.consumer`).
+
+What the thread does, over and over: take part in the group; look whether the group has given this process up meanwhile; learn where to
+begin with partitions that came; commit what is finished. Whoever has lost membership begins nothing, commits nothing, and forgets
+everything: epochs, positions, and the client with whatever it believes. A new client joins as a new member.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
+
+from pipeline.broker.api import (
+    Broker,
+    BrokerError,
+    Committed,
+    GroupClient,
+    Membership,
+    NotMemberError,
+    Partition,
+    Receipt,
+    Record,
+    UnavailableError,
+)
+from pipeline.broker.assignment import Assignment, committed_of
+from pipeline.broker.lease import Lease
+from pipeline.broker.starting_point import Missing, starting_point
+from pipeline.broker.trouble import Trouble
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+
+log = logger(__name__)
+
+_JOIN_POLL_S: Final = 1.0
+"""A join is waited for in one go: kafka-python throws one away that ends between two polls."""
+_TURN_S: Final = 0.2
+"""How often a member looks for a rebalance, and commits what little there is."""
+_COMMIT_AT: Final = 50
+"""So many finished records are committed at once: what is not committed is delivered again after a crash."""
+_COMMITS_APART_S: Final = 0.02
+"""The least time between two commits. At 3,000 records a second, 60 are committed at a time."""
+
+
+class Member:
+    """One consumer's membership in its group. It is its client's rebalance listener."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        group: str,
+        topics: Sequence[str],
+        assignment: Assignment,
+        *,
+        on_gone: Callable[[frozenset[Partition]], None],
+        on_missing: Callable[[Missing], None],
+    ) -> None:
+        """``on_gone`` is told which partitions are not ours any more; it must not block. ``on_missing`` is told which records were
+        removed unread, before a commit goes beyond them; it may block for a moment. Both are called on any thread.
+        """
+        self._broker = broker
+        self._group = group
+        self._topics = topics
+        self._assignment = assignment
+        self._on_gone = on_gone
+        self._on_missing = on_missing
+        self.lease = Lease(broker.session_seconds, broker.clock)
+        self._completions: deque[tuple[Partition, int, int]] = deque()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._client: GroupClient | None = None
+        self._identity: Membership | None = None
+        """Who we are; None while a join is under way."""
+        self._member_id: str | None = None
+        """Whom the group knows us as; None before the first join."""
+        self._joining_since: float | None = None
+        self._lost: str | None = None
+        self._sent: dict[Partition, Committed] = {}
+        """Commits whose answer has not been seen. The group may have them."""
+        self._trouble = Trouble(log)
+
+    # --- any thread ---
+
+    def finish(self, record: Record | Receipt) -> None:
+        """A record was dealt with: its offset may be committed."""
+        self._completions.append((record.partition, record.epoch, record.offset))
+        if len(self._completions) >= _COMMIT_AT and not self._wake.is_set():
+            self._wake.set()
+
+    def problem(self) -> str | None:
+        """Why this process is no member that works (for health checks)."""
+        if self._member_id is None:
+            return f"this process is not a member of group {self._group} yet, or was put out of it"
+        if self._assignment.partitions and not self.lease.is_valid():
+            return f"group {self._group} has not confirmed this member for a while; nothing is begun until it does"
+        return None
+
+    def start(self) -> asyncio.Future[None]:
+        """Start the thread. The future is done when it has ended; it holds the error that ended it."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: Exception | None) -> None:
+            if not ended.done():
+                ended.set_exception(error) if error else ended.set_result(None)
+
+        def run() -> None:
+            failure: Exception | None = None
+            try:
+                self._run()
+            except Exception as error:
+                log.exception("membership has ended", group=self._group)
+                failure = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, failure)
+
+        threading.Thread(target=run, name=f"group {self._group}", daemon=True).start()
+        return ended
+
+    def stop(self) -> None:
+        """Commit what is finished, and leave the group."""
+        self._stop.set()
+        self._wake.set()
+
+    # --- the client's thread ---
+
+    def assigned(self, partitions: Collection[Partition]) -> None:
+        """Partitions came."""
+        self._assignment.assign(partitions)
+        metrics.REBALANCES.labels(self._group, "assigned").inc()
+
+    def revoked(self, partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
+        """Partitions go: their completions are fenced from here on."""
+        self._drain()
+        commits = self._assignment.revoke(partitions)
+        metrics.REBALANCES.labels(self._group, "revoked").inc()
+        self._on_gone(frozenset(partitions))
+        return {partition: committed_of(commit) for partition, commit in commits.items()} if self.lease.is_valid() else {}
+
+    def lost(self, partitions: Collection[Partition]) -> None:
+        """Partitions are somebody else's already."""
+        self.lease.end()
+        self._lost = "the client was put out of the group"
+        self._assignment.revoke(partitions)
+        self._on_gone(frozenset(partitions))
+
+    # --- the group thread ---
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._stop.wait(self.step())
+                if self._identity is not None:
+                    self._wake.wait(_TURN_S)
+                    self._wake.clear()
+        finally:
+            self._end()
+
+    def step(self) -> float:
+        """One turn. Returns how many seconds to wait before the next one at least."""
+        try:
+            if self._client is None:
+                self._client = self._broker.group_client(self._group, self._topics, self)
+            self._turn(self._client)
+        except UnavailableError as error:
+            return self._trouble.note("the group does not answer", group=self._group, error=str(error))
+        except NotMemberError as error:
+            log.warning("membership is lost; joining anew", group=self._group, reason=str(error))
+            metrics.REBALANCES.labels(self._group, "lost").inc()
+            self._part(leave=False)
+            return 0.0
+        self._trouble.over("the group answers again", group=self._group)
+        return _COMMITS_APART_S if self._identity is not None else 0.0
+
+    def _end(self) -> None:
+        """Commit what is finished, and leave."""
+        is_member = False
+        if self._client is not None and self._identity is not None:
+            try:
+                self._turn(self._client)
+                is_member = self.lease.is_valid()
+            except BrokerError as error:
+                log.warning("the last commit failed; some records are delivered again", group=self._group, error=str(error))
+        self._part(leave=is_member)
+
+    def _part(self, *, leave: bool) -> None:
+        """Part from the client, and forget all that it has told."""
+        client, self._client = self._client, None
+        self.lease.end()
+        held = self._assignment.partitions
+        self._assignment.revoke(held)
+        self._identity = self._member_id = self._joining_since = self._lost = None
+        self._sent.clear()
+        if held:
+            self._on_gone(held)
+        if client is not None:
+            client.close(leave=leave)
+
+    def _turn(self, client: GroupClient) -> None:
+        began = self.lease.clock()
+        is_quick = self._identity is not None or self._stop.is_set()
+        client.poll(0.0 if is_quick else _JOIN_POLL_S)
+        self._look(client.membership(), began)
+        if self._identity is None:
+            return
+        self._drain()
+        if not self.lease.is_valid():
+            self._prove(client)
+        self._begin(client)
+        self._commit(client)
+
+    def _look(self, identity: Membership | None, began: float) -> None:
+        """Compare who we are with who we were. ``began``: a moment before the group was asked."""
+        if self._lost is not None:
+            raise NotMemberError(self._lost)
+        former, self._identity = self._identity, identity
+        if identity is None:
+            self._watch_join(began)
+            return
+        self._joining_since = None
+        if self._member_id is not None and identity.member_id != self._member_id:
+            message = f"the group had given up {self._member_id}; it knows this process as {identity.member_id} now"
+            raise NotMemberError(message)
+        self._member_id = identity.member_id
+        if former is None or former.generation != identity.generation:
+            self.lease.prove(began)  # a join has ended since
+
+    def _watch_join(self, now: float) -> None:
+        """The group waits for its members while a join is under way: as long as we are awake, nobody else is given what we hold."""
+        if self._member_id is None:
+            return
+        if self._joining_since is None:
+            self._joining_since = now
+        if now - self._joining_since > self.lease.longest_join_seconds:
+            message = f"a join has not ended within {self.lease.longest_join_seconds:.0f} s"
+            raise NotMemberError(message)
+        if self.lease.is_valid():
+            self.lease.prove(now)
+
+    def _prove(self, client: GroupClient) -> None:
+        """Ask whether the group still counts us in, by a commit that changes nothing. Somebody else may have gone on in our place."""
+        sent = self.lease.clock()
+        known_commits = self._assignment.last_committed()
+        if self._assignment.partitions and not known_commits:
+            raise NotMemberError("membership is in doubt, and nothing was read yet that could prove it")
+        for partition, known in list(known_commits.items())[:1]:
+            found = client.committed([partition]).get(partition)
+            if found is None or found.offset not in (known.offset, self._sent.get(partition, known).offset):
+                message = f"somebody else has committed {partition} meanwhile"
+                raise NotMemberError(message)
+            client.commit({partition: found})
+        if client.membership() != self._identity:
+            raise NotMemberError("the group has given this process up while it was asked")
+        self.lease.prove(sent)
+        log.info("the group still counts this process in", group=self._group)
+
+    def _begin(self, client: GroupClient) -> None:
+        """Learn where to begin with the partitions that came."""
+        unready = self._assignment.unready()
+        if not unready:
+            return
+        committed, bounds = client.committed(unready), client.bounds(unready)
+        for partition, epoch in unready.items():
+            start = starting_point(self._group, partition, committed.get(partition), bounds[partition])
+            if start.missing is not None:
+                self._on_missing(start.missing)
+            if start.last != committed.get(partition):
+                client.commit({partition: start.last})  # what is removed from now on is missed
+            self._assignment.begin(partition, epoch, start.last, start.finished)
+
+    def _commit(self, client: GroupClient) -> None:
+        commits = self._assignment.committable()
+        texts = {partition: committed_of(commit) for partition, commit in commits.items()}
+        if not texts and self.lease.wants_proof():
+            texts = dict(list(self._assignment.last_committed().items())[:1])
+        if not texts or not self.lease.is_valid():
+            return
+        sent = self.lease.clock()
+        self._sent.update(texts)
+        try:
+            client.commit(texts)
+        except (NotMemberError, UnavailableError):
+            metrics.COMMITS.labels(self._group, "failed").inc()
+            raise
+        if client.membership() != self._identity:
+            raise NotMemberError("the group has given this process up during a commit")
+        metrics.COMMITS.labels(self._group, "ok").inc()
+        self._assignment.committed(commits)
+        self._sent.clear()
+        self.lease.prove(sent)
+
+    def _drain(self) -> None:
+        """Note what was finished. A rebalance does it too, on the client's thread."""
+        while self._completions:
+            try:
+                partition, epoch, offset = self._completions.popleft()
+            except IndexError:
+                return
+            if not self._assignment.finish(partition, epoch, offset):
+                metrics.FENCED.labels(self._group).inc()

@@ -1,0 +1,177 @@
+"""The coordinator: who is a member of a group, who holds what, and what was committed.
+
+Cooperative rebalances, as Kafka's consumer protocol has them: a join begins when a member comes or goes; it ends when every member that is
+alive has joined again; whoever holds too much is told to give it up first, and gets a second round. A member that is not heard of for a
+session is put out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+
+from pipeline.broker.api import Committed, NotMemberError, Partition, UnavailableError
+
+
+@dataclass(slots=True)
+class GroupMember:
+    """A member as the coordinator knows it."""
+
+    member_id: str
+    topics: tuple[str, ...]
+    session_seconds: float
+    is_alive: Callable[[], bool]
+    """Whether it sends heartbeats at this moment."""
+    instance_id: str | None = None
+    heard_at: float = 0.0
+    has_joined: bool = False
+    owned: frozenset[Partition] = frozenset()
+    """What it said that it holds when it joined last."""
+    assigned: frozenset[Partition] = frozenset()
+
+
+@dataclass(slots=True)
+class Group:
+    """A consumer group."""
+
+    generation: int = 0
+    is_joining: bool = False
+    members: dict[str, GroupMember] = field(default_factory=dict)
+    committed: dict[Partition, Committed] = field(default_factory=dict)
+    history: list[tuple[Partition, int]] = field(default_factory=list)
+    """Every commit that was taken, in order."""
+
+
+class Coordinator:
+    """All groups of a cluster. Its caller holds the cluster's lock."""
+
+    def __init__(self, clock: Callable[[], float], partitions_of: Callable[[str], list[Partition]]) -> None:
+        self._clock = clock
+        self._partitions_of = partitions_of
+        self._ids = count(1)
+        self.groups: dict[str, Group] = {}
+
+    def group(self, name: str) -> Group:
+        """A group; there is one as soon as it is asked for."""
+        return self.groups.setdefault(name, Group())
+
+    def join(self, name: str, member: GroupMember, owned: Collection[Partition]) -> None:
+        """Come, or come again: the group's join goes on."""
+        group = self.group(name)
+        self._put_out_the_silent(group)
+        if member.member_id not in group.members:
+            self._admit(group, member)
+        member.heard_at = self._clock()
+        member.has_joined, member.owned = True, frozenset(owned)
+        if not group.is_joining:
+            self._begin_join(group, but=member)
+        self._end_join(group)
+
+    def heartbeat(self, name: str, member: GroupMember) -> bool:
+        """A sign of life. Returns whether the member must join again.
+
+        Raises:
+            NotMemberError: the group has put it out.
+        """
+        group = self.group(name)
+        self._put_out_the_silent(group)
+        self._known(group, member)
+        member.heard_at = self._clock()
+        if not group.is_joining and self._wanted(group) != {p for each in group.members.values() for p in each.assigned}:
+            self._begin_join(group)  # topics have grown
+        self._end_join(group)  # it may have waited for somebody who was put out
+        return group.is_joining and not member.has_joined
+
+    def commit(self, name: str, member: GroupMember, generation: int, commits: Mapping[Partition, Committed]) -> None:
+        """Take commits of a member in the group's generation.
+
+        Raises:
+            NotMemberError: it is none, or of another generation.
+            UnavailableError: a join is under way.
+        """
+        group = self.group(name)
+        self._put_out_the_silent(group)
+        self._known(group, member)
+        if group.is_joining:
+            raise UnavailableError("a rebalance is under way")
+        if generation != group.generation:
+            raise NotMemberError("another generation")
+        member.heard_at = self._clock()
+        group.committed |= commits
+        group.history += [(partition, committed.offset) for partition, committed in commits.items()]
+
+    def leave(self, name: str, member: GroupMember) -> None:
+        """Go, without being waited for."""
+        group = self.group(name)
+        if group.members.pop(member.member_id, None) is not None:
+            self._begin_join(group)
+            self._end_join(group)
+
+    def forget_topic(self, topic: str) -> None:
+        """A topic was deleted: what was committed for it goes with it."""
+        for group in self.groups.values():
+            group.committed = {partition: held for partition, held in group.committed.items() if partition.topic != topic}
+
+    def _known(self, group: Group, member: GroupMember) -> None:
+        if group.members.get(member.member_id) is not member:
+            raise NotMemberError(f"the group does not know {member.member_id or 'this member'}")
+
+    def _admit(self, group: Group, member: GroupMember) -> None:
+        former = next(
+            (each for each in group.members.values() if each.instance_id and each.instance_id == member.instance_id), None
+        )
+        member.member_id = f"member-{next(self._ids)}"
+        group.members[member.member_id] = member
+        if former is None:
+            return
+        # A static member that came back takes the place of the one before it, at once and without a rebalance.
+        del group.members[former.member_id]
+        member.assigned, member.has_joined = former.assigned, True
+
+    def _begin_join(self, group: Group, but: GroupMember | None = None) -> None:
+        group.is_joining = True
+        for member in group.members.values():
+            member.has_joined = member is but
+
+    def _end_join(self, group: Group) -> None:
+        self._put_out_the_silent(group)
+        if not group.is_joining or not all(member.has_joined for member in group.members.values()):
+            return
+        group.is_joining = False
+        group.generation += 1
+        self._assign(group)
+
+    def _put_out_the_silent(self, group: Group) -> None:
+        now = self._clock()
+        for member in list(group.members.values()):
+            if member.is_alive():
+                member.heard_at = now
+            elif now - member.heard_at > member.session_seconds:
+                del group.members[member.member_id]
+                if not group.is_joining:
+                    self._begin_join(group)
+
+    def _wanted(self, group: Group) -> set[Partition]:
+        topics = {topic for member in group.members.values() for topic in member.topics}
+        return {partition for topic in topics for partition in self._partitions_of(topic)}
+
+    def _assign(self, group: Group) -> None:
+        """Sticky and cooperative: nothing is given to one member that another one still holds."""
+        members = sorted(group.members.values(), key=lambda member: member.member_id)
+        wanted = self._wanted(group)
+        claims: dict[Partition, GroupMember] = {}
+        for member in members:
+            for partition in sorted(member.owned & wanted):
+                claims.setdefault(partition, member)
+        most = -(-len(wanted) // len(members)) if members else 0
+        kept: dict[str, list[Partition]] = {member.member_id: [] for member in members}
+        held = set(claims)
+        for partition, member in sorted(claims.items()):
+            if len(kept[member.member_id]) < most:
+                kept[member.member_id].append(partition)
+        for partition in sorted(wanted - held):
+            poorest = min(members, key=lambda member: (len(kept[member.member_id]), member.member_id))
+            kept[poorest.member_id].append(partition)
+        for member in members:
+            member.assigned = frozenset(kept[member.member_id])

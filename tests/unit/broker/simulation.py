@@ -1,0 +1,87 @@
+"""Several processes of one group on a broker in memory, a turn at a time, and a ledger of all that they do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline.broker.api import Partition, Record
+from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.broker.memory.cluster import Cluster
+from pipeline.broker.starting_point import Missing
+
+TOPIC = "oms.orders"
+GROUP = "webhooks.fanout"
+SESSION = 10.0
+
+Place = tuple[Partition, int]
+
+
+class Stepped(GroupConsumer):
+    """Has no threads: the simulation takes its turns."""
+
+    def _post(self, call: Callable[..., None], *arguments: object) -> None:
+        call(*arguments)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What an observer outside has seen."""
+
+    written: set[Place] = field(default_factory=set)
+    removed: set[Place] = field(default_factory=set)
+    """Gone before anybody had begun them."""
+    begun: Counter[Place] = field(default_factory=Counter)
+    finished: set[Place] = field(default_factory=set)
+    missing: list[Missing] = field(default_factory=list)
+
+
+class Process:
+    """One process: what it has in hand, and what its consumer believes."""
+
+    def __init__(self, cluster: Cluster, ledger: Ledger, slot: str | None = None) -> None:
+        self.broker = MemoryBroker(cluster, session_seconds=SESSION, slot=slot)
+        self.ledger = ledger
+        self.in_hand: list[Record] = []
+        self.under_way: list[Record] = []
+        self.consumer = Stepped(
+            self.broker,
+            group=GROUP,
+            topics=[TOPIC],
+            max_outstanding=20,
+            max_outstanding_bytes=1024 * 1024,
+            on_records=self.in_hand.extend,
+            on_missing=ledger.missing.append,
+        )
+
+    def join(self) -> None:
+        """A turn of the group thread."""
+        if not self.broker.faults.is_frozen:
+            self.consumer._member.step()
+
+    def fetch(self) -> None:
+        """A turn of the fetch thread."""
+        if not self.broker.faults.is_frozen:
+            self.consumer.step()
+
+    def begin(self) -> list[Record]:
+        """Begin what is in hand, if that may be; what has been lost meanwhile is let go. Returns what was begun."""
+        if self.broker.faults.is_frozen or not self.consumer._member.lease.is_valid():
+            return []
+        taken, self.in_hand[:] = list(self.in_hand), []
+        begun = [record for record in taken if self.consumer.is_current(record)]
+        for record in taken:
+            if record in begun:
+                self.ledger.begun[record.partition, record.offset] += 1
+            else:
+                self.consumer.finish(record)
+        self.under_way += begun
+        return begun
+
+    def finish(self, record: Record) -> None:
+        """Everything that came of a record is acknowledged."""
+        self.under_way.remove(record)
+        self.ledger.finished.add((record.partition, record.offset))
+        self.consumer.finish(record)

@@ -1,0 +1,274 @@
+"""Membership, a turn at a time, on the broker in memory: what is believed, what is proven, and what is forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.broker.api import Committed, NotMemberError, Partition
+from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.broker.memory.cluster import Cluster
+from tests.unit.broker.simulation import GROUP, SESSION, TOPIC, Ledger, Process
+
+ONLY = Partition(TOPIC, 0)
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    cluster = Cluster()
+    cluster.create(TOPIC, 1)
+    return cluster
+
+
+def process(cluster: Cluster, slot: str | None = None) -> Process:
+    return Process(cluster, Ledger(), slot)
+
+
+def turns(*processes: Process, count: int = 4) -> None:
+    for _ in range(count):
+        for each in processes:
+            each.join()
+            each.fetch()
+            each.begin()
+
+
+def write(cluster: Cluster, count: int) -> None:
+    for _ in range(count):
+        cluster.append(ONLY, b"key", b"value")
+
+
+def begun(process: Process) -> list[int]:
+    return [record.offset for record in process.under_way]
+
+
+def committed(cluster: Cluster) -> Committed:
+    return cluster.coordinator.group(GROUP).committed[ONLY]
+
+
+def kill(process: Process) -> None:
+    process.broker.faults.is_frozen = True
+
+
+def test_what_was_finished_beyond_the_commit_is_not_begun_again(cluster: Cluster) -> None:
+    first = process(cluster)
+    write(cluster, 6)
+    turns(first)
+    for record in first.under_way[1:4]:
+        first.finish(record)
+    turns(first)
+    assert committed(cluster).offset == 0, "the first record holds the offset back"
+    kill(first)
+    cluster.virtual.advance(SESSION + 1)
+
+    second = process(cluster)
+    turns(second)
+    assert begun(second) == [0, 4, 5]
+
+
+def test_a_record_of_an_epoch_that_has_ended_is_not_begun(cluster: Cluster) -> None:
+    member = process(cluster)
+    write(cluster, 3)
+    member.join()
+    member.join()
+    for _ in range(3):
+        member.fetch()
+    assert member.in_hand, "handed over, and not begun"
+    member.consumer._member.lost([ONLY])
+    member.join()
+    cluster.virtual.advance(SESSION + 1)  # the group gives up who it was
+    turns(member)
+    assert begun(member) == [0, 1, 2], "each once: under the new epoch"
+
+
+def test_who_slept_while_another_went_on_begins_and_commits_nothing_of_it(cluster: Cluster) -> None:
+    sleeper = process(cluster)
+    sleeper.broker.faults.tells_of_losses = False
+    write(cluster, 10)
+    turns(sleeper)
+    kill(sleeper)
+    cluster.virtual.advance(SESSION + 1)
+
+    other = process(cluster)
+    turns(other)
+    for record in list(other.under_way):
+        other.finish(record)
+    turns(other)
+    assert committed(cluster).offset == 10
+
+    sleeper.broker.faults.is_frozen = False
+    for record in list(sleeper.under_way):
+        sleeper.finish(record)
+    write(cluster, 1)
+    turns(sleeper, other)
+    history = [offset for partition, offset in cluster.coordinator.group(GROUP).history if partition == ONLY]
+    assert history == sorted(history), "no commit went back"
+    assert begun(sleeper) + begun(other) == [10], "one of them, once"
+
+
+def test_in_doubt_nothing_is_begun_until_the_group_has_confirmed(cluster: Cluster) -> None:
+    member = process(cluster)
+    write(cluster, 1)
+    turns(member)
+    cluster.virtual.advance(SESSION * 0.8)  # not long enough to be given up
+    write(cluster, 1)
+    member.fetch()
+    member.begin()
+    assert begun(member) == [0]
+    assert "nothing is begun until it does" in str(member.consumer.problem())
+    turns(member)
+    assert begun(member) == [0, 1]
+    assert member.consumer.problem() is None
+
+
+def test_somebody_elses_commit_is_the_end_of_a_membership_in_doubt(cluster: Cluster) -> None:
+    member = process(cluster)
+    write(cluster, 5)
+    turns(member)
+    cluster.virtual.advance(SESSION * 0.8)
+    cluster.coordinator.group(GROUP).committed[ONLY] = Committed(4)  # as one would that the coordinator believes is the owner
+    client = member.consumer._member._client
+    assert client is not None
+    with pytest.raises(NotMemberError, match="somebody else"):
+        member.consumer._member._prove(client)
+
+
+def test_a_commit_during_which_membership_was_lost_counts_for_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = process(cluster)
+    write(cluster, 2)
+    turns(member)
+    client = member.consumer._member._client
+    assert client is not None
+    commit = client.commit
+
+    def lose_it(commits: dict[Partition, Committed]) -> None:
+        commit(commits)
+        client._identity = None  # type: ignore[attr-defined]  # what the client learns from its heartbeats
+
+    monkeypatch.setattr(client, "commit", lose_it)
+    member.finish(member.under_way[0])
+    member.join()
+    assert member.consumer._member._client is None, "thrown away, with whatever it believed"
+    assert not member.consumer._member.lease.is_valid()
+
+
+def test_a_healthy_member_goes_on_while_a_join_waits_for_a_dead_neighbour(cluster: Cluster) -> None:
+    cluster.create(TOPIC, 2)
+    healthy, dead = process(cluster), process(cluster)
+    turns(healthy, dead, count=6)
+    kill(dead)
+    turns(healthy)
+    newcomer = process(cluster)  # its join cannot end before the dead one is given up
+    newcomer.join()
+    silent = 0.0
+    while len(cluster.coordinator.group(GROUP).members) == 3 and silent < 2 * SESSION:
+        cluster.virtual.advance(1.0)
+        silent += 1.0
+        for partition in range(2):
+            cluster.append(Partition(TOPIC, partition), b"key", b"value")
+        before = len(healthy.under_way)
+        for each in (healthy, newcomer):
+            each.join()
+            each.fetch()
+            each.begin()
+        if len(cluster.coordinator.group(GROUP).members) == 3:
+            assert len(healthy.under_way) > before, f"nothing was begun {silent} s into the join"
+    assert silent > SESSION / 2, "the join has taken a while, or this shows nothing"
+
+
+def test_a_static_member_that_comes_back_goes_on_at_once(cluster: Cluster) -> None:
+    before = process(cluster, slot="host-0")
+    write(cluster, 1)
+    turns(before)
+    kill(before)
+    write(cluster, 1)
+    after = process(cluster, slot="host-0")
+    turns(after, count=2)
+    assert begun(after) == [0, 1], "without waiting for the session to end"
+
+
+def test_records_that_were_removed_unread_are_told_of_with_their_number(cluster: Cluster) -> None:
+    member = process(cluster)
+    write(cluster, 5)
+    turns(member)
+    for record in list(member.under_way)[:3]:
+        member.finish(record)
+    turns(member)
+    kill(member)
+    write(cluster, 400)
+    cluster.log(ONLY).remove_before(365)
+    cluster.virtual.advance(SESSION + 1)
+
+    late = process(cluster)
+    turns(late)
+    assert [(missing.first_offset, missing.records) for missing in late.ledger.missing] == [(3, 362)]
+    assert begun(late)[0] == 365
+    again = process(cluster)
+    kill(late)
+    cluster.virtual.advance(SESSION + 1)
+    turns(again)
+    assert again.ledger.missing == [], "it is told of once: the commit went beyond it"
+
+
+def test_a_group_that_comes_for_the_first_time_misses_nothing(cluster: Cluster) -> None:
+    write(cluster, 10)
+    cluster.log(ONLY).remove_before(4)
+    member = process(cluster)
+    turns(member)
+    assert member.ledger.missing == []
+    assert committed(cluster) == Committed(4), "so that what is removed from now on is missed"
+
+
+def test_a_broker_that_cannot_be_reached_is_asked_again(cluster: Cluster) -> None:
+    cluster.is_away = True
+    member = process(cluster)
+    turns(member)
+    assert "not a member" in str(member.consumer.problem())
+    cluster.is_away = False
+    write(cluster, 1)
+    turns(member)
+    assert begun(member) == [0]
+
+
+def test_brokers_of_memory_know_their_topics() -> None:
+    broker = MemoryBroker()
+    first = broker.cluster.create("a").id
+    with broker.admin() as admin:
+        assert admin.ids(["a", "b"]) == {"a": first}
+        broker.cluster.create("a")
+        assert admin.ids(["a"]) != {"a": first}
+
+
+def test_a_reader_that_goes_back_repeats_nothing(cluster: Cluster) -> None:
+    member = process(cluster)
+    write(cluster, 10)
+    turns(member)
+    member.broker.faults.rewinds_to = 0
+    write(cluster, 2)
+    turns(member)
+    assert begun(member) == list(range(12))
+
+
+def test_records_that_are_removed_while_they_are_waited_for_are_told_of(cluster: Cluster) -> None:
+    member = process(cluster)
+    turns(member)
+    member.consumer._reading._read[ONLY].position = 0
+    write(cluster, 50)
+    cluster.log(ONLY).remove_before(30)
+    turns(member)
+    assert [(missing.first_offset, missing.records) for missing in member.ledger.missing] == [(0, 30)]
+    assert begun(member)[0] == 30
+
+
+def test_a_log_that_ends_below_what_was_read_is_read_again_when_it_has_grown(cluster: Cluster) -> None:
+    member = process(cluster)
+    write(cluster, 5)
+    turns(member)
+    cluster.log(ONLY).shown_end = 2
+    turns(member)
+    assert f"{ONLY} ends at offset 2" in str(member.consumer.problem())
+    cluster.log(ONLY).shown_end = None
+    write(cluster, 1)
+    for _ in range(4):
+        cluster.virtual.advance(2.0)
+        turns(member)
+    assert member.consumer.problem() is None
+    assert begun(member) == list(range(6))
