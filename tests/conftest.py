@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import uvloop
 from hypothesis import settings
 
 from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # Examples have no deadline: the machine may be busy. What must be quick is measured in CPU time.
 settings.register_profile("any machine", deadline=None)
@@ -64,3 +70,17 @@ def bootstrap_servers(broker: LocalBroker) -> str:
 def topic_prefix() -> str:
     """A prefix for topics and groups that no other test uses."""
     return f"t{secrets.token_hex(4)}."
+
+
+@pytest.fixture(scope="session")
+def migrated_clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of ClickHouse with every table and no row. Tests copy it: to make the tables takes a second of CPU each time."""
+    directory = tmp_path_factory.mktemp("migrated") / "clickhouse"
+    subprocess.run([sys.executable, "-m", "tests.contract.migrated", directory], cwd=ROOT, check=True)
+    return directory
+
+
+@pytest.fixture
+def clickhouse_directory(migrated_clickhouse: Path, tmp_path: Path) -> Path:
+    """A directory of ClickHouse for one test: every table, no row. The database has the name that is the default."""
+    return Path(shutil.copytree(migrated_clickhouse, tmp_path / "migrated-clickhouse", symlinks=True))

@@ -4,6 +4,7 @@ and over HTTP with the tables of a cluster.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -42,8 +43,10 @@ def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def store(store_settings: Settings) -> AsyncIterator[Store]:
+async def store(store_settings: Settings, migrated_clickhouse: Path) -> AsyncIterator[Store]:
     """The store, on both engines."""
+    if store_settings.clickhouse_path is not None:
+        shutil.copytree(migrated_clickhouse, store_settings.clickhouse_path, symlinks=True)
     async with opened(store_settings) as one:
         yield one
 

@@ -16,6 +16,8 @@ from tests.contract.ransack_case import Fact, facts, rows
 from tests.contract.store_case import opened
 from tests.unit.web.service import NOW, running_service
 
+pytestmark = pytest.mark.slow
+
 FACTS = facts()
 DOCS = Path(__file__).parents[2] / "docs" / "search.md"
 OFFSET_BITS = 16

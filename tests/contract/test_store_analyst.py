@@ -17,9 +17,9 @@ from tests.contract.store_records import attempt_rows
 
 
 @pytest.fixture
-async def embedded(tmp_path: Path) -> AsyncIterator[Store]:
+async def embedded(clickhouse_directory: Path) -> AsyncIterator[Store]:
     """ClickHouse in process: only there is SQL taken."""
-    async with opened(Settings(clickhouse_path=tmp_path / "clickhouse")) as store:
+    async with opened(Settings(clickhouse_path=clickhouse_directory)) as store:
         await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
         yield store
 
@@ -102,6 +102,7 @@ async def test_everything_else_is_refused(embedded: Store, tmp_path: Path) -> No
         ),
     ],
 )
+@pytest.mark.slow
 async def test_limits(embedded: Store, statement: str, what_to_do: str) -> None:
     with pytest.raises(StoreBudgetError, match=what_to_do):
         await Analyst(embedded.connections).ask(statement)

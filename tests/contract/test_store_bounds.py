@@ -16,6 +16,8 @@ from pipeline.store.writer import Table
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, event_rows, meta
 
+pytestmark = pytest.mark.slow
+
 BATCH = 1_000
 COMMON = ("q[request_body_cont]", "shipment")
 SLOWEST = ("q[s]", "duration_ms desc")

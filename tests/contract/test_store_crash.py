@@ -16,6 +16,8 @@ from tests.contract.clickhouse_shim import ROOT, ShimProcess
 from tests.contract.store_case import PASSWORD, Store, http_settings, opened
 from tests.contract.store_records import attempt_rows, event_rows
 
+pytestmark = pytest.mark.slow
+
 DATABASE = "crash"
 
 # Appends batch after batch, and says how far it got.

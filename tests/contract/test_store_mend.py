@@ -25,9 +25,9 @@ COUNTED = (
 
 
 @pytest.fixture
-async def embedded(tmp_path: Path) -> AsyncIterator[Store]:
+async def embedded(clickhouse_directory: Path) -> AsyncIterator[Store]:
     """ClickHouse in this process, with some attempts."""
-    async with opened(Settings(clickhouse_path=tmp_path / "clickhouse")) as store:
+    async with opened(Settings(clickhouse_path=clickhouse_directory)) as store:
         await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(50)))
         yield store
 

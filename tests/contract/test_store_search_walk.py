@@ -210,6 +210,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 async def test_hostile_values_are_only_values(store: Store) -> None:
     """Whatever is asked with them finds the one attempt that has them, or nothing; never another meaning, never an error."""
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), attempt(n)) for n in range(3)])
@@ -245,6 +246,7 @@ async def test_every_predicate_of_every_attribute_is_carried_out(store: Store) -
 
 
 @pytest.mark.parametrize("at_most", [True, False])
+@pytest.mark.slow
 async def test_the_largest_searches(store: Store, at_most: bool) -> None:
     """At every bound there is an answer; one step beyond, words."""
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), attempt(n)) for n in range(3)])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -148,7 +149,10 @@ async def run_pipeline(
 
 
 @pytest.fixture
-def start_pipeline(bootstrap_servers: str, topic_prefix: str, request: pytest.FixtureRequest) -> StartPipeline:
+def start_pipeline(
+    bootstrap_servers: str, topic_prefix: str, clickhouse_directory: Path, request: pytest.FixtureRequest
+) -> StartPipeline:
     """``async with start_pipeline(setting=value) as pipeline``: every role, on topics and a database of the test's own."""
     apache = request.config.getoption("--kafka") == "apache"
-    return partial(run_pipeline, bootstrap_servers, topic_prefix, apache=apache)
+    place = {"clickhouse_path": clickhouse_directory, "clickhouse_database": "oms_webhooks"}
+    return partial(run_pipeline, bootstrap_servers, topic_prefix, apache=apache, **place)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from pipeline.core.signing import new_secret
@@ -133,6 +134,7 @@ async def test_a_circuit_opens_and_closes_and_nothing_is_lost(start_pipeline: St
         assert {each["event_id"] for each in found} <= set(events)
 
 
+@pytest.mark.slow
 async def test_a_receiver_of_operational_events_that_is_gone_starts_no_loop(start_pipeline: StartPipeline) -> None:
     async with operated(start_pipeline) as (pipeline, owner):
         owner.behaviour = GONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from pipeline.endpoints.vault import Vault
@@ -55,7 +56,7 @@ async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_al
     due = [f"evt-due-{number}" for number in range(60)]
     new = [f"evt-new-{number}" for number in range(30)]
     late = [f"evt-late-{number}" for number in range(10)]
-    key = {"encryption_key": SecretStr(Vault.new_key()), "clickhouse_path": None}
+    key = {"encryption_key": SecretStr(Vault.new_key())}
     async with start_pipeline(**PATIENT, **key) as pipeline:
         receiver = await pipeline.receiver("erp", FAILING)
         await publish(pipeline, due)
@@ -109,6 +110,7 @@ async def test_what_nobody_resumes_in_time_expires_on_record(start_pipeline: Sta
         assert {each.webhook_id for each in receiver.deliveries} == {"evt-young"}
 
 
+@pytest.mark.slow
 async def test_a_drop_names_the_number_and_is_exact(start_pipeline: StartPipeline) -> None:
     async with start_pipeline(**PATIENT) as pipeline:
         receiver = await pipeline.receiver("erp", active=False)
@@ -140,6 +142,7 @@ async def test_a_drop_names_the_number_and_is_exact(start_pipeline: StartPipelin
         assert len(await pipeline.attempts(outcome_eq="discarded")) == 12
 
 
+@pytest.mark.slow
 async def test_a_deleted_endpoint_ends_what_was_held_for_it_and_others_go_on_waiting(start_pipeline: StartPipeline) -> None:
     async with start_pipeline(**PATIENT) as pipeline:
         await pipeline.receiver("gone", active=False)
@@ -166,6 +169,7 @@ async def test_a_deleted_endpoint_ends_what_was_held_for_it_and_others_go_on_wai
         assert await held() == [5]
 
 
+@pytest.mark.slow
 async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_holds_the_rest(
     start_pipeline: StartPipeline,
 ) -> None:

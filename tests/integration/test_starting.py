@@ -105,6 +105,7 @@ async def producing(site: Site) -> AsyncIterator[Producer]:
     await producer.close()
 
 
+@pytest.mark.slow
 async def test_everything_is_started_before_kafka_and_clickhouse(site: Site) -> None:
     site.launch(*ROLES)
     for role in ROLES:

@@ -83,18 +83,25 @@ async def test_without_a_collector_the_trace_is_passed_on_as_it_came(start_pipel
     }
 
 
-@pytest.mark.parametrize(
-    "value",
-    [PARENT.upper().encode(), b"\xff\xfe" + b"0" * 100_000, PARENT.encode() + b"\r\nx-smuggled: 1", f"00-{'0' * 32}".encode()],
+HOSTILE = (
+    PARENT.upper().encode(),
+    b"\xff\xfe" + b"0" * 100_000,
+    PARENT.encode() + b"\r\nx-smuggled: 1",
+    f"00-{'0' * 32}".encode(),
 )
-async def test_a_hostile_traceparent_is_dropped(start_pipeline: StartPipeline, value: bytes) -> None:
+
+
+async def test_a_hostile_traceparent_is_dropped(start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
         receiver = await pipeline.receiver("well")
-        await pipeline.publish(event_bytes("evt-hostile"), [("traceparent", value), ("tracestate", b"a=1\r\nx-smuggled: 1")])
-        await eventually(lambda: _acknowledged(receiver))
+        for number, value in enumerate(HOSTILE):
+            headers = [("traceparent", value), ("tracestate", b"a=1\r\nx-smuggled: 1")]
+            await pipeline.publish(event_bytes(f"evt-hostile-{number}"), headers)
+        await eventually(lambda: _acknowledged(receiver, len(HOSTILE)))
         letters = (await pipeline.api.get("dead_letters")).json()
 
-    assert not {"traceparent", "tracestate", "x-smuggled"} & set(receiver.deliveries[0].headers)
+    for delivery in receiver.deliveries:
+        assert not {"traceparent", "tracestate", "x-smuggled"} & set(delivery.headers)
     assert letters["dead_letters"] == []
 
 

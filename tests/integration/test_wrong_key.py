@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 from pydantic import SecretStr
 
 from pipeline.endpoints.vault import Vault
 from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
 
 
+@pytest.mark.slow
 async def test_a_wrong_key_is_told_and_one_endpoint_sealed_otherwise_stops_nothing(start_pipeline: StartPipeline) -> None:
     right, wrong = SecretStr(Vault.new_key()), SecretStr(Vault.new_key())
     async with start_pipeline(encryption_key=right) as pipeline:
