@@ -230,11 +230,12 @@ def make_retry(
     )
 
 
-def make_held(settings: Settings, producer: Producer, deliveries: Deliveries, retry: Retry) -> HeldDeliveries:
+def make_held(settings: Settings, broker: Broker, producer: Producer, deliveries: Deliveries, retry: Retry) -> HeldDeliveries:
     """The held deliveries, kept beside the retry."""
     topics = settings.topics
     return HeldDeliveries(
         settings,
+        broker=broker,
         registry=deliveries.registry,
         health=deliveries.health,
         producer=producer,

@@ -34,6 +34,7 @@ from pipeline.sender.wire import PIECE_BYTES, Answer, Dialling, read_body
 
 _CONTROL_CHARACTERS: Final = re.compile(r"[\r\n\x00]")
 _OF_AIOHTTP: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_RECEIVED_BYTES: Final = 8192
 _RESET: Final = "ConnectionResetError"
 
 
@@ -58,7 +59,7 @@ class PlainWire:
     def __init__(self, dialling: Dialling) -> None:
         self.dialling = dialling
         options = dialling.connector_options()
-        options["socket_factory"] = _giving_up(options["socket_factory"], dialling.limits.total_timeout)
+        options["socket_factory"] = _bounded(options["socket_factory"], dialling.limits.total_timeout)
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(**options),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -165,12 +166,15 @@ def _tracing() -> aiohttp.TraceConfig:
     return tracing
 
 
-def _giving_up(make: Callable[[AddrInfoType], socket.socket], seconds: float) -> Callable[[AddrInfoType], socket.socket]:
-    """Sockets that end when the other side has not taken what was sent for so long: aiohttp closes a connection when all is sent."""
+def _bounded(make: Callable[[AddrInfoType], socket.socket], seconds: float) -> Callable[[AddrInfoType], socket.socket]:
+    """Sockets that hand over little at a time, as aiohttp parses all that came at once, and the loop waits for it: thousands of interim
+    responses, say. And they end when the other side has not taken what was sent for so long: aiohttp closes a connection when all is sent.
+    """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
 
     def make_socket(info: AddrInfoType) -> socket.socket:
         made = make(info)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED_BYTES)
         if option is not None:
             made.setsockopt(socket.IPPROTO_TCP, option, round(seconds * 1000))
         return made
