@@ -113,7 +113,7 @@ class PlainWay:
                 raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
             raise
         finally:
-            response.close()  # One that was read to its end has given its connection back.
+            _leave(response)
 
 
 def _head(user_agent: str, headers: Mapping[str, str], length: int) -> CIMultiDict[str]:
@@ -130,6 +130,13 @@ def _head(user_agent: str, headers: Mapping[str, str], length: int) -> CIMultiDi
         if _CONTROL_CHARACTERS.search(name) or _CONTROL_CHARACTERS.search(value):
             raise ValueError("a header has a line break or another control character")
     return combined
+
+
+def _leave(response: aiohttp.ClientResponse) -> None:
+    """End the connection, unless the answer was read to its end, and so has given it back. At once: TLS would wait for a farewell."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
+    response.close()
 
 
 def _check(response: aiohttp.ClientResponse, watched: _Watched) -> None:
