@@ -16,7 +16,7 @@ SCENARIOS ?= tests/faults
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-examples check test-fuzz test-kafka test-faults test-deploy test-operations test-browser prometheus-rule bench bench-search isolation bounds soak lock clean bench-recorder
+.PHONY: help install demo test test-slow test-examples check test-fuzz test-kafka test-plain test-faults test-deploy test-operations test-browser prometheus-rule bench bench-search isolation bounds soak lock clean bench-recorder
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,11 @@ check: install ## ruff, mypy --strict, import-linter
 
 test-kafka: install ## What talks to Kafka, on a real Apache Kafka (Java 17 and Maven)
 	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_browser.py test_waits.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
+
+test-plain: install ## What talks to Kafka and to receivers, by the public APIs of kafka-python and aiohttp alone
+	OMS_WEBHOOKS_KAFKA_SPEEDUPS=false OMS_WEBHOOKS_SENDER_SPEEDUPS=false $(BIN)/python -m pytest --kafka=$(KAFKA) -m "not slow" -n 2 --dist loadfile \
+	  $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_browser.py) \
+	  $(addprefix tests/integration/,test_path.py test_outcomes.py test_workers.py test_held.py)
 
 test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form
 	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest $(SCENARIOS) --kafka=apache

@@ -14,7 +14,8 @@ from typing import Final
 
 from consumers.held_keeper import Keeper
 from consumers.held_values import Leaving, Surroundings
-from pipeline.broker.kafka.browser import Browser
+from pipeline.broker.api import Broker
+from pipeline.broker.browser import Browser
 from pipeline.broker.producer import Producer
 from pipeline.core.trace import trace_context
 from pipeline.delivery.courier import Courier
@@ -46,6 +47,7 @@ class HeldDeliveries:
         self,
         settings: Settings,
         *,
+        broker: Broker,
         registry: Registry,
         health: HealthTable,
         producer: Producer,
@@ -67,7 +69,7 @@ class HeldDeliveries:
         self._hold_days = settings.hold_days
         self._keepers: dict[int, tuple[Keeper, asyncio.Task[None]]] = {}
         self._browser = Browser(
-            settings,
+            broker,
             group=settings.topics.held_group,
             topic=settings.topics.held,
             on_assigned=self._assigned,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from pipeline.broker.api import Record
-from pipeline.broker.kafka.browser import Browser
+from pipeline.broker.browser import Browser
 from pipeline.broker.producer import Producer
 from pipeline.core.held import NOWHERE, Bound, Shelf, Told
 from pipeline.delivery.holding import Fate, from_milliseconds, milliseconds

@@ -30,9 +30,10 @@ from pipeline.ops import metrics
 from pipeline.ops.clock import utc_now
 from pipeline.ops.descriptors import Budget, descriptor_limit
 from pipeline.ops.settings import Settings
-from pipeline.sender.client import Sender, SenderLimits
+from pipeline.sender.client import Sender
 from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
+from pipeline.sender.limits import SenderLimits
 from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
 from pipeline.store.erase import Eraser
@@ -110,6 +111,7 @@ def make_deliveries(settings: Settings, broker: Broker, producer: Producer, trac
         ),
         guard,
         probe_name=settings.resolver_probe_name,
+        speedups=settings.sender_speedups,
     )
     disable_after = timedelta(days=settings.disable_after_days)
     clock = BrokerClock(settings.topics.clock)
@@ -228,11 +230,12 @@ def make_retry(
     )
 
 
-def make_held(settings: Settings, producer: Producer, deliveries: Deliveries, retry: Retry) -> HeldDeliveries:
+def make_held(settings: Settings, broker: Broker, producer: Producer, deliveries: Deliveries, retry: Retry) -> HeldDeliveries:
     """The held deliveries, kept beside the retry."""
     topics = settings.topics
     return HeldDeliveries(
         settings,
+        broker=broker,
         registry=deliveries.registry,
         health=deliveries.health,
         producer=producer,

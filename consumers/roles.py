@@ -294,7 +294,7 @@ class _Composition:
             workers.append(("fanout", make_fan_out(settings, self._broker, producer, deliveries, self._tracing).worker))
         if Role.RETRY in self._roles:
             retry = make_retry(settings, self._broker, producer, deliveries, self._existing_topics, self._tracing)
-            workers += [("retry", retry.worker), ("held", make_held(settings, producer, deliveries, retry))]
+            workers += [("retry", retry.worker), ("held", make_held(settings, self._broker, producer, deliveries, retry))]
         for name, worker in workers:
             self._health.add(name, worker.problem)
         await asyncio.gather(*(self._kafka.take(worker.start) for _, worker in workers))

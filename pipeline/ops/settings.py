@@ -166,6 +166,11 @@ class Settings(KafkaSettings, SearchSettings):
     )
     request_timeout_seconds: float = Field(default=15.0, gt=0, description="Longest time of one request, answer included.")
     connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Longest time to connect.")
+    sender_speedups: bool = Field(
+        default=True,
+        description="Whether the insides of aiohttp are used to send webhooks in less CPU time and within narrower bounds "
+        "(docs/security.md). They are left alone anyway with a release that this was not checked with.",
+    )
     resolver_probe_name: str = Field(
         default="example.com",
         description="A host name that is looked up when no endpoint's name resolves, to tell a resolver that is down from a domain that is. "

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
-from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError, InvalidHeader, LineTooLong, PayloadEncodingError
-from aiohttp.http_parser import RawResponseMessage
 
 from pipeline.core.exchange import MAX_DETAIL, Failure
 from pipeline.sender.dial import BlockedAddressError
@@ -45,23 +43,24 @@ _HANDSHAKE_PROBLEMS: Final = {
     "TLSV1_UNRECOGNIZED_NAME": "it has no certificate for this host name",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate, and webhooks are sent without one",
 }
-# The first kind that fits counts.
+# The first kind that fits counts. By name, as the parser's kinds have no public place, and other releases of aiohttp may not have all of them.
 _ANSWER_PROBLEMS: Final = (
-    (PayloadEncodingError, Failure.TRUNCATED, "the answer broke off before its body was complete"),
-    (LineTooLong, Failure.INVALID_RESPONSE, "the answer has a status line or a header that is too long"),
+    ("PayloadEncodingError", Failure.TRUNCATED, "the answer broke off before its body was complete"),
+    ("LineTooLong", Failure.INVALID_RESPONSE, "the answer has a status line or a header that is too long"),
     (
-        BadStatusLine,
+        "BadStatusLine",
         Failure.INVALID_RESPONSE,
         "the answer is not HTTP/1.1, or goes on after its end; check scheme and port of the URL",
     ),
     # It quotes the header, which may hold what we sent as a secret.
-    (InvalidHeader, Failure.INVALID_RESPONSE, "the answer is not valid HTTP (one of its headers is invalid)"),
-    (aiohttp.ClientPayloadError, Failure.INVALID_RESPONSE, "the answer has an invalid body"),
-    (aiohttp.ClientConnectionError, Failure.CONNECTION, "the connection was lost"),
-    (aiohttp.InvalidURL, Failure.INVALID_TARGET, "the target_url cannot be dialled; register another one"),
-    # The client's writer raises it for a header that would split the request.
-    (ValueError, Failure.INVALID_TARGET, "a request header contains a line break or another control character"),
+    ("InvalidHeader", Failure.INVALID_RESPONSE, "the answer is not valid HTTP (one of its headers is invalid)"),
+    ("ClientPayloadError", Failure.INVALID_RESPONSE, "the answer has an invalid body"),
+    ("ClientConnectionError", Failure.CONNECTION, "the connection was lost"),
+    ("InvalidURL", Failure.INVALID_TARGET, "the target_url cannot be dialled; register another one"),
+    # aiohttp's writer raises it for a header that would split the request.
+    ("ValueError", Failure.INVALID_TARGET, "a request header contains a line break or another control character"),
 )
+_NOT_HTTP: Final = "the answer is not valid HTTP"
 _RESETS: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 
@@ -82,6 +81,10 @@ class Explanation:
     failure: Failure
     detail: str
     status: int | None = None
+
+
+class InvalidAnswerError(Exception):
+    """An answer that is none, for the reason that the message gives."""
 
 
 def explain(error: Exception, endpoint: Endpoint) -> Explanation | None:
@@ -155,20 +158,25 @@ def _explain_os_error(error: OSError) -> Explanation:
 
 
 def _explain_disconnect(error: aiohttp.ServerDisconnectedError) -> Explanation:
-    begun = error.message
-    if not isinstance(begun, RawResponseMessage):
+    if isinstance(error.message, str):
         return Explanation(Failure.CONNECTION_RESET, "the connection was closed without an answer")
     # The parser reports the digits it has, so a status is one only when there are three of them.
-    status = begun.code if 100 <= begun.code <= 999 else None
+    code = getattr(error.message, "code", 0)
+    status = code if 100 <= code <= 999 else None
     return Explanation(Failure.TRUNCATED, "the answer broke off before its headers were complete", status)
 
 
 def _explain_answer(error: BaseException) -> Explanation | None:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
     for kind, failure, words in _ANSWER_PROBLEMS:
-        if isinstance(error, kind):
+        if kind in kinds:
             return Explanation(failure, words)
-    if isinstance(error, HttpProcessingError):
-        return Explanation(Failure.INVALID_RESPONSE, f"the answer is not valid HTTP ({_plain(error.message)})")
+    if isinstance(error, InvalidAnswerError):
+        return Explanation(Failure.INVALID_RESPONSE, f"{_NOT_HTTP} ({error})")
+    if "HttpProcessingError" in kinds:
+        return Explanation(Failure.INVALID_RESPONSE, f"{_NOT_HTTP} ({_plain(str(getattr(error, 'message', error)))})")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Explanation(Failure.INVALID_RESPONSE, _NOT_HTTP)
     return None
 
 

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from pipeline.core.listening import listen_error
@@ -59,7 +58,9 @@ class _WithoutRequests(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
+        # By name: the parser's kinds have no public place.
+        is_of_the_parser = any(kind.__name__ == "HttpProcessingError" for kind in type(error).__mro__)
+        if not is_of_the_parser and not isinstance(error, web.RequestPayloadError):
             return True
         log.debug("a request could not be parsed", error=type(error).__name__)
         return False

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.ops.settings import Settings
+from pipeline.sender import wire
 from tests.contract.clickhouse_shim import ShimProcess
 from tests.contract.store_case import PASSWORD, Store, http_settings, opened
 
@@ -57,3 +58,11 @@ async def http_store(clickhouse_shim: ShimProcess) -> AsyncIterator[Store]:
     async with opened(http_settings(clickhouse_shim)) as one:
         yield one
     clickhouse_shim.recover()
+
+
+@pytest.fixture(params=["fast", "plain"])
+def each_wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Senders in this process use the insides of aiohttp, and then its public API alone, as with a release that nobody has checked."""
+    if request.param == "plain":
+        monkeypatch.setattr(wire, "CHECKED_WITH", frozenset())
+    return str(request.param)

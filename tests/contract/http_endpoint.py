@@ -19,8 +19,9 @@ import uvloop
 
 from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response
 from pipeline.core.own_faults import NotSent, OwnFault
-from pipeline.sender.client import Sender, SenderLimits
+from pipeline.sender.client import Sender
 from pipeline.sender.guard import AddressGuard
+from pipeline.sender.limits import SenderLimits
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Scenario = Callable[..., Coroutine[Any, Any, None]]
@@ -79,7 +80,7 @@ class Endpoint:
 
     async def until_hung_up(self) -> None:
         """Wait until the sender has closed a connection. Fails when it does not."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             await self._hang_ups.acquire()
 
     async def finish(self) -> None:

@@ -1,7 +1,7 @@
 """A sender in a process of its own with few descriptors, and many endpoints that are healthy.
 
 Arguments: the port where each address of 127.0.0.0/8 is an endpoint, how many of them, the limit of descriptors, how many requests at once,
-and how many idle connections are kept. Prints, as JSON, how many requests ended how.
+how many idle connections are kept, and how to send (1: by the insides of aiohttp, 0: by its public API). Prints, as JSON, how many requests ended how.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ import resource
 import sys
 from collections import Counter
 
+import structlog
 import uvloop
 
 from pipeline.core.exchange import Request, Response
 from pipeline.core.own_faults import NotSent
-from pipeline.sender.client import Sender, SenderLimits
+from pipeline.sender.client import Sender
+from pipeline.sender.limits import SenderLimits
 from tests.contract.http_endpoint import LOOPBACK
 
 _ROUNDS = 2
 
 
-async def run(port: int, endpoints: int, connections: int, idle: int) -> Counter[str]:
+async def run(port: int, endpoints: int, connections: int, idle: int, speedups: int) -> Counter[str]:
     """Every endpoint gets a request, all of them at once; and again, while connections are kept open."""
     outcomes: Counter[str] = Counter()
-    async with Sender(SenderLimits(connections=connections, idle=idle), LOOPBACK) as sender:
+    async with Sender(SenderLimits(connections=connections, idle=idle), LOOPBACK, speedups=bool(speedups)) as sender:
 
         async def post(number: int) -> None:
             url = f"http://127.1.{number // 250}.{number % 250 + 1}:{port}/"
@@ -44,11 +46,12 @@ async def run(port: int, endpoints: int, connections: int, idle: int) -> Counter
 
 
 def main() -> None:
-    port, endpoints, descriptors, connections, idle = map(int, sys.argv[1:])
+    port, endpoints, descriptors, connections, idle, speedups = map(int, sys.argv[1:])
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        json.dump(runner.run(run(port, endpoints, connections, idle)), sys.stdout)
+        json.dump(runner.run(run(port, endpoints, connections, idle, speedups)), sys.stdout)
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what it prints is read
     main()

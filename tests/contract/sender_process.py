@@ -1,7 +1,7 @@
 """A sender in a process of its own, so that its memory can be measured: 50 requests in parallel, again and again.
 
 Reads from standard input one line of JSON per run, ``{"url", "body_bytes"}``, and writes one: see `Run`. The first argument is a
-file with the certificate authority to trust.
+file with the certificate authority to trust, the second one says how to send: ``fast`` or ``plain``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import structlog
 import uvloop
 
 from pipeline.core.exchange import Exchange, NoResponse, Request
-from pipeline.sender.client import Sender, SenderLimits
+from pipeline.sender.client import Sender
+from pipeline.sender.limits import SenderLimits
 from tests.contract.http_endpoint import LOOPBACK, exchanged
 
 PARALLEL = 50
@@ -77,9 +79,9 @@ def summary(exchange: Exchange) -> tuple[str, int | None]:
     return exchange.failure.value if isinstance(exchange, NoResponse) else "", exchange.status
 
 
-async def main(authority: str) -> None:
+async def main(authority: str, wire: str) -> None:
     trust = ssl.create_default_context(cafile=authority)
-    async with Sender(LIMITS, LOOPBACK, ssl_context=trust) as sender:
+    async with Sender(LIMITS, LOOPBACK, ssl_context=trust, speedups=wire == "fast") as sender:
         # Warmed up, so that what any exchange loads is not counted.
         await asyncio.gather(*(sender.post(Request(f"{scheme}://127.0.0.1:1/", {}, b"")) for scheme in ("http", "https")))
         baseline, sockets = resident_bytes(), open_sockets()
@@ -100,5 +102,6 @@ async def main(authority: str) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what it prints is read
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(sys.argv[1]))
+        runner.run(main(*sys.argv[1:]))

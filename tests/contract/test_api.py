@@ -29,9 +29,10 @@ from pipeline.endpoints.vault import Vault
 from pipeline.ops.clock import utc_now
 from pipeline.ops.health import Health
 from pipeline.ops.settings import Settings
-from pipeline.sender.client import Sender, SenderLimits
+from pipeline.sender.client import Sender
 from pipeline.sender.guard import AddressGuard
 from pipeline.sender.lanes import Lanes
+from pipeline.sender.limits import SenderLimits
 from pipeline.store.analyst import Analyst
 from pipeline.store.connection import Connections
 from pipeline.store.erase import Eraser

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from pipeline.broker.browser import Browser, Fetched
 from pipeline.broker.choice import open_broker
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
-from pipeline.broker.kafka.browser import Browser, Fetched
 from pipeline.broker.producer import Producer
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
@@ -48,7 +48,7 @@ class Member:
     def __init__(self, settings: Settings, prefix: str) -> None:
         self.held: set[int] = set()
         self.browser = Browser(
-            settings,
+            open_broker(settings),
             group=f"{prefix}group",
             topic=f"{prefix}held",
             on_assigned=self.held.update,

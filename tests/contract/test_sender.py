@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.core.exchange import MAX_HEADER_BYTES, MAX_HEADERS, Failure, Request, Response
 from pipeline.ops import metrics
-from pipeline.sender.client import USER_AGENT, Sender, SenderLimits
+from pipeline.sender.client import USER_AGENT, Sender
+from pipeline.sender.limits import SenderLimits
 from tests.contract.http_endpoint import (
     EMPTY_OK,
     LOOPBACK,
@@ -29,6 +30,8 @@ from tests.contract.http_endpoint import (
     serving,
     then_closing,
 )
+
+pytestmark = pytest.mark.usefixtures("each_wire")
 
 # What is sent
 
@@ -268,7 +271,7 @@ async def test_connection_that_the_server_closes_is_not_used_again() -> None:
 
 
 @on_each_loop
-async def test_unasked_answer_is_not_taken_for_the_next_one() -> None:
+async def test_unasked_answer_is_not_taken_for_the_next_one(each_wire: str) -> None:
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
@@ -276,9 +279,12 @@ async def test_unasked_answer_is_not_taken_for_the_next_one() -> None:
         writer.write(EMPTY_OK)
 
     async with serving(behave) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
-        for _ in range(2):
-            answered(await sender.post(Request(endpoint.url(), {}, b"{}")), 503)
-            await asyncio.sleep(0.1)
+        answered(await sender.post(Request(endpoint.url(), {}, b"{}")), 503)
+        await asyncio.sleep(0.1)
+        if each_wire == "plain":  # aiohttp keeps the connection, so that the exchange is lost with it
+            outcome = await sender.post(Request(endpoint.url(), {}, b"{}"))
+            failed(outcome, Failure.INVALID_RESPONSE, "before it was asked for")
+        answered(await sender.post(Request(endpoint.url(), {}, b"{}")), 503)
         assert endpoint.connections == 2
 
 

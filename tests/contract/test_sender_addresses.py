@@ -26,6 +26,8 @@ from tests.contract.http_endpoint import (
     serving,
 )
 
+pytestmark = pytest.mark.usefixtures("each_wire")
+
 
 @contextlib.contextmanager
 def untouched_listener() -> Iterator[int]:

@@ -31,6 +31,8 @@ from tests.contract.http_endpoint import (
     then_resetting,
 )
 
+pytestmark = pytest.mark.usefixtures("each_wire")
+
 
 @on_each_loop
 async def test_no_answer_in_time() -> None:
@@ -210,9 +212,13 @@ async def test_what_is_not_http(answer: bytes) -> None:
 
 
 @on_each_loop
-async def test_body_that_stops_being_http() -> None:
+async def test_body_that_stops_being_http(each_wire: str) -> None:
     start = b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-    outcome = failed(await post_to(dripping(start, b"zz\r\n", 0.05)), Failure.INVALID_RESPONSE)
+    behave = dripping(start, b"zz\r\n", 0.05)
+    if each_wire == "plain":  # aiohttp does not tell the reader of the body
+        outcome = failed(await post_to(behave, limits=QUICK), Failure.TIMEOUT)
+    else:
+        outcome = failed(await post_to(behave), Failure.INVALID_RESPONSE)
     assert outcome.duration_ms < 3000
     assert (outcome.status, outcome.body) == (202, b"abc")
 
@@ -225,9 +231,12 @@ async def test_endless_headers(header: bytes) -> None:
 
 
 @on_each_loop
-async def test_endless_interim_responses() -> None:
+async def test_endless_interim_responses(each_wire: str) -> None:
     async with serving(dripping(b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 1000, 0)) as endpoint:
-        outcome = failed(await post(endpoint.url()), Failure.INVALID_RESPONSE, "interim")
+        if each_wire == "plain":  # their number has no bound there, their time has
+            outcome = failed(await post(endpoint.url(), limits=QUICK), Failure.TIMEOUT)
+        else:
+            outcome = failed(await post(endpoint.url()), Failure.INVALID_RESPONSE, "interim")
         assert outcome.duration_ms < 3000
         await endpoint.until_hung_up()
 

@@ -11,8 +11,9 @@ import pytest
 import trustme
 
 from pipeline.core.exchange import Failure, Request
-from pipeline.sender.client import Sender, SenderLimits
+from pipeline.sender.client import Sender
 from pipeline.sender.guard import AddressGuard
+from pipeline.sender.limits import SenderLimits
 from tests.contract.http_endpoint import (
     EMPTY_OK,
     LOOPBACK,
@@ -25,6 +26,8 @@ from tests.contract.http_endpoint import (
     post,
     serving,
 )
+
+pytestmark = pytest.mark.usefixtures("each_wire")
 
 
 @pytest.fixture(scope="module")

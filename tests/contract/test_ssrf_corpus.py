@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.exchange import Exchange, Failure, Request
-from pipeline.sender import client
+from pipeline.sender import wire
 from pipeline.sender.client import Sender
 from pipeline.sender.dial import resolve_host
 from pipeline.sender.guard import AddressGuard
@@ -37,6 +37,8 @@ from tests.contract.http_endpoint import (
 )
 from tests.unit.web.endpoint_requests import INVALID, PATH, request, wrapped
 from tests.unit.web.service import running_service
+
+pytestmark = pytest.mark.usefixtures("each_wire")
 
 PUBLIC_ONLY = AddressGuard()
 # In place of a public address, as tests talk to loopback only: 127.0.0.1 may be dialled, 127.0.0.2 and ::1 may not.
@@ -235,7 +237,7 @@ async def test_rebinding_name_is_registered_and_not_dialled(name: str, traps: Tr
 
 @on_each_loop
 async def test_name_that_turns_private_between_two_deliveries(monkeypatch: pytest.MonkeyPatch, traps: Traps) -> None:
-    monkeypatch.setattr(client, "_DNS_SECONDS", 0)
+    monkeypatch.setattr(wire, "_DNS_SECONDS", 0)
     names = {"turning.test": (("127.0.0.1",), ("127.0.0.2",), ("::1",))}
     closing = then_closing(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     with answering_names(names, monkeypatch), dialling() as dialled:

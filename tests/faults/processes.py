@@ -23,6 +23,10 @@ WORK_SECONDS = 60.0
 _LOG_LINES = 25
 
 
+_PASSED_ON = frozenset({"OMS_WEBHOOKS_KAFKA_SPEEDUPS", "OMS_WEBHOOKS_SENDER_SPEEDUPS"})
+"""Settings of whoever runs the tests that every process gets: make test-plain switches what is private off."""
+
+
 class RoleProcess:
     """One role. It may be killed and started again; its address stays the same."""
 
@@ -46,7 +50,9 @@ class RoleProcess:
     def start(self) -> None:
         """Start; :meth:`until_ready` waits until it works."""
         assert self._process is None, f"{self.name} runs already"
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
+        outside = {
+            name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_") or name in _PASSED_ON
+        }
         outside["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, outside.get("PYTHONPATH")]))
         with self._log.open("ab") as log:
             # Its directory holds no .env file that would change its settings.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 from collections.abc import Iterator, Sequence
 
-from kafka.errors import AuthorizationError, KafkaError
-from kafka.protocol.parser import KafkaProtocol
-from kafka.protocol.sasl import SaslHandshakeRequest
+from kafka.errors import AuthorizationError
 
 from pipeline.broker.api import BrokerError
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
@@ -18,6 +17,11 @@ from pipeline.ops.settings import Settings
 from pipeline.ops.settings_kafka import addresses
 
 _ANSWER_SECONDS = 10.0
+_SIZE = struct.Struct(">I")
+_HEAD = struct.Struct(">hhih")
+"""Of a request: which one, its version, a number that the answer repeats, and the length of the client's name."""
+_SASL_HANDSHAKE = 17
+_CLIENT = b"oms-webhooks"
 
 
 def kafka_findings(settings: Settings) -> Iterator[Finding]:
@@ -88,12 +92,33 @@ def _mechanisms(servers: Sequence[Server], context: ssl.SSLContext | None, mecha
                 socket.create_connection((server.host, server.port), timeout=CONNECT_SECONDS) as plain,
                 context.wrap_socket(plain, server_hostname=server.host) if context else plain as connection,
             ):
-                protocol = KafkaProtocol(client_id="oms-webhooks")
-                protocol.send_request(SaslHandshakeRequest[1](mechanism=mechanism))
-                connection.sendall(protocol.send_bytes())
-                while received := connection.recv(4096):
-                    for _, response in protocol.receive_bytes(received):
-                        return sorted(response.mechanisms)
-        except (OSError, KafkaError):
+                connection.sendall(_handshake(mechanism))
+                with connection.makefile("rb") as answer:
+                    return _offered(answer.read(*_SIZE.unpack(answer.read(_SIZE.size))))
+        except (OSError, struct.error, UnicodeError):
             continue  # the refusal is told without it
     return []
+
+
+def _handshake(mechanism: str) -> bytes:
+    """SaslHandshake, version 1, as Kafka's protocol writes it (https://kafka.apache.org/protocol)."""
+    asked = mechanism.encode()
+    request = _HEAD.pack(_SASL_HANDSHAKE, 1, 1, len(_CLIENT)) + _CLIENT + struct.pack(">h", len(asked)) + asked
+    return _SIZE.pack(len(request)) + request
+
+
+def _offered(answer: bytes) -> list[str]:
+    """The mechanisms in an answer to it: after the number that it repeats and an error code, an array of texts.
+
+    Raises:
+        struct.error: it is cut off.
+    """
+    found: list[str] = []
+    _, _, count = struct.unpack_from(">ihi", answer)
+    place = struct.calcsize(">ihi")
+    for _ in range(count):
+        (length,) = struct.unpack_from(">h", answer, place)
+        place += 2
+        found.append(answer[place : place + length].decode())
+        place += length
+    return sorted(found)

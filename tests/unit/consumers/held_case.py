@@ -12,7 +12,7 @@ from typing import Any, cast
 from consumers.held import HeldDeliveries
 from consumers.held_keeper import Keeper
 from pipeline.broker.api import Partition, Position, Record
-from pipeline.broker.kafka.browser import Browser, Fetched
+from pipeline.broker.browser import Browser, Fetched
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.producer import Producer
 from pipeline.delivery.courier import Courier
@@ -190,6 +190,7 @@ class World:
             self._read(one)
         held = HeldDeliveries(
             SETTINGS,
+            broker=MemoryBroker(),
             registry=self.registry,
             health=self.health,
             producer=self.kafka,

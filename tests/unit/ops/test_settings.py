@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from pipeline.ops.settings import Settings
-from pipeline.sender.client import SenderLimits
+from pipeline.sender.limits import SenderLimits
 
 SECRETS = {
     "kafka_ssl_password": "pem-hunter2",

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from yarl import URL
 
-from pipeline.sender.transport import Route
+from pipeline.sender.compat import Route
 from schemas.custom_headers import MAX_HEADER_VALUE, check_headers
 
 

@@ -1,11 +1,11 @@
-"""The wire of an exchange: aiohttp's connection pool and parser, without its session, request and response.
+"""What is private in aiohttp, and touched for speed and for bounds. The only place that does; see `pipeline.sender.wire`.
 
-Those three layers cost more than all the rest of a POST. What is left of aiohttp here is the connector (pool, DNS, TLS,
+aiohttp's session, request and response cost more than all the rest of a POST. What is left of aiohttp here is the connector (pool, DNS, TLS,
 dialling), the protocol with its parser, and the serializer of headers. BoundedProtocol bounds what hostile and broken
 servers can do.
 
-This module alone relies on the insides of aiohttp (3.14): what the connector asks a request, its protocol factory, the
-protocol's payload and message queue. tests/contract/test_sender.py has a server for each of its rules.
+It relies on what the connector asks a request, its protocol factory, the protocol's payload and message queue. tests/contract/test_sender.py
+has a server for each of its rules.
 """
 
 from __future__ import annotations
@@ -26,14 +26,81 @@ from aiohttp.streams import StreamReader
 from multidict import CIMultiDict
 from yarl import URL
 
+from pipeline.core.exchange import Request
+from pipeline.sender.idle import IdlePool
+from pipeline.sender.wire import PIECE_BYTES, Answer, Dialling, read_body
+
 _MAX_INTERIM_RESPONSES: Final = 16
 # What an answer may take on the wire: this for its heads, and so many times the part of its body that is read (a chunk of
 # one byte takes six). Servers could otherwise keep the parser busy with what nobody sees, such as chunk extensions.
 _MAX_HEAD_BYTES: Final = 256 * 1024
 _MAX_FRAMING: Final = 8
-_PIECE_BYTES: Final = 65536
 # The parser gets an answer in pieces of this size, as it reads all answers in a piece, thousands of them, at once.
 _PARSED_BYTES: Final = 2048
+
+
+class FastWire:
+    """See `pipeline.sender.wire.Wire`."""
+
+    def __init__(self, dialling: Dialling) -> None:
+        self.dialling = dialling
+        self.connector = BoundedConnector(most_idle=dialling.limits.idle, **dialling.connector_options())
+        self.timeout = dialling.timeout
+
+    def way(self, url: URL) -> FastWay:
+        return FastWay(self, Route(url, self.dialling.user_agent))
+
+    def close_idle(self) -> None:
+        self.connector.close_idle()
+
+    async def close(self) -> None:
+        await self.connector.close()
+
+
+class FastWay:
+    """See `pipeline.sender.wire.Way`."""
+
+    __slots__ = ("_limit", "_read_bufsize", "_route", "_wire")
+
+    def __init__(self, wire: FastWire, route: Route) -> None:
+        self._wire = wire
+        self._route = route
+        self._limit = wire.dialling.limits.response_bytes
+        self._read_bufsize = wire.dialling.read_bufsize
+
+    async def exchange(self, request: Request, answer: Answer) -> bool:
+        head = self._route.head(request.headers, len(request.body))
+        connection = await self._connect()
+        answer.is_connected = True
+        try:
+            protocol = send(connection, head, request.body, read_bufsize=self._read_bufsize)
+            message, content = await read_head(protocol)
+            answer.begin(message.code, message.headers)
+            complete = await read_body(content, self._limit, answer.chunks)
+            if content.is_eof():  # Even one whose end is not kept.
+                release(connection)
+        except Exception:
+            if (loss := _loss_of(connection, answer)) is not None:
+                raise loss from loss.__cause__
+            raise
+        finally:
+            connection.close()  # One that was not released ends with its exchange.
+        return complete
+
+    async def _connect(self) -> Connection:
+        try:
+            connection = await self._wire.connector.connect(self._route, [], self._wire.timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
+        self._wire.dialling.reached(self._route.connection_key.host)
+        return connection
+
+
+def _loss_of(connection: Connection, answer: Answer) -> Exception | None:
+    """The system's error that ended the connection, if one did: the reader of the body only hears of missing bytes."""
+    protocol = connection.protocol if answer.status is not None else None
+    error = None if protocol is None else protocol.exception()
+    return error if isinstance(error, OSError) else None
 
 
 class Route(aiohttp.ClientRequest):
@@ -85,7 +152,7 @@ def send(connection: Connection, head: bytes, body: bytes, *, read_bufsize: int)
         max_field_size=8190,
         max_headers=128,
     )
-    if len(body) <= _PIECE_BYTES:
+    if len(body) <= PIECE_BYTES:
         protocol.transport.write(head + body)
     else:
         protocol.transport.write(head)
@@ -127,7 +194,7 @@ class BoundedProtocol(ResponseHandler):
     # Bytes that may still come; None before the first request, when what comes is kept for the parser, up to its buffer.
     _allowance: int | None = None
     _sending: asyncio.Task[None] | None = None
-    pool: IdlePool | None = None
+    pool: IdlePool[BoundedProtocol] | None = None
     """Where it is counted while it is kept open without a request."""
 
     def expect_answer(self, most_bytes: int) -> None:
@@ -162,15 +229,15 @@ class BoundedProtocol(ResponseHandler):
         TLS would encrypt the whole of it at once otherwise, and hold it twice over for an endpoint that does not read.
         """
         if self.transport is not None:
-            self.transport.set_write_buffer_limits(high=_PIECE_BYTES)
+            self.transport.set_write_buffer_limits(high=PIECE_BYTES)
         self._sending = self._loop.create_task(self._send_pieces(body))
 
     async def _send_pieces(self, body: bytes) -> None:
         view = memoryview(body)
-        for start in range(0, len(view), _PIECE_BYTES):
+        for start in range(0, len(view), PIECE_BYTES):
             if self.transport is None:
                 return
-            self.transport.write(view[start : start + _PIECE_BYTES])
+            self.transport.write(view[start : start + PIECE_BYTES])
             try:
                 await self._drain_helper()
             except ConnectionError:  # Whoever reads the answer is told.
@@ -243,44 +310,12 @@ class BoundedProtocol(ResponseHandler):
         self.abort()
 
 
-class IdlePool:
-    """The connections that are kept open without a request, the oldest first; of those beyond ``most`` the oldest is closed.
-
-    Each takes a descriptor, and every endpoint may have some.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._idle: dict[BoundedProtocol, None] = {}
-
-    def __len__(self) -> int:
-        return len(self._idle)
-
-    def add(self, connection: BoundedProtocol) -> None:
-        """A connection has nothing to do."""
-        self._idle[connection] = None
-        if len(self._idle) > self._most:
-            oldest = next(iter(self._idle))
-            del self._idle[oldest]
-            oldest.close()
-
-    def remove(self, connection: BoundedProtocol) -> None:
-        """It has something to do again, or is gone."""
-        self._idle.pop(connection, None)
-
-    def close(self) -> None:
-        """Close all of them."""
-        idle, self._idle = self._idle, {}
-        for connection in idle:
-            connection.close()
-
-
 class BoundedConnector(aiohttp.TCPConnector):
     """A connection pool of `BoundedProtocol`s, that keeps at most ``most_idle`` connections without a request."""
 
     def __init__(self, *, most_idle: int, **options: Any) -> None:
         super().__init__(**options)
-        self.idle = IdlePool(most_idle)
+        self.idle: IdlePool[BoundedProtocol] = IdlePool(most_idle)
         self._factory = functools.partial(self._make_protocol)
 
     def _make_protocol(self) -> ResponseHandler:
