@@ -12,7 +12,7 @@ finished
     A record is finished when everything that came of it is acknowledged by Kafka (or by ClickHouse). Records finish in any order.
 committed
     The offset that the group reads on from: the lowest unfinished record. What is finished beyond it is committed beside it, as
-    metadata. No commit is ever below what the group has.
+    metadata, and so is how far records have come that are dealt with in many parts. No commit is ever below what the group has.
 epoch
     Each time that a partition comes to this process it gets a number that was never used before. A record carries the epoch that it
     was taken under. A completion of another epoch is dropped: somebody else has the partition by now.

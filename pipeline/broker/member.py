@@ -71,7 +71,8 @@ class Member:
         self._on_gone = on_gone
         self._on_missing = on_missing
         self.lease = Lease(broker.session_seconds, broker.clock)
-        self._completions: deque[tuple[Partition, int, int]] = deque()
+        self._completions: deque[tuple[Partition, int, int, int | None]] = deque()
+        """Of whole records, and (with a number) of their parts."""
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._client: GroupClient | None = None
@@ -89,7 +90,14 @@ class Member:
 
     def finish(self, record: Record | Receipt) -> None:
         """A record was dealt with: its offset may be committed."""
-        self._completions.append((record.partition, record.epoch, record.offset))
+        self._complete((record.partition, record.epoch, record.offset, None))
+
+    def finish_part(self, record: Record | Receipt, part: int) -> None:
+        """A part of a record was dealt with: it may be committed."""
+        self._complete((record.partition, record.epoch, record.offset, part))
+
+    def _complete(self, completion: tuple[Partition, int, int, int | None]) -> None:
+        self._completions.append(completion)
         if len(self._completions) >= _COMMIT_AT and not self._wake.is_set():
             self._wake.set()
 
@@ -272,7 +280,14 @@ class Member:
                 self._on_missing(start.missing)
             if start.last != committed.get(partition):
                 client.commit({partition: start.last})  # what is removed from now on is missed
-            self._assignment.begin(partition, epoch, start.last, start.finished)
+            if start.is_unreadable:
+                log.warning(
+                    "what was committed beside an offset cannot be read; what was finished beyond it is done again",
+                    group=self._group,
+                    partition=str(partition),
+                    offset=start.last.offset,
+                )
+            self._assignment.begin(partition, epoch, start.last, start.finished, start.progress)
 
     def _commit(self, client: GroupClient) -> None:
         commits = self._assignment.committable()
@@ -299,8 +314,10 @@ class Member:
         """Note what was finished. A rebalance does it too, on the client's thread."""
         while self._completions:
             try:
-                partition, epoch, offset = self._completions.popleft()
+                partition, epoch, offset, part = self._completions.popleft()
             except IndexError:
                 return
-            if not self._assignment.finish(partition, epoch, offset):
+            if part is not None:
+                self._assignment.finish_part(partition, epoch, offset, part)
+            elif not self._assignment.finish(partition, epoch, offset):
                 metrics.FENCED.labels(self._group).inc()
