@@ -140,8 +140,8 @@ class Browser:
 
     def _run(self) -> None:
         try:
-            with opening_session(self._config):
-                consumer = KafkaConsumer(**self._config)
+            with opening_session(self._config) as met:
+                consumer = KafkaConsumer(**met)
             self._hooks.wait_cheaply(consumer)
             self._hooks.poll_cheaply(consumer)
             consumer.subscribe([self._topic], listener=Rebalances(consumer, self.assigned, self.revoked))
