@@ -23,6 +23,7 @@ from pipeline.broker.api import (
     Committed,
     GroupClient,
     Membership,
+    MetadataError,
     NotMemberError,
     Partition,
     Receipt,
@@ -85,6 +86,7 @@ class Member:
         self._sent: dict[Partition, Committed] = {}
         """Commits whose answer has not been seen. The group may have them."""
         self._trouble = Trouble(log)
+        self._metadata_trouble = Trouble(log)
 
     # --- any thread ---
 
@@ -299,7 +301,7 @@ class Member:
         sent = self.lease.clock()
         self._sent.update(texts)
         try:
-            client.commit(texts)
+            self._send(client, texts)
         except (NotMemberError, UnavailableError):
             metrics.COMMITS.labels(self._group, "failed").inc()
             raise
@@ -309,6 +311,14 @@ class Member:
         self._assignment.committed(commits)
         self._sent.clear()
         self.lease.prove(sent)
+
+    def _send(self, client: GroupClient, texts: Mapping[Partition, Committed]) -> None:
+        """Commit; without what is beside the offsets, where the brokers do not take that much."""
+        try:
+            client.commit(texts)
+        except MetadataError as error:
+            self._metadata_trouble.note("more is done again after a crash than need be", group=self._group, error=str(error))
+            client.commit({partition: Committed(committed.offset) for partition, committed in texts.items()})
 
     def _drain(self) -> None:
         """Note what was finished. A rebalance does it too, on the client's thread."""

@@ -200,6 +200,19 @@ def test_metadata_that_cannot_be_read_means_that_nothing_is_known(metadata: str)
     assert len([line for line in lines if "cannot be read" in line["event"]]) == 1
 
 
+def test_brokers_that_take_less_metadata_get_the_offsets_alone() -> None:
+    """``offset.metadata.max.bytes`` is a setting of theirs: a small one must end no role."""
+    world = World()
+    world.cluster.coordinator.most_metadata = 10
+    process = world.process()
+    with capture_logs() as lines:
+        half_way(world, process)
+        assert world.committed == Committed(0)
+        finished_by(world, process)
+    assert len([line for line in lines if "than need be" in line["event"]]) == 1
+    assert world.sent_again == 0
+
+
 class ProgressSafety(RuleBasedStateMachine):
     """Processes come, die, freeze and thaw in the middle of events; the model is what was sent and what was acknowledged."""
 
