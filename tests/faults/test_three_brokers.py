@@ -55,10 +55,15 @@ def cluster(tmp_path: Path) -> Iterator[KafkaCluster]:
         gc.collect()  # here, where sockets that kafka-python has forgotten are expected
 
 
+@pytest.fixture
+def bootstrap_servers(cluster: KafkaCluster) -> str:
+    """In the place of the session's broker, which is not started."""
+    return cluster.bootstrap_servers
+
+
 async def test_one_or_two_of_three_brokers_die_freeze_and_come_back(stage: Stage, cluster: KafkaCluster) -> None:
     async with stage.play(
         "three brokers",
-        bootstrap_servers=cluster.bootstrap_servers,
         log_format="json",
         kafka_replication_factor="3",
         kafka_min_insync_replicas="2",
