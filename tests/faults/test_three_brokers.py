@@ -20,9 +20,8 @@ from tests.faults.scenario import Scenario, Stage
 
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-RATE = 40.0
-EVENTS = {"short": 600, "full": 12_000}
-WAVES = 6
+PLAIN_FAULTS = 4
+"""Beside the freezes; each has a wave of events of its own."""
 FEWER_LINES_THAN = 10
 """A minute and role, at the level ``warning`` or above."""
 IN_SYNC_S = 180.0
@@ -30,17 +29,19 @@ READERS = ("fanout", "retry", "recorder")
 
 
 @dataclass(frozen=True)
-class Seconds:
-    """How long each fault lasts."""
+class Plan:
+    """How long each fault lasts, in seconds, how many freezes there are, and the load meanwhile: it lasts longer than the faults."""
 
     down: float
     away: float
     two_away: float
     frozen: float
     freezes: int
+    events_a_wave: int
+    events_a_second: float
 
 
-SECONDS = {"short": Seconds(4, 8, 6, 15, 1), "full": Seconds(10, 60, 30, 40, 10)}
+PLANS = {"short": Plan(4, 8, 6, 15, 1, 300, 10.0), "full": Plan(10, 60, 30, 40, 10, 1_400, 20.0)}
 
 
 @pytest.fixture
@@ -68,24 +69,24 @@ async def test_one_or_two_of_three_brokers_die_freeze_and_come_back(stage: Stage
         kafka_replication_factor="3",
         kafka_min_insync_replicas="2",
     ) as run:
-        while len(run.to_publish) > EVENTS[run.scale.form]:
-            run.to_publish.pop()
         started = time.time()
-        topics, seconds = run.deployment.settings.topics, SECONDS[run.scale.form]
+        topics, plan = run.deployment.settings.topics, PLANS[run.scale.form]
+        while len(run.to_publish) > plan.events_a_wave * (PLAIN_FAULTS + plan.freezes):
+            run.to_publish.pop()
         groups = [getattr(topics, f"{role}_group") for role in READERS]
         async with CommitWatch(run.deployment.kafka, groups) as watch:
             async with wave(run):
-                await down(run, cluster, "leader", [await cluster.leader(topics.orders, 0)], seconds.down)
+                await down(run, cluster, "leader", [await cluster.leader(topics.orders, 0)], plan.down)
             async with wave(run):
                 coordinator = await cluster.coordinator(topics.fanout_group)
-                await down(run, cluster, "coordinator", [coordinator], seconds.down, restarts_fan_out=True)
+                await down(run, cluster, "coordinator", [coordinator], plan.down, restarts_fan_out=True)
             async with wave(run):
-                await down(run, cluster, "one away", [run.chance.choice(cluster.nodes)], seconds.away)
+                await down(run, cluster, "one away", [run.chance.choice(cluster.nodes)], plan.away)
             async with wave(run):
-                await down(run, cluster, "two away", run.chance.sample(cluster.nodes, 2), seconds.two_away)
-            for number in range(seconds.freezes):
+                await down(run, cluster, "two away", run.chance.sample(cluster.nodes, 2), plan.two_away)
+            for number in range(plan.freezes):
                 async with wave(run):
-                    await frozen(run, cluster, run.chance.choice(cluster.nodes), seconds.frozen, restarts_fan_out=number % 2 == 0)
+                    await frozen(run, cluster, run.chance.choice(cluster.nodes), plan.frozen, restarts_fan_out=number % 2 == 0)
             await run.prove(most_duplicates=in_flight)
         for process in run.deployment.roles.values():
             process.check_alive()
@@ -111,8 +112,12 @@ def in_flight(found: Evidence) -> int:
 @asynccontextmanager
 async def wave(run: Scenario) -> AsyncIterator[None]:
     """Load while the block runs, and work that is under way when it begins."""
-    async with run.under_load(waves=WAVES + SECONDS[run.scale.form].freezes, rate=RATE):
-        await run.deployment.until_at_work()
+    plan, attempts = PLANS[run.scale.form], "oms_webhooks_attempts_total"
+    before = await run.deployment.roles["fanout"].metric(attempts) or 0.0
+    load = run.take(plan.events_a_wave)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run.deployment.publish(load, plan.events_a_second))
+        await run.deployment.roles["fanout"].until_above(attempts, before)
         await asyncio.sleep(run.chance.uniform(1.0, 2.0))
         yield
 
@@ -126,9 +131,7 @@ async def down(
         for node in nodes:
             await asyncio.to_thread(node.kill)
         run.say(f"{what}: {names} killed, for {seconds:.0f} s")
-        if restarts_fan_out:
-            await restart_fan_out(run)
-        await asyncio.sleep(seconds)
+        await asyncio.gather(asyncio.sleep(seconds), *([restart_fan_out(run)] if restarts_fan_out else []))
         await asyncio.to_thread(cluster.start, *nodes)
         await cluster.until_in_sync(run.deployment.settings.topics.orders, IN_SYNC_S)
     run.say(f"{names} back, and in sync")
@@ -140,9 +143,7 @@ async def frozen(run: Scenario, cluster: KafkaCluster, node: Node, seconds: floa
         node.freeze()
         run.say(f"broker {node.number} frozen, for {seconds:.0f} s")
         try:
-            if restarts_fan_out:
-                await restart_fan_out(run)
-            await asyncio.sleep(seconds)
+            await asyncio.gather(asyncio.sleep(seconds), *([restart_fan_out(run)] if restarts_fan_out else []))
         finally:
             node.thaw()
         await cluster.until_in_sync(run.deployment.settings.topics.orders, IN_SYNC_S)
