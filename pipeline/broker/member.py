@@ -86,6 +86,7 @@ class Member:
         self._sent: dict[Partition, Committed] = {}
         """Commits whose answer has not been seen. The group may have them."""
         self._trouble = Trouble(log)
+        self._losses = Trouble(log)
         self._metadata_trouble = Trouble(log)
 
     # --- any thread ---
@@ -181,11 +182,12 @@ class Member:
         except UnavailableError as error:
             return self._trouble.note("the group does not answer", group=self._group, error=str(error))
         except NotMemberError as error:
-            log.warning("membership is lost; joining anew", group=self._group, reason=str(error))
             metrics.REBALANCES.labels(self._group, "lost").inc()
             self._part(leave=False)
-            return 0.0
+            return self._losses.note("membership is lost; joining anew", group=self._group, reason=str(error))
         self._trouble.over("the group answers again", group=self._group)
+        if self._identity is not None:
+            self._losses.over("this process is a member again", group=self._group)
         return _COMMITS_APART_S if self._identity is not None else 0.0
 
     def _end(self) -> None:

@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+_ADDRESS = "health and metrics at"
+"""Printed at each start, for people."""
 _CALLING = frozenset({"warning", "error", "critical"})
 
 
@@ -28,7 +30,7 @@ def calling_lines(log: Path, since: float = 0.0) -> Iterator[LogLine]:
             at = datetime.fromisoformat(entry["timestamp"]).timestamp()
             calls = entry["level"] in _CALLING
         except (ValueError, KeyError, TypeError):
-            calls = True
+            calls = _ADDRESS not in text
         if calls and at >= since:
             yield LogLine(at, text)
 

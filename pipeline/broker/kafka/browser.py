@@ -20,13 +20,15 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
-from pipeline.broker.api import Partition, Record
+from pipeline.broker.api import NotMemberError, Partition, Record, UnavailableError
 from pipeline.broker.kafka.assignor import Assignor
 from pipeline.broker.kafka.compat import hooks_for
 from pipeline.broker.kafka.config import consumer_config
+from pipeline.broker.kafka.errors import ours
 from pipeline.broker.kafka.membership import Rebalances, see_join_through
 from pipeline.broker.kafka.session import opening_session
 from pipeline.broker.kafka.silence import Silence
+from pipeline.broker.trouble import Trouble
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
@@ -38,7 +40,6 @@ _JOIN_POLL_MS = 1000  # see broker.consumer
 _IDLE_POLL_MS = 100
 _BUSY_POLL_MS = 10
 _BUSY_S = 0.5
-_ERROR_BACKOFF_S = 1.0
 _COMMITTED_MS = 10_000
 _CLOSE_MS = 5_000
 _LONGEST_SILENCE_S = 1.0
@@ -86,6 +87,7 @@ class Browser:
         self._topic = topic
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
+        self._trouble = Trouble(log)
         self._silence = Silence(group, self._config)
         self._asked: deque[tuple[int, _Request]] = deque()
         self._commits: deque[tuple[int, int]] = deque()
@@ -185,12 +187,13 @@ class Browser:
             self._fetch_what_is_asked_for(consumer)
             self._send_commits(consumer)
         except KafkaError as error:
-            if not error.retriable:
+            if not isinstance(ours(error), UnavailableError | NotMemberError):
                 raise
-            # Brokers come and go; kafka-python reconnects by itself.
+            # Brokers come and go; kafka-python reconnects by itself, and joins again.
             metrics.CONSUMER_ERRORS.labels(self._group).inc()
-            log.warning("poll failed, polling on", group=self._group, error=repr(error))
-            self._stopping.wait(_ERROR_BACKOFF_S)
+            self._stopping.wait(self._trouble.note("poll failed, polling on", group=self._group, error=repr(error)))
+        else:
+            self._trouble.over("polling works again", group=self._group)
 
     def _poll_timeout_ms(self, consumer: KafkaConsumer) -> int:
         if see_join_through(consumer) or not consumer.assignment():
