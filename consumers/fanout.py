@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
-from pipeline.broker.api import Broker, Record
+from pipeline.broker.api import Broker, Receipt, Record
 from pipeline.broker.bundles import Bundles, Place
 from pipeline.broker.producer import Producer
 from pipeline.broker.worker import Worker
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 _AHEAD_SECONDS = 3600
+_IN_PARTS_FROM = 50
+"""An event for so many endpoints is committed while it is under way; after a crash, one for fewer is sent again to all of them."""
 
 
 @dataclass(slots=True)  # one each event, and a frozen one takes three times as long to make
@@ -78,6 +81,8 @@ class FanOut:
         self._dispatches = Bundles(producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
         self._dead_letters = dead_letters
         self._places = asyncio.Semaphore(settings.max_outstanding_deliveries)
+        self._parts = asyncio.Semaphore(settings.max_in_flight)
+        """Parts of events for very many endpoints, under way: what is begun cannot be called back when the partition is lost."""
         self.worker = Worker(
             broker,
             self.handle if tracing is None else functools.partial(self._handle_traced, tracing),
@@ -113,12 +118,14 @@ class FanOut:
             trace: TraceContext | None = span.trace
         else:
             trace = read_trace(record.headers) if record.headers else None
-        written_at = record.timestamp_ms / 1000
+        written_at, receipt = record.timestamp_ms / 1000, record.receipt
         del record  # the body is all that is needed now; both may have megabytes
         if len(plan.endpoints) == 1:
             await self._deliver(plan, plan.endpoints[0], written_at, trace)  # without a task of its own
+        elif len(plan.endpoints) < _IN_PARTS_FROM:
+            await _to_all(plan.endpoints, lambda endpoint: self._deliver(plan, endpoint, written_at, trace), self._places)
         else:
-            await self._deliver_to_all(plan, written_at, trace)
+            await self._deliver_in_parts(plan, receipt, dispatched, written_at, trace)
         await dispatched
 
     async def _handle_traced(self, tracing: Tracing, record: Record) -> None:
@@ -128,20 +135,27 @@ class FanOut:
             del record  # it holds the content, and the handler does not any more
             await handled
 
-    async def _deliver_to_all(self, plan: Plan, written_at: float, trace: TraceContext | None) -> None:
-        """To many at once, and to no more: one event may match every endpoint there is."""
-        deliveries: list[asyncio.Task[None]] = []
-        try:
-            for endpoint in plan.endpoints:
-                await self._places.acquire()
-                delivery = asyncio.create_task(self._deliver(plan, endpoint, written_at, trace))
-                delivery.add_done_callback(lambda _: self._places.release())
-                deliveries.append(delivery)
-            await asyncio.gather(*deliveries)
-        except asyncio.CancelledError:
-            for delivery in deliveries:
-                delivery.cancel()
-            raise
+    async def _deliver_in_parts(
+        self, plan: Plan, receipt: Receipt, dispatched: asyncio.Future[Place], written_at: float, trace: TraceContext | None
+    ) -> None:
+        """To very many: those that an earlier process was done with are left out, and nothing is begun of what is another's by now.
+
+        Endpoints that were registered meanwhile have higher numbers than all others, and get the event. One that has subscribed
+        meanwhile may not, as if it had subscribed after the event.
+        """
+        consumer = self.worker.consumer
+        left = frozenset(consumer.divide(receipt, crc32(plan.event.id.encode()), [endpoint.id for endpoint in plan.endpoints]))
+
+        async def deliver(endpoint: Endpoint) -> None:
+            if not await consumer.may_begin(receipt):
+                return
+            await self._deliver(plan, endpoint, written_at, trace)
+            if not dispatched.done():
+                await asyncio.wait([dispatched])
+            if not dispatched.cancelled() and dispatched.exception() is None:
+                consumer.finish_part(receipt, endpoint.id)
+
+        await _to_all((endpoint for endpoint in plan.endpoints if endpoint.id in left), deliver, self._places, self._parts)
 
     def _deliver(
         self, plan: Plan, endpoint: Endpoint, written_at: float, trace: TraceContext | None
@@ -197,6 +211,30 @@ class FanOut:
         }
         dispatch = checked(Dispatch, members)
         return self._dispatches.add(plan.body, day=plan.received_at.date(), header=to_json(dispatch))
+
+
+async def _to_all(
+    endpoints: Iterable[Endpoint], deliver: Callable[[Endpoint], Coroutine[Any, Any, None]], *places: asyncio.Semaphore
+) -> None:
+    """Deliver to many at once, in their order, and to no more than there are places: one event may match every endpoint there is."""
+    deliveries: list[asyncio.Task[None]] = []
+
+    def release(_: asyncio.Task[None]) -> None:
+        for place in places:
+            place.release()
+
+    try:
+        for endpoint in endpoints:
+            for place in places:
+                await place.acquire()
+            delivery = asyncio.create_task(deliver(endpoint))
+            delivery.add_done_callback(release)
+            deliveries.append(delivery)
+        await asyncio.gather(*deliveries)
+    except asyncio.CancelledError:
+        for delivery in deliveries:
+            delivery.cancel()
+        raise
 
 
 def _described(plan: Plan) -> dict[str, str | int | float | bool]:

@@ -12,7 +12,7 @@ finished
     A record is finished when everything that came of it is acknowledged by Kafka (or by ClickHouse). Records finish in any order.
 committed
     The offset that the group reads on from: the lowest unfinished record. What is finished beyond it is committed beside it, as
-    metadata. No commit is ever below what the group has.
+    metadata, and so is how far records have come that are dealt with in many parts. No commit is ever below what the group has.
 epoch
     Each time that a partition comes to this process it gets a number that was never used before. A record carries the epoch that it
     was taken under. A completion of another epoch is dropped: somebody else has the partition by now.
@@ -44,6 +44,7 @@ class BrokerError(Exception):
          +-- NotMemberError          the group does not count this process among its members
          +-- OutOfRangeError         a position is not in the log of its partition
          +-- RefusedError            the answer is no, and asking again changes nothing
+              +-- MetadataError      there is more beside an offset than the brokers take
               +-- PublishError       a record is not taken (too large, no permission)
               +-- TopicError         topics could not be made, read or changed
 
@@ -83,6 +84,10 @@ class OutOfRangeError(BrokerError):
 
 class RefusedError(BrokerError):
     """Kafka refuses, and asking again changes nothing."""
+
+
+class MetadataError(RefusedError):
+    """The brokers take less metadata with a commit than it has (``offset.metadata.max.bytes``); they take the commit without."""
 
 
 class PublishError(RefusedError):
@@ -231,6 +236,7 @@ class GroupClient(Protocol):
         Raises:
             NotMemberError: the group does not take commits from us any more.
             UnavailableError: no answer, or a rebalance is under way: what would have been committed may be committed later.
+            MetadataError: the brokers do not take as much metadata.
             RefusedError: the commit is refused for another reason.
         """
 

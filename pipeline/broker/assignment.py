@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from pipeline.broker.api import Committed, Partition
-from pipeline.core.offsets import Commit, OffsetTracker, encode_finished
+from pipeline.core.offsets import Commit, OffsetTracker, encode_metadata
+from pipeline.core.progress import Parts, Progress
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class _Held:
 
 def committed_of(commit: Commit) -> Committed:
     """A commit as the group keeps it."""
-    return Committed(commit.offset, encode_finished(commit))
+    return Committed(commit.offset, encode_metadata(commit))
 
 
 class Assignment:
@@ -74,12 +75,21 @@ class Assignment:
         with self._lock:
             return {partition: held.epoch for partition, held in self._held.items() if held.start is None}
 
-    def begin(self, partition: Partition, epoch: int, last: Committed, finished: Collection[int] = ()) -> None:
-        """Read a partition from ``last.offset`` on; ``finished`` beyond it was finished by an earlier assignment."""
+    def begin(
+        self,
+        partition: Partition,
+        epoch: int,
+        last: Committed,
+        finished: Collection[int] = (),
+        progress: Collection[Progress] = (),
+    ) -> None:
+        """Read a partition from ``last.offset`` on; ``finished`` beyond it was finished by an earlier assignment, ``progress`` it made with
+        others.
+        """
         with self._lock:
             held = self._held.get(partition)
             if held is not None and held.epoch == epoch and held.start is None:
-                held.tracker, held.start, held.last = OffsetTracker(finished), last.offset, last
+                held.tracker, held.start, held.last = OffsetTracker(finished, progress), last.offset, last
 
     def ready(self) -> dict[Partition, tuple[int, int]]:
         """The partitions that can be read: the epoch, and where reading begins under it."""
@@ -118,6 +128,19 @@ class Assignment:
                 return False
             held.tracker.finish(offset)
             return True
+
+    def divide(self, partition: Partition, epoch: int, offset: int, check: int, parts: Sequence[int]) -> Parts | None:
+        """Note that a record is dealt with in parts (see `pipeline.core.progress`). None: its assignment is gone."""
+        with self._lock:
+            held = self._held.get(partition)
+            return held.tracker.divide(offset, check, parts) if held is not None and held.epoch == epoch else None
+
+    def finish_part(self, partition: Partition, epoch: int, offset: int, part: int) -> None:
+        """Note that a part of a record has been dealt with; nothing happens when its assignment is gone."""
+        with self._lock:
+            held = self._held.get(partition)
+            if held is not None and held.epoch == epoch:
+                held.tracker.finish_part(offset, part)
 
     def committable(self) -> dict[Partition, Commit]:
         """What can be committed and has not been."""

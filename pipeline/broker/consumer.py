@@ -140,7 +140,28 @@ class GroupConsumer:
         if not self._room.is_set():  # set() takes a lock; the fetch thread looks for room after it has cleared this
             self._room.set()
 
-    def is_current(self, record: Record) -> bool:
+    def divide(self, record: Record | Receipt, check: int, parts: Sequence[int]) -> tuple[int, ...]:
+        """Deal with a record in parts (numbers from 1 on, rising): what is done of it is committed before all of it is.
+
+        Returns the parts that are left: an earlier assignment, here or elsewhere, may have done the others. They are to be begun in
+        this order, and each is told to :meth:`finish_part`. ``check`` tells the record from another one at its offset.
+        """
+        divided = self._assignment.divide(record.partition, record.epoch, record.offset, check, parts)
+        if divided is None:
+            return tuple(parts)
+        if divided.is_foreign:
+            log.warning(
+                "the progress that was committed is another record's; nothing of it is left out",
+                partition=str(record.partition),
+                offset=record.offset,
+            )
+        return divided.left
+
+    def finish_part(self, record: Record | Receipt, part: int) -> None:
+        """Everything that came of a part is acknowledged by Kafka."""
+        self._member.finish_part(record, part)
+
+    def is_current(self, record: Record | Receipt) -> bool:
         """Whether the record's partition is still held under the epoch that it was taken under."""
         return self._assignment.epoch(record.partition) == record.epoch
 
@@ -148,7 +169,7 @@ class GroupConsumer:
         """Whether the partition is assigned to this consumer."""
         return self._assignment.epoch(partition) is not None
 
-    async def may_begin(self, record: Record) -> bool:
+    async def may_begin(self, record: Record | Receipt) -> bool:
         """Whether the record may be dealt with now. Waits while membership is in doubt (see `pipeline.broker.lease`)."""
         while self.is_current(record) and not self._member.lease.is_valid():
             turned = self._loop.create_future()

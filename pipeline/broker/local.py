@@ -115,6 +115,7 @@ class ApacheKafkaBroker(BrokerProcess):
         self._server_properties = dict(server_properties)
         self._listeners = dict(listeners)
         self._format_options = tuple(format_options)
+        self._cluster_id = new_cluster_id()
 
     def kill(self) -> None:
         """SIGKILL, for fault tests; start() brings the broker back on the same port with the same data."""
@@ -143,8 +144,7 @@ class ApacheKafkaBroker(BrokerProcess):
         """Format the data directory unless it is; return its cluster id."""
         meta = self._data_dir / "log" / "meta.properties"
         if not meta.exists():
-            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            command = [*run, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}"]
+            command = [*run, "kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id}"]
             command += ["--config", "server.properties", "--ignore-formatted", *self._format_options]
             done = subprocess.run(command, cwd=self._data_dir, capture_output=True, text=True, check=False)  # noqa: S603
             if done.returncode != 0:
@@ -155,6 +155,11 @@ class ApacheKafkaBroker(BrokerProcess):
         if found is None:
             raise BrokerStartError(f"{meta} has no cluster.id: remove the data directory {self._data_dir}.")
         return found[1]
+
+
+def new_cluster_id() -> str:
+    """An id for a cluster that is to be made."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
 def _server_properties(port: int, controller_port: int, more: Mapping[str, int]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from pipeline.broker.api import (
     Committed,
     GroupClient,
     Membership,
+    MetadataError,
     NotMemberError,
     Partition,
     Receipt,
@@ -71,7 +72,8 @@ class Member:
         self._on_gone = on_gone
         self._on_missing = on_missing
         self.lease = Lease(broker.session_seconds, broker.clock)
-        self._completions: deque[tuple[Partition, int, int]] = deque()
+        self._completions: deque[tuple[Partition, int, int, int | None]] = deque()
+        """Of whole records, and (with a number) of their parts."""
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._client: GroupClient | None = None
@@ -84,12 +86,21 @@ class Member:
         self._sent: dict[Partition, Committed] = {}
         """Commits whose answer has not been seen. The group may have them."""
         self._trouble = Trouble(log)
+        self._losses = Trouble(log)
+        self._metadata_trouble = Trouble(log)
 
     # --- any thread ---
 
     def finish(self, record: Record | Receipt) -> None:
         """A record was dealt with: its offset may be committed."""
-        self._completions.append((record.partition, record.epoch, record.offset))
+        self._complete((record.partition, record.epoch, record.offset, None))
+
+    def finish_part(self, record: Record | Receipt, part: int) -> None:
+        """A part of a record was dealt with: it may be committed."""
+        self._complete((record.partition, record.epoch, record.offset, part))
+
+    def _complete(self, completion: tuple[Partition, int, int, int | None]) -> None:
+        self._completions.append(completion)
         if len(self._completions) >= _COMMIT_AT and not self._wake.is_set():
             self._wake.set()
 
@@ -171,11 +182,12 @@ class Member:
         except UnavailableError as error:
             return self._trouble.note("the group does not answer", group=self._group, error=str(error))
         except NotMemberError as error:
-            log.warning("membership is lost; joining anew", group=self._group, reason=str(error))
             metrics.REBALANCES.labels(self._group, "lost").inc()
             self._part(leave=False)
-            return 0.0
+            return self._losses.note("membership is lost; joining anew", group=self._group, reason=str(error))
         self._trouble.over("the group answers again", group=self._group)
+        if self._identity is not None:
+            self._losses.over("this process is a member again", group=self._group)
         return _COMMITS_APART_S if self._identity is not None else 0.0
 
     def _end(self) -> None:
@@ -272,7 +284,14 @@ class Member:
                 self._on_missing(start.missing)
             if start.last != committed.get(partition):
                 client.commit({partition: start.last})  # what is removed from now on is missed
-            self._assignment.begin(partition, epoch, start.last, start.finished)
+            if start.is_unreadable:
+                log.warning(
+                    "what was committed beside an offset cannot be read; what was finished beyond it is done again",
+                    group=self._group,
+                    partition=str(partition),
+                    offset=start.last.offset,
+                )
+            self._assignment.begin(partition, epoch, start.last, start.finished, start.progress)
 
     def _commit(self, client: GroupClient) -> None:
         commits = self._assignment.committable()
@@ -284,7 +303,7 @@ class Member:
         sent = self.lease.clock()
         self._sent.update(texts)
         try:
-            client.commit(texts)
+            self._send(client, texts)
         except (NotMemberError, UnavailableError):
             metrics.COMMITS.labels(self._group, "failed").inc()
             raise
@@ -295,12 +314,22 @@ class Member:
         self._sent.clear()
         self.lease.prove(sent)
 
+    def _send(self, client: GroupClient, texts: Mapping[Partition, Committed]) -> None:
+        """Commit; without what is beside the offsets, where the brokers do not take that much."""
+        try:
+            client.commit(texts)
+        except MetadataError as error:
+            self._metadata_trouble.note("more is done again after a crash than need be", group=self._group, error=str(error))
+            client.commit({partition: Committed(committed.offset) for partition, committed in texts.items()})
+
     def _drain(self) -> None:
         """Note what was finished. A rebalance does it too, on the client's thread."""
         while self._completions:
             try:
-                partition, epoch, offset = self._completions.popleft()
+                partition, epoch, offset, part = self._completions.popleft()
             except IndexError:
                 return
-            if not self._assignment.finish(partition, epoch, offset):
+            if part is not None:
+                self._assignment.finish_part(partition, epoch, offset, part)
+            elif not self._assignment.finish(partition, epoch, offset):
                 metrics.FENCED.labels(self._group).inc()

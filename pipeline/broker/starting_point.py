@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.broker.api import Bounds, Committed, Partition
-from pipeline.core.offsets import Commit, decode_finished, encode_finished
+from pipeline.core.offsets import Commit, Kept, decode_metadata, encode_metadata
+from pipeline.core.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +31,31 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class StartingPoint:
-    """``last`` is what the group's commit must say from now on; ``finished`` are offsets beyond it that were dealt with before."""
+    """``last`` is what the group's commit must say from now on; ``finished`` are offsets beyond it that were dealt with before, and
+    ``progress`` is what was done of others. ``is_unreadable``: the commit has metadata that says nothing to us.
+    """
 
     last: Committed
     finished: frozenset[int] = frozenset()
     missing: Missing | None = None
+    progress: tuple[Progress, ...] = ()
+    is_unreadable: bool = False
 
 
 def starting_point(group: str, partition: Partition, committed: Committed | None, bounds: Bounds) -> StartingPoint:
     """Where a group goes on that has committed this. A group that comes for the first time reads all that there is."""
     if committed is None:
         return StartingPoint(Committed(bounds.first))
-    finished = frozenset(decode_finished(committed.offset, committed.metadata))
+    read = decode_metadata(committed.offset, committed.metadata)
+    kept, is_unreadable = read or Kept(), read is None
     if committed.offset >= bounds.first:
-        return StartingPoint(committed, finished)
-    left = frozenset(offset for offset in finished if offset >= bounds.first)
-    last = Committed(bounds.first, encode_finished(Commit(bounds.first, tuple(sorted(left)), 0)))
-    gone = bounds.first - committed.offset - (len(finished) - len(left))
-    return StartingPoint(last, left, Missing(group, partition, committed.offset, gone) if gone else None)
+        return StartingPoint(committed, kept.finished, None, kept.progress, is_unreadable)
+    left = frozenset(offset for offset in kept.finished if offset >= bounds.first)
+    progress = tuple(each for each in kept.progress if each.offset >= bounds.first)
+    last = Committed(bounds.first, encode_metadata(Commit(bounds.first, tuple(sorted(left)), 0, progress=progress)))
+    gone = bounds.first - committed.offset - (len(kept.finished) - len(left))
+    missing = Missing(group, partition, committed.offset, gone) if gone else None
+    return StartingPoint(last, left, missing, progress, is_unreadable)
 
 
 def overtaken(group: str, partition: Partition, position: int, bounds: Bounds) -> Missing | None:

@@ -2,44 +2,61 @@
 
 Records are started in the order of their offsets and finish in any order. The offset that may be committed is the lowest
 unfinished one: every record before it has been dealt with. What was finished beyond it goes along as the commit's metadata, so
-that after a crash only what was really under way is done again, however slow the record is that holds the offset back.
-Offsets may have gaps (compaction, transactions).
+that after a crash only what was really under way is done again, however slow the record is that holds the offset back. So is
+the progress inside records that are dealt with in many parts (see `pipeline.core.progress`). Offsets may have gaps (compaction,
+transactions).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
+
+from pipeline.core.progress import Parts, Progress, decode_progress, encode_progress
 
 _FORMAT = "1;"
 _MAX_METADATA = 4_000
 """Kafka takes 4,096 bytes of metadata by default (offset.metadata.max.bytes). What does not fit is done again after a crash."""
+_MAX_PROGRESS = 2_000
+"""Of these characters, for the progress inside records; the rest is for records that are finished."""
 
 
 class Commit(NamedTuple):
     """The next offset to read, what was finished beyond it, and how many completions the commit covers.
 
     ``epoch`` is that of the assignment whose completions these are (see ``broker.assignment``): another one counts its own.
+    ``progress`` is that inside unfinished records, by their offsets.
     """
 
     offset: int
     finished: tuple[int, ...]
     completions: int
     epoch: int = 0
+    progress: tuple[Progress, ...] = ()
+
+
+class Kept(NamedTuple):
+    """What the metadata of a commit says: offsets beyond it that are finished, and the progress inside those that are not."""
+
+    finished: frozenset[int] = frozenset()
+    progress: tuple[Progress, ...] = ()
 
 
 class OffsetTracker:
     """The records of one partition during one assignment. Not thread-safe."""
 
-    __slots__ = ("_committed", "_completions", "_earlier", "_finished", "_next", "_unfinished")
+    __slots__ = ("_committed", "_completions", "_earlier", "_finished", "_next", "_parts", "_progress", "_unfinished")
 
-    def __init__(self, earlier: Iterable[int] = ()) -> None:
-        """``earlier`` are offsets that an earlier assignment finished: they are not to be done again."""
+    def __init__(self, earlier: Iterable[int] = (), progress: Iterable[Progress] = ()) -> None:
+        """``earlier`` are offsets that an earlier assignment finished: they are not to be done again. ``progress`` is what it did of others."""
         self._unfinished: deque[int] = deque()  # started, in order; those in _finished leave from the left
         self._finished: set[int] = set()
         self._earlier = set(earlier)
+        self._parts: dict[int, Parts] = {}
+        self._progress = {each.offset: each for each in progress}
+        """Of records that have not been divided here: it must stay known until they are."""
         self._next = 0
         self._completions = 0
         self._committed = 0
@@ -67,16 +84,39 @@ class OffsetTracker:
             return
         self._finished.add(offset)
         self._completions += 1
+        self._parts.pop(offset, None)
+        self._progress.pop(offset, None)
         while self._unfinished and self._unfinished[0] in self._finished:
             self._finished.remove(self._unfinished.popleft())
+
+    def divide(self, offset: int, check: int, parts: Sequence[int]) -> Parts | None:
+        """Note that a record that was started is dealt with in parts (see `pipeline.core.progress`), some of which may be done. None: it is
+        not under way.
+        """
+        if offset in self._finished or not self._unfinished or not self._unfinished[0] <= offset < self._next:
+            return None
+        divided = self._parts[offset] = Parts(offset, check, parts, self._progress.pop(offset, None))
+        return divided
+
+    def finish_part(self, offset: int, part: int) -> None:
+        """Note that a part of a record has been dealt with."""
+        parts = self._parts.get(offset)
+        if parts is not None and parts.finish(part):
+            self._completions += 1
 
     def committable(self) -> Commit | None:
         """What to commit; None when nothing has been finished since the last commit."""
         if self._completions == self._committed:
             return None
         offset = self._unfinished[0] if self._unfinished else self._next
-        # What an earlier assignment finished and has not come by yet must stay known, too.
-        return Commit(offset, tuple(sorted(self._finished | self._earlier)), self._completions)
+        progress = self._progress_inside(offset) if self._parts or self._progress else ()
+        # What an earlier assignment finished and has not come by yet must stay known, too; what was removed never comes by.
+        finished = self._finished.union(each for each in self._earlier if each >= offset)
+        return Commit(offset, tuple(sorted(finished)), self._completions, progress=progress)
+
+    def _progress_inside(self, lowest: int) -> tuple[Progress, ...]:
+        known = [progress for parts in self._parts.values() if (progress := parts.progress()) is not None]
+        return tuple(sorted([*known, *(each for each in self._progress.values() if each.offset >= lowest)]))
 
     def committed(self, commit: Commit) -> None:
         """Note that a commit was acknowledged."""
@@ -93,28 +133,64 @@ class OffsetTracker:
         return len(self._unfinished) - len(self._finished)
 
 
-def encode_finished(commit: Commit) -> str:
-    """The metadata of a commit: gaps and lengths of the finished runs beyond its offset, such as ``1;3,2,1,7``."""
+def encode_metadata(commit: Commit) -> str:
+    """The metadata of a commit, such as ``1;3,2,1,7;0,4711,220,15,60``.
+
+    After the format come gaps and lengths of the finished runs beyond its offset, then, for each record with progress, what
+    `encode_progress` makes of it: here, parts up to 220 of the record at the offset itself are done, without 15 and 75.
+    """
+    progress = _encoded_progress(commit)
+    runs = _encoded_runs(commit, _MAX_METADATA - len(_FORMAT) - len(progress))
+    return f"{_FORMAT}{runs}{progress}" if runs or progress else ""
+
+
+def _encoded_progress(commit: Commit) -> str:
+    text = ""
+    for progress in commit.progress:
+        if encoded := encode_progress(progress, commit.offset, _MAX_PROGRESS - len(text) - 1):
+            text += f";{encoded}"
+    return text
+
+
+def _encoded_runs(commit: Commit, room: int) -> str:
     if not commit.finished:
         return ""
     starts = [commit.finished[0], *(later for earlier, later in pairwise(commit.finished) if later != earlier + 1)]
     ends = [*(earlier for earlier, later in pairwise(commit.finished) if later != earlier + 1), commit.finished[-1]]
-    text, position = _FORMAT, commit.offset
+    text, position = "", commit.offset
     for start, end in zip(starts, ends, strict=True):
         run = f"{start - position},{end - start + 1},"
-        if len(text) + len(run) > _MAX_METADATA:
+        if len(text) + len(run) > room:
             break
         text, position = text + run, end + 1
     return text.rstrip(",")
 
 
-def decode_finished(offset: int, metadata: str | None) -> set[int]:
-    """The offsets that :func:`encode_finished` wrote down; none when the metadata is missing or somebody else's."""
-    if not metadata or not metadata.startswith(_FORMAT):
-        return set()
-    parts = metadata.removeprefix(_FORMAT).split(",")
+def decode_metadata(offset: int, metadata: str | None) -> Kept | None:
+    """What :func:`encode_metadata` wrote down for a commit at this offset; None when it is damaged or somebody else's."""
+    if not metadata:
+        return Kept()
+    if not metadata.startswith(_FORMAT):
+        return None
+    runs, *texts = metadata.removeprefix(_FORMAT).split(";")
+    finished = _decoded_runs(offset, runs)
+    progress = [decode_progress(text, offset) for text in texts]
+    known = tuple(each for each in progress if each is not None)
+    if finished is None or len(known) < len(texts) or not (runs or texts):
+        return None
+    return Kept(frozenset(finished), tuple(each for each in known if each.offset not in finished))
+
+
+def decode_finished(offset: int, metadata: str | None) -> frozenset[int]:
+    """The finished offsets of :func:`decode_metadata`; none when it cannot be read."""
+    kept = decode_metadata(offset, metadata)
+    return frozenset() if kept is None else kept.finished
+
+
+def _decoded_runs(offset: int, text: str) -> set[int] | None:
+    parts = text.split(",") if text else []
     if len(parts) % 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        return set()
+        return None
     finished: set[int] = set()
     for gap, length in zip(map(int, parts[::2]), map(int, parts[1::2]), strict=True):
         first = offset + gap

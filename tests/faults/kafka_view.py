@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from pipeline.core.offsets import decode_finished
 AnswerT = TypeVar("AnswerT")
 
 _READ_SECONDS_WITHOUT_RECORDS = 30
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120.0
 _PAUSE_S = 0.5
 
 
@@ -51,7 +52,10 @@ class KafkaView:
         self._admin.close()
 
     def _ask(self, question: Callable[[KafkaAdminClient], AnswerT]) -> AnswerT:
-        """Ask again until there is an answer: a broker that has just come back needs a moment."""
+        """Ask again until there is an answer: a broker that has just come back needs a moment.
+
+        Each time with a new client: kafka-python's asks whoever coordinated a group when it asked first, for ever.
+        """
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
@@ -61,6 +65,13 @@ class KafkaView:
                 if not error.retriable or time.monotonic() > deadline:
                     raise
                 time.sleep(_PAUSE_S)
+                self._connect_anew()
+
+    def _connect_anew(self) -> None:
+        with self._lock, contextlib.suppress(KafkaError):  # nobody may be there yet
+            fresh = KafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
+            self._admin.close()
+            self._admin = fresh
 
     def committed(self, group: str) -> Committed:
         """What the group has committed."""

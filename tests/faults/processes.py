@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 COMMAND = str(Path(sys.executable).with_name("oms-webhooks"))
 ROOT = str(Path(__file__).resolve().parents[2])
-START_SECONDS = 60.0
-WORK_SECONDS = 60.0
+START_SECONDS = 180.0
+WORK_SECONDS = 120.0
 _LOG_LINES = 25
 
 

@@ -13,7 +13,7 @@ import msgspec
 from pydantic import BaseModel
 
 from pipeline.core.matching import accepts
-from pipeline.core.offsets import Commit, decode_finished, encode_finished
+from pipeline.core.offsets import Commit, decode_metadata, encode_metadata
 from pipeline.core.search import MAX_PER_PAGE, SearchLimitError, parse_query
 from pipeline.store.conditions import event_where, order_by, where
 from pipeline.store.parameters import Parameters
@@ -167,11 +167,17 @@ def check_pairs(pairs: Iterable[tuple[str, str]]) -> int:
 
 
 def check_finished(offset: int, metadata: str | None) -> int:
-    """The metadata of a commit is read in bounded memory, and never says that a record was finished which may not be."""
-    finished = decode_finished(offset, metadata)
+    """The metadata of a commit is read in bounded memory, and never says that something was finished which may not be."""
+    kept = decode_metadata(offset, metadata)
+    if kept is None:
+        return 0
+    finished, progress = kept
     assert len(finished) <= 1_000_000
     assert all(one >= offset for one in finished)
-    if finished:
-        written = encode_finished(Commit(offset, tuple(sorted(finished)), 0))
-        assert decode_finished(offset, written) <= finished
+    assert all(each.offset >= offset and each.up_to >= 1 for each in progress)
+    written = encode_metadata(Commit(offset, tuple(sorted(finished)), 0, progress=progress))
+    again = decode_metadata(offset, written)
+    assert again is not None
+    assert again.finished <= finished
+    assert {each.offset for each in again.progress} <= {each.offset for each in progress}
     return len(finished)

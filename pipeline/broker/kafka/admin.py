@@ -35,8 +35,8 @@ class KafkaTopicAdmin:
         self._settings = settings
         answer_ms = round(answer_seconds * 1000)
         config = client_config(settings) | {"request_timeout_ms": answer_ms}
-        with opening_session(config):
-            self._client = KafkaAdminClient(**config)
+        with opening_session(config) as met:
+            self._client = KafkaAdminClient(**met)
 
     def __enter__(self) -> KafkaTopicAdmin:
         return self

@@ -17,6 +17,12 @@ _REQUEST_BYTES = 32 * 1024 * 1024
 # (tests/bench/path.py).
 _BATCH_BYTES = 768 * 1024
 
+_REQUEST_MS = 10_000
+"""How long an answer may take. A broker that hangs (a frozen machine) keeps its connections: until this is over, kafka-python waits for it, though
+the other brokers have replaced it long before."""
+_ANSWER_MS = 5_000
+"""Of that, beside what a broker may hold a fetch."""
+
 
 def client_config(settings: Settings) -> dict[str, Any]:
     """Addresses, TLS and SASL."""
@@ -25,6 +31,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "security_protocol": settings.kafka_security_protocol,
         "reconnect_backoff_max_ms": 2_000,
         "bootstrap_timeout_ms": SESSION_MS,
+        "request_timeout_ms": _REQUEST_MS,
         "metadata_max_age_ms": settings.kafka_metadata_max_age_ms,
     }
     if settings.kafka_ssl_cafile:
@@ -51,6 +58,7 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "enable_auto_commit": False,
         "allow_auto_create_topics": False,
         "fetch_max_wait_ms": settings.kafka_fetch_max_wait_ms,
+        "request_timeout_ms": max(_REQUEST_MS, settings.kafka_fetch_max_wait_ms + _ANSWER_MS),
         "session_timeout_ms": settings.kafka_session_timeout_ms,
         "heartbeat_interval_ms": min(3_000, settings.kafka_session_timeout_ms // 3),
         "metrics_enabled": False,  # kafka-python's own: nobody reads them, and each request would pay for them

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 
 from kafka.errors import (
     AuthorizationError,
+    BrokerNotAvailableError,
     CommitFailedError,
     FencedInstanceIdError,
     IllegalGenerationError,
     KafkaError,
     KafkaTimeoutError,
     LogTruncationError,
+    OffsetMetadataTooLargeError,
     OffsetOutOfRangeError,
     RebalanceInProgressError,
     SaslAuthenticationFailedError,
@@ -21,6 +23,7 @@ from kafka.errors import (
 
 from pipeline.broker.api import (
     BrokerError,
+    MetadataError,
     NotMemberError,
     OutOfRangeError,
     Partition,
@@ -28,6 +31,8 @@ from pipeline.broker.api import (
     UnavailableError,
 )
 
+_PASSES = (RebalanceInProgressError, CommitFailedError, KafkaTimeoutError, BrokerNotAvailableError)
+"""What kafka-python does not call retriable, and is."""
 _PUT_OUT = (UnknownMemberIdError, IllegalGenerationError, FencedInstanceIdError)
 
 
@@ -37,11 +42,11 @@ def ours(error: KafkaError) -> BrokerError:
         return OutOfRangeError([Partition(*partition) for partition in error.args[0]])
     if isinstance(error, _PUT_OUT):
         return NotMemberError(f"{type(error).__name__}: {error}")
-    if isinstance(error, RebalanceInProgressError | CommitFailedError | KafkaTimeoutError):
-        return UnavailableError(f"{type(error).__name__}: {error}")
+    if isinstance(error, OffsetMetadataTooLargeError):
+        return MetadataError("the brokers' offset.metadata.max.bytes is less than 4096, Kafka's default")
     if isinstance(error, AuthorizationError | SaslAuthenticationFailedError):
         return RefusedError(f"Kafka does not allow it: {type(error).__name__}: {error}")
-    if error.retriable:
+    if isinstance(error, _PASSES) or error.retriable:
         return UnavailableError(f"{type(error).__name__}: {error}")
     return RefusedError(f"{type(error).__name__}: {error}")
 

@@ -43,8 +43,8 @@ class KafkaFetchClient:
             "max_partition_fetch_bytes": partition_bytes,
             "isolation_level": "read_committed" if read_committed else "read_uncommitted",
         }
-        with opening_session(config):
-            self._consumer = KafkaConsumer(**config | own)
+        with opening_session(config) as met:
+            self._consumer = KafkaConsumer(**met | own)
         hooks.wait_cheaply(self._consumer)
 
     def assign(self, positions: Mapping[Partition, int]) -> None:

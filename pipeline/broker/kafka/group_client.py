@@ -67,8 +67,8 @@ class KafkaGroupClient:
         }
         if instance_id is not None:
             membership["group_instance_id"] = instance_id
-        with opening_session(config):
-            self._consumer = KafkaConsumer(**config | membership)
+        with opening_session(config) as met:
+            self._consumer = KafkaConsumer(**met | membership)
         hooks.poll_cheaply(self._consumer)
         self._consumer.subscribe(list(topics), listener=_Listener(self._consumer, listener))
 

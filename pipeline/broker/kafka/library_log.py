@@ -7,6 +7,7 @@ rest each kind of message is said once a minute, with how often it came.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ _AWAY: Final = (
     *("CoordinatorNotAvailableError", "CoordinatorLoadInProgressError", "Marking the coordinator dead"),
 )
 """In messages of other loggers: it is because a broker is away."""
+_NAMES: Final = re.compile(r"\S*[\d.'=]\S*")
+"""Of topics, partitions and clients, and numbers: kafka-python says the same of each topic in turn."""
 
 
 class LibraryLog(logging.Handler):
@@ -44,7 +47,7 @@ class LibraryLog(logging.Handler):
         if record.name.startswith(_CONNECTIONS) or any(word in message for word in _AWAY):
             log.debug("kafka-python", source=record.name, said=message)
             return
-        times = self._counted((record.name, str(record.msg)))
+        times = self._counted((record.name, _NAMES.sub("*", str(record.msg))))
         if times:
             log.log(record.levelno, "kafka-python", source=record.name, said=message, times=times)
 

@@ -1,15 +1,18 @@
-"""Does a broker answer at all? Asked without kafka-python, which tries for long and says why in its log only.
+"""Which brokers answer at all? Asked without kafka-python, which tries for long and says why in its log only.
 
 Brokers answer ApiVersions to whoever asks, before any login.
 """
 
 from __future__ import annotations
 
+import functools
 import socket
 import ssl
 import struct
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
 
 from pipeline.broker.api import NoSessionError
@@ -19,7 +22,9 @@ from pipeline.ops.settings_kafka import addresses
 _CONNECT_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 3.0
 _ALL_SECONDS: Final = 7.0
-"""For all brokers together: they are asked one after the other."""
+"""For all brokers together. Names may take longer to be resolved than all that follows."""
+_OTHERS_SECONDS: Final = 0.5
+"""For those that have not answered when one has."""
 
 # API key 18 (ApiVersions), version 0, correlation id 1, client id null.
 _API_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
@@ -42,25 +47,52 @@ class Silence(NamedTuple):
     needs_a_person: bool = False
 
 
-def meet_a_broker(config: Mapping[str, Any]) -> None:
-    """Return when one of the brokers of a client's ``config`` has answered. Blocks for some seconds at most.
+_NOTHING_HEARD: Final = Silence(f"Nothing was heard from it within {_ALL_SECONDS:g} s.")
+
+
+def meet_brokers(config: Mapping[str, Any]) -> list[str]:
+    """Those of the ``bootstrap_servers`` of a client's ``config`` that answer, in their order. Blocks for some seconds at most.
+
+    All are asked at once. When one has answered, the others have half a second left: one that hangs holds up nobody.
 
     Raises:
-        NoSessionError: none has.
+        NoSessionError: none answers.
     """
     context = _context(config) if config["security_protocol"].endswith("SSL") else None
-    deadline = time.monotonic() + _ALL_SECONDS
-    silences: dict[str, Silence] = {}
-    for host, port in addresses(",".join(config["bootstrap_servers"])):
-        if time.monotonic() > deadline:
-            break
-        silence = _silence(host, port, context)
-        if silence is None:
-            return
-        silences[f"{host}:{port}"] = silence
-    reasons = "; ".join(f"{address}: {silence.why}" for address, silence in silences.items())
+    servers: Sequence[str] = config["bootstrap_servers"]
+    answers: SimpleQueue[tuple[str, Silence | None]] = SimpleQueue()
+    for server, (host, port) in zip(servers, addresses(",".join(servers)), strict=True):
+        asking = functools.partial(_ask, answers, server, host, port, context)
+        threading.Thread(target=asking, name="broker meeting", daemon=True).start()
+    heard = dict(_within(answers, len(servers)))
+    if met := [server for server in servers if heard.get(server, _NOTHING_HEARD) is None]:
+        return met
+    silences = {server: heard.get(server) or _NOTHING_HEARD for server in servers}
+    reasons = "; ".join(f"{server}: {silence.why}" for server, silence in silences.items())
     needs_a_person = any(silence.needs_a_person for silence in silences.values())
     raise NoSessionError(f"No Kafka broker can be used. {reasons}", needs_a_person=needs_a_person)
+
+
+def _ask(
+    answers: SimpleQueue[tuple[str, Silence | None]], server: str, host: str, port: int, context: ssl.SSLContext | None
+) -> None:
+    try:
+        answers.put((server, _silence(host, port, context)))
+    except Exception as error:  # noqa: BLE001 - whoever asked waits for an answer, whatever it is
+        answers.put((server, Silence(f"It cannot be asked ({error!r}).")))
+
+
+def _within(answers: SimpleQueue[tuple[str, Silence | None]], count: int) -> Iterator[tuple[str, Silence | None]]:
+    """The answers that come in time."""
+    deadline = time.monotonic() + _ALL_SECONDS
+    for _ in range(count):
+        try:
+            server, silence = answers.get(timeout=max(deadline - time.monotonic(), 0.001))
+        except Empty:
+            return
+        if silence is None:
+            deadline = min(deadline, time.monotonic() + _OTHERS_SECONDS)
+        yield server, silence
 
 
 def _context(config: Mapping[str, Any]) -> ssl.SSLContext:

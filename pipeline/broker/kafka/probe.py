@@ -11,7 +11,7 @@ from kafka.errors import KafkaError
 
 from pipeline.broker.api import NoSessionError
 from pipeline.broker.kafka.config import client_config
-from pipeline.broker.kafka.meeting import meet_a_broker
+from pipeline.broker.kafka.meeting import meet_brokers
 from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.settings import Settings
 from pipeline.ops.threads import in_thread
@@ -49,12 +49,12 @@ class BrokerProbe:
         with self._asking:
             try:
                 if self._client is None:
-                    with opening_session(self._config):
-                        self._client = KafkaAdminClient(**self._config)
+                    with opening_session(self._config) as met:
+                        self._client = KafkaAdminClient(**met)
                 self._client.describe_cluster()
             except KafkaError as error:
                 self._disconnect()
-                meet_a_broker(self._config)  # says why in words, when it is that
+                meet_brokers(self._config)  # says why in words, when it is that
                 raise NoSessionError(f"A Kafka broker answers, but not as it should: {error}") from error
 
     def _close(self) -> None:

@@ -31,8 +31,8 @@ class KafkaProducerClient:
         Raises:
             NoSessionError: no broker let the client in, or told of the topics.
         """
-        with opening_session(config):
-            self._producer = KafkaProducer(**config | {"max_block_ms": _BLOCK_MS})
+        with opening_session(config) as met:
+            self._producer = KafkaProducer(**met | {"max_block_ms": _BLOCK_MS})
         hooks.wait_while_full(self._producer)
         deadline = time.monotonic() + _CONNECT_S
         try:

@@ -13,7 +13,7 @@ from kafka.errors import AuthorizationError, KafkaError
 
 from pipeline.broker.api import NoSessionError
 from pipeline.broker.kafka.library_log import listening
-from pipeline.broker.kafka.meeting import meet_a_broker
+from pipeline.broker.kafka.meeting import meet_brokers
 
 SESSION_MS: Final = 6_000
 """How long kafka-python may try: a broker has answered just before."""
@@ -23,16 +23,18 @@ _PROTOCOL: Final = "Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL and the port"
 
 
 @contextmanager
-def opening_session(config: Mapping[str, Any]) -> Iterator[None]:
-    """While a client of kafka-python is made from this ``config``.
+def opening_session(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """While a client of kafka-python is made: of the ``config`` that this gives, which names those brokers only that answer.
+
+    kafka-python waits for whom it asks first until its time is over, also where that one hangs and all others would answer.
 
     Raises:
         NoSessionError: no broker answers, or none lets it in.
     """
-    meet_a_broker(config)
+    met = meet_brokers(config)
     with listening() as said:
         try:
-            yield
+            yield {**config, "bootstrap_servers": met}
         except KafkaError as error:
             raise no_session(config, said, error) from error
 

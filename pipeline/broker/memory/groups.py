@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from pipeline.broker.api import Committed, NotMemberError, Partition, UnavailableError
+from pipeline.broker.api import Committed, MetadataError, NotMemberError, Partition, UnavailableError
 
 
 @dataclass(slots=True)
@@ -51,6 +51,8 @@ class Coordinator:
         self._partitions_of = partitions_of
         self._ids = count(1)
         self.groups: dict[str, Group] = {}
+        self.most_metadata = 4096
+        """``offset.metadata.max.bytes``."""
 
     def group(self, name: str) -> Group:
         """A group; there is one as soon as it is asked for."""
@@ -89,10 +91,13 @@ class Coordinator:
         Raises:
             NotMemberError: it is none, or of another generation.
             UnavailableError: a join is under way.
+            MetadataError: there is too much beside an offset.
         """
         group = self.group(name)
         self._put_out_the_silent(group)
         self._known(group, member)
+        if any(len(each.metadata.encode()) > self.most_metadata for each in commits.values()):
+            raise MetadataError("too much metadata")
         if group.is_joining:
             raise UnavailableError("a rebalance is under way")
         if generation != group.generation:

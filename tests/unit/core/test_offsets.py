@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from pipeline.core.offsets import Commit, OffsetTracker, decode_finished, encode_finished
+from pipeline.core.offsets import Commit, OffsetTracker, decode_finished, encode_metadata
 
 
 def offset_of(tracker: OffsetTracker) -> int | None:
@@ -203,7 +203,7 @@ def test_what_was_finished_beyond_the_offset_is_not_done_again() -> None:
     made = crashed.committable()
     assert made is not None
 
-    restarted = OffsetTracker(decode_finished(made.offset, encode_finished(made)))
+    restarted = OffsetTracker(decode_finished(made.offset, encode_metadata(made)))
     done_again = [offset for offset in range(made.offset, 12) if restarted.start(offset)]
 
     assert done_again == [0, 1, 5, 6, 8, 10, 11]
@@ -221,14 +221,14 @@ def test_what_an_earlier_assignment_finished_stays_known_until_it_has_been_passe
     made = tracker.committable()
 
     assert made is not None
-    assert decode_finished(made.offset, encode_finished(made)) == {2, 5, 6}
+    assert decode_finished(made.offset, encode_metadata(made)) == {2, 5, 6}
 
 
 @given(st.integers(0, 10**12), st.sets(st.integers(1, 400)))
 def test_the_metadata_holds_what_was_finished(offset: int, beyond: set[int]) -> None:
     finished = tuple(sorted(offset + each for each in beyond))
 
-    metadata = encode_finished(Commit(offset, finished, 1))
+    metadata = encode_metadata(Commit(offset, finished, 1))
 
     assert len(metadata) <= 4096
     assert decode_finished(offset, metadata) == set(finished)
@@ -237,7 +237,7 @@ def test_the_metadata_holds_what_was_finished(offset: int, beyond: set[int]) -> 
 def test_metadata_that_does_not_fit_forgets_the_last_runs_only() -> None:
     finished = tuple(range(1, 20_000, 2))
 
-    metadata = encode_finished(Commit(0, finished, 1))
+    metadata = encode_metadata(Commit(0, finished, 1))
 
     assert len(metadata) <= 4096
     kept = decode_finished(0, metadata)

@@ -73,7 +73,7 @@ class FakeClient:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     fake = FakeClient()
-    monkeypatch.setattr("pipeline.broker.kafka.session.meet_a_broker", lambda _: None)
+    monkeypatch.setattr("pipeline.broker.kafka.session.meet_brokers", lambda config: config["bootstrap_servers"])
     monkeypatch.setattr("pipeline.broker.kafka.admin.KafkaAdminClient", lambda **_: fake)
     return fake
 

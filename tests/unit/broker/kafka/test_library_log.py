@@ -47,6 +47,19 @@ def test_the_rest_is_said_once_a_minute(library: LibraryLog, now: list[float]) -
     assert said(library, one) == [("warning", one[1], 3)]
 
 
+def test_what_it_says_of_one_topic_after_the_other_is_said_once(library: LibraryLog) -> None:
+    """The sticky assignor does, of all topics of a group, when it has to divide them before it knows their partitions."""
+    of_topics = [("kafka.coordinator.assignors", f"No partition metadata for topic {topic}") for topic in ("oms.orders", "a.b-c")]
+    of_batches = [
+        (
+            "kafka.producer.sender",
+            f"<Sender client_id=p-1 transactional_id=None>: Error on TopicPartition(topic='{topic}', partition=2)",
+        )
+        for topic in ("oms.orders", "oms.shipments")
+    ]
+    assert said(library, *of_topics, *of_batches) == [("warning", of_topics[0][1], 1), ("warning", of_batches[0][1], 1)]
+
+
 def test_an_exception_is_a_word_and_no_traceback(library: LibraryLog) -> None:
     found = (ValueError, ValueError("odd"), None)
     with capture_logs() as logs:

@@ -1,0 +1,62 @@
+"""What the roles log: how many lines that call for somebody they write in the worst minute."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+_ADDRESS = "health and metrics at"
+"""Printed at each start, for people."""
+_CALLING = frozenset({"warning", "error", "critical"})
+
+
+class LogLine(NamedTuple):
+    """A line at the level ``warning`` or above, and when it was written (seconds since 1970)."""
+
+    at: float
+    text: str
+
+
+def calling_lines(log: Path, since: float = 0.0) -> Iterator[LogLine]:
+    """Those of a log in JSON. What is no JSON was printed past the log (a traceback, a library): it counts, at the time of the line before."""
+    at = 0.0
+    for text in log.read_text(errors="replace").splitlines():
+        try:
+            entry = json.loads(text)
+            at = datetime.fromisoformat(entry["timestamp"]).timestamp()
+            calls = entry["level"] in _CALLING
+        except (ValueError, KeyError, TypeError):
+            calls = _ADDRESS not in text
+        if calls and at >= since:
+            yield LogLine(at, text)
+
+
+def worst_minute(lines: list[LogLine]) -> list[LogLine]:
+    """The most lines within any 60 seconds."""
+    window: deque[LogLine] = deque()
+    worst: list[LogLine] = []
+    for line in lines:
+        window.append(line)
+        while line.at - window[0].at > 60.0:
+            window.popleft()
+        if len(window) > len(worst):
+            worst = list(window)
+    return worst
+
+
+def summary(lines: list[LogLine]) -> str:
+    """How often which event was logged, with an example."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for line in lines:
+        try:
+            kind = str(json.loads(line.text).get("event"))
+        except (ValueError, AttributeError):
+            kind = "(no JSON)"
+        counts[kind] += 1
+        examples.setdefault(kind, line.text[:600])
+    return "\n".join(f"  {count:5} times {kind}: {examples[kind]}" for kind, count in counts.most_common(12))

@@ -1,0 +1,163 @@
+"""An event for very many endpoints: it is committed while it is under way, and goes on where another process stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from zlib import crc32
+
+import pytest
+
+from consumers.fanout import FanOut
+from pipeline.broker.api import Committed, Partition, PublishError
+from pipeline.broker.assignment import Assignment
+from pipeline.core.offsets import Commit
+from pipeline.core.progress import Progress
+from schemas.codec import decode_event
+from tests.unit.consumers.fanout_case import SETTINGS, Scene, dispatch_of
+from tests.unit.fake_kafka import settle
+from tests.unit.sample_events import endpoint_record, event
+
+PARTITION = Partition("oms.orders", 3)
+OFFSET = 41
+CHECK = crc32(decode_event(event(), max_bytes=100_000).meta.id.encode())
+
+
+def scene_of(count: int, *, hold: bool = False, at_once: int = 512) -> Scene:
+    settings = SETTINGS.model_copy(update={"max_in_flight": at_once})
+    return Scene(*(endpoint_record(number) for number in range(1, count + 1)), hold=hold, settings=settings)
+
+
+def assignment_of(fan_out: FanOut) -> Assignment:
+    return fan_out.worker.consumer._assignment
+
+
+async def hold_the_partition(fan_out: FanOut, *progress: Progress) -> None:
+    """As the consumer's threads would have it when they hand the record over."""
+    consumer, assignment = fan_out.worker.consumer, assignment_of(fan_out)
+    consumer._loop = asyncio.get_running_loop()
+    assignment.assign([PARTITION])
+    assignment.begin(PARTITION, 1, Committed(OFFSET), (), progress)
+    assert assignment.start(PARTITION, 1, OFFSET)
+    consumer._member.lease.prove(consumer._broker.clock())
+
+
+def committable(fan_out: FanOut) -> Commit | None:
+    fan_out.worker.consumer._member._drain()
+    return assignment_of(fan_out).committable().get(PARTITION)
+
+
+async def test_what_is_acknowledged_is_committed_while_the_rest_is_under_way() -> None:
+    scene = scene_of(60, at_once=20)
+    await hold_the_partition(scene.fan_out)
+    scene.courier.gate.clear()
+    handling = scene.handling()
+    await settle()
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.courier.delivered] == list(range(1, 21)), (
+        "in order, and no more at once"
+    )
+    assert committable(scene.fan_out) is None
+
+    scene.courier.gate.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    scene.courier.gate.clear()
+    await settle()
+
+    commit = committable(scene.fan_out)
+    assert commit is not None
+    assert (commit.offset, commit.finished) == (OFFSET, ())
+    [progress] = commit.progress
+    assert (progress.offset, progress.check, progress.up_to, progress.but) == (OFFSET, CHECK, 20, ())
+    scene.courier.gate.set()
+    await handling
+    assert len(scene.courier.delivered) == 60
+
+
+async def test_those_that_were_done_before_are_left_out() -> None:
+    scene = scene_of(60)
+    await hold_the_partition(scene.fan_out, Progress(OFFSET, CHECK, 50, (7, 48)))
+
+    await scene.handling()
+
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.courier.delivered] == [7, 48, *range(51, 61)]
+    [sent] = scene.producer.sent
+    assert len(dispatch_of(sent).endpoint_ids) == 60, "the event went to all of them"
+
+
+async def test_progress_of_another_event_leaves_nobody_out() -> None:
+    scene = scene_of(60)
+    await hold_the_partition(scene.fan_out, Progress(OFFSET, CHECK + 1, 50))
+
+    await scene.handling()
+
+    assert len(scene.courier.delivered) == 60
+
+
+async def test_nothing_counts_as_done_before_the_body_is_written_down() -> None:
+    scene = scene_of(60, hold=True)
+    await hold_the_partition(scene.fan_out)
+    handling = scene.handling()
+    await settle()
+    assert len(scene.courier.delivered) == 60
+    assert committable(scene.fan_out) is None
+
+    scene.producer.sent[0].acknowledge()
+    await handling
+    commit = committable(scene.fan_out)
+    assert commit is not None
+    assert commit.progress[0].up_to == 60
+
+
+async def test_nothing_counts_as_done_when_the_body_is_refused() -> None:
+    scene = scene_of(60)
+    scene.producer.errors["webhooks.dispatches"] = PublishError("too large")
+    await hold_the_partition(scene.fan_out)
+
+    with pytest.raises(PublishError):
+        await scene.handling()
+
+    assert committable(scene.fan_out) is None
+
+
+async def test_who_has_lost_the_partition_begins_no_more_of_an_event() -> None:
+    """A process that was frozen in the middle of a large event, and is thawed when it is another's."""
+    scene = scene_of(60, at_once=20)
+    await hold_the_partition(scene.fan_out)
+    scene.courier.gate.clear()
+    handling = scene.handling()
+    await settle()
+    assignment_of(scene.fan_out).revoke([PARTITION])
+
+    scene.courier.gate.set()
+    await handling
+
+    assert len(scene.courier.delivered) == 20
+    assert committable(scene.fan_out) is None
+
+
+async def test_while_membership_is_in_doubt_no_more_of_an_event_is_begun() -> None:
+    scene = scene_of(60, at_once=20)
+    await hold_the_partition(scene.fan_out)
+    consumer = scene.fan_out.worker.consumer
+    scene.courier.gate.clear()
+    handling = scene.handling()
+    await settle()
+    consumer._member.lease.end()
+    scene.courier.gate.set()
+    await settle()
+    assert len(scene.courier.delivered) == 20
+
+    consumer._member.lease.prove(consumer._broker.clock())
+    consumer._look_again()
+    await handling
+    assert len(scene.courier.delivered) == 60
+
+
+async def test_an_event_for_few_costs_nothing_of_it() -> None:
+    scene = scene_of(49)
+    await hold_the_partition(scene.fan_out)
+
+    await scene.handling()
+
+    assert len(scene.courier.delivered) == 49
+    assert committable(scene.fan_out) is None
