@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.admin import MemberToRemove
+from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import FencedInstanceIdError, KafkaError
@@ -24,6 +23,7 @@ from pipeline.broker.api import (
 )
 from pipeline.broker.kafka.compat import Hooks
 from pipeline.broker.kafka.errors import ours, translated
+from pipeline.broker.kafka.leaving import remove_static_member
 from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.logs import logger
 
@@ -118,21 +118,9 @@ class KafkaGroupClient:
         try:
             self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
             if leave and self._instance_id is not None:
-                self._leave(self._instance_id)
+                remove_static_member(self._config, self._group, self._instance_id)
         except Exception as error:  # noqa: BLE001 - kafka-python's own thread may have died; the group gives this member up by itself
             log.warning("the group could not be left in order", group=self._group, error=repr(error))
-
-    def _leave(self, instance_id: str) -> None:
-        """A static member does not leave by closing: it is expected back. Whoever stops in order does not come back."""
-        with KafkaAdminClient(**self._config_of_admin()) as admin:
-            admin.remove_group_members(self._group, [MemberToRemove(group_instance_id=instance_id)])
-
-    def _config_of_admin(self) -> dict[str, Any]:
-        shared = KafkaAdminClient.DEFAULT_CONFIG.keys() & self._config.keys()
-        return {name: self._config[name] for name in shared} | {
-            "bootstrap_timeout_ms": _CLOSE_MS,
-            "request_timeout_ms": _CLOSE_MS,
-        }
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python is untyped
