@@ -25,6 +25,7 @@ from pipeline.broker.kafka.compat import Hooks
 from pipeline.broker.kafka.errors import ours, translated
 from pipeline.broker.kafka.leaving import remove_static_member
 from pipeline.broker.kafka.session import opening_session
+from pipeline.broker.kafka.stored_commits import text_of
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -108,7 +109,7 @@ class KafkaGroupClient:
             for partition in partitions:
                 stored = self._consumer.committed(TopicPartition(*partition), metadata=True, timeout_ms=_READ_MS)
                 if stored is not None:
-                    found[partition] = Committed(stored.offset, stored.metadata or "")
+                    found[partition] = Committed(stored.offset, text_of(stored.metadata))
         return found
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:

@@ -69,6 +69,7 @@ class LibrdkafkaProducerClient:
         self._refused: dict[str, BrokerError] = {}
         self._asking: set[str] = set()
         self._lock = threading.Lock()
+        self._is_closed = False
         try:
             open_session(self._producer, settings, self._said)
             deadline = time.monotonic() + _CONNECT_S
@@ -173,6 +174,8 @@ class LibrdkafkaProducerClient:
         self._producer = self._connect()
 
     def serve(self) -> None:
+        if self._is_closed:
+            return
         for former in list(self._former):
             former.poll(0)
             if not len(former):
@@ -191,6 +194,9 @@ class LibrdkafkaProducerClient:
         return pending.position
 
     def close(self, seconds: float) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         left = self._producer.flush(seconds)
         if left:
             log.warning("the producer was closed with records that Kafka had not acknowledged", records=left)

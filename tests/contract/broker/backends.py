@@ -13,7 +13,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 from kafka.structs import TopicPartition
 
-from pipeline.broker.api import Broker, Committed, Fetched, FetchClient, GroupClient, Partition, Position, ProducerClient
+from pipeline.broker.api import Broker, Committed, FetchClient, Fetched, GroupClient, Partition, Position, ProducerClient
 from pipeline.broker.choice import open_broker
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.memory.cluster import Cluster
@@ -69,7 +69,7 @@ class Backend(ABC):
     def put_out(self, member: GroupClient) -> None:
         """The group gives a member up."""
 
-    def topic(self, partitions: int = 1, name: str = "records", **config: str) -> str:
+    def topic(self, partitions: int = 1, name: str = "records") -> str:
         """Make a topic."""
         spec = TopicSpec(f"{self.prefix}{name}", "any", "delete", 3_600_000, partitions=partitions)
         with self.broker().admin() as admin:
@@ -89,9 +89,9 @@ class Backend(ABC):
         client.assign(positions)
         return client
 
-    def writer(self, topic: str) -> ProducerClient:
-        """A writer of a topic."""
-        client = self.broker().producer_client([topic])
+    def writer(self, *topics: str) -> ProducerClient:
+        """A writer of topics."""
+        client = self.broker().producer_client(topics)
         self._closing.append(lambda: client.close(1))
         return client
 
@@ -148,15 +148,14 @@ class RealBackend(Backend):
     def _admin(self) -> KafkaAdminClient:
         return KafkaAdminClient(bootstrap_servers=self.settings.kafka_bootstrap_servers)
 
-    def topic(self, partitions: int = 1, name: str = "records", **config: str) -> str:
-        if not config:
-            return super().topic(partitions, name)
+    def topic_with(self, config: Mapping[str, str]) -> str:
+        """Make a topic with settings of its own."""
+        name = f"{self.prefix}configured"
         admin = self._admin()
-        wanted = {"num_partitions": partitions, "replication_factor": 1, "configs": config}
-        admin.create_topics({f"{self.prefix}{name}": wanted})
-        admin.wait_for_topics([f"{self.prefix}{name}"])
+        admin.create_topics({name: {"num_partitions": 1, "replication_factor": 1, "configs": dict(config)}})
+        admin.wait_for_topics([name])
         admin.close()
-        return f"{self.prefix}{name}"
+        return name
 
     def remove_before(self, partition: Partition, offset: int) -> None:
         self.lacks("keeps everything; records cannot be deleted")
@@ -175,7 +174,12 @@ class RealBackend(Backend):
 
 def settled(client: ProducerClient, sent: Sequence[Any]) -> list[Position]:
     """Wait until the fate of all records is known."""
-    until(lambda: (client.serve(), all(pending.is_done for pending in sent))[1], pause=0.002)
+
+    def are_done() -> bool:
+        client.serve()
+        return all(pending.is_done for pending in sent)
+
+    until(are_done, pause=0.002)
     return [client.position(pending) for pending in sent]
 
 
@@ -197,7 +201,7 @@ def take_part(members: Sequence[GroupClient], settled: Callable[[], bool] = lamb
             while not stop.is_set():
                 member.poll(0.0 if member.membership() is not None else 1.0)
                 time.sleep(0.01)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised below
             failures.append(error)
 
     def is_over() -> bool:

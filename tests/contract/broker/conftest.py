@@ -15,11 +15,7 @@ CLIENTS = ("kafka-python", "librdkafka")
 @pytest.fixture(params=("memory", *CLIENTS))
 def backend(request: pytest.FixtureRequest, topic_prefix: str) -> Iterator[Backend]:
     """A way to Kafka, with topics and groups of the test's own."""
-    chosen: Backend
-    if request.param == "memory":
-        chosen = MemoryBackend(topic_prefix)
-    else:
-        chosen = real(request, request.param, topic_prefix)
+    chosen = MemoryBackend(topic_prefix) if request.param == "memory" else real(request, request.param, topic_prefix)
     yield chosen
     chosen.close()
 

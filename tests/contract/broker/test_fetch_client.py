@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from pipeline.broker.api import Bounds, OutOfRangeError, Partition
@@ -14,7 +16,7 @@ def test_a_record_comes_as_it_was_written(backend: Backend) -> None:
     headers = [("name", b"value"), ("name", b"again"), ("empty", b"")]
     sent = [
         writer.send(topic, 0, b"key", b"value", headers, 1_700_000_000_123),
-        writer.send(topic, 0, None, None, (), 1_700_000_000_456),
+        writer.send(topic, 0, b"removed", None, (), 1_700_000_000_456),
         writer.send(topic, 0, b"", b"", (), None),
     ]
     positions = settled(writer, sent)
@@ -23,7 +25,7 @@ def test_a_record_comes_as_it_was_written(backend: Backend) -> None:
     first, second, third = read(reader, 3)[Partition(topic, 0)]
     assert (first.topic, first.offset, first.key, first.value) == (topic, 0, b"key", b"value")
     assert [tuple(header) for header in first.headers] == headers
-    assert (second.offset, second.key, second.value, list(second.headers)) == (1, None, None, [])
+    assert (second.offset, second.key, second.value, list(second.headers)) == (1, b"removed", None, [])
     assert (third.key, third.value) == (b"", b"")
     if isinstance(backend, RealBackend):  # the clock of the one in memory is its own
         assert (first.timestamp, second.timestamp) == (1_700_000_000_123, 1_700_000_000_456)
@@ -109,7 +111,6 @@ def test_the_end_is_known_after_a_fetch(backend: Backend) -> None:
         return reader.end(empty) == 0 and reader.position(empty) == 0 and reader.position(full) == 5
 
     until(is_known)
-    assert reader.end(Partition(f"{topic}-unknown", 0)) is None or not isinstance(backend, RealBackend)
 
 
 def test_a_position_beyond_the_end_is_told_until_somebody_seeks(backend: Backend) -> None:
@@ -157,9 +158,9 @@ def test_a_record_that_is_larger_than_a_fetch_comes_alone(backend: Backend) -> N
 def test_a_poll_is_bounded(kafka: RealBackend) -> None:
     topic = kafka.topic(partitions=8)
     for number in range(8):
-        kafka.write(Partition(topic, number), *numbered(60, 100_000))
+        kafka.write(Partition(topic, number), *(os.urandom(100_000) for _ in range(60)))
     reader = kafka.reader({Partition(topic, number): 0 for number in range(8)}, partition_bytes=512 * 1024)
-    sizes = []
+    sizes: list[int] = []
     while sum(sizes) < 8 * 60 * 100_000:
         sizes.append(sum(len(record.value or b"") for records in reader.poll(1.0).values() for record in records))
     assert max(sizes) <= 10 * 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 import pytest
@@ -101,13 +102,9 @@ def test_who_was_put_out_commits_nothing(backend: Backend) -> None:
     heard = Heard()
     member = backend.member(topic, heard)
     take_part([member], lambda: len(heard.held) == 1)
-    before = member.membership()
     backend.put_out(member)
     with pytest.raises((NotMemberError, UnavailableError)):
-        while True:  # until it has noticed
-            member.commit({Partition(topic, 0): Committed(5)})
-            assert member.membership() != before, "a commit was taken of somebody whom the group had given up"
-            member.poll(0.1)
+        member.commit({Partition(topic, 0): Committed(5)})
     assert member.committed([Partition(topic, 0)]) == {}
 
 
@@ -165,6 +162,7 @@ def test_bounds_are_those_of_the_log(backend: Backend) -> None:
     assert member.bounds([one, other]) == {one: Bounds(0, 3), other: Bounds(0, 0)}
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # kafka-python forgets a socket
 def test_nobody_answers(kafka: RealBackend) -> None:
     """On an embedded broker of its own, which is stopped."""
     away = TansuBroker()
@@ -187,6 +185,7 @@ def test_nobody_answers(kafka: RealBackend) -> None:
     started = time.monotonic()
     member.close(leave=True)
     assert time.monotonic() - started < 60, "closing gives up after some seconds"
+    gc.collect()
 
 
 @pytest.mark.apache
@@ -194,13 +193,15 @@ def test_both_clients_in_one_group(kafka: RealBackend) -> None:
     """A rolling change from one client to the other."""
     topic = kafka.topic(partitions=4)
     other = "librdkafka" if kafka.settings.kafka_client == "kafka-python" else "kafka-python"
-    first, second = Heard(lambda partition: Committed(10 + partition.number)), Heard()
+    first, second = Heard(lambda partition: Committed(10 + partition.number, "12-14,16" if partition.number else "")), Heard()
     members = [kafka.member(topic, first)]
     take_part(members, lambda: len(first.held) == 4)
     kafka.settings = kafka.settings.model_copy(update={"kafka_client": other})
     members.append(kafka.member(topic, second))
     take_part(members, lambda: len(first.held) == len(second.held) == 2)
     assert not first.held & second.held
-    assert members[1].committed(second.held) == {partition: Committed(10 + partition.number) for partition in second.held}
+    assert members[1].committed(second.held) == {
+        partition: Committed(10 + partition.number, "12-14,16" if partition.number else "") for partition in second.held
+    }
     members[0].close(leave=True)
     take_part(members[1:], lambda: len(second.held) == 4)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from pipeline.broker.api import Partition, PublishError, UnavailableError
 from pipeline.broker.choice import open_broker
+from schemas.topics import TopicSpec
 from tests.contract.broker.backends import Backend, RealBackend, numbered, read, settled, until
 from tests.contract.broker.conftest import CLIENTS
 
@@ -73,8 +76,6 @@ def test_a_partition_that_is_not_there_is_refused(backend: Backend) -> None:
 
 
 def test_partitions_that_were_added_become_known(backend: Backend) -> None:
-    from schemas.topics import TopicSpec  # noqa: PLC0415
-
     backend.lacks("adds no partitions")
     topic = backend.topic(partitions=1)
     writer = backend.writer(topic)
@@ -99,11 +100,12 @@ def test_closing_sends_what_is_left(backend: Backend) -> None:
 
 
 @pytest.mark.apache
-def test_a_record_that_is_refused_takes_no_other_with_it(kafka: RealBackend) -> None:
-    topic = kafka.topic(**{"max.message.bytes": "2000"})
+def test_a_record_that_is_refused_takes_no_other_with_it(kafka: RealBackend, request: pytest.FixtureRequest) -> None:
+    topic = kafka.topic_with({"max.message.bytes": "2000"})
+    if kafka.settings.kafka_client == "kafka-python":
+        reason = "kafka-python 3.0.12 ends an idempotent producer with the first record that a broker refuses; later ones are refused, too"
+        request.applymarker(pytest.mark.xfail(strict=True, raises=PublishError, reason=reason))
     writer = kafka.writer(topic)
-    import os  # noqa: PLC0415
-
     before = settled(writer, [writer.send(topic, 0, None, b"before", (), None)])
     refused = writer.send(topic, 0, None, os.urandom(50_000), (), None)  # it cannot be compressed
     with pytest.raises(PublishError):
@@ -114,9 +116,9 @@ def test_a_record_that_is_refused_takes_no_other_with_it(kafka: RealBackend) -> 
 
 @pytest.mark.apache
 def test_the_time_of_a_record_is_the_brokers_where_the_topic_says_so(kafka: RealBackend) -> None:
-    by_broker = kafka.topic(name="by-broker", **{"message.timestamp.type": "LogAppendTime"})
+    by_broker = kafka.topic_with({"message.timestamp.type": "LogAppendTime"})
     by_writer = kafka.topic(name="by-writer")
-    writer = kafka.writer(by_broker)
+    writer = kafka.writer(by_broker, by_writer)
     stamped = 1_700_000_000_123
     found = settled(writer, [writer.send(topic, 0, None, b"", (), stamped) for topic in (by_broker, by_writer)])
     assert found[0].timestamp_ms > stamped + 1_000_000
