@@ -11,6 +11,7 @@ SCALE  ?= 1
 MINUTES ?= 30
 FORM   ?= full
 SCENARIOS ?= tests/faults
+CLIENT ?= kafka-python
 
 # Where it is set, every process of a test compiles everything anew: twice the time to start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -48,10 +49,10 @@ check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 test-kafka: install ## What talks to Kafka, on a real Apache Kafka (Java 17 and Maven)
-	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_browser.py test_waits.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py broker test_group_consumer.py test_browser.py test_compat.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
 
-test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form
-	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest $(SCENARIOS) --kafka=apache
+test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form, CLIENT=librdkafka
+	FAULTS_FORM=$(FORM) FAULTS_CLIENT=$(CLIENT) $(BIN)/python -m pytest $(SCENARIOS) --kafka=apache
 
 test-examples: install ## The examples of the documentation against real deliveries (nodejs npm golang-go ruby puma php-cli)
 	$(BIN)/python -m pytest tests/examples

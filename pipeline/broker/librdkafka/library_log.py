@@ -58,5 +58,5 @@ def heard_by(*more: Callable[[KafkaError], None]) -> Callable[[KafkaError], None
 
 library: Final = logging.getLogger("librdkafka")
 library.propagate = False
-library.setLevel(logging.INFO)
+library.setLevel(logging.DEBUG)
 library.addHandler(LibrdkafkaLog())
