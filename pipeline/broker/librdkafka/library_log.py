@@ -36,7 +36,11 @@ class LibrdkafkaLog(LibraryLog):
         return (record.name, str(kind))
 
     def _is_of_connections(self, record: logging.LogRecord, message: str) -> bool:
-        return self._kind(record)[1] in _CONNECTIONS or super()._is_of_connections(record, message)
+        return (
+            record.levelno <= logging.DEBUG
+            or self._kind(record)[1] in _CONNECTIONS
+            or super()._is_of_connections(record, message)
+        )
 
 
 def error_heard(error: KafkaError) -> None:
