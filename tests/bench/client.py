@@ -31,6 +31,7 @@ from schemas.topics import TopicSpec
 CLIENTS = ("kafka-python", "librdkafka")
 VALUE = os.urandom(1024)
 _WARM = 500
+_RESULT = "result:"
 
 
 def settings_of(servers: str, client: str) -> Settings:
@@ -75,7 +76,7 @@ async def child(servers: str, client: str, prefix: str, seconds: float) -> None:
     before, used = len(latencies), cpu_seconds()
     await asyncio.sleep(seconds)
     count, used = len(latencies) - before, cpu_seconds() - used
-    print(count, used, statistics.median(latencies[before:]), flush=True)
+    print(f"\n{_RESULT}", count, used, statistics.median(latencies[before:]), flush=True)
     await consumer.stop(5)
     await producer.close()
 
@@ -103,7 +104,7 @@ async def measured(servers: str, client: str, rate: float, seconds: float) -> st
     output, _ = await process.communicate()
     stop.set()
     await producing
-    count, used, latency = map(float, output.split()[-3:])
+    count, used, latency = map(float, output.decode().partition(_RESULT)[2].split()[:3])
     return (
         f"{client}: {count / seconds:.0f} records/s, {used / count * 1e6:.0f} us of CPU a record, median latency {latency:.0f} ms"
     )

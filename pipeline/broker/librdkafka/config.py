@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from pipeline.broker.kafka.oauth import token_provider
+from kafka.net.sasl.oauth import AbstractTokenProvider
+
+from pipeline.broker.kafka.oauth import TokenError, token_provider
 from pipeline.broker.librdkafka.library_log import error_heard, library
 from pipeline.ops.settings import Settings
 
@@ -18,8 +20,33 @@ _BATCH_BYTES: Final = 768 * 1024
 _MOST_QUEUED_KIB: Final = 256 * 1024
 _MOST_QUEUED: Final = 1_000_000
 """Of records that are not acknowledged. What the product holds is bounded long before (`pipeline.broker.producer`)."""
+_NO_TOKEN_SECONDS: Final = 10.0
 _TOKEN_SECONDS: Final = 60.0
 """How often librdkafka asks for a token. The provider keeps one until most of its life is over, so asking is cheap."""
+
+
+class Tokens:
+    """Gives one client its tokens. It goes on with the last one while there is no new one: an exception would harm confluent-kafka."""
+
+    def __init__(self, provider: AbstractTokenProvider) -> None:
+        self._provider = provider
+        self._last: str | None = None
+
+    def __call__(self, _: str) -> tuple[str, float]:
+        """The token, and when librdkafka is to ask again (a time since 1970, of which it lets a fifth go unused).
+
+        Raises:
+            TokenError: there has not been any yet.
+        """
+        again_after = _TOKEN_SECONDS
+        try:
+            self._last = self._provider.token()
+        except TokenError as error:
+            if self._last is None:
+                raise
+            library.warning("%s [%s] %s", "TOKEN", "oauth", error)
+            again_after = _NO_TOKEN_SECONDS
+        return self._last, time.time() + again_after
 
 
 def client_config(settings: Settings) -> dict[str, Any]:
@@ -48,12 +75,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
 
 def _sasl(settings: Settings) -> dict[str, Any]:
     if settings.kafka_sasl_mechanism == "OAUTHBEARER":
-        provider = token_provider(settings)
-        return {
-            "sasl.mechanism": "OAUTHBEARER",
-            # The second value is when librdkafka asks again; how long the token is good is between the provider and the brokers.
-            "oauth_cb": lambda _: (provider.token(), time.time() + _TOKEN_SECONDS),
-        }
+        return {"sasl.mechanism": "OAUTHBEARER", "oauth_cb": Tokens(token_provider(settings))}
     if settings.kafka_sasl_mechanism and settings.kafka_sasl_password:
         return {
             "sasl.mechanism": settings.kafka_sasl_mechanism,

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from pipeline.broker.api import NoSessionError
 from pipeline.broker.kafka.config import client_config as plain_config
 from pipeline.broker.kafka.meeting import meet_a_broker
+from pipeline.broker.kafka.oauth import TokenError, token_provider
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 
@@ -23,12 +24,18 @@ _PROTOCOL: Final = "Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL and the port"
 
 
 def meet(settings: Settings) -> None:
-    """Return when a broker has answered.
+    """Return when a broker has answered and, where one is needed, there is a token.
 
     Raises:
-        NoSessionError: none has.
+        NoSessionError: none has, or there is none.
     """
     meet_a_broker(plain_config(settings))
+    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        try:
+            token_provider(settings).token()
+        except TokenError as error:
+            text = f"There is no session with Kafka at {settings.kafka_bootstrap_servers}. There is no token: {error}."
+            raise NoSessionError(text) from error
 
 
 def open_session(client: Consumer | Producer, settings: Settings, said: Sequence[KafkaError]) -> None:

@@ -62,8 +62,12 @@ def test_a_token(tmp_path: Path) -> None:
     chosen = settings(
         kafka_security_protocol="SASL_PLAINTEXT", kafka_sasl_mechanism="OAUTHBEARER", kafka_oauth_token_file=tmp_path / "token"
     )
-    token, _ = accepted(chosen)["oauth_cb"]("")
-    assert token == "a.b.c"
+    tokens = accepted(chosen)["oauth_cb"]
+    assert tokens("")[0] == "a.b.c"
+    (tmp_path / "token").unlink()
+    assert tokens("")[0] == "a.b.c", "the last one, until there is another"
+    (tmp_path / "token").write_text("d.e.f")
+    assert tokens("")[0] == "d.e.f"
 
 
 def test_the_producer_is_durable() -> None:
