@@ -11,6 +11,7 @@ SCALE  ?= 1
 MINUTES ?= 30
 FORM   ?= full
 SCENARIOS ?= tests/faults
+CLIENT ?= kafka-python
 
 # Where it is set, every process of a test compiles everything anew: twice the time to start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -48,15 +49,15 @@ check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 test-kafka: install ## What talks to Kafka, on a real Apache Kafka (Java 17 and Maven)
-	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_browser.py test_waits.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py broker test_group_consumer.py test_browser.py test_compat.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
 
 test-plain: install ## What talks to Kafka and to receivers, by the public APIs of kafka-python and aiohttp alone
 	OMS_WEBHOOKS_KAFKA_SPEEDUPS=false OMS_WEBHOOKS_SENDER_SPEEDUPS=false $(BIN)/python -m pytest --kafka=$(KAFKA) -m "not slow" -n 2 --dist loadfile \
 	  $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_browser.py) \
 	  $(addprefix tests/integration/,test_path.py test_outcomes.py test_workers.py test_held.py)
 
-test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form
-	FAULTS_FORM=$(FORM) $(BIN)/python -m pytest $(SCENARIOS) --kafka=apache
+test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form, CLIENT=librdkafka
+	FAULTS_FORM=$(FORM) FAULTS_CLIENT=$(CLIENT) $(BIN)/python -m pytest $(SCENARIOS) --kafka=apache
 
 test-examples: install ## The examples of the documentation against real deliveries (nodejs npm golang-go ruby puma php-cli)
 	$(BIN)/python -m pytest tests/examples

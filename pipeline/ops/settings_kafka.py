@@ -34,6 +34,10 @@ class KafkaSettings(BaseSettings):
     kafka_bootstrap_servers: str = Field(
         default="", description="host:port of one or more brokers, comma-separated. Empty: `all` starts an embedded broker."
     )
+    kafka_client: Literal["kafka-python", "librdkafka"] = Field(
+        default="kafka-python",
+        description="Which client speaks to Kafka. librdkafka takes less CPU time and needs the extra oms-webhooks[librdkafka].",
+    )
     kafka_topic_prefix: str = Field(default="", description="Put before every topic and group id.", pattern=r"^[A-Za-z0-9._-]*$")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="How to talk to the brokers."

@@ -24,6 +24,7 @@ from tests.faults.evidence import Event, Fault, expected_pairs
 from tests.faults.kafka_view import Committed, KafkaView, TopicOffset
 from tests.faults.processes import COMMAND, RoleProcess
 from tests.faults.receivers import Behaviour, ReceiverProcess
+from tests.faults.scale import chosen_client
 
 API_KEY = "faults-key"
 CLICKHOUSE_PASSWORD = "faults-password"
@@ -197,7 +198,7 @@ async def deployed(
         clickhouse = ShimProcess(directory / "clickhouse", CLICKHOUSE_PASSWORD)
         await asyncio.to_thread(clickhouse.start)
         stack.callback(clickhouse.kill)
-        values = _values(bootstrap_servers, prefix, clickhouse.url) | settings
+        values = _values(bootstrap_servers, prefix, clickhouse.url) | {"kafka_client": chosen_client()} | settings
         variables = {f"OMS_WEBHOOKS_{name.upper()}": value for name, value in values.items()}
         receivers = ReceiverProcess(directory / "ledger.txt", *behaviours)
         stack.callback(receivers.stop)

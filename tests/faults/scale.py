@@ -79,3 +79,8 @@ def chosen_seeds(scale: Scale) -> list[int]:
     if seed := os.environ.get("FAULTS_SEED"):
         return [int(seed)]
     return [secrets.randbelow(1_000_000) for _ in range(scale.seeds)]
+
+
+def chosen_client() -> str:
+    """The roles' client of Kafka (a value of the setting ``kafka_client``), as the environment says: ``FAULTS_CLIENT``."""
+    return os.environ.get("FAULTS_CLIENT") or "kafka-python"

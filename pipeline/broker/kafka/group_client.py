@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
-from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.admin import MemberToRemove
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import FencedInstanceIdError, KafkaError
 from kafka.structs import MemberState
@@ -23,7 +22,9 @@ from pipeline.broker.api import (
 )
 from pipeline.broker.kafka.compat import Hooks
 from pipeline.broker.kafka.errors import ours, translated
+from pipeline.broker.kafka.leaving import remove_static_member
 from pipeline.broker.kafka.session import opening_session
+from pipeline.broker.kafka.stored_commits import text_of
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -107,7 +108,7 @@ class KafkaGroupClient:
             for partition in partitions:
                 stored = self._consumer.committed(TopicPartition(*partition), metadata=True, timeout_ms=_READ_MS)
                 if stored is not None:
-                    found[partition] = Committed(stored.offset, stored.metadata or "")
+                    found[partition] = Committed(stored.offset, text_of(stored.metadata))
         return found
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
@@ -117,21 +118,9 @@ class KafkaGroupClient:
         try:
             self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
             if leave and self._instance_id is not None:
-                self._leave(self._instance_id)
+                remove_static_member(self._config, self._group, self._instance_id)
         except Exception as error:  # noqa: BLE001 - kafka-python's own thread may have died; the group gives this member up by itself
             log.warning("the group could not be left in order", group=self._group, error=repr(error))
-
-    def _leave(self, instance_id: str) -> None:
-        """A static member does not leave by closing: it is expected back. Whoever stops in order does not come back."""
-        with KafkaAdminClient(**self._config_of_admin()) as admin:
-            admin.remove_group_members(self._group, [MemberToRemove(group_instance_id=instance_id)])
-
-    def _config_of_admin(self) -> dict[str, Any]:
-        shared = KafkaAdminClient.DEFAULT_CONFIG.keys() & self._config.keys()
-        return {name: self._config[name] for name in shared} | {
-            "bootstrap_timeout_ms": _CLOSE_MS,
-            "request_timeout_ms": _CLOSE_MS,
-        }
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python is untyped

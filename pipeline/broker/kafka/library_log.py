@@ -31,7 +31,9 @@ _NAMES: Final = re.compile(r"\S*[\d.'=]\S*")
 
 
 class LibraryLog(logging.Handler):
-    """Says less of what kafka-python says."""
+    """Says less of what a library says."""
+
+    library = "kafka-python"
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -44,12 +46,19 @@ class LibraryLog(logging.Handler):
         message = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             message += f" ({record.exc_info[1]!r})"
-        if record.name.startswith(_CONNECTIONS) or any(word in message for word in _AWAY):
-            log.debug("kafka-python", source=record.name, said=message)
+        if self._is_of_connections(record, message):
+            log.debug(self.library, source=record.name, said=message)
             return
-        times = self._counted((record.name, _NAMES.sub("*", str(record.msg))))
+        times = self._counted(self._kind(record))
         if times:
-            log.log(record.levelno, "kafka-python", source=record.name, said=message, times=times)
+            log.log(record.levelno, self.library, source=record.name, said=message, times=times)
+
+    def _is_of_connections(self, record: logging.LogRecord, message: str) -> bool:
+        return record.name.startswith(_CONNECTIONS) or any(word in message for word in _AWAY)
+
+    def _kind(self, record: logging.LogRecord) -> tuple[str, str]:
+        """Messages of one kind are counted together."""
+        return (record.name, _NAMES.sub("*", str(record.msg)))
 
     def _counted(self, kind: tuple[str, str]) -> int:
         """How often it came since it was said, this time included; 0 when it is not to be said."""

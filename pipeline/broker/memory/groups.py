@@ -62,8 +62,8 @@ class Coordinator:
         """Come, or come again: the group's join goes on."""
         group = self.group(name)
         self._put_out_the_silent(group)
-        if member.member_id not in group.members:
-            self._admit(group, member)
+        if member.member_id not in group.members and self._admit(group, member) and not group.is_joining:
+            return
         member.heard_at = self._clock()
         member.has_joined, member.owned = True, frozenset(owned)
         if not group.is_joining:
@@ -122,17 +122,19 @@ class Coordinator:
         if group.members.get(member.member_id) is not member:
             raise NotMemberError(f"the group does not know {member.member_id or 'this member'}")
 
-    def _admit(self, group: Group, member: GroupMember) -> None:
+    def _admit(self, group: Group, member: GroupMember) -> bool:
+        """Let a member in. Returns whether it takes the place of another one, so that nobody need join again."""
         former = next(
             (each for each in group.members.values() if each.instance_id and each.instance_id == member.instance_id), None
         )
-        member.member_id = f"member-{next(self._ids)}"
+        member.member_id, member.heard_at = f"member-{next(self._ids)}", self._clock()
         group.members[member.member_id] = member
         if former is None:
-            return
+            return False
         # A static member that came back takes the place of the one before it, at once and without a rebalance.
         del group.members[former.member_id]
         member.assigned, member.has_joined = former.assigned, True
+        return True
 
     def _begin_join(self, group: Group, but: GroupMember | None = None) -> None:
         group.is_joining = True

@@ -1,0 +1,111 @@
+"""librdkafka's errors as ours. The one place where they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException
+
+from pipeline.broker.api import BrokerError, NotMemberError, RefusedError, UnavailableError
+
+# The names of librdkafka's own codes begin with an underscore; they are public all the same.
+# ruff: noqa: SLF001
+_PUT_OUT: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError._ASSIGNMENT_LOST,
+        KafkaError._MAX_POLL_EXCEEDED,
+        KafkaError._FENCED,
+    }
+)
+_FORBIDDEN: Final = frozenset(
+    {
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._AUTHENTICATION,
+    }
+)
+_PASSES: Final = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._WAIT_COORD,
+        KafkaError._WAIT_CACHE,
+        KafkaError._DESTROY,
+        KafkaError._IN_PROGRESS,
+        KafkaError._PREV_IN_PROGRESS,
+        KafkaError._QUEUE_FULL,
+        KafkaError._PURGE_QUEUE,
+        KafkaError._PURGE_INFLIGHT,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._UNKNOWN_BROKER,
+        KafkaError._NO_OFFSET,
+        KafkaError._STATE,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NOT_ENOUGH_REPLICAS,
+        KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.THROTTLING_QUOTA_EXCEEDED,
+        KafkaError.REBOOTSTRAP_REQUIRED,
+        KafkaError.UNKNOWN_TOPIC_ID,
+    }
+)
+OUT_OF_RANGE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
+GROUP_ERRORS: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._WAIT_COORD, KafkaError.NOT_COORDINATOR})
+"""Of no concern to a reader that is in no group: librdkafka looks for a coordinator all the same."""
+
+
+def ours(error: KafkaError) -> BrokerError:
+    """What an error of librdkafka means."""
+    text, code = f"{error.name()}: {error.str()}", error.code()
+    if code in _PUT_OUT:
+        return NotMemberError(text)
+    if code in _FORBIDDEN:
+        return RefusedError(f"Kafka does not allow it: {text}")
+    if code in _PASSES or error.retriable():
+        return UnavailableError(text)
+    return RefusedError(text)
+
+
+def error_of(exception: KafkaException) -> KafkaError:
+    """The error that an exception of librdkafka holds."""
+    error = exception.args[0]
+    return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(exception))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of librdkafka leave as ours.
+
+    Raises:
+        BrokerError: as `ours` reads it.
+    """
+    try:
+        yield
+    except KafkaException as exception:
+        raise ours(error_of(exception)) from exception

@@ -1,0 +1,189 @@
+"""A reader that is in no group, by librdkafka."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from pipeline.broker.api import Bounds, BrokerError, Fetched, OutOfRangeError, Partition, UnavailableError
+from pipeline.broker.librdkafka.config import QUEUE_BYTES, reader_config
+from pipeline.broker.librdkafka.errors import GROUP_ERRORS, OUT_OF_RANGE, ours, translated
+from pipeline.broker.librdkafka.library_log import heard_by
+from pipeline.broker.librdkafka.session import close_within, meet, open_session
+from pipeline.ops.settings import Settings
+
+_READ_S: Final = 5.0
+_CLOSE_S: Final = 3.0
+_AT_ONCE: Final = 1_000
+
+
+class _Record:
+    """A record as it was fetched. librdkafka's own has methods for all of this."""
+
+    __slots__ = ("headers", "key", "offset", "timestamp", "topic", "value")
+
+    def __init__(self, topic: str, offset: int, message: Message) -> None:
+        self.topic = topic
+        self.offset = offset
+        self.timestamp = message.timestamp()[1]
+        self.key = message.key()
+        self.value = message.value()
+        self.headers: Sequence[tuple[str, bytes]] = message.headers() or ()  # type: ignore[assignment]  # as they are read, they are pairs
+
+
+class LibrdkafkaFetchClient:
+    """See `pipeline.broker.api.FetchClient`.
+
+    librdkafka fetches ahead in threads of its own, up to some megabytes; a poll takes all that has come. To seek, a partition is given
+    up and taken again at the new position: librdkafka's own ``seek`` refuses while a partition is being started.
+    """
+
+    def __init__(self, settings: Settings, *, partition_bytes: int, read_committed: bool) -> None:
+        """Connect.
+
+        Raises:
+            NoSessionError: no broker let the client in.
+        """
+        said: list[KafkaError] = []
+        self._positions: dict[Partition, int] = {}
+        self._paused: frozenset[Partition] = frozenset()
+        self._outside: set[Partition] = set()
+        """Positions that are not in the log. librdkafka says so once, and stops fetching there: it is said until somebody seeks."""
+        self._failure: BrokerError | None = None
+        meet(settings)
+        config = reader_config(settings, partition_bytes=partition_bytes, read_committed=read_committed)
+        self._consumer = Consumer(config | {"error_cb": heard_by(said.append)})
+        try:
+            open_session(self._consumer, settings, said)
+        except BaseException:
+            close_within(self._consumer.close, _CLOSE_S, "reader")
+            raise
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        gone = self._positions.keys() - positions.keys()
+        self._give_up(gone)
+        self._begin({partition: offset for partition, offset in positions.items() if partition not in self._positions})
+
+    def _give_up(self, partitions: Collection[Partition]) -> None:
+        if not partitions:
+            return
+        with translated():
+            self._consumer.incremental_unassign([TopicPartition(*partition) for partition in partitions])
+        for partition in partitions:
+            del self._positions[partition]
+        self._paused -= frozenset(partitions)
+        self._outside -= set(partitions)
+
+    def _begin(self, positions: Mapping[Partition, int]) -> None:
+        if not positions:
+            return
+        with translated():
+            self._consumer.incremental_assign([TopicPartition(*partition, offset) for partition, offset in positions.items()])
+        self._positions |= positions
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        if partition not in self._positions:
+            return
+        if self._positions[partition] == offset and partition not in self._outside:
+            return  # what was fetched ahead begins there
+        is_paused = partition in self._paused
+        self._give_up([partition])
+        self._begin({partition: offset})
+        if is_paused:
+            self.pause(self._paused | {partition})
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        wanted = frozenset(partitions) & self._positions.keys()
+        with translated():
+            if came := wanted - self._paused:
+                self._consumer.pause([TopicPartition(*partition) for partition in came])
+            if gone := self._paused - wanted:
+                self._consumer.resume([TopicPartition(*partition) for partition in gone])
+        self._paused = wanted
+
+    def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
+        fetched: dict[Partition, list[Fetched]] = {}
+        size = 0
+        with translated():
+            message = self._consumer.poll(max(seconds, 0.0))
+            batch = [] if message is None else [message]
+            while batch:
+                for each in batch:
+                    size += self._take(each, fetched)
+                if size >= QUEUE_BYTES:
+                    break
+                batch = self._consumer.consume(_AT_ONCE, 0)
+        if not fetched:
+            self._raise()
+        return fetched
+
+    def _take(self, message: Message, fetched: dict[Partition, list[Fetched]]) -> int:
+        """Keep a record, or note what librdkafka says in its place; returns the size in bytes."""
+        error = message.error()
+        topic, number, offset = message.topic(), message.partition(), message.offset()
+        if topic is None or number is None or offset is None:
+            if error is not None:
+                self._note(error)
+            return 0
+        partition = Partition(topic, number)
+        position = self._positions.get(partition)
+        if position is None:
+            return 0
+        if error is None:
+            if offset < position:
+                return 0
+            self._positions[partition] = offset + 1
+            fetched.setdefault(partition, []).append(_Record(topic, offset, message))
+            return len(message)
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - a public code
+            self._positions[partition] = max(position, offset)
+        elif error.code() in OUT_OF_RANGE:
+            self._outside.add(partition)
+        else:
+            self._note(error)
+        return 0
+
+    def _note(self, error: KafkaError) -> None:
+        if error.code() not in GROUP_ERRORS:
+            self._failure = ours(error)
+
+    def _raise(self) -> None:
+        if self._outside:
+            raise OutOfRangeError(self._outside)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def end(self, partition: Partition) -> int | None:
+        try:
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+        except KafkaException:
+            return None  # nothing is known of it
+        return high if high >= 0 else None
+
+    def position(self, partition: Partition) -> int | None:
+        return self._positions.get(partition)
+
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+        return bounds(self._consumer, partitions)
+
+    def close(self) -> None:
+        close_within(self._consumer.close, _CLOSE_S, "reader")
+
+
+def bounds(consumer: Consumer, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    """Where partitions begin and end, as the brokers say.
+
+    Raises:
+        UnavailableError: no answer.
+    """
+    found: dict[Partition, Bounds] = {}
+    for partition in partitions:
+        with translated():
+            answer = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_READ_S)
+        if answer is None:
+            raise UnavailableError(f"no broker said within {_READ_S:g} s where {partition} begins and ends")
+        found[partition] = Bounds(*answer)
+    return found

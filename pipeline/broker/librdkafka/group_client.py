@@ -1,0 +1,236 @@
+"""A member of a group, by librdkafka."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from pipeline.broker.api import (
+    Bounds,
+    BrokerError,
+    Committed,
+    Membership,
+    NotMemberError,
+    Partition,
+    RebalanceListener,
+    UnavailableError,
+)
+from pipeline.broker.kafka.config import client_config as plain_config
+from pipeline.broker.kafka.leaving import remove_static_member
+from pipeline.broker.kafka.stored_commits import StoredCommits
+from pipeline.broker.librdkafka.config import member_config
+from pipeline.broker.librdkafka.errors import error_of, ours
+from pipeline.broker.librdkafka.fetch_client import bounds
+from pipeline.broker.librdkafka.library_log import heard_by
+from pipeline.broker.librdkafka.session import close_within, meet, open_session
+from pipeline.ops.logs import logger
+from pipeline.ops.settings import Settings
+
+log = logger(__name__)
+
+_COMMIT_S: Final = 2.0
+_CLOSE_S: Final = 3.0
+_SLICE_S: Final = 0.05
+"""A poll goes on when it has called a listener, until its time is over: so it is asked for little time, again and again."""
+_JOIN_STATE: Final = re.compile(r'"join_state":\s*"([^"]*)"')
+_JOINED: Final = "steady"
+
+
+class LibrdkafkaGroupClient:
+    """See `pipeline.broker.api.GroupClient`.
+
+    The group gives it partitions, and it never begins to fetch them: it assigns none of them to itself. librdkafka tells
+    of the end of each join by a call of the listener, and of a join that is under way in its statistics. It does not tell the generation
+    in public, so the joins are counted here.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: str,
+        topics: Collection[str],
+        listener: RebalanceListener,
+        *,
+        instance_id: str | None,
+        on_replaced: Callable[[], None],
+    ) -> None:
+        """Connect. ``instance_id``: for static membership, the name that the member keeps over restarts. ``on_replaced`` is told when
+        another living process has come with the same name.
+
+        Raises:
+            NoSessionError: no broker let the client in.
+        """
+        self._settings = settings
+        self._group = group
+        self._listener = listener
+        self._instance_id = instance_id
+        self._on_replaced = on_replaced
+        self._stored = StoredCommits(settings, group)
+        self._joins = 0
+        self._is_joining = True
+        self._is_closing = False
+        self._errors: list[KafkaError] = []
+        self._unanswered = 0
+        """Commits whose answer has not come."""
+        self._answers: list[tuple[KafkaError | None, list[TopicPartition]]] = []
+        meet(settings)
+        self._consumer = Consumer(
+            member_config(settings, group, instance_id)
+            | {"error_cb": heard_by(self._errors.append), "stats_cb": self._measured, "on_commit": self._answered}
+        )
+        try:
+            open_session(self._consumer, settings, self._errors)
+        except BaseException:
+            close_within(self._consumer.close, _CLOSE_S, f"member of {group}")
+            raise
+        self._errors.clear()
+        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+
+    # --- callbacks: called inside poll() and close(), on the thread that calls these ---
+
+    def _assigned(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
+        """A join has ended. Also called when nothing came of it."""
+        consumer.incremental_assign([])
+        self._joins, self._is_joining = self._joins + 1, False
+        if came := _ours(partitions):
+            self._listener.assigned(came)
+
+    def _revoked(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
+        """Partitions go once this has returned; another join follows, in which another member gets them."""
+        self._is_joining = True
+        gone = _ours(partitions)
+        commits = self._listener.revoked(gone) if gone and not self._is_closing else {}
+        if commits:
+            self._send(commits)
+        consumer.incremental_unassign([])
+
+    def _lost(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
+        self._is_joining = True
+        if not self._is_closing:
+            self._listener.lost(_ours(partitions))
+        consumer.incremental_unassign([])
+
+    def _measured(self, statistics: str) -> None:
+        found = _JOIN_STATE.search(statistics)
+        if found is not None:
+            self._is_joining = found[1] != _JOINED
+
+    def _answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self._unanswered -= 1
+        self._answers.append((error, partitions))
+
+    # --- the group thread ---
+
+    def poll(self, seconds: float) -> None:
+        until, wait = time.monotonic() + seconds, 0.0
+        while True:
+            self._turn(wait)
+            wait = min(until - time.monotonic(), _SLICE_S)
+            if wait <= 0 or self.membership() is not None:
+                return
+
+    def _turn(self, seconds: float) -> None:
+        """Let librdkafka tell what there is to tell."""
+        try:
+            message = self._consumer.poll(seconds)
+        except KafkaException as exception:
+            raise self._why(error_of(exception)) from exception
+        while self._errors:
+            error = self._errors.pop(0)
+            if error.fatal():
+                raise self._why(error)
+        if message is not None:
+            self._raise(message)
+
+    def _raise(self, message: Message) -> None:
+        error = message.error()
+        if error is None:
+            return
+        why = self._why(error)
+        if not isinstance(why, UnavailableError):  # librdkafka tries again by itself what passes
+            raise why
+
+    def _why(self, error: KafkaError) -> BrokerError:
+        if error.code() == KafkaError.FENCED_INSTANCE_ID or "group.instance.id" in error.str():
+            self._on_replaced()
+        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - a public code
+            return NotMemberError(f"the client has given up: {error.name()}: {error.str()}")
+        return ours(error)
+
+    def membership(self) -> Membership | None:
+        if not self._joins or self._is_joining:
+            return None
+        member_id = self._consumer.memberid()
+        return Membership(member_id, self._joins) if member_id else None
+
+    def commit(self, commits: Mapping[Partition, Committed]) -> None:
+        until = time.monotonic() + _COMMIT_S
+        self._await_answers(until)  # of earlier ones: a late answer must not be taken for that of this commit
+        before = self.membership()
+        if before is None:
+            raise UnavailableError("a rebalance is under way")
+        self._answers.clear()
+        self._send(commits)
+        self._await_answers(until)
+        wanted = {(partition, committed.offset) for partition, committed in commits.items()}
+        for error, partitions in self._answers:
+            if {(Partition(each.topic, each.partition), each.offset) for each in partitions} != wanted:
+                continue  # of a rebalance that came in between
+            failure = error or next((each.error for each in partitions if each.error is not None), None)
+            if failure is not None:
+                raise self._why_not_committed(failure, before)
+            return
+        raise UnavailableError("a commit was not answered")
+
+    def _why_not_committed(self, error: KafkaError, before: Membership) -> BrokerError:
+        if error.code() == KafkaError.ILLEGAL_GENERATION and self._consumer.memberid() == before.member_id:
+            # The commit stood behind a join in the connection. The group knows the member, and it has taken part in the join.
+            return UnavailableError("a rebalance has ended while a commit was under way")
+        return self._why(error)
+
+    def _send(self, commits: Mapping[Partition, Committed]) -> None:
+        offsets = [_to_librdkafka(partition, committed) for partition, committed in commits.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as exception:
+            raise self._why(error_of(exception)) from exception
+        self._unanswered += 1
+
+    def _await_answers(self, until: float) -> None:
+        wait = 0.002
+        while self._unanswered:
+            if time.monotonic() > until:
+                raise UnavailableError(f"the coordinator did not answer a commit within {_COMMIT_S:g} s")
+            self._turn(wait)
+            wait = min(2 * wait, _SLICE_S)
+
+    def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
+        # Not by librdkafka: confluent-kafka 2.16.1 reads beyond the end of a text that another client has written beside a commit.
+        return self._stored.read(partitions)
+
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+        return bounds(self._consumer, partitions)
+
+    def close(self, *, leave: bool) -> None:
+        self._is_closing = True
+        self._stored.close()
+        close_within(self._consumer.close, _CLOSE_S, f"member of {self._group}")
+        if leave and self._instance_id is not None:
+            try:
+                remove_static_member(plain_config(self._settings), self._group, self._instance_id)
+            except Exception as error:  # noqa: BLE001 - the group gives this member up by itself
+                log.warning("the group could not be left in order", group=self._group, error=repr(error))
+
+
+def _ours(partitions: Iterable[TopicPartition]) -> list[Partition]:
+    return [Partition(each.topic, each.partition) for each in partitions]
+
+
+def _to_librdkafka(partition: Partition, committed: Committed) -> TopicPartition:
+    # An empty text is left out: confluent-kafka would write the zero byte behind it.
+    text = (committed.metadata,) if committed.metadata else ()
+    return TopicPartition(*partition, committed.offset, *text)

@@ -1,0 +1,213 @@
+"""A writer, by librdkafka."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from pipeline.broker.api import BrokerError, NoSessionError, Pending, Position, PublishError, UnavailableError
+from pipeline.broker.librdkafka.config import producer_config
+from pipeline.broker.librdkafka.errors import error_of, ours, translated
+from pipeline.broker.librdkafka.library_log import heard_by
+from pipeline.broker.librdkafka.session import close_within, meet, open_session
+from pipeline.ops.logs import logger
+from pipeline.ops.settings import Settings
+
+log = logger(__name__)
+
+_CONNECT_S: Final = 10.0
+_ASK_S: Final = 5.0
+_CLOSE_S: Final = 3.0
+_ANY_PARTITION: Final = -1
+
+
+class _Written:
+    """A record on its way."""
+
+    __slots__ = ("error", "position", "topic")
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.position: Position | None = None
+        self.error: KafkaError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.position is not None or self.error is not None
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Called inside the producer's ``poll``, that is, on the event loop."""
+        if error is not None:
+            self.error = error
+            return
+        self.position = Position(self.topic, message.partition() or 0, message.offset() or 0, message.timestamp()[1])
+
+
+class LibrdkafkaProducerClient:
+    """See `pipeline.broker.api.ProducerClient`. Deliveries are told of inside :meth:`serve`.
+
+    librdkafka gives a producer up whose idempotence cannot be kept (a "fatal" error): another one takes its place, and what the first one
+    had not got acknowledged fails, so that it is sent again.
+    """
+
+    def __init__(self, settings: Settings, topics: Collection[str]) -> None:
+        """Connect, and learn of the topics.
+
+        Raises:
+            NoSessionError: no broker let the client in, or told of the topics.
+        """
+        self._settings = settings
+        self._said: list[KafkaError] = []
+        meet(settings)
+        self._producer = self._connect()
+        self._former: list[Producer] = []
+        self._numbers: dict[str, tuple[float, Collection[int]]] = {}
+        self._refused: dict[str, BrokerError] = {}
+        self._asking: set[str] = set()
+        self._lock = threading.Lock()
+        self._is_closed = False
+        try:
+            open_session(self._producer, settings, self._said)
+            deadline = time.monotonic() + _CONNECT_S
+            for topic in topics:
+                self._learn(topic, deadline)
+        except BaseException:
+            close_within(self._producer.close, _CLOSE_S, "producer")
+            raise
+        self._said.clear()
+
+    def _connect(self) -> Producer:
+        return Producer(producer_config(self._settings) | {"error_cb": heard_by(self._said.append)})
+
+    def _learn(self, topic: str, deadline: float) -> None:
+        while True:
+            try:
+                self._ask(topic, max(deadline - time.monotonic(), 0.1))
+            except UnavailableError as error:
+                if time.monotonic() > deadline:
+                    message = f"Kafka did not tell of {topic} within {_CONNECT_S:.0f} s ({error})"
+                    raise NoSessionError(message) from error
+                time.sleep(0.1)
+            else:
+                return
+
+    def _ask(self, topic: str, seconds: float) -> None:
+        """Ask the brokers for a topic's partitions. Blocks."""
+        with translated():
+            found = self._producer.list_topics(topic, timeout=seconds).topics[topic]
+        if found.error is not None:
+            raise _why(topic, found.error)
+        if not found.partitions:
+            raise UnavailableError(f"nothing is known of {topic}")
+        with self._lock:
+            self._numbers[topic] = (time.monotonic(), tuple(found.partitions))
+            self._refused.pop(topic, None)
+
+    def partitions(self, topic: str) -> Collection[int]:
+        with self._lock:
+            known_at, known = self._numbers.get(topic, (0.0, ()))
+            refused = self._refused.get(topic)
+            is_old = (time.monotonic() - known_at) * 1000 > self._settings.kafka_metadata_max_age_ms
+            must_ask = (is_old or not known) and topic not in self._asking
+            if must_ask:
+                self._asking.add(topic)
+        if must_ask:  # it takes a moment, which the event loop does not have
+            threading.Thread(target=self._ask_again, args=(topic,), name=f"partitions of {topic}", daemon=True).start()
+        if known:
+            return known
+        raise refused or UnavailableError(f"nothing is known of {topic} yet")
+
+    def _ask_again(self, topic: str) -> None:
+        try:
+            self._ask(topic, _ASK_S)
+        except BrokerError as error:
+            with self._lock:
+                self._refused[topic] = error
+        finally:
+            with self._lock:
+                self._asking.discard(topic)
+
+    def send(
+        self,
+        topic: str,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+        timestamp_ms: int | None,
+    ) -> Pending:
+        written = _Written(topic)
+        try:
+            self._producer.produce(
+                topic,
+                value,
+                key,
+                _ANY_PARTITION if partition is None else partition,
+                on_delivery=written.delivered,
+                timestamp=timestamp_ms or 0,
+                headers=list(headers),
+            )
+        except BufferError as error:
+            raise UnavailableError(f"too much waits to be acknowledged: {error}") from error
+        except KafkaException as exception:
+            raise self._not_taken(topic, error_of(exception)) from exception
+        except Exception as error:  # what the library's checks raise: it would raise it again
+            raise PublishError(f"Kafka does not take a record for {topic}: {error}") from error
+        return written
+
+    def _not_taken(self, topic: str, error: KafkaError) -> BrokerError:
+        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - a public code
+            self._begin_anew(error)
+            return UnavailableError(f"the producer begins anew: {error.str()}")
+        if error.code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001
+            return PublishError(f"Kafka does not take a record for {topic}: {error.str()}")
+        return _why(topic, error)
+
+    def _begin_anew(self, error: KafkaError) -> None:
+        log.warning("the producer cannot go on; another one takes its place", error=f"{error.name()}: {error.str()}")
+        self._producer.purge(blocking=False)
+        self._former.append(self._producer)
+        self._producer = self._connect()
+
+    def serve(self) -> None:
+        if self._is_closed:
+            return
+        for former in list(self._former):
+            former.poll(0)
+            if not len(former):
+                self._former.remove(former)
+                threading.Thread(target=former.close, name="close producer", daemon=True).start()
+        self._producer.poll(0)
+        fatal = next((error for error in self._said if error.fatal()), None)
+        self._said.clear()
+        if fatal is not None:
+            self._begin_anew(fatal)
+
+    def position(self, pending: Pending) -> Position:
+        if not isinstance(pending, _Written) or pending.position is None:
+            error = getattr(pending, "error", None)
+            raise _why("the topic", error) if error is not None else UnavailableError("it is not acknowledged yet")
+        return pending.position
+
+    def close(self, seconds: float) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        left = self._producer.flush(seconds)
+        if left:
+            log.warning("the producer was closed with records that Kafka had not acknowledged", records=left)
+            self._producer.purge()
+            self._producer.flush(1)
+        for each in (self._producer, *self._former):
+            close_within(each.close, _CLOSE_S, "producer")
+
+
+def _why(topic: str, error: KafkaError) -> BrokerError:
+    known = ours(error)
+    if isinstance(known, UnavailableError) or error.fatal():
+        return UnavailableError(str(known))
+    return PublishError(f"Kafka does not take a record for {topic}: {known}")

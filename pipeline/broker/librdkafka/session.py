@@ -1,0 +1,91 @@
+"""Opens sessions with Kafka, and says in words why there is none. librdkafka itself connects in the background and goes on trying."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+
+from pipeline.broker.api import NoSessionError
+from pipeline.broker.kafka.config import client_config as plain_config
+from pipeline.broker.kafka.meeting import meet_a_broker
+from pipeline.broker.kafka.oauth import TokenError, token_provider
+from pipeline.ops.logs import logger
+from pipeline.ops.settings import Settings
+
+log = logger(__name__)
+
+_SESSION_S: Final = 6.0
+"""How long librdkafka may try: a broker has answered just before."""
+_LOGIN: Final = "OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_SASL_PASSWORD and OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"
+_PROTOCOL: Final = "Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL and the port"
+
+
+def meet(settings: Settings) -> None:
+    """Return when a broker has answered and, where one is needed, there is a token.
+
+    Raises:
+        NoSessionError: none has, or there is none.
+    """
+    meet_a_broker(plain_config(settings))
+    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        try:
+            token_provider(settings).token()
+        except TokenError as error:
+            text = f"There is no session with Kafka at {settings.kafka_bootstrap_servers}. There is no token: {error}."
+            raise NoSessionError(text) from error
+
+
+def open_session(client: Consumer | Producer, settings: Settings, said: Sequence[KafkaError]) -> None:
+    """Return when a broker has let the client in. ``said`` is what its ``error_cb`` has heard.
+
+    Raises:
+        NoSessionError: none did; it says why.
+    """
+    try:
+        found = client.cluster_id(timeout=_SESSION_S)
+    except KafkaException as exception:
+        found, failure = None, str(exception)
+    else:
+        failure = f"no answer within {_SESSION_S:g} s"
+    if found is None:
+        client.poll(0)  # lets it tell what is wrong
+        raise no_session(settings, said, failure)
+
+
+def no_session(settings: Settings, said: Sequence[KafkaError], failure: str) -> NoSessionError:
+    """Why librdkafka got no session although a broker answers."""
+    refused = next((error for error in said if error.code() == KafkaError._AUTHENTICATION), None)  # noqa: SLF001
+    why = (refused or (said[0] if said else None)) or failure
+    text = f"There is no session with Kafka at {settings.kafka_bootstrap_servers}."
+    mechanism = settings.kafka_sasl_mechanism if settings.kafka_security_protocol.startswith("SASL") else None
+    if refused is not None and mechanism == "OAUTHBEARER":
+        advice = "The token is refused, or there is none. Check its issuer, audience and lifetime, and the clocks."
+        return NoSessionError(f"{text} {advice} ({why})")
+    if refused is not None:
+        return NoSessionError(
+            f"{text} The brokers refuse the login as {settings.kafka_sasl_username}: check {_LOGIN}. ({why})", needs_a_person=True
+        )
+    if mechanism is None and any("isconnected" in str(error) for error in said):
+        return NoSessionError(
+            f"{text} The port answers and ends the session: it may want SASL. {_PROTOCOL}. ({why})", needs_a_person=True
+        )
+    return NoSessionError(f"{text} A broker answers, and does not let this client in ({why}).")
+
+
+def close_within(close: Callable[[], object], seconds: float, what: str) -> None:
+    """Disconnect. librdkafka waits for what is under way, also for a broker that is frozen: it is left to itself then."""
+
+    def run() -> None:
+        try:
+            close()
+        except Exception as error:  # noqa: BLE001 - whoever waits for the end must not wait for ever
+            log.warning("a client could not be closed in order", client=what, error=repr(error))
+
+    thread = threading.Thread(target=run, name=f"close {what}", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        log.warning("a client takes long to close; it is left to itself", client=what)

@@ -1,0 +1,239 @@
+"""What the contract tests need of a backend: topics, clients that are closed in the end, and what happens to logs from outside."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import MemberToRemove
+from kafka.structs import TopicPartition
+
+from pipeline.broker.api import Broker, Committed, FetchClient, Fetched, GroupClient, Partition, Position, ProducerClient
+from pipeline.broker.choice import open_broker
+from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.broker.memory.cluster import Cluster
+from pipeline.ops.settings import Settings
+from schemas.topics import TopicSpec
+
+PATIENCE = 60.0
+
+
+class Heard:
+    """A rebalance listener that keeps a record."""
+
+    def __init__(self, commits: Callable[[Partition], Committed | None] = lambda _: None) -> None:
+        """``commits``: what is to be committed for a partition when it goes."""
+        self._commits = commits
+        self.held: set[Partition] = set()
+        self.lost_ones: set[Partition] = set()
+
+    def assigned(self, partitions: Collection[Partition]) -> None:
+        assert not self.held & set(partitions), "partitions came that were held already"
+        self.held |= set(partitions)
+
+    def revoked(self, partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
+        assert self.held >= set(partitions), "partitions went that were not held"
+        self.held -= set(partitions)
+        found = {partition: self._commits(partition) for partition in partitions}
+        return {partition: committed for partition, committed in found.items() if committed is not None}
+
+    def lost(self, partitions: Collection[Partition]) -> None:
+        self.held -= set(partitions)
+        self.lost_ones |= set(partitions)
+
+
+class Backend(ABC):
+    """A way to Kafka under test."""
+
+    is_embedded = False
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.group = f"{prefix}group"
+        self._closing: list[Callable[[], object]] = []
+
+    @abstractmethod
+    def broker(self, slot: str | None = None) -> Broker:
+        """As one process sees it."""
+
+    @abstractmethod
+    def remove_before(self, partition: Partition, offset: int) -> None:
+        """Retention takes what is older."""
+
+    @abstractmethod
+    def put_out(self, member: GroupClient) -> None:
+        """The group gives a member up."""
+
+    def topic(self, partitions: int = 1, name: str = "records") -> str:
+        """Make a topic."""
+        spec = TopicSpec(f"{self.prefix}{name}", "any", "delete", 3_600_000, partitions=partitions)
+        with self.broker().admin() as admin:
+            admin.create_missing([spec])
+        return spec.name
+
+    def member(self, topic: str, heard: Heard, slot: str | None = None) -> GroupClient:
+        """A member of the group of this test."""
+        client = self.broker(slot).group_client(self.group, [topic], heard)
+        self._closing.append(lambda: client.close(leave=True))
+        return client
+
+    def reader(self, positions: Mapping[Partition, int], **options: Any) -> FetchClient:
+        """A reader from these positions on."""
+        client = self.broker().fetch_client(**{"partition_bytes": 64 * 1024} | options)
+        self._closing.append(client.close)
+        client.assign(positions)
+        return client
+
+    def writer(self, *topics: str) -> ProducerClient:
+        """A writer of topics."""
+        client = self.broker().producer_client(topics)
+        self._closing.append(lambda: client.close(1))
+        return client
+
+    def write(self, partition: Partition, *values: bytes) -> list[Position]:
+        """Write values into a partition, and wait for them."""
+        client = self.broker().producer_client([partition.topic])
+        try:
+            sent = [client.send(*partition, None, value, (), None) for value in values]
+            return settled(client, sent)
+        finally:
+            client.close(10)
+
+    def lacks(self, what: str) -> None:
+        """Skip where the embedded broker has a gap, and name it."""
+        if self.is_embedded:
+            pytest.skip(f"the embedded broker: {what}")
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for close in reversed(self._closing):
+            close()
+
+
+class MemoryBackend(Backend):
+    """The deterministic one."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix)
+        self.cluster = Cluster()
+
+    def broker(self, slot: str | None = None) -> MemoryBroker:
+        return MemoryBroker(self.cluster, slot=slot)
+
+    def remove_before(self, partition: Partition, offset: int) -> None:
+        self.cluster.log(partition).remove_before(offset)
+
+    def put_out(self, member: GroupClient) -> None:
+        group, known = self.cluster.coordinator.group(self.group), member.membership()
+        assert known is not None
+        self.cluster.coordinator.leave(self.group, group.members[known.member_id])
+
+
+class RealBackend(Backend):
+    """A client on a broker."""
+
+    def __init__(self, settings: Settings, prefix: str, *, is_embedded: bool) -> None:
+        super().__init__(prefix)
+        self.settings = settings
+        self.is_embedded = is_embedded
+
+    def broker(self, slot: str | None = None) -> Broker:
+        return open_broker(self.settings, slot=slot)
+
+    def _admin(self) -> KafkaAdminClient:
+        return KafkaAdminClient(bootstrap_servers=self.settings.kafka_bootstrap_servers)
+
+    def topic_with(self, config: Mapping[str, str]) -> str:
+        """Make a topic with settings of its own."""
+        name = f"{self.prefix}configured"
+        admin = self._admin()
+        admin.create_topics({name: {"num_partitions": 1, "replication_factor": 1, "configs": dict(config)}})
+        admin.wait_for_topics([name])
+        admin.close()
+        return name
+
+    def remove_before(self, partition: Partition, offset: int) -> None:
+        self.lacks("keeps everything; records cannot be deleted")
+        admin = self._admin()
+        admin.delete_records({TopicPartition(*partition): offset})
+        admin.close()
+
+    def put_out(self, member: GroupClient) -> None:
+        self.lacks("does not remove members on request")
+        known = member.membership()
+        assert known is not None
+        admin = self._admin()
+        admin.remove_group_members(self.group, [MemberToRemove(member_id=known.member_id)])
+        admin.close()
+
+
+def settled(client: ProducerClient, sent: Sequence[Any]) -> list[Position]:
+    """Wait until the fate of all records is known."""
+
+    def are_done() -> bool:
+        client.serve()
+        return all(pending.is_done for pending in sent)
+
+    until(are_done, pause=0.002)
+    return [client.position(pending) for pending in sent]
+
+
+def until(reached: Callable[[], bool], *, pause: float = 0.0) -> None:
+    """Wait for a condition, generously."""
+    deadline = time.monotonic() + PATIENCE
+    while not reached():
+        assert time.monotonic() < deadline, "not reached in time"
+        time.sleep(pause)
+
+
+def take_part(members: Sequence[GroupClient], settled: Callable[[], bool] = lambda: True) -> None:
+    """Have members take part in the group, each on a thread, until all have joined and something is reached."""
+    failures: list[Exception] = []
+    stop = threading.Event()
+
+    def run(member: GroupClient) -> None:
+        try:
+            while not stop.is_set():
+                member.poll(0.0 if member.membership() is not None else 1.0)
+                time.sleep(0.01)
+        except Exception as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+
+    def is_over() -> bool:
+        if failures:
+            raise failures[0]
+        return settled()
+
+    threads = [threading.Thread(target=run, args=(member,), daemon=True) for member in members]
+    for thread in threads:
+        thread.start()
+    try:
+        until(is_over, pause=0.02)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+    while any(member.membership() is None for member in members):
+        for member in members:
+            member.poll(1.0)
+
+
+def read(client: FetchClient, wanted: int) -> dict[Partition, list[Fetched]]:
+    """Read so many records, from all partitions together."""
+    found: dict[Partition, list[Fetched]] = {}
+    deadline = time.monotonic() + PATIENCE
+    while sum(map(len, found.values())) < wanted:
+        assert time.monotonic() < deadline, f"only {found} came"
+        for partition, records in client.poll(0.1).items():
+            found.setdefault(partition, []).extend(records)
+    return found
+
+
+def numbered(count: int, size: int = 0) -> list[bytes]:
+    """Values that tell their number."""
+    return [str(number).encode().ljust(size, b".") for number in range(count)]

@@ -1,0 +1,42 @@
+"""The ways to Kafka that must keep one contract: in memory, kafka-python, librdkafka; the latter two on the session's broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.ops.settings import Settings
+from tests.contract.broker.backends import Backend, MemoryBackend, RealBackend
+
+CLIENTS = ("kafka-python", "librdkafka")
+
+
+@pytest.fixture(params=("memory", *CLIENTS))
+def backend(request: pytest.FixtureRequest, topic_prefix: str) -> Iterator[Backend]:
+    """A way to Kafka, with topics and groups of the test's own."""
+    chosen = MemoryBackend(topic_prefix) if request.param == "memory" else real(request, request.param, topic_prefix)
+    yield chosen
+    chosen.close()
+
+
+@pytest.fixture(params=CLIENTS)
+def kafka(request: pytest.FixtureRequest, topic_prefix: str) -> Iterator[RealBackend]:
+    """The same without the one in memory: for what only a network has."""
+    chosen = real(request, request.param, topic_prefix)
+    yield chosen
+    chosen.close()
+
+
+def real(request: pytest.FixtureRequest, client: str, prefix: str) -> RealBackend:
+    """A client on the broker of the session."""
+    settings = Settings(
+        kafka_bootstrap_servers=request.getfixturevalue("bootstrap_servers"),
+        kafka_client=client,
+        kafka_replication_factor=1,
+        kafka_session_timeout_ms=6000,
+        kafka_fetch_max_wait_ms=30,
+        kafka_metadata_max_age_ms=1000,
+        kafka_linger_ms=1,
+    )
+    return RealBackend(settings, prefix, is_embedded=request.config.getoption("--kafka") == "embedded")

@@ -1,0 +1,190 @@
+"""Readers: what comes, from where on, in which order, and how much at once."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pipeline.broker.api import Bounds, OutOfRangeError, Partition
+from tests.contract.broker.backends import Backend, RealBackend, numbered, read, settled, until
+
+
+def test_a_record_comes_as_it_was_written(backend: Backend) -> None:
+    topic = backend.topic()
+    writer = backend.writer(topic)
+    headers = [("name", b"value"), ("name", b"again"), ("empty", b"")]
+    sent = [
+        writer.send(topic, 0, b"key", b"value", headers, 1_700_000_000_123),
+        writer.send(topic, 0, b"removed", None, (), 1_700_000_000_456),
+        writer.send(topic, 0, b"", b"", (), None),
+    ]
+    positions = settled(writer, sent)
+    assert [position.offset for position in positions] == [0, 1, 2]
+    reader = backend.reader({Partition(topic, 0): 0})
+    first, second, third = read(reader, 3)[Partition(topic, 0)]
+    assert (first.topic, first.offset, first.key, first.value) == (topic, 0, b"key", b"value")
+    assert [tuple(header) for header in first.headers] == headers
+    assert (second.offset, second.key, second.value, list(second.headers)) == (1, b"removed", None, [])
+    assert (third.key, third.value) == (b"", b"")
+    if isinstance(backend, RealBackend):  # the clock of the one in memory is its own
+        assert (first.timestamp, second.timestamp) == (1_700_000_000_123, 1_700_000_000_456)
+        assert third.timestamp > 1_700_000_000_456
+
+
+def test_reading_begins_where_it_is_told(backend: Backend) -> None:
+    topic = backend.topic(partitions=2)
+    one, other = Partition(topic, 0), Partition(topic, 1)
+    backend.write(one, *numbered(10))
+    backend.write(other, *numbered(10))
+    reader = backend.reader({one: 4})
+    assert [record.offset for record in read(reader, 6)[one]] == [4, 5, 6, 7, 8, 9]
+    reader.assign({one: 0, other: 8})  # the first one goes on from where it is
+    assert [record.offset for record in read(reader, 2)[other]] == [8, 9]
+    backend.write(one, b"more")
+    assert {partition: [record.offset for record in records] for partition, records in read(reader, 1).items()} == {one: [10]}
+    reader.assign({other: 0})
+    backend.write(one, b"unread")
+    backend.write(other, b"read")
+    assert {partition: [record.offset for record in records] for partition, records in read(reader, 1).items()} == {other: [10]}
+
+
+def test_seeking_drops_what_was_fetched_ahead(backend: Backend) -> None:
+    topic = backend.topic()
+    partition = Partition(topic, 0)
+    backend.write(partition, *numbered(2_000, 100))
+    reader = backend.reader({partition: 0})
+    taken = read(reader, 1)[partition]
+    for offset in (0, 3, len(taken) // 2, 1_999, 7):
+        reader.seek(partition, offset)
+        assert reader.position(partition) == offset
+        again = read(reader, min(500, 2_000 - offset))[partition]
+        assert [record.offset for record in again] == list(range(offset, offset + len(again)))
+
+
+def test_a_paused_partition_waits_and_misses_nothing(backend: Backend) -> None:
+    topic = backend.topic(partitions=2)
+    one, other = Partition(topic, 0), Partition(topic, 1)
+    backend.write(one, *numbered(2_000, 100))
+    reader = backend.reader({one: 0, other: 0})
+    seen: list[int] = []
+    while len(seen) < 2_000:
+        seen += [record.offset for record in read(reader, 1).get(one, ())]
+        reader.pause([one])
+        written = backend.write(other, b"of the other")[0]
+        while True:
+            polled = reader.poll(0.1)
+            assert one not in polled
+            if other in polled:
+                assert polled[other][-1].offset == written.offset
+                break
+        reader.pause([])
+        if len(seen) < 1_000:
+            reader.seek(one, len(seen))
+    assert seen == list(range(2_000))
+
+
+def test_a_partition_that_is_paused_before_a_seek_stays_paused(backend: Backend) -> None:
+    topic = backend.topic(partitions=2)
+    one, other = Partition(topic, 0), Partition(topic, 1)
+    backend.write(one, *numbered(10))
+    reader = backend.reader({one: 0, other: 0})
+    read(reader, 10)
+    reader.pause([one])
+    reader.seek(one, 2)
+    backend.write(other, b"of the other")
+    assert set(read(reader, 1)) == {other}
+    reader.pause([])
+    assert [record.offset for record in read(reader, 8)[one]] == list(range(2, 10))
+
+
+def test_the_end_is_known_after_a_fetch(backend: Backend) -> None:
+    topic = backend.topic(partitions=2)
+    full, empty = Partition(topic, 0), Partition(topic, 1)
+    backend.write(full, *numbered(5))
+    reader = backend.reader({full: 0, empty: 0})
+    read(reader, 5)
+    assert reader.end(full) == 5
+
+    def is_known() -> bool:
+        assert not reader.poll(0.05)
+        return reader.end(empty) == 0 and reader.position(empty) == 0 and reader.position(full) == 5
+
+    until(is_known)
+
+
+def test_a_position_beyond_the_end_is_told_until_somebody_seeks(backend: Backend) -> None:
+    backend.lacks("never says that a position is out of range")
+    topic = backend.topic(partitions=2)
+    cut, whole = Partition(topic, 0), Partition(topic, 1)
+    backend.write(cut, *numbered(3))
+    reader = backend.reader({cut: 30, whole: 0})
+    for _ in range(2):
+        with pytest.raises(OutOfRangeError) as told:
+            until(lambda: bool(reader.poll(0.1)))
+        assert told.value.partitions == {cut}
+    reader.pause([cut])
+    reader.seek(cut, 1)
+    backend.write(whole, b"goes on")
+    assert set(read(reader, 1)) == {whole}
+    reader.pause([])
+    assert [record.offset for record in read(reader, 2)[cut]] == [1, 2]
+
+
+def test_a_position_that_retention_has_overtaken_is_told(backend: Backend) -> None:
+    topic = backend.topic()
+    partition = Partition(topic, 0)
+    backend.write(partition, *numbered(10))
+    backend.remove_before(partition, 6)
+    reader = backend.reader({partition: 2})
+    with pytest.raises(OutOfRangeError) as told:
+        until(lambda: bool(reader.poll(0.1)))
+    assert told.value.partitions == {partition}
+    assert reader.bounds([partition]) == {partition: Bounds(6, 10)}
+    reader.seek(partition, 6)
+    assert [record.offset for record in read(reader, 4)[partition]] == [6, 7, 8, 9]
+
+
+def test_a_record_that_is_larger_than_a_fetch_comes_alone(backend: Backend) -> None:
+    topic = backend.topic()
+    partition = Partition(topic, 0)
+    large = b"x" * 700_000
+    backend.write(partition, b"before", large, b"after")
+    reader = backend.reader({partition: 0}, partition_bytes=16 * 1024)
+    assert [record.value for record in read(reader, 3)[partition]] == [b"before", large, b"after"]
+
+
+@pytest.mark.apache
+def test_a_poll_is_bounded(kafka: RealBackend) -> None:
+    topic = kafka.topic(partitions=8)
+    for number in range(8):
+        kafka.write(Partition(topic, number), *(os.urandom(100_000) for _ in range(60)))
+    reader = kafka.reader({Partition(topic, number): 0 for number in range(8)}, partition_bytes=512 * 1024)
+    sizes: list[int] = []
+    while sum(sizes) < 8 * 60 * 100_000:
+        sizes.append(sum(len(record.value or b"") for records in reader.poll(1.0).values() for record in records))
+    assert max(sizes) <= 10 * 1024 * 1024
+
+
+@pytest.mark.apache
+def test_what_a_transaction_took_back_is_not_read(kafka: RealBackend) -> None:
+    """The last offset is that of a marker, which no record has; the position is at the end all the same."""
+    from kafka import KafkaProducer  # noqa: PLC0415
+
+    topic = kafka.topic()
+    partition = Partition(topic, 0)
+    producer = KafkaProducer(bootstrap_servers=kafka.settings.kafka_bootstrap_servers, transactional_id=f"{topic}-writer")
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.send(topic, value=b"kept", partition=0).get(10)
+    producer.commit_transaction()
+    producer.begin_transaction()
+    producer.send(topic, value=b"taken back", partition=0).get(10)
+    producer.abort_transaction()
+    producer.close()
+    committed = kafka.reader({partition: 0}, read_committed=True)
+    assert [record.value for record in read(committed, 1)[partition]] == [b"kept"]
+    until(lambda: not committed.poll(0.1) and committed.position(partition) == 4 == committed.end(partition))
+    everything = kafka.reader({partition: 0})
+    assert [record.value for record in read(everything, 2)[partition]] == [b"kept", b"taken back"]
+    until(lambda: not everything.poll(0.1) and everything.position(partition) == 4 == everything.end(partition))

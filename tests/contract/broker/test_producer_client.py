@@ -1,0 +1,133 @@
+"""Writers: where records go, in which order they are acknowledged, and what each refusal is."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pipeline.broker.api import Partition, PublishError, UnavailableError
+from pipeline.broker.choice import open_broker
+from schemas.topics import TopicSpec
+from tests.contract.broker.backends import Backend, RealBackend, numbered, read, settled, until
+from tests.contract.broker.conftest import CLIENTS
+
+
+def test_records_of_a_partition_are_acknowledged_in_order(backend: Backend) -> None:
+    topic = backend.topic(partitions=2)
+    writer = backend.writer(topic)
+    sent = [writer.send(topic, number % 2, None, value, (), None) for number, value in enumerate(numbered(1_000))]
+    while not all(pending.is_done for pending in sent):
+        writer.serve()
+        for line in (sent[0::2], sent[1::2]):
+            done = [pending.is_done for pending in line]
+            assert sorted(done, reverse=True) == done, "one was acknowledged before one that was sent earlier"
+    positions = [writer.position(pending) for pending in sent]
+    assert [(each.topic, each.partition, each.offset) for each in positions] == [
+        (topic, number % 2, number // 2) for number in range(1_000)
+    ]
+    reader = backend.reader({Partition(topic, 0): 0, Partition(topic, 1): 0})
+    found = read(reader, 1_000)
+    assert [record.value for record in found[Partition(topic, 1)]] == numbered(1_000)[1::2]
+
+
+def test_a_key_chooses_the_partition(backend: Backend) -> None:
+    topic = backend.topic(partitions=5)
+    writer = backend.writer(topic)
+    keys = [f"R{number}".encode() for number in range(40)]
+    first = settled(writer, [writer.send(topic, None, key, b"", (), None) for key in keys])
+    second = settled(writer, [writer.send(topic, None, key, b"", (), None) for key in keys])
+    assert [each.partition for each in first] == [each.partition for each in second]
+    assert len({each.partition for each in first}) > 1
+
+
+def test_all_clients_choose_the_same_partition(kafka: RealBackend) -> None:
+    topic = kafka.topic(partitions=5)
+    keys = [f"R{number}".encode() for number in range(40)]
+    chosen = []
+    for client in CLIENTS:
+        writer = open_broker(kafka.settings.model_copy(update={"kafka_client": client})).producer_client([topic])
+        chosen.append(
+            [each.partition for each in settled(writer, [writer.send(topic, None, key, b"", (), None) for key in keys])]
+        )
+        writer.close(10)
+    assert chosen[0] == chosen[1]
+
+
+def test_the_partitions_of_a_topic_are_known(backend: Backend) -> None:
+    topic = backend.topic(partitions=3)
+    assert set(backend.writer(topic).partitions(topic)) == {0, 1, 2}
+
+
+def test_of_a_topic_that_is_not_there_nothing_is_known(backend: Backend) -> None:
+    backend.lacks("makes topics that are asked for")
+    topic = backend.topic()
+    writer = backend.writer(topic)
+    with pytest.raises(UnavailableError):
+        writer.partitions(f"{topic}-missing")
+
+
+def test_a_partition_that_is_not_there_is_refused(backend: Backend) -> None:
+    topic = backend.topic(partitions=2)
+    writer = backend.writer(topic)
+    with pytest.raises(PublishError):
+        settled(writer, [writer.send(topic, 7, None, b"nowhere", (), None)])
+    assert settled(writer, [writer.send(topic, 1, None, b"there", (), None)])[0].offset == 0
+
+
+def test_partitions_that_were_added_become_known(backend: Backend) -> None:
+    backend.lacks("adds no partitions")
+    topic = backend.topic(partitions=1)
+    writer = backend.writer(topic)
+    assert set(writer.partitions(topic)) == {0}
+    with backend.broker().admin() as admin:
+        admin.grow(admin.planned_growth([TopicSpec(topic, "any", "delete", 60_000)], 3))
+
+    def are_known() -> bool:
+        writer.serve()
+        return set(writer.partitions(topic)) == {0, 1, 2}
+
+    until(are_known, pause=0.05)
+
+
+def test_closing_sends_what_is_left(backend: Backend) -> None:
+    topic = backend.topic()
+    writer = backend.writer(topic)
+    sent = [writer.send(topic, 0, None, value, (), None) for value in numbered(100)]
+    writer.close(30)
+    assert all(pending.is_done for pending in sent)
+    assert [writer.position(pending).offset for pending in sent] == list(range(100))
+
+
+@pytest.mark.apache
+def test_a_record_that_is_refused_takes_no_other_with_it(kafka: RealBackend, request: pytest.FixtureRequest) -> None:
+    topic = kafka.topic_with({"max.message.bytes": "2000"})
+    if kafka.settings.kafka_client == "kafka-python":
+        reason = "kafka-python 3.0.12 ends an idempotent producer with the first record that a broker refuses; later ones are refused, too"
+        request.applymarker(pytest.mark.xfail(strict=True, raises=PublishError, reason=reason))
+    writer = kafka.writer(topic)
+    before = settled(writer, [writer.send(topic, 0, None, b"before", (), None)])
+    refused = writer.send(topic, 0, None, os.urandom(50_000), (), None)  # it cannot be compressed
+    with pytest.raises(PublishError):
+        settled(writer, [refused])
+    after = settled(writer, [writer.send(topic, 0, None, b"after", (), None)])
+    assert [each.offset for each in before + after] == [0, 1]
+
+
+@pytest.mark.apache
+def test_the_time_of_a_record_is_the_brokers_where_the_topic_says_so(kafka: RealBackend) -> None:
+    by_broker = kafka.topic_with({"message.timestamp.type": "LogAppendTime"})
+    by_writer = kafka.topic(name="by-writer")
+    writer = kafka.writer(by_broker, by_writer)
+    stamped = 1_700_000_000_123
+    found = settled(writer, [writer.send(topic, 0, None, b"", (), stamped) for topic in (by_broker, by_writer)])
+    assert found[0].timestamp_ms > stamped + 1_000_000
+    assert found[1].timestamp_ms == stamped
+
+
+def test_nobody_is_there(kafka: RealBackend) -> None:
+    settings = kafka.settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
+    with pytest.raises(UnavailableError, match="No Kafka broker can be used"):
+        open_broker(settings).producer_client(["any"])
+    with pytest.raises(UnavailableError, match="No Kafka broker can be used"):
+        open_broker(settings).fetch_client(partition_bytes=1024)

@@ -1,0 +1,31 @@
+"""What librdkafka's errors mean."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from pipeline.broker.api import BrokerError, NotMemberError, RefusedError, UnavailableError
+from pipeline.broker.librdkafka.errors import ours, translated
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [
+        (KafkaError.UNKNOWN_MEMBER_ID, NotMemberError),
+        (KafkaError.FENCED_INSTANCE_ID, NotMemberError),
+        (KafkaError._MAX_POLL_EXCEEDED, NotMemberError),
+        (KafkaError.REBALANCE_IN_PROGRESS, UnavailableError),
+        (KafkaError._TIMED_OUT, UnavailableError),
+        (KafkaError._ALL_BROKERS_DOWN, UnavailableError),
+        (KafkaError.NOT_ENOUGH_REPLICAS, UnavailableError),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, UnavailableError),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError),
+        (KafkaError.INVALID_SESSION_TIMEOUT, RefusedError),
+        (KafkaError.MSG_SIZE_TOO_LARGE, RefusedError),
+    ],
+)
+def test_each_error_has_one_meaning(code: int, meaning: type[BrokerError]) -> None:
+    assert type(ours(KafkaError(code))) is meaning
+    with pytest.raises(meaning), translated():
+        raise KafkaException(KafkaError(code))
