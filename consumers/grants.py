@@ -110,7 +110,9 @@ def _retry(topics: Topics) -> tuple[KafkaRight, ...]:
 
 
 def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
-    return (_looks(topics), _reads(*topics.recorded), _writes(topics.dead_letters), _joins(topics.recorder_group))
+    # To the health topic: what Kafka removed before it was recorded, for the overview to tell of.
+    writes = _writes(topics.dead_letters, topics.endpoint_health)
+    return (_looks(topics), _reads(*topics.recorded), writes, _joins(topics.recorder_group))
 
 
 def _api(topics: Topics) -> tuple[KafkaRight, ...]:

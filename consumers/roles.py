@@ -33,6 +33,7 @@ from pipeline.broker.kafka.probe import BrokerProbe
 from pipeline.broker.producer import Producer
 from pipeline.broker.table import CompactedTable
 from pipeline.broker.worker import Worker
+from pipeline.delivery.losses import Losses
 from pipeline.ops import metrics
 from pipeline.ops.certificates import watch as watch_certificates
 from pipeline.ops.clock import utc_now
@@ -157,6 +158,8 @@ class _Composition:
         connections = Connections(settings) if roles & {Role.RECORDER, Role.API} else None
         self._broker = broker = open_broker(settings, slot=self._slot())
         producer = make_producer(settings, broker)
+        self._losses = Losses(producer, settings.topics.endpoint_health)
+        self._health.warn("records missing", self._losses.warning)
         deliveries = make_deliveries(settings, broker, producer, self._tracing) if roles - {Role.RECORDER} else None
         api = None
         if Role.API in roles and deliveries is not None and connections is not None:
@@ -243,6 +246,7 @@ class _Composition:
         registry = deliveries.registry
         # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them do; the API can still show everything.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
+        deliveries.health.on_missing = self._losses.learn
         for table in (deliveries.health.table, registry.table):
             await self._kafka.take(table.start)
             self._stack.push_async_callback(table.stop)
@@ -297,6 +301,8 @@ class _Composition:
             workers += [("retry", retry.worker), ("held", make_held(settings, producer, deliveries, retry))]
         for name, worker in workers:
             self._health.add(name, worker.problem)
+            if isinstance(worker, Worker):
+                worker.consumer.on_missing = self._losses.note
         await asyncio.gather(*(self._kafka.take(worker.start) for _, worker in workers))
         self._stop_later(lambda: asyncio.gather(*(worker.stop(settings.drain_seconds) for _, worker in workers)))
         return [worker.failed for _, worker in workers]
@@ -304,6 +310,7 @@ class _Composition:
     def _make_recorder(self, producer: Producer, connections: Connections) -> Recorder:
         recorder = make_recorder(self._settings, self._broker, producer, connections, self._tracing)
         self._health.add("recorder", recorder.problem)
+        recorder.consumer.on_missing = self._losses.note
         return recorder
 
     def _make_upkeep(self, recorder: Recorder, connections: Connections) -> Upkeep:

@@ -14,6 +14,7 @@ from pipeline.ops.logs import logger
 from schemas.codec import InvalidRecordError, from_json
 from schemas.endpoint import EndpointRecord, HeldDrop
 from schemas.health import HealthFact, HealthRecord
+from schemas.missing import MISSING_KEY, MissingRecord
 
 log = logger(__name__)
 
@@ -39,6 +40,8 @@ class HealthTable:
         self._known: set[int] = set()
         self.on_disabled: Callable[[set[int]], None] = lambda _: None
         """Called with the ids of endpoints that were disabled."""
+        self.on_missing: Callable[[MissingRecord], None] = lambda _: None
+        """Called with what a process has told of records that it misses."""
 
     def apply(self, records: Iterable[Record]) -> None:
         """Take records of the topic, in its order."""
@@ -47,6 +50,9 @@ class HealthTable:
             if record.value is None:
                 continue
             try:
+                if (record.key or b"").startswith(MISSING_KEY):
+                    self.on_missing(from_json(record.value, MissingRecord))
+                    continue
                 known = from_json(record.value, HealthRecord)
             except InvalidRecordError as error:
                 metrics.TABLE_ERRORS.inc()

@@ -35,6 +35,7 @@ from schemas.delivery import (
 from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event import EventMeta
 from schemas.health import HealthFact, HealthRecord
+from schemas.missing import MissingRecord
 from schemas.operational import DisabledEndpoint, OperationalEvent
 from schemas.session import EndedSession
 from tests.unit.sample_events import GOLDEN, META, NOW, endpoint_record
@@ -330,6 +331,16 @@ GOLDEN_RECORDS: dict[str, BaseModel] = {
         remote_address="192.0.2.7",
     ),
     "ended_session": EndedSession(key_id="0a1b2c3d", until=NOON + timedelta(hours=12), ended_at=NOON + timedelta(hours=1)),
+    "missing": MissingRecord(
+        group="webhooks.fanout",
+        topic="oms.orders",
+        partition=3,
+        first=100,
+        until=460,
+        records=360,
+        since=NOON,
+        at=NOON + timedelta(hours=1),
+    ),
 }
 
 

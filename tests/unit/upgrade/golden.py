@@ -15,6 +15,7 @@ from schemas.audit import AuditEntry
 from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DISPATCH_HEADER, DeadLetter, Delivery, Dispatch
 from schemas.endpoint import EndpointRecord
 from schemas.health import HealthRecord
+from schemas.missing import MissingRecord
 from schemas.operational import OperationalEvent
 from schemas.session import EndedSession
 from tests.unit.fake_kafka import record
@@ -31,6 +32,7 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "api_key": ApiKeyRecord,
     "audit": AuditEntry,
     "ended_session": EndedSession,
+    "missing": MissingRecord,
 }
 """Every record type that we write, by the name of its golden files."""
 HEADERS: Final = {"delivery": DELIVERY_HEADER, "dispatch": DISPATCH_HEADER, "dead_letter": DEAD_LETTER_HEADER}
