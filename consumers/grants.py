@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -57,6 +57,15 @@ _LOOK: Final[tuple[Operation, ...]] = ("Describe", "DescribeConfigs")
 def kafka_rights(grantee: Grantee, topics: Topics) -> tuple[KafkaRight, ...]:
     """What a grantee may do in Kafka."""
     return _RIGHTS[grantee](topics)
+
+
+def used_topics(grantees: Iterable[Grantee], topics: Topics) -> tuple[frozenset[str], frozenset[str]]:
+    """The topics that grantees read, and those that they write to."""
+    rights = [
+        right for grantee in grantees for right in kafka_rights(grantee, topics) if right.kind == "topic" and not right.prefixed
+    ]
+    read = frozenset(name for right in rights if "Read" in right.operations for name in right.names)
+    return read, frozenset(name for right in rights if "Write" in right.operations for name in right.names)
 
 
 def _looks(topics: Topics) -> KafkaRight:

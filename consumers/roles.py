@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from consumers.grants import Grantee, used_topics
 from consumers.held import HeldDeliveries
 from consumers.parts import (
     Deliveries,
@@ -28,7 +29,9 @@ from consumers.parts import (
 from consumers.recorder import Recorder
 from consumers.starting import Patience, Recording, prepare_store, watch_store
 from consumers.upkeep import Upkeep
+from pipeline.broker.api import UnavailableError
 from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.probe import EVERY_SECONDS as ASKED_EVERY
 from pipeline.broker.kafka.probe import BrokerProbe
 from pipeline.broker.producer import Producer
 from pipeline.broker.table import CompactedTable
@@ -164,7 +167,7 @@ class _Composition:
         api = None
         if Role.API in roles and deliveries is not None and connections is not None:
             api = make_api(settings, broker, producer, connections, deliveries)
-        self._kafka = self._watch_kafka()
+        self._kafka = self._watch_kafka(producer)
         clickhouse, tables = self._prepare_store(connections) if connections is not None else (None, None)
         app = make_app(health=self._health, api=api, tracing=self._tracing)
         server = WebServer(app, settings.http_host, settings.http_port, VisitorLimits(most=self._budget.visitors))
@@ -203,11 +206,21 @@ class _Composition:
         self._stack.callback(slot.release)
         return slot.name
 
-    def _watch_kafka(self) -> Patience:
-        broker = BrokerProbe(self._settings)
+    def _watch_kafka(self, producer: Producer) -> Patience:
+        read, written = used_topics((Grantee(role.value) for role in self._roles), self._settings.topics)
+        broker = BrokerProbe(self._settings, read=read, written=written)
         self._stack.push_async_callback(broker.close)
         self._stack.push_async_callback(self._probes.stop)
-        return self._watch("Kafka", self._probes.add("kafka", broker.ask), needed_by={Role.FANOUT, Role.RETRY, Role.RECORDER})
+        self._health.warn("source topics", broker.warning)
+
+        async def ask() -> None:
+            """What brokers say of replicas may be old: also ask whether they take what is written."""
+            await broker.ask()
+            if problem := producer.problem():
+                raise UnavailableError(problem)
+
+        probe = self._probes.add("kafka", ask, every=ASKED_EVERY)
+        return self._watch("Kafka", probe, needed_by={Role.FANOUT, Role.RETRY, Role.RECORDER})
 
     def _watch(self, name: str, probe: Probe, *, needed_by: Collection[Role]) -> Patience:
         """Let ``/readyz`` tell of a dependency. Who does not need it at all times is ready without it, once it has started."""
