@@ -121,7 +121,8 @@ def _retry(topics: Topics) -> tuple[KafkaRight, ...]:
 def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
     # To the health topic: what Kafka removed before it was recorded, for the overview to tell of.
     writes = _writes(topics.dead_letters, topics.endpoint_health)
-    return (_looks(topics), _reads(*topics.recorded), writes, _joins(topics.recorder_group))
+    # From it: which topics are known, so that one that was made anew is not taken for recorded.
+    return (_looks(topics), _reads(*topics.recorded, topics.endpoint_health), writes, _joins(topics.recorder_group))
 
 
 def _api(topics: Topics) -> tuple[KafkaRight, ...]:

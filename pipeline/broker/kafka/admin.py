@@ -7,14 +7,22 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError, for_code
+from kafka.errors import (
+    GroupIdNotFoundError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from pipeline.broker.api import Difference, Growth, TopicError
 from pipeline.broker.kafka.config import client_config
 from pipeline.broker.kafka.errors import translated
-from pipeline.broker.kafka.replication import MOST_REPLICAS, replicas_of, wanted_in_sync, wanted_replicas
+from pipeline.broker.kafka.replication import MOST_REPLICAS, ids_of, replicas_of, wanted_in_sync, wanted_replicas
 from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
@@ -58,9 +66,7 @@ class KafkaTopicAdmin:
     @translated()
     def ids(self, topics: Collection[str]) -> dict[str, UUID]:
         """The ids of topics; a broker that has none leaves them out."""
-        described = self._client.describe_topics(list(topics))
-        found = {topic["name"]: UUID(str(topic["topic_id"])) for topic in described if topic.get("topic_id")}
-        return {name: topic_id for name, topic_id in found.items() if topic_id.int}
+        return ids_of(self._client.describe_topics(list(topics)))
 
     @translated()
     def create_missing(self, specs: Sequence[TopicSpec]) -> list[str]:
@@ -165,6 +171,32 @@ class KafkaTopicAdmin:
             if time.monotonic() > deadline:
                 raise _not_grown(f"the brokers do not show them after {_SHOWN_SECONDS:g} s")
             time.sleep(_SHOWN_PAUSE)
+
+    @translated()
+    def forget_commits(self, group: str, topic: str) -> None:
+        """Delete what a group has committed for a topic: it will read it from its beginning.
+
+        Raises:
+            TopicError: a member of the group reads the topic, or Kafka refused.
+        """
+        described = self._client.describe_topics([topic])
+        partitions = [TopicPartition(topic, each["partition_index"]) for one in described for each in one["partitions"]]
+        try:
+            answers = self._client.delete_group_offsets(group, partitions)
+        except GroupIdNotFoundError:
+            return
+        except KafkaError as error:
+            raise _not_forgotten(group, topic, error) from error
+        for error_type in answers.values():
+            if error_type not in (NoError, UnknownTopicOrPartitionError):
+                raise _not_forgotten(group, topic, error_type())
+
+
+def _not_forgotten(group: str, topic: str, error: KafkaError) -> TopicError:
+    return TopicError(
+        f"The commits of group {group} for {topic} could not be removed: {error}. Stop the roles that read it, and run the command again. It "
+        "needs the right Delete for the group, and Read for the topic."
+    )
 
 
 def _not_grown(why: str) -> TopicError:

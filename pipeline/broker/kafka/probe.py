@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
+from uuid import UUID
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -15,7 +16,7 @@ from kafka.errors import KafkaError
 from pipeline.broker.api import NoSessionError, UnavailableError
 from pipeline.broker.kafka.config import client_config
 from pipeline.broker.kafka.meeting import meet_a_broker
-from pipeline.broker.kafka.replication import TopicMetadata, what_fails
+from pipeline.broker.kafka.replication import TopicMetadata, ids_of, what_fails
 from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.settings import Settings
 from pipeline.ops.threads import in_thread
@@ -45,6 +46,8 @@ class BrokerProbe:
         self._client: KafkaAdminClient | None = None
         self._configs: Mapping[str, Mapping[str, str]] = {}
         self._configs_at = -_CONFIGS_SECONDS
+        self.on_ids: Callable[[Mapping[str, UUID]], None] = lambda _: None
+        """Called on another thread with the ids of the topics, each time."""
 
     async def ask(self) -> None:
         """Return when a broker has answered, and every topic of this process can be used.
@@ -86,6 +89,7 @@ class BrokerProbe:
                 meet_a_broker(self._config)  # says why in words, when it is that
                 raise NoSessionError(f"A Kafka broker answers, but not as it should: {error}") from error
             self._look_at_configs(self._session(), [topic["name"] for topic in topics])
+        self.on_ids(ids_of(topics))
         in_sync = {name: int(config.get(_IN_SYNC, "1")) for name, config in self._configs.items()}
         return what_fails(topics, read=self._read, written=self._written, in_sync=in_sync)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 from pipeline.ops.settings import Settings
 
@@ -39,6 +40,12 @@ def wanted_in_sync(settings: Settings, replicas: int) -> int | None:
 def replicas_of(topic: TopicMetadata) -> int:
     """The fewest that a partition of it has; 0 when nothing is known of it."""
     return min((len(partition["replica_nodes"]) for partition in topic["partitions"]), default=0)
+
+
+def ids_of(topics: Iterable[TopicMetadata]) -> dict[str, UUID]:
+    """The ids of topics; a broker that has none leaves them out."""
+    found = {topic["name"]: UUID(str(topic["topic_id"])) for topic in topics if topic.get("topic_id")}
+    return {name: topic_id for name, topic_id in found.items() if topic_id.int}
 
 
 def what_fails(

@@ -106,6 +106,7 @@ OLDEST: dict[str, dict[str, Any]] = {
     "audit": {"schema_version": 1, "detail": "", "remote_address": ""},
     "ended_session": {"schema_version": 1},
     "missing": {"schema_version": 1},
+    "topic_ids": {"schema_version": 1},
 }
 """What a record means whose producer knew the required fields only. These defaults are a promise, too."""
 
