@@ -12,6 +12,7 @@ import uvloop
 from pydantic import ValidationError
 
 from consumers import show
+from consumers.begin_anew import begin_topic_anew
 from consumers.check import NO_SETTINGS, check_settings
 from consumers.grants import Grantee, clickhouse_grants, kafka_rights
 from consumers.printing import Output
@@ -45,12 +46,24 @@ def topics(
             help="Give every topic N partitions that has fewer, but for those that must have one. Says what that means and asks.",
         ),
     ] = None,
+    begin_anew: Annotated[
+        str | None,
+        typer.Option(
+            "--begin-anew",
+            metavar="TOPIC",
+            help="Take a topic that was deleted and made again for the one that is meant: it is read from its beginning. Says what that means and asks.",
+        ),
+    ] = None,
     topic: Annotated[list[str] | None, typer.Option("--topic", help="With --add-partitions: only this one (repeat it).")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Compare the topics with what they must look like; exit code 1 when one differs."""
     chosen = reachable(Settings())
     specs = chosen.topics.specs()
+    if begin_anew:
+        uvloop.run(begin_topic_anew(chosen, begin_anew, confirm=lambda text: yes or _confirmed(text)))
+        out.print(f"{begin_anew} begins anew. Roles that waited go on by themselves within 15 s.")
+        return
     with open_broker(chosen).admin() as admin:
         if add_partitions:
             _add_partitions(admin, _named(specs, topic or []), add_partitions, yes=yes)
@@ -59,6 +72,11 @@ def topics(
         differences = admin.differences(specs)
     out.print(show.topics(specs, chosen.kafka_partitions, created, differences))
     sys.exit(1 if differences else 0)
+
+
+def _confirmed(text: str) -> bool:
+    out.print(text)
+    return typer.confirm("Begin it anew?", abort=True)
 
 
 def _named(specs: Sequence[TopicSpec], names: Sequence[str]) -> Sequence[TopicSpec]:

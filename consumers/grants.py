@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -57,6 +57,15 @@ _LOOK: Final[tuple[Operation, ...]] = ("Describe", "DescribeConfigs")
 def kafka_rights(grantee: Grantee, topics: Topics) -> tuple[KafkaRight, ...]:
     """What a grantee may do in Kafka."""
     return _RIGHTS[grantee](topics)
+
+
+def used_topics(grantees: Iterable[Grantee], topics: Topics) -> tuple[frozenset[str], frozenset[str]]:
+    """The topics that grantees read, and those that they write to."""
+    rights = [
+        right for grantee in grantees for right in kafka_rights(grantee, topics) if right.kind == "topic" and not right.prefixed
+    ]
+    read = frozenset(name for right in rights if "Read" in right.operations for name in right.names)
+    return read, frozenset(name for right in rights if "Write" in right.operations for name in right.names)
 
 
 def _looks(topics: Topics) -> KafkaRight:
@@ -110,7 +119,10 @@ def _retry(topics: Topics) -> tuple[KafkaRight, ...]:
 
 
 def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
-    return (_looks(topics), _reads(*topics.recorded), _writes(topics.dead_letters), _joins(topics.recorder_group))
+    # To the health topic: what Kafka removed before it was recorded, for the overview to tell of.
+    writes = _writes(topics.dead_letters, topics.endpoint_health)
+    # From it: which topics are known, so that one that was made anew is not taken for recorded.
+    return (_looks(topics), _reads(*topics.recorded, topics.endpoint_health), writes, _joins(topics.recorder_group))
 
 
 def _api(topics: Topics) -> tuple[KafkaRight, ...]:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from consumers.grants import Grantee, used_topics
 from consumers.held import HeldDeliveries
 from consumers.parts import (
     Deliveries,
@@ -28,11 +29,16 @@ from consumers.parts import (
 from consumers.recorder import Recorder
 from consumers.starting import Patience, Recording, prepare_store, watch_store
 from consumers.upkeep import Upkeep
+from pipeline.broker.api import TopicError, UnavailableError
 from pipeline.broker.choice import open_broker
+from pipeline.broker.kafka.probe import EVERY_SECONDS as ASKED_EVERY
 from pipeline.broker.kafka.probe import BrokerProbe
 from pipeline.broker.producer import Producer
 from pipeline.broker.table import CompactedTable
+from pipeline.broker.topic_ids import TopicIds
 from pipeline.broker.worker import Worker
+from pipeline.delivery.losses import Losses
+from pipeline.endpoints.health import HealthTable
 from pipeline.ops import metrics
 from pipeline.ops.certificates import watch as watch_certificates
 from pipeline.ops.clock import utc_now
@@ -50,6 +56,8 @@ from pipeline.store.retention import Retention
 from pipeline.web.api import Api
 from pipeline.web.server import WebServer, make_app
 from pipeline.web.visitors import VisitorLimits
+from schemas.codec import to_json
+from schemas.topic_ids import TOPIC_IDS_KEY
 
 log = logger(__name__)
 
@@ -157,18 +165,26 @@ class _Composition:
         connections = Connections(settings) if roles & {Role.RECORDER, Role.API} else None
         self._broker = broker = open_broker(settings, slot=self._slot())
         producer = make_producer(settings, broker)
+        self._losses = Losses(producer, settings.topics.endpoint_health)
+        self._health.warn("records missing", self._losses.warning)
+        self._topic_ids = TopicIds(
+            used_topics((Grantee(role.value) for role in roles), settings.topics)[0] - {settings.topics.clock}
+        )
+        self._health.add("topics", self._topic_ids.problem)
         deliveries = make_deliveries(settings, broker, producer, self._tracing) if roles - {Role.RECORDER} else None
         api = None
         if Role.API in roles and deliveries is not None and connections is not None:
             api = make_api(settings, broker, producer, connections, deliveries)
-        self._kafka = self._watch_kafka()
+        self._kafka = self._watch_kafka(producer)
         clickhouse, tables = self._prepare_store(connections) if connections is not None else (None, None)
         app = make_app(health=self._health, api=api, tracing=self._tracing)
         server = WebServer(app, settings.http_host, settings.http_port, VisitorLimits(most=self._budget.visitors))
         running = Running(await server.start(), roles, self._health)
         self._stack.push_async_callback(server.stop)  # for when a part below does not start
         self._probes.start()
+        running.failures.append(self._made_anew)
         await self._start_clients(producer)
+        await self._start_health_table(deliveries.health if deliveries is not None else None, producer)
         if deliveries is not None:
             running.failures += await self._start_deliveries(producer, deliveries)
         if api is not None:
@@ -200,11 +216,30 @@ class _Composition:
         self._stack.callback(slot.release)
         return slot.name
 
-    def _watch_kafka(self) -> Patience:
-        broker = BrokerProbe(self._settings)
+    def _watch_kafka(self, producer: Producer) -> Patience:
+        read, written = used_topics((Grantee(role.value) for role in self._roles), self._settings.topics)
+        broker = BrokerProbe(self._settings, read=read, written=written)
         self._stack.push_async_callback(broker.close)
         self._stack.push_async_callback(self._probes.stop)
-        return self._watch("Kafka", self._probes.add("kafka", broker.ask), needed_by={Role.FANOUT, Role.RETRY, Role.RECORDER})
+        self._health.warn("source topics", broker.warning)
+        broker.on_ids = self._topic_ids.see
+        self._made_anew: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails when a topic is made anew below the feet of a running process: its positions mean nothing any more."""
+        were_anew: list[str] = []
+
+        async def ask() -> None:
+            """What brokers say of replicas may be old: also ask whether they take what is written."""
+            nonlocal were_anew
+            await broker.ask()
+            are_anew = [] if self._health.starting else self._topic_ids.made_anew()
+            if were_anew and are_anew and not self._made_anew.done():  # seen twice: one broker alone may be behind the others
+                self._made_anew.set_exception(TopicError(str(self._topic_ids.problem())))
+            were_anew = are_anew
+            if problem := producer.problem():
+                raise UnavailableError(problem)
+
+        probe = self._probes.add("kafka", ask, every=ASKED_EVERY)
+        return self._watch("Kafka", probe, needed_by={Role.FANOUT, Role.RETRY, Role.RECORDER})
 
     def _watch(self, name: str, probe: Probe, *, needed_by: Collection[Role]) -> Patience:
         """Let ``/readyz`` tell of a dependency. Who does not need it at all times is ready without it, once it has started."""
@@ -226,6 +261,21 @@ class _Composition:
         await self._kafka.take(producer.start)
         self._stack.push_async_callback(producer.close)
 
+    async def _start_health_table(self, health: HealthTable | None, producer: Producer) -> None:
+        """Read the topic that also tells which topics are known, and refuse those that were made anew."""
+        table = health or HealthTable(self._broker, self._settings.topics.endpoint_health)
+        table.on_missing = self._losses.learn
+        table.on_topic_ids = self._topic_ids.learn
+        await self._kafka.take(table.table.start)
+        self._stack.push_async_callback(table.table.stop)
+        await self._kafka.take(self._refuse_topics_made_anew)
+        if (known := self._topic_ids.to_write(utc_now())) is not None:
+            await producer.send(self._settings.topics.endpoint_health, key=TOPIC_IDS_KEY, value=to_json(known))
+
+    async def _refuse_topics_made_anew(self) -> None:
+        if problem := self._topic_ids.problem():
+            raise TopicError(problem)
+
     def _ensure_topics(self) -> list[str]:
         """Make the topics that are missing; returns all that there are."""
         specs = self._settings.topics.specs()
@@ -234,6 +284,7 @@ class _Composition:
                 log.info("made topics", topics=created)
             for difference in admin.differences(specs):
                 log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
+            self._topic_ids.see(admin.ids([spec.name for spec in specs]))
             return admin.names()
 
     async def _start_deliveries(self, producer: Producer, deliveries: Deliveries) -> list[asyncio.Future[None]]:
@@ -243,9 +294,8 @@ class _Composition:
         registry = deliveries.registry
         # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them do; the API can still show everything.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
-        for table in (deliveries.health.table, registry.table):
-            await self._kafka.take(table.start)
-            self._stack.push_async_callback(table.stop)
+        await self._kafka.take(registry.table.start)
+        self._stack.push_async_callback(registry.table.stop)
         registry.refuse_newer()
         if problem := registry.wrong_key() or registry.unusable():
             log.warning("not every endpoint can be delivered to", problem=problem)
@@ -297,6 +347,8 @@ class _Composition:
             workers += [("retry", retry.worker), ("held", make_held(settings, self._broker, producer, deliveries, retry))]
         for name, worker in workers:
             self._health.add(name, worker.problem)
+            if isinstance(worker, Worker):
+                worker.consumer.on_missing = self._losses.note
         await asyncio.gather(*(self._kafka.take(worker.start) for _, worker in workers))
         self._stop_later(lambda: asyncio.gather(*(worker.stop(settings.drain_seconds) for _, worker in workers)))
         return [worker.failed for _, worker in workers]
@@ -304,6 +356,7 @@ class _Composition:
     def _make_recorder(self, producer: Producer, connections: Connections) -> Recorder:
         recorder = make_recorder(self._settings, self._broker, producer, connections, self._tracing)
         self._health.add("recorder", recorder.problem)
+        recorder.consumer.on_missing = self._losses.note
         return recorder
 
     def _make_upkeep(self, recorder: Recorder, connections: Connections) -> Upkeep:

@@ -140,9 +140,11 @@ class Topics:
         """Every topic with what it must look like, sources first."""
         week, month = 7 * DAY_MS, 30 * DAY_MS
         return (
-            TopicSpec(self.orders, "order number", "delete", week),
-            TopicSpec(self.shipments, "order number", "delete", week),
-            TopicSpec(self.stock_items, "stock item id", "delete", week),
+            # Retention goes by timestamps. A producer's may be old (an outbox that was held up, a wrong clock), and then events would be
+            # removed before they are read.
+            TopicSpec(self.orders, "order number", "delete", week, broker_time=True),
+            TopicSpec(self.shipments, "order number", "delete", week, broker_time=True),
+            TopicSpec(self.stock_items, "stock item id", "delete", week, broker_time=True),
             # One partition: its offsets order all changes, and an offset makes a new endpoint's id.
             TopicSpec(self.endpoints, "endpoint id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
             TopicSpec(self.api_keys, "API key id", "compact", -1, partitions=1, min_compaction_lag_ms=week),

@@ -406,6 +406,13 @@ class TopicAdmin(Protocol):
     def grow(self, planned: Sequence[Growth]) -> None:
         """Add partitions and wait until the brokers show them."""
 
+    def forget_commits(self, group: str, topic: str) -> None:
+        """Delete what a group has committed for a topic: it will read it from its beginning.
+
+        Raises:
+            TopicError: a member of the group reads the topic.
+        """
+
     def close(self) -> None:
         """Disconnect."""
 

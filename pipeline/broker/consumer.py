@@ -76,7 +76,11 @@ class GroupConsumer:
         self._topics = list(topics)
         self._on_records = on_records
         self._on_revoked = on_revoked
-        self._on_missing = on_missing
+        self.on_missing = on_missing
+        """Called on the threads of this consumer."""
+        self._told_until: dict[Partition, int] = {}
+        """Below which offset it was told what is missing."""
+        self._telling = threading.Lock()
         self._partition_fetch_bytes = partition_fetch_bytes
         self._read_committed = read_committed
         self._assignment = Assignment()
@@ -333,8 +337,24 @@ class GroupConsumer:
         if self._on_revoked is not None and partitions:
             self._post(self._on_revoked, partitions)
 
-    def _missing(self, missing: Missing) -> None:
-        metrics.RECORDS_MISSING.labels(self._group, missing.partition.topic).inc(missing.records)
-        log.error("records were removed before they were read", group=self._group, detail=str(missing))
-        if self._on_missing is not None:
-            self._on_missing(missing)
+    def _missing(self, found: Missing) -> None:
+        """Tell of each record once: a commit that would go beyond them may fail, and then they are found again."""
+        with self._telling:
+            missing = found.beyond(self._told_until.get(found.partition, 0))
+            if missing is None:
+                return
+            self._told_until[missing.partition] = missing.until
+        topic, number = missing.partition
+        metrics.RECORDS_MISSING.labels(self._group, topic).inc(missing.records)
+        log.error(
+            "records were removed before they were read",
+            group=self._group,
+            topic=topic,
+            partition=number,
+            first_offset=missing.first_offset,
+            last_offset=missing.until - 1,
+            records=missing.records,
+            detail=str(missing),
+        )
+        if self.on_missing is not None:
+            self.on_missing(missing)

@@ -24,6 +24,8 @@ log = logger(__name__)
 
 _LOOK_AFTER_S: Final = 0.004
 _CLOSE_TIMEOUT_S: Final = 10.0
+_SILENT_S: Final = 10.0
+"""A record that is not acknowledged for longer says that Kafka takes no writes, whatever else it answers."""
 _SLICE_S: Final = 0.1
 """How long records that may go anywhere go to one partition: large batches cost less than many small ones."""
 
@@ -37,6 +39,8 @@ class _Send(NamedTuple):
     partition: int | None
     timestamp_ms: int | None
     acknowledged: asyncio.Future[Position]
+    since: float
+    """When it was sent for the first time, by the clock of the event loop."""
 
     @property
     def size(self) -> int:
@@ -57,6 +61,8 @@ class Producer:
         self._slices = dict.fromkeys(topics, (0.0, -1))
         self._outstanding: dict[tuple[str, int | None], deque[tuple[Pending, _Send]]] = {}
         self._trouble: dict[str, Trouble] = {}
+        self._waiting_again: dict[int, _Send] = {}
+        """Records that were not acknowledged and are about to be sent again, by their identity."""
         self._looking = False
         self._closing = False
         self.stamp: Callable[[], int | None] = lambda: None
@@ -96,7 +102,7 @@ class Producer:
         when that is of no use.
         """
         time_ms = self.stamp() if timestamp_ms is None else timestamp_ms
-        send = _Send(topic, key, value, headers, spread, partition, time_ms, self._loop.create_future())
+        send = _Send(topic, key, value, headers, spread, partition, time_ms, self._loop.create_future(), self._loop.time())
         self._bytes += send.size
         self._send(send)
         return send.acknowledged
@@ -114,6 +120,17 @@ class Producer:
         self._waiting.append((size, turn))
         self._look_later()
         await turn
+
+    def problem(self) -> str | None:
+        """Since when Kafka has not acknowledged a record, in words, when that is long; None when it takes what is written."""
+        waiting = [pending[0][1] for pending in self._outstanding.values() if pending]
+        oldest = min([*waiting, *self._waiting_again.values()], key=lambda send: send.since, default=None)
+        if oldest is None or (seconds := self._loop.time() - oldest.since) < _SILENT_S:
+            return None
+        return (
+            f"Kafka has not acknowledged a record of {oldest.topic} for {seconds:.0f} s. Are enough brokers there for its min.insync.replicas? "
+            "It is sent until it is."
+        )
 
     def _fits(self, taken: int, size: int) -> bool:
         return self._closing or not taken or taken + size <= self._max_bytes
@@ -138,6 +155,10 @@ class Producer:
             return
         self._outstanding.setdefault((send.topic, partition), deque()).append((pending, send))
         self._look_later()
+
+    def _send_again(self, send: _Send) -> None:
+        self._waiting_again.pop(id(send), None)
+        self._send(send)
 
     def _look_later(self) -> None:
         if not self._looking:
@@ -185,7 +206,8 @@ class Producer:
             metrics.PRODUCE_RETRIES.labels(send.topic).inc()
             trouble = self._trouble.setdefault(send.topic, Trouble(log))
             seconds = trouble.note("Kafka did not acknowledge a record, sending it again", topic=send.topic, error=str(error))
-            self._loop.call_later(seconds, self._send, send)
+            self._waiting_again[id(send)] = send
+            self._loop.call_later(seconds, self._send_again, send)
             return
         self._bytes -= send.size
         metrics.PRODUCE_FAILURES.labels(send.topic).inc()

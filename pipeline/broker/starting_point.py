@@ -20,13 +20,22 @@ class Missing:
     group: str
     partition: Partition
     first_offset: int
+    until: int
+    """The first offset that is left."""
     records: int
+    """How many of the offsets between the two were not dealt with. What a transaction writes for itself counts too."""
 
     def __str__(self) -> str:
         return (
-            f"{self.records} records of {self.partition}, from offset {self.first_offset} on, are gone: Kafka removed them before group "
-            f"{self.group} had read them. Raise the topic's retention.ms, and find out why the group was so far behind."
+            f"{self.records} records of {self.partition}, offsets {self.first_offset} to {self.until - 1}, are gone: Kafka removed them before "
+            f"group {self.group} had read them. Raise the topic's retention.ms, and find out why the group was so far behind."
         )
+
+    def beyond(self, told_until: int) -> Missing | None:
+        """Without what was told before: the offsets below this one."""
+        first = max(self.first_offset, told_until)
+        records = min(self.records, self.until - first)
+        return Missing(self.group, self.partition, first, self.until, records) if records > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +63,11 @@ def starting_point(group: str, partition: Partition, committed: Committed | None
     progress = tuple(each for each in kept.progress if each.offset >= bounds.first)
     last = Committed(bounds.first, encode_metadata(Commit(bounds.first, tuple(sorted(left)), 0, progress=progress)))
     gone = bounds.first - committed.offset - (len(kept.finished) - len(left))
-    missing = Missing(group, partition, committed.offset, gone) if gone else None
+    missing = Missing(group, partition, committed.offset, bounds.first, gone) if gone else None
     return StartingPoint(last, left, missing, progress, is_unreadable)
 
 
 def overtaken(group: str, partition: Partition, position: int, bounds: Bounds) -> Missing | None:
     """What a reader misses whose position is below the first offset that is left."""
     gone = bounds.first - position
-    return Missing(group, partition, position, gone) if gone > 0 else None
+    return Missing(group, partition, position, bounds.first, gone) if gone > 0 else None

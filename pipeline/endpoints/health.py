@@ -14,6 +14,8 @@ from pipeline.ops.logs import logger
 from schemas.codec import InvalidRecordError, from_json
 from schemas.endpoint import EndpointRecord, HeldDrop
 from schemas.health import HealthFact, HealthRecord
+from schemas.missing import MISSING_KEY, MissingRecord
+from schemas.topic_ids import TOPIC_IDS_KEY, TopicIdsRecord
 
 log = logger(__name__)
 
@@ -39,6 +41,10 @@ class HealthTable:
         self._known: set[int] = set()
         self.on_disabled: Callable[[set[int]], None] = lambda _: None
         """Called with the ids of endpoints that were disabled."""
+        self.on_missing: Callable[[MissingRecord], None] = lambda _: None
+        """Called with what a process has told of records that it misses."""
+        self.on_topic_ids: Callable[[TopicIdsRecord], None] = lambda _: None
+        """Called with the topics as they are known."""
 
     def apply(self, records: Iterable[Record]) -> None:
         """Take records of the topic, in its order."""
@@ -47,6 +53,8 @@ class HealthTable:
             if record.value is None:
                 continue
             try:
+                if self._is_about_topics(record):
+                    continue
                 known = from_json(record.value, HealthRecord)
             except InvalidRecordError as error:
                 metrics.TABLE_ERRORS.inc()
@@ -62,6 +70,20 @@ class HealthTable:
                 disabled.add(known.endpoint_id)
         if disabled:
             self.on_disabled(disabled)
+
+    def _is_about_topics(self, record: Record) -> bool:
+        """Whether a record tells of topics and of no endpoint; then those who want to know are told.
+
+        Raises:
+            InvalidRecordError: it cannot be read.
+        """
+        if (record.key or b"").startswith(MISSING_KEY):
+            self.on_missing(from_json(record.value, MissingRecord))
+            return True
+        if record.key == TOPIC_IDS_KEY:
+            self.on_topic_ids(from_json(record.value, TopicIdsRecord))
+            return True
+        return False
 
     def knows(self, endpoint_id: int) -> bool:
         """Whether there has ever been a fact about the endpoint."""

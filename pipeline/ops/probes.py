@@ -26,9 +26,11 @@ REFUSED_SECONDS: Final = 15.0
 class Probe:
     """One dependency, asked again and again. Its metric is 0 until it has answered."""
 
-    def __init__(self, dependency: str, ask: Ask) -> None:
+    def __init__(self, dependency: str, ask: Ask, every: float | None = None) -> None:
+        """``every``: seconds between two questions while it answers."""
         self.outage = Outage(dependency)
         self._ask = ask
+        self._every = EVERY_SECONDS if every is None else every
         self._failures = 0
         self._is_up = asyncio.Event()
         metrics.DEPENDENCY_UP.labels(dependency).set(0)
@@ -73,7 +75,7 @@ class Probe:
         """Ask for as long as the task lives."""
         while True:
             is_up = await self.ask()
-            await asyncio.sleep(EVERY_SECONDS if is_up else pause(self._failures, refused=self.outage.needs_a_person))
+            await asyncio.sleep(self._every if is_up else pause(self._failures, refused=self.outage.needs_a_person))
 
 
 def pause(failures: int, *, refused: bool) -> float:
@@ -89,9 +91,9 @@ class Probes:
         self._probes: list[Probe] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    def add(self, dependency: str, ask: Ask) -> Probe:
+    def add(self, dependency: str, ask: Ask, every: float | None = None) -> Probe:
         """A dependency that is asked once :meth:`start` is called."""
-        probe = Probe(dependency, ask)
+        probe = Probe(dependency, ask, every)
         self._probes.append(probe)
         return probe
 

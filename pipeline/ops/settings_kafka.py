@@ -67,12 +67,14 @@ class KafkaSettings(BaseSettings):
     )
     kafka_partitions: int = Field(default=6, ge=1, le=1024, description="Partitions of the topics that are created.")
     kafka_replication_factor: int = Field(
-        default=-1, description="Replicas of the topics that are created; -1: the broker's default."
+        default=-1,
+        description="Replicas of the topics that are created; -1: as many as there are brokers, up to 3 (or the broker's default, when that "
+        "is more).",
     )
     kafka_min_insync_replicas: int = Field(
         default=-1,
-        description="Replicas that must hold a record before it is acknowledged (min.insync.replicas of the topics); -1: the broker's "
-        "default. In production 2, with 3 replicas.",
+        description="Replicas that must hold a record before it is acknowledged (min.insync.replicas of the topics); -1: 2 for topics with 3 "
+        "replicas, the broker's default for others.",
     )
     kafka_session_timeout_ms: int = Field(default=10_000, ge=1_000, description="A silent consumer leaves its group after this.")
     kafka_metadata_max_age_ms: int = Field(

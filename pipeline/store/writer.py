@@ -34,6 +34,9 @@ _POSITION_SQL: Final = """
 SELECT max(kafka_offset) FROM {table:Identifier} WHERE kafka_partition = {partition:UInt16} GROUP BY kafka_partition
 """
 
+_LAST_SQL: Final = "SELECT count(), max(kafka_offset) FROM {table:Identifier}"
+_EXISTS_SQL: Final = "EXISTS TABLE {table:Identifier}"
+
 # One part, at once, or an error. ClickHouse 26 gathers inserts of several clients by default (async_insert).
 _SETTINGS: Final[dict[str, Any]] = {"async_insert": 0, "insert_deduplicate": 1, "wait_end_of_query": 1}
 
@@ -79,6 +82,10 @@ class Writer:
         """The highest offset that is stored; None when there is none."""
         offset = await self._connections.write(lambda client: self._stored_in(client, (table, partition)))
         return None if offset < 0 else offset
+
+    async def last_offset(self, table: Table) -> int | None:
+        """The highest offset of any partition; None when nothing is stored, or the tables have not been made."""
+        return await self._connections.write(lambda client: _last_offset(client, table))
 
     def forget(self, table: Table, partition: int) -> None:
         """The partition is somebody else's now."""
@@ -148,6 +155,14 @@ def _stored(client: Client, key: _Key, settings: dict[str, Any]) -> int:
     parameters = {"table": key[0].value, "partition": key[1]}
     rows = client.query(_POSITION_SQL, parameters=parameters, settings=settings).result_rows
     return int(rows[0][0]) if rows else -1
+
+
+def _last_offset(client: Client, table: Table) -> int | None:
+    parameters = {"table": table.value}
+    if not client.query(_EXISTS_SQL, parameters=parameters).result_rows[0][0]:
+        return None
+    count, last = client.query(_LAST_SQL, parameters=parameters).result_rows[0]
+    return int(last) if count else None
 
 
 def _end_of_run(rows: Sequence[Row], of_week: Sequence[int] | None, begin: int) -> int:

@@ -137,7 +137,7 @@ def _allow_any_timestamp(bootstrap_servers: str, topics: Topics) -> None:
     """Kafka refuses times that are an hour ahead by default; many a cluster does not."""
     admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
     try:
-        largest = {"message.timestamp.after.max.ms": str(LAST_TIMESTAMP)}
+        largest = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(LAST_TIMESTAMP)}
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=largest) for topic in topics.sources])
     finally:
         admin.close()

@@ -7,17 +7,27 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError, for_code
+from kafka.errors import (
+    GroupIdNotFoundError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from pipeline.broker.api import Difference, Growth, TopicError
 from pipeline.broker.kafka.config import client_config
 from pipeline.broker.kafka.errors import translated
+from pipeline.broker.kafka.replication import MOST_REPLICAS, ids_of, replicas_of, wanted_in_sync, wanted_replicas
 from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
+_IN_SYNC: Final = "min.insync.replicas"
 _SHOWN_SECONDS: Final = 30.0
 _SHOWN_PAUSE: Final = 0.1
 """How long brokers may take to show new partitions, and how often they are asked; they learn of them one after the other."""
@@ -56,9 +66,7 @@ class KafkaTopicAdmin:
     @translated()
     def ids(self, topics: Collection[str]) -> dict[str, UUID]:
         """The ids of topics; a broker that has none leaves them out."""
-        described = self._client.describe_topics(list(topics))
-        found = {topic["name"]: UUID(str(topic["topic_id"])) for topic in described if topic.get("topic_id")}
-        return {name: topic_id for name, topic_id in found.items() if topic_id.int}
+        return ids_of(self._client.describe_topics(list(topics)))
 
     @translated()
     def create_missing(self, specs: Sequence[TopicSpec]) -> list[str]:
@@ -76,23 +84,42 @@ class KafkaTopicAdmin:
         return [spec.name for spec in missing]
 
     def _create(self, spec: TopicSpec) -> None:
-        topic = {
-            "num_partitions": spec.partitions or self._settings.kafka_partitions,
-            "replication_factor": self._settings.kafka_replication_factor,
-            "configs": _config(spec, self._settings),
-        }
+        replicas: int | None = None
         try:
-            self._client.create_topics({spec.name: topic}, timeout_ms=30_000)
+            replicas = self._replicas(spec)
+            self._client.create_topics({spec.name: self._topic(spec, replicas)}, timeout_ms=30_000)
         except TopicAlreadyExistsError:
             return  # another process was quicker
         except KafkaError as error:
+            asked = self._settings.kafka_replication_factor if replicas is None else replicas
             message = (
-                f"Topic {spec.name} could not be made: {error}. Check kafka_replication_factor ({topic['replication_factor']}) "
-                "and the permission to create topics, or create it by hand with: " + describe(spec, self._settings)
+                f"Topic {spec.name} could not be made: {error}. Check kafka_replication_factor ({asked}) "
+                "and the permission to create topics, or create it by hand with: " + describe(spec, self._settings, replicas)
             )
             # Brokers of a cluster that is being started come one after the other: there may be enough of them in a moment.
             passes = error.retriable or isinstance(error, InvalidReplicationFactorError)
             raise TopicError(message, needs_a_person=not passes) from error
+
+    def _topic(self, spec: TopicSpec, replicas: int) -> dict[str, Any]:
+        return {
+            "num_partitions": spec.partitions or self._settings.kafka_partitions,
+            "replication_factor": replicas,
+            "configs": _config(spec, self._settings, replicas),
+        }
+
+    def _replicas(self, spec: TopicSpec) -> int:
+        """How many to make. A cluster that is being started has fewer brokers than it will have: its own default may know better."""
+        wanted = wanted_replicas(self._settings, self._brokers())
+        if self._settings.kafka_replication_factor > 0 or wanted >= MOST_REPLICAS:
+            return wanted
+        # Asks what the default is, and makes nothing; refused as long as there are fewer brokers than that.
+        answer = self._client.create_topics({spec.name: self._topic(spec, -1)}, timeout_ms=30_000, validate_only=True)
+        default = next((topic.get("replication_factor") or -1 for topic in answer["topics"]), -1)
+        return max(wanted, default)
+
+    def _brokers(self) -> int:
+        """How many belong to the cluster, with those that are away for now."""
+        return len(self._client.describe_cluster()["brokers"])
 
     @translated()
     def differences(self, specs: Sequence[TopicSpec]) -> list[Difference]:
@@ -105,9 +132,10 @@ class KafkaTopicAdmin:
         topics = {topic["name"]: topic for topic in self._client.describe_topics([spec.name for spec in present])}
         resources = [ConfigResource(ConfigResourceType.TOPIC, spec.name) for spec in present]
         configs = self._client.describe_configs(resources, config_filter="all").get("topic", {})
+        replicas = wanted_replicas(self._settings, self._brokers())
         for spec in present:
-            found += _partition_differences(spec, topics[spec.name], self._settings)
-            found += _config_differences(spec, configs.get(spec.name, {}), self._settings)
+            found += _partition_differences(spec, topics[spec.name], self._settings, replicas)
+            found += _config_differences(spec, configs.get(spec.name, {}), self._settings, replicas_of(topics[spec.name]))
         return found
 
     @translated()
@@ -144,6 +172,32 @@ class KafkaTopicAdmin:
                 raise _not_grown(f"the brokers do not show them after {_SHOWN_SECONDS:g} s")
             time.sleep(_SHOWN_PAUSE)
 
+    @translated()
+    def forget_commits(self, group: str, topic: str) -> None:
+        """Delete what a group has committed for a topic: it will read it from its beginning.
+
+        Raises:
+            TopicError: a member of the group reads the topic, or Kafka refused.
+        """
+        described = self._client.describe_topics([topic])
+        partitions = [TopicPartition(topic, each["partition_index"]) for one in described for each in one["partitions"]]
+        try:
+            answers = self._client.delete_group_offsets(group, partitions)
+        except GroupIdNotFoundError:
+            return
+        except KafkaError as error:
+            raise _not_forgotten(group, topic, error) from error
+        for error_type in answers.values():
+            if error_type not in (NoError, UnknownTopicOrPartitionError):
+                raise _not_forgotten(group, topic, error_type())
+
+
+def _not_forgotten(group: str, topic: str, error: KafkaError) -> TopicError:
+    return TopicError(
+        f"The commits of group {group} for {topic} could not be removed: {error}. Stop the roles that read it, and run the command again. It "
+        "needs the right Delete for the group, and Read for the topic."
+    )
+
 
 def _not_grown(why: str) -> TopicError:
     return TopicError(
@@ -152,38 +206,44 @@ def _not_grown(why: str) -> TopicError:
     )
 
 
-def _config(spec: TopicSpec, settings: Settings) -> dict[str, str]:
+def _config(spec: TopicSpec, settings: Settings, replicas: int) -> dict[str, str]:
     """The topic-level settings: the catalogue's, and the deployment's."""
-    if settings.kafka_min_insync_replicas < 1:
-        return spec.config()
-    return spec.config() | {"min.insync.replicas": str(settings.kafka_min_insync_replicas)}
+    in_sync = wanted_in_sync(settings, replicas)
+    return spec.config() | ({} if in_sync is None else {_IN_SYNC: str(in_sync)})
 
 
-def _partition_differences(spec: TopicSpec, topic: dict[str, Any], settings: Settings) -> Iterable[Difference]:
+def _partition_differences(spec: TopicSpec, topic: dict[str, Any], settings: Settings, replicas: int) -> Iterable[Difference]:
     wanted, count = spec.partitions or settings.kafka_partitions, len(topic["partitions"])
     # More partitions than the setting says are fine (a topic was scaled out), except where there must be just one.
     if count < wanted or (spec.partitions is not None and count != wanted):
         yield Difference(spec.name, "partitions", str(wanted), str(count))
-    replicas = min((len(partition["replica_nodes"]) for partition in topic["partitions"]), default=0)
-    # More replicas than the setting says are fine, too.
-    if replicas < settings.kafka_replication_factor:
-        yield Difference(spec.name, "replicas", str(settings.kafka_replication_factor), str(replicas))
+    # More replicas than are wanted are fine, too.
+    if (found := replicas_of(topic)) < replicas:
+        yield Difference(spec.name, "replicas", str(replicas), str(found))
 
 
-def _config_differences(spec: TopicSpec, config: dict[str, dict[str, Any]], settings: Settings) -> Iterable[Difference]:
-    for name, wanted in _config(spec, settings).items():
+def _config_differences(
+    spec: TopicSpec, config: dict[str, dict[str, Any]], settings: Settings, replicas: int
+) -> Iterable[Difference]:
+    wanted = _config(spec, settings, replicas)
+    for name, value in wanted.items():
         # A broker that does not report a setting (the embedded one) cannot be checked for it.
-        if name in config and config[name]["value"] != wanted:
-            yield Difference(spec.name, name, wanted, str(config[name]["value"]))
+        if name in config and config[name]["value"] != value:
+            yield Difference(spec.name, name, value, str(config[name]["value"]))
+    in_sync = str(config[_IN_SYNC]["value"]) if _IN_SYNC in config else ""
+    if replicas and in_sync.isdecimal() and int(in_sync) > replicas:
+        yield Difference(
+            spec.name, f"{_IN_SYNC}, with which Kafka refuses every write,", f"{replicas} at most (its replicas)", in_sync
+        )
 
 
-def describe(spec: TopicSpec, settings: Settings) -> str:
-    """The command of Kafka's own tools that makes the topic."""
-    options = " ".join(f"--config {name}={value}" for name, value in _config(spec, settings).items())
+def describe(spec: TopicSpec, settings: Settings, replicas: int | None = None) -> str:
+    """The command of Kafka's own tools that makes the topic. ``replicas``: of the cluster, where the settings do not say how many."""
+    count = settings.kafka_replication_factor if replicas is None else replicas
+    options = " ".join(f"--config {name}={value}" for name, value in _config(spec, settings, count).items())
     partitions = spec.partitions or settings.kafka_partitions
     servers = settings.kafka_bootstrap_servers or "HOST:PORT"
-    replicas = settings.kafka_replication_factor
-    replication = f"--replication-factor {replicas} " if replicas > 0 else ""
+    replication = f"--replication-factor {count} " if count > 0 else ""
     return (
         f"kafka-topics.sh --bootstrap-server {servers} --create --topic {spec.name} "
         f"--partitions {partitions} {replication}{options}"

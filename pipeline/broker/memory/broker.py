@@ -330,5 +330,10 @@ class MemoryTopicAdmin:
             topic = self._cluster.topics[growth.topic]
             topic.logs += [type(topic.logs[0])() for _ in range(growth.after - len(topic.logs))]
 
+    def forget_commits(self, group: str, topic: str) -> None:
+        committed = self._cluster.coordinator.group(group).committed
+        for partition in [partition for partition in committed if partition.topic == topic]:
+            del committed[partition]
+
     def close(self) -> None:
         """Nothing to do."""

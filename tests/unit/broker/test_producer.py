@@ -218,3 +218,31 @@ async def test_a_partition_that_is_not_known_for_now_is_asked_for_again(monkeypa
     await eventually(lambda: bool(client.pending))
     client.acknowledge()
     assert (await sent).topic == TOPIC
+
+
+async def test_a_record_that_is_not_acknowledged_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, 100 * SIZE, monkeypatch)
+    assert producer.problem() is None
+    (acknowledged,) = send(producer)
+    assert producer.problem() is None, "it may take a moment"
+
+    monkeypatch.setattr("pipeline.broker.producer._SILENT_S", 0.0)
+    assert "Kafka has not acknowledged a record of webhooks.attempts for 0 s" in (producer.problem() or "")
+
+    client.acknowledge()
+    await acknowledged
+    assert producer.problem() is None
+
+
+async def test_a_record_that_is_about_to_be_sent_again_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, 100 * SIZE, monkeypatch)
+    monkeypatch.setattr("pipeline.broker.trouble._FIRST_S", 3600.0)
+    monkeypatch.setattr("pipeline.broker.trouble._LONGEST_S", 3600.0)
+    send(producer)
+    client.acknowledge(error=UnavailableError("too few in-sync replicas"))
+    await eventually(lambda: not any(producer._outstanding.values()))
+
+    monkeypatch.setattr("pipeline.broker.producer._SILENT_S", 0.0)
+    assert "has not acknowledged" in (producer.problem() or "")

@@ -35,8 +35,10 @@ from schemas.delivery import (
 from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event import EventMeta
 from schemas.health import HealthFact, HealthRecord
+from schemas.missing import MissingRecord
 from schemas.operational import DisabledEndpoint, OperationalEvent
 from schemas.session import EndedSession
+from schemas.topic_ids import TopicIdsRecord
 from tests.unit.sample_events import GOLDEN, META, NOW, endpoint_record
 
 DELIVERY = Delivery(event=META, endpoint_id=7, attempt=3, trigger=Trigger.RESEND, parked=2)
@@ -330,6 +332,17 @@ GOLDEN_RECORDS: dict[str, BaseModel] = {
         remote_address="192.0.2.7",
     ),
     "ended_session": EndedSession(key_id="0a1b2c3d", until=NOON + timedelta(hours=12), ended_at=NOON + timedelta(hours=1)),
+    "topic_ids": TopicIdsRecord(ids={"oms.orders": "0b8a7c52-6f0e-4b57-9d2f-3f0c7f6a1e10"}, at=NOON + timedelta(hours=1)),
+    "missing": MissingRecord(
+        group="webhooks.fanout",
+        topic="oms.orders",
+        partition=3,
+        first=100,
+        until=460,
+        records=360,
+        since=NOON,
+        at=NOON + timedelta(hours=1),
+    ),
 }
 
 

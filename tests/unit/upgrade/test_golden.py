@@ -105,6 +105,8 @@ OLDEST: dict[str, dict[str, Any]] = {
     "api_key": {"schema_version": 1, "is_first": False, "revoked_at": None, "revoked_by": ""},
     "audit": {"schema_version": 1, "detail": "", "remote_address": ""},
     "ended_session": {"schema_version": 1},
+    "missing": {"schema_version": 1},
+    "topic_ids": {"schema_version": 1},
 }
 """What a record means whose producer knew the required fields only. These defaults are a promise, too."""
 

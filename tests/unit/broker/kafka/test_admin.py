@@ -15,6 +15,7 @@ from schemas.topics import Topics, TopicSpec
 SETTINGS = Settings(_env_file=None, kafka_partitions=4, kafka_replication_factor=3)
 SPECS = Topics([timedelta(seconds=5)]).specs()
 ORDERS, ENDPOINTS = SPECS[0], SPECS[3]
+IN_SYNC = {"min.insync.replicas": "2"}
 
 
 class FakeClient:
@@ -27,16 +28,25 @@ class FakeClient:
         self.closed = False
         self.grown: dict[str, int] = {}
         self.looks_after_growing = 0
+        self.brokers = 3
+        self.default_replicas = 1
+
+    def describe_cluster(self) -> dict[str, Any]:
+        return {"brokers": [{"broker_id": number, "is_fenced": number == 0} for number in range(self.brokers)]}
 
     def list_topics(self) -> list[str]:
         return list(self.topics)
 
-    def create_topics(self, new: dict[str, dict[str, Any]], timeout_ms: int) -> None:
+    def create_topics(self, new: dict[str, dict[str, Any]], timeout_ms: int, *, validate_only: bool = False) -> dict[str, Any]:
         assert timeout_ms > 0
         for name, topic in new.items():
             if error := self.errors.get(name):
                 raise error
-            self.topics[name] = topic
+            if topic["replication_factor"] == -1 and self.default_replicas > self.brokers:
+                raise InvalidReplicationFactorError(f"{self.default_replicas} of {self.brokers}")
+            if not validate_only:
+                self.topics[name] = topic
+        return {"topics": [{"name": name, "replication_factor": self.default_replicas} for name in new]}
 
     def wait_for_topics(self, names: list[str], timeout_ms: int) -> None:
         assert timeout_ms > 0
@@ -89,7 +99,11 @@ def test_missing_topics_are_made_as_they_must_be(client: FakeClient) -> None:
     assert client.topics[ORDERS.name] == {"num_partitions": 9, "replication_factor": 3, "configs": {}}, (
         "what is there is left as it is"
     )
-    assert client.topics[ENDPOINTS.name] == {"num_partitions": 1, "replication_factor": 3, "configs": ENDPOINTS.config()}
+    assert client.topics[ENDPOINTS.name] == {
+        "num_partitions": 1,
+        "replication_factor": 3,
+        "configs": ENDPOINTS.config() | IN_SYNC,
+    }
     assert {client.topics[name]["num_partitions"] for name in created} == {1, 4}
     assert client.closed
 
@@ -159,9 +173,63 @@ def test_replicas_and_how_many_must_be_in_sync_are_compared_where_they_are_set(c
         Difference(ORDERS.name, "replicas", "3", "2"),
         Difference(ORDERS.name, "min.insync.replicas", "2", "1"),
     ]
-    left_to_the_broker = SETTINGS.model_copy(update={"kafka_replication_factor": -1})
-    assert KafkaTopicAdmin(left_to_the_broker).differences(SPECS) == []
     assert "--config min.insync.replicas=2" in describe(ORDERS, settings)
+
+
+UNSET = SETTINGS.model_copy(update={"kafka_replication_factor": -1})
+
+
+@pytest.mark.parametrize(
+    ("brokers", "default", "replicas", "in_sync"),
+    [(1, 1, 1, {}), (2, 1, 2, {}), (3, 1, 3, IN_SYNC), (5, 1, 3, IN_SYNC), (2, 2, 2, {}), (3, 3, 3, IN_SYNC)],
+)
+def test_unset_the_replicas_follow_the_cluster(
+    client: FakeClient, brokers: int, default: int, replicas: int, in_sync: dict[str, str]
+) -> None:
+    client.brokers, client.default_replicas = brokers, default
+    admin = KafkaTopicAdmin(UNSET)
+
+    admin.create_missing(SPECS)
+
+    assert {topic["replication_factor"] for topic in client.topics.values()} == {replicas}
+    assert client.topics[ORDERS.name]["configs"] == ORDERS.config() | in_sync
+    assert admin.differences(SPECS) == []
+
+
+def test_a_cluster_that_is_still_being_started_is_waited_for_where_its_default_says_so(client: FakeClient) -> None:
+    client.brokers, client.default_replicas = 1, 3
+    with pytest.raises(TopicError, match="could not be made") as caught:
+        KafkaTopicAdmin(UNSET).create_missing(SPECS)
+    assert not caught.value.needs_a_person
+    assert client.topics == {}
+
+
+def test_topics_that_were_made_when_there_was_one_broker_are_weak_when_there_are_three(client: FakeClient) -> None:
+    client.brokers = 1
+    admin = KafkaTopicAdmin(UNSET)
+    admin.create_missing(SPECS)
+    assert admin.differences(SPECS) == []
+
+    client.brokers = 3
+    assert admin.differences(SPECS) == [Difference(spec.name, "replicas", "3", "1") for spec in SPECS]
+
+
+def test_three_replicas_of_which_one_is_enough_are_weak(client: FakeClient) -> None:
+    admin = KafkaTopicAdmin(UNSET)
+    admin.create_missing(SPECS)
+    client.topics[ORDERS.name]["configs"] = ORDERS.config() | {"min.insync.replicas": "1"}
+    assert admin.differences(SPECS) == [Difference(ORDERS.name, "min.insync.replicas", "2", "1")]
+
+
+def test_a_topic_that_refuses_every_write_is_named(client: FakeClient) -> None:
+    client.brokers = 1
+    admin = KafkaTopicAdmin(UNSET)
+    admin.create_missing(SPECS)
+    client.topics[ORDERS.name]["configs"] = ORDERS.config() | IN_SYNC
+    [found] = admin.differences(SPECS)
+    assert str(found) == (
+        "oms.orders: min.insync.replicas, with which Kafka refuses every write, is 2, wanted 1 at most (its replicas)"
+    )
 
 
 def test_topics_whose_number_of_partitions_is_a_setting_grow_once(client: FakeClient) -> None:

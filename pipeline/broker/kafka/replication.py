@@ -1,0 +1,82 @@
+"""How many replicas topics get, how many of them must have a record, and whether what a process needs of Kafka works. Pure.
+
+Unset, both follow the cluster: three replicas where there are three brokers, and two that must be in sync. So one broker may be away, and no record
+that was acknowledged is on one disk only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from pipeline.ops.settings import Settings
+
+MOST_REPLICAS: Final = 3
+"""So many are made where nobody says how many."""
+IN_SYNC_OF_THREE: Final = 2
+
+_MOST_NAMED: Final = 3
+"""Topics in one sentence; of the others only the number is told."""
+
+TopicMetadata = Mapping[str, Any]
+"""A topic as kafka-python describes it."""
+
+
+def wanted_replicas(settings: Settings, brokers: int) -> int:
+    """Of each partition, in a cluster of so many brokers."""
+    if settings.kafka_replication_factor > 0:
+        return settings.kafka_replication_factor
+    return max(min(brokers, MOST_REPLICAS), 1)
+
+
+def wanted_in_sync(settings: Settings, replicas: int) -> int | None:
+    """``min.insync.replicas`` of a topic with so many replicas; None: the broker's default."""
+    if settings.kafka_min_insync_replicas > 0:
+        return settings.kafka_min_insync_replicas
+    return IN_SYNC_OF_THREE if replicas >= MOST_REPLICAS else None
+
+
+def replicas_of(topic: TopicMetadata) -> int:
+    """The fewest that a partition of it has; 0 when nothing is known of it."""
+    return min((len(partition["replica_nodes"]) for partition in topic["partitions"]), default=0)
+
+
+def ids_of(topics: Iterable[TopicMetadata]) -> dict[str, UUID]:
+    """The ids of topics; a broker that has none leaves them out."""
+    found = {topic["name"]: UUID(str(topic["topic_id"])) for topic in topics if topic.get("topic_id")}
+    return {name: topic_id for name, topic_id in found.items() if topic_id.int}
+
+
+def what_fails(
+    topics: Iterable[TopicMetadata], *, read: Collection[str], written: Collection[str], in_sync: Mapping[str, int]
+) -> str | None:
+    """Why records cannot be read or written, in words; None when they can.
+
+    ``in_sync`` is ``min.insync.replicas`` by topic, where it is known. Topics that are not there are left out: who starts makes them.
+    """
+    lacking: list[str] = []
+    for topic in topics:
+        name, partitions = topic["name"], topic["partitions"]
+        if name not in read and name not in written:
+            continue
+        if silent := [partition["partition_index"] for partition in partitions if partition["leader_id"] < 0]:
+            lacking.append(f"{name}, {_numbers(silent)}: no leader, so that nothing can be read or written")
+            continue
+        least = in_sync.get(name, 1)
+        if name in written and (few := [partition for partition in partitions if len(partition["isr_nodes"]) < least]):
+            found = min(len(partition["isr_nodes"]) for partition in few)
+            numbers = _numbers([partition["partition_index"] for partition in few])
+            replicas = "1 replica is" if found == 1 else f"{found} replicas are"
+            lacking.append(
+                f"{name}, {numbers}: {replicas} in sync, and min.insync.replicas is {least}, so that writes are refused"
+            )
+    if not lacking:
+        return None
+    more = f"; and {len(lacking) - _MOST_NAMED} more topics" if len(lacking) > _MOST_NAMED else ""
+    return f"A broker answers, but not every topic can be used. {'; '.join(lacking[:_MOST_NAMED])}{more}. Bring the missing brokers back."
+
+
+def _numbers(partitions: Sequence[int]) -> str:
+    first, *others = sorted(partitions)
+    return f"partitions {first}, {', '.join(map(str, others))}" if others else f"partition {first}"

@@ -1,0 +1,72 @@
+"""A topic that was made anew is told from the one that is known."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from pipeline.broker.topic_ids import TopicIds
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+ORDERS, ENDPOINTS, CLOCK = "oms.orders", "webhooks.endpoints", "webhooks.clock"
+
+
+def known(ids: dict[str, UUID]) -> TopicIds:
+    """A process of before has seen these."""
+    before = TopicIds([])
+    before.see(ids)
+    record = before.to_write(NOW)
+    assert record is not None
+    topics = TopicIds([ORDERS, ENDPOINTS])
+    topics.learn(record)
+    return topics
+
+
+def test_what_is_seen_first_is_written_down_and_no_problem() -> None:
+    topics = TopicIds([ORDERS])
+    topics.see({ORDERS: uuid4(), CLOCK: uuid4()})
+    record = topics.to_write(NOW)
+    assert topics.problem() is None
+    assert record is not None
+    assert set(record.ids) == {ORDERS, CLOCK}
+    topics.learn(record)
+    assert topics.to_write(NOW) is None, "once"
+
+
+def test_the_same_topics_are_no_problem() -> None:
+    ids = {ORDERS: uuid4(), ENDPOINTS: uuid4()}
+    topics = known(ids)
+    topics.see(ids)
+    assert topics.problem() is None
+    assert topics.to_write(NOW) is None
+
+
+def test_a_topic_that_was_made_anew_is_refused_in_words_that_name_the_command() -> None:
+    ids = {ORDERS: uuid4(), ENDPOINTS: uuid4()}
+    topics = known(ids)
+    topics.see(ids | {ORDERS: uuid4()})
+    assert topics.made_anew() == [ORDERS]
+    assert (topics.problem() or "").endswith("or begin anew on purpose: oms-webhooks topics --begin-anew oms.orders")
+    assert topics.to_write(NOW) is None, "it is not taken for known"
+
+
+def test_begun_anew_on_purpose_it_is_no_problem() -> None:
+    ids = {ORDERS: uuid4(), ENDPOINTS: uuid4()}
+    topics = known(ids)
+    topics.see({ORDERS: uuid4(), ENDPOINTS: uuid4()})
+    topics.learn(topics.begun_anew([ORDERS], NOW))
+    assert topics.made_anew() == [ENDPOINTS], "only what was named"
+    topics.learn(topics.begun_anew([ENDPOINTS], NOW))
+    assert topics.problem() is None
+
+
+def test_topics_whose_content_this_process_does_not_read_do_not_matter() -> None:
+    topics = known({CLOCK: uuid4(), ORDERS: uuid4()})
+    topics.see({CLOCK: uuid4()})
+    assert topics.problem() is None
+
+
+def test_a_broker_without_ids_is_taken_at_its_word() -> None:
+    topics = known({ORDERS: uuid4()})
+    topics.see({})
+    assert topics.problem() is None
