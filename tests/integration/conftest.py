@@ -154,5 +154,5 @@ def start_pipeline(
 ) -> StartPipeline:
     """``async with start_pipeline(setting=value) as pipeline``: every role, on topics and a database of the test's own."""
     apache = request.config.getoption("--kafka") == "apache"
-    place = {"clickhouse_path": clickhouse_directory, "clickhouse_database": "oms_webhooks"}
+    place: dict[str, Any] = {"clickhouse_path": clickhouse_directory, "clickhouse_database": "oms_webhooks"}
     return partial(run_pipeline, bootstrap_servers, topic_prefix, apache=apache, **place)

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from pipeline.broker.api import NoSessionError
 from pipeline.broker.kafka.config import client_config as plain_config
-from pipeline.broker.kafka.meeting import meet_a_broker
+from pipeline.broker.kafka.meeting import meet_brokers
 from pipeline.broker.kafka.oauth import TokenError, token_provider
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
@@ -29,7 +29,7 @@ def meet(settings: Settings) -> None:
     Raises:
         NoSessionError: none has, or there is none.
     """
-    meet_a_broker(plain_config(settings))
+    meet_brokers(plain_config(settings))
     if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_mechanism == "OAUTHBEARER":
         try:
             token_provider(settings).token()
