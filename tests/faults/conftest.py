@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -66,6 +68,13 @@ def scale(pytestconfig: pytest.Config) -> Scale:
 def stage(bootstrap_servers: str, tmp_path: Path, seed: int, scale: Scale, tell: Tell, pytestconfig: pytest.Config) -> Stage:
     """Where a scenario is played."""
     return Stage(bootstrap_servers, tmp_path, seed, scale, tell, pytestconfig.stash[RESULTS])
+
+
+def pytest_sessionfinish() -> None:
+    """The same for what is found when the last scenario is over."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
