@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import warnings
 from collections.abc import Callable
@@ -70,11 +69,9 @@ def stage(bootstrap_servers: str, tmp_path: Path, seed: int, scale: Scale, tell:
     return Stage(bootstrap_servers, tmp_path, seed, scale, tell, pytestconfig.stash[RESULTS])
 
 
-def pytest_sessionfinish() -> None:
-    """The same for what is found when the last scenario is over."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+def pytest_unconfigure() -> None:
+    """The same for what is found when the session is over."""
+    warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
