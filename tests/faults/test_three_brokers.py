@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -53,7 +52,6 @@ def cluster(tmp_path: Path) -> Iterator[KafkaCluster]:
         yield cluster
     finally:
         cluster.stop()
-        gc.collect()  # here, where sockets that kafka-python has forgotten are expected
 
 
 @pytest.fixture
