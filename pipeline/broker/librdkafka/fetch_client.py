@@ -81,6 +81,8 @@ class LibrdkafkaFetchClient:
             return
         with translated():
             self._consumer.incremental_assign([TopicPartition(*partition, offset) for partition, offset in positions.items()])
+            # librdkafka keeps a partition paused that was paused when it was given up.
+            self._consumer.resume([TopicPartition(*partition) for partition in positions])
         self._positions |= positions
 
     def seek(self, partition: Partition, offset: int) -> None:

@@ -98,6 +98,20 @@ def test_a_partition_that_is_paused_before_a_seek_stays_paused(backend: Backend)
     assert [record.offset for record in read(reader, 8)[one]] == list(range(2, 10))
 
 
+def test_a_partition_that_is_given_up_while_it_is_paused_is_read_when_it_comes_back(backend: Backend) -> None:
+    topic = backend.topic(partitions=2)
+    one, other = Partition(topic, 0), Partition(topic, 1)
+    backend.write(one, *numbered(10))
+    backend.write(other, *numbered(10))
+    reader = backend.reader({one: 0, other: 0})
+    read(reader, 20)
+    reader.pause([one, other])
+    reader.assign({other: 10})
+    reader.pause([])
+    reader.assign({one: 5, other: 10})
+    assert [record.offset for record in read(reader, 5)[one]] == [5, 6, 7, 8, 9]
+
+
 def test_the_end_is_known_after_a_fetch(backend: Backend) -> None:
     topic = backend.topic(partitions=2)
     full, empty = Partition(topic, 0), Partition(topic, 1)

@@ -1,0 +1,34 @@
+"""A process of a group, to be frozen and killed: it writes down each record that it begins, and finishes it at once.
+
+Arguments: servers, client, group, topic, slot, the file to write to.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import uvloop
+
+from pipeline.broker.api import Record
+from pipeline.broker.choice import open_broker
+from pipeline.broker.worker import Worker
+from pipeline.ops.settings import Settings
+
+
+async def main(servers: str, client: str, group: str, topic: str, slot: str, file: str) -> None:
+    settings = Settings(kafka_bootstrap_servers=servers, kafka_client=client, kafka_session_timeout_ms=6000)
+    with Path(file).open("a", buffering=1) as begun:  # noqa: ASYNC230 - a line at a time
+
+        async def handle(record: Record) -> None:
+            begun.write(f"{record.partition.number} {record.offset}\n")
+
+        worker = Worker(
+            open_broker(settings, slot=slot), handle, group=group, topics=[topic], max_outstanding=50, max_outstanding_bytes=2**20
+        )
+        await worker.start()
+        await worker.failed
+
+
+if __name__ == "__main__":
+    uvloop.run(main(*sys.argv[1:]))
