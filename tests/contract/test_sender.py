@@ -272,14 +272,18 @@ async def test_connection_that_the_server_closes_is_not_used_again() -> None:
 
 @on_each_loop
 async def test_unasked_answer_is_not_taken_for_the_next_one(each_wire: str) -> None:
+    spoken = asyncio.Semaphore(0)
+
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
         await asyncio.sleep(0.05)
         writer.write(EMPTY_OK)
+        spoken.release()
 
     async with serving(behave) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
         answered(await sender.post(Request(endpoint.url(), {}, b"{}")), 503)
+        await spoken.acquire()
         await asyncio.sleep(0.1)
         if each_wire == "plain":  # aiohttp keeps the connection, so that the exchange is lost with it
             outcome = await sender.post(Request(endpoint.url(), {}, b"{}"))
