@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -85,13 +85,14 @@ async def test_server_that_does_not_read_holds_nothing() -> None:
 def connections_to(address: tuple[str, int]) -> int:
     """How many sockets of this process are connected to an address."""
     count = 0
-    for descriptor in map(int, os.listdir("/dev/fd")):  # noqa: PTH208
+    for descriptor in Path("/dev/fd").iterdir():
         try:
-            connected = socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM)
+            if not str(descriptor.readlink()).startswith("socket:"):
+                continue
         except OSError:  # the one that the directory was read with
             continue
-        with connected, contextlib.suppress(OSError):  # no socket, or one that is not connected
-            count += connected.getpeername() == address
+        with socket.fromfd(int(descriptor.name), socket.AF_INET, socket.SOCK_STREAM) as connected, contextlib.suppress(OSError):
+            count += connected.getpeername() == address  # OSError: it is not connected
     return count
 
 
