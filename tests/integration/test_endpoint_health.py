@@ -160,5 +160,6 @@ async def test_a_rate_limit_spreads_what_comes_at_once(start_pipeline: StartPipe
 
         await eventually(arrived, 60)
         times = [received.received_at for received in receiver.deliveries]
-        # The fan-out and the retry share one process here, and so one limit.
-        assert max(times) - min(times) > 39 / 20 * 0.9
+        # The fan-out and the retry share one process here, and so one limit. On a busy machine the first ones arrive late; without a
+        # limit all of them arrive at once.
+        assert max(times) - min(times) > 39 / 20 / 2

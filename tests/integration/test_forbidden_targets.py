@@ -7,26 +7,29 @@ from typing import Any
 
 import pytest
 
+from consumers.roles import Role
 from pipeline.playground.receiver import Receiver
 from tests.integration.conftest import StartPipeline, event_bytes, eventually
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "http://127.0.0.1:9/",
-        "http://localhost/",
-        "http://[::1]/",
-        "http://10.1.2.3/",
-        "http://169.254.169.254/",
-        "http://2130706433/",
-    ],
+TARGETS = (
+    "http://127.0.0.1:9/",
+    "http://localhost/",
+    "http://[::1]/",
+    "http://10.1.2.3/",
+    "http://169.254.169.254/",
+    "http://2130706433/",
 )
-async def test_registration_refuses_with_a_clear_error(start_pipeline: StartPipeline, target: str) -> None:
-    async with start_pipeline(roles=["api"], allowed_networks=()) as pipeline:
-        response = await pipeline.api.post("endpoints", json={"endpoint": {"target_url": target, "events": ["order_completed"]}})
-    assert response.status_code == 422
-    assert "address" in response.json()["errors"]["target_url"][0]
+
+
+async def test_registration_refuses_with_a_clear_error(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline(roles=[Role.API], allowed_networks=()) as pipeline:
+        for target in TARGETS:
+            response = await pipeline.api.post(
+                "endpoints", json={"endpoint": {"target_url": target, "events": ["order_completed"]}}
+            )
+            assert response.status_code == 422, target
+            assert "address" in response.json()["errors"]["target_url"][0]
 
 
 async def test_dialling_refuses_what_slipped_through(start_pipeline: StartPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
