@@ -11,7 +11,6 @@ from consumers.roles import Role
 from pipeline.playground.receiver import Receiver
 from tests.integration.conftest import StartPipeline, event_bytes, eventually
 
-
 TARGETS = (
     "http://127.0.0.1:9/",
     "http://localhost/",
