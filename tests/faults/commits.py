@@ -17,6 +17,8 @@ class CommitWatch:
     def __init__(self, kafka: KafkaView, groups: Sequence[str]) -> None:
         self.samples = 0
         self.steps_back: list[str] = []
+        self.largest_step_back = 0
+        """In records."""
         self._kafka = kafka
         self._groups = groups
         self._highest: dict[tuple[str, tuple[str, int]], int] = {}
@@ -40,6 +42,7 @@ class CommitWatch:
                     highest = self._highest.get((group, partition), 0)
                     if committed.offset < highest:
                         self.steps_back.append(f"{group} {partition}: from {highest} to {committed.offset}")
+                        self.largest_step_back = max(self.largest_step_back, highest - committed.offset)
                     self._highest[group, partition] = max(highest, committed.offset)
             self.samples += 1
             await asyncio.sleep(_EVERY_S)

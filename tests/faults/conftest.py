@@ -35,13 +35,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seed", seeds, ids=[f"seed={seed}" for seed in seeds])
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """kafka-python forgets sockets whose broker went away. They are found at any time after that, in any scenario."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
-
-
 @pytest.fixture(scope="session")
 def tell(pytestconfig: pytest.Config) -> Tell:
     """Print in any case: a long run says how far it is, and the figures of one that went well are its result."""
@@ -70,7 +63,7 @@ def stage(bootstrap_servers: str, tmp_path: Path, seed: int, scale: Scale, tell:
 
 
 def pytest_unconfigure() -> None:
-    """The same for what is found when the session is over."""
+    """kafka-python forgets sockets whose broker went away: some are found when the session is over."""
     warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
 
 
