@@ -61,6 +61,7 @@ class Producer:
         self._slices = dict.fromkeys(topics, (0.0, -1))
         self._outstanding: dict[tuple[str, int | None], deque[tuple[Pending, _Send]]] = {}
         self._trouble: dict[str, Trouble] = {}
+        self._serving = Trouble(log)
         self._waiting_again: dict[int, _Send] = {}
         """Records that were not acknowledged and are about to be sent again, by their identity."""
         self._looking = False
@@ -167,15 +168,19 @@ class Producer:
 
     def _look(self) -> None:
         """Settle what has been acknowledged since the last look."""
-        left = False
-        self._client.serve()
+        self._looking = left = False
+        try:
+            self._client.serve()
+        except Exception as error:  # noqa: BLE001 - whatever it is: what is acknowledged must be settled, now and at the next look
+            self._serving.note("the client of Kafka failed while it was served; it is served again", error=repr(error))
+        else:
+            self._serving.over("the client of Kafka can be served again")
         for outstanding in self._outstanding.values():
             while outstanding and outstanding[0][0].is_done:
                 self._settle(*outstanding.popleft())
             left = left or bool(outstanding)
         metrics.UNACKNOWLEDGED_BYTES.set(self._bytes)
         self._let_in()
-        self._looking = False
         if (left or self._waiting) and not self._closing:
             self._look_later()
 

@@ -246,3 +246,20 @@ async def test_a_record_that_is_about_to_be_sent_again_is_not_forgotten(monkeypa
 
     monkeypatch.setattr("pipeline.broker.producer._SILENT_S", 0.0)
     assert "has not acknowledged" in (producer.problem() or "")
+
+
+async def test_a_client_that_fails_while_it_is_served_strands_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, 100 * SIZE, monkeypatch)
+    failures = [RuntimeError("it cannot connect"), RuntimeError("still not")]
+
+    def serve() -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(client, "serve", serve)
+    (acknowledged,) = send(producer)
+    await eventually(lambda: not failures)
+    client.acknowledge()
+    async with asyncio.timeout(10):
+        await acknowledged
