@@ -1,4 +1,4 @@
-"""``oms-webhooks topics --begin-anew``: takes a topic that was deleted and made again for the one that is meant."""
+"""``oms-webhooks topics --begin-anew``: accepts a topic that was deleted and created again."""
 
 from __future__ import annotations
 

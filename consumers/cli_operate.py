@@ -51,7 +51,7 @@ def topics(
         typer.Option(
             "--begin-anew",
             metavar="TOPIC",
-            help="Take a topic that was deleted and made again for the one that is meant: it is read from its beginning. Says what that means and asks.",
+            help="Accept a topic that was deleted and created again. It is read from its beginning. Explains what that means, and asks first.",
         ),
     ] = None,
     topic: Annotated[list[str] | None, typer.Option("--topic", help="With --add-partitions: only this one (repeat it).")] = None,

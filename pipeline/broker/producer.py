@@ -130,7 +130,7 @@ class Producer:
             return None
         return (
             f"Kafka has not acknowledged a record of {oldest.topic} for {seconds:.0f} s. Are enough brokers there for its min.insync.replicas? "
-            "It is sent until it is."
+            "The record is sent again until Kafka acknowledges it."
         )
 
     def _fits(self, taken: int, size: int) -> bool:

@@ -90,7 +90,7 @@ class Losses:
         more = f"; and in {len(found) - _MOST_NAMED} more places" if len(found) > _MOST_NAMED else ""
         return (
             f"{total:,} records were removed from Kafka before they were read: {named}{more}. They are not delivered or recorded. See the "
-            'section "Records are missing" of the runbook. This line goes a day after the last of them.'
+            'section "Records are missing" of the runbook. This warning disappears a day after the last loss.'
         )
 
     def _on_loop(self, call: Callable[[MissingRecord], None], found: MissingRecord) -> None:
