@@ -9,38 +9,65 @@ ATTEMPTS ?= 100000
 RATE   ?= 10000
 SCALE  ?= 1
 MINUTES ?= 30
+MUTANTS ?= 200
 FORM   ?= full
 SCENARIOS ?= tests/faults
 CLIENT ?= kafka-python
+
+# Each process of a run would load it, in two seconds, for one file whose tests are slow ones.
+WITHOUT_SCHEMATHESIS := -p no:schemathesis --ignore=tests/contract/test_openapi.py
+
+# More processes than two cores: some wait for a broker or a clock while others compute. What waits most begins first (the order of the
+# folders), so that no file that takes long is left alone at the end. Measured for make test: 203 s with four processes, 184 s with six.
+BY_FILE := --dist loadfile --no-loadscope-reorder
+
+BY_PUBLIC_APIS := OMS_WEBHOOKS_KAFKA_SPEEDUPS=false OMS_WEBHOOKS_SENDER_SPEEDUPS=false
 
 # Where it is set, every process of a test compiles everything anew: twice the time to start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-examples check test-fuzz test-kafka test-plain test-faults test-deploy test-operations test-browser prometheus-rule bench bench-search isolation bounds soak lock clean bench-recorder
+comma := ,
+.PHONY: help install demo docs mutants pictures test test-slow test-examples check test-fuzz test-kafka test-plain test-faults test-deploy test-operations test-browser prometheus-rule bench bench-path bench-search isolation bounds soak lock clean bench-recorder
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(VENV)/.installed: pyproject.toml requirements.lock
+# uv, where it is there and reaches the registry, is several times faster than pip.
+define pip
+@{ command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python $(1); } || \
+  $(BIN)/python -m pip install --disable-pip-version-check $(2) $(1)
+endef
+
+$(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "OMS webhooks needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@echo "Installing into $(VENV) (about a minute the first time) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+
+# What the demo needs, and no test tools, in the versions of the lock file.
+$(VENV)/.installed-demo: pyproject.toml requirements.lock | $(VENV)/bin/python
+	@echo "Installing what the demo needs into $(VENV); the largest part is ClickHouse (chdb, about 150 MB to download) ..."
+	$(call pip,--constraint requirements.lock --editable '.[embedded]',--progress-bar on)
 	@touch $@
+
+$(VENV)/.installed: pyproject.toml requirements.lock | $(VENV)/bin/python
+	@echo "Installing everything into $(VENV), test tools too (about a minute the first time) ..."
+	$(call pip,--requirement requirements.lock,--quiet)
+	$(call pip,--no-deps --editable .,--quiet)
+	@touch $@ $(VENV)/.installed-demo
 
 install: $(VENV)/.installed ## Make .venv with everything in it
 
-demo: install ## The whole pipeline on this machine; KAFKA=apache, DEMO_SECONDS=20
+demo: $(VENV)/.installed-demo ## The whole pipeline on this machine; KAFKA=apache, DEMO_SECONDS=20
 	@$(BIN)/oms-webhooks demo --kafka $(KAFKA) --seconds $(DEMO_SECONDS)
 
 test: install ## Unit, contract and integration tests on the embedded parts (without the slow ones)
-	$(BIN)/python -m pytest tests/unit tests/contract tests/integration -m "not slow" -n 4 --dist loadfile
+	$(BIN)/python -m pytest tests/integration tests/contract tests/unit -m "not slow" $(WITHOUT_SCHEMATHESIS) -n 6 $(BY_FILE)
 
-test-slow: install ## The slow ones: the store over HTTP and on a cluster, hostile receivers, schemathesis, the oracle of the search
-	$(BIN)/python -m pytest tests/contract tests/integration -m slow -n 4 --dist loadfile
+test-slow: install ## The slow ones: the store over HTTP and on a cluster, hostile receivers, schemathesis, the oracles, more examples
+	$(BIN)/python -m pytest tests/integration tests/contract -m slow -n 4 $(BY_FILE)
+	$(BIN)/python -m pytest tests/unit -m "slow or hypothesis" --hypothesis-profile=thorough -n 2 --dist loadfile
+	SAFETY_EXAMPLES=60 $(BIN)/python -m pytest tests/unit/broker/test_group_safety.py tests/unit/broker/test_progress.py
 
 check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -52,12 +79,18 @@ test-kafka: install ## What talks to Kafka, on a real Apache Kafka (Java 17 and 
 	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py broker test_group_consumer.py test_browser.py test_compat.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
 
 test-plain: install ## What talks to Kafka and to receivers, by the public APIs of kafka-python and aiohttp alone
-	OMS_WEBHOOKS_KAFKA_SPEEDUPS=false OMS_WEBHOOKS_SENDER_SPEEDUPS=false $(BIN)/python -m pytest --kafka=$(KAFKA) -m "not slow" -n 2 --dist loadfile \
-	  $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_browser.py) \
-	  $(addprefix tests/integration/,test_path.py test_outcomes.py test_workers.py test_held.py)
+	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) -m "not slow" -n 2 --dist loadfile \
+	  $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_browser.py) tests/integration/test_path.py
+	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) -n 2 --dist loadfile \
+	  $(addprefix tests/integration/,test_schedule.py test_outcomes.py::test_no_usable_answer_is_a_failure \
+	    test_held.py::test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_all)
 
 test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form, CLIENT=librdkafka
 	FAULTS_FORM=$(FORM) FAULTS_CLIENT=$(CLIENT) $(BIN)/python -m pytest $(SCENARIOS) --kafka=apache
+
+mutants: install ## Mutation testing: small faults in core, broker, delivery and consumers; MUTANTS=200 of them
+	$(call pip,'mutmut>=3.8$(comma)<4',--quiet)
+	$(BIN)/python -m tests.mutants --mutants $(MUTANTS)
 
 test-examples: install ## The examples of the documentation against real deliveries (nodejs npm golang-go ruby puma php-cli)
 	$(BIN)/python -m pytest tests/examples
@@ -80,11 +113,22 @@ test-operations: install ## Debian's Prometheus watches the running system; some
 test-browser: install ## The dashboard in a real browser (Debian's chromium); screenshots in var/screenshots
 	$(BIN)/python -m pytest tests/browser
 
+pictures: install ## The dashboard's pages on three screens, light and dark, to var/screenshots; those of the documentation to docs/images
+	$(BIN)/python -m tests.browser.pictures
+	$(BIN)/python -m tests.browser.pictures --docs
+
+docs: install ## Build the documentation as a site, which the service serves at /docs; broken links and anchors are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Built: open pipeline/web/site/index.html, or start oms-webhooks all and open /docs"
+
 prometheus-rule: ## Write deploy/prometheus/rules.yml into the Kubernetes manifest
 	@file=deploy/kubernetes/monitoring/prometheus-rule.yaml; \
 	{ sed '/^spec:$$/q' $$file; sed -n '/^groups:/,$$p' deploy/prometheus/rules.yml | sed 's/^\(.\)/  \1/'; } > $$file.new && mv $$file.new $$file
 
-bench: install ## CPU seconds per delivery beside a bare aiohttp client (real Apache Kafka)
+bench: install ## What a delivery costs the whole system, by process (real Apache Kafka, ten minutes); COMPARE=old.json
+	$(BIN)/python -m tests.bench.whole $(if $(COMPARE),--compare $(COMPARE))
+
+bench-path: install ## CPU seconds per delivery of the fan-out beside a bare aiohttp client (real Apache Kafka)
 	$(BIN)/python tests/bench/path.py
 
 bench-search: install ## Searching a year of attempts, beside PostgreSQL; ATTEMPTS=100000
@@ -108,4 +152,4 @@ lock: ## Resolve requirements.lock anew (names and versions, no hosts)
 	  --no-annotate --no-header pyproject.toml -o requirements.lock
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) var mutants pipeline/web/site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,5 +1,5 @@
 """``python -m consumers`` is ``oms-webhooks``."""
 
-from consumers.cli import main
+from consumers.cli.entry import main
 
 main()

@@ -1,37 +1,41 @@
 """The fan-out hop: an OMS event in, its first attempt at every endpoint that subscribed to it out.
 
 oms.orders, oms.shipments, oms.stock-items; webhooks.operational-events, for their built-in receiver alone
-  -> dispatches (body, who matched), attempts, delay topics (failed), held (its endpoint is paused), dead letters (unusable)
+  -> dispatches (body, who matched), attempts, delay topics (failed), held (its endpoint is paused), ordered (its endpoint gets events in
+     order), dead letters (unusable)
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+import msgspec
+
 from pipeline.broker.api import Broker, Receipt, Record
-from pipeline.broker.bundles import Bundles, Place
-from pipeline.broker.producer import Producer
-from pipeline.broker.worker import Worker
+from pipeline.broker.consumer import ConsumerOptions
+from pipeline.broker.record_batcher import EntryPosition, RecordBatcher
+from pipeline.broker.record_worker import RecordWorker
 from pipeline.core.trace import TraceContext, read_trace
-from pipeline.delivery.courier import Courier
-from pipeline.delivery.dead_letters import DeadLetters
-from pipeline.delivery.holding import Holding
+from pipeline.delivery.delivery import Delivery
+from pipeline.delivery.hop_services import HopServices
+from pipeline.delivery.ordered_publisher import OrderedPublisher
+from pipeline.delivery.records import delivery_record
 from pipeline.endpoints.endpoint import Endpoint
-from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.subscriptions import MatchInput, ignore_failures
 from pipeline.ops import metrics
-from pipeline.ops.clock import Clock, utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from schemas.checked import checked
-from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, from_json, to_json, webhook_body
-from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Delivery, Dispatch, Trigger
-from schemas.event import SCHEMA_VERSION, EventMeta
+from schemas.codec import InvalidRecordError, from_json, to_json
+from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
+from schemas.event import EventMeta
+from schemas.event_codec import DecodedEvent, webhook_body, webhook_members
+from schemas.event_key import event_key
 from schemas.operational import OperationalEvent
 
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ _IN_PARTS_FROM = 50
 
 
 @dataclass(slots=True)  # one each event, and a frozen one takes three times as long to make
-class Plan:
+class DispatchPlan:
     """What to do with an event: this body to these endpoints."""
 
     event: EventMeta
@@ -61,37 +65,41 @@ class FanOut:
         self,
         settings: Settings,
         broker: Broker,
-        *,
-        registry: Registry,
-        courier: Courier,
-        producer: Producer,
-        holding: Holding,
-        dead_letters: DeadLetters,
-        clock: Clock = utc_now,
-        tracing: Tracing | None = None,
+        services: HopServices,
     ) -> None:
-        self._clock = clock
-        self._max_bytes = settings.max_event_bytes
+        self._clock = services.clock
+        self.events = settings.event_reader
+        """Reads events of the types that there are. `EventReader.use` gives it others."""
         self._operational_events = settings.topics.operational_events
+        self._prefix = settings.topics.prefix
         self._kept_seconds = settings.retention_days * 86_400
-        self._registry = registry
-        self._courier = courier
-        self._holding = holding
+        self._registry = services.registry
+        self._service = services.service
+        self._filter_failures = services.filter_failures
         self._group = settings.topics.fanout_group
-        self._dispatches = Bundles(producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
-        self._dead_letters = dead_letters
+        self._dispatches = RecordBatcher(services.producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
+        self._ordered = OrderedPublisher(services.producer, settings.topics.ordered)
+        self._dead_letters = services.dead_letters
         self._places = asyncio.Semaphore(settings.max_outstanding_deliveries)
         self._parts = asyncio.Semaphore(settings.max_in_flight)
         """Parts of events for very many endpoints, under way: what is begun cannot be called back when the partition is lost."""
-        self.worker = Worker(
+        tracing = services.tracing
+        self.worker = RecordWorker(
             broker,
             self.handle if tracing is None else functools.partial(self._handle_traced, tracing),
-            group=self._group,
-            topics=(*settings.topics.sources, settings.topics.operational_events),
-            max_outstanding=settings.max_outstanding_records,
-            max_outstanding_bytes=settings.max_outstanding_bytes,
-            read_committed=True,  # what a transaction wrote and took back was never published
+            ConsumerOptions(
+                group=self._group,
+                topics=(*settings.topics.sources, settings.topics.operational_events),
+                max_outstanding=settings.max_outstanding_records,
+                max_outstanding_bytes=settings.max_outstanding_bytes,
+                read_committed=True,  # what a transaction wrote and took back was never published
+            ),
         )
+
+    def read_also(self, topics: Sequence[str]) -> None:
+        """Read these topics of events too, which are there and may be read."""
+        self._dead_letters.count_from_zero(topics)
+        self.worker.consumer.read_also(topics)
 
     async def handle(self, record: Record, span: Span | None = None) -> None:
         """Deal with one event; returns when everything that came of it is acknowledged by Kafka.
@@ -120,13 +128,42 @@ class FanOut:
             trace = read_trace(record.headers) if record.headers else None
         written_at, receipt = record.timestamp_ms / 1000, record.receipt
         del record  # the body is all that is needed now; both may have megabytes
-        if len(plan.endpoints) == 1:
-            await self._deliver(plan, plan.endpoints[0], written_at, trace)  # without a task of its own
-        elif len(plan.endpoints) < _IN_PARTS_FROM:
-            await _to_all(plan.endpoints, lambda endpoint: self._deliver(plan, endpoint, written_at, trace), self._places)
-        else:
-            await self._deliver_in_parts(plan, receipt, dispatched, written_at, trace)
+        await self._deliver(plan, receipt, dispatched, trace, written_at)
         await dispatched
+
+    async def _deliver(
+        self,
+        plan: DispatchPlan,
+        receipt: Receipt,
+        dispatched: asyncio.Future[EntryPosition],
+        trace: TraceContext | None,
+        written_at: float,
+    ) -> None:
+        """Deliver an event to its endpoints. Those that get events in order are others' business, once Kafka has their deliveries."""
+        event, body = plan.event, plan.body
+        in_parts = len(plan.endpoints) >= _IN_PARTS_FROM
+        left = at_once = self._left(plan, receipt) if in_parts else plan.endpoints
+        writing: asyncio.Task[None] | None = None
+        if event.key is not None and any(endpoint.record.ordered for endpoint in left):
+            at_once = [endpoint for endpoint in left if not endpoint.record.ordered]
+            # Before anything is waited for: tasks begin in the order of the offsets.
+            writing = self._write_in_order(plan, left, trace, receipt if in_parts else None, dispatched)
+
+        def delivery_to(endpoint: Endpoint) -> Delivery:
+            return Delivery(event, body, endpoint, 1, Trigger.EVENT, trace, written_at=written_at)
+
+        try:
+            if in_parts:
+                await self._deliver_in_parts(at_once, receipt, dispatched, delivery_to)
+            elif len(at_once) == 1:
+                await self._service.deliver(delivery_to(at_once[0]))  # without a task of its own
+            else:
+                await _to_all(at_once, lambda endpoint: self._service.deliver(delivery_to(endpoint)), self._places)
+            if writing is not None:
+                await writing
+        finally:
+            if writing is not None:
+                writing.cancel()
 
     async def _handle_traced(self, tracing: Tracing, record: Record) -> None:
         parent = read_trace(record.headers)
@@ -136,80 +173,118 @@ class FanOut:
             await handled
 
     async def _deliver_in_parts(
-        self, plan: Plan, receipt: Receipt, dispatched: asyncio.Future[Place], written_at: float, trace: TraceContext | None
+        self,
+        endpoints: Iterable[Endpoint],
+        receipt: Receipt,
+        dispatched: asyncio.Future[EntryPosition],
+        delivery_to: Callable[[Endpoint], Delivery],
     ) -> None:
-        """To very many: those that an earlier process was done with are left out, and nothing is begun of what is another's by now.
-
-        Endpoints that were registered meanwhile have higher numbers than all others, and get the event. One that has subscribed
-        meanwhile may not, as if it had subscribed after the event.
-        """
+        """To very many: nothing is begun of what is another process's by now."""
         consumer = self.worker.consumer
-        left = frozenset(consumer.divide(receipt, crc32(plan.event.id.encode()), [endpoint.id for endpoint in plan.endpoints]))
 
         async def deliver(endpoint: Endpoint) -> None:
             if not await consumer.may_begin(receipt):
                 return
-            await self._deliver(plan, endpoint, written_at, trace)
+            await self._service.deliver(delivery_to(endpoint))
             if not dispatched.done():
                 await asyncio.wait([dispatched])
             if not dispatched.cancelled() and dispatched.exception() is None:
                 consumer.finish_part(receipt, endpoint.id)
 
-        await _to_all((endpoint for endpoint in plan.endpoints if endpoint.id in left), deliver, self._places, self._parts)
+        await _to_all(endpoints, deliver, self._places, self._parts)
 
-    def _deliver(
-        self, plan: Plan, endpoint: Endpoint, written_at: float, trace: TraceContext | None
-    ) -> Coroutine[Any, Any, None]:
-        if not endpoint.active:
-            delivery = Delivery(event=plan.event, endpoint_id=endpoint.id, attempt=1, trigger=Trigger.EVENT)
-            return self._holding.hold(delivery, plan.body, trace)
-        return self._courier.deliver(
-            plan.event, plan.body, endpoint, attempt=1, trigger=Trigger.EVENT, written_at=written_at, trace=trace
-        )
+    def _left(self, plan: DispatchPlan, receipt: Receipt) -> list[Endpoint]:
+        """Of very many endpoints, without those that an earlier process was done with.
 
-    def plan(self, record: Record) -> Plan:
+        Endpoints that were registered meanwhile have higher numbers than all others, and get the event. One that has subscribed
+        meanwhile may not, as if it had subscribed after the event.
+        """
+        ids = [endpoint.id for endpoint in plan.endpoints]
+        left = frozenset(self.worker.consumer.divide(receipt, crc32(plan.event.id.encode()), ids))
+        return [endpoint for endpoint in plan.endpoints if endpoint.id in left]
+
+    def _write_in_order(
+        self,
+        plan: DispatchPlan,
+        endpoints: Iterable[Endpoint],
+        trace: TraceContext | None,
+        divided: Receipt | None,
+        dispatched: asyncio.Future[EntryPosition],
+    ) -> asyncio.Task[None]:
+        """What is for endpoints that get events in order: the keeper of their lane makes the attempt (`consumers.ordered`).
+
+        ``divided``: the receipt of an event that is dealt with in parts.
+        """
+        records = [
+            delivery_record(Delivery(plan.event, plan.body, endpoint, 1, Trigger.EVENT, trace))
+            for endpoint in endpoints
+            if endpoint.record.ordered
+        ]
+        written = self._ordered.write(records, plan.body)
+
+        def finish_parts(_: object) -> None:
+            for future in (written, dispatched):
+                if not future.done() or future.cancelled() or future.exception() is not None:
+                    return
+            if divided is not None:
+                for record in records:
+                    self.worker.consumer.finish_part(divided, record.endpoint_id)
+
+        if divided is not None:
+            written.add_done_callback(finish_parts)
+            dispatched.add_done_callback(finish_parts)
+        return written
+
+    def plan(self, record: Record) -> DispatchPlan:
         """Decode and match.
 
         Raises:
             InvalidRecordError: the record is a dead letter.
         """
-        if record.key is None:
-            message = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
-            raise InvalidRecordError(DeadLetterReason.MISSING_KEY, message)
         now = self._clock()
         written_at = _written_at(record, self._kept_seconds, now.timestamp())
         received_at = written_at or now
         if record.partition.topic == self._operational_events:
             return self._operational_plan(record, written_at, received_at)
-        event = decode_event(record.value, max_bytes=self._max_bytes, received_at=written_at)
-        endpoints = self._registry.matching(event.meta.event_name, event.payload)
+        event = self.events.read(record, record.partition.topic, written_at)
+        endpoints = self._matching(event)
         metrics.EVENTS.count(event.meta.event_name)
         if endpoints:
             metrics.MATCHES.count(event.meta.event_name, number=len(endpoints))
         else:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
-        return Plan(event.meta, webhook_body(event), endpoints, received_at)
+        return DispatchPlan(self._placed(event.meta, record), webhook_body(event), endpoints, received_at)
 
-    def _operational_plan(self, record: Record, written_at: datetime | None, received_at: datetime) -> Plan:
+    def _placed(self, meta: EventMeta, record: Record) -> EventMeta:
+        """With what receivers can order events by."""
+        topic, partition = record.partition
+        key = event_key(topic.removeprefix(self._prefix), partition, record.key)
+        return msgspec.structs.replace(meta, key=key, sequence=record.offset)
+
+    def _matching(self, event: DecodedEvent) -> list[Endpoint]:
+        meta, monitor = event.meta, self._filter_failures
+        version = self.events.types.version_question(meta.event_name, event.payload)
+        seen = MatchInput(meta.event_name, event.payload, lambda: webhook_members(meta), version)
+        return self._registry.matching(seen, ignore_failures if monitor is None else lambda one: monitor.note(one, meta.id))
+
+    def _operational_plan(self, record: Record, written_at: datetime | None, received_at: datetime) -> DispatchPlan:
         told = from_json(record.value, OperationalEvent)
-        event = DecodedEvent(told.meta, told.data.model_dump_json().encode())
+        event = DecodedEvent(told.meta, bytes(told.data))
         receiver = self._registry.operational
-        meta = told.meta.model_copy(update={"received_at": written_at})
-        return Plan(meta, webhook_body(event), [receiver] if receiver is not None else [], received_at)
+        meta = msgspec.structs.replace(self._placed(told.meta, record), received_at=written_at)
+        return DispatchPlan(meta, webhook_body(event), [receiver] if receiver is not None else [], received_at)
 
-    def _dispatch(self, record: Record, plan: Plan) -> asyncio.Future[Place]:
+    def _dispatch(self, record: Record, plan: DispatchPlan) -> asyncio.Future[EntryPosition]:
         """Write the body down once, with who matched: also when nobody did."""
-        members = {
-            "schema_version": SCHEMA_VERSION,
-            "event": plan.event,
-            "endpoint_ids": tuple([endpoint.id for endpoint in plan.endpoints]),
-            "received_at": plan.received_at,
-            "source_topic": record.partition.topic,
-            "source_partition": record.partition.number,
-            "source_offset": record.offset,
-            "body_bytes": len(plan.body),
-        }
-        dispatch = checked(Dispatch, members)
+        dispatch = Dispatch(
+            event=plan.event,
+            endpoint_ids=tuple([endpoint.id for endpoint in plan.endpoints]),
+            received_at=plan.received_at,
+            source_topic=record.partition.topic,
+            source_partition=record.partition.number,
+            source_offset=record.offset,
+            body_bytes=len(plan.body),
+        )
         return self._dispatches.add(plan.body, day=plan.received_at.date(), header=to_json(dispatch))
 
 
@@ -237,7 +312,7 @@ async def _to_all(
         raise
 
 
-def _described(plan: Plan) -> dict[str, str | int | float | bool]:
+def _described(plan: DispatchPlan) -> dict[str, str | int | float | bool]:
     return {
         "oms_webhooks.event.id": plan.event.id,
         "oms_webhooks.event.name": plan.event.event_name,

@@ -10,9 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pipeline.store.cluster import storage_table
-from pipeline.store.erase import ERASED
-from pipeline.store.rows import PARTITIONED_BY, Table
 from schemas.topics import Topics
 
 
@@ -90,7 +87,7 @@ def _joins(group: str) -> KafkaRight:
 
 
 def _delivered(topics: Topics) -> tuple[str, ...]:
-    """Where a delivery leaves something: an attempt, perhaps a repeat, a dead letter, news about the endpoint; and the clock."""
+    """Where a delivery leaves something: an attempt, perhaps a retry, a dead letter, news about the endpoint; and the clock."""
     return (
         topics.attempts,
         *topics.delay_topics,
@@ -102,20 +99,29 @@ def _delivered(topics: Topics) -> tuple[str, ...]:
 
 
 def _delivered_or_held(topics: Topics) -> tuple[str, ...]:
-    return (*_delivered(topics), topics.held)
+    return (*_delivered(topics), topics.held, topics.ordered, topics.rate_shares)
 
 
 def _fanout(topics: Topics) -> tuple[KafkaRight, ...]:
-    reads = _reads(*topics.sources, topics.operational_events, topics.endpoints, topics.endpoint_health)
+    reads = _reads(
+        *topics.sources,
+        topics.operational_events,
+        topics.endpoints,
+        topics.event_types,
+        topics.endpoint_health,
+        topics.rate_shares,
+    )
     return (_looks(topics), reads, _writes(topics.dispatches, *_delivered_or_held(topics)), _joins(topics.fanout_group))
 
 
 def _retry(topics: Topics) -> tuple[KafkaRight, ...]:
     # By the beginning of the name: delays that left the schedule are read until they are empty.
     delays = KafkaRight(("Read", *_LOOK), "topic", (topics.delay_prefix,), prefixed=True)
-    reads = _reads(topics.endpoints, topics.endpoint_health, topics.held)
-    writes = _writes(*_delivered_or_held(topics))
-    return (_looks(topics), delays, reads, writes, _joins(topics.retry_group), _joins(topics.held_group))
+    in_order = (topics.ordered, topics.ordered_progress)
+    reads = _reads(topics.endpoints, topics.endpoint_health, topics.held, *in_order, topics.rate_shares)
+    writes = _writes(*_delivered_or_held(topics), topics.ordered_progress)
+    groups = (topics.retry_group, topics.held_group, topics.ordered_group)
+    return (_looks(topics), delays, reads, writes, *map(_joins, groups))
 
 
 def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
@@ -126,16 +132,17 @@ def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
 
 
 def _api(topics: Topics) -> tuple[KafkaRight, ...]:
-    changes = (topics.endpoints, topics.api_keys, topics.ended_sessions, topics.audit)
-    # Resends go to the topic of no delay; test deliveries leave what deliveries leave.
+    changes = (topics.endpoints, topics.event_types, topics.api_keys, topics.ended_sessions, topics.audit)
+    # Resends go to the topic of no delay, or to the end of their lane; test deliveries leave what deliveries leave.
     # And dead letters are published again where they came from.
-    writes = _writes(*changes, *topics.sources, topics.dispatches, *_delivered(topics))
-    reads = _reads(topics.endpoints, topics.endpoint_health, topics.api_keys, topics.ended_sessions)
+    writes = _writes(*changes, *topics.sources, topics.dispatches, topics.ordered, *_delivered(topics))
+    reads = _reads(topics.endpoints, topics.event_types, topics.endpoint_health, topics.api_keys, topics.ended_sessions)
     return (_looks(topics), reads, writes)
 
 
 def _operator(topics: Topics) -> tuple[KafkaRight, ...]:
-    return (KafkaRight((*_LOOK, "Create", "Alter", "AlterConfigs"), "topic", _every(topics)),)
+    # It reads which topics there are besides: those of event types that were added with the API.
+    return (KafkaRight((*_LOOK, "Create", "Alter", "AlterConfigs"), "topic", _every(topics)), _reads(topics.event_types))
 
 
 def _producer(topics: Topics) -> tuple[KafkaRight, ...]:
@@ -164,6 +171,9 @@ APPLIED: Final = "schema_migrations"
 
 def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str = "") -> tuple[str, ...]:
     """Statements that give a user what a grantee needs in ClickHouse; none for one that has no business there."""
+    from pipeline.store.cluster import storage_table  # noqa: PLC0415 - every role loads this file; tables and drivers are for this function only
+    from pipeline.store.rows import PARTITIONED_BY  # noqa: PLC0415
+
     match grantee:
         case Grantee.RECORDER:
             rights = [(f"SELECT, INSERT ON {database}.{name}") for name in _stored(cluster)]
@@ -177,6 +187,8 @@ def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str =
             names = [*_stored(cluster), *_both(SUMMED, cluster), APPLIED]
             rights = [f"SELECT ON {database}.{name}" for name in names]
             # Erasures overwrite, on every node of a cluster.
+            from pipeline.store.erase import ERASED  # noqa: PLC0415
+
             rights += [f"ALTER UPDATE ON {database}.{storage_table(name, cluster)}" for name in ERASED]
             rights += ["CLUSTER ON *.*"] if cluster else []
         case Grantee.OPERATOR:
@@ -189,10 +201,14 @@ def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str =
 
 
 def _stored(cluster: str) -> Iterator[str]:
+    from pipeline.store.rows import Table  # noqa: PLC0415 - see clickhouse_grants
+
     for table in Table:
         yield from _both(table.value, cluster)
 
 
 def _both(table: str, cluster: str) -> Sequence[str]:
     """On a cluster also the table behind the ``Distributed``: the nodes ask each other as the same user."""
+    from pipeline.store.cluster import storage_table  # noqa: PLC0415 - see clickhouse_grants
+
     return (table, storage_table(table, cluster)) if cluster else (table,)

@@ -13,13 +13,14 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-from consumers.held_values import Leaving, Surroundings, endpoint_id_of, fact_of, place_of, told_of
+from consumers.held_values import HeldContext, LeavingDelivery, endpoint_id_of, fact_of, place_of, told_of
 from pipeline.broker.api import Record
-from pipeline.core.held import Bound, Shelf, Told
-from pipeline.core.pace import Pace
+from pipeline.core.held_ledger import HeldLedger, OffsetBound, ReportedHeld
+from pipeline.core.rate_limit import RateLimit
 from pipeline.delivery.holding import Fate, fate_of
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
+from schemas.codec import to_json
 from schemas.operational import OPERATIONAL_ENDPOINT_ID
 
 log = logger(__name__)
@@ -28,6 +29,8 @@ CHUNK: Final = 100
 """Deliveries that are let go of at once: what may go out twice when the process dies."""
 LOOK_SECONDS: Final = 0.25
 """How often it is looked whether an endpoint was resumed."""
+_NOTHING_HELD_SECONDS: Final = 5.0
+"""How often it is looked where nothing is held; what comes is seen at once."""
 TELL_SECONDS: Final = 1.0
 """How often counts are told."""
 _MOST_TOLD: Final = 200
@@ -41,27 +44,28 @@ _CLOCK: Final = b"clock"
 _EXPIRING: Final = timedelta(days=2)
 
 
-class Keeper:
+class HeldPartition:
     """One partition during one assignment. Used from the event loop only."""
 
-    def __init__(self, around: Surroundings, partition: int) -> None:
+    def __init__(self, around: HeldContext, partition: int) -> None:
         self._around = around
         self._partition = partition
         self._hold_ms = round(around.hold / timedelta(milliseconds=1))
-        self._shelf = Shelf({})
+        self._shelf = HeldLedger({})
         self._is_counted = False
         self._is_stopping = False
-        self._paces: dict[int, Pace] = {}
+        self._paces: dict[int, RateLimit] = {}
         self._told_at = self._clock_asked_at = 0.0
         self._latest_at = time.monotonic()
         self._committed: int | None = None
 
     async def run(self) -> None:
         """Keep the partition until it is taken away (the task is cancelled), or until :meth:`stop`."""
-        self._shelf = Shelf(await self._what_was_told())
+        self._shelf = HeldLedger(await self._what_was_told())
         browser, shelf = self._around.browser, self._shelf
         while not self._is_stopping:
-            fetched = await browser.fetch(self._partition, shelf.position, LOOK_SECONDS)
+            wait = LOOK_SECONDS if shelf.waiting or not self._is_counted else _NOTHING_HELD_SECONDS
+            fetched = await browser.fetch(self._partition, shelf.position, wait)
             await self._count(fetched.records)
             shelf.position = max(fetched.next, shelf.position or 0)
             if fetched.is_end and not self._is_counted:
@@ -88,7 +92,7 @@ class Keeper:
 
     # --- counting ---
 
-    async def _what_was_told(self) -> dict[int, Told]:
+    async def _what_was_told(self) -> dict[int, ReportedHeld]:
         """What earlier keepers have told, also the one that had the partition a moment ago: what it wrote is read before this returns."""
         around = self._around
         while True:
@@ -98,13 +102,14 @@ class Keeper:
                 )
                 await around.health.table.wait_for(mark.offset)
             except TimeoutError:
-                log.warning("the endpoints' health cannot be read; nothing held is let go of before", partition=self._partition)
+                if times := around.said.times("health"):
+                    log.warning("the endpoints' health cannot be read; nothing held is let go of before", times=times)
             else:
                 return {one: told_of(fact) for one, fact in around.health.held_in(self._partition).items()}
 
     async def _count(self, records: Iterable[Record]) -> None:
         """Take note of what is new. What need not wait goes on at once, unless more of its endpoint waits before it."""
-        chunk: list[Leaving] = []
+        chunk: list[LeavingDelivery] = []
         shelf = self._shelf
         before = shelf.latest_ms
         for record in records:
@@ -117,7 +122,7 @@ class Keeper:
                 continue
             fate = self._fate(endpoint_id, place)
             if self._may_go(endpoint_id, fate):
-                await self._let_go(chunk, Leaving(endpoint_id, record, fate))
+                await self._let_go(chunk, LeavingDelivery(endpoint_id, record, fate))
             else:
                 shelf.wait(endpoint_id, place)
         if shelf.latest_ms > before:
@@ -145,7 +150,9 @@ class Keeper:
         """Let go of what has been waiting and need not wait any more."""
         await self._look_at_the_clock()
         shelf = self._shelf
-        wanted = {one for one, waiting in shelf.waiting.items() if self._is_due(one, Bound(waiting.first, waiting.since_ms))}
+        wanted = {
+            one for one, waiting in shelf.waiting.items() if self._is_due(one, OffsetBound(waiting.first, waiting.since_ms))
+        }
         if not wanted or shelf.position is None:
             return
         at = min(shelf.waiting[one].first for one in wanted)
@@ -160,7 +167,7 @@ class Keeper:
 
     async def _take_those_of(self, wanted: set[int], records: Iterable[Record]) -> None:
         """An endpoint whose next delivery has to wait (again) leaves ``wanted``."""
-        chunk: list[Leaving] = []
+        chunk: list[LeavingDelivery] = []
         for record in records:
             endpoint_id, place = endpoint_id_of(record), place_of(record)
             if endpoint_id not in wanted or record.value is None or not self._shelf.is_next(endpoint_id, place):
@@ -168,13 +175,13 @@ class Keeper:
             fate = self._fate(endpoint_id, place)
             if self._may_go(endpoint_id, fate):
                 self._shelf.take(endpoint_id, place)
-                await self._let_go(chunk, Leaving(endpoint_id, record, fate))
+                await self._let_go(chunk, LeavingDelivery(endpoint_id, record, fate))
             else:
                 self._shelf.stay(endpoint_id, place)
                 wanted.discard(endpoint_id)
         await self._carry_out(chunk)
 
-    def _fate(self, endpoint_id: int, place: Bound) -> Fate:
+    def _fate(self, endpoint_id: int, place: OffsetBound) -> Fate:
         registry = self._around.registry
         if endpoint_id == OPERATIONAL_ENDPOINT_ID:
             return Fate.RELEASE
@@ -186,7 +193,7 @@ class Keeper:
             is_too_old=place.time_ms + self._hold_ms <= self._shelf.latest_ms and self._around.is_time_certain(),
         )
 
-    def _is_due(self, endpoint_id: int, place: Bound) -> bool:
+    def _is_due(self, endpoint_id: int, place: OffsetBound) -> bool:
         fate = self._fate(endpoint_id, place)
         pace = self._paces.get(endpoint_id)
         return fate is not Fate.WAIT and (
@@ -204,16 +211,16 @@ class Keeper:
             return True
         pace = self._paces.get(endpoint_id)
         if pace is None or pace.per_second != limit:
-            pace = self._paces[endpoint_id] = Pace(limit)
-        return pace.reserve(time.monotonic(), _AHEAD_SECONDS) is not None
+            pace = self._paces[endpoint_id] = RateLimit(limit)
+        return pace.spend(time.monotonic(), _AHEAD_SECONDS)
 
-    async def _let_go(self, chunk: list[Leaving], leaving: Leaving) -> None:
+    async def _let_go(self, chunk: list[LeavingDelivery], leaving: LeavingDelivery) -> None:
         chunk.append(leaving)
         if len(chunk) >= CHUNK:
             await self._carry_out(chunk)
             chunk.clear()
 
-    async def _carry_out(self, chunk: list[Leaving]) -> None:
+    async def _carry_out(self, chunk: list[LeavingDelivery]) -> None:
         """Do it, and write down that it was done when Kafka has what came of it."""
         if not chunk:
             return
@@ -264,10 +271,7 @@ class Keeper:
         facts = [fact_of(around, self._partition, self._shelf, one) for one in endpoint_ids]
         self._shelf.changed -= endpoint_ids
         written = await asyncio.gather(
-            *(
-                around.producer.send(around.topics.endpoint_health, key=one.key, value=one.model_dump_json().encode())
-                for one in facts
-            )
+            *(around.producer.send(around.topics.endpoint_health, key=one.key, value=to_json(one)) for one in facts)
         )
         with suppress(TimeoutError):  # then it is told once more
             await around.health.table.wait_for(max(position.offset for position in written))

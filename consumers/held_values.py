@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
 from pipeline.broker.api import Record
-from pipeline.broker.browser import Browser
 from pipeline.broker.producer import Producer
-from pipeline.core.held import NOWHERE, Bound, Shelf, Told
+from pipeline.broker.seeking_consumer import SeekingConsumer
+from pipeline.core.held_ledger import NOWHERE, HeldLedger, OffsetBound, ReportedHeld
 from pipeline.delivery.holding import Fate, from_milliseconds, milliseconds
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.registry import Registry
 from pipeline.ops.clock import Clock
+from pipeline.ops.once_a_minute import OnceAMinute
 from schemas.health import HealthFact, HealthRecord
 from schemas.operational import OPERATIONAL_ENDPOINT_ID
 from schemas.topics import Topics
 
 
-class Leaving(NamedTuple):
+class LeavingDelivery(NamedTuple):
     """A delivery that is let go of."""
 
     endpoint_id: int
@@ -28,16 +29,16 @@ class Leaving(NamedTuple):
     fate: Fate
 
     @property
-    def place(self) -> Bound:
+    def place(self) -> OffsetBound:
         """Where it stands."""
         return place_of(self.record)
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class HeldContext:
     """What all keepers of a process share. ``let_go`` returns when what comes of the delivery is acknowledged by Kafka."""
 
-    browser: Browser
+    browser: SeekingConsumer
     producer: Producer
     registry: Registry
     health: HealthTable
@@ -45,13 +46,15 @@ class Surroundings:
     hold: timedelta
     clock: Clock
     is_time_certain: Callable[[], bool]
-    let_go: Callable[[Leaving], Awaitable[None]]
+    let_go: Callable[[LeavingDelivery], Awaitable[None]]
     until_there_is_room: Callable[[], Awaitable[None]]
+    said: OnceAMinute = field(default_factory=OnceAMinute)
+    """Log lines about what affects all partitions at once."""
 
 
-def place_of(record: Record) -> Bound:
+def place_of(record: Record) -> OffsetBound:
     """Where a record stands."""
-    return Bound(record.offset, record.timestamp_ms)
+    return OffsetBound(record.offset, record.timestamp_ms)
 
 
 def endpoint_id_of(record: Record) -> int:
@@ -60,14 +63,14 @@ def endpoint_id_of(record: Record) -> int:
     return int(key) if key.isdigit() and len(key) < 20 else OPERATIONAL_ENDPOINT_ID
 
 
-def told_of(fact: HealthRecord) -> Told:
+def told_of(fact: HealthRecord) -> ReportedHeld:
     """A fact that was told, as a shelf takes it."""
-    done = Bound(fact.done, milliseconds(fact.done_at)) if fact.done_at else NOWHERE
-    counted = Bound(fact.counted, milliseconds(fact.counted_at)) if fact.counted_at else NOWHERE
-    return Told(fact.held, done, counted)
+    done = OffsetBound(fact.done, milliseconds(fact.done_at)) if fact.done_at else NOWHERE
+    counted = OffsetBound(fact.counted, milliseconds(fact.counted_at)) if fact.counted_at else NOWHERE
+    return ReportedHeld(fact.held, done, counted)
 
 
-def fact_of(around: Surroundings, partition: int, shelf: Shelf, endpoint_id: int) -> HealthRecord:
+def fact_of(around: HeldContext, partition: int, shelf: HeldLedger, endpoint_id: int) -> HealthRecord:
     """What there is to tell of an endpoint."""
     endpoint = around.registry.get(endpoint_id)
     waiting, done = shelf.waiting.get(endpoint_id), shelf.done(endpoint_id)

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from consumers.recorder_queue import PartitionQueue, ToRows
+from consumers.recorder_queue import PartitionQueue, RecordingContext, ToRows
 from pipeline.broker.api import Broker, Partition, Record
-from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.consumer import ConsumerOptions, GroupConsumer
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
-from pipeline.ops.outage import Outage
+from pipeline.ops.outage_log import OutageLog
 from pipeline.ops.settings import Settings
 from pipeline.store.rows import (
-    Position,
     Row,
+    RowPosition,
     Table,
     attempt_row,
     audit_row,
@@ -31,7 +31,7 @@ from pipeline.store.rows import (
 )
 from pipeline.store.writer import Writer
 from schemas.audit import AuditEntry
-from schemas.bundle import attempts_to_record, dispatches_to_record
+from schemas.batch import read_attempts, read_dispatches
 from schemas.codec import InvalidRecordError, from_header, from_json
 from schemas.delivery import DEAD_LETTER_HEADER, DeadLetter, DeadLetterReason
 from schemas.endpoint import EndpointRecord
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from pipeline.ops.tracing import Tracing
 
 log = logger(__name__)
+
+_GATHER_S: Final = 0.1
 
 
 class Recorder:
@@ -67,14 +69,18 @@ class Recorder:
             topics.audit: (Table.AUDIT_LOG, _audit_rows),
         }
         self._queues: dict[Partition, PartitionQueue] = {}
-        self._outage = Outage("clickhouse, for what is recorded")
+        self._outage = OutageLog("clickhouse, for what is recorded")
         self.consumer = GroupConsumer(
             broker,
-            group=topics.recorder_group,
-            topics=topics.recorded,
-            # Several batches: one being inserted, one being gathered.
-            max_outstanding=settings.recorder_batch_rows * 4,
-            max_outstanding_bytes=settings.max_outstanding_bytes,
+            ConsumerOptions(
+                group=topics.recorder_group,
+                topics=topics.recorded,
+                # Several batches: one being inserted, one being gathered.
+                max_outstanding=settings.recorder_batch_rows * 4,
+                max_outstanding_bytes=settings.max_outstanding_bytes,
+                # Batches are made of the records of a slice of time: nobody waits for one that is fetched a little later.
+                gather_seconds=min(_GATHER_S, settings.recorder_batch_seconds / 10),
+            ),
             on_records=self._queue,
             on_revoked=self._revoked,
         )
@@ -117,18 +123,10 @@ class Recorder:
 
     def _open_queue(self, record: Record) -> PartitionQueue:
         table, to_rows = self._tables[record.partition.topic]
-        queue = PartitionQueue(
-            self._settings,
-            self._writer,
-            self._dead_letters,
-            self.consumer,
-            table,
-            to_rows,
-            record.partition,
-            record.epoch,
-            self._tracing,
-            self._tell_of_troubles,
+        context = RecordingContext(
+            self._settings, self._writer, self._dead_letters, self.consumer, self._tracing, self._tell_of_troubles
         )
+        queue = PartitionQueue(context, table, to_rows, record.partition, record.epoch)
         queue.task.add_done_callback(self._queue_ended)
         return queue
 
@@ -157,15 +155,15 @@ class Recorder:
             self.failed.set_exception(error)
 
 
-def _attempt_rows(position: Position, record: Record) -> list[Row]:
-    return [attempt_row(position, attempt, index) for index, attempt in enumerate(attempts_to_record(record.value))]
+def _attempt_rows(position: RowPosition, record: Record) -> list[Row]:
+    return [attempt_row(position, attempt, index) for index, attempt in enumerate(read_attempts(record.value))]
 
 
-def _event_rows(position: Position, record: Record) -> list[Row]:
-    return [event_row(position, dispatch, body) for dispatch, body in dispatches_to_record(record.headers, record.value)]
+def _event_rows(position: RowPosition, record: Record) -> list[Row]:
+    return [event_row(position, dispatch, body) for dispatch, body in read_dispatches(record.headers, record.value)]
 
 
-def _dead_letter_rows(position: Position, record: Record) -> list[Row]:
+def _dead_letter_rows(position: RowPosition, record: Record) -> list[Row]:
     try:
         letter = from_header(record.headers, DEAD_LETTER_HEADER, DeadLetter)
     except InvalidRecordError as error:
@@ -182,18 +180,18 @@ def _dead_letter_rows(position: Position, record: Record) -> list[Row]:
 
 
 def _written_at(record: Record) -> datetime:
-    """By the record's timestamp; now, when a producer set one that is no time (microseconds, say)."""
+    """By the record's timestamp; now, when a producer set one that is not a time (microseconds, say)."""
     try:
         return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return utc_now()
 
 
-def _endpoint_change_rows(position: Position, record: Record) -> list[Row]:
+def _endpoint_change_rows(position: RowPosition, record: Record) -> list[Row]:
     if record.value is None or record.key == b"id-claim":
         return []
     return [endpoint_change_row(position, from_json(record.value, EndpointRecord))]
 
 
-def _audit_rows(position: Position, record: Record) -> list[Row]:
+def _audit_rows(position: RowPosition, record: Record) -> list[Row]:
     return [audit_row(position, from_json(record.value, AuditEntry))]

@@ -7,18 +7,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.broker.api import Partition, Record
 from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.producer import SLICE_S
 from pipeline.core.trace import TRACEPARENT, TraceContext, exemplar, trace_context
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from pipeline.store.connection import StoreError, StoreLimitError, StoreRowsError
-from pipeline.store.halving import append_in_parts, is_one_record
-from pipeline.store.rows import COLUMNS, Position, Row, Table
+from pipeline.store.batch_bisect import append_in_parts, is_one_record
+from pipeline.store.errors import StoreError, StoreLimitError, StoreRowsError
+from pipeline.store.rows import COLUMNS, Row, RowPosition, Table
 from pipeline.store.writer import Writer
 from schemas.codec import InvalidRecordError
 from schemas.delivery import DeadLetterReason
@@ -31,12 +33,39 @@ log = logger(__name__)
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
 _REQUEST_HEADERS: Final = list(COLUMNS[Table.ATTEMPTS]).index("request_headers")
 
-ToRows = Callable[[Position, Record], list[Row]]
+_LATEST_S: Final = 0.2
+"""How long after it was written a record may come here: the producer (`kafka_linger_ms`) and the reader gather, too. The first ones of a slice
+come within milliseconds, with what the producer sends of the last one."""
+
+ToRows = Callable[[RowPosition, Record], list[Row]]
 """Turns a record into rows; none for a record that is not recorded."""
 
 
-class TopicMadeAnewError(Exception):
+def gathering_seconds(longest: float, wall: float) -> float:
+    """How long to gather records from the first one on. ``wall``: seconds since 1970, when it came.
+
+    Producers write to one partition for a slice of time, by the wall clock. A batch that lasts about as long ends with its slice: none of its
+    records are left for another insert, which would cost as much, and nobody waits for records that do not come.
+    """
+    if not SLICE_S <= longest < 2 * SLICE_S:
+        return longest
+    return SLICE_S - wall % SLICE_S + _LATEST_S
+
+
+class TopicRecreatedError(Exception):
     """A topic counts from 0 again while ClickHouse holds records of its former self."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingContext:
+    """What the queues of all partitions share. ``on_trouble`` is called when a queue's problem was set, and when there is none any more."""
+
+    settings: Settings
+    writer: Writer
+    dead_letters: DeadLetters
+    consumer: GroupConsumer
+    tracing: Tracing | None = None
+    on_trouble: Callable[[], None] = lambda: None
 
 
 class PartitionQueue:
@@ -44,29 +73,23 @@ class PartitionQueue:
 
     def __init__(
         self,
-        settings: Settings,
-        writer: Writer,
-        dead_letters: DeadLetters,
-        consumer: GroupConsumer,
+        context: RecordingContext,
         table: Table,
         to_rows: ToRows,
         partition: Partition,
         epoch: int,
-        tracing: Tracing | None = None,
-        on_trouble: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_trouble`` is called when ``problem`` was set, and when there is none any more."""
         self.epoch = epoch
         self.problem: str | None = None
-        self._settings = settings
-        self._writer = writer
-        self._dead_letters = dead_letters
-        self._consumer = consumer
+        self._settings = context.settings
+        self._writer = context.writer
+        self._dead_letters = context.dead_letters
+        self._consumer = context.consumer
         self._table = table
         self._to_rows = to_rows
         self._partition = partition
-        self._tracing = tracing
-        self._on_trouble = on_trouble
+        self._tracing = context.tracing
+        self._on_trouble = context.on_trouble
         self._waiting: deque[Record] = deque()
         self._waiting_bytes = 0
         self._changed = asyncio.Event()
@@ -117,7 +140,7 @@ class PartitionQueue:
                 f"ClickHouse holds records of {self._partition.topic}, partition {self._partition.number}, up to offset {wanted - 1:,}, "
                 f"but the topic ends at {end:,}: it was made anew. Set clickhouse_database to a new database, or restore the topic."
             )
-            raise TopicMadeAnewError(message)
+            raise TopicRecreatedError(message)
 
     def _finish(self, batch: list[Record]) -> None:
         for record in batch:
@@ -135,7 +158,7 @@ class PartitionQueue:
         while not self._waiting:
             self._changed.clear()
             await self._changed.wait()
-        deadline = time.monotonic() + self._settings.recorder_batch_seconds
+        deadline = time.monotonic() + gathering_seconds(self._settings.recorder_batch_seconds, time.time())
         while not self._is_full() and not self._hurry and (left := deadline - time.monotonic()) > 0:
             self._changed.clear()
             try:
@@ -164,7 +187,7 @@ class PartitionQueue:
         letters: list[asyncio.Future[Any]] = []
         for record in records:
             try:
-                rows += self._to_rows(Position(self._partition.number, record.offset), record)
+                rows += self._to_rows(RowPosition(self._partition.number, record.offset), record)
             except InvalidRecordError as error:
                 letters.append(self._dead_letters.send(record, error.reason, str(error)))
         return rows, letters

@@ -10,24 +10,19 @@ import functools
 import time
 from collections.abc import Callable, Collection
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.broker.api import Broker, Record
-from pipeline.broker.worker import Worker
+from pipeline.broker.consumer import ConsumerOptions
+from pipeline.broker.record_worker import RecordWorker
 from pipeline.core.trace import TraceContext, exemplar, trace_context
-from pipeline.delivery.courier import Courier
-from pipeline.delivery.dead_letters import DeadLetters
-from pipeline.delivery.holding import Holding
-from pipeline.endpoints.endpoint import Endpoint
-from pipeline.endpoints.registry import Registry
+from pipeline.delivery.delivery import DiscardedDelivery, delivery_of
+from pipeline.delivery.hop_services import HopServices
 from pipeline.ops import metrics
 from pipeline.ops.settings import Settings
 from schemas.codec import InvalidRecordError, from_header
-from schemas.delivery import DELIVERY_HEADER, DeadLetterReason, Delivery, Trigger
+from schemas.delivery import DELIVERY_HEADER, DeadLetterReason, DeliveryRecord, Trigger
 from schemas.topics import delay_label
-
-if TYPE_CHECKING:
-    from pipeline.ops.tracing import Tracing
 
 _PARTITION_FETCH_BYTES = 128 * 1024
 """There are many partitions (each delay has its own), and what was fetched waits in memory until it is due."""
@@ -40,14 +35,10 @@ class Retry:
         self,
         settings: Settings,
         broker: Broker,
+        services: HopServices,
         *,
-        registry: Registry,
-        courier: Courier,
-        holding: Holding,
-        dead_letters: DeadLetters,
         existing_topics: Collection[str] = (),
         broker_seconds: Callable[[], float | None] = time.time,
-        tracing: Tracing | None = None,
     ) -> None:
         """``existing_topics`` are those that Kafka has: a delay that left the schedule may still hold deliveries.
 
@@ -58,21 +49,22 @@ class Retry:
         found = ((topic, topics.delay_of(topic)) for topic in (*topics.delay_topics, *existing_topics))
         self._delays: dict[str, timedelta] = {topic: delay for topic, delay in found if delay is not None}
         self._delay_seconds = {topic: delay.total_seconds() for topic, delay in self._delays.items()}
-        self._registry = registry
-        self._courier = courier
-        self._holding = holding
-        self._dead_letters = dead_letters
-        self._tracing = tracing
+        self._registry = services.registry
+        self._service = services.service
+        self._dead_letters = services.dead_letters
+        self._tracing = services.tracing
         self._group = topics.retry_group
-        self.worker = Worker(
+        self.worker = RecordWorker(
             broker,
             self.handle,
-            group=self._group,
-            topics=tuple(self._delays),
-            max_outstanding=settings.max_outstanding_records,
-            max_outstanding_bytes=settings.max_outstanding_bytes,
-            partition_fetch_bytes=_PARTITION_FETCH_BYTES,
-            due_in=self._due_in,
+            ConsumerOptions(
+                group=self._group,
+                topics=tuple(self._delays),
+                max_outstanding=settings.max_outstanding_records,
+                max_outstanding_bytes=settings.max_outstanding_bytes,
+                partition_fetch_bytes=_PARTITION_FETCH_BYTES,
+                due_in=self._due_in,
+            ),
         )
 
     def _due_in(self, record: Any, _: float) -> float:
@@ -90,49 +82,31 @@ class Retry:
         delay = self._delays[record.partition.topic]
         age_seconds = (self._broker_seconds() or time.time()) - record.timestamp_ms / 1000
         try:
-            delivery = from_header(record.headers, DELIVERY_HEADER, Delivery)
+            due = from_header(record.headers, DELIVERY_HEADER, DeliveryRecord)
             body = _body(record)
         except InvalidRecordError as error:
             _count_due(delay, age_seconds, None)
             await self._dead_letters.send(record, error.reason, str(error))
             return
-        trace = trace_context(delivery.traceparent, delivery.tracestate)
+        trace = trace_context(due.traceparent, due.tracestate)
         _count_due(delay, age_seconds, trace)
         if self._tracing is None:
-            await self._deal_with(delivery, body, trace)
+            await self._deal_with(due, body, trace)
             return
         with self._tracing.record(*record.partition, record.offset, group=self._group, parent=trace) as span:
-            span.describe({"oms_webhooks.event.id": delivery.event.id, "oms_webhooks.event.name": delivery.event.event_name})
-            await self._deal_with(delivery, body, span.trace)
+            span.describe({"oms_webhooks.event.id": due.event.id, "oms_webhooks.event.name": due.event.event_name})
+            await self._deal_with(due, body, span.trace)
 
-    async def _deal_with(self, delivery: Delivery, body: bytes, trace: TraceContext | None) -> None:
-        endpoint = self._registry.receiver(delivery.endpoint_id)
-        if endpoint is not None and not endpoint.active:
-            await self._holding.hold(delivery, body, trace)
-            return
-        kind, reason = _why_not(endpoint, delivery)
-        if endpoint is None or reason:
-            await self._courier.discard(
-                delivery.event,
-                delivery.endpoint_id,
-                endpoint.target_url if endpoint else "",
-                attempt=delivery.attempt,
-                trigger=delivery.trigger,
-                reason=reason,
-                kind=kind,
-                trace=trace,
-            )
-            return
-        await self._courier.deliver(
-            delivery.event,
-            body,
-            endpoint,
-            attempt=delivery.attempt,
-            trigger=delivery.trigger,
-            parked=delivery.parked,
-            kept=delivery.model_extra or {},
-            trace=trace,
-        )
+    async def _deal_with(self, due: DeliveryRecord, body: bytes, trace: TraceContext | None) -> None:
+        endpoint = self._registry.receiver(due.endpoint_id)
+        if endpoint is None:
+            reason = "The endpoint was deleted before this attempt was due."
+            await self._service.settle(DiscardedDelivery(due, "", "endpoint_deleted", reason, trace))
+        elif endpoint.active and due.trigger is not Trigger.RESEND and due.event.event_name not in endpoint.events:
+            reason = "The endpoint was no longer subscribed to this event type when the attempt was due."
+            await self._service.settle(DiscardedDelivery(due, endpoint.target_url, "not_subscribed", reason, trace))
+        else:
+            await self._service.deliver(delivery_of(due, body, endpoint, trace))
 
 
 def _count_due(delay: timedelta, age_seconds: float, trace: TraceContext | None) -> None:
@@ -151,12 +125,3 @@ def _body(record: Record) -> bytes:
     if record.value is None:
         raise InvalidRecordError(DeadLetterReason.NULL_VALUE, "The delivery has no body.")
     return record.value
-
-
-def _why_not(endpoint: Endpoint | None, delivery: Delivery) -> tuple[str, str]:
-    """Why an attempt that is due is not made: as a word and as a sentence; both empty when it is made."""
-    if endpoint is None:
-        return "endpoint_deleted", "The endpoint was deleted before this attempt was due."
-    if delivery.trigger is not Trigger.RESEND and delivery.event.event_name not in endpoint.events:
-        return "not_subscribed", "The endpoint was no longer subscribed to this event type when the attempt was due."
-    return "", ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from msgspec import Meta
 
-from schemas.event import SCHEMA_VERSION, SchemaVersion
+from schemas.event import SCHEMA_VERSION
+from schemas.own_records import RewrittenRecord, Time
 
 
 class Access(enum.StrEnum):
@@ -25,21 +27,24 @@ class Access(enum.StrEnum):
         return order.index(self) >= order.index(needed)
 
 
-class ApiKeyRecord(BaseModel):
+class ApiKeyRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     """One API key. ``sha256`` is the digest of the whole key in hex; ``id`` is its beginning, and names the key in audits.
 
     A revoked key keeps its record, so that who revoked it stays known.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    schema_version: SchemaVersion = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     id: str
     name: str
     role: Access
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    created_at: AwareDatetime
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    created_at: Time
     created_by: str
-    is_first: bool = Field(default=False, description="Made because there was no admin key; void when there is one already.")
-    revoked_at: AwareDatetime | None = None
+    is_first: bool = False
+    """Made because there was no admin key; void when there is one already."""
+    revoked_at: Time | None = None
     revoked_by: str = ""
+    owner: str = ""
+    """The person who answers for it."""
+    last_used_at: Time | None = None
+    """Of the record of a use, with the key used:<id>: it is not a key; a release that does not know uses reads it as a revoked key."""

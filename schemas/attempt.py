@@ -8,12 +8,11 @@ from __future__ import annotations
 import enum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from msgspec import Meta
 
 from schemas.delivery import MAX_ATTEMPT, Trigger
-from schemas.event import SCHEMA_VERSION, EventMeta, Int64, Many, SchemaVersion
-
-Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
+from schemas.event import SCHEMA_VERSION, EventMeta
+from schemas.own_records import Int64Value, OwnRecord, Time
 
 
 class AttemptState(enum.StrEnum):
@@ -28,7 +27,7 @@ class Outcome(enum.StrEnum):
 
     DELIVERED = "delivered"
     REPEATED = "repeated"
-    """It failed and will be repeated at ``next_attempt_at``."""
+    """It failed and is retried at ``next_attempt_at``."""
     EXHAUSTED = "exhausted"
     """It failed and was the last one."""
     DISCARDED = "discarded"
@@ -37,32 +36,30 @@ class Outcome(enum.StrEnum):
     """It was held for an endpoint that was paused or disabled for longer than ``hold_days``."""
 
 
-class Attempt(BaseModel):
+class Attempt(OwnRecord, frozen=True, kw_only=True, gc=False):
     """One attempt. Times are UTC; durations are milliseconds; ``error`` is a sentence for people, ``failure`` a word.
 
     ``response_body`` is text as it came, or base64 of bytes that are not UTF-8 (``response_body_encoding``), 16 KiB at most.
     ``request_headers`` holds no credentials.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    schema_version: SchemaVersion = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     event: EventMeta
-    endpoint_id: Int64
+    endpoint_id: Int64Value
     target_url: str
-    attempt: int = Field(ge=1, le=MAX_ATTEMPT)
+    attempt: Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
     trigger: Trigger
     state: AttemptState
     outcome: Outcome
-    created_at: AwareDatetime
-    duration_ms: Milliseconds
-    first_byte_ms: Milliseconds | None = None
-    http_status_code: int | None = Field(default=None, ge=100, le=999)
+    created_at: Time
+    duration_ms: float
+    first_byte_ms: float | None = None
+    http_status_code: Annotated[int, Meta(ge=100, le=999)] | None = None
     failure: str | None = None
     error: str | None = None
-    next_attempt_at: AwareDatetime | None = None
+    next_attempt_at: Time | None = None
     request_headers: dict[str, str]
-    response_headers: Many[tuple[str, str]] = ()
+    response_headers: tuple[tuple[str, str], ...] = ()
     response_body: str = ""
     response_body_encoding: Literal["text", "base64"] = "text"
     response_truncated: bool = False

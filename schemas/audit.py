@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import enum
-
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from typing import Literal
 
 from schemas.api_key import Access
-from schemas.event import SCHEMA_VERSION, SchemaVersion
+from schemas.event import SCHEMA_VERSION
+from schemas.own_records import OwnRecord, Time
 
 
 class AuditAction(enum.StrEnum):
@@ -32,21 +32,24 @@ class AuditAction(enum.StrEnum):
     REPLAY = "replay"
     ERASE = "erase"
     DROP_HELD = "drop_held"
+    CREATE_EVENT_TYPE = "create_event_type"
+    UPDATE_EVENT_TYPE = "update_event_type"
+    REMOVE_EVENT_TYPE = "remove_event_type"
 
 
-class AuditEntry(BaseModel):
+class AuditEntry(OwnRecord, frozen=True, kw_only=True, gc=False):
     """Who did what to what. ``subject`` is a kind and an id (``attempt 1024``); ``detail`` holds neither bodies nor secrets."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    schema_version: SchemaVersion = SCHEMA_VERSION
-    at: AwareDatetime
+    schema_version: Literal[1] = SCHEMA_VERSION
+    at: Time
     actor: str
     role: Access
     action: AuditAction
     subject: str
     detail: str = ""
     remote_address: str = ""
+    actor_name: str = ""
+    """What people call whoever did it, as it was then."""
 
 
 class RunState(enum.StrEnum):
@@ -68,14 +71,12 @@ class RunState(enum.StrEnum):
         return self not in (RunState.RUNNING, RunState.CANCELLING)
 
 
-class ResendProgress(BaseModel):
+class ResendProgress(OwnRecord, frozen=True, kw_only=True, gc=False):
     """How far a run has come. What counts as ``resent`` was acknowledged by Kafka. Filters and bodies are not in it.
 
     ``delivered``: acknowledged by now, so not sent again. ``skipped``: it could not be sent again (endpoint deleted or paused,
     body gone). ``last_attempt_id`` is the last that was looked at; a run goes from the oldest notification to the newest.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     state: RunState
     total: int

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from schemas.event_key import EVENT_KEY_HEADER, EVENT_SEQUENCE_HEADER
+
 MAX_HEADERS: Final = 20
 MAX_HEADER_NAME: Final = 100
 MAX_HEADER_VALUE: Final = 4096
@@ -22,8 +24,9 @@ _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade", "http2-settings", "expect"}
 )
 # CGI makes HTTP_PROXY of proxy, which programs take for a setting (CVE-2016-5385).
-_OURS: Final = frozenset({"host", "user-agent", "accept-encoding", "proxy"})
-_ACCEPTED_BEFORE: Final = frozenset({"http2-settings", "proxy"})
+_OF_EVENTS: Final = frozenset({EVENT_KEY_HEADER, EVENT_SEQUENCE_HEADER})
+_OURS: Final = frozenset({"host", "user-agent", "accept-encoding", "proxy", *_OF_EVENTS})
+_ACCEPTED_BEFORE: Final = frozenset({"http2-settings", "proxy", *_OF_EVENTS})
 _TOKEN: Final = "authorization"
 _OUR_PREFIXES: Final = ("webhook-", "content-", "proxy-")
 
@@ -49,9 +52,7 @@ def check_headers(value: object) -> dict[str, str | None] | None:
             _refuse_reserved(lowered)
         if lowered in checked:
             raise ValueError(f"headers has {lowered!r} twice; the case of a name does not matter.")
-        if content is not None and not (
-            isinstance(content, str) and len(content) <= MAX_HEADER_VALUE and _VALUE.fullmatch(content)
-        ):
+        if content is not None and not is_header_value(content):
             form = f"1 to {MAX_HEADER_VALUE} ASCII characters without line breaks, not beginning or ending with a space"
             raise ValueError(f"headers must give {lowered!r} a text of {form}, or null to take it away.")
         checked[lowered] = content
@@ -68,6 +69,30 @@ def check_size(headers: Mapping[str, str | None]) -> None:
     size = sum(len(name) + len(content or "") for name, content in headers.items())
     if len(headers) > MAX_HEADERS or size > MAX_HEADERS_BYTES:
         raise ValueError(f"headers may hold at most {MAX_HEADERS} headers, and {MAX_HEADERS_BYTES:,} characters in all.")
+
+
+def is_header_value(value: object) -> bool:
+    """Whether a text can be the value of a header."""
+    return isinstance(value, str) and len(value) <= MAX_HEADER_VALUE and _VALUE.fullmatch(value) is not None
+
+
+def check_header_name(name: str, field: str) -> str:
+    """The name of a header that a setting of an endpoint names, in lower case.
+
+    Raises:
+        ValueError: it is none, or reserved. ``field`` is what the sentence begins with.
+    """
+    lowered = name.lower()
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{field} must be the name of a header: letters, digits and hyphens, at most {MAX_HEADER_NAME}.")
+    if is_reserved(lowered):
+        raise ValueError(f"{field} must not be {lowered!r}: the sender sets it, or it is not for the receiver.")
+    return lowered
+
+
+def read_alike(one: str, other: str) -> bool:
+    """Whether a receiver may take two headers for one: many servers make one name of ``x-api-key`` and ``x_api_key``."""
+    return _read_as(one) == _read_as(other)
 
 
 def _name(name: str) -> str:

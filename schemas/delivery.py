@@ -1,6 +1,6 @@
 """Records that carry a body: the body is the record's value, as the bytes that are sent; what is known of it is a header.
 
-* ``webhooks.delay.*``, ``webhooks.held``: header ``oms-webhooks-delivery`` holds a :class:`Delivery`, all that the next attempt needs.
+* ``webhooks.delay.*``, ``webhooks.held``: header ``oms-webhooks-delivery`` holds a :class:`DeliveryRecord`, all that the next attempt needs.
 * ``webhooks.dispatches``: several events in one record: the value is their bodies, one behind the other; header
   ``oms-webhooks-dispatch`` holds a :class:`Dispatch` each, one a line: how long its body is, which endpoints matched.
 * ``webhooks.dead-letters``: header ``oms-webhooks-dead-letter`` holds a :class:`DeadLetter`; key, value and other
@@ -11,10 +11,12 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from msgspec import Meta
 
-from schemas.event import SCHEMA_VERSION, EventMeta, Int64, Many, Offset, PartitionNumber, SchemaVersion
+from schemas.event import SCHEMA_VERSION, EventMeta
+from schemas.own_records import Int64Value, OffsetValue, OwnRecord, PartitionValue, RewrittenRecord, Time
 
 DELIVERY_HEADER = "oms-webhooks-delivery"
 DISPATCH_HEADER = "oms-webhooks-dispatch"
@@ -25,7 +27,7 @@ MAX_ATTEMPT = 255
 
 
 class Trigger(enum.StrEnum):
-    """Why an attempt is made. The repeats of a resend are resends too: somebody asked for them, subscribed or not."""
+    """Why an attempt is made. The retries of a resend are resends too: somebody asked for them, subscribed or not."""
 
     EVENT = "event"
     REPEAT = "repeat"
@@ -33,42 +35,40 @@ class Trigger(enum.StrEnum):
     TEST = "test"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    schema_version: SchemaVersion = SCHEMA_VERSION
-
-
-class Delivery(_Record):
+class DeliveryRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     """The next attempt of one event at one endpoint. ``attempt`` counts from 1.
 
     In a delay topic it is due when the topic's delay has passed since the record was written (the record's own timestamp). In
     ``webhooks.held`` it waits, from that time on, for its endpoint to be resumed.
+
+    ``parked``: how often it was put off without an attempt (circuit open, at its bound, …). ``traceparent`` is the trace that it belongs
+    to (W3C), for the next attempt; ``tracestate`` comes with it.
     """
 
+    schema_version: Literal[1] = SCHEMA_VERSION
     event: EventMeta
-    endpoint_id: Int64
-    attempt: int = Field(ge=1, le=MAX_ATTEMPT)
+    endpoint_id: Int64Value
+    attempt: Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
     trigger: Trigger = Trigger.REPEAT
-    parked: int = Field(
-        default=0, ge=0, description="How often it was put off without an attempt (circuit open, at its bound, …)."
-    )
-    traceparent: str | None = Field(default=None, description="The trace that it belongs to (W3C), for the next attempt.")
-    tracestate: str | None = Field(default=None, description="What comes with the traceparent (W3C).")
+    parked: Annotated[int, Meta(ge=0)] = 0
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
-class Dispatch(_Record):
-    """An event as the fan-out saw it: who matched, where it came from."""
+class Dispatch(OwnRecord, frozen=True, kw_only=True, gc=False):
+    """An event as the fan-out saw it: who matched, where it came from.
 
+    ``body_bytes`` is how much of the record's value is this event's body; none: all that is left of it.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
     event: EventMeta
-    endpoint_ids: Many[Int64]
-    received_at: AwareDatetime
+    endpoint_ids: tuple[Int64Value, ...]
+    received_at: Time
     source_topic: str
-    source_partition: PartitionNumber
-    source_offset: Offset
-    body_bytes: int | None = Field(
-        default=None, ge=0, description="How much of the record's value is this event's body; none: all that is left of it."
-    )
+    source_partition: PartitionValue
+    source_offset: OffsetValue
+    body_bytes: Annotated[int, Meta(ge=0)] | None = None
 
 
 class DeadLetterReason(enum.StrEnum):
@@ -87,20 +87,17 @@ class DeadLetterReason(enum.StrEnum):
     UNEXPECTED_ERROR = "unexpected_error"
 
 
-class DeadLetter(_Record):
+class DeadLetter(OwnRecord, frozen=True, kw_only=True, gc=False):
     """Why and where: the reason as a word and as a sentence, and the position of the record that could not be used."""
 
+    schema_version: Literal[1] = SCHEMA_VERSION
     reason: DeadLetterReason
     detail: str
     topic: str
-    partition: PartitionNumber
-    offset: Offset
-    failed_at: AwareDatetime
-    null_value: bool = Field(
-        default=False,
-        description="The value was null and stands as an empty one: no client can write a record without key and value.",
-    )
-    truncated: bool = Field(
-        default=False,
-        description="The record was too large to be set aside whole: the beginning is kept; detail says where it is.",
-    )
+    partition: PartitionValue
+    offset: OffsetValue
+    failed_at: Time
+    null_value: bool = False
+    """The value was null and stands as an empty one: no client can write a record without key and value."""
+    truncated: bool = False
+    """The record was too large to be set aside whole: the beginning is kept; detail says where it is."""

@@ -5,67 +5,103 @@ A deleted endpoint keeps a last record with ``deleted`` set and its secrets gone
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from typing import Annotated, ClassVar, Final, Literal
 
-from schemas.event import SCHEMA_VERSION, Int64, Many, Offset, PartitionNumber, SchemaVersion
+from msgspec import Meta, field
 
-FilterValue = str | int | float | bool | None
+from schemas.authentication import AuthenticationRecord
+from schemas.client_certificate import SealedCertificate
+from schemas.event import SCHEMA_VERSION
+from schemas.filter_texts import FilterValue
+from schemas.own_records import Int64Value, OffsetValue, PartitionValue, RewrittenRecord, Time
+from schemas.retry_policy import STANDARD
+from schemas.signatures import SealedKeyPair, SignatureHeaderRecord
+from schemas.verification import Verification
+
+EXPRESSIONS_VERSION: Final = 2
+"""The version of an endpoint's record whose filters cannot be said as paths with values."""
 
 
-class SealedSecret(BaseModel):
+class SealedSecret(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     """A signing secret, encrypted at rest. ``expires_at`` is set when it was rotated out (24 hours of grace)."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
     sealed: str
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
 
 
-class HeldDrop(BaseModel):
+class HeldDrop(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     """Somebody chose not to send what was held for the endpoint in one partition of ``webhooks.held``.
 
     It concerns the records below an offset that are not younger than ``until``, the time of the last of them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    partition: PartitionNumber
-    below: Offset
-    until: AwareDatetime
+    partition: PartitionValue
+    below: OffsetValue
+    until: Time
     dropped_by: str
-    dropped_at: AwareDatetime
+    dropped_at: Time
 
 
-class EndpointRecord(BaseModel):
+class EndpointRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     """One registered endpoint and who changed it last.
 
     ``filters`` maps a path in the payload (``channel``, ``ship_address.country_iso``) to the values that it may have; an event
-    matches when every path has one of its values.
+    matches when every path has one of its values. ``expressions`` are the filters as they were given. They mean the same, unless the record
+    is of version 2: then they are all that counts, and ``filters`` is empty.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    newest_version: ClassVar[int] = EXPRESSIONS_VERSION
 
-    schema_version: SchemaVersion = SCHEMA_VERSION
-    id: Int64
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
+    id: Int64Value
     target_url: str
-    events: Many[str]
+    events: tuple[str, ...]
     description: str = ""
     active: bool = True
-    filters: dict[str, Many[FilterValue]] = Field(default_factory=dict)
-    max_per_second: int | None = Field(
-        default=None, ge=1, description="Most requests a second, of each process that delivers; null: no limit."
-    )
+    filters: dict[str, tuple[FilterValue, ...]] = field(default_factory=dict)
+    expressions: tuple[str, ...] = ()
+    max_per_second: Annotated[int, Meta(ge=1)] | None = None
+    """Most requests a second; None: no limit."""
+    retry_policy: str = STANDARD
+    """standard, patient, impatient, or delays such as 5s,1m,10m."""
+    ordered: bool = False
+    """Events with one key arrive one after the other, in the order of their offsets."""
+    event_type_versions: dict[str, int] = field(default_factory=dict)
+    """Event types whose version is pinned; of the others, every version is sent."""
     sealed_token: str | None = None
-    sealed_headers: dict[str, str] = Field(default_factory=dict, description="Headers of its own: names, sealed values.")
-    secrets: Many[SealedSecret] = ()
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
-    version: Int64 = Field(default=1, description="Rises by one with every change.")
-    activated_version: Int64 = Field(
-        default=1,
-        description="The version that activated it last (create, active: true, a new target_url): what was known of its health ends there.",
-    )
-    drops: Many[HeldDrop] = Field(default=(), description="The last drop of each partition of webhooks.held.")
+    """A bearer token."""
+    authentication: AuthenticationRecord | None = None
+    """Any other authentication; never beside a token."""
+    key_pairs: tuple[SealedKeyPair, ...] = ()
+    """For signatures of version v1a, the newest first."""
+    signature_header: SignatureHeaderRecord | None = None
+    """A second header with an HMAC of the body."""
+    client_certificate: SealedCertificate | None = None
+    """For mutual TLS."""
+    sealed_headers: dict[str, str] = field(default_factory=dict)
+    """Headers of its own: names, encrypted values."""
+    secrets: tuple[SealedSecret, ...] = ()
+    created_at: Time
+    updated_at: Time
+    version: Int64Value = 1
+    """Rises by one with every change."""
+    activated_version: Int64Value = 1
+    """The version that activated it last (create, active: true, a new target_url): what was known of its health ends there."""
+    drops: tuple[HeldDrop, ...] = ()
+    """The last drop of each partition of webhooks.held."""
+    disabled_at: Time | None = None
+    """Somebody took it out of use; then it is not active either. An activation ends it."""
+    disabled_by: str = ""
+    verification: str = Verification.NONE.value
+    """Whether it is verified before it is used, and how."""
+    verified_url: str | None = None
+    """The target_url that was verified; of any other, nothing is known."""
+    verified_at: Time | None = None
+    verified_origin: str | None = None
+    """The origin that it allowed in a handshake."""
+    verification_problem: str = ""
+    """Why the last verification failed; empty when it did not."""
     deleted: bool = False
-    change: str = Field(default="create", description="create, update, rotate_secret, drop_held, delete")
+    change: str = "create"
+    """create, update, rotate_secret, drop_held, verify, delete"""
     changed_by: str = ""

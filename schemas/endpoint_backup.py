@@ -1,6 +1,6 @@
 """The file that ``oms-webhooks endpoints export`` writes: JSON lines, first a header, then the record of each endpoint, by id.
 
-Secrets stand in it as they stand in Kafka, sealed with ``encryption_key``: the file alone opens none of them. A passphrase would be one
+Secrets stand in it as they stand in Kafka, encrypted with ``encryption_key``: the file alone opens none of them. A passphrase would be one
 more secret to keep, and one that can be guessed.
 """
 
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from schemas.own_records import OwnRecord, Time
 
 FORMAT: Final = "oms-webhooks endpoints"
 MEDIA_TYPE: Final = "application/x-ndjson"
 
 
-class BackupHeader(BaseModel):
+class BackupHeader(OwnRecord, frozen=True, kw_only=True, gc=False):
     """The first line. A reader refuses another ``format_version``, and a file that has not as many ``endpoints`` as it says."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     format: Literal["oms-webhooks endpoints"] = FORMAT
     format_version: Literal[1] = 1
-    exported_at: AwareDatetime
+    exported_at: Time
     endpoints: int

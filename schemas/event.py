@@ -15,13 +15,13 @@ import itertools
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, get_args
 
+from msgspec import Meta
 from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
-    FailFast,
     Field,
     TypeAdapter,
     ValidatorFunctionWrapHandler,
@@ -29,20 +29,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from schemas.objects import Order, Shipment, StockItem
+from schemas.event_key import MAX_EVENT_KEY
+from schemas.own_records import OffsetValue, RewrittenRecord, Time
 from schemas.payloads import OrderIdentity, ShipmentIdentity, StockItemIdentity
 
-SCHEMA_VERSION = 1
-
-# What our own records may hold: ClickHouse's columns take no more, and one row that does not fit would hold up all behind it.
-SchemaVersion = Annotated[int, Field(strict=True, ge=1)]
-Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-PartitionNumber = Annotated[int, Field(ge=0, lt=2**31)]
-Offset = Annotated[int, Field(ge=0, lt=2**63)]
-
-ElementT = TypeVar("ElementT")
-# The first wrong element is enough: a record with a million of them would make a million errors, and take gigabytes.
-Many: TypeAlias = Annotated[tuple[ElementT, ...], FailFast()]
+SCHEMA_VERSION: Final = 1
 
 MAX_REFERENCES = 100
 """Shipment numbers, and SKUs, that an event is found by."""
@@ -56,7 +47,7 @@ EventId = Annotated[
         min_length=1,
         max_length=128,
         pattern=r"^[A-Za-z0-9_:=+/-]+$",
-        description="Unique id of the event, kept by every repeat: a UUID or the like, without dots.",
+        description="Unique id of the event, the same in every retry. A UUID is a good choice; dots are not allowed.",
     ),
 ]
 
@@ -80,7 +71,7 @@ OccurredAt = Annotated[AwareDatetime, Field(strict=False), WrapValidator(_moment
 
 
 class EventType(enum.StrEnum):
-    """The seven event types (the product's fixed points)."""
+    """The built-in event types (the product's fixed points)."""
 
     ORDER_COMPLETED = "order_completed"
     ORDER_CANCELLED = "order_cancelled"
@@ -112,7 +103,8 @@ class EventReferences(BaseModel):
 
 
 class _Envelope(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
+    # Built when the first event needs it: few do (see schemas.event_fast_path), and every role loads this file.
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION, description="Major version of this envelope.")
     id: EventId
@@ -142,43 +134,23 @@ class StockItemEvent(_Envelope):
 
 
 OmsEvent = Annotated[OrderEvent | ShipmentEvent | StockItemEvent, Field(discriminator="event_name")]
-OMS_EVENT: TypeAdapter[OrderEvent | ShipmentEvent | StockItemEvent] = TypeAdapter(OmsEvent)
+OMS_EVENT: TypeAdapter[OrderEvent | ShipmentEvent | StockItemEvent] = TypeAdapter(OmsEvent, config=ConfigDict(defer_build=True))
 
 
-class PublishedOrderEvent(OrderEvent):
-    """What a producer publishes to ``oms.orders``."""
-
-    data: Order
-
-
-class PublishedShipmentEvent(ShipmentEvent):
-    """What a producer publishes to ``oms.shipments``."""
-
-    data: Shipment
+def names_of(envelope: type[OrderEvent | ShipmentEvent | StockItemEvent]) -> tuple[EventType, ...]:
+    """The built-in event types that an envelope stands for: what its ``event_name`` may be."""
+    names: tuple[EventType, ...] = get_args(envelope.model_fields["event_name"].annotation)
+    return names
 
 
-class PublishedStockItemEvent(StockItemEvent):
-    """What a producer publishes to ``oms.stock-items``."""
+class ConfiguredEvent(_Envelope):
+    """An event of a type that the deployment adds; its payload is checked by the schema that it comes with."""
 
-    data: StockItem
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of what producers publish, for producers in any language."""
-    published = Annotated[
-        PublishedOrderEvent | PublishedShipmentEvent | PublishedStockItemEvent,
-        Field(discriminator="event_name"),
-    ]
-    schema = TypeAdapter[Any](published).json_schema()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "OMS event",
-        "description": "The value of a record in oms.orders, oms.shipments or oms.stock-items.",
-        **schema,
-    }
+    event_name: str
+    data: dict[str, Any]
 
 
-class EventMeta(BaseModel):
+class EventMeta(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     """An event without its body: what every record about the event carries, and what search finds it by.
 
     ``created_at`` is the envelope's ``occurred_at``. References are taken from the payload once, by the fan-out. They are bounded,
@@ -188,19 +160,22 @@ class EventMeta(BaseModel):
     ``received_at`` is when the event was written to Kafka, as its dispatch has it too: by it a search gets from an attempt to
     the body. Whoever makes another delivery of an event copies it; without it the search still works, but takes longer. None when the
     record's timestamp cannot be when it was written.
-    """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    ``key`` and ``sequence`` are the event key and the offset (see `schemas.event_key`). None for tests, for a record without a key, and
+    in records of releases that did not write them.
+    """
 
     id: str
     event_name: str
-    created_at: AwareDatetime
+    created_at: Time
     order_number: str | None = None
-    shipment_numbers: Many[str] = ()
+    shipment_numbers: tuple[str, ...] = ()
     subscription_id: str | None = None
     stock_item_id: int | None = None
-    skus: Many[str] = ()
-    received_at: AwareDatetime | None = None
+    skus: tuple[str, ...] = ()
+    received_at: Time | None = None
+    key: Annotated[str, Meta(max_length=MAX_EVENT_KEY, pattern=r"^[!-~]+\Z")] | None = None
+    sequence: OffsetValue | None = None
 
 
 def event_meta(event: OrderEvent | ShipmentEvent | StockItemEvent, received_at: datetime | None = None) -> EventMeta:

@@ -7,10 +7,12 @@ found out about something else: any process that delivers may write any of them,
 from __future__ import annotations
 
 import enum
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from msgspec import Meta
 
-from schemas.event import SCHEMA_VERSION, Int64, Offset, PartitionNumber, SchemaVersion
+from schemas.event import SCHEMA_VERSION
+from schemas.own_records import Int64Value, OffsetValue, OwnRecord, PartitionValue, Time
 
 
 class HealthFact(enum.StrEnum):
@@ -29,6 +31,20 @@ class HealthFact(enum.StrEnum):
     ended on record. ``done_at`` and ``counted_at`` are the times of the last records below these offsets: a topic that was made anew
     begins again with offset 0, and what it holds is younger.
     """
+    ORDERED = "ordered"
+    """What is held back in order for it in one ``partition`` of ``webhooks.ordered``: ``held`` deliveries in ``count`` lanes, the oldest ``since``.
+
+    The one that has been the head for longest is ``event_id``, with the event key ``detail``; its next attempt is due ``until`` then, or
+    none is, for a ``reason`` (a word).
+    """
+    SECRET = "secret"
+    """Its owner was told that a secret that was rotated out ends: the last one does ``until`` then."""
+    CERTIFICATE = "certificate"
+    """Its owner was ``told`` that its client certificate, which expires ``until`` then, expires within so many days."""
+    FILTER = "filter"
+    """A filter of it failed on ``count`` events, the last of them ``event_id``, ``at``: ``expression``, for ``reason`` and ``detail``. It has done
+    so ``since`` then without a day between two failures; ``told``: the last of those days of which its owner was told.
+    """
 
 
 class DisabledReason(enum.StrEnum):
@@ -38,30 +54,39 @@ class DisabledReason(enum.StrEnum):
     FAILING = "failing"
 
 
-class HealthRecord(BaseModel):
+class HealthRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
     """One fact. It holds for the endpoint as it was at ``endpoint_version``: a later activation of the endpoint ends it.
 
     Versions are compared, not times: the clocks of two processes may differ.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    schema_version: SchemaVersion = SCHEMA_VERSION
-    endpoint_id: Int64
-    endpoint_version: Int64
+    schema_version: Literal[1] = SCHEMA_VERSION
+    endpoint_id: Int64Value
+    endpoint_version: Int64Value
     fact: HealthFact
-    at: AwareDatetime
-    since: AwareDatetime | None = None
+    at: Time
+    since: Time | None = None
     circuit: str = ""
-    until: AwareDatetime | None = None
-    reason: str = Field(default="", description="A DisabledReason.")
-    detail: str = Field(default="", description="The reason in a sentence, for people.")
-    partition: PartitionNumber | None = None
-    held: int = Field(default=0, ge=0, description="How many deliveries wait.")
-    done: Offset = 0
-    done_at: AwareDatetime | None = None
-    counted: Offset = 0
-    counted_at: AwareDatetime | None = None
+    until: Time | None = None
+    reason: str = ""
+    """A DisabledReason; of a filter, the kind of failure."""
+    detail: str = ""
+    """The reason in a sentence, for people."""
+    partition: PartitionValue | None = None
+    held: Annotated[int, Meta(ge=0)] = 0
+    """How many deliveries wait."""
+    done: OffsetValue = 0
+    done_at: Time | None = None
+    counted: OffsetValue = 0
+    counted_at: Time | None = None
+    event_id: str = ""
+    expression: str = ""
+    count: Annotated[int, Meta(ge=0)] = 0
+    """On how many events the filter failed; in how many lanes deliveries are held back."""
+    process: str = ""
+    """Of a circuit: which process reported it, so that a process does not mistake its own report for another's."""
+    told: tuple[str, ...] = ()
+    """What its owner was told: of a failing endpoint see core.failing_stages."""
 
     @property
     def key(self) -> bytes:

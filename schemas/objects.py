@@ -190,7 +190,7 @@ class Shipment(ShipmentIdentity):
 
 
 class Order(OrderIdentity):
-    """An Order as the OMS publishes it. The guest ``token`` is a credential: the pipeline takes it out (see codec)."""
+    """An Order as the OMS publishes it. The guest ``token`` is a credential: the pipeline takes it out (see event_codec)."""
 
     id: Whole = None
     state: Text = Field(

@@ -37,9 +37,9 @@ _Present = AfterValidator(lambda elements: elements and [element for element in 
 
 
 class _Part(BaseModel):
-    """A piece of a payload. Unknown fields are none of our business: the payload travels as the bytes that came."""
+    """A piece of a payload. Unknown fields do not concern us: the payload travels as the bytes that came."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)  # as of the events
 
 
 class VariantIdentity(_Part):

@@ -5,17 +5,16 @@ The id is a digest: who reads the topic can make no cookie of it.
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from typing import Literal
 
-from schemas.event import SCHEMA_VERSION, SchemaVersion
+from schemas.event import SCHEMA_VERSION
+from schemas.own_records import OwnRecord, Time
 
 
-class EndedSession(BaseModel):
+class EndedSession(OwnRecord, frozen=True, kw_only=True, gc=False):
     """``until`` is when the session would have ended by itself; from then on nobody needs the record."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    schema_version: SchemaVersion = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     key_id: str
-    until: AwareDatetime
-    ended_at: AwareDatetime
+    until: Time
+    ended_at: Time

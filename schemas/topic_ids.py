@@ -5,22 +5,19 @@ A topic that was deleted and made again under its name has another id. Whoever g
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
-
-from schemas.event import SCHEMA_VERSION, SchemaVersion
+from schemas.event import SCHEMA_VERSION
+from schemas.own_records import OwnRecord, Time
 
 TOPIC_IDS_KEY: Final = b"topic-ids"
 """The key of the record; those of facts about endpoints begin with a number."""
 
 
-class TopicIdsRecord(BaseModel):
+class TopicIdsRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
     """The topics as they were when they were seen first, or begun anew on purpose."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    schema_version: SchemaVersion = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     ids: dict[str, str]
     """UUIDs, by topic."""
-    at: AwareDatetime
+    at: Time

@@ -20,6 +20,8 @@ MAX_DEAD_LETTER_BYTES = 20 * MIB
 """A dead letter is the largest record of another topic, and a header that says what is wrong with it."""
 
 DEFAULT_HOLD = timedelta(days=14)
+_SMALL_SEGMENT_BYTES = 4 * MIB
+"""For a topic that is read from its beginning whenever a partition changes hands: little of it is not compacted."""
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
 _DELAY = re.compile(r"^(\d+)(ms|s|m|h|d)$")
@@ -64,17 +66,26 @@ class TopicSpec:
     max_record_bytes: int = MAX_RECORD_BYTES
     broker_time: bool = False
     """Whether the records' timestamps are the broker's, not the producer's."""
+    segment_bytes: int | None = None
+    """How large the files of its log are; None: as the broker has it. Kafka compacts no file that is written to."""
 
     def config(self) -> dict[str, str]:
         """The topic-level settings, as Kafka names them."""
         config = {"cleanup.policy": self.cleanup_policy, "max.message.bytes": str(self.max_record_bytes)}
         if self.broker_time:
             config["message.timestamp.type"] = "LogAppendTime"
+        if self.segment_bytes is not None:
+            config["segment.bytes"] = str(self.segment_bytes)
         if self.cleanup_policy == "compact":
             config["min.compaction.lag.ms"] = str(self.min_compaction_lag_ms)
         else:
             config["retention.ms"] = str(self.retention_ms)
         return config
+
+
+def added_source(name: str) -> TopicSpec:
+    """The topic of an event type that a deployment adds; ``name`` is as Kafka has it."""
+    return TopicSpec(name, "as its producers choose", "delete", 7 * DAY_MS, broker_time=True)
 
 
 class Topics:
@@ -83,14 +94,18 @@ class Topics:
     The prefix separates several pipelines on one cluster (and tests on one broker); it also prefixes the group ids.
     """
 
-    def __init__(self, delays: Sequence[timedelta], prefix: str = "", hold: timedelta = DEFAULT_HOLD) -> None:
-        """``hold`` is how long a delivery may wait for a paused endpoint (setting ``hold_days``)."""
+    def __init__(
+        self, delays: Sequence[timedelta], prefix: str = "", hold: timedelta = DEFAULT_HOLD, more_sources: Sequence[str] = ()
+    ) -> None:
+        """``hold`` is how long a delivery may wait for a paused endpoint (setting ``hold_days``); ``more_sources`` are topics of event types
+        that the deployment adds, without the prefix.
+        """
         self.prefix = prefix
         self._hold = hold
         self.orders = f"{prefix}oms.orders"
         self.shipments = f"{prefix}oms.shipments"
         self.stock_items = f"{prefix}oms.stock-items"
-        self.sources = (self.orders, self.shipments, self.stock_items)
+        self.sources = (self.orders, self.shipments, self.stock_items, *(f"{prefix}{topic}" for topic in more_sources))
         self.endpoints = f"{prefix}webhooks.endpoints"
         self.dispatches = f"{prefix}webhooks.dispatches"
         self.attempts = f"{prefix}webhooks.attempts"
@@ -102,12 +117,17 @@ class Topics:
         self.ended_sessions = f"{prefix}webhooks.ended-sessions"
         self.clock = f"{prefix}webhooks.clock"
         self.held = f"{prefix}webhooks.held"
+        self.rate_shares = f"{prefix}webhooks.rate-shares"
+        self.event_types = f"{prefix}webhooks.event-types"
+        self.ordered = f"{prefix}webhooks.ordered"
+        self.ordered_progress = f"{prefix}webhooks.ordered-progress"
         # Delay 0 takes what is due at once: resends and replays.
         self.delays = tuple(sorted({timedelta(0), *delays}))
         self.fanout_group = f"{prefix}webhooks.fanout"
         self.retry_group = f"{prefix}webhooks.retry"
         self.recorder_group = f"{prefix}webhooks.recorder"
         self.held_group = f"{prefix}webhooks.held"
+        self.ordered_group = f"{prefix}webhooks.ordered"
 
     def delay(self, delay: timedelta) -> str:
         """The topic whose records are due ``delay`` after they were written."""
@@ -119,7 +139,7 @@ class Topics:
         return f"{self.prefix}webhooks.delay."
 
     def delay_of(self, topic: str) -> timedelta | None:
-        """The inverse of :meth:`delay`; None for a topic that is no delay topic."""
+        """The inverse of :meth:`delay`; None for a topic that is not a delay topic."""
         name = self.delay_prefix
         try:
             return parse_delay(topic.removeprefix(name)) if topic.startswith(name) else None
@@ -145,9 +165,11 @@ class Topics:
             TopicSpec(self.orders, "order number", "delete", week, broker_time=True),
             TopicSpec(self.shipments, "order number", "delete", week, broker_time=True),
             TopicSpec(self.stock_items, "stock item id", "delete", week, broker_time=True),
+            *map(added_source, self.sources[3:]),
             # One partition: its offsets order all changes, and an offset makes a new endpoint's id.
             TopicSpec(self.endpoints, "endpoint id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
             TopicSpec(self.api_keys, "API key id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
+            TopicSpec(self.event_types, "event type", "compact", -1, partitions=1, min_compaction_lag_ms=week),
             TopicSpec(self.audit, "who did it", "delete", week),
             # A session lasts for 12 hours.
             TopicSpec(self.ended_sessions, "session id", "delete", week, partitions=1, broker_time=True),
@@ -158,6 +180,8 @@ class Topics:
             TopicSpec(self.dead_letters, "as it came", "delete", month, max_record_bytes=MAX_DEAD_LETTER_BYTES),
             # Who delivers learns the broker's time from the acknowledgements; nobody reads it.
             TopicSpec(self.clock, "none", "delete", HOUR_MS, partitions=1, broker_time=True),
+            # What was said more than a few seconds ago says nothing.
+            TopicSpec(self.rate_shares, "process", "delete", HOUR_MS, partitions=1, broker_time=True),
             # What is held must outlast the time that it may be held, however long nobody looks at it.
             TopicSpec(
                 self.held,
@@ -165,6 +189,22 @@ class Topics:
                 "delete",
                 week + DAY_MS + round(self._hold / timedelta(milliseconds=1)),
                 broker_time=True,
+            ),
+            # What waits in order may be held as long. One partition a lane, and its progress in the partition of the same number.
+            TopicSpec(
+                self.ordered,
+                "endpoint id / record key",
+                "delete",
+                week + DAY_MS + round(self._hold / timedelta(milliseconds=1)),
+                broker_time=True,
+            ),
+            TopicSpec(
+                self.ordered_progress,
+                "endpoint id / record key",
+                "compact",
+                -1,
+                max_record_bytes=MIB,
+                segment_bytes=_SMALL_SEGMENT_BYTES,
             ),
             # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind. A record is due
             # by its timestamp: one clock for all, so that due times rise with offsets whoever wrote them.

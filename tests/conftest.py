@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import gc
+import re
 import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 import uvloop
-from hypothesis import settings
 
-from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
+from pipeline.devtools.local_broker import ApacheKafkaBroker, LocalBroker, TansuBroker
+from tests.property_examples import register_profiles
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Examples have no deadline: the machine may be busy. What must be quick is measured in CPU time.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
+register_profiles()
+
+_ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^\]]*?)?pytest\.mark\.slow\b", re.MULTILINE)
+"""How a file says that all of its tests are slow."""
+
+# What structlog prints by default, but without tracebacks drawn by rich: those took a fifth of the CPU of the HTTP API's tests.
+_PLAIN_LOG: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.dev.set_exc_info,
+    structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+    structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,16 +52,45 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
+def pytest_runtest_setup() -> None:
+    """Plain logs, unless a test has chosen its own; ``structlog.reset_defaults()`` takes them away."""
+    if not structlog.is_configured():
+        # To stderr: what a thread of a Kafka client logs late is no part of what a command prints.
+        structlog.configure(processors=_PLAIN_LOG, logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--kafka") == "apache":
-        for (
-            item
-        ) in items:  # kafka-python forgets sockets whose broker went away; they are found at any time after that, in any test
-            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
         return
     for item in items:
         if item.get_closest_marker("apache"):
             item.add_marker(pytest.mark.skip(reason="needs a real Apache Kafka: run pytest with --kafka=apache"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A run without the slow tests reads no file that has no others: each process of the run would, for seven hundred tests."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    return True if _ALL_SLOW.search(collection_path.read_text()) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is collected stays until the end: the garbage collector looks for none meanwhile, and need not look through it afterwards."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A process of pytest-xdist sends three reports a test, each with all keywords of the test; of a test that passed nobody reads them."""
+    if report.passed:
+        report.keywords = {}
 
 
 @pytest.fixture(scope="session")
@@ -77,10 +121,21 @@ def topic_prefix() -> str:
 
 
 @pytest.fixture(scope="session")
-def migrated_clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of ClickHouse with every table and no row. Tests copy it: to make the tables takes a second of CPU each time."""
-    directory = tmp_path_factory.mktemp("migrated") / "clickhouse"
-    subprocess.run([sys.executable, "-m", "tests.contract.migrated", directory], cwd=ROOT, check=True)
+def migrated_clickhouse(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of ClickHouse with every table and no row. Tests copy it: to make the tables takes seconds of CPU each time.
+
+    All processes of a run share one.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):  # a process of pytest-xdist, whose own directory is in that of the run
+        shared = shared.parent
+    directory = shared / "migrated-clickhouse"
+    with (shared / "migrated-clickhouse.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not directory.exists():
+            made = Path(tempfile.mkdtemp(dir=shared)) / "clickhouse"
+            subprocess.run([sys.executable, "-m", "tests.contract.migrated", made], cwd=ROOT, check=True)
+            made.rename(directory)  # a process that dies half-way leaves none
     return directory
 
 

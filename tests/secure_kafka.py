@@ -16,8 +16,8 @@ from pathlib import Path
 import trustme
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from pipeline.broker.local import ApacheKafkaBroker
-from pipeline.broker.local_process import HOST, free_port
+from pipeline.devtools.local_broker import ApacheKafkaBroker
+from pipeline.devtools.local_process import HOST, free_port
 
 _LISTENER = "SECURE"
 _SECURITY = "org.apache.kafka.common.security"

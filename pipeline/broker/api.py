@@ -25,77 +25,12 @@ process up, whether or not the client noticed), all epochs end at once, and noth
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
-from uuid import UUID
+from typing import NamedTuple, Protocol
 
-from schemas.topics import TopicSpec
+from pipeline.broker.topic_admin import TopicAdmin
 
 _RECORD_OVERHEAD = 1024
 """What a record costs beside its bytes: the objects that hold it, here and where it is dealt with."""
-
-
-class BrokerError(Exception):
-    """Something went wrong between this process and Kafka::
-
-        BrokerError
-         +-- UnavailableError        no answer, or none for now: ask again later
-         |    +-- NoSessionError     a client could not be started
-         +-- NotMemberError          the group does not count this process among its members
-         +-- OutOfRangeError         a position is not in the log of its partition
-         +-- RefusedError            the answer is no, and asking again changes nothing
-              +-- MetadataError      there is more beside an offset than the brokers take
-              +-- PublishError       a record is not taken (too large, no permission)
-              +-- TopicError         topics could not be made, read or changed
-
-    ``str(error)`` says what is wrong and, where somebody can do something about it, what to do. ``needs_a_person``: trying again is of no
-    use before somebody has changed something.
-    """
-
-    needs_a_person = True
-
-    def __init__(self, message: str, *, needs_a_person: bool | None = None) -> None:
-        super().__init__(message)
-        if needs_a_person is not None:
-            self.needs_a_person = needs_a_person
-
-
-class UnavailableError(BrokerError):
-    """Kafka did not answer, or cannot do what was asked for now."""
-
-    needs_a_person = False
-
-
-class NoSessionError(UnavailableError):
-    """A client could not be started; the message names the servers and says what to do."""
-
-
-class NotMemberError(BrokerError):
-    """The group does not count this process among its members, or not in this generation."""
-
-
-class OutOfRangeError(BrokerError):
-    """Positions that are not in the logs of their partitions."""
-
-    def __init__(self, partitions: Collection[Partition]) -> None:
-        super().__init__(f"The position is not in the log of {', '.join(map(str, sorted(partitions)))}.")
-        self.partitions = frozenset(partitions)
-
-
-class RefusedError(BrokerError):
-    """Kafka refuses, and asking again changes nothing."""
-
-
-class MetadataError(RefusedError):
-    """The brokers take less metadata with a commit than it has (``offset.metadata.max.bytes``); they take the commit without."""
-
-
-class PublishError(RefusedError):
-    """Kafka will not take a record, and sending it again is of no use (too large, no permission, the producer is closed)."""
-
-
-class TopicError(RefusedError):
-    """Topics could not be made, read or changed."""
 
 
 class Partition(NamedTuple):
@@ -181,7 +116,7 @@ class Committed(NamedTuple):
     metadata: str = ""
 
 
-class Bounds(NamedTuple):
+class OffsetRange(NamedTuple):
     """The first offset that a partition still has, and the one that its next record will get."""
 
     first: int
@@ -227,6 +162,12 @@ class GroupClient(Protocol):
             RefusedError: the group does not take this member (no permission, an invalid session).
         """
 
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Read these topics from now on, and no others. The group joins again; what is held of topics that stay is kept.
+
+        The topics are there, and may be read.
+        """
+
     def membership(self) -> Membership | None:
         """Who we are; None before the first join, and while a join is under way."""
 
@@ -247,7 +188,7 @@ class GroupClient(Protocol):
             UnavailableError: no answer.
         """
 
-    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
         """Where partitions begin and end.
 
         Raises:
@@ -276,6 +217,24 @@ class FetchClient(Protocol):
     def pause(self, partitions: Collection[Partition]) -> None:
         """Do not fetch these, and fetch all others."""
 
+    @property
+    def longest_poll(self) -> float:
+        """How many seconds a poll may wait while nothing is expected; short where :meth:`wake` cannot end one."""
+
+    def be_patient(self) -> None:
+        """From now on the broker may hold a fetch for long, where the client can have it so: records end it, but what is assigned or resumed
+        meanwhile waits for it.
+        """
+
+    def rest(self) -> None:
+        """Nothing is polled at the moment; called every few seconds at least. Some clients keep what happens until somebody hears of it.
+
+        Nothing is assigned, or all of it is paused. Does not wait.
+        """
+
+    def wake(self) -> None:
+        """End the poll under way, or the next one, where the client can do that. Called on any thread; never blocks, never raises."""
+
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
         """What has come, or what comes within the time.
 
@@ -291,7 +250,7 @@ class FetchClient(Protocol):
     def position(self, partition: Partition) -> int | None:
         """Where the client reads on: at the end of a partition it is the end, also where no record has the last offsets. None: not known."""
 
-    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
         """Where partitions begin and end.
 
         Raises:
@@ -313,7 +272,8 @@ class Pending(Protocol):
 class ProducerClient(Protocol):
     """Writes records with ``acks=all``, idempotent. Used from the event loop; nothing in it may block for longer than a moment.
 
-    Records of one partition are acknowledged in the order in which they were sent.
+    Records of one partition are acknowledged in the order in which they were sent. A record that is refused takes no other with it; those
+    that were sent with it may be written behind later ones then, and twice.
     """
 
     def partitions(self, topic: str) -> Collection[int]:
@@ -353,68 +313,6 @@ class ProducerClient(Protocol):
 
     def close(self, seconds: float) -> None:
         """Send what is left for up to so many seconds, then disconnect. Blocks. Never raises."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Where a topic is not as it must be."""
-
-    topic: str
-    what: str
-    wanted: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.topic}: {self.what} is {self.found}, wanted {self.wanted}"
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """A topic that is to have more partitions."""
-
-    topic: str
-    before: int
-    after: int
-
-
-class TopicAdmin(Protocol):
-    """Administers topics. Its calls block: run them in a thread, or before the event loop.
-
-    Raises:
-        UnavailableError: no broker answered in time.
-        TopicError: Kafka refused.
-    """
-
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *_: object) -> None: ...
-
-    def names(self) -> list[str]:
-        """Every topic that there is."""
-
-    def ids(self, topics: Collection[str]) -> dict[str, UUID]:
-        """The ids of topics. One that was deleted and made anew has another id. Brokers that have none leave them out."""
-
-    def create_missing(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Make the topics that do not exist, and return their names. Safe to run from many processes at once."""
-
-    def differences(self, specs: Sequence[TopicSpec]) -> list[Difference]:
-        """Compare the topics with what they must look like: missing ones, fewer partitions, other settings."""
-
-    def planned_growth(self, specs: Sequence[TopicSpec], wanted: int) -> list[Growth]:
-        """Which topics have fewer than ``wanted`` partitions: those whose number is a setting. Empty when there is nothing to do."""
-
-    def grow(self, planned: Sequence[Growth]) -> None:
-        """Add partitions and wait until the brokers show them."""
-
-    def forget_commits(self, group: str, topic: str) -> None:
-        """Delete what a group has committed for a topic: it will read it from its beginning.
-
-        Raises:
-            TopicError: a member of the group reads the topic.
-        """
-
-    def close(self) -> None:
-        """Disconnect."""
 
 
 class Broker(Protocol):

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import NamedTuple
 
 from pipeline.broker.api import Committed, Partition
 from pipeline.core.offsets import Commit, OffsetTracker, encode_metadata
-from pipeline.core.progress import Parts, Progress
+from pipeline.core.record_progress import RecordParts, RecordProgress
 
 
 @dataclass(slots=True)
@@ -38,6 +39,18 @@ class _Held:
         return None if commit is None else commit._replace(epoch=self.epoch)
 
 
+class Beginning(NamedTuple):
+    """Where to begin with a partition: at ``last.offset``."""
+
+    partition: Partition
+    epoch: int
+    last: Committed
+    finished: Collection[int] = ()
+    """What an earlier assignment has finished beyond that."""
+    progress: Collection[RecordProgress] = ()
+    """What it has made with others."""
+
+
 def committed_of(commit: Commit) -> Committed:
     """A commit as the group keeps it."""
     return Committed(commit.offset, encode_metadata(commit))
@@ -50,6 +63,8 @@ class Assignment:
         self._lock = threading.Lock()
         self._epochs = count(1)
         self._held: dict[Partition, _Held] = {}
+        self.on_change: Callable[[], None] = lambda: None
+        """Called on any thread when partitions can be read, or are gone; it must not block."""
 
     def assign(self, partitions: Iterable[Partition]) -> None:
         """Take partitions; one that is held already keeps its epoch (cooperative rebalancing)."""
@@ -62,6 +77,7 @@ class Assignment:
         """Give partitions up. Returns what can still be committed for them."""
         with self._lock:
             revoked = [(partition, held) for partition in partitions if (held := self._held.pop(partition, None))]
+        self.on_change()
         commits = ((partition, held.committable()) for partition, held in revoked)
         return {partition: commit for partition, commit in commits if commit is not None}
 
@@ -75,21 +91,14 @@ class Assignment:
         with self._lock:
             return {partition: held.epoch for partition, held in self._held.items() if held.start is None}
 
-    def begin(
-        self,
-        partition: Partition,
-        epoch: int,
-        last: Committed,
-        finished: Collection[int] = (),
-        progress: Collection[Progress] = (),
-    ) -> None:
-        """Read a partition from ``last.offset`` on; ``finished`` beyond it was finished by an earlier assignment, ``progress`` it made with
-        others.
-        """
+    def begin(self, *beginnings: Beginning) -> None:
+        """Read partitions from where they begin. All that came together are ready at once: the next fetch asks for all of them."""
         with self._lock:
-            held = self._held.get(partition)
-            if held is not None and held.epoch == epoch and held.start is None:
-                held.tracker, held.start, held.last = OffsetTracker(finished, progress), last.offset, last
+            for partition, epoch, last, finished, progress in beginnings:
+                held = self._held.get(partition)
+                if held is not None and held.epoch == epoch and held.start is None:
+                    held.tracker, held.start, held.last = OffsetTracker(finished, progress), last.offset, last
+        self.on_change()
 
     def ready(self) -> dict[Partition, tuple[int, int]]:
         """The partitions that can be read: the epoch, and where reading begins under it."""
@@ -129,8 +138,8 @@ class Assignment:
             held.tracker.finish(offset)
             return True
 
-    def divide(self, partition: Partition, epoch: int, offset: int, check: int, parts: Sequence[int]) -> Parts | None:
-        """Note that a record is dealt with in parts (see `pipeline.core.progress`). None: its assignment is gone."""
+    def divide(self, partition: Partition, epoch: int, offset: int, check: int, parts: Sequence[int]) -> RecordParts | None:
+        """Note that a record is dealt with in parts (see `pipeline.core.record_progress`). None: its assignment is gone."""
         with self._lock:
             held = self._held.get(partition)
             return held.tracker.divide(offset, check, parts) if held is not None and held.epoch == epoch else None

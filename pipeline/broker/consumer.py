@@ -12,39 +12,52 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from pipeline.broker.api import (
-    Broker,
-    FetchClient,
-    Fetched,
-    OutOfRangeError,
-    Partition,
-    Receipt,
-    Record,
-    UnavailableError,
-)
+from pipeline.broker.api import Broker, FetchClient, Fetched, Partition, Receipt, Record
 from pipeline.broker.assignment import Assignment
-from pipeline.broker.buffers import Buffers, DueIn
-from pipeline.broker.gathering import Gathering
+from pipeline.broker.errors import OutOfRangeError, UnavailableError
+from pipeline.broker.failure_backoff import FailureBackoff
+from pipeline.broker.fetch_backoff import GATHER_S, FetchBackoff
+from pipeline.broker.fetch_buffers import DueIn, FetchBuffers
+from pipeline.broker.fetch_positions import FetchPositions
+from pipeline.broker.in_flight import InFlight
 from pipeline.broker.lag import Lag, waiting_since
 from pipeline.broker.member import Member
-from pipeline.broker.outstanding import Outstanding
-from pipeline.broker.reading import Reading
-from pipeline.broker.starting_point import Missing
-from pipeline.broker.trouble import Trouble
+from pipeline.broker.start_offset import MissingOffsets
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
 
-_IDLE_POLL_S: Final = 0.1
+_DOUBT_POLL_S: Final = 0.1
+"""While it is in doubt whether this process is a member, it is looked often whether it may go on."""
 _ROOM_WAIT_S: Final = 0.1
 _GATHER_S: Final = 0.02
 """Each turn of the fetch thread takes the interpreter from the loop: where all room is taken, completions of so long are waited for."""
 _DRAIN_S: Final = 0.01
-_MEASURED_EVERY_S: Final = 0.25
+_MEASURED_EVERY_S: Final = 1.0
 _SILENT_S: Final = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConsumerOptions:
+    """What a group consumer reads, and how much of it at a time.
+
+    At most ``max_outstanding`` records of ``max_outstanding_bytes`` in all are handed over and not finished; a larger record is handed
+    over alone. ``due_in`` says in how many seconds a record is due; without it all are due at once. ``read_committed``: without what
+    belongs to a transaction that was aborted. ``gather_seconds``: how long records may gather at the broker after a little has come.
+    """
+
+    group: str
+    topics: Sequence[str]
+    max_outstanding: int
+    max_outstanding_bytes: int
+    due_in: DueIn | None = None
+    partition_fetch_bytes: int = 512 * 1024
+    read_committed: bool = False
+    gather_seconds: float = GATHER_S
 
 
 class GroupConsumer:
@@ -52,28 +65,21 @@ class GroupConsumer:
 
     ``on_records`` gets the records on the event loop, in order within a partition; the owner calls :meth:`finish` for each when
     everything that came of it is acknowledged. ``on_revoked`` says which partitions are gone, ``on_missing`` which records were removed
-    before they were read. At most ``max_outstanding`` records of ``max_outstanding_bytes`` in all are handed over and not finished; a
-    larger record is handed over alone.
+    before they were read.
     """
 
     def __init__(
         self,
         broker: Broker,
+        options: ConsumerOptions,
         *,
-        group: str,
-        topics: Sequence[str],
-        max_outstanding: int,
-        max_outstanding_bytes: int,
         on_records: Callable[[list[Record]], None],
         on_revoked: Callable[[frozenset[Partition]], None] | None = None,
-        on_missing: Callable[[Missing], None] | None = None,
-        due_in: DueIn | None = None,
-        partition_fetch_bytes: int = 512 * 1024,
-        read_committed: bool = False,
+        on_missing: Callable[[MissingOffsets], None] | None = None,
     ) -> None:
         self._broker = broker
-        self._group = group
-        self._topics = list(topics)
+        self._group = group = options.group
+        topics = list(options.topics)
         self._on_records = on_records
         self._on_revoked = on_revoked
         self.on_missing = on_missing
@@ -81,15 +87,15 @@ class GroupConsumer:
         self._told_until: dict[Partition, int] = {}
         """Below which offset it was told what is missing."""
         self._telling = threading.Lock()
-        self._partition_fetch_bytes = partition_fetch_bytes
-        self._read_committed = read_committed
+        self._partition_fetch_bytes = options.partition_fetch_bytes
+        self._read_committed = options.read_committed
         self._assignment = Assignment()
         self._member = Member(broker, group, topics, self._assignment, on_gone=self._gone, on_missing=self._missing)
-        self._buffers = Buffers(due_in)
-        self._max_waiting_bytes = max_outstanding_bytes // 2
-        self._outstanding = Outstanding(max_outstanding, max_outstanding_bytes)
-        self._reading = Reading(group, self._assignment, self._buffers, self._missing, broker.clock)
-        self._lag = Lag(group, self._topics, self._assignment, self._buffers, self._outstanding, broker.clock)
+        self._buffers = FetchBuffers(options.due_in)
+        self._max_waiting_bytes = options.max_outstanding_bytes // 2
+        self._outstanding = InFlight(options.max_outstanding, options.max_outstanding_bytes)
+        self._reading = FetchPositions(group, self._assignment, self._buffers, self._missing, broker.clock)
+        self._lag = Lag(group, topics, self._assignment, self._buffers, self._outstanding, broker.clock)
         self._room = threading.Event()
         self._stopping = threading.Event()
         self._stop_at: float | None = None
@@ -97,8 +103,9 @@ class GroupConsumer:
         self._client: FetchClient | None = None
         self._turned_at = self._clock()
         self._measured_at = self._clock()
-        self._gathering = Gathering()
-        self._trouble = Trouble(log)
+        self._gathering = FetchBackoff(options.gather_seconds)
+        self._assignment.on_change = self._end_poll
+        self._trouble = FailureBackoff(log)
         self._in_doubt: list[asyncio.Future[None]] = []
         """Who waits for the next turn of the fetch thread to look at the lease again."""
 
@@ -118,6 +125,7 @@ class GroupConsumer:
         self._stop_at = self._clock() + drain_seconds
         self._stopping.set()
         self._room.set()
+        self._end_poll()
         await asyncio.wait([self._fetch_ended])
         self._member.stop()
         await self.stopped
@@ -128,6 +136,7 @@ class GroupConsumer:
             self._stop_at = 0.0
             self._stopping.set()
             self._room.set()
+            self._end_poll()
             self._member.stop()
         if not (self._fetch_ended.done() and self._member_ended.done()) or self.stopped.done():
             return
@@ -174,8 +183,11 @@ class GroupConsumer:
         return self._assignment.epoch(partition) is not None
 
     async def may_begin(self, record: Record | Receipt) -> bool:
-        """Whether the record may be dealt with now. Waits while membership is in doubt (see `pipeline.broker.lease`)."""
-        while self.is_current(record) and not self._member.lease.is_valid():
+        """Whether the record may be dealt with now. Waits while membership is in doubt (see `pipeline.broker.lease`).
+
+        Those that ask one after the other are answered in that order: whoever comes while others wait, waits behind them.
+        """
+        while self.is_current(record) and (self._in_doubt or not self._member.lease.is_valid()):
             turned = self._loop.create_future()
             self._in_doubt.append(turned)
             await turned
@@ -191,6 +203,19 @@ class GroupConsumer:
         for turned in waiting:
             if not turned.done():  # its delivery may have been cancelled
                 turned.set_result(None)
+
+    def read_also(self, topics: Sequence[str]) -> None:
+        """Read these topics too: from where the group has come to, or from their beginning. They are there, and may be read.
+
+        What is held stays held, also what is under way. It may be called before the start.
+        """
+        self._lag.read_also(topics)
+        self._member.read_also(topics)
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """What it reads, or is about to read."""
+        return self._lag.topics
 
     @property
     def outstanding(self) -> int:
@@ -275,9 +300,12 @@ class GroupConsumer:
             self._stopping.wait(seconds)
 
     def _fetch(self, client: FetchClient) -> Mapping[Partition, Sequence[Fetched]]:
-        if self._stop_at is not None or not self._reading.partitions:
+        if self._stop_at is not None:
             return {}
-        return client.poll(self._poll_seconds())
+        if not self._reading.partitions:
+            client.rest()
+            return {}
+        return client.poll(self._poll_seconds(client))
 
     def _out_of_range(self, partitions: frozenset[Partition]) -> None:
         if self._client is None:
@@ -287,10 +315,12 @@ class GroupConsumer:
         except UnavailableError as error:
             self._trouble.note("it cannot be seen where a partition begins", group=self._group, error=str(error))
 
-    def _poll_seconds(self) -> float:
+    def _poll_seconds(self, client: FetchClient) -> float:
         if self._outstanding.is_full(self._buffers.bytes):
             return 0.001
-        return min(max(self._buffers.next_due() - self._clock() + 0.001, 0.001), _IDLE_POLL_S)
+        is_sure = not self._in_doubt and self._member.lease.is_valid()
+        longest = client.longest_poll if is_sure else min(client.longest_poll, _DOUBT_POLL_S)
+        return min(max(self._buffers.next_due() - self._clock() + 0.001, 0.001), longest)
 
     def _take(self, client: FetchClient, fetched: Mapping[Partition, Sequence[Fetched]]) -> int:
         """Buffer what came; returns how many bytes it has."""
@@ -333,11 +363,16 @@ class GroupConsumer:
 
     # --- any thread ---
 
+    def _end_poll(self) -> None:
+        """There is something to do beside waiting for records."""
+        if self._client is not None:
+            self._client.wake()
+
     def _gone(self, partitions: frozenset[Partition]) -> None:
         if self._on_revoked is not None and partitions:
             self._post(self._on_revoked, partitions)
 
-    def _missing(self, found: Missing) -> None:
+    def _missing(self, found: MissingOffsets) -> None:
         """Tell of each record once: a commit that would go beyond them may fail, and then they are found again."""
         with self._telling:
             missing = found.beyond(self._told_until.get(found.partition, 0))

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pipeline.broker.api import Partition
 from pipeline.broker.assignment import Assignment
-from pipeline.broker.buffers import Buffered, Buffers
-from pipeline.broker.outstanding import Outstanding
+from pipeline.broker.fetch_buffers import Buffered, FetchBuffers
+from pipeline.broker.in_flight import InFlight
 from pipeline.ops import metrics
 
 
@@ -32,12 +32,13 @@ class Lag:
         group: str,
         topics: Sequence[str],
         assignment: Assignment,
-        buffers: Buffers,
-        outstanding: Outstanding,
+        buffers: FetchBuffers,
+        outstanding: InFlight,
         clock: Callable[[], float],
     ) -> None:
         self._group = group
-        self._topics = topics
+        self.topics = tuple(topics)
+        self._is_shown = False
         self._assignment = assignment
         self._buffers = buffers
         self._outstanding = outstanding
@@ -47,7 +48,17 @@ class Lag:
 
     def show(self) -> None:
         """Let the ages be scraped from now on."""
-        for topic in self._topics:
+        self._is_shown = True
+        self._show(self.topics)
+
+    def read_also(self, topics: Sequence[str]) -> None:
+        """Measure these, too. Called on the event loop."""
+        self.topics = tuple(dict.fromkeys((*self.topics, *topics)))
+        if self._is_shown:
+            self._show(topics)
+
+    def _show(self, topics: Sequence[str]) -> None:
+        for topic in topics:
             metrics.OLDEST_UNFINISHED.labels(self._group, topic).set_function(functools.partial(self._oldest_seconds, topic))
 
     def measure(self, positions: Mapping[Partition, int], ends: Mapping[Partition, int]) -> None:
@@ -67,7 +78,8 @@ class Lag:
     def forget(self) -> None:
         """What was held is somebody else's now: it must not look as if it stood still here."""
         self._remove(set(self._measured))
-        for topic in self._topics:
+        self._is_shown = False
+        for topic in self.topics:
             metrics.OLDEST_UNFINISHED.remove(self._group, topic)
 
     def _remove(self, partitions: Collection[Partition]) -> None:

@@ -12,28 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from pipeline.broker.api import (
-    Broker,
-    BrokerError,
-    Committed,
-    GroupClient,
-    Membership,
-    MetadataError,
-    NotMemberError,
-    Partition,
-    Receipt,
-    Record,
-    UnavailableError,
-)
-from pipeline.broker.assignment import Assignment, committed_of
+from pipeline.broker.added_subscription import AddedSubscription
+from pipeline.broker.api import Broker, Committed, GroupClient, Membership, Partition, Receipt, Record
+from pipeline.broker.assignment import Assignment, Beginning, committed_of
+from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, UnavailableError
+from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.broker.lease import Lease
-from pipeline.broker.starting_point import Missing, starting_point
-from pipeline.broker.trouble import Trouble
+from pipeline.broker.start_offset import MissingOffsets, starting_point
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
@@ -41,8 +32,13 @@ log = logger(__name__)
 
 _JOIN_POLL_S: Final = 1.0
 """A join is waited for in one go: kafka-python throws one away that ends between two polls."""
-_TURN_S: Final = 0.2
-"""How often a member looks for a rebalance, and commits what little there is."""
+_SUBSCRIBED_S: Final = 10.0
+"""For so long after it has subscribed to more topics, a member may have to join: by then every process knows of them, and has their metadata."""
+_TURN_S: Final = 0.5
+"""How often a member looks for a rebalance, and commits what little there is: less than `_COMMIT_AT` records."""
+_EMPTY_S: Final = 15.0
+"""For so long a member without partitions waits for some, before it leaves the group and joins anew; twice as long each time after that."""
+_LONGEST_EMPTY_S: Final = 3_600.0
 _COMMIT_AT: Final = 50
 """So many finished records are committed at once: what is not committed is delivered again after a crash."""
 _COMMITS_APART_S: Final = 0.02
@@ -60,14 +56,15 @@ class Member:
         assignment: Assignment,
         *,
         on_gone: Callable[[frozenset[Partition]], None],
-        on_missing: Callable[[Missing], None],
+        on_missing: Callable[[MissingOffsets], None],
     ) -> None:
         """``on_gone`` is told which partitions are not ours any more; it must not block. ``on_missing`` is told which records were
         removed unread, before a commit goes beyond them; it may block for a moment. Both are called on any thread.
         """
         self._broker = broker
         self._group = group
-        self._topics = topics
+        self._topics = tuple(topics)
+        self._added = AddedSubscription()
         self._assignment = assignment
         self._on_gone = on_gone
         self._on_missing = on_missing
@@ -82,12 +79,17 @@ class Member:
         self._member_id: str | None = None
         """Whom the group knows us as; None before the first join."""
         self._joining_since: float | None = None
+        self._empty_since: float | None = None
+        """Since when the group has given this member no partition; None while it has some, or is not in the group."""
+        self._empty_seconds = _EMPTY_S
+        self._left_empty_at = -math.inf
+        self._subscribed_until = -math.inf
         self._lost: str | None = None
         self._sent: dict[Partition, Committed] = {}
         """Commits whose answer has not been seen. The group may have them."""
-        self._trouble = Trouble(log)
-        self._losses = Trouble(log)
-        self._metadata_trouble = Trouble(log)
+        self._trouble = FailureBackoff(log)
+        self._losses = FailureBackoff(log)
+        self._metadata_trouble = FailureBackoff(log)
 
     # --- any thread ---
 
@@ -104,9 +106,16 @@ class Member:
         if len(self._completions) >= _COMMIT_AT and not self._wake.is_set():
             self._wake.set()
 
+    def read_also(self, topics: Collection[str]) -> None:
+        """Read these topics too, which are there and may be read. What is held stays held."""
+        self._added.add(topics)
+        self._wake.set()
+
     def problem(self) -> str | None:
-        """Why this process is no member that works (for health checks)."""
+        """Why this process is not a working member of the group (for health checks)."""
         if self._member_id is None:
+            if self.lease.clock() - self._left_empty_at < self.lease.session_seconds:
+                return None  # it had nothing to do, and is about to join anew
             return f"this process is not a member of group {self._group} yet, or was put out of it"
         if self._assignment.partitions and not self.lease.is_valid():
             return f"group {self._group} has not confirmed this member for a while; nothing is begun until it does"
@@ -177,7 +186,8 @@ class Member:
         """One turn. Returns how many seconds to wait before the next one at least."""
         try:
             if self._client is None:
-                self._client = self._broker.group_client(self._group, self._topics, self)
+                wanted = (*self._topics, *self._added.begin(self.lease.clock()))
+                self._client = self._broker.group_client(self._group, wanted, self)
             self._turn(self._client)
         except UnavailableError as error:
             return self._trouble.note("the group does not answer", group=self._group, error=str(error))
@@ -216,7 +226,7 @@ class Member:
 
     def _turn(self, client: GroupClient) -> None:
         began = self.lease.clock()
-        is_quick = self._identity is not None or self._stop.is_set()
+        is_quick = (self._identity is not None and began >= self._subscribed_until) or self._stop.is_set()
         client.poll(0.0 if is_quick else _JOIN_POLL_S)
         self._look(client.membership(), began)
         if self._identity is None:
@@ -226,6 +236,39 @@ class Member:
             self._prove(client)
         self._begin(client)
         self._commit(client)
+        self._follow_added_topics(client, self._identity.generation)
+        self._leave_when_empty()
+
+    def _follow_added_topics(self, client: GroupClient, generation: int) -> None:
+        """Subscribe to topics that were added, and see to it that the group gives them to somebody."""
+        now = self.lease.clock()
+        if unread := self._added.to_look_for(self._assignment.partitions, now):
+            begun = client.committed([Partition(topic, 0) for topic in unread])
+            if self._added.see(begun, generation, now):
+                log.info("the group has given topics to nobody; this process joins again", group=self._group, topics=unread)
+        if (added := self._added.to_subscribe(generation, now)) is not None:
+            client.subscribe((*self._topics, *added))
+            self._subscribed_until = now + _SUBSCRIBED_S
+
+    def _leave_when_empty(self) -> None:
+        """Leave a group that has given this member no partition, and join anew.
+
+        There may be more members than partitions, and then nothing changes. But a leader of the group that had been told of no topic, by a broker
+        that was just back, gives nothing to anybody; and a static member that comes back is given what it was given before, which is nothing.
+        Without a new member the group would stay so for ever.
+        """
+        if self._assignment.partitions:
+            self._empty_since, self._empty_seconds = None, _EMPTY_S
+            return
+        now = self.lease.clock()
+        if self._empty_since is None:
+            self._empty_since = now
+        if now - self._empty_since < self._empty_seconds or self._stop.is_set():
+            return
+        log.info("the group has given this process no partition; it leaves and joins anew", group=self._group)
+        self._empty_since, self._empty_seconds = None, min(self._empty_seconds * 2, _LONGEST_EMPTY_S)
+        self._left_empty_at = now
+        self._part(leave=True)
 
     def _look(self, identity: Membership | None, began: float) -> None:
         """Compare who we are with who we were. ``began``: a moment before the group was asked."""
@@ -256,7 +299,11 @@ class Member:
             self.lease.prove(now)
 
     def _prove(self, client: GroupClient) -> None:
-        """Ask whether the group still counts us in, by a commit that changes nothing. Somebody else may have gone on in our place."""
+        """Ask whether the group still counts us in, by a commit that changes nothing. Somebody else may have gone on in our place.
+
+        A commit that was not acknowledged may be in the coordinator's log all the same: the coordinator does not report it while too few
+        replicas have it. To repeat the commit before it would move the group back, so the unacknowledged one is sent again.
+        """
         sent = self.lease.clock()
         known_commits = self._assignment.last_committed()
         if self._assignment.partitions and not known_commits:
@@ -266,11 +313,12 @@ class Member:
             if found is None or found.offset not in (known.offset, self._sent.get(partition, known).offset):
                 message = f"somebody else has committed {partition} meanwhile"
                 raise NotMemberError(message)
-            client.commit({partition: found})
+            self._send(client, {partition: self._sent.get(partition, found)})
         if client.membership() != self._identity:
             raise NotMemberError("the group has given this process up while it was asked")
         self.lease.prove(sent)
-        log.info("the group still counts this process in", group=self._group)
+        if known_commits:  # a member without partitions has nothing to commit, and so no other proof: that is not news
+            log.info("the group still counts this process in", group=self._group)
 
     def _begin(self, client: GroupClient) -> None:
         """Learn where to begin with the partitions that came."""
@@ -278,6 +326,7 @@ class Member:
         if not unready:
             return
         committed, bounds = client.committed(unready), client.bounds(unready)
+        beginnings = []
         for partition, epoch in unready.items():
             start = starting_point(self._group, partition, committed.get(partition), bounds[partition])
             if start.missing is not None:
@@ -291,7 +340,8 @@ class Member:
                     partition=str(partition),
                     offset=start.last.offset,
                 )
-            self._assignment.begin(partition, epoch, start.last, start.finished, start.progress)
+            beginnings.append(Beginning(partition, epoch, start.last, start.finished, start.progress))
+        self._assignment.begin(*beginnings)
 
     def _commit(self, client: GroupClient) -> None:
         commits = self._assignment.committable()

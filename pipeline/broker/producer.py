@@ -11,23 +11,34 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
-from pipeline.broker.api import Broker, Pending, Position, PublishError, UnavailableError, size_of
-from pipeline.broker.trouble import Trouble
+from pipeline.broker.api import Broker, Pending, Position, size_of
+from pipeline.broker.errors import PublishError, UnavailableError
+from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.ops import metrics
+from pipeline.ops.daemon_threads import in_thread
 from pipeline.ops.logs import logger
-from pipeline.ops.threads import in_thread
 
 log = logger(__name__)
 
-_LOOK_AFTER_S: Final = 0.004
+_LOOK_AFTER_S: Final = 0.015
+"""A look wakes the event loop, and with `kafka_linger_ms` nothing is acknowledged sooner than that. A look every 4 ms was a sixth of what a
+delivery costs the fan-out at 200 a second."""
+_SELDOM_S: Final = 5.0
+"""How often the client is served while nothing is outstanding: librdkafka keeps what it has to say of brokers that are away until then."""
 _CLOSE_TIMEOUT_S: Final = 10.0
 _SILENT_S: Final = 10.0
 """A record that is not acknowledged for longer says that Kafka takes no writes, whatever else it answers."""
-_SLICE_S: Final = 0.1
-"""How long records that may go anywhere go to one partition: large batches cost less than many small ones."""
+SLICE_S: Final = 1.2
+"""How long records that may go to any partition go to the same one. All processes change at the same moments, by the wall clock.
+
+ClickHouse's cost at ordinary rates is the number of inserts, 30 to 50 ms of CPU each, whatever is in it; and the recorder inserts the
+records of each partition apart. So the records of a slice stand in one partition, and the recorder's batches last as long: one insert a slice and table, not six a second.
+Longer slices would make attempts searchable later than promised (2 s, p95)."""
+_SLICE_BYTES: Final = 1024 * 1024
+"""With more than that the next slice begins early: at high rates all partitions get records all the time, and all recorders have work."""
 
 
 class _Send(NamedTuple):
@@ -48,20 +59,36 @@ class _Send(NamedTuple):
         return size_of(self.key, self.value, self.headers)
 
 
+class _Slice(NamedTuple):
+    """Which partition a topic's records go to for now, and how many bytes have gone there. ``number`` counts seconds since 1970."""
+
+    number: int = -1
+    partition: int = -1
+    size: int = 0
+
+
 class Producer:
     """Writes records. One per process; used from the event loop only."""
 
-    def __init__(self, broker: Broker, topics: Sequence[str], *, max_bytes: int = 64 * 1024 * 1024) -> None:
-        """``max_bytes`` is what :meth:`room` bounds."""
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Sequence[str],
+        *,
+        max_bytes: int = 64 * 1024 * 1024,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """``max_bytes`` is what :meth:`room` bounds. ``wall``: seconds since 1970, the same in all processes (about)."""
+        self._wall = wall
         self._broker = broker
         self._max_bytes = max_bytes
         self._bytes = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._topics = topics
-        self._slices = dict.fromkeys(topics, (0.0, -1))
+        self._slices = dict.fromkeys(topics, _Slice())
         self._outstanding: dict[tuple[str, int | None], deque[tuple[Pending, _Send]]] = {}
-        self._trouble: dict[str, Trouble] = {}
-        self._serving = Trouble(log)
+        self._trouble: dict[str, FailureBackoff] = {}
+        self._serving = FailureBackoff(log)
         self._waiting_again: dict[int, _Send] = {}
         """Records that were not acknowledged and are about to be sent again, by their identity."""
         self._looking = False
@@ -77,11 +104,13 @@ class Producer:
         """
         self._loop = asyncio.get_running_loop()
         self._client = await in_thread(lambda: self._broker.producer_client(self._topics), "producer start")
+        self._seldom = self._loop.call_later(_SELDOM_S, self._look_seldom)
         metrics.UNACKNOWLEDGED.set_function(lambda: float(sum(map(len, self._outstanding.values()))))
 
     async def close(self) -> None:
         """Send what is left, and disconnect."""
         self._closing = True
+        self._seldom.cancel()
         await asyncio.to_thread(self._client.close, _CLOSE_TIMEOUT_S)
         self._look()
 
@@ -93,7 +122,6 @@ class Producer:
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
-        timestamp_ms: int | None = None,
         partition: int | None = None,
     ) -> asyncio.Future[Position]:
         """Write a record. The future is done when all in-sync replicas have it.
@@ -102,17 +130,30 @@ class Producer:
         A record that Kafka could not take for now is sent again until it is acknowledged; the future fails with PublishError only
         when that is of no use.
         """
-        time_ms = self.stamp() if timestamp_ms is None else timestamp_ms
-        send = _Send(topic, key, value, headers, spread, partition, time_ms, self._loop.create_future(), self._loop.time())
-        self._bytes += send.size
-        self._send(send)
-        return send.acknowledged
+        acknowledged: asyncio.Future[Position] = self._loop.create_future()
+        self._begin(_Send(topic, key, value, headers, spread, partition, self.stamp(), acknowledged, self._loop.time()))
+        return acknowledged
+
+    def send_at(self, topic: str, *, key: bytes, value: bytes, timestamp_ms: int) -> asyncio.Future[Position]:
+        """Write a record that says when it was made, in milliseconds since 1970; otherwise as :meth:`send`."""
+        acknowledged: asyncio.Future[Position] = self._loop.create_future()
+        self._begin(_Send(topic, key, value, (), False, None, timestamp_ms, acknowledged, self._loop.time()))
+        return acknowledged
+
+    def partitions(self, topic: str) -> Collection[int]:
+        """The numbers of a topic's partitions.
+
+        Raises:
+            UnavailableError: they are not known yet.
+            PublishError: the topic may not be looked at.
+        """
+        return self._client.partitions(topic)
 
     async def room(self, size: int) -> None:
         """Wait until there is room for a record of about ``size`` bytes among what Kafka has not acknowledged.
 
         kafka-python takes records without end while the brokers are away. So whoever makes many records of one (an event has
-        many endpoints, each with an attempt and perhaps a repeat with the whole body) asks for room first. A record that is
+        many endpoints, each with an attempt and perhaps a retry with the whole body) asks for room first. A record that is
         larger than the bound gets it when it is alone.
         """
         if not self._waiting and self._fits(self._bytes, size):
@@ -133,23 +174,37 @@ class Producer:
             "The record is sent again until Kafka acknowledges it."
         )
 
+    def is_stuck(self, topic: str) -> bool:
+        """Whether a record of the topic has not been acknowledged for long. Where there is one partition, another one waits behind it."""
+        waiting = [pending[0][1] for (name, _), pending in self._outstanding.items() if pending and name == topic]
+        again = [send for send in self._waiting_again.values() if send.topic == topic]
+        return any(self._loop.time() - send.since >= _SILENT_S for send in [*waiting, *again])
+
     def _fits(self, taken: int, size: int) -> bool:
         return self._closing or not taken or taken + size <= self._max_bytes
 
-    def _any_partition(self, topic: str) -> int:
-        until, partition = self._slices.get(topic, (0.0, -1))
-        now = time.monotonic()
-        if now >= until:
-            # What the client knows by now: partitions may have been added.
-            known = self._client.partitions(topic)
-            partition = min((number for number in known if number > partition), default=min(known))
-            self._slices[topic] = (now + _SLICE_S, partition)
-        return partition
+    def _any_partition(self, topic: str, size: int) -> int:
+        slice_ = self._slices.get(topic, _Slice())
+        number = int(self._wall() / SLICE_S)
+        if slice_.number != number:
+            known = sorted(self._client.partitions(topic))  # what the client knows by now: partitions may have been added
+            slice_ = _Slice(number, known[number % len(known)], size)
+        elif slice_.size + size > _SLICE_BYTES:
+            known = sorted(self._client.partitions(topic))
+            slice_ = _Slice(number, next((each for each in known if each > slice_.partition), known[0]), size)
+        else:
+            slice_ = slice_._replace(size=slice_.size + size)
+        self._slices[topic] = slice_
+        return slice_.partition
+
+    def _begin(self, send: _Send) -> None:
+        self._bytes += send.size
+        self._send(send)
 
     def _send(self, send: _Send) -> None:
         """Give a record to the client. Whatever is wrong, its waiter learns of it, or it is sent again."""
         try:
-            partition = self._any_partition(send.topic) if send.spread else send.partition
+            partition = self._any_partition(send.topic, send.size) if send.spread else send.partition
             pending = self._client.send(send.topic, partition, send.key, send.value, send.headers, send.timestamp_ms)
         except Exception as error:  # noqa: BLE001 - also one that no client should raise: a delivery waits for this record
             self._failed(send, error)
@@ -165,6 +220,12 @@ class Producer:
         if not self._looking:
             self._looking = True
             self._loop.call_later(_LOOK_AFTER_S, self._look)
+
+    def _look_seldom(self) -> None:
+        if not self._looking:
+            self._look()
+        if not self._closing:
+            self._seldom = self._loop.call_later(_SELDOM_S, self._look_seldom)
 
     def _look(self) -> None:
         """Settle what has been acknowledged since the last look."""
@@ -209,7 +270,7 @@ class Producer:
     def _failed(self, send: _Send, error: Exception) -> None:
         if isinstance(error, UnavailableError) and not self._closing:
             metrics.PRODUCE_RETRIES.labels(send.topic).inc()
-            trouble = self._trouble.setdefault(send.topic, Trouble(log))
+            trouble = self._trouble.setdefault(send.topic, FailureBackoff(log))
             seconds = trouble.note("Kafka did not acknowledge a record, sending it again", topic=send.topic, error=str(error))
             self._waiting_again[id(send)] = send
             self._loop.call_later(seconds, self._send_again, send)

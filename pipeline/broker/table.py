@@ -8,23 +8,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pipeline.broker.api import (
-    Broker,
-    FetchClient,
-    NoSessionError,
-    OutOfRangeError,
-    Partition,
-    Record,
-    TopicError,
-    UnavailableError,
-)
-from pipeline.broker.trouble import Trouble
+from pipeline.broker.api import Broker, FetchClient, Partition, Record
+from pipeline.broker.errors import NoSessionError, OutOfRangeError, TopicError, UnavailableError
+from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
 
-_POLL_S: Final = 0.1
+_CATCHING_UP_S: Final = 0.1
 _FETCH_BYTES: Final = 1024 * 1024
 
 
@@ -42,9 +34,11 @@ class CompactedTable:
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._stopping = threading.Event()
         self._position = 0
-        self._trouble = Trouble(log)
+        self._trouble = FailureBackoff(log)
         self._refusal: Exception | None = None
+        self._client: FetchClient | None = None
         self.is_caught_up = False
+        self._is_patient = False
 
     async def start(self) -> None:
         """Start reading and return when everything that stood in the topic has been read.
@@ -64,8 +58,13 @@ class CompactedTable:
 
     async def stop(self) -> None:
         """End the thread."""
-        self._stopping.set()
+        self._end()
         await asyncio.wait([self.stopped])
+
+    def _end(self) -> None:
+        self._stopping.set()
+        if self._client is not None:
+            self._client.wake()
 
     async def wait_for(self, offset: int, timeout: float = 10.0) -> None:
         """Return when the record at ``offset`` has been handed to ``on_records``.
@@ -87,7 +86,7 @@ class CompactedTable:
         failure: Exception | None = None
         client: FetchClient | None = None
         try:
-            client = self._broker.fetch_client(partition_bytes=_FETCH_BYTES)
+            client = self._client = self._broker.fetch_client(partition_bytes=_FETCH_BYTES)
             self._begin(client)
             while not self._stopping.is_set():
                 self._turn(client)
@@ -118,7 +117,9 @@ class CompactedTable:
 
     def _turn(self, client: FetchClient) -> None:
         try:
-            fetched = client.poll(_POLL_S).get(self._partition, ())
+            # A record ends the wait; so does whoever stops this.
+            wait = client.longest_poll if self.is_caught_up else _CATCHING_UP_S
+            fetched = client.poll(wait).get(self._partition, ())
         except UnavailableError as error:
             self._pause(error)
             return
@@ -136,6 +137,9 @@ class CompactedTable:
         # The end as a fetch saw it is right on every broker; ListOffsets(LATEST) is not (the embedded one's is too low).
         end = client.end(self._partition)
         caught_up = end is not None and self._reached(client, end)
+        if caught_up and not self._is_patient:
+            self._is_patient = True
+            client.be_patient()  # an empty topic is known to be read when its first fetch ends, so not before
         if records or (caught_up and not self.is_caught_up):
             self._loop.call_soon_threadsafe(self._apply, records, self._position, caught_up)
 
@@ -153,7 +157,7 @@ class CompactedTable:
             self._on_records(list(records))
         except Exception as error:  # noqa: BLE001 - the thread ends, and `stopped` tells
             self._refusal = error
-            self._stopping.set()
+            self._end()
             return
         self._next = max(self._next, position)
         if caught_up and not self.is_caught_up:

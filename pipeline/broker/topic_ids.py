@@ -6,7 +6,7 @@ middle, and endpoints would be gone without a word. So nobody goes on by himself
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -34,10 +34,18 @@ class TopicIds:
         """Whether brokers gave the id of a topic."""
         return topic in self._found
 
+    def watch(self, topics: Iterable[str]) -> None:
+        """Look after these too, whose content is read from now on."""
+        self._topics = self._topics.union(topics)
+
     def made_anew(self) -> list[str]:
         """The topics that are not those that are known."""
+        return self.other_than_known(self._topics)
+
+    def other_than_known(self, topics: Iterable[str]) -> list[str]:
+        """Those of some topics that are not those that are known."""
         found, known = self._found, self._known
-        return sorted(name for name in self._topics if name in found and known.get(name, found[name]) != found[name])
+        return sorted(name for name in topics if name in found and known.get(name, found[name]) != found[name])
 
     def problem(self) -> str | None:
         """The same in words."""

@@ -2,7 +2,7 @@
 
 A pure state machine; times are seconds of any clock that never goes back, passed in as ``now``::
 
-    CLOSED --(so many failures in a row, or Retry-After)--> OPEN --(its time is over)--> HALF_OPEN (one probe at a time)
+    CLOSED --(so many failures in a row, Retry-After, or another process said so)--> OPEN --(its time is over)--> HALF_OPEN (one probe at a time)
        ^------------------(the endpoint answered the probe)--------------------------------'   | failed: OPEN, for longer
 """
 
@@ -27,7 +27,7 @@ class CircuitState(enum.StrEnum):
     HALF_OPEN = "half_open"
 
 
-class Sign(enum.Enum):
+class HealthSign(enum.Enum):
     """What an exchange says of the endpoint (not of the event that was sent)."""
 
     ACKNOWLEDGED = enum.auto()
@@ -37,13 +37,13 @@ class Sign(enum.Enum):
     """No answer that can be used, 5xx, or 429."""
 
 
-def sign_of(exchange: Exchange) -> Sign:
+def sign_of(exchange: Exchange) -> HealthSign:
     """Read an exchange."""
     if isinstance(exchange, NoResponse):
-        return Sign.FAILED
+        return HealthSign.FAILED
     if exchange.status in ACKNOWLEDGED:
-        return Sign.ACKNOWLEDGED
-    return Sign.FAILED if exchange.status >= 500 or exchange.status == TOO_MANY_REQUESTS else Sign.ANSWERED
+        return HealthSign.ACKNOWLEDGED
+    return HealthSign.FAILED if exchange.status >= 500 or exchange.status == TOO_MANY_REQUESTS else HealthSign.ANSWERED
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,21 @@ class CircuitLimits:
     max_open_seconds: float = 600.0
     max_asked_seconds: float = 21_600.0
 
+    @property
+    def longest_heard(self) -> float:
+        """Another process may say what it will: no circuit is open for longer than one of ours could be."""
+        return max(self.max_open_seconds, self.max_asked_seconds)
 
-class Ticket(NamedTuple):
+
+class _Hope(enum.Enum):
+    """Whether another process's good news was tried in this time that the circuit is open."""
+
+    NONE = enum.auto()
+    TRIED = enum.auto()
+    IN_VAIN = enum.auto()
+
+
+class CircuitPermit(NamedTuple):
     """A request that was let through; its end must be told."""
 
     generation: int
@@ -73,7 +86,18 @@ class Circuit:
     says nothing new. (Without that, 64 requests that time out together would open it again right after a good probe.)
     """
 
-    __slots__ = ("_failures", "_generation", "_limits", "_open_until", "_openings", "_probing", "state")
+    __slots__ = (
+        "_failures",
+        "_generation",
+        "_heard_until",
+        "_hope",
+        "_limits",
+        "_open_until",
+        "_openings",
+        "_probing",
+        "is_hearsay",
+        "state",
+    )
 
     def __init__(self, limits: CircuitLimits) -> None:
         self._limits = limits
@@ -82,6 +106,10 @@ class Circuit:
         self._openings = 0
         self._open_until = 0.0
         self._probing = False
+        self._heard_until = 0.0
+        self._hope = _Hope.NONE
+        self.is_hearsay = False
+        """Whether it is open only because another process said so."""
         self.state = CircuitState.CLOSED
 
     def refuses(self, now: float) -> float | None:
@@ -92,39 +120,56 @@ class Circuit:
             return self._open_until - now
         return 0.0 if self._probing else None
 
-    def start(self, now: float) -> Ticket | None:
+    def start(self, now: float) -> CircuitPermit | None:
         """Let a request through, or not."""
         if self.refuses(now) is not None:
             return None
         if self.state is not CircuitState.CLOSED:
             self.state = CircuitState.HALF_OPEN
             self._probing = True
-        return Ticket(self._generation, self._probing)
+        return CircuitPermit(self._generation, self._probing)
 
-    def end(self, ticket: Ticket, sign: Sign, now: float, asked_for: float | None = None) -> None:
+    def end(self, ticket: CircuitPermit, sign: HealthSign, now: float, asked_for: float | None = None) -> None:
         """Tell how a request ended. ``asked_for``: seconds that the endpoint wants to be left alone (Retry-After)."""
         if ticket.generation != self._generation:
             return
         match sign:
-            case Sign.ACKNOWLEDGED:
+            case HealthSign.ACKNOWLEDGED:
                 self._failures = self._openings = 0
                 self._close()
-            case Sign.ANSWERED:
+            case HealthSign.ANSWERED:
                 # It is back, but it has not taken anything: should it fail again, it is left alone for as long as before.
                 self._failures = 0
                 self._close()
-            case Sign.FAILED:
+            case HealthSign.FAILED:
                 self._failures += 1
                 if asked_for:
                     self._open(now + min(asked_for, self._limits.max_asked_seconds))
                 elif ticket.is_probe or self._failures >= self._limits.failures:
-                    self._open(now + self._next_open_seconds())
+                    self._open(max(now + self._next_open_seconds(), self._heard_until))
 
-    def abandon(self, ticket: Ticket) -> None:
+    def abandon(self, ticket: CircuitPermit) -> None:
         """Tell that a request that was let through was not made."""
         if ticket.is_probe and ticket.generation == self._generation:
             self._probing = False
             self.state = CircuitState.OPEN
+
+    def hear_open(self, seconds: float, now: float, *, is_new: bool = False) -> None:
+        """Another process has opened its circuit, for so many seconds yet.
+
+        This one looks for itself: the next request is a probe. Should it fail, the circuit is open for as long as the other one's. (Another
+        process whose network fails must not cut this one off.) ``is_new``: this process has sent nothing to the endpoint yet.
+        """
+        if self.state is CircuitState.CLOSED:
+            self._open(now)
+            self._heard_until = now + min(seconds, self._limits.longest_heard)
+            self.is_hearsay = not is_new
+
+    def hear_closed(self, now: float) -> None:
+        """Another process has had an answer: the next request is a probe, once for each time that the circuit opens."""
+        if self.state is CircuitState.OPEN and self._hope is _Hope.NONE and self._open_until > now:
+            self._open_until = now
+            self._hope = _Hope.TRIED
 
     def open_for(self, now: float) -> float:
         """Seconds until a probe may start."""
@@ -137,14 +182,18 @@ class Circuit:
         return seconds
 
     def _open(self, until: float) -> None:
-        self.state = CircuitState.OPEN
         self._open_until = until
         self._failures = 0
         self._probing = False
+        self._hope = _Hope.IN_VAIN if self._hope is _Hope.TRIED else _Hope.NONE
+        self.is_hearsay = False
         self._generation += 1
+        self.state = CircuitState.OPEN
 
     def _close(self) -> None:
         if self.state is not CircuitState.CLOSED:
             self.state = CircuitState.CLOSED
             self._probing = False
+            self._hope = _Hope.NONE
+            self._heard_until = 0.0
             self._generation += 1

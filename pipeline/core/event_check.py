@@ -18,15 +18,17 @@ from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 
 from pipeline.core.event_file import EventInFile
-from schemas.codec import DecodedEvent, InvalidRecordError, decode_event
-from schemas.event import EventMeta, EventType, OrderEvent, json_schema
+from schemas.codec import InvalidRecordError
+from schemas.event import EventMeta, OrderEvent, names_of
+from schemas.event_codec import DecodedEvent, decode_event
+from schemas.event_types import BUILT_IN, EventTypes
+from schemas.published_event import json_schema
 
 MAX_FINDINGS: Final = 20
 """Warnings about one event; a list of a thousand elements may have a thousand."""
 
 _ADVICE: Final = {
     "id": "Give it an id of 1 to 128 of A-Z a-z 0-9 _ : = + / - (no dots) that no other event has: a UUID, say.",
-    "event_name": f"Use one of {', '.join(EventType)}.",
     "occurred_at": "Write when it happened, with the offset or Z.",
     "data": "Put the Order, the Shipment or the Stock Item there, as an object.",
     "data.number": "Put the number of the order or the shipment there, as text of 1 to 255 characters.",
@@ -52,7 +54,7 @@ _JSON_TYPES: Final[dict[type, str]] = {
     dict: "object",
 }
 _TOKEN: Final = "It gives access to the order, and is taken out before delivery. Do not publish it."
-_TWICE: Final = "Receivers take the second for a repeat of the first and drop it. Give each event an id of its own."
+_TWICE: Final = "Receivers take the second for a retry of the first and drop it. Give each event an id of its own."
 
 
 def _is_time(value: object) -> bool:
@@ -64,7 +66,7 @@ _formats.checks("date-time", raises=ValueError)(_is_time)
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class EventProblem:
     """Something about an event: where in it (``data.number``; empty for all of it), what, and what to do.
 
     An ``is_fatal`` one makes it a dead letter. Any other is about what is delivered, and may hurt a receiver.
@@ -82,52 +84,62 @@ class CheckedEvent:
     source: EventInFile
     event: EventMeta | None
     reason: str
-    problems: Sequence[Problem]
+    problems: Sequence[EventProblem]
 
 
-def check_events(events: Iterable[EventInFile], *, max_bytes: int) -> Iterator[CheckedEvent]:
+def check_events(events: Iterable[EventInFile], *, max_bytes: int, types: EventTypes = BUILT_IN) -> Iterator[CheckedEvent]:
     """Look at events, in their order. ``max_bytes`` is what the fan-out takes (setting ``max_event_bytes``)."""
     seen: dict[str, EventInFile] = {}
     for source in events:
         try:
-            decoded = decode_event(source.value, max_bytes=max_bytes)
+            decoded = decode_event(source.value, max_bytes=max_bytes, configured=types.configured)
         except InvalidRecordError as error:
-            yield CheckedEvent(source, None, error.reason.value, list(_fatal(error)))
+            yield CheckedEvent(source, None, error.reason.value, list(_fatal(error, types)))
             continue
-        problems = list(_warnings(decoded, source.value))
+        problems = list(_warnings(decoded, source.value, types))
         first = seen.setdefault(decoded.meta.id, source)
         if first is not source:
-            problems.append(Problem("id", f"{first.place} has it too. {_TWICE}", is_fatal=False))
+            problems.append(EventProblem("id", f"{first.place} has it too. {_TWICE}", is_fatal=False))
         yield CheckedEvent(source, decoded.meta, "", problems)
 
 
-def _fatal(error: InvalidRecordError) -> Iterator[Problem]:
+def _fatal(error: InvalidRecordError, types: EventTypes) -> Iterator[EventProblem]:
     if not error.problems:
-        yield Problem("", str(error), is_fatal=True)
+        yield EventProblem("", str(error), is_fatal=True)
     for path, message in error.problems:
-        yield Problem(path, " ".join(filter(None, (f"{message}.", _ADVICE.get(path)))), is_fatal=True)
+        yield EventProblem(
+            path,
+            " ".join(filter(None, (f"{message}.", _names(types) if path == "event_name" else _ADVICE.get(path)))),
+            is_fatal=True,
+        )
 
 
-def _warnings(decoded: DecodedEvent, value: bytes) -> Iterator[Problem]:
+def _names(types: EventTypes) -> str:
+    return f"Use one of {', '.join(types.names)}."
+
+
+def _warnings(decoded: DecodedEvent, value: bytes, types: EventTypes) -> Iterator[EventProblem]:
     try:
         event = msgspec.json.decode(value)
     except (msgspec.DecodeError, RecursionError):
-        yield Problem("", "It holds numbers or a nesting that few receivers can read.", is_fatal=False)
+        yield EventProblem("", "It holds numbers or a nesting that few receivers can read.", is_fatal=False)
         return
-    if "token" in event["data"] and decoded.meta.event_name in (EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
-        yield Problem("data.token", _TOKEN, is_fatal=False)
+    if "token" in event["data"] and decoded.meta.event_name in names_of(OrderEvent):
+        yield EventProblem("data.token", _TOKEN, is_fatal=False)
     for name in sorted(event.keys() - OrderEvent.model_fields.keys()):
         # A name may hold anything, such as what a terminal takes for a command.
-        yield Problem(
+        yield EventProblem(
             name[:100].encode("unicode_escape").decode(),
             "The envelope has no such member: it is ignored, and not delivered.",
             is_fatal=False,
         )
+    if decoded.meta.event_name in types.configured:
+        return  # its schema is what decides
     errors = [leaf for error in _validator(decoded.meta.event_name).iter_errors(event) for leaf in _leaves(error)]
     for error in errors[:MAX_FINDINGS]:
-        yield Problem(_path(error), _deviation(error), is_fatal=False)
+        yield EventProblem(_path(error), _deviation(error), is_fatal=False)
     if len(errors) > MAX_FINDINGS:
-        yield Problem("data", f"{len(errors) - MAX_FINDINGS} more members are not as documented.", is_fatal=False)
+        yield EventProblem("data", f"{len(errors) - MAX_FINDINGS} more members are not as documented.", is_fatal=False)
 
 
 @functools.cache
@@ -165,7 +177,7 @@ def _deviation(error: ValidationError) -> str:
         case "pattern":
             return f"It is not as documented: {error.schema.get('description', f'text of the form {rule}')}"
         case "format":
-            return "It is no time. Write ISO 8601 with an offset, such as 2026-03-02T15:04:00.512Z."
+            return "It is not a time. Write ISO 8601 with an offset, such as 2026-03-02T15:04:00.512Z."
     return f"It is not as documented: {error.validator} {rule}."
 
 

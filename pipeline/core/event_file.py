@@ -21,7 +21,7 @@ class EventInFile:
 
 
 def events_in(content: bytes) -> Sequence[EventInFile]:
-    """Take a file apart. What is no JSON at all is one event, so that whoever looks at it says so. An empty file has none."""
+    """Take a file apart. A file that is not JSON at all is one event, so that the check can say so. An empty file has none."""
     content = content.strip()
     if not content:
         return []

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from pipeline.core.client_certificate import ClientIdentity
+
 MAX_DETAIL: Final = 500
 MAX_HEADERS: Final = 64
 MAX_HEADER_BYTES: Final = 8192
@@ -32,15 +34,19 @@ class Failure(enum.StrEnum):
     BLOCKED_ADDRESS = "blocked_address"
     INVALID_TARGET = "invalid_target"
     CONNECTION = "connection_error"
+    TOKEN_ENDPOINT = "token_endpoint"
 
 
 @dataclass(slots=True)  # one each delivery, and a frozen one takes three times as long to make
 class Request:
-    """A POST to be made. Headers and body stay out of the repr, as they carry tokens and signatures."""
+    """A request to be made: a POST, but for a handshake. Headers and body stay out of the repr, as they carry tokens and signatures."""
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    identity: ClientIdentity | None = None
+    """The client certificate that is shown in the TLS handshake."""
+    method: str = "POST"
 
 
 @dataclass(slots=True)  # one each delivery, and a frozen one takes three times as long to make

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from typing import Final
 
 _ESCAPE: Final = re.compile(r"""\\(?:u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|(["\\/bfnrt]))""")
-_RUN: Final = re.compile(rf"(?P<escape>{_ESCAPE.pattern})|(?P<plain>[\x00-\x7f])|(?P<other>[^\x00-\x7f])")
+# A run of characters that stand for themselves; or one that may be composed with its neighbours.
+_RUN: Final = re.compile(rf"(?P<plain>[\x00-\x5b\x5d-\x7f]+)|(?P<escape>{_ESCAPE.pattern})|(?P<other>[\\]|[^\x00-\x7f])")
 _JAMO: Final = re.compile("[\u1160-\u11ff]")
 _SHORT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _UNPAIRED: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 def unescaped(text: str) -> str:
-    """The text with each JSON escape replaced by its character, wherever it stands; what is no escape stays as it is."""
+    """The text with each JSON escape replaced by its character, wherever it stands. Everything else stays as it is."""
     return _ESCAPE.sub(_character, text) if "\\" in text else text
 
 
@@ -55,6 +56,11 @@ def _said(text: str) -> tuple[str, list[int], list[int]]:
         return text.lower(), list(range(len(text))), list(range(1, len(text) + 1))
     parts, starts, ends = list[str](), list[int](), list[int]()
     for letter, start, end in _letters(text):
+        if letter.isascii() and len(letter) == end - start:
+            parts.append(letter.lower())
+            starts += range(start, end)
+            ends += range(start + 1, end + 1)
+            continue
         part = folded(letter)
         parts.append(part)
         starts += [start] * len(part)
@@ -63,7 +69,7 @@ def _said(text: str) -> tuple[str, list[int], list[int]]:
 
 
 def _letters(text: str) -> Iterator[tuple[str, int, int]]:
-    """A letter with all that is composed with it, each as it is meant, and where it stands."""
+    """A letter with all that is composed with it, each as it is meant, and where it stands; or a run of ASCII that stands for itself."""
     letter, first, last = "", 0, 0
     for match in _RUN.finditer(text):
         meant = unescaped(match[0]) if match["escape"] else match[0]
@@ -73,5 +79,9 @@ def _letters(text: str) -> Iterator[tuple[str, int, int]]:
         if letter:
             yield letter, first, last
         letter, first, last = meant, match.start(), match.end()
+        if len(meant) > 1 and match["plain"]:
+            # What follows may be composed with the last one.
+            yield meant[:-1], first, last - 1
+            letter, first = meant[-1], last - 1
     if letter:
         yield letter, first, last

@@ -3,7 +3,7 @@
 Records are started in the order of their offsets and finish in any order. The offset that may be committed is the lowest
 unfinished one: every record before it has been dealt with. What was finished beyond it goes along as the commit's metadata, so
 that after a crash only what was really under way is done again, however slow the record is that holds the offset back. So is
-the progress inside records that are dealt with in many parts (see `pipeline.core.progress`). Offsets may have gaps (compaction,
+the progress inside records that are dealt with in many parts (see `pipeline.core.record_progress`). Offsets may have gaps (compaction,
 transactions).
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from pipeline.core.progress import Parts, Progress, decode_progress, encode_progress
+from pipeline.core.record_progress import RecordParts, RecordProgress, decode_progress, encode_progress
 
 _FORMAT = "1;"
 _MAX_METADATA = 4_000
@@ -34,14 +34,14 @@ class Commit(NamedTuple):
     finished: tuple[int, ...]
     completions: int
     epoch: int = 0
-    progress: tuple[Progress, ...] = ()
+    progress: tuple[RecordProgress, ...] = ()
 
 
 class Kept(NamedTuple):
     """What the metadata of a commit says: offsets beyond it that are finished, and the progress inside those that are not."""
 
     finished: frozenset[int] = frozenset()
-    progress: tuple[Progress, ...] = ()
+    progress: tuple[RecordProgress, ...] = ()
 
 
 class OffsetTracker:
@@ -49,12 +49,12 @@ class OffsetTracker:
 
     __slots__ = ("_committed", "_completions", "_earlier", "_finished", "_next", "_parts", "_progress", "_unfinished")
 
-    def __init__(self, earlier: Iterable[int] = (), progress: Iterable[Progress] = ()) -> None:
+    def __init__(self, earlier: Iterable[int] = (), progress: Iterable[RecordProgress] = ()) -> None:
         """``earlier`` are offsets that an earlier assignment finished: they are not to be done again. ``progress`` is what it did of others."""
         self._unfinished: deque[int] = deque()  # started, in order; those in _finished leave from the left
         self._finished: set[int] = set()
         self._earlier = set(earlier)
-        self._parts: dict[int, Parts] = {}
+        self._parts: dict[int, RecordParts] = {}
         self._progress = {each.offset: each for each in progress}
         """Of records that have not been divided here: it must stay known until they are."""
         self._next = 0
@@ -89,13 +89,13 @@ class OffsetTracker:
         while self._unfinished and self._unfinished[0] in self._finished:
             self._finished.remove(self._unfinished.popleft())
 
-    def divide(self, offset: int, check: int, parts: Sequence[int]) -> Parts | None:
-        """Note that a record that was started is dealt with in parts (see `pipeline.core.progress`), some of which may be done. None: it is
+    def divide(self, offset: int, check: int, parts: Sequence[int]) -> RecordParts | None:
+        """Note that a record that was started is dealt with in parts (see `pipeline.core.record_progress`), some of which may be done. None: it is
         not under way.
         """
         if offset in self._finished or not self._unfinished or not self._unfinished[0] <= offset < self._next:
             return None
-        divided = self._parts[offset] = Parts(offset, check, parts, self._progress.pop(offset, None))
+        divided = self._parts[offset] = RecordParts(offset, check, parts, self._progress.pop(offset, None))
         return divided
 
     def finish_part(self, offset: int, part: int) -> None:
@@ -114,7 +114,7 @@ class OffsetTracker:
         finished = self._finished.union(each for each in self._earlier if each >= offset)
         return Commit(offset, tuple(sorted(finished)), self._completions, progress=progress)
 
-    def _progress_inside(self, lowest: int) -> tuple[Progress, ...]:
+    def _progress_inside(self, lowest: int) -> tuple[RecordProgress, ...]:
         known = [progress for parts in self._parts.values() if (progress := parts.progress()) is not None]
         return tuple(sorted([*known, *(each for each in self._progress.values() if each.offset >= lowest)]))
 
@@ -126,11 +126,6 @@ class OffsetTracker:
     def lowest_unfinished(self) -> int | None:
         """The offset that holds the commits back; None when everything that was started is finished."""
         return self._unfinished[0] if self._unfinished else None
-
-    @property
-    def unfinished(self) -> int:
-        """How many records were started and are not finished."""
-        return len(self._unfinished) - len(self._finished)
 
 
 def encode_metadata(commit: Commit) -> str:
@@ -179,12 +174,6 @@ def decode_metadata(offset: int, metadata: str | None) -> Kept | None:
     if finished is None or len(known) < len(texts) or not (runs or texts):
         return None
     return Kept(frozenset(finished), tuple(each for each in known if each.offset not in finished))
-
-
-def decode_finished(offset: int, metadata: str | None) -> frozenset[int]:
-    """The finished offsets of :func:`decode_metadata`; none when it cannot be read."""
-    kept = decode_metadata(offset, metadata)
-    return frozenset() if kept is None else kept.finished
 
 
 def _decoded_runs(offset: int, text: str) -> set[int] | None:

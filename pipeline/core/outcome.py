@@ -1,4 +1,4 @@
-"""What follows from an exchange: delivered, repeated after a delay, or exhausted.
+"""What follows from an exchange: delivered, retried after a delay, or exhausted.
 
 An endpoint acknowledges with 200, 201, 202 or 204 and nothing else (the product's fixed points).
 """
@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TypeAlias
 
 from pipeline.core.exchange import Exchange, NoResponse, Response
-from pipeline.core.retry import RetrySchedule, parse_retry_after
+from pipeline.core.retry import RetrySchedule, asked_for
 
 ACKNOWLEDGED = frozenset({200, 201, 202, 204})
 
@@ -22,7 +22,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class RetryLater:
     """The endpoint did not acknowledge; the next attempt is due after ``delay``."""
 
     delay: timedelta
@@ -33,7 +33,7 @@ class Exhausted:
     """The endpoint did not acknowledge the last attempt."""
 
 
-Verdict: TypeAlias = Delivered | Repeat | Exhausted
+Verdict: TypeAlias = Delivered | RetryLater | Exhausted
 
 
 def judge(exchange: Exchange, attempt: int, schedule: RetrySchedule, now: datetime) -> Verdict:
@@ -41,15 +41,7 @@ def judge(exchange: Exchange, attempt: int, schedule: RetrySchedule, now: dateti
     if isinstance(exchange, Response) and exchange.status in ACKNOWLEDGED:
         return Delivered()
     delay = schedule.after(attempt, asked_for(exchange, now))
-    return Exhausted() if delay is None else Repeat(delay)
-
-
-def asked_for(exchange: Exchange, now: datetime) -> timedelta | None:
-    """How long the endpoint wants to be left alone (Retry-After), if it says so."""
-    if isinstance(exchange, NoResponse):
-        return None
-    value = next((value for name, value in exchange.headers if name.lower() == "retry-after"), None)
-    return None if value is None else parse_retry_after(value, now)
+    return Exhausted() if delay is None else RetryLater(delay)
 
 
 def error_sentence(exchange: Exchange) -> str | None:

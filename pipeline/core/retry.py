@@ -1,4 +1,4 @@
-"""The retry schedule: a notification is repeated up to five times, after delays that a deployment can set."""
+"""The retry schedule: a notification is retried up to five times, after delays that a deployment can set."""
 
 from __future__ import annotations
 
@@ -6,45 +6,60 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+from pipeline.core.exchange import Exchange, NoResponse
+
 
 class RetrySchedule:
-    """The delay before each repeat; ``delays[0]`` comes after the first attempt."""
+    """The delay before each retry; ``delays[0]`` comes after the first attempt.
 
-    __slots__ = ("delays",)
+    ``longer``: further delays that there are topics for. Only what a receiver asks for makes use of them.
+    """
 
-    def __init__(self, delays: Sequence[timedelta]) -> None:
+    __slots__ = ("_for_wishes", "delays")
+
+    def __init__(self, delays: Sequence[timedelta], longer: Sequence[timedelta] = ()) -> None:
         self.delays = tuple(delays)
+        self._for_wishes = tuple(sorted({*delays, *longer}))
 
     @property
     def attempts(self) -> int:
-        """How many attempts are made in all: the first and its repeats."""
+        """How many attempts are made in all: the first and its retries."""
         return 1 + len(self.delays)
 
     def after(self, attempt: int, at_least: timedelta | None = None) -> timedelta | None:
         """The delay before the attempt that follows ``attempt`` (from 1), or None when that was the last one.
 
         ``at_least`` is what the receiver asked for (Retry-After). Records in a delay topic are due in the order of their
-        offsets, so a wish is met by the first delay that is not shorter, up to the longest one.
+        offsets, so a wish is met by the first delay that is not shorter, up to the longest one that there is.
         """
         if attempt >= self.attempts:
             return None
         delay = self.delays[attempt - 1]
         if at_least is None or at_least <= delay:
             return delay
-        return next((longer for longer in self.delays if longer >= at_least), self.delays[-1])
+        return next((longer for longer in self._for_wishes if longer >= at_least), self._for_wishes[-1])
 
-    def parking(self, times: int, at_least: timedelta, longest: timedelta) -> timedelta:
+    def parking(self, times: int, at_least: timedelta, longest: timedelta, there_are: Sequence[timedelta] = ()) -> timedelta:
         """How long a delivery is put off that has been put off ``times`` before without an attempt.
 
         Each time it is the next delay of the schedule, up to ``longest``: few deliveries are soon tried again, and a hundred
         thousand that wait for a dead endpoint are not written anew every few seconds. It is never shorter than ``at_least``,
-        where the schedule has such a delay.
+        where the schedule has such a delay. ``there_are``: delays to choose from instead of the schedule's; the longest, if none is that long.
         """
         usual = [delay for delay in self.delays if delay <= longest] or [self.delays[0]]
         delay = usual[min(times, len(usual) - 1)]
         if at_least <= delay:
             return delay
-        return next((longer for longer in self.delays if longer >= at_least), self.delays[-1])
+        among = there_are or self.delays
+        return next((longer for longer in among if longer >= at_least), among[-1])
+
+
+def asked_for(exchange: Exchange, now: datetime) -> timedelta | None:
+    """How long the endpoint wants to be left alone (Retry-After), if it says so."""
+    if isinstance(exchange, NoResponse):
+        return None
+    value = next((value for name, value in exchange.headers if name.lower() == "retry-after"), None)
+    return None if value is None else parse_retry_after(value, now)
 
 
 def parse_retry_after(value: str, now: datetime) -> timedelta | None:

@@ -7,6 +7,7 @@ import hmac
 import secrets
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -27,6 +28,13 @@ _MIN_KEY_BYTES, _MAX_KEY_BYTES = 24, 64
 
 class SignatureError(Exception):
     """A delivery whose signature does not hold; ``str(error)`` says why. It never holds a key or the expected signature."""
+
+
+class Signer(Protocol):
+    """What makes one of the signatures of a request."""
+
+    def signature(self, message: bytes) -> str:
+        """Sign ``id.timestamp.body``: the version, a comma, and the signature in base64."""
 
 
 class SigningKey:
@@ -73,7 +81,7 @@ def new_secret(token_bytes: Callable[[int], bytes] = secrets.token_bytes) -> str
     return _PREFIX + binascii.b2a_base64(token_bytes(_NEW_KEY_BYTES), newline=False).decode("ascii")
 
 
-def sign(keys: Sequence[SigningKey], webhook_id: str, timestamp: int, body: bytes) -> str:
+def sign(keys: Sequence[Signer], webhook_id: str, timestamp: int, body: bytes) -> str:
     """Make the header ``webhook-signature``: one signature a key, joined by spaces (two keys while a secret is rotated).
 
     Args:
@@ -105,18 +113,27 @@ def verify(keys: Sequence[SigningKey], headers: Mapping[str, str], body: bytes, 
     Raises:
         SignatureError: a header is missing or malformed, the timestamp is too old or too new, or no signature matches.
     """
+    message, signatures = read_signed(headers, body, now=now, tolerance=tolerance)
+    expected = [key.signature(message) for key in keys]
+    given = [signature for signature in signatures if signature.startswith(_VERSION)]
+    if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in given):
+        error = f"No signature in {SIGNATURE_HEADER} matches: the secret is another one, or the body was changed on the way."
+        raise SignatureError(error)
+
+
+def read_signed(headers: Mapping[str, str], body: bytes, *, now: int, tolerance: int = 300) -> tuple[bytes, list[str]]:
+    """What was signed, and the signatures, of whatever version.
+
+    Raises:
+        SignatureError: a header is missing or malformed, or the timestamp is too old or too new.
+    """
     lowered = {name.lower(): value for name, value in headers.items()}
     webhook_id = _header(lowered, ID_HEADER)
     timestamp = _header(lowered, TIMESTAMP_HEADER)
     signatures = _header(lowered, SIGNATURE_HEADER)
     _check_age(timestamp, now, tolerance)
     # The header's own text is what was signed, so it is not parsed and written again.
-    message = f"{webhook_id}.{timestamp}.".encode("ascii") + body
-    expected = [key.signature(message) for key in keys]
-    given = [signature for signature in signatures.split(" ") if signature.startswith(_VERSION)]
-    if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in given):
-        error = f"No signature in {SIGNATURE_HEADER} matches: the secret is another one, or the body was changed on the way."
-        raise SignatureError(error)
+    return f"{webhook_id}.{timestamp}.".encode("ascii") + body, signatures.split(" ")
 
 
 def _header(lowered: Mapping[str, str], name: str) -> str:

@@ -1,7 +1,7 @@
 """How many processes, how much disk: a capacity model, from what an event, an attempt and a byte cost. Pure.
 
 The costs were measured once, on one machine (docs/sizing.md says how). They are CPU seconds of one core, so that a faster core
-divides them and a busy machine does not change them. Measure your own with ``make bench``, and give the model yours.
+divides them and a busy machine does not change them. Measure your own with ``make bench-path``, and give the model yours.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ class Load:
     deliveries_per_event: float = 2.0
     """Endpoints that an event matches."""
     attempts_per_delivery: float = 1.15
-    """1 and the repeats."""
+    """1 and the retries."""
     body_bytes: int = 2_000
+    noise: float = 0.0
+    """The share of a body that is random text: tokens, base64, hashes. Its n-grams are all different, so that its index is large."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
     """CPU in microseconds, sizes in bytes."""
 
-    # The figure of `make bench` stands here and in docs/sizing.md, and nowhere else.
+    # The figure of `make bench-path` stands here and in docs/sizing.md, and nowhere else.
     delivery_us: float = 230.0
     """The fan-out and the retry: one attempt of 2 KB, with its share of the event, of signing and of Kafka."""
     recorded_attempt_us: float = 45.0
@@ -46,6 +48,8 @@ class Costs:
     attempt_disk: float = 80.0
     event_disk_per_body_byte: float = 0.55
     """ClickHouse, compressed: the body is a quarter of it, its index the rest."""
+    event_disk_per_noise_byte: float = 1.55
+    """The same for random text, which hardly compresses."""
     attempt_kafka: float = 170.0
     body_kafka_per_byte: float = 0.4
     """Kafka: an attempt in a bundle, and a byte of a body, as lz4 leaves them."""
@@ -106,7 +110,8 @@ def size(load: Load, costs: Costs | None = None, deployment: Deployment | None =
     cores = stored * costs.merging / 1e6 / deployment.utilisation
     events_kept = load.events_per_second * load.average_share * SECONDS_PER_DAY * deployment.retention_days
     attempts_kept = events_kept * load.deliveries_per_event * load.attempts_per_delivery
-    per_replica = events_kept * load.body_bytes * costs.event_disk_per_body_byte + attempts_kept * costs.attempt_disk
+    per_byte = (1 - load.noise) * costs.event_disk_per_body_byte + load.noise * costs.event_disk_per_noise_byte
+    per_replica = events_kept * load.body_bytes * per_byte + attempts_kept * costs.attempt_disk
     return Size(
         deliveries_per_second=deliveries,
         attempts_per_second=attempts,
@@ -127,9 +132,9 @@ def _processes(microseconds_per_second: float, deployment: Deployment) -> int:
 
 
 def _kafka(load: Load, costs: Costs, deployment: Deployment) -> float:
-    """An event stands there as the OMS wrote it and as it is sent, and once more for each repeat; and its attempts."""
+    """An event stands there as the OMS wrote it and as it is sent, and once more for each retry; and its attempts."""
     events = load.events_per_second * load.average_share * SECONDS_PER_DAY * deployment.kafka_days
     attempts = events * load.deliveries_per_event * load.attempts_per_delivery
-    repeats = attempts - events * load.deliveries_per_event
-    bodies = (2 * events + repeats) * load.body_bytes * costs.body_kafka_per_byte
+    retries = attempts - events * load.deliveries_per_event
+    bodies = (2 * events + retries) * load.body_bytes * costs.body_kafka_per_byte
     return (bodies + attempts * costs.attempt_kafka) * deployment.kafka_replicas

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from pipeline.broker.api import PublishError
+from pipeline.broker.errors import PublishError
 from pipeline.broker.producer import Producer
 from pipeline.core.broker_time import BrokerTime
 from pipeline.ops import metrics
@@ -126,7 +126,7 @@ class BrokerClock:
     async def _ask(self, producer: Producer) -> None:
         sent = self._steady()
         try:
-            position = await producer.send(self._topic, key=b"tick", value=b"", timestamp_ms=_NOT_A_TIME_MS)
+            position = await producer.send_at(self._topic, key=b"tick", value=b"", timestamp_ms=_NOT_A_TIME_MS)
         except PublishError as error:
             self._settled.set()  # there is no use in waiting
             log.warning(

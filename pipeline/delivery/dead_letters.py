@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
 
 from pipeline.broker.api import Position, Record
 from pipeline.broker.producer import Producer
@@ -18,6 +20,17 @@ log = logger(__name__)
 
 _KEPT_BYTES = MIB
 _MAX_DETAIL = 2000
+MOST_LINES: Final = 20
+"""Log lines a minute about dead letters of one topic and reason; of more, the number is told. A producer that goes wrong writes thousands."""
+_LINES_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Lines:
+    """What was said in a minute, and how many dead letters were not."""
+
+    said: int = 0
+    left_out: int = 0
 
 
 class DeadLetters:
@@ -25,12 +38,17 @@ class DeadLetters:
 
     def __init__(self, producer: Producer, topic: str, clock: Clock, *, read_topics: Iterable[str] = ()) -> None:
         """``read_topics`` are counted from 0 on: Prometheus sees no rise from nothing to 1."""
-        for read in read_topics:
-            for reason in DeadLetterReason:
-                metrics.DEAD_LETTERS.labels(read, reason.value)
+        self.count_from_zero(read_topics)
         self._producer = producer
         self._topic = topic
         self._clock = clock
+        self._lines: dict[tuple[str, DeadLetterReason], _Lines] = {}
+
+    def count_from_zero(self, topics: Iterable[str]) -> None:
+        """Count the dead letters of these topics from 0 on, too."""
+        for topic in topics:
+            for reason in DeadLetterReason:
+                metrics.DEAD_LETTERS.labels(topic, reason.value)
 
     def send(self, record: Record, reason: DeadLetterReason, detail: str) -> asyncio.Future[Position]:
         """Set a record aside: key, value and headers untouched, as far as Kafka takes them. Done when Kafka has acknowledged it.
@@ -41,7 +59,8 @@ class DeadLetters:
         """
         topic, partition = record.partition
         metrics.DEAD_LETTERS.labels(topic, reason.value).inc()
-        log.warning("dead letter", topic=topic, partition=partition, offset=record.offset, reason=reason.value, detail=detail)
+        if self._may_say(topic, reason):
+            log.warning("dead letter", topic=topic, partition=partition, offset=record.offset, reason=reason.value, detail=detail)
         key, value = record.key, record.value
         headers = [(name, content or b"") for name, content in record.headers if name != DEAD_LETTER_HEADER]
         is_truncated = _size(key, value, headers) > MAX_RECORD_BYTES
@@ -64,6 +83,23 @@ class DeadLetters:
         )
         headers.append(to_header(DEAD_LETTER_HEADER, letter))
         return self._producer.send(self._topic, key=key, value=b"" if letter.null_value else value, headers=headers)
+
+    def _may_say(self, topic: str, reason: DeadLetterReason) -> bool:
+        loop = asyncio.get_running_loop()
+        lines = self._lines.get((topic, reason))
+        if lines is None:
+            lines = self._lines[topic, reason] = _Lines()
+            loop.call_later(_LINES_SECONDS, self._minute_is_over, topic, reason)
+        if lines.said < MOST_LINES:
+            lines.said += 1
+            return True
+        lines.left_out += 1
+        return False
+
+    def _minute_is_over(self, topic: str, reason: DeadLetterReason) -> None:
+        lines = self._lines.pop((topic, reason))
+        if lines.left_out:
+            log.warning("more dead letters", topic=topic, reason=reason.value, times=lines.left_out)
 
 
 def _size(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> int:

@@ -1,6 +1,6 @@
 """What is due for an endpoint that is paused or disabled is held: it waits in ``webhooks.held`` and uses up no attempt.
 
-The hop in ``consumers/held.py`` keeps it, and releases it when the endpoint is resumed.
+``DeliveryPublisher.hold`` puts it there. The hop in ``consumers/held.py`` keeps it, and releases it when the endpoint is resumed.
 """
 
 from __future__ import annotations
@@ -8,38 +8,9 @@ from __future__ import annotations
 import enum
 from datetime import UTC, datetime
 
-from pipeline.broker.producer import Producer
-from pipeline.core.held import Bound
-from pipeline.core.trace import TraceContext
+from pipeline.core.held_ledger import OffsetBound
 from pipeline.endpoints.endpoint import Endpoint
-from pipeline.ops.logs import logger
-from schemas.codec import to_header
-from schemas.delivery import DELIVERY_HEADER, Delivery
 from schemas.endpoint import EndpointRecord, HeldDrop
-
-log = logger(__name__)
-
-
-class Holding:
-    """Writes to ``webhooks.held``. One per process that delivers."""
-
-    def __init__(self, producer: Producer, topic: str) -> None:
-        self._producer = producer
-        self._topic = topic
-
-    async def hold(self, delivery: Delivery, body: bytes, trace: TraceContext | None = None) -> None:
-        """Put a delivery there; returns when Kafka has it. All of one endpoint stands in one partition, in order."""
-        if trace is not None:
-            changes = {"traceparent": trace.traceparent, "tracestate": trace.tracestate or None}
-            delivery = delivery.model_copy(update=changes)
-        log.debug("delivery held", event_id=delivery.event.id, endpoint_id=delivery.endpoint_id, attempt=delivery.attempt)
-        await self._producer.room(len(body))
-        await self._producer.send(
-            self._topic,
-            key=str(delivery.endpoint_id).encode(),
-            value=body,
-            headers=[to_header(DELIVERY_HEADER, delivery)],
-        )
 
 
 class Fate(enum.Enum):
@@ -52,7 +23,7 @@ class Fate(enum.Enum):
     EXPIRE = enum.auto()
 
 
-def fate_of(endpoint: Endpoint | None, partition: int, place: Bound, *, is_deleted: bool, is_too_old: bool) -> Fate:
+def fate_of(endpoint: Endpoint | None, partition: int, place: OffsetBound, *, is_deleted: bool, is_too_old: bool) -> Fate:
     """What becomes of the delivery that stands at this place of a partition of ``webhooks.held``.
 
     An endpoint that is not known and was not deleted is one that this process will hear of. What somebody dropped stays dropped when the endpoint is
@@ -67,10 +38,10 @@ def fate_of(endpoint: Endpoint | None, partition: int, place: Bound, *, is_delet
     return Fate.EXPIRE if is_too_old else Fate.WAIT
 
 
-def drop_of(record: EndpointRecord, partition: int, place: Bound) -> HeldDrop | None:
+def drop_of(record: EndpointRecord, partition: int, place: OffsetBound) -> HeldDrop | None:
     """The drop that concerns the delivery at this place, if there is one."""
     for drop in record.drops:
-        if drop.partition == partition and Bound(drop.below, milliseconds(drop.until)).is_above(place):
+        if drop.partition == partition and OffsetBound(drop.below, milliseconds(drop.until)).is_above(place):
             return drop
     return None
 

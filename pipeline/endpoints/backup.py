@@ -11,19 +11,34 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from pipeline.endpoints.authentication import open_credential, shown_authentication
+from pipeline.endpoints.client_certificates import open_identity
 from pipeline.endpoints.endpoint import Endpoint, renewed
 from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.signatures import opened_signature_header, valid_pairs
 from pipeline.endpoints.vault import Vault, VaultError
 from schemas.endpoint import EndpointRecord, SealedSecret
 
-_PLAIN: Final = ("target_url", "events", "description", "active", "filters", "max_per_second")
-_SEALED: Final = ("token", "headers", "secrets")
+_PLAIN: Final = (
+    "target_url",
+    "events",
+    "description",
+    "active",
+    "filters",
+    "expressions",
+    "max_per_second",
+    "retry_policy",
+    "verification",
+    "ordered",
+    "event_type_versions",
+)
+_SEALED: Final = ("token", "authentication", "headers", "secrets", "key_pairs", "signature_header", "client_certificate")
 
 
-SEALED_OTHERWISE: Final = "Its secrets were sealed with another key: add that to encryption_key, behind the first one."
+SEALED_OTHERWISE: Final = "Its secrets were encrypted with another key: add that to encryption_key, behind the first one."
 
 
-class Step(enum.StrEnum):
+class RestoreStep(enum.StrEnum):
     """What becomes of an endpoint of a backup."""
 
     CREATE = "create"
@@ -39,46 +54,46 @@ class Step(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RestorePlan:
     """``endpoint_id``: which endpoint it is, or will be; None for a new id. ``differences`` are names of fields, never values."""
 
-    step: Step
+    step: RestoreStep
     endpoint_id: int | None = None
     differences: tuple[str, ...] = ()
     reason: str = ""
 
 
-def plan(record: EndpointRecord, registry: Registry, vault: Vault, now: datetime, *, overwrite: bool) -> Plan:
+def plan(record: EndpointRecord, registry: Registry, vault: Vault, now: datetime, *, overwrite: bool) -> RestorePlan:
     """What to do about an endpoint of a backup."""
     if record.deleted or not record.secrets:
-        return Plan(Step.REFUSE, reason="It is the record of a deleted endpoint: it has no signing secret.")
+        return RestorePlan(RestoreStep.REFUSE, reason="It is the record of a deleted endpoint: it has no signing secret.")
     try:
         opened = _opened(record, vault, now)
     except VaultError:
-        return Plan(Step.REFUSE, reason=SEALED_OTHERWISE)
+        return RestorePlan(RestoreStep.REFUSE, reason=SEALED_OTHERWISE)
     same = _same(record, registry)
     holder = registry.by_url(record.target_url)
     if holder is not None and (same is None or holder.id != same.id):
-        return Plan(
-            Step.REFUSE,
+        return RestorePlan(
+            RestoreStep.REFUSE,
             reason=f"Its target_url is that of endpoint {holder.id}, which is another one: delete or change that first.",
         )
     if same is None:
         may_return = registry.may_return(record.id, record.created_at)
-        return Plan(Step.CREATE, record.id if may_return else None)
+        return RestorePlan(RestoreStep.CREATE, record.id if may_return else None)
     differences = _differences(record, opened, same, vault, now)
     if not differences:
-        return Plan(Step.NONE, same.id)
-    return Plan(Step.UPDATE if overwrite else Step.KEEP, same.id, differences)
+        return RestorePlan(RestoreStep.NONE, same.id)
+    return RestorePlan(RestoreStep.UPDATE if overwrite else RestoreStep.KEEP, same.id, differences)
 
 
 def restored(record: EndpointRecord, vault: Vault, *, at: datetime, changed_by: str) -> dict[str, Any]:
-    """The fields of an endpoint that is as the backup has it, sealed with the first key.
+    """The fields of an endpoint that is as the backup has it, encrypted with the first key.
 
     Raises:
         VaultError: its secrets cannot be opened.
     """
-    values: dict[str, Any] = {name: getattr(record, name) for name in _PLAIN}
+    values: dict[str, Any] = {name: getattr(record, name) for name in (*_PLAIN, "schema_version")}
     return values | renewed(record, vault) | {"change": "restore", "changed_by": changed_by, "updated_at": at}
 
 
@@ -98,9 +113,13 @@ def _differences(record: EndpointRecord, opened: dict[str, Any], same: Endpoint,
 
 
 def _opened(record: EndpointRecord, vault: Vault, now: datetime) -> dict[str, Any]:
-    """The secrets, to compare them: each seal of a text differs. A secret whose grace is over is none any more."""
+    """The secrets, to compare them: each encryption of a text differs. A secret whose grace is over is none any more."""
     return {
         "token": vault.open(record.sealed_token) if record.sealed_token else None,
+        "authentication": (shown_authentication(record), open_credential(record, vault)) if record.authentication else None,
+        "key_pairs": [(vault.open(pair.sealed), pair.expires_at) for pair in valid_pairs(record.key_pairs, now)],
+        "signature_header": opened_signature_header(record, vault),
+        "client_certificate": open_identity(record.client_certificate, vault),
         "headers": {name: vault.open(sealed) for name, sealed in record.sealed_headers.items()},
         "secrets": [(vault.open(one.sealed), one.expires_at) for one in record.secrets if _is_valid(one, now)],
     }

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from msgspec import structs
+
+from pipeline.core.client_certificate import ClientIdentity
+from pipeline.core.filters.stored import Filters, filters_of
 from pipeline.core.redaction import Redactor
-from pipeline.core.signing import SigningKey
+from pipeline.core.signing import Signer, SigningKey
+from pipeline.core.token_answer import TokenQuestion
+from pipeline.endpoints.authentication import Credential, HeaderCredential, open_credential
+from pipeline.endpoints.client_certificates import open_identity
+from pipeline.endpoints.signatures import BodySignature, OpenPairs, open_body_signature, open_key_pairs
 from pipeline.endpoints.vault import SealedOtherwiseError, Vault, VaultError
+from schemas.authentication import AuthenticationRecord
 from schemas.custom_headers import is_reserved
-from schemas.endpoint import EndpointRecord, FilterValue
+from schemas.endpoint import EndpointRecord
 from schemas.health import HealthRecord
+from schemas.signatures import SignatureHeaderRecord
+from schemas.verification import Verification
 
 _Keys = tuple[tuple[SigningKey, datetime | None], ...]
 _NO_SECRETS: Final = Redactor()
@@ -29,26 +40,65 @@ class Endpoint:
     id: int
     target_url: str
     events: frozenset[str]
-    filters: Mapping[str, tuple[FilterValue, ...]]
+    filters: Filters
     problem: str | None
     record: EndpointRecord = field(repr=False)
-    token: str | None = field(repr=False)
+    credential: Credential | None = field(repr=False)
+    """What its requests authenticate with, beside their signature."""
     headers: Mapping[str, str] = field(repr=False)
     """Headers of its own, sent with every request. Values are secrets. Those in ``unsent_headers`` are not among them."""
     _keys: _Keys = field(repr=False)
     disabled: HealthRecord | None = None
     """When and why it was disabled, by a process that delivers; None when it was not."""
     is_current: bool = True
-    """Whether all of its secrets are sealed with the first encryption key."""
+    """Whether all of its secrets are encrypted with the first encryption key."""
     is_sealed_otherwise: bool = False
     """Whether its problem is that none of the encryption keys opens its secrets."""
+    identity: ClientIdentity | None = field(default=None, repr=False)
+    """The client certificate that it is shown."""
+    body_signature: BodySignature | None = field(default=None, repr=False)
+    """A second header with an HMAC of the body."""
+    _pairs: OpenPairs = field(default=(), repr=False)
     redactor: Redactor = field(default=_NO_SECRETS, repr=False)
-    """Cuts its token, the values of its headers and its signing secrets out of what it answers."""
+    """Cuts its credentials, the values of its headers and its signing secrets out of what it answers."""
+
+    @property
+    def token(self) -> str | None:
+        """The bearer token, where there is one."""
+        credential = self.header_credential
+        return credential.secrets[0] if credential is not None and self.record.sealed_token else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its requests carry a signature, and nothing else of its own."""
+        return (
+            self.credential is None
+            and not self.headers
+            and self.body_signature is None
+            and self.identity is None
+            and self.record.verified_origin is None
+        )
+
+    @property
+    def token_question(self) -> TokenQuestion | None:
+        """What a token endpoint is asked with, for an endpoint that wants access tokens."""
+        return self.credential if isinstance(self.credential, TokenQuestion) else None
+
+    @property
+    def header_credential(self) -> HeaderCredential | None:
+        """The header that authenticates, for an endpoint with one that stays the same."""
+        return self.credential if isinstance(self.credential, HeaderCredential) else None
 
     @property
     def active(self) -> bool:
-        """Whether anything is sent to it: neither paused by its owner nor disabled."""
-        return self.record.active and not self.record.deleted and self.disabled is None
+        """Whether anything is sent to it: neither paused by its owner nor disabled, and verified if that is asked for."""
+        return self.record.active and not self.record.deleted and self.disabled is None and not self.is_unverified
+
+    @property
+    def is_unverified(self) -> bool:
+        """Whether it has to be verified and was not, as far as its target_url goes."""
+        record = self.record
+        return record.verification != Verification.NONE and record.verified_url != record.target_url
 
     @property
     def unsent_headers(self) -> tuple[str, ...]:
@@ -63,9 +113,16 @@ class Endpoint:
         valid = [key for key, expires_at in self._keys if expires_at is None or expires_at > now]
         return valid or [key for key, _ in self._keys[:1]]
 
+    def signers(self, now: datetime) -> Sequence[Signer]:
+        """What signs a request: the keys, and then the key pairs that are valid."""
+        keys = self.keys(now)
+        if not self._pairs:
+            return keys
+        return [*keys, *(pair for pair, expires_at in self._pairs if expires_at is None or expires_at > now)]
+
 
 def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
-    """Open a record's secrets. Where that fails, the endpoint has a problem, and neither token nor keys."""
+    """Open a record's secrets. Where that fails, the endpoint has a problem, and neither credential nor keys."""
     opened, problem, is_sealed_otherwise = _Opened(), None, False
     try:
         opened = _opened(record, vault)
@@ -75,55 +132,88 @@ def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
         id=record.id,
         target_url=record.target_url,
         events=frozenset(record.events),
-        filters=record.filters,
+        filters=filters_of(record),
         problem=problem,
         record=record,
-        token=opened.token,
+        credential=opened.credential,
         headers=opened.headers,
         _keys=opened.keys,
         is_current=problem is None and all(map(vault.is_current, _sealed(record))),
         is_sealed_otherwise=is_sealed_otherwise,
+        identity=opened.identity,
+        body_signature=opened.body_signature,
+        _pairs=opened.pairs,
         redactor=opened.redactor,
     )
 
 
 def renewed(record: EndpointRecord, vault: Vault) -> dict[str, object]:
-    """The fields of a record that hold secrets, all sealed with the first encryption key.
+    """The fields of a record that hold secrets, all encrypted with the first encryption key.
 
     Raises:
         VaultError: one cannot be opened.
     """
     return {
         "sealed_token": vault.renew(record.sealed_token) if record.sealed_token else record.sealed_token,
+        "authentication": _renewed_authentication(record, vault),
+        "key_pairs": tuple(structs.replace(pair, sealed=vault.renew(pair.sealed)) for pair in record.key_pairs),
+        "signature_header": _renewed_signature_header(record, vault),
+        "client_certificate": record.client_certificate
+        and structs.replace(record.client_certificate, sealed=vault.renew(record.client_certificate.sealed)),
         "sealed_headers": {name: vault.renew(sealed) for name, sealed in record.sealed_headers.items()},
-        "secrets": tuple(secret.model_copy(update={"sealed": vault.renew(secret.sealed)}) for secret in record.secrets),
+        "secrets": tuple(structs.replace(secret, sealed=vault.renew(secret.sealed)) for secret in record.secrets),
     }
+
+
+def _renewed_authentication(record: EndpointRecord, vault: Vault) -> AuthenticationRecord | None:
+    stored = record.authentication
+    return stored and structs.replace(stored, sealed_secret=vault.renew(stored.sealed_secret))
+
+
+def _renewed_signature_header(record: EndpointRecord, vault: Vault) -> SignatureHeaderRecord | None:
+    stored = record.signature_header
+    if stored is None or stored.sealed_secret is None:
+        return stored
+    return structs.replace(stored, sealed_secret=vault.renew(stored.sealed_secret))
 
 
 def _sealed(record: EndpointRecord) -> list[str]:
     token = [record.sealed_token] if record.sealed_token else []
-    return [*token, *record.sealed_headers.values(), *(secret.sealed for secret in record.secrets)]
+    secret = [record.authentication.sealed_secret] if record.authentication else []
+    pairs = [pair.sealed for pair in record.key_pairs]
+    if record.signature_header is not None and record.signature_header.sealed_secret is not None:
+        secret.append(record.signature_header.sealed_secret)
+    if record.client_certificate is not None:
+        secret.append(record.client_certificate.sealed)
+    return [*token, *secret, *pairs, *record.sealed_headers.values(), *(secret.sealed for secret in record.secrets)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    token: str | None = None
+    credential: Credential | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     keys: _Keys = ()
+    pairs: OpenPairs = ()
+    body_signature: BodySignature | None = None
+    identity: ClientIdentity | None = None
     redactor: Redactor = _NO_SECRETS
 
 
 def _opened(record: EndpointRecord, vault: Vault) -> _Opened:
     if not record.secrets:
         raise VaultError("The endpoint has no signing secret; delete it and register it again.")
-    token = vault.open(record.sealed_token) if record.sealed_token else None
+    credential = open_credential(record, vault)
     secrets = [(vault.open(secret.sealed), secret.expires_at) for secret in record.secrets]
     headers = {name: vault.open(sealed) for name, sealed in record.sealed_headers.items()}
-    values = [*headers.values(), *([token] if token else [])]
+    body_signature, body_secrets = open_body_signature(record, vault, secrets[0][0])
+    values = [*headers.values(), *(credential.secrets if credential else ()), *body_secrets]
     return _Opened(
-        token,
+        credential,
         {name: value for name, value in headers.items() if not is_reserved(name)},
         tuple((_signing_key(secret), expires_at) for secret, expires_at in secrets),
+        open_key_pairs(record, vault),
+        body_signature,
+        open_identity(record.client_certificate, vault),
         Redactor(values, [secret for secret, _ in secrets]),
     )
 

@@ -14,14 +14,27 @@ from pipeline.ops.logs import logger
 from schemas.codec import InvalidRecordError, from_json
 from schemas.endpoint import EndpointRecord, HeldDrop
 from schemas.health import HealthFact, HealthRecord
-from schemas.missing import MISSING_KEY, MissingRecord
+from schemas.missing_records import MISSING_KEY, MissingRecord
 from schemas.topic_ids import TOPIC_IDS_KEY, TopicIdsRecord
 
 log = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class OrderedSummary:
+    """What is held back in order for an endpoint: how many deliveries, in how many lanes, and the oldest since when.
+
+    ``behind`` is the fact about the head that has held others back for longest.
+    """
+
+    count: int = 0
+    lanes: int = 0
+    since: datetime | None = None
+    behind: HealthRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSummary:
     """What waits for an endpoint that is paused or disabled: how many deliveries, the oldest since when, and in which partitions."""
 
     count: int = 0
@@ -38,9 +51,14 @@ class HealthTable:
         self._facts: dict[tuple[int, HealthFact], tuple[HealthRecord, int]] = {}
         self._held: dict[int, dict[int, HealthRecord]] = {}
         """By partition, then by endpoint."""
+        self._ordered: dict[int, dict[int, HealthRecord]] = {}
+        """The same of what is held back in order."""
+        self._by_partition = {HealthFact.HELD: self._held, HealthFact.ORDERED: self._ordered}
         self._known: set[int] = set()
         self.on_disabled: Callable[[set[int]], None] = lambda _: None
         """Called with the ids of endpoints that were disabled."""
+        self.on_circuits: Callable[[set[int]], None] = lambda _: None
+        """Called with the ids of endpoints whose circuits were told of."""
         self.on_missing: Callable[[MissingRecord], None] = lambda _: None
         """Called with what a process has told of records that it misses."""
         self.on_topic_ids: Callable[[TopicIdsRecord], None] = lambda _: None
@@ -48,7 +66,7 @@ class HealthTable:
 
     def apply(self, records: Iterable[Record]) -> None:
         """Take records of the topic, in its order."""
-        disabled: set[int] = set()
+        told: dict[HealthFact, set[int]] = {}
         for record in records:
             if record.value is None:
                 continue
@@ -60,16 +78,17 @@ class HealthTable:
                 metrics.TABLE_ERRORS.inc()
                 log.warning("a health record cannot be used", topic=self._topic, offset=record.offset, error=str(error))
                 continue
-            if known.fact is HealthFact.HELD:
+            if (by_partition := self._by_partition.get(known.fact)) is not None:
                 if known.partition is not None:
-                    self._held.setdefault(known.partition, {})[known.endpoint_id] = known
+                    by_partition.setdefault(known.partition, {})[known.endpoint_id] = known
                 continue
             self._facts[known.endpoint_id, known.fact] = known, record.offset
             self._known.add(known.endpoint_id)
-            if known.fact is HealthFact.DISABLED:
-                disabled.add(known.endpoint_id)
-        if disabled:
-            self.on_disabled(disabled)
+            told.setdefault(known.fact, set()).add(known.endpoint_id)
+        if HealthFact.CIRCUIT in told:
+            self.on_circuits(told[HealthFact.CIRCUIT])
+        if HealthFact.DISABLED in told:
+            self.on_disabled(told[HealthFact.DISABLED])
 
     def _is_about_topics(self, record: Record) -> bool:
         """Whether a record tells of topics and of no endpoint; then those who want to know are told.
@@ -93,6 +112,11 @@ class HealthTable:
         """Where the fact's last record stands; -1 when there is none."""
         return self._facts[endpoint_id, fact][1] if (endpoint_id, fact) in self._facts else -1
 
+    def last(self, endpoint_id: int, fact: HealthFact) -> HealthRecord | None:
+        """The last record of a fact, whatever version of the endpoint it is of."""
+        known = self._facts.get((endpoint_id, fact))
+        return None if known is None else known[0]
+
     def fact(self, endpoint: EndpointRecord, fact: HealthFact) -> HealthRecord | None:
         """What is known, unless it was before the endpoint's last activation."""
         known = self._facts.get((endpoint.id, fact))
@@ -102,13 +126,28 @@ class HealthTable:
         """When and why the endpoint was disabled; None when it is not."""
         return self.fact(endpoint, HealthFact.DISABLED)
 
-    def held(self, endpoint_id: int, drops: Iterable[HeldDrop] = ()) -> Held:
+    def held(self, endpoint_id: int, drops: Iterable[HeldDrop] = ()) -> HeldSummary:
         """What waits for an endpoint, as those who keep it have told; without the partitions of which all was dropped."""
         found = (facts.get(endpoint_id) for facts in self._held.values())
         parts = tuple(fact for fact in found if fact is not None and fact.held and not any(_is_all(drop, fact) for drop in drops))
         if not parts:
-            return Held()
-        return Held(sum(part.held for part in parts), min((part.since for part in parts if part.since), default=None), parts)
+            return HeldSummary()
+        return HeldSummary(
+            sum(part.held for part in parts), min((part.since for part in parts if part.since), default=None), parts
+        )
+
+    def ordered(self, endpoint_id: int) -> OrderedSummary:
+        """What is held back in order for an endpoint, as those who keep its lanes have told."""
+        found = (facts.get(endpoint_id) for facts in self._ordered.values())
+        parts = [fact for fact in found if fact is not None and fact.held and fact.since is not None]
+        if not parts:
+            return OrderedSummary()
+        oldest = min(parts, key=lambda fact: (fact.since or fact.at, fact.partition or 0))
+        return OrderedSummary(sum(fact.held for fact in parts), sum(fact.count for fact in parts), oldest.since, oldest)
+
+    def ordered_in(self, partition: int) -> Mapping[int, HealthRecord]:
+        """What was told of the lanes of one partition, by endpoint."""
+        return self._ordered.get(partition, {})
 
     def held_in(self, partition: int) -> Mapping[int, HealthRecord]:
         """What was told of one partition of the held deliveries, by endpoint."""

@@ -1,7 +1,7 @@
-"""Is the encryption key of this process the one of the others? Told by what they have sealed, as nobody else knows.
+"""Is the encryption key of this process the one of the others? Told by what they have encrypted, as nobody else knows.
 
-The record that claims an endpoint's id holds a sample, sealed with the first key of whoever wrote it. So a key that opens the last sample is right
-even where it opens no endpoint: then the endpoints are damaged, or were sealed before by somebody with a wrong key.
+The record that claims an endpoint's id holds a sample, encrypted with the first key of whoever wrote it. So a key that opens the last sample is right
+even where it opens no endpoint: then the endpoints are damaged, or were encrypted before by somebody with a wrong key.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def wrong_key(endpoints: Iterable[Endpoint], sample: bytes | None, vault: Vault)
         return None
     subject = "The only endpoint is" if count == 1 else f"All {count:,} endpoints are"
     return (
-        f"{subject} sealed with another encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to the key of the other roles and "
+        f"{subject} encrypted with another encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to the key of the other roles and "
         "restart this one. If that key is lost, delete the endpoints and register them again."
     )
 

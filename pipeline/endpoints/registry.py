@@ -15,19 +15,21 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+
+from msgspec import structs
 
 from pipeline.broker.api import Broker, Record
 from pipeline.broker.producer import Producer
 from pipeline.broker.table import CompactedTable
+from pipeline.core.filters.stored import NO_FILTERS, fields_of
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
-from pipeline.endpoints.health import HealthTable, Held
+from pipeline.endpoints.health import HealthTable, HeldSummary
 from pipeline.endpoints.key_check import sealed_sample, unusable, wrong_key
-from pipeline.endpoints.subscriptions import Subscriptions
+from pipeline.endpoints.subscriptions import MatchInput, OnFailure, Subscriptions, ignore_failures
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
-from schemas.codec import InvalidRecordError, from_json
+from schemas.codec import InvalidRecordError, from_json, to_json
 from schemas.delivery import DeadLetterReason
 from schemas.endpoint import EndpointRecord
 from schemas.operational import OPERATIONAL_ENDPOINT_ID
@@ -36,14 +38,30 @@ log = logger(__name__)
 
 _ID_CLAIM = b"id-claim"
 """Key of the records whose offsets make new ids; compaction keeps the last of them."""
+_CLIENT = "endpoint-client"
+"""What the metric calls the endpoints' client certificates; the one that expires first counts."""
 _MOST_CLAIMS = 20_000
 """Claims that are written at once, so that an id that was chosen elsewhere is never given again."""
 
 
 def deleted(record: EndpointRecord, *, changed_by: str, at: datetime) -> EndpointRecord:
     """The last record of an endpoint: who deleted it and when, without its secrets."""
-    gone = {"deleted": True, "change": "delete", "sealed_token": None, "sealed_headers": {}, "secrets": (), "filters": {}}
-    return record.model_copy(update=gone | {"version": record.version + 1, "changed_by": changed_by, "updated_at": at})
+    return structs.replace(
+        record,
+        deleted=True,
+        change="delete",
+        changed_by=changed_by,
+        updated_at=at,
+        version=record.version + 1,
+        sealed_token=None,
+        sealed_headers={},
+        secrets=(),
+        authentication=None,
+        key_pairs=(),
+        signature_header=None,
+        client_certificate=None,
+        **fields_of(NO_FILTERS),
+    )
 
 
 class NewerEndpointError(Exception):
@@ -68,7 +86,7 @@ class Registry:
     ) -> None:
         """``health`` says which endpoints are disabled. ``operational`` is the built-in receiver of operational events.
 
-        The built-in receiver is no registered endpoint: who delivers finds it, the API does not.
+        The built-in receiver is not a registered endpoint: deliveries find it, the API does not.
         """
         self._topic = topic
         self._vault = vault
@@ -79,6 +97,10 @@ class Registry:
         self.table = CompactedTable(broker, topic, self._apply)
         self.on_idle: Callable[[int], None] = lambda _: None
         """Called with the id of an endpoint that nothing is sent to any more: it was deleted, paused or disabled."""
+        self.on_deleted: Callable[[int], None] = lambda _: None
+        """Called besides with the id of one that was deleted. No other endpoint will have its id."""
+        self.on_resumed: Callable[[int], None] = lambda _: None
+        """Called with the id of an endpoint that was paused or disabled, and is sent to again."""
         self._endpoints: dict[int, Endpoint] = {}
         self._subscriptions = Subscriptions()
         self._states: Counter[str] = Counter()
@@ -93,9 +115,18 @@ class Registry:
         """Offsets of the records that took no effect."""
         self._sample: bytes | None = None
         """What the last claim of an id holds: see key_check."""
+        self._ordered: set[int] = set()
+        """Endpoints that get their events in order."""
+        self._certificates: dict[int, datetime] = {}
+        """When the client certificates of active endpoints expire."""
+        self._had_certificates = False
         self._creating = asyncio.Lock()
         self._newer: dict[bytes | None, str] = {}
         """Why a record cannot be read, by its key."""
+
+    def may_write(self, producer: Producer) -> bool:
+        """Whether Kafka has taken the changes before. If it has not for long, another one would only join them."""
+        return not producer.is_stuck(self._topic)
 
     def get(self, endpoint_id: int) -> Endpoint | None:
         """A registered endpoint that is not deleted."""
@@ -109,11 +140,16 @@ class Registry:
         """Whether it is known that the endpoint was deleted. One that is not known (yet) was not."""
         return endpoint_id in self._deleted
 
-    def held(self, endpoint: Endpoint) -> Held:
+    def held(self, endpoint: Endpoint) -> HeldSummary:
         """What waits for an endpoint that is paused or disabled. What somebody chose to drop does not wait any more."""
         if self.health is None:
-            return Held()
+            return HeldSummary()
         return self.health.held(endpoint.id, endpoint.record.drops)
+
+    @property
+    def has_ordered(self) -> bool:
+        """Whether any endpoint gets its events in order."""
+        return bool(self._ordered)
 
     def all(self) -> list[Endpoint]:
         """Every endpoint that is not deleted, by id."""
@@ -130,7 +166,7 @@ class Registry:
         return unread or self.wrong_key()
 
     def wrong_key(self) -> str | None:
-        """Why the encryption key must be a wrong one, and what to do: whoever has it must seal nothing."""
+        """Why the encryption key must be a wrong one, and what to do: whoever has it must encrypt nothing."""
         return wrong_key(self._endpoints.values(), self._sample, self._vault) if self.table.is_caught_up else None
 
     def unusable(self) -> str | None:
@@ -151,12 +187,16 @@ class Registry:
             )
             raise NewerEndpointError(message)
 
-    def matching(self, event_name: str, payload: Callable[[], Any]) -> list[Endpoint]:
-        """The endpoints that subscribed to the event and whose filters accept its payload (parsed only when asked for).
+    def matching(self, event: MatchInput, on_failure: OnFailure = ignore_failures) -> list[Endpoint]:
+        """The endpoints that subscribed to the event and whose filters accept it; ``on_failure`` hears of filters that fail on it.
 
         For those that are not active, it is held.
         """
-        return self._subscriptions.matching(event_name, payload)
+        return self._subscriptions.matching(event, on_failure)
+
+    def filtered_by(self, event_name: str, path: str) -> list[Endpoint]:
+        """The endpoints whose filters compare this path with values other than null, and are decided by that first."""
+        return self._subscriptions.filtered_by(event_name, path)
 
     async def create(self, producer: Producer, make: Callable[[int], EndpointRecord]) -> tuple[Endpoint, bool]:
         """Register an endpoint, unless its target_url is registered: then that endpoint is returned, with False.
@@ -205,7 +245,7 @@ class Registry:
             SupersededError: it took no effect: the endpoint was changed at the same time (then its version is another one), or
                 another endpoint got the target_url. Call :meth:`settle` when there is nothing else to write for the endpoint.
         """
-        position = await producer.send(self._topic, key=str(record.id).encode(), value=record.model_dump_json().encode())
+        position = await producer.send(self._topic, key=str(record.id).encode(), value=to_json(record))
         await self.table.wait_for(position.offset)
         if position.offset in self._refused:
             raise SupersededError(f"Another change of endpoint {record.id}, or of its target_url, was first.")
@@ -222,7 +262,7 @@ class Registry:
             record = deleted(refused, changed_by=refused.changed_by, at=refused.updated_at) if current is None else current.record
             next_version = max(self._versions.get(endpoint_id, 0), 0 if current else refused.version) + 1
             with suppress(SupersededError):  # then somebody changed the endpoint meanwhile, and it is looked at again
-                await self.write(producer, record.model_copy(update={"version": next_version}))
+                await self.write(producer, structs.replace(record, version=next_version))
 
     def _apply(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -244,8 +284,13 @@ class Registry:
             self.refuse_newer()
 
     def _count(self) -> None:
-        for state in ("active", "paused", "disabled", "unusable"):
+        for state in ("active", "paused", "disabled", "unusable", "unverified"):
             metrics.ENDPOINTS.labels(state).set(self._states[state])
+        if self._certificates:
+            metrics.CERTIFICATE_EXPIRY.labels(_CLIENT).set(min(self._certificates.values()).timestamp())
+        elif self._had_certificates:
+            metrics.CERTIFICATE_EXPIRY.remove(_CLIENT)
+        self._had_certificates = bool(self._certificates)
 
     def _apply_one(self, record: Record) -> None:
         if record.value is None:
@@ -263,7 +308,7 @@ class Registry:
             self._deleted[change.id] = change.created_at
         endpoint = None if change.deleted else self._judged(open_endpoint(change, self._vault))
         self._replace(change.id, endpoint)
-        # Not before everything was read: a record that another took the place of may be sealed with a key that is gone.
+        # Not before everything was read: a record that another took the place of may be encrypted with a key that is gone.
         if endpoint is not None and endpoint.problem and self.table.is_caught_up:
             log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
 
@@ -280,14 +325,23 @@ class Registry:
             self._subscriptions.remove(former)
             self._states[_state(former)] -= 1
             del self._ids_by_url[former.target_url]
+        self._certificates.pop(endpoint_id, None)
+        self._ordered.discard(endpoint_id)
         if endpoint is None or not endpoint.active:
             self.on_idle(endpoint_id)
         if endpoint is None:
+            self.on_deleted(endpoint_id)
             return
         self._endpoints[endpoint_id] = endpoint
         self._ids_by_url[endpoint.target_url] = endpoint_id
         self._subscriptions.add(endpoint)
         self._states[_state(endpoint)] += 1
+        if endpoint.record.ordered:
+            self._ordered.add(endpoint_id)
+        if endpoint.active and endpoint.record.client_certificate is not None:
+            self._certificates[endpoint_id] = endpoint.record.client_certificate.expires_at
+        if former is not None and not former.active and endpoint.active and self.table.is_caught_up:
+            self.on_resumed(endpoint_id)
 
     def _disabled(self, endpoint_ids: AbstractSet[int]) -> None:
         """The health table has learned that endpoints were disabled."""
@@ -307,7 +361,11 @@ def _state(endpoint: Endpoint) -> str:
 
 
 def state_of(endpoint: Endpoint) -> str:
-    """``active``, ``paused`` (by its owner), or ``disabled`` (it was gone, or failed for too long)."""
+    """``active``, ``paused`` (for a while, by its owner), ``disabled`` (by somebody; or it was gone, or failed for too long), or
+    ``unverified`` (it has not shown yet that it wants webhooks).
+    """
     if endpoint.active:
         return "active"
-    return "paused" if endpoint.disabled is None or not endpoint.record.active else "disabled"
+    if not endpoint.record.active:
+        return "paused" if endpoint.record.disabled_at is None else "disabled"
+    return "unverified" if endpoint.disabled is None else "disabled"

@@ -1,20 +1,57 @@
 """Which endpoints get an event, without asking each of them: an index by event name, and by a value that a filter asks for.
 
-With 10,000 endpoints of as many shops, each with a filter for its own, an event is held against the filters of a few.
+With 10,000 endpoints of as many shops, each with a filter for its own, an event is held against the filters of a few. What the
+index cannot decide is evaluated: for those endpoints alone that it left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from pipeline.core.matching import accepts, values_at
+from pipeline.core.filters.equalities import Equality
+from pipeline.core.filters.evaluation import Evaluation, EvaluationError, FilterFault, PathTree
+from pipeline.core.filters.expression import Path
+from pipeline.core.matching import has_one_of, missing_member, values_at
 from pipeline.endpoints.endpoint import Endpoint
 
 _Endpoints: TypeAlias = dict[int, Endpoint]
 _Value: TypeAlias = tuple[bool, object]
 _by_id = attrgetter("id")
+
+
+@dataclass(frozen=True, slots=True)
+class MatchInput:
+    """An event as filters see it. ``payload`` parses it, and is asked only when some endpoint's filter needs it."""
+
+    event_name: str
+    payload: Callable[[], Any]
+    members: Callable[[], Mapping[str, str]] = dict
+    """The members of the webhook's body but ``data``: what filters know as ``event``."""
+    version: Callable[[], int | None] | None = None
+    """The version of the payload; None for an event type that has only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterFailure:
+    """A filter that gave neither true nor false on an event: of one endpoint, or of all whose filters compare ``path``."""
+
+    event_name: str
+    expression: str
+    fault: FilterFault
+    reason: str
+    endpoint_id: int | None = None
+    path: str = ""
+
+
+OnFailure: TypeAlias = Callable[[FilterFailure], None]
+
+
+def ignore_failures(_: FilterFailure) -> None:
+    """Nobody wants to know."""
 
 
 class Subscriptions:
@@ -33,36 +70,60 @@ class Subscriptions:
         for event in endpoint.events:
             self._events[event].remove(endpoint)
 
-    def matching(self, event_name: str, payload: Callable[[], Any]) -> list[Endpoint]:
-        """Those that subscribed to the event and whose filters accept its payload, by id. It is parsed only when asked for."""
+    def matching(self, event: MatchInput, on_failure: OnFailure = ignore_failures) -> list[Endpoint]:
+        """Those that subscribed to the event and whose filters accept it, by id; of those that pin a version, where it is this one."""
+        subscribers = self._events.get(event.event_name)
+        found = subscribers.matching(event, on_failure) if subscribers else []
+        if not found or event.version is None:
+            return found
+        version, name = event.version(), event.event_name
+        return [one for one in found if one.record.event_type_versions.get(name, version) == version]
+
+    def filtered_by(self, event_name: str, path: str) -> list[Endpoint]:
+        """Those that stand in the index under this path, and do not want null there."""
         subscribers = self._events.get(event_name)
-        return subscribers.matching(payload) if subscribers else []
+        return subscribers.filtered_by(path) if subscribers else []
 
 
 class _Subscribers:
-    """The endpoints of one event. Each with filters stands under the values of one of its paths; it accepts no other ones there."""
+    """The endpoints of one event. Each with comparisons stands under the values of one of its paths; it accepts no other ones there."""
 
     def __init__(self) -> None:
         self._unfiltered: _Endpoints = {}
         self._filtered: dict[str, dict[_Value, _Endpoints]] = {}
-        self._paths: dict[int, str] = {}
+        self._evaluated: _Endpoints = {}
+        """Those that the index knows nothing about: their filters are evaluated on each event of this type."""
+        self._places: dict[int, Equality] = {}
+        self._paths: Counter[Path] = Counter()
+        self._tree: PathTree | None = None
 
     def add(self, endpoint: Endpoint) -> None:
+        for expression in endpoint.filters.expressions:
+            self._paths.update(expression.paths)
+            self._tree = None
         if not endpoint.filters:
             self._unfiltered[endpoint.id] = endpoint
-            return
-        path = min(endpoint.filters, key=lambda path: self._company(endpoint, path))
-        self._paths[endpoint.id] = path
-        for value in endpoint.filters[path]:
-            self._filtered.setdefault(path, {}).setdefault(_key(value), {})[endpoint.id] = endpoint
+        elif not endpoint.filters.equalities:
+            self._evaluated[endpoint.id] = endpoint
+        else:
+            path, values = min(endpoint.filters.equalities, key=self._company)
+            self._places[endpoint.id] = (path, values)
+            for value in values:
+                self._filtered.setdefault(path, {}).setdefault(_key(value), {})[endpoint.id] = endpoint
 
     def remove(self, endpoint: Endpoint) -> None:
+        for expression in endpoint.filters.expressions:
+            self._paths -= Counter(expression.paths)
+            self._tree = None
         if not endpoint.filters:
             del self._unfiltered[endpoint.id]
             return
-        path = self._paths.pop(endpoint.id)
+        if not endpoint.filters.equalities:
+            del self._evaluated[endpoint.id]
+            return
+        path, values = self._places.pop(endpoint.id)
         by_value = self._filtered.get(path, {})
-        for value in endpoint.filters[path]:
+        for value in values:
             endpoints = by_value.get(_key(value), {})
             endpoints.pop(endpoint.id, None)  # a value may stand twice in a filter
             if not endpoints:
@@ -70,27 +131,102 @@ class _Subscribers:
         if not by_value:
             self._filtered.pop(path, None)
 
-    def matching(self, payload: Callable[[], Any]) -> list[Endpoint]:
+    def matching(self, event: MatchInput, on_failure: OnFailure) -> list[Endpoint]:
         found = dict(self._unfiltered)
-        if self._filtered:
-            parsed = payload()
-            for endpoint in self._candidates(parsed):
-                if accepts(endpoint.filters, parsed):
+        if self._filtered or self._evaluated:
+            match = _Match(event, event.payload(), self, on_failure)
+            for endpoint in self._candidates(match):
+                if match.accepted_by(endpoint):
+                    found[endpoint.id] = endpoint
+            for endpoint in self._evaluated.values():
+                if match.accepted_by(endpoint):
                     found[endpoint.id] = endpoint
         return sorted(found.values(), key=_by_id)
 
-    def _candidates(self, parsed: Any) -> Iterator[Endpoint]:
+    def filtered_by(self, path: str) -> list[Endpoint]:
+        by_value = self._filtered.get(path, {})
+        with_null = by_value.get(_key(None), {})
+        return [one for endpoints in by_value.values() for one in endpoints.values() if one.id not in with_null]
+
+    def tree(self) -> PathTree:
+        """What all the expressions look at; made anew when one was added or removed."""
+        if self._tree is None:
+            self._tree = PathTree(self._paths)
+        return self._tree
+
+    def _candidates(self, match: _Match) -> Iterator[Endpoint]:
         for path, by_value in self._filtered.items():
             # Each value once, though an array may hold it often. A filter's value is never an object.
-            for key in {_key(value) for value in values_at(parsed, path) if not isinstance(value, dict)}:
+            keys = {_key(value) for value in values_at(match.payload, path) if not isinstance(value, dict)}
+            if keys == _ONLY_NULL:
+                match.look_for(path)
+            for key in keys:
                 yield from by_value.get(key, {}).values()
 
-    def _company(self, endpoint: Endpoint, path: str) -> int:
+    def _company(self, equality: Equality) -> int:
         """How many others stand under the same values of this path: the fewer, the better the path tells them apart."""
+        path, values = equality
         by_value = self._filtered.get(path, {})
-        return sum(len(by_value.get(_key(value), ())) for value in endpoint.filters[path])
+        return sum(len(by_value.get(_key(value), ())) for value in values)
+
+
+@dataclass(slots=True)
+class _Match:
+    """One event, held against the filters of the endpoints that may want it."""
+
+    event: MatchInput
+    payload: Any
+    subscribers: _Subscribers
+    on_failure: OnFailure
+    evaluation: Evaluation | None = field(default=None)
+
+    def accepted_by(self, endpoint: Endpoint) -> bool:
+        """Whether all filters of an endpoint hold. Where one is false, another one that fails does not matter."""
+        filters = endpoint.filters
+        failure: FilterFailure | None = None
+        if filters.unreadable is not None:
+            failure = self._failed(endpoint, filters.texts[0], FilterFault.UNREADABLE, filters.unreadable)
+        for path, values in filters.equalities:
+            if not has_one_of(self.payload, path, values):
+                member = missing_member(self.payload, path)
+                if member is None:
+                    return False
+                failure = self._failed(endpoint, f"data.{path}", FilterFault.MISSING_FIELD, _no_field(member))
+        for expression in filters.expressions:
+            try:
+                if not self._evaluated().holds(expression):
+                    return False
+            except EvaluationError as error:
+                failure = self._failed(endpoint, expression.text, error.fault, str(error))
+        if failure is not None:
+            self.on_failure(failure)
+        return failure is None
+
+    def look_for(self, path: str) -> None:
+        """A path led to null: say so if it is because the payload does not have it. All endpoints under it fail then."""
+        member = missing_member(self.payload, path)
+        if member is not None:
+            failure = FilterFailure(
+                self.event.event_name, f"data.{path}", FilterFault.MISSING_FIELD, _no_field(member), path=path
+            )
+            self.on_failure(failure)
+
+    def _evaluated(self) -> Evaluation:
+        if self.evaluation is None:
+            self.evaluation = Evaluation(self.event.members(), self.payload, self.subscribers.tree())
+        return self.evaluation
+
+    def _failed(self, endpoint: Endpoint, expression: str, fault: FilterFault, reason: str) -> FilterFailure:
+        return FilterFailure(self.event.event_name, expression, fault, reason, endpoint.id)
+
+
+def _no_field(member: str) -> str:
+    return f"The event has no field {member!r}."
 
 
 def _key(value: object) -> _Value:
     # True == 1 in Python; in JSON they are different values.
     return isinstance(value, bool), value
+
+
+_ONLY_NULL = {_key(None)}

@@ -19,7 +19,7 @@ class SealedOtherwiseError(VaultError):
 
 
 class Vault:
-    """Seals with the first key, opens with any of them (so that the key can be rotated): comma-separated Fernet keys."""
+    """Encrypts with the first key, opens with any of them (so that the key can be rotated): comma-separated Fernet keys."""
 
     def __init__(self, keys: str) -> None:
         self._keys = [SecretStr(key.strip()) for key in keys.split(",")]
@@ -37,7 +37,7 @@ class Vault:
         return Fernet.generate_key().decode()
 
     def derived(self, purpose: str) -> Vault:
-        """A vault for something else, whose keys come of these (HKDF-SHA256): what one of the two has sealed the other cannot open.
+        """A vault for something else, whose keys come of these (HKDF-SHA256): what one of the two has encrypted the other cannot open.
 
         Every process that has the same encryption_key gets the same keys, and there is no second secret to keep.
         """
@@ -51,19 +51,19 @@ class Vault:
         """Decrypt a secret.
 
         Raises:
-            SealedOtherwiseError: it was sealed with another key, or is not a sealed secret at all.
+            SealedOtherwiseError: it was encrypted with another key, or is not an encrypted secret at all.
         """
         try:
             return self._fernet.decrypt(sealed).decode()
         except (InvalidToken, ValueError):  # the latter for a text that is not ASCII
             message = (
-                "Its secrets were sealed with another encryption_key; add that key to OMS_WEBHOOKS_ENCRYPTION_KEY in every role, "
+                "Its secrets were encrypted with another encryption_key; add that key to OMS_WEBHOOKS_ENCRYPTION_KEY in every role, "
                 "comma-separated, behind the first."
             )
             raise SealedOtherwiseError(message) from None
 
     def is_current(self, sealed: str) -> bool:
-        """Whether a secret that can be opened was sealed with the first key. With one key there is no other."""
+        """Whether a secret that can be opened was encrypted with the first key. With one key there is no other."""
         if self.key_count == 1:
             return True
         try:
@@ -73,7 +73,7 @@ class Vault:
         return True
 
     def renew(self, sealed: str) -> str:
-        """The same secret, sealed with the first key.
+        """The same secret, encrypted with the first key.
 
         Raises:
             VaultError: as :meth:`open`.

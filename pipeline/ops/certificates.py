@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from cryptography import x509
-
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
@@ -25,7 +23,7 @@ _HANDSHAKE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class TlsServer:
     """A TLS server. ``client`` is the certificate to show it and its key, when it wants one."""
 
     name: str
@@ -34,21 +32,21 @@ class Server:
     client: tuple[Path, Path | None, str | None] | None = None
 
 
-def tls_servers(settings: Settings) -> list[Server]:
+def tls_servers(settings: Settings) -> list[TlsServer]:
     """The TLS servers of the settings; of Kafka, those that it is bootstrapped from."""
     found = []
     if settings.kafka_security_protocol.endswith("SSL"):
         password = settings.kafka_ssl_password.get_secret_value() if settings.kafka_ssl_password else None
         cert = settings.kafka_ssl_certfile
         client = (cert, settings.kafka_ssl_keyfile, password) if cert else None
-        found += [Server("kafka", host, port, client) for host, port in addresses(settings.kafka_bootstrap_servers)]
+        found += [TlsServer("kafka", host, port, client) for host, port in addresses(settings.kafka_bootstrap_servers)]
     url = urlsplit(settings.clickhouse_url)
     if url.scheme == "https" and url.hostname:
-        found.append(Server("clickhouse", url.hostname, url.port or 8443))
+        found.append(TlsServer("clickhouse", url.hostname, url.port or 8443))
     return found
 
 
-async def expiry(server: Server) -> float:
+async def expiry(server: TlsServer) -> float:
     """When a server's certificate expires, in seconds since 1970.
 
     It is not verified, because one that has expired must be read too; nothing is sent over the connection.
@@ -70,6 +68,8 @@ async def expiry(server: Server) -> float:
         writer.close()
         with contextlib.suppress(OSError):  # the certificate is known; how the connection ends does not matter
             await writer.wait_closed()
+    from cryptography import x509  # noqa: PLC0415 - a role starts sooner without it
+
     return x509.load_der_x509_certificate(shown).not_valid_after_utc.timestamp()
 
 
@@ -80,16 +80,18 @@ def file_expiry(path: Path) -> float:
         OSError: the file cannot be read.
         ValueError: it holds no certificate.
     """
+    from cryptography import x509  # noqa: PLC0415 - as above
+
     return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp()
 
 
-async def measure(servers: Sequence[Server], client_certificate: Path | None) -> None:
+async def measure(servers: Sequence[TlsServer], client_certificate: Path | None) -> None:
     """Set the metric. Of several servers of one name the certificate that expires first counts."""
     found: dict[str, float] = {}
     for server in servers:
         try:
             at = await expiry(server)
-        except OSError as error:  # TimeoutError is one
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: nobody can read what the server shows
             log.info("a certificate could not be read", server=server.name, host=server.host, error=repr(error))
         else:
             found[server.name] = min(at, found.get(server.name, at))

@@ -126,6 +126,10 @@ class TopEndpoints(LoopMetric):
         """Count an attempt."""
         self._counts[endpoint_id][outcome] += 1
 
+    def forget(self, endpoint_id: int) -> None:
+        """It was deleted: it takes no place among those that are shown."""
+        self._counts.pop(endpoint_id, None)
+
     def describe(self) -> Iterable[CounterMetricFamily]:
         """The metric without samples."""
         return [CounterMetricFamily(self._name, self._documentation, labels=self.labelnames)]

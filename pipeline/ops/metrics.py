@@ -35,6 +35,9 @@ READY: Final = Gauge("oms_webhooks_ready", "Whether a check of /readyz passes", 
 DEPENDENCY_UP: Final = Gauge(
     "oms_webhooks_dependency_up", "Whether what this process depends on answered when it was last asked", ["dependency"]
 )
+DEPENDENCY_OUTAGES: Final = Counter(
+    "oms_webhooks_dependency_outages", "Times that what this process depends on was found away", ["dependency"]
+)
 CLOCK_OFFSET: Final = Gauge(
     "oms_webhooks_clock_offset_seconds",
     "By how much the clock of this machine is ahead of the Kafka broker's; below 0: behind it",
@@ -49,6 +52,11 @@ CERTIFICATE_EXPIRY: Final = Gauge(
 EVENTS: Final = _registered(LoopCounter("oms_webhooks_events", "Events taken from the source topics and decoded", ["event"]))
 MATCHES: Final = _registered(LoopCounter("oms_webhooks_matches", "Endpoints matched by events", ["event"]))
 UNMATCHED: Final = Counter("oms_webhooks_unmatched_events", "Events that no endpoint subscribed to", ["event"])
+FILTER_FAILURES: Final = Counter(
+    "oms_webhooks_filter_failures",
+    "Filters that gave neither true nor false on an event; nothing was sent there. One that concerns a field counts once for all its endpoints",
+    ["reason"],
+)
 DEAD_LETTERS: Final = Counter("oms_webhooks_dead_letters", "Records that could not be used", ["topic", "reason"])
 FIRST_ATTEMPT: Final = _registered(
     LoopHistogram(
@@ -89,15 +97,34 @@ HELD_EXPIRING: Final = Gauge(
 RELEASED: Final = Counter("oms_webhooks_released_deliveries", "Held deliveries that go out, as their endpoint was resumed")
 EXPIRED: Final = Counter("oms_webhooks_expired_deliveries", "Held deliveries that ended after hold_days")
 HELD_LOST: Final = Counter("oms_webhooks_lost_held_deliveries", "Held deliveries that Kafka does not have any more")
+ORDERED_WAITING: Final = Gauge(
+    "oms_webhooks_ordered_waiting",
+    "Deliveries in order that have not ended, in the partitions that this process keeps",
+)
+ORDERED_HELD_BACK: Final = Gauge(
+    "oms_webhooks_ordered_held_back_lanes",
+    "Lanes (an endpoint and a key) whose next delivery waits for a retry, or for its endpoint",
+)
+ORDERED_READY: Final = Gauge("oms_webhooks_ordered_ready_lanes", "Lanes whose next delivery is being made, or could be")
+ORDERED_OLDEST: Final = Gauge(
+    "oms_webhooks_ordered_oldest_seconds", "For how long the oldest of those deliveries has been waiting"
+)
+ORDERED_ENDED: Final = Counter("oms_webhooks_ordered_ended", "Deliveries in order that have ended, whatever the outcome")
 RATE_LIMITED: Final = Counter(
     "oms_webhooks_rate_limited",
     "Deliveries that had to wait for their endpoint's max_per_second, or were parked for it",
     ["result"],
 )
+TOKEN_REQUESTS: Final = Counter(
+    "oms_webhooks_token_requests", "Requests for OAuth access tokens of endpoints: granted, or failed", ["result"]
+)
 SLOW_ENDPOINTS: Final = Gauge("oms_webhooks_slow_endpoints", "Endpoints that keep requests waiting at this moment")
 CIRCUITS: Final = Gauge("oms_webhooks_circuits", "Endpoints whose circuit is open, or half open for a probe", ["state"])
 CIRCUIT_TRANSITIONS: Final = Counter("oms_webhooks_circuit_transitions", "Circuits that went into a state", ["state"])
 ENDPOINTS_DISABLED: Final = Counter("oms_webhooks_endpoints_disabled", "Endpoints that were disabled by this process", ["reason"])
+OPERATIONAL_EVENTS: Final = Counter(
+    "oms_webhooks_operational_events", "Operational events that this process has written, but for endpoint.disabled", ["event"]
+)
 RETRIES_SCHEDULED: Final = Counter("oms_webhooks_retries_scheduled", "Records written to the delay topics", ["delay"])
 RETRIES_DUE: Final = Counter("oms_webhooks_retries_due", "Records taken from the delay topics when due", ["delay"])
 RETRY_LATENESS: Final = Histogram(
@@ -148,6 +175,9 @@ TABLE_POLL_ERRORS: Final = Counter(
     "Errors while reading the endpoints, their health or the API keys from Kafka; reading goes on",
 )
 TABLE_ERRORS: Final = Counter("oms_webhooks_endpoint_record_errors", "Endpoint records that could not be read")
+UNREAD_TOPICS: Final = Gauge(
+    "oms_webhooks_unread_source_topics", "Topics of event types added with the API that this fan-out cannot read"
+)
 ENDPOINTS: Final = Gauge("oms_webhooks_endpoints", "Registered endpoints", ["state"])
 
 # Recorder

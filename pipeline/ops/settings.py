@@ -5,13 +5,14 @@ setting each, which suits secrets; see ``oms-webhooks settings``.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -22,34 +23,29 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from pipeline.core.egress_proxy import EgressProxy, egress_proxy
 from pipeline.core.signing import HOW_TO_MAKE_A_SECRET, SigningKey
+from pipeline.ops.event_types_file import read_event_types
 from pipeline.ops.settings_file import SETTINGS_FILE, as_toml, read_settings_file
 from pipeline.ops.settings_kafka import KafkaSettings
+from pipeline.ops.settings_retry import RetrySettings
 from pipeline.ops.settings_search import SearchSettings
-from schemas.topics import DEFAULT_HOLD, MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label, parse_delay
+from schemas.event_reader import EventReader
+from schemas.event_types import BUILT_IN, SOURCE_TOPICS, EventTypes
+from schemas.producer_forms import ProducerForm
+from schemas.topics import DEFAULT_HOLD, MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label
 
-MAX_REPEATS = 5
 SECRETS_DIR = "OMS_WEBHOOKS_SECRETS_DIR"
 """Names a directory whose files hold one setting each: ``oms_webhooks_encryption_key``. A variable goes before its file."""
 
 
-def _rising(delays: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
-    if not 1 <= len(delays) <= MAX_REPEATS:
-        message = f"a schedule has 1 to {MAX_REPEATS} delays (a notification is repeated up to {MAX_REPEATS} times)"
-        raise ValueError(message)
-    if any(delay <= timedelta(0) for delay in delays) or list(delays) != sorted(delays):
-        message = "delays are above zero and never get shorter, such as 5s,1m,10m,1h,6h"
-        raise ValueError(message)
-    return delays
-
-
-Delays = Annotated[tuple[timedelta, ...], NoDecode, AfterValidator(_rising)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
+Forms = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
-class Settings(KafkaSettings, SearchSettings):
-    """Settings of every role. Lists are comma-separated. Those of Kafka are in settings_kafka, those of searches in settings_search."""
+class Settings(KafkaSettings, RetrySettings, SearchSettings):
+    """Settings of every role. Lists are comma-separated. Those of Kafka, of retries and of searches are in files of their own."""
 
     model_config = SettingsConfigDict(
         env_prefix="OMS_WEBHOOKS_",
@@ -77,6 +73,8 @@ class Settings(KafkaSettings, SearchSettings):
                     raise
                 # Without its cause, which holds what was read: perhaps a secret.
                 raise SettingsError(f"{_not_utf8()} is not UTF-8; write it again in this encoding.") from None
+
+    _event_types: EventTypes | None = PrivateAttr(default=None)
 
     # ClickHouse
     clickhouse_url: str = Field(
@@ -111,12 +109,17 @@ class Settings(KafkaSettings, SearchSettings):
     )
 
     # Delivery
-    retry_delays: Delays = Field(
-        default=tuple(map(parse_delay, ("5s", "1m", "10m", "1h", "6h"))),
-        description="Delays before each repeat: one to five, such as 5s,1m,10m,1h,6h. Each has a topic of its own.",
-    )
     max_event_bytes: int = Field(
         default=6 * MIB, ge=1024, le=MAX_EVENT_BYTES_LIMIT, description="Largest event in bytes; larger ones are dead letters."
+    )
+    event_types_file: Path | None = Field(
+        default=None,
+        description="YAML or JSON file of event types that are added to the built-in ones (docs/event-types.md). Every role and producer check reads the same.",
+    )
+    producer_forms: Forms = Field(
+        default=(),
+        description="How producers write the records of a topic, such as oms.orders=outbox,oms.shipments=cloudevents: auto, plain, "
+        "cloudevents or outbox. What is not named is auto: each record is looked at. docs/producers.md describes them.",
     )
     max_in_flight: int = Field(default=512, ge=1, description="HTTP requests under way at once, in one process.")
     max_in_flight_per_endpoint: int = Field(
@@ -125,7 +128,7 @@ class Settings(KafkaSettings, SearchSettings):
     endpoint_wait_seconds: float = Field(
         default=1.0,
         ge=0,
-        description="An endpoint at its bound whose answers take longer than this gets what exceeds it later (parked).",
+        description="An endpoint at its bound whose answers take longer than this gets what exceeds it later.",
     )
     max_outstanding_records: int = Field(
         default=1000, ge=1, description="Records taken from Kafka and not finished, in one process; polling pauses above."
@@ -133,14 +136,21 @@ class Settings(KafkaSettings, SearchSettings):
     circuit_failures: int = Field(
         default=10,
         ge=1,
-        description="Failures in a row (no answer, 5xx, 429) that open an endpoint's circuit: deliveries are parked, probes are sent.",
+        description="Failures in a row (no answer, 5xx, 429) that put an endpoint on hold: its deliveries wait, and probes are sent.",
     )
     circuit_open_seconds: float = Field(
-        default=5.0, gt=0, description="How long a circuit is open at first; then twice as long ..."
+        default=5.0,
+        gt=0,
+        description="How long a circuit stays open the first time. After each failed probe it stays open twice as long.",
     )
-    circuit_open_max_seconds: float = Field(default=600.0, gt=0, description="... up to this.")
+    circuit_open_max_seconds: float = Field(default=600.0, gt=0, description="The longest that a circuit stays open.")
     disable_after_days: float = Field(
         default=5.0, gt=0, description="An endpoint that failed for so many days without any success is disabled."
+    )
+    tell_failing_after_hours: float = Field(
+        default=1.0,
+        gt=0,
+        description="An endpoint's owner is told (endpoint.failing) when it has failed for so long without any success.",
     )
     hold_days: float = Field(
         default=DEFAULT_HOLD.days,
@@ -149,11 +159,18 @@ class Settings(KafkaSettings, SearchSettings):
         description="How long deliveries wait for an endpoint that is paused or disabled. Then they end, on record as expired.",
     )
     operational_url: str = Field(
-        default="", description="Where operational events are sent (endpoint.disabled). Empty: they stand in their topic only."
+        default="",
+        description="Where operational events, such as endpoint.disabled, are sent. Empty: they are only written to their topic.",
     )
     operational_secret: SecretStr | None = Field(
         default=None,
         description=f"Signing secret of operational_url: whsec_ and 24 to 64 bytes in base64. Make one: {HOW_TO_MAKE_A_SECRET}",
+    )
+    webhook_origin: str = Field(
+        default="oms-webhooks",
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
+        description="The name of this sender in CloudEvents handshakes (WebHook-Request-Origin): best a domain of yours, such as "
+        "hooks.example.com. Endpoints that were verified so get it as Origin with every request.",
     )
     max_outstanding_bytes: int = Field(
         default=64 * MIB,
@@ -170,6 +187,14 @@ class Settings(KafkaSettings, SearchSettings):
         default=True,
         description="Whether the insides of aiohttp are used to send webhooks in less CPU time and within narrower bounds "
         "(docs/security.md). They are left alone anyway with a release that this was not checked with.",
+    )
+    egress_proxy: str = Field(
+        default="",
+        description="HTTP proxy that all requests to endpoints and token endpoints go through (CONNECT), such as http://proxy.internal:3128, so "
+        "that they come from its addresses. Empty: none, whatever the environment says.",
+    )
+    egress_proxy_credentials: SecretStr | None = Field(
+        default=None, description="user:password for egress_proxy, sent by HTTP Basic. Empty: the proxy asks for none."
     )
     resolver_probe_name: str = Field(
         default="example.com",
@@ -189,7 +214,7 @@ class Settings(KafkaSettings, SearchSettings):
     # Recorder
     recorder_batch_rows: int = Field(default=5000, ge=1, description="A batch is written when it has this many records ...")
     recorder_batch_bytes: int = Field(default=32 * MIB, ge=1024, description="... or this many bytes ...")
-    recorder_batch_seconds: float = Field(default=1.0, gt=0, description="... or is this old.")
+    recorder_batch_seconds: float = Field(default=1.2, gt=0, description="... or is this old.")
 
     # HTTP
     http_host: str = Field(default="127.0.0.1", description="Address that health, metrics and the API listen on.")
@@ -247,12 +272,7 @@ class Settings(KafkaSettings, SearchSettings):
             raise SettingsError(message)
         return (*sources, SecretsSettingsSource(settings_cls, secrets_dir=directory))
 
-    @field_validator("retry_delays", mode="before")
-    @classmethod
-    def _parse_delays(cls, value: object) -> object:
-        return tuple(parse_delay(part) for part in value.split(",")) if isinstance(value, str) else value
-
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "producer_forms", mode="before")
     @classmethod
     def _parse_list(cls, value: object) -> object:
         return _parts(value) if isinstance(value, str) else value
@@ -262,6 +282,11 @@ class Settings(KafkaSettings, SearchSettings):
     def _parse_networks(cls, value: object) -> object:
         # Not strict: 127.0.0.1/8 means 127.0.0.0/8.
         return tuple(ip_network(part, strict=False) for part in _parts(value)) if isinstance(value, str) else value
+
+    @field_validator("event_types_file", mode="before")
+    @classmethod
+    def _no_file(cls, value: object) -> object:
+        return value or None  # a variable that is empty names none
 
     @field_validator("operational_url", "otlp_endpoint")
     @classmethod
@@ -318,6 +343,63 @@ class Settings(KafkaSettings, SearchSettings):
             raise ValueError(message) from None
         return self
 
+    @model_validator(mode="after")
+    def _egress_proxy_is_whole(self) -> Settings:
+        for field, credentials in (("egress_proxy", None), ("egress_proxy_credentials", self.egress_proxy_credentials)):
+            try:
+                if self.egress_proxy:
+                    egress_proxy(self.egress_proxy, credentials.get_secret_value() if credentials else None)
+            except ValueError as error:
+                message = f"{field} {error}"
+                raise ValueError(message) from None
+        return self
+
+    @model_validator(mode="after")
+    def _event_types_can_be_read(self) -> Settings:
+        self.event_types  # noqa: B018 - what is wrong with the file is said at the start
+        return self
+
+    @model_validator(mode="after")
+    def _forms_are_of_topics_that_are_read(self) -> Settings:
+        for each in self.producer_forms:
+            topic, _, form = each.partition("=")
+            if topic not in self.topics.sources:
+                message = f"producer_forms: {each!r} does not name a topic of events; write one of {', '.join(self.topics.sources)}, then = and its form"
+                raise ValueError(message)
+            if form not in set(ProducerForm):
+                message = f"producer_forms: {form!r} is not a form; write {topic}= and one of {', '.join(ProducerForm)}"
+                raise ValueError(message)
+        return self
+
+    @property
+    def event_types(self) -> EventTypes:
+        """The event types of this deployment: read once."""
+        if self._event_types is None:
+            self._event_types = EventTypes(read_event_types(self.event_types_file)) if self.event_types_file else BUILT_IN
+        return self._event_types
+
+    def knowing(self, types: EventTypes) -> Settings:
+        """The same settings with the event types of a running pipeline, where it has more of them."""
+        copy = self.model_copy()
+        copy._event_types = types  # noqa: SLF001 - its own
+        return copy
+
+    @property
+    def proxy(self) -> EgressProxy | None:
+        """The egress proxy, if there is one."""
+        credentials = self.egress_proxy_credentials
+        return (
+            egress_proxy(self.egress_proxy, credentials.get_secret_value() if credentials else None)
+            if self.egress_proxy
+            else None
+        )
+
+    @property
+    def event_reader(self) -> EventReader:
+        """Who takes records of the source topics for what they are."""
+        forms = {topic: ProducerForm(form) for topic, _, form in (each.partition("=") for each in self.producer_forms)}
+        return EventReader(self.event_types, self.topics, max_bytes=self.max_event_bytes, forms=forms)
+
     @property
     def slow_budget(self) -> int:
         """Requests under way to all slow endpoints together: they leave room in both bounds.
@@ -329,7 +411,13 @@ class Settings(KafkaSettings, SearchSettings):
     @property
     def topics(self) -> Topics:
         """The topics of this deployment."""
-        return Topics(self.retry_delays, self.kafka_topic_prefix, timedelta(days=self.hold_days))
+        return self.topics_with(())
+
+    def topics_with(self, event_topics: Iterable[str]) -> Topics:
+        """The same with further topics of event types; without the prefix."""
+        known = {*SOURCE_TOPICS, *self.event_types.more_topics}
+        more = (*self.event_types.more_topics, *dict.fromkeys(topic for topic in event_topics if topic not in known))
+        return Topics(self.retry_policies.delays, self.kafka_topic_prefix, timedelta(days=self.hold_days), more)
 
     def shown(self) -> dict[str, str]:
         """Every setting as text for people; secrets are redacted by their type."""

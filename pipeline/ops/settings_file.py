@@ -21,7 +21,7 @@ def read_settings_file(path: Path, known: Collection[str]) -> dict[str, Any]:
     """The settings of a file.
 
     Raises:
-        SettingsError: it cannot be read, is no TOML, or holds a key that is no setting (a typo would be a default in silence).
+        SettingsError: it cannot be read, is not TOML, or holds a key that is not a setting (a typo would silently leave a default in force).
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -30,9 +30,7 @@ def read_settings_file(path: Path, known: Collection[str]) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{SETTINGS_FILE} is {path}, which is not TOML: {error}.") from error
     if unknown := sorted(set(content) - set(known)):
-        message = (
-            f"{path} has what is no setting: {', '.join(unknown)}. `oms-webhooks settings` lists them; there are no sections."
-        )
+        message = f"{path} has unknown settings: {', '.join(unknown)}. `oms-webhooks settings` lists them; there are no sections."
         raise SettingsError(message)
     return {name: ",".join(map(str, value)) if isinstance(value, list) else value for name, value in content.items()}
 

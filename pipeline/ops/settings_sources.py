@@ -12,26 +12,29 @@ from typing import Final
 from pydantic import ValidationError
 from pydantic_settings import DotEnvSettingsSource
 
-from pipeline.ops.reach import Finding
+from pipeline.ops.reachability import CheckResult
 from pipeline.ops.settings import SECRETS_DIR, Settings
 from pipeline.ops.settings_file import SETTINGS_FILE, read_settings_file
+from schemas.plain_findings import sentence_of
 
 _PREFIX: Final = "OMS_WEBHOOKS_"
 _SERVICE_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")
 
 
-def unknown_names(others: Collection[str]) -> list[Finding]:
+def unknown_names(others: Collection[str]) -> list[CheckResult]:
     """Variables, lines of ``.env`` and files of secrets that are called like settings and are none: typos, most likely.
 
-    ``others`` are the variables ``OMS_WEBHOOKS_…`` that are read and are no settings.
+    ``others`` are the variables ``OMS_WEBHOOKS_…`` that are set but are not settings.
     """
     settings = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
     variables = [*settings, SETTINGS_FILE, SECRETS_DIR, *others]
-    found = [Finding(name, _advice(name, variables)) for name in _variables() if name not in variables]
-    found += [Finding(f"{name} in .env", _advice(name, variables)) for name in _dotenv() if name not in variables]
+    found = [CheckResult(name, _advice(name, variables)) for name in _variables() if name not in variables]
+    found += [CheckResult(f"{name} in .env", _advice(name, variables)) for name in _dotenv() if name not in variables]
     directory = Path(os.environ.get(SECRETS_DIR, ""))
     files = [name.lower() for name in settings]
-    return found + [Finding(str(directory / name), _advice(name, files)) for name in _secret_files() if name.lower() not in files]
+    return found + [
+        CheckResult(str(directory / name), _advice(name, files)) for name in _secret_files() if name.lower() not in files
+    ]
 
 
 def place_of(setting: str) -> str:
@@ -48,10 +51,10 @@ def place_of(setting: str) -> str:
     return variable if secret is None else str(Path(os.environ[SECRETS_DIR]) / secret)
 
 
-def refused_values(error: ValidationError) -> list[Finding]:
+def refused_values(error: ValidationError) -> list[CheckResult]:
     """What does not fit, by the place to change it. What concerns several settings names them itself."""
     return [
-        Finding(place_of(str(each["loc"][0])) if each["loc"] else "", each["msg"].removeprefix("Value error, "))
+        CheckResult(place_of(str(each["loc"][0])) if each["loc"] else "", sentence_of(each))
         for each in error.errors(include_url=False, include_input=False)
     ]
 
@@ -60,7 +63,7 @@ def _advice(name: str, known: Sequence[str]) -> str:
     # Without what all of them begin with, which would make any two alike.
     stems = {one[len(_PREFIX) :]: one for one in known}
     near = difflib.get_close_matches(name[len(_PREFIX) :], stems, n=1)
-    return "It is no setting, and has no effect" + (f"; is {stems[near[0]]} meant?" if near else ".")
+    return "It is not a setting and has no effect" + (f"; is {stems[near[0]]} meant?" if near else ".")
 
 
 def _variables() -> list[str]:

@@ -1,6 +1,6 @@
 """Spans, where a collector is configured. The only importer of OpenTelemetry, which is an optional extra.
 
-So it is imported when there is a collector, and not before (see ``open_tracing`` in consumers/parts.py); those who make spans name it for their
+So it is imported when there is a collector, and not before (see ``open_tracing`` in consumers/wiring.py); those who make spans name it for their
 types alone. Nothing here looks at a global or at a context variable: a parent is an argument, and a delivery carries its trace
 with it, through Kafka too.
 
@@ -11,6 +11,7 @@ may be secrets, nor a header, a body or an error's text.
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from collections.abc import Iterable
 from types import TracebackType
@@ -27,7 +28,11 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from pipeline.core.trace import TraceContext
+from pipeline.ops.logs import logger
+from pipeline.ops.once_a_minute import OnceAMinute
 from schemas.event import EventMeta
+
+log = logger(__name__)
 
 Value = str | int | float | bool
 
@@ -85,7 +90,7 @@ class Tracing:
         impatience.cancel()
 
     def record(self, topic: str, partition: int, offset: int, *, group: str, parent: TraceContext | None) -> Span:
-        """A record is dealt with: the fan-out of an event, or a repeat that is due."""
+        """A record is dealt with: the fan-out of an event, or a retry that is due."""
         attributes: dict[str, Value] = {
             "messaging.system": "kafka",
             "messaging.operation.name": "process",
@@ -141,6 +146,23 @@ class Tracing:
         return Span(self._tracer.start_span(name, context, kind, attributes, links))
 
 
+class _LibraryLog(logging.Handler):
+    """While a collector is away, OpenTelemetry says so 24 times a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts = OnceAMinute()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if times := self._counts.times((record.name, record.levelno)):
+            log.log(record.levelno, "opentelemetry", source=record.name, said=record.getMessage(), times=times)
+
+
+_library = logging.getLogger("opentelemetry")
+_library.propagate = False
+_library.handlers[:] = [_LibraryLog()]
+
+
 def to_collector(endpoint: str) -> SpanExporter:
     """Sends spans by OTLP over HTTP. What else it needs (a token, a CA) it takes from OpenTelemetry's own variables."""
     return OTLPSpanExporter(endpoint=endpoint.rstrip("/") + _PATH)
@@ -178,7 +200,7 @@ def _written(context: SpanContext) -> TraceContext:
 
 @functools.lru_cache(maxsize=1024)
 def _server(target_url: str) -> dict[str, Value]:
-    """Whom a request goes to: scheme, host and port. An attempt at what is no URL has none of them."""
+    """Whom a request goes to: scheme, host and port. An attempt at something that is not a URL has none of these."""
     try:
         url = urlsplit(target_url)
         port = url.port or {"http": 80, "https": 443}.get(url.scheme)

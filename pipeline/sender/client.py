@@ -2,7 +2,7 @@
 
 Bounded in every direction: connections, time, response bytes, header sizes, interim responses, bytes on the wire. No redirects, no
 cookies, no decompression, no proxies from the environment. Only addresses that the `AddressGuard` lets pass are
-dialled.
+dialled, also through the egress proxy of the settings.
 """
 
 from __future__ import annotations
@@ -14,21 +14,25 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final, Self
 
+from pipeline.core.egress_proxy import EgressProxy
 from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response, bounded_headers
-from pipeline.core.own_faults import NotSent, OwnFault
+from pipeline.core.local_faults import LocalFault, NotSent, RecentNames
 from pipeline.ops import metrics
-from pipeline.sender.blame import Judge
+from pipeline.sender.address_guard import AddressGuard, describe_refusal
+from pipeline.sender.client_identities import ClientContexts
 from pipeline.sender.deadlines import TimeLimit
-from pipeline.sender.dial import Lookups, Resolve, resolve_apart, resolve_host
-from pipeline.sender.failures import Endpoint, Explanation, explain
-from pipeline.sender.guard import AddressGuard, describe_refusal
+from pipeline.sender.dialler import Lookups, Resolve, resolve_apart, resolve_host
+from pipeline.sender.failures import Explanation, FailureContext, explain
+from pipeline.sender.fault_attribution import FaultAttribution
 from pipeline.sender.limits import SenderLimits
-from pipeline.sender.surroundings import PROBE_NAME, NetworkWatch, ResolverWatch
-from pipeline.sender.target import TargetUrlError, parse_target_url, refuse_odd_address
-from pipeline.sender.wire import Answer, Dialling, Way, Wire, open_wire
+from pipeline.sender.local_network import PROBE_NAME, NetworkWatch, ResolverWatch
+from pipeline.sender.proxy_watch import ProxyWatch
+from pipeline.sender.target_url import TargetUrlError, parse_target_url, refuse_odd_address
+from pipeline.sender.transport import Dialling, PartialResponse, Transport, TransportRoute, open_wire
+from pipeline.sender.tunnels import Tunnels
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +43,8 @@ _TELL_EVERY_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    way: Way
-    endpoint: Endpoint
+    way: TransportRoute
+    endpoint: FailureContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,12 @@ class Sender:
         guard: AddressGuard,
         *,
         ssl_context: ssl.SSLContext | None = None,
-        user_agent: str = USER_AGENT,
         resolve: Resolve = resolve_host,
         probe_name: str = PROBE_NAME,
         speedups: bool = True,
     ) -> None:
         """``probe_name`` is asked for when no endpoint's name resolves, to learn whether the resolver works. ``speedups``: whether the
-        insides of aiohttp may be used (see `pipeline.sender.wire`).
+        insides of aiohttp may be used (see `pipeline.sender.transport`).
         """
         if ssl_context is not None and not (ssl_context.check_hostname and ssl_context.verify_mode == ssl.CERT_REQUIRED):
             raise ValueError("ssl_context must verify certificates and host names")
@@ -72,31 +75,50 @@ class Sender:
         self._guard = guard
         self._lookups = Lookups(resolve)
         self._network = NetworkWatch()
+        self.egress_proxy: EgressProxy | None = None
+        """What all connections go through; to be set before the start. None: endpoints are dialled."""
+        self._tunnelled = RecentNames()
+        self._tunnels: Tunnels | None = None
         # Past the look-ups that are under way, which may all wait for a resolver or a domain that is silent.
         asked = resolve_apart if resolve is resolve_host else resolve
-        self._judge = Judge(self._lookups, ResolverWatch(self._lookups, asked, probe_name), self._network)
+        self._proxy_watch = ProxyWatch(self._tunnelled, probe_name)
+        self._judge = FaultAttribution(
+            self._lookups, ResolverWatch(self._lookups, asked, probe_name), self._network, self._proxy_watch
+        )
         self._ssl = ssl_context or True
-        self._user_agent = user_agent
+        self._with_certificate = ClientContexts(self._ssl, self._targets)
         self._slots = asyncio.Semaphore(limits.connections)
         self._under_way = 0
         self._told_unexpected_at = float("-inf")
         self._speedups = speedups
-        self._wire: Wire | None = None
+        self._wire: Transport | None = None
         self._time_limit = TimeLimit(limits.total_timeout)
-        self._target = functools.lru_cache(maxsize=_CACHED_TARGETS)(self._read_target)
+        self._target = self._targets(None)
 
     async def start(self) -> None:
         """Open the connection pool. Connections are opened by exchanges."""
         metrics.IN_FLIGHT.set_function(lambda: self._under_way)  # a gauge that is told of each has a lock to take
-        dialling = Dialling(self._limits, self._guard, self._lookups, self._ssl, self._user_agent, self._network.reached)
+        proxy, limits = self.egress_proxy, self._limits
+        tunnels = Tunnels(proxy, self._guard, self._lookups, limits.connect_timeout, self._tunnelled) if proxy else None
+        self._tunnels = self._judge.tunnels = tunnels
+        reached = self._network.reached if proxy is None else self._reached_by_proxy
+        dialling = Dialling(limits, self._guard, self._lookups, self._ssl, USER_AGENT, reached, tunnels)
         self._wire = open_wire(dialling, speedups=self._speedups)
+
+    def _reached_by_proxy(self, host: str) -> None:
+        self._tunnelled.worked(host, monotonic())
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._proxy_watch.close()
         if self._wire is not None:
             await self._wire.close()
             self._wire = None
-            self._target.cache_clear()  # ways belong to their wire
+            self._target = self._targets(None)  # ways belong to their wire
+            self._with_certificate.close()
+        if self._tunnels is not None:
+            await self._tunnels.close()
+            self._tunnels = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -118,7 +140,7 @@ class Sender:
                 on_start()
             started = perf_counter()
             try:
-                target = self._target(request.url)
+                target = self._target(request.url) if request.identity is None else await self._identified(request)
             except Exception as error:  # noqa: BLE001 - a bug of ours, in what nobody has foreseen
                 return self._unexpected_target(error, started)
             if isinstance(target, _Undiallable):
@@ -131,7 +153,7 @@ class Sender:
 
     async def _exchange(self, request: Request, target: _Target, started: float) -> Exchange | NotSent:
         limit = self._limits.response_bytes
-        answer = Answer()
+        answer = PartialResponse()
         try:
             with self._time_limit.begin():
                 complete = await target.way.exchange(request, answer)
@@ -149,18 +171,18 @@ class Sender:
             (answer.first_byte_at - started) * 1000.0,
         )
 
-    async def _not_connected(self, error: Exception, endpoint: Endpoint, started: float) -> Exchange | NotSent:
+    async def _not_connected(self, error: Exception, endpoint: FailureContext, started: float) -> Exchange | NotSent:
         explanation = explain(error, endpoint)
         words = explanation or _unexpected(error, endpoint.name)
         otherwise = NoResponse(words.failure, words.detail, _milliseconds_since(started))
         own = await self._judge.own_fault(error, endpoint, otherwise, is_known=explanation is not None)
-        if own is not None and own.fault is OwnFault.UNEXPECTED:
+        if own is not None and own.fault is LocalFault.UNEXPECTED:
             self._tell_unexpected(error, endpoint.name)
-        if own is not None and own.fault is OwnFault.DESCRIPTORS and self._wire is not None:
+        if own is not None and own.fault is LocalFault.DESCRIPTORS and self._wire is not None:
             self._wire.close_idle()  # whoever comes next has their descriptors
         return otherwise if own is None else own
 
-    def _no_response(self, error: Exception, endpoint: Endpoint, started: float, answer: Answer) -> NoResponse:
+    def _no_response(self, error: Exception, endpoint: FailureContext, started: float, answer: PartialResponse) -> NoResponse:
         duration_ms = _milliseconds_since(started)
         explanation = explain(error, endpoint)
         if explanation is None:
@@ -181,7 +203,7 @@ class Sender:
         self._tell_unexpected(error, "a target_url")
         words = _unexpected(error, "The target_url")
         otherwise = NoResponse(Failure.INVALID_TARGET, words.detail, _milliseconds_since(started))
-        return NotSent(OwnFault.UNEXPECTED, f"{type(error).__name__} in the sender; its traceback is in the log.", otherwise)
+        return NotSent(LocalFault.UNEXPECTED, f"{type(error).__name__} in the sender; its traceback is in the log.", otherwise)
 
     def _tell_unexpected(self, error: Exception, name: str) -> None:
         """Log the traceback of a bug, once a minute: it may come with every delivery."""
@@ -189,7 +211,20 @@ class Sender:
             self._told_unexpected_at = now
             _log.error("unexpected error in an HTTP exchange with %s", name, exc_info=error)
 
-    def _read_target(self, url: str) -> _Target | _Undiallable:
+    async def _identified(self, request: Request) -> _Target | _Undiallable:
+        if request.identity is None:
+            return self._target(request.url)
+        try:
+            target = await self._with_certificate.of(request.identity)
+        except ssl.SSLError:
+            return _Undiallable(Failure.TLS, "The endpoint's client certificate cannot be used; set it again.")
+        return target(request.url)
+
+    def _targets(self, context: ssl.SSLContext | None) -> Callable[[str], _Target | _Undiallable]:
+        """The targets of URLs, with one context: they hold it."""
+        return functools.lru_cache(maxsize=_CACHED_TARGETS)(functools.partial(self._read_target, context=context))
+
+    def _read_target(self, url: str, context: ssl.SSLContext | None = None) -> _Target | _Undiallable:
         try:
             target = parse_target_url(url)
             if target.address is not None:
@@ -201,10 +236,10 @@ class Sender:
             return _Undiallable(Failure.INVALID_TARGET, str(error)[:MAX_DETAIL])
         name = target.url.host_port_subcomponent or target.host
         limits = self._limits
-        endpoint = Endpoint(target.host, name, limits.connect_timeout, limits.total_timeout)
+        endpoint = FailureContext(target.host, name, limits.connect_timeout, limits.total_timeout)
         if self._wire is None:
             raise RuntimeError("the sender was closed meanwhile")
-        return _Target(self._wire.way(target.url), endpoint)
+        return _Target(self._wire.way(target.url, context), endpoint)
 
 
 def _unexpected(error: Exception, name: str) -> Explanation:

@@ -1,4 +1,4 @@
-"""What is private in aiohttp, and touched for speed and for bounds. The only place that does; see `pipeline.sender.wire`.
+"""What is private in aiohttp, and touched for speed and for bounds. The only place that does; see `pipeline.sender.transport`.
 
 aiohttp's session, request and response cost more than all the rest of a POST. What is left of aiohttp here is the connector (pool, DNS, TLS,
 dialling), the protocol with its parser, and the serializer of headers. BoundedProtocol bounds what hostile and broken
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -27,8 +28,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from pipeline.core.exchange import Request
-from pipeline.sender.idle import IdlePool
-from pipeline.sender.wire import PIECE_BYTES, Answer, Dialling, read_body
+from pipeline.sender.idle_pool import IdlePool
+from pipeline.sender.transport import PIECE_BYTES, Dialling, PartialResponse, read_body
 
 _MAX_INTERIM_RESPONSES: Final = 16
 # What an answer may take on the wire: this for its heads, and so many times the part of its body that is read (a chunk of
@@ -39,16 +40,17 @@ _MAX_FRAMING: Final = 8
 _PARSED_BYTES: Final = 2048
 
 
-class FastWire:
-    """See `pipeline.sender.wire.Wire`."""
+class CompatTransport:
+    """See `pipeline.sender.transport.Wire`."""
 
     def __init__(self, dialling: Dialling) -> None:
         self.dialling = dialling
         self.connector = BoundedConnector(most_idle=dialling.limits.idle, **dialling.connector_options())
         self.timeout = dialling.timeout
 
-    def way(self, url: URL) -> FastWay:
-        return FastWay(self, Route(url, self.dialling.user_agent))
+    def way(self, url: URL, context: ssl.SSLContext | None = None) -> CompatRoute:
+        dialled, verified = self.dialling.dialled(url)
+        return CompatRoute(self, PooledRoute(url, self.dialling.user_agent, context, dialled=dialled, verified=verified))
 
     def close_idle(self) -> None:
         self.connector.close_idle()
@@ -57,19 +59,19 @@ class FastWire:
         await self.connector.close()
 
 
-class FastWay:
-    """See `pipeline.sender.wire.Way`."""
+class CompatRoute:
+    """See `pipeline.sender.transport.Way`."""
 
     __slots__ = ("_limit", "_read_bufsize", "_route", "_wire")
 
-    def __init__(self, wire: FastWire, route: Route) -> None:
+    def __init__(self, wire: CompatTransport, route: PooledRoute) -> None:
         self._wire = wire
         self._route = route
         self._limit = wire.dialling.limits.response_bytes
         self._read_bufsize = wire.dialling.read_bufsize
 
-    async def exchange(self, request: Request, answer: Answer) -> bool:
-        head = self._route.head(request.headers, len(request.body))
+    async def exchange(self, request: Request, answer: PartialResponse) -> bool:
+        head = self._route.head(request.headers, len(request.body), request.method)
         connection = await self._connect()
         answer.is_connected = True
         try:
@@ -92,27 +94,45 @@ class FastWay:
             connection = await self._wire.connector.connect(self._route, [], self._wire.timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
-        self._wire.dialling.reached(self._route.connection_key.host)
+        self._wire.dialling.reached(self._route.host_name)
         return connection
 
 
-def _loss_of(connection: Connection, answer: Answer) -> Exception | None:
+def _loss_of(connection: Connection, answer: PartialResponse) -> Exception | None:
     """The system's error that ended the connection, if one did: the reader of the body only hears of missing bytes."""
     protocol = connection.protocol if answer.status is not None else None
     error = None if protocol is None else protocol.exception()
     return error if isinstance(error, OSError) else None
 
 
-class Route(aiohttp.ClientRequest):
+class PooledRoute(aiohttp.ClientRequest):
     """Where POSTs to one URL go: what the connector asks about them, and what their heads have in common.
 
     Build it in the event loop. It is used for all POSTs to the URL, and never sent itself.
     """
 
-    def __init__(self, url: URL, user_agent: str) -> None:
-        super().__init__("POST", url, loop=asyncio.get_running_loop())
+    def __init__(
+        self,
+        url: URL,
+        user_agent: str,
+        context: ssl.SSLContext | None = None,
+        *,
+        dialled: URL | None = None,
+        verified: str | None = None,
+    ) -> None:
+        """``dialled``: the URL for the connector, and ``verified`` the host whose certificate is verified, where they are not those of ``url``."""
+        super().__init__(
+            "POST",
+            url if dialled is None else dialled,
+            headers={"Host": url.host_port_subcomponent or ""},
+            loop=asyncio.get_running_loop(),
+            ssl=True if context is None else context,
+            server_hostname=verified,
+        )
+        self.host_name = url.raw_host or ""
         self._key = super().connection_key
-        self._request_line = f"POST {url.raw_path_qs} HTTP/1.1"
+        self._rest_of_line = f" {url.raw_path_qs} HTTP/1.1"
+        self._request_line = f"POST{self._rest_of_line}"
         self._common = CIMultiDict({"Host": self.headers["Host"], "User-Agent": user_agent})
 
     @property
@@ -120,7 +140,7 @@ class Route(aiohttp.ClientRequest):
         """Connections with the same key are interchangeable."""
         return self._key
 
-    def head(self, headers: Mapping[str, str], length: int) -> bytes:
+    def head(self, headers: Mapping[str, str], length: int, method: str = "POST") -> bytes:
         """Request line and headers. Raises ValueError for a control character in a header.
 
         How the body is framed is not the caller's to say.
@@ -129,7 +149,8 @@ class Route(aiohttp.ClientRequest):
         combined.update(headers)
         combined.pop("Transfer-Encoding", None)
         combined["Content-Length"] = str(length)
-        return _serialize_headers(self._request_line, combined)
+        line = self._request_line if method == "POST" else f"{method}{self._rest_of_line}"
+        return _serialize_headers(line, combined)
 
 
 def send(connection: Connection, head: bytes, body: bytes, *, read_bufsize: int) -> BoundedProtocol:

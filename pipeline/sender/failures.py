@@ -10,13 +10,16 @@ import os
 import socket
 import ssl
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Final
 
 import aiohttp
 
+from pipeline.core.egress_proxy import ProxyFault
 from pipeline.core.exchange import MAX_DETAIL, Failure
-from pipeline.sender.dial import BlockedAddressError
-from pipeline.sender.guard import describe_refusal
+from pipeline.sender.address_guard import describe_refusal
+from pipeline.sender.dialler import BlockedAddressError
+from pipeline.sender.tunnels import EgressProxyError
 
 # X509_V_ERR_… of OpenSSL's x509_vfy.h.
 _CERTIFICATE_PROBLEMS: Final = {
@@ -40,8 +43,13 @@ _HANDSHAKE_PROBLEMS: Final = {
     "TLSV1_ALERT_PROTOCOL_VERSION": _OLD_TLS,
     "UNEXPECTED_EOF_WHILE_READING": "it closed the connection in the middle of the TLS protocol",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "it refused the TLS handshake (no common cipher, or it wants a client certificate)",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it says that our client certificate has expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "it says that our client certificate was revoked",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it refused our client certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it refused our client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority of our client certificate",
     "TLSV1_UNRECOGNIZED_NAME": "it has no certificate for this host name",
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate, and webhooks are sent without one",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate; set one on the endpoint",
 }
 # The first kind that fits counts. By name, as the parser's kinds have no public place, and other releases of aiohttp may not have all of them.
 _ANSWER_PROBLEMS: Final = (
@@ -65,7 +73,7 @@ _RESETS: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class FailureContext:
     """What the sentences may tell of the endpoint: `name` is host and port, the timeouts are seconds."""
 
     host: str
@@ -87,7 +95,7 @@ class InvalidAnswerError(Exception):
     """An answer that is none, for the reason that the message gives."""
 
 
-def explain(error: Exception, endpoint: Endpoint) -> Explanation | None:
+def explain(error: Exception, endpoint: FailureContext) -> Explanation | None:
     """What an exception of the HTTP client means; None for one that neither network nor server can have caused."""
     explanation = _explain_timeout(error, endpoint) or _explain_causes(error, endpoint)
     if explanation is None:
@@ -97,7 +105,7 @@ def explain(error: Exception, endpoint: Endpoint) -> Explanation | None:
     return replace(explanation, detail=f"{subject}{explanation.detail}."[:MAX_DETAIL])
 
 
-def _explain_timeout(error: Exception, endpoint: Endpoint) -> Explanation | None:
+def _explain_timeout(error: Exception, endpoint: FailureContext) -> Explanation | None:
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return Explanation(Failure.CONNECT_TIMEOUT, f"no connection within {endpoint.connect_timeout:g} s")
     # The operating system's ETIMEDOUT is a TimeoutError too, one with an errno.
@@ -106,7 +114,7 @@ def _explain_timeout(error: Exception, endpoint: Endpoint) -> Explanation | None
     return None
 
 
-def _explain_causes(error: Exception, endpoint: Endpoint) -> Explanation | None:
+def _explain_causes(error: Exception, endpoint: FailureContext) -> Explanation | None:
     """The client wraps what the system, the TLS library or its parser said; the innermost known cause counts."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
@@ -114,6 +122,8 @@ def _explain_causes(error: Exception, endpoint: Endpoint) -> Explanation | None:
         causes.append(cause)
         cause = cause.__cause__
     for inner in reversed(causes):
+        if isinstance(inner, EgressProxyError):
+            return _explain_proxy(inner, endpoint)
         explanation = _explain_connection(inner, endpoint) or _explain_answer(inner)
         if explanation is not None:
             break
@@ -124,7 +134,7 @@ def _explain_causes(error: Exception, endpoint: Endpoint) -> Explanation | None:
     return explanation
 
 
-def _explain_connection(error: BaseException, endpoint: Endpoint) -> Explanation | None:
+def _explain_connection(error: BaseException, endpoint: FailureContext) -> Explanation | None:
     if isinstance(error, BlockedAddressError):
         clause = describe_refusal(endpoint.host, error.address, error.refusal)
         return Explanation(Failure.BLOCKED_ADDRESS, f"{clause}; webhooks are not sent there")
@@ -137,6 +147,19 @@ def _explain_connection(error: BaseException, endpoint: Endpoint) -> Explanation
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return _explain_disconnect(error)
     return None
+
+
+def _explain_proxy(error: EgressProxyError, endpoint: FailureContext) -> Explanation:
+    """For the integrator, who does not know the proxy: without its name."""
+    if error.fault is ProxyFault.TARGET_SPOKE_FIRST:
+        return Explanation(Failure.INVALID_RESPONSE, f"{_NOT_HTTP} (it came before it was asked for)")
+    if error.fault is ProxyFault.SILENT:
+        seconds = f"{endpoint.connect_timeout:g} s"
+        return Explanation(Failure.CONNECT_TIMEOUT, f"no connection within {seconds}; our egress proxy was still waiting for one")
+    if error.fault is ProxyFault.NO_TARGET:
+        failure = Failure.CONNECT_TIMEOUT if error.status == HTTPStatus.GATEWAY_TIMEOUT else Failure.CONNECTION
+        return Explanation(failure, f"no connection; our egress proxy could not reach it (it answered {error.status})")
+    return Explanation(Failure.CONNECTION, "no connection through our egress proxy")
 
 
 def _tls_problem(error: ssl.SSLError) -> str:

@@ -1,1 +1,5 @@
-"""ClickHouse: migrations, inserts, search. The only importer of clickhouse_connect."""
+"""ClickHouse: migrations, exactly-once inserts, searches and reports.
+
+The only importer of clickhouse_connect. Uses `core` and `ops`.
+Begin with `writer.py` (how rows get in once) and `search/queries.py` (how they are found).
+"""

@@ -76,7 +76,7 @@ class Gap:
 
 
 class Backfill:
-    """A job of the store's upkeep (see consumers/upkeep.py)."""
+    """A job of the store's upkeep (see consumers/maintenance.py)."""
 
     name = "tell discarded attempts apart in the hourly figures of before the upgrade"
 

@@ -15,7 +15,7 @@ TABLES: Final = {
     "schema_migrations": "Which migrations were applied to this database.",
     "attempt_history": "For analysts: every attempt, without bodies and headers. Reads no events: the quick one.",
     "attempt_details": "For analysts: every attempt with the body that was sent. Search by (lowerUTF8(request_body) LIKE '%…%' OR request_body_strings LIKE '%…%'), or narrow created_at.",
-    "attempt_figures": "For analysts: attempts by hour, endpoint and event type. What was discarded or has expired is no attempt. Kept when the attempts are gone.",
+    "attempt_figures": "For analysts: attempts by hour, endpoint and event type. What was discarded or has expired is not an attempt. Kept when the attempts are gone.",
     "attempt_figures_daily": "For analysts: attempts by day (UTC), endpoint and event type, with the percentiles of the whole day.",
     "received_events": "For analysts: one row an event, without its body, and who should have got it.",
     "event_bodies": "For analysts: one row an event with its body. Search by (lowerUTF8(request_body) LIKE '%…%' OR request_body_strings LIKE '%…%'), or narrow received_at.",
@@ -82,6 +82,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "source_topic": "The topic that the event was published to.",
         "source_partition": "The partition that the event was published to.",
         "source_offset": "The offset of the event in its partition.",
+        "event_key": "The event key that receivers get as oms-event-key; empty without one, and in rows of releases before 0038.",
     },
     "received_events": {
         "created_at": "When the event happened, as its producer says (UTC).",
@@ -101,7 +102,8 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
     },
     "audit_log": {
         "at": "When (UTC).",
-        "actor": "Who: the name of the API key.",
+        "actor": "Who: api-key: and the id of the API key.",
+        "actor_name": "What the owner of the key was called then; empty in rows of releases before 0037.",
         "role": "The role of the API key.",
         "action": "What was done.",
         "subject": "What it was done to.",

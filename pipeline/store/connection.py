@@ -24,9 +24,11 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error, ProgrammingError
 
 from pipeline.ops import metrics
+from pipeline.ops.daemon_threads import DaemonThreads
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from pipeline.ops.threads import DaemonThreads
+from pipeline.store.client_options import at_a_server, for_all, in_process
+from pipeline.store.driver_errors import store_error
 from pipeline.store.errors import (
     StoreBudgetError,
     StoreBusyError,
@@ -36,10 +38,9 @@ from pipeline.store.errors import (
     StoreRejectedError,
     StoreRowsError,
     StoreUnavailableError,
-    store_error,
 )
-from pipeline.store.options import at_a_server, for_all, in_process
-from pipeline.store.turns import Turns, at_once
+from pipeline.store.search.query_queue import QueryQueue, at_once
+from pipeline.store.stored_span import StoredSpan
 
 __all__ = [
     "Client",
@@ -59,7 +60,7 @@ log = logger(__name__)
 ResultT = TypeVar("ResultT")
 
 ANSWER_SECONDS: Final = 30
-"""How long to wait for an answer. Longer than any search may take; an insert that takes longer is safe to repeat."""
+"""How long to wait for an answer. Longer than any search may take; an insert that takes longer is safe to retry."""
 
 PING_SECONDS: Final = 8
 """How long to wait for the answer of a server that is only asked whether it is there."""
@@ -85,7 +86,8 @@ class Connections:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._writer = DaemonThreads(1, "store-writer")
-        self.turns = Turns(at_once(settings), settings.search_wait_seconds)
+        self.stored: StoredSpan | None = None
+        self.turns = QueryQueue(at_once(settings), settings.search_wait_seconds)
         self._readers = DaemonThreads(self.turns.at_once, "store-reader")
         self._probe = DaemonThreads(1, "store-probe")
         self._thread = threading.local()
@@ -214,7 +216,23 @@ class Connections:
             client = self._thread.client = open_client()
             with self._lock:
                 self._clients.append(client)
-        return self._work(client, work, token)
+        try:
+            return self._work(client, work, token)
+        except BaseException:
+            if self.is_embedded:
+                self._replace(client, open_client)
+            raise
+
+    def _replace(self, client: Client, open_client: Callable[[], Client]) -> None:
+        """Replace a chDB client whose statement failed: chDB 4.4 would put that statement's rows before the answer of the next one."""
+        self._thread.client = None
+        # Open the new one first: closing the last client would close the engine.
+        fresh = open_client()
+        with self._lock:
+            self._clients.remove(client)
+            self._clients.append(fresh)
+        self._thread.client = fresh
+        client.close()
 
     def _alone(self, work: Callable[[Client], ResultT], open_client: Callable[[], Client], token: str | None = None) -> ResultT:
         client = open_client()

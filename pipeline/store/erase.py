@@ -1,6 +1,6 @@
 """Takes a person's data out of ClickHouse: finds what there is, and overwrites it in place.
 
-Rows stay, without what they said of the person: that an attempt was made, when, to whom and with which status is no personal data,
+Rows stay, without what they said of the person: that an attempt was made, when, to whom and with which status is not personal data,
 and the writer tells by the rows' positions what it has stored (exactly once). Overwritten means rewritten on disk: a mutation writes
 the parts anew, unlike DELETE FROM, which only hides rows until some merge.
 
@@ -17,22 +17,22 @@ from typing import Final, TypeVar
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.core.quoting import forms, pattern
+from pipeline.core.quoted_words import forms, pattern
+from pipeline.store.bound_values import BoundValues
 from pipeline.store.cluster import on_cluster, storage_table
-from pipeline.store.conditions import milliseconds
 from pipeline.store.connection import Connections, StoreRejectedError
-from pipeline.store.parameters import Parameters
-from pipeline.store.patterns import like_pattern
-from pipeline.store.reader import Budget, Reader, Rows, sql
+from pipeline.store.reader import QueryBudget, Reader, Rows, sql
 from pipeline.store.rows import MAX_PARTITIONS
+from pipeline.store.search.conditions import milliseconds
+from pipeline.store.search.like_patterns import like_pattern
 
 MAX_EVENTS: Final = 20_000
-"""More are no person: an address of the shop's own, say."""
+"""More do not belong to one person: an address of the shop's own, say."""
 _SHORTEST_QUOTED: Final = 6
 """An order number shorter than this is looked for in columns only: in bodies it could be any number."""
 _IDS_AT_ONCE: Final = 400
 """Ids travel in the URL of a request."""
-_BUDGET: Final = Budget(seconds=25.0)
+_BUDGET: Final = QueryBudget(seconds=25.0)
 _WEEK: Final = timedelta(days=7)
 
 IdT = TypeVar("IdT")
@@ -75,7 +75,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Traces:
+class PersonTraces:
     """What ClickHouse holds of a person: ids, and the order numbers. Nothing else of it leaves the store."""
 
     events: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ class Eraser:
         self._connections = connections
         self._reader = Reader(connections, _BUDGET)
 
-    async def find(self, subject: Subject) -> Traces:
+    async def find(self, subject: Subject) -> PersonTraces:
         """All that belongs to a person and is not overwritten yet.
 
         By e-mail address: the events whose body quotes it, and all events of the orders that those belong to. By order number: the
@@ -116,29 +116,29 @@ class Eraser:
             for event_id, order_number in await self._quoting_events(subject.email):
                 events[event_id] = None
                 orders |= {order_number} - {""}
-        found = Traces(tuple(events), orders=tuple(sorted(orders)))
+        found = PersonTraces(tuple(events), orders=tuple(sorted(orders)))
         found = replace(found, events=tuple({**events, **dict.fromkeys(await self._events_of(found.orders))}))
         if len(found.events) > MAX_EVENTS:
             raise StoreRejectedError(f"More than {MAX_EVENTS:,} events: that is not one person's. Look for something else.")
         attempts = {*await self._attempts_of(found), *await self._quoting_attempts(subject)}
         return replace(found, attempts=tuple(sorted(attempts)), dead_letters=await self._dead_letters(subject, found.orders))
 
-    async def start(self, traces: Traces) -> None:
+    async def start(self, traces: PersonTraces) -> None:
         """Begin to overwrite. ClickHouse goes through with it, whatever becomes of this process; see :meth:`left`."""
         cluster = self._connections.cluster
         for table, key, key_type, changes, _ in _BLANKED:
             storage = f"{storage_table(table, cluster)}{on_cluster(cluster)}"
             for ids in _pieces(traces.ids(table)):
-                parameters = Parameters()
+                parameters = BoundValues()
                 condition = f"{key} IN {parameters.add(ids, f'Array({key_type})')}"
                 await self._command(sql("ALTER TABLE", storage, "UPDATE", changes, "WHERE", condition), parameters)
 
-    async def left(self, traces: Traces) -> int:
+    async def left(self, traces: PersonTraces) -> int:
         """How many of the rows are not overwritten yet."""
         total = 0
         for table, key, key_type, _, is_left in _BLANKED:
             for ids in _pieces(traces.ids(table)):
-                parameters = Parameters()
+                parameters = BoundValues()
                 condition = f"{key} IN {parameters.add(ids, f'Array({key_type})')} AND ({is_left})"
                 total += int((await self._rows(sql("SELECT count() FROM", table, "WHERE", condition), parameters))[0][0])
         return total
@@ -147,7 +147,7 @@ class Eraser:
         """Event id and order number. Week by week: so no query has to read more than it may."""
         found: list[tuple[str, str]] = []
         for first in await self._weeks("events", "received_at"):
-            parameters = Parameters()
+            parameters = BoundValues()
             condition = f"{_within('received_at', first, parameters)} AND {_quotes('request_body', email, parameters)}"
             select = sql("SELECT DISTINCT event_id, order_number FROM events WHERE", condition, f"LIMIT {MAX_EVENTS + 1:d}")
             found += [(row[0], row[1]) for row in await self._rows(select, parameters)]
@@ -157,17 +157,17 @@ class Eraser:
         """A body that was overwritten has nothing left to find; references that came later are found."""
         found: list[str] = []
         for some in _pieces(orders):
-            parameters = Parameters()
+            parameters = BoundValues()
             condition = f"order_number IN {parameters.add(some, 'Array(String)')}"
             select = sql("SELECT DISTINCT event_id FROM events WHERE", condition, f"LIMIT {MAX_EVENTS + 1:d}")
             found += [row[0] for row in await self._rows(select, parameters)]
         return found
 
-    async def _attempts_of(self, traces: Traces) -> list[int]:
+    async def _attempts_of(self, traces: PersonTraces) -> list[int]:
         found: list[int] = []
         for column, values in (("event_id", traces.events), ("order_number", traces.orders)):
             for some in _pieces(values):
-                parameters = Parameters()
+                parameters = BoundValues()
                 condition = f"{column} IN {parameters.add(some, 'Array(String)')} AND ({_HAS_REFERENCES} OR {_HAS_ANSWER})"
                 rows = await self._rows(sql("SELECT id FROM attempts WHERE", condition), parameters)
                 found += [int(row[0]) for row in rows]
@@ -177,7 +177,7 @@ class Eraser:
         quoted = _quoted(subject)
         found: list[int] = []
         for first in await self._weeks("attempts", "created_at") if quoted else ():
-            parameters = Parameters()
+            parameters = BoundValues()
             body, error = (_quotes(column, quoted, parameters) for column in ("response_body", "error"))
             header = f"arrayExists(header -> {_quotes('header.2', quoted, parameters)}, response_headers)"
             condition = f"{_within('created_at', first, parameters)} AND ({body} OR {error} OR {header})"
@@ -188,34 +188,34 @@ class Eraser:
     async def _dead_letters(self, subject: Subject, orders: Sequence[str]) -> tuple[int, ...]:
         quoted, found = _quoted(subject), set()
         if quoted:
-            parameters = Parameters()
+            parameters = BoundValues()
             columns = ("ifNull(record_value, '')", "ifNull(record_key, '')", "detail")
             tests = [_quotes(column, quoted, parameters) for column in columns]
             tests.append(f"arrayExists(header -> {_quotes('header.2', quoted, parameters)}, headers)")
             found |= await self._letters(" OR ".join(tests), parameters)
         for some in _pieces(orders):  # the key of an event is its order's number
-            parameters = Parameters()
+            parameters = BoundValues()
             found |= await self._letters(f"record_key IN {parameters.add(some, 'Array(String)')}", parameters)
         return tuple(sorted(found))
 
-    async def _letters(self, condition: str, parameters: Parameters) -> set[int]:
+    async def _letters(self, condition: str, parameters: BoundValues) -> set[int]:
         rows = await self._rows(sql("SELECT", _LETTER_ID, "FROM dead_letters WHERE", condition), parameters)
         return {int(row[0]) for row in rows}
 
     async def _weeks(self, table: str, column: str) -> list[datetime]:
         """The beginnings of the weeks that the table has rows of; minimum and maximum are in the parts' indexes."""
         select = sql("SELECT min(", column, "), max(", column, "), count() FROM", table)
-        [(first, last, count)] = await self._rows(select, Parameters())
+        [(first, last, count)] = await self._rows(select, BoundValues())
         weeks, start = [], first.astimezone(UTC)
         while count and start <= last:
             weeks.append(start)
             start += _WEEK
         return weeks
 
-    async def _rows(self, statement: str, parameters: Parameters) -> Rows:
+    async def _rows(self, statement: str, parameters: BoundValues) -> Rows:
         return await self._reader.anew().rows(statement, parameters.values, more={"log_queries": 0})
 
-    async def _command(self, statement: str, parameters: Parameters) -> None:
+    async def _command(self, statement: str, parameters: BoundValues) -> None:
         def run(client: Client) -> None:
             client.command(statement, parameters=parameters.values, settings={"mutations_sync": 0})
 
@@ -228,7 +228,7 @@ def _quoted(subject: Subject) -> str:
     return text if len(text) >= _SHORTEST_QUOTED else ""
 
 
-def _quotes(column: str, text: str, parameters: Parameters) -> str:
+def _quotes(column: str, text: str, parameters: BoundValues) -> str:
     """Whether a column quotes a text in one of its forms. The first test is the index's."""
     tests = []
     for form in forms(text):
@@ -242,6 +242,6 @@ def _pieces(ids: Sequence[IdT]) -> Iterator[list[IdT]]:
         yield list(ids[start : start + _IDS_AT_ONCE])
 
 
-def _within(column: str, first: datetime, parameters: Parameters) -> str:
+def _within(column: str, first: datetime, parameters: BoundValues) -> str:
     since, until = milliseconds(first), milliseconds(first + _WEEK)
     return f"{column} >= {parameters.time(since)} AND {column} < {parameters.time(until)}"

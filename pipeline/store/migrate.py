@@ -53,7 +53,7 @@ def shipped_migrations() -> Migrations:
 async def migrate(connections: Connections, migrations: Migrations | None = None) -> tuple[str, ...]:
     """Bring the database up to date; returns the names of what was applied.
 
-    Every statement can be repeated, so that processes may start at the same time. How long rows are kept is no part of the tables
+    Every statement can be repeated, so that processes may start at the same time. How long rows are kept is not part of the tables
     (see retention).
 
     Raises:

@@ -90,7 +90,7 @@ class Retention:
     name = "drop weeks that are older than retention_days"
 
     async def do(self, now: datetime) -> None:
-        """One look (see consumers/upkeep.py)."""
+        """One look (see consumers/maintenance.py)."""
         await self.drop_expired(now)
 
     def leave(self) -> None:

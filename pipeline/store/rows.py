@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from pipeline.core.filters.stored import texts_of
 from schemas.attempt import Attempt
 from schemas.audit import AuditEntry
-from schemas.bundle import MAX_BUNDLE
+from schemas.batch import MAX_BUNDLE
 from schemas.delivery import DeadLetter, Dispatch
 from schemas.endpoint import EndpointRecord
 from schemas.event import EventMeta
-from schemas.quick_records import AttemptLine, DispatchLine, EventLine
 
 MAX_PARTITIONS = 1024
 """A topic that is recorded has at most this many partitions (see :func:`attempt_id`)."""
@@ -26,7 +26,7 @@ Times are milliseconds since 1970, as DateTime64(3) holds them: the driver takes
 """
 
 
-class Position(NamedTuple):
+class RowPosition(NamedTuple):
     """Where a record stands in its topic."""
 
     partition: int
@@ -94,6 +94,7 @@ COLUMNS: Final[dict[Table, dict[str, str]]] = {
         "source_topic": _WORD,
         "source_partition": "Int32",
         "source_offset": "Int64",
+        "event_key": "String",
         **_POSITION,
     },
     Table.DEAD_LETTERS: {
@@ -124,6 +125,7 @@ COLUMNS: Final[dict[Table, dict[str, str]]] = {
     Table.AUDIT_LOG: {
         "at": _TIME,
         "actor": "String",
+        "actor_name": "String",
         "role": _WORD,
         "action": _WORD,
         "subject": "String",
@@ -143,14 +145,17 @@ PARTITIONED_BY: Final[dict[Table, str]] = {
 
 
 NOT_MADE: Final = "outcome IN ('discarded', 'expired')"
-"""Holds for attempts that were due and not made: they are no failures, and have no duration."""
+"""Holds for attempts that were due and not made: they are not failures, and have no duration."""
 
 UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """The ``event_received_at`` of an attempt whose record does not say."""
 
 
 def attempt_id(partition: int, offset: int, index: int = 0) -> int:
-    """The public id of the ``index``-th attempt in a record: always the same, and it fits a JavaScript number for long.
+    """The public id of the ``index``-th attempt in a record: always the same, 1 at least, and it fits a JavaScript number for long.
+
+    (Ids began at 0 once: where a client takes 0 for none, the first attempt could not be asked for. No id means two attempts by that, as
+    what is written now has one entry fewer than there is room for.)
 
     (Up to offset 137 billion in each partition; 64 bits last for a thousand times as many.)
     """
@@ -160,7 +165,7 @@ def attempt_id(partition: int, offset: int, index: int = 0) -> int:
         )
     if not 0 <= index < MAX_BUNDLE:
         raise ValueError(f"a record has {MAX_BUNDLE} attempts at most, and none with the index {index}")
-    return (offset * MAX_PARTITIONS + partition) * MAX_BUNDLE + index
+    return (offset * MAX_PARTITIONS + partition) * MAX_BUNDLE + index + 1
 
 
 def weeks(table: Table, rows: Sequence[Row]) -> list[int] | None:
@@ -179,7 +184,7 @@ _THURSDAY_MS: Final = 3 * _DAY_MS
 _INDEX: Final = {table: {name: index for index, name in enumerate(columns)} for table, columns in COLUMNS.items()}
 
 
-def attempt_row(position: Position, attempt: Attempt | AttemptLine, index: int = 0) -> Row:
+def attempt_row(position: RowPosition, attempt: Attempt, index: int = 0) -> Row:
     """A row of ``attempts``: the ``index``-th attempt of the record at this position."""
     event = attempt.event
     return (
@@ -211,7 +216,7 @@ def attempt_row(position: Position, attempt: Attempt | AttemptLine, index: int =
     )
 
 
-def event_row(position: Position, dispatch: Dispatch | DispatchLine, body: bytes) -> Row:
+def event_row(position: RowPosition, dispatch: Dispatch, body: bytes) -> Row:
     """A row of ``events``: the body as it is sent, and who matched."""
     event = dispatch.event
     return (
@@ -225,12 +230,13 @@ def event_row(position: Position, dispatch: Dispatch | DispatchLine, body: bytes
         dispatch.source_topic,
         dispatch.source_partition,
         dispatch.source_offset,
+        event.key or "",
         *position,
     )
 
 
 def dead_letter_row(
-    position: Position,
+    position: RowPosition,
     dead_letter: DeadLetter,
     key: bytes | None,
     value: bytes | None,
@@ -252,7 +258,7 @@ def dead_letter_row(
     )
 
 
-def endpoint_change_row(position: Position, endpoint: EndpointRecord) -> Row:
+def endpoint_change_row(position: RowPosition, endpoint: EndpointRecord) -> Row:
     """A row of ``endpoint_changes``: the endpoint after the change and who made it, without its secrets and token."""
     return (
         endpoint.id,
@@ -264,16 +270,17 @@ def endpoint_change_row(position: Position, endpoint: EndpointRecord) -> Row:
         endpoint.events,
         endpoint.active,
         endpoint.description,
-        json.dumps(endpoint.filters, ensure_ascii=False),
+        json.dumps(texts_of(endpoint), ensure_ascii=False),
         *position,
     )
 
 
-def audit_row(position: Position, entry: AuditEntry) -> Row:
+def audit_row(position: RowPosition, entry: AuditEntry) -> Row:
     """A row of ``audit_log``: who did what to what."""
     return (
         _time(entry.at),
         entry.actor,
+        entry.actor_name,
         entry.role.value,
         entry.action.value,
         entry.subject,
@@ -283,7 +290,7 @@ def audit_row(position: Position, entry: AuditEntry) -> Row:
     )
 
 
-def _references(event: EventMeta | EventLine) -> tuple[str, tuple[str, ...], str, int | None, tuple[str, ...]]:
+def _references(event: EventMeta) -> tuple[str, tuple[str, ...], str, int | None, tuple[str, ...]]:
     # The OMS decides what an id looks like; one that no column can hold must not stop the rows around it.
     fits = event.stock_item_id is not None and -(2**63) <= event.stock_item_id < 2**63
     return (

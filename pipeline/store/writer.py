@@ -78,11 +78,6 @@ class Writer:
         """The offset to go on from: one behind the last that is stored, 0 when there is none."""
         return await self._connections.write(lambda client: self._refresh(client, (table, partition))) + 1
 
-    async def stored_through(self, table: Table, partition: int) -> int | None:
-        """The highest offset that is stored; None when there is none."""
-        offset = await self._connections.write(lambda client: self._stored_in(client, (table, partition)))
-        return None if offset < 0 else offset
-
     async def last_offset(self, table: Table) -> int | None:
         """The highest offset of any partition; None when nothing is stored, or the tables have not been made."""
         return await self._connections.write(lambda client: _last_offset(client, table))
@@ -95,7 +90,7 @@ class Writer:
         """Store rows, in the order of their offsets; those that are stored already are skipped.
 
         Raises:
-            StoreUnavailableError: some or all of the rows may not be stored. Repeat the call with the same rows.
+            StoreUnavailableError: some or all of the rows may not be stored. Retry with the same rows.
             StoreLimitError: the same, and so many rows at once are too much for ClickHouse.
             StoreRowsError: ClickHouse refuses a row for good; those before it may be stored.
             StoreRejectedError: ClickHouse refuses the statement, whatever the rows; the tables or the settings are wrong.

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from pipeline.web.addresses import client_address
-from pipeline.web.api import Api
+from pipeline.broker.producer import Producer
+from pipeline.ops.clock import Clock, utc_now
 from pipeline.web.auth import principal_of
+from pipeline.web.client_address import Networks, client_address
 from pipeline.web.errors import ApiError
 from schemas.api_key import Access
 from schemas.audit import AuditAction, AuditEntry
+from schemas.codec import to_json
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Actor:
     """Who asked for something, as the audit names them. It outlives the request."""
 
     actor: str
@@ -24,40 +27,47 @@ class Asker:
     remote_address: str
 
 
-def asker(api: Api, request: web.Request) -> Asker:
-    """Who sent a request."""
-    who = principal_of(request)
-    return Asker(who.actor, who.role, client_address(request, api.proxies))
+@dataclass(frozen=True, slots=True)
+class AuditLog:
+    """Writes to the audit topic."""
 
+    producer: Producer
+    topic: str
+    clock: Clock = utc_now
+    proxies: Networks = ()
+    """Reverse proxies whose X-Forwarded-For is believed."""
+    person: Callable[[str], str] = str
+    """What people call an actor."""
+    write_timeout_seconds: float = 10.0
 
-async def audit(api: Api, request: web.Request, action: AuditAction, subject: str, detail: str = "") -> None:
-    """Write an audit record; returns when Kafka has it. What cannot be put on record is not done.
+    def asker(self, request: web.Request) -> Actor:
+        """Who sent a request."""
+        who = principal_of(request)
+        return Actor(who.actor, who.role, client_address(request, self.proxies))
 
-    Raises:
-        ApiError: 503, Kafka does not answer.
-    """
-    await put_on_record(api, asker(api, request), action, subject, detail)
+    async def put(self, asked: web.Request | Actor, action: AuditAction, subject: str, detail: str = "") -> None:
+        """Write an audit record of what a request, or whoever sent one, asks for; returns when Kafka has it.
 
+        What cannot be put on record is not done.
 
-async def put_on_record(api: Api, who: Asker, action: AuditAction, subject: str, detail: str = "") -> None:
-    """The same, for what goes on when the request has been answered.
-
-    Raises:
-        ApiError: 503, Kafka does not answer.
-    """
-    entry = AuditEntry(
-        at=api.clock(),
-        actor=who.actor,
-        role=who.role,
-        action=action,
-        subject=subject,
-        detail=detail,
-        remote_address=who.remote_address,
-    )
-    sent = api.producer.send(api.topics.audit, key=who.actor.encode(), value=entry.model_dump_json().encode(), spread=True)
-    try:
-        async with asyncio.timeout(api.write_timeout_seconds):
-            await sent
-    except TimeoutError:
-        message = "Kafka does not answer, and what cannot be put on record is not done; please try again in a moment."
-        raise ApiError(503, message) from None
+        Raises:
+            ApiError: 503, Kafka does not answer.
+        """
+        who = asked if isinstance(asked, Actor) else self.asker(asked)
+        entry = AuditEntry(
+            at=self.clock(),
+            actor=who.actor,
+            role=who.role,
+            action=action,
+            subject=subject,
+            detail=detail,
+            remote_address=who.remote_address,
+            actor_name=self.person(who.actor),
+        )
+        sent = self.producer.send(self.topic, key=who.actor.encode(), value=to_json(entry), spread=True)
+        try:
+            async with asyncio.timeout(self.write_timeout_seconds):
+                await sent
+        except TimeoutError:
+            message = "Kafka does not answer, and what cannot be put on record is not done; please try again in a moment."
+            raise ApiError(503, message) from None

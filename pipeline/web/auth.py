@@ -12,9 +12,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import SecretStr
 
-from pipeline.web.addresses import Networks, client_address
+from pipeline.web.client_address import Networks, client_address
 from pipeline.web.errors import HOW_TO_SEND_A_KEY, ApiError, UnauthorizedError, WrongKeyError
-from pipeline.web.guesses import Guesses
+from pipeline.web.login_throttle import LoginThrottle
 from pipeline.web.routes import Route
 from schemas.api_key import Access, ApiKeyRecord
 
@@ -74,7 +74,7 @@ class ApiKeys:
         """Whose key it is.
 
         Raises:
-            WrongKeyError: it is nobody's.
+            WrongKeyError: nobody has this key.
         """
         given = digest(key)
         # Every key is compared, whichever matches: the time taken says nothing about them.
@@ -84,7 +84,7 @@ class ApiKeys:
         return Principal(f"{_ACTOR}{key_id(given)}", roles[0])
 
     def named(self, identifier: str) -> Principal | None:
-        """Who has the key with this id; None when it is no key any more. For who has shown the key itself before."""
+        """Who holds the key with this id; None when it is not a key any more. For callers who have shown the key itself before."""
         roles = [role for one, role in self._known() if key_id(one) == identifier]
         return Principal(f"{_ACTOR}{identifier}", roles[0]) if roles else None
 
@@ -104,8 +104,17 @@ def key_id(digest_of_key: bytes) -> str:
     return digest_of_key.hex()[:_ID_DIGITS]
 
 
-def authorise(keys: ApiKeys, routes: Mapping[tuple[str, str], Route], guesses: Guesses, proxies: Networks = ()) -> Middleware:
-    """A middleware that lets nobody in without a key that may do it, not even to learn which paths exist."""
+def authorise(
+    keys: ApiKeys,
+    routes: Mapping[tuple[str, str], Route],
+    guesses: LoginThrottle,
+    proxies: Networks = (),
+    on_use: Callable[[str], None] = lambda _: None,
+) -> Middleware:
+    """A middleware that lets nobody in without a key that may do it, not even to learn which paths exist.
+
+    ``on_use`` is told the id of each key that opened something.
+    """
     public = {path for (_, path), route in routes.items() if route.access is None}
 
     @web.middleware
@@ -119,6 +128,7 @@ def authorise(keys: ApiKeys, routes: Mapping[tuple[str, str], Route], guesses: G
         if route is not None and route.access is not None:
             require_role(who, route.access)
         request[PRINCIPAL] = who
+        on_use(who.key_id)
         return await handler(request)
 
     return middleware

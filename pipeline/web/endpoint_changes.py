@@ -5,38 +5,50 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Final
 
+from msgspec import structs
+
+from pipeline.core.filters.stored import compiled, fields_of
+from pipeline.core.filters.tokens import FilterError
 from pipeline.core.signing import new_secret
 from pipeline.endpoints.endpoint import Endpoint, renewed
 from pipeline.endpoints.registry import SupersededError, deleted
 from pipeline.endpoints.vault import VaultError
 from pipeline.ops.logs import logger
-from pipeline.sender.target import TargetUrlError, check_target_url
-from pipeline.web.api import Api
-from pipeline.web.errors import ApiError, InvalidError, not_found
+from pipeline.sender.target_url import TargetUrlError, check_target_url
+from pipeline.web.authentication_changes import authentication_values, refuse_colliding_headers
+from pipeline.web.certificate_changes import certificate_values, require_tls
+from pipeline.web.errors import ApiError, InvalidError, not_found, require_endpoints
+from pipeline.web.filter_check import filters_sentence
+from pipeline.web.services import EndpointServices
+from pipeline.web.signature_changes import rotated, sealed_key_pair, signature_values
 from schemas.custom_headers import check_size
 from schemas.endpoint import EndpointRecord, SealedSecret
-from schemas.http_api import EndpointInput, in_order
+from schemas.event_type_versions import not_subscribed
+from schemas.http.authentication import OAuth2Authentication
+from schemas.http.endpoints import EndpointInput, in_order
 
 log = logger(__name__)
 
 GRACE: Final = timedelta(hours=24)
 """How long a secret that was rotated out signs beside the new one (design, section 5)."""
-_MAX_SECRETS: Final = 5
-"""Valid secrets of one endpoint: each adds a signature to every request."""
 
 Versions = Collection[str] | None
 """The versions that a change was made for (If-Match): None for any."""
 
+_EITHER: Final = "disabled and active cannot both be true: an endpoint that is disabled gets nothing."
+_NOT_NOW: Final = (
+    "Kafka does not take changes of endpoints at the moment (/readyz says why), so nothing was changed; please try again later."
+)
 _UNCONFIRMED: Final = (
     "Kafka has not confirmed the change in time. It may still take effect: look at the endpoint before you try again."
 )
 
 
-async def create_endpoint(api: Api, given: EndpointInput, actor: str) -> tuple[Endpoint, str | None]:
+async def create_endpoint(api: EndpointServices, given: EndpointInput, actor: str) -> tuple[Endpoint, str | None]:
     """Register an endpoint: it and its signing secret. When its target_url is registered already: that endpoint and None.
 
     Raises:
@@ -45,11 +57,12 @@ async def create_endpoint(api: Api, given: EndpointInput, actor: str) -> tuple[E
     """
     require_right_key(api)
     await check_target(api, given.target_url)
+    await check_token_url(api, given)
     secret = new_secret()
     now = api.clock()
 
     def make(endpoint_id: int) -> EndpointRecord:
-        values = _values(api, given, {}) | {
+        values = _values(api, given, None, actor) | {
             "id": endpoint_id,
             "secrets": (SealedSecret(sealed=api.vault.seal(secret)),),
             "created_at": now,
@@ -66,7 +79,9 @@ async def create_endpoint(api: Api, given: EndpointInput, actor: str) -> tuple[E
     return endpoint, secret if is_new else None
 
 
-async def update_endpoint(api: Api, endpoint_id: int, given: EndpointInput, actor: str, expected: Versions = None) -> Endpoint:
+async def update_endpoint(
+    api: EndpointServices, endpoint_id: int, given: EndpointInput, actor: str, expected: Versions = None
+) -> Endpoint:
     """Change the fields that were given, and no others.
 
     Raises:
@@ -76,14 +91,20 @@ async def update_endpoint(api: Api, endpoint_id: int, given: EndpointInput, acto
     require_right_key(api)
     if "target_url" in given.model_fields_set:
         await check_target(api, given.target_url)
+    await check_token_url(api, given)
 
     def change(record: EndpointRecord) -> EndpointRecord | None:
-        values = _values(api, given, record.sealed_headers)
+        values = _values(api, given, record, actor)
         other = api.registry.by_url(values.get("target_url", record.target_url))
         if other is not None and other.id != endpoint_id:
             raise InvalidError(
                 {"target_url": [f"target_url is registered already, as endpoint {other.id}: change or delete that one."]}
             )
+        if any(
+            values.get(name, now) != now
+            for name, now in (("target_url", record.target_url), ("verification", record.verification))
+        ):
+            values |= {"verified_url": None, "verified_at": None, "verified_origin": None, "verification_problem": ""}
         if values.get("active") or values.get("target_url", record.target_url) != record.target_url:
             # What was known of its health is of the past, a reason to disable it too.
             values["activated_version"] = record.version + 1
@@ -93,8 +114,10 @@ async def update_endpoint(api: Api, endpoint_id: int, given: EndpointInput, acto
     return find_endpoint(api, endpoint_id)
 
 
-async def rotate_secret(api: Api, endpoint_id: int, actor: str, expected: Versions = None) -> tuple[Endpoint, str]:
-    """Give an endpoint a new signing secret. The one before it signs too, for 24 hours.
+async def rotate_secret(
+    api: EndpointServices, endpoint_id: int, actor: str, expected: Versions = None, overlap: timedelta = GRACE
+) -> tuple[Endpoint, str]:
+    """Give an endpoint a new signing secret. The one before it signs too, for the overlap.
 
     Raises:
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
@@ -104,15 +127,36 @@ async def rotate_secret(api: Api, endpoint_id: int, actor: str, expected: Versio
     sealed = SealedSecret(sealed=api.vault.seal(secret))
 
     def change(record: EndpointRecord) -> EndpointRecord:
-        secrets = (sealed, *_still_valid(record.secrets, api.clock()))[:_MAX_SECRETS]
+        secrets = rotated(sealed, record.secrets, api.clock(), overlap)
         return changed(api, record, {"secrets": secrets, "change": "rotate_secret", "changed_by": actor})
 
     await change_endpoint(api, endpoint_id, expected, change)
     return find_endpoint(api, endpoint_id), secret
 
 
-async def reencrypt_endpoint(api: Api, endpoint_id: int, actor: str) -> bool:
-    """Seal an endpoint's secrets with the first encryption key; False when there was nothing to do.
+async def rotate_key_pair(
+    api: EndpointServices, endpoint_id: int, actor: str, expected: Versions = None, overlap: timedelta = GRACE
+) -> Endpoint:
+    """Give an endpoint a new key pair for signatures of version v1a. The one before it signs too, for the overlap.
+
+    Raises:
+        ApiError: 404; 409, it has no such signatures; 412, its version is not an expected one; 503, Kafka does not answer.
+    """
+    require_right_key(api)
+    newest = sealed_key_pair(api.vault)
+
+    def change(record: EndpointRecord) -> EndpointRecord:
+        if not record.key_pairs:
+            raise ApiError(409, 'The endpoint has no signatures of version v1a: set signature_versions to ["v1", "v1a"] first.')
+        pairs = rotated(newest, record.key_pairs, api.clock(), overlap)
+        return changed(api, record, {"key_pairs": pairs, "change": "rotate_key_pair", "changed_by": actor})
+
+    await change_endpoint(api, endpoint_id, expected, change)
+    return find_endpoint(api, endpoint_id)
+
+
+async def reencrypt_endpoint(api: EndpointServices, endpoint_id: int, actor: str) -> bool:
+    """Encrypt an endpoint's secrets with the first encryption key; False when there was nothing to do.
 
     An endpoint that is deleted by now, or whose secrets cannot be opened, is left as it is.
 
@@ -137,7 +181,7 @@ async def reencrypt_endpoint(api: Api, endpoint_id: int, actor: str) -> bool:
     return is_changed
 
 
-async def delete_endpoint(api: Api, endpoint_id: int, actor: str, expected: Versions = None) -> None:
+async def delete_endpoint(api: EndpointServices, endpoint_id: int, actor: str, expected: Versions = None) -> None:
     """Delete an endpoint. Its last record keeps who deleted it; its token, headers, secrets and filters go.
 
     Raises:
@@ -146,41 +190,31 @@ async def delete_endpoint(api: Api, endpoint_id: int, actor: str, expected: Vers
     await change_endpoint(api, endpoint_id, expected, lambda record: deleted(record, changed_by=actor, at=api.clock()))
 
 
-def find_endpoint(api: Api, endpoint_id: int) -> Endpoint:
+def find_endpoint(api: EndpointServices, endpoint_id: int) -> Endpoint:
     """The endpoint with this id.
 
     Raises:
         ApiError: 404, there is none; 503, the endpoints have not been read yet.
     """
-    require_endpoints(api)
+    require_endpoints(api.registry)
     endpoint = api.registry.get(endpoint_id)
     if endpoint is None:
         raise not_found()
     return endpoint
 
 
-def require_endpoints(api: Api) -> None:
-    """Make sure that all endpoints are in memory: until then, one that exists would look as if it did not.
-
-    Raises:
-        ApiError: 503, they have not been read yet.
-    """
-    if api.registry.table.problem() is not None:
-        raise ApiError(503, "The endpoints are still being read from Kafka; please try again in a moment.")
-
-
-def require_right_key(api: Api) -> None:
-    """Make sure that what is sealed now the other processes can open.
+def require_right_key(api: EndpointServices) -> None:
+    """Make sure that the other processes can open what is encrypted now.
 
     Raises:
         ApiError: 503, this process has another encryption key than the others.
     """
-    require_endpoints(api)
+    require_endpoints(api.registry)
     if problem := api.registry.wrong_key():
         raise ApiError(503, f"Nothing is changed: {problem}")
 
 
-async def check_target(api: Api, target_url: str) -> None:
+async def check_target(api: EndpointServices, target_url: str) -> None:
     """Look whether webhooks may go to a URL.
 
     Raises:
@@ -192,10 +226,30 @@ async def check_target(api: Api, target_url: str) -> None:
         raise InvalidError({"target_url": [str(error)]}) from None
 
 
+async def check_token_url(api: EndpointServices, given: EndpointInput) -> None:
+    """Look whether a client secret may go to a token endpoint.
+
+    Raises:
+        InvalidError: it may not.
+    """
+    if not isinstance(given.authentication, OAuth2Authentication):
+        return
+    try:
+        await check_target_url(given.authentication.token_url, api.guard)
+    except TargetUrlError as error:
+        reason = str(error).removeprefix("target_url ")
+        raise InvalidError({"authentication": [f"authentication.token_url {reason}"]}) from None
+
+
 @asynccontextmanager
-async def changing(api: Api) -> AsyncIterator[None]:
-    """One change at a time, and none that waits for Kafka for ever."""
-    require_endpoints(api)
+async def changing(api: EndpointServices) -> AsyncIterator[None]:
+    """One change at a time, and none that waits for Kafka for ever.
+
+    While Kafka does not take changes, none is written: they would wait in memory, and take effect long after their answer.
+    """
+    require_endpoints(api.registry)
+    if not api.registry.may_write(api.producer):
+        raise ApiError(503, _NOT_NOW, headers={"Retry-After": "5"})
     try:
         async with asyncio.timeout(api.write_timeout_seconds), api.changing:
             yield
@@ -205,7 +259,7 @@ async def changing(api: Api) -> AsyncIterator[None]:
 
 
 async def change_endpoint(
-    api: Api, endpoint_id: int, expected: Versions, change: Callable[[EndpointRecord], EndpointRecord | None]
+    api: EndpointServices, endpoint_id: int, expected: Versions, change: Callable[[EndpointRecord], EndpointRecord | None]
 ) -> None:
     """Write what ``change`` makes of the endpoint as it is (None: nothing), on top of whatever another process just wrote.
 
@@ -236,36 +290,63 @@ async def change_endpoint(
 
 def _require_version(record: EndpointRecord, expected: Versions) -> None:
     if expected is not None and str(record.version) not in expected:
-        message = "The endpoint was changed since you read it: read it again, and make your change to what it is now."
+        message = (
+            "The endpoint was changed since you read it: read it again, and make your change to what it is now."
+            if any(one.isdigit() for one in expected)
+            else f'If-Match holds no version of an endpoint. Send the ETag that you read, quotes included, such as "{record.version}".'
+        )
         raise ApiError(412, message, headers={"ETag": f'"{record.version}"'})
 
 
-def changed(api: Api, record: EndpointRecord, values: dict[str, Any]) -> EndpointRecord:
+def changed(api: EndpointServices, record: EndpointRecord, values: dict[str, Any]) -> EndpointRecord:
     """A record with other values, as the next version of the endpoint."""
-    return record.model_copy(update=values | {"version": record.version + 1, "updated_at": api.clock()})
+    return structs.replace(record, **values, version=record.version + 1, updated_at=api.clock())
 
 
-def _still_valid(secrets: tuple[SealedSecret, ...], now: datetime) -> list[SealedSecret]:
-    """The secrets that go on signing for a while: those that were valid, the newest of them for 24 hours from now."""
-    ends = [secret.model_copy(update={"expires_at": secret.expires_at or now + GRACE}) for secret in secrets]
-    return [secret for secret in ends if secret.expires_at is not None and secret.expires_at > now]
-
-
-def _values(api: Api, given: EndpointInput, sealed_headers: dict[str, str]) -> dict[str, Any]:
-    """The fields that were given, as a record holds them; ``sealed_headers`` are those that the endpoint has."""
+def _values(api: EndpointServices, given: EndpointInput, current: EndpointRecord | None, actor: str) -> dict[str, Any]:
+    """The fields that were given, as a record holds them. ``current`` is the endpoint as it is, if there is one."""
     values: dict[str, Any] = {name: getattr(given, name) for name in EndpointInput.model_fields if name in given.model_fields_set}
     if "events" in values:
-        values["events"] = in_order([event.value for event in given.events])
-    if "token" in values:
-        del values["token"]
-        values["sealed_token"] = api.vault.seal(given.token.get_secret_value()) if given.token else None
+        values["events"] = in_order(given.events)
+    values |= _pins(given, current)
+    if "filters" in values:
+        try:
+            values |= fields_of(compiled(given.filters))
+        except FilterError as error:
+            raise InvalidError({"filters": [filters_sentence(error)]}) from None
+    if values.pop("disabled", False):
+        if values.get("active"):
+            raise InvalidError({"disabled": [_EITHER]})
+        values |= {"active": False, "disabled_at": api.clock(), "disabled_by": actor}
+    elif values.get("active") or "disabled" in given.model_fields_set:
+        values |= {"disabled_at": None, "disabled_by": ""}
+    if "retry_policy" in values and (problem := api.policies.unknown(values["retry_policy"])):
+        raise InvalidError({"retry_policy": [problem]})
     if "headers" in values:
         del values["headers"]
-        values["sealed_headers"] = _merged_headers(api, given, sealed_headers)
+        values["sealed_headers"] = _merged_headers(api, given, current.sealed_headers if current else {})
+    values |= authentication_values(given, current, api.vault)
+    values |= signature_values(given, current, api.vault)
+    values |= certificate_values(given, current, api.vault, api.clock())
+    for name in ("token", "signature_versions"):
+        values.pop(name, None)
+    refuse_colliding_headers(values, current)
+    require_tls(values, current)
     return values
 
 
-def _merged_headers(api: Api, given: EndpointInput, sealed: dict[str, str]) -> dict[str, str]:
+def _pins(given: EndpointInput, current: EndpointRecord | None) -> dict[str, Any]:
+    """The pinned versions that go with the events: of an event type that is not subscribed to any more, the pin goes too."""
+    events = given.events if current is None or "events" in given.model_fields_set else current.events
+    if "event_type_versions" in given.model_fields_set:
+        if problem := not_subscribed(given.event_type_versions, events):
+            raise InvalidError({"event_type_versions": [problem]})
+        return {"event_type_versions": given.event_type_versions}
+    kept = current.event_type_versions if current is not None and "events" in given.model_fields_set else {}
+    return {"event_type_versions": {name: version for name, version in kept.items() if name in events}} if kept else {}
+
+
+def _merged_headers(api: EndpointServices, given: EndpointInput, sealed: dict[str, str]) -> dict[str, str]:
     """Nobody can see the values, so a change names only what changes (as in RFC 7396): null takes a header away."""
     if given.headers is None:
         return {}

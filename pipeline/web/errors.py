@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from pipeline.core.search import SearchLimitError
 from pipeline.ops.logs import logger
-from pipeline.web.answers import answer
-from schemas.http_api import ErrorAnswer, HeldCountConflict, InvalidAnswer
+from pipeline.web.responses import answer
+
+if TYPE_CHECKING:
+    from pipeline.endpoints.registry import Registry
 
 log = logger(__name__)
 
@@ -56,7 +58,7 @@ class UnauthorizedError(ApiError):
 
 
 class WrongKeyError(UnauthorizedError):
-    """401: a key was sent, and it is none of ours."""
+    """401: a key was sent that is not one of ours."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -72,13 +74,23 @@ class StartingError(ApiError):
         super().__init__(503, f"The service is starting{why}; please try again in a moment.", headers={"Retry-After": "5"})
 
 
+def require_endpoints(registry: Registry) -> None:
+    """Make sure that all endpoints are in memory: until then, one that exists would look as if it did not.
+
+    Raises:
+        ApiError: 503, they have not been read yet.
+    """
+    if registry.table.problem() is not None:
+        raise ApiError(503, "The endpoints are still being read from Kafka; please try again in a moment.")
+
+
 def not_found() -> ApiError:
     """404."""
     return ApiError(404, NOT_FOUND)
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ErrorBody:
     """What is told of an error: a status, a sentence, and for invalid input the sentences for each field."""
 
     status: int
@@ -87,22 +99,24 @@ class Problem:
     fields: Mapping[str, list[str]] | None = None
 
 
-def explained(request: web.Request, error: Exception) -> Problem:
+def explained(request: web.Request, error: Exception) -> ErrorBody:
     """What is told of an error. One that nobody expected is logged, and told without details."""
+    from pipeline.core.search import SearchLimitError  # noqa: PLC0415 - every role loads this file, and only the API searches
+
     match error:
         case InvalidError():
-            return Problem(error.status, str(error), fields=error.errors)
+            return ErrorBody(error.status, str(error), fields=error.errors)
         case SearchLimitError():
-            return Problem(422, INVALID, fields={"q": [str(error)]})
+            return ErrorBody(422, INVALID, fields={"q": [str(error)]})
         case ApiError():
-            return Problem(error.status, str(error), error.headers)
+            return ErrorBody(error.status, str(error), error.headers)
         case web.HTTPException():
             return _of_aiohttp(request, error)
     # The route's template, not the path: nothing that a client chose gets into the log.
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unmatched"
     log.error("a request failed", method=request.method, route=route, exc_info=error)
-    return Problem(500, "Something went wrong here. It has been logged; please try again later.")
+    return ErrorBody(500, "Something went wrong here. It has been logged; please try again later.")
 
 
 @web.middleware
@@ -113,6 +127,9 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     except Exception as error:
         if isinstance(error, web.HTTPException) and error.status < 400:
             raise
+        from schemas.http.answers import ErrorAnswer, InvalidAnswer  # noqa: PLC0415 - as of the search
+        from schemas.http.endpoints import HeldCountConflict  # noqa: PLC0415 - as of the search
+
         if isinstance(error, HeldCountError):
             return answer(HeldCountConflict(error=str(error), held_count=error.held), error.status)
         problem = explained(request, error)
@@ -121,14 +138,14 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     return answer(ErrorAnswer(error=problem.message), problem.status, problem.headers)
 
 
-def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Problem:
+def _of_aiohttp(request: web.Request, error: web.HTTPException) -> ErrorBody:
     match error:
         case web.HTTPNotFound():
-            return Problem(404, NOT_FOUND)
+            return ErrorBody(404, NOT_FOUND)
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            return Problem(405, f"{request.method} is not supported here; use {allowed}.", {"Allow": allowed})
+            return ErrorBody(405, f"{request.method} is not supported here; use {allowed}.", {"Allow": allowed})
         case web.HTTPRequestEntityTooLarge():
-            return Problem(413, f"The request body is too large: at most {request.client_max_size:,} bytes are accepted.")
+            return ErrorBody(413, f"The request body is too large: at most {request.client_max_size:,} bytes are accepted.")
         case _:
-            return Problem(error.status, f"{error.reason}.")
+            return ErrorBody(error.status, f"{error.reason}.")

@@ -1,10 +1,10 @@
-"""``/webhooks/guide``: the guide for integrators, made of ``docs/receiving.md``. It needs no key: it says nothing of anybody's data."""
+"""``/webhooks/guide``: the guide for integrators, made of ``docs/receiving.md``, ``/guide/filters`` and ``/guide/authentication``. It needs no key: it says nothing of anybody's data."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import Final
 
 from aiohttp import web
 
-from pipeline.web.event_types_api import event_types
+from pipeline.web.api.event_types import event_types
 from pipeline.web.markdown import render
 from pipeline.web.static_page import StaticPage, fragment, static_page
 from schemas.event import EventType
+from schemas.event_types import BUILT_IN, EventTypes
+from schemas.http.operations import EventTypeAnswer, EventTypeVersionAnswer
 
 _RECEIVERS: Final = {
     "Python": ("receiver.py", "requirements.txt"),
@@ -27,41 +29,74 @@ _RECEIVERS: Final = {
 _DIRECTORY: Final = "examples/receivers"
 _LINKS: Final = {
     "api.md": "/api/webhook/reference",
+    "filters.md": "/webhooks/guide/filters",
+    "authentication.md": "/webhooks/guide/authentication",
+    "receiving.md#verify-the-signature": "/webhooks/guide#verify-the-signature",
     **{f"../schemas/samples/{name}.json": f"#{name}" for name in EventType},
     **{f"{_DIRECTORY}/{language.lower()}/{files[0]}": f"#receiver-{language.lower()}" for language, files in _RECEIVERS.items()},
 }
 
 
-def guide_routes() -> Iterable[web.RouteDef]:
-    """The page."""
+def guide_routes(types: Callable[[], EventTypes] = lambda: BUILT_IN) -> Iterable[web.RouteDef]:
+    """The page. ``types``: those of now."""
 
     async def show(_: web.Request) -> web.Response:
-        return guide().response()
+        return guide(types()).response()
 
-    return [web.get("/webhooks/guide", show)]
+    async def filters(_: web.Request) -> web.Response:
+        return filters_guide().response()
+
+    async def authentication(_: web.Request) -> web.Response:
+        return authentication_guide().response()
+
+    return [
+        web.get("/webhooks/guide", show),
+        web.get("/webhooks/guide/filters", filters),
+        web.get("/webhooks/guide/authentication", authentication),
+    ]
 
 
-@functools.cache
-def guide() -> StaticPage:
+@functools.lru_cache(maxsize=4)
+def guide(types: EventTypes = BUILT_IN) -> StaticPage:
     """The guide, with the samples, the schemas and the example receivers in it."""
     inserts = {
-        "events": fragment("guide_events.html", events=_events()),
+        "events": fragment("guide_events.html", events=_events(types)),
         "receivers": fragment("guide_receivers.html", receivers=_receivers()),
     }
     document = render(_text("receiving.md"), inserts=inserts, links=_LINKS)
     return static_page("guide.html", ["page.css", "guide.css"], document=document)
 
 
-def _events() -> list[dict[str, str]]:
+@functools.cache
+def filters_guide() -> StaticPage:
+    """What there is to know about filters."""
+    return static_page("guide.html", ["page.css", "guide.css"], document=render(_text("filters.md"), inserts={}, links=_LINKS))
+
+
+@functools.cache
+def authentication_guide() -> StaticPage:
+    """How requests authenticate, and how they are signed."""
+    document = render(_text("authentication.md"), inserts={}, links=_LINKS)
+    return static_page("guide.html", ["page.css", "guide.css"], document=document)
+
+
+def _events(types: EventTypes) -> list[dict[str, object]]:
     return [
         {
             "name": one.name,
             "description": one.description,
-            "sample": json.dumps(one.sample, indent=2, ensure_ascii=False),
-            "json_schema": json.dumps(one.json_schema, indent=2, ensure_ascii=False),
+            **_texts(one),
+            "versions": [{"version": str(earlier.version), **_texts(earlier)} for earlier in reversed(one.versions)],
         }
-        for one in event_types().event_types
+        for one in event_types(types).event_types
     ]
+
+
+def _texts(described: EventTypeAnswer | EventTypeVersionAnswer) -> dict[str, object]:
+    return {
+        "sample": json.dumps(described.sample, indent=2, ensure_ascii=False),
+        "json_schema": json.dumps(described.json_schema, indent=2, ensure_ascii=False),
+    }
 
 
 def _receivers() -> list[dict[str, object]]:

@@ -9,13 +9,15 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from pipeline.web.routes import PREFIX, STRICT, Models, Parameter, Route
-from schemas.http_api import ErrorAnswer, InvalidAnswer
+from pipeline.web.routes import PREFIX, PUBLISHED, STRICT, Models, Parameter, Route
+from schemas.event_types import BUILT_IN
+from schemas.http.answers import ErrorAnswer, InvalidAnswer
 
 _Mode = Literal["validation", "serialization"]
 _Schemas = Mapping[Any, dict[str, Any]]
 """References by model and mode."""
 
+_EVENT_TYPE: Final = "EventType"
 _JSON: Final = "application/json"
 _ABOUT: Final = (
     "Webhooks of an order management system: register endpoints, and find out what was sent to them. "
@@ -26,26 +28,47 @@ _ABOUT: Final = (
 )
 
 
-def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
-    """The document: every route, every status."""
+def openapi(routes: Sequence[Route], version: str, event_names: Sequence[str] = BUILT_IN.names) -> dict[str, Any]:
+    """The document: every route, every status. ``event_names`` are the deployment's event types."""
     wanted: list[tuple[type[BaseModel], _Mode]] = [(ErrorAnswer, "serialization"), (InvalidAnswer, "serialization")]
     for route in routes:
         wanted += [(model, "serialization") for models in route.answers.values() for model in _models(models)]
         wanted += [(route.body, "validation")] if route.body is not None else []
     schemas, definitions = models_json_schema(list(dict.fromkeys(wanted)), ref_template="#/components/schemas/{model}")
+    components = _with_event_types(definitions.get("$defs", {}), event_names)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "OMS webhooks", "version": version, "description": _ABOUT},
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "/"}, {"url": PUBLISHED, "description": "The base path of the OMS's published API."}],
         "paths": paths,
         "components": {
-            "schemas": definitions.get("$defs", {}),
+            "schemas": components,
             "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer", "description": "An API key."}},
         },
     }
+
+
+def _with_event_types(components: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """One model of the event types, which all others refer to."""
+    known: dict[str, Any] = {}
+
+    def referring(part: Any) -> Any:
+        if isinstance(part, list):
+            return [referring(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        if part.get("title") == _EVENT_TYPE and "enum" in part:
+            known[_EVENT_TYPE] = {**part, "enum": list(names)}
+            if names != BUILT_IN.names:
+                known[_EVENT_TYPE]["description"] = "The event types of this deployment."
+            return {"$ref": f"#/components/schemas/{_EVENT_TYPE}"}
+        return {name: referring(one) for name, one in part.items()}
+
+    referred = {name: referring(model) for name, model in components.items() if name != _EVENT_TYPE}
+    return dict(sorted((referred | known).items()))
 
 
 def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:

@@ -16,22 +16,22 @@ from pipeline.web.routes import PREFIX, Route
 from pipeline.web.static_page import StaticPage, static_page
 
 
-def reference_routes(routes: Callable[[], Sequence[Route]]) -> Iterable[Route]:
-    """The routes, below ``/api``. ``routes`` returns all of them, these included."""
+def reference_routes(routes: Callable[[], Sequence[Route]], event_names: Callable[[], Sequence[str]]) -> Iterable[Route]:
+    """The routes, below ``/api``. ``routes`` returns all of them, these included; ``event_names`` the event types."""
 
-    @functools.cache
-    def document() -> dict[str, Any]:
-        return openapi(routes(), version("oms-webhooks"))
+    @functools.lru_cache(maxsize=4)
+    def document(names: Sequence[str]) -> dict[str, Any]:
+        return openapi(routes(), version("oms-webhooks"), names)
 
-    @functools.cache
-    def page() -> StaticPage:
-        return _page(routes(), document())
+    @functools.lru_cache(maxsize=4)
+    def page(names: Sequence[str]) -> StaticPage:
+        return _page(routes(), document(names))
 
     async def show_document(_: web.Request) -> web.Response:
-        return web.json_response(document(), headers={"Cache-Control": "public, max-age=300"})
+        return web.json_response(document(tuple(event_names())), headers={"Cache-Control": "public, max-age=300"})
 
     async def show_page(_: web.Request) -> web.Response:
-        return page().response()
+        return page(tuple(event_names())).response()
 
     return [
         Route("GET", "/webhook/openapi.json", show_document, None, "This API as OpenAPI 3.1", {200: "application/json"}),

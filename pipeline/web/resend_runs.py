@@ -9,60 +9,169 @@ left: what was delivered meanwhile is left out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from pydantic import ValidationError
+from msgspec import structs
 
-from pipeline.broker.api import PublishError
+from pipeline.broker.errors import PublishError
 from pipeline.core.search import AttemptQuery
 from pipeline.ops.logs import logger
-from pipeline.store.notifications import Failed, Notification, Sendable
-from pipeline.store.reports import RunRow
-from pipeline.web.api import Api
-from pipeline.web.audit import Asker, put_on_record
+from pipeline.store.reports.recent import RunRow
+from pipeline.store.reports.sendables import Failed, Notification, Sendable
+from pipeline.web.audit import Actor
 from pipeline.web.errors import ApiError, InvalidError
-from pipeline.web.resending import send_again
-from pipeline.web.runs import Run
-from pipeline.web.searching import searching
+from pipeline.web.search_errors import searching
+from pipeline.web.sending_again import SendAgain
 from schemas.audit import AuditAction, ResendProgress, RunState
+from schemas.codec import InvalidRecordError, from_json, to_json
 
 log = logger(__name__)
 
 MOST: Final = 100_000
 """Notifications that one run sends at most."""
 _BATCH: Final = 50
+_REMEMBERED: Final = 20
 _SILENT_AFTER: Final = timedelta(seconds=60)
 """How long after its last sign a run is taken for dead. A batch takes a second or so."""
 
 
-class _Work:
+@dataclass(frozen=True, slots=True)
+class ResendRun:
+    """A run, as people see it. ``heard_at`` is when it last put on record how far it had come."""
+
+    id: str
+    started_by: str
+    started_at: datetime
+    heard_at: datetime
+    progress: ResendProgress
+
+
+class ResendRuns:
+    """The runs of this process, one at a time, so that what they send is bounded; and what the audit tells of the others'."""
+
+    def __init__(self, again: SendAgain, per_second: float = 50.0) -> None:
+        """``per_second`` is how many notifications are resent in a second, at most."""
+        self.again = again
+        self.pause_seconds = 1 / per_second
+        self._beginning = asyncio.Lock()
+        """Held from the look whether one is under way until one is."""
+        self._known: OrderedDict[str, RunInProcess] = OrderedDict()
+        self._task: asyncio.Task[None] | None = None
+
+    async def preview(self, query: AttemptQuery) -> Failed:
+        """What a run would send.
+
+        Raises:
+            ApiError: 422, the search takes too much; 503, ClickHouse does not answer.
+        """
+        async with searching(self.again):
+            return await self.again.sendables.failed(query, MOST)
+
+    async def start(self, who: Actor, query: AttemptQuery) -> ResendRun:
+        """Begin to resend all failed notifications of a search, each once; returns when that is on record.
+
+        Raises:
+            ApiError: 409, another run is under way here; 422, a filter means nothing, or there are too many; 503.
+        """
+        if query.ignored:
+            raise InvalidError({"q": [*query.ignored, "Correct it: without that filter, more would be sent than you mean."]})
+        if found := doubts(query):
+            raise InvalidError({"q": found})
+        failed = await self.preview(query)
+        if not failed.is_all:
+            raise InvalidError({"q": [f"More than {MOST:,} notifications failed; narrow the filters, by time for example."]})
+        async with self._beginning:
+            if self._task is not None and not self._task.done():
+                raise ApiError(409, "Another run is under way in this process. Wait for its end, or cancel it.")
+            work = RunInProcess(self, who, failed.notifications)
+            await work.tell()
+            self.begin(work)
+        return work.seen
+
+    def begin(self, work: RunInProcess) -> None:
+        """Carry out a run; none is under way."""
+        self._known[work.seen.id] = work
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        self._task = asyncio.create_task(work.carry_out(), name=f"run {work.seen.id}")
+
+    async def stop(self) -> None:
+        """End the run that is under way; it puts that on record, so Kafka must still be there."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def cancel(self, who: Actor, run_id: str) -> ResendRun:
+        """Ask a run to stop, in whichever process it is carried out; it does so before its next batch.
+
+        Raises:
+            ApiError: 404, there is no such run; 409, it is over; 503, Kafka or ClickHouse does not answer.
+        """
+        run = await self.find(run_id)
+        if run is None:
+            raise ApiError(404, "There is no such run.")
+        if run.progress.state.is_over:
+            raise ApiError(409, f"This run is over: {run.progress.state.value}.")
+        asked = replace(run, progress=structs.replace(run.progress, state=RunState.CANCELLING))
+        await self.tell(who, asked)
+        if work := self._known.get(run_id):
+            work.is_cancelled = True
+        return asked
+
+    async def find(self, run_id: str) -> ResendRun | None:
+        """A run of this process or of another."""
+        if work := self._known.get(run_id):
+            return work.seen
+        return next(iter(await self.last(run_id)), None)
+
+    async def last(self, run_id: str | None = None) -> list[ResendRun]:
+        """The last runs of all processes, the newest first; or the one that is named."""
+        now, runs = self.again.audit.clock(), []
+        for run in map(_seen, await self.on_record(run_id)):
+            if run is not None:
+                work = self._known.get(run.id)
+                runs.append(work.seen if work else _taken_for_dead(run) if now - run.heard_at > _SILENT_AFTER else run)
+        return runs
+
+    async def on_record(self, run_id: str | None = None) -> Sequence[RunRow]:
+        """What the audit tells."""
+        async with searching(self.again):
+            return await self.again.reports.resend_runs(run_id)
+
+    async def tell(self, who: Actor, run: ResendRun) -> None:
+        """Put on record how far a run has come."""
+        await self.again.audit.put(who, AuditAction.RESEND_RUN, f"resend run {run.id}", to_json(run.progress).decode())
+
+
+class RunInProcess:
     """One run in this process."""
 
-    def __init__(self, api: Api, who: Asker, notifications: Sequence[Notification]) -> None:
-        self.id = secrets.token_hex(8)
+    def __init__(self, runs: ResendRuns, who: Actor, notifications: Sequence[Notification]) -> None:
+        now, progress = runs.again.audit.clock(), ResendProgress(state=RunState.RUNNING, total=len(notifications))
+        self.seen = ResendRun(secrets.token_hex(8), who.actor, now, now, progress)
+        """As people see it."""
         self.is_cancelled = False
-        self._api = api
+        """Set by whoever wants it to stop."""
+        self._runs = runs
+        self._again = runs.again
         self._who = who
         self._notifications = notifications
-        self._started_at = self._heard_at = api.clock()
-        self.progress = ResendProgress(state=RunState.RUNNING, total=len(notifications))
-
-    def seen(self) -> Run:
-        """As people see it."""
-        return Run(self.id, self._who.actor, self._started_at, self._heard_at, self.progress)
 
     async def tell(self, **changes: object) -> None:
         """Put on record how far it has come."""
-        self.progress = self.progress.model_copy(update=changes)
-        self._heard_at = self._api.clock()
-        detail = self.progress.model_dump_json()
-        await put_on_record(self._api, self._who, AuditAction.RESEND_RUN, f"resend run {self.id}", detail)
+        self._change(**changes)
+        self.seen = replace(self.seen, heard_at=self._again.audit.clock())
+        await self._runs.tell(self._who, self.seen)
 
     async def carry_out(self) -> None:
-        """Send batch after batch until all are sent, or somebody or something ends it."""
+        """Send batch after batch until all are sent, or somebody or something ends it; raises nothing but CancelledError."""
         try:
             for first in range(0, len(self._notifications), _BATCH):
                 if await self._is_cancelled():
@@ -77,47 +186,44 @@ class _Work:
         except (ApiError, PublishError) as error:
             await self._end(RunState.FAILED, str(error))
         except Exception:
-            log.exception("a run that resends failed", run=self.id)
+            log.exception("a run that resends failed", run=self.seen.id)
             await self._end(RunState.FAILED, "Something went wrong here; the log of the API says what.")
 
     async def _is_cancelled(self) -> bool:
-        if not self.is_cancelled:
-            async with searching(self._api):
-                rows = await self._api.reports.resend_runs(self.id)
-            self.is_cancelled = any(row.is_cancelled for row in rows)
+        self.is_cancelled = self.is_cancelled or any(row.is_cancelled for row in await self._runs.on_record(self.seen.id))
         return self.is_cancelled
 
     async def _send(self, batch: Sequence[Notification]) -> None:
-        async with searching(self._api):
-            found = await self._api.search.sendable(batch)
+        async with searching(self._again):
+            found = await self._again.sendables.of_attempts([one.attempt_id for one in batch], [one.failed_at for one in batch])
         for one in batch:
-            again = found.get(one.attempt_id)
-            if again is not None and again.is_delivered:
-                self._count("delivered", one)
-            elif again is not None and await self._is_sent(again):
-                self._count("resent", one)
-                await asyncio.sleep(self._api.runs.pause_seconds)
-            else:
-                self._count("skipped", one)
+            what = await self._sent(found.get(one.attempt_id))
+            self._change(**{what: getattr(self.seen.progress, what) + 1}, last_attempt_id=one.attempt_id)
+            if what == "resent":
+                await asyncio.sleep(self._runs.pause_seconds)
 
-    async def _is_sent(self, again: Sendable) -> bool:
+    async def _sent(self, one: Sendable | None) -> str:
+        """What became of it: where :class:`ResendProgress` counts it."""
+        if one is None:
+            return "skipped"
+        if one.is_delivered:
+            return "delivered"
         try:
-            await send_again(self._api, self._who, again.attempt, again.received_at, again.body, run=self.id)
+            await self._again.notification(self._who, one, run=self.seen.id)
         except ApiError as error:
             if error.status != 409:
                 raise
-            return False
-        return True
+            return "skipped"
+        return "resent"
 
-    def _count(self, what: str, one: Notification) -> None:
-        changes = {what: getattr(self.progress, what) + 1, "last_attempt_id": one.attempt_id}
-        self.progress = self.progress.model_copy(update=changes)
+    def _change(self, **changes: object) -> None:
+        self.seen = replace(self.seen, progress=structs.replace(self.seen.progress, **changes))
 
     async def _end(self, state: RunState, problem: str) -> None:
         try:
             await self.tell(state=state, problem=problem)
         except (ApiError, PublishError) as error:
-            log.warning("the end of a run that resends could not be put on record", run=self.id, error=str(error))
+            log.warning("the end of a run that resends could not be put on record", run=self.seen.id, error=str(error))
 
 
 def doubts(query: AttemptQuery) -> list[str]:
@@ -130,86 +236,19 @@ def doubts(query: AttemptQuery) -> list[str]:
     return found
 
 
-async def preview(api: Api, query: AttemptQuery) -> Failed:
-    """What a run would send.
-
-    Raises:
-        ApiError: 422, the search takes too much; 503, ClickHouse does not answer.
-    """
-    async with searching(api):
-        return await api.search.failed(query, MOST)
-
-
-async def start_run(api: Api, who: Asker, query: AttemptQuery) -> Run:
-    """Begin to resend all failed notifications of a search, each once; returns when that is on record.
-
-    Raises:
-        ApiError: 409, another run is under way here; 422, a filter means nothing, or there are too many; 503.
-    """
-    if query.ignored:
-        raise InvalidError({"q": [*query.ignored, "Correct it: without that filter, more would be sent than you mean."]})
-    if found := doubts(query):
-        raise InvalidError({"q": found})
-    failed = await preview(api, query)
-    if not failed.is_all:
-        raise InvalidError({"q": [f"More than {MOST:,} notifications failed; narrow the filters, by time for example."]})
-    async with api.runs.beginning:
-        if api.runs.is_busy:
-            raise ApiError(409, "Another run is under way in this process. Wait for its end, or cancel it.")
-        work = _Work(api, who, failed.notifications)
-        await work.tell()
-        api.runs.begin(work)
-    return work.seen()
+def _seen(row: RunRow) -> ResendRun | None:
+    """A run as the audit tells of it."""
+    try:
+        progress = from_json(row.detail.encode(), ResendProgress)
+    except InvalidRecordError:
+        log.warning("the progress of a run that resends cannot be read", run=row.id)
+        return None
+    return ResendRun(row.id, row.actor, row.started_at, row.heard_at, progress)
 
 
-async def cancel_run(api: Api, who: Asker, run_id: str) -> Run:
-    """Ask a run to stop, in whichever process it is carried out; it does so before its next batch.
-
-    Raises:
-        ApiError: 404, there is no such run; 409, it is over; 503, Kafka or ClickHouse does not answer.
-    """
-    run = await find_run(api, run_id)
-    if run is None:
-        raise ApiError(404, "There is no such run.")
+def _taken_for_dead(run: ResendRun) -> ResendRun:
+    """One that is not over and has been silent for a minute has died with its process."""
     if run.progress.state.is_over:
-        raise ApiError(409, f"This run is over: {run.progress.state.value}.")
-    asked = run.progress.model_copy(update={"state": RunState.CANCELLING})
-    await put_on_record(api, who, AuditAction.RESEND_RUN, f"resend run {run_id}", asked.model_dump_json())
-    if work := api.runs.get(run_id):
-        work.is_cancelled = True
-    return Run(run.id, run.started_by, run.started_at, run.heard_at, asked)
-
-
-async def find_run(api: Api, run_id: str) -> Run | None:
-    """A run of this process or of another."""
-    if work := api.runs.get(run_id):
-        return work.seen()
-    async with searching(api):
-        rows = await api.reports.resend_runs(run_id)
-    return next(iter(_seen(rows, api.clock())), None)
-
-
-async def last_runs(api: Api) -> list[Run]:
-    """The last runs of all processes, the newest first."""
-    async with searching(api):
-        rows = await api.reports.resend_runs()
-    own = {run.id: work.seen() for run in _seen(rows, api.clock()) if (work := api.runs.get(run.id))}
-    return [own.get(run.id, run) for run in _seen(rows, api.clock())]
-
-
-def _seen(rows: Sequence[RunRow], now: datetime) -> list[Run]:
-    """Runs as the audit tells of them. One that is not over and has been silent for a minute has died with its process."""
-    runs = []
-    for row in rows:
-        try:
-            progress = ResendProgress.model_validate_json(row.detail)
-        except ValidationError:
-            log.warning("the progress of a run that resends cannot be read", run=row.id)
-            continue
-        if not progress.state.is_over and now - row.heard_at > _SILENT_AFTER:
-            problem = (
-                "Nothing has been heard of it for a minute: its process ended. What it had resent by then will be delivered."
-            )
-            progress = progress.model_copy(update={"state": RunState.STOPPED, "problem": problem})
-        runs.append(Run(row.id, row.actor, row.started_at, row.heard_at, progress))
-    return runs
+        return run
+    problem = "Nothing has been heard of it for a minute: its process ended. What it had resent by then will be delivered."
+    return replace(run, progress=structs.replace(run.progress, state=RunState.STOPPED, problem=problem))

@@ -6,7 +6,7 @@ not exist: there is no other way to add one below ``/api``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -22,6 +22,10 @@ Models = type[BaseModel] | tuple[type[BaseModel], ...] | str | None
 """The body of an answer: a model, one of several, a media type other than JSON, or none at all."""
 
 PREFIX: Final = "/api"
+PUBLISHED: Final = "/v1"
+"""What stands before that in the OMS's published API: everything is there too, and means the same."""
+SLASH: Final = "/"
+"""What may stand at the end of every path: some clients write it, and it means nothing."""
 TRACE: Final = web.RequestKey("trace", TraceContext)
 """Where a request stands in a trace, when there are traces."""
 
@@ -41,7 +45,7 @@ class Parameter:
 class Route:
     """A route below ``/api``. ``access`` is what a key must be allowed at least; None means that no key is needed.
 
-    ``errors`` are the refusals of its own; those that come of its shape (401, 403, 404, 413, 422, …) are added by
+    ``errors`` are the refusals of its own; those that come of its shape (401, 403, 404, 413, 415, 422, …) are added by
     :meth:`refusals`.
     """
 
@@ -78,14 +82,18 @@ class Route:
         if "{" in self.path:
             found.add(404)
         if self.body is not None:
-            found |= {400, 413}
+            found |= {400, 413, 415}
         return sorted(found)
 
-    def definition(self) -> web.RouteDef:
-        """As the router takes it. A GET answers HEAD too."""
-        if self.method == "GET":
-            return web.get(self.path, self.handler)
-        return web.route(self.method, self.path, self.handler)
+    def definitions(self) -> Iterable[web.RouteDef]:
+        """As the router takes it, with and without a slash at its end. A GET answers HEAD too."""
+        # ``preview`` is not an id: with another method than its own it is a 405, not an endpoint that was not found.
+        path = self.path.replace("{id}", "{id:(?!preview/?$)[^/]+}")
+        for each in (path, path + SLASH):
+            if self.method == "GET":
+                yield web.get(each, self.handler)
+            else:
+                yield web.route(self.method, each, self.handler)
 
 
 PAGE: Final = (

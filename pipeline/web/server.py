@@ -10,25 +10,20 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from pipeline.core.listening import listen_error
+from pipeline.core.listen_errors import listen_error
 from pipeline.core.trace import TRACEPARENT, TRACESTATE, exemplar, trace_context
 from pipeline.ops import metrics
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
-from pipeline.web.api import Api
-from pipeline.web.api_routes import api_routes
-from pipeline.web.auth import authorise
-from pipeline.web.dashboard.application import dashboard
-from pipeline.web.dashboard.pages import PREFIX as DASHBOARD
+from pipeline.web.connection_guard import ConnectionGuard, ConnectionLimits
 from pipeline.web.errors import json_errors
-from pipeline.web.guide import guide_routes
-from pipeline.web.ops import ops_routes, refuse_until_started, say_what_is_waited_for
-from pipeline.web.parameters import check_parameters
-from pipeline.web.routes import PREFIX, TRACE
-from pipeline.web.visitors import VisitorLimits, Visitors
+from pipeline.web.health_routes import ops_routes
+from pipeline.web.routes import PREFIX, PUBLISHED, SLASH, TRACE
+from pipeline.web.transfer import EVENT_STREAM, lean
 
 if TYPE_CHECKING:
     from pipeline.ops.tracing import Tracing
+    from pipeline.web.services import Api
 
 log = logger(__name__)
 
@@ -73,32 +68,15 @@ _http_log.addFilter(_WithoutRequests())
 def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None = None) -> web.Application:
     """One application: ``/healthz``, ``/startupz``, ``/readyz``, ``/metrics``; with an ``api`` also ``/api/…`` and ``/webhooks/…``."""
     observers = [_observe] if tracing is None else [_traced(tracing), _observe]
-    app = web.Application(middlewares=[_finish_changes, *observers, json_errors], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_finish_changes, *observers, lean, json_errors], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(_harden)
     app.add_routes(ops_routes(health))
     if api is not None:
-        # An application of its own: its handlers cannot be reached past its middleware, however a path is written.
-        routes = api_routes(api)
-        rules = {route.key: route for route in routes}
-        guarded = web.Application(
-            middlewares=[
-                say_what_is_waited_for(health),
-                authorise(api.keys, rules, api.guesses, api.proxies),
-                refuse_until_started(health),
-                check_parameters(rules),
-            ]
-        )
-        guarded.add_routes([route.definition() for route in routes])
-        app.add_subapp(f"{PREFIX}/", guarded)
-        app.on_shutdown.append(lambda _: api.runs.stop())
-        app.router.add_get("/", _to_dashboard)
-        app.add_routes(guide_routes())  # before the dashboard, which asks everybody to log in
-        app.add_subapp(f"{DASHBOARD}/", dashboard(api, health))
+        # Loaded here: the other roles serve health and metrics only, and start sooner without it.
+        from pipeline.web.site_application import add_site  # noqa: PLC0415
+
+        add_site(app, api, health)
     return app
-
-
-async def _to_dashboard(_: web.Request) -> web.Response:
-    return web.Response(status=303, headers={"Location": DASHBOARD})
 
 
 async def _harden(_: web.Request, response: web.StreamResponse) -> None:
@@ -119,7 +97,8 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
     route, method = _named(request)
     metrics.API_REQUESTS.labels(route, method, str(response.status)).inc()
     trace = request.get(TRACE)
-    metrics.API_DURATION.labels(route).observe(seconds, exemplar(trace))
+    if response.content_type != EVENT_STREAM:  # a stream lasts as long as somebody watches
+        metrics.API_DURATION.labels(route).observe(seconds, exemplar(trace))
     log.debug(
         "request",
         route=route,
@@ -158,7 +137,7 @@ def _traced(tracing: Tracing) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         route, method = _named(request)
-        if not route.startswith(PREFIX):
+        if not route.startswith((PREFIX, PUBLISHED + PREFIX)):
             return await handler(request)
         parent = trace_context(request.headers.get(TRACEPARENT), request.headers.get(TRACESTATE))
         with tracing.request(method, route, parent=parent) as span:
@@ -176,15 +155,17 @@ def _named(request: web.Request) -> tuple[str, str]:
     """A request's route and method as words of a short list: neither its path nor what else a client makes up."""
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "unmatched"
+    if route.startswith((PREFIX, PUBLISHED + PREFIX)):
+        route = route.removesuffix(SLASH)
     return route, request.method if request.method in _METHODS else "other"
 
 
 class WebServer:
     """Serves an application on one address."""
 
-    def __init__(self, app: web.Application, host: str, port: int, limits: VisitorLimits | None = None) -> None:
-        self._limits = limits or VisitorLimits()
-        self._visitors = Visitors(self._make_protocol, self._limits)
+    def __init__(self, app: web.Application, host: str, port: int, limits: ConnectionLimits | None = None) -> None:
+        self._limits = limits or ConnectionLimits()
+        self._visitors = ConnectionGuard(self._make_protocol, self._limits)
         app.middlewares.insert(0, self._visitors.middleware())
         # Compressed bodies are not unpacked: nobody needs them here, and they could be bombs.
         self._runner = web.AppRunner(

@@ -29,9 +29,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, not as a module
 
-from pipeline.broker.local import ApacheKafkaBroker
-from schemas.codec import decode_event, to_header, webhook_body
-from schemas.delivery import DELIVERY_HEADER, Delivery
+from pipeline.devtools.local_broker import ApacheKafkaBroker
+from schemas.codec import to_header
+from schemas.delivery import DELIVERY_HEADER, DeliveryRecord
+from schemas.event_codec import decode_event, webhook_body
 from tests.bench.sampling import Life, cpu_seconds
 from tests.bench.stage import Filled, Stage, noise, staged
 from tests.faults.receivers import Behaviour
@@ -87,7 +88,7 @@ def delivery(number: int) -> Filled:
     """A record of a delay topic: the second attempt of an event of about 1 KB at the endpoint 1."""
     key, value, _ = event(number)
     decoded = decode_event(value, max_bytes=MIB)
-    header = to_header(DELIVERY_HEADER, Delivery(event=decoded.meta, endpoint_id=1, attempt=2))
+    header = to_header(DELIVERY_HEADER, DeliveryRecord(event=decoded.meta, endpoint_id=1, attempt=2))
     return Filled(key, webhook_body(decoded), [header])
 
 

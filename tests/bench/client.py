@@ -21,10 +21,10 @@ from pathlib import Path
 import uvloop
 
 from pipeline.broker.api import Receipt, Record
-from pipeline.broker.choice import open_broker
-from pipeline.broker.consumer import GroupConsumer
-from pipeline.broker.local import ApacheKafkaBroker
+from pipeline.broker.consumer import ConsumerOptions, GroupConsumer
+from pipeline.broker.factory import open_broker
 from pipeline.broker.producer import Producer
+from pipeline.devtools.local_broker import ApacheKafkaBroker
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
@@ -65,10 +65,12 @@ async def child(servers: str, client: str, prefix: str, seconds: float) -> None:
 
     consumer = GroupConsumer(
         broker,
-        group=f"{prefix}{client}",
-        topics=[f"{prefix}in"],
-        max_outstanding=5_000,
-        max_outstanding_bytes=64 * 1024 * 1024,
+        ConsumerOptions(
+            group=f"{prefix}{client}",
+            topics=[f"{prefix}in"],
+            max_outstanding=5_000,
+            max_outstanding_bytes=64 * 1024 * 1024,
+        ),
         on_records=handle,
     )
     await consumer.start()

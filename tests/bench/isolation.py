@@ -28,13 +28,14 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.broker.choice import open_broker
+from pipeline.broker.factory import open_broker
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
-from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import new_secret
+from pipeline.devtools.local_broker import ApacheKafkaBroker
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
+from schemas.codec import to_json
 from schemas.endpoint import EndpointRecord, SealedSecret
 from tests.bench.hostile import ENDPOINTS, GROUPS, HOSTILE, KINDS, Received, ReceiverProcess
 from tests.faults.processes import RoleProcess
@@ -227,7 +228,7 @@ async def deployed(directory: Path, bootstrap_servers: str, url: str) -> AsyncIt
             created_at=now,
             updated_at=now,
         )
-        value = endpoint.model_dump_json().encode()
+        value = to_json(endpoint)
         await producer.send(settings.topics.endpoints, key=str(endpoint_id).encode(), value=value)
     environment = {f"OMS_WEBHOOKS_{name.upper()}": value for name, value in values.items()}
     roles = [RoleProcess(role, environment, directory) for role in ("fanout", "retry")]

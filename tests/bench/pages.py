@@ -4,8 +4,8 @@
     python tests/bench/pages.py --attempts 10000000 --path var/bench
 
 Serves the real application on loopback over the real ClickHouse; Kafka is in memory. Prints milliseconds (median and p95) from the
-request to the last byte, for what the store was filled with by tests/bench/search.py; asserts nothing. With ``--path`` the store is kept and
-used again: one that tests/bench/search.py has filled will do.
+request to the last byte, the queries that a page takes, and its weight, for what the store was filled with by tests/bench/search.py; asserts
+nothing. With ``--path`` the store is kept and used again: one that tests/bench/search.py has filled will do.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,9 @@ from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
-from pipeline.store.reports import Reports
-from pipeline.store.search import Search
+from pipeline.store.reports.recent import Reports
+from pipeline.store.search.queries import Search
+from pipeline.web.transfer import gzipped
 from tests.bench.search import Load, end_of, fill, needles_in, select
 from tests.bench.search_data import ENDPOINTS, KINDS, START, batches
 from tests.unit.web.dashboard.visitor import Visitor, visiting
@@ -63,6 +65,11 @@ async def paths(connections: Connections, samples: int) -> Paths:
         "WHERE order_number != '' AND notEmpty(shipment_numbers) ORDER BY cityHash64(id) LIMIT {n:UInt32}"
     )
     rows = await select(connections, query, {"n": samples})
+    items = await select(
+        connections,
+        "SELECT DISTINCT stock_item_id, skus[1] FROM attempts WHERE stock_item_id IS NOT NULL AND notEmpty(skus) LIMIT {n:UInt32}",
+        {"n": samples},
+    )
     day = (await end_of(connections) - timedelta(days=1)).date().isoformat()
     needles = await needles_in(connections, chance)
 
@@ -71,6 +78,9 @@ async def paths(connections: Connections, samples: int) -> Paths:
 
     def each(make: Any) -> list[str]:
         return [make(row) for row in rows]
+
+    def box(text: object) -> str:
+        return f"/webhooks/go?{urlencode({'text': str(text)})}"
 
     endpoints = [chance.randrange(1, ENDPOINTS + 1) for _ in rows]
     return {
@@ -99,6 +109,12 @@ async def paths(connections: Connections, samples: int) -> Paths:
         "an order": each(lambda row: f"/webhooks/orders/{quote(row[1])}"),
         "a shipment": each(lambda row: f"/webhooks/shipments/{quote(row[2])}"),
         "a subscription": each(lambda row: f"/webhooks/subscriptions/{quote(row[3] or 'S1')}"),
+        "a stock item": [f"/webhooks/stock-items/{row[0]}" for row in items],
+        "box: an order": each(lambda row: box(row[1].lower())),
+        "box: digits": each(lambda row: box(row[1][1:])),
+        "box: a stock item": [box(row[0]) for row in items],
+        "box: a SKU": [box(row[1]) for row in items],
+        "box: nowhere": [box("no-such-needle-zq")] * samples,
         "resend: preview of a day": [f"/webhooks/resends/new?{urlencode({'q[created_at_gteq]': day})}"] * samples,
         "resends": ["/webhooks/resends"] * samples,
         "dead letters": ["/webhooks/dead-letters"] * samples,
@@ -112,27 +128,54 @@ async def older(connections: Connections, text: str) -> str:
     return found.next_cursor or ""
 
 
-async def measure(visitor: Visitor, wanted: Paths) -> Iterator[tuple[str, list[float], set[int]]]:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A kind of page: milliseconds of each request, statuses, the largest page in bytes as it is sent, and ClickHouse's queries a page."""
+
+    name: str
+    took: list[float]
+    statuses: set[int]
+    weight: int
+    looks: float
+
+
+class Looks:
+    """Counts what ClickHouse is asked."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.count = 0
+        read = connections.read
+
+        async def counted(work: Any, place: int | None = None) -> Any:
+            self.count += 1
+            return await read(work, place)
+
+        connections.read = counted  # type: ignore[method-assign]
+
+
+async def measure(visitor: Visitor, wanted: Paths, looks: Looks) -> Sequence[Measured]:
     """Ask for each page once to warm up, then for all of them."""
     found = []
     for name, addresses in wanted.items():
         await visitor.go(addresses[0])
-        took, statuses = [], set()
+        took, statuses, weight, before = [], set(), 0, looks.count
         for address in addresses:
             started = time.perf_counter()
             seen = await visitor.go(address)
             took.append((time.perf_counter() - started) * 1000)
             statuses.add(seen.status)
-        found.append((name, took, statuses))
-    return iter(found)
+            weight = max(weight, len(gzipped(seen.html.encode())))
+        found.append(Measured(name, took, statuses, weight, (looks.count - before) / len(addresses)))
+    return found
 
 
-def shown(found: Iterator[tuple[str, list[float], set[int]]]) -> None:
+def shown(found: Sequence[Measured]) -> None:
     """Print it."""
-    grid = Grid("page", "median ms", "p95 ms", "status", title="Pages of the dashboard, at the server")
-    for name, took, statuses in found:
-        p95 = statistics.quantiles(took, n=20)[-1] if len(took) > 1 else took[0]
-        grid.add_row(name, f"{statistics.median(took):.0f}", f"{p95:.0f}", ", ".join(map(str, sorted(statuses))))
+    grid = Grid("page", "median ms", "p95 ms", "queries", "KB gzip'd", "status", title="Pages of the dashboard, at the server")
+    for one in found:
+        p95 = statistics.quantiles(one.took, n=20)[-1] if len(one.took) > 1 else one.took[0]
+        times = f"{statistics.median(one.took):.0f}", f"{p95:.0f}"
+        grid.add_row(one.name, *times, f"{one.looks:.1f}", f"{one.weight / 1000:.1f}", ", ".join(map(str, sorted(one.statuses))))
     out.print(grid)
 
 
@@ -148,7 +191,8 @@ async def main(arguments: argparse.Namespace) -> None:
         out.print(f"{stored:,} attempts")
         async with serving(connections) as visitor:
             wanted = await paths(connections, arguments.samples)
-            shown(await measure(visitor, {name: found for name, found in wanted.items() if name.startswith(arguments.only)}))
+            chosen = {name: found for name, found in wanted.items() if name.startswith(arguments.only)}
+            shown(await measure(visitor, chosen, Looks(connections)))
         await connections.close()
 
 

@@ -37,17 +37,18 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
-from consumers.roles import Role, running
-from pipeline.broker.choice import open_broker
+from consumers.run import Role, running
+from pipeline.broker.factory import open_broker
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
-from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import SigningKey, new_secret, sign
+from pipeline.devtools.local_broker import ApacheKafkaBroker
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
-from schemas.codec import decode_event, webhook_body
+from schemas.codec import to_json
 from schemas.endpoint import EndpointRecord, SealedSecret
+from schemas.event_codec import decode_event, webhook_body
 
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 
@@ -160,7 +161,7 @@ async def prepare(settings: Settings, url: str, events: int, size: int) -> None:
         created_at=now,
         updated_at=now,
     )
-    await producer.send(settings.topics.endpoints, key=b"1", value=endpoint.model_dump_json().encode())
+    await producer.send(settings.topics.endpoints, key=b"1", value=to_json(endpoint))
     for first in range(0, events, 2000):
         numbers = range(first, min(first + 2000, events))
         await asyncio.gather(

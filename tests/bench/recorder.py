@@ -33,7 +33,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, not as a module
 
-from pipeline.broker.local import ApacheKafkaBroker
+from pipeline.devtools.local_broker import ApacheKafkaBroker
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
 from tests.bench.recorder_load import EVENTS_A_RECORD, FAN_OUT, Slice, slices

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from pipeline.core.attempts import attempt_record
-from pipeline.core.exchange import Response
+from pipeline.core.exchange import Request, Response
 from pipeline.core.outcome import judge
 from pipeline.core.retry import RetrySchedule
-from pipeline.playground.simulator import Shop
+from pipeline.delivery.delivery import AttemptResult, Delivery, SignedRequest
+from pipeline.delivery.records import attempt_record
+from pipeline.devtools.simulator import Shop
+from pipeline.endpoints.endpoint import open_endpoint
+from pipeline.endpoints.vault import Vault
 from schemas.attempt import Attempt
-from schemas.codec import decode_event, to_json, webhook_body
-from schemas.delivery import DISPATCH_HEADER, Dispatch, Trigger
+from schemas.codec import to_json
+from schemas.delivery import DISPATCH_HEADER, Dispatch
 from schemas.event import EventMeta
+from schemas.event_codec import decode_event, webhook_body
+from tests.unit.sample_events import endpoint_record
 
 FAN_OUT: Final = 4
 """Endpoints of each event."""
 ENDPOINTS: Final = 200
 EVENTS_A_RECORD: Final = 6
-"""What one of four fan-outs gathers in 10 ms (pipeline/broker/bundles.py) when all four together make 10,000 attempts a second."""
+"""What one of four fan-outs gathers in 10 ms (pipeline/broker/record_batcher.py) when all four together make 10,000 attempts a second."""
 FAILED_SHARE: Final = 0.03
 
 _SCHEDULE: Final = RetrySchedule((timedelta(seconds=5), timedelta(minutes=1)))
+_ENDPOINT: Final = open_endpoint(endpoint_record(), Vault(Vault.new_key()))
 
 
 class Slice(NamedTuple):
@@ -82,21 +89,14 @@ def _attempt(chance: random.Random, event: EventMeta, body: bytes, endpoint: int
         duration_ms=duration_ms,
         first_byte_ms=duration_ms * 0.9,
     )
-    finished = received + timedelta(milliseconds=5)
-    return attempt_record(
-        event,
-        endpoint_id=endpoint,
-        target_url=f"https://hooks-{endpoint}.example.com/oms",
-        attempt=1,
-        trigger=Trigger.EVENT,
-        started_at=received,
-        finished_at=finished,
-        request_headers={
-            "content-type": "application/json",
-            "webhook-id": event.id,
-            "webhook-timestamp": str(int(received.timestamp())),
-            "webhook-signature": f"v1,{chance.getrandbits(256):064x}",
-        },
-        exchange=exchange,
-        verdict=judge(exchange, 1, _SCHEDULE, finished),
-    )
+    finished = received + timedelta(milliseconds=duration_ms)
+    headers = {
+        "content-type": "application/json",
+        "webhook-id": event.id,
+        "webhook-timestamp": str(int(received.timestamp())),
+        "webhook-signature": f"v1,{chance.getrandbits(256):064x}",
+    }
+    to = replace(_ENDPOINT, id=endpoint, target_url=f"https://hooks-{endpoint}.example.com/oms")
+    sent = SignedRequest(Request(to.target_url, headers, body), headers)
+    verdict = judge(exchange, 1, _SCHEDULE, finished)
+    return attempt_record(AttemptResult(Delivery(event, body, to), sent, exchange, verdict, received, finished))

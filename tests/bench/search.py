@@ -33,7 +33,7 @@ from pipeline.store.connection import Client, Connections
 from pipeline.store.errors import StoreBudgetError
 from pipeline.store.migrate import migrate
 from pipeline.store.rows import COLUMNS, Table
-from pipeline.store.search import Search
+from pipeline.store.search.queries import Search
 from pipeline.store.writer import Writer
 from tests.bench.search_data import KINDS, Batch, Needles, batches
 from tests.bench.search_postgres import POSTGRES_COLUMNS, Postgres, binaries

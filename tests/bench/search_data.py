@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.playground.simulator import CUSTOMERS, Shop
-from pipeline.store.rows import Position, Row, attempt_row, event_row
+from msgspec.structs import replace
+
+from pipeline.devtools.simulator import CUSTOMERS, Shop
+from pipeline.store.rows import Row, RowPosition, attempt_row, event_row
 from schemas.attempt import Attempt, AttemptState, Outcome
-from schemas.codec import decode_event, webhook_body
 from schemas.delivery import Dispatch, Trigger
+from schemas.event_codec import decode_event, webhook_body
 
 DAYS = 365
 END = datetime(2026, 11, 1, tzinfo=UTC)
@@ -90,7 +92,7 @@ def batches(attempts: int, size: int, seed: int = 1, *, is_escaped: bool = False
         received = START + timedelta(days=DAYS) * (number / events)
         received = received.replace(microsecond=received.microsecond // 1000 * 1000)
         event = decode_event(shop.next_event(received).value, max_bytes=10**7)
-        meta = event.meta.model_copy(update={"received_at": received})
+        meta = replace(event.meta, received_at=received)
         endpoints = chance.sample(range(1, ENDPOINTS + 1), chance.choice((1, 2, 2, 3)))
         dispatch = Dispatch(
             event=meta,
@@ -100,7 +102,9 @@ def batches(attempts: int, size: int, seed: int = 1, *, is_escaped: bool = False
             source_partition=0,
             source_offset=number,
         )
-        batch.events.append(event_row(Position(0, number), dispatch, _encoded(webhook_body(event), number if is_escaped else 0)))
+        batch.events.append(
+            event_row(RowPosition(0, number), dispatch, _encoded(webhook_body(event), number if is_escaped else 0))
+        )
         for endpoint in endpoints:
             tries = 1 + (chance.random() < 0.15) * chance.choice((1, 1, 2, 5))
             for attempt in range(1, tries + 1):
@@ -112,7 +116,7 @@ def batches(attempts: int, size: int, seed: int = 1, *, is_escaped: bool = False
                 made += 1
         is_end = made >= attempts
         while to_come and (is_end or to_come[0][0] <= received):
-            batch.attempts.append(attempt_row(Position(0, next(offsets)), heapq.heappop(to_come)[2]))
+            batch.attempts.append(attempt_row(RowPosition(0, next(offsets)), heapq.heappop(to_come)[2]))
         if is_end or len(batch.attempts) >= size:
             yield batch
             batch = Batch()

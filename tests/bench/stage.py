@@ -6,22 +6,23 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kafka import KafkaProducer
 
-from pipeline.broker.choice import open_broker
+from pipeline.broker.factory import open_broker
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
-from pipeline.broker.local import ApacheKafkaBroker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import new_secret
+from pipeline.devtools.local_broker import ApacheKafkaBroker
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
+from schemas.codec import to_json
 from schemas.endpoint import EndpointRecord, SealedSecret
 from tests.bench.sampling import Sampler, sampled
 from tests.contract.clickhouse_shim import ShimProcess
@@ -52,6 +53,8 @@ class Stage:
     broker: ApacheKafkaBroker
     vault: Vault
     sampler: Sampler
+    clickhouse_pid: int = 0
+    """The process that ClickHouse runs in; 0 when it is none of its own."""
     delivered: set[tuple[str, str]] = field(default_factory=set)
     """Path and event id of what a receiver acknowledged."""
 
@@ -65,11 +68,14 @@ class Stage:
         for number in range(1, count + 1):
             particular = dict(endpoint(number))
             url = f"{self.receivers.url}{particular.pop('path')}"
-            values = {"events": ("order_completed",), "secrets": (sealed,), "created_at": now, "updated_at": now} | particular
+            values: dict[str, Any] = {
+                "events": ("order_completed",),
+                "secrets": (sealed,),
+                "created_at": now,
+                "updated_at": now,
+            } | particular
             record = EndpointRecord(id=number, target_url=url, **values)
-            sent.append(
-                producer.send(self.settings.topics.endpoints, key=str(number).encode(), value=record.model_dump_json().encode())
-            )
+            sent.append(producer.send(self.settings.topics.endpoints, key=str(number).encode(), value=to_json(record)))
         await asyncio.gather(*sent)
         await producer.close()
 
@@ -96,6 +102,15 @@ class Stage:
         for future in sent:
             future.get(60)
         producer.close()
+
+    @contextmanager
+    def plain_producer(self) -> Iterator[KafkaProducer]:
+        """A producer as an OMS has one."""
+        producer = KafkaProducer(bootstrap_servers=self.settings.kafka_bootstrap_servers, acks="all", linger_ms=0)
+        try:
+            yield producer
+        finally:
+            producer.close()
 
     async def start(self, *roles: str) -> None:
         """Start roles, and wait until they are ready."""
@@ -150,12 +165,13 @@ async def staged(
         "api_keys": "bounds-key",
         "log_format": "console",
     } | settings
+    clickhouse_pid = 0
     async with AsyncExitStack() as stack:
         if {"recorder", "api"} & set(roles) and "clickhouse_path" not in settings:
             clickhouse = ShimProcess(directory / "clickhouse", _PASSWORD)
             await asyncio.to_thread(clickhouse.start)
             stack.callback(clickhouse.kill)
-            values["clickhouse_url"] = clickhouse.url
+            values["clickhouse_url"], clickhouse_pid = clickhouse.url, clickhouse.pid
         variables = {f"OMS_WEBHOOKS_{name.upper()}": value for name, value in values.items()}
         receivers = ReceiverProcess(directory / "ledger.txt", behaviour)
         stack.callback(receivers.stop)
@@ -163,11 +179,11 @@ async def staged(
         stack.callback(kafka.close)
         chosen = Settings(_env_file=None, **values)  # type: ignore[arg-type]
         await asyncio.to_thread(_make_topics, chosen)
-        processes = {role: RoleProcess(role, variables, directory) for role in roles}
+        processes = {name: RoleProcess(name.rstrip("0123456789"), variables, directory, name=name) for name in roles}
         for process in processes.values():
             stack.callback(process.clean_up)
         sampler = await stack.enter_async_context(sampled(processes))
-        yield Stage(chosen, processes, receivers, kafka, broker, Vault(key), sampler)
+        yield Stage(chosen, processes, receivers, kafka, broker, Vault(key), sampler, clickhouse_pid)
 
 
 def _make_topics(settings: Settings) -> None:

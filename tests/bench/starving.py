@@ -31,8 +31,8 @@ import uvloop
 from rich.console import Console
 from rich.table import Table as Grid
 
-from pipeline.broker.choice import open_broker
-from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
+from pipeline.broker.factory import open_broker
+from pipeline.devtools.local_broker import ApacheKafkaBroker, LocalBroker, TansuBroker
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections

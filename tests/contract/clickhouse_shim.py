@@ -216,6 +216,12 @@ class ShimProcess:
         """What goes into the setting clickhouse_url."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process that it runs in."""
+        assert self._process is not None, "the shim is not running"
+        return self._process.pid
+
     def start(self) -> None:
         """Start, and wait until it listens."""
         arguments = ["--port", str(self.port), "--path", str(self.path), "--password", self._password, "--cluster", self.cluster]
@@ -223,7 +229,7 @@ class ShimProcess:
         command = [sys.executable, "-m", "tests.contract.clickhouse_shim", *arguments, "--until-stdin-closes"]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
-        line = self._process.stdout.readline() if is_readable(self._process.stdout, 30) else b""
+        line = self._process.stdout.readline() if is_readable(self._process.stdout, 180) else b""
         if not line:
             self.kill()
             raise RuntimeError("The ClickHouse shim did not start; what it wrote to stderr says why")
@@ -259,7 +265,7 @@ class ShimProcess:
 
     def _request(self, path: str, data: bytes | None) -> None:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(urllib.request.Request(self.url + path, data), timeout=30) as response:
+        with opener.open(urllib.request.Request(self.url + path, data), timeout=120) as response:
             response.read()
 
     def _end(self, number: signal.Signals) -> None:

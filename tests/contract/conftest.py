@@ -5,21 +5,40 @@ and over HTTP with the tables of a cluster.
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.ops.settings import Settings
-from pipeline.sender import wire
+from pipeline.sender import transport
 from tests.contract.clickhouse_shim import ShimProcess
-from tests.contract.store_case import PASSWORD, Store, http_settings, opened
+from tests.contract.empty_stores import EmptyStores, behind, in_this_process
+from tests.contract.store_case import PASSWORD, Store, http_settings
+
+HERE = Path(__file__).parent
+ENGINE = pytest.StashKey[EmptyStores]()
+"""The empty stores of the engine in this process, once a test has wanted one."""
+
+ALL_FOUR = {"test_ssrf_corpus.py", "test_sender_addresses.py"}
+"""Files whose tests run on each loop and each wire in ``make test``, too: where requests must not go."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """``make test`` sends as the product does, and by the public API on the plain loop: all is in it once. The other two pairs are slow."""
+    for item in items:
+        chosen = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        is_once = (chosen.get("each_wire"), chosen.get("loop")) in {("fast", "asyncio"), ("plain", "uvloop")}
+        if is_once and item.path.name not in ALL_FOUR:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
-def clickhouse_shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShimProcess]:
-    """The shim that tests share. A test that stops it starts it again."""
-    shim = ShimProcess(tmp_path_factory.mktemp("clickhouse"), PASSWORD)
+def clickhouse_shim(migrated_clickhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShimProcess]:
+    """The shim that tests share, with the default database migrated. A test that stops it starts it again."""
+    directory = copied(migrated_clickhouse, tmp_path_factory.mktemp("shim"))
+    shim = ShimProcess(directory, PASSWORD)
     shim.start()
     yield shim
     shim.stop()
@@ -34,35 +53,107 @@ def clustered_shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShimPro
     shim.stop()
 
 
+@pytest.fixture(scope="session")
+def embedded_stores(migrated_clickhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> EmptyStores:
+    """Empty stores of the engine in this process."""
+    return in_this_process(copied(migrated_clickhouse, tmp_path_factory.mktemp("embedded")))
+
+
+def copied(migrated: Path, directory: Path) -> Path:
+    """A copy that the engine may open."""
+    return Path(shutil.copytree(migrated, directory / "clickhouse", symlinks=True))
+
+
+@pytest.fixture(scope="session")
+def shim_stores(clickhouse_shim: ShimProcess) -> Iterator[EmptyStores]:
+    """Empty stores of the shim that tests share."""
+    stores = behind(clickhouse_shim, Settings().clickhouse_database)
+    yield stores
+    stores.close()
+
+
+@pytest.fixture(scope="session")
+def clustered_stores(clustered_shim: ShimProcess) -> Iterator[EmptyStores]:
+    """Empty stores of the cluster."""
+    stores = behind(clustered_shim)
+    yield stores
+    stores.close()
+
+
+@pytest.fixture(scope="session")
+def embedded_engine(embedded_stores: EmptyStores, request: pytest.FixtureRequest) -> Iterator[EmptyStores]:
+    """The engine in this process. It stays open while one test after the other wants it, also from file to file: to open it takes 0.1 s."""
+    request.config.stash[ENGINE] = embedded_stores
+    yield embedded_stores
+    embedded_stores.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """The engine opens one directory: a test that may have another one finds none open, nor do the fixtures of its file."""
+    try:
+        return (yield)
+    finally:
+        wanted = (
+            nextitem is not None
+            and nextitem.path.is_relative_to(HERE)
+            and {"stores", "embedded_store"} & set(_fixtures(nextitem))
+        )
+        if not wanted and (engine := item.config.stash.get(ENGINE, None)):
+            engine.close()
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return item.fixturenames if isinstance(item, pytest.Function) else []
+
+
 @pytest.fixture(params=["chdb", *(pytest.param(name, marks=pytest.mark.slow) for name in ("http", "cluster"))])
-def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Settings for a database of the test's own."""
-    if request.param == "chdb":
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """Where the store of a test is. In ``make test`` the engine in this process; the two others are in ``make test-slow``."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store_settings(request: pytest.FixtureRequest, store_kind: str, tmp_path: Path) -> Settings:
+    """Settings for a database of the test's own, which has no tables yet."""
+    if store_kind == "chdb":
         return Settings(clickhouse_path=tmp_path / "clickhouse")
-    shim: ShimProcess = request.getfixturevalue("clickhouse_shim" if request.param == "http" else "clustered_shim")
-    return http_settings(shim)
+    return http_settings(request.getfixturevalue("clickhouse_shim" if store_kind == "http" else "clustered_shim"))
 
 
 @pytest.fixture
-async def store(store_settings: Settings, migrated_clickhouse: Path) -> AsyncIterator[Store]:
-    """The store, on both engines."""
-    if store_settings.clickhouse_path is not None:
-        shutil.copytree(migrated_clickhouse, store_settings.clickhouse_path, symlinks=True)
-    async with opened(store_settings) as one:
+def stores(request: pytest.FixtureRequest, store_kind: str) -> EmptyStores:
+    """Where empty stores come from."""
+    names = {"chdb": "embedded_engine", "http": "shim_stores", "cluster": "clustered_stores"}
+    chosen: EmptyStores = request.getfixturevalue(names[store_kind])
+    return chosen
+
+
+@pytest.fixture
+async def store(stores: EmptyStores) -> AsyncIterator[Store]:
+    """A store with every table and no row."""
+    async with stores.one() as one:
         yield one
 
 
 @pytest.fixture
-async def http_store(clickhouse_shim: ShimProcess) -> AsyncIterator[Store]:
+async def embedded_store(embedded_engine: EmptyStores) -> AsyncIterator[Store]:
+    """The same, only in this process."""
+    async with embedded_engine.one() as one:
+        yield one
+
+
+@pytest.fixture
+async def http_store(shim_stores: EmptyStores, clickhouse_shim: ShimProcess) -> AsyncIterator[Store]:
     """The store over HTTP; the shim's faults are taken away afterwards."""
-    async with opened(http_settings(clickhouse_shim)) as one:
+    async with shim_stores.one() as one:
         yield one
-    clickhouse_shim.recover()
+        clickhouse_shim.recover()
 
 
 @pytest.fixture(params=["fast", "plain"])
 def each_wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Senders in this process use the insides of aiohttp, and then its public API alone, as with a release that nobody has checked."""
     if request.param == "plain":
-        monkeypatch.setattr(wire, "CHECKED_WITH", frozenset())
+        monkeypatch.setattr(transport, "CHECKED_WITH", frozenset())
     return str(request.param)

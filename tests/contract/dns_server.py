@@ -19,7 +19,7 @@ from typing import ClassVar, Final
 
 import pytest
 
-from pipeline.sender import dial
+from pipeline.sender import dialler
 
 Rounds = Sequence[Sequence[str]]
 """What a name answers the first time it is asked, the second, …; the last is repeated. Addresses, or one name (a CNAME)."""
@@ -157,7 +157,7 @@ def answering_names(zone: Mapping[str, Rounds], monkeypatch: pytest.MonkeyPatch)
     server = DnsServer(zone)
     server.start()
     with ThreadPoolExecutor(max_workers=4, initializer=_ask, initargs=(server.port,)) as threads:
-        monkeypatch.setattr(dial, "_LOOKUP_THREADS", threads)
+        monkeypatch.setattr(dialler, "_LOOKUP_THREADS", threads)
         monkeypatch.setattr(socket, "AI_ADDRCONFIG", 0)
         yield server
         server.stop()

@@ -18,9 +18,9 @@ import pytest
 import uvloop
 
 from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response
-from pipeline.core.own_faults import NotSent, OwnFault
+from pipeline.core.local_faults import LocalFault, NotSent
+from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.client import Sender
-from pipeline.sender.guard import AddressGuard
 from pipeline.sender.limits import SenderLimits
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -29,7 +29,7 @@ Scenario = Callable[..., Coroutine[Any, Any, None]]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 LOOPBACK = AddressGuard([ip_network("127.0.0.0/8")])
 QUICK = SenderLimits(connections=8, total_timeout=0.8, connect_timeout=0.4)
-PATIENT = SenderLimits(connections=8, total_timeout=10.0, connect_timeout=5.0)
+PATIENT = SenderLimits(connections=8, total_timeout=60.0, connect_timeout=50.0)
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY_OK = OK + b"Content-Length: 0\r\n\r\n"
 
@@ -39,7 +39,7 @@ def on_each_loop(scenario: Scenario) -> Callable[..., None]:
 
     def run(loop: str, **arguments: Any) -> None:
         with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-            runner.run(asyncio.wait_for(scenario(**arguments), 30))
+            runner.run(asyncio.wait_for(scenario(**arguments), 120))
 
     functools.update_wrapper(run, scenario)
     parameters = [inspect.Parameter("loop", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
@@ -80,7 +80,7 @@ class Endpoint:
 
     async def until_hung_up(self) -> None:
         """Wait until the sender has closed a connection. Fails when it does not."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await self._hang_ups.acquire()
 
     async def finish(self) -> None:
@@ -208,7 +208,7 @@ def exchanged(outcome: Exchange | NotSent) -> Exchange:
     return outcome
 
 
-def not_sent(outcome: Exchange | NotSent, fault: OwnFault) -> NotSent:
+def not_sent(outcome: Exchange | NotSent, fault: LocalFault) -> NotSent:
     assert isinstance(outcome, NotSent), outcome
     assert outcome.fault is fault, outcome
     assert outcome.detail.endswith(".")

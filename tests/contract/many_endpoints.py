@@ -16,7 +16,7 @@ import structlog
 import uvloop
 
 from pipeline.core.exchange import Request, Response
-from pipeline.core.own_faults import NotSent
+from pipeline.core.local_faults import NotSent
 from pipeline.sender.client import Sender
 from pipeline.sender.limits import SenderLimits
 from tests.contract.http_endpoint import LOOPBACK

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from pipeline.store.rows import Position, Row, attempt_row
+from pipeline.store.rows import Row, RowPosition, attempt_row
 from schemas.attempt import AttemptState, Outcome
 from tests.contract.store_records import attempt, meta
 
@@ -65,7 +65,7 @@ def rows() -> Sequence[Row]:
     """The attempts as rows; the number of an attempt is its id."""
     return [
         attempt_row(
-            Position(0, number),
+            RowPosition(0, number),
             attempt(
                 number,
                 event=meta(

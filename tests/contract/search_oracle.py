@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pipeline.store.rows import Position, Row, attempt_row, event_row
+from pipeline.store.rows import Row, RowPosition, attempt_row, event_row
 from schemas.attempt import AttemptState, Outcome
 from schemas.delivery import Trigger
 from tests.contract.store_records import START, attempt, dispatch, meta
@@ -76,7 +76,7 @@ def world(seed: int, size: int = 150) -> World:
     stored = [event for event in events if chance.random() < 0.95]
     dispatched = [(one, body) for one, body, _ in stored for _ in range(chance.choice((1, 1, 1, 2)))]
     rows = [
-        event_row(Position(0, offset), dispatch(event=one, received_at=_received(events, one.id)), body.encode())
+        event_row(RowPosition(0, offset), dispatch(event=one, received_at=_received(events, one.id)), body.encode())
         for offset, (one, body) in enumerate(dispatched)
     ]
     have = {one.id for one, _ in dispatched}
@@ -130,7 +130,7 @@ def _attempt(
         response_body="".join(chance.choices(PIECES, k=chance.randrange(4))),
         response_truncated=chance.random() < 0.2,
     )
-    row = attempt_row(Position(0, number), record)
+    row = attempt_row(RowPosition(0, number), record)
     values = {
         "id": row[0],
         "event_id": one.id,

@@ -94,7 +94,7 @@ async def main(authority: str, wire: str) -> None:
                 # What the endpoints send after the exchanges counts too.
                 await asyncio.sleep(0.3)
             seconds = time.monotonic() - started
-            async with asyncio.timeout(10):  # Connections that may be used again close when they have been idle.
+            async with asyncio.timeout(60):  # Connections that may be used again close when they have been idle.
                 while open_sockets() > sockets:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             run = Run(watch.peak - baseline, open_sockets() - sockets, seconds, [summary(exchanged(one)) for one in exchanges])

@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from pipeline.ops.settings import Settings
-from pipeline.store.connection import Connections
+from pipeline.store.connection import Connections, StoreError
 from pipeline.store.migrate import migrate
-from pipeline.store.search import Search
-from pipeline.store.writer import Writer
+from pipeline.store.search.queries import Search
+from pipeline.store.writer import Table, Writer
 from tests.contract.clickhouse_shim import ShimProcess
 
 PASSWORD = "a-password-that-no-message-shows"
@@ -59,3 +60,30 @@ async def opened(settings: Settings) -> AsyncIterator[Store]:
         yield Store(settings, connections, Writer(connections), Search(connections))
     finally:
         await connections.close()
+
+
+@asynccontextmanager
+async def reopened(store: Store, **changes: Any) -> AsyncIterator[Store]:
+    """The same database with some other settings."""
+    settings = store.settings.model_copy(update=changes)
+    connections = Connections(settings)
+    try:
+        yield Store(settings, connections, Writer(connections), Search(connections))
+    finally:
+        await connections.close()
+
+
+async def offsets(store: Store, table: Table = Table.ATTEMPTS, partition: int = 0) -> list[int]:
+    """The offsets whose rows are stored."""
+    where = f"WHERE kafka_partition = {partition}"
+    return [row[0] for row in await store.rows(f"SELECT kafka_offset FROM {table.value} {where} ORDER BY kafka_offset")]
+
+
+async def failure(connections: Connections) -> StoreError:
+    """What a question fails with; the connections are closed."""
+    try:
+        with pytest.raises(StoreError) as caught:
+            await connections.read(lambda client: client.query("SELECT 1"))
+    finally:
+        await connections.close()
+    return caught.value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.store.rows import Position, Row, attempt_row, event_row
+from pipeline.store.rows import Row, RowPosition, attempt_row, event_row
 from schemas.attempt import Attempt, AttemptState, Outcome
 from schemas.delivery import Dispatch, Trigger
 from schemas.event import EventMeta
@@ -49,7 +49,7 @@ def attempt(number: int = 1, *, event: EventMeta | None = None, **changes: Any) 
 
 def attempt_rows(numbers: range, partition: int = 0, **changes: Any) -> list[Row]:
     """Rows of attempts whose numbers are their offsets."""
-    return [attempt_row(Position(partition, number), attempt(number, **changes)) for number in numbers]
+    return [attempt_row(RowPosition(partition, number), attempt(number, **changes)) for number in numbers]
 
 
 def dispatch(number: int = 1, *, event: EventMeta | None = None, **changes: Any) -> Dispatch:
@@ -69,4 +69,4 @@ def body(number: int, text: str = "") -> bytes:
 
 def event_rows(numbers: range, partition: int = 0, text: str = "", **changes: Any) -> list[Row]:
     """Rows of events whose numbers are their offsets."""
-    return [event_row(Position(partition, number), dispatch(number, **changes), body(number, text)) for number in numbers]
+    return [event_row(RowPosition(partition, number), dispatch(number, **changes), body(number, text)) for number in numbers]

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pipeline.broker.browser import Browser, Fetched
-from pipeline.broker.choice import open_broker
+from pipeline.broker.factory import open_broker
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.producer import Producer
+from pipeline.broker.seeking_consumer import FetchedPage, SeekingConsumer
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
@@ -23,7 +23,7 @@ async def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
         kafka_bootstrap_servers=bootstrap_servers,
         kafka_replication_factor=1,
         kafka_session_timeout_ms=6000,
-        kafka_fetch_max_wait_ms=30,
+        kafka_fetch_max_wait_ms=100,  # the embedded broker is asked again and again: at 30 ms, half a core
     )
 
     def create() -> None:
@@ -47,7 +47,7 @@ class Member:
 
     def __init__(self, settings: Settings, prefix: str) -> None:
         self.held: set[int] = set()
-        self.browser = Browser(
+        self.browser = SeekingConsumer(
             open_broker(settings),
             group=f"{prefix}group",
             topic=f"{prefix}held",
@@ -98,12 +98,12 @@ async def test_it_reads_what_it_is_asked_for_as_often_as_it_is_asked(
         assert await one.read(0, 7, 300) == everything[7:]
         # At the end it answers without records, after the time that it was given; and with what comes.
         empty = await asyncio.wait_for(one.browser.fetch(0, 300, 0.0), 30)
-        assert empty == Fetched([], 300, is_end=True)
+        assert empty == FetchedPage([], 300, is_end=True)
         waiting = asyncio.create_task(one.browser.fetch(0, 300, 30.0))
         await write(producer, topic_prefix, 0, 1)
         assert [record.offset for record in (await asyncio.wait_for(waiting, 30)).records] == [300]
         # A partition without records ends at its beginning.
-        assert await asyncio.wait_for(one.browser.fetch(1, None, 0.0), 30) == Fetched([], 0, is_end=True)
+        assert await asyncio.wait_for(one.browser.fetch(1, None, 0.0), 30) == FetchedPage([], 0, is_end=True)
         assert one.browser.problem() is None
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.broker.choice import open_broker
-from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.consumer import ConsumerOptions, GroupConsumer
+from pipeline.broker.factory import open_broker
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.kafka.group_client import KafkaGroupClient
 from pipeline.ops.settings import Settings
@@ -102,10 +102,12 @@ async def test_a_join_that_ends_between_two_polls_is_not_forgotten(
 def _member(settings: Settings, group: str, topic: TopicSpec) -> GroupConsumer:
     return GroupConsumer(
         open_broker(settings),
-        group=group,
-        topics=[topic.name],
-        max_outstanding=10,
-        max_outstanding_bytes=1024 * 1024,
+        ConsumerOptions(
+            group=group,
+            topics=[topic.name],
+            max_outstanding=10,
+            max_outstanding_bytes=1024 * 1024,
+        ),
         on_records=lambda _: None,
     )
 

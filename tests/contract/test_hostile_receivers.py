@@ -23,14 +23,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pipeline.core.attempts import attempt_record
 from pipeline.core.exchange import Exchange, Failure, NoResponse, Request, Response
 from pipeline.core.outcome import judge
 from pipeline.core.retry import RetrySchedule
+from pipeline.delivery.records import attempt_record
 from pipeline.sender.client import Sender
 from pipeline.sender.limits import SenderLimits
 from schemas.attempt import AttemptState
-from schemas.delivery import Trigger
+from schemas.codec import to_json
 from tests.contract.hostile_receivers import COSTLY, RECEIVERS, Receiver
 from tests.contract.http_endpoint import (
     EMPTY_OK,
@@ -46,7 +46,8 @@ from tests.contract.http_endpoint import (
     serving,
 )
 from tests.contract.sender_process import LIMITS, PARALLEL, Run
-from tests.contract.store_records import START, meta
+from tests.contract.store_records import START
+from tests.unit.delivery.results import result_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_wire")]
 
@@ -116,7 +117,7 @@ class SenderProcess:
         return Run(**json.loads(self._process.stdout.readline()))
 
     def close(self) -> int:
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=120)
         return self._process.returncode
 
 
@@ -137,19 +138,8 @@ def sender_processes(certificates: Certificates) -> Iterator[Callable[[str], Sen
 def attempt_of(exchange: Exchange) -> Any:
     """The record of the attempt, as it is written to Kafka."""
     verdict = judge(exchange, 1, RetrySchedule([dt.timedelta(seconds=5)]), START)
-    record = attempt_record(
-        meta(),
-        endpoint_id=7,
-        target_url="https://hooks.example.com/",
-        attempt=1,
-        trigger=Trigger.EVENT,
-        started_at=START,
-        finished_at=START,
-        request_headers={},
-        exchange=exchange,
-        verdict=verdict,
-    )
-    assert len(record.model_dump_json()) < 200_000
+    record = attempt_record(result_of(exchange, verdict, finished_at=START))
+    assert len(to_json(record)) < 200_000
     return record
 
 
@@ -235,7 +225,7 @@ async def test_fifty_of_them_cost_little_memory(
 # Between two requests
 
 only_fast = pytest.mark.parametrize("each_wire", ["fast"], indirect=True)
-"""aiohttp's public API cannot see what comes on an idle connection; see `pipeline.sender.plain`."""
+"""aiohttp's public API cannot see what comes on an idle connection; see `pipeline.sender.session_transport`."""
 
 
 @only_fast

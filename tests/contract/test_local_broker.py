@@ -18,16 +18,16 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from pipeline.broker import local_process
-from pipeline.broker.local import ApacheKafkaBroker, LocalBroker, TansuBroker
-from pipeline.broker.local_process import BrokerStartError
+from pipeline.devtools import local_process
+from pipeline.devtools.local_broker import ApacheKafkaBroker, LocalBroker, TansuBroker
+from pipeline.devtools.local_process import BrokerStartError
 from tests.ready_pipe import is_readable
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
 
 PARENT = """
 import time
-from pipeline.broker.local import TansuBroker
+from pipeline.devtools.local_broker import TansuBroker
 broker = TansuBroker()
 broker.start()
 print(broker.pid, flush=True)
@@ -56,9 +56,9 @@ def producer(bootstrap_servers: str) -> Iterator[KafkaProducer]:
 
 
 def read(bootstrap_servers: str, topic: str, count: int) -> list[Any]:
-    """Read the first `count` records of partition 0; fail when they do not come within ten seconds."""
+    """Read the first `count` records of partition 0; fail when they do not come within a minute."""
     partition = TopicPartition(topic, 0)
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap_servers, consumer_timeout_ms=10_000, fetch_max_wait_ms=30)
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap_servers, consumer_timeout_ms=60_000, fetch_max_wait_ms=30)
     with closing(consumer):
         consumer.assign([partition])
         consumer.seek(partition, 0)
@@ -88,7 +88,7 @@ def test_records_come_back_as_they_were_sent(bootstrap_servers: str, topic: str,
     sent = [(b"R1", b"one", headers), (b"R1", None, []), (None, b"\x00\xff", [("n", b"1")])]
     for key, value, extra in sent:
         producer.send(topic, key=key, value=value, headers=extra, partition=0)
-    producer.flush(timeout=10)
+    producer.flush(timeout=60)
 
     records = read(bootstrap_servers, topic, len(sent))
 
@@ -100,7 +100,7 @@ def test_acknowledged_offsets_are_those_of_the_records(bootstrap_servers: str, t
     for burst in range(3):  # the records of a burst share a batch, whose acknowledgement holds one offset for all
         values = [b"%d.%d" % (burst, n) for n in range(20)]
         futures = [producer.send(topic, value=value, partition=0) for value in values]
-        acknowledged += [(f.get(timeout=10).offset, v) for f, v in zip(futures, values, strict=True)]
+        acknowledged += [(f.get(timeout=60).offset, v) for f, v in zip(futures, values, strict=True)]
 
     assert [offset for offset, _ in acknowledged] == list(range(60))
     assert [(r.offset, r.value) for r in read(bootstrap_servers, topic, 60)] == acknowledged
@@ -177,7 +177,7 @@ def test_a_broker_outlives_the_thread_that_started_it() -> None:
     broker = TansuBroker()
     thread = threading.Thread(target=broker.start)
     thread.start()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     try:
         create_topic(broker.bootstrap_servers, "alive")
         assert broker.pid is not None
@@ -192,13 +192,13 @@ def test_killed_apache_kafka_comes_back_with_its_data(tmp_path: Path) -> None:
     try:
         create_topic(servers, "kept")
         with closing(KafkaProducer(bootstrap_servers=servers)) as producer:
-            producer.send("kept", b"before").get(timeout=10)
+            producer.send("kept", b"before").get(timeout=60)
 
         broker.kill()
         assert broker.pid is None
         assert broker.start() == servers
         with closing(KafkaProducer(bootstrap_servers=servers)) as producer:
-            producer.send("kept", b"after").get(timeout=10)
+            producer.send("kept", b"after").get(timeout=60)
 
         assert broker.restart() == servers
         assert [record.value for record in read(servers, "kept", 2)] == [b"before", b"after"]

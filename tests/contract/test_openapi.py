@@ -30,18 +30,22 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from consumers.roles import ALL_ROLES, Running, running
-from pipeline.broker.choice import open_broker
+from consumers.run import ALL_ROLES, Running, running
+from pipeline.broker.factory import open_broker
 from pipeline.broker.producer import Producer
 from pipeline.core.search import Cursor
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
-from pipeline.web.api import Api
-from pipeline.web.api_routes import api_routes
+from pipeline.web.api.table import api_routes
 from pipeline.web.openapi import openapi
+from pipeline.web.services import Api
 from schemas.api_key import Access
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Threads of the played API (kafka-python's pauses) use ``random`` while hypothesis draws; it cannot tell theirs from ours.
+    pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies"),
+]
 
 SCHEMA = schemathesis.openapi.from_dict(openapi(api_routes(cast("Api", None)), "0"))
 CHECKS = [
@@ -210,10 +214,20 @@ def _wait_out_wrong_keys(api: httpx.Client) -> None:
         time.sleep(0.5)
 
 
-@pytest.mark.parametrize("role", CALLERS, ids=str)
 @SCHEMA.parametrize()
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_api_does_what_its_document_says(case: Any, role: Access | None, played: Played) -> None:
+def test_the_api_does_what_its_document_says(case: Any, played: Played) -> None:
+    _play(case, Access.ADMIN, played)
+
+
+@pytest.mark.parametrize("role", [role for role in CALLERS if role is not Access.ADMIN], ids=str)
+@SCHEMA.parametrize()
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))  # most of it is refused before it is looked at
+def test_the_api_does_what_its_document_says_to_others(case: Any, role: Access | None, played: Played) -> None:
+    _play(case, role, played)
+
+
+def _play(case: Any, role: Access | None, played: Played) -> None:
     _aim(case, played.ids)
     headers = {"X-Forwarded-For": ADDRESSES[role]} | ({"Authorization": f"Bearer {played.keys[role]}"} if role else {})
     case.call_and_validate(base_url=played.url, headers=headers, checks=CHECKS)
@@ -241,13 +255,24 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         one = "/api/webhook/endpoints/{id}"
         made = walk("POST", "/api/webhook/endpoints", 201, json={"endpoint": fields})["id"]
         walk("POST", "/api/webhook/endpoints", 200, json={"endpoint": fields})
+        assert walk("POST", "/api/webhook/endpoints/preview", 200, json={"preview": {"events": ["order_completed"]}})[
+            "is_complete"
+        ]
         walk("GET", "/api/webhook/endpoints", 200, include_attempts="1", attempts_count="2")
         walk("GET", one, 200, made, include_attempts="1")
         walk("GET", one, 200, made)
         walk("PUT", one, 200, made, json={"endpoint": {"description": "walked"}})
         walk("PATCH", one, 200, made, json={"endpoint": {"active": False}})
+        walk("POST", f"{one}/verify", 409, made)
         assert walk("POST", f"{one}/held/drop", 409, made, json={"count": 3})["held_count"] == 0
         walk("POST", f"{one}/rotate_secret", 200, made)
+        asked = {
+            "authentication": {"type": "basic", "username": "oms", "password": "hunter2"},
+            "signature_versions": ["v1", "v1a"],
+        }
+        assert walk("PATCH", one, 200, made, json={"endpoint": asked})["authentication"]["username"] == "oms"
+        overlap = {"rotation": {"overlap_hours": 48}}
+        assert len(walk("POST", f"{one}/rotate_key_pair", 200, made, json=overlap)["public_keys"]) == 2
         assert walk("POST", f"{one}/test", 200, made)["attempt"]["failure"] == "connection_refused"
         walk("DELETE", one, 204, made)
         walk("PATCH", one, 200, played.ids["endpoints"], json={"endpoint": {"active": True}})
@@ -256,6 +281,7 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         assert walk("GET", "/api/webhook/attempts", 200, per_page="1")["count"] == 1
         behind = Cursor(created_at_ms=2**42, id=0).encode()
         assert walk("GET", "/api/webhook/attempts", 200, after=behind)["count"] >= 1
+        walk("GET", "/api/webhook/attempts/live", 406)
         facets = walk("GET", "/api/webhook/attempts/facets", 200, **{"q[request_body_cont]": "test_"})
         assert facets["states"]["failed"] == facets["total_count"] >= 1
         bars = walk("GET", "/api/webhook/attempts/histogram", 200, bars="3")["bars"]
@@ -283,7 +309,15 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         _wait_until(lambda: walk("GET", "/api/webhook/resends/{id}", 200, run)["state"] == "done")
         _wait_until(lambda: run in [one["id"] for one in walk("GET", "/api/webhook/resends", 200)["runs"]])
         walk("POST", "/api/webhook/resends/{id}/cancel", 409, run)
-        assert len(walk("GET", "/api/webhook/event_types", 200)["event_types"]) == 7
+        types = walk("GET", "/api/webhook/event_types", 200)["event_types"]  # whatever the examples have added stays
+        assert {one["origin"] for one in types} >= {"built_in"}
+        refund = {"name": "refund_walked", "topic": "oms.orders", "description": "One.", "schema": {}, "sample": {"id": 1}}
+        walk("POST", "/api/webhook/event_types", 201, json={"event_type": refund})
+        assert walk("GET", "/api/webhook/event_types/{id}", 200, "refund_walked")["entry"] == refund
+        changed = {"event_type": refund | {"description": "Another."}}
+        walk("PUT", "/api/webhook/event_types/{id}", 200, "refund_walked", json=changed)
+        assert len(walk("GET", "/api/webhook/event_types", 200)["event_types"]) == len(types) + 1
+        walk("DELETE", "/api/webhook/event_types/{id}", 204, "refund_walked")
         key = walk("POST", "/api/webhook/keys", 201, json={"key": {"name": "walker", "role": "viewer"}})["id"]
         assert key in [each["id"] for each in walk("GET", "/api/webhook/keys", 200)["keys"]]
         walk("DELETE", "/api/webhook/keys/{id}", 204, key)

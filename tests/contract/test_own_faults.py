@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from pipeline.core.exchange import Failure, NoResponse, Request
-from pipeline.core.own_faults import OwnFault
+from pipeline.core.local_faults import LocalFault
+from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.client import Sender
-from pipeline.sender.guard import AddressGuard
 from tests.contract.http_endpoint import (
     EMPTY_OK,
     LOOPBACK,
@@ -74,14 +74,14 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 async def test_too_many_open_files_are_nobodys_failure(each_wire: str) -> None:
     found = await outcomes(endpoints=300, descriptors=128, connections=256, idle=256, wire=each_wire)
-    assert set(found) == {"200", OwnFault.DESCRIPTORS.value}
+    assert set(found) == {"200", LocalFault.DESCRIPTORS.value}
     assert sum(found.values()) == 600
 
 
 async def test_many_endpoints_do_not_use_up_the_descriptors_with_connections_that_are_kept(each_wire: str) -> None:
     found = await outcomes(endpoints=300, descriptors=128, connections=32, idle=32, wire=each_wire)
-    if each_wire == "plain":  # there their number has no bound; see pipeline.sender.plain
-        assert set(found) <= {"200", OwnFault.DESCRIPTORS.value}
+    if each_wire == "plain":  # there their number has no bound; see pipeline.sender.session_transport
+        assert set(found) <= {"200", LocalFault.DESCRIPTORS.value}
     else:
         assert found == {"200": 600}
 
@@ -104,10 +104,10 @@ def try_again(host: str) -> Sequence[str]:
 async def test_a_resolver_that_answers_for_nobody_is_ours() -> None:
     async with Sender(PATIENT, LOOPBACK, resolve=resolver(try_again)) as sender:
         for host in ("a.test", "b.test"):
-            outcome = not_sent(await sender.post(Request(f"http://{host}/", {}, b"{}")), OwnFault.RESOLVER)
+            outcome = not_sent(await sender.post(Request(f"http://{host}/", {}, b"{}")), LocalFault.RESOLVER)
             assert outcome.otherwise is not None  # it may still be the domains' fault: there are two
             assert outcome.otherwise.failure is Failure.DNS
-        assert not_sent(await sender.post(Request("http://c.test/", {}, b"{}")), OwnFault.RESOLVER).otherwise is None
+        assert not_sent(await sender.post(Request("http://c.test/", {}, b"{}")), LocalFault.RESOLVER).otherwise is None
 
 
 @on_each_loop
@@ -116,7 +116,7 @@ async def test_a_resolver_that_is_silent_is_ours() -> None:
         await asyncio.sleep(60)
         return []
 
-    not_sent(await post("http://hooks.example.net/", limits=QUICK, resolve=hang), OwnFault.RESOLVER)
+    not_sent(await post("http://hooks.example.net/", limits=QUICK, resolve=hang), LocalFault.RESOLVER)
 
 
 @on_each_loop
@@ -174,7 +174,7 @@ import asyncio
 from pipeline.core.exchange import Request
 from pipeline.sender.client import Sender
 from pipeline.sender.limits import SenderLimits
-from pipeline.sender.guard import AddressGuard
+from pipeline.sender.address_guard import AddressGuard
 
 async def main():
     async with Sender(SenderLimits(), AddressGuard()) as sender:
@@ -200,7 +200,7 @@ async def test_no_memory_is_ours() -> None:
     def answers(host: str) -> Sequence[str]:
         raise MemoryError
 
-    assert not_sent(await post("http://hooks.example.net/", resolve=resolver(answers)), OwnFault.MEMORY).otherwise is None
+    assert not_sent(await post("http://hooks.example.net/", resolve=resolver(answers)), LocalFault.MEMORY).otherwise is None
 
 
 @on_each_loop
@@ -208,7 +208,7 @@ async def test_an_unexpected_error_is_ours_and_logged_once(caplog: pytest.LogCap
     headers: Any = {"X-Count": 5}
     async with serving(slowly) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
         for _ in range(10):
-            outcome = not_sent(await sender.post(Request(endpoint.url("/?key=hush"), headers, b"{}")), OwnFault.UNEXPECTED)
+            outcome = not_sent(await sender.post(Request(endpoint.url("/?key=hush"), headers, b"{}")), LocalFault.UNEXPECTED)
             assert "TypeError" in outcome.detail
             assert isinstance(outcome.otherwise, NoResponse)
     assert caplog.text.count("unexpected error") == 1

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.exchange import MAX_HEADER_BYTES, MAX_HEADERS, Failure, Request, Response
+from pipeline.core.handshake import handshake_request, judge_handshake
 from pipeline.ops import metrics
 from pipeline.sender.client import USER_AGENT, Sender
 from pipeline.sender.limits import SenderLimits
@@ -78,6 +79,26 @@ async def test_nothing_is_added_to_a_bare_request() -> None:
         names = [line.split(": ")[0].lower() for line in head[1:]]
         assert sorted(names) == ["content-length", "host", "user-agent"]
         assert "user-agent: mine" in [line.lower() for line in head]
+
+
+@on_each_loop
+async def test_a_handshake_is_asked_with_options() -> None:
+    received: list[tuple[list[str], bytes]] = []
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            received.append(await read_request(reader))
+            writer.write(OK + b"WebHook-Allowed-Origin: *\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(behave) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
+        response = answered(await sender.post(handshake_request(endpoint.url("/hook?a=b"), "hooks.example.com")))
+        answered(await sender.post(Request(endpoint.url("/hook?a=b"), {}, b"{}")))
+    assert judge_handshake(response, "hooks.example.com").problem == ""
+    (head, body), (after, _) = received
+    assert (head[0], body) == ("OPTIONS /hook?a=b HTTP/1.1", b"")
+    assert "webhook-request-origin: hooks.example.com" in head
+    assert after[0] == "POST /hook?a=b HTTP/1.1"
+    assert endpoint.connections == 1
 
 
 @on_each_loop
@@ -201,7 +222,7 @@ async def test_body_is_kept_up_to_the_limit(size: int, truncated: bool, framing:
         behave = answering(OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
     else:
         behave = then_closing(OK + b"\r\n" + body)
-    limits = SenderLimits(total_timeout=10, connect_timeout=5, response_bytes=100)
+    limits = SenderLimits(total_timeout=60, connect_timeout=50, response_bytes=100)
     response = answered(await post_to(behave, limits=limits))
     assert response.body == body[:100]
     assert response.body_truncated is truncated
@@ -339,7 +360,7 @@ async def test_cancelled_post_frees_connection_and_slot() -> None:
         if "/silent" not in head[0]:
             writer.write(EMPTY_OK)
 
-    limits = SenderLimits(connections=1, total_timeout=10, connect_timeout=5)
+    limits = SenderLimits(connections=1, total_timeout=60, connect_timeout=50)
     async with serving(silent_once) as endpoint, Sender(limits, LOOPBACK) as sender:
         waiting = asyncio.create_task(sender.post(Request(endpoint.url("/silent"), {}, b"")))
         await asyncio.sleep(0.1)

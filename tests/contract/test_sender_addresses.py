@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from pipeline.core.exchange import Failure, Request
+from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.client import Sender
-from pipeline.sender.guard import AddressGuard
-from pipeline.sender.target import check_target_url
+from pipeline.sender.target_url import check_target_url
 from tests.contract.http_endpoint import (
     EMPTY_OK,
     LOOPBACK,

@@ -11,8 +11,8 @@ import pytest
 import trustme
 
 from pipeline.core.exchange import Failure, Request
+from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.client import Sender
-from pipeline.sender.guard import AddressGuard
 from pipeline.sender.limits import SenderLimits
 from tests.contract.http_endpoint import (
     EMPTY_OK,

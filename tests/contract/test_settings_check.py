@@ -13,10 +13,10 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from consumers.check import check_settings
+from consumers.cli.settings_check import check_settings
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.ops.settings import Settings
-from pipeline.store import check
+from pipeline.store import diagnosis
 from tests.contract.clickhouse_shim import ShimProcess
 from tests.contract.store_case import PASSWORD
 
@@ -105,7 +105,7 @@ async def test_clickhouse_refuses_the_password(bootstrap_servers: str, clickhous
 
 async def test_grants_and_clocks(bootstrap_servers: str, clickhouse_shim: ShimProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine of the tests has one user, who may do everything: what it says about grants is replaced."""
-    monkeypatch.setattr(check, "_granted", lambda _, grant: not grant.startswith(("INSERT", "CREATE DATABASE")))
+    monkeypatch.setattr(diagnosis, "_granted", lambda _, grant: not grant.startswith(("INSERT", "CREATE DATABASE")))
     chosen = settings(
         kafka_bootstrap_servers=bootstrap_servers,
         clickhouse_url=clickhouse_shim.url,

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from pipeline.core.exchange import Exchange, Failure, Request
-from pipeline.sender import wire
+from pipeline.sender import transport
+from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.client import Sender
-from pipeline.sender.dial import resolve_host
-from pipeline.sender.guard import AddressGuard
-from pipeline.sender.target import TargetUrlError, check_target_url
+from pipeline.sender.dialler import resolve_host
+from pipeline.sender.target_url import TargetUrlError, check_target_url
 from tests.contract import ssrf_targets
 from tests.contract.dns_server import DnsServer, answering_names
 from tests.contract.http_endpoint import (
@@ -237,7 +237,7 @@ async def test_rebinding_name_is_registered_and_not_dialled(name: str, traps: Tr
 
 @on_each_loop
 async def test_name_that_turns_private_between_two_deliveries(monkeypatch: pytest.MonkeyPatch, traps: Traps) -> None:
-    monkeypatch.setattr(wire, "_DNS_SECONDS", 0)
+    monkeypatch.setattr(transport, "_DNS_SECONDS", 0)
     names = {"turning.test": (("127.0.0.1",), ("127.0.0.2",), ("::1",))}
     closing = then_closing(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     with answering_names(names, monkeypatch), dialling() as dialled:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from pipeline.ops.settings import Settings
-from pipeline.store.analyst import VIEWS, Analyst
 from pipeline.store.errors import StoreBudgetError, StoreRejectedError
 from pipeline.store.rows import attempt_id
+from pipeline.store.sql_console import VIEWS, SqlConsole
 from pipeline.store.writer import Table
-from tests.contract.store_case import Store, opened
+from tests.contract.store_case import Store
 from tests.contract.store_records import attempt_rows
 
 
 @pytest.fixture
-async def embedded(clickhouse_directory: Path) -> AsyncIterator[Store]:
+async def embedded(embedded_store: Store) -> Store:
     """ClickHouse in process: only there is SQL taken."""
-    async with opened(Settings(clickhouse_path=clickhouse_directory)) as store:
-        await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
-        yield store
+    await embedded_store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
+    return embedded_store
 
 
 ANSWERED: list[tuple[str, list[tuple[object, ...]]]] = [
@@ -67,7 +64,7 @@ REFUSED = [
     "SELECT dictGet('a', 'b', 1)",
     "EXPLAIN SELECT * FROM file('/etc/hostname')",
     "DESCRIBE file('/etc/hostname')",
-    "not a statement",
+    "no statement at all",
     "",
     "SELECT '" + "x" * 100_001 + "'",
 ]
@@ -75,7 +72,7 @@ REFUSED = [
 
 async def test_selects_are_answered(embedded: Store) -> None:
     for statement, rows in ANSWERED:
-        found = await Analyst(embedded.connections).ask(statement)
+        found = await SqlConsole(embedded.connections).ask(statement)
         assert (statement, list(found.rows)) == (statement, rows)
         assert len(found.columns) == len(rows[0])
 
@@ -84,7 +81,7 @@ async def test_everything_else_is_refused(embedded: Store, tmp_path: Path) -> No
     outside = tmp_path / "outside"
     for statement in REFUSED:
         with pytest.raises(StoreRejectedError):
-            await Analyst(embedded.connections).ask(statement.replace("{outside}", str(outside)))
+            await SqlConsole(embedded.connections).ask(statement.replace("{outside}", str(outside)))
         assert not outside.exists()
         assert await embedded.rows("SELECT count() FROM attempts") == [(3,)]
         # Nor does it leave anything behind for others.
@@ -105,11 +102,17 @@ async def test_everything_else_is_refused(embedded: Store, tmp_path: Path) -> No
 @pytest.mark.slow
 async def test_limits(embedded: Store, statement: str, what_to_do: str) -> None:
     with pytest.raises(StoreBudgetError, match=what_to_do):
-        await Analyst(embedded.connections).ask(statement)
+        await SqlConsole(embedded.connections).ask(statement)
 
 
 async def test_who_misspells_a_view_is_told_what_there_is(embedded: Store) -> None:
     with pytest.raises(StoreRejectedError, match=r"^There is no such table or view\. .* attempt_history, .*endpoint_history\.$"):
-        await Analyst(embedded.connections).ask("SELECT * FROM atempt_history")
+        await SqlConsole(embedded.connections).ask("SELECT * FROM atempt_history")
     found = await embedded.rows("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'")
     assert {name for [name] in found} == set(VIEWS)
+
+
+async def test_what_is_not_one_select_is_told_so(embedded: Store) -> None:
+    for statement in ("DROP TABLE attempts", "SELECT 1; SELECT 2", "no statement at all"):
+        with pytest.raises(StoreRejectedError, match="One SELECT only is taken here"):
+            await SqlConsole(embedded.connections).ask(statement)

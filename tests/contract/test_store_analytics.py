@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.store import writer
 from pipeline.store.connection import Client
-from pipeline.store.rows import Position, attempt_id, attempt_row, event_row
+from pipeline.store.rows import RowPosition, attempt_id, attempt_row, event_row
 from pipeline.store.writer import Table
 from schemas.attempt import AttemptState, Outcome
 from tests.contract.store_case import Store
@@ -40,10 +40,11 @@ async def test_the_queries_of_the_documentation(store: Store) -> None:
         attempt(2, endpoint_id=8, event=meta(0), attempt=2, duration_ms=20.0, created_at=START + timedelta(hours=1)),
         attempt(3, endpoint_id=8, event=meta(1), **FAILED),
     ]
-    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), one) for n, one in enumerate(attempts)])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), one) for n, one in enumerate(attempts)])
     dispatches = [dispatch(0), dispatch(0), dispatch(1, endpoint_ids=(8,)), dispatch(2, endpoint_ids=())]
     rows = [
-        event_row(Position(0, n), one, body(number)) for n, (one, number) in enumerate(zip(dispatches, (0, 0, 1, 2), strict=True))
+        event_row(RowPosition(0, n), one, body(number))
+        for n, (one, number) in enumerate(zip(dispatches, (0, 0, 1, 2), strict=True))
     ]
     await store.writer.append(Table.EVENTS, 0, rows)
 
@@ -109,7 +110,7 @@ async def test_a_condition_on_the_body_gets_to_its_index(store: Store, view: str
 
 @pytest.mark.parametrize("view", ["attempt_details", "event_bodies"])
 async def test_a_condition_on_what_bodies_say_gets_to_both_indexes(store: Store, view: str) -> None:
-    said = [event_row(Position(0, 2000 + number), dispatch(number), body(number, "M\\u00fcller")) for number in (7, 8)]
+    said = [event_row(RowPosition(0, 2000 + number), dispatch(number), body(number, "M\\u00fcller")) for number in (7, 8)]
     await store.writer.append(Table.EVENTS, 0, [*event_rows(range(9, 2000)), *said])
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(2000)))
     test = "(lowerUTF8(request_body) LIKE '%müller%' OR request_body_strings LIKE '%müller%')"
@@ -124,7 +125,7 @@ async def test_a_condition_on_what_bodies_say_gets_to_both_indexes(store: Store,
 async def test_bodies_and_attempts_are_there_once(store: Store) -> None:
     """An event that was dispatched twice, one whose body is not recorded yet, and every other filter beside the body."""
     await store.writer.append(Table.EVENTS, 0, [*event_rows(range(3)), *event_rows(range(3, 4))])
-    again = [event_row(Position(1, 0), dispatch(1, endpoint_ids=(7, 8, 9)), body(1))]
+    again = [event_row(RowPosition(1, 0), dispatch(1, endpoint_ids=(7, 8, 9)), body(1))]
     await store.writer.append(Table.EVENTS, 1, again)
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(1, 6)))
     bodies = "SELECT event_id, length(request_body) > 0 FROM attempt_details ORDER BY event_id"

@@ -11,12 +11,12 @@ import pytest
 
 from pipeline.ops.settings import Settings
 from pipeline.store.backfill import Backfill
+from pipeline.store.backfill_hourly import mend_hourly_figures
 from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import Connections
-from pipeline.store.mend import mend_hourly_figures
 from pipeline.store.migrate import migrate, shipped_migrations
 from pipeline.store.rows import Row, Table
-from pipeline.store.search import Search
+from pipeline.store.search.queries import Search
 from pipeline.store.writer import Writer
 from schemas.attempt import AttemptState, Outcome
 from tests.contract.store_case import Store
@@ -78,6 +78,7 @@ async def test_a_paused_endpoint_was_not_broken(before: Store) -> None:
     assert await before.rows(FIGURES) == await before.rows(TRUTH)
 
 
+@pytest.mark.slow  # all migrations, and three weeks of rows; the first test of this file shows the same way once
 async def test_what_is_inserted_meanwhile_counts_once(before: Store) -> None:
     await migrate(before.connections)
     backfill = Backfill(before.connections)
@@ -93,6 +94,7 @@ async def test_what_is_inserted_meanwhile_counts_once(before: Store) -> None:
     assert await before.rows(FIGURES) == await before.rows(TRUTH)
 
 
+@pytest.mark.slow  # as above
 async def test_two_at_once_add_a_week_once(before: Store) -> None:
     await migrate(before.connections)
     others = [Connections(before.settings) for _ in range(2)]
@@ -106,6 +108,7 @@ async def test_two_at_once_add_a_week_once(before: Store) -> None:
     assert await before.rows("SELECT sum(discarded), sum(backfilled) FROM attempts_hourly") == [(240, 260)]
 
 
+@pytest.mark.slow  # as above
 async def test_what_is_no_longer_there_stays_as_it_was_counted(before: Store) -> None:
     cluster = before.settings.clickhouse_cluster
     name = f"{storage_table('attempts', cluster)}{on_cluster(cluster)}"
@@ -119,7 +122,8 @@ async def test_what_is_no_longer_there_stays_as_it_was_counted(before: Store) ->
     assert await before.rows(f"SELECT sum(discarded) {old}") == [(0,)]
 
 
-@pytest.mark.parametrize("store_settings", ["chdb"], indirect=True)
+@pytest.mark.slow  # as above
+@pytest.mark.parametrize("store_kind", ["chdb"], indirect=True)
 async def test_in_this_process_it_is_done_at_the_start_and_a_crash_is_mended_too(before: Store) -> None:
     await before.command("DETACH TABLE attempts_hourly_feed")
     await before.writer.append(Table.ATTEMPTS, 0, discarded(range(130, 150), created_at=START))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.core.search import AttemptQuery, parse_query
-from pipeline.store import counting, figures, find, walk
-from pipeline.store.rows import Position, attempt_row
-from pipeline.store.search import AttemptPage, Search
+from pipeline.store.rows import RowPosition, attempt_row
+from pipeline.store.search import aggregates, counting, find, time_windows
+from pipeline.store.search.queries import AttemptPage, Search
 from pipeline.store.writer import Table
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, event_rows, meta
@@ -27,17 +27,19 @@ SLOWEST = ("q[s]", "duration_ms desc")
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that a history of a test exceeds."""
     monkeypatch.setattr(counting, "MOST", 300)
-    monkeypatch.setattr(figures, "MOST_BY_BODY", 300)
+    monkeypatch.setattr(aggregates, "MOST_BY_BODY", 300)
     monkeypatch.setattr(find, "SORTED", 300)
-    monkeypatch.setattr(figures, "EXACT_ROWS", 20_000)
-    monkeypatch.setattr(walk, "_FIRST_ROWS", 300)
+    monkeypatch.setattr(aggregates, "EXACT_ROWS", 20_000)
+    monkeypatch.setattr(time_windows, "_FIRST_ROWS", 300)
 
 
 async def fill(store: Store) -> None:
     """Some minutes of attempts; the slowest are the oldest."""
     received = [START + timedelta(seconds=number, milliseconds=50) for number in range(BATCH)]
     attempts = [
-        attempt_row(Position(0, number), attempt(number, event=meta(number, received_at=at), duration_ms=float(BATCH - number)))
+        attempt_row(
+            RowPosition(0, number), attempt(number, event=meta(number, received_at=at), duration_ms=float(BATCH - number))
+        )
         for number, at in enumerate(received)
     ]
     await store.writer.append(Table.ATTEMPTS, 0, attempts)
@@ -71,7 +73,7 @@ async def rows_read(store: Store, ask: Callable[[Search, AttemptQuery], Any], *p
     return int(after) - int(before)
 
 
-@pytest.mark.parametrize("store_settings", ["chdb"], indirect=True)
+@pytest.mark.parametrize("store_kind", ["chdb"], indirect=True)
 @pytest.mark.parametrize(
     ("ask", "pairs"),
     [

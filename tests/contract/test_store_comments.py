@@ -11,7 +11,7 @@ from pipeline.store.comment_texts import COLUMNS, SHARED, TABLES
 from pipeline.store.comments import column_comment
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate, shipped_migrations
-from pipeline.store.search import Search
+from pipeline.store.search.queries import Search
 from pipeline.store.writer import Writer
 from tests.contract.store_case import Store
 
@@ -19,7 +19,7 @@ SILENT_COLUMNS = "SELECT table, name FROM system.columns WHERE database = curren
 SILENT_TABLES = "SELECT name FROM system.tables WHERE database = currentDatabase() AND comment = ''"
 
 
-@pytest.fixture(params=["new", "upgraded"])
+@pytest.fixture(params=["new", pytest.param("upgraded", marks=pytest.mark.slow)])  # all migrations, each time
 async def either(request: pytest.FixtureRequest, store_settings: Settings) -> AsyncIterator[Store]:
     connections = Connections(store_settings)
     try:

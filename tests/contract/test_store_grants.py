@@ -14,8 +14,8 @@ from consumers.grants import Grantee, clickhouse_grants
 from pipeline.core.search import AttemptQuery
 from pipeline.ops.clock import utc_now
 from pipeline.ops.settings import Settings
-from pipeline.store.check import clickhouse_findings
 from pipeline.store.connection import StoreRejectedError
+from pipeline.store.diagnosis import clickhouse_findings
 from pipeline.store.erase import Eraser, Subject
 from pipeline.store.migrate import shipped_migrations
 from pipeline.store.rows import Table
@@ -71,6 +71,7 @@ async def erase(store: Store, order_number: str) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow  # a shim that starts three times; what is granted is in tests/unit
 async def test_each_role_does_its_work_with_its_own_grants(engine: Engine) -> None:
     async with engine.store_of(Grantee.OPERATOR) as store:
         assert [name for (name,) in await store.rows("SELECT name FROM schema_migrations ORDER BY name")] == list(

@@ -12,9 +12,9 @@ from pipeline.ops.settings import Settings
 from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate, shipped_migrations
-from pipeline.store.rebuilds import watch_rebuilds
+from pipeline.store.pending_mutations import watch_rebuilds
 from pipeline.store.rows import attempt_id
-from pipeline.store.search import Search
+from pipeline.store.search.queries import Search
 from pipeline.store.writer import Writer
 from tests.contract.store_case import Store
 from tests.contract.store_records import MONDAY
@@ -24,7 +24,7 @@ ROWS = 200_000
 OFFSET = "if(number % 24 < 12, 10000000, 0) + intDiv(number, 24)"
 FILL = f"""
 INSERT INTO {{table}} (id, event_id, created_at, kafka_partition, kafka_offset, state)
-SELECT ({OFFSET}) * 65536 + number % 24 * 64, toString(number), toDateTime64('{MONDAY:%F %T}', 3, 'UTC') + toIntervalSecond(number), number % 24,
+SELECT ({OFFSET}) * 65536 + number % 24 * 64 + 1, toString(number), toDateTime64('{MONDAY:%F %T}', 3, 'UTC') + toIntervalSecond(number), number % 24,
     {OFFSET}, 'succeeded'
 FROM numbers({ROWS})
 """
@@ -53,6 +53,7 @@ async def blocks(store: Store, identifier: int) -> int:
     return [int(found[1]) for found in read if found][-1]
 
 
+@pytest.mark.slow  # all migrations; new rows are below
 async def test_an_upgraded_store_reads_one_block(upgraded: Store) -> None:
     async with asyncio.timeout(60):
         await watch_rebuilds(upgraded.connections, lambda: asyncio.sleep(0.05))
@@ -69,6 +70,7 @@ async def test_new_rows_too(store: Store) -> None:
     assert {await blocks(store, identifier) for identifier in SOME} <= {1, 2}
 
 
+@pytest.mark.slow  # all migrations, three times
 async def test_ten_processes_that_start_have_the_index_built_once(store_settings: Settings) -> None:
     starters = [Connections(store_settings) for _ in range(3)]
     try:
@@ -80,7 +82,7 @@ async def test_ten_processes_that_start_have_the_index_built_once(store_settings
         # The others read what was applied before the first one had written it down.
         again = {"9000_again.sql": shipped_migrations()["0018_attempts_id_index_of_old_parts.sql"]}
         await migrate(starters[1], {**shipped_migrations(), **again})
-        counted = "SELECT count() FROM system.mutations WHERE database = currentDatabase() AND command LIKE '%id_bloom%'"
+        counted = "SELECT count() FROM system.mutations WHERE database = currentDatabase() AND command LIKE '%INDEX id_bloom%'"
         assert await starters[2].read(lambda client: client.query(counted).result_rows) == [(1,)]
         await starters[0].write(lambda client: client.command(f"SYSTEM START MERGES {table}"))
     finally:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from pipeline.ops.settings import Settings
+from pipeline.store.backfill_hourly import mend_hourly_figures
 from pipeline.store.connection import Connections
-from pipeline.store.mend import mend_hourly_figures
 from pipeline.store.rows import Table
 from schemas.attempt import AttemptState
-from tests.contract.store_case import Store, opened
+from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt_rows
 
 SUMS = "SELECT hour, endpoint_id, event_name, sum(attempts), sum(failures) FROM attempts_hourly GROUP BY ALL ORDER BY ALL"
@@ -25,11 +24,10 @@ COUNTED = (
 
 
 @pytest.fixture
-async def embedded(clickhouse_directory: Path) -> AsyncIterator[Store]:
+async def embedded(embedded_store: Store) -> Store:
     """ClickHouse in this process, with some attempts."""
-    async with opened(Settings(clickhouse_path=clickhouse_directory)) as store:
-        await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(50)))
-        yield store
+    await embedded_store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(50)))
+    return embedded_store
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections, StoreRejectedError
 from pipeline.store.migrate import migrate, shipped_migrations
 from pipeline.store.rows import COLUMNS
+from tests.contract.empty_stores import EmptyStores
 from tests.contract.store_case import Store
 
 
@@ -42,6 +43,18 @@ async def test_every_table_drops_repeated_inserts_and_none_drops_rows_by_itself(
     assert not any("TTL" in engine for engine in held.values())
 
 
+async def test_the_store_of_a_test_is_what_the_migrations_make(store: Store, stores: EmptyStores) -> None:
+    """Tests work on databases that are made from definitions."""
+    assert await migrate(store.connections) == ()
+    definitions = "SELECT create_table_query FROM system.tables WHERE database = '{}' ORDER BY name"
+    made, migrated = [
+        [text.replace(name, "") for (text,) in await store.rows(definitions.format(name))]
+        for name in (store.settings.clickhouse_database, stores.template)
+    ]
+    assert made == migrated
+    assert len(made) > len(COLUMNS)
+
+
 async def test_an_edited_migration_is_refused(store: Store) -> None:
     edited = {name: f"{sql}-- and more" if name.startswith("0002") else sql for name, sql in shipped_migrations().items()}
     with pytest.raises(StoreRejectedError, match=r"0002_attempts\.sql was edited after it had been applied"):
@@ -57,7 +70,8 @@ async def test_a_new_migration_is_applied_to_an_old_database(store: Store) -> No
         )
 
 
-@pytest.mark.parametrize("store_settings", ["http", "cluster"], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("store_kind", ["http", "cluster"], indirect=True)
 async def test_the_layout_of_a_database_is_not_changed(store: Store) -> None:
     cluster = "" if store.settings.clickhouse_cluster else "webhooks"
     connections = Connections(store.settings.model_copy(update={"clickhouse_cluster": cluster}))
@@ -68,7 +82,8 @@ async def test_the_layout_of_a_database_is_not_changed(store: Store) -> None:
         await connections.close()
 
 
-@pytest.mark.parametrize("store_settings", ["cluster"], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("store_kind", ["cluster"], indirect=True)
 async def test_a_cluster_has_its_rows_behind_distributed_tables(store: Store) -> None:
     query = "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND engine = 'Distributed'"
     database = store.settings.clickhouse_database
@@ -78,6 +93,7 @@ async def test_a_cluster_has_its_rows_behind_distributed_tables(store: Store) ->
     }
 
 
+@pytest.mark.slow  # three times all migrations; that each can be repeated shows above, too
 async def test_processes_may_start_at_the_same_time(store_settings: Settings) -> None:
     starters = [Connections(store_settings) for _ in range(3)]
     try:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from pipeline.core.search import AttemptQuery, parse_query
-from pipeline.store.notifications import Notification
-from pipeline.store.reports import Reports
-from pipeline.store.rows import Position, Row, attempt_id, attempt_row, audit_row, event_row
-from pipeline.store.story import About
+from pipeline.store.reports.recent import Reports
+from pipeline.store.reports.sendables import Notification, Sendables
+from pipeline.store.reports.timeline import TimelineSubject
+from pipeline.store.rows import Row, RowPosition, attempt_id, attempt_row, audit_row, event_row
 from pipeline.store.writer import Table
 from schemas.api_key import Access
 from schemas.attempt import Attempt, AttemptState, Outcome
 from schemas.audit import AuditAction, AuditEntry, ResendProgress, RunState
+from schemas.codec import from_json, to_json
 from schemas.delivery import Trigger
 from schemas.event import EventMeta
 from tests.contract.store_case import Store
@@ -27,7 +30,7 @@ def query(**filters: str) -> AttemptQuery:
 
 
 async def store_attempts(store: Store, *attempts: Attempt) -> None:
-    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, at), one) for at, one in enumerate(attempts)])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, at), one) for at, one in enumerate(attempts)])
 
 
 async def store_events(store: Store, rows: list[Row]) -> None:
@@ -44,7 +47,7 @@ async def test_several_failures_of_an_event_at_an_endpoint_are_one_notification(
         attempt(5, event=meta(3)),
         attempt(6, event=meta(4), **FAILED),
     )
-    found = await store.search.failed(query(created_at_lt=(START + timedelta(seconds=6)).isoformat()), 10)
+    found = await Sendables(store.connections).failed(query(created_at_lt=(START + timedelta(seconds=6)).isoformat()), 10)
 
     assert found.notifications == (
         Notification("evt_1", 7, attempt_id(0, 1), START + timedelta(seconds=2, milliseconds=123)),
@@ -52,11 +55,11 @@ async def test_several_failures_of_an_event_at_an_endpoint_are_one_notification(
         Notification("evt_2", 7, attempt_id(0, 3), START + timedelta(seconds=4, milliseconds=123)),
     )
     assert (found.attempts, found.is_all, found.by_endpoint) == (4, True, {7: 2, 8: 1})
-    cut = await store.search.failed(query(endpoint_id_eq="7"), 2)
+    cut = await Sendables(store.connections).failed(query(endpoint_id_eq="7"), 2)
     assert (len(cut.notifications), cut.is_all) == (2, False)
     either = parse_query([("q[m]", "or"), ("q[endpoint_id_eq]", "8"), ("q[event_id_eq]", "evt_3")])
-    assert [one.event_id for one in (await store.search.failed(either, 10)).notifications] == ["evt_1"]
-    assert (await store.search.failed(query(created_at_gt="2030-01-01"), 10)).notifications == ()
+    assert [one.event_id for one in (await Sendables(store.connections).failed(either, 10)).notifications] == ["evt_1"]
+    assert (await Sendables(store.connections).failed(query(created_at_gt="2030-01-01"), 10)).notifications == ()
 
 
 async def test_what_was_acknowledged_is_left_out_and_so_are_tests(store: Store) -> None:
@@ -69,23 +72,23 @@ async def test_what_was_acknowledged_is_left_out_and_so_are_tests(store: Store) 
         attempt(5, event=meta(2), trigger=Trigger.RESEND, **FAILED),  # delivered before
         attempt(6, event=meta(3), trigger=Trigger.TEST, **FAILED),
     )
-    found = await store.search.failed(parse_query([]), 10)
+    found = await Sendables(store.connections).failed(parse_query([]), 10)
     assert [(one.event_id, one.endpoint_id) for one in found.notifications] == [("evt_1", 8)]
     assert (found.attempts, found.is_all) == (1, True)
 
 
 async def test_nothing_is_stored(store: Store) -> None:
-    assert (await store.search.failed(query(), 10)).is_all
-    assert await store.search.sendable([]) == {}
+    assert (await Sendables(store.connections).failed(query(), 10)).is_all
+    assert await Sendables(store.connections).of_attempts([]) == {}
     assert await store.search.bodies_of([]) == {}
-    record = await store.search.record_of(About.ORDER, "R1")
+    record = await store.search.record_of(TimelineSubject.ORDER, "R1")
     assert (record.events, record.attempts, record.is_complete) == ((), (), True)
 
 
 async def test_all_that_sending_again_takes(store: Store) -> None:
     received = START + timedelta(seconds=1, milliseconds=50)
     known = meta(1, received_at=received)
-    await store_events(store, [event_row(Position(0, n), dispatch(n), body(n, "Grüße")) for n in (1, 2, 3)])
+    await store_events(store, [event_row(RowPosition(0, n), dispatch(n), body(n, "Grüße")) for n in (1, 2, 3)])
     await store_attempts(
         store,
         attempt(1, event=known, **FAILED),
@@ -94,12 +97,14 @@ async def test_all_that_sending_again_takes(store: Store) -> None:
         attempt(5, event=meta(3), endpoint_id=8, **FAILED),
         attempt(6, event=meta(9), **FAILED),
     )
-    found = await store.search.failed(query(), 10)
+    found = await Sendables(store.connections).failed(query(), 10)
     delivered_meanwhile = attempt(4, event=meta(3), trigger=Trigger.RESEND)
-    await store.writer.append(Table.ATTEMPTS, 1, [attempt_row(Position(1, 0), delivered_meanwhile)])
-    again = await store.search.sendable(found.notifications)
+    await store.writer.append(Table.ATTEMPTS, 1, [attempt_row(RowPosition(1, 0), delivered_meanwhile)])
+    sendables, ids = Sendables(store.connections), [one.attempt_id for one in found.notifications]
+    again = await sendables.of_attempts(ids, [one.failed_at for one in found.notifications])
+    assert await sendables.of_attempts(ids) == again
 
-    by_event = {(one.attempt.event_id, one.attempt.endpoint_id): one for one in again.values()}
+    by_event = {(one.event.id, one.endpoint_id): one for one in again.values()}
     assert [(key, one.is_delivered) for key, one in sorted(by_event.items())] == [
         (("evt_1", 7), False),
         (("evt_2", 7), False),
@@ -107,15 +112,14 @@ async def test_all_that_sending_again_takes(store: Store) -> None:
         (("evt_3", 8), False),
         (("evt_9", 7), False),
     ]
-    assert (by_event["evt_1", 7].body, by_event["evt_1", 7].received_at) == (body(1, "Grüße"), received)
-    assert (by_event["evt_2", 7].body, by_event["evt_2", 7].received_at) == (body(2, "Grüße"), None)
+    assert (by_event["evt_1", 7].body, by_event["evt_1", 7].event.received_at) == (body(1, "Grüße"), received)
+    assert (by_event["evt_2", 7].body, by_event["evt_2", 7].event.received_at) == (body(2, "Grüße"), None)
     assert by_event["evt_9", 7].body is None
-    gone = Notification("evt_1", 7, 12345, START)
-    assert await store.search.sendable([gone]) == {}
+    assert await sendables.of_attempts([12345], [START]) == {}
 
 
 async def test_the_bodies_of_a_page(store: Store) -> None:
-    await store_events(store, [event_row(Position(0, 1), dispatch(1), body(1, "Grüße"))])
+    await store_events(store, [event_row(RowPosition(0, 1), dispatch(1), body(1, "Grüße"))])
     await store_attempts(store, attempt(1), attempt(2, response_body="/+8=", response_body_encoding="base64"))
     page = await store.search.attempts(query())
     found = await store.search.bodies_of(page.items)
@@ -132,10 +136,10 @@ def of_order(number: int, **changes: Any) -> EventMeta:
 async def test_the_record_of_an_order_a_shipment_and_a_subscription(store: Store) -> None:
     mine, other = of_order(1), of_order(2, order_number="R2", shipment_numbers=("H2", "H1"), subscription_id=None)
     rows = [
-        event_row(Position(0, 1), dispatch(1, event=mine), body(1)),
-        event_row(Position(0, 2), dispatch(2, event=mine), body(1)),  # a fan-out crashed and dispatched it again
-        event_row(Position(0, 3), dispatch(3, event=other, endpoint_ids=()), body(2)),
-        event_row(Position(0, 4), dispatch(4, event=of_order(4), source_topic="test"), body(4)),
+        event_row(RowPosition(0, 1), dispatch(1, event=mine), body(1)),
+        event_row(RowPosition(0, 2), dispatch(2, event=mine), body(1)),  # a fan-out crashed and dispatched it again
+        event_row(RowPosition(0, 3), dispatch(3, event=other, endpoint_ids=()), body(2)),
+        event_row(RowPosition(0, 4), dispatch(4, event=of_order(4), source_topic="test"), body(4)),
     ]
     await store_events(store, rows)
     await store_attempts(
@@ -146,26 +150,54 @@ async def test_the_record_of_an_order_a_shipment_and_a_subscription(store: Store
         attempt(4, event=of_order(4), trigger=Trigger.TEST),
         attempt(5),
     )
-    order = await store.search.record_of(About.ORDER, "R1")
+    order = await store.search.record_of(TimelineSubject.ORDER, "R1")
     assert [(one.event_id, one.endpoint_ids) for one in order.events] == [("evt_1", (7, 8))]
     assert [one.event_id for one in order.attempts] == ["evt_5", "evt_1", "evt_1"]
     assert order.is_complete
-    shipment = await store.search.record_of(About.SHIPMENT, "H1")
+    shipment = await store.search.record_of(TimelineSubject.SHIPMENT, "H1")
     assert [(one.event_id, one.endpoint_ids) for one in shipment.events] == [("evt_2", ()), ("evt_1", (7, 8))]
-    subscription = await store.search.record_of(About.SUBSCRIPTION, "S1")
+    subscription = await store.search.record_of(TimelineSubject.SUBSCRIPTION, "S1")
     assert [one.event_id for one in subscription.events] == ["evt_1"]
     assert subscription.events[0].order_number == "R1"
-    injected = await store.search.record_of(About.ORDER, "R1' OR 1 --")
+    item = await store.search.record_of(TimelineSubject.STOCK_ITEM, "1")
+    assert [(one.event_id, one.stock_item_id, one.skus) for one in item.events] == [("evt_1", 1, ("SKU-1", "MUG"))]
+    assert [one.event_id for one in item.attempts] == ["evt_1", "evt_1"]
+    injected = await store.search.record_of(TimelineSubject.ORDER, "R1' OR 1 --")
     assert (injected.events, injected.attempts) == ((), ())
 
 
+async def test_which_of_several_things_are_on_record(store: Store) -> None:
+    await store_events(
+        store,
+        [
+            event_row(RowPosition(0, 1), dispatch(1, event=of_order(1), endpoint_ids=()), body(1)),
+            event_row(RowPosition(0, 2), dispatch(2, event=of_order(2, order_number="R2"), source_topic="test"), body(2)),
+        ],
+    )
+    await store_attempts(store, attempt(1, event=of_order(1)), attempt(2, event=of_order(2), trigger=Trigger.TEST))
+    [row] = await store.rows("SELECT id FROM attempts WHERE event_id = 'evt_2'")
+    on_record = {
+        ("order_number", "R1"),
+        ("shipment_number", "H1"),
+        ("subscription_id", "S1"),
+        ("event_id", "evt_1"),
+        ("sku", "SKU-1"),
+        ("stock_item_id", "1"),
+        ("id", str(row[0])),
+    }
+    # R2 is of a test.
+    nothing = {("order_number", "R2"), ("order_number", "R1' OR 1 --"), ("sku", "SKU-2"), ("sku", "SKU"), ("stock_item_id", "2")}
+    assert await store.search.existing(on_record | nothing) == on_record
+    assert await store.search.existing([]) == frozenset()
+
+
 async def test_a_record_is_bounded(store: Store, monkeypatch: Any) -> None:
-    monkeypatch.setattr("pipeline.store.story.MOST_EVENTS", 2)
-    monkeypatch.setattr("pipeline.store.story.MOST_ATTEMPTS", 2)
-    events = [event_row(Position(0, n), dispatch(n, event=of_order(n)), body(n)) for n in range(1, 5)]
+    monkeypatch.setattr("pipeline.store.reports.timeline.MOST_EVENTS", 2)
+    monkeypatch.setattr("pipeline.store.reports.timeline.MOST_ATTEMPTS", 2)
+    events = [event_row(RowPosition(0, n), dispatch(n, event=of_order(n)), body(n)) for n in range(1, 5)]
     await store_events(store, events)
     await store_attempts(store, *(attempt(n, event=of_order(n)) for n in range(1, 5)))
-    found = await store.search.record_of(About.ORDER, "R1")
+    found = await store.search.record_of(TimelineSubject.ORDER, "R1")
     assert [one.event_id for one in found.events] == ["evt_4", "evt_3"]
     assert [one.event_id for one in found.attempts] == ["evt_4", "evt_3"]
     assert not found.is_complete
@@ -179,7 +211,7 @@ async def test_runs_as_the_audit_tells_of_them(store: Store) -> None:
             role=Access.OPERATOR,
             action=AuditAction.RESEND_RUN,
             subject=f"resend run {run}",
-            detail=ResendProgress(state=state, total=9, resent=resent).model_dump_json(),
+            detail=to_json(ResendProgress(state=state, total=9, resent=resent)).decode(),
         )
 
     entries = [
@@ -191,15 +223,15 @@ async def test_runs_as_the_audit_tells_of_them(store: Store) -> None:
         told(2, "a", RunState.RUNNING, 9),
         told(3, "b", RunState.CANCELLING, 2, "api-key:3"),
         told(4, "b", RunState.RUNNING, 3, "api-key:2"),
-        told(0, "x", RunState.DONE, 1).model_copy(update={"action": AuditAction.RESEND}),
+        replace(told(0, "x", RunState.DONE, 1), action=AuditAction.RESEND),
     ]
-    await store.writer.append(Table.AUDIT_LOG, 0, [audit_row(Position(0, at), one) for at, one in enumerate(entries)])
+    await store.writer.append(Table.AUDIT_LOG, 0, [audit_row(RowPosition(0, at), one) for at, one in enumerate(entries)])
     reports = Reports(store.connections)
     newest, oldest = await reports.resend_runs()
 
     assert (newest.id, newest.actor, newest.is_cancelled) == ("b", "api-key:2", True)
-    assert ResendProgress.model_validate_json(newest.detail).resent == 3
+    assert from_json(newest.detail.encode(), ResendProgress).resent == 3
     assert (oldest.id, oldest.started_at, oldest.heard_at) == ("a", START, START + timedelta(seconds=2))
-    assert ResendProgress.model_validate_json(oldest.detail).state is RunState.DONE
+    assert from_json(oldest.detail.encode(), ResendProgress).state is RunState.DONE
     assert await reports.resend_runs("a") == (oldest,)
     assert await reports.resend_runs("nobody's") == ()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pipeline.store.endpoint_days import EndpointDay, first_hour
-from pipeline.store.overview import MINUTES
-from pipeline.store.reports import Reports
-from pipeline.store.rows import Position, attempt_row, event_row
+from msgspec.structs import replace
+
+from pipeline.store.reports.endpoint_days import EndpointDay, first_hour
+from pipeline.store.reports.pipeline_overview import MINUTES
+from pipeline.store.reports.recent import Reports
+from pipeline.store.rows import RowPosition, attempt_row, event_row
 from pipeline.store.writer import Table
 from schemas.attempt import AttemptState, Outcome
 from schemas.delivery import Trigger
@@ -27,7 +29,7 @@ DISCARDED: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.DI
 
 async def write(store: Store, rows: list[Any]) -> None:
     for offset, row in enumerate(rows):
-        await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, offset), row)])
+        await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, offset), row)])
 
 
 async def test_the_last_day_of_every_endpoint(store: Store) -> None:
@@ -63,10 +65,8 @@ def test_a_day_without_attempts_has_no_rate() -> None:
 
 
 async def test_the_last_hour_of_the_pipeline(store: Store) -> None:
-    await store.writer.append(Table.EVENTS, 0, [event_row(Position(0, 0), dispatch(1), body(1))])
-    await store.writer.append(
-        Table.EVENTS, 0, [event_row(Position(0, 1), dispatch(2).model_copy(update={"source_topic": "test"}), body(2))]
-    )
+    await store.writer.append(Table.EVENTS, 0, [event_row(RowPosition(0, 0), dispatch(1), body(1))])
+    await store.writer.append(Table.EVENTS, 0, [event_row(RowPosition(0, 1), replace(dispatch(2), source_topic="test"), body(2))])
     now = START + 30 * SECOND
     await write(
         store,

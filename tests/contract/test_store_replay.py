@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from pipeline.store.cluster import storage_table
-from pipeline.store.replay import Place, Replayed, Replays, Wanted
-from pipeline.store.rows import Position, Table, event_row
+from pipeline.store.reports.sendables import ReplayPosition, ReplayRequest, Sendable, Sendables
+from pipeline.store.rows import RowPosition, Table, event_row
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, body, dispatch, meta
 
 DAY = timedelta(days=1)
-WANTED = Wanted(since=START - DAY, until=START + DAY, endpoint_ids=(7,))
+WANTED = ReplayRequest(since=START - DAY, until=START + DAY, endpoint_ids=(7,))
 
 
 @pytest.fixture
@@ -26,17 +26,19 @@ async def filled(store: Store) -> Store:
         5: {"source_topic": "test"},
         6: {"event": meta(6, event_name="endpoint.disabled")},
     }
-    rows = [event_row(Position(0, number), dispatch(number, **changes.get(number, {})), body(number)) for number in range(1, 7)]
+    rows = [
+        event_row(RowPosition(0, number), dispatch(number, **changes.get(number, {})), body(number)) for number in range(1, 7)
+    ]
     again = dispatch(2, endpoint_ids=(7, 9), received_at=START + timedelta(seconds=100))
-    await store.writer.append(Table.EVENTS, 0, [*rows, event_row(Position(0, 7), again, body(2))])
+    await store.writer.append(Table.EVENTS, 0, [*rows, event_row(RowPosition(0, 7), again, body(2))])
     return store
 
 
-async def pages(store: Store, wanted: Wanted, limit: int) -> list[Replayed]:
-    replays, found, after = Replays(store.connections), [], None
+async def pages(store: Store, wanted: ReplayRequest, limit: int) -> list[Sendable]:
+    replays, found, after = Sendables(store.connections), [], None
     while page := await replays.page(wanted, after, limit):
         found += page
-        after = page[-1].place
+        after = ReplayPosition.of(page[-1])
     return found
 
 
@@ -44,34 +46,35 @@ async def pages(store: Store, wanted: Wanted, limit: int) -> list[Replayed]:
 async def test_each_event_comes_once_in_the_order_received(filled: Store, limit: int) -> None:
     found = await pages(filled, WANTED, limit)
 
-    assert [(one.meta.id, one.endpoint_ids) for one in found] == [("evt_1", (7,)), ("evt_2", (7,)), ("evt_3", (7,))]
-    assert await Replays(filled.connections).count(WANTED) == (3, 3)
+    assert [(one.event.id, one.endpoint_id) for one in found] == [("evt_1", 7), ("evt_2", 7), ("evt_3", 7)]
+    assert await Sendables(filled.connections).count(WANTED) == (3, 3)
     second = found[1]
     received_at = START + timedelta(seconds=2, milliseconds=50)
-    assert second.meta == meta(2, received_at=received_at)
-    assert second.place == Place(round(received_at.timestamp() * 1000), "evt_2")
+    assert second.event == meta(2, received_at=received_at)
+    assert ReplayPosition.of(second) == ReplayPosition(round(received_at.timestamp() * 1000), "evt_2")
     assert second.body == body(2)
 
 
 async def test_an_endpoint_gets_what_it_matched_or_everything(filled: Store) -> None:
     both = replace(WANTED, endpoint_ids=(8, 9))
-    matched = [(one.meta.id, one.endpoint_ids) for one in await pages(filled, both, 2)]
-    assert matched == [("evt_1", (8,)), ("evt_2", (8, 9)), ("evt_3", (8,))]
-    assert await Replays(filled.connections).count(both) == (3, 4)
+    matched = [(one.event.id, one.endpoint_id) for one in await pages(filled, both, 2)]
+    assert matched == [("evt_1", 8), ("evt_2", 8), ("evt_2", 9), ("evt_3", 8)]
+    assert await Sendables(filled.connections).count(both) == (3, 4)
 
     everything = replace(both, matched_only=False)
-    assert [one.meta.id for one in await pages(filled, everything, 2)] == ["evt_1", "evt_2", "evt_3", "evt_4"]
-    assert await Replays(filled.connections).count(everything) == (4, 8)
+    all_of_them = [(one.event.id, one.endpoint_id) for one in await pages(filled, everything, 2)]
+    assert all_of_them == [(f"evt_{number}", endpoint) for number in (1, 2, 3, 4) for endpoint in (8, 9)]
+    assert await Sendables(filled.connections).count(everything) == (4, 8)
 
 
 async def test_by_time_type_and_order(filled: Store) -> None:
     second, third = (START + timedelta(seconds=number, milliseconds=50) for number in (2, 3))
     between = replace(WANTED, since=second, until=third)
-    assert [one.meta.id for one in await pages(filled, between, 5)] == ["evt_2"], "until is not included"
+    assert [one.event.id for one in await pages(filled, between, 5)] == ["evt_2"], "until is not included"
     one_order = replace(WANTED, order_numbers=("R000000003", "R000000004"))
-    assert [one.meta.id for one in await pages(filled, one_order, 5)] == ["evt_3"]
+    assert [one.event.id for one in await pages(filled, one_order, 5)] == ["evt_3"]
     assert await pages(filled, replace(WANTED, event_names=("order_cancelled",)), 5) == []
-    assert await Replays(filled.connections).count(replace(WANTED, endpoint_ids=(77,))) == (0, 0)
+    assert await Sendables(filled.connections).count(replace(WANTED, endpoint_ids=(77,))) == (0, 0)
 
 
 async def test_an_erased_event_has_no_body(filled: Store) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pipeline.store.reports import Bucket, Reports
-from pipeline.store.rows import MAX_PARTITIONS, Position, attempt_id, attempt_row, audit_row, dead_letter_row, event_row
+from pipeline.store.reports.recent import HourBucket, Reports
+from pipeline.store.reports.sendables import Sendables
+from pipeline.store.rows import MAX_PARTITIONS, RowPosition, attempt_id, attempt_row, audit_row, dead_letter_row, event_row
 from pipeline.store.writer import Table
 from schemas.api_key import Access
 from schemas.attempt import AttemptState, Outcome
@@ -20,11 +21,11 @@ HOUR = timedelta(hours=1)
 
 async def test_a_body_comes_back_byte_for_byte(store: Store) -> None:
     sent = body(1, "Gr\u00fc\u00dfe \u2713 '\\\"\t")
-    await store.writer.append(Table.EVENTS, 0, [event_row(Position(0, 0), dispatch(1), sent)])
-    reports = Reports(store.connections)
+    await store.writer.append(Table.EVENTS, 0, [event_row(RowPosition(0, 0), dispatch(1), sent)])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, at), attempt(at)) for at in (1, 2)])
+    found = await Sendables(store.connections).of_attempts([attempt_id(0, 1), attempt_id(0, 2)])
 
-    assert await reports.event_body("evt_1") == sent
-    assert await reports.event_body("evt_2") is None
+    assert [one.body for one in found.values()] == [sent, None]
 
 
 async def test_the_last_hours_of_an_endpoint(store: Store) -> None:
@@ -47,12 +48,12 @@ async def test_the_last_hours_of_an_endpoint(store: Store) -> None:
         attempt(8, created_at=START),  # too new
     ]
     for offset, row in enumerate(rows):
-        await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, offset), row)])
+        await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, offset), row)])
 
     stats = await Reports(store.connections).endpoint_stats(7, START, buckets=24, width=HOUR)
 
     assert len(stats.buckets) == 24
-    assert stats.buckets[0] == Bucket(START - 24 * HOUR, 1, 0)
+    assert stats.buckets[0] == HourBucket(START - 24 * HOUR, 1, 0)
     assert [(one.succeeded, one.failed) for one in stats.buckets[1:]] == [(0, 0)] * 21 + [(0, 1), (1, 1)]
     assert stats.discarded == 1
     assert stats.duration_ms is not None
@@ -81,7 +82,7 @@ async def test_dead_letters_are_listed_and_found_with_their_bytes(store: Store) 
             failed_at=START + timedelta(seconds=offset),
             null_value=reason is DeadLetterReason.NULL_VALUE,
         )
-        row = dead_letter_row(Position(2, offset), letter, b"R\xff", b"\x00\xff{", [("trace", b"\xfe")])
+        row = dead_letter_row(RowPosition(2, offset), letter, b"R\xff", b"\x00\xff{", [("trace", b"\xfe")])
         await store.writer.append(Table.DEAD_LETTERS, 2, [row])
     reports = Reports(store.connections)
 
@@ -110,8 +111,9 @@ async def test_the_audit_log_holds_who_did_what(store: Store) -> None:
         subject="attempt 5",
         detail="event evt_1",
         remote_address="192.0.2.7",
+        actor_name="Ada",
     )
-    await store.writer.append(Table.AUDIT_LOG, 0, [audit_row(Position(0, 3), entry)])
+    await store.writer.append(Table.AUDIT_LOG, 0, [audit_row(RowPosition(0, 3), entry)])
     assert await store.rows("SELECT * FROM audit_log") == [
-        (START, "api-key:0a1b2c3d", "operator", "view_body", "attempt 5", "event evt_1", "192.0.2.7", 0, 3)
+        (START, "api-key:0a1b2c3d", "Ada", "operator", "view_body", "attempt 5", "event evt_1", "192.0.2.7", 0, 3)
     ]

@@ -7,15 +7,13 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from prometheus_client import REGISTRY
-from typer.testing import CliRunner
 
-from consumers.cli import app
 from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import StoreError
 from pipeline.store.migrate import migrate
 from pipeline.store.retention import Retention, Week, last_expired_week
 from pipeline.store.rows import PARTITIONED_BY, Table
-from tests.contract.store_case import PASSWORD, Store
+from tests.contract.store_case import Store
 from tests.contract.store_records import attempt_rows, event_rows
 
 NOW = datetime.now(UTC)
@@ -115,22 +113,6 @@ async def test_starting_together_removes_an_older_release_s_lifetime_once(store:
     await asyncio.gather(*(migrate(store.connections) for _ in range(3)))
     engines = await store.rows("SELECT engine_full FROM system.tables WHERE database = currentDatabase()")
     assert not any(" TTL " in engine for (engine,) in engines)
-
-
-async def test_the_command_counts_what_would_go(http_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    await fill(http_store, 40 * DAY)
-    monkeypatch.setenv("OMS_WEBHOOKS_CLICKHOUSE_URL", http_store.settings.clickhouse_url)
-    monkeypatch.setenv("OMS_WEBHOOKS_CLICKHOUSE_PASSWORD", PASSWORD)
-    monkeypatch.setenv("OMS_WEBHOOKS_CLICKHOUSE_DATABASE", http_store.settings.clickhouse_database)
-
-    async def said(*options: str) -> str:
-        done = await asyncio.to_thread(CliRunner().invoke, app, ["retention", *options])
-        assert done.exit_code == 0, done.output
-        return done.output
-
-    assert "Nothing is older than 400 days." in await said()
-    assert "130 rows are in weeks that are older than 30 days." in await said("--days", "30")
-    assert await counts(http_store) == [100, 30]
 
 
 def test_a_week_goes_when_its_last_moment_is_too_old() -> None:

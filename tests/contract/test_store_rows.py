@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from pipeline.store.rows import Position, attempt_id, attempt_row, dead_letter_row, endpoint_change_row, event_row
-from pipeline.store.search import AttemptDetail, AttemptRow, DeadLetterRow
+from pipeline.store.reports.recent import DeadLetterSummary, Reports
+from pipeline.store.rows import RowPosition, attempt_id, attempt_row, dead_letter_row, endpoint_change_row, event_row
+from pipeline.store.search.queries import AttemptDetail, AttemptRow
 from pipeline.store.writer import Table
 from schemas.attempt import AttemptState, Outcome
 from schemas.delivery import DeadLetter, DeadLetterReason, Trigger
@@ -32,8 +33,8 @@ async def test_an_attempt_with_every_field(store: Store) -> None:
         response_body="nul\x00, emoji 🎁, GÜNTHER",
         response_truncated=True,
     )
-    await store.writer.append(Table.ATTEMPTS, 3, [attempt_row(Position(3, 9), one)])
-    await store.writer.append(Table.EVENTS, 0, [event_row(Position(0, 0), dispatch(5, event=one.event), body(5, "Grüße"))])
+    await store.writer.append(Table.ATTEMPTS, 3, [attempt_row(RowPosition(3, 9), one)])
+    await store.writer.append(Table.EVENTS, 0, [event_row(RowPosition(0, 0), dispatch(5, event=one.event), body(5, "Grüße"))])
 
     detail = await store.search.attempt(attempt_id(3, 9))
 
@@ -77,9 +78,9 @@ async def test_an_attempt_with_nothing_but_what_must_be(store: Store) -> None:
     one = attempt(
         1, event=bare, first_byte_ms=None, http_status_code=None, request_headers={}, response_headers=(), response_body=""
     )
-    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, 0), one)])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, 0), one)])
 
-    detail = await store.search.attempt(0)
+    detail = await store.search.attempt(attempt_id(0, 0))
 
     assert detail is not None
     row = detail.attempt
@@ -98,7 +99,7 @@ async def test_an_attempt_with_nothing_but_what_must_be(store: Store) -> None:
 async def test_references_that_no_column_holds_lose_the_reference_only(store: Store) -> None:
     strange = meta(1, stock_item_id=2**70, created_at=datetime(1, 1, 1, tzinfo=UTC))
     late = meta(2, created_at=datetime(9999, 12, 31, tzinfo=UTC))
-    rows = [attempt_row(Position(0, offset), attempt(1, event=event)) for offset, event in enumerate((strange, late))]
+    rows = [attempt_row(RowPosition(0, offset), attempt(1, event=event)) for offset, event in enumerate((strange, late))]
     await store.writer.append(Table.ATTEMPTS, 0, rows)
     first, second = (await store.search.attempt(attempt_id(0, 0)), await store.search.attempt(attempt_id(0, 1)))
     assert first is not None
@@ -108,7 +109,7 @@ async def test_references_that_no_column_holds_lose_the_reference_only(store: St
 
 
 async def test_an_event(store: Store) -> None:
-    row = event_row(Position(2, 41), dispatch(1), body(1, "日本 \\u00e9 \\\\"))
+    row = event_row(RowPosition(2, 41), dispatch(1), body(1, "日本 \\u00e9 \\\\"))
     await store.writer.append(Table.EVENTS, 2, [row])
     assert await store.rows("SELECT * FROM events") == [
         (
@@ -126,6 +127,7 @@ async def test_an_event(store: Store) -> None:
             "oms.orders",
             3,
             1001,
+            "",
             2,
             41,
         )
@@ -147,19 +149,21 @@ async def test_dead_letters_keep_any_bytes_and_tell_null_from_empty(store: Store
     contents = [(ANY_BYTES, ANY_BYTES), (None, None), (b"", b"")]
     headers = [("schema", b"\xff\x00\xfe"), ("", b"")]
     rows = [
-        dead_letter_row(Position(0, letter.offset), letter, key, value, headers if letter.offset else [])
+        dead_letter_row(RowPosition(0, letter.offset), letter, key, value, headers if letter.offset else [])
         for letter, (key, value) in zip(letters, contents, strict=True)
     ]
     await store.writer.append(Table.DEAD_LETTERS, 0, rows)
 
-    found = await store.search.dead_letters()
+    reports = Reports(store.connections)
+    listed = (await reports.dead_letters(1, 10)).items
+    found = [await reports.dead_letter(one.id) for one in listed]
 
-    assert [(row.record_key, row.record_value) for row in found] == contents[::-1]
-    assert [row.headers for row in found] == [tuple(headers), tuple(headers), ()]
-    assert found[2] == DeadLetterRow(
-        "not_json", "The value is not JSON.", "oms.orders", 1, 0, START, record_key=ANY_BYTES, record_value=ANY_BYTES, headers=()
-    )
-    assert await store.search.dead_letters(limit=1) == found[:1]
+    assert [one and (one.key, one.value) for one in found] == contents[::-1]
+    assert [one and one.headers for one in found] == [tuple(headers), tuple(headers), ()]
+    assert [one and one.summary for one in found] == list(listed)
+    first = ("not_json", "The value is not JSON.", "oms.orders", 1, 0, START, len(ANY_BYTES))
+    assert listed[2] == DeadLetterSummary(listed[2].id, *first)
+    assert (await reports.dead_letters(1, 1)).items == listed[:1]
 
 
 async def test_endpoint_changes_hold_no_secret(store: Store) -> None:
@@ -178,25 +182,25 @@ async def test_endpoint_changes_hold_no_secret(store: Store) -> None:
         change="update",
         changed_by="api key ab12",
     )
-    await store.writer.append(Table.ENDPOINT_CHANGES, 0, [endpoint_change_row(Position(0, 77), endpoint)])
+    await store.writer.append(Table.ENDPOINT_CHANGES, 0, [endpoint_change_row(RowPosition(0, 77), endpoint)])
 
     [row] = await store.rows("SELECT * FROM endpoint_changes")
 
     assert row[:5] == (12, 4, "update", "api key ab12", START + timedelta(days=1))
     assert row[5:9] == ("https://shop.example/hooks", ["order_completed", "shipment_shipped"], False, "Günther's shop")
-    assert json.loads(row[9]) == {"channel": ["spree", None, 1, 1.5, True], "ship_address.country_iso": ["DE"]}
+    assert json.loads(row[9]) == ['data.channel in ["spree", null, 1, 1.5, true]', 'data.ship_address.country_iso == "DE"']
     assert row[10:] == (0, 77)
     assert "sealed" not in repr(row)
 
 
 async def test_analysts_see_each_attempt_once_with_its_body(store: Store) -> None:
     await store.writer.append(
-        Table.ATTEMPTS, 0, [attempt_row(Position(0, offset), attempt(1, attempt=offset + 1)) for offset in range(2)]
+        Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, offset), attempt(1, attempt=offset + 1)) for offset in range(2)]
     )
-    without_event = attempt_row(Position(0, 2), attempt(2))
+    without_event = attempt_row(RowPosition(0, 2), attempt(2))
     await store.writer.append(Table.ATTEMPTS, 0, [without_event])
     # The fan-out crashed and dispatched the event again.
-    await store.writer.append(Table.EVENTS, 0, [event_row(Position(0, offset), dispatch(1), body(1)) for offset in range(2)])
+    await store.writer.append(Table.EVENTS, 0, [event_row(RowPosition(0, offset), dispatch(1), body(1)) for offset in range(2)])
     rows = await store.rows("SELECT id, event_id, attempt, request_body FROM attempt_details ORDER BY id")
     assert rows == [
         (attempt_id(0, 0), "evt_1", 1, body(1).decode()),

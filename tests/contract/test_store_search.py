@@ -8,8 +8,9 @@ import pytest
 
 from pipeline.core.search import AttemptQuery, parse_query
 from pipeline.store.connection import StoreBudgetError
-from pipeline.store.rows import Position, attempt_id, attempt_row, event_row
-from pipeline.store.search import Budget, EndpointSummary, Search
+from pipeline.store.reports.sendables import Sendables
+from pipeline.store.rows import RowPosition, attempt_id, attempt_row, event_row
+from pipeline.store.search.queries import EndpointSummary, QueryBudget, Search
 from pipeline.store.writer import Table
 from schemas.attempt import Attempt, AttemptState, Outcome
 from tests.contract.store_case import Store
@@ -159,10 +160,10 @@ STRANGE = [
 @pytest.fixture
 async def filled(store: Store) -> Store:
     """Four attempts of three events; one of the events was dispatched twice."""
-    await store.writer.append(Table.ATTEMPTS, 2, [attempt_row(Position(2, n), one) for n, one in enumerate(ATTEMPTS)])
+    await store.writer.append(Table.ATTEMPTS, 2, [attempt_row(RowPosition(2, n), one) for n, one in enumerate(ATTEMPTS)])
     events = [(0, ATTEMPTS[0]), (1, ATTEMPTS[1]), (1, ATTEMPTS[1]), (3, ATTEMPTS[3])]
     rows = [
-        event_row(Position(0, offset), dispatch(number, event=one.event), body(number, BODIES[number]))
+        event_row(RowPosition(0, offset), dispatch(number, event=one.event), body(number, BODIES[number]))
         for offset, (number, one) in enumerate(events)
     ]
     await store.writer.append(Table.EVENTS, 0, rows)
@@ -233,7 +234,7 @@ async def test_values_are_only_values(filled: Store) -> None:
     assert {(name, value): await found(filled, (name, value)) for name in names for value in STRANGE} == {
         (name, value): [] for name in names for value in STRANGE
     }
-    rows = [attempt_row(Position(5, number), one) for number, one in strange.items()]
+    rows = [attempt_row(RowPosition(5, number), one) for number, one in strange.items()]
     await filled.writer.append(Table.ATTEMPTS, 5, rows)
     assert {(name, value): await found(filled, (name, value)) for name in names for value in STRANGE} == {
         (name, value): [900 + number] for name in names for number, value in enumerate(STRANGE)
@@ -255,7 +256,7 @@ async def test_a_condition_whose_value_cannot_be_read_finds_nothing(filled: Stor
         assert (await filled.search.facets(query)).total == 0
         assert (await filled.search.histogram(query)).bars == ()
         assert (await filled.search.summary(query, 60)).facets.total == 0
-        assert (await filled.search.failed(query, 10)).notifications == ()
+        assert (await Sendables(filled.connections).failed(query, 10)).notifications == ()
     either = parse_query([("q[m]", "or"), ("q[endpoint_id_eq]", "abc"), ("q[state_eq]", "failed")])
     assert [row.id // 65536 for row in (await filled.search.attempts(either)).items] == [3, 1]
     grouped = parse_query(
@@ -272,16 +273,19 @@ async def test_a_search_that_takes_too_long_says_how_to_narrow_it(store: Store) 
     values = "number, toString(number), 'order_completed', toDateTime64('2026-03-02 00:00:00', 3, 'UTC'), repeat('abc ', 40)"
     await store.command(f"INSERT INTO attempts ({columns}) SELECT {values} FROM numbers(1200000)")
     with pytest.raises(StoreBudgetError, match=r"ran for longer than it may, and was stopped\." + NARROW):
-        await Search(store.connections, Budget(seconds=0.01)).attempts(parse_query([("q[response_body_cont]", "xyz")]))
+        await Search(store.connections, QueryBudget(seconds=0.01)).attempts(parse_query([("q[response_body_cont]", "xyz")]))
 
 
+@pytest.mark.slow  # a million rows; the words for each error are in tests/unit/store
 async def test_a_search_that_takes_too_much_memory_says_how_to_narrow_it(store: Store) -> None:
     # The ids of all these events, to find their attempts by, take more than 20 MB.
     values = "toString(number), toDateTime64('2026-03-02 00:00:00', 3, 'UTC'), 'abc'"
     await store.command(f"INSERT INTO events (event_id, received_at, request_body) SELECT {values} FROM numbers(1000000)")
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
     with pytest.raises(StoreBudgetError, match=r"needs more memory than it may take\." + NARROW):
-        await Search(store.connections, Budget(memory_bytes=20_000_000)).attempts(parse_query([("q[request_body_cont]", "ab")]))
+        await Search(store.connections, QueryBudget(memory_bytes=20_000_000)).attempts(
+            parse_query([("q[request_body_cont]", "ab")])
+        )
 
 
 async def test_one_attempt_with_its_siblings(filled: Store) -> None:

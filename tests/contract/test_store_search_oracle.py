@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.search import AttemptQuery, parse_query
-from pipeline.ops.settings import Settings
-from pipeline.store import find, first_events, walk
 from pipeline.store.rows import attempt_id
-from pipeline.store.search import Search
+from pipeline.store.search import find, first_events, time_windows
+from pipeline.store.search.queries import Search
 from pipeline.store.writer import Table
+from tests.contract.empty_stores import EmptyStores
 from tests.contract.search_oracle import (
     ERRORS,
     NUMBERS,
@@ -36,7 +36,7 @@ from tests.contract.search_oracle import (
     newest_first,
     world,
 )
-from tests.contract.store_case import Store, opened
+from tests.contract.store_case import Store
 from tests.contract.store_records import START
 
 pytestmark = pytest.mark.slow
@@ -231,23 +231,25 @@ async def fill(store: Store, seed: int) -> World:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("few", [0, 3, 200])
-def test_finds_what_a_naive_filter_finds(store_settings: Settings, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+def test_finds_what_a_naive_filter_finds(stores: EmptyStores, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
     """Windows are small here, so that every search walks through several; few: when it looks at bodies one by one, or knows all of them."""
-    monkeypatch.setattr(walk, "_FIRST_ROWS", 10)
-    monkeypatch.setattr(walk, "_HOUR", 1000)
-    monkeypatch.setattr(walk, "_WIDER", 4)
+    monkeypatch.setattr(time_windows, "_FIRST_ROWS", 10)
+    monkeypatch.setattr(time_windows, "_HOUR", 1000)
+    monkeypatch.setattr(time_windows, "_WIDER", 4)
     monkeypatch.setattr(find, "_FEW", few)
     monkeypatch.setattr(find, "_FEW_EVENTS", max(few // 5, 1))
     monkeypatch.setattr(find, "_ATTEMPTS_AN_EVENT", 100)
+    monkeypatch.setattr(find, "_READ_OF_FEW", 20)
     monkeypatch.setattr(first_events, "MANY_EVENTS", max(few, 2))
+    monkeypatch.setattr(first_events, "_RETRIED", 1000)
+    monkeypatch.setattr(first_events, "_LONG", 30_000)
     with asyncio.Runner() as runner:
         for seed in range(WORLDS // 3):
-            runner.run(_one_world(runner, store_settings, seed + few * 100))
+            runner.run(_one_world(stores, seed + few * 100))
 
 
-async def _one_world(runner: asyncio.Runner, store_settings: Settings, seed: int) -> None:
-    settings_of_world = store_settings.model_copy(update={"clickhouse_database": f"{store_settings.clickhouse_database}_{seed}"})
-    async with opened(settings_of_world) as store:
+async def _one_world(stores: EmptyStores, seed: int) -> None:
+    async with stores.one() as store:
         made = await fill(store, seed)
         loop = asyncio.get_running_loop()
 

@@ -11,15 +11,15 @@ from prometheus_client import REGISTRY
 
 from pipeline.core.search import parse_query
 from pipeline.ops.settings import Settings
+from pipeline.store.bound_values import BoundValues
 from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections
-from pipeline.store.find import Finder
 from pipeline.store.migrate import migrate, shipped_migrations
-from pipeline.store.parameters import Parameters
-from pipeline.store.reader import Budget, Reader
-from pipeline.store.rebuilds import watch_rebuilds
-from pipeline.store.rows import Position, Row, Table, attempt_row, event_row
-from pipeline.store.search import Search
+from pipeline.store.pending_mutations import watch_rebuilds
+from pipeline.store.reader import QueryBudget, Reader
+from pipeline.store.rows import Row, RowPosition, Table, attempt_row, event_row
+from pipeline.store.search.find import Finder
+from pipeline.store.search.queries import Search
 from pipeline.store.writer import Writer
 from tests.contract.body_oracle import Oracle, bodies, needles
 from tests.contract.store_case import Store
@@ -33,16 +33,16 @@ async def fill(store: Store, texts: Sequence[str], first: int = 0) -> None:
     events, attempts = list[Row](), list[Row]()
     for number, text in enumerate(texts, first):
         one = meta(number, received_at=dispatch(number).received_at)
-        events.append(event_row(Position(0, number), dispatch(number, event=one), text.encode()))
-        attempts.append(attempt_row(Position(0, number), attempt(number, event=one, response_body=text)))
+        events.append(event_row(RowPosition(0, number), dispatch(number, event=one), text.encode()))
+        attempts.append(attempt_row(RowPosition(0, number), attempt(number, event=one, response_body=text)))
     await store.writer.append(Table.EVENTS, 0, events)
     await store.writer.append(Table.ATTEMPTS, 0, attempts)
 
 
 async def all_found(store: Store, *pairs: tuple[str, str]) -> list[int]:
     """The numbers of all events that a search means, as exports and resends find them."""
-    reader = Reader(store.connections, Budget(seconds=60.0))
-    parameters = Parameters()
+    reader = Reader(store.connections, QueryBudget(seconds=60.0))
+    parameters = BoundValues()
     query = parse_query([(f"q[{name}]", value) for name, value in pairs])
     assert not query.ignored
     scope = await Finder(reader).scope(query, parameters)
@@ -74,15 +74,15 @@ async def test_needles_find_what_bodies_say_on_every_engine(store: Store) -> Non
     )
 
 
-@pytest.mark.parametrize("store_settings", ["chdb"], indirect=True)
+@pytest.mark.parametrize("store_kind", ["chdb"], indirect=True)
 async def test_needles_find_what_bodies_say(store: Store) -> None:
     texts = bodies(FEW)
     await fill(store, texts)
-    await check(store, texts, needles(texts, 120), pages=4)
+    await check(store, texts, needles(texts, 40), pages=4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("store_settings", ["chdb"], indirect=True)
+@pytest.mark.parametrize("store_kind", ["chdb"], indirect=True)
 async def test_many_needles_in_many_bodies(store: Store) -> None:
     texts = bodies(10_000)
     for first in range(0, len(texts), 2_500):
@@ -169,10 +169,12 @@ async def test_every_predicate_means_the_same_text(store: Store) -> None:
         assert await all_found(store, *((f"response_body_{name}", value) for name, value in conditions)) == numbers, conditions
 
 
+@pytest.mark.slow  # all migrations, and an index that is built; new rows are above
 async def test_old_rows_are_found_before_and_after_they_are_worked_over(store_settings: Settings) -> None:
     texts = bodies(160)
     wanted = ("Müller", "Marks & Spencer", "ΟΔΟΣ", "café", "日本語", "R123456789")
-    before = {name: sql for name, sql in shipped_migrations().items() if name < "0030"}
+    # With the column that rows have today: it has nothing to do with texts.
+    before = {name: sql for name, sql in shipped_migrations().items() if name < "0030" or name.startswith("0038")}
     connections = Connections(store_settings)
     try:
         await migrate(connections, before)

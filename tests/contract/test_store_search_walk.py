@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 
 from pipeline.core.search import ATTRIBUTES, PREDICATES, AttemptQuery, Kind, Predicate, SearchLimitError, parse_query
 from pipeline.core.search.predicates import INVERSE
-from pipeline.store import walk
-from pipeline.store.rows import Position, attempt_id, attempt_row, event_row
-from pipeline.store.search import AttemptRow
+from pipeline.store.rows import RowPosition, attempt_id, attempt_row, event_row
+from pipeline.store.search import time_windows
+from pipeline.store.search.queries import AttemptRow
 from pipeline.store.writer import Table
 from tests.contract.search_oracle import Asked, Pairs, World, newest_first, world
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, body, dispatch, event_rows, meta
+
+PAGES_MEANWHILE = 4
+"""Were rows to come in all the time, the walk would be as long as the machine is slow."""
 
 
 async def fill(store: Store, seed: int = 7, size: int = 150) -> World:
@@ -27,45 +31,40 @@ async def fill(store: Store, seed: int = 7, size: int = 150) -> World:
     return made
 
 
-async def walked(store: Store, pairs: Pairs) -> list[AttemptRow]:
+async def walked(store: Store, pairs: Pairs, meanwhile: Callable[[], Awaitable[None]] | None = None) -> list[AttemptRow]:
+    """All pages; ``meanwhile`` happens while each of the first ones is read."""
     rows: list[AttemptRow] = []
     more: Pairs = []
-    while True:
-        page = await store.search.attempts(parse_query([*pairs, *more]))
+    for number in itertools.count():
+        beside = meanwhile() if meanwhile and number < PAGES_MEANWHILE else asyncio.sleep(0)
+        page, _ = await asyncio.gather(store.search.attempts(parse_query([*pairs, *more])), beside)
         rows += page.items
         if page.next_cursor is None:
-            return rows
+            break
         more = [("after", page.next_cursor)]
+    return rows
 
 
-@pytest.mark.parametrize("order", ["created_at desc", "created_at asc"])
+@pytest.mark.parametrize("order", ["created_at desc", pytest.param("created_at asc", marks=pytest.mark.slow)])
 async def test_cursors_while_rows_come_in(store: Store, monkeypatch: pytest.MonkeyPatch, order: str) -> None:
     """Nothing twice, and nothing missing that was there at the start, wherever in time the new rows are."""
-    monkeypatch.setattr(walk, "_FIRST_ROWS", 20)
-    made = await fill(store)
+    monkeypatch.setattr(time_windows, "_FIRST_ROWS", 20)
+    made = await fill(store, size=50)
     wanted = {one.id for one in made.attempts if one.values["state"] == "failed"}
-    begun, done = asyncio.Event(), asyncio.Event()
+    offsets = itertools.count(1000, 6)
 
     async def write() -> None:
-        offset = 1000
-        while not done.is_set():
-            times = [
-                START + timedelta(days=number * 3 % 400 - 5, milliseconds=offset % 1000) for number in range(offset, offset + 20)
-            ]
-            rows = [
-                attempt_row(Position(3, number), attempt(number, created_at=time))
-                for number, time in zip(range(offset, offset + 20), sorted(times), strict=True)
-            ]
-            await store.writer.append(Table.ATTEMPTS, 3, rows)
-            begun.set()
-            offset += 20
+        offset = next(offsets)
+        times = [START + timedelta(days=number * 3 % 400 - 5, milliseconds=offset % 1000) for number in range(offset, offset + 6)]
+        rows = [
+            attempt_row(RowPosition(3, number), attempt(number, created_at=time))
+            for number, time in zip(range(offset, offset + 6), sorted(times), strict=True)
+        ]
+        await store.writer.append(Table.ATTEMPTS, 3, rows)
 
-    writing = asyncio.create_task(write())
-    await begun.wait()
-    rows = await walked(store, [("q[s]", order), ("per_page", "9"), ("q[target_url_cont]", "example")])
-    failed = await walked(store, [("q[s]", order), ("per_page", "9"), ("q[state_eq]", "failed")])
-    done.set()
-    await writing
+    await write()
+    rows = await walked(store, [("q[s]", order), ("per_page", "12"), ("q[target_url_cont]", "example")], write)
+    failed = await walked(store, [("q[s]", order), ("per_page", "9"), ("q[state_eq]", "failed")], write)
     assert len({row.id for row in rows}) == len(rows) > len(made.attempts)
     assert {one.id for one in made.attempts} <= {row.id for row in rows}
     assert {row.id for row in failed} == wanted
@@ -97,7 +96,7 @@ async def test_no_attempt_twice_through_any_way_of_reading(store: Store) -> None
 
 async def test_bodies_of_late_attempts_are_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repeat after weeks, an event that waited in Kafka, one whose record does not say when it was received."""
-    monkeypatch.setattr(walk, "_FIRST_ROWS", 5)
+    monkeypatch.setattr(time_windows, "_FIRST_ROWS", 5)
     old = dispatch(1, event=meta(1, received_at=START), received_at=START)
     unsaid = dispatch(2, event=meta(2), received_at=START)
     fresh = [dispatch(number, event=meta(number, received_at=START)) for number in range(10, 40)]
@@ -107,9 +106,9 @@ async def test_bodies_of_late_attempts_are_found(store: Store, monkeypatch: pyte
         attempt(98, event=old.event, created_at=late),
         attempt(99, event=unsaid.event, created_at=late),
     ]
-    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), one) for n, one in enumerate(attempts)])
-    await store.writer.append(Table.EVENTS, 0, [event_row(Position(0, 0), old, body(1, "the needle"))])
-    await store.writer.append(Table.EVENTS, 1, [event_row(Position(1, 0), unsaid, body(2, "the needle"))])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), one) for n, one in enumerate(attempts)])
+    await store.writer.append(Table.EVENTS, 0, [event_row(RowPosition(0, 0), old, body(1, "the needle"))])
+    await store.writer.append(Table.EVENTS, 1, [event_row(RowPosition(1, 0), unsaid, body(2, "the needle"))])
     await store.writer.append(Table.EVENTS, 2, event_rows(range(10, 40), 2))
     found = await store.search.attempts(parse_query([("q[request_body_cont]", "the NEEDLE"), ("per_page", "1")]))
     assert [row.event_id for row in found.items] == ["evt_2"]
@@ -122,22 +121,22 @@ async def test_an_attempt_that_was_made_before_its_record_was_read_again_is_foun
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record whose timestamp is unusable is received when it is read: twice, at other times, when the process died in between. Its attempts do not say when."""
-    monkeypatch.setattr(walk, "_FIRST_ROWS", 5)
+    monkeypatch.setattr(time_windows, "_FIRST_ROWS", 5)
     again = START + timedelta(hours=20)
     attempts = [
         attempt(0, event=meta(1), created_at=START),
         attempt(1, event=meta(1), created_at=again),
         *(attempt(number, created_at=again + timedelta(days=number)) for number in range(10, 40)),
     ]
-    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), one) for n, one in enumerate(attempts)])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), one) for n, one in enumerate(attempts)])
     dispatched = dispatch(1, event=meta(1, received_at=again), received_at=again)
-    await store.writer.append(Table.EVENTS, 0, [event_row(Position(0, 0), dispatched, body(1, "the needle"))])
+    await store.writer.append(Table.EVENTS, 0, [event_row(RowPosition(0, 0), dispatched, body(1, "the needle"))])
     found = await store.search.attempts(parse_query([("q[request_body_cont]", "the needle")]))
     assert [row.id for row in found.items] == [attempt_id(0, 1), attempt_id(0, 0)]
 
 
 async def test_a_count_of_texts_stops_where_it_would_be_long(store: Store) -> None:
-    rows = [attempt_row(Position(0, number), attempt(number)) for number in range(1500)]
+    rows = [attempt_row(RowPosition(0, number), attempt(number)) for number in range(1500)]
     await store.writer.append(Table.ATTEMPTS, 0, rows)
     counted = await store.search.attempts(parse_query([("q[state_eq]", "succeeded")]))
     assert (counted.total_count, counted.is_exact) == (1500, True)
@@ -213,7 +212,7 @@ HOSTILE = [
 @pytest.mark.slow
 async def test_hostile_values_are_only_values(store: Store) -> None:
     """Whatever is asked with them finds the one attempt that has them, or nothing; never another meaning, never an error."""
-    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), attempt(n)) for n in range(3)])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), attempt(n)) for n in range(3)])
     await store.writer.append(Table.EVENTS, 0, event_rows(range(3)))
     texts = [name for name, kind in ATTRIBUTES.items() if kind in (Kind.TEXT, Kind.TEXTS, Kind.BODY)]
     for text in HOSTILE:
@@ -232,7 +231,7 @@ async def test_hostile_values_are_only_values(store: Store) -> None:
 
 async def test_every_predicate_of_every_attribute_is_carried_out(store: Store) -> None:
     samples = {Kind.INTEGER: "1", Kind.NUMBER: "1.5", Kind.TIME: "2026-03-02", Kind.STATE: "failed", Kind.BOOLEAN: "1"}
-    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), attempt(n)) for n in range(3)])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), attempt(n)) for n in range(3)])
     for name, kind in ATTRIBUTES.items():
         pairs: Pairs = [("q[m]", "or")]
         for predicate in PREDICATES[kind]:
@@ -249,7 +248,7 @@ async def test_every_predicate_of_every_attribute_is_carried_out(store: Store) -
 @pytest.mark.slow
 async def test_the_largest_searches(store: Store, at_most: bool) -> None:
     """At every bound there is an answer; one step beyond, words."""
-    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, n), attempt(n)) for n in range(3)])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), attempt(n)) for n in range(3)])
     await store.writer.append(Table.EVENTS, 0, event_rows(range(3)))
     more = 0 if at_most else 1
     searches: list[Pairs] = [

@@ -15,6 +15,8 @@ from tests.contract.clickhouse_engine import decompress
 from tests.contract.clickhouse_shim import ShimProcess
 from tests.contract.store_case import PASSWORD
 
+pytestmark = pytest.mark.slow  # a tool of these tests, and each test is seconds of it
+
 
 @pytest.fixture(params=["lz4", "zstd", "gzip", False])
 def client(request: pytest.FixtureRequest, clickhouse_shim: ShimProcess) -> Iterator[Client]:

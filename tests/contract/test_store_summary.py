@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.core.search import parse_query
-from pipeline.store.rows import Position, attempt_row
-from pipeline.store.search import Budget, Search
-from pipeline.store.summary import Summary
+from pipeline.store.rows import RowPosition, attempt_row
+from pipeline.store.search.queries import QueryBudget, Search
+from pipeline.store.search.summary import SearchSummary
 from pipeline.store.writer import Table
 from schemas.attempt import Attempt, AttemptState, Outcome
 from tests.contract.store_case import Store
@@ -23,12 +23,12 @@ FAILED: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.REPEA
 
 async def fill(store: Store, made: list[Attempt]) -> None:
     # A batch of one week at a time, in the order of offsets.
-    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(Position(0, at), one) for at, one in enumerate(made)])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, at), one) for at, one in enumerate(made)])
 
 
-async def summary(store: Store, *pairs: tuple[str, str]) -> Summary:
+async def summary(store: Store, *pairs: tuple[str, str]) -> SearchSummary:
     # A machine that has much to do must not fail the test: the whole budget of a search.
-    return await Search(store.connections, quick=Budget()).summary(
+    return await Search(store.connections, quick=QueryBudget()).summary(
         parse_query([(f"q[{name}]", value) for name, value in pairs]), 60
     )
 
@@ -48,7 +48,7 @@ def spread(count: int, step: timedelta) -> list[Attempt]:
 
 async def test_hours_tell_all_of_a_wide_search(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # More than are counted one by one: so the hourly counts it is.
-    monkeypatch.setattr("pipeline.store.counting.MOST", 10)
+    monkeypatch.setattr("pipeline.store.search.counting.MOST", 10)
     await fill(store, spread(100, timedelta(minutes=50)))
     found = await summary(store)
 
@@ -77,7 +77,7 @@ async def test_hours_tell_all_of_a_wide_search(store: Store, monkeypatch: pytest
 
 
 async def test_whatever_hours_do_not_know_is_counted_from_the_newest_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.store.counting.MOST", 10)
+    monkeypatch.setattr("pipeline.store.search.counting.MOST", 10)
     made = spread(100, timedelta(minutes=50))
     await fill(store, made)
     found = await summary(store, ("http_status_code_eq", "503"))

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 
-from consumers.parts import NoTracingError, open_tracing
+from consumers.wiring import NoTracingError, open_tracing
+from pipeline.devtools.local_process import free_port
 from pipeline.ops.settings import Settings
-from tests.faults.processes import free_port
 
 
 class Collector:

@@ -14,8 +14,9 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from consumers.roles import Role
+from consumers.run import Role
 from pipeline.endpoints.vault import Vault
+from pipeline.ops.event_types_file import read_event_types
 from pipeline.ops.settings import Settings
 from tests.deploy.files import DEPLOY, run, tool
 
@@ -118,6 +119,13 @@ def test_every_role_runs_in_a_container_that_may_do_little(model: dict[str, Any]
         service = model["services"][role.value]
         assert service["command"] == [role.value]
         assert (service["user"], service["read_only"], service["cap_drop"]) == ("10001:10001", True, ["ALL"])
+
+
+def test_every_role_finds_the_file_of_event_types(model: dict[str, Any]) -> None:
+    for role in Role:
+        assert "./event-types:/etc/oms-webhooks:ro" in model["services"][role.value]["volumes"]
+    types = read_event_types(DEPLOY / "event-types" / "event-types.yaml")
+    assert types, "what it names is there, and can be read"
 
 
 def test_the_settings_of_the_containers_exist(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from consumers.roles import Role
+from consumers.run import Role
 from pipeline.ops.health import Health
 from pipeline.ops.settings import Settings
-from pipeline.sender import guard
-from pipeline.sender.guard import AddressGuard
-from pipeline.web.ops import ops_routes
+from pipeline.sender import address_guard
+from pipeline.sender.address_guard import AddressGuard
+from pipeline.web.health_routes import ops_routes
 from tests.deploy.files import DEPLOY, ROOT, RULES, documents, nested, run, tool
 
 MANIFESTS = DEPLOY / "kubernetes"
@@ -173,6 +173,23 @@ def test_there_is_a_deployment_for_each_role(built: list[Manifest]) -> None:
             assert selectors[f"oms-webhooks-{role.value}"] == wanted
 
 
+def test_a_file_of_event_types_reaches_every_role(tmp_path: Path) -> None:
+    copy = tmp_path / "kubernetes"
+    shutil.copytree(MANIFESTS, copy)
+    overlay = copy / "overlays" / "production"
+    shutil.copy(DEPLOY / "event-types" / "event-types.yaml", overlay)
+    text = (overlay / "kustomization.yaml").read_text().replace("  # - name: oms-webhooks-event", "  - name: oms-webhooks-event")
+    (overlay / "kustomization.yaml").write_text(text.replace("  #   files:", "    files:"))
+
+    manifests = build("production", copy)
+
+    [config] = [name for name in of_kind(manifests, "ConfigMap") if name.startswith("oms-webhooks-event-types-")]
+    mounted = {name: next(each for each in pod["volumes"] if each["name"] == "event-types") for name, pod in pods(manifests)}
+    assert {name: each["configMap"] for name, each in mounted.items()} == {
+        role.value: {"name": config, "optional": True} for role in Role
+    }
+
+
 def test_the_settings_exist_and_fit(built: list[Manifest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = {f"OMS_WEBHOOKS_{name.upper()}" for name in Settings.model_fields}
     assert set(settings_of(built)) <= names
@@ -270,9 +287,9 @@ def open_to_the_internet(manifests: list[Manifest]) -> dict[Network, set[Network
 
 
 def test_what_the_guard_refuses_is_forbidden_to_the_pods(built: list[Manifest]) -> None:
-    refused: list[Network] = [network for network, _ in guard._REFUSED_V4]
-    refused += [network for network, _ in guard._REFUSED_V6]
-    refused += [guard._SIX_TO_FOUR, guard._LOCAL_NAT64]
+    refused: list[Network] = [network for network, _ in address_guard._REFUSED_V4]
+    refused += [network for network, _ in address_guard._REFUSED_V6]
+    refused += [address_guard._SIX_TO_FOUR, address_guard._LOCAL_NAT64]
     for opened, exceptions in open_to_the_internet(built).items():
         for network in refused:
             if network.version == opened.version and network.overlaps(opened):
@@ -283,8 +300,8 @@ def test_nothing_more_is_forbidden_than_the_guard_refuses(built: list[Manifest])
     """But all of 6to4, where the guard looks at the address inside."""
     judge = AddressGuard()
     opened = open_to_the_internet(built)
-    assert set(opened) == {IPv4Network("0.0.0.0/0"), guard._GLOBAL_UNICAST}
-    for network in {exception for exceptions in opened.values() for exception in exceptions} - {guard._SIX_TO_FOUR}:
+    assert set(opened) == {IPv4Network("0.0.0.0/0"), address_guard._GLOBAL_UNICAST}
+    for network in {exception for exceptions in opened.values() for exception in exceptions} - {address_guard._SIX_TO_FOUR}:
         for address in (network[0], network[-1], network[network.num_addresses // 3]):
             assert judge.refusal(str(address)), f"the guard would let {address} pass"
 

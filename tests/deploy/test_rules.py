@@ -20,6 +20,7 @@ def test_promtool_accepts_the_rules_and_the_configuration() -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.timeout(1000)
 def test_every_alert_does_what_its_tests_say() -> None:
     tested = promtool("test", "rules", RULE_TESTS)
     assert tested.returncode == 0, tested.stdout + tested.stderr

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.devtools.local_process import free_port
 from tests.examples.languages import Example, build
-from tests.faults.processes import free_port
 from tests.integration.conftest import start_pipeline
 
 __all__ = ["start_pipeline"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.playground.receiver import Receiver
+from pipeline.devtools.receiver import Receiver
 from schemas.event import EventType
 from schemas.samples import sample_payload
 from tests.bench.search_postgres import Postgres, binaries

@@ -66,7 +66,7 @@ def main() -> None:
     file, role = sys.argv[1:]
     shift(Path(file))
     # Not before: modules that take the clock's function when they are imported must take the wrong one.
-    from consumers.cli import main as run  # noqa: PLC0415
+    from consumers.cli.entry import main as run  # noqa: PLC0415
 
     sys.argv = ["oms-webhooks", role]
     run()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from kafka import KafkaAdminClient
 
-from pipeline.broker.local import ApacheKafkaBroker, new_cluster_id
-from pipeline.broker.local_process import HOST, free_port
+from pipeline.devtools.local_broker import ApacheKafkaBroker, new_cluster_id
+from pipeline.devtools.local_process import HOST, free_port
 
 SIZE = 3
 _OFFSETS = "__consumer_offsets"
@@ -24,6 +24,7 @@ class Node(ApacheKafkaBroker):
 
     _start_seconds = 180.0
     """A first start waits for the others, and the machine may be busy."""
+    heap = "320m"
 
     def __init__(self, number: int, directory: Path, ports: Sequence[int], controllers: Sequence[int], cluster_id: str) -> None:
         """``number``: from 1. ``ports`` and ``controllers`` are those of all three, in their order."""
@@ -31,7 +32,6 @@ class Node(ApacheKafkaBroker):
         voters = ",".join(f"{each}@{HOST}:{at}" for each, at in enumerate(controllers, 1))
         super().__init__(
             data_dir=directory / f"broker-{number}",
-            heap="320m",
             server_properties={
                 "node.id": str(number),
                 "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller}",

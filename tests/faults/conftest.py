@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -60,11 +59,6 @@ def scale(pytestconfig: pytest.Config) -> Scale:
 def stage(bootstrap_servers: str, tmp_path: Path, seed: int, scale: Scale, tell: Tell, pytestconfig: pytest.Config) -> Stage:
     """Where a scenario is played."""
     return Stage(bootstrap_servers, tmp_path, seed, scale, tell, pytestconfig.stash[RESULTS])
-
-
-def pytest_unconfigure() -> None:
-    """kafka-python forgets sockets whose broker went away: some are found when the session is over."""
-    warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

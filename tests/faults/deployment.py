@@ -9,17 +9,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from pipeline.broker.api import Position
-from pipeline.broker.choice import open_broker
+from pipeline.broker.factory import open_broker
 from pipeline.broker.producer import Producer
+from pipeline.devtools.simulator import Shop, SimulatedEvent
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
-from pipeline.playground.simulator import Shop, SimulatedEvent
 from tests.contract.clickhouse_shim import ShimProcess
-from tests.faults.endpoints import ENDPOINTS, wanted_by
+from tests.faults.endpoints import ENDPOINTS, FaultyEndpoint, wanted_by
 from tests.faults.evidence import Event, Fault, expected_pairs
 from tests.faults.kafka_view import Committed, KafkaView, TopicOffset
 from tests.faults.processes import COMMAND, RoleProcess
@@ -54,6 +55,7 @@ class Deployment:
     paths: dict[int, str] = field(default_factory=dict)
     """The path of each endpoint, by its id."""
     events: list[Event] = field(default_factory=list)
+    endpoints: Sequence[FaultyEndpoint] = ENDPOINTS
     hostile_records: int = 0
     """What stands in the source topics besides the events."""
 
@@ -71,19 +73,20 @@ class Deployment:
     async def register_endpoints(self) -> None:
         """By the HTTP API, as an integrator does."""
         async with self.api() as client:
-            for endpoint in ENDPOINTS:
+            for endpoint in self.endpoints:
                 wanted = {
                     "target_url": f"{self.receivers.url}{endpoint.path}",
                     "events": sorted(endpoint.events),
                     "filters": dict(endpoint.filters),
-                }
+                } | ({"ordered": True} if endpoint.is_ordered else {})
                 response = await client.post("/api/webhook/endpoints", json={"endpoint": wanted})
                 assert response.status_code == 201, response.text
                 self.paths[response.json()["id"]] = endpoint.path
 
-    async def registered(self) -> object:
+    async def registered(self) -> list[dict[str, Any]]:
         """The endpoints as the API lists them, without what it knows of their health: that changes by itself."""
         health = {"state", "disabled_reason", "disabled_at", "failing_since", "circuit", "held_count", "held_since"}
+        health |= {"will_be_disabled_at", "owner_told", "filter_failure", "in_order"}
         async with self.api() as client:
             listed = (await client.get("/api/webhook/endpoints")).raise_for_status().json()["endpoints"]
         return [{name: value for name, value in endpoint.items() if name not in health} for endpoint in listed]
@@ -118,7 +121,7 @@ class Deployment:
         finally:
             await producer.close()
         self.events += [
-            Event(event.id, TopicOffset(*position[:3]), wanted_by(event))
+            Event(event.id, TopicOffset(*position[:3]), wanted_by(event, self.endpoints))
             for event, position in zip(events, positions, strict=True)
         ]
 
@@ -160,8 +163,10 @@ class Deployment:
         read_by: Mapping[str, Sequence[str]] = {
             "fanout": topics.sources,
             "retry": topics.delay_topics,
+            "ordered": (topics.ordered,),
             "recorder": topics.recorded,
         }
+        running |= {"ordered"} if "retry" in running else set()
         groups = [(getattr(topics, f"{role}_group"), names) for role, names in read_by.items() if role in running]
         lags = [(group, self.kafka.lag(group, names)) for group, names in groups]
         problems = [f"group {group} has not committed {lag} records" for group, lag in lags if lag]
@@ -187,13 +192,14 @@ async def deployed(
     roles: Sequence[str] = EVERY_ROLE,
     behaviour: Behaviour | None = None,
     commands: Mapping[str, Sequence[str]] | None = None,
+    endpoints: Sequence[FaultyEndpoint] = ENDPOINTS,
     **settings: str,
 ) -> AsyncIterator[Deployment]:
     """Start everything and register the endpoints, which misbehave in all their ways, or only as ``behaviour`` says.
 
     ``settings`` are those of the roles, as text; ``commands`` start them, by role.
     """
-    behaviours = [behaviour] if behaviour else [replace(each.behaviour, path=each.path, seed=seed) for each in ENDPOINTS]
+    behaviours = [behaviour] if behaviour else [replace(each.behaviour, path=each.path, seed=seed) for each in endpoints]
     async with AsyncExitStack() as stack:
         clickhouse = ShimProcess(directory / "clickhouse", CLICKHOUSE_PASSWORD)
         await asyncio.to_thread(clickhouse.start)
@@ -205,7 +211,7 @@ async def deployed(
         kafka = await asyncio.to_thread(KafkaView, bootstrap_servers)
         stack.callback(kafka.close)
         chosen = Settings(_env_file=None, **values)  # type: ignore[arg-type]
-        deployment = Deployment(chosen, variables, directory, receivers, kafka, clickhouse)
+        deployment = Deployment(chosen, variables, directory, receivers, kafka, clickhouse, endpoints=endpoints)
         stack.callback(_clean_up, deployment)
         for role in roles:
             deployment.launch(role, command=(commands or {}).get(role, (COMMAND,)))
@@ -230,6 +236,7 @@ def _values(bootstrap_servers: str, prefix: str, clickhouse_url: str) -> dict[st
         "clickhouse_password": CLICKHOUSE_PASSWORD,
         "clickhouse_database": prefix.rstrip("."),
         "retry_delays": "500ms,1s,2s,3s,5s",
+        "ramp_start_per_second": "100",  # circuits open and close all the time here
         "request_timeout_seconds": str(REQUEST_TIMEOUT_SECONDS),
         "connect_timeout_seconds": str(CONNECT_TIMEOUT_SECONDS),
         "allowed_networks": "127.0.0.0/8",

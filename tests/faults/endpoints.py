@@ -6,11 +6,11 @@ What each of them wants is said here a second time, in plain Python: the expecta
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.playground.simulator import SimulatedEvent
+from pipeline.devtools.simulator import SimulatedEvent
 from schemas.event import EventType
 from tests.faults.receivers import Behaviour
 
@@ -40,6 +40,7 @@ class FaultyEndpoint:
     behaviour: Behaviour = HEALTHY
     filters: Mapping[str, list[object]] = field(default_factory=dict)
     wants: Callable[[Mapping[str, Any]], bool] = _any
+    is_ordered: bool = False
 
 
 ENDPOINTS = (
@@ -61,7 +62,7 @@ ENDPOINTS = (
 )
 
 
-def wanted_by(event: SimulatedEvent) -> frozenset[str]:
+def wanted_by(event: SimulatedEvent, endpoints: Iterable[FaultyEndpoint] = ENDPOINTS) -> frozenset[str]:
     """The paths of the endpoints that must get the event."""
     name, data = event.event_name.value, json.loads(event.value)["data"]
-    return frozenset(endpoint.path for endpoint in ENDPOINTS if name in endpoint.events and endpoint.wants(data))
+    return frozenset(endpoint.path for endpoint in endpoints if name in endpoint.events and endpoint.wants(data))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from pipeline.playground.simulator import SimulatedEvent
+from pipeline.devtools.simulator import SimulatedEvent
 from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DISPATCH_HEADER
 from schemas.topics import Topics
 from tests.faults.kafka_view import TopicOffset
@@ -100,12 +100,15 @@ def plant(bootstrap_servers: str, topics: Topics, events: Sequence[SimulatedEven
 
 
 def end_with_good_ones(bootstrap_servers: str, topics: Topics, partitions: int, events: Iterator[SimulatedEvent]) -> Planted:
-    """Write a good event at the end of each partition: a marker there is beyond what a group ever commits."""
+    """Write a good event at the end of each partition: a marker there is beyond what a group ever commits.
+
+    Of ``events``, which need no end, those that belong in another topic are left out.
+    """
     planted = Planted()
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
     try:
         for topic, partition in itertools.product(topics.sources, range(partitions)):
-            event = next(events)
+            event = next(one for one in events if getattr(topics, one.topic_kind) == topic)
             sent = producer.send(topic, key=event.key.encode(), value=event.value, partition=partition)
             planted.good.append((event, _position(sent)))
     finally:

@@ -12,7 +12,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError
 
-from pipeline.core.offsets import decode_finished
+from pipeline.core.offsets import Kept, decode_metadata
 
 AnswerT = TypeVar("AnswerT")
 
@@ -77,7 +77,9 @@ class KafkaView:
         """What the group has committed."""
         found = self._ask(lambda admin: admin.list_group_offsets({group: None}))[group]
         return {
-            (partition.topic, partition.partition): CommittedAt(at.offset, frozenset(decode_finished(at.offset, at.metadata)))
+            (partition.topic, partition.partition): CommittedAt(
+                at.offset, (decode_metadata(at.offset, at.metadata) or Kept()).finished
+            )
             for partition, at in found.items()
             if at.offset >= 0
         }

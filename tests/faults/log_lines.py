@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ class LogLine(NamedTuple):
 
 
 def calling_lines(log: Path, since: float = 0.0) -> Iterator[LogLine]:
-    """Those of a log in JSON. What is no JSON was printed past the log (a traceback, a library): it counts, at the time of the line before."""
+    """Those of a log in JSON. What is not JSON was printed past the log (a traceback, a library): it counts, at the time of the line before."""
     at = 0.0
     for text in log.read_text(errors="replace").splitlines():
         try:
@@ -33,6 +34,17 @@ def calling_lines(log: Path, since: float = 0.0) -> Iterator[LogLine]:
             calls = _ADDRESS not in text
         if calls and at >= since:
             yield LogLine(at, text)
+
+
+def times_of(log: Path, event: str) -> list[float]:
+    """When an event stands in a log in JSON (seconds since 1970)."""
+    found = []
+    for text in log.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            entry = json.loads(text)
+            if entry["event"] == event:
+                found.append(datetime.fromisoformat(entry["timestamp"]).timestamp())
+    return found
 
 
 def worst_minute(lines: list[LogLine]) -> list[LogLine]:

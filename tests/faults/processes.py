@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +13,8 @@ from pathlib import Path
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline.devtools.local_process import free_port
 
 COMMAND = str(Path(sys.executable).with_name("oms-webhooks"))
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -90,6 +90,17 @@ class RoleProcess:
         families = text_string_to_metric_families(text)
         samples = (sample for family in families for sample in family.samples if sample.name == name)
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+    async def holds(self, group: str) -> frozenset[tuple[str, int]]:
+        """The partitions of the group that it shows the lag of: those that it holds. None while it does not answer."""
+        try:
+            async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+                text = (await client.get(f"{self.url}/metrics")).text
+        except httpx.TransportError:
+            return frozenset()
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        labels = [sample.labels for sample in samples if sample.name == "oms_webhooks_consumer_lag_records"]
+        return frozenset((each["topic"], int(each["partition"])) for each in labels if each["group"] == group)
 
     async def until_above(self, name: str, bound: float, **labels: str) -> float:
         """Wait until a metric (the sum of its samples with these labels) is above a bound, and return it."""
@@ -172,15 +183,3 @@ class RoleProcess:
         process, self._process = self._process, None
         assert process is not None, f"{self.name} is not running"
         return process
-
-
-def free_port() -> int:
-    """A free port below the ephemeral ports: no client is given it while its process is down."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port

@@ -93,6 +93,8 @@ class Behaviour:
     seed: int = 0
     reset_rate: float = 0.0
     hang_rate: float = 0.0
+    marked: str = ""
+    """With this, only requests whose bodies hold it fail (``fail_rate``)."""
 
 
 class Receivers:
@@ -106,6 +108,8 @@ class Receivers:
     def answer(self, path: str, event_id: str, body: bytes) -> tuple[int, float]:
         """How it is answered, and after how many seconds."""
         behaviour = self._behaviours.get(path.partition("?")[0])
+        if behaviour is not None and behaviour.marked.encode() not in body:
+            behaviour = None
         status, seconds = self._choose(behaviour) if behaviour is not None else (ACKNOWLEDGED, 0.0)
         body_hash = hashlib.blake2b(body, digest_size=10).hexdigest()
         os.write(self._ledger, f"{time.time():.6f} {path} {event_id} {status} {body_hash}\n".encode())

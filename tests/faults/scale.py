@@ -57,7 +57,7 @@ SHORT = Scale(
 
 
 def chosen_scale() -> Scale:
-    """As the environment says: ``FAULTS_FORM`` (full, short), ``FAULTS_EVENTS``, ``FAULTS_SEEDS``.
+    """As the environment says: ``FAULTS_FORM`` (full, short), ``FAULTS_EVENTS``, ``FAULTS_SEEDS``, ``FAULTS_KILLS``.
 
     Raises:
         ValueError: a variable has a value that means nothing.
@@ -71,6 +71,7 @@ def chosen_scale() -> Scale:
         scale,
         events=int(os.environ.get("FAULTS_EVENTS") or scale.events),
         seeds=int(os.environ.get("FAULTS_SEEDS") or scale.seeds),
+        kills=int(os.environ.get("FAULTS_KILLS") or scale.kills),
     )
 
 

@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.playground.simulator import SimulatedEvent
+from pipeline.devtools.simulator import SimulatedEvent
 from tests.faults.collection import collect
 from tests.faults.deployment import EVERY_ROLE, Deployment, deployed, simulated_events
+from tests.faults.endpoints import ENDPOINTS, FaultyEndpoint
 from tests.faults.evidence import Evidence, Fault
 from tests.faults.promises import broken
 from tests.faults.receivers import Behaviour
@@ -80,11 +81,17 @@ class Scenario:
             yield
             finished.set()
 
-    async def prove(self, *, most_duplicates: Bound | None = None, dead_letters: Bound = 0) -> Evidence:
+    async def prove(
+        self,
+        *,
+        most_duplicates: Bound | None = None,
+        dead_letters: Bound = 0,
+        read_as: Callable[[Evidence], Evidence] = lambda found: found,
+    ) -> Evidence:
         """Wait until all is settled, and hold what was left behind to the promises.
 
         ``most_duplicates``: how many were in flight, where the faults do not say it. Figures that depend on what was left behind
-        are functions of it.
+        are functions of it. ``read_as`` is given the evidence first: another release may have written some of it in its own way.
         """
         while self.to_publish:
             async with self.under_load():
@@ -93,7 +100,7 @@ class Scenario:
         await self.deployment.settle(self.scale.settle_seconds)
         seconds = time.monotonic() - self.started
         self.say("settled; reading what was left behind")
-        found = await asyncio.to_thread(collect, self.deployment)
+        found = read_as(await asyncio.to_thread(collect, self.deployment))
         found.faults, found.seconds = self.faults, seconds
         bound = found.in_flight_at_the_faults if most_duplicates is None else _figure(most_duplicates, found)
         findings = broken(found, most_duplicates=bound, dead_letters=_figure(dead_letters, found))
@@ -138,6 +145,7 @@ class Stage:
         behaviour: Behaviour | None = None,
         bootstrap_servers: str = "",
         commands: Mapping[str, Sequence[str]] | None = None,
+        endpoints: Sequence[FaultyEndpoint] = ENDPOINTS,
         **settings: str,
     ) -> AsyncIterator[Scenario]:
         """Start a deployment of its own; ``settings`` are those of the roles, as text."""
@@ -152,6 +160,7 @@ class Stage:
             roles=roles,
             behaviour=behaviour,
             commands=commands,
+            endpoints=endpoints,
             **settings,
         ) as deployment:
             events = deque(simulated_events(self.scale.events, self.seed))

@@ -27,8 +27,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, not as a module
 
-from pipeline.broker.local import ApacheKafkaBroker
-from pipeline.playground.simulator import Shop, SimulatedEvent
+from pipeline.devtools.local_broker import ApacheKafkaBroker
+from pipeline.devtools.simulator import Shop, SimulatedEvent
 from tests.bench.sampling import Sampler, judged, sampled
 from tests.contract.clickhouse_faults import FaultKind
 from tests.faults.collection import collect

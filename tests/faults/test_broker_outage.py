@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.broker.local import ApacheKafkaBroker
+from pipeline.devtools.local_broker import ApacheKafkaBroker
 from tests.faults.evidence import Fault
 from tests.faults.scenario import Scenario, Stage
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 
+from pipeline.devtools.simulator import Shop
 from tests.faults.endpoints import wanted_by
 from tests.faults.evidence import Event
 from tests.faults.hostile import Planted, end_with_good_ones, plant
@@ -24,13 +26,13 @@ async def test_hostile_records_stop_nothing(stage: Stage) -> None:
         settings = run.deployment.settings
         servers, topics = settings.kafka_bootstrap_servers, settings.topics
         everything = Planted()
+        spare = Shop(seed=run.seed + 1).events(1.0, datetime.now(UTC))
         for number in range(1, ROUNDS + 1):
             models = run.take(MODELS)
-            last = run.take(settings.kafka_partitions * len(topics.sources))
             async with run.under_load(waves=ROUNDS):
                 planted = await asyncio.to_thread(plant, servers, topics, models, run.chance)
             everything.add(planted)
-            everything.add(await asyncio.to_thread(end_with_good_ones, servers, topics, settings.kafka_partitions, iter(last)))
+            everything.add(await asyncio.to_thread(end_with_good_ones, servers, topics, settings.kafka_partitions, spare))
             run.say(f"round {number} of {ROUNDS}: {len(planted.unusable)} unusable records, {len(planted.aborted)} taken back")
         run.deployment.events += [Event(event.id, position, wanted_by(event)) for event, position in everything.good]
         run.deployment.hostile_records = everything.records - len(everything.good)

@@ -101,7 +101,9 @@ def check_endpoint(api: Attacked, body: bytes) -> int:
     given = json.loads(body)["endpoint"]
     if status == 201:
         assert made["target_url"] == given["target_url"]
-        assert list(made["filters"]) == list(given.get("filters") or {})
+        # An object comes out as expressions, one a path; expressions stay what they are.
+        assert len(made["filters"]) == len(given.get("filters") or ())
+        assert all(isinstance(each, str) for each in made["filters"])
     for method in (b"PUT ", b"PATCH "):
         assert api.ask(method + path, body)[0] == 200
     assert api.ask(b"DELETE " + path)[0] == 204

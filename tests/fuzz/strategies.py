@@ -1,4 +1,4 @@
-"""Hostile input that knows the form of what it attacks: valid records that are changed a little, and text that is no JSON at all."""
+"""Hostile input that knows the form of what it attacks: valid records that are changed a little, and text that is not JSON at all."""
 
 from __future__ import annotations
 

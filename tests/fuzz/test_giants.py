@@ -15,9 +15,10 @@ from typing import Final
 
 import pytest
 
-from pipeline.core.matching import accepts
-from schemas.codec import MAX_METADATA_BYTES, decode_event
+from schemas.codec import MAX_METADATA_BYTES
+from schemas.event_codec import decode_event
 from tests.fuzz.properties import MAX_EVENT_BYTES, RECORDS, check_event, check_finished, check_pairs, check_record
+from tests.unit.core.equality_oracle import accepts
 from tests.unit.sample_events import GOLDEN, HEAD, event
 
 _SECONDS: Final = 12.0

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipeline.playground.receiver import Behaviour
+from pipeline.devtools.receiver import Behaviour
 from schemas.topics import parse_delay
 from tests.integration.conftest import StartPipeline, event_bytes, eventually
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from pipeline.playground.receiver import Receiver
+import pytest
+
+from pipeline.devtools.receiver import Receiver
 from tests.integration.conftest import StartPipeline, event_bytes, eventually
+
+pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
 CODECS = ("gzip", "lz4", "snappy", "zstd")
 

@@ -7,12 +7,15 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.broker.kafka.config import consumer_config
 from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
 
-TOKEN, HEADER = "tok/4242+echoed&secret", "value-of-the-custom-header"
+pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
+
+TOKEN, HEADER = "tok/424242424242+echoed&secret", "value-of-the-custom-header"
 BOUND = 16 * 1024
 
 
@@ -54,7 +57,14 @@ async def test_what_a_receiver_echoes_is_stored_without_secrets(start_pipeline: 
         written = await asyncio.to_thread(_attempts_in_kafka, pipeline)
 
     shown = json.dumps([*details, tested.json()]) + written
-    forms = [TOKEN, HEADER, "4242", "echoed", created["secret"][6:], base64.b64encode(f": {HEADER}".encode()).decode()[4:-4]]
+    forms = [
+        TOKEN,
+        HEADER,
+        "424242424242",
+        "echoed",
+        created["secret"][6:],
+        base64.b64encode(f": {HEADER}".encode()).decode()[4:-4],
+    ]
     assert [form for form in forms if form in shown] == []
     headers = dict(map(tuple, _pairs(details[0]["response_headers"])))
     assert headers["X-Echo"] == "Bearer [redacted]"

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from consumers.roles import Role
-from pipeline.playground.receiver import Receiver
+from consumers.run import Role
+from pipeline.devtools.receiver import Receiver
 from tests.integration.conftest import StartPipeline, event_bytes, eventually
+
+pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
 TARGETS = (
     "http://127.0.0.1:9/",

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from pipeline.devtools.receiver import Behaviour, Receiver
 from pipeline.endpoints.vault import Vault
-from pipeline.playground.receiver import Behaviour, Receiver
 from schemas.topics import parse_delay
 from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
 
@@ -36,7 +36,7 @@ async def until_held(pipeline: Pipeline, count: int) -> dict[str, Any]:
         endpoint = await endpoint_of(pipeline)
         return endpoint if endpoint["held_count"] == count else None
 
-    found = await eventually(look, 40)
+    found = await eventually(look)
     assert found is not None
     return found
 
@@ -52,6 +52,7 @@ async def publish(pipeline: Pipeline, events: list[str]) -> None:
     await asyncio.gather(*(pipeline.publish(event_bytes(event)) for event in events))
 
 
+@pytest.mark.slow  # two starts; holding and resuming is in test_path, restarts are in tests/unit/consumers/test_held_keeper.py
 async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_all(start_pipeline: StartPipeline) -> None:
     due = [f"evt-due-{number}" for number in range(60)]
     new = [f"evt-new-{number}" for number in range(30)]
@@ -64,7 +65,7 @@ async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_al
         async def all_failed() -> bool:
             return len({each.webhook_id for each in receiver.deliveries}) == len(due)
 
-        await eventually(all_failed, 40)
+        await eventually(all_failed)
         endpoint = await endpoint_of(pipeline)
         await set_active(pipeline, endpoint["id"], active=False)
         await publish(pipeline, new)
@@ -87,6 +88,7 @@ async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_al
     await receiver.stop()
 
 
+@pytest.mark.slow  # a pipeline of its own; the rule is in tests/unit/consumers/test_held_keeper
 async def test_what_nobody_resumes_in_time_expires_on_record(start_pipeline: StartPipeline) -> None:
     async with start_pipeline(**PATIENT, hold_days=6 / 86_400) as pipeline:
         receiver = await pipeline.receiver("erp", active=False)
@@ -133,7 +135,7 @@ async def test_a_drop_names_the_number_and_is_exact(start_pipeline: StartPipelin
             found = await pipeline.attempts(outcome_eq="discarded")
             return found if len(found) == 12 else []
 
-        records = await eventually(discarded, 40)
+        records = await eventually(discarded)
         assert "dropped by " in records[0]["error"]
         await until_held(pipeline, 1)
         await set_active(pipeline, endpoint["id"], active=True)
@@ -157,14 +159,14 @@ async def test_a_deleted_endpoint_ends_what_was_held_for_it_and_others_go_on_wai
         async def all_held() -> bool:
             return await held() == [5, 5]
 
-        await eventually(all_held, 40)
+        await eventually(all_held)
         assert (await pipeline.api.delete(f"endpoints/{gone['id']}")).status_code == 204
 
         async def discarded() -> list[dict[str, Any]]:
             found = await pipeline.attempts(outcome_eq="discarded")
             return found if len(found) == 5 else []
 
-        records = await eventually(discarded, 40)
+        records = await eventually(discarded)
         assert {each["endpoint_id"] for each in records} == {gone["id"]}
         assert await held() == [5]
 
@@ -184,7 +186,7 @@ async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_h
         async def some() -> bool:
             return len(receiver.acknowledgements) >= 5
 
-        await eventually(some, 20)
+        await eventually(some)
         await set_active(pipeline, endpoint["id"], active=False)
         sent = len(receiver.acknowledgements)
 
@@ -193,7 +195,7 @@ async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_h
             held: int = (await endpoint_of(pipeline))["held_count"]
             return 0 < left == held
 
-        await eventually(the_rest_is_held, 40)
+        await eventually(the_rest_is_held)
         assert sent <= len(receiver.acknowledgements) < len(events)
         await set_active(pipeline, endpoint["id"], active=True)
         await until_acknowledged(receiver, events)

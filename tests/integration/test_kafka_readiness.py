@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from prometheus_client import REGISTRY
 
-from consumers.roles import Role
+from consumers.run import Role
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.kafka.config import client_config
 from pipeline.ops.settings import Settings

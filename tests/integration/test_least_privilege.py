@@ -14,23 +14,23 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 
-from consumers.check import check_settings
-from consumers.grants import Grantee
-from consumers.roles import Role
-from pipeline.broker.api import TopicError
-from pipeline.broker.choice import open_broker
+from consumers.cli.settings_check import check_settings
+from consumers.grants import Grantee, KafkaRight
+from consumers.run import Role
+from pipeline.broker.errors import TopicError
+from pipeline.broker.factory import open_broker
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.producer import Producer
+from pipeline.broker.readable_topics import look_at_topics
+from pipeline.endpoints.source_topics import SourceTopics
 from pipeline.ops.settings import Settings
+from schemas.topics import added_source
+from tests.contract.broker.conftest import CLIENTS
 from tests.faults.deployment import deployed, simulated_events
 from tests.faults.processes import COMMAND
 from tests.secure_kafka import SecureKafka
 
-pytestmark = [
-    pytest.mark.apache,
-    pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
+pytestmark = [pytest.mark.apache, pytest.mark.timeout(300)]
 
 USERS = {grantee.value: f"{grantee.value}-hunter2" for grantee in Grantee} | {"nobody": "nobody-hunter2"}
 EVENTS = 150
@@ -102,7 +102,10 @@ def visible(kafka: SecureKafka, user: str, prefix: str) -> set[str]:
         return {name for name in admin.names() if name.startswith(prefix)}
 
 
-async def test_every_role_works_with_what_is_printed_for_it(kafka: SecureKafka, tmp_path: Path, topic_prefix: str) -> None:
+@pytest.mark.parametrize("kafka_client", CLIENTS)
+async def test_every_role_works_with_what_is_printed_for_it(
+    kafka: SecureKafka, tmp_path: Path, topic_prefix: str, kafka_client: str
+) -> None:
     commands = await asyncio.to_thread(printed, topic_prefix, tmp_path)
     await asyncio.to_thread(grant, kafka, commands)
     await asyncio.to_thread(make_topics, kafka, topic_prefix)
@@ -115,7 +118,12 @@ async def test_every_role_works_with_what_is_printed_for_it(kafka: SecureKafka, 
         )
         for role in Role
     }
-    given: dict[str, Any] = {**kafka.settings("SCRAM-SHA-512", "producer"), "retry_delays": DELAYS, "kafka_partitions": "5"}
+    given: dict[str, Any] = {
+        **kafka.settings("SCRAM-SHA-512", "producer"),
+        "kafka_client": kafka_client,
+        "retry_delays": DELAYS,
+        "kafka_partitions": "5",
+    }
     async with deployed(
         tmp_path, kafka.broker.bootstrap_servers, topic_prefix, seed=3, commands=as_itself, **given
     ) as deployment:
@@ -166,3 +174,28 @@ async def test_a_missing_grant_is_said_in_words(kafka: SecureKafka, topic_prefix
     topics = {what: problem for what, problem in found.items() if what.startswith("Kafka: topic")}
     assert topics
     assert all(problem and "or grant DESCRIBE" in problem for problem in topics.values())
+
+
+@pytest.mark.parametrize("kafka_client", CLIENTS)
+async def test_the_topic_of_a_new_event_type_is_made_by_who_may_and_read_when_it_may_be(
+    kafka: SecureKafka, topic_prefix: str, kafka_client: str
+) -> None:
+    """A fan-out that subscribed to a topic which it may not read would end: so it looks before."""
+    topic = f"{topic_prefix}oms.refunds"
+    broker = open_broker(settings(kafka, "fanout", topic_prefix).model_copy(update={"kafka_client": kafka_client}))
+    maker = SourceTopics(open_broker(settings(kafka, "api", topic_prefix)), topic_prefix)
+    with pytest.raises(TopicError, match=r"--event-topic oms\.refunds"):
+        await maker.provide("oms.refunds", is_read=False)
+    with KafkaTopicAdmin(Settings(kafka_bootstrap_servers=kafka.broker.bootstrap_servers, kafka_replication_factor=1)) as admin:
+        assert admin.create_missing([added_source(topic)]) == [topic]
+    with pytest.raises(TopicError, match=r"grants --event-topic oms\.refunds"):  # it may not see it either
+        await maker.provide("oms.refunds", is_read=False)
+    assert list((await asyncio.to_thread(look_at_topics, broker, [topic])).missing) == [topic]
+    await asyncio.to_thread(grant, kafka, [KafkaRight(("Describe",), "topic", (topic,)).command("User:fanout", "any:9092")])
+    refused = (await asyncio.to_thread(look_at_topics, broker, [topic])).refused
+    assert list(refused) == [topic]
+    assert "uthoriz" in refused[topic]
+    await asyncio.to_thread(grant, kafka, [KafkaRight(("Read",), "topic", (topic,)).command("User:fanout", "any:9092")])
+    assert list((await asyncio.to_thread(look_at_topics, broker, [topic])).readable) == [topic]
+    await asyncio.to_thread(grant, kafka, [KafkaRight(("Describe",), "topic", (topic,)).command("User:api", "any:9092")])
+    assert "was there already" in (await maker.provide("oms.refunds", is_read=False))[0]

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from pipeline.broker.choice import open_broker
+from pipeline.broker.factory import open_broker
 from pipeline.broker.producer import Producer
 from pipeline.core.signing import new_secret
 from pipeline.endpoints.vault import Vault

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from pydantic import SecretStr
 
-from consumers.roles import Role
+from consumers.run import Role
+from pipeline.devtools.receiver import Behaviour, Receiver
 from pipeline.endpoints.vault import Vault
-from pipeline.ops.settings import Settings
-from pipeline.playground.receiver import Behaviour, Receiver
 from pipeline.store.connection import Connections
 from schemas.event import EventType
 from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
@@ -21,33 +21,7 @@ async def _acknowledged(receiver: Receiver, count: int) -> bool:
     return receiver.counts.acknowledged >= count
 
 
-async def test_a_resend_is_the_same_notification_and_is_repeated_though_unsubscribed(start_pipeline: StartPipeline) -> None:
-    async with start_pipeline() as pipeline:
-        receiver = await pipeline.receiver("resent", events=[EventType.ORDER_COMPLETED], headers={"X-Tenant": "acme"})
-        await pipeline.publish(event_bytes("evt-1", number="R1", email="günther@example.com"))
-        [attempt] = await eventually(lambda: pipeline.attempts(order_number_eq="R1"))
-        first = receiver.deliveries[0]
-        await eventually(lambda: _body(pipeline, attempt["id"]))
-        path = f"endpoints/{attempt['endpoint_id']}"
-        assert (await pipeline.api.patch(path, json={"endpoint": {"events": ["shipment_shipped"]}})).status_code == 200
-        receiver.behaviour = Behaviour(fail_first=3, status=503)  # the two next attempts of this webhook-id fail
-
-        answer = await pipeline.api.post(f"attempts/{attempt['id']}/resend")
-        assert (answer.status_code, answer.json()["event_id"]) == (202, "evt-1")
-
-        await eventually(lambda: _acknowledged(receiver, 2))
-        assert {one.webhook_id for one in receiver.deliveries} == {"evt-1"}
-        assert {one.body for one in receiver.deliveries} == {first.body}
-        assert {one.headers["x-tenant"] for one in receiver.deliveries} == {"acme"}
-        attempts = await eventually(lambda: _found(pipeline, 4, order_number_eq="R1"))
-        assert sorted((one["trigger"], one["attempt"], one["outcome"]) for one in attempts) == [
-            ("event", 1, "delivered"),
-            ("resend", 1, "repeated"),
-            ("resend", 2, "repeated"),
-            ("resend", 3, "delivered"),
-        ]
-
-
+@pytest.mark.slow  # two starts of everything; the delay topic that it goes through is in test_path
 async def test_a_resend_outlives_the_process_that_took_it(start_pipeline: StartPipeline, tmp_path: Path) -> None:
     kept = {"encryption_key": SecretStr(Vault.new_key()), "clickhouse_path": tmp_path / "clickhouse"}
     receiver = Receiver("outlived")
@@ -65,9 +39,9 @@ async def test_a_resend_outlives_the_process_that_took_it(start_pipeline: StartP
     await receiver.stop()
 
 
-async def test_a_test_reaches_the_endpoint_now_and_is_recorded_as_one(start_pipeline: StartPipeline, tmp_path: Path) -> None:
-    directory = tmp_path / "clickhouse"
-    async with start_pipeline(clickhouse_path=directory) as pipeline:
+@pytest.mark.slow  # starts a whole pipeline; what a test answers is in tests/unit/web/api/test_trial.py
+async def test_a_test_reaches_the_endpoint_now_and_is_recorded_as_one(start_pipeline: StartPipeline) -> None:
+    async with start_pipeline() as pipeline:
         receiver = await pipeline.receiver("tested", events=[EventType.ORDER_COMPLETED])
         [endpoint] = (await pipeline.api.get("endpoints")).json()["endpoints"]
         path = f"endpoints/{endpoint['id']}"
@@ -88,7 +62,7 @@ async def test_a_test_reaches_the_endpoint_now_and_is_recorded_as_one(start_pipe
         refused = (await pipeline.api.post(f"endpoints/{blocked['id']}/test")).json()["attempt"]
         assert refused["failure"] == "connection_refused"
         assert len(await eventually(lambda: _found(pipeline, 3, trigger_eq="test"))) == 3
-    connections = Connections(Settings(clickhouse_path=directory, clickhouse_database=pipeline.settings.clickhouse_database))
+    connections = Connections(pipeline.settings)
     query = "SELECT action, count() FROM audit_log GROUP BY 1 ORDER BY 1"
     rows: list[Any] = list(await connections.read(lambda client: client.query(query).result_rows))
     counted = dict(rows)
@@ -97,6 +71,7 @@ async def test_a_test_reaches_the_endpoint_now_and_is_recorded_as_one(start_pipe
     assert counted["view_body"] >= 1
 
 
+@pytest.mark.slow  # starts a whole pipeline; make test-slow and make test-kafka run it
 async def test_an_address_that_is_not_public_is_not_tested_either(start_pipeline: StartPipeline) -> None:
     kept: dict[str, Any] = {"encryption_key": SecretStr(Vault.new_key())}
     async with start_pipeline([Role.API], **kept) as pipeline:
@@ -108,6 +83,7 @@ async def test_an_address_that_is_not_public_is_not_tested_either(start_pipeline
     assert (answer.status_code, attempt["state"], attempt["failure"]) == (200, "failed", "blocked_address")
 
 
+@pytest.mark.slow  # starts a whole pipeline; make test-slow and make test-kafka run it
 async def test_the_first_start_makes_a_key_once(start_pipeline: StartPipeline) -> None:
     kept: dict[str, Any] = {"encryption_key": SecretStr(Vault.new_key()), "api_keys": ()}
     async with start_pipeline([Role.API], **kept) as pipeline:

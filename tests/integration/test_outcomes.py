@@ -1,91 +1,26 @@
-"""Which answers acknowledge: 200, 201, 202 and 204, and nothing else. Everything else is repeated: six attempts in all."""
+"""No usable answer is a failure like a refusal: six attempts in all. What a status does is in ``test_path.py``."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
-from typing import Any
 
+import pytest
 import trustme
 
 from schemas.topics import parse_delay
-from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
-
-Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
-
-DELAYS = ("100ms", "100ms", "200ms", "200ms", "300ms")
+from tests.integration.answers import DELAYS, Endpoint, every_endpoint_gets, listening, recorded, reset, silence, truncated
+from tests.integration.conftest import StartPipeline, event_bytes, eventually
 
 
-class Endpoint:
-    """A raw HTTP server: what it answers is up to the test, down to the bytes."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-        self.requests: list[tuple[str, bytes]] = []
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
-            body = await reader.readexactly(int(headers["content-length"]))
-            self.requests.append((headers["webhook-id"], body))
-            await self._answer(writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the sender gave up, as some of these tests want it to
-        finally:
-            writer.close()
-
-
-def status(code: int) -> Answer:
-    async def answer(writer: asyncio.StreamWriter) -> None:
-        location = "Location: /elsewhere\r\n" if 300 <= code < 400 else ""
-        writer.write(f"HTTP/1.1 {code} X\r\n{location}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
-        await writer.drain()
-
-    return answer
-
-
-async def truncated(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
-    await writer.drain()
-
-
-async def reset(writer: asyncio.StreamWriter) -> None:
-    transport = writer.transport
-    transport.abort()
-
-
-async def silence(writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(30)
-
-
-@asynccontextmanager
-async def listening(endpoint: Endpoint, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    server = await asyncio.start_server(endpoint.serve, "127.0.0.1", 0, ssl=tls)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}/"
-    finally:
-        server.close()
-
-
-async def test_only_200_201_202_and_204_acknowledge(start_pipeline: StartPipeline) -> None:
-    codes = {200: 1, 201: 1, 202: 1, 204: 1} | dict.fromkeys((203, 206, 301, 302, 307, 400, 404, 429, 500, 503), 6)
-    endpoints = {str(code): Endpoint(status(code)) for code in codes}
-    await _every_endpoint_gets(start_pipeline, endpoints, {str(code): wanted for code, wanted in codes.items()})
-
-
+@pytest.mark.slow  # starts a whole pipeline; the last two are in test_path, and the rule is in tests/unit/core/test_outcome.py
 async def test_no_usable_answer_is_a_failure(start_pipeline: StartPipeline) -> None:
     endpoints = {"timeout": Endpoint(silence), "connection_reset": Endpoint(reset), "truncated_response": Endpoint(truncated)}
-    await _every_endpoint_gets(
-        start_pipeline, endpoints, dict.fromkeys(endpoints, 6), request_timeout_seconds=1.5, connect_timeout_seconds=1.4
-    )
+    async with start_pipeline(request_timeout_seconds=1.5, connect_timeout_seconds=1.4) as pipeline:
+        await every_endpoint_gets(pipeline, endpoints, dict.fromkeys(endpoints, 6))
 
 
+@pytest.mark.slow  # starts a whole pipeline; what these failures are called is in tests/contract/test_sender_failures.py
 async def test_tls_and_dns_failures_and_refused_connections_are_repeated(start_pipeline: StartPipeline) -> None:
     certificate = trustme.CA().issue_cert("127.0.0.1")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -97,56 +32,9 @@ async def test_tls_and_dns_failures_and_refused_connections_are_repeated(start_p
         targets = {"tls": tls_url, "dns": "http://no-such-host.invalid/", "connection_refused": "http://127.0.0.1:1/"}
         ids = {(await pipeline.register(url))["id"]: failure for failure, url in targets.items()}
         await pipeline.publish(event_bytes("evt-net"))
-        found = await eventually(lambda: _recorded(pipeline, 18), 40)
+        found = await eventually(lambda: recorded(pipeline, "evt-net", 18))
         assert Counter((ids[each["endpoint_id"]], each["failure"]) for each in found) == {
             (failure, failure): 6 for failure in targets
         }
         assert all(each["error"] for each in found)
         assert Counter(each["outcome"] for each in found) == {"repeated": 15, "exhausted": 3}
-
-
-async def _every_endpoint_gets(
-    start_pipeline: StartPipeline, endpoints: dict[str, Endpoint], wanted: dict[str, int], **settings: object
-) -> None:
-    """One event to all of these endpoints: each must get so many requests, all with one webhook-id and one body."""
-    names: dict[int, str] = {}
-    async with start_pipeline(retry_delays=tuple(map(parse_delay, DELAYS)), **settings) as pipeline:
-        servers = [listening(endpoint) for endpoint in endpoints.values()]
-        urls = [await server.__aenter__() for server in servers]
-        for name, url in zip(endpoints, urls, strict=True):
-            names[(await pipeline.register(url))["id"]] = name
-        await pipeline.publish(event_bytes("evt-many"))
-        found = await eventually(lambda: _recorded(pipeline, sum(wanted.values())), 40)
-        for server in servers:
-            await server.__aexit__(None, None, None)
-
-    assert Counter(names[each["endpoint_id"]] for each in found) == wanted
-    assert {name: len(endpoint.requests) for name, endpoint in endpoints.items()} == wanted
-    assert {request[0] for endpoint in endpoints.values() for request in endpoint.requests} == {"evt-many"}
-    assert len({request[1] for endpoint in endpoints.values() for request in endpoint.requests}) == 1
-    for each in found:
-        name = names[each["endpoint_id"]]
-        acknowledged = wanted[name] == 1
-        assert each["state"] == ("succeeded" if acknowledged else "failed")
-        assert each["outcome"] == ("delivered" if acknowledged else "exhausted" if each["attempt"] == 6 else "repeated")
-        assert name in (str(each["http_status_code"]), each["failure"])
-        assert (each["error"] is None) == acknowledged
-    _assert_the_delays_were_kept(found)
-
-
-def _assert_the_delays_were_kept(found: list[dict[str, Any]]) -> None:
-    """Between the end of an attempt and the start of the next lies its delay at least (Kafka's timestamps are whole ms)."""
-    by_endpoint: dict[int, list[dict[str, Any]]] = {}
-    for each in sorted(found, key=lambda each: each["attempt"]):
-        by_endpoint.setdefault(each["endpoint_id"], []).append(each)
-    for attempts in by_endpoint.values():
-        for delay, earlier, later in zip(DELAYS, attempts, attempts[1:], strict=False):
-            ended = datetime.fromisoformat(earlier["created_at"]) + timedelta(milliseconds=earlier["duration_ms"])
-            waited = datetime.fromisoformat(later["created_at"]) - ended
-            assert waited >= parse_delay(delay) - timedelta(milliseconds=3), (earlier, later)
-
-
-async def _recorded(pipeline: Pipeline, wanted: int) -> list[dict[str, Any]]:
-    found = await pipeline.attempts()
-    assert len(found) <= wanted, f"{len(found)} attempts are recorded, more than {wanted}"
-    return found if len(found) == wanted else []

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from consumers.roles import Role
+from consumers.run import Role
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
+from pipeline.devtools.receiver import Behaviour
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
-from pipeline.playground.receiver import Behaviour
 from pipeline.store.connection import Connections
 from tests.integration.conftest import StartPipeline, event_bytes, eventually
 

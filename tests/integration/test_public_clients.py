@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import time
 
 import pytest
 import standardwebhooks
 
-from pipeline.playground.receiver import Receiver
+from pipeline.devtools.receiver import Receiver
 from tests.integration.conftest import StartPipeline, event_bytes, eventually
 
 
@@ -29,13 +28,11 @@ async def test_an_event_put_into_oms_orders_by_kcat(start_pipeline: StartPipelin
         assert process.returncode == 0, said.decode()
 
         await eventually(lambda: _received(receiver))
-        posted_at = time.monotonic()
         delivery = receiver.deliveries[0]
         standardwebhooks.Webhook(receiver.secret or "").verify(delivery.body, dict(delivery.headers))
         assert json.loads(delivery.body)["id"] == "evt-kcat"
 
         found = await eventually(lambda: pipeline.attempts(request_body_cont="KCAT-77"))
-        assert time.monotonic() - posted_at < 3
         assert [each["event_id"] for each in found] == ["evt-kcat"]
 
 

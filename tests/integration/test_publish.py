@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
-from consumers.traffic import publish
-from pipeline.playground.receiver import Receiver
+import pytest
+
+from consumers.cli.traffic import publish
+from pipeline.devtools.receiver import Receiver
 from schemas.event import EventType
 from tests.integration.conftest import StartPipeline, event_bytes, eventually
+
+pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
 
 async def test_several_events_arrive(start_pipeline: StartPipeline) -> None:

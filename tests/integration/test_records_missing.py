@@ -12,8 +12,8 @@ from kafka import KafkaAdminClient, TopicPartition
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
-from consumers.roles import Role
-from pipeline.broker.choice import open_broker
+from consumers.run import Role
+from pipeline.broker.factory import open_broker
 from pipeline.broker.kafka.config import client_config
 from pipeline.broker.producer import Producer
 from pipeline.endpoints.vault import Vault

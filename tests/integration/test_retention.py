@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client import REGISTRY
 
 from pipeline.ops.settings import Settings
@@ -14,7 +15,10 @@ from tests.contract.store_case import opened
 from tests.contract.store_records import attempt_rows
 from tests.integration.conftest import StartPipeline, event_bytes, eventually
 
+pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
+
+@pytest.mark.slow  # two starts of everything; what is dropped is in tests/contract/test_store_retention
 async def test_a_shorter_limit_takes_effect_when_the_recorder_starts(start_pipeline: StartPipeline, tmp_path: Path) -> None:
     place: dict[str, Any] = {"clickhouse_path": tmp_path / "clickhouse", "clickhouse_database": "kept"}
     old = datetime.now(UTC) - timedelta(days=100)

@@ -13,24 +13,19 @@ from typing import Any
 import httpx
 import pytest
 import trustme
-from prometheus_client.parser import text_string_to_metric_families
 
-from consumers.check import check_settings
+from consumers.cli.settings_check import check_settings
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
+from tests.contract.broker.conftest import CLIENTS
 from tests.contract.token_endpoint import CLIENT_ID, CLIENT_SECRET, token_endpoint
 from tests.faults.deployment import Deployment, deployed, simulated_events
 from tests.faults.processes import COMMAND, RoleProcess
 from tests.faults.receivers import Behaviour
 from tests.secure_kafka import SecureKafka, unsigned_token
 
-pytestmark = [
-    pytest.mark.apache,
-    pytest.mark.timeout(240),
-    # kafka-python forgets sockets whose broker or member went away.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
+pytestmark = [pytest.mark.apache, pytest.mark.timeout(240)]
 
 USER = "webhooks"
 PASSWORD = "sasl-hunter2"
@@ -152,14 +147,15 @@ def environment(kafka: SecureKafka, **changed: str) -> dict[str, str]:
         ({"kafka_security_protocol": "SSL"}, "it may want SASL"),
     ],
 )
+@pytest.mark.parametrize("kafka_client", CLIENTS)
 async def test_a_role_that_is_refused_stays_up_and_says_why(
-    kafka: SecureKafka, tmp_path: Path, changed: dict[str, str], said: str
+    kafka: SecureKafka, tmp_path: Path, changed: dict[str, str], said: str, kafka_client: str
 ) -> None:
     trustme.CA().cert_pem.write_to_path(tmp_path / "another authority")
-    role = RoleProcess("fanout", environment(kafka, **changed), tmp_path)
+    role = RoleProcess("fanout", environment(kafka, **changed, kafka_client=kafka_client), tmp_path)
     role.start()
     try:
-        async with httpx.AsyncClient(base_url=role.url, trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=role.url, trust_env=False, timeout=60) as client:
             deadline = time.monotonic() + 60
             while True:
                 role.check_alive()
@@ -188,7 +184,7 @@ def test_who_sits_before_a_terminal_is_told_at_once(kafka: SecureKafka, tmp_path
     outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
     variables = environment(kafka, http_port="0")
     done = subprocess.run(
-        [COMMAND, "all"], cwd=tmp_path, env=outside | variables, capture_output=True, text=True, timeout=60, check=False
+        [COMMAND, "all"], cwd=tmp_path, env=outside | variables, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 1
     assert "Wrong user name or password" in done.stderr.splitlines()[-1]
@@ -196,34 +192,26 @@ def test_who_sits_before_a_terminal_is_told_at_once(kafka: SecureKafka, tmp_path
     assert "Traceback" not in done.stderr
 
 
-async def held(process: RoleProcess, group: str) -> frozenset[tuple[str, str]]:
-    """The partitions that a process shows the lag of: those that it holds."""
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
-        text = (await client.get(f"{process.url}/metrics")).text
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    labels = [sample.labels for sample in samples if sample.name == "oms_webhooks_consumer_lag_records"]
-    return frozenset((each["topic"], each["partition"]) for each in labels if each["group"] == group)
-
-
 async def until_shared(deployment: Deployment, names: tuple[str, ...], seconds: float) -> dict[str, int]:
     """Wait until these processes hold all partitions, and each of them some; how many each has."""
     topics = deployment.settings.topics
     everything = frozenset(
-        (topic, str(number)) for topic in (*topics.sources, topics.operational_events) for number in range(PARTITIONS)
+        (topic, number) for topic in (*topics.sources, topics.operational_events) for number in range(PARTITIONS)
     )
     deadline = time.monotonic() + seconds
     while True:
-        shares = {name: await held(deployment.roles[name], topics.fanout_group) for name in names}
+        shares = {name: await deployment.roles[name].holds(topics.fanout_group) for name in names}
         if all(shares.values()) and frozenset().union(*shares.values()) == everything:
             return {name: len(share) for name, share in shares.items()}
         assert time.monotonic() < deadline, f"after {seconds} s: {shares}"
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.parametrize("client", CLIENTS)
 async def test_two_workers_share_the_partitions_and_one_takes_over_from_the_other(
-    kafka: SecureKafka, tmp_path: Path, topic_prefix: str
+    kafka: SecureKafka, tmp_path: Path, topic_prefix: str, client: str
 ) -> None:
-    given: dict[str, Any] = {**kafka.settings("SCRAM-SHA-512", USER)}
+    given: dict[str, Any] = {**kafka.settings("SCRAM-SHA-512", USER), "kafka_client": client}
     async with deployed(
         tmp_path,
         kafka.broker.bootstrap_servers,  # what the test looks at; the product gets the secured address

@@ -11,9 +11,9 @@ import pytest
 from kafka import KafkaAdminClient
 from pydantic import SecretStr
 
-from consumers.begin_anew import begin_topic_anew
-from consumers.roles import Role, running
-from pipeline.broker.api import TopicError
+from consumers.cli.recreated_topics import begin_topic_anew
+from consumers.run import Role, running
+from pipeline.broker.errors import TopicError
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.kafka.config import client_config
 from pipeline.endpoints.vault import Vault

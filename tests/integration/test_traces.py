@@ -11,9 +11,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from pipeline.devtools.receiver import Behaviour, Receiver
 from pipeline.ops import tracing
-from pipeline.playground.receiver import Behaviour, Receiver
 from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+
+pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.broker.kafka.config import consumer_config
+from pipeline.devtools.receiver import Receiver
 from pipeline.ops.settings import Settings
-from pipeline.playground.receiver import Receiver
 from pipeline.store.connection import Connections
-from pipeline.store.search import DeadLetterRow, Search
+from pipeline.store.reports.recent import DeadLetterDetail, Reports
 from tests.integration.conftest import StartPipeline, event_bytes, eventually
+
+pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
 NOW = '"occurred_at":"2026-03-02T15:04:00Z"'
 
@@ -56,10 +59,11 @@ async def test_each_kind_lands_in_the_dead_letters_and_good_events_go_on(start_p
         assert set(receiver.acknowledgements) == {f"good-after-{kind}" for kind in UNUSABLE}
 
         letters = await eventually(lambda: _letters(pipeline.settings, len(UNUSABLE)), 60)
-        assert {sent[each.partition, each.offset]: each.reason for each in letters} == REASONS
-        for each in letters:
+        assert {sent[one.summary.partition, one.summary.offset]: one.summary.reason for one in letters} == REASONS
+        for one in letters:
+            each = one.summary
             key, value = UNUSABLE[sent[each.partition, each.offset]]
-            assert (each.topic, each.record_key, each.record_value) == (pipeline.settings.topics.orders, key, value)
+            assert (each.topic, one.key, one.value) == (pipeline.settings.topics.orders, key, value)
             assert each.detail.endswith(".")
 
         # Nothing is lost: the topic holds every one as it came, ready to be published again.
@@ -72,13 +76,15 @@ async def _acknowledged(receiver: Receiver, wanted: int) -> bool:
     return receiver.counts.acknowledged >= wanted
 
 
-async def _letters(settings: Settings, wanted: int) -> tuple[DeadLetterRow, ...]:
+async def _letters(settings: Settings, wanted: int) -> list[DeadLetterDetail]:
     connections = Connections(settings)
     try:
-        letters = await Search(connections).dead_letters()
+        reports = Reports(connections)
+        found = [await reports.dead_letter(one.id) for one in (await reports.dead_letters(1, 100)).items]
     finally:
         await connections.close()
-    return letters if len(letters) == wanted else ()
+    letters = [one for one in found if one is not None]
+    return letters if len(letters) == wanted else []
 
 
 def _records(settings: Settings) -> list[tuple[Any, Any]]:

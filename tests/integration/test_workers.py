@@ -15,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pipeline.devtools.local_process import free_port
 from pipeline.endpoints.vault import Vault
-from tests.faults.processes import COMMAND, free_port
+from tests.faults.processes import COMMAND
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 WORKERS = 2

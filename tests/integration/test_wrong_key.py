@@ -9,6 +9,8 @@ from pydantic import SecretStr
 from pipeline.endpoints.vault import Vault
 from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
 
+pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
+
 
 @pytest.mark.slow
 async def test_a_wrong_key_is_told_and_one_endpoint_sealed_otherwise_stops_nothing(start_pipeline: StartPipeline) -> None:
@@ -19,7 +21,7 @@ async def test_a_wrong_key_is_told_and_one_endpoint_sealed_otherwise_stops_nothi
     async with start_pipeline(encryption_key=wrong) as pipeline:
         checks = await eventually(lambda: joined(pipeline))
         assert list(checks) == ["endpoints"], "everything else is ready"
-        assert checks["endpoints"].startswith("The only endpoint is sealed with another encryption_key than this process has.")
+        assert checks["endpoints"].startswith("The only endpoint is encrypted with another encryption_key than this process has.")
         refused = await pipeline.api.post(
             "endpoints", json={"endpoint": {"target_url": "http://127.0.0.1:9/x", "events": ["order_completed"]}}
         )
@@ -28,7 +30,7 @@ async def test_a_wrong_key_is_told_and_one_endpoint_sealed_otherwise_stops_nothi
         assert "another encryption_key" in shown["problem"]
     async with start_pipeline(encryption_key=SecretStr(f"{wrong.get_secret_value()},{right.get_secret_value()}")) as pipeline:
         await eventually(lambda: is_ready(pipeline))
-        await pipeline.register("http://127.0.0.1:9/mine")  # sealed with the first key
+        await pipeline.register("http://127.0.0.1:9/mine")  # encrypted with the first key
     async with start_pipeline(encryption_key=wrong) as pipeline:
         await eventually(lambda: is_ready(pipeline))
         metrics = (await pipeline.api.get(pipeline.api.base_url.copy_with(path="/metrics"))).text
@@ -50,4 +52,4 @@ async def is_ready(pipeline: Pipeline) -> bool:
 async def joined(pipeline: Pipeline) -> dict[str, str]:
     """What is not ready once the groups are joined."""
     problems: dict[str, str] = (await ready(pipeline)).json().get("problems", {})
-    return {} if problems.keys() & {"fanout", "retry", "held", "recorder"} else problems
+    return {} if problems.keys() & {"fanout", "retry", "held", "ordered", "recorder"} else problems

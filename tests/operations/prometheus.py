@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import yaml
 
+from pipeline.devtools.local_process import free_port
 from tests.deploy.files import RULES, promtool
-from tests.faults.processes import free_port
 
 RUNBOOKS = "https://git.example/oms-webhooks/"
 ALERT_SECONDS = 90.0

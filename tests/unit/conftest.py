@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.broker import bundles
+from pipeline.broker import record_batcher
 
 
 @pytest.fixture(autouse=True)
 def _entries_wait_for_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bundle goes in the next turn of the event loop: tests step through it, and do not wait."""
-    monkeypatch.setattr(bundles, "_GATHER_S", 1e-9)
+    monkeypatch.setattr(record_batcher, "_GATHER_S", 1e-9)

@@ -30,13 +30,16 @@ class Sent:
 
 
 class FakeProducer(Producer):
-    """``hold``: nothing is acknowledged until the test acknowledges it. ``errors``: topics whose records are refused."""
+    """``hold``: nothing is acknowledged until the test acknowledges it. ``errors``: topics whose records are refused. ``rooms``: who asks
+    for room for the so-many-th time waits until ``freed`` is set; None: there is always room."""
 
     def __init__(self, *, hold: bool = False) -> None:
         self.sent: list[Sent] = []
         self.stamp: Callable[[], int | None] = lambda: None
         self.hold = hold
         self.errors: dict[str, Exception] = {}
+        self.rooms: int | None = None
+        self.freed = asyncio.Event()
         self._ends: Counter[str] = Counter()
 
     def send(
@@ -47,7 +50,6 @@ class FakeProducer(Producer):
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
-        timestamp_ms: int | None = None,
         partition: int | None = None,
     ) -> asyncio.Future[Position]:
         """Keep a record."""
@@ -64,9 +66,18 @@ class FakeProducer(Producer):
             sent.acknowledge()
         return future
 
+    def send_at(self, topic: str, *, key: bytes, value: bytes, timestamp_ms: int) -> asyncio.Future[Position]:
+        """Keep a record; when it says it was made is not kept."""
+        return self.send(topic, key=key, value=value)
+
     async def room(self, size: int) -> None:
-        """There is always room."""
+        """Room, as the test says."""
         assert size >= 0
+        if self.rooms is None:
+            return
+        self.rooms -= 1
+        if self.rooms < 0:
+            await self.freed.wait()
 
     def to(self, topic: str) -> list[Sent]:
         """What was sent to a topic."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from schemas.endpoint import EndpointRecord, FilterValue, SealedSecret
+from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event import EventMeta, EventType
+from schemas.filter_texts import FilterValue
 from schemas.health import HealthFact, HealthRecord
 
 SAMPLES = Path(__file__).parents[2] / "schemas" / "samples"

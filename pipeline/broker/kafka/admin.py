@@ -19,11 +19,12 @@ from kafka.errors import (
     for_code,
 )
 
-from pipeline.broker.api import Difference, Growth, TopicError
+from pipeline.broker.errors import TopicError
 from pipeline.broker.kafka.config import client_config
 from pipeline.broker.kafka.errors import translated
 from pipeline.broker.kafka.replication import MOST_REPLICAS, ids_of, replicas_of, wanted_in_sync, wanted_replicas
 from pipeline.broker.kafka.session import opening_session
+from pipeline.broker.topic_admin import Difference, Growth
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 

@@ -9,7 +9,7 @@ from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.kafka.compat import Hooks, hooks_for
 from pipeline.broker.kafka.config import consumer_config, producer_config
 from pipeline.broker.kafka.fetch_client import KafkaFetchClient
-from pipeline.broker.kafka.group_client import KafkaGroupClient
+from pipeline.broker.kafka.group_client import KafkaGroupClient, MemberIdentity
 from pipeline.broker.kafka.producer_client import KafkaProducerClient
 from pipeline.broker.lease import boot_time
 from pipeline.ops.logs import logger
@@ -38,9 +38,8 @@ class KafkaBroker:
     def group_client(self, group: str, topics: Sequence[str], listener: RebalanceListener) -> KafkaGroupClient:
         instance_id = None if self._slot is None else f"{group}-{self._slot}"
         config = self._hooks.configure(consumer_config(self._settings))
-        return KafkaGroupClient(
-            config, group, topics, listener, instance_id=instance_id, hooks=self._hooks, on_replaced=self._replaced
-        )
+        identity = MemberIdentity(group, topics, instance_id)
+        return KafkaGroupClient(config, identity, listener, hooks=self._hooks, on_replaced=self._replaced)
 
     def _replaced(self) -> None:
         """Two processes have one name, so each would put the other out in turn: this one does without."""

@@ -5,12 +5,16 @@ product works on kafka-python's public API alone, says so once, and takes more C
 
 What it saves, with kafka-python 3.0.12:
 
-- A poll that waits asks the I/O thread three times (is the coordinator known, send fetches, wait for them), and each time both threads take
-  the interpreter from whoever delivers. Here it asks once.
+- A poll of a member that waits asks the I/O thread three times (is the coordinator known, send fetches, wait for them), and each time both
+  threads take the interpreter from whoever delivers. Here it asks once.
+- A reader has an I/O thread of its own, and whoever polls waits for it: four wake-ups a fetch, and a socket to wake each other. Here the
+  thread that polls does it itself, as kafka-python does where no I/O thread was started: two.
 - A wait in vain ends with an exception that holds on to itself: some 50 objects for the garbage collector each time, and pauses of 30 to
   100 ms, in which nothing is delivered. Here it just ends.
 - Thirteen system calls for each answer of a broker. Each lets go of the interpreter, and gets it back from a busy event loop only after
   milliseconds. Here it is six.
+- A poll cannot be ended from another thread, so that it has to be short, and there are many. Here it can.
+- A poll of a member that waits for a join goes on until its time is over, however soon the join ends. Here it ends with the join.
 - A producer that may not send more for now spins 24,000 times a second. Here it waits.
 """
 
@@ -20,10 +24,13 @@ import math
 import selectors
 import ssl
 import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, Final
 
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.structs import MemberState
 
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
@@ -47,8 +54,12 @@ class Hooks:
     def poll_cheaply(self, consumer: KafkaConsumer) -> None:
         """For a member of a group, once."""
 
-    def wait_cheaply(self, consumer: KafkaConsumer) -> None:
-        """For a reader, once."""
+    def wait_cheaply(self, consumer: KafkaConsumer) -> Callable[[], None] | None:  # noqa: ARG002 - as below
+        """For a reader, once. Returns what ends its poll from another thread; None: nothing does."""
+        return None
+
+    def hold_longer(self, consumer: KafkaConsumer, milliseconds: int) -> None:
+        """For a reader: the broker may hold a fetch for so long from now on."""
 
     def wait_while_full(self, producer: KafkaProducer) -> None:
         """For a producer, once."""
@@ -81,9 +92,18 @@ class Speedups(Hooks):
         _trust_connection(coordinator)
         # The I/O thread sends heartbeats by itself. While an answer to one is overdue (the broker hangs), no poll would wait at all.
         coordinator.time_to_next_poll = lambda: math.inf
+        _end_with_the_join(consumer)
 
-    def wait_cheaply(self, consumer: KafkaConsumer) -> None:
-        consumer._fetcher.fetch_records = _Fetches(consumer._fetcher).fetch_records  # noqa: SLF001
+    def wait_cheaply(self, consumer: KafkaConsumer) -> Callable[[], None] | None:
+        fetches = _Fetches(consumer._fetcher)  # noqa: SLF001
+        # Heartbeats need an I/O thread, and a reader has none. What is due between two polls (metadata) is done with the next one.
+        consumer._net.stop()  # noqa: SLF001
+        consumer._fetcher.fetch_records = fetches.fetch_records  # noqa: SLF001
+        return fetches.end_poll
+
+    def hold_longer(self, consumer: KafkaConsumer, milliseconds: int) -> None:
+        """It is configuration, which kafka-python reads for each fetch."""
+        consumer._fetcher.config["fetch_max_wait_ms"] = milliseconds  # noqa: SLF001
 
     def wait_while_full(self, producer: KafkaProducer) -> None:
         """kafka-python takes seconds for milliseconds there, and with the answer 0 it spins."""
@@ -107,6 +127,7 @@ def hooks_for(settings: Settings) -> Hooks:
 
 _FULL_WAIT_MS = 10
 """Of a producer that may not send more for now: an answer wakes it, or a new connection. This is for what does not."""
+_NO_PARTITION: Final = TopicPartition("", -1)
 _WAITS_LEFT_OUT = 3
 """Of those that take no time, in a row: what has arrived is to wait for a few steps of the client at most."""
 _READ_BYTES = 64 * 1024
@@ -202,6 +223,24 @@ def _trust_connection(coordinator: Any) -> None:
     coordinator.ensure_coordinator_ready = ensure_coordinator_ready
 
 
+def _end_with_the_join(consumer: KafkaConsumer) -> None:
+    """A poll of a member that waits for a join ends when the join does, and not when its time is over: there is nothing to fetch."""
+    fetch_records = consumer._fetcher.fetch_records  # noqa: SLF001
+
+    def fetch_nothing(*arguments: Any, **named: Any) -> tuple[dict[Any, list[Any]], bool]:
+        known = consumer.group_metadata()
+        if known.state == MemberState.STABLE and known.generation_id >= 0 and known.member_id:
+            return {_NO_PARTITION: []}, False  # a poll goes on as long as it has nothing at all
+        found: tuple[dict[Any, list[Any]], bool] = fetch_records(*arguments, **named)
+        return found
+
+    consumer._fetcher.fetch_records = fetch_nothing  # noqa: SLF001
+
+
+def _nothing() -> None:
+    """Nobody waits."""
+
+
 class _Fetches:
     """Takes the place of `Fetcher.fetch_records`.
 
@@ -210,7 +249,19 @@ class _Fetches:
     """
 
     def __init__(self, fetcher: Any) -> None:
+        from kafka.future import Future  # noqa: PLC0415 - private, and only where the version is known
+
+        self._new_future: Callable[[], Any] = Future
         self._fetcher = fetcher
+        self._is_to_end = False
+        self._wake: Callable[[], None] = _nothing
+        """Ends the wait under way. Set and called on the thread that polls."""
+
+    def end_poll(self) -> None:
+        """End the poll under way, or the next one. Called on any thread."""
+        self._is_to_end = True
+        with suppress(Exception):  # the client is closed, or its thread has died: nobody waits any more, and the poll says why
+            self._fetcher._net.call_soon_threadsafe(lambda: self._wake())  # noqa: PLW0108, SLF001 - the wait that is under way then
 
     def fetch_records(
         self, max_records: int | None = None, update_offsets: bool = True, timeout_ms: float | None = None
@@ -220,15 +271,39 @@ class _Fetches:
         records, partial = fetcher.fetched_records(max_records, update_offsets=update_offsets)
         if records:
             if not partial:
-                fetcher.send_fetches()
+                self._run(fetcher._send_fetches_async())  # noqa: SLF001
             return records, False
-        if not fetcher._net.run(self._await_records, timeout_ms, not partial):  # noqa: SLF001
+        if self._ends():
+            return {_NO_PARTITION: []}, False  # a poll goes on as long as it has nothing at all
+        if not self._run(self._await_records(timeout_ms, not partial)):
             return records, True
         records, _ = fetcher.fetched_records(max_records, update_offsets=update_offsets)
+        if not records and self._ends():
+            return {_NO_PARTITION: []}, False
         return records, False
 
+    def _run(self, work: Coroutine[Any, Any, object]) -> object:
+        """Run kafka-python's loop on this thread until the work is done. Its own way of doing that wakes the loop first, over a socket."""
+        net, done = self._fetcher._net, self._new_future()  # noqa: SLF001
+
+        async def run() -> None:
+            try:
+                done.success(await work)
+            except BaseException as error:  # noqa: BLE001 - whoever polls gets it
+                done.failure(error)
+
+        net.call_soon(run)
+        net.poll(future=done)
+        if done.exception is not None:
+            raise done.exception
+        return done.value
+
+    def _ends(self) -> bool:
+        ends, self._is_to_end = self._is_to_end, False
+        return ends
+
     async def _await_records(self, timeout_ms: float | None, is_to_send: bool) -> bool:
-        """Send fetches, and wait for any; whether there was something to wait for. Runs on the I/O thread."""
+        """Send fetches, and wait for any; whether there was something to wait for. A coroutine of kafka-python's loop."""
         fetcher = self._fetcher
         if is_to_send:
             await fetcher._send_fetches_async()  # noqa: SLF001
@@ -239,9 +314,7 @@ class _Fetches:
             awaited.append(fetcher._reset_task)  # noqa: SLF001
         if not awaited:
             return False
-        from kafka.future import Future  # noqa: PLC0415
-
-        woken = Future()
+        woken = self._new_future()
 
         def wake(_: object = None) -> None:
             if not woken.is_done:
@@ -249,11 +322,15 @@ class _Fetches:
 
         for future in awaited:
             future.add_both(wake)
+        self._wake = wake
+        if self._is_to_end:  # said before this wait began
+            wake()
         # kafka-python rounds down, and would ask again and again for what is left of the last millisecond.
         timer = None if timeout_ms is None else fetcher._net.call_later((timeout_ms + 1) / 1000, wake)  # noqa: SLF001
         try:
             await woken
         finally:
+            self._wake = _nothing
             if timer is not None:
                 fetcher._net.cancel(timer)  # noqa: SLF001
         return True

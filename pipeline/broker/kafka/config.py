@@ -52,6 +52,11 @@ def client_config(settings: Settings) -> dict[str, Any]:
     return config
 
 
+def heartbeat_ms(settings: Settings) -> int:
+    """By its heartbeats an idle member learns that another one is gone: what that takes comes on top of the session of the dead."""
+    return min(3_000, settings.kafka_session_timeout_ms // 10)
+
+
 def consumer_config(settings: Settings) -> dict[str, Any]:
     """What every consumer takes besides: commits and positions are ours."""
     return client_config(settings) | {
@@ -60,7 +65,7 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "fetch_max_wait_ms": settings.kafka_fetch_max_wait_ms,
         "request_timeout_ms": max(_REQUEST_MS, settings.kafka_fetch_max_wait_ms + _ANSWER_MS),
         "session_timeout_ms": settings.kafka_session_timeout_ms,
-        "heartbeat_interval_ms": min(3_000, settings.kafka_session_timeout_ms // 3),
+        "heartbeat_interval_ms": heartbeat_ms(settings),
         "metrics_enabled": False,  # kafka-python's own: nobody reads them, and each request would pay for them
     }
 

@@ -21,15 +21,8 @@ from kafka.errors import (
     UnknownMemberIdError,
 )
 
-from pipeline.broker.api import (
-    BrokerError,
-    MetadataError,
-    NotMemberError,
-    OutOfRangeError,
-    Partition,
-    RefusedError,
-    UnavailableError,
-)
+from pipeline.broker.api import Partition
+from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, OutOfRangeError, RefusedError, UnavailableError
 
 _PASSES = (RebalanceInProgressError, CommitFailedError, KafkaTimeoutError, BrokerNotAvailableError)
 """What kafka-python does not call retriable, and is."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from pipeline.broker.api import Bounds, Fetched, Partition
+from pipeline.broker.api import Fetched, OffsetRange, Partition
 from pipeline.broker.kafka.compat import Hooks
 from pipeline.broker.kafka.errors import translated
 from pipeline.broker.kafka.group_client import bounds
@@ -24,6 +24,12 @@ by the bytes of a fetch instead."""
 _FETCH_BYTES: Final = 4 * 1024 * 1024
 """Of a fetch, before it is decompressed. There is one at a time from each broker. A batch that is larger comes alone."""
 _CLOSE_MS: Final = 2_000
+_PATIENT_MS: Final = 5_000
+_SHORT_MS: Final = 500
+"""Who has chosen a shorter time has a broker that does not end a fetch when records come."""
+_LONGEST_S: Final = 1.0
+_LONGEST_UNENDED_S: Final = 0.1
+"""Of a poll that nobody can end: whoever stops, or gets other partitions, waits for it."""
 
 
 class KafkaFetchClient:
@@ -37,7 +43,7 @@ class KafkaFetchClient:
         """
         own = {
             "group_id": None,
-            "auto_offset_reset": "none",  # where to read on is decided in pipeline/broker/starting_point.py and reading.py
+            "auto_offset_reset": "none",  # where to read on is decided in pipeline/broker/start_offset.py and reading.py
             "max_poll_records": _EVERYTHING_FETCHED,
             "fetch_max_bytes": _FETCH_BYTES,
             "max_partition_fetch_bytes": partition_bytes,
@@ -45,7 +51,9 @@ class KafkaFetchClient:
         }
         with opening_session(config) as met:
             self._consumer = KafkaConsumer(**met | own)
-        hooks.wait_cheaply(self._consumer)
+        self._hooks = hooks
+        self._may_be_patient = config["fetch_max_wait_ms"] >= _SHORT_MS
+        self._end_poll = hooks.wait_cheaply(self._consumer)
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         before = self._consumer.assignment()
@@ -65,10 +73,25 @@ class KafkaFetchClient:
         if paused - wanted:
             self._consumer.resume(*(paused - wanted))
 
+    @property
+    def longest_poll(self) -> float:
+        return _LONGEST_UNENDED_S if self._end_poll is None else _LONGEST_S
+
+    def be_patient(self) -> None:
+        if self._may_be_patient:
+            self._hooks.hold_longer(self._consumer, _PATIENT_MS)
+
+    def rest(self) -> None:
+        """Nothing is kept: what happens is seen by the next poll."""
+
+    def wake(self) -> None:
+        if self._end_poll is not None:
+            self._end_poll()
+
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
         with translated():
             polled = self._consumer.poll(timeout_ms=max(round(seconds * 1000), 1))
-        return {Partition(*partition): records for partition, records in polled.items()}
+        return {Partition(*partition): records for partition, records in polled.items() if records}
 
     def end(self, partition: Partition) -> int | None:
         end: int | None = self._consumer.highwater(TopicPartition(*partition))
@@ -81,7 +104,7 @@ class KafkaFetchClient:
             return None  # not known for now; asking for longer would hold up the reader
         return position
 
-    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
         return bounds(self._consumer, partitions)
 
     def close(self) -> None:

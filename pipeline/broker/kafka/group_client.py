@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -10,21 +11,13 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import FencedInstanceIdError, KafkaError
 from kafka.structs import MemberState
 
-from pipeline.broker.api import (
-    Bounds,
-    BrokerError,
-    Committed,
-    Membership,
-    NotMemberError,
-    Partition,
-    RebalanceListener,
-    UnavailableError,
-)
+from pipeline.broker.api import Committed, Membership, OffsetRange, Partition, RebalanceListener
+from pipeline.broker.errors import BrokerError, NotMemberError, UnavailableError
+from pipeline.broker.kafka.committed_offsets import text_of
 from pipeline.broker.kafka.compat import Hooks
 from pipeline.broker.kafka.errors import ours, translated
-from pipeline.broker.kafka.leaving import remove_static_member
+from pipeline.broker.kafka.leave_group import remove_static_member
 from pipeline.broker.kafka.session import opening_session
-from pipeline.broker.kafka.stored_commits import text_of
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -35,43 +28,53 @@ _CLOSE_MS: Final = 2_000
 _JOINED: Final = MemberState.STABLE
 
 
+@dataclass(frozen=True, slots=True)
+class MemberIdentity:
+    """What a member joins. ``instance_id``: for static membership, the name that the member keeps over restarts."""
+
+    group: str
+    topics: Collection[str]
+    instance_id: str | None
+
+
 class KafkaGroupClient:
     """See `pipeline.broker.api.GroupClient`. All of its partitions are paused, so that it fetches nothing."""
 
     def __init__(
         self,
         config: dict[str, Any],
-        group: str,
-        topics: Collection[str],
+        identity: MemberIdentity,
         listener: RebalanceListener,
         *,
-        instance_id: str | None,
         hooks: Hooks,
         on_replaced: Callable[[], None],
     ) -> None:
-        """Connect. ``instance_id``: for static membership, the name that the member keeps over restarts. ``on_replaced`` is told when
-        another living process has come with the same name.
+        """Connect. ``on_replaced`` is told when another living process has come with the same name.
 
         Raises:
             NoSessionError: no broker let the client in.
         """
         self._config = config
-        self._group = group
-        self._instance_id = instance_id
+        self._group = group = identity.group
+        self._instance_id = instance_id = identity.instance_id
         self._hooks = hooks
         self._on_replaced = on_replaced
-        membership = {
+        joining = {
             "group_id": group,
             "partition_assignment_strategy": [CooperativeStickyAssignor()],
             # Where to read is not this client's business, and no policy may decide it.
             "auto_offset_reset": "none",
         }
         if instance_id is not None:
-            membership["group_instance_id"] = instance_id
+            joining["group_instance_id"] = instance_id
         with opening_session(config) as met:
-            self._consumer = KafkaConsumer(**met | membership)
+            self._consumer = KafkaConsumer(**met | joining)
         hooks.poll_cheaply(self._consumer)
-        self._consumer.subscribe(list(topics), listener=_Listener(self._consumer, listener))
+        self._listener = _Listener(self._consumer, listener)
+        self.subscribe(identity.topics)
+
+    def subscribe(self, topics: Collection[str]) -> None:
+        self._consumer.subscribe(list(topics), listener=self._listener)
 
     def poll(self, seconds: float) -> None:
         self._hooks.ask_for_the_join(self._consumer)
@@ -111,7 +114,7 @@ class KafkaGroupClient:
                     found[partition] = Committed(stored.offset, text_of(stored.metadata))
         return found
 
-    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
         return bounds(self._consumer, partitions)
 
     def close(self, *, leave: bool) -> None:
@@ -149,16 +152,22 @@ def _to_kafka(commits: Mapping[Partition, Committed]) -> dict[TopicPartition, Of
     return {TopicPartition(*partition): OffsetAndMetadata(*committed, -1) for partition, committed in commits.items()}
 
 
-def bounds(consumer: KafkaConsumer, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+def bounds(consumer: KafkaConsumer, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
     """Where partitions begin and end, as the brokers say.
 
     Raises:
-        UnavailableError: no answer.
+        UnavailableError: no answer, or none about one of them.
     """
     asked = [TopicPartition(*partition) for partition in partitions]
     if not asked:
         return {}
-    with translated():
-        first = consumer.beginning_offsets(asked, timeout_ms=_READ_MS)
-        end = consumer.end_offsets(asked, timeout_ms=_READ_MS)
-    return {Partition(*partition): Bounds(first[partition], end[partition]) for partition in asked}
+    try:
+        with translated():
+            first = consumer.beginning_offsets(asked, timeout_ms=_READ_MS)
+            end = consumer.end_offsets(asked, timeout_ms=_READ_MS)
+    except KeyError as error:
+        if error.args[0] not in asked:
+            raise
+        # kafka-python raises this when a topic was deleted, or is being recreated.
+        raise UnavailableError(f"the brokers do not say where {Partition(*error.args[0])} begins and ends") from error
+    return {Partition(*partition): OffsetRange(first[partition], end[partition]) for partition in asked}

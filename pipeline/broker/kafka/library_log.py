@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from pipeline.ops.logs import logger
+from pipeline.ops.once_a_minute import OnceAMinute
 
 log = logger(__name__)
 
-REPEAT_SECONDS: Final = 60.0
 _CONNECTIONS: Final = ("kafka.net", "kafka.cluster")
 """Loggers that speak of nothing else; they see brokers go before anybody else does."""
 _AWAY: Final = (
     *("KafkaConnectionError", "NodeNotReadyError", "KafkaTimeoutError", "RequestTimedOutError", "ECONNREFUSED", "Cancelled"),
-    *("CoordinatorNotAvailableError", "CoordinatorLoadInProgressError", "Marking the coordinator dead"),
+    *(
+        "NotLeaderForPartitionError",
+        "CoordinatorNotAvailableError",
+        "CoordinatorLoadInProgressError",
+        "Marking the coordinator dead",
+        "Heartbeat failed",
+    ),
 )
 """In messages of other loggers: it is because a broker is away."""
 _NAMES: Final = re.compile(r"\S*[\d.'=]\S*")
@@ -37,9 +42,7 @@ class LibraryLog(logging.Handler):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._clock = clock
-        self._said: dict[tuple[str, str], tuple[float, int]] = {}
-        self._counting = threading.Lock()
+        self._counts = OnceAMinute(clock)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say it, or not."""
@@ -49,7 +52,7 @@ class LibraryLog(logging.Handler):
         if self._is_of_connections(record, message):
             log.debug(self.library, source=record.name, said=message)
             return
-        times = self._counted(self._kind(record))
+        times = self._counts.times(self._kind(record))
         if times:
             log.log(record.levelno, self.library, source=record.name, said=message, times=times)
 
@@ -59,17 +62,6 @@ class LibraryLog(logging.Handler):
     def _kind(self, record: logging.LogRecord) -> tuple[str, str]:
         """Messages of one kind are counted together."""
         return (record.name, _NAMES.sub("*", str(record.msg)))
-
-    def _counted(self, kind: tuple[str, str]) -> int:
-        """How often it came since it was said, this time included; 0 when it is not to be said."""
-        with self._counting:
-            now = self._clock()
-            said_at, left_out = self._said.get(kind, (-REPEAT_SECONDS, 0))
-            if now - said_at < REPEAT_SECONDS:
-                self._said[kind] = (said_at, left_out + 1)
-                return 0
-            self._said[kind] = (now, 0)
-            return left_out + 1
 
 
 @contextmanager

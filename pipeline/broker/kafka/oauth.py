@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import httpx
 from kafka.errors import KafkaConnectionError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from pipeline.ops.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
 
 ANSWER_SECONDS: Final = 5.0
 """How long the provider may take. The I/O thread sends no heartbeats meanwhile: far below any session timeout."""
@@ -73,6 +75,8 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         ca_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        import httpx  # noqa: PLC0415 - few clusters want tokens, and every role loads this file
+
         super().__init__()
         self._url = url
         self._login = httpx.BasicAuth(client_id, client_secret)
@@ -99,6 +103,8 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
             return self._kept.text
 
     def _fetch(self, now: float) -> _Token:
+        import httpx  # noqa: PLC0415 - as above
+
         try:
             # No proxy and no .netrc from the environment: the secret goes where the setting says.
             with httpx.Client(verify=self._verify, timeout=ANSWER_SECONDS, trust_env=False) as client:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
+from typing import Any, Final, NamedTuple
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from pipeline.broker.api import BrokerError, NoSessionError, Pending, Position, PublishError, UnavailableError
+from pipeline.broker.api import Pending, Position
+from pipeline.broker.errors import BrokerError, NoSessionError, PublishError, UnavailableError
+from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.broker.kafka.compat import Hooks
 from pipeline.broker.kafka.errors import ours
 from pipeline.broker.kafka.session import opening_session
@@ -20,10 +27,89 @@ log = logger(__name__)
 _CONNECT_S: Final = 10.0
 _BLOCK_MS: Final = 20
 """The longest that kafka-python may hold up the event loop: it asks for a topic's partitions when it has forgotten them."""
+_PART_S: Final = 1.0
+"""How long one try to close a producer takes at most."""
+_HELD_AT_ONCE: Final = 100
+"""So many held records are written while the event loop may have to wait."""
+_FOR_THE_LOOP: Final[dict[str, Any]] = {"max_block_ms": _BLOCK_MS}
+_ONE_BY_ONE: Final[dict[str, Any]] = {
+    "enable_idempotence": False,
+    "max_in_flight_requests_per_connection": 1,  # the order stays
+    "batch_size": 0,
+    "linger_ms": 0,
+    "max_block_ms": int(_CONNECT_S * 1000),
+}
+
+
+class _Record(NamedTuple):
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    timestamp_ms: int | None
+
+    def write(self, producer: KafkaProducer) -> Any:
+        """The future of kafka-python.
+
+        Raises:
+            UnavailableError: it cannot be taken for now.
+            PublishError: it will never be taken.
+        """
+        topic, partition, key, value, headers, timestamp_ms = self
+        try:
+            return producer.send(topic, key=key, value=value, headers=headers, partition=partition, timestamp_ms=timestamp_ms)
+        except KafkaError as error:
+            raise _why(topic, error) from error
+        except Exception as error:  # what kafka-python's checks raise: it would raise it again
+            raise PublishError(f"Kafka does not take a record for {topic}: {error}") from error
+
+
+class _Written:
+    """A record on its way."""
+
+    __slots__ = ("error", "future", "is_judged", "number", "record")
+
+    def __init__(self, record: _Record, number: int) -> None:
+        self.record = record
+        self.number = number
+        """In the order in which records are sent."""
+        self.future: Any = None
+        """kafka-python's; None while no producer has the record."""
+        self.is_judged = False
+        """Whether the record was written alone, so that a refusal is its own."""
+        self.error: BrokerError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        if self.error is not None:
+            return True
+        future = self.future
+        return future is not None and future.is_done and (self.is_judged or not _is_refusal(future.exception))
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """It was refused, or another one was and took this one with it."""
+        future = self.future
+        return not self.is_judged and future is not None and future.is_done and _is_refusal(future.exception)
+
+    def write(self, producer: KafkaProducer, *, is_judged: bool = False) -> None:
+        """Give it to a producer. What is wrong is seen at :meth:`position`."""
+        try:
+            self.future = self.record.write(producer)
+        except BrokerError as error:
+            self.error = error
+        self.is_judged = is_judged
 
 
 class KafkaProducerClient:
-    """See `pipeline.broker.api.ProducerClient`. What is pending is a future of kafka-python's."""
+    """See `pipeline.broker.api.ProducerClient`.
+
+    kafka-python ends an idempotent producer with the first record that a broker refuses: all others that are under way fail with the same
+    error, and so does everything later. So the producer is replaced. The records that failed are written one by one, by a producer that is
+    not idempotent: it tells those that are refused from those that failed with them. Then another idempotent producer goes on. What is
+    sent meanwhile is held, so that the order stays. A record that Kafka had taken, but not acknowledged yet, is there twice then.
+    """
 
     def __init__(self, config: dict[str, Any], topics: Collection[str], *, hooks: Hooks) -> None:
         """Connect, and learn of the topics.
@@ -31,21 +117,42 @@ class KafkaProducerClient:
         Raises:
             NoSessionError: no broker let the client in, or told of the topics.
         """
-        with opening_session(config) as met:
-            self._producer = KafkaProducer(**met | {"max_block_ms": _BLOCK_MS})
-        hooks.wait_while_full(self._producer)
+        self._config = config
+        self._hooks = hooks
+        self._lines: dict[tuple[str, int | None], deque[_Written]] = {}
+        """Records whose fate is not known, in order; without a partition, those whose key chooses it."""
+        self._known: dict[str, Collection[int]] = {}
+        self._held: deque[_Written] = deque()
+        self._holding = threading.Lock()
+        self._is_closing = threading.Event()
+        self._replacing: threading.Thread | None = None
+        self._numbers = count()
+        self._refusals = FailureBackoff(log)
+        producer = self._connect(_FOR_THE_LOOP)
         deadline = time.monotonic() + _CONNECT_S
         try:
-            for topic in topics:
-                self._learn(topic, deadline)
+            self._learn_all(producer, topics, deadline)
         except BaseException:
-            self._producer.close(timeout=0)
+            producer.close(timeout=0)
             raise
+        self._producer: KafkaProducer | None = producer
 
-    def _learn(self, topic: str, deadline: float) -> None:
+    def _connect(self, special: dict[str, Any]) -> KafkaProducer:
+        with opening_session(self._config) as met:
+            producer = KafkaProducer(**met | special)
+        self._hooks.wait_while_full(producer)
+        return producer
+
+    def _learn_all(self, producer: KafkaProducer, topics: Collection[str], deadline: float) -> None:
+        """Ask for all topics at once: kafka-python asks the brokers ten times a second at most, for as many topics as are wanted by then."""
+        with ThreadPoolExecutor(max(len(topics), 1), "topics of the producer") as threads:
+            for learned in [threads.submit(self._learn, producer, topic, deadline) for topic in topics]:
+                learned.result()
+
+    def _learn(self, producer: KafkaProducer, topic: str, deadline: float) -> None:
         while True:
             try:
-                self.partitions(topic)
+                self._known[topic] = _partitions(producer, topic)
             except UnavailableError as error:
                 if time.monotonic() > deadline:
                     message = f"Kafka did not tell of {topic} within {_CONNECT_S:.0f} s ({error})"
@@ -54,11 +161,12 @@ class KafkaProducerClient:
                 return
 
     def partitions(self, topic: str) -> Collection[int]:
-        try:
-            known: Collection[int] = self._producer.partitions_for(topic)
-        except KafkaError as error:
-            raise _why(topic, error) from error
-        return known
+        producer = self._producer
+        if producer is not None:
+            self._known[topic] = _partitions(producer, topic)
+        elif topic not in self._known:
+            raise UnavailableError(f"nothing is known of {topic} while the producer is replaced")
+        return self._known[topic]
 
     def send(
         self,
@@ -69,34 +177,140 @@ class KafkaProducerClient:
         headers: Sequence[tuple[str, bytes]],
         timestamp_ms: int | None,
     ) -> Pending:
-        try:
-            pending: Pending = self._producer.send(
-                topic, key=key, value=value, headers=list(headers), partition=partition, timestamp_ms=timestamp_ms
-            )
-        except KafkaError as error:
-            raise _why(topic, error) from error
-        except Exception as error:  # what kafka-python's checks raise: it would raise it again
-            raise PublishError(f"Kafka does not take a record for {topic}: {error}") from error
-        return pending
+        record = _Record(topic, partition, key, value, list(headers), timestamp_ms)
+        with self._holding:
+            if self._is_closing.is_set():
+                raise UnavailableError("the producer is closed")
+            producer = self._producer
+            written = _Written(record, next(self._numbers))
+            if producer is None:
+                self._held.append(written)
+        if producer is not None:
+            written.future = record.write(producer)
+        self._lines.setdefault((topic, partition), deque()).append(written)
+        return written
 
     def serve(self) -> None:
-        """Nothing to do: kafka-python has a thread for it."""
+        """Forget what is settled; replace the producer when it has failed a record. kafka-python has a thread for all else."""
+        failed: _Written | None = None
+        for line in self._lines.values():
+            while line and line[0].is_done:
+                line.popleft()
+            if line and line[0].is_in_doubt:
+                failed = line[0]
+        producer = self._producer
+        if failed is None or producer is None or self._is_closing.is_set():
+            return
+        error = f"{type(failed.future.exception).__name__}: {failed.future.exception}"
+        self._refusals.note(
+            "a record was refused; another producer takes the place of this one", topic=failed.record.topic, error=error
+        )
+        self._producer = None
+        under_way = sorted((each for line in self._lines.values() for each in line), key=lambda written: written.number)
+        self._replacing = threading.Thread(target=self._replace, args=(producer, under_way), name="replace producer", daemon=True)
+        self._replacing.start()
+
+    def _replace(self, former: KafkaProducer, under_way: Sequence[_Written]) -> None:
+        """Settle what the former producer had, and have another one go on with what was held."""
+        self._close_in_time(former)
+        trouble = FailureBackoff(log)
+        while not self._is_closing.is_set():
+            try:
+                self._judge([written for written in under_way if written.is_in_doubt])
+                self._go_on(self._connect(_FOR_THE_LOOP))
+            except Exception as error:  # noqa: BLE001 - whatever it is: records wait for a producer
+                self._is_closing.wait(trouble.note("the producer cannot be replaced yet", error=repr(error)))
+            else:
+                return
+
+    def _close_in_time(self, producer: KafkaProducer) -> None:
+        """Close a producer when the fate of all that it has is known, or when this client is closed."""
+        while not _closes(producer) and not self._is_closing.is_set():
+            pass
+
+    def _judge(self, in_doubt: Sequence[_Written]) -> None:
+        """Write what failed one by one, in order, until the fate of each is known."""
+        if not in_doubt:
+            return
+        producer = self._connect(_ONE_BY_ONE)
+        for written in in_doubt:
+            written.write(producer, is_judged=True)
+        self._close_in_time(producer)
+
+    def _go_on(self, producer: KafkaProducer) -> None:
+        """Write what was held, and let the event loop write by itself from then on."""
+        deadline = time.monotonic() + _CONNECT_S
+        for topic in list(self._known):
+            with suppress(BrokerError):  # it may have been deleted: what is written to it fails by itself
+                self._learn(producer, topic, deadline)
+        while True:
+            with self._holding:
+                if self._is_closing.is_set():
+                    break
+                for written in [self._held.popleft() for _ in range(min(_HELD_AT_ONCE, len(self._held)))]:
+                    written.write(producer)
+                if not self._held:
+                    self._producer = producer
+                    return
+        _closes(producer)
 
     def position(self, pending: Pending) -> Position:
-        future: Any = pending
-        if future.exception is not None:
-            raise _why("the topic", future.exception) from future.exception
-        metadata = future.value
+        written: Any = pending
+        if written.error is not None:
+            raise written.error
+        if written.future is None or not written.future.is_done:
+            raise UnavailableError("it is not acknowledged yet")
+        if written.future.exception is not None:
+            raise _why(written.record.topic, written.future.exception) from written.future.exception
+        metadata = written.future.value
         return Position(metadata.topic, metadata.partition, metadata.offset, metadata.timestamp)
 
     def close(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        if self._replacing is not None:
+            self._replacing.join(seconds)
+        with self._holding:
+            self._is_closing.set()
+            producer, self._producer = self._producer, None
         try:
-            self._producer.close(timeout=seconds)
+            if producer is not None:
+                producer.close(timeout=max(deadline - time.monotonic(), 0.0))
         except KafkaError as error:
             log.warning("the producer was closed with records that Kafka had not acknowledged", error=repr(error))
+        left = sorted((each for line in list(self._lines.values()) for each in tuple(line)), key=lambda written: written.number)
+        with suppress(BrokerError):
+            self._judge([written for written in left if written.is_in_doubt])
+        for written in left:
+            if written.future is None or written.is_in_doubt:
+                written.error = UnavailableError("the producer was closed before the record could be written again")
+
+
+def _closes(producer: KafkaProducer) -> bool:
+    """Close a producer; False: something that it has is not settled yet, so it is still open."""
+    try:
+        producer.close(timeout=_PART_S)
+    except KafkaError:
+        return False
+    return True
+
+
+def _partitions(producer: KafkaProducer, topic: str) -> Collection[int]:
+    try:
+        known: Collection[int] = producer.partitions_for(topic)
+    except KafkaError as error:
+        raise _why(topic, error) from error
+    return known
 
 
 def _why(topic: str, error: Exception) -> BrokerError:
-    if isinstance(error, KafkaError) and isinstance(ours(error), UnavailableError):
-        return ours(error)
+    if _passes(error):
+        return UnavailableError(f"{type(error).__name__}: {error}")
     return PublishError(f"Kafka does not take a record for {topic}: {error}")
+
+
+def _passes(error: Exception) -> bool:
+    return isinstance(error, KafkaError) and isinstance(ours(error), UnavailableError)
+
+
+def _is_refusal(error: Exception | None) -> bool:
+    return error is not None and not _passes(error)

@@ -11,14 +11,16 @@ from typing import Any, Final
 
 from kafka.errors import AuthorizationError, KafkaError
 
-from pipeline.broker.api import NoSessionError
+from pipeline.broker.errors import NoSessionError
+from pipeline.broker.kafka.bootstrap import meet_brokers
 from pipeline.broker.kafka.library_log import listening
-from pipeline.broker.kafka.meeting import meet_brokers
 
 SESSION_MS: Final = 6_000
 """How long kafka-python may try: a broker has answered just before."""
 
 _LOGIN: Final = "OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_SASL_PASSWORD and OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"
+_HUNG_UP: Final = ("closed the connection", "socket disconnected")
+"""How it says that a broker ended the connection: our transport, and kafka-python's own."""
 _PROTOCOL: Final = "Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL and the port"
 
 
@@ -59,7 +61,7 @@ def refusal(said: Sequence[str], mechanism: str | None, user: str | None = None)
     """
     reasons = [text.partition("failed: ")[2].partition(" (backoff")[0] for text in said if "failed: " in text]
     why = next((reason for reason in reasons if "Sasl" in reason or "TokenError" in reason), reasons[0])
-    is_told = "closed the connection" in why or "Sasl" in why
+    is_told = any(word in why for word in _HUNG_UP) or "Sasl" in why
     if "TokenError" in why:
         return f"There is no token: {why.partition('TokenError: ')[2]}.", False
     if "IllegalSaslState" in why:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
+from pipeline.broker.kafka.config import heartbeat_ms
 from pipeline.broker.kafka.oauth import TokenError, token_provider
 from pipeline.broker.librdkafka.library_log import error_heard, library
 from pipeline.ops.settings import Settings
@@ -25,7 +26,7 @@ _TOKEN_SECONDS: Final = 60.0
 """How often librdkafka asks for a token. The provider keeps one until most of its life is over, so asking is cheap."""
 
 
-class Tokens:
+class TokenSource:
     """Gives one client its tokens. It goes on with the last one while there is no new one: an exception would harm confluent-kafka."""
 
     def __init__(self, provider: AbstractTokenProvider) -> None:
@@ -75,7 +76,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
 
 def _sasl(settings: Settings) -> dict[str, Any]:
     if settings.kafka_sasl_mechanism == "OAUTHBEARER":
-        return {"sasl.mechanism": "OAUTHBEARER", "oauth_cb": Tokens(token_provider(settings))}
+        return {"sasl.mechanism": "OAUTHBEARER", "oauth_cb": TokenSource(token_provider(settings))}
     if settings.kafka_sasl_mechanism and settings.kafka_sasl_password:
         return {
             "sasl.mechanism": settings.kafka_sasl_mechanism,
@@ -91,7 +92,7 @@ def _consumer_config(settings: Settings, group: str) -> dict[str, Any]:
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        "auto.offset.reset": "error",  # where to read on is decided in pipeline/broker/starting_point.py and reading.py
+        "auto.offset.reset": "error",  # where to read on is decided in pipeline/broker/start_offset.py and reading.py
         "allow.auto.create.topics": False,
     }
 
@@ -102,7 +103,7 @@ def member_config(settings: Settings, group: str, instance_id: str | None) -> di
     config = _consumer_config(settings, group) | {
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": session_ms,
-        "heartbeat.interval.ms": min(3_000, session_ms // 3),
+        "heartbeat.interval.ms": heartbeat_ms(settings),
         "max.poll.interval.ms": max(300_000, 3 * session_ms),
         "statistics.interval.ms": 250,  # the only public way to see that a join is under way
     }

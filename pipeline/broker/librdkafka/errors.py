@@ -8,7 +8,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
-from pipeline.broker.api import BrokerError, NotMemberError, RefusedError, UnavailableError
+from pipeline.broker.errors import BrokerError, NotMemberError, RefusedError, UnavailableError
 
 # The names of librdkafka's own codes begin with an underscore; they are public all the same.
 # ruff: noqa: SLF001
@@ -42,6 +42,12 @@ _PASSES: Final = frozenset(
         KafkaError._WAIT_COORD,
         KafkaError._WAIT_CACHE,
         KafkaError._DESTROY,
+        getattr(KafkaError, "_DESTROY_BROKER", -137),  # the broker that was asked is away; older releases have no name for it
+        KafkaError._RETRY,
+        KafkaError._OUTDATED,
+        KafkaError._INTR,
+        KafkaError._NODE_UPDATE,
+        KafkaError._ISR_INSUFF,
         KafkaError._IN_PROGRESS,
         KafkaError._PREV_IN_PROGRESS,
         KafkaError._QUEUE_FULL,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pipeline.broker.api import Bounds, BrokerError, Fetched, OutOfRangeError, Partition, UnavailableError
+from pipeline.broker.api import Fetched, OffsetRange, Partition
+from pipeline.broker.errors import BrokerError, OutOfRangeError, UnavailableError
 from pipeline.broker.librdkafka.config import QUEUE_BYTES, reader_config
 from pipeline.broker.librdkafka.errors import GROUP_ERRORS, OUT_OF_RANGE, ours, translated
 from pipeline.broker.librdkafka.library_log import heard_by
@@ -17,6 +20,10 @@ from pipeline.ops.settings import Settings
 _READ_S: Final = 5.0
 _CLOSE_S: Final = 3.0
 _AT_ONCE: Final = 1_000
+_LONGEST_S: Final = 0.1
+_WAKE_S: Final = 0.001
+_LEADERS_S: Final = 0.5
+"""How long the brokers may take to say who leads the partitions that came."""
 
 
 class _Record:
@@ -38,6 +45,10 @@ class LibrdkafkaFetchClient:
 
     librdkafka fetches ahead in threads of its own, up to some megabytes; a poll takes all that has come. To seek, a partition is given
     up and taken again at the new position: librdkafka's own ``seek`` refuses while a partition is being started.
+
+    There is one fetch at a time from each broker, and the broker may hold it. What is added meanwhile waits for it, and for the next one
+    too (a second in all, as measured): so another consumer takes the place of this one when partitions come. And a broker's thread that
+    had nothing to fetch sleeps for up to a second, and is not woken when a partition is resumed: so it is asked something.
     """
 
     def __init__(self, settings: Settings, *, partition_bytes: int, read_committed: bool) -> None:
@@ -47,6 +58,13 @@ class LibrdkafkaFetchClient:
             NoSessionError: no broker let the client in.
         """
         said: list[KafkaError] = []
+        is_open = threading.Event()
+
+        def hear(error: KafkaError) -> None:
+            # Nobody asks later on, and while the brokers are away there are twenty errors a second.
+            if not is_open.is_set():
+                said.append(error)
+
         self._positions: dict[Partition, int] = {}
         self._paused: frozenset[Partition] = frozenset()
         self._outside: set[Partition] = set()
@@ -54,17 +72,35 @@ class LibrdkafkaFetchClient:
         self._failure: BrokerError | None = None
         meet(settings)
         config = reader_config(settings, partition_bytes=partition_bytes, read_committed=read_committed)
-        self._consumer = Consumer(config | {"error_cb": heard_by(said.append)})
+        self._config = config | {"error_cb": heard_by(hear)}
+        self._consumer = Consumer(self._config)
         try:
             open_session(self._consumer, settings, said)
         except BaseException:
             close_within(self._consumer.close, _CLOSE_S, "reader")
             raise
+        is_open.set()
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         gone = self._positions.keys() - positions.keys()
+        came = {partition: offset for partition, offset in positions.items() if partition not in self._positions}
         self._give_up(gone)
-        self._begin({partition: offset for partition, offset in positions.items() if partition not in self._positions})
+        if came and self._positions:
+            self._begin_anew(self._positions | came)
+        else:
+            self._begin(came)
+
+    def _begin_anew(self, positions: Mapping[Partition, int]) -> None:
+        """Go on with another consumer. What this one has fetched ahead is fetched again."""
+        former, paused = self._consumer, self._paused
+        self._consumer = Consumer(self._config)
+        threading.Thread(
+            target=close_within, args=(former.close, _CLOSE_S, "former reader"), name="close reader", daemon=True
+        ).start()
+        self._positions, self._paused = {}, frozenset()
+        self._outside.clear()
+        self._begin(positions)
+        self.pause(paused)
 
     def _give_up(self, partitions: Collection[Partition]) -> None:
         if not partitions:
@@ -79,10 +115,16 @@ class LibrdkafkaFetchClient:
     def _begin(self, positions: Mapping[Partition, int]) -> None:
         if not positions:
             return
+        begun = [TopicPartition(*partition) for partition in positions]
         with translated():
             self._consumer.incremental_assign([TopicPartition(*partition, offset) for partition, offset in positions.items()])
+            if len(positions) > 1:  # or the first fetch asks for those whose leaders are known first, and the others wait for it
+                self._consumer.pause(begun)
+                self._ask_brokers_of(positions, _LEADERS_S)
             # librdkafka keeps a partition paused that was paused when it was given up.
-            self._consumer.resume([TopicPartition(*partition) for partition in positions])
+            self._consumer.resume(begun)
+        if len(positions) > 1:
+            self._ask_brokers_of(positions, _WAKE_S)
         self._positions |= positions
 
     def seek(self, partition: Partition, offset: int) -> None:
@@ -103,7 +145,44 @@ class LibrdkafkaFetchClient:
                 self._consumer.pause([TopicPartition(*partition) for partition in came])
             if gone := self._paused - wanted:
                 self._consumer.resume([TopicPartition(*partition) for partition in gone])
+                self._ask_brokers_of(gone, _WAKE_S)
         self._paused = wanted
+
+    def _ask_brokers_of(self, partitions: Collection[Partition], seconds: float) -> None:
+        """Ask the leader of each partition something, which wakes the threads that fetch, and wait for the answers for so long."""
+        with suppress(KafkaException):
+            self._consumer.offsets_for_times(
+                [TopicPartition(*partition, OFFSET_END) for partition in partitions], timeout=seconds
+            )
+
+    @property
+    def longest_poll(self) -> float:
+        return _LONGEST_S
+
+    def be_patient(self) -> None:
+        """Nothing changes."""
+
+    def rest(self) -> None:
+        """Hear errors, which librdkafka keeps until somebody does: twenty a second while the brokers are away, 1.3 GB a day."""
+        with translated():
+            came = self._consumer.consume(_AT_ONCE, 0)
+        for message in came:
+            if message.error() is not None:
+                self._take(message, {})
+            else:
+                self._fetch_again(message)
+
+    def _fetch_again(self, message: Message) -> None:
+        """A record that came though its partition is paused was on its way: it is for the next poll."""
+        topic, number, offset = message.topic(), message.partition(), message.offset()
+        partition = Partition(topic or "", -1 if number is None else number)
+        position = self._positions.get(partition)
+        if position is not None and offset is not None and offset >= position and partition not in self._outside:
+            self._outside.add(partition)  # so that it is not taken for what is read already
+            self.seek(partition, position)
+
+    def wake(self) -> None:
+        """A poll of librdkafka cannot be ended; it is short."""
 
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
         fetched: dict[Partition, list[Fetched]] = {}
@@ -168,24 +247,24 @@ class LibrdkafkaFetchClient:
     def position(self, partition: Partition) -> int | None:
         return self._positions.get(partition)
 
-    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
         return bounds(self._consumer, partitions)
 
     def close(self) -> None:
         close_within(self._consumer.close, _CLOSE_S, "reader")
 
 
-def bounds(consumer: Consumer, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+def bounds(consumer: Consumer, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
     """Where partitions begin and end, as the brokers say.
 
     Raises:
         UnavailableError: no answer.
     """
-    found: dict[Partition, Bounds] = {}
+    found: dict[Partition, OffsetRange] = {}
     for partition in partitions:
         with translated():
             answer = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_READ_S)
         if answer is None:
             raise UnavailableError(f"no broker said within {_READ_S:g} s where {partition} begins and ends")
-        found[partition] = Bounds(*answer)
+        found[partition] = OffsetRange(*answer)
     return found

@@ -9,19 +9,11 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pipeline.broker.api import (
-    Bounds,
-    BrokerError,
-    Committed,
-    Membership,
-    NotMemberError,
-    Partition,
-    RebalanceListener,
-    UnavailableError,
-)
+from pipeline.broker.api import Committed, Membership, OffsetRange, Partition, RebalanceListener
+from pipeline.broker.errors import BrokerError, NotMemberError, UnavailableError
+from pipeline.broker.kafka.committed_offsets import CommittedOffsets
 from pipeline.broker.kafka.config import client_config as plain_config
-from pipeline.broker.kafka.leaving import remove_static_member
-from pipeline.broker.kafka.stored_commits import StoredCommits
+from pipeline.broker.kafka.leave_group import remove_static_member
 from pipeline.broker.librdkafka.config import member_config
 from pipeline.broker.librdkafka.errors import error_of, ours
 from pipeline.broker.librdkafka.fetch_client import bounds
@@ -69,7 +61,7 @@ class LibrdkafkaGroupClient:
         self._listener = listener
         self._instance_id = instance_id
         self._on_replaced = on_replaced
-        self._stored = StoredCommits(settings, group)
+        self._stored = CommittedOffsets(settings, group)
         self._joins = 0
         self._is_joining = True
         self._is_closing = False
@@ -88,7 +80,7 @@ class LibrdkafkaGroupClient:
             close_within(self._consumer.close, _CLOSE_S, f"member of {group}")
             raise
         self._errors.clear()
-        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        self.subscribe(topics)
 
     # --- callbacks: called inside poll() and close(), on the thread that calls these ---
 
@@ -124,6 +116,12 @@ class LibrdkafkaGroupClient:
         self._answers.append((error, partitions))
 
     # --- the group thread ---
+
+    def subscribe(self, topics: Collection[str]) -> None:
+        try:
+            self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        except KafkaException as exception:
+            raise self._why(error_of(exception)) from exception
 
     def poll(self, seconds: float) -> None:
         until, wait = time.monotonic() + seconds, 0.0
@@ -183,6 +181,9 @@ class LibrdkafkaGroupClient:
             failure = error or next((each.error for each in partitions if each.error is not None), None)
             if failure is not None:
                 raise self._why_not_committed(failure, before)
+            if self.membership() != before and self._consumer.memberid() == before.member_id:
+                # It may have stood before the rebalance or behind it. Nobody was put out: librdkafka would have told.
+                raise UnavailableError("a rebalance came while a commit was under way")
             return
         raise UnavailableError("a commit was not answered")
 
@@ -212,7 +213,7 @@ class LibrdkafkaGroupClient:
         # Not by librdkafka: confluent-kafka 2.16.1 reads beyond the end of a text that another client has written beside a commit.
         return self._stored.read(partitions)
 
-    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
         return bounds(self._consumer, partitions)
 
     def close(self, *, leave: bool) -> None:

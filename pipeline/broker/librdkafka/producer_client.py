@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from pipeline.broker.api import BrokerError, NoSessionError, Pending, Position, PublishError, UnavailableError
+from pipeline.broker.api import Pending, Position
+from pipeline.broker.errors import BrokerError, NoSessionError, PublishError, UnavailableError
 from pipeline.broker.librdkafka.config import producer_config
 from pipeline.broker.librdkafka.errors import error_of, ours, translated
 from pipeline.broker.librdkafka.library_log import heard_by
@@ -23,28 +24,65 @@ _CONNECT_S: Final = 10.0
 _ASK_S: Final = 5.0
 _CLOSE_S: Final = 3.0
 _ANY_PARTITION: Final = -1
+_ALONE: Final = {"batch_num_messages": 1, "enable_idempotence": False, "max_in_flight_requests_per_connection": 1}
+
+
+class _Record(NamedTuple):
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, str | bytes | None]]
+    timestamp_ms: int | None
 
 
 class _Written:
     """A record on its way."""
 
-    __slots__ = ("error", "position", "topic")
+    __slots__ = ("_doubts", "error", "is_alone", "position", "record")
 
-    def __init__(self, topic: str) -> None:
-        self.topic = topic
+    def __init__(self, record: _Record, doubts: list[_Written]) -> None:
+        """``doubts``: where it puts itself when it is in doubt."""
+        self.record = record
+        self._doubts = doubts
+        self.is_alone = False
+        """Whether it was written in no batch with others, so that a refusal is its own."""
         self.position: Position | None = None
         self.error: KafkaError | None = None
 
     @property
     def is_done(self) -> bool:
-        return self.position is not None or self.error is not None
+        return self.position is not None or (self.error is not None and not self.is_in_doubt)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """The brokers refused the batch that it was in; another record may be why."""
+        error = self.error
+        if error is None or self.is_alone or error.code() <= 0:  # the library's own codes are below 0
+            return False
+        return isinstance(_why(self.record.topic, error), PublishError)
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:
         """Called inside the producer's ``poll``, that is, on the event loop."""
         if error is not None:
             self.error = error
+            if self.is_in_doubt:
+                self._doubts.append(self)
             return
-        self.position = Position(self.topic, message.partition() or 0, message.offset() or 0, message.timestamp()[1])
+        self.position = Position(self.record.topic, message.partition() or 0, message.offset() or 0, message.timestamp()[1])
+
+    def write(self, producer: Producer) -> None:
+        """Give it to a producer, whose errors this raises."""
+        topic, partition, key, value, headers, timestamp_ms = self.record
+        producer.produce(
+            topic,
+            value,
+            key,
+            _ANY_PARTITION if partition is None else partition,
+            on_delivery=self.delivered,
+            timestamp=timestamp_ms or 0,
+            headers=headers,
+        )
 
 
 class LibrdkafkaProducerClient:
@@ -52,6 +90,9 @@ class LibrdkafkaProducerClient:
 
     librdkafka gives a producer up whose idempotence cannot be kept (a "fatal" error): another one takes its place, and what the first one
     had not got acknowledged fails, so that it is sent again.
+
+    The brokers refuse whole batches. So each record of a batch that was refused is written again, alone: those that are taken then stand
+    behind records that were sent after them.
     """
 
     def __init__(self, settings: Settings, topics: Collection[str]) -> None:
@@ -65,6 +106,9 @@ class LibrdkafkaProducerClient:
         meet(settings)
         self._producer = self._connect()
         self._former: list[Producer] = []
+        self._alone: Producer | None = None
+        """Writes each record in a batch of its own; None until a batch was refused."""
+        self._doubts: list[_Written] = []
         self._numbers: dict[str, tuple[float, Collection[int]]] = {}
         self._refused: dict[str, BrokerError] = {}
         self._asking: set[str] = set()
@@ -80,8 +124,11 @@ class LibrdkafkaProducerClient:
             raise
         self._said.clear()
 
-    def _connect(self) -> Producer:
-        return Producer(producer_config(self._settings) | {"error_cb": heard_by(self._said.append)})
+    def _connect(self, **special: object) -> Producer:
+        heard = {"error_cb": heard_by(self._said.append)}
+        return Producer(
+            producer_config(self._settings) | heard | {name.replace("_", "."): value for name, value in special.items()}
+        )
 
     def _learn(self, topic: str, deadline: float) -> None:
         while True:
@@ -140,17 +187,9 @@ class LibrdkafkaProducerClient:
         headers: Sequence[tuple[str, bytes]],
         timestamp_ms: int | None,
     ) -> Pending:
-        written = _Written(topic)
+        written = _Written(_Record(topic, partition, key, value, list(headers), timestamp_ms), self._doubts)
         try:
-            self._producer.produce(
-                topic,
-                value,
-                key,
-                _ANY_PARTITION if partition is None else partition,
-                on_delivery=written.delivered,
-                timestamp=timestamp_ms or 0,
-                headers=list(headers),
-            )
+            written.write(self._producer)
         except BufferError as error:
             raise UnavailableError(f"too much waits to be acknowledged: {error}") from error
         except KafkaException as exception:
@@ -182,10 +221,30 @@ class LibrdkafkaProducerClient:
                 self._former.remove(former)
                 threading.Thread(target=former.close, name="close producer", daemon=True).start()
         self._producer.poll(0)
+        self._judge()
+        if self._alone is not None:
+            self._alone.poll(0)
         fatal = next((error for error in self._said if error.fatal()), None)
         self._said.clear()
         if fatal is not None:
             self._begin_anew(fatal)
+
+    def _judge(self) -> None:
+        """Write the records of refused batches again, each alone."""
+        while self._doubts:
+            if self._alone is None:
+                self._alone = self._connect(**_ALONE)
+            written = self._doubts[0]
+            try:
+                written.write(self._alone)
+            except BufferError:
+                return  # later
+            except KafkaException as exception:
+                written.error = error_of(exception)
+            else:
+                written.error = None
+            written.is_alone = True
+            self._doubts.pop(0)
 
     def position(self, pending: Pending) -> Position:
         if not isinstance(pending, _Written) or pending.position is None:
@@ -197,12 +256,18 @@ class LibrdkafkaProducerClient:
         if self._is_closed:
             return
         self._is_closed = True
+        deadline = time.monotonic() + seconds
         left = self._producer.flush(seconds)
+        self._judge()
+        if self._alone is not None:
+            left += self._alone.flush(max(deadline - time.monotonic(), 0.0))
+        producers = [self._producer, *([self._alone] if self._alone is not None else [])]
         if left:
             log.warning("the producer was closed with records that Kafka had not acknowledged", records=left)
-            self._producer.purge()
-            self._producer.flush(1)
-        for each in (self._producer, *self._former):
+            for each in producers:
+                each.purge()
+                each.flush(1)
+        for each in (*producers, *self._former):
             close_within(each.close, _CLOSE_S, "producer")
 
 

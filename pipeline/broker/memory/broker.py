@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 from uuid import UUID
 from zlib import crc32
 
-from pipeline.broker.api import (
-    Bounds,
-    Committed,
-    Difference,
-    Fetched,
-    Growth,
-    Membership,
-    NotMemberError,
-    OutOfRangeError,
-    Partition,
-    Pending,
-    Position,
-    PublishError,
-    RebalanceListener,
-    UnavailableError,
-)
+from pipeline.broker.api import Committed, Fetched, Membership, OffsetRange, Partition, Pending, Position, RebalanceListener
+from pipeline.broker.errors import NotMemberError, OutOfRangeError, PublishError, RefusedError, UnavailableError
 from pipeline.broker.memory.cluster import Cluster
 from pipeline.broker.memory.groups import GroupMember
+from pipeline.broker.topic_admin import Difference, Growth
 from schemas.topics import TopicSpec
 
 _FETCHED_AT_ONCE = 100
@@ -47,6 +34,17 @@ class Faults:
     """What sending a record raises."""
     is_holding: bool = False
     """Records that are sent stay unacknowledged until it ends."""
+    unreadable: set[str] = field(default_factory=set)
+    """Topics that it may see, and not read (no right)."""
+
+    def check_readable(self, topics: Iterable[str]) -> None:
+        """Raise what a client gets that reads one of these.
+
+        Raises:
+            RefusedError: it may not.
+        """
+        if refused := sorted(self.unreadable.intersection(topics)):
+            raise RefusedError(f"TopicAuthorizationFailedError: {', '.join(refused)}")
 
 
 class MemoryBroker:
@@ -118,6 +116,7 @@ class MemoryGroupClient:
 
     def poll(self, seconds: float) -> None:
         self._broker.reach()
+        self._broker.faults.check_readable(self._topics)
         with self._cluster.lock:
             coordinator = self._cluster.coordinator
             try:
@@ -155,6 +154,14 @@ class MemoryGroupClient:
         if came:
             self._listener.assigned(came)
 
+    def subscribe(self, topics: Sequence[str]) -> None:
+        self._topics = tuple(topics)
+        with self._cluster.lock:
+            try:
+                self._cluster.coordinator.subscribe(self._group, self._member, topics, self._owned)
+            except NotMemberError:
+                return  # the next poll finds it out, and joins with these
+
     def membership(self) -> Membership | None:
         return self._identity
 
@@ -171,7 +178,7 @@ class MemoryGroupClient:
             committed = self._cluster.coordinator.group(self._group).committed
             return {partition: committed[partition] for partition in partitions if partition in committed}
 
-    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
         self._broker.reach()
         return {partition: self._cluster.log(partition).bounds() for partition in partitions}
 
@@ -200,8 +207,22 @@ class MemoryFetchClient:
     def pause(self, partitions: Collection[Partition]) -> None:
         self._paused = frozenset(partitions)
 
+    @property
+    def longest_poll(self) -> float:
+        return 0.1
+
+    def be_patient(self) -> None:
+        """Nothing changes."""
+
+    def rest(self) -> None:
+        """Nothing is kept."""
+
+    def wake(self) -> None:
+        """A poll returns at once."""
+
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
         self._broker.reach()
+        self._broker.faults.check_readable(partition.topic for partition in self._positions)
         fetched: dict[Partition, Sequence[Fetched]] = {}
         outside: list[Partition] = []
         with self._cluster.lock:
@@ -231,7 +252,7 @@ class MemoryFetchClient:
     def position(self, partition: Partition) -> int | None:
         return self._positions.get(partition)
 
-    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
         self._broker.reach()
         return {partition: self._cluster.log(partition).bounds() for partition in partitions}
 
@@ -295,7 +316,7 @@ class MemoryProducerClient:
 
 
 class MemoryTopicAdmin:
-    """See `pipeline.broker.api.TopicAdmin`."""
+    """See `pipeline.broker.topic_admin.TopicAdmin`."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster

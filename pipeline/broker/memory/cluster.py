@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from pipeline.broker.api import Bounds, Partition
+from pipeline.broker.api import OffsetRange, Partition
 from pipeline.broker.memory.groups import Coordinator
 
 _EPOCH_MS = 1_772_463_840_000
 
 
-class Stored(NamedTuple):
+class StoredRecord(NamedTuple):
     """A record in a log. ``timestamp`` is milliseconds since 1970, by the clock of the cluster."""
 
     topic: str
@@ -42,7 +42,7 @@ class Log:
     """One partition. Offsets never come again, whatever is removed."""
 
     def __init__(self) -> None:
-        self.records: list[Stored] = []
+        self.records: list[StoredRecord] = []
         self.first = 0
         self.shown_end: int | None = None
         """The end that readers see; None: the true one. A leader that came back with an old state shows less than there is."""
@@ -52,11 +52,11 @@ class Log:
         """The offset of the next record."""
         return self.records[-1].offset + 1 if self.records else self.first
 
-    def bounds(self) -> Bounds:
+    def bounds(self) -> OffsetRange:
         """Where it begins and ends, as readers see it."""
-        return Bounds(self.first, self.end if self.shown_end is None else min(self.shown_end, self.end))
+        return OffsetRange(self.first, self.end if self.shown_end is None else min(self.shown_end, self.end))
 
-    def read(self, offset: int, most: int) -> list[Stored]:
+    def read(self, offset: int, most: int) -> list[StoredRecord]:
         """Records from an offset on."""
         start = max(offset - (self.records[0].offset if self.records else 0), 0)
         end = self.bounds().end
@@ -117,11 +117,11 @@ class Cluster:
         key: bytes | None,
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
-    ) -> Stored:
+    ) -> StoredRecord:
         """Write a record."""
         with self.lock:
             log = self.log(partition)
             timestamp = _EPOCH_MS + round(self.clock() * 1000)
-            record = Stored(partition.topic, log.end, timestamp, key, value, tuple(headers))
+            record = StoredRecord(partition.topic, log.end, timestamp, key, value, tuple(headers))
             log.records.append(record)
             return record

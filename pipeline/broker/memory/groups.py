@@ -7,11 +7,12 @@ session is put out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from pipeline.broker.api import Committed, MetadataError, NotMemberError, Partition, UnavailableError
+from pipeline.broker.api import Committed, Partition
+from pipeline.broker.errors import MetadataError, NotMemberError, UnavailableError
 
 
 @dataclass(slots=True)
@@ -29,10 +30,12 @@ class GroupMember:
     owned: frozenset[Partition] = frozenset()
     """What it said that it holds when it joined last."""
     assigned: frozenset[Partition] = frozenset()
+    counted: tuple[str, ...] = ()
+    """The topics that the last assignment knew of. Those of a static member that came back may be others; nobody looks before the next join."""
 
 
 @dataclass(slots=True)
-class Group:
+class ConsumerGroup:
     """A consumer group."""
 
     generation: int = 0
@@ -50,13 +53,13 @@ class Coordinator:
         self._clock = clock
         self._partitions_of = partitions_of
         self._ids = count(1)
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, ConsumerGroup] = {}
         self.most_metadata = 4096
         """``offset.metadata.max.bytes``."""
 
-    def group(self, name: str) -> Group:
+    def group(self, name: str) -> ConsumerGroup:
         """A group; there is one as soon as it is asked for."""
-        return self.groups.setdefault(name, Group())
+        return self.groups.setdefault(name, ConsumerGroup())
 
     def join(self, name: str, member: GroupMember, owned: Collection[Partition]) -> None:
         """Come, or come again: the group's join goes on."""
@@ -106,6 +109,19 @@ class Coordinator:
         group.committed |= commits
         group.history += [(partition, committed.offset) for partition, committed in commits.items()]
 
+    def subscribe(self, name: str, member: GroupMember, topics: Sequence[str], owned: Collection[Partition]) -> None:
+        """Read other topics: the member joins again.
+
+        Raises:
+            NotMemberError: the group has put it out.
+        """
+        group = self.group(name)
+        self._put_out_the_silent(group)
+        self._known(group, member)
+        if member.topics != tuple(topics):
+            member.topics = tuple(topics)
+            self.join(name, member, owned)
+
     def leave(self, name: str, member: GroupMember) -> None:
         """Go, without being waited for."""
         group = self.group(name)
@@ -118,11 +134,11 @@ class Coordinator:
         for group in self.groups.values():
             group.committed = {partition: held for partition, held in group.committed.items() if partition.topic != topic}
 
-    def _known(self, group: Group, member: GroupMember) -> None:
+    def _known(self, group: ConsumerGroup, member: GroupMember) -> None:
         if group.members.get(member.member_id) is not member:
             raise NotMemberError(f"the group does not know {member.member_id or 'this member'}")
 
-    def _admit(self, group: Group, member: GroupMember) -> bool:
+    def _admit(self, group: ConsumerGroup, member: GroupMember) -> bool:
         """Let a member in. Returns whether it takes the place of another one, so that nobody need join again."""
         former = next(
             (each for each in group.members.values() if each.instance_id and each.instance_id == member.instance_id), None
@@ -133,15 +149,15 @@ class Coordinator:
             return False
         # A static member that came back takes the place of the one before it, at once and without a rebalance.
         del group.members[former.member_id]
-        member.assigned, member.has_joined = former.assigned, True
+        member.assigned, member.has_joined, member.counted = former.assigned, True, former.counted
         return True
 
-    def _begin_join(self, group: Group, but: GroupMember | None = None) -> None:
+    def _begin_join(self, group: ConsumerGroup, but: GroupMember | None = None) -> None:
         group.is_joining = True
         for member in group.members.values():
             member.has_joined = member is but
 
-    def _end_join(self, group: Group) -> None:
+    def _end_join(self, group: ConsumerGroup) -> None:
         self._put_out_the_silent(group)
         if not group.is_joining or not all(member.has_joined for member in group.members.values()):
             return
@@ -149,7 +165,7 @@ class Coordinator:
         group.generation += 1
         self._assign(group)
 
-    def _put_out_the_silent(self, group: Group) -> None:
+    def _put_out_the_silent(self, group: ConsumerGroup) -> None:
         now = self._clock()
         for member in list(group.members.values()):
             if member.is_alive():
@@ -159,18 +175,21 @@ class Coordinator:
                 if not group.is_joining:
                     self._begin_join(group)
 
-    def _wanted(self, group: Group) -> set[Partition]:
-        topics = {topic for member in group.members.values() for topic in member.topics}
+    def _wanted(self, group: ConsumerGroup) -> set[Partition]:
+        topics = {topic for member in group.members.values() for topic in member.counted}
         return {partition for topic in topics for partition in self._partitions_of(topic)}
 
-    def _assign(self, group: Group) -> None:
+    def _assign(self, group: ConsumerGroup) -> None:
         """Sticky and cooperative: nothing is given to one member that another one still holds."""
         members = sorted(group.members.values(), key=lambda member: member.member_id)
+        for member in members:
+            member.counted = member.topics
         wanted = self._wanted(group)
         claims: dict[Partition, GroupMember] = {}
         for member in members:
             for partition in sorted(member.owned & wanted):
-                claims.setdefault(partition, member)
+                if partition.topic in member.topics:
+                    claims.setdefault(partition, member)
         most = -(-len(wanted) // len(members)) if members else 0
         kept: dict[str, list[Partition]] = {member.member_id: [] for member in members}
         held = set(claims)
@@ -178,7 +197,8 @@ class Coordinator:
             if len(kept[member.member_id]) < most:
                 kept[member.member_id].append(partition)
         for partition in sorted(wanted - held):
-            poorest = min(members, key=lambda member: (len(kept[member.member_id]), member.member_id))
+            readers = [member for member in members if partition.topic in member.topics]
+            poorest = min(readers, key=lambda member: (len(kept[member.member_id]), member.member_id))
             kept[poorest.member_id].append(partition)
         for member in members:
             member.assigned = frozenset(kept[member.member_id])

@@ -25,7 +25,7 @@ _ORDINARY: Final = frozenset(
         b"*/* bearer basic post webhook webhooks oms-webhooks"
     ).split()
 )
-"""Values that are no secrets, and stand in many answers."""
+"""Values that are not secrets and appear in many answers."""
 _NUMBER: Final = re.compile(rb"[0-9.,:-]{1,7}")
 _SCHEME: Final = re.compile(rb"(?:basic|bearer|token|apikey|api-key|key|hmac|digest)\s+(?=\S)", re.IGNORECASE)
 _BETWEEN_PARTS: Final = re.compile(rb"[\s;,=\"'&]+")

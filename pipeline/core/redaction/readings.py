@@ -47,7 +47,7 @@ _BREAKS: Final = re.compile(rb"\\+[nrt]|%(?:25)*0[ad]|&(?:amp;)*#(?:x0*[ad]|0*1[
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class NormalizedText:
     """``text``, and for each of its bytes where that begins and ends in the answer."""
 
     text: bytes
@@ -84,10 +84,10 @@ def undone(text: bytes) -> Iterator[bytes]:
         yield text
 
 
-def readings(text: bytes) -> Iterator[Reading]:
+def readings(text: bytes) -> Iterator[NormalizedText]:
     """Every reading of ``text``: as it is, then with one more level of escapes undone each time, until there are none."""
     places = list(range(len(text) + 1))
-    reading = _replaced(Reading(text.translate(_LOWER), places[:-1], places[1:]), _SPACES, lambda _: b"")
+    reading = _replaced(NormalizedText(text.translate(_LOWER), places[:-1], places[1:]), _SPACES, lambda _: b"")
     yield reading
     for _ in range(MAX_LEVELS):
         before, reading = reading, _replaced(_replaced(reading, _ESCAPE, _unescaped), _SPACES, lambda _: b"")
@@ -96,11 +96,13 @@ def readings(text: bytes) -> Iterator[Reading]:
         yield reading
 
 
-def broken_readings(text: bytes) -> Iterator[Reading]:
+def broken_readings(text: bytes) -> Iterator[NormalizedText]:
     """The readings of what broke off, without the beginning of an escape at its end."""
     for reading in readings(text[: _end_of_whole_escapes(text.lower())]):
         end = _end_of_whole_escapes(reading.text)
-        yield reading if end == len(reading.text) else Reading(reading.text[:end], reading.starts[:end], reading.ends[:end])
+        yield (
+            reading if end == len(reading.text) else NormalizedText(reading.text[:end], reading.starts[:end], reading.ends[:end])
+        )
 
 
 def _end_of_whole_escapes(text: bytes) -> int:
@@ -108,7 +110,9 @@ def _end_of_whole_escapes(text: bytes) -> int:
     return len(text) if cut is None else cut.start()
 
 
-def _replaced(reading: Reading, pattern: re.Pattern[bytes], replacement: Callable[[re.Match[bytes]], bytes]) -> Reading:
+def _replaced(
+    reading: NormalizedText, pattern: re.Pattern[bytes], replacement: Callable[[re.Match[bytes]], bytes]
+) -> NormalizedText:
     text, at = reading.text, 0
     pieces: list[bytes] = []
     starts: list[int] = []
@@ -125,7 +129,7 @@ def _replaced(reading: Reading, pattern: re.Pattern[bytes], replacement: Callabl
     if not pieces:
         return reading
     pieces.append(text[at:])
-    return Reading(b"".join(pieces), starts + reading.starts[at:], ends + reading.ends[at:])
+    return NormalizedText(b"".join(pieces), starts + reading.starts[at:], ends + reading.ends[at:])
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:

@@ -13,7 +13,7 @@ from typing import Final
 
 from pipeline.core.exchange import Exchange, Headers, NoResponse, Response
 from pipeline.core.redaction.needles import Needle, needles_of_key, needles_of_value
-from pipeline.core.redaction.readings import Reading, broken_readings, readings, skimmed, undone
+from pipeline.core.redaction.readings import NormalizedText, broken_readings, readings, skimmed, undone
 
 REDACTED: Final = "[redacted]"
 _MARK: Final = REDACTED.encode()
@@ -119,7 +119,7 @@ class Redactor:
         return text[: first + min(starts)] + _MARK if starts else text
 
 
-def _found(reading: Reading, needle: Needle) -> Iterable[_Span]:
+def _found(reading: NormalizedText, needle: Needle) -> Iterable[_Span]:
     text, size = reading.text, len(needle.text)
     at = text.find(needle.text)
     while at >= 0:
@@ -129,7 +129,7 @@ def _found(reading: Reading, needle: Needle) -> Iterable[_Span]:
         at = text.find(needle.text, at + 1)
 
 
-def _ends_word(reading: Reading, at: int) -> bool:
+def _ends_word(reading: NormalizedText, at: int) -> bool:
     """Whether there is no letter or digit on one side of a place; white space that was taken out separates too."""
     if at == 0 or at == len(reading.text) or reading.ends[at - 1] != reading.starts[at]:
         return True

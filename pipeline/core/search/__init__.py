@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from pipeline.core.search.attributes import ATTRIBUTES, SORTABLE, Kind
 from pipeline.core.search.cursor import Cursor, beginning, decode_cursor
-from pipeline.core.search.notes import SearchLimitError
 from pipeline.core.search.parse import parse_query
 from pipeline.core.search.predicates import PREDICATES, Predicate
-from pipeline.core.search.tree import (
+from pipeline.core.search.problems import SearchLimitError
+from pipeline.core.search.query import (
     DEFAULT_PER_PAGE,
     MAX_PER_PAGE,
     NOTHING,
     AttemptQuery,
     Combinator,
     Condition,
+    ConditionGroup,
     Filter,
-    Group,
     Sort,
     Value,
     leaves,
@@ -34,9 +34,9 @@ __all__ = [
     "AttemptQuery",
     "Combinator",
     "Condition",
+    "ConditionGroup",
     "Cursor",
     "Filter",
-    "Group",
     "Kind",
     "Predicate",
     "SearchLimitError",

@@ -15,21 +15,21 @@ from typing import Final
 
 from pipeline.core.search.attributes import SORTABLE, canonical
 from pipeline.core.search.cursor import Cursor, decode_cursor
-from pipeline.core.search.keys import Node, elements, is_filter_key, nested
-from pipeline.core.search.notes import NeverHoldsError, Notes, NotUsableError, SearchLimitError, shown
 from pipeline.core.search.predicates import INVERSE, LISTS, Name, Predicate, Quantifier, make_name, split_name
-from pipeline.core.search.tree import (
+from pipeline.core.search.problems import NeverHoldsError, NotUsableError, SearchLimitError, SearchNotes, shown
+from pipeline.core.search.query import (
     DEFAULT_PER_PAGE,
     MAX_PER_PAGE,
     NOTHING,
     AttemptQuery,
     Combinator,
     Condition,
+    ConditionGroup,
     Filter,
-    Group,
     Sort,
     Value,
 )
+from pipeline.core.search.query_keys import Node, elements, is_filter_key, nested
 from pipeline.core.search.values import condition, truth
 
 MAX_DEPTH: Final = 5
@@ -54,9 +54,9 @@ def parse_query(pairs: Iterable[tuple[str, str]], now: datetime | None = None) -
     ``now`` is what relative times (``yesterday``, ``-2h``) begin from; without it they are not understood.
 
     Raises:
-        SearchLimitError: it is beyond a bound, or ``after`` is no cursor. Whatever else is wrong is left out and reported.
+        SearchLimitError: it is beyond a bound, or ``after`` is not a cursor. Everything else that is wrong is left out and reported.
     """
-    notes = Notes()
+    notes = SearchNotes()
     of_query: list[tuple[str, str]] = []
     others: dict[str, str] = {}
     for key, value in pairs:
@@ -102,7 +102,7 @@ def _cursor(text: str, query: AttemptQuery) -> Cursor:
     return cursor
 
 
-def _sorts(root: Node, notes: Notes) -> tuple[Sort, ...]:
+def _sorts(root: Node, notes: SearchNotes) -> tuple[Sort, ...]:
     sorts: list[Sort] = []
     for text in [text for key in _SORTS for text in _sort_texts(root.pop(key, None))]:
         name, direction = [*text.split(maxsplit=1), "", ""][:2]
@@ -138,7 +138,7 @@ def _last(node: Node | list[str] | None) -> str:
 class _Reader:
     """Reads groups and conditions, and counts them."""
 
-    def __init__(self, notes: Notes, now: datetime | None) -> None:
+    def __init__(self, notes: SearchNotes, now: datetime | None) -> None:
         self._notes = notes
         self._now = now
         self._conditions = 0
@@ -244,7 +244,7 @@ class _Reader:
 
     def _count(self, made: list[Filter]) -> None:
         for one in made:
-            singles = one.parts if isinstance(one, Group) else (one,)
+            singles = one.parts if isinstance(one, ConditionGroup) else (one,)
             self._conditions += len(singles)
             self._listed += sum(
                 len(single.values) for single in singles if isinstance(single, Condition) and len(single.values) > 1
@@ -273,7 +273,7 @@ def _quantified(attribute: str, predicate: Predicate, quantifier: Quantifier | N
 
 def _grouped(combinator: Combinator, parts: tuple[Filter, ...]) -> list[Filter]:
     """A group, where one is needed: none of no parts, the part itself of one."""
-    return [Group(combinator, parts)] if len(parts) > 1 else list(parts)
+    return [ConditionGroup(combinator, parts)] if len(parts) > 1 else list(parts)
 
 
 def _texts(node: Node | list[str] | None, key: str) -> list[str]:

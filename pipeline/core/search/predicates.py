@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.core.search.attributes import ATTRIBUTES, Kind, canonical
-from pipeline.core.search.notes import NeverHoldsError, NotUsableError, shown
+from pipeline.core.search.problems import NeverHoldsError, NotUsableError, shown
 
 
 class Predicate(enum.StrEnum):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
-from pipeline.core.search.notes import NotUsableError, shown
+from pipeline.core.search.problems import NotUsableError, shown
 
 FORMS: Final = (
     "a time or a date, such as 2026-03-02T15:04:00Z, 2026-03-02, 20260302, today, yesterday, last monday, -2h, 90m or 3d"
@@ -34,8 +34,8 @@ _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "sat
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """A time in UTC; ``is_day``: no time of day was given, and it is the beginning of that day."""
+class TimeRange:
+    """A time; ``is_day``: no time of day was given, and it is the beginning of that day, in the zone that days are counted in."""
 
     at: datetime
     is_day: bool = False
@@ -43,51 +43,54 @@ class Moment:
     @property
     def text(self) -> str:
         """As it is sent on: a date stays one."""
-        return f"{self.at:%Y-%m-%d}" if self.is_day else self.at.isoformat().replace("+00:00", "Z")
+        return f"{self.at:%Y-%m-%d}" if self.is_day else self.at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def read_time(text: str, now: datetime | None = None) -> Moment:
-    """Read a time; without an offset it is UTC. Without ``now``, relative ones are not understood.
+def read_time(text: str, now: datetime | None = None) -> TimeRange:
+    """Read a time. Without ``now``, relative ones are not understood.
+
+    Days, and times without an offset, are those of the zone of ``now``; without it, of UTC.
 
     Raises:
         NotUsableError: it is none.
     """
     words = " ".join(text.lower().split())
-    found = _relative(words, now.astimezone(UTC)) if now is not None else None
+    zone = (now.tzinfo if now is not None else None) or UTC
+    found = _relative(words, now.astimezone(zone)) if now is not None else None
     if found is None:
         try:
-            found = _absolute(" ".join(text.split()))
+            found = _absolute(" ".join(text.split()), zone)
         except (ValueError, OverflowError):
             found = None
     if found is None:
         raise NotUsableError(f"{shown(text)} is not {FORMS}")
-    return Moment(min(max(found.at, EARLIEST), LATEST), found.is_day)
+    return TimeRange(min(max(found.at, EARLIEST), LATEST), found.is_day)
 
 
-def _relative(words: str, now: datetime) -> Moment | None:
+def _relative(words: str, now: datetime) -> TimeRange | None:
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     if words == "now":
-        return Moment(now)
+        return TimeRange(now)
     if words in _DAYS:
-        return Moment(today - timedelta(days=_DAYS[words]), is_day=True)
+        return TimeRange(today - timedelta(days=_DAYS[words]), is_day=True)
     if (name := words.removeprefix("last ")) in _WEEKDAYS:
         # The last one before today: on a Monday, last monday is a week ago.
-        return Moment(today - timedelta(days=(now.weekday() - _WEEKDAYS.index(name) - 1) % 7 + 1), is_day=True)
+        return TimeRange(today - timedelta(days=(now.weekday() - _WEEKDAYS.index(name) - 1) % 7 + 1), is_day=True)
     ago = _AGO.fullmatch(words)
     if ago is None or ago[2] not in _UNITS:
         return None
     try:
-        return Moment(now - int(ago[1]) * _UNITS[ago[2]])
+        return TimeRange(now.astimezone(UTC) - int(ago[1]) * _UNITS[ago[2]])
     except OverflowError:
-        return Moment(EARLIEST)
+        return TimeRange(EARLIEST)
 
 
-def _absolute(text: str) -> Moment | None:
+def _absolute(text: str, zone: tzinfo) -> TimeRange | None:
     """Raises ValueError or OverflowError where there is no such day or hour."""
     if date := _DATE.fullmatch(text):
         if not date[2] and len(text) != len("20260302"):
             return None
-        return Moment(datetime(int(date[1]), int(date[3]), int(date[4]), tzinfo=UTC), is_day=True)
+        return TimeRange(datetime(int(date[1]), int(date[3]), int(date[4]), tzinfo=zone), is_day=True)
     parts = _CLOCK.fullmatch(text)
     if parts is None:
         return None
@@ -97,6 +100,6 @@ def _absolute(text: str) -> Moment | None:
         clock = f"00:00{midnight['zone']}"
     moment = datetime.fromisoformat(f"{parts['date']}T{clock}") + timedelta(days=midnight is not None)
     if moment.tzinfo is None:
-        return Moment(moment.replace(tzinfo=UTC))
+        return TimeRange(moment.replace(tzinfo=zone))
     # Near the ends of the calendar an offset may lead out of it.
-    return Moment(moment.astimezone(UTC) if EARLIEST.year <= moment.year <= LATEST.year else moment.replace(tzinfo=UTC))
+    return TimeRange(moment.astimezone(UTC) if EARLIEST.year <= moment.year <= LATEST.year else moment.replace(tzinfo=UTC))

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pipeline.core.search.attributes import ATTRIBUTES, Kind
-from pipeline.core.search.notes import NeverHoldsError, NotUsableError, shown
 from pipeline.core.search.predicates import ORDER, Predicate
+from pipeline.core.search.problems import NeverHoldsError, NotUsableError, shown
+from pipeline.core.search.query import Condition, Value
 from pipeline.core.search.times import LATEST, read_time
-from pipeline.core.search.tree import Condition, Value
 
 _TRUTHY: Final = frozenset({"1", "t", "T", "true", "TRUE"})
 _FALSY: Final = frozenset({"0", "f", "F", "false", "FALSE"})

@@ -8,13 +8,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from pipeline.ops.health import Health
-from pipeline.web.api import Api
-from pipeline.web.dashboard.desk import Desk
-from pipeline.web.dashboard.gate import gate
+from pipeline.web.dashboard.auth_middleware import gate
 from pipeline.web.dashboard.page_parameters import check_page_parameters
+from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.page_table import dashboard_pages
+from pipeline.web.dashboard.time_zone import in_time_zone
 from pipeline.web.errors import explained
-from pipeline.web.ops import refuse_until_started
+from pipeline.web.health_routes import refuse_until_started
+from pipeline.web.services import Api
 
 _HEADERS: Final = {
     # Own files and nothing else: no inline script, no inline style, no other host, no frame. Forms are sent to us only.
@@ -29,19 +30,26 @@ _HEADERS: Final = {
 
 def dashboard(api: Api, health: Health) -> web.Application:
     """The application that is put below ``/webhooks``."""
-    desk = Desk(api, health.warnings)
+    desk = PageRenderer(api, health.warnings)
     pages = dashboard_pages(desk)
     desk.know(pages)
     by_key = {page.key: page for page in pages}
     app = web.Application(
-        middlewares=[page_errors(desk), refuse_until_started(health), gate(desk, by_key), check_page_parameters(by_key)]
+        middlewares=[
+            in_time_zone(),
+            page_errors(desk),
+            refuse_until_started(health),
+            gate(desk, by_key),
+            check_page_parameters(by_key),
+        ]
     )
     app.on_response_prepare.append(_harden)
+    app.on_shutdown.append(lambda _: api.streams.stop())
     app.add_routes([page.definition() for page in pages])
     return app
 
 
-def page_errors(desk: Desk) -> Middleware:
+def page_errors(desk: PageRenderer) -> Middleware:
     """A middleware that answers every error as a page."""
 
     @web.middleware

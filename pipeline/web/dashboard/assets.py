@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
-from pipeline.web.dashboard.pages import PREFIX
+from pipeline.web.dashboard.page import PREFIX
 
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HASH_DIGITS: Final = 12

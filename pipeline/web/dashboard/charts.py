@@ -10,7 +10,7 @@ GAP: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class ChartBar:
     """A column: attempts that succeeded at the bottom, those that failed on top of them."""
 
     x: float
@@ -20,6 +20,8 @@ class Bar:
     bad_y: float
     bad_height: float
     label: str
+    href: str = ""
+    """The search for what it shows; none where it shows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,22 @@ class Chart:
 
     width: float
     height: float
-    bars: tuple[Bar, ...]
+    bars: tuple[ChartBar, ...]
     summary: str
 
 
-def columns(counts: Sequence[tuple[str, int, int]], *, width: float = 120.0, height: float = 28.0, least: float = 1.5) -> Chart:
-    """A chart of label, successes and failures, the oldest first. What is there is seen: ``least`` is its smallest height."""
+def columns(
+    counts: Sequence[tuple[str, int, int]],
+    *,
+    width: float = 120.0,
+    height: float = 28.0,
+    least: float = 1.5,
+    hrefs: Sequence[str] = (),
+) -> Chart:
+    """A chart of label, successes and failures, the oldest first. What is there is seen: ``least`` is its smallest height.
+
+    ``hrefs``, where there are any, lead from each of the columns to what it shows.
+    """
     highest = max((good + bad for _, good, bad in counts), default=0)
     step = width / max(len(counts), 1)
     bars = []
@@ -41,7 +53,7 @@ def columns(counts: Sequence[tuple[str, int, int]], *, width: float = 120.0, hei
         good_height, bad_height = (_height(count, highest, height, least) for count in (good, bad))
         good_height = min(good_height, height - bad_height)
         bars.append(
-            Bar(
+            ChartBar(
                 x=round(number * step, 2),
                 width=round(max(step - GAP, 0.5), 2),
                 good_y=round(height - good_height, 2),
@@ -49,6 +61,7 @@ def columns(counts: Sequence[tuple[str, int, int]], *, width: float = 120.0, hei
                 bad_y=round(height - good_height - bad_height, 2),
                 bad_height=round(bad_height, 2),
                 label=label,
+                href=hrefs[number] if hrefs and (good_height or bad_height) else "",
             )
         )
     return Chart(width, height, tuple(bars), _summary(counts))

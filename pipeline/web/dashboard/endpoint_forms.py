@@ -10,32 +10,49 @@ from aiohttp import web
 from multidict import MultiDictProxy
 
 from pipeline.endpoints.endpoint import Endpoint
-from pipeline.web.audit import asker
+from pipeline.web.api.endpoint_preview import audited_preview, checked_preview
+from pipeline.web.api.held import drop_held
+from pipeline.web.api.wrapped_input import validated
 from pipeline.web.auth import principal_of
-from pipeline.web.dashboard.desk import Desk
-from pipeline.web.dashboard.endpoint_input import FIELDS, EndpointForm, given, hears_everything, sent, shown
-from pipeline.web.dashboard.gate import form_of
-from pipeline.web.dashboard.pages import PREFIX, Page
+from pipeline.web.dashboard.auth_middleware import form_of
+from pipeline.web.dashboard.authentication_fields import AUTHENTICATION_CHOICES, CLIENT_METHODS
+from pipeline.web.dashboard.endpoint_fields import (
+    FIELDS,
+    VERIFICATION_CHOICES,
+    EndpointForm,
+    beside,
+    given,
+    hears_everything,
+    retry_choices,
+    sent,
+    shown,
+    subscribed,
+    version_choices,
+)
+from pipeline.web.dashboard.endpoint_names import called
+from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.page import PREFIX, DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.rotation_pages import SECRET_SHOWN
 from pipeline.web.dashboard.sessions import Notice
-from pipeline.web.dashboard.texts import span
+from pipeline.web.dashboard.signature_fields import ENCODING_CHOICES
+from pipeline.web.dashboard.text_filters import span
 from pipeline.web.endpoint_changes import (
     check_target,
     create_endpoint,
     delete_endpoint,
     find_endpoint,
-    rotate_secret,
     update_endpoint,
 )
 from pipeline.web.errors import ApiError, InvalidError
-from pipeline.web.held_drops import drop_held
-from pipeline.web.queries import path_id
-from pipeline.web.wrapped_input import validated
+from pipeline.web.filter_check import CompilableEndpointInput
+from pipeline.web.request_values import path_id
+from pipeline.web.verification import verify_endpoint, verify_when_asked
 from schemas.api_key import Access
-from schemas.event import EVENT_DESCRIPTIONS
-from schemas.http_api import EndpointInput
+from schemas.http.previews import PreviewAnswer
+from schemas.topics import delay_label
 
 _LIST: Final = f"{PREFIX}/endpoints"
-_SECRET: Final = "Copy the signing secret now: it is shown this once. The receiver checks signatures with it."
 _EVERYTHING: Final = Notice(
     "warning",
     "This endpoint hears of everything. Every change of every order, shipment and stock item becomes a request to its server, most of "
@@ -48,29 +65,30 @@ def page_of(endpoint: Endpoint) -> str:
     return f"{_LIST}/{endpoint.id}"
 
 
-def endpoint_form_pages(desk: Desk) -> Iterable[Page]:
+def endpoint_form_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
     handlers, one = _Handlers(desk), "/endpoints/{id}"
     return [
-        Page("GET", "/endpoints/new", handlers.new, Access.ADMIN),
-        Page("POST", "/endpoints", handlers.create, Access.ADMIN, fields=FIELDS),
-        Page("GET", f"{one}/edit", handlers.edit, Access.ADMIN),
-        Page("POST", f"{one}/edit", handlers.update, Access.ADMIN, fields=FIELDS),
-        Page("GET", f"{one}/pause", handlers.ask_pause, Access.ADMIN),
-        Page("POST", f"{one}/pause", handlers.pause, Access.ADMIN),
-        Page("POST", f"{one}/resume", handlers.resume, Access.ADMIN),
-        Page("GET", f"{one}/drop", handlers.ask_drop, Access.ADMIN),
-        Page("POST", f"{one}/drop", handlers.drop, Access.ADMIN, fields=("count",)),
-        Page("GET", f"{one}/rotate", handlers.ask_rotate, Access.ADMIN),
-        Page("POST", f"{one}/rotate", handlers.rotate, Access.ADMIN),
-        Page("GET", f"{one}/delete", handlers.ask_delete, Access.ADMIN),
-        Page("POST", f"{one}/delete", handlers.delete, Access.ADMIN),
-        Page("POST", f"{one}/headers", handlers.headers, Access.ADMIN, fields=("name", "value", "remove")),
+        DashboardPage("GET", "/endpoints/new", handlers.new, Access.ADMIN),
+        DashboardPage("POST", "/endpoints", handlers.create, Access.ADMIN, fields=FIELDS),
+        DashboardPage("POST", "/endpoints/new/preview", handlers.preview, Access.ADMIN, fields=FIELDS),
+        DashboardPage("POST", f"{one}/preview", handlers.preview, Access.ADMIN, fields=FIELDS),
+        DashboardPage("GET", f"{one}/edit", handlers.edit, Access.ADMIN),
+        DashboardPage("POST", f"{one}/edit", handlers.update, Access.ADMIN, fields=FIELDS),
+        DashboardPage("GET", f"{one}/pause", handlers.ask_pause, Access.ADMIN),
+        DashboardPage("POST", f"{one}/pause", handlers.pause, Access.ADMIN),
+        DashboardPage("POST", f"{one}/resume", handlers.resume, Access.ADMIN),
+        DashboardPage("POST", f"{one}/verify", handlers.verify, Access.ADMIN),
+        DashboardPage("GET", f"{one}/drop", handlers.ask_drop, Access.ADMIN),
+        DashboardPage("POST", f"{one}/drop", handlers.drop, Access.ADMIN, fields=("count",)),
+        DashboardPage("GET", f"{one}/delete", handlers.ask_delete, Access.ADMIN),
+        DashboardPage("POST", f"{one}/delete", handlers.delete, Access.ADMIN),
+        DashboardPage("POST", f"{one}/headers", handlers.headers, Access.ADMIN, fields=("name", "value", "remove")),
     ]
 
 
 class _Handlers:
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: PageRenderer) -> None:
         self._desk = desk
 
     async def new(self, request: web.Request) -> web.Response:
@@ -79,14 +97,28 @@ class _Handlers:
     async def create(self, request: web.Request) -> web.Response:
         form = form_of(request)
         try:
-            endpoint, secret = await create_endpoint(self._desk.api, given(form, is_new=True), principal_of(request).actor)
+            endpoint, secret = await create_endpoint(
+                self._desk.api, given(form, self._desk.api.events.types, is_new=True), principal_of(request).actor
+            )
         except InvalidError as error:
             return self._form(request, sent(form, await self._mistakes(form, error)), status=422)
         if secret is None:
             known = Notice("warning", "This URL was registered already: here is its endpoint. Nothing was changed.")
             return self._desk.redirect(request, page_of(endpoint), known)
-        made = Notice("good", f"The endpoint is registered. {_SECRET}", secret=secret)
-        return self._desk.redirect(request, page_of(endpoint), made, *_warnings(endpoint))
+        endpoint = await verify_when_asked(self._desk.api, endpoint, principal_of(request).actor)
+        made = Notice("good", f"The endpoint is registered. {SECRET_SHOWN}", secret=secret)
+        return self._desk.redirect(request, page_of(endpoint), made, *self._warnings(endpoint))
+
+    async def preview(self, request: web.Request) -> web.Response:
+        """What the endpoint would have received as the form has it. Nothing is saved; the form stays as it is."""
+        api, form = self._desk.api, form_of(request)
+        endpoint = find_endpoint(api, path_id(request)) if "id" in request.match_info else None
+        stored = None if endpoint is None else endpoint.record
+        try:
+            seen = await audited_preview(api, request, checked_preview(subscribed(form), api.events.types))
+        except InvalidError as error:
+            return self._form(request, sent(form, error.errors, stored), endpoint, status=422)
+        return self._form(request, sent(form, {}, stored), endpoint, preview=seen)
 
     async def edit(self, request: web.Request) -> web.Response:
         endpoint = find_endpoint(self._desk.api, path_id(request))
@@ -98,25 +130,44 @@ class _Handlers:
         # What somebody else changed meanwhile is not overwritten unseen.
         expected = frozenset({form.get("version", "")})
         try:
-            changes = given(form, is_new=False)
+            changes = given(form, self._desk.api.events.types, is_new=False)
             endpoint = await update_endpoint(api, endpoint.id, changes, principal_of(request).actor, expected)
         except InvalidError as error:
-            has_token = endpoint.record.sealed_token is not None
-            return self._form(request, sent(form, await self._mistakes(form, error), has_token=has_token), endpoint, status=422)
-        return self._back(request, endpoint, Notice("good", "The changes are saved."), *_warnings(endpoint))
+            mistakes = await self._mistakes(form, error)
+            return self._form(request, sent(form, mistakes, endpoint.record), endpoint, status=422)
+        except ApiError as error:
+            if error.status != HTTPStatus.PRECONDITION_FAILED:
+                raise
+            current = find_endpoint(api, endpoint.id)
+            return self._form(request, beside(sent(form, {}), current.record), current, status=error.status)
+        if endpoint.is_unverified and not endpoint.record.verification_problem:
+            endpoint = await verify_when_asked(api, endpoint, principal_of(request).actor)
+        return self._back(request, endpoint, Notice("good", "The changes are saved."), *self._warnings(endpoint))
 
     async def ask_pause(self, request: web.Request) -> web.Response:
-        endpoint = find_endpoint(self._desk.api, path_id(request))
+        api = self._desk.api
+        endpoint = find_endpoint(api, path_id(request))
+        held = api.registry.held(endpoint).count
+        day = (await figures(api, api.reports.endpoint_days(api.clock()))).found
+        made = day[endpoint.id].succeeded + day[endpoint.id].failed if day and endpoint.id in day else 0
         return self._ask(
             request,
             endpoint,
             "pause",
             "Pause this endpoint?",
             "Pause the endpoint",
-            "It gets nothing until you resume it. Nothing is lost by that: new events and repeats that fall due are held, and use up no attempt.",
-            f"When you resume it, all of that goes out at the endpoint's own pace. What has been held for {span(self._desk.api.hold)} expires: it is "
+            "It gets nothing until you resume it. Nothing is lost by that: new events and retries that fall due are held, and use up no attempt.",
+            *(
+                [
+                    f"In the last 24 hours it was sent {_deliveries(made, 'request', 'requests')}: expect about as many to be held for each day."
+                ]
+                if made
+                else []
+            ),
+            *([f"{_deliveries(held, 'delivery is held', 'deliveries are held')} for it already."] if held else []),
+            f"When you resume it, all of that goes out at the endpoint's own pace. What has been held for {span(api.hold)} expires: it is "
             "not sent any more, and that is on record.",
-            "The page of the endpoint says how many deliveries are held. There you can drop them, too.",
+            "The page of the endpoint says how many are held. There you can drop them, too.",
         )
 
     async def pause(self, request: web.Request) -> web.Response:
@@ -129,6 +180,12 @@ class _Handlers:
         endpoint = await self._change(request, {"active": True})
         waited = f" {_deliveries(held, 'held delivery goes', 'held deliveries go')} out now." if held else ""
         return self._back(request, endpoint, Notice("good", f"The endpoint gets webhooks again.{waited}"))
+
+    async def verify(self, request: web.Request) -> web.Response:
+        endpoint = await verify_endpoint(self._desk.api, path_id(request), principal_of(request).actor)
+        if endpoint.is_unverified:
+            return self._back(request, endpoint, Notice("bad", f"It is not verified. {endpoint.record.verification_problem}"))
+        return self._back(request, endpoint, Notice("good", "The endpoint is verified."))
 
     async def ask_drop(self, request: web.Request) -> web.Response:
         endpoint = find_endpoint(self._desk.api, path_id(request))
@@ -152,31 +209,13 @@ class _Handlers:
         endpoint = find_endpoint(api, path_id(request))
         try:
             count = int(given_count) if given_count.isascii() and given_count.isdigit() and len(given_count) < 16 else 0
-            await drop_held(api, asker(api, request), endpoint.id, count)
+            await drop_held(api, api.audit.asker(request), endpoint.id, count)
         except ApiError as error:
             if error.status != HTTPStatus.CONFLICT:
                 raise
             return self._back(request, endpoint, Notice("bad", str(error)))
         dropped = f"{_deliveries(count, 'held delivery is', 'held deliveries are')} dropped, and will be on record as discarded."
         return self._back(request, endpoint, Notice("good", dropped))
-
-    async def ask_rotate(self, request: web.Request) -> web.Response:
-        endpoint = find_endpoint(self._desk.api, path_id(request))
-        return self._ask(
-            request,
-            endpoint,
-            "rotate",
-            "Give it a new signing secret?",
-            "Make a new secret",
-            "Requests are signed with the new secret from now on, and with the present one too for 24 hours: that is the time to "
-            "give the new one to the receiver.",
-            "The new secret is shown once, on the next page.",
-        )
-
-    async def rotate(self, request: web.Request) -> web.Response:
-        endpoint, secret = await rotate_secret(self._desk.api, path_id(request), principal_of(request).actor)
-        grace = f"There is a new signing secret; the one before it is valid for another 24 hours. {_SECRET}"
-        return self._back(request, endpoint, Notice("good", grace, secret=secret))
 
     async def ask_delete(self, request: web.Request) -> web.Response:
         endpoint = find_endpoint(self._desk.api, path_id(request))
@@ -186,7 +225,7 @@ class _Handlers:
             "delete",
             "Delete this endpoint?",
             "Delete the endpoint",
-            "It gets nothing any more, repeats that are due included. Its signing secrets, token and headers are removed for good.",
+            "It gets nothing any more, retries that are due included. Its signing secrets, token and headers are removed for good.",
             "Attempts that were made stay on record. To stop it for a while only, pause it.",
         )
 
@@ -217,17 +256,47 @@ class _Handlers:
         return found.errors
 
     async def _change(self, request: web.Request, values: dict[str, object]) -> Endpoint:
-        changes = validated(values, EndpointInput)
+        changes = validated(values, CompilableEndpointInput, types=self._desk.api.events.types)
         return await update_endpoint(self._desk.api, path_id(request), changes, principal_of(request).actor)
 
     def _back(self, request: web.Request, endpoint: Endpoint, *notices: Notice) -> web.Response:
         return self._desk.redirect(request, page_of(endpoint), *notices)
 
+    def _warnings(self, endpoint: Endpoint) -> Sequence[Notice]:
+        return [_EVERYTHING] if hears_everything(endpoint.record.events, self._desk.api.events.types) else []
+
     def _form(
-        self, request: web.Request, form: EndpointForm, endpoint: Endpoint | None = None, *, status: int = 200
+        self,
+        request: web.Request,
+        form: EndpointForm,
+        endpoint: Endpoint | None = None,
+        *,
+        status: int = 200,
+        preview: PreviewAnswer | None = None,
     ) -> web.Response:
-        events = [(event.value, text) for event, text in EVENT_DESCRIPTIONS.items()]
-        return self._desk.show(request, "endpoint_form.html", status, form=form, endpoint=endpoint, events=events)
+        api = self._desk.api
+        events = [
+            (one.name, one.description, api.catalogue.origin(one.name) == "api") for one in api.events.types.by_name.values()
+        ]
+        conflict = status == HTTPStatus.PRECONDITION_FAILED
+        policies = self._desk.api.policies
+        return self._desk.show(
+            request,
+            "endpoint_form.html",
+            status,
+            form=form,
+            endpoint=endpoint,
+            events=events,
+            conflict=conflict,
+            preview=preview,
+            authentication_choices=AUTHENTICATION_CHOICES,
+            client_methods=CLIENT_METHODS,
+            encoding_choices=ENCODING_CHOICES,
+            retry_choices=retry_choices(policies),
+            versions=version_choices(self._desk.api.events.types),
+            verification_choices=VERIFICATION_CHOICES,
+            delays=", ".join(map(delay_label, policies.delays)),
+        )
 
     def _ask(
         self, request: web.Request, endpoint: Endpoint, what: str, title: str, button: str, *sentences: str, **fields: str
@@ -236,6 +305,7 @@ class _Handlers:
             request,
             "confirm.html",
             title=title,
+            called=called(endpoint),
             subject=endpoint.target_url,
             sentences=sentences,
             button=button,
@@ -248,7 +318,3 @@ class _Handlers:
 
 def _deliveries(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
-
-
-def _warnings(endpoint: Endpoint) -> Sequence[Notice]:
-    return [_EVERYTHING] if hears_everything(endpoint.record.events) else []

@@ -1,68 +1,136 @@
-"""``/webhooks/endpoints``: every endpoint, how it is, and how it did in the last 24 hours."""
+"""``/webhooks/endpoints``: every endpoint, how it is, and how it did in the last 24 hours; found by name, URL and state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, Final
 
 from aiohttp import web
 
-from pipeline.store.endpoint_days import EndpointDay, first_hour
-from pipeline.store.search import Page as Found
+from pipeline.core.circuit import CircuitState
+from pipeline.store.reports.endpoint_days import EndpointDay, first_hour
+from pipeline.store.search.queries import ResultPage as Found
+from pipeline.web.api.endpoint_answers import endpoint_values
+from pipeline.web.api.endpoint_filters import parse_endpoint_filters
 from pipeline.web.dashboard.charts import Chart, columns
-from pipeline.web.dashboard.desk import Desk
-from pipeline.web.dashboard.endpoint_input import hears_everything
-from pipeline.web.dashboard.figures import figures
-from pipeline.web.dashboard.pages import Page
-from pipeline.web.endpoint_changes import require_endpoints
-from pipeline.web.endpoint_filters import parse_endpoint_filters
-from pipeline.web.endpoints_api import endpoint_values
-from pipeline.web.queries import page_and_size
-from pipeline.web.routes import FILTERS, PAGE
+from pipeline.web.dashboard.endpoint_fields import hears_everything
+from pipeline.web.dashboard.endpoint_names import EndpointName, endpoint_name
+from pipeline.web.dashboard.filter_chips import with_values
+from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.page import DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.text_filters import hour
+from pipeline.web.errors import require_endpoints
+from pipeline.web.request_values import page_and_size
+from pipeline.web.routes import FILTERS, PAGE, Parameter
 from schemas.api_key import Access
-from schemas.http_api import EndpointAnswer
+from schemas.event_types import EventTypes
+from schemas.http.endpoints import EndpointAnswer
+
+_PER_PAGE: Final = 50
+_FIND: Final = Parameter("find", "A part of a name or of a URL.")
+_STATE: Final = Parameter("state", "Only endpoints in this state.")
+_SORT: Final = Parameter("sort", "The order: trouble, name, busiest, newest.")
+SORTS: Final[Mapping[str, str]] = {
+    "": "Needs attention first",
+    "name": "By name",
+    "busiest": "Busiest first",
+    "newest": "Newest first",
+}
+STATES: Final[Mapping[str, str]] = {
+    "disabled": "Disabled",
+    "unusable": "Unusable",
+    "unverified": "Unverified",
+    "down": "Down",
+    "failing": "Failing",
+    "paused": "Paused",
+    "active": "Working",
+}
+"""States for people, the worst first."""
+_TROUBLE: Final = {state: place for place, state in enumerate(STATES)}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class EndpointListRow:
     """An endpoint and its last 24 hours; ``day`` is None when nobody knows."""
 
     endpoint: EndpointAnswer
+    name: EndpointName
     day: EndpointDay | None
     chart: Chart | None
     hears_everything: bool
 
 
-def endpoint_list_pages(desk: Desk) -> Iterable[Page]:
+@dataclass(frozen=True, slots=True)
+class EndpointListView:
+    """What the page shows. ``counts``: how many endpoints are in each state, of those that the other filters find."""
+
+    rows: Sequence[EndpointListRow]
+    page: Found[EndpointAnswer]
+    counts: Mapping[str, int]
+    find: str
+    state: str
+    sort: str
+    pairs: Sequence[tuple[str, str]]
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether endpoints are left out."""
+        return bool(self.find or self.state or any(key.startswith("q") for key, _ in self.pairs))
+
+    def link(self, **changes: str) -> str:
+        """The query string with other values."""
+        return with_values(self.pairs, changes)
+
+
+def endpoint_list_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def index(request: web.Request) -> web.Response:
         api = desk.api
-        require_endpoints(api)
+        require_endpoints(api.registry)
         filters = parse_endpoint_filters(request.query.items())
-        endpoints = [endpoint for endpoint in api.registry.all() if filters.accepts(endpoint)]
-        number, size = page_and_size(request)
-        page = Found(tuple(endpoints[(number - 1) * size :][:size]), len(endpoints), number, size)
+        find, state, sort = (request.query.get(name, "").strip() for name in ("find", "state", "sort"))
+        known = [EndpointAnswer(**endpoint_values(api, one)) for one in api.registry.all() if filters.accepts(one)]
+        found = [one for one in known if _is_called(one, find)]
+        counts = Counter(map(shown_state, found))
+        wanted = [one for one in found if not state or shown_state(one) == state]
         now = api.clock()
         days = await figures(api, api.reports.endpoint_days(now))
-        rows = endpoint_rows([EndpointAnswer(**endpoint_values(api, one)) for one in page.items], days.found, now)
+        wanted.sort(key=_order(sort, days.found or {}))
+        number, size = page_and_size(request)
+        size = size if request.query.get("per_page", "").strip() else _PER_PAGE
+        page = Found(tuple(wanted[(number - 1) * size :][:size]), len(wanted), number, size)
+        pairs = [(key, value) for key, value in request.query.items() if value.strip()]
+        view = EndpointListView(
+            endpoint_rows(page.items, days.found, now, api.events.types), page, counts, find, state, sort, pairs
+        )
         return desk.show(
-            request,
-            "endpoints.html",
-            rows=rows,
-            page=page,
-            problem=days.problem,
-            ignored=filters.ignored,
-            url_filter=request.query.get("q[target_url_cont]", ""),
+            request, "endpoints.html", view=view, problem=days.problem, ignored=filters.ignored, sorts=SORTS, states=STATES
         )
 
-    return [Page("GET", "/endpoints", index, Access.VIEWER, (FILTERS, *PAGE))]
+    return [DashboardPage("GET", "/endpoints", index, Access.VIEWER, (FILTERS, *PAGE, _FIND, _STATE, _SORT))]
 
 
-def endpoint_rows(endpoints: Iterable[EndpointAnswer], days: Mapping[int, EndpointDay] | None, now: datetime) -> list[Row]:
+def endpoint_rows(
+    endpoints: Iterable[EndpointAnswer], days: Mapping[int, EndpointDay] | None, now: datetime, types: EventTypes
+) -> list[EndpointListRow]:
     """The rows of endpoints; ``days`` is None when nobody knows."""
-    return [_row(endpoint, days, now) for endpoint in endpoints]
+    return [_row(endpoint, days, now, types) for endpoint in endpoints]
+
+
+def shown_state(endpoint: EndpointAnswer) -> str:
+    """The one state that matters most: one of :data:`STATES`."""
+    if endpoint.problem:
+        return "unusable"
+    if endpoint.state != "active":
+        return endpoint.state
+    if endpoint.circuit != CircuitState.CLOSED:
+        return "down"
+    return "failing" if endpoint.failing_since is not None else "active"
 
 
 def day_chart(day: EndpointDay, until: datetime) -> Chart:
@@ -70,12 +138,36 @@ def day_chart(day: EndpointDay, until: datetime) -> Chart:
     begins = first_hour(until)
     return columns(
         [
-            (f"{begins + number * timedelta(hours=1):%H:%M} UTC: {good:,} succeeded, {bad:,} failed", good, bad)
+            (f"{hour(begins + number * timedelta(hours=1))}: {good:,} succeeded, {bad:,} failed", good, bad)
             for number, (good, bad) in enumerate(day.hours)
         ]
     )
 
 
-def _row(endpoint: EndpointAnswer, days: Mapping[int, EndpointDay] | None, now: datetime) -> Row:
+def _is_called(endpoint: EndpointAnswer, find: str) -> bool:
+    """Whether every word of what is looked for is in the name or in the URL, or the whole is the id."""
+    text = f"{endpoint.description}\n{endpoint.target_url}".casefold()
+    return find == str(endpoint.id) or all(word in text for word in find.casefold().split())
+
+
+def _order(sort: str, days: Mapping[int, EndpointDay]) -> Callable[[EndpointAnswer], Any]:
+    def name(one: EndpointAnswer) -> tuple[str, int]:
+        return endpoint_name(one.id, one.description, one.target_url).name.casefold(), one.id
+
+    def busy(one: EndpointAnswer) -> tuple[int, int]:
+        day = days.get(one.id)
+        return -(day.succeeded + day.failed) if day is not None else 0, one.id
+
+    def trouble(one: EndpointAnswer) -> tuple[int, tuple[str, int]]:
+        return _TROUBLE[shown_state(one)], name(one)
+
+    orders: Mapping[str, Callable[[EndpointAnswer], Any]] = {"name": name, "busiest": busy, "newest": lambda one: -one.id}
+    return orders.get(sort, trouble)
+
+
+def _row(endpoint: EndpointAnswer, days: Mapping[int, EndpointDay] | None, now: datetime, types: EventTypes) -> EndpointListRow:
     day = days.get(endpoint.id, EndpointDay()) if days is not None else None
-    return Row(endpoint, day, day_chart(day, now) if day is not None else None, hears_everything(endpoint.events))
+    name = endpoint_name(endpoint.id, endpoint.description, endpoint.target_url)
+    return EndpointListRow(
+        endpoint, name, day, day_chart(day, now) if day is not None else None, hears_everything(endpoint.events, types)
+    )

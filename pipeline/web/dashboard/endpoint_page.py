@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
 
 from aiohttp import web
 
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.web.api.endpoint_answers import endpoint_values
+from pipeline.web.api.stats import endpoint_stats
+from pipeline.web.api.trial import first_event, try_endpoint
+from pipeline.web.api.wrapped_input import validated
+from pipeline.web.dashboard.attempt_list import ATTEMPTS
+from pipeline.web.dashboard.auth_middleware import form_of
 from pipeline.web.dashboard.charts import Chart, columns
-from pipeline.web.dashboard.desk import Desk
 from pipeline.web.dashboard.endpoint_forms import page_of
-from pipeline.web.dashboard.figures import figures
-from pipeline.web.dashboard.gate import form_of
-from pipeline.web.dashboard.pages import PREFIX, Page
+from pipeline.web.dashboard.endpoint_names import endpoint_name
+from pipeline.web.dashboard.filter_chips import search_link
+from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.page import PREFIX, DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
-from pipeline.web.dashboard.texts import milliseconds
+from pipeline.web.dashboard.text_filters import hour, milliseconds
 from pipeline.web.endpoint_changes import find_endpoint
-from pipeline.web.endpoints_api import endpoint_values
-from pipeline.web.queries import path_id
-from pipeline.web.stats_api import endpoint_stats
-from pipeline.web.trial_api import first_event, try_endpoint
-from pipeline.web.wrapped_input import validated
+from pipeline.web.request_values import path_id
 from schemas.api_key import Access
-from schemas.event import EventType
-from schemas.http_api import AttemptDetailAnswer, EndpointAnswer
-from schemas.http_operations import StatsAnswer, TestInput
+from schemas.http.attempts import AttemptDetailAnswer
+from schemas.http.endpoints import EndpointAnswer
+from schemas.http.operations import StatsAnswer, TestInput
+
+_HOUR: Final = timedelta(hours=1)
+_EXPIRES_SOON: Final = timedelta(days=21)
+"""As the alert has it."""
 
 
-def endpoint_pages(desk: Desk) -> Iterable[Page]:
+def endpoint_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def show(request: web.Request) -> web.Response:
@@ -37,36 +47,47 @@ def endpoint_pages(desk: Desk) -> Iterable[Page]:
             request,
             "endpoint.html",
             endpoint=EndpointAnswer(**endpoint_values(api, endpoint)),
+            name=endpoint_name(endpoint.id, endpoint.record.description, endpoint.target_url),
             changed_by=endpoint.record.changed_by,
             hold=api.hold,
             secrets=len(endpoint.keys(api.clock())),
+            certificate_ends=_certificate_ends(endpoint, api.clock()),
             stats=day.found,
             problem=day.problem,
             chart=_chart(day.found) if day.found is not None else None,
-            event_types=[event.value for event in EventType],
-            first_event=first_event(endpoint).value,
+            event_types=list(api.events.types.names),
+            first_event=first_event(endpoint, api.events.types),
         )
 
     async def test(request: web.Request) -> web.Response:
         endpoint = find_endpoint(desk.api, path_id(request))
-        chosen = validated({"event_name": form_of(request).get("event_name")}, TestInput).event_name
+        chosen = validated({"event_name": form_of(request).get("event_name")}, TestInput, types=desk.api.events.types).event_name
         attempt = await try_endpoint(desk.api, request, endpoint, chosen)
         return desk.redirect(request, page_of(endpoint), _told(attempt))
 
     return [
-        Page("GET", "/endpoints/{id}", show, Access.VIEWER),
-        Page("POST", "/endpoints/{id}/test", test, Access.OPERATOR, fields=("event_name",)),
+        DashboardPage("GET", "/endpoints/{id}", show, Access.VIEWER),
+        DashboardPage("POST", "/endpoints/{id}/test", test, Access.OPERATOR, fields=("event_name",)),
     ]
+
+
+def _certificate_ends(endpoint: Endpoint, now: datetime) -> str | None:
+    """Whether its client certificate has expired, or expires soon."""
+    stored = endpoint.record.client_certificate
+    if stored is None or stored.expires_at - now > _EXPIRES_SOON:
+        return None
+    return "expired" if stored.expires_at <= now else "soon"
 
 
 def _chart(stats: StatsAnswer) -> Chart:
     return columns(
         [
-            (f"{one.start:%H:%M} UTC: {one.succeeded:,} succeeded, {one.failed:,} failed", one.succeeded, one.failed)
+            (f"{hour(one.start)}: {one.succeeded:,} succeeded, {one.failed:,} failed", one.succeeded, one.failed)
             for one in stats.buckets
         ],
         width=720,
         height=100,
+        hrefs=[f"{ATTEMPTS}?{search_link(one.start, one.start + _HOUR, endpoint=stats.endpoint_id)}" for one in stats.buckets],
     )
 
 

@@ -18,7 +18,7 @@ _MOST: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class HighlightedText:
     """A part of a text."""
 
     text: str
@@ -32,30 +32,34 @@ def needles(query: AttemptQuery, attribute: str = "request_body") -> tuple[str, 
     return tuple(dict.fromkeys(texts))
 
 
-def marked(text: str, wanted: Sequence[str]) -> tuple[Piece, ...]:
+def marked(text: str, wanted: Sequence[str]) -> tuple[HighlightedText, ...]:
     """A text in pieces, those that were searched for marked: what it says, as it is written."""
-    pieces: list[Piece] = []
+    pieces: list[HighlightedText] = []
     end = 0
-    for first, last in _matches(text, wanted):
-        pieces += [Piece(text[end:first]), Piece(text[first:last], is_match=True)]
+    for first, last in matches(text, wanted):
+        pieces += [HighlightedText(text[end:first]), HighlightedText(text[first:last], is_match=True)]
         end = last
-    return tuple(piece for piece in (*pieces, Piece(text[end:])) if piece.text)
+    return tuple(piece for piece in (*pieces, HighlightedText(text[end:])) if piece.text)
 
 
-def excerpt(text: str, wanted: Sequence[str]) -> tuple[Piece, ...]:
+def excerpt(text: str, wanted: Sequence[str]) -> tuple[HighlightedText, ...]:
     """The surroundings of the first match, in pieces; nothing when there is none."""
-    match = next(_matches(text, wanted), None)
+    match = next(matches(text, wanted), None)
     if match is None:
         return ()
     start, end = match
     first, last = max(start - _AROUND, 0), min(end + _AROUND, len(text))
     before = ("…" if first else "") + text[first:start]
     after = text[end:last] + ("…" if last < len(text) else "")
-    return tuple(piece for piece in (Piece(before), Piece(text[start:end], is_match=True), Piece(after)) if piece.text)
+    return tuple(
+        piece
+        for piece in (HighlightedText(before), HighlightedText(text[start:end], is_match=True), HighlightedText(after))
+        if piece.text
+    )
 
 
-def _matches(text: str, wanted: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Where what was searched for begins and ends, in order and apart from each other; at most so many."""
+def matches(text: str, wanted: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where in a text what was searched for begins and ends, in order and apart from each other; at most so many."""
     found = {place for one in wanted if one for place in _places(text, one)}
     end = number = 0
     # Of two that begin at the same place, the longer one.

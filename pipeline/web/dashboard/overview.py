@@ -3,47 +3,66 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Final
 
 from aiohttp import web
 
 from pipeline.core.circuit import CircuitState
-from pipeline.store.overview import Minute, Overview
+from pipeline.store.reports.pipeline_overview import OverviewMinute, PipelineOverview
+from pipeline.web.api.endpoint_answers import endpoint_values
+from pipeline.web.dashboard.attempt_list import ATTEMPTS
 from pipeline.web.dashboard.charts import Chart, columns
-from pipeline.web.dashboard.desk import Desk
-from pipeline.web.dashboard.endpoint_list import Row, endpoint_rows
-from pipeline.web.dashboard.figures import figures
-from pipeline.web.dashboard.pages import Page
-from pipeline.web.endpoint_changes import require_endpoints
-from pipeline.web.endpoints_api import endpoint_values
+from pipeline.web.dashboard.endpoint_list import EndpointListRow, endpoint_rows
+from pipeline.web.dashboard.endpoint_names import endpoint_name
+from pipeline.web.dashboard.filter_chips import search_link
+from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.page import DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.text_filters import minute
+from pipeline.web.errors import require_endpoints
 from schemas.api_key import Access
-from schemas.http_api import EndpointAnswer
+from schemas.http.endpoints import EndpointAnswer
 
 _SHOWN = 20
 """How many endpoints: those that are sent most. The list has all of them."""
 
+_MINUTE = timedelta(minutes=1)
+_SEARCHES: Final[Mapping[str, Mapping[str, str]]] = {
+    "all": {},
+    "succeeded": {"state": "succeeded"},
+    "failed": {"state": "failed"},
+}
 
-def overview_pages(desk: Desk) -> Iterable[Page]:
+
+def overview_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def values(template: str, request: web.Request) -> web.Response:
         api = desk.api
-        require_endpoints(api)
+        require_endpoints(api.registry)
         now = api.clock()
-        hour, days = await asyncio.gather(figures(api, api.reports.overview(now)), figures(api, api.reports.endpoint_days(now)))
+        hour, days, letters = await asyncio.gather(
+            figures(api, api.reports.overview(now)),
+            figures(api, api.reports.endpoint_days(now)),
+            figures(api, api.reports.dead_letters_left()),
+        )
         endpoints = [EndpointAnswer(**endpoint_values(api, one)) for one in api.registry.all()]
-        rows = endpoint_rows(endpoints, days.found, now)
+        rows = endpoint_rows(endpoints, days.found, now, api.events.types)
         return desk.show(
             request,
             template,
             hour=hour.found,
             chart=_chart(hour.found.minutes) if hour.found is not None else None,
-            waiting_at=_target_url(hour.found, endpoints),
+            waiting_at=_waiting_at(hour.found, endpoints),
             problem=hour.problem or days.problem,
             troubled=[row for row in rows if is_troubled(row.endpoint)],
             busiest=sorted(rows, key=_attempts, reverse=True)[:_SHOWN],
             count=len(rows),
             warnings=list(desk.warnings().values()),
+            letters=letters.found or 0,
+            last_hour={name: _since(hour.found, **values) for name, values in _SEARCHES.items()} if hour.found else {},
         )
 
     async def page(request: web.Request) -> web.Response:
@@ -52,30 +71,41 @@ def overview_pages(desk: Desk) -> Iterable[Page]:
     async def live(request: web.Request) -> web.Response:
         return await values("overview_live.html", request)
 
-    return [Page("GET", "", page, Access.VIEWER), Page("GET", "/live", live, Access.VIEWER)]
+    return [DashboardPage("GET", "", page, Access.VIEWER), DashboardPage("GET", "/live", live, Access.VIEWER)]
 
 
 def is_troubled(endpoint: EndpointAnswer) -> bool:
-    """Whether somebody should look at an endpoint: it fails, is held back or was disabled. A pause is what somebody wanted."""
+    """Whether somebody should look at an endpoint: it fails, is held back or was disabled for its failures. A pause is what somebody wanted."""
+    if endpoint.problem is not None:
+        return True
     if endpoint.state == "active":
         return endpoint.failing_since is not None or endpoint.circuit != CircuitState.CLOSED
-    return endpoint.state == "disabled"
+    return endpoint.state == "disabled" and endpoint.disabled_by is None
 
 
-def _attempts(row: Row) -> int:
+def _since(hour: PipelineOverview, **values: str) -> str:
+    """The search for the attempts of the hour that the figures are of."""
+    return f"{ATTEMPTS}?{search_link(hour.minutes[0].begins_at, hour.minutes[-1].begins_at + _MINUTE, **values)}"
+
+
+def _attempts(row: EndpointListRow) -> int:
     return row.day.succeeded + row.day.failed if row.day is not None else 0
 
 
-def _target_url(hour: Overview | None, endpoints: Sequence[EndpointAnswer]) -> str:
+def _waiting_at(hour: PipelineOverview | None, endpoints: Sequence[EndpointAnswer]) -> str:
+    """The name of the endpoint that the oldest delivery waits for."""
     waiting = hour.oldest_waiting if hour is not None else None
-    return next((one.target_url for one in endpoints if waiting is not None and one.id == waiting.endpoint_id), "")
+    if waiting is None:
+        return ""
+    known = (endpoint_name(one.id, one.description, one.target_url).name for one in endpoints if one.id == waiting.endpoint_id)
+    return next(known, f"endpoint {waiting.endpoint_id}")
 
 
-def _chart(minutes: Sequence[Minute]) -> Chart:
+def _chart(minutes: Sequence[OverviewMinute]) -> Chart:
     return columns(
         [
             (
-                f"{one.begins_at:%H:%M} UTC: {one.events:,} events, {one.succeeded:,} succeeded, {one.failed:,} failed",
+                f"{minute(one.begins_at)}: {one.events:,} events, {one.succeeded:,} succeeded, {one.failed:,} failed",
                 one.succeeded,
                 one.failed,
             )
@@ -83,4 +113,5 @@ def _chart(minutes: Sequence[Minute]) -> Chart:
         ],
         width=720,
         height=100,
+        hrefs=[f"{ATTEMPTS}?{search_link(one.begins_at, one.begins_at + _MINUTE)}" for one in minutes],
     )

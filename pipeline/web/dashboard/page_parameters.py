@@ -8,17 +8,17 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from pipeline.core.search.notes import shown
+from pipeline.core.search.problems import shown
 from pipeline.web.auth import declared
-from pipeline.web.dashboard.gate import CSRF_FIELD, form_of
-from pipeline.web.dashboard.pages import Page
-from pipeline.web.parameters import Finding, findings, settle
+from pipeline.web.dashboard.auth_middleware import CSRF_FIELD, form_of
+from pipeline.web.dashboard.page import DashboardPage
+from pipeline.web.declared_parameters import ParameterProblem, findings, settle
 from pipeline.web.routes import STRICT
 
 _NO_FIELD: Final = "this form has no such field"
 
 
-def check_page_parameters(pages: Mapping[tuple[str, str], Page]) -> Middleware:
+def check_page_parameters(pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
     """A middleware behind the gate: what a page does not know is said on it; what a form or an export does not know is refused."""
 
     @web.middleware
@@ -27,7 +27,11 @@ def check_page_parameters(pages: Mapping[tuple[str, str], Page]) -> Middleware:
         if page is not None:
             found = findings((*page.parameters, STRICT), request.query.items())
             if page.method == "POST":
-                found += [Finding(shown(name), _NO_FIELD) for name in form_of(request) if name not in {CSRF_FIELD, *page.fields}]
+                found += [
+                    ParameterProblem(shown(name), _NO_FIELD)
+                    for name in form_of(request)
+                    if name not in {CSRF_FIELD, *page.fields}
+                ]
             settle(request, found, acts=page.acts)
         return await handler(request)
 

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from pipeline.web.dashboard.attempt_detail import attempt_detail_pages
-from pipeline.web.dashboard.attempt_search import attempt_search_pages
-from pipeline.web.dashboard.dead_letter_pages import dead_letter_pages
-from pipeline.web.dashboard.desk import Desk
+from pipeline.web.dashboard.api_keys import key_pages
+from pipeline.web.dashboard.attempt_list import attempt_search_pages
+from pipeline.web.dashboard.attempt_live import attempt_live_pages
+from pipeline.web.dashboard.attempt_page import attempt_detail_pages
+from pipeline.web.dashboard.dead_letters import dead_letter_pages
+from pipeline.web.dashboard.endpoint_bulk import endpoint_bulk_pages
 from pipeline.web.dashboard.endpoint_forms import endpoint_form_pages
 from pipeline.web.dashboard.endpoint_list import endpoint_list_pages
 from pipeline.web.dashboard.endpoint_page import endpoint_pages
-from pipeline.web.dashboard.key_pages import key_pages
+from pipeline.web.dashboard.event_types import event_type_pages
+from pipeline.web.dashboard.login import public_pages
 from pipeline.web.dashboard.overview import overview_pages
-from pipeline.web.dashboard.pages import Page
-from pipeline.web.dashboard.public import public_pages
-from pipeline.web.dashboard.resend_pages import resend_pages
-from pipeline.web.dashboard.story_pages import story_pages
+from pipeline.web.dashboard.page import DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.quick_search import quick_search_pages
+from pipeline.web.dashboard.resend_runs import resend_pages
+from pipeline.web.dashboard.rotation_pages import rotation_pages
+from pipeline.web.dashboard.time_zone_page import time_zone_pages
+from pipeline.web.dashboard.timelines import story_pages
 
 
-def dashboard_pages(desk: Desk) -> list[Page]:
+def dashboard_pages(desk: PageRenderer) -> list[DashboardPage]:
     """The pages, those about the same thing side by side."""
     return [
         *public_pages(desk),
+        *time_zone_pages(desk),
         *overview_pages(desk),
+        *quick_search_pages(desk),
         *endpoint_list_pages(desk),
+        *endpoint_bulk_pages(desk),
         *endpoint_form_pages(desk),
         *endpoint_pages(desk),
+        *rotation_pages(desk),
+        *event_type_pages(desk),
         *key_pages(desk),
         *attempt_search_pages(desk),
+        *attempt_live_pages(desk),
         *attempt_detail_pages(desk),
         *story_pages(desk),
         *resend_pages(desk),

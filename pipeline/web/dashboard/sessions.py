@@ -1,6 +1,6 @@
 """Who is logged in, in a cookie; and what a page has to say once, in another. The server keeps only which sessions were logged out.
 
-Both are sealed (encrypted and signed) with keys that are derived from ``encryption_key``, so that all API processes read what one
+Both are encrypted and signed with keys that are derived from ``encryption_key``, so that all API processes read what one
 of them wrote. A session names an API key and no role: the key is looked up at each request, and who has a key that was revoked is
 out. A session of which somebody has stolen the cookie ends with the logout, with the key, or after ``SESSION_TIME``.
 """
@@ -19,8 +19,8 @@ from aiohttp import web
 
 from pipeline.endpoints.vault import Vault, VaultError
 from pipeline.ops.clock import Clock
-from pipeline.web.dashboard.pages import PREFIX
-from pipeline.web.ended_sessions import SESSION_TIME
+from pipeline.web.dashboard.page import PREFIX
+from pipeline.web.revoked_sessions import SESSION_TIME
 
 SESSION_COOKIE: Final = "oms_webhooks_session"
 NOTICES_COOKIE: Final = "oms_webhooks_notices"
@@ -130,3 +130,8 @@ def came_over_tls(request: web.Request) -> bool:
     """
     forwarded = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
     return request.secure or forwarded == "https" or request.headers.get("Origin", "").startswith("https://")
+
+
+def own_address(request: web.Request) -> str:
+    """Where this service is, as the browser sees it: what a link that is sent to others begins with."""
+    return f"{'https' if came_over_tls(request) else 'http'}://{request.host}"

@@ -14,6 +14,32 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
+// The search box: "/" and Ctrl-K (on a Mac also Cmd-K) lead to it, but for "/" where somebody writes.
+const find = document.querySelector("[data-find]");
+if (find) {
+  document.addEventListener("keydown", (event) => {
+    const isWriting = event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]");
+    const isSlash = event.key === "/" && !isWriting && !event.ctrlKey && !event.metaKey && !event.altKey;
+    const isControlK = event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey;
+    if (!isSlash && !isControlK) return;
+    event.preventDefault();
+    find.focus();
+    find.select();
+  });
+}
+
+// The time zone of the browser is proposed until one is chosen.
+const zone = document.querySelector("[data-zone]");
+if (zone) {
+  const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const chosen = zone.querySelector("input[name=zone]");
+  if (own && own !== chosen.value) {
+    chosen.value = own;
+    zone.querySelector("[data-zone-name]").textContent = own;
+    zone.hidden = false;
+  }
+}
+
 // Live parts: <div data-live="/webhooks/live" data-seconds="5">. Their content is fetched anew while the page is looked at.
 // A part in which somebody moves with the keyboard waits; an answer that is no such part (a login) ends it.
 for (const part of document.querySelectorAll("[data-live]")) {

@@ -14,7 +14,7 @@ from kafka.admin import MemberToRemove
 from kafka.structs import TopicPartition
 
 from pipeline.broker.api import Broker, Committed, FetchClient, Fetched, GroupClient, Partition, Position, ProducerClient
-from pipeline.broker.choice import open_broker
+from pipeline.broker.factory import open_broker
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.memory.cluster import Cluster
 from pipeline.ops.settings import Settings

@@ -35,7 +35,7 @@ def real(request: pytest.FixtureRequest, client: str, prefix: str) -> RealBacken
         kafka_client=client,
         kafka_replication_factor=1,
         kafka_session_timeout_ms=6000,
-        kafka_fetch_max_wait_ms=30,
+        kafka_fetch_max_wait_ms=100,  # the embedded broker is asked again and again: at 30 ms, half a core
         kafka_metadata_max_age_ms=1000,
         kafka_linger_ms=1,
     )

@@ -11,8 +11,9 @@ from pathlib import Path
 import uvloop
 
 from pipeline.broker.api import Record
-from pipeline.broker.choice import open_broker
-from pipeline.broker.worker import Worker
+from pipeline.broker.consumer import ConsumerOptions
+from pipeline.broker.factory import open_broker
+from pipeline.broker.record_worker import RecordWorker
 from pipeline.ops.settings import Settings
 
 
@@ -23,8 +24,15 @@ async def main(servers: str, client: str, group: str, topic: str, slot: str, fil
         async def handle(record: Record) -> None:
             begun.write(f"{record.partition.number} {record.offset}\n")
 
-        worker = Worker(
-            open_broker(settings, slot=slot), handle, group=group, topics=[topic], max_outstanding=50, max_outstanding_bytes=2**20
+        worker = RecordWorker(
+            open_broker(settings, slot=slot),
+            handle,
+            ConsumerOptions(
+                group=group,
+                topics=[topic],
+                max_outstanding=50,
+                max_outstanding_bytes=2**20,
+            ),
         )
         await worker.start()
         await worker.failed

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.broker.api import Bounds, OutOfRangeError, Partition
+from pipeline.broker.api import OffsetRange, Partition
+from pipeline.broker.errors import OutOfRangeError
 from tests.contract.broker.backends import Backend, RealBackend, numbered, read, settled, until
 
 
@@ -60,6 +62,42 @@ def test_seeking_drops_what_was_fetched_ahead(backend: Backend) -> None:
         assert reader.position(partition) == offset
         again = read(reader, min(500, 2_000 - offset))[partition]
         assert [record.offset for record in again] == list(range(offset, offset + len(again)))
+
+
+def test_whoever_waits_for_records_is_woken_from_another_thread(backend: Backend) -> None:
+    topic = backend.topic()
+    partition = Partition(topic, 0)
+    reader = backend.reader({partition: 0})
+    # A minute: without the wake, this test would take that long. Where a poll cannot be ended, none may be long.
+    seconds = 60.0 if reader.longest_poll >= 1.0 else reader.longest_poll
+    with ThreadPoolExecutor(1) as other:
+        for _ in range(3):
+            waiting = other.submit(reader.poll, seconds)
+            reader.wake()  # before the wait, or during it: either ends the poll
+            assert waiting.result(30) == {}
+    reader.be_patient()
+    backend.write(partition, b"came")
+    assert [record.value for record in read(reader, 1)[partition]] == [b"came"]
+
+
+def test_while_it_rests_no_record_is_lost_or_read_twice(backend: Backend) -> None:
+    topic = backend.topic()
+    partition = Partition(topic, 0)
+    backend.write(partition, *numbered(2_000, 100))
+    reader = backend.reader({partition: 0})
+    seen: list[int] = []
+    while len(seen) < 2_000:
+        seen += [record.offset for record in read(reader, 1).get(partition, ())]
+        reader.pause([partition])
+        for _ in range(5):
+            reader.rest()
+        reader.pause([])
+    assert seen == list(range(2_000))
+    reader.rest()  # though it is not paused
+    backend.write(partition, *numbered(10))
+    for _ in range(20):
+        reader.rest()
+    assert [record.offset for record in read(reader, 10)[partition]] == list(range(2_000, 2_010))
 
 
 def test_a_paused_partition_waits_and_misses_nothing(backend: Backend) -> None:
@@ -154,7 +192,7 @@ def test_a_position_that_retention_has_overtaken_is_told(backend: Backend) -> No
     with pytest.raises(OutOfRangeError) as told:
         until(lambda: bool(reader.poll(0.1)))
     assert told.value.partitions == {partition}
-    assert reader.bounds([partition]) == {partition: Bounds(6, 10)}
+    assert reader.bounds([partition]) == {partition: OffsetRange(6, 10)}
     reader.seek(partition, 6)
     assert [record.offset for record in read(reader, 4)[partition]] == [6, 7, 8, 9]
 
@@ -190,10 +228,10 @@ def test_what_a_transaction_took_back_is_not_read(kafka: RealBackend) -> None:
     producer = KafkaProducer(bootstrap_servers=kafka.settings.kafka_bootstrap_servers, transactional_id=f"{topic}-writer")
     producer.init_transactions()
     producer.begin_transaction()
-    producer.send(topic, value=b"kept", partition=0).get(10)
+    producer.send(topic, value=b"kept", partition=0).get(60)
     producer.commit_transaction()
     producer.begin_transaction()
-    producer.send(topic, value=b"taken back", partition=0).get(10)
+    producer.send(topic, value=b"taken back", partition=0).get(60)
     producer.abort_transaction()
     producer.close()
     committed = kafka.reader({partition: 0}, read_committed=True)

@@ -8,19 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.broker.api import NoSessionError, Partition
+from pipeline.broker.api import Partition
+from pipeline.broker.errors import NoSessionError
 from pipeline.ops.settings import Settings
 from tests.contract.broker.backends import Heard, RealBackend, read, take_part
 from tests.contract.broker.conftest import CLIENTS
 from tests.contract.token_endpoint import CLIENT_ID, CLIENT_SECRET, token_endpoint
 from tests.secure_kafka import SecureKafka, unsigned_token
 
-pytestmark = [
-    pytest.mark.apache,
-    pytest.mark.timeout(240),
-    # kafka-python forgets sockets whose broker went away.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
+pytestmark = [pytest.mark.apache, pytest.mark.timeout(240)]
 
 USER = "webhooks"
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipeline.broker.api import Partition, Record
-from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.consumer import ConsumerOptions, GroupConsumer
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.memory.cluster import Cluster
-from pipeline.broker.starting_point import Missing
+from pipeline.broker.start_offset import MissingOffsets
 
 TOPIC = "oms.orders"
 GROUP = "webhooks.fanout"
@@ -35,7 +35,7 @@ class Ledger:
     """Gone before anybody had begun them."""
     begun: Counter[Place] = field(default_factory=Counter)
     finished: set[Place] = field(default_factory=set)
-    missing: list[Missing] = field(default_factory=list)
+    missing: list[MissingOffsets] = field(default_factory=list)
 
 
 class Process:
@@ -48,10 +48,7 @@ class Process:
         self.under_way: list[Record] = []
         self.consumer = Stepped(
             self.broker,
-            group=GROUP,
-            topics=[TOPIC],
-            max_outstanding=20,
-            max_outstanding_bytes=1024 * 1024,
+            ConsumerOptions(group=GROUP, topics=[TOPIC], max_outstanding=20, max_outstanding_bytes=1024 * 1024),
             on_records=self.in_hand.extend,
             on_missing=ledger.missing.append,
         )

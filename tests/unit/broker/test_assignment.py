@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.broker.api import Committed, Partition
-from pipeline.broker.assignment import Assignment
+from pipeline.broker.assignment import Assignment, Beginning
 from pipeline.core.offsets import Commit
+from tests.property_examples import examples
 
 A, B = Partition("a", 0), Partition("a", 1)
 
@@ -193,7 +194,7 @@ class AssignmentMachine(RuleBasedStateMachine):
         assert set(range(self.broker_committed)) <= self.finished
 
 
-AssignmentMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=40)
+AssignmentMachine.TestCase.settings = settings(max_examples=examples(50), stateful_step_count=40)
 TestAssignment = AssignmentMachine.TestCase
 
 
@@ -260,7 +261,7 @@ def test_threads() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=90)
     done.set()
 
     assert not errors
@@ -285,7 +286,16 @@ def test_the_oldest_is_the_lowest_unfinished_record_of_each_partition() -> None:
 
 def test_what_an_earlier_assignment_finished_is_not_the_oldest() -> None:
     assignment = held(A)
-    assignment.begin(A, epoch_of(assignment), Committed(0), [0])
+    assignment.begin(Beginning(A, epoch_of(assignment), Committed(0), [0]))
     assert not assignment.start(A, epoch_of(assignment), 0, since=1.0)
     assert assignment.start(A, epoch_of(assignment), 1, since=2.0)
     assert assignment.oldest() == {A: 2.0}
+
+
+def test_what_came_together_is_ready_together() -> None:
+    """A fetch that asks for some of it holds up the rest: the broker keeps it for a while."""
+    assignment = held(A, B)
+    first, second = (Beginning(place, epoch_of(assignment, place), Committed(at)) for place, at in ((A, 3), (B, 5)))
+    gone = Beginning(Partition("gone", 0), 77, Committed(0))
+    assignment.begin(first, gone, second)
+    assert assignment.ready() == {A: (first.epoch, 3), B: (second.epoch, 5)}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer
 
-from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.consumer import ConsumerOptions, GroupConsumer
 from pipeline.broker.kafka.broker import KafkaBroker
 from pipeline.broker.kafka.compat import SparingSelector, Speedups
 from pipeline.broker.table import CompactedTable
@@ -44,16 +44,17 @@ async def broker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
 
 
 class Fault:
-    """Has kafka-python's I/O threads die in the midst of a wait, once it is there."""
+    """Has kafka-python's loops die in the midst of a wait, once it is there: those of members on I/O threads, those of readers on their own."""
 
     is_there = False
+    threads = ("kafka-io", "fetch ", "table ")
 
     def selector(self) -> SparingSelector:
         fault = self
 
         class Selector(SparingSelector):
             def select(self, timeout: float | None = None) -> Any:
-                if fault.is_there and threading.current_thread().name.startswith("kafka-io"):
+                if fault.is_there and threading.current_thread().name.startswith(fault.threads):
                     raise KeyError("a fault of the I/O thread")
                 return super().select(timeout)
 
@@ -98,7 +99,14 @@ def kafka(broker: Broker, fault: Fault) -> KafkaBroker:
 
 def _group(kafka: KafkaBroker) -> GroupConsumer:
     return GroupConsumer(
-        kafka, group="group", topics=["orders"], max_outstanding=10, max_outstanding_bytes=1000, on_records=lambda _: None
+        kafka,
+        ConsumerOptions(
+            group="group",
+            topics=["orders"],
+            max_outstanding=10,
+            max_outstanding_bytes=1000,
+        ),
+        on_records=lambda _: None,
     )
 
 
@@ -151,4 +159,4 @@ def _assertion(*_: Any, **__: Any) -> None:
 
 
 async def _soon(work: Awaitable[Any]) -> None:
-    await asyncio.wait_for(work, 10)
+    await asyncio.wait_for(work, 60)

@@ -176,7 +176,7 @@ class GroupSafety(RuleBasedStateMachine):
 
 
 GroupSafety.TestCase.settings = settings(
-    max_examples=int(os.environ.get("SAFETY_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("SAFETY_EXAMPLES", "20")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.broker.api import Partition
 from pipeline.broker.assignment import Assignment
-from pipeline.broker.buffers import Buffers
+from pipeline.broker.fetch_buffers import FetchBuffers
+from pipeline.broker.in_flight import InFlight
 from pipeline.broker.lag import Lag, waiting_since
-from pipeline.broker.outstanding import Outstanding
 from pipeline.ops import metrics
 
 GROUP, TOPIC = "test-lag", "lag-topic"
@@ -26,8 +26,8 @@ def polled(offset: int, *, written_ago: float = 0.0) -> Any:
 class Scene:
     """A consumer of two partitions, without Kafka."""
 
-    def __init__(self, buffers: Buffers) -> None:
-        self.buffers, self.assignment, self.outstanding = buffers, Assignment(), Outstanding(10, 1000)
+    def __init__(self, buffers: FetchBuffers) -> None:
+        self.buffers, self.assignment, self.outstanding = buffers, Assignment(), InFlight(10, 1000)
         self.assignment.assign([A, B])
         self.later = 0.0
         self.lag = Lag(GROUP, [TOPIC], self.assignment, buffers, self.outstanding, lambda: time.monotonic() + self.later)
@@ -60,7 +60,7 @@ def lag_of(partition: Partition) -> float | None:
 
 
 def test_a_record_waits_since_it_was_written_until_it_is_finished() -> None:
-    scene = Scene(Buffers())
+    scene = Scene(FetchBuffers())
     epoch = scene.assignment.epoch(A)
     assert epoch is not None
     scene.buffers.add(A, epoch, [polled(3, written_ago=50), polled(4, written_ago=20)], time.monotonic())
@@ -81,7 +81,7 @@ def test_a_record_waits_since_it_was_written_until_it_is_finished() -> None:
 
 def test_in_a_delay_topic_a_record_waits_since_it_was_due() -> None:
     due = {1: -30.0, 2: 600.0}
-    scene = Scene(Buffers(lambda record, _: due[record.offset]))
+    scene = Scene(FetchBuffers(lambda record, _: due[record.offset]))
     epoch = scene.assignment.epoch(A)
     assert epoch is not None
     scene.buffers.add(A, epoch, [polled(1, written_ago=4000), polled(2, written_ago=4000)], time.monotonic())
@@ -96,7 +96,7 @@ def test_in_a_delay_topic_a_record_waits_since_it_was_due() -> None:
 
 
 def test_the_age_grows_though_nothing_is_measured() -> None:
-    scene = Scene(Buffers())
+    scene = Scene(FetchBuffers())
     scene.buffers.add(A, 1, [polled(3, written_ago=1)], time.monotonic())
     scene.measure()
     scene.later = 300.0
@@ -104,7 +104,7 @@ def test_the_age_grows_though_nothing_is_measured() -> None:
 
 
 def test_a_partition_that_was_given_up_is_shown_no_more() -> None:
-    scene = Scene(Buffers())
+    scene = Scene(FetchBuffers())
     scene.measure()
     assert (lag_of(A), lag_of(B)) == (5, 5)
     scene.positions = {B: 15}

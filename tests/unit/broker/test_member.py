@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.broker.api import Committed, NotMemberError, Partition
+from pipeline.broker.api import Committed, Partition
+from pipeline.broker.errors import NotMemberError, UnavailableError
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.memory.cluster import Cluster
 from tests.unit.broker.simulation import GROUP, SESSION, TOPIC, Ledger, Process
 
 ONLY = Partition(TOPIC, 0)
+EMPTY_S = 15
 
 
 @pytest.fixture
@@ -42,6 +44,14 @@ def begun(process: Process) -> list[int]:
 
 def committed(cluster: Cluster) -> Committed:
     return cluster.coordinator.group(GROUP).committed[ONLY]
+
+
+def held(process: Process) -> frozenset[Partition]:
+    return frozenset(process.consumer._assignment.partitions)
+
+
+def problem(process: Process) -> str | None:
+    return process.consumer._member.problem()
 
 
 def kill(process: Process) -> None:
@@ -116,7 +126,7 @@ def test_in_doubt_nothing_is_begun_until_the_group_has_confirmed(cluster: Cluste
     assert "nothing is begun until it does" in str(member.consumer.problem())
     turns(member)
     assert begun(member) == [0, 1]
-    assert member.consumer.problem() is None
+    assert problem(member) is None
 
 
 def test_somebody_elses_commit_is_the_end_of_a_membership_in_doubt(cluster: Cluster) -> None:
@@ -128,7 +138,35 @@ def test_somebody_elses_commit_is_the_end_of_a_membership_in_doubt(cluster: Clus
     client = member.consumer._member._client
     assert client is not None
     with pytest.raises(NotMemberError, match="somebody else"):
-        member.consumer._member._prove(client)
+        member.consumer._member._turn(client)
+
+
+def test_a_proof_does_not_go_back_behind_a_commit_whose_answer_was_lost(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two of three brokers away, a commit stood in the coordinator's log, and the coordinator told of the one before it."""
+    member = process(cluster)
+    write(cluster, 2)
+    turns(member)
+    client = member.consumer._member._client
+    assert client is not None
+    commit, before = client.commit, committed(cluster)
+
+    def lose_the_answer(commits: dict[Partition, Committed]) -> None:
+        commit(commits)
+        raise UnavailableError("too few replicas")
+
+    monkeypatch.setattr(client, "commit", lose_the_answer)
+    member.finish(member.under_way[0])
+    member.join()
+    assert committed(cluster).offset == 1
+    monkeypatch.setattr(client, "commit", commit)
+    monkeypatch.setattr(client, "committed", lambda partitions: dict.fromkeys(partitions, before))
+    cluster.virtual.advance(SESSION * 0.8)
+    turns(member)
+    offsets = [offset for partition, offset in cluster.coordinator.group(GROUP).history if partition == ONLY]
+    assert offsets == sorted(offsets)
+    assert (problem(member), committed(cluster).offset) == (None, 1)
 
 
 def test_a_commit_during_which_membership_was_lost_counts_for_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +186,46 @@ def test_a_commit_during_which_membership_was_lost_counts_for_nothing(cluster: C
     member.join()
     assert member.consumer._member._client is None, "thrown away, with whatever it believed"
     assert not member.consumer._member.lease.is_valid()
+
+
+def test_what_runs_out_while_the_brokers_are_asked_where_to_begin_commits_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = process(cluster)
+    write(cluster, 2)
+    turns(member)
+    before = committed(cluster)
+    member.finish(member.under_way[0])
+    # The answers took so long that the group may have given this process up.
+    monkeypatch.setattr(member.consumer._member, "_begin", lambda _: cluster.virtual.advance(SESSION * 0.8))
+    client = member.consumer._member._client
+    assert client is not None
+    member.consumer._member._turn(client)
+    assert committed(cluster) == before
+
+
+def test_partitions_that_are_lost_are_let_go_at_once_and_the_member_joins_anew(cluster: Cluster) -> None:
+    member = process(cluster)
+    write(cluster, 1)
+    turns(member)
+    [record] = member.under_way
+    client = member.consumer._member._client
+    assert client is not None
+    member.consumer._member.lost([ONLY])
+    assert not member.consumer.is_current(record)
+    with pytest.raises(NotMemberError, match="put out"):
+        member.consumer._member._turn(client)
+
+
+def test_in_doubt_nothing_is_committed_for_partitions_that_go(cluster: Cluster) -> None:
+    in_doubt, healthy = process(cluster), process(cluster)
+    write(cluster, 2)
+    for each, advances in ((healthy, 0.0), (in_doubt, SESSION * 0.8)):
+        turns(each)
+        each.finish(each.under_way[0])
+        cluster.virtual.advance(advances)
+        assert bool(each.consumer._member.revoked([ONLY])) == (advances == 0.0)
+        each.consumer._member._part(leave=True)
 
 
 def test_a_healthy_member_goes_on_while_a_join_waits_for_a_dead_neighbour(cluster: Cluster) -> None:
@@ -183,6 +261,41 @@ def test_a_static_member_that_comes_back_goes_on_at_once(cluster: Cluster) -> No
     after = process(cluster, slot="host-0")
     turns(after, count=2)
     assert begun(after) == [0, 1], "without waiting for the session to end"
+
+
+def test_a_member_that_was_given_nothing_joins_anew(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = process(cluster, slot="0")
+    known = cluster.coordinator.group(GROUP).members
+    with monkeypatch.context() as changed:
+        changed.setattr(cluster.coordinator, "_wanted", lambda _: set())  # the leader of the group was told of no topic
+        turns(member)
+        (before,) = known
+        cluster.virtual.advance(EMPTY_S - 1)
+        turns(member)
+        assert (set(known), held(member)) == ({before}, frozenset())
+        cluster.virtual.advance(2)
+        turns(member)
+        assert before not in known
+        assert problem(member) is None
+    turns(member)
+    assert held(member) == {ONLY}
+
+
+def test_who_is_one_too_many_joins_anew_ever_more_seldom_and_takes_nothing_from_others(cluster: Cluster) -> None:
+    first, second = process(cluster), process(cluster)
+    turns(first)
+    turns(first, second)
+    joins = []
+    for waited in (EMPTY_S, EMPTY_S, EMPTY_S, 2 * EMPTY_S):
+        before = cluster.coordinator.group(GROUP).generation
+        for _ in range(int(waited)):
+            cluster.virtual.advance(1)
+            turns(first, second, count=1)
+            assert (problem(first), problem(second)) == (None, None)
+        turns(first, second)
+        joins.append(cluster.coordinator.group(GROUP).generation > before)
+        assert held(first) == {ONLY}
+    assert joins == [True, False, True, False]
 
 
 def test_records_that_were_removed_unread_are_told_of_with_their_number(cluster: Cluster) -> None:
@@ -270,5 +383,5 @@ def test_a_log_that_ends_below_what_was_read_is_read_again_when_it_has_grown(clu
     for _ in range(4):
         cluster.virtual.advance(2.0)
         turns(member)
-    assert member.consumer.problem() is None
+    assert problem(member) is None
     assert begun(member) == list(range(6))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.broker.api import Partition, UnavailableError
+from pipeline.broker.api import Partition
+from pipeline.broker.errors import UnavailableError
 from pipeline.broker.memory.cluster import Cluster
-from pipeline.broker.starting_point import Missing
+from pipeline.broker.start_offset import MissingOffsets
 from pipeline.ops import metrics
 from tests.unit.broker.simulation import GROUP, SESSION, TOPIC, Ledger, Process
 
@@ -58,10 +59,10 @@ def test_at_the_assignment(cluster: Cluster, capsys: pytest.CaptureFixture[str])
     turn(second)
     finish_all(second)
 
-    assert second.ledger.missing == [Missing(GROUP, ONLY, 40, 390, 350)]
+    assert second.ledger.missing == [MissingOffsets(GROUP, ONLY, 40, 390, 350)]
     assert sorted(offset for _, offset in second.ledger.finished) == list(range(390, 400))
     assert counted() - before == 350
-    [told] = [line for line in capsys.readouterr().out.splitlines() if "records were removed before they were read" in line]
+    [told] = [line for line in capsys.readouterr().err.splitlines() if "records were removed before they were read" in line]
     assert all(part in told for part in ("350", TOPIC, "40", "389", "error"))
 
 
@@ -77,7 +78,7 @@ def test_while_it_reads(cluster: Cluster) -> None:
     turn(process)
     finish_all(process)
 
-    assert process.ledger.missing == [Missing(GROUP, ONLY, 5, 65, 60)]
+    assert process.ledger.missing == [MissingOffsets(GROUP, ONLY, 5, 65, 60)]
     assert sorted(offset for _, offset in process.ledger.finished) == [*range(5), *range(65, 105)]
     assert counted() - before == 60
 
@@ -105,7 +106,7 @@ def test_a_commit_that_fails_tells_of_nothing_twice(cluster: Cluster, monkeypatc
     monkeypatch.setattr(cluster.coordinator, "commit", commit)
     turn(second, 8)
 
-    assert second.ledger.missing == [Missing(GROUP, ONLY, 40, 90, 50), Missing(GROUP, ONLY, 90, 100, 10)]
+    assert second.ledger.missing == [MissingOffsets(GROUP, ONLY, 40, 90, 50), MissingOffsets(GROUP, ONLY, 90, 100, 10)]
     assert counted() - before == 60
 
 
@@ -123,4 +124,4 @@ def test_what_was_finished_before_it_was_removed_is_not_missing(cluster: Cluster
     second = Process(cluster, Ledger())
     turn(second)
 
-    assert second.ledger.missing == [Missing(GROUP, ONLY, 0, 5, 2)], "0 and 4"
+    assert second.ledger.missing == [MissingOffsets(GROUP, ONLY, 0, 5, 2)], "0 and 4"

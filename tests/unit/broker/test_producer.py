@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.broker.api import Position, PublishError, UnavailableError, size_of
+from pipeline.broker.api import Position, size_of
+from pipeline.broker.errors import PublishError, UnavailableError
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.producer import Producer
 from tests.unit.fake_kafka import settle
@@ -65,7 +66,7 @@ class FakeBroker(MemoryBroker):
 
 
 async def started(client: FakeClient, max_bytes: int, monkeypatch: pytest.MonkeyPatch) -> Producer:
-    monkeypatch.setattr("pipeline.broker.trouble._FIRST_S", 0.001)
+    monkeypatch.setattr("pipeline.broker.failure_backoff._FIRST_S", 0.001)
     producer = Producer(FakeBroker(client), [TOPIC], max_bytes=max_bytes)
     await producer.start()
     return producer
@@ -76,7 +77,7 @@ def send(producer: Producer, count: int = 1) -> list[asyncio.Future[Any]]:
 
 
 async def eventually(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             if reached():
                 return
@@ -84,7 +85,7 @@ async def eventually(reached: Callable[[], bool]) -> None:
 
 
 async def until(task: asyncio.Task[None]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await task
 
 
@@ -181,16 +182,37 @@ async def test_nobody_waits_for_room_in_a_producer_that_closes(monkeypatch: pyte
     await until(waiting)
 
 
-async def test_records_that_may_go_anywhere_go_round_and_find_new_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_records_of_a_slice_of_time_go_to_one_partition_which_all_processes_agree_on() -> None:
+    chosen, now = [], [1_200.0]
+    for _ in range(2):
+        client, now[0] = FakeClient(), 1_200.0
+        client.known = {0, 1, 2}
+        producer = Producer(FakeBroker(client), [TOPIC], wall=lambda: now[0])
+        await producer.start()
+        send(producer, 3)
+        now[0] = 1_201.1
+        send(producer, 2)
+        now[0] = 1_201.2001
+        send(producer, 2)
+        client.known = {0, 1, 2, 3}
+        now[0] = 1_202.5
+        send(producer)
+        await producer.close()
+        chosen.append(client.chosen)
+    assert chosen[0] == chosen[1] == [1, 1, 1, 1, 1, 2, 2, 2], "slices of 1.2 s: 1,000 % 3, 1,001 % 3, and 1,002 % 4"
+
+
+async def test_at_high_rates_all_partitions_get_records_within_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     client.known = {0, 1}
-    producer = await started(client, 100 * SIZE, monkeypatch)
-    monkeypatch.setattr("pipeline.broker.producer._SLICE_S", 0.0)
+    monkeypatch.setattr("pipeline.broker.producer._SLICE_BYTES", 2 * SIZE)
+    producer = Producer(FakeBroker(client), [TOPIC], wall=lambda: 1_200.0)
+    await producer.start()
     send(producer, 3)
     client.known = {0, 1, 2, 3}
-    send(producer, 4)
+    send(producer, 6)
 
-    assert client.chosen == [0, 1, 0, 1, 2, 3, 0]
+    assert client.chosen == [0, 0, 1, 1, 2, 2, 3, 3, 0]
     await producer.close()
 
 
@@ -229,23 +251,26 @@ async def test_a_record_that_is_not_acknowledged_for_long_is_told(monkeypatch: p
 
     monkeypatch.setattr("pipeline.broker.producer._SILENT_S", 0.0)
     assert "Kafka has not acknowledged a record of webhooks.attempts for 0 s" in (producer.problem() or "")
+    assert (producer.is_stuck(TOPIC), producer.is_stuck("webhooks.endpoints")) == (True, False)
 
     client.acknowledge()
     await acknowledged
     assert producer.problem() is None
+    assert not producer.is_stuck(TOPIC)
 
 
 async def test_a_record_that_is_about_to_be_sent_again_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, 100 * SIZE, monkeypatch)
-    monkeypatch.setattr("pipeline.broker.trouble._FIRST_S", 3600.0)
-    monkeypatch.setattr("pipeline.broker.trouble._LONGEST_S", 3600.0)
+    monkeypatch.setattr("pipeline.broker.failure_backoff._FIRST_S", 3600.0)
+    monkeypatch.setattr("pipeline.broker.failure_backoff._LONGEST_S", 3600.0)
     send(producer)
     client.acknowledge(error=UnavailableError("too few in-sync replicas"))
     await eventually(lambda: not any(producer._outstanding.values()))
 
     monkeypatch.setattr("pipeline.broker.producer._SILENT_S", 0.0)
     assert "has not acknowledged" in (producer.problem() or "")
+    assert producer.is_stuck(TOPIC)
 
 
 async def test_a_client_that_fails_while_it_is_served_strands_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,5 +286,19 @@ async def test_a_client_that_fails_while_it_is_served_strands_no_record(monkeypa
     (acknowledged,) = send(producer)
     await eventually(lambda: not failures)
     client.acknowledge()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await acknowledged
+
+
+async def test_the_client_is_served_though_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What librdkafka has to say while the brokers are away gathers until then."""
+    monkeypatch.setattr("pipeline.broker.producer._SELDOM_S", 0.01)
+    client = FakeClient()
+    served: list[int] = []
+    monkeypatch.setattr(client, "serve", lambda: served.append(1))
+    producer = await started(client, SIZE, monkeypatch)
+    await eventually(lambda: len(served) > 3)
+    await producer.close()
+    before = len(served)
+    await asyncio.sleep(0.05)
+    assert len(served) <= before + 1, "it is closed"

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from typer.testing import CliRunner, Result
 
-from consumers.cli import app
+from consumers.cli.app import app
 from tests.unit.web.service import API_KEY
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+import typer.main
+import typer.testing
 
 if TYPE_CHECKING:
     # Not imported here: kafka-python warns while it is imported, and conftests are read before that warning is ignored.
@@ -48,3 +51,14 @@ def run(service: Service) -> Command:
     from tests.unit.consumers.commands import command_for  # noqa: PLC0415
 
     return command_for(service.url)
+
+
+@pytest.fixture(autouse=True)
+def _commands_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typer makes all commands anew for each one that is run: half of the CPU of the command line's tests."""
+    monkeypatch.setattr(typer.testing, "_get_command", _made, raising=False)
+
+
+@cache
+def _made(app: typer.Typer) -> Any:
+    return typer.main.get_command(app)

@@ -1,4 +1,4 @@
-"""A fan-out with a courier and a producer in memory."""
+"""A fan-out with a delivery_service and a producer in memory."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from consumers.fanout import FanOut
 from pipeline.broker.api import Record
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.trace import TraceContext
-from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
-from pipeline.delivery.holding import Holding
-from pipeline.endpoints.endpoint import Endpoint
-from pipeline.endpoints.operational import operational_endpoint
+from pipeline.delivery.delivery import Delivery
+from pipeline.delivery.delivery_service import DeliveryService
+from pipeline.delivery.hop_services import HopServices
+from pipeline.delivery.publisher import DeliveryPublisher
+from pipeline.delivery.records import delivery_record
+from pipeline.endpoints.operational_endpoint import operational_endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
-from schemas.codec import from_header
+from schemas.codec import from_header, to_json
 from schemas.delivery import DEAD_LETTER_HEADER, DISPATCH_HEADER, DeadLetter, Dispatch, Trigger
 from schemas.endpoint import EndpointRecord
 from schemas.event import EventMeta
@@ -29,29 +31,23 @@ VAULT = Vault(Vault.new_key())
 
 
 class FakeCourier:
-    """Notes what it is asked to deliver; ``gate`` holds it up, ``error`` makes it fail."""
+    """Notes what it is asked to deliver; ``gate`` holds it up, ``error`` makes it fail. What is for a paused endpoint it holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, publisher: DeliveryPublisher) -> None:
+        self.publisher = publisher
         self.delivered: list[tuple[EventMeta, bytes, int, int, Trigger]] = []
         self.traces: list[TraceContext | None] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None
 
-    async def deliver(
-        self,
-        event: EventMeta,
-        body: bytes,
-        endpoint: Endpoint,
-        *,
-        attempt: int,
-        trigger: Trigger,
-        written_at: float,
-        trace: TraceContext | None,
-    ) -> None:
-        assert isinstance(written_at, float)
-        self.traces.append(trace)
-        self.delivered.append((event, body, endpoint.id, attempt, trigger))
+    async def deliver(self, made: Delivery) -> None:
+        assert isinstance(made.written_at, float)
+        if not made.endpoint.active:
+            await self.publisher.hold(delivery_record(made), made.body)
+            return
+        self.traces.append(made.trace)
+        self.delivered.append((made.event, made.body, made.endpoint.id, made.attempt, made.trigger))
         await self.gate.wait()
         if self.error:
             raise self.error
@@ -62,20 +58,20 @@ class Scene:
 
     def __init__(self, *endpoints: EndpointRecord, hold: bool = False, settings: Settings = SETTINGS) -> None:
         self.producer = FakeProducer(hold=hold)
-        self.courier = FakeCourier()
+        self.delivery_service = FakeCourier(DeliveryPublisher(self.producer, settings.topics))
         self.registry = Registry(MemoryBroker(), "webhooks.endpoints", VAULT, operational=operational_endpoint(settings))
         self.registry._apply(
-            record(endpoint.model_dump_json().encode(), topic="webhooks.endpoints", key=str(endpoint.id).encode())
-            for endpoint in endpoints
+            record(to_json(endpoint), topic="webhooks.endpoints", key=str(endpoint.id).encode()) for endpoint in endpoints
         )
         self.fan_out = FanOut(
             settings,
             MemoryBroker(),
-            registry=self.registry,
-            courier=cast("Courier", self.courier),
-            producer=self.producer,
-            holding=Holding(self.producer, "webhooks.held"),
-            dead_letters=DeadLetters(self.producer, "webhooks.dead-letters", lambda: NOW),
+            HopServices(
+                registry=self.registry,
+                service=cast("DeliveryService", self.delivery_service),
+                producer=self.producer,
+                dead_letters=DeadLetters(self.producer, "webhooks.dead-letters", lambda: NOW),
+            ),
         )
 
     def handling(self, unusual: Record | None = None) -> asyncio.Task[None]:

@@ -9,23 +9,26 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from msgspec import structs
+
 from consumers.held import HeldDeliveries
-from consumers.held_keeper import Keeper
+from consumers.held_keeper import HeldPartition
 from pipeline.broker.api import Partition, Position, Record
-from pipeline.broker.browser import Browser, Fetched
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.producer import Producer
-from pipeline.delivery.courier import Courier
+from pipeline.broker.seeking_consumer import FetchedPage, SeekingConsumer
 from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.delivery import DiscardedDelivery
+from pipeline.delivery.delivery_service import DeliveryService
+from pipeline.delivery.hop_services import HopServices
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from schemas.attempt import Outcome
-from schemas.codec import from_header, to_header
-from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
+from schemas.codec import from_header, to_header, to_json
+from schemas.delivery import DELIVERY_HEADER, DeliveryRecord, Trigger
 from schemas.endpoint import EndpointRecord, HeldDrop
-from schemas.event import EventMeta
 from tests.unit.fake_kafka import record
 from tests.unit.sample_events import META, NOW, endpoint_record
 
@@ -62,7 +65,6 @@ class Kafka(Producer):
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
-        timestamp_ms: int | None = None,
         partition: int | None = None,
     ) -> asyncio.Future[Position]:
         acknowledged: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
@@ -85,7 +87,7 @@ class Kafka(Producer):
                 self.table.table._next = len(self.health)
             return Position(topic, 0, len(self.health) - 1)
         assert topic == AT_ONCE
-        delivery = from_header(headers, DELIVERY_HEADER, Delivery)
+        delivery = from_header(headers, DELIVERY_HEADER, DeliveryRecord)
         self.released.append((delivery.endpoint_id, delivery.event.id))
         return Position(topic, 0, len(self.released) - 1)
 
@@ -106,12 +108,12 @@ class RecordingCourier:
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
 
-    async def discard(self, event: EventMeta, endpoint_id: int, _: str, *, kind: str, outcome: Outcome, **__: Any) -> None:
+    async def settle(self, discarded: DiscardedDelivery) -> None:
         if self._kafka.dies_at is not None and self._kafka.writes >= self._kafka.dies_at:
             await asyncio.get_running_loop().create_future()
         self._kafka.writes += 1
-        self._kafka.ended.append((endpoint_id, event.id, kind))
-        assert (outcome is Outcome.EXPIRED) == (kind == "expired")
+        self._kafka.ended.append((discarded.record.endpoint_id, discarded.record.event.id, discarded.kind))
+        assert (discarded.outcome is Outcome.EXPIRED) == (discarded.kind == "expired")
 
 
 class FakeBrowser:
@@ -123,12 +125,12 @@ class FakeBrowser:
         self._kafka = kafka
         self._most = most
 
-    async def fetch(self, _: int, offset: int | None, __: float) -> Fetched:
+    async def fetch(self, _: int, offset: int | None, __: float) -> FetchedPage:
         await asyncio.sleep(0)
         at = (self._kafka.committed or 0) if offset is None else offset
         records = self._kafka.fetch(at, self._most)
         end = records[-1].offset + 1 if records else max(at, len(self._kafka.held))
-        return Fetched(records, end, end >= len(self._kafka.held))
+        return FetchedPage(records, end, end >= len(self._kafka.held))
 
     def commit(self, _: int, offset: int) -> None:
         if self._kafka.dies_at is None or self._kafka.writes < self._kafka.dies_at:
@@ -145,7 +147,7 @@ class World:
         self.sent: list[tuple[int, str]] = []
         self.is_time_certain = True
         self._task: asyncio.Task[None] | None = None
-        self.keeper: Keeper | None = None
+        self.keeper: HeldPartition | None = None
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
         self.registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=self.health)
 
@@ -154,15 +156,15 @@ class World:
     def hold(self, endpoint_id: int, count: int = 1) -> None:
         for _ in range(count):
             event_id = f"evt-{len(self.sent)}"
-            event = META.model_copy(update={"id": event_id})
-            delivery = Delivery(event=event, endpoint_id=endpoint_id, attempt=1, trigger=Trigger.EVENT)
+            event = structs.replace(META, id=event_id)
+            delivery = DeliveryRecord(event=event, endpoint_id=endpoint_id, attempt=1, trigger=Trigger.EVENT)
             self.kafka.append(str(endpoint_id).encode(), b"{}", [to_header(DELIVERY_HEADER, delivery)])
             self.sent.append((endpoint_id, event_id))
             self.kafka.now_ms += 1
 
     def change(self, endpoint_id: int, **values: Any) -> None:
         before = self.endpoints[endpoint_id]
-        self.endpoints[endpoint_id] = before.model_copy(update={**values, "version": before.version + 1})
+        self.endpoints[endpoint_id] = structs.replace(before, **values, version=before.version + 1)
         self._read(self.endpoints[endpoint_id])
 
     def drop(self, endpoint_id: int) -> int:
@@ -190,17 +192,19 @@ class World:
             self._read(one)
         held = HeldDeliveries(
             SETTINGS,
-            broker=MemoryBroker(),
-            registry=self.registry,
+            MemoryBroker(),
+            HopServices(
+                registry=self.registry,
+                service=cast("DeliveryService", RecordingCourier(self.kafka)),
+                producer=self.kafka,
+                dead_letters=DeadLetters(self.kafka, "webhooks.dead-letters", lambda: NOW),
+                clock=lambda: NOW,
+            ),
             health=self.health,
-            producer=self.kafka,
-            courier=cast("Courier", RecordingCourier(self.kafka)),
-            dead_letters=DeadLetters(self.kafka, "webhooks.dead-letters", lambda: NOW),
-            clock=lambda: NOW,
             backlog=lambda: 0,
             is_time_certain=lambda: self.is_time_certain,
         )
-        self.keeper = Keeper(replace(held._around, browser=cast("Browser", FakeBrowser(self.kafka))), 0)
+        self.keeper = HeldPartition(replace(held._around, browser=cast("SeekingConsumer", FakeBrowser(self.kafka))), 0)
         self._task = asyncio.create_task(self.keeper.run())
 
     async def live(self, turns: int = 400) -> None:
@@ -236,7 +240,7 @@ class World:
         return Counter(self.kafka.released) + Counter((endpoint_id, event) for endpoint_id, event, _ in self.kafka.ended)
 
     def _read(self, endpoint: EndpointRecord) -> None:
-        self.registry._apply([record(endpoint.model_dump_json().encode(), topic=TOPICS.endpoints, key=str(endpoint.id).encode())])
+        self.registry._apply([record(to_json(endpoint), topic=TOPICS.endpoints, key=str(endpoint.id).encode())])
 
 
 def _unknown() -> Any:

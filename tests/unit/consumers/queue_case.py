@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from consumers.recorder_queue import PartitionQueue
+from consumers.recorder_queue import PartitionQueue, RecordingContext
 from pipeline.broker.api import Partition, Record
 from pipeline.broker.consumer import GroupConsumer
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.settings import Settings
 from pipeline.store.errors import StoreRowsError
-from pipeline.store.rows import COLUMNS, Position, Row, Table
+from pipeline.store.rows import COLUMNS, Row, RowPosition, Table
 from pipeline.store.writer import Writer
 from schemas.codec import InvalidRecordError
 from schemas.delivery import DeadLetterReason
@@ -79,7 +79,7 @@ class FakeConsumer:
         return self.end_offset
 
 
-def to_rows(position: Position, taken: Record) -> list[Row]:
+def to_rows(position: RowPosition, taken: Record) -> list[Row]:
     """``bad`` is no usable record, ``skip`` is not recorded."""
     assert position == (3, taken.offset)
     if taken.value == b"bad":
@@ -111,10 +111,12 @@ class Scene:
 
     def open(self) -> PartitionQueue:
         self.queue = PartitionQueue(
-            self.settings,
-            self.writer,
-            DeadLetters(self.producer, "webhooks.dead-letters", lambda: NOW),
-            cast("GroupConsumer", self.consumer),
+            RecordingContext(
+                self.settings,
+                self.writer,
+                DeadLetters(self.producer, "webhooks.dead-letters", lambda: NOW),
+                cast("GroupConsumer", self.consumer),
+            ),
             self.table,
             to_rows,
             PARTITION,

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from pipeline.broker.errors import PublishError
 from pipeline.core.trace import TraceContext
-from schemas.codec import decode_event, from_header, webhook_body
-from schemas.delivery import DELIVERY_HEADER, Delivery, Dispatch, Trigger
+from pipeline.ops.settings import Settings
+from schemas.codec import from_header
+from schemas.delivery import DELIVERY_HEADER, DeliveryRecord, Dispatch, Trigger
+from schemas.endpoint import EndpointRecord
 from schemas.event import EventType
+from schemas.event_codec import decode_event, webhook_body
 from tests.unit.consumers.fanout_case import SETTINGS, Scene, dispatch_of
 from tests.unit.fake_kafka import record, settle
 from tests.unit.sample_events import endpoint_record, event, event_of
@@ -30,8 +37,8 @@ async def test_an_event_is_dispatched_and_delivered(event_type: EventType) -> No
     decoded = decode_event(value, max_bytes=100_000)
     body = webhook_body(decoded)
     received_at = datetime(2026, 3, 2, 15, 4, 0, 600_000, tzinfo=UTC)
-    meta = decoded.meta.model_copy(update={"received_at": received_at})
-    assert scene.courier.delivered == [(meta, body, endpoint_id, 1, Trigger.EVENT) for endpoint_id in (7, 9)]
+    meta = replace(decoded.meta, received_at=received_at, key="oms.any/3/R1", sequence=41)
+    assert scene.delivery_service.delivered == [(meta, body, endpoint_id, 1, Trigger.EVENT) for endpoint_id in (7, 9)]
     [sent] = scene.producer.sent
     assert (sent.key, sent.value) == (None, body)
     assert b"guest-token" not in body
@@ -51,7 +58,7 @@ async def test_every_endpoint_gets_the_same_bytes() -> None:
 
     await scene.fan_out.handle(record(event('{ "number" : "R1", "total": 1.10 }')))
 
-    bodies = [body for _, body, *_ in scene.courier.delivered]
+    bodies = [body for _, body, *_ in scene.delivery_service.delivered]
     assert bodies[0] is bodies[1] is scene.producer.sent[0].value
     assert bodies[0].endswith(b'"data":{ "number" : "R1", "total": 1.10 }}')
 
@@ -61,7 +68,7 @@ async def test_an_event_that_nobody_wants_is_dispatched_all_the_same() -> None:
 
     await scene.fan_out.handle(record(event()))
 
-    assert scene.courier.delivered == []
+    assert scene.delivery_service.delivered == []
     [sent] = scene.producer.sent
     assert dispatch_of(sent).endpoint_ids == ()
     assert sent.value is not None
@@ -76,7 +83,7 @@ async def test_filters_see_the_payload() -> None:
 
     await scene.fan_out.handle(record(event('{"number":"R1","channel":"spree","line_items":[{"variant":{"sku":"B"}}]}')))
 
-    assert [endpoint_id for _, _, endpoint_id, *_ in scene.courier.delivered] == [1, 3]
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.delivery_service.delivered] == [1, 3]
     assert dispatch_of(scene.producer.sent[0]).endpoint_ids == (1, 3)
 
 
@@ -85,7 +92,7 @@ async def test_filters_never_see_the_guest_token() -> None:
 
     await scene.fan_out.handle(record(event('{"number":"R1","token":"guest"}')))
 
-    assert scene.courier.delivered == []
+    assert scene.delivery_service.delivered == []
 
 
 # --- when an event is dealt with ---
@@ -95,7 +102,7 @@ async def test_nothing_is_done_before_the_dispatch_is_acknowledged() -> None:
     scene = Scene(endpoint_record(7), hold=True)
     handling = scene.handling()
     await settle()
-    assert len(scene.courier.delivered) == 1, "the attempt does not wait for the dispatch"
+    assert len(scene.delivery_service.delivered) == 1, "the attempt does not wait for the dispatch"
     assert not handling.done()
 
     scene.producer.sent[0].acknowledge()
@@ -105,13 +112,13 @@ async def test_nothing_is_done_before_the_dispatch_is_acknowledged() -> None:
 @pytest.mark.parametrize("endpoints", [1, 3])
 async def test_nothing_is_done_before_the_deliveries_are(endpoints: int) -> None:
     scene = Scene(*(endpoint_record(number) for number in range(1, endpoints + 1)))
-    scene.courier.gate.clear()
+    scene.delivery_service.gate.clear()
     handling = scene.handling()
     await settle()
-    assert len(scene.courier.delivered) == endpoints, "all at once"
+    assert len(scene.delivery_service.delivered) == endpoints, "all at once"
     assert not handling.done()
 
-    scene.courier.gate.set()
+    scene.delivery_service.gate.set()
     await handling
 
 
@@ -147,7 +154,7 @@ async def test_a_dispatch_that_kafka_refuses_is_an_error(endpoints: int) -> None
 @pytest.mark.parametrize("endpoints", [1, 2])
 async def test_a_delivery_that_fails_is_an_error(endpoints: int) -> None:
     scene = Scene(*(endpoint_record(number) for number in range(1, endpoints + 1)))
-    scene.courier.error = PermissionError("not allowed")
+    scene.delivery_service.error = PermissionError("not allowed")
 
     with pytest.raises(PermissionError):
         await scene.fan_out.handle(record(event()))
@@ -155,7 +162,7 @@ async def test_a_delivery_that_fails_is_an_error(endpoints: int) -> None:
 
 async def test_an_event_that_is_cancelled_is_not_done() -> None:
     scene = Scene(endpoint_record(1), endpoint_record(2))
-    scene.courier.gate.clear()
+    scene.delivery_service.gate.clear()
     handling = scene.handling()
     await settle()
 
@@ -171,20 +178,20 @@ async def test_an_event_that_is_cancelled_is_not_done() -> None:
 async def test_only_so_many_deliveries_are_under_way_at_once() -> None:
     settings = SETTINGS.model_copy(update={"max_outstanding_deliveries": 3})
     scene = Scene(*(endpoint_record(number) for number in range(1, 9)), settings=settings)
-    scene.courier.gate.clear()
+    scene.delivery_service.gate.clear()
     handling = scene.handling()
     await settle()
-    assert len(scene.courier.delivered) == 3
+    assert len(scene.delivery_service.delivered) == 3
 
-    scene.courier.gate.set()
+    scene.delivery_service.gate.set()
     await handling
-    assert [endpoint_id for _, _, endpoint_id, *_ in scene.courier.delivered] == list(range(1, 9))
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.delivery_service.delivered] == list(range(1, 9))
 
 
 async def test_an_event_that_is_given_up_while_it_waits_leaves_nothing_running() -> None:
     settings = SETTINGS.model_copy(update={"max_outstanding_deliveries": 2})
     scene = Scene(*(endpoint_record(number) for number in range(1, 9)), settings=settings)
-    scene.courier.gate.clear()
+    scene.delivery_service.gate.clear()
     before = asyncio.all_tasks()
     handling = scene.handling()
     await settle()
@@ -203,7 +210,7 @@ async def test_the_trace_of_an_event_is_handed_on_to_every_delivery() -> None:
 
     await scene.fan_out.handle(record(event(), headers=[("traceparent", PARENT.encode()), ("tracestate", b"rojo=1")]))
 
-    assert scene.courier.traces == [TraceContext(PARENT, "rojo=1")] * 2
+    assert scene.delivery_service.traces == [TraceContext(PARENT, "rojo=1")] * 2
 
 
 @pytest.mark.parametrize("value", [b"", PARENT.upper().encode(), b"\xff" * 55, PARENT.encode() + b"\r\nx: y", None])
@@ -212,7 +219,7 @@ async def test_a_hostile_traceparent_is_dropped_and_the_event_is_delivered(value
 
     await scene.fan_out.handle(record(event(), headers=[("traceparent", value)]))
 
-    assert scene.courier.traces == [None]
+    assert scene.delivery_service.traces == [None]
     assert [sent.topic for sent in scene.producer.sent] == ["webhooks.dispatches"]
 
 
@@ -226,12 +233,12 @@ async def test_an_event_is_held_for_a_paused_endpoint_and_sent_to_the_others() -
 
     await scene.fan_out.handle(record(event()))
 
-    assert [endpoint_id for _, _, endpoint_id, *_ in scene.courier.delivered] == [9]
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.delivery_service.delivered] == [9]
     [held] = scene.producer.to("webhooks.held")
     [dispatched] = scene.producer.to("webhooks.dispatches")
     assert dispatch_of(dispatched).endpoint_ids == (7, 9)
     assert (held.key, held.value) == (b"7", dispatched.value)
-    delivery = from_header(held.headers, DELIVERY_HEADER, Delivery)
+    delivery = from_header(held.headers, DELIVERY_HEADER, DeliveryRecord)
     assert (delivery.endpoint_id, delivery.attempt, delivery.trigger) == (7, 1, Trigger.EVENT)
     assert delivery.event == dispatch_of(dispatched).event
 
@@ -248,3 +255,75 @@ async def test_an_event_that_is_held_is_not_done_before_kafka_has_it() -> None:
     for sent in scene.producer.to("webhooks.held"):
         sent.acknowledge()
     await handling
+
+
+async def test_an_event_of_a_type_that_the_deployment_adds_is_matched_and_delivered() -> None:
+    file = Path(__file__).parents[3] / "deploy" / "event-types" / "event-types.yaml"
+    settings = Settings(_env_file=None, event_types_file=file)
+    scene = Scene(endpoint_record(7, events=("refund_issued",)), endpoint_record(8), settings=settings)
+    data = json.dumps(settings.event_types.sample("refund_issued"))
+    headers = [("id", b"e1"), ("eventType", b"refund_issued")]
+
+    await scene.fan_out.handle(
+        record(data.encode(), topic="oms.refunds", timestamp_ms=1_772_463_840_600)._replace(headers=headers)
+    )
+
+    ((meta, body, endpoint_id, attempt, _),) = scene.delivery_service.delivered
+    assert (meta.id, meta.order_number, endpoint_id, attempt) == ("e1", "R204816339", 7, 1)
+    assert body.endswith(f'"data":{data}}}'.encode())
+
+
+def in_order(endpoint_id: int) -> EndpointRecord:
+    return replace(endpoint_record(endpoint_id), ordered=True)
+
+
+async def test_what_is_for_an_endpoint_in_order_is_written_down_and_sent_to_the_others() -> None:
+    scene = Scene(in_order(7), endpoint_record(9))
+
+    await scene.fan_out.handle(record(event(), topic="oms.orders", key=b"R 1", partition=3, offset=41))
+
+    assert [endpoint_id for _, _, endpoint_id, _, _ in scene.delivery_service.delivered] == [9]
+    [sent] = scene.producer.to("webhooks.ordered")
+    due = from_header(sent.headers, DELIVERY_HEADER, DeliveryRecord)
+    assert (sent.key, due.endpoint_id, due.attempt, due.trigger) == (b"7/R%201", 7, 1, Trigger.EVENT)
+    assert (due.event.key, due.event.sequence) == ("oms.orders/3/R%201", 41)
+    assert sent.value == scene.delivery_service.delivered[0][1]
+
+
+async def test_the_next_event_of_a_key_is_written_when_kafka_has_the_one_before() -> None:
+    scene = Scene(in_order(7), hold=True)
+    first, second = (scene.handling(record(event(), offset=number)) for number in (1, 2))
+    other = scene.handling(record(event(), key=b"R2", offset=3))
+    await settle()
+
+    written = scene.producer.to("webhooks.ordered")
+    assert [sent.key for sent in written] == [b"7/R1", b"7/R2"], "another key does not wait"
+    written[0].acknowledge()
+    await settle()
+    assert [sent.key for sent in scene.producer.to("webhooks.ordered")] == [b"7/R1", b"7/R2", b"7/R1"]
+    assert not first.done(), "its dispatch is not acknowledged"
+    for _ in range(3):
+        for sent in scene.producer.sent:
+            sent.acknowledge()
+        await settle()
+    await asyncio.gather(first, second, other)
+
+
+async def test_nothing_overtakes_an_event_that_kafka_refuses() -> None:
+    scene = Scene(in_order(7))
+    scene.producer.errors["webhooks.ordered"] = PublishError("no permission")
+    handling = [scene.handling(record(event(), offset=number)) for number in (1, 2)]
+
+    results = await asyncio.gather(*handling, return_exceptions=True)
+
+    assert [type(result) for result in results] == [PublishError, PublishError]
+
+
+@pytest.mark.parametrize("endpoints", [0, 1, 10])
+async def test_others_get_the_event_at_once(endpoints: int) -> None:
+    scene = Scene(in_order(1), *(endpoint_record(number) for number in range(2, 2 + endpoints)))
+
+    await scene.fan_out.handle(record(event()))
+
+    assert len(scene.delivery_service.delivered) == endpoints
+    assert len(scene.producer.to("webhooks.ordered")) == 1

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+from msgspec import Raw
 from pydantic import SecretStr
 
 from pipeline.core.signing import new_secret
+from pipeline.ops import metrics
 from pipeline.ops.settings import Settings
+from schemas.codec import to_json
 from schemas.delivery import DeadLetterReason, Trigger
 from schemas.operational import DisabledEndpoint, OperationalEvent
 from tests.unit.consumers.fanout_case import SETTINGS, Scene, dispatch_of
@@ -22,8 +25,12 @@ EVENT = OperationalEvent(
     id="endpoint-disabled_7_1",
     event_name="endpoint.disabled",
     occurred_at=NOW,
-    data=DisabledEndpoint(
-        id=7, target_url="https://hooks.example.com/7", description="ERP", reason="gone", detail="Gone.", disabled_at=NOW
+    data=Raw(
+        to_json(
+            DisabledEndpoint(
+                id=7, target_url="https://hooks.example.com/7", description="ERP", reason="gone", detail="Gone.", disabled_at=NOW
+            )
+        )
     ),
 )
 EVERYTHING = endpoint_record(7, events=("order_completed", "endpoint.disabled"))
@@ -32,9 +39,9 @@ EVERYTHING = endpoint_record(7, events=("order_completed", "endpoint.disabled"))
 async def test_it_goes_to_the_built_in_receiver_alone() -> None:
     scene = Scene(endpoint_record(8), settings=WITH_RECEIVER)
 
-    await scene.fan_out.handle(record(EVENT.model_dump_json().encode(), topic=TOPIC, key=b"7"))
+    await scene.fan_out.handle(record(to_json(EVENT), topic=TOPIC, key=b"7"))
 
-    [(meta, body, endpoint_id, attempt, trigger)] = scene.courier.delivered
+    [(meta, body, endpoint_id, attempt, trigger)] = scene.delivery_service.delivered
     assert (meta.id, meta.event_name, endpoint_id, attempt, trigger) == (EVENT.id, "endpoint.disabled", 0, 1, Trigger.EVENT)
     assert json.loads(body) == {
         "id": "endpoint-disabled_7_1",
@@ -55,21 +62,21 @@ async def test_it_goes_to_the_built_in_receiver_alone() -> None:
 async def test_it_is_dispatched_like_any_event() -> None:
     scene = Scene(settings=WITH_RECEIVER)
 
-    await scene.fan_out.handle(record(EVENT.model_dump_json().encode(), topic=TOPIC, key=b"7"))
+    await scene.fan_out.handle(record(to_json(EVENT), topic=TOPIC, key=b"7"))
 
     [sent] = scene.producer.sent
     dispatch = dispatch_of(sent)
     assert (dispatch.event.id, dispatch.endpoint_ids, dispatch.source_topic) == (EVENT.id, (0,), TOPIC)
-    [(meta, *_)] = scene.courier.delivered
+    [(meta, *_)] = scene.delivery_service.delivered
     assert meta.received_at == dispatch.event.received_at == dispatch.received_at
 
 
 async def test_without_a_receiver_it_is_dispatched_and_sent_to_nobody() -> None:
     scene = Scene(EVERYTHING)
 
-    await scene.fan_out.handle(record(EVENT.model_dump_json().encode(), topic=TOPIC, key=b"7"))
+    await scene.fan_out.handle(record(to_json(EVENT), topic=TOPIC, key=b"7"))
 
-    assert scene.courier.delivered == []
+    assert scene.delivery_service.delivered == []
     [sent] = scene.producer.sent
     assert dispatch_of(sent).endpoint_ids == ()
 
@@ -79,7 +86,7 @@ async def test_the_built_in_receiver_gets_nothing_else() -> None:
 
     await scene.fan_out.handle(record(event()))
 
-    assert [endpoint_id for _, _, endpoint_id, _, _ in scene.courier.delivered] == [7]
+    assert [endpoint_id for _, _, endpoint_id, _, _ in scene.delivery_service.delivered] == [7]
 
 
 async def test_an_event_of_the_oms_in_the_operational_topic_is_a_dead_letter() -> None:
@@ -89,20 +96,29 @@ async def test_an_event_of_the_oms_in_the_operational_topic_is_a_dead_letter() -
 
     _, letter = scene.only_letter()
     assert letter.reason is DeadLetterReason.INVALID_RECORD
-    assert scene.courier.delivered == []
+    assert scene.delivery_service.delivered == []
 
 
 async def test_an_operational_event_in_a_source_topic_is_a_dead_letter() -> None:
     scene = Scene(EVERYTHING, settings=WITH_RECEIVER)
 
-    await scene.fan_out.handle(record(EVENT.model_dump_json().encode()))
+    await scene.fan_out.handle(record(to_json(EVENT)))
 
     _, letter = scene.only_letter()
     assert letter.reason is DeadLetterReason.UNKNOWN_EVENT
-    assert scene.courier.delivered == []
+    assert scene.delivery_service.delivered == []
 
 
 def test_both_kinds_of_topics_are_read() -> None:
     topics = SETTINGS.topics
 
-    assert Scene(settings=SETTINGS).fan_out.worker.consumer._topics == [*topics.sources, TOPIC]
+    assert Scene(settings=SETTINGS).fan_out.worker.consumer.topics == (*topics.sources, TOPIC)
+
+
+def test_topics_that_are_added_are_read_and_counted_from_zero() -> None:
+    fan_out = Scene(settings=SETTINGS).fan_out
+    fan_out.read_also(["oms.refunds"])
+    fan_out.read_also(["oms.refunds"])
+    assert fan_out.worker.consumer.topics == (*SETTINGS.topics.sources, TOPIC, "oms.refunds")
+    counted = [sample.labels["topic"] for metric in metrics.DEAD_LETTERS.collect() for sample in metric.samples]
+    assert "oms.refunds" in counted

@@ -6,13 +6,15 @@ import asyncio
 from zlib import crc32
 
 import pytest
+from msgspec.structs import replace
 
 from consumers.fanout import FanOut
-from pipeline.broker.api import Committed, Partition, PublishError
-from pipeline.broker.assignment import Assignment
+from pipeline.broker.api import Committed, Partition
+from pipeline.broker.assignment import Assignment, Beginning
+from pipeline.broker.errors import PublishError
 from pipeline.core.offsets import Commit
-from pipeline.core.progress import Progress
-from schemas.codec import decode_event
+from pipeline.core.record_progress import RecordProgress
+from schemas.event_codec import decode_event
 from tests.unit.consumers.fanout_case import SETTINGS, Scene, dispatch_of
 from tests.unit.fake_kafka import settle
 from tests.unit.sample_events import endpoint_record, event
@@ -31,12 +33,12 @@ def assignment_of(fan_out: FanOut) -> Assignment:
     return fan_out.worker.consumer._assignment
 
 
-async def hold_the_partition(fan_out: FanOut, *progress: Progress) -> None:
+async def hold_the_partition(fan_out: FanOut, *progress: RecordProgress) -> None:
     """As the consumer's threads would have it when they hand the record over."""
     consumer, assignment = fan_out.worker.consumer, assignment_of(fan_out)
     consumer._loop = asyncio.get_running_loop()
     assignment.assign([PARTITION])
-    assignment.begin(PARTITION, 1, Committed(OFFSET), (), progress)
+    assignment.begin(Beginning(PARTITION, 1, Committed(OFFSET), (), progress))
     assert assignment.start(PARTITION, 1, OFFSET)
     consumer._member.lease.prove(consumer._broker.clock())
 
@@ -49,18 +51,18 @@ def committable(fan_out: FanOut) -> Commit | None:
 async def test_what_is_acknowledged_is_committed_while_the_rest_is_under_way() -> None:
     scene = scene_of(60, at_once=20)
     await hold_the_partition(scene.fan_out)
-    scene.courier.gate.clear()
+    scene.delivery_service.gate.clear()
     handling = scene.handling()
     await settle()
-    assert [endpoint_id for _, _, endpoint_id, *_ in scene.courier.delivered] == list(range(1, 21)), (
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.delivery_service.delivered] == list(range(1, 21)), (
         "in order, and no more at once"
     )
     assert committable(scene.fan_out) is None
 
-    scene.courier.gate.set()
+    scene.delivery_service.gate.set()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    scene.courier.gate.clear()
+    scene.delivery_service.gate.clear()
     await settle()
 
     commit = committable(scene.fan_out)
@@ -68,29 +70,62 @@ async def test_what_is_acknowledged_is_committed_while_the_rest_is_under_way() -
     assert (commit.offset, commit.finished) == (OFFSET, ())
     [progress] = commit.progress
     assert (progress.offset, progress.check, progress.up_to, progress.but) == (OFFSET, CHECK, 20, ())
-    scene.courier.gate.set()
+    scene.delivery_service.gate.set()
     await handling
-    assert len(scene.courier.delivered) == 60
+    assert len(scene.delivery_service.delivered) == 60
 
 
 async def test_those_that_were_done_before_are_left_out() -> None:
     scene = scene_of(60)
-    await hold_the_partition(scene.fan_out, Progress(OFFSET, CHECK, 50, (7, 48)))
+    await hold_the_partition(scene.fan_out, RecordProgress(OFFSET, CHECK, 50, (7, 48)))
 
     await scene.handling()
 
-    assert [endpoint_id for _, _, endpoint_id, *_ in scene.courier.delivered] == [7, 48, *range(51, 61)]
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.delivery_service.delivered] == [7, 48, *range(51, 61)]
     [sent] = scene.producer.sent
     assert len(dispatch_of(sent).endpoint_ids) == 60, "the event went to all of them"
 
 
-async def test_progress_of_another_event_leaves_nobody_out() -> None:
-    scene = scene_of(60)
-    await hold_the_partition(scene.fan_out, Progress(OFFSET, CHECK + 1, 50))
+async def test_parts_in_order_count_as_done_when_kafka_has_them() -> None:
+    """Whoever switches ``ordered`` off in between loses nothing: what is not acknowledged is not done."""
+    scene = Scene(*(replace(endpoint_record(number), ordered=number in (3, 60)) for number in range(1, 61)), hold=True)
+    await hold_the_partition(scene.fan_out)
+    handling = scene.handling()
+    await settle()
+    assert len(scene.delivery_service.delivered) == 58
+    in_order = scene.producer.to("webhooks.ordered")
+    assert [sent.key for sent in in_order] == [b"3/R1", b"60/R1"]
+    scene.producer.sent[0].acknowledge()  # the dispatch
+    await settle()
+    commit = committable(scene.fan_out)
+    assert commit is not None
+    assert (commit.progress[0].up_to, commit.progress[0].but) == (59, (3,))
+
+    for sent in in_order:
+        sent.acknowledge()
+    await handling
+    commit = committable(scene.fan_out)
+    assert commit is not None
+    assert (commit.progress[0].up_to, commit.progress[0].but) == (60, ())
+
+
+async def test_those_in_order_that_were_done_before_are_left_out() -> None:
+    scene = Scene(*(replace(endpoint_record(number), ordered=number in (3, 7)) for number in range(1, 61)))
+    await hold_the_partition(scene.fan_out, RecordProgress(OFFSET, CHECK, 59, (7,)))
 
     await scene.handling()
 
-    assert len(scene.courier.delivered) == 60
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.delivery_service.delivered] == [60]
+    assert [sent.key for sent in scene.producer.to("webhooks.ordered")] == [b"7/R1"]
+
+
+async def test_progress_of_another_event_leaves_nobody_out() -> None:
+    scene = scene_of(60)
+    await hold_the_partition(scene.fan_out, RecordProgress(OFFSET, CHECK + 1, 50))
+
+    await scene.handling()
+
+    assert len(scene.delivery_service.delivered) == 60
 
 
 async def test_nothing_counts_as_done_before_the_body_is_written_down() -> None:
@@ -98,7 +133,7 @@ async def test_nothing_counts_as_done_before_the_body_is_written_down() -> None:
     await hold_the_partition(scene.fan_out)
     handling = scene.handling()
     await settle()
-    assert len(scene.courier.delivered) == 60
+    assert len(scene.delivery_service.delivered) == 60
     assert committable(scene.fan_out) is None
 
     scene.producer.sent[0].acknowledge()
@@ -123,15 +158,15 @@ async def test_who_has_lost_the_partition_begins_no_more_of_an_event() -> None:
     """A process that was frozen in the middle of a large event, and is thawed when it is another's."""
     scene = scene_of(60, at_once=20)
     await hold_the_partition(scene.fan_out)
-    scene.courier.gate.clear()
+    scene.delivery_service.gate.clear()
     handling = scene.handling()
     await settle()
     assignment_of(scene.fan_out).revoke([PARTITION])
 
-    scene.courier.gate.set()
+    scene.delivery_service.gate.set()
     await handling
 
-    assert len(scene.courier.delivered) == 20
+    assert len(scene.delivery_service.delivered) == 20
     assert committable(scene.fan_out) is None
 
 
@@ -139,18 +174,18 @@ async def test_while_membership_is_in_doubt_no_more_of_an_event_is_begun() -> No
     scene = scene_of(60, at_once=20)
     await hold_the_partition(scene.fan_out)
     consumer = scene.fan_out.worker.consumer
-    scene.courier.gate.clear()
+    scene.delivery_service.gate.clear()
     handling = scene.handling()
     await settle()
     consumer._member.lease.end()
-    scene.courier.gate.set()
+    scene.delivery_service.gate.set()
     await settle()
-    assert len(scene.courier.delivered) == 20
+    assert len(scene.delivery_service.delivered) == 20
 
     consumer._member.lease.prove(consumer._broker.clock())
     consumer._look_again()
     await handling
-    assert len(scene.courier.delivered) == 60
+    assert len(scene.delivery_service.delivered) == 60
 
 
 async def test_an_event_for_few_costs_nothing_of_it() -> None:
@@ -159,5 +194,5 @@ async def test_an_event_for_few_costs_nothing_of_it() -> None:
 
     await scene.handling()
 
-    assert len(scene.courier.delivered) == 49
+    assert len(scene.delivery_service.delivered) == 49
     assert committable(scene.fan_out) is None

@@ -24,7 +24,11 @@ from tests.unit.sample_events import HEAD, endpoint_record, event
         (record(b" " * 100_001), "too_large", "The record has 100,001 bytes; at most 100,000 are accepted"),
         (record(b"\xff\xfe"), "not_json", "The value is not JSON: "),
         (record(b"[]"), "invalid_envelope", "The value is not a JSON object: "),
-        (record(event(head=HEAD.replace("order_completed", "order_paid"))), "unknown_event", "event_name is none of the seven"),
+        (
+            record(event(head=HEAD.replace("order_completed", "order_paid"))),
+            "unknown_event",
+            "event_name is not one of the built-in event types",
+        ),
         (record(event(more=',"schema_version":7')), "unsupported_version", "The record has schema_version 7"),
         (record(event("{}")), "invalid_payload", "data.number: Field required."),
     ],
@@ -39,7 +43,7 @@ async def test_what_is_unusable_is_set_aside_as_it_came(unusable: Record, reason
     assert letter.reason == reason
     assert letter.detail.startswith(detail)
     assert (letter.topic, letter.partition, letter.offset) == ("oms.orders", 3, 41)
-    assert scene.courier.delivered == []
+    assert scene.delivery_service.delivered == []
 
 
 async def test_an_unexpected_error_sets_the_event_aside_and_is_logged(
@@ -56,7 +60,7 @@ async def test_an_unexpected_error_sets_the_event_aside_and_is_logged(
     _, letter = scene.only_letter()
     assert (letter.reason, letter.detail) == ("unexpected_error", "Unexpected LookupError; see the log of the fan-out.")
     assert "an event could not be planned" in "".join(capsys.readouterr())
-    assert scene.courier.delivered == []
+    assert scene.delivery_service.delivered == []
 
 
 async def test_a_number_out_of_range_costs_nobody_a_delivery() -> None:
@@ -64,7 +68,7 @@ async def test_a_number_out_of_range_costs_nobody_a_delivery() -> None:
 
     await scene.fan_out.handle(record(event('{"number":"R1","channel":"spree","x":1e999}')))
 
-    assert [endpoint_id for _, _, endpoint_id, *_ in scene.courier.delivered] == [7, 8]
+    assert [endpoint_id for _, _, endpoint_id, *_ in scene.delivery_service.delivered] == [7, 8]
 
 
 async def test_a_record_without_key_and_value_stops_nothing() -> None:
@@ -109,7 +113,7 @@ async def test_an_odd_timestamp_stops_nothing(timestamp_ms: int) -> None:
 
     await scene.fan_out.handle(record(event(), timestamp_ms=timestamp_ms))
 
-    [(meta, *_)] = scene.courier.delivered
+    [(meta, *_)] = scene.delivery_service.delivered
     assert meta.received_at is None
     assert abs(dispatch_of(scene.producer.sent[0]).received_at - datetime.now(UTC)) < timedelta(minutes=1)
 
@@ -121,7 +125,7 @@ async def test_a_clock_that_is_ahead_of_ours_is_taken_at_its_word() -> None:
 
     await scene.fan_out.handle(record(event(), timestamp_ms=ahead))
 
-    [(meta, *_)] = scene.courier.delivered
+    [(meta, *_)] = scene.delivery_service.delivered
     assert meta.received_at == dispatch_of(scene.producer.sent[0]).received_at == datetime.fromtimestamp(ahead / 1000, UTC)
 
 
@@ -133,3 +137,20 @@ async def test_the_largest_event_fits_into_the_dispatches_with_its_references() 
 
     [sent] = scene.producer.sent
     assert len(sent.value or b"") + sum(len(value) for _, value in sent.headers) < MAX_RECORD_BYTES
+
+
+async def test_an_event_in_the_wrong_topic_and_one_with_an_empty_key_are_set_aside() -> None:
+    for unusable, reason, detail in (
+        (
+            record(event(), topic="oms.shipments"),
+            "unknown_event",
+            "order_completed belongs in oms.orders; this is oms.shipments.",
+        ),
+        (record(event(), key=b""), "missing_key", "The record has no key; "),
+        (record(b"\x1f\x8b\x08\x00"), "not_json", "The value is not JSON: it looks like gzip. "),
+    ):
+        scene = Scene(endpoint_record(7))
+        await scene.fan_out.handle(unusable)
+        _, letter = scene.only_letter()
+        assert (letter.reason, letter.detail[: len(detail)]) == (reason, detail)
+        assert scene.delivery_service.delivered == []

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from consumers.grants import Grantee, clickhouse_grants, kafka_rights
-from consumers.roles import Role
+from consumers.run import Role
 from schemas.topics import Topics
 
 TOPICS = Topics([timedelta(seconds=5)], "eu.")
@@ -49,6 +49,7 @@ def test_secrets_are_read_by_those_that_deliver_and_changed_by_the_api() -> None
             Grantee.RECORDER,
         },  # the recorder: changes, without secrets
         TOPICS.api_keys: {Grantee.API},
+        TOPICS.event_types: {Grantee.FANOUT, Grantee.API, Grantee.OPERATOR},  # no secrets: who makes topics must know which
         TOPICS.ended_sessions: {Grantee.API},
     }.items():
         assert {grantee for grantee in Grantee if topic in may(grantee, "Read")} == readers
@@ -59,7 +60,7 @@ def test_each_group_has_its_members() -> None:
     joined = {grantee: may(grantee, "Read", "group") for grantee in Grantee if may(grantee, "Read", "group")}
     assert joined == {
         Grantee.FANOUT: {TOPICS.fanout_group},
-        Grantee.RETRY: {TOPICS.retry_group, TOPICS.held_group},
+        Grantee.RETRY: {TOPICS.retry_group, TOPICS.held_group, TOPICS.ordered_group},
         Grantee.RECORDER: {TOPICS.recorder_group},
     }
 

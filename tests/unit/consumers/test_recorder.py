@@ -182,10 +182,13 @@ async def test_partitions_that_wait_for_clickhouse_are_one_line_of_the_log(scene
     scene.writer.error = StoreUnavailableError("away")
     with capture_logs() as logs:
         await scene.take(*(ATTEMPT._replace(partition=Partition("t.webhooks.attempts", number)) for number in range(3)))
+        async with asyncio.timeout(60):
+            while scene.recorder.problem() is None:  # noqa: ASYNC110 - the writer has no event
+                await asyncio.sleep(0.001)
         await asyncio.sleep(0.05)  # each has tried several times
         assert scene.recorder.problem() == "ClickHouse: away"
         scene.writer.error = None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(scene.writer.rows) < 3:  # noqa: ASYNC110 - the writer has no event
                 await asyncio.sleep(0.001)
         await settle()

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.recorder_queue import TopicMadeAnewError
+from consumers.recorder_queue import TopicRecreatedError
 from pipeline.ops import metrics
 from pipeline.store.connection import StoreError, StoreLimitError, StoreRejectedError, StoreUnavailableError
 from pipeline.store.rows import Table
 from schemas.delivery import DEAD_LETTER_HEADER
+from tests.property_examples import examples
 from tests.unit.consumers.queue_case import Scene, opened
 from tests.unit.fake_kafka import settle
 
@@ -31,7 +32,7 @@ async def test_a_batch_is_tried_again_until_it_is_written(scenes: list[Scene], e
     assert scene.queue.problem == f"ClickHouse: {error}"
     assert scene.consumer.finished == []
 
-    await asyncio.sleep(0.05)
+    await scene.until_finished(2)
     assert scene.writer.appended == [[0, 1]]
     assert scene.consumer.finished == [0, 1]
     assert [scene.queue.problem] == [None]
@@ -139,7 +140,7 @@ async def test_a_topic_made_anew_is_refused_before_anything_is_passed_over(scene
     scene.add(0)
 
     with pytest.raises(
-        TopicMadeAnewError, match=r"webhooks\.attempts, partition 3, up to offset 999, but the topic ends at 5: it was made anew"
+        TopicRecreatedError, match=r"webhooks\.attempts, partition 3, up to offset 999, but the topic ends at 5: it was made anew"
     ):
         await scene.queue.task
     assert scene.consumer.finished == []
@@ -266,7 +267,7 @@ def _nothing_is_finished_early(scene: Scene) -> None:
         assert offset in settled or is_letter or offset < scene.writer.wanted or offset in scene.skipped, offset
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
 def test_nothing_is_finished_early_or_twice_whatever_happens(seed: int, close: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -7,13 +7,14 @@ import json
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from consumers.recorder import Recorder
 from pipeline.broker.api import Record
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.delivery.dead_letters import DeadLetters
-from pipeline.store.rows import COLUMNS, Position, attempt_id
-from schemas.codec import InvalidRecordError, to_header
+from pipeline.store.rows import COLUMNS, RowPosition, attempt_id
+from schemas.codec import InvalidRecordError, to_header, to_json
 from schemas.delivery import DEAD_LETTER_HEADER, DISPATCH_HEADER
 from tests.unit.consumers.recorded import ATTEMPT, CHANGE, DEAD, DISPATCH, EVENT, LETTER, SETTINGS, FakeWriter, golden, taken
 
@@ -28,7 +29,7 @@ def row_of(made: Record) -> dict[str, Any] | None:
 def rows_of(made: Record) -> list[dict[str, Any]]:
     recorder = Recorder(SETTINGS, MemoryBroker(), writer=FakeWriter(), dead_letters=cast("DeadLetters", None))
     table, to_rows = recorder._tables[made.partition.topic]
-    rows = to_rows(Position(made.partition.number, made.offset), made)
+    rows = to_rows(RowPosition(made.partition.number, made.offset), made)
     return [dict(zip(COLUMNS[table], row, strict=True)) for row in rows]
 
 
@@ -52,7 +53,7 @@ def test_the_attempts_of_a_record_have_an_id_each() -> None:
 
 
 def test_the_events_of_a_record_have_a_body_each() -> None:
-    lines = [DISPATCH.model_copy(update={"body_bytes": length}).model_dump_json().encode() for length in (2, 3)]
+    lines = [to_json(replace(DISPATCH, body_bytes=length)) for length in (2, 3)]
     rows = rows_of(EVENT._replace(value=b"{}[1]", headers=[(DISPATCH_HEADER, b"\n".join(lines))]))
 
     assert [row["request_body"] for row in rows] == [b"{}", b"[1]"]
@@ -87,7 +88,7 @@ def test_what_somebody_else_wrote_to_the_dead_letters_is_one_all_the_same(header
 
 
 def test_a_dead_letter_whose_value_was_null_has_none() -> None:
-    header = to_header(DEAD_LETTER_HEADER, LETTER.model_copy(update={"null_value": True}))
+    header = to_header(DEAD_LETTER_HEADER, replace(LETTER, null_value=True))
     row = row_of(DEAD._replace(value=b"", headers=[header]))
 
     assert row is not None
@@ -157,8 +158,8 @@ def _changed(made: Record, **fields: object) -> Record:
         _changed(ATTEMPT, attempt=-1),
         _changed(ATTEMPT, http_status_code=70_000),
         _changed(ATTEMPT, endpoint_id=2**63),
-        EVENT._replace(headers=[to_header(DISPATCH_HEADER, DISPATCH.model_copy(update={"source_partition": 2**31}))]),
-        DEAD._replace(headers=[to_header(DEAD_LETTER_HEADER, LETTER.model_copy(update={"partition": 2**31}))]),
+        EVENT._replace(headers=[to_header(DISPATCH_HEADER, replace(DISPATCH, source_partition=2**31))]),
+        DEAD._replace(headers=[to_header(DEAD_LETTER_HEADER, replace(LETTER, partition=2**31))]),
         _changed(CHANGE, id=2**63),
     ],
     ids=[

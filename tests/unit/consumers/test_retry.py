@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from msgspec import UNSET, Raw
+from msgspec.structs import replace
 from pydantic import SecretStr
 
 from consumers.retry import Retry
@@ -14,20 +16,21 @@ from pipeline.broker.api import Record
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.signing import new_secret
 from pipeline.core.trace import TraceContext
-from pipeline.delivery.courier import Courier
 from pipeline.delivery.dead_letters import DeadLetters
-from pipeline.delivery.holding import Holding
-from pipeline.endpoints.endpoint import Endpoint
+from pipeline.delivery.delivery import Delivery, DiscardedDelivery
+from pipeline.delivery.delivery_service import DeliveryService
+from pipeline.delivery.hop_services import HopServices
+from pipeline.delivery.publisher import DeliveryPublisher
+from pipeline.delivery.records import delivery_record
 from pipeline.endpoints.health import HealthTable
-from pipeline.endpoints.operational import operational_endpoint
+from pipeline.endpoints.operational_endpoint import operational_endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.settings import Settings
-from schemas.codec import from_header, to_header
-from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DeadLetter, Delivery, Trigger
+from schemas.codec import from_header, to_header, to_json
+from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DeadLetter, DeliveryRecord, Trigger
 from schemas.endpoint import EndpointRecord
-from schemas.event import EventMeta
 from tests.unit.fake_kafka import FakeProducer, record, settle
 from tests.unit.sample_events import META, NOW, disabled, endpoint_record
 
@@ -40,24 +43,28 @@ SETTINGS = Settings(
 VAULT = Vault(Vault.new_key())
 BODY = b'{"id":"evt_1","data":{"total": 1.10}}'
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-REPEAT = Delivery(event=META, endpoint_id=7, attempt=3, trigger=Trigger.REPEAT, parked=2)
+REPEAT = DeliveryRecord(event=META, endpoint_id=7, attempt=3, trigger=Trigger.REPEAT, parked=2)
 
 
 class FakeCourier:
-    """Notes what it is asked to do; ``gate`` holds it up."""
+    """Notes what it is asked to do; ``gate`` holds it up. What is for a paused endpoint it holds."""
 
-    def __init__(self) -> None:
-        self.delivered: list[dict[str, Any]] = []
-        self.discarded: list[dict[str, Any]] = []
+    def __init__(self, publisher: DeliveryPublisher) -> None:
+        self.publisher = publisher
+        self.delivered: list[Delivery] = []
+        self.discarded: list[DiscardedDelivery] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def deliver(self, event: EventMeta, body: bytes, endpoint: Endpoint, **more: Any) -> None:
-        self.delivered.append({"event": event, "body": body, "endpoint": endpoint.id, **more})
+    async def deliver(self, made: Delivery) -> None:
+        if not made.endpoint.active:
+            await self.publisher.hold(delivery_record(made), made.body)
+            return
+        self.delivered.append(made)
         await self.gate.wait()
 
-    async def discard(self, event: EventMeta, endpoint_id: int, target_url: str, **more: Any) -> None:
-        self.discarded.append({"event": event, "endpoint": endpoint_id, "target_url": target_url, **more})
+    async def settle(self, discarded: DiscardedDelivery) -> None:
+        self.discarded.append(discarded)
         await self.gate.wait()
 
 
@@ -72,29 +79,30 @@ class Scene:
         broker_seconds: float | None = NOW.timestamp(),
     ) -> None:
         self.producer = FakeProducer(hold=hold)
-        self.courier = FakeCourier()
+        self.delivery_service = FakeCourier(DeliveryPublisher(self.producer, SETTINGS.topics))
         self.health = HealthTable(MemoryBroker(), "t.webhooks.endpoint-health")
         operational = operational_endpoint(SETTINGS)
         self.registry = Registry(MemoryBroker(), "t.webhooks.endpoints", vault, health=self.health, operational=operational)
         self.registry._apply(
-            record(endpoint.model_dump_json().encode(), topic="t.webhooks.endpoints", key=str(endpoint.id).encode())
-            for endpoint in endpoints
+            record(to_json(endpoint), topic="t.webhooks.endpoints", key=str(endpoint.id).encode()) for endpoint in endpoints
         )
         self.retry = Retry(
             SETTINGS,
             MemoryBroker(),
-            registry=self.registry,
-            courier=cast("Courier", self.courier),
+            HopServices(
+                registry=self.registry,
+                service=cast("DeliveryService", self.delivery_service),
+                producer=self.producer,
+                dead_letters=DeadLetters(self.producer, "t.webhooks.dead-letters", lambda: NOW),
+            ),
             broker_seconds=lambda: broker_seconds,
-            holding=Holding(self.producer, "t.webhooks.held"),
-            dead_letters=DeadLetters(self.producer, "t.webhooks.dead-letters", lambda: NOW),
         )
 
     def disable(self, endpoint_id: int) -> None:
-        self.health.apply([record(disabled(endpoint_id).model_dump_json().encode(), topic="t.webhooks.endpoint-health")])
+        self.health.apply([record(to_json(disabled(endpoint_id)), topic="t.webhooks.endpoint-health")])
 
 
-def due(delivery: Delivery = REPEAT, *, body: bytes | None = BODY) -> Record:
+def due(delivery: DeliveryRecord = REPEAT, *, body: bytes | None = BODY) -> Record:
     return record(
         body, topic="t.webhooks.delay.1m", key=b"evt_1", headers=[("trace", b"1"), to_header(DELIVERY_HEADER, delivery)]
     )
@@ -105,20 +113,11 @@ async def test_the_attempt_that_is_due_is_made() -> None:
 
     await scene.retry.handle(due())
 
-    assert scene.courier.delivered == [
-        {
-            "event": META,
-            "body": BODY,
-            "endpoint": 7,
-            "attempt": 3,
-            "trigger": Trigger.REPEAT,
-            "parked": 2,
-            "kept": {},
-            "trace": None,
-        }
-    ]
-    assert scene.courier.delivered[0]["body"] is BODY
-    assert scene.courier.discarded == []
+    current = scene.registry.get(7)
+    assert current is not None
+    assert scene.delivery_service.delivered == [Delivery(META, BODY, current, 3, Trigger.REPEAT, parked=2)]
+    assert scene.delivery_service.delivered[0].body is BODY
+    assert scene.delivery_service.discarded == []
     assert scene.producer.sent == []
 
 
@@ -126,22 +125,16 @@ async def test_the_attempt_that_is_due_is_made() -> None:
 async def test_every_trigger_stays_what_it_is(trigger: Trigger) -> None:
     scene = Scene(endpoint_record(7))
 
-    await scene.retry.handle(due(REPEAT.model_copy(update={"trigger": trigger, "attempt": 1})))
+    await scene.retry.handle(due(replace(REPEAT, trigger=trigger, attempt=1)))
 
-    assert [(made["trigger"], made["attempt"]) for made in scene.courier.delivered] == [(trigger, 1)]
+    assert [(made.trigger, made.attempt) for made in scene.delivery_service.delivered] == [(trigger, 1)]
 
 
 async def test_the_endpoint_as_it_is_now_counts() -> None:
     scene = Scene(endpoint_record(7), endpoint_record(7, target_url="https://new.example", version=2))
-    seen: list[str] = []
-
-    async def deliver(_event: EventMeta, _body: bytes, endpoint: Endpoint, **_: Any) -> None:
-        seen.append(endpoint.target_url)
-
-    scene.courier.deliver = deliver  # type: ignore[assignment]
     await scene.retry.handle(due())
 
-    assert seen == ["https://new.example"]
+    assert [made.endpoint.target_url for made in scene.delivery_service.delivered] == ["https://new.example"]
 
 
 @pytest.mark.parametrize(
@@ -165,27 +158,16 @@ async def test_an_attempt_that_makes_no_sense_is_discarded_and_recorded(
 
     await scene.retry.handle(due())
 
-    assert scene.courier.delivered == []
-    assert scene.courier.discarded == [
-        {
-            "event": META,
-            "endpoint": 7,
-            "target_url": target_url,
-            "attempt": 3,
-            "trigger": Trigger.REPEAT,
-            "reason": reason,
-            "kind": kind,
-            "trace": None,
-        }
-    ]
+    assert scene.delivery_service.delivered == []
+    assert scene.delivery_service.discarded == [DiscardedDelivery(REPEAT, target_url, kind, reason)]
 
 
 async def test_what_somebody_resends_is_sent_whatever_the_subscriptions_are() -> None:
     scene = Scene(endpoint_record(7, events=("shipment_shipped",)))
 
-    await scene.retry.handle(due(REPEAT.model_copy(update={"trigger": Trigger.RESEND})))
+    await scene.retry.handle(due(replace(REPEAT, trigger=Trigger.RESEND)))
 
-    assert len(scene.courier.delivered) == 1
+    assert len(scene.delivery_service.delivered) == 1
 
 
 @pytest.mark.parametrize("trigger", Trigger)
@@ -194,14 +176,14 @@ async def test_what_is_due_for_an_endpoint_that_is_not_active_is_held(trigger: T
     scene = Scene(endpoint_record(7, active=is_disabled))
     if is_disabled:
         scene.disable(7)
-    delivery = Delivery.model_validate(REPEAT.model_dump() | {"trigger": trigger, "added_later": 1})
+    delivery = replace(REPEAT, trigger=trigger, later={"added_later": Raw(b"1")})
 
     await scene.retry.handle(due(delivery))
 
-    assert scene.courier.delivered == scene.courier.discarded == []
+    assert (scene.delivery_service.delivered, scene.delivery_service.discarded) == ([], [])
     [sent] = scene.producer.sent
     assert (sent.topic, sent.key, sent.value) == ("t.webhooks.held", b"7", BODY)
-    assert from_header(sent.headers, DELIVERY_HEADER, Delivery) == delivery
+    assert from_header(sent.headers, DELIVERY_HEADER, DeliveryRecord) == delivery
 
 
 async def test_what_is_held_is_not_done_before_kafka_has_it() -> None:
@@ -217,32 +199,30 @@ async def test_what_is_held_is_not_done_before_kafka_has_it() -> None:
 async def test_what_is_held_keeps_its_trace() -> None:
     scene = Scene(endpoint_record(7, active=False))
 
-    await scene.retry.handle(due(REPEAT.model_copy(update={"traceparent": PARENT, "tracestate": "rojo=1"})))
+    await scene.retry.handle(due(replace(REPEAT, traceparent=PARENT, tracestate="rojo=1")))
 
-    held = from_header(scene.producer.sent[0].headers, DELIVERY_HEADER, Delivery)
+    held = from_header(scene.producer.sent[0].headers, DELIVERY_HEADER, DeliveryRecord)
     assert (held.traceparent, held.tracestate) == (PARENT, "rojo=1")
 
 
 async def test_what_is_due_at_the_built_in_receiver_is_sent() -> None:
     scene = Scene(endpoint_record(7))
-    operational = REPEAT.model_copy(
-        update={"endpoint_id": 0, "event": META.model_copy(update={"event_name": "endpoint.disabled"})}
-    )
+    operational = replace(REPEAT, endpoint_id=0, event=replace(META, event_name="endpoint.disabled"))
 
     await scene.retry.handle(due(operational))
 
-    assert [made["endpoint"] for made in scene.courier.delivered] == [0]
+    assert [made.endpoint.id for made in scene.delivery_service.delivered] == [0]
 
 
 @pytest.mark.parametrize("endpoints", [[endpoint_record(7)], []], ids=["delivered", "discarded"])
 async def test_it_is_not_done_before_the_courier_is(endpoints: list[EndpointRecord]) -> None:
     scene = Scene(*endpoints)
-    scene.courier.gate.clear()
+    scene.delivery_service.gate.clear()
     handling = asyncio.create_task(scene.retry.handle(due()))
     await settle()
     assert not handling.done()
 
-    scene.courier.gate.set()
+    scene.delivery_service.gate.set()
     await handling
 
 
@@ -274,7 +254,7 @@ async def test_what_is_unusable_is_set_aside(unusable: Record, reason: str, deta
     assert letter.reason == reason
     assert letter.detail.startswith(detail)
     assert (letter.topic, letter.partition, letter.offset) == ("t.webhooks.delay.1m", 3, 41)
-    assert scene.courier.delivered == scene.courier.discarded == []
+    assert (scene.delivery_service.delivered, scene.delivery_service.discarded) == ([], [])
 
 
 async def test_a_delivery_with_a_null_header_is_set_aside() -> None:
@@ -301,7 +281,7 @@ async def test_an_endpoint_that_cannot_be_opened_costs_no_repeats() -> None:
 
     await scene.retry.handle(due())
 
-    assert scene.courier.discarded == []
+    assert scene.delivery_service.discarded == []
 
 
 @pytest.mark.parametrize(
@@ -341,7 +321,7 @@ def test_nothing_is_taken_for_due_before_the_brokers_time_is_known() -> None:
 
 
 async def test_every_delay_topic_is_read() -> None:
-    assert Scene().retry.worker.consumer._topics == list(SETTINGS.topics.delay_topics)
+    assert Scene().retry.worker.consumer.topics == SETTINGS.topics.delay_topics
 
 
 async def test_what_is_due_is_counted_with_its_delay() -> None:
@@ -359,16 +339,16 @@ async def test_what_is_due_is_counted_with_its_delay() -> None:
 async def test_a_repeat_belongs_to_the_trace_of_its_event() -> None:
     scene = Scene(endpoint_record(7))
 
-    await scene.retry.handle(due(REPEAT.model_copy(update={"traceparent": PARENT, "tracestate": "rojo=1"})))
+    await scene.retry.handle(due(replace(REPEAT, traceparent=PARENT, tracestate="rojo=1")))
 
-    assert scene.courier.delivered[0]["trace"] == TraceContext(PARENT, "rojo=1")
-    assert scene.courier.delivered[0]["kept"] == {}
+    assert scene.delivery_service.delivered[0].trace == TraceContext(PARENT, "rojo=1")
+    assert scene.delivery_service.delivered[0].kept is UNSET
 
 
 async def test_a_trace_that_is_none_stops_no_repeat() -> None:
     scene = Scene(endpoint_record(7))
 
-    await scene.retry.handle(due(REPEAT.model_copy(update={"traceparent": "x\r\ny: z", "tracestate": "rojo=1"})))
+    await scene.retry.handle(due(replace(REPEAT, traceparent="x\r\ny: z", tracestate="rojo=1")))
 
-    assert scene.courier.delivered[0]["trace"] is None
+    assert scene.delivery_service.delivered[0].trace is None
     assert scene.producer.sent == []

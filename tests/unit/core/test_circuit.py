@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pipeline.core.circuit import Circuit, CircuitLimits, CircuitState, Sign, Ticket, sign_of
+from pipeline.core.circuit import Circuit, CircuitLimits, CircuitPermit, CircuitState, HealthSign, sign_of
 from pipeline.core.exchange import Exchange, Failure, NoResponse, Response
+from tests.property_examples import examples
 
 LIMITS = CircuitLimits(failures=3, open_seconds=5.0, max_open_seconds=60.0, max_asked_seconds=3600.0)
 
@@ -19,7 +20,7 @@ def response(status: int) -> Response:
     return Response(status, (), b"", body_truncated=False, duration_ms=1.0, first_byte_ms=1.0)
 
 
-def started(circuit: Circuit, now: float = 0.0) -> Ticket:
+def started(circuit: Circuit, now: float = 0.0) -> CircuitPermit:
     ticket = circuit.start(now)
     assert ticket is not None
     return ticket
@@ -27,7 +28,7 @@ def started(circuit: Circuit, now: float = 0.0) -> Ticket:
 
 def fail(circuit: Circuit, times: int, now: float = 0.0) -> None:
     for _ in range(times):
-        circuit.end(started(circuit, now), Sign.FAILED, now)
+        circuit.end(started(circuit, now), HealthSign.FAILED, now)
 
 
 def opened(limits: CircuitLimits = LIMITS) -> Circuit:
@@ -40,14 +41,14 @@ def opened(limits: CircuitLimits = LIMITS) -> Circuit:
 @pytest.mark.parametrize(
     ("exchange", "sign"),
     [
-        *((response(status), Sign.ACKNOWLEDGED) for status in (200, 201, 202, 204)),
-        *((response(status), Sign.ANSWERED) for status in (203, 206, 301, 304, 400, 401, 404, 410, 422, 499)),
-        *((response(status), Sign.FAILED) for status in (429, 500, 502, 503, 504, 599, 999)),
-        *((NoResponse(failure, "x", 1.0), Sign.FAILED) for failure in Failure),
-        (NoResponse(Failure.TRUNCATED, "x", 1.0, status=200), Sign.FAILED),
+        *((response(status), HealthSign.ACKNOWLEDGED) for status in (200, 201, 202, 204)),
+        *((response(status), HealthSign.ANSWERED) for status in (203, 206, 301, 304, 400, 401, 404, 410, 422, 499)),
+        *((response(status), HealthSign.FAILED) for status in (429, 500, 502, 503, 504, 599, 999)),
+        *((NoResponse(failure, "x", 1.0), HealthSign.FAILED) for failure in Failure),
+        (NoResponse(Failure.TRUNCATED, "x", 1.0, status=200), HealthSign.FAILED),
     ],
 )
-def test_what_an_exchange_says_of_the_endpoint(exchange: Exchange, sign: Sign) -> None:
+def test_what_an_exchange_says_of_the_endpoint(exchange: Exchange, sign: HealthSign) -> None:
     assert sign_of(exchange) is sign
 
 
@@ -63,8 +64,8 @@ def test_it_opens_after_so_many_failures_in_a_row_and_refuses_until_its_time_is_
     assert circuit.refuses(5.0) is None
 
 
-@pytest.mark.parametrize("between", [Sign.ACKNOWLEDGED, Sign.ANSWERED])
-def test_an_answer_between_failures_ends_the_row(between: Sign) -> None:
+@pytest.mark.parametrize("between", [HealthSign.ACKNOWLEDGED, HealthSign.ANSWERED])
+def test_an_answer_between_failures_ends_the_row(between: HealthSign) -> None:
     circuit = Circuit(LIMITS)
     for _ in range(10):
         fail(circuit, 2)
@@ -76,7 +77,7 @@ def test_an_answer_between_failures_ends_the_row(between: Sign) -> None:
 def test_answers_that_acknowledge_nothing_never_open_it() -> None:
     circuit = Circuit(LIMITS)
     for _ in range(100):
-        circuit.end(started(circuit), Sign.ANSWERED, 0.0)
+        circuit.end(started(circuit), HealthSign.ANSWERED, 0.0)
 
     assert circuit.state is CircuitState.CLOSED
 
@@ -101,7 +102,7 @@ def test_open_times_double_up_to_the_cap_and_begin_anew_after_a_success() -> Non
     assert waits == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
 
     now += 60.0
-    circuit.end(started(circuit, now), Sign.ACKNOWLEDGED, now)
+    circuit.end(started(circuit, now), HealthSign.ACKNOWLEDGED, now)
     fail(circuit, 3, now)
 
     assert circuit.refuses(now) == 5.0
@@ -109,7 +110,7 @@ def test_open_times_double_up_to_the_cap_and_begin_anew_after_a_success() -> Non
 
 def test_an_answer_to_the_probe_closes_it_but_does_not_shorten_the_next_time() -> None:
     circuit = opened()
-    circuit.end(started(circuit, 5.0), Sign.ANSWERED, 5.0)
+    circuit.end(started(circuit, 5.0), HealthSign.ANSWERED, 5.0)
     assert circuit.state is CircuitState.CLOSED
 
     fail(circuit, 3, 6.0)
@@ -130,13 +131,13 @@ def test_requests_that_had_been_under_way_before_say_nothing_new() -> None:
     late = [started(circuit) for _ in range(20)]
     fail(circuit, 3)
     for ticket in late[:5]:
-        circuit.end(ticket, Sign.FAILED, 3.0)
-    circuit.end(late[5], Sign.ACKNOWLEDGED, 3.0)
+        circuit.end(ticket, HealthSign.FAILED, 3.0)
+    circuit.end(late[5], HealthSign.ACKNOWLEDGED, 3.0)
     assert circuit.refuses(3.0) == 2.0
 
-    circuit.end(started(circuit, 5.0), Sign.ACKNOWLEDGED, 5.0)
+    circuit.end(started(circuit, 5.0), HealthSign.ACKNOWLEDGED, 5.0)
     for ticket in late[6:]:
-        circuit.end(ticket, Sign.FAILED, 6.0)
+        circuit.end(ticket, HealthSign.FAILED, 6.0)
 
     assert circuit.state is CircuitState.CLOSED
 
@@ -145,7 +146,7 @@ def test_requests_that_had_been_under_way_before_say_nothing_new() -> None:
 def test_a_wish_of_the_endpoint_opens_it_at_once_for_that_long(asked: float, seconds: float) -> None:
     circuit = Circuit(LIMITS)
 
-    circuit.end(started(circuit), Sign.FAILED, 10.0, asked)
+    circuit.end(started(circuit), HealthSign.FAILED, 10.0, asked)
 
     assert circuit.refuses(10.0) == seconds
 
@@ -153,7 +154,7 @@ def test_a_wish_of_the_endpoint_opens_it_at_once_for_that_long(asked: float, sec
 def test_a_wish_of_no_time_is_none() -> None:
     circuit = Circuit(LIMITS)
 
-    circuit.end(started(circuit), Sign.FAILED, 0.0, 0.0)
+    circuit.end(started(circuit), HealthSign.FAILED, 0.0, 0.0)
 
     assert circuit.state is CircuitState.CLOSED
 
@@ -173,7 +174,7 @@ def test_the_open_time_never_exceeds_the_cap(failures: int) -> None:
 class Run:
     """A request that is under way."""
 
-    ticket: Ticket
+    ticket: CircuitPermit
     ended: bool = field(default=False)
 
 
@@ -185,8 +186,8 @@ class AnyTraffic(RuleBasedStateMachine):
         self.limits = CircuitLimits(failures, open_seconds, open_seconds * times, max_asked_seconds=200.0)
         self.circuit = Circuit(self.limits)
         self.now = 0.0
-        self.under_way: list[Ticket] = []
-        self.current_probes: list[Ticket] = []
+        self.under_way: list[CircuitPermit] = []
+        self.current_probes: list[CircuitPermit] = []
 
     @rule(seconds=st.floats(0, 300))
     def time_passes(self, seconds: float) -> None:
@@ -203,15 +204,15 @@ class AnyTraffic(RuleBasedStateMachine):
                 self.current_probes.append(ticket)
 
     @precondition(lambda self: self.under_way)
-    @rule(data=st.data(), sign=st.sampled_from(Sign), asked=st.none() | st.floats(0, 1e6))
-    def a_request_ends(self, data: st.DataObject, sign: Sign, asked: float | None) -> None:
+    @rule(data=st.data(), sign=st.sampled_from(HealthSign), asked=st.none() | st.floats(0, 1e6))
+    def a_request_ends(self, data: st.DataObject, sign: HealthSign, asked: float | None) -> None:
         ticket = self._take(data)
         was_probe = ticket in self.current_probes
         if was_probe:
             self.current_probes.remove(ticket)
         self.circuit.end(ticket, sign, self.now, asked)
         if was_probe:
-            assert self.circuit.state is (CircuitState.OPEN if sign is Sign.FAILED else CircuitState.CLOSED)
+            assert self.circuit.state is (CircuitState.OPEN if sign is HealthSign.FAILED else CircuitState.CLOSED)
 
     @precondition(lambda self: self.under_way)
     @rule(data=st.data())
@@ -221,7 +222,7 @@ class AnyTraffic(RuleBasedStateMachine):
             self.current_probes.remove(ticket)
         self.circuit.abandon(ticket)
 
-    def _take(self, data: st.DataObject) -> Ticket:
+    def _take(self, data: st.DataObject) -> CircuitPermit:
         ticket = data.draw(st.sampled_from(self.under_way))
         self.under_way.remove(ticket)
         return ticket
@@ -241,4 +242,4 @@ class AnyTraffic(RuleBasedStateMachine):
 
 
 TestAnyTraffic = AnyTraffic.TestCase
-TestAnyTraffic.settings = settings(max_examples=60, deadline=None)
+TestAnyTraffic.settings = settings(max_examples=examples(60), deadline=None)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from pipeline.core.event_check import MAX_FINDINGS, CheckedEvent, check_events
 from pipeline.core.event_file import EventInFile
-from schemas.codec import InvalidRecordError, decode_event
+from schemas.codec import InvalidRecordError
 from schemas.event import EventMeta, EventType
+from schemas.event_codec import decode_event
 from tests.unit.sample_events import event, event_of
 
 TOKEN = ("data.token", "It gives access to the order, and is taken out before delivery. Do not publish it.")
@@ -52,7 +53,7 @@ def test_the_samples_are_as_documented(event_type: EventType) -> None:
         (event().replace(b"2026-03-02T", b"yesterday"), "invalid_envelope", "occurred_at", "ISO 8601"),
         (event(more=',"schema_version":2'), "unsupported_version", "", "Upgrade"),
         (event(more=',"references":[]'), "invalid_envelope", "references", "subscription_id"),
-        (b" " * 100_001, "too_large", "", "max_event_bytes"),
+        (b" " * 100_001, "too_large", "", "MAX_EVENT_BYTES"),
     ],
 )
 def test_what_the_fan_out_would_not_take(value: bytes, reason: str, path: str, word: str) -> None:
@@ -86,8 +87,8 @@ def test_every_problem_is_told() -> None:
             "data.line_items.0.variant.sku",
             "It is a whole number; documented is text or null.",
         ),
-        ({"completed_at": "yesterday"}, "data.completed_at", "It is no time. Write ISO 8601"),
-        ({"completed_at": "2026-03-02T15:04:00"}, "data.completed_at", "It is no time. Write ISO 8601"),
+        ({"completed_at": "yesterday"}, "data.completed_at", "It is not a time. Write ISO 8601"),
+        ({"completed_at": "2026-03-02T15:04:00"}, "data.completed_at", "It is not a time. Write ISO 8601"),
         ({"shipments": [{"state": "ready"}]}, "data.shipments.0", "Without number; that is documented to be there."),
         ({"token": "guest"}, *TOKEN),
     ],

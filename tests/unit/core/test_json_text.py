@@ -56,3 +56,9 @@ def test_letters_are_compared_in_one_form() -> None:
 )
 def test_what_is_said_is_found_as_it_is_written(text: str, wanted: str, found: list[str]) -> None:
     assert [text[start:end] for start, end in places(text, wanted)] == found
+
+
+def test_a_letter_in_a_run_of_ascii_is_composed_with_what_follows() -> None:
+    assert list(places("abcu\u0308x", "c\u00fcx")) == [(2, 6)]
+    assert list(places(r"abcu\u0308x", "c\u00fcx")) == [(2, 11)]
+    assert list(places("abcu\u0308x", "cu")) == []

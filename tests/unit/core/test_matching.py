@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.matching import MAX_ELEMENTS, accepts
+from pipeline.core.matching import MAX_ELEMENTS
+from tests.unit.core.equality_oracle import accepts
 
 ORDER: dict[str, Any] = {
     "channel": "spree",

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from pipeline.core.offsets import Commit, OffsetTracker, decode_finished, encode_metadata
+from pipeline.core.offsets import Commit, OffsetTracker, decode_metadata, encode_metadata
 
 
 def offset_of(tracker: OffsetTracker) -> int | None:
@@ -90,19 +90,25 @@ class OffsetMachine(RuleBasedStateMachine):
             assert not any(reached <= started < lowest for started in self.started)
 
     @invariant()
-    def what_is_unfinished_is_counted(self) -> None:
-        assert self.tracker.unfinished == len(self.open)
+    def the_lowest_unfinished_one_is_known(self) -> None:
+        assert self.tracker.lowest_unfinished == min(self.open, default=None)
 
 
 OffsetMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestOffsets = OffsetMachine.TestCase
 
 
+def finished_in(offset: int, metadata: str) -> frozenset[int]:
+    kept = decode_metadata(offset, metadata)
+    assert kept is not None
+    return kept.finished
+
+
 def test_nothing_is_committable_at_first() -> None:
     tracker = OffsetTracker()
 
     assert tracker.committable() is None
-    assert tracker.unfinished == 0
+    assert tracker.lowest_unfinished is None
 
 
 def test_the_lowest_unfinished_offset_is_committable() -> None:
@@ -158,10 +164,10 @@ def test_finishing_again_before_it_could_be_committed_changes_nothing() -> None:
     tracker.finish(1)
 
     assert tracker.committable() == Commit(0, (1,), 2)
-    assert tracker.unfinished == 1
+    assert tracker.lowest_unfinished == 0
     tracker.finish(0)
     assert offset_of(tracker) == 2
-    assert tracker.unfinished == 0
+    assert tracker.lowest_unfinished is None
 
 
 @pytest.mark.parametrize("again", [1, 3])
@@ -183,7 +189,7 @@ def test_finishing_again_later_changes_nothing() -> None:
     tracker.finish(0)
     tracker.finish(0)
 
-    assert tracker.unfinished == 1, "offset 1 is not finished"
+    assert tracker.lowest_unfinished == 1
 
 
 def test_nothing_is_committable_when_nothing_was_finished() -> None:
@@ -203,7 +209,7 @@ def test_what_was_finished_beyond_the_offset_is_not_done_again() -> None:
     made = crashed.committable()
     assert made is not None
 
-    restarted = OffsetTracker(decode_finished(made.offset, encode_metadata(made)))
+    restarted = OffsetTracker(finished_in(made.offset, encode_metadata(made)))
     done_again = [offset for offset in range(made.offset, 12) if restarted.start(offset)]
 
     assert done_again == [0, 1, 5, 6, 8, 10, 11]
@@ -221,7 +227,7 @@ def test_what_an_earlier_assignment_finished_stays_known_until_it_has_been_passe
     made = tracker.committable()
 
     assert made is not None
-    assert decode_finished(made.offset, encode_metadata(made)) == {2, 5, 6}
+    assert finished_in(made.offset, encode_metadata(made)) == {2, 5, 6}
 
 
 @given(st.integers(0, 10**12), st.sets(st.integers(1, 400)))
@@ -231,7 +237,7 @@ def test_the_metadata_holds_what_was_finished(offset: int, beyond: set[int]) -> 
     metadata = encode_metadata(Commit(offset, finished, 1))
 
     assert len(metadata) <= 4096
-    assert decode_finished(offset, metadata) == set(finished)
+    assert finished_in(offset, metadata) == set(finished)
 
 
 def test_metadata_that_does_not_fit_forgets_the_last_runs_only() -> None:
@@ -240,7 +246,7 @@ def test_metadata_that_does_not_fit_forgets_the_last_runs_only() -> None:
     metadata = encode_metadata(Commit(0, finished, 1))
 
     assert len(metadata) <= 4096
-    kept = decode_finished(0, metadata)
+    kept = finished_in(0, metadata)
     assert kept == set(finished[: len(kept)])
     assert len(kept) > 500
 
@@ -248,4 +254,5 @@ def test_metadata_that_does_not_fit_forgets_the_last_runs_only() -> None:
 @settings(deadline=None)
 @given(st.text() | st.from_regex(r"1;[0-9,]*", fullmatch=True))
 def test_any_metadata_is_read_or_ignored(metadata: str) -> None:
-    assert all(offset >= 5 for offset in decode_finished(5, metadata))
+    kept = decode_metadata(5, metadata)
+    assert kept is None or all(offset >= 5 for offset in kept.finished)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.core.exchange import Failure, Headers, NoResponse, Response
-from pipeline.core.outcome import Delivered, Exhausted, Repeat, error_sentence, judge
+from pipeline.core.outcome import Delivered, Exhausted, RetryLater, error_sentence, judge
 from pipeline.core.retry import RetrySchedule
 
 DELAYS = tuple(timedelta(seconds=seconds) for seconds in (5, 60, 600, 3600, 21600))
@@ -20,7 +20,7 @@ def answer(status: int, headers: Headers = (), *, truncated: bool = False) -> Re
 
 @pytest.mark.parametrize("attempt", range(1, 8))
 def test_four_statuses_acknowledge_and_no_other_does(attempt: int) -> None:
-    expected = Repeat(DELAYS[attempt - 1]) if attempt <= 5 else Exhausted()
+    expected = RetryLater(DELAYS[attempt - 1]) if attempt <= 5 else Exhausted()
     for status in range(100, 600):
         verdict = judge(answer(status), attempt, SCHEDULE, NOW)
         assert verdict == (Delivered() if status in ACKNOWLEDGING else expected), status
@@ -33,7 +33,7 @@ def test_no_usable_answer_is_a_failure_whatever_its_status_line_said(failure: Fa
 
     verdicts = [judge(exchange, attempt, SCHEDULE, NOW) for attempt in range(1, 7)]
 
-    assert verdicts == [*(Repeat(delay) for delay in DELAYS), Exhausted()]
+    assert verdicts == [*(RetryLater(delay) for delay in DELAYS), Exhausted()]
 
 
 def test_an_answer_that_is_longer_than_what_is_read_acknowledges() -> None:
@@ -56,7 +56,7 @@ def test_an_answer_that_is_longer_than_what_is_read_acknowledges() -> None:
 )
 @pytest.mark.parametrize("status", [302, 400, 429, 503])
 def test_a_wish_of_the_endpoint_is_honoured(status: int, headers: Headers, seconds: int) -> None:
-    assert judge(answer(status, headers), 1, SCHEDULE, NOW) == Repeat(timedelta(seconds=seconds))
+    assert judge(answer(status, headers), 1, SCHEDULE, NOW) == RetryLater(timedelta(seconds=seconds))
 
 
 def test_a_wish_gives_no_further_attempt() -> None:
@@ -77,6 +77,8 @@ def test_a_wish_does_not_undo_an_acknowledgement() -> None:
         ),
         (599, "The endpoint answered 599; only 200, 201, 202 and 204 acknowledge a notification."),
         (301, "The endpoint answered 301 (Moved Permanently). Redirects are not followed: register the final URL."),
+        (399, "The endpoint answered 399. Redirects are not followed: register the final URL."),
+        (400, "The endpoint answered 400 (Bad Request); only 200, 201, 202 and 204 acknowledge a notification."),
     ],
 )
 def test_the_error_is_a_sentence(status: int, sentence: str) -> None:

@@ -16,9 +16,9 @@ from pipeline.core.search import (
     AttemptQuery,
     Combinator,
     Condition,
+    ConditionGroup,
     Cursor,
     Filter,
-    Group,
     Kind,
     Predicate,
     SearchLimitError,
@@ -192,7 +192,7 @@ def test_a_second_value_where_one_is_taken_is_reported() -> None:
 
 def test_a_comparison_with_a_value_that_cannot_be_read_holds_for_nothing() -> None:
     either = parsed(("q[order_number_or_endpoint_id_eq]", "R1"))
-    assert either.conditions == (Group(Combinator.OR, (Condition("order_number", Predicate.EQ, ("R1",)), NOTHING)),)
+    assert either.conditions == (ConditionGroup(Combinator.OR, (Condition("order_number", Predicate.EQ, ("R1",)), NOTHING)),)
     assert either.ignored == ("order_number_or_endpoint_id_eq: R1 is not a whole number",)
     for name in ("endpoint_id_not_in][", "endpoint_id_eq_all][", "endpoint_id_gt_all]["):
         assert parsed((f"q[{name}]", "7"), (f"q[{name}]", "x")).conditions == (NOTHING,)
@@ -280,12 +280,12 @@ def eq(attribute: str, *values: str | int) -> Condition:
     return Condition(attribute, Predicate.EQ, values)
 
 
-def either(*parts: Filter) -> Group:
-    return Group(Combinator.OR, parts)
+def either(*parts: Filter) -> ConditionGroup:
+    return ConditionGroup(Combinator.OR, parts)
 
 
-def every(*parts: Filter) -> Group:
-    return Group(Combinator.AND, parts)
+def every(*parts: Filter) -> ConditionGroup:
+    return ConditionGroup(Combinator.AND, parts)
 
 
 def cont(attribute: str, value: str) -> Condition:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.search import AttemptQuery, Condition, Predicate, parse_query
-from pipeline.core.search.notes import NotUsableError
-from pipeline.core.search.times import EARLIEST, LATEST, Moment, read_time
+from pipeline.core.search.problems import NotUsableError
+from pipeline.core.search.times import EARLIEST, LATEST, TimeRange, read_time
 
 NOW = datetime(2026, 3, 4, 15, 30, 45, 123_000, UTC)
 """A Wednesday."""
 
 
-def day(month: int, number: int, year: int = 2026) -> Moment:
-    return Moment(datetime(year, month, number, tzinfo=UTC), is_day=True)
+def day(month: int, number: int, year: int = 2026) -> TimeRange:
+    return TimeRange(datetime(year, month, number, tzinfo=UTC), is_day=True)
 
 
 @pytest.mark.parametrize(
@@ -35,32 +36,32 @@ def day(month: int, number: int, year: int = 2026) -> Moment:
         ("monday", day(3, 2)),
         ("Last  Wednesday", day(2, 25)),
         ("thursday", day(2, 26)),
-        ("now", Moment(NOW)),
-        ("-2h", Moment(NOW - timedelta(hours=2))),
-        ("2h", Moment(NOW - timedelta(hours=2))),
-        ("90m", Moment(NOW - timedelta(minutes=90))),
-        ("90 min", Moment(NOW - timedelta(minutes=90))),
-        ("3d", Moment(NOW - timedelta(days=3))),
-        ("2w", Moment(NOW - timedelta(weeks=2))),
-        ("30s", Moment(NOW - timedelta(seconds=30))),
-        ("2 hours ago", Moment(NOW - timedelta(hours=2))),
-        ("999999w", Moment(EARLIEST)),
-        ("2026-03-02T15:04:00Z", Moment(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
-        ("2026-03-02T15:04:00.512z", Moment(datetime(2026, 3, 2, 15, 4, 0, 512_000, UTC))),
-        ("2026-03-02 15:04", Moment(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
-        ("20260302T150400Z", Moment(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
-        ("2026-03-02T15:04:00 UTC", Moment(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
-        ("2026-03-02T01:00:00+02:00", Moment(datetime(2026, 3, 1, 23, tzinfo=UTC))),
-        ("2026-03-02T01:00:00 02:00", Moment(datetime(2026, 3, 1, 23, tzinfo=UTC))),
-        ("2026-03-02T24:00", Moment(datetime(2026, 3, 3, tzinfo=UTC))),
-        ("2026-03-02T24:00:00Z", Moment(datetime(2026, 3, 3, tzinfo=UTC))),
-        ("2026-12-31T24:00:00+01:00", Moment(datetime(2026, 12, 31, 23, tzinfo=UTC))),
-        ("9999-12-31", Moment(LATEST, is_day=True)),
-        ("9999-12-31T23:59:59-12:00", Moment(LATEST)),
-        ("0001-01-01T00:00:00+12:00", Moment(EARLIEST)),
+        ("now", TimeRange(NOW)),
+        ("-2h", TimeRange(NOW - timedelta(hours=2))),
+        ("2h", TimeRange(NOW - timedelta(hours=2))),
+        ("90m", TimeRange(NOW - timedelta(minutes=90))),
+        ("90 min", TimeRange(NOW - timedelta(minutes=90))),
+        ("3d", TimeRange(NOW - timedelta(days=3))),
+        ("2w", TimeRange(NOW - timedelta(weeks=2))),
+        ("30s", TimeRange(NOW - timedelta(seconds=30))),
+        ("2 hours ago", TimeRange(NOW - timedelta(hours=2))),
+        ("999999w", TimeRange(EARLIEST)),
+        ("2026-03-02T15:04:00Z", TimeRange(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
+        ("2026-03-02T15:04:00.512z", TimeRange(datetime(2026, 3, 2, 15, 4, 0, 512_000, UTC))),
+        ("2026-03-02 15:04", TimeRange(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
+        ("20260302T150400Z", TimeRange(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
+        ("2026-03-02T15:04:00 UTC", TimeRange(datetime(2026, 3, 2, 15, 4, tzinfo=UTC))),
+        ("2026-03-02T01:00:00+02:00", TimeRange(datetime(2026, 3, 1, 23, tzinfo=UTC))),
+        ("2026-03-02T01:00:00 02:00", TimeRange(datetime(2026, 3, 1, 23, tzinfo=UTC))),
+        ("2026-03-02T24:00", TimeRange(datetime(2026, 3, 3, tzinfo=UTC))),
+        ("2026-03-02T24:00:00Z", TimeRange(datetime(2026, 3, 3, tzinfo=UTC))),
+        ("2026-12-31T24:00:00+01:00", TimeRange(datetime(2026, 12, 31, 23, tzinfo=UTC))),
+        ("9999-12-31", TimeRange(LATEST, is_day=True)),
+        ("9999-12-31T23:59:59-12:00", TimeRange(LATEST)),
+        ("0001-01-01T00:00:00+12:00", TimeRange(EARLIEST)),
     ],
 )
-def test_a_time_is_read(text: str, expected: Moment) -> None:
+def test_a_time_is_read(text: str, expected: TimeRange) -> None:
     assert read_time(text, NOW) == expected
 
 
@@ -123,7 +124,7 @@ def test_whatever_is_typed_is_read_or_refused(text: str) -> None:
 def test_every_iso_time_is_read(moment: datetime, hours: int) -> None:
     at = moment.astimezone(timezone(timedelta(hours=hours)))
     assert read_time(at.isoformat()).at == at
-    assert read_time(Moment(at.astimezone(UTC)).text).at == at
+    assert read_time(TimeRange(at.astimezone(UTC)).text).at == at
 
 
 def test_relative_times_need_to_know_now() -> None:
@@ -132,8 +133,22 @@ def test_relative_times_need_to_know_now() -> None:
             read_time(text)
 
 
-def test_now_may_be_given_in_any_zone() -> None:
-    assert read_time("today", datetime(2026, 3, 5, 1, tzinfo=timezone(timedelta(hours=2)))) == day(3, 4)
+def test_days_and_times_without_an_offset_are_those_of_the_zone_of_now() -> None:
+    zone = timezone(timedelta(hours=2))
+    now = datetime(2026, 3, 5, 1, tzinfo=zone)
+    assert read_time("today", now) == TimeRange(datetime(2026, 3, 5, tzinfo=zone), is_day=True)
+    assert read_time("2026-03-04", now).at == datetime(2026, 3, 3, 22, tzinfo=UTC)
+    assert read_time("2026-03-04T12:00", now).at == datetime(2026, 3, 4, 10, tzinfo=UTC)
+    assert read_time("2026-03-04T12:00Z", now).at == datetime(2026, 3, 4, 12, tzinfo=UTC)
+    assert read_time("2026-03-04T12:00", now).text == "2026-03-04T10:00:00Z"
+
+
+def test_a_day_on_which_clocks_change_is_as_long_as_it_is() -> None:
+    now = datetime(2026, 3, 30, 9, tzinfo=ZoneInfo("Europe/Berlin"))
+    query = parse_query([("q[created_at_gteq]", "yesterday"), ("q[created_at_lteq]", "yesterday")], now)
+    times = [one.values[0] for one in query.conditions if isinstance(one, Condition)]
+    assert times == [datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 3, 29, 22, tzinfo=UTC)], "23 hours"
+    assert read_time("-12h", now).at == datetime(2026, 3, 29, 19, tzinfo=UTC)
 
 
 def test_a_day_is_meant_to_its_end() -> None:
@@ -146,4 +161,4 @@ def test_a_day_is_meant_to_its_end() -> None:
 
 
 def test_a_moment_is_written_as_it_was_meant() -> None:
-    assert [Moment(NOW).text, day(3, 4).text] == ["2026-03-04T15:30:45.123000Z", "2026-03-04"]
+    assert [TimeRange(NOW).text, day(3, 4).text] == ["2026-03-04T15:30:45.123000Z", "2026-03-04"]

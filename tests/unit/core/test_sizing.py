@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.show import sizing_texts
+from consumers.cli.tables import sizing_texts
 from pipeline.core.sizing import Costs, Deployment, Load, size
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "sizing.md").read_text(encoding="utf-8")
@@ -40,6 +40,13 @@ def test_disk_follows_what_is_kept_and_how_often() -> None:
     assert size(Load(100), None, replace(kept, clickhouse_replicas=2)).clickhouse_bytes == pytest.approx(
         2 * once.clickhouse_bytes
     )
+
+
+def test_random_text_takes_almost_three_times_the_disk() -> None:
+    kept = Deployment(retention_days=100, clickhouse_replicas=1)
+    plain, half, noisy = (size(Load(100, deliveries_per_event=0, noise=share), None, kept) for share in (0.0, 0.5, 1.0))
+    assert noisy.clickhouse_bytes == pytest.approx(plain.clickhouse_bytes * 1.55 / 0.55)
+    assert half.clickhouse_bytes == pytest.approx((plain.clickhouse_bytes + noisy.clickhouse_bytes) / 2)
 
 
 def test_a_topic_has_only_so_many_partitions() -> None:

@@ -1,32 +1,34 @@
-"""A courier with a sender and a producer in memory."""
+"""A delivery_service with a sender and a producer in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.exchange import Exchange, Failure, Headers, NoResponse, Request, Response
-from pipeline.core.own_faults import NotSent
-from pipeline.core.retry import RetrySchedule
+from pipeline.core.local_faults import NotSent
+from pipeline.core.retry_policies import RetryPolicies
 from pipeline.core.signing import new_secret
-from pipeline.delivery.courier import Courier
-from pipeline.delivery.gate import Gate
-from pipeline.delivery.watch import Watch
+from pipeline.delivery.admission import Admission, AdmissionLimits
+from pipeline.delivery.delivery import Delivery
+from pipeline.delivery.delivery_service import DeliveryService
+from pipeline.delivery.endpoint_health_monitor import EndpointHealthMonitor, FailingLimits
+from pipeline.delivery.publisher import DeliveryPublisher
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.vault import Vault
 from pipeline.sender.client import Sender
-from pipeline.sender.lanes import Lanes
+from pipeline.sender.concurrency_limiter import ConcurrencyLimiter
 from schemas.attempt import Attempt
-from schemas.bundle import read_attempts
+from schemas.batch import read_attempts
 from schemas.codec import from_header, from_json
-from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
+from schemas.delivery import DELIVERY_HEADER, DeliveryRecord, Trigger
 from schemas.endpoint import SealedSecret
 from schemas.health import HealthRecord
-from schemas.operational import OperationalEvent
+from schemas.operational import ENDPOINT_DISABLED, OperationalEvent
 from schemas.topics import Topics
 from tests.unit.fake_kafka import FakeProducer, Sent, record
 from tests.unit.sample_events import META, NOW, endpoint_record
@@ -72,7 +74,7 @@ class FakeSender:
 
 
 class Scene:
-    """A courier and everything around it."""
+    """A delivery_service and everything around it."""
 
     def __init__(
         self,
@@ -82,43 +84,40 @@ class Scene:
         limits: CircuitLimits = LIMITS,
         longest_wait: float = 0.01,
         most_waiting: int = 100,
+        tell_every_seconds: float = TELL_EVERY_SECONDS,
     ) -> None:
         self.sender = FakeSender()
         self.producer = FakeProducer(hold=hold)
-        self.lanes = Lanes(width, 0.01)
+        self.lanes = ConcurrencyLimiter(width, 0.01)
         self.now = NOW
         self.seconds = 1000.0
         """The time of the circuits and rates."""
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
-        self.watch = Watch(
+        self.watch = EndpointHealthMonitor(
             self.health,
             self.producer,
             TOPICS,
             lambda: self.now,
-            disable_after=timedelta(days=5),
-            tell_every_seconds=TELL_EVERY_SECONDS,
+            limits=FailingLimits(disable_after=timedelta(days=5), tell_every_seconds=tell_every_seconds),
         )
-        self.courier = Courier(
+        self.delivery_service = DeliveryService(
             sender=cast("Sender", self.sender),
-            gate=Gate(
+            gate=Admission(
                 self.lanes,
-                limits,
-                longest_wait=longest_wait,
-                most_waiting=most_waiting,
+                AdmissionLimits(limits, longest_wait, most_waiting),
                 on_change=self.watch.circuit_changed,
                 clock=lambda: self.seconds,
             ),
             watch=self.watch,
-            producer=self.producer,
-            topics=TOPICS,
-            schedule=RetrySchedule(DELAYS),
+            publisher=DeliveryPublisher(self.producer, TOPICS),
+            policies=RetryPolicies(DELAYS),
             clock=lambda: self.now,
         )
 
     async def deliver(
         self, to: Endpoint | None = None, *, attempt: int = 1, trigger: Trigger = Trigger.EVENT, parked: int = 0
     ) -> None:
-        await self.courier.deliver(META, BODY, to or endpoint(), attempt=attempt, trigger=trigger, parked=parked)
+        await self.delivery_service.deliver(Delivery(META, BODY, to or endpoint(), attempt, trigger, parked=parked))
 
     def attempts(self) -> list[Attempt]:
         return [each for sent in self.producer.to("t.webhooks.attempts") for each in read_attempts(sent.value)]
@@ -139,9 +138,17 @@ class Scene:
     def facts(self) -> list[HealthRecord]:
         return [from_json(sent.value, HealthRecord) for sent in self.producer.to(TOPICS.endpoint_health)]
 
-    def told(self) -> list[OperationalEvent]:
+    def told(self) -> list[Any]:
+        """The events of endpoints that were disabled; their data differs from that of the others."""
+        return [event for event in self.events() if event.event_name == ENDPOINT_DISABLED]
+
+    def notices(self) -> list[tuple[str, Any]]:
+        """The other operational events: names and data."""
+        return [(event.event_name, event.notice) for event in self.events() if event.event_name != ENDPOINT_DISABLED]
+
+    def events(self) -> list[OperationalEvent]:
         return [from_json(sent.value, OperationalEvent) for sent in self.producer.to(TOPICS.operational_events)]
 
 
-def delivery_of(sent: Sent) -> Delivery:
-    return from_header(sent.headers, DELIVERY_HEADER, Delivery)
+def delivery_of(sent: Sent) -> DeliveryRecord:
+    return from_header(sent.headers, DELIVERY_HEADER, DeliveryRecord)

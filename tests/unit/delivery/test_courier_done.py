@@ -6,16 +6,21 @@ import asyncio
 
 import pytest
 
-from schemas.delivery import Trigger
+from pipeline.broker.record_batcher import EntryPosition
+from pipeline.delivery.delivery import DiscardedDelivery
+from pipeline.endpoints.endpoint import open_endpoint
+from schemas.attempt import Attempt
+from schemas.delivery import DeliveryRecord, Trigger
 from tests.unit.delivery.courier_case import (
     BODY,
+    VAULT,
     Scene,
     answer,
     delivery_of,
     endpoint,
 )
 from tests.unit.fake_kafka import settle
-from tests.unit.sample_events import META
+from tests.unit.sample_events import META, endpoint_record
 
 # --- when it is done ---
 
@@ -37,12 +42,37 @@ async def test_it_is_done_when_everything_is_acknowledged(first: int) -> None:
 
 async def test_a_discard_is_done_when_it_is_acknowledged() -> None:
     scene = Scene(hold=True)
-    discarding = asyncio.create_task(scene.courier.discard(META, 7, "", attempt=2, trigger=Trigger.REPEAT, reason="x", kind="y"))
+    discarding = asyncio.create_task(
+        scene.delivery_service.settle(
+            DiscardedDelivery(DeliveryRecord(event=META, endpoint_id=7, attempt=2, trigger=Trigger.REPEAT), "", "y", "x")
+        )
+    )
     await settle()
     assert not discarding.done()
 
     scene.left_behind()[0].acknowledge()
     await discarding
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+async def test_the_attempt_is_written_soon_where_the_next_delivery_of_a_lane_waits_for_it(
+    in_place: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene()
+    publisher = scene.delivery_service.publisher
+    written: list[bool] = []
+    attempt = publisher.attempt
+
+    def write(record: Attempt, *, soon: bool = False) -> asyncio.Future[EntryPosition]:
+        written.append(soon)
+        return attempt(record, soon=soon)
+
+    monkeypatch.setattr(publisher, "attempt", write)
+    discarded = DiscardedDelivery(DeliveryRecord(event=META, endpoint_id=7, attempt=2, trigger=Trigger.REPEAT), "", "y", "x")
+
+    await scene.delivery_service.settle(discarded, in_place=in_place)
+
+    assert written == [in_place]
 
 
 @pytest.mark.parametrize("topic", ["t.webhooks.attempts", "t.webhooks.delay.5s"])
@@ -53,6 +83,58 @@ async def test_a_record_that_kafka_refuses_is_an_error(topic: str) -> None:
 
     with pytest.raises(PermissionError):
         await scene.deliver()
+
+
+async def test_nothing_is_begun_while_kafka_takes_no_more() -> None:
+    scene = Scene()
+    scene.producer.rooms = 0
+    delivering = asyncio.create_task(scene.deliver())
+    await settle()
+    assert scene.sender.requests == []
+
+    scene.producer.freed.set()
+    await delivering
+    assert len(scene.sender.requests) == 1
+
+
+async def test_a_repeat_waits_until_kafka_takes_its_body() -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(500)
+    scene.producer.rooms = 1  # for the attempt
+    delivering = asyncio.create_task(scene.deliver())
+    await settle()
+    assert (len(scene.attempts()), scene.delayed()) == (1, [])
+
+    scene.producer.freed.set()
+    await delivering
+    assert len(scene.delayed()) == 1
+
+
+async def test_what_is_parked_waits_until_kafka_takes_its_body() -> None:
+    scene = Scene(width=1)
+    assert await scene.lanes.enter(7) is not None
+    scene.producer.rooms = 1
+    parking = asyncio.create_task(scene.deliver())
+    while scene.producer.rooms >= 0 and not scene.delayed():  # noqa: ASYNC110 - the delivery_service waits a moment for its lane first
+        await asyncio.sleep(0)
+    await settle()
+    assert scene.delayed() == []
+
+    scene.producer.freed.set()
+    await parking
+    assert len(scene.delayed()) == 1
+
+
+async def test_what_is_held_waits_until_kafka_takes_its_body() -> None:
+    scene = Scene()
+    scene.producer.rooms = 0
+    holding = asyncio.create_task(scene.deliver(open_endpoint(endpoint_record(active=False), VAULT)))
+    await settle()
+    assert scene.left_behind() == []
+
+    scene.producer.freed.set()
+    await holding
+    assert len(scene.left_behind()) == 1
 
 
 async def test_the_lane_is_free_while_the_records_are_on_their_way() -> None:

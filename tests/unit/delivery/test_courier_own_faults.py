@@ -8,15 +8,16 @@ import pytest
 
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.exchange import Failure, NoResponse
-from pipeline.core.own_faults import PARKED_IN_DOUBT, NotSent, NotSentError, OwnFault
+from pipeline.core.local_faults import PARKED_IN_DOUBT, LocalFault, NotSent, NotSentError
+from pipeline.delivery.delivery import Delivery
 from pipeline.ops import metrics
 from schemas.attempt import Outcome
-from schemas.delivery import Delivery, Trigger
+from schemas.delivery import DeliveryRecord, Trigger
 from tests.unit.delivery.courier_case import BODY, NO_ANSWER, Scene, answer, delivery_of, endpoint
 from tests.unit.sample_events import META
 
-SHORT = NotSent(OwnFault.DESCRIPTORS, "This process is short of resources: too many open files.")
-IN_DOUBT = NotSent(OwnFault.RESOLVER, "The resolver is silent.", NoResponse(Failure.DNS, "a.test: it does not resolve.", 3.0))
+SHORT = NotSent(LocalFault.DESCRIPTORS, "This process is short of resources: too many open files.")
+IN_DOUBT = NotSent(LocalFault.RESOLVER, "The resolver is silent.", NoResponse(Failure.DNS, "a.test: it does not resolve.", 3.0))
 ONE_FAILURE = CircuitLimits(failures=1, open_seconds=5, max_open_seconds=60)
 
 
@@ -31,14 +32,14 @@ async def test_it_is_parked_with_the_same_attempt_and_nothing_is_recorded(sent: 
         await scene.deliver(attempt=4, trigger=Trigger.REPEAT, parked=1)
 
     assert [delivery_of(each) for each in scene.delayed()] == [
-        Delivery(event=META, endpoint_id=7, attempt=4, trigger=Trigger.REPEAT, parked=2)
+        DeliveryRecord(event=META, endpoint_id=7, attempt=4, trigger=Trigger.REPEAT, parked=2)
     ] * 3
     assert {each.topic for each in scene.delayed()} == {"t.webhooks.delay.1m"}
     assert scene.attempts() == []
     assert scene.facts() == []
     assert metrics.OWN_FAULTS.labels(sent.fault.value)._value.get() == counted + 3
     assert metrics.PARKED.labels(sent.fault.value)._value.get() == parked + 3
-    assert scene.courier.own_faults.warning() is not None
+    assert scene.delivery_service.own_faults.warning() is not None
     scene.sender.exchange = answer(200)
     await scene.deliver()
     assert [attempt.outcome for attempt in scene.attempts()] == [Outcome.DELIVERED], "no circuit was opened"
@@ -77,7 +78,7 @@ async def test_a_test_delivery_says_that_nothing_was_sent() -> None:
     scene = Scene()
     scene.sender.exchange = SHORT
     with pytest.raises(NotSentError, match="too many open files"):
-        await scene.courier.test(META, BODY, endpoint())
+        await scene.delivery_service.test(Delivery(META, BODY, endpoint(), trigger=Trigger.TEST))
     assert scene.attempts() == []
 
 
@@ -87,5 +88,5 @@ async def test_the_time_to_the_first_attempt_is_of_attempts_that_were_made() -> 
     for exchange in (SHORT, answer(200)):
         scene.sender.exchange = exchange
         written_at = (scene.now - timedelta(seconds=1)).timestamp()
-        await scene.courier.deliver(META, BODY, endpoint(), attempt=1, trigger=Trigger.EVENT, written_at=written_at)
+        await scene.delivery_service.deliver(Delivery(META, BODY, endpoint(), written_at=written_at))
     assert metrics.registry.get_sample_value("oms_webhooks_event_to_first_attempt_seconds_count") == before + 1

@@ -10,8 +10,9 @@ import pytest
 import structlog
 
 from pipeline.core.trace import TraceContext
+from pipeline.delivery.delivery import Delivery, DiscardedDelivery
 from pipeline.ops import metrics
-from schemas.delivery import Trigger
+from schemas.delivery import DeliveryRecord, Trigger
 from tests.unit.delivery.courier_case import BODY, Scene, answer, delivery_of, endpoint
 from tests.unit.sample_events import META
 
@@ -35,7 +36,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture
 async def test_the_receiver_gets_the_headers_and_the_attempt_shows_them() -> None:
     scene = Scene()
 
-    await scene.courier.deliver(META, BODY, endpoint(), attempt=1, trigger=Trigger.EVENT, trace=TRACE)
+    await scene.delivery_service.deliver(Delivery(META, BODY, endpoint(), trace=TRACE))
 
     [request] = scene.sender.requests
     [attempt] = scene.attempts()
@@ -58,7 +59,7 @@ async def test_the_next_delivery_is_told(is_parked: bool, trace: TraceContext | 
     scene.sender.exchange = answer(503)
     to = endpoint(secret=None) if is_parked else endpoint()
 
-    await scene.courier.deliver(META, BODY, to, attempt=1, trigger=Trigger.EVENT, trace=trace)
+    await scene.delivery_service.deliver(Delivery(META, BODY, to, trace=trace))
 
     next_one = delivery_of(scene.delayed()[0])
     expected = (trace.traceparent, trace.tracestate or None) if trace else (None, None)
@@ -69,9 +70,7 @@ async def test_the_latency_histograms_have_exemplars() -> None:
     scene = Scene()
     scene.sender.exchange = answer(418)
 
-    await scene.courier.deliver(
-        META, BODY, endpoint(), attempt=1, trigger=Trigger.EVENT, written_at=scene.now.timestamp(), trace=TRACE
-    )
+    await scene.delivery_service.deliver(Delivery(META, BODY, endpoint(), trace=TRACE, written_at=scene.now.timestamp()))
 
     for histogram in (metrics.FIRST_ATTEMPT, metrics.ATTEMPT_DURATION):
         found = [sample.exemplar.labels for family in histogram.collect() for sample in family.samples if sample.exemplar]
@@ -82,12 +81,18 @@ async def test_every_attempt_is_one_line_at_debug(lines: pytest.LogCaptureFixtur
     scene = Scene()
     scene.sender.exchange = answer(503)
 
-    await scene.courier.deliver(META, BODY, endpoint(token="t0ken"), attempt=2, trigger=Trigger.REPEAT, trace=TRACE)
-    await scene.courier.deliver(META, BODY, endpoint(secret=None), attempt=3, trigger=Trigger.REPEAT, trace=TRACE)
-    await scene.courier.discard(META, 7, "", attempt=4, trigger=Trigger.REPEAT, reason="Gone.", kind="endpoint_deleted")
+    await scene.delivery_service.deliver(Delivery(META, BODY, endpoint(token="t0ken"), 2, Trigger.REPEAT, TRACE))
+    await scene.delivery_service.deliver(Delivery(META, BODY, endpoint(secret=None), 3, Trigger.REPEAT, TRACE))
+    await scene.delivery_service.settle(
+        DiscardedDelivery(
+            DeliveryRecord(event=META, endpoint_id=7, attempt=4, trigger=Trigger.REPEAT), "", "endpoint_deleted", "Gone."
+        )
+    )
 
     ids = {"event_id": "evt_1", "endpoint_id": 7, "trace_id": TRACE_ID}
-    made, parked, discarded = [json.loads(record.message) for record in lines.records if record.name.endswith("courier")]
+    made, parked, discarded = [
+        json.loads(record.message) for record in lines.records if record.name.endswith("delivery.observer")
+    ]
     assert made == ids | {"event": "attempt", "attempt": 2, "outcome": "repeated", "status": 503, "failure": None} | {
         "duration_ms": 250.0
     }

@@ -4,9 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from pipeline.broker.api import Record
-from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.dead_letters import MOST_LINES, DeadLetters
 from pipeline.ops import metrics
 from schemas.codec import from_header, to_header
 from schemas.delivery import DEAD_LETTER_HEADER, DeadLetter, DeadLetterReason
@@ -75,7 +77,7 @@ async def test_it_is_counted_and_logged_without_the_payload(capsys: pytest.Captu
 
 
 async def test_a_dead_letter_that_is_published_again_gets_its_new_reason() -> None:
-    old = to_header(DEAD_LETTER_HEADER, LETTER.model_copy(update={"reason": DeadLetterReason.TOO_LARGE, "offset": 1}))
+    old = to_header(DEAD_LETTER_HEADER, replace(LETTER, reason=DeadLetterReason.TOO_LARGE, offset=1))
 
     sent = await set_aside(record(b"x", headers=[("trace", b"1"), old]))
 
@@ -92,7 +94,7 @@ async def test_a_record_without_key_and_value_is_set_aside() -> None:
     sent = await set_aside(record(None, key=None))
 
     assert (sent.key, sent.value) == (None, b"")
-    assert from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter) == LETTER.model_copy(update={"null_value": True})
+    assert from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter) == replace(LETTER, null_value=True)
 
 
 @pytest.mark.parametrize(
@@ -130,3 +132,16 @@ async def test_a_long_detail_is_cut() -> None:
     await DeadLetters(producer, TOPIC, lambda: NOW).send(record(b"x"), LETTER.reason, "x" * 3_000)
 
     assert from_header(producer.sent[0].headers, DEAD_LETTER_HEADER, DeadLetter).detail == "x" * 2_000
+
+
+async def test_a_producer_that_goes_wrong_does_not_fill_the_log() -> None:
+    aside = DeadLetters(FakeProducer(), TOPIC, lambda: NOW)
+    with capture_logs() as logs:
+        for _ in range(1000):
+            await aside.send(record(b"x"), LETTER.reason, LETTER.detail)
+        await aside.send(record(b"x"), DeadLetterReason.NULL_VALUE, "another kind is told of")
+        aside._minute_is_over(LETTER.topic, LETTER.reason)
+        await aside.send(record(b"x"), LETTER.reason, LETTER.detail)
+    said = [line for line in logs if line["event"] == "dead letter"]
+    assert len(said) == MOST_LINES + 2, "of the second minute, too"
+    assert [line["times"] for line in logs if line["event"] == "more dead letters"] == [1000 - MOST_LINES]

@@ -10,6 +10,7 @@ from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
+from schemas.codec import to_json
 from schemas.endpoint import EndpointRecord
 from tests.unit.fake_kafka import FakeProducer, record
 from tests.unit.sample_events import endpoint_record
@@ -26,7 +27,7 @@ def registry(vault: Vault = VAULT) -> Registry:
 
 
 def value_of(endpoint: EndpointRecord) -> bytes:
-    return endpoint.model_dump_json().encode()
+    return to_json(endpoint)
 
 
 def change(endpoint: EndpointRecord) -> Record:
@@ -48,7 +49,6 @@ class EndpointsTopic(FakeProducer):
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
-        timestamp_ms: int | None = None,
         partition: int | None = None,
     ) -> asyncio.Future[Position]:
         future = super().send(topic, key=key, value=value, headers=headers, spread=spread, partition=partition)

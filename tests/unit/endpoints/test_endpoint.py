@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.core.signing import SigningKey, new_secret, sign
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint, renewed
@@ -33,11 +34,10 @@ def test_a_record_is_opened() -> None:
 
     assert (endpoint.id, endpoint.target_url, endpoint.active) == (7, "https://hooks.example.com/7", True)
     assert endpoint.events == {"order_completed", "shipment_shipped"}
-    assert endpoint.filters == {"channel": ("spree",)}
+    assert endpoint.filters.equalities == (("channel", ("spree",)),)
+    assert endpoint.filters.texts == ('data.channel == "spree"',)
     assert endpoint.token == "t0ken"
-    assert endpoint.record == rotated().model_copy(
-        update={"secrets": endpoint.record.secrets, "sealed_token": endpoint.record.sealed_token}
-    )
+    assert endpoint.record == replace(rotated(), secrets=endpoint.record.secrets, sealed_token=endpoint.record.sealed_token)
 
 
 def test_an_old_secret_signs_until_its_grace_is_over() -> None:
@@ -91,7 +91,7 @@ def test_without_any_secret_there_is_a_problem() -> None:
 
 
 def test_a_token_that_cannot_be_opened_is_a_problem() -> None:
-    assert "another encryption_key" in unusable(rotated().model_copy(update={"sealed_token": "seal\xe9"}))
+    assert "another encryption_key" in unusable(replace(rotated(), sealed_token="seal\xe9"))
 
 
 def test_when_the_grace_of_all_secrets_is_over_the_newest_signs() -> None:
@@ -126,13 +126,16 @@ def test_whatever_is_sealed_with_an_old_key_is_renewed(sealed_with_old: str) -> 
     def sealed(field: str, secret: str) -> str:
         return (Vault(old) if field == sealed_with_old else both).seal(secret)
 
-    record = endpoint_record(
-        secrets=(SealedSecret(sealed=sealed("secrets", NEW)), SealedSecret(sealed=both.seal(OLD), expires_at=NOW + DAY)),
-        sealed_token=sealed("sealed_token", "t0ken"),
-    ).model_copy(update={"sealed_headers": {"X-Tenant": sealed("sealed_headers", "acme")}})
+    record = replace(
+        endpoint_record(
+            secrets=(SealedSecret(sealed=sealed("secrets", NEW)), SealedSecret(sealed=both.seal(OLD), expires_at=NOW + DAY)),
+            sealed_token=sealed("sealed_token", "t0ken"),
+        ),
+        sealed_headers={"X-Tenant": sealed("sealed_headers", "acme")},
+    )
     assert not open_endpoint(record, both).is_current
 
-    after = record.model_copy(update=renewed(record, both))
+    after = replace(record, **renewed(record, both))
 
     assert open_endpoint(after, both).is_current
     endpoint = open_endpoint(after, Vault(new))
@@ -140,6 +143,10 @@ def test_whatever_is_sealed_with_an_old_key_is_renewed(sealed_with_old: str) -> 
     assert signature(endpoint.keys(NOW)) == signature([SigningKey(NEW), SigningKey(OLD)])
     assert after.secrets[1].expires_at == NOW + DAY
     assert renewed(after, both) == {
+        "authentication": None,
+        "key_pairs": (),
+        "signature_header": None,
+        "client_certificate": None,
         "secrets": after.secrets,
         "sealed_token": after.sealed_token,
         "sealed_headers": after.sealed_headers,
@@ -153,7 +160,7 @@ def test_one_that_cannot_be_opened_is_not_current() -> None:
 
 def test_headers_that_receivers_may_take_for_ours_are_not_sent_and_named() -> None:
     sealed = {name: VAULT.seal(f"value of {name}") for name in ("x-tenant", "webhook_id", "content_type", "webhook_signature")}
-    endpoint = open_endpoint(rotated().model_copy(update={"sealed_headers": sealed}), VAULT)
+    endpoint = open_endpoint(replace(rotated(), sealed_headers=sealed), VAULT)
 
     assert endpoint.problem is None
     assert endpoint.headers == {"x-tenant": "value of x-tenant"}

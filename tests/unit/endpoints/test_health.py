@@ -5,15 +5,18 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 from pydantic import SecretStr
 
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.exchange import Response
-from pipeline.endpoints.health import HealthTable, Held
-from pipeline.endpoints.operational import operational_endpoint
+from pipeline.endpoints.health import HealthTable, HeldSummary
+from pipeline.endpoints.operational_endpoint import operational_endpoint
 from pipeline.endpoints.registry import Registry, state_of
+from pipeline.endpoints.subscriptions import MatchInput
 from pipeline.ops import metrics
 from pipeline.ops.settings import Settings
+from schemas.codec import to_json
 from schemas.endpoint import EndpointRecord, HeldDrop, SealedSecret
 from schemas.health import HealthFact, HealthRecord
 from tests.unit.endpoints.registry_case import TOPIC, VAULT, change
@@ -38,11 +41,11 @@ class Scene:
 
     def learn(self, *facts: HealthRecord) -> None:
         for fact in facts:
-            self.health.apply([record(fact.model_dump_json().encode(), topic=HEALTH, key=fact.key, offset=self._end)])
+            self.health.apply([record(to_json(fact), topic=HEALTH, key=fact.key, offset=self._end)])
             self._end += 1
 
     def matching(self) -> list[int]:
-        return [endpoint.id for endpoint in self.registry.matching("order_completed", dict)]
+        return [endpoint.id for endpoint in self.registry.matching(MatchInput("order_completed", dict))]
 
     def state(self, endpoint_id: int = 7) -> str:
         endpoint = self.registry.get(endpoint_id)
@@ -53,7 +56,7 @@ class Scene:
 def registered(endpoint_id: int = 7, *, version: int = 1, activated_version: int = 1, active: bool = True) -> EndpointRecord:
     secrets = (SealedSecret(sealed=VAULT.seal(SECRET)),)
     made = endpoint_record(endpoint_id, version=version, active=active, secrets=secrets)
-    return made.model_copy(update={"activated_version": activated_version})
+    return replace(made, activated_version=activated_version)
 
 
 def test_a_disabled_endpoint_is_not_active_and_says_so() -> None:
@@ -115,17 +118,24 @@ def test_what_its_owner_paused_is_paused() -> None:
 def test_facts_are_apart() -> None:
     scene = Scene(registered(7))
     record_of_7 = registered(7)
-    at = {"endpoint_id": 7, "endpoint_version": 1, "at": NOW}
     scene.learn(
         disabled(7),
-        HealthRecord(fact=HealthFact.FAILING, since=NOW, **at),
-        HealthRecord(fact=HealthFact.CIRCUIT, circuit="open", until=NOW + timedelta(minutes=1), **at),
+        HealthRecord(fact=HealthFact.FAILING, since=NOW, endpoint_id=7, endpoint_version=1, at=NOW),
+        HealthRecord(
+            fact=HealthFact.CIRCUIT,
+            circuit="open",
+            until=NOW + timedelta(minutes=1),
+            endpoint_id=7,
+            endpoint_version=1,
+            at=NOW,
+        ),
     )
 
     assert scene.health.failing_since(record_of_7) == NOW
     assert scene.health.circuit(record_of_7, NOW) == "open"
     assert scene.health.disabled(record_of_7) is not None
-    assert [scene.health.offset(7, fact) for fact in HealthFact] == [1, 2, 0, -1]
+    written = {HealthFact.FAILING: 1, HealthFact.CIRCUIT: 2, HealthFact.DISABLED: 0}
+    assert {fact: scene.health.offset(7, fact) for fact in HealthFact} == dict.fromkeys(HealthFact, -1) | written
     assert scene.health.offset(8, HealthFact.FAILING) == -1
 
 
@@ -140,7 +150,7 @@ def test_what_is_held_is_the_sum_of_its_partitions_whatever_the_version_of_the_e
     assert (held.count, held.since) == (6, NOW - timedelta(minutes=5))
     assert set(scene.health.held_in(0)) == {7}
     scene.learn(held_fact(7, 0, partition=0), held_fact(7, 0))
-    assert scene.health.held(7) == Held()
+    assert scene.health.held(7) == HeldSummary()
     assert not scene.health.knows(7), "a paused endpoint is not one that has trouble"
 
 
@@ -151,7 +161,7 @@ def test_what_is_held_is_the_sum_of_its_partitions_whatever_the_version_of_the_e
 )
 def test_what_somebody_dropped_is_not_held_any_more(below: int, until: datetime, left: int) -> None:
     drop = HeldDrop(partition=0, below=below, until=until, dropped_by="ada", dropped_at=NOW)
-    endpoint = registered(7).model_copy(update={"drops": (drop,)})
+    endpoint = replace(registered(7), drops=(drop,))
     scene = Scene(endpoint)
     scene.learn(held_fact(7, 3, partition=0), held_fact(7, 4))
 
@@ -164,7 +174,7 @@ def test_what_somebody_dropped_is_not_held_any_more(below: int, until: datetime,
 def test_a_record_that_cannot_be_used_is_left_out(value: bytes | None) -> None:
     scene = Scene(registered(7))
 
-    scene.health.apply([record(value, topic=HEALTH, offset=1), record(disabled(7).model_dump_json().encode(), offset=2)])
+    scene.health.apply([record(value, topic=HEALTH, offset=1), record(to_json(disabled(7)), offset=2)])
 
     assert scene.state() == "disabled"
 
@@ -191,7 +201,7 @@ def test_the_built_in_receiver_is_found_and_not_shown() -> None:
     assert registry.get(0) is None
     assert registry.all() == []
     assert registry.by_url("https://ops.example.com/") is None
-    assert registry.matching("endpoint.disabled", dict) == []
+    assert registry.matching(MatchInput("endpoint.disabled", dict)) == []
 
 
 def test_without_a_url_there_is_no_built_in_receiver() -> None:

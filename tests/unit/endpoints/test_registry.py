@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.broker.api import Record
 from pipeline.core.signing import new_secret
+from pipeline.endpoints.subscriptions import MatchInput
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from schemas.endpoint import EndpointRecord, SealedSecret
@@ -79,7 +81,7 @@ async def test_a_deleted_endpoint_is_gone(gone: Record) -> None:
 
     assert endpoints.all() == []
     assert endpoints.get(7) is None
-    assert endpoints.matching("order_completed", dict) == []
+    assert endpoints.matching(MatchInput("order_completed", dict)) == []
     endpoints._apply([gone])
 
 
@@ -108,15 +110,15 @@ async def test_an_unusable_record_is_passed_over_and_counted(unusable: Record) -
     endpoints._apply([change(endpoint_record(7)), unusable, change(endpoint_record(9))])
 
     assert [endpoint.id for endpoint in endpoints.all()] == [7, 9]
-    assert [endpoint.id for endpoint in endpoints.matching("order_completed", dict)] == [7, 9]
+    assert [endpoint.id for endpoint in endpoints.matching(MatchInput("order_completed", dict))] == [7, 9]
     assert errors() == before + 1
 
 
 SEALED = (SealedSecret(sealed=VAULT.seal(new_secret())),)
 PROBLEMS = {
     "another key's token": endpoint_record(8, secrets=SEALED, sealed_token=Vault(Vault.new_key()).seal("t0ken")),
-    "another key's custom header": endpoint_record(8, secrets=SEALED).model_copy(
-        update={"sealed_headers": {"x-a": Vault(Vault.new_key()).seal("v")}}
+    "another key's custom header": replace(
+        endpoint_record(8, secrets=SEALED), sealed_headers={"x-a": Vault(Vault.new_key()).seal("v")}
     ),
     "another key's secret": endpoint_record(8, secrets=(SealedSecret(sealed=Vault(Vault.new_key()).seal(new_secret())),)),
     "a sealed text that is not ASCII": endpoint_record(8, secrets=SEALED, sealed_token="sealé"),
@@ -135,7 +137,7 @@ async def test_an_endpoint_that_cannot_be_opened_is_not_gone(
     endpoints._apply(map(change, (endpoint_record(7, secrets=SEALED), unusable, endpoint_record(9, secrets=SEALED))))
 
     assert [endpoint.id for endpoint in endpoints.all()] == [7, 8, 9]
-    assert [endpoint.id for endpoint in endpoints.matching("order_completed", dict)] == [7, 8, 9]
+    assert [endpoint.id for endpoint in endpoints.matching(MatchInput("order_completed", dict))] == [7, 8, 9]
     assert [endpoint.problem is None for endpoint in endpoints.all()] == [True, False, True]
     assert endpoints.problem() is None, "the others can be delivered to"
     problem = endpoints.unusable()
@@ -181,9 +183,9 @@ async def test_the_endpoints_that_subscribed_match_active_or_not() -> None:
         ]
     )
 
-    assert [endpoint.id for endpoint in endpoints.matching("order_completed", dict)] == [2, 4, 5]
-    assert [endpoint.id for endpoint in endpoints.matching("shipment_shipped", dict)] == [2, 3]
-    assert endpoints.matching("order_cancelled", dict) == []
+    assert [endpoint.id for endpoint in endpoints.matching(MatchInput("order_completed", dict))] == [2, 4, 5]
+    assert [endpoint.id for endpoint in endpoints.matching(MatchInput("shipment_shipped", dict))] == [2, 3]
+    assert endpoints.matching(MatchInput("order_cancelled", dict)) == []
     assert [endpoint.id for endpoint in endpoints.all()] == [2, 3, 4, 5, 6]
     paused = endpoints.get(4)
     assert paused is not None
@@ -196,8 +198,8 @@ async def test_a_change_of_subscriptions_counts_at_once() -> None:
 
     endpoints._apply([change(endpoint_record(5, events=("shipment_shipped",), version=2))])
 
-    assert endpoints.matching("order_completed", dict) == []
-    assert [endpoint.id for endpoint in endpoints.matching("shipment_shipped", dict)] == [5]
+    assert endpoints.matching(MatchInput("order_completed", dict)) == []
+    assert [endpoint.id for endpoint in endpoints.matching(MatchInput("shipment_shipped", dict))] == [5]
 
 
 async def test_filters_are_asked_and_the_payload_is_parsed_only_for_them() -> None:
@@ -207,12 +209,12 @@ async def test_filters_are_asked_and_the_payload_is_parsed_only_for_them() -> No
     def unparsed() -> Any:
         raise AssertionError("no endpoint with filters: the payload must not be parsed")
 
-    assert len(endpoints.matching("order_completed", unparsed)) == 1
+    assert len(endpoints.matching(MatchInput("order_completed", unparsed))) == 1
 
     endpoints._apply(
         [change(endpoint_record(2, filters={"channel": ("spree",)})), change(endpoint_record(3, filters={"channel": ("app",)}))]
     )
-    assert [endpoint.id for endpoint in endpoints.matching("order_completed", lambda: {"channel": "spree"})] == [1, 2]
+    assert [endpoint.id for endpoint in endpoints.matching(MatchInput("order_completed", lambda: {"channel": "spree"}))] == [1, 2]
 
 
 async def test_endpoints_are_counted() -> None:

@@ -8,8 +8,11 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pipeline.endpoints.registry import Registry, SupersededError
+from pipeline.endpoints.subscriptions import MatchInput
+from tests.property_examples import examples
 from tests.unit.endpoints.registry_case import TOPIC, URL, EndpointsTopic, change, registry, with_url
 from tests.unit.fake_kafka import record, settle
 from tests.unit.sample_events import endpoint_record
@@ -78,7 +81,7 @@ def test_what_came_too_late_is_not_seen_by_deliveries() -> None:
     async def check() -> None:
         endpoints = registry()
         endpoints._apply([change(endpoint_record(7)), change(endpoint_record(7, events=("shipment_shipped",)))])
-        assert [one.id for one in endpoints.matching("order_completed", dict)] == [7]
+        assert [one.id for one in endpoints.matching(MatchInput("order_completed", dict))] == [7]
 
     asyncio.run(check())
 
@@ -101,7 +104,7 @@ async def _race(seed: int) -> None:
             deleted = chooser.random() < 0.1
             update = {"target_url": url, "version": current.record.version + 1, "deleted": deleted}
             try:
-                await process.write(topic, current.record.model_copy(update=update))
+                await process.write(topic, replace(current.record, **update))
             except SupersededError:
                 await process.settle(topic)
 
@@ -119,7 +122,7 @@ async def _race(seed: int) -> None:
     assert len(urls) == len(set(urls))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.integers(0, 2**32))
 def test_processes_that_race_agree_also_after_compaction(seed: int) -> None:
     asyncio.run(_race(seed))

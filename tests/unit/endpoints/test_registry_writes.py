@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.signing import new_secret
+from schemas.codec import from_json
 from schemas.endpoint import EndpointRecord, SealedSecret
+from tests.property_examples import examples
 from tests.unit.endpoints.registry_case import TOPIC, URL, VAULT, EndpointsTopic, change, registry, value_of, with_url
 from tests.unit.fake_kafka import settle
 from tests.unit.sample_events import endpoint_record
@@ -155,7 +157,7 @@ async def _race(seed: int) -> None:
     assert sum(is_new for _, is_new in answers) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(0, 2**32))
 def test_processes_that_race_agree_in_every_order(seed: int) -> None:
     asyncio.run(_race(seed))
@@ -177,7 +179,7 @@ async def test_the_loser_of_a_race_leaves_a_record_of_its_deletion() -> None:
     last = topic.sent[-1]
     assert last.key == b"1"
     assert last.value is not None
-    deletion = EndpointRecord.model_validate_json(last.value)
+    deletion = from_json(last.value, EndpointRecord)
     assert (deletion.deleted, deletion.change, deletion.version) == (True, "delete", 2)
 
 
@@ -202,7 +204,7 @@ async def test_the_deletion_of_a_duplicate_holds_no_secrets() -> None:
 
     last = topic.sent[-1].value
     assert last is not None
-    deletion = EndpointRecord.model_validate_json(last)
+    deletion = from_json(last, EndpointRecord)
     assert (deletion.secrets, deletion.sealed_token, deletion.filters) == ((), None, {})
 
 

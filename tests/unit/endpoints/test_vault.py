@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.endpoints.vault import SealedOtherwiseError, Vault, VaultError
+from tests.property_examples import examples
 
 KEY, OTHER = Vault.new_key(), Vault.new_key()
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_what_was_sealed_can_be_opened(secret: str) -> None:
     sealed = Vault(KEY).seal(secret)
@@ -58,7 +59,7 @@ def test_what_is_no_key_is_refused_without_showing_it(keys: str) -> None:
 def test_what_was_sealed_with_another_key_or_damaged_is_refused(sealed: str) -> None:
     with pytest.raises(
         SealedOtherwiseError,
-        match=r"^Its secrets were sealed with another encryption_key; add that key to OMS_WEBHOOKS_ENCRYPTION_KEY in ",
+        match=r"^Its secrets were encrypted with another encryption_key; add that key to OMS_WEBHOOKS_ENCRYPTION_KEY in ",
     ) as caught:
         Vault(KEY).open(sealed)
     assert caught.value.__suppress_context__
@@ -84,7 +85,7 @@ def test_a_derived_vault_has_keys_of_its_own() -> None:
     for other in (vault, vault.derived("something else"), Vault(second).derived("cookies")):
         with pytest.raises(VaultError):
             other.open(sealed)
-    # While the encryption key is rotated, what was sealed with the old one can be opened.
+    # While the encryption key is rotated, what was encrypted with the old one can be opened.
     assert Vault(f"{second},{first}").derived("cookies").open(sealed) == "hunter2"
 
 

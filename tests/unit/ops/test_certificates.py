@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from pipeline.ops import metrics
-from pipeline.ops.certificates import Server, expiry, file_expiry, measure, tls_servers
+from pipeline.ops import certificates, metrics
+from pipeline.ops.certificates import TlsServer, expiry, file_expiry, measure, tls_servers
 from pipeline.ops.settings import Settings
 
 AUTHORITY = trustme.CA()
@@ -42,14 +42,14 @@ def metric(certificate: str) -> float | None:
 @pytest.mark.parametrize("not_after", [SOON, LONG_AGO])
 async def test_a_servers_certificate(not_after: dt.datetime) -> None:
     async with tls_server(not_after) as port:
-        assert await expiry(Server("kafka", "127.0.0.1", port)) == not_after.timestamp()
+        assert await expiry(TlsServer("kafka", "127.0.0.1", port)) == not_after.timestamp()
 
 
 async def test_of_several_servers_the_first_to_expire_counts(tmp_path: Path) -> None:
     client = tmp_path / "client.pem"
     client.write_bytes(AUTHORITY.issue_cert("client", not_after=SOON).cert_chain_pems[0].bytes())
     async with tls_server(SOON) as one, tls_server(LONG_AGO) as two:
-        servers = [Server("kafka", "127.0.0.1", port) for port in (one, two, 9)]  # nobody listens at port 9
+        servers = [TlsServer("kafka", "127.0.0.1", port) for port in (one, two, 9)]  # nobody listens at port 9
         await measure(servers, client)
     assert metric("kafka") == LONG_AGO.timestamp()
     assert metric("kafka-client") == file_expiry(client) == SOON.timestamp()
@@ -57,8 +57,19 @@ async def test_of_several_servers_the_first_to_expire_counts(tmp_path: Path) -> 
 
 async def test_what_cannot_be_read_keeps_the_last_value(tmp_path: Path) -> None:
     metrics.CERTIFICATE_EXPIRY.labels("clickhouse").set(5)
-    await measure([Server("clickhouse", "127.0.0.1", 9)], tmp_path / "missing.pem")
+    await measure([TlsServer("clickhouse", "127.0.0.1", 9)], tmp_path / "missing.pem")
     assert metric("clickhouse") == 5
+
+
+async def test_a_certificate_that_nobody_can_read_keeps_no_other_from_being_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read(server: TlsServer) -> float:
+        if server.name == "clickhouse":
+            raise ValueError("error parsing asn1 value")
+        return SOON.timestamp()
+
+    monkeypatch.setattr(certificates, "expiry", read)
+    await measure([TlsServer("clickhouse", "c", 8443), TlsServer("kafka", "k", 9093)], None)
+    assert metric("kafka") == SOON.timestamp()
 
 
 def test_which_servers_speak_tls() -> None:

@@ -21,6 +21,7 @@ SECRETS = {
     "encryption_key": "key-hunter2",
     "api_keys": "api-hunter2,other-hunter2",
     "operational_secret": "whsec_hunter2",
+    "egress_proxy_credentials": "proxy-hunter2",
 }
 
 
@@ -69,7 +70,8 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert settings.kafka_bootstrap_servers == "kafka-1:9092,kafka-2:9092"
     assert settings.topics.orders == "eu-1.oms.orders"
-    assert settings.topics.delay_topics[1:] == ("eu-1.webhooks.delay.250ms", "eu-1.webhooks.delay.2s", "eu-1.webhooks.delay.1m")
+    assert settings.retry_delays == (timedelta(milliseconds=250), timedelta(seconds=2), timedelta(minutes=1))
+    assert settings.topics.delay_topics[1:4] == ("eu-1.webhooks.delay.250ms", "eu-1.webhooks.delay.2s", "eu-1.webhooks.delay.5s")
     assert settings.allowed_networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("10.1.2.3/32"))
     assert [key.get_secret_value() for key in settings.api_keys] == ["first", "second"]
     assert (settings.max_event_bytes, settings.recorder_batch_seconds, settings.log_level) == (1 << 20, 0.25, "debug")
@@ -99,10 +101,13 @@ def test_settings_cannot_be_changed() -> None:
             "retry_delays: Value error, 'soon' is not a delay; write a whole number and a unit, such as 5s",
         ),
         ({"retry_delays": ""}, "retry_delays: Value error, '' is not a delay"),
-        ({"retry_delays": "1s,2s,3s,4s,5s,6s"}, "a notification is repeated up to 5 times"),
+        ({"retry_delays": "1s,2s,3s,4s,5s,6s"}, "a notification is retried up to 5 times"),
         ({"retry_delays": ()}, "a schedule has 1 to 5 delays"),
         ({"retry_delays": "1m,5s"}, "delays are above zero and never get shorter, such as 5s,1m,10m,1h,6h"),
         ({"retry_delays": "0s,5s"}, "delays are above zero"),
+        ({"patient_retry_delays": "1d,1h"}, "patient_retry_delays: Value error, delays are above zero and never get shorter"),
+        ({"impatient_retry_delays": "now"}, "impatient_retry_delays: Value error, 'now' is not a delay"),
+        ({"further_retry_delays": "2h,0s"}, "further_retry_delays: Value error, delays are above zero, such as 30s,2h"),
         ({"allowed_networks": "nowhere"}, "allowed_networks"),
         ({"allowed_networks": "10.0.0.0/33"}, "allowed_networks"),
         ({"kafka_topic_prefix": "a b"}, "kafka_topic_prefix: String should match pattern"),
@@ -139,6 +144,11 @@ def test_the_host_bits_of_a_network_do_not_matter() -> None:
             {"operational_url": "https://ops.example.com/", "operational_secret": "hunter2"},
             "operational_secret: The signing secret must start with whsec_, followed by 24 to 64 bytes",
         ),
+        ({"egress_proxy": "http://proxy", "egress_proxy_credentials": "oms:hunter2"}, "egress_proxy must look like http://"),
+        ({"egress_proxy": "http://oms:hunter2@proxy:3128"}, "user and password in egress_proxy_credentials"),
+        ({"egress_proxy": "https://proxy:3128"}, "egress_proxy must look like http://"),
+        ({"egress_proxy": "http://proxy:3128", "egress_proxy_credentials": "hunter2"}, "a user name, a colon and a password"),
+        ({"egress_proxy": "http://proxy:3128", "egress_proxy_credentials": "oms:hunter2\r\nX: y"}, "without control characters"),
         ({"otlp_endpoint": "collector:4318"}, "otlp_endpoint must be an http(s) URL"),
         ({"otlp_endpoint": "http://a:hunter2@collector:4318"}, "otlp_endpoint must be an http(s) URL without a user name"),
         ({"trace_ratio": 1.5}, "trace_ratio: "),
@@ -318,3 +328,13 @@ def test_a_bootstrap_server_without_its_port_is_refused(servers: str) -> None:
 def test_bootstrap_servers_may_be_names_and_addresses() -> None:
     servers = "kafka-1:9092, 10.0.0.1:9093,[::1]:9094"
     assert Settings(kafka_bootstrap_servers=servers).kafka_bootstrap_servers == servers
+
+
+def test_an_empty_name_of_a_file_of_event_types_is_none() -> None:
+    assert Settings(event_types_file="").event_types_file is None
+
+
+def test_empty_credentials_of_the_egress_proxy_are_none() -> None:
+    proxy = Settings(egress_proxy="http://proxy:3128", egress_proxy_credentials="").proxy
+    assert proxy is not None
+    assert proxy.authorization is None

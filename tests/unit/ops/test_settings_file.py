@@ -45,8 +45,8 @@ def test_a_secret_that_has_a_file_of_its_own_may_be_left_out(file: Path, monkeyp
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("kafka_partition = 12", "has what is no setting: kafka_partition"),
-        ("[kafka]\npartitions = 12", "has what is no setting: kafka"),
+        ("kafka_partition = 12", "has unknown settings: kafka_partition"),
+        ("[kafka]\npartitions = 12", "has unknown settings: kafka"),
         ("kafka_partitions: 12", "is not TOML"),
     ],
 )

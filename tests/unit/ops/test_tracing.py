@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from structlog.testing import capture_logs
 
 from pipeline.core.trace import TraceContext
 from pipeline.ops.tracing import Tracing, make_tracing
@@ -121,3 +124,16 @@ def test_who_began_a_trace_decides_whether_it_is_recorded() -> None:
 
     assert len(never.ended()) == 1
     assert always.ended() == []
+
+
+def test_a_collector_that_is_away_does_not_fill_the_log() -> None:
+    """There were 24 lines a minute."""
+    of_library = logging.getLogger("opentelemetry.exporter.of.this.test")
+    with capture_logs() as logs:
+        for number in range(50):
+            of_library.warning("Transient error at 0x%x", number)
+        of_library.error("Failed to export")
+    assert [(line["log_level"], line["said"]) for line in logs] == [
+        ("warning", "Transient error at 0x0"),
+        ("error", "Failed to export"),
+    ]

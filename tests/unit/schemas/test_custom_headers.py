@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from yarl import URL
 
-from pipeline.sender.compat import Route
+from pipeline.sender.compat import PooledRoute
 from schemas.custom_headers import MAX_HEADER_VALUE, check_headers
 
 
@@ -99,7 +99,7 @@ async def test_whatever_passes_can_be_sent_and_says_nothing_else(given: dict[str
     except ValueError:
         return
     headers = {name: value for name, value in (checked or {}).items() if value is not None}
-    head = Route(URL("http://127.0.0.1/x"), "agent").head(headers, 7)
+    head = PooledRoute(URL("http://127.0.0.1/x"), "agent").head(headers, 7)
     first, *lines = head.decode().removesuffix("\r\n\r\n").split("\r\n")
     assert first == "POST /x HTTP/1.1"
     sent = CIMultiDict(line.partition(": ")[::2] for line in lines)

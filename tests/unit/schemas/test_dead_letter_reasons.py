@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.codec import InvalidRecordError, decode_event
+from schemas.codec import InvalidRecordError
 from schemas.delivery import DeadLetterReason
+from schemas.event_codec import decode_event
 from tests.unit.sample_events import HEAD, event
 
 BIG = 1 << 20
@@ -46,13 +47,17 @@ def refused(value: bytes | str | None) -> InvalidRecordError:
         (
             event(head=HEAD.replace('"order_completed"', '"order_paid"')),
             "unknown_event",
-            "event_name is none of the seven event types.",
+            "event_name is not one of the built-in event types.",
         ),
-        (event(head=HEAD.replace('"order_completed"', "null")), "unknown_event", "event_name is none of the seven event types."),
+        (
+            event(head=HEAD.replace('"order_completed"', "null")),
+            "unknown_event",
+            "event_name is not one of the built-in event types.",
+        ),
         (
             event(head=HEAD.replace('"order_completed"', '{"a":[]}')),
             "unknown_event",
-            "event_name is none of the seven event types.",
+            "event_name is not one of the built-in event types.",
         ),
         (
             event(more=',"schema_version":2'),
@@ -103,7 +108,7 @@ def test_the_size_is_bounded() -> None:
         decode_event(value, max_bytes=len(value) - 1)
     assert caught.value.reason is DeadLetterReason.TOO_LARGE
     assert str(caught.value) == (
-        f"The record has {len(value)} bytes; at most {len(value) - 1} are accepted (setting max_event_bytes)."
+        f"The record has {len(value)} bytes; at most {len(value) - 1} are accepted (OMS_WEBHOOKS_MAX_EVENT_BYTES)."
     )
 
 

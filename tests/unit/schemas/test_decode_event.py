@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas.codec import DecodedEvent, InvalidRecordError, decode_event, format_time, webhook_body
+from schemas.codec import InvalidRecordError, format_time
 from schemas.delivery import DeadLetterReason
 from schemas.event import EVENT_DESCRIPTIONS, EventMeta, EventType
+from schemas.event_codec import DecodedEvent, decode_event, webhook_body
 from tests.unit.sample_events import HEAD, NOW, event, event_of, payload_of
 
 BIG = 1 << 20
@@ -50,9 +52,8 @@ def refused(value: bytes | str | None) -> InvalidRecordError:
 def test_every_event_type_is_read_and_passed_on(event_type: EventType) -> None:
     decoded = decode(event_of(event_type, more=',"references":{"subscription_id":"S-77"}'))
 
-    assert decoded.meta == EventMeta(
-        id="evt_1", event_name=event_type.value, created_at=NOW, subscription_id="S-77", **EXPECTED[event_type]
-    )
+    found: Any = EXPECTED[event_type]
+    assert decoded.meta == EventMeta(id="evt_1", event_name=event_type.value, created_at=NOW, subscription_id="S-77", **found)
     sent = json.loads(webhook_body(decoded))
     assert list(sent) == ["id", "event_name", "created_at", "data"]
     assert sent["id"] == "evt_1"

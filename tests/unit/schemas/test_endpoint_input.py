@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.event import EventType
-from schemas.http_api import EndpointInput, in_order
+from schemas.http.endpoints import EndpointInput, in_order
 
 
 def take(**fields: Any) -> EndpointInput:
@@ -32,8 +32,7 @@ def test_what_is_given_is_taken() -> None:
     )
 
     assert endpoint.events == (EventType.ORDER_COMPLETED, EventType.SHIPMENT_SHIPPED)
-    assert endpoint.filters == {"channel": ("spree",), "line_items.variant.sku": ("A", None, True, 1, 2.5)}
-    assert [type(value) for value in endpoint.filters["line_items.variant.sku"]] == [str, type(None), bool, int, float]
+    assert endpoint.filters == ('data.channel == "spree"', 'data.line_items.variant.sku in ["A", null, true, 1, 2.5]')
     assert endpoint.token is not None
     assert endpoint.token.get_secret_value() == "t0ken"
     assert "t0ken" not in repr(endpoint)
@@ -68,11 +67,15 @@ def test_what_was_not_given_is_known() -> None:
         ({"token": "é"}, "token must be"),
         ({"token": "x" * 1025}, "token must be"),
         ({"token": ["x"]}, "token must be"),
-        ({"filters": []}, "filters must be an object of paths in the payload"),
-        ({"filters": {str(number): "x" for number in range(51)}}, "filters must be an object"),
-        ({"filters": {"": "x"}}, "filters must be an object"),
-        ({"filters": {"a..b": "x"}}, "filters must be an object"),
-        ({"filters": {"a" * 256: "x"}}, "filters must be an object"),
+        ({"filters": "data.a == 1"}, "filters must be a list of expressions"),
+        ({"filters": ["data.a == 1"] * 21}, "filters must be a list of expressions"),
+        ({"filters": ["data.a == 1", 7]}, "filters must be a list of expressions"),
+        ({"filters": [" "]}, "filters must be a list of expressions"),
+        ({"filters": ["data.a == 1 //" + "x" * 2000]}, "filters must be a list of expressions"),
+        ({"filters": {str(number): "x" for number in range(51)}}, "filters must be expressions, or an object of paths"),
+        ({"filters": {"": "x"}}, "filters must be expressions, or an object of paths"),
+        ({"filters": {"a..b": "x"}}, "filters must be expressions, or an object of paths"),
+        ({"filters": {"a" * 256: "x"}}, "filters must be expressions, or an object of paths"),
         ({"filters": {"a": []}}, "filters must give 'a' a string, a number, true, false or null"),
         ({"filters": {"a": {}}}, "filters must give 'a' a string"),
         ({"filters": {"a": [["x"]]}}, "filters must give 'a' a string"),

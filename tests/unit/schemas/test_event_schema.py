@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import InvalidRecordError, decode_event
-from schemas.event import EventType, json_schema
+from schemas.codec import InvalidRecordError
+from schemas.event import EventType
+from schemas.event_codec import decode_event
+from schemas.published_event import json_schema
 from tests.unit.sample_events import event_of
 
 SCHEMA = json_schema()

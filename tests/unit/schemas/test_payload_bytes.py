@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.codec import decode_event, webhook_body
 from schemas.event import EventType
+from schemas.event_codec import decode_event, webhook_body
+from tests.property_examples import examples
 from tests.unit.sample_events import HEAD, event, event_of, payload_of
 
 SHIPMENT_HEAD = HEAD.replace("order_completed", "shipment_updated")
@@ -49,7 +50,7 @@ documents = st.recursive(numbers | strings | st.sampled_from(["true", "false", "
 short_values = st.sampled_from(["1.10", "1E2", "null", "[ 1 ,2]", '{"token" : 1}']) | numbers | strings
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(documents, spaces, spaces)
 def test_any_json_in_an_unknown_field_keeps_its_bytes(document: str, before: str, after: str) -> None:
     data = f'{{{before}"number"{before}:{after}"H1"{after},"later"{before}:{after}{document}{before}}}'

@@ -63,6 +63,7 @@ def test_names() -> None:
         "oms.stock-items",
         "webhooks.endpoints",
         "webhooks.api-keys",
+        "webhooks.event-types",
         "webhooks.audit",
         "webhooks.ended-sessions",
         "webhooks.endpoint-health",
@@ -71,7 +72,10 @@ def test_names() -> None:
         "webhooks.attempts",
         "webhooks.dead-letters",
         "webhooks.clock",
+        "webhooks.rate-shares",
         "webhooks.held",
+        "webhooks.ordered",
+        "webhooks.ordered-progress",
         "webhooks.delay.0s",
         "webhooks.delay.5s",
         "webhooks.delay.1m",
@@ -95,6 +99,7 @@ def test_a_prefix_is_put_before_every_topic_and_group() -> None:
     assert prefixed.retry_group == "eu.webhooks.retry"
     assert prefixed.recorder_group == "eu.webhooks.recorder"
     assert prefixed.held_group == "eu.webhooks.held"
+    assert prefixed.ordered_group == "eu.webhooks.ordered"
     assert prefixed.recorded == tuple(f"eu.{name}" for name in plain.recorded)
 
 
@@ -109,15 +114,19 @@ def test_everything_but_the_sources_the_delays_keys_and_sessions_is_recorded() -
     topics = Topics(DEFAULT)
 
     names = {spec.name for spec in topics.specs()}
-    # Operational events are recorded as what is sent of them: dispatches and attempts. Health is a state, not a history; the clock is nothing.
+    # Operational events are recorded as what is sent of them: dispatches and attempts. Health is a state, not a history; the clock and the shares of rates are nothing.
     # What is held comes to an attempt, or to the record of why not.
     others = {
         topics.operational_events,
         topics.endpoint_health,
         topics.api_keys,
+        topics.event_types,
         topics.ended_sessions,
         topics.clock,
+        topics.rate_shares,
         topics.held,
+        topics.ordered,
+        topics.ordered_progress,
     }
     assert set(topics.recorded) == names - set(topics.sources) - set(topics.delay_topics) - others
 
@@ -127,18 +136,25 @@ def test_configs(spec: TopicSpec) -> None:
     config = spec.config()
 
     # A body of the largest size that a deployment can allow fits with a quarter of its size for metadata.
-    assert int(config["max.message.bytes"]) >= MAX_EVENT_BYTES_LIMIT * 5 // 4
-    if spec.name in {"webhooks.endpoints", "webhooks.endpoint-health", "webhooks.api-keys"}:
+    assert spec.name == "webhooks.ordered-progress" or int(config["max.message.bytes"]) >= MAX_EVENT_BYTES_LIMIT * 5 // 4
+    if spec.name in {"webhooks.endpoints", "webhooks.endpoint-health", "webhooks.api-keys", "webhooks.event-types"}:
         assert config["cleanup.policy"] == "compact"
         assert int(config["min.compaction.lag.ms"]) == (0 if spec.name == "webhooks.endpoint-health" else 7 * DAY_MS)
         assert "retention.ms" not in config
         assert spec.partitions == 1
+    elif spec.name == "webhooks.ordered-progress":
+        assert config["cleanup.policy"] == "compact"
+        # It is read whole when a partition changes hands, and its largest record must fit into a segment.
+        assert int(config["max.message.bytes"]) < int(config["segment.bytes"]) <= 8 * 1024 * 1024
+        assert spec.partitions is None, "as many as webhooks.ordered has"
     else:
         assert config["cleanup.policy"] == "delete"
-        is_clock = spec.name == "webhooks.clock"
-        assert int(config["retention.ms"]) >= (HOUR_MS if is_clock else 7 * DAY_MS)
+        is_of_the_moment = spec.name in {"webhooks.clock", "webhooks.rate-shares"}
+        assert int(config["retention.ms"]) >= (HOUR_MS if is_of_the_moment else 7 * DAY_MS)
         assert "min.compaction.lag.ms" not in config
-        assert spec.partitions == (1 if spec.name in {"webhooks.ended-sessions", "webhooks.clock"} else None)
+        assert spec.partitions == (
+            1 if spec.name in {"webhooks.ended-sessions", "webhooks.clock", "webhooks.rate-shares"} else None
+        )
 
 
 @pytest.mark.parametrize("days", [0.001, 14, 400])

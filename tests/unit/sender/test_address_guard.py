@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.sender.guard import AddressGuard, describe_refusal
+from pipeline.sender.address_guard import AddressGuard, describe_refusal
 
 GUARD = AddressGuard()
 

@@ -30,7 +30,7 @@ async def test_what_is_added_is_told_of_in_order_and_not_too_early() -> None:
         deadlines.add(number)
         await asyncio.sleep(0.01)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await everything.wait()
     assert [number for number, _ in told] == [0, 1, 2, 3, 4]
     assert all(seconds > 0.03 - EARLY for _, seconds in told)
@@ -51,7 +51,7 @@ async def test_what_is_removed_is_not_told_of() -> None:
     deadlines.remove("removed")
     deadlines.remove("never added")
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await last.wait()
     assert told == ["kept", "last"]
 
@@ -62,7 +62,7 @@ async def test_it_goes_on_after_a_pause() -> None:
 
     for number in range(3):
         deadlines.add(number)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await told.get() == number
         await asyncio.sleep(0.01)
 
@@ -84,7 +84,7 @@ async def test_many_that_end_together_leave_time_for_others() -> None:
     deadlines: Deadlines[int] = Deadlines(0.01, expire)
     for number in range(40):
         deadlines.add(number)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await others()
     assert len(told) == 40
     assert max(Counter(told).values()) <= 4

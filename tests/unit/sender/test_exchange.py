@@ -32,6 +32,7 @@ def test_words_of_the_failures_do_not_change() -> None:
         "BLOCKED_ADDRESS": "blocked_address",
         "INVALID_TARGET": "invalid_target",
         "CONNECTION": "connection_error",
+        "TOKEN_ENDPOINT": "token_endpoint",
     }
 
 

@@ -11,10 +11,10 @@ from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, InvalidHeader
 
 from pipeline.core.exchange import MAX_DETAIL, Failure
-from pipeline.sender.dial import BlockedAddressError
-from pipeline.sender.failures import Endpoint, explain
+from pipeline.sender.dialler import BlockedAddressError
+from pipeline.sender.failures import FailureContext, explain
 
-ENDPOINT = Endpoint("hooks.example.com", "hooks.example.com:8443", connect_timeout=5.0, total_timeout=15.0)
+ENDPOINT = FailureContext("hooks.example.com", "hooks.example.com:8443", connect_timeout=5.0, total_timeout=15.0)
 KEY = ConnectionKey("hooks.example.com", 8443, True, True, None, None, None)
 
 

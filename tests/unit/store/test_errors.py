@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, DataError, Error, OperationalError, ProgrammingError
 
+from pipeline.store.driver_errors import store_error
 from pipeline.store.errors import (
     StoreBudgetError,
     StoreBusyError,
@@ -14,7 +15,6 @@ from pipeline.store.errors import (
     StoreRejectedError,
     StoreRowsError,
     StoreUnavailableError,
-    store_error,
 )
 
 

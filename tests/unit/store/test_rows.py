@@ -12,7 +12,7 @@ from pipeline.store.rows import (
     COLUMNS,
     MAX_PARTITIONS,
     PARTITIONED_BY,
-    Position,
+    RowPosition,
     Table,
     attempt_id,
     attempt_row,
@@ -24,7 +24,7 @@ from pipeline.store.rows import (
 )
 from schemas.api_key import Access
 from schemas.audit import AuditAction, AuditEntry
-from schemas.bundle import MAX_BUNDLE
+from schemas.batch import MAX_BUNDLE
 from schemas.delivery import DeadLetter, DeadLetterReason
 from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event import EventMeta
@@ -44,11 +44,11 @@ ENDPOINT = EndpointRecord(
 )
 AUDIT = AuditEntry(at=START, actor="api-key:1", role=Access.ADMIN, action=AuditAction.RESEND, subject="attempt 1")
 ROWS = {
-    Table.ATTEMPTS: attempt_row(Position(3, 9), attempt()),
-    Table.EVENTS: event_row(Position(3, 9), dispatch(), body(1)),
-    Table.DEAD_LETTERS: dead_letter_row(Position(3, 9), LETTER, None, b"\xff", [("h", b"\x00")]),
-    Table.ENDPOINT_CHANGES: endpoint_change_row(Position(3, 9), ENDPOINT),
-    Table.AUDIT_LOG: audit_row(Position(3, 9), AUDIT),
+    Table.ATTEMPTS: attempt_row(RowPosition(3, 9), attempt()),
+    Table.EVENTS: event_row(RowPosition(3, 9), dispatch(), body(1)),
+    Table.DEAD_LETTERS: dead_letter_row(RowPosition(3, 9), LETTER, None, b"\xff", [("h", b"\x00")]),
+    Table.ENDPOINT_CHANGES: endpoint_change_row(RowPosition(3, 9), ENDPOINT),
+    Table.AUDIT_LOG: audit_row(RowPosition(3, 9), AUDIT),
 }
 
 
@@ -86,10 +86,10 @@ def test_a_partition_that_no_id_has_room_for(partition: int) -> None:
     ],
 )
 def test_the_week_of_a_row(moment: datetime, monday: date) -> None:
-    row = attempt_row(Position(0, 0), attempt(created_at=moment))
+    row = attempt_row(RowPosition(0, 0), attempt(created_at=moment))
     number = (monday - date(1969, 12, 29)).days // 7
     assert weeks(Table.ATTEMPTS, [row]) == [number]
-    assert weeks(Table.EVENTS, [event_row(Position(0, 0), dispatch(received_at=moment), b"")]) == [number]
+    assert weeks(Table.EVENTS, [event_row(RowPosition(0, 0), dispatch(received_at=moment), b"")]) == [number]
 
 
 def test_a_table_without_weeks() -> None:
@@ -103,17 +103,17 @@ def test_an_endpoints_secrets_stay_out() -> None:
 
 @pytest.mark.parametrize(("identifier", "stored"), [(2**63 - 1, 2**63 - 1), (2**63, None), (-(2**63) - 1, None), (None, None)])
 def test_a_stock_item_id_that_no_column_holds_is_left_out(identifier: int | None, stored: int | None) -> None:
-    row = attempt_row(Position(0, 0), attempt(event=meta(stock_item_id=identifier)))
+    row = attempt_row(RowPosition(0, 0), attempt(event=meta(stock_item_id=identifier)))
     assert row[list(COLUMNS[Table.ATTEMPTS]).index("stock_item_id")] == stored
 
 
 def test_any_year_that_a_producer_sends_is_clamped_to_what_can_be_compared() -> None:
     early = EventMeta(id="e", event_name="order_completed", created_at=datetime(1, 1, 1, tzinfo=UTC))
-    row = event_row(Position(0, 0), dispatch(event=early), b"")
+    row = event_row(RowPosition(0, 0), dispatch(event=early), b"")
     assert row[2] == datetime(1900, 1, 1, tzinfo=UTC).timestamp() * 1000
 
 
 def test_a_header_without_a_value_becomes_an_empty_one() -> None:
     headers = [("h", None)]
-    row = dead_letter_row(Position(0, 0), LETTER, b"k", None, headers)  # type: ignore[arg-type]
+    row = dead_letter_row(RowPosition(0, 0), LETTER, b"k", None, headers)  # type: ignore[arg-type]
     assert row[8] == (("h", b""),)

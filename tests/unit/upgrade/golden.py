@@ -6,25 +6,27 @@ import base64
 import json
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from pipeline.broker.api import Record
 from schemas.api_key import ApiKeyRecord
 from schemas.attempt import Attempt
 from schemas.audit import AuditEntry
-from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DISPATCH_HEADER, DeadLetter, Delivery, Dispatch
+from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DISPATCH_HEADER, DeadLetter, DeliveryRecord, Dispatch
 from schemas.endpoint import EndpointRecord
+from schemas.event_type_record import EventTypeRecord
 from schemas.health import HealthRecord
-from schemas.missing import MissingRecord
+from schemas.lane_progress import LaneProgress
+from schemas.missing_records import MissingRecord
 from schemas.operational import OperationalEvent
+from schemas.own_records import OwnRecord
+from schemas.rate_share import RateShareRecord
 from schemas.session import EndedSession
 from schemas.topic_ids import TopicIdsRecord
 from tests.unit.fake_kafka import record
 from tests.unit.sample_events import GOLDEN
 
-MODELS: Final[dict[str, type[BaseModel]]] = {
+MODELS: Final[dict[str, type[OwnRecord]]] = {
     "attempt": Attempt,
-    "delivery": Delivery,
+    "delivery": DeliveryRecord,
     "dispatch": Dispatch,
     "dead_letter": DeadLetter,
     "endpoint": EndpointRecord,
@@ -35,6 +37,9 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "ended_session": EndedSession,
     "missing": MissingRecord,
     "topic_ids": TopicIdsRecord,
+    "rate_share": RateShareRecord,
+    "event_type": EventTypeRecord,
+    "lane_progress": LaneProgress,
 }
 """Every record type that we write, by the name of its golden files."""
 HEADERS: Final = {"delivery": DELIVERY_HEADER, "dispatch": DISPATCH_HEADER, "dead_letter": DEAD_LETTER_HEADER}

@@ -6,10 +6,13 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import replace
 
+from pipeline.delivery.delivery import delivery_of as delivery_from
 from pipeline.endpoints.registry import Registry, deleted
-from schemas.codec import from_json
-from schemas.delivery import Delivery, Trigger
+from schemas.codec import from_json, to_json
+from schemas.delivery import DeliveryRecord
 from schemas.endpoint import EndpointRecord
 from tests.unit.delivery.courier_case import BODY, answer, delivery_of, endpoint
 from tests.unit.delivery.courier_case import Scene as CourierScene
@@ -32,7 +35,7 @@ async def test_an_endpoint_that_is_written_again_keeps_what_a_newer_release_adde
     found = made.get(7)
     assert found is not None
 
-    await made.write(topic, found.record.model_copy(update={"description": "changed", "version": 5}))
+    await made.write(topic, replace(found.record, description="changed", version=5))
 
     written = json.loads(topic.sent[-1].value or b"")
     first = json.loads(golden("endpoint.newer"))
@@ -40,7 +43,7 @@ async def test_an_endpoint_that_is_written_again_keeps_what_a_newer_release_adde
 
 
 async def test_an_endpoint_that_is_changed_by_the_api_keeps_it_too(service: Service) -> None:
-    await service.create()  # one that shows that the encryption key is right: the golden record was sealed with none
+    await service.create()  # one that shows that the encryption key is right: the golden record was encrypted with none
     record = json.loads(golden("endpoint.newer"))
     position = await service.kafka.send("webhooks.endpoints", key=b"7", value=json.dumps(record).encode())
     await service.kafka.registry.table.wait_for(position.offset)
@@ -57,7 +60,7 @@ async def test_an_endpoint_that_is_changed_by_the_api_keeps_it_too(service: Serv
 def test_a_deleted_endpoint_keeps_it_and_loses_its_secrets() -> None:
     newer = from_json(golden("endpoint.newer"), EndpointRecord)
 
-    last = json.loads(deleted(newer, changed_by="api", at=datetime(2026, 3, 3, tzinfo=UTC)).model_dump_json())
+    last = json.loads(to_json(deleted(newer, changed_by="api", at=datetime(2026, 3, 3, tzinfo=UTC))))
 
     assert last["of_a_newer_release"] == ADDED
     assert (last["secrets"], last["sealed_token"]) == ([], None)
@@ -65,26 +68,24 @@ def test_a_deleted_endpoint_keeps_it_and_loses_its_secrets() -> None:
 
 @pytest.mark.parametrize("is_parked", [False, True], ids=["repeated", "parked"])
 async def test_a_delivery_that_is_written_again_keeps_it(is_parked: bool) -> None:
-    newer = from_json(golden("delivery.newer"), Delivery)
+    newer = from_json(golden("delivery.newer"), DeliveryRecord)
     scene = CourierScene()
     scene.sender.exchange = answer(503)
 
-    await scene.courier.deliver(
-        newer.event,
-        BODY,
-        endpoint(secret=None) if is_parked else endpoint(),
-        attempt=3,
-        trigger=Trigger.REPEAT,
-        parked=2,
-        kept=newer.model_extra or {},
+    await scene.delivery_service.deliver(
+        delivery_from(replace(newer, parked=2), BODY, endpoint(secret=None) if is_parked else endpoint(), None)
     )
 
     [sent] = scene.delayed()
     again = delivery_of(sent)
     assert again.event == newer.event
-    assert again.model_extra == newer.model_extra
-    assert again.model_extra
+    assert again.later == newer.later
+    assert again.later is not UNSET
     assert (again.attempt, again.parked) == ((3, 3) if is_parked else (4, 0))
+
+
+def _decoded(later: dict[str, Raw] | UnsetType) -> dict[str, object]:
+    return {name: json.loads(bytes(value)) for name, value in later.items()} if isinstance(later, dict) else {}
 
 
 async def test_the_retry_hands_on_what_it_does_not_know() -> None:
@@ -95,6 +96,6 @@ async def test_the_retry_hands_on_what_it_does_not_know() -> None:
 
     await scene.retry.handle(as_kind("delivery", ".newer", prefix="t."))
 
-    [made] = scene.courier.delivered
-    assert made["kept"] == {"of_a_newer_release": ADDED}
-    assert made["event"].model_extra == {"of_a_newer_release": ADDED}
+    [made] = scene.delivery_service.delivered
+    assert _decoded(made.kept) == {"of_a_newer_release": ADDED}
+    assert _decoded(made.event.later) == {"of_a_newer_release": ADDED}

@@ -6,7 +6,7 @@ import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.store.search import AttemptRow
+from pipeline.store.search.queries import AttemptRow
 
 _ROW = AttemptRow(
     id=11,

@@ -16,7 +16,13 @@ SHOWN = [
     "active",
     "description",
     "filters",
+    "filter_failure",
     "has_token",
+    "authentication",
+    "signature_versions",
+    "public_keys",
+    "signature_header",
+    "client_certificate",
     "header_names",
     "unsent_headers",
     "created_at",
@@ -26,11 +32,23 @@ SHOWN = [
     "state",
     "disabled_reason",
     "disabled_at",
+    "disabled_by",
     "failing_since",
     "circuit",
     "problem",
     "held_count",
     "held_since",
+    "will_be_disabled_at",
+    "owner_told",
+    "retry_policy",
+    "retry_delays",
+    "retry_words",
+    "verification",
+    "verified_at",
+    "verification_problem",
+    "ordered",
+    "event_type_versions",
+    "in_order",
 ]
 
 
@@ -43,3 +61,9 @@ async def request(service: Service, method: str, path: str = PATH, **options: An
 def wrapped(**fields: Any) -> dict[str, Any]:
     """A body with these fields of an endpoint."""
     return {"json": {"endpoint": fields}}
+
+
+def authenticated(kind: str, **members: Any) -> dict[str, Any]:
+    """An authentication as answers have it: members of other types are null."""
+    names = ("username", "header", "token_url", "client_id", "scopes", "audience", "client_auth_method")
+    return {"type": kind, **dict.fromkeys(names)} | members

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
 from typing import cast
@@ -17,44 +17,55 @@ from pipeline.broker.api import Partition, Position, Record
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
-from pipeline.core.retry import RetrySchedule
+from pipeline.core.retry_policies import RetryPolicies
 from pipeline.core.search import AttemptQuery, Cursor
-from pipeline.delivery.courier import Courier
-from pipeline.delivery.gate import Gate
-from pipeline.delivery.watch import Watch
+from pipeline.delivery.admission import Admission, AdmissionLimits
+from pipeline.delivery.delivery_service import DeliveryService
+from pipeline.delivery.endpoint_health_monitor import EndpointHealthMonitor, FailingLimits
+from pipeline.delivery.publisher import DeliveryPublisher
+from pipeline.delivery.verification import EndpointVerifier
+from pipeline.endpoints.event_type_catalogue import EventTypeCatalogue
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.source_topics import SourceTopics
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.health import Health
+from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.client import Sender
-from pipeline.sender.guard import AddressGuard
-from pipeline.sender.lanes import Lanes
-from pipeline.store import story
-from pipeline.store.analyst import Analyst, Answer
-from pipeline.store.bodies import Bodies
-from pipeline.store.endpoint_days import EndpointDay
-from pipeline.store.erase import Eraser, Subject, Traces
+from pipeline.sender.concurrency_limiter import ConcurrencyLimiter
+from pipeline.store.erase import Eraser, PersonTraces, Subject
 from pipeline.store.errors import StoreRejectedError
-from pipeline.store.figures import Bar, Facets, Histogram
-from pipeline.store.notifications import Failed, Notification, Sendable
-from pipeline.store.overview import MINUTES, Minute, Overview
-from pipeline.store.replay import Place, Replayed, Replays, Wanted
-from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
-from pipeline.store.search import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, Page, Search
-from pipeline.store.story import About
-from pipeline.store.summary import Summary
-from pipeline.web.api import Api
+from pipeline.store.reports import timeline
+from pipeline.store.reports.endpoint_days import EndpointDay
+from pipeline.store.reports.history import EventHistory, PastEvent
+from pipeline.store.reports.pipeline_overview import MINUTES, OverviewMinute, PipelineOverview
+from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
+from pipeline.store.reports.repairs import LETTER, PUBLISHED, DoneBy
+from pipeline.store.reports.sendables import Failed, Notification, ReplayPosition, ReplayRequest, Sendable, Sendables
+from pipeline.store.reports.timeline import TimelineSubject
+from pipeline.store.search.aggregates import AggregateBar, Facets, Histogram
+from pipeline.store.search.bodies import Bodies
+from pipeline.store.search.queries import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, ResultPage, Search
+from pipeline.store.search.summary import SearchSummary
+from pipeline.store.sql_console import SqlConsole, SqlResult
+from pipeline.web.audit import AuditLog
 from pipeline.web.auth import ApiKeys
-from pipeline.web.ended_sessions import EndedSessions
 from pipeline.web.key_ring import KeyRing
-from pipeline.web.runs import Runs
+from pipeline.web.resend_runs import ResendRuns
+from pipeline.web.revoked_sessions import EndedSessions
+from pipeline.web.sending_again import SendAgain
 from pipeline.web.server import WebServer, make_app
+from pipeline.web.services import Api
 from schemas.api_key import Access
 from schemas.audit import AuditAction, AuditEntry
-from schemas.codec import from_json
+from schemas.codec import from_json, to_json
+from schemas.delivery import Trigger
 from schemas.endpoint import EndpointRecord
+from schemas.event import EventMeta
+from schemas.event_reader import EventReader
+from schemas.event_types import BUILT_IN
 from schemas.health import HealthRecord
-from schemas.topics import Topics
+from schemas.topics import MAX_EVENT_BYTES_LIMIT, Topics
 from tests.unit.delivery.courier_case import DELAYS, FakeSender
 from tests.unit.fake_kafka import record
 
@@ -68,12 +79,15 @@ LATER = datetime(2026, 3, 2, 16, 0, 0, 0, UTC)
 class Kafka(Producer):
     """Topics in memory: a record is acknowledged at once, and a table reads its own back a little later."""
 
-    def __init__(self, registry: Registry, ring: KeyRing, ended: EndedSessions) -> None:
+    def __init__(self, registry: Registry, ring: KeyRing, ended: EndedSessions, catalogue: EventTypeCatalogue) -> None:
         self.registry = registry
         self.records: list[Record] = []
         self.is_down = False
+        self.stuck: set[str] = set()
+        """Topics whose records have not been acknowledged for long."""
         self.on_audit: Callable[[AuditEntry], None] = lambda _: None
         self._tables = {TOPICS.endpoints: registry.table, TOPICS.api_keys: ring.table, TOPICS.ended_sessions: ended.table}
+        self._tables[TOPICS.event_types] = catalogue.table
         for table in self._tables.values():
             table._loop = asyncio.get_running_loop()
             table.is_caught_up = True
@@ -86,7 +100,6 @@ class Kafka(Producer):
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         spread: bool = False,
-        timestamp_ms: int | None = None,
         partition: int | None = None,
     ) -> asyncio.Future[Position]:
         loop = asyncio.get_running_loop()
@@ -101,13 +114,19 @@ class Kafka(Producer):
                 loop.call_later(0.005, table._apply, [record], record.offset + 1, True)
         return acknowledged
 
+    async def room(self, size: int) -> None:
+        """There is always some."""
+
+    def is_stuck(self, topic: str) -> bool:
+        return topic in self.stuck
+
     def to(self, topic: str) -> list[Record]:
         """What was written to a topic."""
         return [record for record in self.records if record.partition.topic == topic]
 
     def tell(self, entry: AuditEntry) -> None:
         """Another process puts something on record."""
-        value = entry.model_dump_json().encode()
+        value = to_json(entry)
         self.records.append(Record(Partition(TOPICS.audit, 0), len(self.to(TOPICS.audit)), 0, b"", value, [], 0))
 
     @property
@@ -140,10 +159,12 @@ class Attempts(Search):
         """Set when an answer is waited for, and when nobody waits for it any more."""
         self.since: datetime | None = None
         """When only the newest are counted or sorted: since when."""
-        self.told: list[tuple[About, str]] = []
-        self.record = story.Record((), (), is_complete=True)
+        self.told: list[tuple[TimelineSubject, str]] = []
+        self.known: set[tuple[str, str]] = set()
+        """What is on record, by attribute and value."""
+        self.record = timeline.TimelineRecords((), (), is_complete=True)
         self.sent: dict[str, bytes] = {}
-        self.counted: Summary | Exception = Summary(Facets(0, {}, {}, {}), Histogram(60, ()))
+        self.counted: SearchSummary | Exception = SearchSummary(Facets(0, {}, {}, {}), Histogram(60, ()))
         self.pages: list[tuple[AttemptRow, ...]] = []
         """Where there are any, the answers to searches, one after the other."""
 
@@ -175,43 +196,30 @@ class Attempts(Search):
     async def histogram(self, query: AttemptQuery, bars: int = 60) -> Histogram:
         await self._answer()
         self.queries.append(query)
-        return Histogram(bars, (Bar(NOW, 3, 2), Bar(LATER, 0, 0)), self.since)
+        return Histogram(bars, (AggregateBar(NOW, 3, 2), AggregateBar(LATER, 0, 0)), self.since)
 
-    async def summary(self, query: AttemptQuery, bars: int) -> Summary:
+    async def summary(self, query: AttemptQuery, bars: int) -> SearchSummary:
         await self._answer()
         if isinstance(self.counted, Exception):
             raise self.counted
         return self.counted
 
-    async def record_of(self, about: About, value: str) -> story.Record:
+    async def record_of(self, about: TimelineSubject, value: str) -> timeline.TimelineRecords:
         await self._answer()
         self.told.append((about, value))
         return self.record
 
-    async def failed(self, query: AttemptQuery, most: int) -> Failed:
+    async def existing(self, asked: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         await self._answer()
-        self.queries.append(query)
-        rows = [row for row in self.rows if row.state == "failed"]
-        kept = {
-            (row.event_id, row.endpoint_id): Notification(row.event_id, row.endpoint_id, row.id, row.created_at) for row in rows
-        }
-        return Failed(tuple(kept.values())[:most], len(rows), is_all=len(kept) <= most)
-
-    async def sendable(self, batch: Sequence[Notification]) -> dict[int, Sendable]:
-        await self._answer()
-        delivered = {(row.event_id, row.endpoint_id) for row in self.rows if row.state == "succeeded"}
-        rows = {row.id: row for row in self.rows}
-        return {
-            one.attempt_id: Sendable(
-                rows[one.attempt_id], NOW, self.sent.get(one.event_id), (one.event_id, one.endpoint_id) in delivered
-            )
-            for one in batch
-            if one.attempt_id in rows
-        }
+        return frozenset(asked) & self.known
 
     async def bodies_of(self, attempts: Sequence[AttemptRow]) -> dict[int, Bodies]:
         await self._answer()
         return {one.id: Bodies(self.sent.get(one.event_id, b"").decode(), "=answered()", "text") for one in attempts}
+
+    async def request_bodies(self, attempts: Sequence[AttemptRow]) -> dict[str, str]:
+        await self._answer()
+        return {one.event_id: self.sent.get(one.event_id, b"").decode() for one in attempts}
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:
         await self._answer()
@@ -230,39 +238,64 @@ class Reported(Reports):
     def __init__(self, attempts: Attempts, kafka: Kafka) -> None:
         self.attempts = attempts
         self.kafka = kafka
-        self.bodies: dict[str, bytes] = {}
         self.stats = EndpointStats((), 0, None, None)
         self.letters: list[DeadLetterDetail] = []
         self.days: dict[int, EndpointDay] = {}
-        self.hour = Overview((Minute(NOW, 0, 0, 0),) * MINUTES, None, None, 0, None)
+        self.hour = PipelineOverview((OverviewMinute(NOW, 0, 0, 0),) * MINUTES, None, None, 0, None)
         self.asked: list[tuple[str | None, str | None]] = []
 
     async def endpoint_days(self, until: datetime) -> dict[int, EndpointDay]:
         await self.attempts._answer()
         return self.days
 
-    async def overview(self, until: datetime) -> Overview:
+    async def overview(self, until: datetime) -> PipelineOverview:
         await self.attempts._answer()
         return self.hour
-
-    async def event_body(self, event_id: str) -> bytes | None:
-        await self.attempts._answer()
-        return self.bodies.get(event_id)
 
     async def endpoint_stats(self, endpoint_id: int, until: datetime, *, buckets: int, width: timedelta) -> EndpointStats:
         await self.attempts._answer()
         return self.stats
 
     async def dead_letters(
-        self, page: int, per_page: int, *, reason: str | None = None, topic: str | None = None
-    ) -> Page[DeadLetterSummary]:
+        self,
+        page: int,
+        per_page: int,
+        *,
+        reason: str | None = None,
+        topic: str | None = None,
+        repaired: bool | None = None,
+    ) -> ResultPage[DeadLetterSummary]:
         await self.attempts._answer()
         self.asked.append((reason, topic))
-        return Page(tuple(letter.summary for letter in self.letters), len(self.letters), page, per_page)
+        known = [self._repaired(letter) for letter in self.letters]
+        found = [one.summary for one in known if repaired in (None, one.summary.repaired is not None)]
+        return ResultPage(tuple(found), len(found), page, per_page)
+
+    async def dead_letters_left(self) -> int:
+        return (await self.dead_letters(1, 1, repaired=False)).total_count
 
     async def dead_letter(self, identifier: int) -> DeadLetterDetail | None:
         await self.attempts._answer()
-        return next((letter for letter in self.letters if letter.summary.id == identifier), None)
+        return next((self._repaired(letter) for letter in self.letters if letter.summary.id == identifier), None)
+
+    def _repaired(self, letter: DeadLetterDetail) -> DeadLetterDetail:
+        """As the recorder would have recorded the audit."""
+        told = [
+            one for one in self.kafka.audits if one.subject == f"{LETTER}{letter.summary.id}" and one.detail.startswith(PUBLISHED)
+        ]
+        if not told:
+            return letter
+        done = DoneBy(told[-1].at, told[-1].actor, told[-1].actor_name)
+        return replace(letter, summary=replace(letter.summary, repaired=done))
+
+    async def resends(self, events: Sequence[str], since: datetime) -> dict[tuple[str, int], DoneBy]:
+        await self.attempts._answer()
+        told = [one for one in self.kafka.audits if one.action is AuditAction.RESEND]
+        found = {}
+        for one in told:
+            event, _, endpoint = one.detail.removeprefix("event ").rpartition(", endpoint ")
+            found[event, int(endpoint.partition(",")[0])] = DoneBy(one.at, one.actor, one.actor_name)
+        return {place: done for place, done in found.items() if place[0] in events}
 
     async def resend_runs(self, run_id: str | None = None, limit: int = 20) -> tuple[RunRow, ...]:
         """As the recorder would have recorded the audit."""
@@ -290,55 +323,118 @@ class Erasing(Eraser):
 
     def __init__(self) -> None:
         self.asked: list[Subject] = []
-        self.found: list[Traces] = []
-        self.started: list[Traces] = []
+        self.found: list[PersonTraces] = []
+        self.started: list[PersonTraces] = []
         self.looks = 0
         self.error: Exception | None = None
 
-    async def find(self, subject: Subject) -> Traces:
+    async def find(self, subject: Subject) -> PersonTraces:
         if self.error:
             raise self.error
         self.asked.append(subject)
-        return self.found.pop(0) if self.found else Traces()
+        return self.found.pop(0) if self.found else PersonTraces()
 
-    async def start(self, traces: Traces) -> None:
+    async def start(self, traces: PersonTraces) -> None:
         self.started.append(traces)
 
-    async def left(self, traces: Traces) -> int:
+    async def left(self, traces: PersonTraces) -> int:
         self.looks = max(0, self.looks - 1)
         return self.looks
 
 
-class Past(Replays):
-    """Events of the past in memory; they are taken for what is asked for."""
+class FakeHistory(EventHistory):
+    """Events that were received, in memory."""
+
+    def __init__(self) -> None:
+        self.events: list[PastEvent] = []
+
+    async def count(self, since: datetime, until: datetime) -> int:
+        return len({event.id for event in self.events if since <= event.received_at < until})
+
+    async def page(
+        self, since: datetime, until: datetime, event_names: Sequence[str], after: PastEvent | None, limit: int
+    ) -> list[PastEvent]:
+        found = [one for one in self.events if since <= one.received_at < until and one.event_name in event_names]
+        found.sort(key=lambda one: (one.received_at, one.id), reverse=True)
+        return [one for one in found if after is None or (one.received_at, one.id) < (after.received_at, after.id)][:limit]
+
+
+class Past(Sendables):
+    """What can be sent again, of the attempts in memory; past events are taken for what is asked for."""
 
     def __init__(self, attempts: Attempts) -> None:
         self.attempts = attempts
-        self.events: list[Replayed] = []
-        self.asked: list[Wanted] = []
+        self.events: list[tuple[EventMeta, tuple[int, ...], bytes | None]] = []
+        """Each with the endpoints that get it, and its body."""
+        self.asked: list[ReplayRequest] = []
 
-    async def count(self, wanted: Wanted) -> tuple[int, int]:
+    async def failed(self, query: AttemptQuery, most: int) -> Failed:
+        await self.attempts._answer()
+        self.attempts.queries.append(query)
+        rows = [row for row in self.attempts.rows if row.state == "failed"]
+        kept = {
+            (row.event_id, row.endpoint_id): Notification(row.event_id, row.endpoint_id, row.id, row.created_at) for row in rows
+        }
+        return Failed(tuple(kept.values())[:most], len(rows), is_all=len(kept) <= most)
+
+    async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, Sendable]:
+        await self.attempts._answer()
+        rows = self.attempts.rows
+        delivered = {(row.event_id, row.endpoint_id) for row in rows if row.state == "succeeded"}
+        known = {row.id: (row, NOW) for row in rows} | {
+            one: (detail.attempt, detail.event_received_at) for one, detail in self.attempts.details.items()
+        }
+        return {
+            one: Sendable(
+                _event_of(row, received),
+                row.endpoint_id,
+                self.attempts.sent.get(row.event_id),
+                one,
+                row.trigger == Trigger.TEST,
+                (row.event_id, row.endpoint_id) in delivered,
+            )
+            for one, (row, received) in known.items()
+            if one in ids
+        }
+
+    async def count(self, wanted: ReplayRequest) -> tuple[int, int]:
         await self.attempts._answer()
         self.asked.append(wanted)
-        return len(self.events), sum(len(one.endpoint_ids) for one in self.events)
+        return len(self.events), sum(len(endpoints) for _, endpoints, _ in self.events)
 
-    async def page(self, wanted: Wanted, after: Place | None, limit: int) -> list[Replayed]:
+    async def page(self, wanted: ReplayRequest, after: ReplayPosition | None, limit: int) -> list[Sendable]:
         await self.attempts._answer()
         self.asked.append(wanted)
-        return [one for one in self.events if after is None or one.place > after][:limit]
+        found = [[Sendable(event, one, body) for one in endpoints] for event, endpoints, body in self.events]
+        behind = [each for each in found if after is None or ReplayPosition.of(each[0]) > after]
+        return [one for each in behind[:limit] for one in each]
 
 
-class Asked(Analyst):
+def _event_of(row: AttemptRow, received_at: datetime | None) -> EventMeta:
+    return EventMeta(
+        id=row.event_id,
+        event_name=row.event_name,
+        created_at=row.event_created_at,
+        order_number=row.order_number,
+        shipment_numbers=row.shipment_numbers,
+        subscription_id=row.subscription_id,
+        stock_item_id=row.stock_item_id,
+        skus=row.skus,
+        received_at=received_at,
+    )
+
+
+class Asked(SqlConsole):
     """An analyst's ClickHouse in memory: it knows one answer."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
 
-    async def ask(self, statement: str) -> Answer:
+    async def ask(self, statement: str) -> SqlResult:
         self.statements.append(statement)
         if not statement.startswith("SELECT"):
             raise StoreRejectedError("That is no SELECT.")
-        return Answer((("n", "UInt64"), ("t", "String")), ((1, None),), 0.01)
+        return SqlResult((("n", "UInt64"), ("t", "String")), ((1, None),), 0.01)
 
 
 @dataclass(slots=True)
@@ -360,13 +456,18 @@ class Service:
     vault: Vault
     known: HealthTable
     encryption_key: str
-    runs: Runs
+    runs: ResendRuns
     ended: EndedSessions
+    stop: Callable[[], Awaitable[None]]
+    history: FakeHistory
+    topics: MemoryBroker
+    """Where topics of event types are made."""
     now: list[datetime] = field(default_factory=lambda: [NOW])
+    events: EventReader = field(default_factory=lambda: EventReader(BUILT_IN, TOPICS, max_bytes=MAX_EVENT_BYTES_LIMIT))
 
     def learn(self, *facts: HealthRecord) -> None:
         """A process that delivers has told something of an endpoint."""
-        self.known.apply([record(fact.model_dump_json().encode(), key=fact.key) for fact in facts])
+        self.known.apply([record(to_json(fact), key=fact.key) for fact in facts])
 
     def restart_with(self, keys: str) -> None:
         """As after a restart with other encryption keys: everything is read anew."""
@@ -409,17 +510,31 @@ async def running_service(
     registry, ring = Registry(MemoryBroker(), TOPICS.endpoints, vault, health=known), KeyRing(MemoryBroker(), TOPICS.api_keys)
     now = [NOW]
     ended = EndedSessions(MemoryBroker(), TOPICS.ended_sessions, lambda: now[0])
-    kafka, attempts, health, sender = Kafka(registry, ring, ended), Attempts(), Health(), FakeSender()
+    topics, catalogue = MemoryBroker(), EventTypeCatalogue(MemoryBroker(), TOPICS.event_types, BUILT_IN)
+    kafka, attempts, health, sender = Kafka(registry, ring, ended, catalogue), Attempts(), Health(), FakeSender()
     reported, analyst, eraser, past = Reported(attempts, kafka), Asked(), Erasing(), Past(attempts)
-    watch = Watch(known, kafka, TOPICS, lambda: now[0], disable_after=timedelta(days=5))
-    courier = Courier(
+    history = FakeHistory()
+    watch = EndpointHealthMonitor(known, kafka, TOPICS, lambda: now[0], limits=FailingLimits(disable_after=timedelta(days=5)))
+    delivery_service = DeliveryService(
         sender=cast("Sender", sender),
-        gate=Gate(Lanes(1, 0.01), CircuitLimits(), longest_wait=0.01, most_waiting=10, on_change=watch.circuit_changed),
+        gate=Admission(ConcurrencyLimiter(1, 0.01), AdmissionLimits(CircuitLimits(), 0.01, 10), on_change=watch.circuit_changed),
         watch=watch,
+        publisher=DeliveryPublisher(kafka, TOPICS),
+        policies=RetryPolicies(DELAYS),
+        clock=lambda: now[0],
+    )
+    audit = AuditLog(kafka, TOPICS.audit, lambda: now[0], person=ring.person, write_timeout_seconds=1.5)
+    events = EventReader(BUILT_IN, TOPICS, max_bytes=MAX_EVENT_BYTES_LIMIT)
+    catalogue.follow(events.use)
+    again = SendAgain(
+        events=events,
+        registry=registry,
         producer=kafka,
         topics=TOPICS,
-        schedule=RetrySchedule(DELAYS),
-        clock=lambda: now[0],
+        audit=audit,
+        sendables=past,
+        reports=reports or reported,
+        search_timeout_seconds=search_timeout_seconds,
     )
     api = Api(
         registry=registry,
@@ -428,20 +543,29 @@ async def running_service(
         guard=guard,
         search=search or attempts,
         reports=reports or reported,
-        courier=courier,
+        delivery_service=delivery_service,
+        verifier=EndpointVerifier(
+            deliveries=delivery_service, producer=kafka, dispatches=TOPICS.dispatches, origin="hooks.example.com", seconds=2.0
+        ),
+        policies=delivery_service.policies,
         topics=TOPICS,
         ring=ring,
         keys=ApiKeys([SecretStr(API_KEY), SecretStr(OTHER_KEY)], ring.opening),
         ended_sessions=ended,
         eraser=eraser,
-        replays=past,
+        history=history,
+        audit=audit,
+        again=again,
+        runs=ResendRuns(again, per_second=10_000),
+        events=events,
+        catalogue=catalogue,
+        source_topics=SourceTopics(topics),
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
         write_timeout_seconds=1.5,
         search_timeout_seconds=search_timeout_seconds,
         test_timeout_seconds=2.0,
         erasure_timeout_seconds=0.6,
-        runs=Runs(per_second=10_000),
     )
     server = WebServer(make_app(health=health, api=api), "127.0.0.1", 0)
     url = await server.start()
@@ -466,7 +590,11 @@ async def running_service(
                 encryption_key,
                 api.runs,
                 ended,
+                server.stop,
+                history,
+                topics,
                 now,
+                events,
             )
     finally:
         await server.stop()

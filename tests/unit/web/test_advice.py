@@ -34,8 +34,8 @@ def test_each_status_has_advice_but_those_that_acknowledge() -> None:
         (401, "other credentials"),
         (418, "It refuses the request"),
         (429, "max_per_second"),
-        (500, "by the webhook-id"),
-        (599, "by the webhook-id"),
+        (500, "for the webhook-id"),
+        (599, "for the webhook-id"),
     ],
 )
 def test_what_a_status_means(status: int, words: str) -> None:

@@ -36,6 +36,7 @@ async def test_lists_come_in_pages(service: Service) -> None:
         ("q[target_url_start]=HTTP://127", ["a", "b", "c"]),
         ("q[id_eq]={b}", ["b"]),
         ("q[id_in][]={a}&q[id_in][]={c}", ["a", "c"]),
+        ("q[id_in][0]={a}&q[id_in][1]={c}", ["a", "c"]),
         ("q[active_eq]=true", ["a", "b"]),
         ("q[active_true]=1", ["a", "b"]),
         ("q[active_true]=0", ["c"]),
@@ -66,7 +67,6 @@ async def test_lists_are_filtered(service: Service, query: str, found: list[str]
         "q[token_eq]=x",
         "q[targeturl_cont]=x",
         "q[target_url_matches]=x",
-        "q[active_eq]=maybe",
         "q[]=x",
         "q[s]=id",
         "q[x=1",
@@ -79,6 +79,23 @@ async def test_filters_that_are_not_known_are_named(service: Service, query: str
     assert (status, body["count"], len(body["ignored_filters"])) == (200, 1, 1)
     status, strict = await request(service, "GET", f"{PATH}?{query}&strict=1")
     assert (status, strict) == (422, {"error": INVALID, "errors": {"q": body["ignored_filters"]}})
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("q[active_eq]=maybe", "q[active_eq]: maybe is neither 1 nor 0"),
+        ("q[active_true]=yes", "q[active_true]: yes is neither 1 nor 0"),
+        ("q[id_eq]=seven", "q[id_eq]: seven is not a whole number"),
+        ("q[id_in][]=1e3", "q[id_in]: 1e3 is not a whole number"),
+        ("q[id_in][0]=x", "q[id_in]: x is not a whole number"),
+    ],
+)
+async def test_a_value_that_does_not_fit_finds_nothing_rather_than_everything(service: Service, query: str, told: str) -> None:
+    await service.create()
+    status, body = await request(service, "GET", f"{PATH}?{query}")
+    assert (status, body["count"], body["ignored_filters"]) == (200, 0, [told])
+    assert (await request(service, "GET", f"{PATH}?{query}&strict=1"))[1]["errors"] == {"q": [told]}
 
 
 async def test_attempts_are_included_on_request(service: Service) -> None:

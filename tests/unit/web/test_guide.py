@@ -59,14 +59,15 @@ def test_every_link_of_the_page_leads_somewhere() -> None:
     links = Links()
     links.feed(guide().text)
     assert len(links.ids) == len(set(links.ids))
-    outside = {"/api/webhook/reference", "/webhooks", "https://www.standardwebhooks.com"}
+    outside = {"/api/webhook/reference", "/webhooks", "/webhooks/guide/filters", "https://www.standardwebhooks.com"}
+    outside.add("/webhooks/guide/authentication")
     assert [target for target in links.targets if target.removeprefix("#") not in links.ids and target not in outside] == []
     assert links.loaded == []
 
 
 @pytest.mark.parametrize("event_type", EventType)
 def test_every_event_has_its_line_its_sample_and_its_schema(event_type: EventType) -> None:
-    assert f"[`{event_type}`](../schemas/samples/{event_type}.json)" in section("The seven events")
+    assert f"[`{event_type}`](../schemas/samples/{event_type}.json)" in section("The built-in events")
     shown = guide().text.partition(f'<div id="{event_type}">')[2].partition("</div>")[0]
     assert f"&#34;event_name&#34;: &#34;{event_type}&#34;" in shown
     assert f"&#34;const&#34;: &#34;{event_type}&#34;" in shown
@@ -109,3 +110,13 @@ async def test_anybody_may_read_it_and_it_may_load_nothing(service: Service) -> 
     # There is nothing to post; whoever does is taken for somebody who looks for the dashboard.
     async with service.anonymous.post("/webhooks/guide", allow_redirects=False) as response:
         assert (response.status, response.headers["Location"].partition("?")[0]) == (303, "/webhooks/login")
+
+
+async def test_the_guide_leads_to_the_one_of_filters(service: Service) -> None:
+    async with service.anonymous.get("/webhooks/guide") as response:
+        assert 'href="/webhooks/guide/filters"' in await response.text()
+    async with service.anonymous.get("/webhooks/guide/authentication") as response:
+        assert "Mutual TLS" in await response.text()
+    async with service.anonymous.get("/webhooks/guide/filters") as response:
+        text = await response.text()
+        assert (response.status, "decimal(data.total)" in text, 'id="limits"' in text) == (200, True, True)

@@ -10,9 +10,9 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 from pipeline.store.errors import StoreBudgetError, StoreUnavailableError
-from pipeline.store.reports import Bucket, DeadLetterDetail, DeadLetterSummary, EndpointStats, LastFailure
-from pipeline.web.api import Api
-from pipeline.web.api_routes import api_routes
+from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary, EndpointStats, HourBucket, LastFailure
+from pipeline.web.api.table import api_routes
+from pipeline.web.services import Api
 from schemas.audit import AuditAction
 from schemas.event import EventType
 from tests.unit.web.endpoint_requests import NOT_FOUND, PATH, request
@@ -25,7 +25,7 @@ async def test_the_last_day_of_an_endpoint(service: Service) -> None:
     await service.create()
     hour = timedelta(hours=1)
     service.reports.stats = EndpointStats(
-        buckets=(Bucket(NOW - hour, 3, 1), Bucket(NOW, 0, 0)),
+        buckets=(HourBucket(NOW - hour, 3, 1), HourBucket(NOW, 0, 0)),
         discarded=2,
         duration_ms=(1.0, 2.5, 3.00049),
         last_failure=LastFailure(11, NOW, None, "timeout", "No answer."),
@@ -100,6 +100,8 @@ async def test_dead_letters_are_listed_without_their_bytes(service: Service) -> 
                 "offset": 2,
                 "failed_at": "2026-03-02T15:04:00.512Z",
                 "size": 7,
+                "repaired_at": None,
+                "repaired_by": None,
             }
         ],
         "count": 1,
@@ -107,7 +109,7 @@ async def test_dead_letters_are_listed_without_their_bytes(service: Service) -> 
         "current_page": 1,
         "pages": 1,
         "per_page": 25,
-        "ignored_filters": ["q[x]: dead letters have no such filter; they have q[reason_eq] and q[topic_eq]"],
+        "ignored_filters": ["q[x]: dead letters have no such filter; they have q[reason_eq], q[topic_eq] and q[repaired_eq]"],
     }
     assert service.reports.asked == [("not_json", None)]
     assert (await request(service, "GET", LETTERS, params={"q[x]": "1", "strict": "1"}))[0] == 422

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from pipeline.store.reports import DeadLetterDetail, DeadLetterSummary
+from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary
 from schemas.audit import AuditAction
 from schemas.codec import to_header
 from schemas.delivery import DEAD_LETTER_HEADER, DeadLetter, DeadLetterReason
@@ -64,10 +65,11 @@ async def test_mended_bytes_go_where_the_record_came_from(service: Service) -> N
     )
     [record] = service.kafka.to("oms.orders")
     assert (record.key, record.value, record.headers) == (b"R1", EVENT, [("trace", b"\xff")])
-    [entry] = service.kafka.audits
+    entry, done = service.kafka.audits
     assert (entry.action, entry.subject) == (AuditAction.REPUBLISH, "dead letter 7")
     assert entry.detail == "to oms.orders, event evt-1, mended: value"
     assert service.kafka.records.index(record) == 1, "the audit comes first"
+    assert done.detail == "published to oms.orders, partition 0, offset 0, event evt-1", "only now it counts as repaired"
 
 
 async def test_as_it_was_and_with_a_key(service: Service) -> None:
@@ -91,7 +93,12 @@ async def test_as_it_was_and_with_a_key(service: Service) -> None:
         (letter(), {}, "value", "The value is not JSON"),
         (letter(value=None), {}, "value", "The record has no value"),
         (letter(value=EVENT, truncated=True), {}, "value", "Only the beginning of this record is here"),
-        (letter(), {"value": {"content": '{"id":"x","event_name":"order_lost"}'}}, "value", "event_name is none of the seven"),
+        (
+            letter(),
+            {"value": {"content": '{"id":"x","event_name":"order_lost"}'}},
+            "value",
+            "event_name is not one of the built-in event types",
+        ),
         (letter(), {"value": {"content": "***", "encoding": "base64"}}, "value", "content is not base64."),
         (letter(), {"value": 7}, "value", 'value must be bytes such as {"content": "…", "encoding": "text"}'),
         (letter(), {"key": "R1"}, "key", 'key must be bytes such as {"content": "…", "encoding": "text"}'),
@@ -117,3 +124,40 @@ async def test_what_came_from_elsewhere_or_is_not_there(service: Service) -> Non
     service.kafka.is_down = True
     assert (await request(service, "POST", PATH))[0] == 503
     assert (await request(service, "POST", PATH, data=b"[]"))[0] == 422
+
+
+async def test_an_event_goes_to_the_topic_that_it_belongs_in(service: Service) -> None:
+    service.reports.letters = [letter(topic="oms.shipments", value=EVENT)]
+    status, body = await request(service, "POST", PATH)
+
+    assert (status, body["topic"]) == (202, "oms.orders")
+    assert [record.value for record in service.kafka.to("oms.orders")] == [EVENT]
+
+
+async def test_a_dead_letter_of_another_form_is_read_with_its_headers(service: Service) -> None:
+    headers = (("id", b"evt-1"), ("eventType", b"order_completed"))
+    service.reports.letters = [dataclasses.replace(letter(value=b"{}"), headers=headers)]
+    payload = json.dumps(sample_payload(EventType.ORDER_COMPLETED))
+    status, body = await request(service, "POST", PATH, **mended(value={"content": payload}))
+
+    assert (status, body["event_id"]) == (202, "evt-1")
+    assert service.kafka.to("oms.orders")[0].headers == list(headers)
+
+
+async def test_an_empty_key_is_a_missing_key(service: Service) -> None:
+    service.reports.letters = [letter(value=EVENT, key=b"")]
+    status, body = await request(service, "POST", PATH)
+    assert (status, list(body["errors"])) == (422, ["key"])
+
+
+async def test_dead_letters_of_an_added_topic_can_be_published_again_when_their_type_is_back(service: Service) -> None:
+    entry = {"name": "refund_issued", "topic": "oms.refunds", "description": "Refunded.", "schema": {}, "sample": {}}
+    event = {"id": "evt-1", "event_name": "refund_issued", "occurred_at": "2026-03-02T15:04:00Z", "data": {}}
+    service.reports.letters = [letter(topic="oms.refunds", value=json.dumps(event).encode())]
+    assert (await request(service, "POST", PATH))[0] == 409, "it is no topic of events yet"
+    await request(service, "POST", "/api/webhook/event_types", json={"event_type": entry})
+    await request(service, "DELETE", "/api/webhook/event_types/refund_issued")
+    assert (await request(service, "POST", PATH))[0] == 422, "nobody knows its type"
+    await request(service, "POST", "/api/webhook/event_types", json={"event_type": entry})
+    assert (await request(service, "POST", PATH))[0] == 202
+    assert len(service.kafka.to("oms.refunds")) == 1

@@ -8,14 +8,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.core.search import Combinator, Condition, Predicate
 from pipeline.store.errors import StoreUnavailableError
-from pipeline.web.runs import Runs
+from pipeline.web.audit import Actor
+from pipeline.web.resend_runs import RunInProcess
 from schemas.api_key import Access
 from schemas.audit import AuditAction, AuditEntry, ResendProgress, RunState
-from schemas.codec import from_header
-from schemas.delivery import DELIVERY_HEADER, Delivery, Trigger
+from schemas.codec import from_header, from_json, to_json
+from schemas.delivery import DELIVERY_HEADER, DeliveryRecord, Trigger
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.endpoint_requests import NOT_FOUND, PATH, request, wrapped
 from tests.unit.web.service import NOW, Service
@@ -53,7 +55,7 @@ async def ended(service: Service) -> None:
 
 
 def resent(service: Service) -> list[tuple[str, int, Trigger]]:
-    deliveries = [from_header(one.headers, DELIVERY_HEADER, Delivery) for one in service.kafka.to("webhooks.delay.0s")]
+    deliveries = [from_header(one.headers, DELIVERY_HEADER, DeliveryRecord) for one in service.kafka.to("webhooks.delay.0s")]
     return [(one.event.id, one.endpoint_id, one.trigger) for one in deliveries]
 
 
@@ -95,7 +97,7 @@ async def test_it_is_on_record_before_during_and_after(failing: Service) -> None
     assert told == [of_run, (AuditAction.RESEND, "attempt 2"), (AuditAction.RESEND, "attempt 3"), of_run, of_run]
     assert failing.kafka.audits[1].detail == f"event evt_1, endpoint 1, run {run}"
     progress = [
-        ResendProgress.model_validate_json(entry.detail)
+        from_json(entry.detail.encode(), ResendProgress)
         for entry in failing.kafka.audits
         if entry.action is AuditAction.RESEND_RUN
     ]
@@ -147,8 +149,8 @@ async def test_a_cancelled_run_stops_before_its_next_batch(failing: Service, mon
     monkeypatch.setattr("pipeline.web.resend_runs._BATCH", 1)
 
     def cancel(entry: AuditEntry) -> AuditEntry:
-        detail = ResendProgress.model_validate_json(entry.detail).model_copy(update={"state": RunState.CANCELLING})
-        return entry.model_copy(update={"detail": detail.model_dump_json()})
+        detail = replace(from_json(entry.detail.encode(), ResendProgress), state=RunState.CANCELLING)
+        return replace(entry, detail=to_json(detail).decode())
 
     # Another process has put on record that it is to stop: this one learns of it from the audit alone.
     listening(failing, AuditAction.RESEND, lambda: failing.kafka.tell(cancel(failing.kafka.audits[0])))
@@ -174,13 +176,13 @@ def listening(service: Service, action: AuditAction, then: Callable[[], None]) -
 async def test_a_process_that_is_stopped_says_where_it_was(failing: Service) -> None:
     failing.runs.pause_seconds = 3600.0
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
-    work = failing.runs.get(run)
+    work = failing.runs._known.get(run)
     assert work is not None
-    while not work.seen().progress.resent:  # noqa: ASYNC110 - nothing tells of it but this
+    while not work.seen.progress.resent:  # noqa: ASYNC110 - nothing tells of it but this
         await asyncio.sleep(0)
     await failing.runs.stop()
 
-    progress = ResendProgress.model_validate_json(failing.kafka.audits[-1].detail)
+    progress = from_json(failing.kafka.audits[-1].detail.encode(), ResendProgress)
     assert (progress.state, progress.resent, progress.last_attempt_id) == (RunState.STOPPED, 1, 2)
     assert (await request(failing, "GET", f"{RESENDS}/{run}"))[1]["state"] == "stopped"
 
@@ -194,7 +196,7 @@ def run_entry(run: str, state: RunState = RunState.RUNNING) -> AuditEntry:
         role=Access.OPERATOR,
         action=AuditAction.RESEND_RUN,
         subject=f"resend run {run}",
-        detail=progress.model_dump_json(),
+        detail=to_json(progress).decode(),
     )
 
 
@@ -224,13 +226,13 @@ async def test_a_run_that_cannot_go_on_says_why(failing: Service, monkeypatch: p
 
     listening(failing, AuditAction.RESEND, fail)
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
-    work = failing.runs.get(run)
+    work = failing.runs._known.get(run)
     assert work is not None
     await ended(failing)
 
     sentence = {"kafka": "Kafka has not confirmed", "clickhouse": "Attempts cannot be searched right now"}
-    assert work.seen().progress.state is RunState.FAILED
-    assert work.seen().progress.problem.startswith(sentence.get(failure, "Something went wrong here"))
+    assert work.seen.progress.state is RunState.FAILED
+    assert work.seen.progress.problem.startswith(sentence.get(failure, "Something went wrong here"))
 
 
 async def test_what_is_paused_is_left_out(failing: Service) -> None:
@@ -256,22 +258,10 @@ async def test_filters_are_taken_as_they_are_meant(failing: Service) -> None:
     assert [entry.action for entry in failing.kafka.audits] == [AuditAction.SEARCH_BODIES]
 
 
-async def test_only_so_many_runs_are_remembered() -> None:
-    class Nothing:
-        is_cancelled = False
-
-        def __init__(self, number: int) -> None:
-            self.id = str(number)
-
-        def seen(self) -> Any:
-            return None
-
-        async def carry_out(self) -> None:
-            return
-
-    runs = Runs()
-    for number in range(30):
-        runs.begin(Nothing(number))
-        await asyncio.sleep(0)
-    assert [runs.get(str(number)) is not None for number in (0, 9, 10, 29)] == [False, False, True, True]
-    await runs.stop()
+async def test_only_so_many_runs_are_remembered(failing: Service) -> None:
+    runs = failing.runs
+    work = [RunInProcess(runs, Actor("api-key:1", Access.OPERATOR, ""), ()) for _ in range(30)]
+    for one in work:
+        runs.begin(one)
+        await ended(failing)
+    assert list(runs._known) == [one.seen.id for one in work[10:]]

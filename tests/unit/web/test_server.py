@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from pipeline.core.listening import ListenError
+from pipeline.core.listen_errors import ListenError
 from pipeline.ops import metrics
 from pipeline.ops.health import Health
 from pipeline.web.server import MAX_BODY_BYTES, WebServer, make_app
@@ -147,8 +147,8 @@ async def test_a_compressed_body_is_not_unpacked(service: Service, logs: pytest.
     body = {"endpoint": {"target_url": "http://127.0.0.1/", "events": ["order_completed"]}}
     for data in (gzip.compress(json.dumps(body).encode()), b"no gzip"):
         async with service.client.post("/api/webhook/endpoints", data=data, headers={"Content-Encoding": "gzip"}) as response:
-            assert response.status == 422
-            assert "is not JSON" in (await response.json())["errors"]["body"][0]
+            assert response.status == 415
+            assert "gzip" in (await response.json())["error"]
     assert not [record for record in logs.records if record.levelname == "ERROR"]
 
 
@@ -181,7 +181,7 @@ async def send_raw(service: Service, request: str, *, hang_up: bool = False) -> 
     writer.write(request.encode())
     if hang_up:
         writer.write_eof()
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return answer
 
@@ -208,7 +208,7 @@ async def test_a_body_that_breaks_off_is_no_error_of_ours(
     head = f"POST /api/webhook/endpoints HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n"
     answer = await send_raw(service, head + body, hang_up=hang_up)
     assert hang_up or b" 400 Bad Request" in answer
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while '"status": 400' not in logs.text and "could not be parsed" not in logs.text:  # noqa: ASYNC110 - a log has no event
             await asyncio.sleep(0.01)
     assert not [record.getMessage() for record in logs.records if record.levelname == "ERROR"]
@@ -244,7 +244,7 @@ async def test_a_port_in_use_is_an_error_and_nothing_is_left_behind() -> None:
 
 
 async def test_an_address_of_another_machine_is_an_error() -> None:
-    with pytest.raises(ListenError, match=r"192\.0\.2\.1 is no address of this machine; set OMS_WEBHOOKS_HTTP_HOST"):
+    with pytest.raises(ListenError, match=r"192\.0\.2\.1 is not an address of this machine; set OMS_WEBHOOKS_HTTP_HOST"):
         await WebServer(make_app(health=Health()), "192.0.2.1", 0).start()
 
 
@@ -283,7 +283,7 @@ async def test_a_read_ends_with_its_client_and_a_change_is_finished(method: str,
 
     app.router.add_route(method, "/work", work)
     server = WebServer(app, "127.0.0.1", 0)
-    async with aiohttp.ClientSession(await server.start()) as client, asyncio.timeout(10):
+    async with aiohttp.ClientSession(await server.start()) as client, asyncio.timeout(60):
         asking = asyncio.create_task(client.request(method, "/work"))
         await begun.wait()
         asking.cancel()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.endpoints.vault import Vault
+from schemas.codec import to_json
 from tests.unit.web.dashboard.visitor import visiting
 from tests.unit.web.endpoint_requests import PATH, request, wrapped
 from tests.unit.web.service import Service
 
-WHY = "Nothing is changed: The only endpoint is sealed with another encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to "
+WHY = "Nothing is changed: The only endpoint is encrypted with another encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to "
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ async def test_nothing_is_sealed_with_a_wrong_key(service: Service, endpoint: in
 
 
 async def test_a_backup_is_not_restored_with_a_wrong_key(service: Service, endpoint: int) -> None:
-    line = service.kafka.changes[-1].model_dump(mode="json")
+    line = json.loads(to_json(service.kafka.changes[-1]))
     path = "/api/webhook/backups/endpoints"
     status, answer = await request(service, "POST", path, json={"restore": {"endpoints": [line]}})
     assert (status, answer["error"][: len(WHY)]) == (503, WHY)
@@ -50,16 +53,16 @@ async def test_a_backup_is_not_restored_with_a_wrong_key(service: Service, endpo
 
 async def test_everything_can_be_seen_and_pages_say_what_is_wrong(service: Service, endpoint: int) -> None:
     status, shown = await request(service, "GET", f"{PATH}/{endpoint}")
-    assert (status, shown["problem"].partition(";")[0]) == (200, "Its secrets were sealed with another encryption_key")
+    assert (status, shown["problem"].partition(";")[0]) == (200, "Its secrets were encrypted with another encryption_key")
     assert (await request(service, "GET"))[1]["endpoints"] == [shown]
     async with visiting(service) as visitor:
-        assert "sealed with another encryption_key" not in (await visitor.go("/webhooks/login")).text
+        assert "encrypted with another encryption_key" not in (await visitor.go("/webhooks/login")).text
         await visitor.log_in()
         for page in ("/webhooks/keys", f"/webhooks/endpoints/{endpoint}"):
             seen = await visitor.go(page)
-            assert "Nothing can be delivered or changed. The only endpoint is sealed with another encryption_key" in seen.text
+            assert "Nothing can be delivered or changed. The only endpoint is encrypted with another encryption_key" in seen.text
         assert "unusable" in seen.text
-        assert "Nothing can be sent to this endpoint, and its deliveries wait. Its secrets were sealed" in seen.text
+        assert "Nothing can be sent to this endpoint, and its deliveries wait. Its secrets were encrypted" in seen.text
 
 
 async def test_whoever_has_lost_the_key_begins_anew(service: Service, endpoint: int) -> None:
@@ -70,7 +73,7 @@ async def test_whoever_has_lost_the_key_begins_anew(service: Service, endpoint: 
 async def test_one_endpoint_sealed_otherwise_keeps_nobody_from_changing_the_others(service: Service, endpoint: int) -> None:
     service.restart_with(service.encryption_key)
     other = await service.create("http://127.0.0.1/other")
-    foreign = service.kafka.changes[0].model_copy(update={"sealed_token": Vault(Vault.new_key()).seal("x"), "version": 5})
+    foreign = replace(service.kafka.changes[0], sealed_token=Vault(Vault.new_key()).seal("x"), version=5)
     await service.kafka.registry.write(service.kafka, foreign)
 
     assert (await request(service, "PATCH", f"{PATH}/{other}", **wrapped(token="new")))[0] == 200

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from kafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
-from pipeline.broker.api import Difference, TopicError
+from pipeline.broker.errors import TopicError
 from pipeline.broker.kafka.admin import KafkaTopicAdmin, describe
+from pipeline.broker.topic_admin import Difference
 from pipeline.ops.settings import Settings
 from schemas.topics import Topics, TopicSpec
 

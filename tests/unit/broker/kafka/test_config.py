@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 
-from pipeline.broker.api import NoSessionError
-from pipeline.broker.choice import open_broker
+from pipeline.broker.errors import NoSessionError
+from pipeline.broker.factory import open_broker
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
-from pipeline.broker.kafka.check import kafka_findings
+from pipeline.broker.kafka.diagnosis import kafka_findings
 from pipeline.broker.kafka.session import no_session
 from pipeline.broker.producer import Producer
-from pipeline.ops.reach import Finding
+from pipeline.ops.reachability import CheckResult
 from pipeline.ops.settings import Settings
 
 SETTINGS = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1, 127.0.0.1:2")
@@ -45,7 +45,7 @@ def silent() -> Iterator[str]:
 
 
 def test_a_broker_that_hangs_is_given_up_soon(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.broker.kafka.meeting._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("pipeline.broker.kafka.bootstrap._ANSWER_SECONDS", 0.2)
     started = time.monotonic()
     with pytest.raises(NoSessionError, match=r"It takes connections and does not answer within 0\.2 s"):
         KafkaTopicAdmin(Settings(_env_file=None, kafka_bootstrap_servers=silent))
@@ -57,7 +57,7 @@ def test_a_broker_answers_and_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) ->
         raise KafkaTimeoutError("Unable to bootstrap from ['127.0.0.1:1']")
 
     monkeypatch.setattr("pipeline.broker.kafka.session.meet_brokers", lambda config: config["bootstrap_servers"])
-    monkeypatch.setattr("pipeline.broker.kafka.check.server_finding", lambda *_: Finding("Kafka: it listens"))
+    monkeypatch.setattr("pipeline.broker.kafka.diagnosis.server_finding", lambda *_: CheckResult("Kafka: it listens"))
     monkeypatch.setattr("pipeline.broker.kafka.admin.KafkaAdminClient", give_up)
     *_, last = kafka_findings(SETTINGS)
     assert last.problem is not None

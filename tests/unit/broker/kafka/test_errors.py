@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kafka import errors
 
-from pipeline.broker.api import BrokerError, MetadataError, NotMemberError, RefusedError, UnavailableError
+from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, RefusedError, UnavailableError
 from pipeline.broker.kafka.errors import ours
 
 

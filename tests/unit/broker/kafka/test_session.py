@@ -10,6 +10,8 @@ TIMEOUT = "failed: KafkaTimeoutError: Unable to bootstrap from ['kafka:9093']"
 HUNG_UP = (
     "Bootstrap connection to bootstrap-0 failed: KafkaConnectionError: The broker closed the connection. (backoff 0.05 secs)"
 )
+PLAINLY_HUNG_UP = HUNG_UP.replace("The broker closed the connection.", "socket disconnected")
+"""With its own transport: without speed-ups, or beside librdkafka."""
 NO_SASL = "Bootstrap connection to bootstrap-0 failed: [Error 34] IllegalSaslStateError (backoff 0.06 secs)"
 REFUSED = "Bootstrap connection to bootstrap-0 failed: [Error 58] SaslAuthenticationFailedError: no (backoff 0.06 secs)"
 
@@ -29,6 +31,7 @@ NO_TOKEN = (
         ),
         ([NO_SASL], "PLAIN", "The listener takes no SASL. Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL"),
         ([HUNG_UP], None, "it may want SASL"),
+        ([PLAINLY_HUNG_UP], None, "it may want SASL"),
         ([HUNG_UP], "OAUTHBEARER", "refuse the token. Check its issuer, audience and lifetime"),
     ],
 )

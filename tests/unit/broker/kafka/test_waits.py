@@ -12,6 +12,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.coordinator.base import MemberState
 from kafka.producer.sender import Sender
 from kafka.protocol.metadata import MetadataResponse
+from kafka.structs import ConsumerGroupMetadata
 
 from pipeline.broker.kafka.compat import Speedups
 from pipeline.broker.kafka.config import consumer_config, producer_config
@@ -50,6 +51,28 @@ def test_polls_wait_while_the_answer_to_a_heartbeat_is_overdue(silent_broker: in
         consumer.close(autocommit=False, timeout_ms=0)
 
 
+def test_a_poll_of_a_member_ends_with_the_join(silent_broker: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not when its time is over, here a day."""
+    settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{silent_broker}")
+    consumer = KafkaConsumer(**consumer_config(settings), group_id="group", api_version=(2, 6))
+    Speedups().poll_cheaply(consumer)
+    try:
+        consumer.assign([PARTITION])
+        consumer.seek(PARTITION, 0)
+        consumer.pause(PARTITION)
+        coordinator = consumer._coordinator
+        monkeypatch.setattr(coordinator, "ensure_coordinator_ready", lambda **_: True)
+        joined = ConsumerGroupMetadata("group", 1, "member", None, MemberState.STABLE)
+        monkeypatch.setattr(consumer, "group_metadata", lambda: joined)
+        consumer.poll(timeout_ms=24 * 3600 * 1000)
+        joined = joined._replace(generation_id=-1)
+        rounds = _counted(monkeypatch, KafkaConsumer, "_poll_once")
+        consumer.poll(timeout_ms=50)
+        assert rounds  # it waits for a join as kafka-python does
+    finally:
+        consumer.close(autocommit=False, timeout_ms=0)
+
+
 @pytest.mark.parametrize("state", ["connecting", "five requests to answer"])
 def test_a_producer_waits_for_a_broker_that_can_take_no_more(
     silent_broker: int, state: str, monkeypatch: pytest.MonkeyPatch
@@ -69,7 +92,7 @@ def test_a_producer_waits_for_a_broker_that_can_take_no_more(
         assert 0 < len(turns) < 200  # ten thousand and more otherwise
     finally:
         producer._sender.force_close()
-        producer._sender.join(5)
+        producer._sender.join(60)
         producer._closed = True
 
 
@@ -96,7 +119,7 @@ def _know_leader(producer: KafkaProducer, port: int) -> None:
 
 
 def _connection(producer: KafkaProducer) -> Any:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     connections = producer._sender._client._manager._conns
     while 1 not in connections:
         assert time.monotonic() < deadline

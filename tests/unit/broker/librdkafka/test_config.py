@@ -9,7 +9,7 @@ import pytest
 import trustme
 from confluent_kafka import Consumer, Producer
 
-from pipeline.broker.choice import MissingClientError, open_broker
+from pipeline.broker.factory import MissingClientError, open_broker
 from pipeline.broker.kafka.broker import KafkaBroker
 from pipeline.broker.librdkafka.broker import LibrdkafkaBroker
 from pipeline.broker.librdkafka.config import member_config, producer_config, reader_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from pipeline.broker.api import BrokerError, NotMemberError, RefusedError, UnavailableError
+from pipeline.broker.errors import BrokerError, NotMemberError, RefusedError, UnavailableError
 from pipeline.broker.librdkafka.errors import ours, translated
 
 
@@ -18,6 +18,8 @@ from pipeline.broker.librdkafka.errors import ours, translated
         (KafkaError.REBALANCE_IN_PROGRESS, UnavailableError),
         (KafkaError._TIMED_OUT, UnavailableError),
         (KafkaError._ALL_BROKERS_DOWN, UnavailableError),
+        (-137, UnavailableError),  # _DESTROY_BROKER: a role ended with it when its only broker went away
+        (KafkaError._RETRY, UnavailableError),
         (KafkaError.NOT_ENOUGH_REPLICAS, UnavailableError),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, UnavailableError),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError),

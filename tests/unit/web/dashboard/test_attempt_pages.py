@@ -1,4 +1,4 @@
-"""The search, an attempt, and the stories of orders, shipments and subscriptions, as pages."""
+"""The search and an attempt, as pages."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import pytest
 
 from pipeline.core.search import Condition, Cursor, Predicate, Sort
 from pipeline.store.errors import NARROW, StoreBudgetError, StoreBusyError, StoreUnavailableError
-from pipeline.store.figures import Bar, Facets, Histogram
-from pipeline.store.story import About, EventRow, Record
-from pipeline.store.summary import Summary
+from pipeline.store.search.aggregates import AggregateBar, Facets, Histogram
+from pipeline.store.search.summary import SearchSummary
 from schemas.api_key import Access
 from schemas.audit import AuditAction
+from tests.unit.web.api.test_resend import detail
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import NOW, Service
-from tests.unit.web.test_resend_api import detail
 
 SEARCH = "/webhooks/attempts"
 
@@ -34,9 +33,9 @@ async def searched(service: Service) -> Service:
         attempt_row(id=11, endpoint_id=1, event_id="evt_1"),
     )
     service.attempts.sent = {"evt_1": b'{"email":"Ada@Example.com <b>"}'}
-    service.attempts.counted = Summary(
+    service.attempts.counted = SearchSummary(
         Facets(2, {"succeeded": 1, "failed": 1}, {"shipment_shipped": 2}, {1: 2}),
-        Histogram(3600, (Bar(NOW.replace(minute=0, second=0, microsecond=0), 2, 1),)),
+        Histogram(3600, (AggregateBar(NOW.replace(minute=0, second=0, microsecond=0), 2, 1),)),
     )
     return service
 
@@ -50,7 +49,7 @@ async def viewer(service: Service, visitor: Visitor) -> Visitor:
 async def test_what_was_found_with_its_facets_and_its_histogram(searched: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{SEARCH}?q[state_eq]=failed")
 
-    for part in ("2 attempts", "Shipment shipped", "R758805215", "H12345678901", "503 · attempt 2", "204", "12 ms"):
+    for part in ("2 attempts", "Shipment shipped", "R758805215", "attempt 2", "503", "204", "12 ms", "1 failed"):
         assert part in seen.text, part
     assert 'href="/webhooks/attempts/11"' in seen.html
     assert 'href="/webhooks/orders/R758805215"' in seen.html
@@ -63,6 +62,24 @@ async def test_what_was_found_with_its_facets_and_its_histogram(searched: Servic
         ("q[created_at_lteq]", "2026-03-02T15:59:59.999Z"),
     ]
     assert "q%5Bendpoint_id_eq%5D=1" in seen.html
+    head, _, rows = seen.html.partition("<tbody>")
+    assert "<title>Attempts, failed · OMS webhooks</title>" in head
+    assert head.count("<summary") == 8 + 1, "eight chips that open, and the overview, folded"
+    assert rows.partition("</tbody>")[0].count("<a ") == 4, "two links a row: the attempt, and what it is about"
+
+
+async def test_an_endpoint_is_called_by_its_name(service: Service, admin: Visitor) -> None:
+    identifier = await service.create(
+        "http://127.0.0.1/a/long/path/of/a/receiver/that/nobody/reads", description="The ERP\nAsk Ada"
+    )
+    other = await service.create("http://127.0.0.1/a/long/path/of/a/receiver/that/nobody/reads/either")
+    service.attempts.rows = tuple(
+        attempt_row(id=10 + one, endpoint_id=one, target_url=f"http://x/{one}") for one in (identifier, other, 99)
+    )
+    seen = await admin.go(f"{SEARCH}?q[endpoint_id_eq]={identifier}")
+    assert "Endpoint: The ERP " in seen.text
+    for part in ("The ERP", "…", "x/99 (deleted)"):
+        assert part in seen.text.partition("Took")[2], part
 
 
 async def test_the_form_holds_what_is_searched_for_and_chips_the_rest(searched: Service, admin: Visitor) -> None:
@@ -82,7 +99,7 @@ async def test_the_form_holds_what_is_searched_for_and_chips_the_rest(searched: 
         assert label in seen.text, label
     assert "These filters were left out , so more may be found" in seen.text
     assert "colour_eq: attempts have no attribute colour" in seen.text
-    [without] = [one for one in seen.html.split('<li class="chip">') if "sku is one of" in one]
+    [without] = [one for one in seen.html.split('<span class="chip">') if one.startswith("<span>sku is one of")]
     href = without.partition('<a href="?')[2].partition('"')[0].replace("&amp;", "&")
     assert "sku" not in unquote(href)
     assert "q[order_number_eq]=R1" in unquote(href)
@@ -104,15 +121,28 @@ async def test_what_was_searched_for_is_marked_and_that_is_on_record(searched: S
     ]
 
 
+async def test_an_order_and_its_figures_come_of_one_look_unless_it_has_very_many(searched: Service, admin: Visitor) -> None:
+    rows = tuple(attempt_row(id=100 - number, endpoint_id=1, event_id="evt_1") for number in range(30))
+    searched.attempts.pages = [rows]
+    seen = await admin.go(f"{SEARCH}?q[order_number_eq]=R1")
+    assert [asked.per_page for asked in searched.attempts.queries] == [100]
+    assert ("30 attempts" in seen.text, "Counted:" in seen.text) == (True, False)
+    assert 'href="/webhooks/attempts/76"' in seen.html
+    assert ("/webhooks/attempts/75" in seen.html, 'rel="next"' in seen.html) == (False, True)
+    searched.attempts.pages = [rows, rows]
+    searched.attempts.counted = StoreUnavailableError("The figures are asked for.")
+    assert "The figures are asked for." in (await admin.go(f"{SEARCH}?q[order_number_eq]=R1")).text, "there are more"
+
+
 async def test_a_page_of_a_search_for_bodies_and_its_figures_come_of_one_look(searched: Service, admin: Visitor) -> None:
-    rows = tuple(attempt_row(id=100 - number, endpoint_id=1, event_id="evt_1") for number in range(60))
+    rows = tuple(attempt_row(id=100 - number, endpoint_id=1, event_id="evt_1") for number in range(25))
     searched.attempts.pages = [rows, rows]
     seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ada")
 
     [asked] = searched.attempts.queries
-    assert asked.per_page == 60
-    assert "60 or more attempts" in seen.text
-    assert "Counted: the newest 60, since " in seen.text
+    assert asked.per_page == 25
+    assert "25 or more attempts" in seen.text
+    assert "Counted: the newest 25, since " in seen.text
     assert 'href="/webhooks/attempts/76?' in seen.html
     assert "/webhooks/attempts/75?" not in seen.html
     older = seen.html.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
@@ -217,26 +247,107 @@ async def test_an_export_from_the_page(searched: Service, viewer: Visitor) -> No
 
 async def test_an_attempt_in_full(service: Service, admin: Visitor) -> None:
     await service.create()
-    found = detail(first_byte_ms=10.0)
+    found = detail(first_byte_ms=10.0, endpoint_id=1)
     service.attempts.details[11] = replace(found, siblings=(attempt_row(id=10, endpoint_id=1, attempt=1),))
     seen = await admin.go(f"{SEARCH}/11?find=GRÜSSE")
 
     for part in (
+        "Will retry in 1 min , at 2026-03-02 15:06:00 UTC Not delivered so far.",
         "The endpoint answered 503 (Service Unavailable).",
-        "What the receiver should do: It is overloaded or being maintained.",
-        '"note": ',
+        "What the receiver should do: Nothing, if it is overloaded or being maintained",
+        '"note" : ',
         "webhook-id",
         "curl --request POST",
         "they know ada@example.com",
         "until the answer began: 10 ms",
         "reading the answer: 2 ms",
         "evt_1",
-        "SKU-1, SKU-2",
+        "SKUs SKU-1 , SKU-2",
     ):
         assert part in seen.text, part
+    assert "<mark>Grüße</mark>" in seen.html
     assert seen.html.index("/attempts/10") > 0
+    assert f'href="{SEARCH}?q%5Bsku_eq%5D=SKU-1"' in seen.html
+    assert seen.html.index("Will retry</strong>") < seen.html.index(">Answer</h2>") < seen.html.index(">Request</h2>")
     assert [entry.action for entry in service.kafka.audits] == [AuditAction.VIEW_BODY]
     assert (await admin.go(f"{SEARCH}/99")).status == 404
+
+
+async def test_an_attempt_knows_what_became_of_the_notification(service: Service, admin: Visitor) -> None:
+    await service.create(description="The ERP")
+    delivered = attempt_row(
+        id=12,
+        endpoint_id=1,
+        attempt=3,
+        state="succeeded",
+        outcome="delivered",
+        http_status_code=204,
+        error=None,
+        created_at=NOW + timedelta(seconds=90),
+    )
+    service.attempts.details[11] = replace(detail(endpoint_id=1), siblings=(delivered,))
+    service.attempts.sent["evt_1"] = b"{}"
+    seen = await admin.go(f"{SEARCH}/11")
+    assert "Delivered at 2026-03-02 15:05:30 UTC by the third attempt." in seen.text
+    assert "You are looking at the second attempt, before it was delivered. The one that was acknowledged" in seen.text
+    assert "will retry" not in seen.text.lower()
+    assert "to The ERP" in seen.text
+    assert f'href="{SEARCH}/11/resend">Resend …' in seen.html
+    assert "button primary" not in seen.html
+
+    asked = await admin.go(f"{SEARCH}/11/resend")
+    assert "Send it again, though it was delivered?" in asked.text
+    assert "the endpoint acknowledged it with 204, by the third attempt." in asked.text
+    token = dict(asked.form(f"{SEARCH}/11/resend").fields)["csrf"]
+    # A page that was opened before it was delivered has a button that sends: that asks, too.
+    seen = await admin.post(f"{SEARCH}/11/resend", [("csrf", token)])
+    assert (seen.path, len(service.kafka.to("webhooks.delay.0s"))) == (f"{SEARCH}/11/resend", 0)
+    seen = await admin.send(f"{SEARCH}/11/resend")
+    assert (seen.path, len(service.kafka.to("webhooks.delay.0s"))) == (f"{SEARCH}/11", 1)
+
+
+async def test_the_answers_to_two_attempts_are_compared(service: Service, admin: Visitor) -> None:
+    await service.create()
+    first = replace(
+        detail(id=10, endpoint_id=1, attempt=1, created_at=NOW),
+        response_body='{"error":"<b>locked</b>","id":7}',
+        response_headers=(("Date", "Mon"), ("Server", "nginx/1")),
+    )
+    second = replace(
+        detail(endpoint_id=1),
+        response_body='{"error":"\u202eslow","id":7}',
+        response_headers=(("Date", "Tue"), ("Server", "nginx/1")),
+    )
+    service.attempts.details = {10: replace(first, siblings=(second.attempt,)), 11: replace(second, siblings=(first.attempt,))}
+    seen = await admin.go(f"{SEARCH}/11")
+    assert 'href="?compare=10#compared"' in seen.html
+    for page, other in ((11, 10), (10, 11)):
+        seen = await admin.go(f"{SEARCH}/{page}?compare={other}")
+        diff = seen.html.partition('aria-label="What differs">')[2].partition("</section>")[0]
+        assert (
+            'class="removed"><span class="unseen">earlier: </span>  &#34;error&#34;: &#34;&lt;b&gt;locked&lt;/b&gt;&#34;,' in diff
+        )
+        assert 'class="added"><span class="unseen">later: </span>  &#34;error&#34;: &#34;\\u202eslow&#34;,' in diff
+        assert 'class="same">server: nginx/1' in diff
+        assert "date" not in diff
+    assert [entry.subject for entry in service.kafka.audits][-2:] == ["attempt 10", "attempt 11"], "both were seen"
+    assert "compared-title" not in (await admin.go(f"{SEARCH}/11?compare=99")).html, "of another notification"
+
+
+async def test_what_turns_text_round_is_seen(service: Service, admin: Visitor) -> None:
+    await service.create()
+    found = detail(endpoint_id=1, error="It said \u202egnp.exe")
+    service.attempts.details[11] = replace(
+        found,
+        request_body='{"note":"\u202egnp.exe \u2066x"}',
+        response_body="\x1b[31mred\x00",
+        response_headers=(("X-Note", "\u200fabc"),),
+        request_headers={"webhook-id": "\u202dabc"},
+    )
+    seen = await admin.go(f"{SEARCH}/11")
+    for part in ("It said \\u202egnp.exe", "\\u2066x", "\\u001b[31mred\\u0000", "\\u200fabc", "\\u202dabc"):
+        assert part in seen.text, part
+    assert not set("\u202e\u2066\u200f\u202d\x1b\x00") & set(seen.html)
 
 
 async def test_a_viewer_sees_no_bodies(service: Service, viewer: Visitor) -> None:
@@ -252,64 +363,13 @@ async def test_a_viewer_sees_no_bodies(service: Service, viewer: Visitor) -> Non
 async def test_a_resend_from_the_page(service: Service, admin: Visitor) -> None:
     await service.create()
     service.attempts.details[11] = detail()
-    service.reports.bodies["evt_1"] = b"{}"
+    service.attempts.sent["evt_1"] = b"{}"
     await admin.go(f"{SEARCH}/11")
     seen = await admin.send(f"{SEARCH}/11/resend")
     assert (seen.path, "It is on its way to endpoint 1 again." in seen.text) == (f"{SEARCH}/11", True)
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
 
-    service.reports.bodies.clear()
+    service.attempts.sent.clear()
     seen = await admin.send(f"{SEARCH}/11/resend")
     assert "The body of this event is not in ClickHouse" in seen.text
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
-
-
-async def test_the_story_of_an_order(service: Service, viewer: Visitor) -> None:
-    await service.create()
-    service.attempts.record = Record(
-        (
-            EventRow("evt_1", "order_completed", NOW, NOW, "R/1", ("H1", "H2"), "S 1", (1, 2)),
-            EventRow("evt_0", "order_cancelled", NOW - timedelta(days=1), NOW, "R/1", (), None, ()),
-        ),
-        (
-            attempt_row(
-                id=12, event_id="evt_1", endpoint_id=1, state="succeeded", outcome="delivered", http_status_code=202, error=None
-            ),
-            attempt_row(id=11, event_id="evt_1", endpoint_id=1),
-        ),
-        is_complete=False,
-    )
-    seen = await viewer.go("/webhooks/orders/R%2F1")
-    assert (await viewer.go("/webhooks/orders/%7BR%7D:%201")).status == 200
-
-    assert service.attempts.told == [(About.ORDER, "R/1"), (About.ORDER, "{R}: 1")]
-    for part in (
-        "Order R/1",
-        "2 events, 1 of 2 deliveries acknowledged, 1 under way",
-        "Order Information",
-        "Acknowledged with 202.",
-        "2 attempts",
-        "It matched, and no attempt is on record yet",
-        "No endpoint was subscribed to this event when it came.",
-        "It has more",
-    ):
-        assert part in seen.text, part
-    html = unquote(seen.html.replace("&amp;", "&"))
-    assert 'href="/webhooks/attempts?q[order_number_eq]=R/1">Webhooks of this order' in html
-    assert "q[shipment_number_in][]=H1&q[shipment_number_in][]=H12345678901&q[shipment_number_in][]=H2" in html
-    assert 'href="/webhooks/subscriptions/S%201"' in seen.html
-    assert not service.kafka.audits, "no body was read"
-
-
-@pytest.mark.parametrize(
-    ("path", "about", "title"),
-    [("shipments/H1", About.SHIPMENT, "Shipment H1"), ("subscriptions/S1", About.SUBSCRIPTION, "Subscription S1")],
-)
-async def test_shipments_and_subscriptions_likewise(
-    service: Service, viewer: Visitor, path: str, about: About, title: str
-) -> None:
-    seen = await viewer.go(f"/webhooks/{path}")
-    assert service.attempts.told == [(about, path.rpartition("/")[2])]
-    for part in (title, "Nothing is on record.", "No webhooks"):
-        assert part in seen.text, part
-    assert (await viewer.go(f"/webhooks/{path.partition('/')[0]}/" + "x" * 300)).status == 404

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from schemas.event import EventType
+from tests.unit.delivery.courier_case import answer
 from tests.unit.sample_events import held_fact
+from tests.unit.schemas.versioned_types import VERSIONED
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import Service
+from tests.unit.web.test_filter_preview import shop_events
 
 NEW = "/webhooks/endpoints/new"
 LIST = "/webhooks/endpoints"
@@ -42,6 +43,60 @@ async def test_register(service: Service, admin: Visitor) -> None:
     assert "hunter2-token" not in seen.html
 
 
+async def test_versions_are_pinned_where_there_are_several(service: Service, admin: Visitor) -> None:
+    assert "Pinned versions" not in (await admin.go(NEW)).text
+    service.events.use(VERSIONED)
+    page = await register(admin, events=["refund_issued"], event_type_versions="refund_issued=1")
+    assert "Refund issued: only version 1" in (await admin.go(page)).text
+    assert "refund_issued has 1 and 2" in (await admin.go(f"{page}/edit")).text
+    wrong = await admin.send(f"{page}/edit", {"event_type_versions": "refund_issued=latest"})
+    assert "must be an object of event types" in wrong.text.lower()
+    await admin.go(f"{page}/edit")
+    await admin.send(f"{page}/edit", {"event_type_versions": ""})
+    assert [record.event_type_versions for record in service.kafka.changes] == [{"refund_issued": 1}, {}]
+
+
+async def test_retries_are_chosen_by_name_or_as_delays(service: Service, admin: Visitor) -> None:
+    page = await register(admin, retry_policy="patient")
+    assert "Standard: Retries after 5 s, 1 min, 10 min, 1 h and 6 h; gives up after 7 h 11 min" in (await admin.go(NEW)).text
+    await admin.go(f"{page}/edit")
+    seen = await admin.send(f"{page}/edit", {"retry_policy": "custom", "retry_delays": "5s, 10m"})
+    assert "Retries after 5 s and 10 min; gives up after 10 min 5 s." in seen.text
+
+    await admin.go(f"{page}/edit")
+    await admin.send(f"{page}/edit", {"description": "It keeps its delays"})
+    assert [record.retry_policy for record in service.kafka.changes] == ["patient", "5s,10m", "5s,10m"]
+
+    await admin.go(f"{page}/edit")
+    wrong = await admin.send(f"{page}/edit", {"retry_delays": "2m"})
+    assert "Choose from 5s, 1m, 10m, 1h, 6h." in wrong.text
+
+
+async def test_an_endpoint_is_verified_before_it_gets_anything(service: Service, admin: Visitor) -> None:
+    service.sender.exchange = answer(404)
+    page = await register(admin, verification="signed_event")
+    assert "Unverified" in (await admin.go(LIST)).text
+    seen = await admin.go(page)
+    assert "It is not verified, and gets nothing until it is" in seen.text
+    assert "404" in seen.text
+    again = await admin.send(f"{page}/verify", {})
+    assert "It is not verified." in again.text
+
+    service.sender.exchange = answer(204)
+    await admin.go(page)
+    assert "The endpoint is verified." in (await admin.send(f"{page}/verify", {})).text
+    await admin.go(f"{page}/edit")
+    await admin.send(f"{page}/edit", {"description": "It stays verified"})
+    assert len(service.sender.requests) == 3
+    service.sender.exchange = answer(500)
+    await admin.go(f"{page}/edit")
+    moved = await admin.send(f"{page}/edit", {"target_url": "http://127.0.0.1/moved"})
+    assert "It is not verified" in moved.text
+    await admin.go(f"{page}/edit")
+    free = await admin.send(f"{page}/edit", {"verification": "none"})
+    assert "It is not verified" not in free.text
+
+
 async def test_the_secret_is_shown_once(service: Service, admin: Visitor) -> None:
     page = await register(admin)
     assert admin.seen is not None
@@ -69,9 +124,11 @@ async def test_register_paused(service: Service, admin: Visitor) -> None:
         ("token", "two words", "Must be 1 to 1024"),
         ("max_per_second", "many", "Must be a whole number"),
         ("max_per_second", "0", "Must be a whole number"),
-        ("filters", "{", "Must be JSON"),
-        ("filters", "[1]", "Must be an object"),
-        ("filters", "[" * 100_000, "Must be JSON"),
+        ("retry_policy", "furious", "Must be standard, patient, impatient"),
+        ("retry_policy", "custom", "Must be standard, patient, impatient"),
+        ("filters", "{", "column 2: the expression ends too early."),
+        ("filters", "data.total >", "column 13: the expression ends too early."),
+        ("filters", "[" * 100_000, "Must be a list of expressions"),
         ("description", "a" * 1001, "Must be text of at most 1000"),
     ],
 )
@@ -122,7 +179,7 @@ async def test_edit(service: Service, admin: Visitor) -> None:
     form = (await admin.go(f"{page}/edit")).form(f"{page}/edit")
     assert ("target_url", "http://127.0.0.1/hooks") in form.fields
     assert [value for name, value in form.fields if name == "events"] == ["order_completed", "shipment_shipped"]
-    assert json.loads(dict(form.fields)["filters"]) == {"channel": ["spree"]}
+    assert dict(form.fields)["filters"] == 'data.channel == "spree"'
     assert dict(form.fields)["token"] == ""
 
     seen = await admin.send(f"{page}/edit", {"description": "changed", "events": ["stock_item_back_in_stock"], "filters": ""})
@@ -150,8 +207,15 @@ async def test_an_edit_does_not_undo_what_somebody_else_did(service: Service, ad
 
     seen = await admin.send(f"{page}/edit", {"description": "mine"})
 
-    assert (seen.status, "was changed since you read it" in seen.text) == (412, True)
+    assert (seen.status, "Somebody else changed this endpoint meanwhile" in seen.text) == (412, True)
+    assert "Description is now by somebody else" in seen.text
+    assert "Target url is now" not in seen.text, "only what differs"
     assert service.kafka.changes[-1].description == "by somebody else"
+    # What was typed is still there, and is saved by who has seen both.
+    fields = dict(seen.form(f"{page}/edit").fields)
+    assert (fields["description"], fields["version"]) == ("mine", "2")
+    seen = await admin.send(f"{page}/edit")
+    assert (seen.status, service.kafka.changes[-1].description) == (200, "mine")
 
 
 async def test_an_edit_with_a_mistake_is_not_saved(service: Service, admin: Visitor) -> None:
@@ -160,6 +224,16 @@ async def test_an_edit_with_a_mistake_is_not_saved(service: Service, admin: Visi
     seen = await admin.send(f"{page}/edit", {"target_url": "nonsense"})
     assert (seen.status, seen.form(f"{page}/edit").method) == (422, "post")
     assert len(service.kafka.changes) == 1
+
+
+async def test_what_is_asked_names_the_endpoint_and_its_url_below(service: Service, admin: Visitor) -> None:
+    named = await service.create("http://127.0.0.1/erp", description="The ERP\nof the shop")
+    nameless = await service.create("http://127.0.0.1/other")
+    for what in ("pause", "delete", "rotate"):
+        asked = await admin.go(f"/webhooks/endpoints/{named}/{what}")
+        assert asked.status == 200
+        assert "? The ERP http://127.0.0.1/erp " in asked.text, what
+        assert "? http://127.0.0.1/other " in (await admin.go(f"/webhooks/endpoints/{nameless}/{what}")).text, what
 
 
 async def test_pause_and_resume(service: Service, admin: Visitor) -> None:
@@ -264,3 +338,21 @@ async def test_when_kafka_is_away_nothing_is_lost_unseen(service: Service, admin
     service.kafka.is_down = True
     seen = await admin.send(LIST, FIELDS)
     assert (seen.status, "Kafka has not confirmed the change in time." in seen.text) == (503, True)
+
+
+async def test_the_form_has_a_preview_that_saves_nothing(service: Service, admin: Visitor) -> None:
+    service.history.events = [past for _, past in shop_events()]
+    form = (await admin.go("/webhooks/endpoints/new")).form(LIST)
+    csrf = next(pair for pair in form.fields if pair[0] == "csrf")
+    assert 'formaction="/webhooks/endpoints/new/preview"' in (admin.seen.html if admin.seen else "")
+    fields = [csrf, ("target_url", "http://127.0.0.1/hooks"), ("events", "order_completed")]
+    seen = await admin.post("/webhooks/endpoints/new/preview", [*fields, ("filters", 'data.channel == "spree"')])
+
+    assert seen.status == 200
+    assert "of 300 events of the last 7 days. Nothing was saved." in seen.text
+    assert "You would have received, among others" in seen.text
+    assert 'value="http://127.0.0.1/hooks"' in seen.html
+    assert service.kafka.changes == []
+
+    seen = await admin.post("/webhooks/endpoints/new/preview", [*fields, ("filters", "data.total >")])
+    assert (seen.status, "column 13: the expression ends too early." in seen.text) == (422, True)

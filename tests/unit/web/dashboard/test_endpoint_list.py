@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from urllib.parse import parse_qsl
 
-from pipeline.store.endpoint_days import EndpointDay, Failure
+from pipeline.endpoints.registry import state_of
 from pipeline.store.errors import StoreUnavailableError
+from pipeline.store.reports.endpoint_days import EndpointDay, LatestFailure
 from schemas.api_key import Access
 from schemas.event import EventType
-from tests.unit.web.dashboard.visitor import Visitor
+from schemas.health import HealthFact, HealthRecord
+from tests.unit.web.dashboard.visitor import Seen, Visitor
 from tests.unit.web.service import NOW, Service
 
 LIST = "/webhooks/endpoints"
@@ -17,16 +20,18 @@ LIST = "/webhooks/endpoints"
 async def test_each_endpoint_with_its_last_day(service: Service, admin: Visitor) -> None:
     identifier = await service.create("http://127.0.0.1/busy", events=list(EventType), description="The ERP")
     await service.create("http://127.0.0.1/idle", active=False)
-    failure = Failure(7, NOW - timedelta(minutes=3), 503, None, "The endpoint answered 503.")
+    failure = LatestFailure(7, NOW - timedelta(minutes=3), 503, None, "The endpoint answered 503.")
     service.reports.days = {identifier: EndpointDay([(0, 0)] * 22 + [(90, 10), (1000, 1)], failure)}
 
     seen = await admin.go(LIST)
 
-    busy, idle = (seen.text[seen.text.index(f"http://127.0.0.1/{name}") :] for name in ("busy", "idle"))
-    for part in ("The ERP", "active", "All of them", "99.0%", "of 1,101", "3 min ago", "503"):
-        assert part in busy.removesuffix(idle), part
-    for part in ("paused", "Order completed", "none"):
+    rows = seen.text.partition("Last failure")[2]
+    idle, busy = rows[: rows.index("The ERP")], rows[rows.index("The ERP") :]
+    for part in ("The ERP http://127.0.0.1/busy", "active", "All of them", "99.0%", "of 1,101", "3 min ago", "503"):
+        assert part in busy, part
+    for part in ("127.0.0.1/idle", "paused", "Order completed", "no failure"):
         assert part in idle, part
+    assert 'href="/webhooks/attempts/7"' in seen.html
     assert 'aria-label="Attempts by hour: 1,090 succeeded, 11 failed"' in seen.html
     assert f'href="/webhooks/endpoints/{identifier}"' in seen.html
 
@@ -38,7 +43,7 @@ async def test_without_clickhouse_the_endpoints_are_shown(service: Service, admi
     assert seen.status == 200
     assert "There are no figures at the moment." in seen.text
     assert "ClickHouse at ch:8123 does not answer." in seen.text
-    assert "http://127.0.0.1/hooks" in seen.text
+    assert "127.0.0.1/hooks" in seen.text
 
 
 async def test_without_endpoints_it_says_what_to_do(service: Service, visitor: Visitor) -> None:
@@ -63,3 +68,143 @@ async def test_the_list_has_pages(service: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{LIST}?per_page=2&page=2")
     assert ("127.0.0.1/2" in seen.text, "127.0.0.1/0" in seen.text) == (True, False)
     assert "3 endpoints, page 2 of 2" in seen.text
+
+
+async def several(service: Service) -> list[int]:
+    """Three endpoints, the last one paused; their ids."""
+    return [
+        await service.create(f"http://127.0.0.1/{name}", description=description, active=name != "off")
+        for name, description in (("zeta", "Zeta mails"), ("alpha/hooks/orders", "Alpha"), ("off", "Mails, switched off"))
+    ]
+
+
+async def test_names_and_urls_are_searched(service: Service, admin: Visitor) -> None:
+    await several(service)
+    for find, names in (
+        ("MAILS", ["Mails, switched off", "Zeta mails"]),
+        ("orders alpha", ["Alpha"]),
+        ("none", []),
+    ):
+        seen = await admin.go(LIST, params={"find": find})
+        assert [name for name in ("Alpha", "Mails, switched off", "Zeta mails") if f">{name}</a>" in seen.html] == names, find
+    assert "No endpoint fits." in seen.text
+
+
+async def test_states_are_counted_and_chosen(service: Service, admin: Visitor) -> None:
+    await several(service)
+    seen = await admin.go(f"{LIST}?find=mails")
+    assert "All 2 Paused 1 Working 1" in seen.text
+    assert 'href="?find=mails&amp;state=paused"' in seen.html
+    seen = await admin.go(f"{LIST}?state=paused")
+    assert (">Mails, switched off</a>" in seen.html, ">Alpha</a>" in seen.html) == (True, False)
+
+
+async def test_the_order(service: Service, admin: Visitor) -> None:
+    zeta, *_ = await several(service)
+    service.reports.days = {zeta: EndpointDay([(0, 0)] * 23 + [(5, 0)])}
+    for sort, names in (
+        ("", ["Mails, switched off", "Alpha", "Zeta mails"]),
+        ("name", ["Alpha", "Mails, switched off", "Zeta mails"]),
+        ("busiest", ["Zeta mails", "Alpha", "Mails, switched off"]),
+        ("newest", ["Mails, switched off", "Alpha", "Zeta mails"]),
+    ):
+        seen = await admin.go(LIST, params={"sort": sort} if sort else {})
+        assert sorted(names, key=lambda name: seen.html.index(f">{name}</a>")) == names, sort
+
+
+async def test_a_page_has_fifty(service: Service, admin: Visitor) -> None:
+    for number in range(52):
+        await service.create(f"http://127.0.0.1/{number}")
+    seen = await admin.go(LIST)
+    assert seen.html.count('name="ids"') == 50
+    assert "52 endpoints, page 1 of 2" in seen.text
+
+
+async def test_several_are_paused_and_resumed(service: Service, admin: Visitor) -> None:
+    zeta, alpha, off = await several(service)
+    await admin.go(LIST)
+    asked = await admin.send(f"{LIST}/several/change", {"ids": [str(zeta), str(alpha), str(off), "99", "x"], "do": "pause"})
+    for part in (
+        "Pause 2 endpoints?",
+        "Zeta mails",
+        "What has been held for 14 days expires",
+        "1 of those that you chose gets nothing already",
+    ):
+        assert part in asked.text, part
+    assert [one.id for one in service.kafka.registry.all() if one.active] == [zeta, alpha], "nothing is done yet"
+    seen = await admin.send(f"{LIST}/several/change")
+    assert (seen.path, "2 endpoints are paused." in seen.text) == (LIST, True)
+    assert not any(endpoint.active for endpoint in service.kafka.registry.all())
+
+    service.learn(
+        HealthRecord(
+            endpoint_id=alpha, fact=HealthFact.HELD, endpoint_version=1, at=NOW, partition=0, held=1297, counted=1297, since=NOW
+        )
+    )
+    asked = await admin.send(f"{LIST}/several/change", {"ids": [str(zeta), str(alpha)], "do": "resume"})
+    for part in ("Resume 2 endpoints?", "1,297 held deliveries go out at once.", "1,297 held"):
+        assert part in asked.text, part
+    seen = await admin.send(f"{LIST}/several/change")
+    assert "2 endpoints are resumed." in seen.text
+    assert [one.id for one in service.kafka.registry.all() if one.active] == [zeta, alpha]
+    asked = await admin.send(f"{LIST}/several/change", {"ids": [str(zeta)], "do": "resume"})
+    assert "Nothing to do" in asked.text
+    assert "Choose endpoints first" in (await admin.post(f"{LIST}/several/change", [("csrf", csrf(asked)), ("do", "pause")])).text
+
+
+async def test_several_are_disabled(service: Service, admin: Visitor) -> None:
+    zeta, alpha, off = await several(service)
+    service.learn(
+        HealthRecord(endpoint_id=off, fact=HealthFact.HELD, endpoint_version=1, at=NOW, partition=0, held=3, counted=3, since=NOW)
+    )
+    await admin.go(LIST)
+    asked = await admin.send(f"{LIST}/several/change", {"ids": [str(zeta), str(off)], "do": "disable"})
+    for part in ("Disable 2 endpoints?", "Lists show them as disabled", "3 deliveries are held for them already", "expires"):
+        assert part in asked.text, part
+    seen = await admin.send(f"{LIST}/several/change")
+    assert "2 endpoints are disabled." in seen.text
+    found = {one.id: state_of(one) for one in service.kafka.registry.all()}
+    assert found == {zeta: "disabled", alpha: "active", off: "disabled"}
+    record = service.kafka.changes[-1]
+    assert (record.active, record.disabled_at) == (False, NOW)
+
+    seen = await admin.go(f"{LIST}/{zeta}")
+    assert "a key of the settings" in seen.text
+    assert "disabled it" in seen.text
+    assert "last 24 h Nothing" in (await admin.go("/webhooks")).text, "what somebody wanted needs nobody"
+    await admin.go(f"{LIST}/{zeta}")
+    await admin.send(f"{LIST}/{zeta}/resume")
+    assert (service.kafka.changes[-1].active, service.kafka.changes[-1].disabled_at) == (True, None)
+
+    asked = await admin.send(f"{LIST}/several/change", {"do": "disable"})
+    assert "Disable 1 endpoint?" in asked.text
+    assert (await admin.send(f"{LIST}/several/change")).path == f"{LIST}/{zeta}", "back where it was pressed"
+
+
+async def test_what_failed_at_several_is_resent_after_a_look(service: Service, admin: Visitor) -> None:
+    zeta, alpha, _ = await several(service)
+    await admin.go(LIST)
+    seen = await admin.send(f"{LIST}/several/change", {"ids": [str(zeta), str(alpha)], "do": "resend"})
+    assert parse_qsl(seen.path.partition("?")[2]) == [
+        ("q[endpoint_id_in][]", str(zeta)),
+        ("q[endpoint_id_in][]", str(alpha)),
+        ("q[state_eq]", "failed"),
+        ("q[created_at_gteq]", "-24h"),
+    ]
+    assert "Nothing to resend" in seen.text
+
+
+async def test_an_operator_pauses_nothing(service: Service, visitor: Visitor) -> None:
+    await service.create()
+    await visitor.log_in(await service.key(Access.OPERATOR))
+    seen = await visitor.go(LIST)
+    assert "Pause" not in seen.text
+    seen = await visitor.post(f"{LIST}/several/change", [("csrf", csrf(seen)), ("do", "pause"), ("ids", "1"), ("confirmed", "1")])
+    assert (seen.status, service.kafka.registry.all()[0].active) == (403, True)
+    seen = await visitor.go(LIST)
+    seen = await visitor.post(f"{LIST}/several/change", [("csrf", csrf(seen)), ("do", "delete"), ("ids", "1")])
+    assert (seen.status, "Choose what to do" in seen.text) == (422, True)
+
+
+def csrf(seen: Seen) -> str:
+    return dict(seen.form("/webhooks/logout").fields)["csrf"]

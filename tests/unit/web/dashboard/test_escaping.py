@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from datetime import timedelta
 
-from pipeline.store.endpoint_days import EndpointDay, Failure
 from pipeline.store.errors import StoreUnavailableError
-from pipeline.store.overview import Waiting
-from pipeline.store.reports import Bucket, EndpointStats, LastFailure
+from pipeline.store.reports.endpoint_days import EndpointDay, LatestFailure
+from pipeline.store.reports.pipeline_overview import WaitingDelivery
+from pipeline.store.reports.recent import EndpointStats, HourBucket, LastFailure
 from schemas.api_key import Access
 from schemas.health import HealthFact, HealthRecord
 from tests.unit.web.dashboard.visitor import Visitor
@@ -28,12 +28,12 @@ def check(seen_html: str, where: str) -> None:
 async def test_every_page(service: Service, visitor: Visitor) -> None:
     url = "http://127.0.0.1/?a=" + EVIL.replace(" ", "%20")
     identifier = await service.create(url, description=EVIL, filters={EVIL: EVIL})
-    failure = Failure(7, NOW - timedelta(minutes=3), None, EVIL, EVIL)
+    failure = LatestFailure(7, NOW - timedelta(minutes=3), None, EVIL, EVIL)
     service.reports.days = {identifier: EndpointDay([(1, 1)] * 24, failure)}
     service.reports.stats = EndpointStats(
-        (Bucket(NOW, 1, 1),) * 24, 0, (1.0, 2.0, 3.0), LastFailure(7, NOW - timedelta(minutes=3), None, EVIL, EVIL)
+        (HourBucket(NOW, 1, 1),) * 24, 0, (1.0, 2.0, 3.0), LastFailure(7, NOW - timedelta(minutes=3), None, EVIL, EVIL)
     )
-    waiting = Waiting(7, EVIL, EVIL, identifier, NOW, None)
+    waiting = WaitingDelivery(7, EVIL, EVIL, identifier, NOW, None)
     service.reports.hour = dataclasses.replace(service.reports.hour, waiting=1, oldest_waiting=waiting)
     service.learn(
         HealthRecord(endpoint_id=identifier, fact=HealthFact.DISABLED, endpoint_version=1, at=NOW, detail=EVIL),

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from pipeline.web.auth import digest, key_id
-from pipeline.web.dashboard.desk import is_own_page
+from pipeline.web.dashboard.page_renderer import is_own_page
 from schemas.api_key import Access
 from tests.unit.web.dashboard.visitor import Visitor, visiting
 from tests.unit.web.service import API_KEY, NOW, OTHER_KEY, TOPICS, Service

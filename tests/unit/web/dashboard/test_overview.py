@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from pipeline.core.circuit import CircuitState
-from pipeline.store.endpoint_days import EndpointDay
 from pipeline.store.errors import StoreUnavailableError
-from pipeline.store.overview import MINUTES, Minute, Overview, Waiting
+from pipeline.store.reports.endpoint_days import EndpointDay
+from pipeline.store.reports.pipeline_overview import MINUTES, OverviewMinute, PipelineOverview, WaitingDelivery
 from schemas.health import HealthFact, HealthRecord
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import NOW, Service
@@ -22,9 +22,9 @@ async def test_the_last_hour(service: Service, admin: Visitor) -> None:
         HealthRecord(endpoint_id=down, fact=HealthFact.FAILING, endpoint_version=1, at=NOW, since=NOW - 30 * MINUTE),
     )
     service.reports.days = {well: EndpointDay([(0, 0)] * 23 + [(500, 0)]), down: EndpointDay([(0, 0)] * 23 + [(0, 20)])}
-    minutes = tuple(Minute(NOW - (MINUTES - number) * MINUTE, 30, 20, 1) for number in range(MINUTES))
-    waiting = Waiting(77, "evt-1", "order_completed", down, NOW - 2 * timedelta(hours=1), NOW + MINUTE)
-    service.reports.hour = Overview(minutes, (120.0, 900.0, 65_000.0), (12.0, 80.0, 1500.0), 4, waiting)
+    minutes = tuple(OverviewMinute(NOW - (MINUTES - number) * MINUTE, 30, 20, 1) for number in range(MINUTES))
+    waiting = WaitingDelivery(77, "evt-1", "order_completed", down, NOW - 2 * timedelta(hours=1), NOW + MINUTE)
+    service.reports.hour = PipelineOverview(minutes, (120.0, 900.0, 65_000.0), (12.0, 80.0, 1500.0), 4, waiting)
 
     seen = await admin.go(HOME)
 
@@ -36,12 +36,12 @@ async def test_the_last_hour(service: Service, admin: Visitor) -> None:
         "95%: 900 ms, 99%: 65.0 s",
         "12 ms",
         "2 h ago",
-        "4 deliveries wait for a repeat",
+        "4 deliveries wait for their retry",
     )
-    for part in (*parts, "No success since 30 min ago"):
+    for part in (*parts, "It began to fail 30 min ago"):
         assert part in seen.text, part
     assert 'href="/webhooks/attempts/77"' in seen.html
-    failing = seen.text.partition("Failing now")[2].partition("last 24 hours")[0]
+    failing = seen.text.partition("What needs somebody now")[2].partition("Events in")[0]
     assert ("127.0.0.1/down" in failing, "127.0.0.1/well" in failing) == (True, False)
 
 
@@ -63,12 +63,12 @@ async def test_without_clickhouse_it_says_what_fails(service: Service, admin: Vi
     service.attempts.error = StoreUnavailableError("ClickHouse does not answer.")
     seen = await admin.go(HOME)
     assert (seen.status, "There are no figures at the moment" in seen.text) == (200, True)
-    assert "circuit open" in seen.text
+    assert "on hold: endpoint is down" in seen.text
 
 
 async def test_when_all_is_well_it_says_so(admin: Visitor) -> None:
     seen = await admin.go(HOME)
-    assert "Nothing: every endpoint that is active takes what it is sent." in seen.text
+    assert "Nothing: every endpoint that is active takes what it is sent, and every event could be used." in seen.text
     assert "No endpoint is registered yet." in seen.text
 
 

@@ -6,18 +6,18 @@ from typing import cast
 
 import pytest
 
-from pipeline.web.dashboard.desk import Desk
+from pipeline.web.dashboard.page import DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.page_table import dashboard_pages
-from pipeline.web.dashboard.pages import Page
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import Service
 
-PAGES = [page for page in dashboard_pages(cast("Desk", None)) if page.access is not None]
+PAGES = [page for page in dashboard_pages(cast("PageRenderer", None)) if page.access is not None]
 NOTE = 'id="ignored-parameters"'
 
 
-def path_of(page: Page) -> str:
+def path_of(page: DashboardPage) -> str:
     identifier = "0123456789abcdef" if page.path.startswith("/resends") else "1"
     return "/webhooks" + page.path.replace("{id}", identifier).replace("{number}", "R1")
 
@@ -35,7 +35,7 @@ async def test_every_page_says_what_has_no_effect(service: Service, admin: Visit
 
 async def test_every_form_and_export_refuses_what_it_does_not_know(service: Service, admin: Visitor) -> None:
     await service.create()
-    token = [pair for pair in (await admin.go("/webhooks/keys")).forms[0].fields if pair[0] == "csrf"]
+    token = [pair for pair in (await admin.go("/webhooks/keys")).form("/webhooks/logout").fields if pair[0] == "csrf"]
     before = len(service.kafka.records)
     for page in PAGES:
         if page.acts:
@@ -70,6 +70,6 @@ async def test_a_typing_mistake_stands_in_the_way_of_resending(service: Service,
     service.attempts.rows = (attempt_row(id=1, endpoint_id=1),)
     seen = await admin.go(f"/webhooks/resends/new?{query}")
     assert '<button class="button primary">' not in seen.html
-    token = [pair for pair in seen.forms[0].fields if pair[0] == "csrf"]
+    token = [pair for pair in seen.form("/webhooks/logout").fields if pair[0] == "csrf"]
     await admin.post(f"/webhooks/resends?{query}", token)
     assert (service.runs._task, service.kafka.to("webhooks.delay.0s")) == (None, [])

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.search import parse_query
-from pipeline.web.dashboard.filters import has_blanks, read_filters
-from pipeline.web.dashboard.highlight import Piece, excerpt, marked, needles
-from pipeline.web.dashboard.pretty import pretty
+from pipeline.web.dashboard.filter_chips import has_blanks, read_filters
+from pipeline.web.dashboard.highlight import HighlightedText, excerpt, marked, needles
+from pipeline.web.dashboard.json_format import pretty
 
 Pairs = list[tuple[str, str]]
 
@@ -111,10 +111,20 @@ def test_a_marked_text_is_the_text(text: str, wanted: list[str]) -> None:
 
 
 def test_marks_and_excerpts() -> None:
-    assert marked("Ada ADA ada", ["ada"]) == (Piece("Ada", True), Piece(" "), Piece("ADA", True), Piece(" "), Piece("ada", True))
-    assert marked("a.c abc", ["a.c"]) == (Piece("a.c", True), Piece(" abc"))
+    assert marked("Ada ADA ada", ["ada"]) == (
+        HighlightedText("Ada", True),
+        HighlightedText(" "),
+        HighlightedText("ADA", True),
+        HighlightedText(" "),
+        HighlightedText("ada", True),
+    )
+    assert marked("a.c abc", ["a.c"]) == (HighlightedText("a.c", True), HighlightedText(" abc"))
     assert marked("GRÜSSE", ["grüsse"])[0].is_match
-    assert excerpt("x" * 100 + "Ada" + "y" * 100, ["ada"]) == (Piece("…" + "x" * 60), Piece("Ada", True), Piece("y" * 60 + "…"))
+    assert excerpt("x" * 100 + "Ada" + "y" * 100, ["ada"]) == (
+        HighlightedText("…" + "x" * 60),
+        HighlightedText("Ada", True),
+        HighlightedText("y" * 60 + "…"),
+    )
     assert excerpt("nothing", ["ada"]) == ()
     assert sum(piece.is_match for piece in marked("a" * 500, ["a"])) == 200
 

@@ -1,0 +1,186 @@
+"""Topics of event types that are added with the API: the fan-out learns of them while it runs, and reads them.
+
+The way of such a topic: the API makes it, then writes the event type down; every fan-out reads that, and from then on knows what it finds in the
+topic. Only then it looks whether the topic is there and may be read, and subscribes to it. A topic that cannot be read yet keeps nobody from
+reading the others: that would be one call of the API that stops all deliveries. It is told of, and looked at again.
+
+A topic is never given up while the process runs, and not at its next start either, while Kafka has it: records may be left there. What is
+published to it after its event type was removed becomes dead letters, as any event that nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from pipeline.broker.api import Broker, Position
+from pipeline.broker.failure_backoff import FailureBackoff
+from pipeline.broker.producer import Producer
+from pipeline.broker.readable_topics import ReadableTopics, look_at_topics
+from pipeline.broker.topic_ids import TopicIds
+from pipeline.endpoints.event_type_catalogue import EventTypeCatalogue
+from pipeline.ops import metrics
+from pipeline.ops.clock import utc_now
+from pipeline.ops.daemon_threads import in_thread
+from pipeline.ops.logs import logger
+from schemas.codec import to_json
+from schemas.topic_ids import TOPIC_IDS_KEY
+from schemas.topics import Topics
+
+log = logger(__name__)
+
+_START_SECONDS: Final = 5.0
+"""So long a start waits for what can be read. What takes longer is read a little later."""
+_AGAIN_SECONDS: Final = 10.0
+"""How often a topic is looked at that could not be read; sooner at first, as one that was just made may not be everywhere yet."""
+_FIRST_AGAIN_SECONDS: Final = 1.0
+_MOST_TOLD: Final = 3
+
+
+class AddedTopics:
+    """Used from the event loop. ``read`` is told, once for each, which topics can be read."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        producer: Producer,
+        topics: Topics,
+        catalogue: EventTypeCatalogue,
+        topic_ids: TopicIds,
+        read: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._broker = broker
+        self._producer = producer
+        self._topics = topics
+        self._catalogue = catalogue
+        self._topic_ids = topic_ids
+        self._on_readable = read
+        self._reading: set[str] = set()
+        self._given_up: set[str] = set()
+        """Former topics that Kafka does not have any more."""
+        self._problems: dict[str, str] = {}
+        self._changed = asyncio.Event()
+        self._trouble = FailureBackoff(log)
+
+    async def start(self) -> None:
+        """Begin to read what can be read, and go on looking."""
+        self._catalogue.follow(lambda _: self._changed.set())
+        first = asyncio.create_task(self._look())
+        await asyncio.wait([first], timeout=_START_SECONDS)
+        self._task = asyncio.create_task(self._follow(first))
+        self._task.add_done_callback(_note_end)
+
+    async def stop(self) -> None:
+        """Look no more."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    def warning(self) -> str | None:
+        """Which topics are not read, in words (for health checks)."""
+        if not self._problems:
+            return None
+        told = " ".join(list(self._problems.values())[:_MOST_TOLD])
+        more = f" And {len(self._problems) - _MOST_TOLD} more topics." if len(self._problems) > _MOST_TOLD else ""
+        return told + more
+
+    async def _follow(self, first: asyncio.Task[None]) -> None:
+        try:
+            await first
+        finally:
+            first.cancel()
+        again = _FIRST_AGAIN_SECONDS
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), again if self._wanted() else None)
+            again = min(2 * again, _AGAIN_SECONDS)
+            if self._changed.is_set():
+                again = _FIRST_AGAIN_SECONDS
+                self._changed.clear()
+                self._given_up.clear()
+            await self._look()
+
+    def _wanted(self) -> list[str]:
+        """The topics that are not read yet."""
+        types = self._catalogue.types
+        done = {*self._reading, *self._given_up, *self._topics.sources}
+        named = (self._topics.prefix + topic for topic in (*types.more_topics, *types.former_topics))
+        return [topic for topic in named if topic not in done]
+
+    async def _look(self) -> None:
+        wanted = self._wanted()
+        if not wanted:
+            self._tell({})
+            return
+        try:
+            found = await in_thread(lambda: look_at_topics(self._broker, wanted), "added topics")
+        except Exception as error:  # noqa: BLE001 - whatever it is: the topics that are read stay so, and these are looked at again
+            self._trouble.note("topics of event types cannot be looked at, going on", error=repr(error))
+            self._tell({topic: f"It is not known whether {topic} can be read: {error}" for topic in wanted})
+            return
+        self._trouble.over("topics of event types can be looked at again")
+        self._topic_ids.see(found.ids)
+        others = frozenset(self._topic_ids.other_than_known(found.readable))
+        self._tell(self._described(found, others))
+        self._read([topic for topic in found.readable if topic not in others])
+
+    def _read(self, topics: Sequence[str]) -> None:
+        if not topics:
+            return
+        log.info("topics of event types that were added are read from now on", topics=topics)
+        self._reading.update(topics)
+        self._topic_ids.watch(topics)
+        if (known := self._topic_ids.to_write(utc_now())) is not None:
+            written = self._producer.send(self._topics.endpoint_health, key=TOPIC_IDS_KEY, value=to_json(known))
+            written.add_done_callback(_note_failure)
+        self._on_readable(topics)
+
+    def _described(self, found: ReadableTopics, others: frozenset[str]) -> dict[str, str]:
+        prefix = self._topics.prefix
+        former = {prefix + topic for topic in self._catalogue.types.former_topics}
+        told = {topic: _refused(topic, topic.removeprefix(prefix), why) for topic, why in found.refused.items()}
+        for topic in found.missing:
+            if topic in former:  # with the topic, its records are gone
+                self._given_up.add(topic)
+            else:
+                told[topic] = _missing(topic, topic.removeprefix(prefix))
+        for topic in others:
+            told[topic] = (
+                f"{topic} is another topic than before: it was deleted, and made again under the same name. It is not read. Begin anew on "
+                f"purpose: oms-webhooks topics --begin-anew {topic}."
+            )
+        return told
+
+    def _tell(self, problems: dict[str, str]) -> None:
+        for topic, problem in problems.items():
+            if topic not in self._problems:
+                log.warning("the topic of an event type is not read", topic=topic, problem=problem)
+        self._problems = problems
+        metrics.UNREAD_TOPICS.set(len(problems))
+
+
+def _missing(topic: str, bare: str) -> str:
+    return (
+        f"{topic} is not read: it is not there, or this process may not see it. Make it with `oms-webhooks topics --create --event-topic {bare}`, "
+        f"and grant the rights that `oms-webhooks grants --event-topic {bare}` prints."
+    )
+
+
+def _refused(topic: str, bare: str, why: str) -> str:
+    return (
+        f"{topic} is not read: {why.rstrip('.')}. If Kafka refuses it, grant the rights that "
+        f"`oms-webhooks grants --role fanout --event-topic {bare}` prints."
+    )
+
+
+def _note_end(task: asyncio.Task[None]) -> None:
+    """It ends by itself only through a bug."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("no further topics of event types are read until this process starts again", exc_info=error)
+
+
+def _note_failure(written: asyncio.Future[Position]) -> None:
+    """Of a record that only tells other processes something: it is written again at the next start."""
+    if not written.cancelled() and (error := written.exception()) is not None:
+        log.warning("the ids of topics could not be written", error=str(error))

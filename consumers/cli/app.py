@@ -1,0 +1,300 @@
+"""``oms-webhooks``: the command line. It builds nothing itself; see roles (the pipeline), demo and traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import typer
+from rich.console import Console
+
+from consumers.cli import live, operate, publish, search, tables
+from consumers.cli.api_client import ApiCallError, Key, Url
+from consumers.cli.backup import export_endpoints, import_endpoints
+from consumers.cli.dead_letters import dead_letters_app
+from consumers.cli.demo import run_demo
+from consumers.cli.discovery import NoPipelineError, reachable, say
+from consumers.cli.doctor import doctor
+from consumers.cli.embedded import KafkaKind, surroundings
+from consumers.cli.encryption import reencrypt
+from consumers.cli.endpoints import endpoints_app
+from consumers.cli.erase import erase
+from consumers.cli.event_types import event_types_app
+from consumers.cli.keys import keys_app
+from consumers.cli.known_event_types import ASK, no_pipeline, types_of_pipeline, types_on_kafka, why
+from consumers.cli.option_groups import grouped
+from consumers.cli.plain_errors import PlainErrorsGroup
+from consumers.cli.replay import replay
+from consumers.cli.role_process import EXPECTED, run_loop, serve, until_signal, warn_of_unknown_names
+from consumers.cli.roles import ROLES, err
+from consumers.cli.runtime_files import leave_note, note_of
+from consumers.cli.signatures import endpoints_certificate, endpoints_rotate, endpoints_rotate_key_pair, endpoints_sign
+from consumers.cli.traffic import simulate as simulate_oms
+from consumers.run import ALL_ROLES, Running
+from pipeline.broker.errors import BrokerError
+from pipeline.core.signing import SigningKey
+from pipeline.devtools.local_process import BrokerStartError
+from pipeline.devtools.receiver import Behaviour, Received, Receiver
+from pipeline.devtools.receiver_checks import ReceiverChecks
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.logs import configure_logs, logger
+from pipeline.ops.settings import Settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    cls=PlainErrorsGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they may print secrets that stand in local variables
+    rich_markup_mode="rich",
+    help="Delivers an order management system's events as webhooks: Kafka in, HTTP out, every attempt searchable.\n\n"
+    "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "
+    "[bold]oms-webhooks settings[/bold].",
+)
+endpoints_app.command("rotate")(endpoints_rotate)
+endpoints_app.command("rotate-key-pair")(endpoints_rotate_key_pair)
+endpoints_app.command("sign")(endpoints_sign)
+endpoints_app.command("certificate")(endpoints_certificate)
+endpoints_app.command("export")(export_endpoints)
+endpoints_app.command("import")(import_endpoints)
+endpoints_app.command("reencrypt")(reencrypt)
+app.add_typer(endpoints_app, name="endpoints", rich_help_panel="Use")
+app.add_typer(search.attempts_app, name="attempts", rich_help_panel="Use")
+app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Use")
+app.add_typer(keys_app, name="keys", rich_help_panel="Operate")
+app.add_typer(event_types_app, name="event-types", rich_help_panel="Operate")
+
+out = Console()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"oms-webhooks {version('oms-webhooks')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version, and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+log = logger(__name__)
+
+ALL_EXPECTED = (*EXPECTED, ApiCallError, BrokerStartError, NoPipelineError)
+
+
+for _role in ROLES:
+    app.command(rich_help_panel="Run")(_role)
+
+
+@app.command("all", rich_help_panel="Run")
+def all_roles(
+    kafka: Annotated[KafkaKind, typer.Option(help="The broker to start when no Kafka is configured.")] = "embedded",
+) -> None:
+    """Run every role in this process; without a configured Kafka, on an embedded broker.
+
+    It waits for a Kafka and a ClickHouse that are away, and ends when one of them refuses it: a wrong password, a right that is missing.
+    """
+    settings = Settings()
+    configure_logs(settings.log_level, settings.log_format)
+    warn_of_unknown_names()
+    with surroundings(settings, kafka) as here:
+        key = here.settings.api_keys[0].get_secret_value()
+
+        async def serve_all() -> None:
+            note = None
+
+            def ready(pipeline: Running) -> None:
+                nonlocal note
+                url = pipeline.url
+                note = leave_note(note_of(here.settings, url))
+                note.__enter__()
+                err.print(tables.banner(here, url, key if not settings.api_keys else None))
+
+            try:
+                await serve(here.settings, ALL_ROLES, ready, ends_when_refused=True)
+            finally:
+                if note is not None:
+                    note.__exit__(None, None, None)
+
+        run_loop(serve_all())
+
+
+@app.command(rich_help_panel="Run")
+def demo(
+    kafka: Annotated[KafkaKind, typer.Option(help="embedded, or apache (needs Java 17 and Maven).")] = "embedded",
+    seconds: Annotated[float, typer.Option(min=0, help="End after this long, with a summary; 0: run until Ctrl-C.")] = 0,
+    rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Events a second.")] = 5,
+) -> None:
+    """Run the whole pipeline with a simulated OMS and two receivers, one of which fails at times."""
+    sys.exit(run_demo(out, kafka=kafka, seconds=seconds or None, rate=rate))
+
+
+app.command("sql", rich_help_panel="Use")(search.sql)
+app.command("tail", rich_help_panel="Use")(live.tail)
+app.command("open", rich_help_panel="Use")(live.open_page)
+app.command("doctor", rich_help_panel="Operate")(doctor)
+
+
+app.command(rich_help_panel="Use")(publish.publish)
+
+
+@app.command(rich_help_panel="Use")
+def simulate(
+    rate: Annotated[float, typer.Option(min=0.01, help="Events a second.")] = 10,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this long; default: run until Ctrl-C.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after this many events.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed lives the same story.")] = 1,
+) -> None:
+    """Act as an OMS: publish realistic orders, shipments and stock changes, and samples of the event types that the deployment adds."""
+    settings = _with_added_types(reachable(Settings(), "Publishing to"))
+
+    def tell(event: Any) -> None:
+        out.print(f"{event.occurred_at:%H:%M:%S}  {event.event_name.value:34} {event.key}", highlight=False)
+
+    try:
+        published = run_loop(simulate_oms(settings, rate=rate, seed=seed, seconds=seconds, count=count, on_event=tell))
+    except KeyboardInterrupt:
+        return
+    out.print(f"Published {published:,} events.")
+
+
+def _with_added_types(settings: Settings) -> Settings:
+    """The settings plus the event types that were added with the API, as Kafka has them. Tells which ones."""
+    try:
+        types = run_loop(types_on_kafka(settings))
+    except (BrokerError, TimeoutError) as error:
+        say(
+            f"Event types that were added with the API are not published, because they could not be read from Kafka: {why(error)}."
+        )
+        return settings
+    if added := [name for name in types.configured if name not in settings.event_types.configured]:
+        say(f"Event types that were added with the API are published too: {', '.join(added)}.")
+    return settings.knowing(types)
+
+
+def _signing_secret(secret: str | None) -> str | None:
+    if secret is not None:
+        try:
+            SigningKey(secret)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return secret
+
+
+@dataclass(frozen=True, slots=True)
+class BehaviourOptions:
+    """How the receiver answers."""
+
+    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts that fail.")] = 0
+    fail_first: Annotated[int, typer.Option(min=0, help="Fail the first so many attempts of each event.")] = 0
+    failure: Annotated[Literal["status", "hang", "reset"], typer.Option(help="What a failing attempt meets.")] = "status"
+    status: Annotated[int, typer.Option(min=300, max=599, help="Status code of a failing answer.")] = 500
+    delay: Annotated[float, typer.Option(min=0, help="Seconds before any answer.")] = 0
+
+
+_USUAL_ANSWERS: Final = BehaviourOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverCheckOptions:
+    """What the receiver asks for besides a signature with the secret."""
+
+    basic: Annotated[
+        str, typer.Option(envvar="OMS_WEBHOOKS_RECEIVER_BASIC", help="HTTP Basic: the user:password that it asks for.")
+    ] = ""
+    header_key: Annotated[
+        str,
+        typer.Option(
+            envvar="OMS_WEBHOOKS_RECEIVER_HEADER_KEY", help="An API key that it asks for: its header, a colon, the key."
+        ),
+    ] = ""
+    public_key: Annotated[str, typer.Option(help="The endpoint's public key (whpk_…), to check signatures of version v1a.")] = ""
+    allow_origin: Annotated[str, typer.Option(help="Answer a CloudEvents handshake of this origin; *: of any.")] = ""
+
+    def checks(self) -> ReceiverChecks:
+        """Raises typer.BadParameter for one that has another form."""
+        try:
+            return ReceiverChecks(self.basic, self.header_key, self.public_key, self.allow_origin)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+
+_NO_CHECKS: Final = ReceiverCheckOptions()
+
+
+@app.command(rich_help_panel="Use")
+@grouped
+def receiver(
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0: any.")] = 9000,
+    secret: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OMS_WEBHOOKS_RECEIVER_SECRET",
+            help="The endpoint's signing secret, to check signatures: whsec_ and 24 to 64 bytes in base64.",
+            callback=_signing_secret,
+        ),
+    ] = None,
+    checks: ReceiverCheckOptions = _NO_CHECKS,
+    answers: BehaviourOptions = _USUAL_ANSWERS,
+) -> None:
+    """Act as an endpoint: print what arrives, verify signatures and credentials, and fail as often as you say."""
+    behaviour, asked = Behaviour(**asdict(answers)), checks.checks()
+
+    def tell(received: Received) -> None:
+        out.print(f"{received.webhook_id}  attempt {received.attempt}  {received.outcome}  {received.reason}", highlight=False)
+
+    async def serve() -> None:
+        endpoint = Receiver("receiver", secret, behaviour, on_delivery=tell)
+        endpoint.checks = asked
+        out.print(f"Listening at {await endpoint.start(port=port)} (Ctrl-C ends it)")
+        await until_signal(asyncio.Event())
+        await endpoint.stop()
+
+    run_loop(serve())
+
+
+app.command("topics", rich_help_panel="Operate")(operate.topics)
+app.command("replay", rich_help_panel="Operate")(replay)
+app.command("erase", rich_help_panel="Operate")(erase)
+app.command("settings", rich_help_panel="Operate")(operate.settings)
+app.command("grants", rich_help_panel="Operate")(operate.grants)
+app.command("migrate", rich_help_panel="Operate")(operate.migrate_now)
+app.command("retention", rich_help_panel="Operate")(operate.retention)
+app.command("sizing", rich_help_panel="Operate")(operate.sizing)
+
+
+@app.command(rich_help_panel="Operate")
+def schema(
+    offline: Annotated[bool, typer.Option("--offline", help="Only the event types of these settings; ask no pipeline.")] = False,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Print the JSON Schema of the events that producers publish; with the event types that were added to the running pipeline."""
+    settings = Settings()
+    types = settings.event_types
+    if not offline:
+        if (problem := no_pipeline(url)) is None:
+            try:
+                types = types_of_pipeline(settings, url, api_key)
+            except ApiCallError as error:
+                raise ApiCallError(
+                    f"{error} With --offline, only the event types of these settings are printed.", error.status
+                ) from None
+        else:
+            say(f"Only the event types of these settings: {problem}. {ASK}")
+    sys.stdout.write(json.dumps(types.published_schema(), indent=2) + "\n")
+
+
+@app.command("new-key", rich_help_panel="Operate")
+def new_key() -> None:
+    """Make a key for OMS_WEBHOOKS_ENCRYPTION_KEY."""
+    sys.stdout.write(Vault.new_key() + "\n")

@@ -1,0 +1,116 @@
+"""Options of ``endpoints add`` and ``endpoints authentication``. The secret comes from a variable or is asked for: options end up in histories."""
+
+from __future__ import annotations
+
+import enum
+import os
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import typer
+
+from consumers.cli.option_values import not_blank
+from consumers.cli.standard_input import is_terminal
+from schemas.authentication import SECRET_MEMBERS, AuthenticationType, ClientAuthMethod
+
+SECRET_VARIABLE: Final = "OMS_WEBHOOKS_ENDPOINT_SECRET"
+
+
+class SignatureEncoding(enum.StrEnum):
+    """How an HMAC is written."""
+
+    HEX = "hex"
+    BASE64 = "base64"
+
+
+@dataclass(frozen=True)
+class AuthenticationOptions:
+    """How requests authenticate."""
+
+    auth: Annotated[
+        AuthenticationType | None,
+        typer.Option(help=f"How requests authenticate. The secret is read from {SECRET_VARIABLE}, or asked for."),
+    ] = None
+    username: Annotated[str | None, typer.Option(help="basic: the user name.", callback=not_blank)] = None
+    header: Annotated[str | None, typer.Option(help="api_key: the header that holds it.", callback=not_blank)] = None
+    token_url: Annotated[str | None, typer.Option(help="OAuth: the token endpoint.", callback=not_blank)] = None
+    client_id: Annotated[str | None, typer.Option(help="OAuth: the client's id.", callback=not_blank)] = None
+    scope: Annotated[list[str] | None, typer.Option(help="OAuth: a scope; repeat it.", callback=not_blank)] = None
+    audience: Annotated[
+        str | None, typer.Option(help="OAuth: the audience, where the provider wants one.", callback=not_blank)
+    ] = None
+    client_auth: Annotated[
+        ClientAuthMethod | None, typer.Option(help="OAuth: where id and secret are sent. Default: client_secret_basic.")
+    ] = None
+
+    def asked(self) -> dict[str, object] | None:
+        """The field ``authentication``; None when no option says anything.
+
+        Raises:
+            typer.BadParameter: options of a type without that type, or no secret where nobody can be asked for it.
+        """
+        members = {
+            "username": self.username,
+            "header": self.header,
+            "token_url": self.token_url,
+            "client_id": self.client_id,
+            "scopes": self.scope,
+            "audience": self.audience,
+            "client_auth_method": None if self.client_auth is None else self.client_auth.value,
+        }
+        given = {name: value for name, value in members.items() if value is not None}
+        if self.auth is None:
+            if given:
+                raise typer.BadParameter("--auth says which authentication these options are of.")
+            return None
+        secret = {} if self.auth is AuthenticationType.NONE else {SECRET_MEMBERS[self.auth]: _secret(SECRET_MEMBERS[self.auth])}
+        return {"type": self.auth.value, **given, **secret}
+
+
+@dataclass(frozen=True)
+class NewAuthenticationOptions(AuthenticationOptions):
+    """The same for a new endpoint, which may have a token."""
+
+    token: Annotated[
+        str | None,
+        typer.Option(help="Sent as Authorization: Bearer.", envvar="OMS_WEBHOOKS_ENDPOINT_TOKEN", callback=not_blank),
+    ] = None
+
+    def fields(self) -> dict[str, object]:
+        """The fields of the endpoint."""
+        asked = {"token": self.token, "authentication": self.asked()}
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class SignatureHeaderOptions:
+    """A second header with an HMAC of the body."""
+
+    header: Annotated[
+        str | None, typer.Option("--header", help="A second header with an HMAC-SHA256 of the body.", callback=not_blank)
+    ] = None
+    no_header: Annotated[bool, typer.Option("--no-header", help="No second header.")] = False
+    encoding: Annotated[SignatureEncoding | None, typer.Option(help="Of the second header. Default: hex.")] = None
+    prefix: Annotated[str | None, typer.Option(help="In the second header before the HMAC, such as sha256=.")] = None
+
+    def asked(self) -> dict[str, object]:
+        """The field ``signature_header``, where an option says something about it. Its key comes from the variable, if that is set."""
+        if self.header is not None and self.no_header:
+            raise typer.BadParameter("Give --header or --no-header, not both.")
+        if self.header is None and (self.encoding is not None or self.prefix is not None):
+            raise typer.BadParameter("--encoding and --prefix are of the second header: give --header too.")
+        if self.no_header:
+            return {"signature_header": None}
+        if self.header is None:
+            return {}
+        secret = os.environ.get(SECRET_VARIABLE) or None
+        encoding = (self.encoding or SignatureEncoding.HEX).value
+        return {"signature_header": {"name": self.header, "encoding": encoding, "prefix": self.prefix or "", "secret": secret}}
+
+
+def _secret(name: str) -> str:
+    if secret := os.environ.get(SECRET_VARIABLE):
+        return secret
+    if not is_terminal():
+        raise typer.BadParameter(f"There is no {name.replace('_', ' ')}: set {SECRET_VARIABLE}.")
+    return str(typer.prompt(name.replace("_", " ").capitalize(), hide_input=True))

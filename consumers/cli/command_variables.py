@@ -1,0 +1,17 @@
+"""Variables that begin as settings do, and are none."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NO_SETTINGS: Final = (
+    "OMS_WEBHOOKS_API_KEY",
+    "OMS_WEBHOOKS_API_URL",
+    "OMS_WEBHOOKS_ENDPOINT_TOKEN",
+    "OMS_WEBHOOKS_KAFKA_LIBS",
+    "OMS_WEBHOOKS_RECEIVER_BASIC",
+    "OMS_WEBHOOKS_RECEIVER_HEADER_KEY",
+    "OMS_WEBHOOKS_RECEIVER_SECRET",
+    "OMS_WEBHOOKS_VERSION",
+)
+"""Variables of commands (and of deploy/compose.yaml, the last one), which are not settings."""

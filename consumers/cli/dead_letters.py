@@ -1,0 +1,45 @@
+"""``oms-webhooks dead-letters``: commands that speak to the HTTP API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from consumers.cli import tables
+from consumers.cli.api_client import Key, Url, client_for
+from consumers.cli.console import Output
+from consumers.cli.endpoints import AsJson
+from consumers.cli.option_values import id_number, not_blank
+from schemas.delivery import DeadLetterReason
+
+out = Output()
+
+dead_letters_app = typer.Typer(no_args_is_help=True, help="Records that could not be used (by the HTTP API).")
+
+
+@dead_letters_app.command("list")
+def dead_letters_list(
+    reason: Annotated[DeadLetterReason | None, typer.Option(help="Only those of this reason.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Only those of this topic.", callback=not_blank)] = None,
+    page: Annotated[int, typer.Option(min=1, help="Page.")] = 1,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """List the records that could not be used, the newest first."""
+    filters = {"q[reason_eq]": reason.value if reason else None, "q[topic_eq]": topic, "page": str(page)}
+    with client_for(url, api_key) as client:
+        found = client.call("GET", "dead_letters", params=[(name, value) for name, value in filters.items() if value])
+    out.print_json(data=found) if as_json else out.print(tables.dead_letters(found))
+
+
+@dead_letters_app.command("show")
+def dead_letters_show(
+    identifier: Annotated[int, typer.Argument(metavar="ID", help="The dead letter's id.", parser=id_number)],
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Print one with its bytes, as JSON; that they were looked at goes on record."""
+    with client_for(url, api_key) as client:
+        out.print_json(data=client.call("GET", f"dead_letters/{identifier}"))

@@ -1,0 +1,100 @@
+"""The embedded default: brokers and keys of our own for trying out."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+
+from pipeline.devtools.local_broker import ApacheKafkaBroker, LocalBroker, TansuBroker
+from pipeline.devtools.local_process import BrokerStartError
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.settings import Settings
+
+KafkaKind = Literal["embedded", "apache"]
+
+# What the embedded broker needs (as measured); it would be wrong in production.
+_EMBEDDED_PROFILE = {
+    "kafka_session_timeout_ms": 6_000,
+    "kafka_fetch_max_wait_ms": 30,
+    "kafka_static_members": False,  # it does not give up a static member that was killed
+    "kafka_partitions": 3,
+    "kafka_replication_factor": 1,
+}
+_APACHE_PROFILE = {"kafka_session_timeout_ms": 10_000, "kafka_partitions": 3, "kafka_replication_factor": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedServices:
+    """What a pipeline on this machine runs on."""
+
+    settings: Settings
+    broker: LocalBroker | None
+    """None when a Kafka was configured: then it is not ours to start."""
+
+
+@contextmanager
+def surroundings(
+    settings: Settings, kafka: KafkaKind = "embedded", data_dir: Path = Path("var/apache")
+) -> Iterator[EmbeddedServices]:
+    """Start a broker unless one is configured, and make the keys that are missing. The broker ends with the block."""
+    if settings.kafka_bootstrap_servers:
+        yield EmbeddedServices(_with_keys(settings, None), None)
+        return
+    broker: LocalBroker
+    if kafka == "apache":
+        data_dir.mkdir(parents=True, exist_ok=True)
+        broker = ApacheKafkaBroker(data_dir=data_dir / "kafka", log_path=data_dir / "kafka.log")
+        profile: dict[str, object] = _APACHE_PROFILE | {"clickhouse_path": settings.clickhouse_path or data_dir / "clickhouse"}
+    else:
+        _refuse_a_lasting_store(settings)
+        broker, profile = TansuBroker(), dict(_EMBEDDED_PROFILE)
+    try:
+        profile["kafka_bootstrap_servers"] = broker.start()
+        settings = settings.model_copy(update=profile)
+        yield EmbeddedServices(_with_keys(settings, data_dir if broker.durable else None), broker)
+    finally:
+        broker.stop()
+
+
+def _refuse_a_lasting_store(settings: Settings) -> None:
+    """The offsets of a broker in memory begin at 0 in every run; a store that remembers would take new attempts for old ones."""
+    if settings.clickhouse_url or settings.clickhouse_path:
+        message = (
+            "The embedded broker forgets everything at exit, so its ClickHouse must too: unset OMS_WEBHOOKS_CLICKHOUSE_URL and "
+            "OMS_WEBHOOKS_CLICKHOUSE_PATH, or set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS, or run with --kafka apache."
+        )
+        raise BrokerStartError(message)
+
+
+def _with_keys(settings: Settings, data_dir: Path | None) -> Settings:
+    """Make the keys that are not configured. Beside data that outlives the process they must outlive it too."""
+    keys = {"encryption_key": Vault.new_key(), "api_key": secrets.token_urlsafe(24)}
+    if data_dir is not None:
+        keys = _kept(data_dir / "keys.json", keys)
+    update: dict[str, object] = {}
+    if settings.encryption_key is None:
+        update["encryption_key"] = SecretStr(keys["encryption_key"])
+    if not settings.api_keys:
+        update["api_keys"] = (SecretStr(keys["api_key"]),)
+    return settings.model_copy(update=update)
+
+
+def _kept(path: Path, fresh: dict[str, str]) -> dict[str, str]:
+    if not path.exists():
+        _write_private(path, fresh)
+    kept: dict[str, str] = json.loads(path.read_text())
+    return kept
+
+
+def _write_private(path: Path, content: object) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(content, file)

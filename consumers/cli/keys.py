@@ -1,0 +1,56 @@
+"""``oms-webhooks keys``: commands that speak to the HTTP API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from consumers.cli import tables
+from consumers.cli.api_client import Key, Url, client_for
+from consumers.cli.console import Output
+from consumers.cli.endpoints import AsJson
+from consumers.cli.option_values import key_id as read_key_id
+from consumers.cli.option_values import not_blank
+from schemas.api_key import Access
+
+out = Output()
+
+keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys (by the HTTP API, with an admin key).")
+
+
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Option(help="What the key is for.", callback=not_blank)],
+    role: Annotated[
+        Access, typer.Option(help="viewer looks; operator also sees bodies, resends and tests; admin may everything.")
+    ],
+    owner: Annotated[
+        str | None,
+        typer.Option(help="The person who answers for it; the audit and the dashboard name them.", callback=not_blank),
+    ] = None,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Make an API key; prints it, once."""
+    with client_for(url, api_key) as client:
+        made = client.call("POST", "keys", json={"key": {"name": name, "role": role.value} | ({"owner": owner} if owner else {})})
+    out.print(tables.made_key(made))
+
+
+@keys_app.command("list")
+def keys_list(as_json: AsJson = False, url: Url = None, api_key: Key = None) -> None:
+    """List the API keys that are valid."""
+    with client_for(url, api_key) as client:
+        found = client.call("GET", "keys")
+    out.print_json(data=found) if as_json else out.print(tables.keys(found))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(help="The key's id.", callback=read_key_id)], url: Url = None, api_key: Key = None
+) -> None:
+    """Revoke an API key: it opens nothing any more."""
+    with client_for(url, api_key) as client:
+        client.call("DELETE", f"keys/{key_id}")
+    out.print(f"Key {key_id} is revoked.", markup=False, highlight=False)

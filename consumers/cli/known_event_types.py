@@ -1,0 +1,136 @@
+"""The event types that a command knows: those of the settings, and those that were added to the running pipeline.
+
+The settings take precedence, as they do in the pipeline. Most commands ask the API. Commands that write to Kafka read the topic of
+the event types there instead: what counts is what that Kafka's pipeline knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote
+
+import typer
+
+from consumers.cli.api_client import ApiClient, client_for
+from consumers.cli.discovery import say
+from consumers.cli.runtime_files import find_notes
+from pipeline.broker.errors import BrokerError
+from pipeline.broker.factory import open_broker
+from pipeline.endpoints.event_type_catalogue import EventTypeCatalogue
+from pipeline.ops.event_types_file import entry_problems, event_type_of
+from pipeline.ops.settings import Settings
+from schemas.configured_events import ConfiguredEventType
+from schemas.event_types import EventTypes
+
+ASK: Final = "Event types that were added with the API are listed by: oms-webhooks event-types list --url URL --api-key KEY"
+"""What to do about an unknown name when no pipeline was asked."""
+_TABLE_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class ListedEventTypes:
+    """What the API says about event types: those in use by name, those removed, and those that cannot be used."""
+
+    by_name: Mapping[str, Mapping[str, Any]]
+    removed: Mapping[str, str] = field(default_factory=dict)
+    """When each was removed."""
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with each."""
+
+
+def listed(client: ApiClient) -> ListedEventTypes:
+    """The event types of the pipeline.
+
+    Raises:
+        ApiCallError: it does not say.
+    """
+    answer = client.call("GET", "event_types")
+    return ListedEventTypes(
+        {one["name"]: one for one in answer["event_types"]},
+        {one["name"]: one["removed_at"] for one in answer.get("removed_event_types", ())},
+        {one["name"]: one["problem"] for one in answer.get("unusable_event_types", ())},
+    )
+
+
+def no_pipeline(url: str | None) -> str | None:
+    """Why no API can be asked, for a command that can do without; None: there is one."""
+    found = 1 if url else len(find_notes())
+    if found == 1:
+        return None
+    return "several pipelines run on this machine" if found else "no pipeline was named, and none runs on this machine"
+
+
+def types_of_pipeline(settings: Settings, url: str | None, api_key: str | None) -> EventTypes:
+    """The event types of the settings, plus those that the pipeline's API lists.
+
+    Raises:
+        ApiCallError: it does not say.
+    """
+    known = settings.event_types
+    with client_for(url, api_key) as client:
+        names = [
+            name for name, one in listed(client).by_name.items() if one["origin"] != "built_in" and name not in known.by_name
+        ]
+        made = [_made(name, client.call("GET", f"event_types/{quote(name, safe='')}")["entry"]) for name in names]
+    return EventTypes([*known.configured.values(), *(one for one in made if one is not None)])
+
+
+def _made(name: str, entry: Any) -> ConfiguredEventType | None:
+    topic = entry.get("topic") if isinstance(entry, dict) else None
+    if entry_problems(entry, (str(topic),)):
+        say(f"The event type {name} of the pipeline is left out: this release cannot read it.")
+        return None
+    return event_type_of(entry)
+
+
+async def types_on_kafka(settings: Settings) -> EventTypes:
+    """The event types of the settings, plus those in the topic of the event types.
+
+    Raises:
+        BrokerError: Kafka does not answer, or refuses.
+        TimeoutError: they could not all be read in time.
+    """
+    broker, topic = open_broker(settings), settings.topics.event_types
+
+    def topics() -> list[str]:
+        with broker.admin() as admin:
+            return admin.names()
+
+    if topic not in await asyncio.to_thread(topics):
+        return settings.event_types
+    catalogue = EventTypeCatalogue(broker, topic, settings.event_types)
+    try:
+        async with asyncio.timeout(_TABLE_SECONDS):
+            await catalogue.table.start()
+        return catalogue.types
+    finally:
+        with suppress(BrokerError):
+            await catalogue.table.stop()
+
+
+def why(error: BrokerError | TimeoutError) -> str:
+    """Why the event types could not be read from Kafka."""
+    return str(error) or "Kafka did not answer in time"
+
+
+def require_event_type(client: ApiClient, name: str | None) -> None:
+    """Check that the value of --event is, or was, an event type of the settings or of the pipeline.
+
+    Raises:
+        typer.BadParameter: it is none.
+        ApiCallError: the pipeline does not say.
+    """
+    if name is None or name in Settings().event_types.by_name:
+        return
+    known = listed(client)
+    if name in known.by_name or name in known.removed or name in known.unusable:
+        return
+    message = (
+        f"{name!r} is not one of {', '.join(map(repr, known.by_name))}, the event types of this pipeline (including those "
+        f"added with the API). To find attempts of one that is no longer in the file of event types, use --q event_name_eq={name}."
+    )
+    raise typer.BadParameter(message, param_hint="--event")

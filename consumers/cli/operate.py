@@ -1,0 +1,298 @@
+"""``oms-webhooks topics``, ``settings``, ``grants``, ``migrate``, ``retention``, ``sizing``: is everything as it must be?"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from consumers.cli import tables
+from consumers.cli.command_variables import NO_SETTINGS
+from consumers.cli.console import Output
+from consumers.cli.discovery import NoPipelineError, reachable
+from consumers.cli.known_event_types import types_on_kafka, why
+from consumers.cli.option_groups import grouped
+from consumers.cli.option_values import not_blank
+from consumers.cli.recreated_topics import begin_topic_anew
+from consumers.cli.settings_check import check_settings
+from consumers.grants import Grantee, clickhouse_grants, kafka_rights
+from consumers.run import RoleError
+from pipeline.broker.errors import BrokerError, NoSessionError, TopicError
+from pipeline.broker.factory import open_broker
+from pipeline.broker.topic_admin import TopicAdmin
+from pipeline.core.sizing import Costs, Deployment, Load, size
+from pipeline.ops.clock import utc_now
+from pipeline.ops.event_types_file import added_topic_problem
+from pipeline.ops.reachability import CheckResult
+from pipeline.ops.settings import Settings
+from pipeline.ops.settings_sources import refused_values, unknown_names
+from pipeline.store.connection import Connections
+from pipeline.store.migrate import migrate
+from pipeline.store.retention import Retention, Week
+from pipeline.store.rows import MAX_PARTITIONS
+from schemas.topics import TopicSpec
+
+out = Output()
+
+EventTopics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--event-topic",
+        metavar="TOPIC",
+        help="Also the topic of an event type that is added with the API; without the prefix (repeat it).",
+    ),
+]
+
+
+def topics(
+    create: Annotated[bool, typer.Option("--create", help="Make the topics that are missing.")] = False,
+    add_partitions: Annotated[
+        int | None,
+        typer.Option(
+            "--add-partitions",
+            metavar="N",
+            min=1,
+            max=MAX_PARTITIONS,
+            help="Give every topic N partitions that has fewer, but for those that must have one. Says what that means and asks.",
+        ),
+    ] = None,
+    begin_anew: Annotated[
+        str | None,
+        typer.Option(
+            "--begin-anew",
+            metavar="TOPIC",
+            callback=not_blank,
+            help="Accept a topic that was deleted and created again. It is read from its beginning. Explains what that means, and asks first.",
+        ),
+    ] = None,
+    topic: Annotated[list[str] | None, typer.Option("--topic", help="With --add-partitions: only this one (repeat it).")] = None,
+    event_topic: EventTopics = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Compare the topics with what they must look like; exit code 1 when one differs.
+
+    Those of event types that were added with the API are among them, where this command may read the topic webhooks.event-types.
+    """
+    if begin_anew is not None and (create or add_partitions):
+        raise typer.BadParameter("It is done by itself: leave out --create and --add-partitions.", param_hint="--begin-anew")
+    if topic and not add_partitions:
+        raise typer.BadParameter("It is for --add-partitions N: give that too.", param_hint="--topic")
+    chosen = _knowing_what_kafka_knows(reachable(Settings()))
+    specs = chosen.topics_with(_event_topics(event_topic)).specs()
+    if begin_anew:
+        uvloop.run(begin_topic_anew(chosen, begin_anew, confirm=lambda text: yes or _confirmed(text)))
+        out.print(f"{begin_anew} begins anew. Roles that waited go on by themselves within 15 s.")
+        return
+    with open_broker(chosen).admin() as admin:
+        if add_partitions:
+            _add_partitions(admin, _named(specs, topic or []), add_partitions, yes=yes)
+            chosen = chosen.model_copy(update={"kafka_partitions": add_partitions})
+        created = admin.create_missing(specs) if create else []
+        differences = admin.differences(specs)
+    out.print(tables.topics(specs, chosen.kafka_partitions, created, differences))
+    sys.exit(1 if differences else 0)
+
+
+def _knowing_what_kafka_knows(chosen: Settings) -> Settings:
+    try:
+        return chosen.knowing(uvloop.run(types_on_kafka(chosen)))
+    except NoSessionError:
+        raise  # the topics could not be looked at either
+    except (BrokerError, TimeoutError) as error:
+        sys.stderr.write(f"Topics of event types that were added with the API are not among these ({why(error)}).\n")
+        return chosen
+
+
+def _event_topics(given: Sequence[str] | None) -> Sequence[str]:
+    for topic in given or ():
+        if problem := added_topic_problem(topic):
+            raise typer.BadParameter(problem, param_hint="--event-topic")
+    return given or ()
+
+
+def _confirmed(text: str) -> bool:
+    out.print(text)
+    return typer.confirm("Begin it anew?", abort=True)
+
+
+def _named(specs: Sequence[TopicSpec], names: Sequence[str]) -> Sequence[TopicSpec]:
+    """The topics of these names; all without any.
+
+    Raises:
+        TopicError: there is no such topic, or it has one partition for good.
+    """
+    by_name = {spec.name: spec for spec in specs}
+    for name in names:
+        if name not in by_name:
+            raise TopicError(f"{name} is not one of our topics; `oms-webhooks topics` lists them.")
+        if by_name[name].partitions == 1:
+            message = (
+                f"{name} must have one partition: its order is the order of all changes. With a second one, two processes could read two "
+                "orders. It is small; more processes read it, each as a whole."
+            )
+            raise TopicError(message)
+    return [by_name[name] for name in names] if names else specs
+
+
+def _add_partitions(admin: TopicAdmin, specs: Sequence[TopicSpec], wanted: int, *, yes: bool) -> None:
+    planned = admin.planned_growth(specs, wanted)
+    if not planned:
+        out.print(f"Every topic has {wanted} partitions or more: nothing to do.")
+        return
+    out.print(tables.growth(planned))
+    if not yes:
+        typer.confirm("Add them?", abort=True)
+    admin.grow(planned)
+
+
+def settings(
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Connect to Kafka and ClickHouse, and say what is wrong, with names and values of settings too. Exit code 1 when something "
+            "is, 0 when nothing is.",
+        ),
+    ] = False,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="As a file for OMS_WEBHOOKS_SETTINGS_FILE: every setting described, no secrets.")
+    ] = False,
+) -> None:
+    """Print every setting: its variable, value and meaning. Secrets are redacted.
+
+    Settings are variables OMS_WEBHOOKS_…, such variables in a file .env of the working directory, lines of a TOML file that
+    OMS_WEBHOOKS_SETTINGS_FILE names, or, for secrets, files in the directory OMS_WEBHOOKS_SECRETS_DIR; what comes first here goes
+    before what comes later.
+    """
+    if toml and check:
+        raise typer.BadParameter("Give --check or --toml, not both.")
+    if toml:
+        sys.stdout.write(Settings().toml())
+        return
+    if not check:
+        out.print(tables.settings(Settings()))
+        return
+    findings = all_findings()
+    out.print(tables.findings(findings))
+    sys.exit(1 if any(finding.problem for finding in findings) else 0)
+
+
+def all_findings() -> list[CheckResult]:
+    """Everything that the check finds: also where values do not fit, and nothing can be connected to."""
+    try:
+        chosen = Settings()
+    except ValidationError as error:
+        return unknown_names(NO_SETTINGS) + [CheckResult(each.what or "Settings", each.problem) for each in refused_values(error)]
+    try:
+        return uvloop.run(check_settings(reachable(chosen)))
+    except NoPipelineError as error:
+        return [*uvloop.run(check_settings(chosen)), CheckResult("Kafka", str(error))]
+
+
+def grants(
+    role: Annotated[list[Grantee] | None, typer.Option("--role", help="Whose (repeat it). Default: all.")] = None,
+    kafka_principal: Annotated[
+        str, typer.Option(help="The principal that the ACLs are for; {role} stands for the role.")
+    ] = "User:webhooks-{role}",
+    clickhouse_user: Annotated[str, typer.Option(help="The user or role of ClickHouse; {role} as above.")] = "webhooks_{role}",
+    event_topic: EventTopics = None,
+) -> None:
+    """Print the least rights of each role, as commands for Kafka and statements for ClickHouse.
+
+    They come from the topics and tables of these settings; nothing is connected to. Topics of event types that are added with the API are named
+    with --event-topic. Read them, then run them as an administrator.
+    Whoever runs a role without the rights of the operator makes topics (`topics --create`) and tables (`migrate`) beforehand.
+    """
+    chosen = Settings()
+    servers = chosen.kafka_bootstrap_servers or "HOST:PORT"
+    topics = chosen.topics_with(_event_topics(event_topic))
+    for grantee in role or list(Grantee):
+        sys.stdout.write(f"# {grantee.value}\n")
+        principal = kafka_principal.replace("{role}", grantee.value)
+        for right in kafka_rights(grantee, topics):
+            sys.stdout.write(right.command(shlex.quote(principal), servers) + "\n")
+        user = clickhouse_user.replace("{role}", grantee.value)
+        for statement in clickhouse_grants(grantee, chosen.clickhouse_database, user, chosen.clickhouse_cluster):
+            sys.stdout.write(statement + ";\n")
+
+
+def migrate_now() -> None:
+    """Make and upgrade the tables of ClickHouse, as the recorder and the API do at their start when they have the right to."""
+    chosen = Settings()
+    if not chosen.clickhouse_url:
+        raise RoleError("No ClickHouse server is configured; set OMS_WEBHOOKS_CLICKHOUSE_URL.")
+
+    async def apply() -> tuple[str, ...]:
+        connections = Connections(chosen)
+        try:
+            return await migrate(connections)
+        finally:
+            await connections.close()
+
+    applied = uvloop.run(apply())
+    out.print("\n".join(f"applied {name}" for name in applied) or "The tables are up to date.", highlight=False)
+
+
+def retention(
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Another number than OMS_WEBHOOKS_RETENTION_DAYS, to try it out.")
+    ] = None,
+) -> None:
+    """List the weeks in ClickHouse that are past their retention, with their row counts. Deletes nothing: the recorder does that."""
+    chosen = Settings()
+    if not chosen.clickhouse_url:
+        raise RoleError("No ClickHouse server is configured; set OMS_WEBHOOKS_CLICKHOUSE_URL.")
+    kept = days or chosen.retention_days
+
+    async def look() -> tuple[Week, ...]:
+        connections = Connections(chosen)
+        try:
+            return await Retention(connections, kept).expired(utc_now())
+        finally:
+            await connections.close()
+
+    weeks = uvloop.run(look())
+    for week in weeks:
+        out.print(f"{week.table.value}: {week.rows:,} rows of the week from {week.begins}", highlight=False)
+    total = sum(week.rows for week in weeks)
+    out.print(
+        f"{total:,} rows are in weeks that are older than {kept} days." if weeks else f"Nothing is older than {kept} days.",
+        highlight=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """The load at the peak."""
+
+    events: Annotated[float, typer.Option(min=0.001, max=1e9, help="Events a second at the peak.")] = 100
+    deliveries: Annotated[float, typer.Option(min=0, max=1e6, help="Endpoints that an event matches, on average.")] = 2.0
+    attempts: Annotated[float, typer.Option(min=1, max=6, help="Attempts a delivery takes, on average.")] = 1.15
+    body_bytes: Annotated[int, typer.Option(min=1, max=1_000_000_000, help="Bytes of a body, on average.")] = 2_000
+    noise: Annotated[float, typer.Option(min=0, max=1, help="The share of a body that is random text: tokens, base64.")] = 0.0
+    average: Annotated[float, typer.Option(min=0.001, max=1, help="The average of the day, as a share of the peak.")] = 0.3
+
+
+_USUAL_LOAD: Final = LoadOptions()
+
+
+@grouped
+def sizing(
+    peak: LoadOptions = _USUAL_LOAD,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="How long ClickHouse keeps it. Default: retention_days.")
+    ] = None,
+    delivery_us: Annotated[
+        float, typer.Option(min=1, max=1e9, help="CPU of a delivery, as `make bench-path` measures it.")
+    ] = Costs().delivery_us,
+) -> None:
+    """Say how many processes, partitions and how much disk a load needs (docs/sizing.md has the model)."""
+    load = Load(peak.events, peak.average, peak.deliveries, peak.attempts, peak.body_bytes, peak.noise)
+    kept = Deployment(retention_days=days or Settings().retention_days)
+    out.print(tables.sizing(size(load, Costs(delivery_us=delivery_us), kept)))

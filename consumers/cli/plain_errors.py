@@ -1,0 +1,69 @@
+"""An option that is refused is told in our words: typer 0.26 and above prints those of pydantic ("Value error, …", "unable to parse …").
+
+One that is given twice is refused: of two values only the last would count, without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
+
+from schemas.plain_findings import plain_sentence
+
+_PREFIX: Final = "Value error, "
+
+
+class PlainErrorsGroup(TyperGroup):
+    """Commands whose options, and those of the commands below them, are refused in plain words."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments that stand before the command's name; look at all of them.
+
+        Raises:
+            typer.BadParameter: an option that takes one value is given twice.
+        """
+        if not ctx.resilient_parsing and (name := given_twice(self, args)):
+            raise typer.BadParameter("It is given twice, and takes one value.", param_hint=name)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = in_plain_words(error)
+            raise
+
+
+def given_twice(command: Any, arguments: Sequence[str]) -> str | None:
+    """The first option that takes one value and has two. ``command`` is typer's, with the commands below it."""
+    seen: set[str] = set()
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            break
+        below = getattr(command, "commands", {}).get(argument)
+        if below is not None:
+            command, seen = below, set()
+            continue
+        name, sign, _ = argument.partition("=")
+        option = next((one for one in command.params if name in one.opts and name.startswith("--")), None)
+        if option is None or option.is_flag:
+            continue
+        if name in seen and not option.multiple:
+            return name
+        seen.add(name)
+        if not sign:
+            next(rest, None)  # its value, whatever that looks like
+    return None
+
+
+def in_plain_words(error: typer.BadParameter) -> str:
+    """What to say of an option. typer has escaped what may come from the command line; our sentences have nothing of it."""
+    findings = error.__cause__.errors() if isinstance(error.__cause__, ValidationError) else []
+    sentence = plain_sentence(findings[0]) if findings else None
+    return sentence or error.message.removeprefix(_PREFIX)

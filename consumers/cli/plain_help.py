@@ -1,0 +1,54 @@
+"""Help for people: a flag has no type, and the others have the words that manuals use (TEXT, NUMBER, PATH), not those of Python."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+_WORDS: Final = {
+    "str": "TEXT",
+    "int": "NUMBER",
+    "float": "NUMBER",
+    "int range": "NUMBER",
+    "float range": "NUMBER",
+    "path": "PATH",
+}
+_LIST: Final = re.compile(r"list\[(.*)\]")
+_WIDEST: Final = 26
+"""Columns of choices side by side; what is wider stands in the text, where it can be folded between words."""
+
+
+def with_plain_types(command: Any, parent: Any = None) -> Any:
+    """Give a command of typer, and all below it, plain words for types. Releases of typer that have such words are left as they are."""
+    context = command.context_class(command, info_name=command.name, parent=parent)
+    for parameter in command.get_params(context):
+        _make_plain(parameter, context)
+    for below in getattr(command, "commands", {}).values():
+        with_plain_types(below, context)
+    return command
+
+
+def _make_plain(parameter: Any, context: Any) -> None:
+    describe = getattr(parameter, "display_type", None)
+    if describe is None:
+        return
+    shown = str(describe(context)).removeprefix("<").removesuffix(">")
+    in_list = _LIST.fullmatch(shown)
+    kind = in_list[1] if in_list else shown
+    word = _word(parameter, kind)
+    if parameter.param_type_name == "argument":
+        # The name of an argument says what it is.
+        parameter.display_type_rich = lambda ctx: None  # noqa: ARG005 - as typer calls it
+    elif parameter.metavar is None:
+        parameter.metavar = word
+
+
+def _word(parameter: Any, kind: str) -> str:
+    if kind == "bool":
+        return ""
+    if "|" not in kind:
+        return _WORDS.get(kind, kind.upper())
+    if len(kind) <= _WIDEST:
+        return kind
+    parameter.help = f"{(parameter.help or '').rstrip()} One of {', '.join(kind.split('|'))}.".lstrip()
+    return str(parameter.name).upper()

@@ -1,0 +1,138 @@
+"""``oms-webhooks publish``: look at events as the fan-out would, and write them to their source topics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.text import Text
+
+from consumers.cli.api_client import ApiCallError, Key, Url
+from consumers.cli.discovery import NoPipelineError, reachable
+from consumers.cli.known_event_types import ASK, no_pipeline, types_of_pipeline, types_on_kafka, why
+from consumers.cli.standard_input import read_bytes
+from consumers.cli.traffic import publish as publish_events
+from consumers.cli.traffic import record_key
+from pipeline.broker.errors import BrokerError
+from pipeline.core.event_check import CheckedEvent, check_events
+from pipeline.core.event_file import events_in
+from pipeline.ops.settings import Settings
+from schemas.delivery import DeadLetterReason
+from schemas.event_reader import EventReader
+
+out = Console()
+err = Console(stderr=True)
+
+
+def publish(
+    context: typer.Context,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Events as JSON: one, a list, or one a line; default: standard input.",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+        ),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only look at them: needs no Kafka, and writes nothing.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="With --check: what is only warned of fails too.")] = False,
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Check events and publish them to their source topics.
+
+    Every event is checked first, as the fan-out will: when one would become a dead letter, none is published and the exit code is 1.
+    It is also compared with what is documented (oms-webhooks schema); what differs is delivered, and warned of.
+
+    oms-webhooks publish --check events.jsonl --strict is made for the tests of a producer.
+
+    An event type that is not in the settings may have been added with the API. To find out, --check asks the API (--url); publishing
+    reads Kafka.
+    """
+    if not check and any(
+        (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE" for name in ("url", "api_key")
+    ):
+        raise typer.BadParameter("--url and --api-key are for --check. Publishing reads added event types from Kafka.")
+    if strict and not check:
+        raise typer.BadParameter("It is for --check: what is only warned of is published.", param_hint="--strict")
+    settings = Settings()
+    content = file.read_bytes() if file else read_bytes()
+    checked, hint = _checked(content, settings), ""
+    if not checked:
+        err.print("There is no event to publish: the input is empty.")
+        raise typer.Exit(1)
+    if any(one.reason == DeadLetterReason.UNKNOWN_EVENT for one in checked):
+        settings, hint = _knowing_more(settings, url, api_key) if check else _knowing_what_kafka_knows(settings)
+        checked = _checked(content, settings)
+    unusable = any(one.event is None for one in checked)
+    if check or unusable:
+        # stdout is for the answer to --check; otherwise it is for what was published.
+        (out if check else err).print(_report(checked, settings.event_reader), soft_wrap=True, highlight=False)
+        if hint and any(one.reason == DeadLetterReason.UNKNOWN_EVENT for one in checked):
+            err.print(Text(hint, "yellow"), soft_wrap=True, highlight=False)
+    if unusable or (check and strict and any(one.problems for one in checked)):
+        raise typer.Exit(1)
+    if not check:
+        for position in uvloop.run(publish_events(reachable(settings, "Publishing to"), [one.source.value for one in checked])):
+            out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")
+
+
+def _checked(content: bytes, settings: Settings) -> list[CheckedEvent]:
+    return list(check_events(events_in(content), max_bytes=settings.max_event_bytes, types=settings.event_types))
+
+
+def _knowing_more(settings: Settings, url: str | None, api_key: str | None) -> tuple[Settings, str]:
+    """The settings plus the event types that the pipeline's API lists; and what to say if a name is still unknown."""
+    if (problem := no_pipeline(url)) is not None:
+        return settings, f"Only the event types of these settings are known: {problem}. {ASK}"
+    try:
+        types = types_of_pipeline(settings, url, api_key)
+    except ApiCallError as error:
+        return (
+            settings,
+            f"Only the event types of these settings are known, because the pipeline could not be asked for others. {error}",
+        )
+    return settings.knowing(types), "The pipeline was asked too: it has no such event type."
+
+
+def _knowing_what_kafka_knows(settings: Settings) -> tuple[Settings, str]:
+    """The same, from the Kafka that the events are published to."""
+    try:
+        types = uvloop.run(types_on_kafka(reachable(settings, "Asking for event types:")))
+    except (NoPipelineError, BrokerError, TimeoutError) as error:
+        problem = str(error) if isinstance(error, NoPipelineError) else f"others could not be read from Kafka ({why(error)})."
+        return settings, f"Only the event types of these settings are known: {problem} {ASK}"
+    return settings.knowing(types), "It is not among the event types that were added with the API either."
+
+
+def _report(checked: Sequence[CheckedEvent], events: EventReader) -> Text:
+    """A line for each event, and one for each problem of it. What comes from the input is text, not markup."""
+    lines: list[Text] = []
+    for one in checked:
+        place = f"{one.source.place}: " if one.source.place else ""
+        if one.event is None:
+            lines.append(Text(f"{place}would become a dead letter ({one.reason})", "red"))
+        else:
+            meta = one.event
+            topic, key = events.topic_of(meta.event_name), record_key(meta).decode()
+            lines.append(Text(f"{place}{meta.event_name} {meta.id} is a valid event; for {topic}, key {key}"))
+        for problem in one.problems:
+            word, style = ("error", "red") if problem.is_fatal else ("warning", "yellow")
+            where = f"{problem.path}: " if problem.path else ""
+            lines.append(Text.assemble("  ", (word, style), f"  {where}{problem.message}"))
+    lines.append(Text(_summary(checked)))
+    return Text("\n").join(lines)
+
+
+def _summary(checked: Sequence[CheckedEvent]) -> str:
+    unusable = sum(one.event is None for one in checked)
+    warned = sum(one.event is not None and bool(one.problems) for one in checked)
+    counted = f"{len(checked):,} event{'s' if len(checked) > 1 else ''}"
+    if unusable:
+        return f"{counted}: {unusable:,} cannot be delivered, {warned:,} with warnings. Nothing was published."
+    return f"{counted}: all can be delivered, {warned:,} with warnings."

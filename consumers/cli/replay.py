@@ -1,0 +1,299 @@
+"""``oms-webhooks replay``: events of the past go to endpoints again, at a bounded rate, and on after whatever broke off."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, client_for
+from consumers.cli.option_groups import grouped
+from consumers.cli.option_values import TIMES, complete_event_type, id_number, not_blank, time_value
+from pipeline.core.search.times import read_time
+from schemas.http.replays import MAX_REPLAY_EVENTS
+
+out = Console()
+err = Console(stderr=True)
+
+_STEP_SECONDS: Final = 60.0
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    "run": (str,),
+    "replay": (dict,),
+    **dict.fromkeys(("total", "events", "sent", "skipped"), (int,)),
+    **dict.fromkeys(("in_flight", "is_done"), (bool,)),
+    "after": (str, type(None)),
+}
+"""What a file of a replay holds."""
+_NEEDED: Final = frozenset({"run", "replay", "total"})
+_REFUSED: Final = range(400, 500)
+"""Statuses of answers that say: nothing of it was done."""
+
+
+class ReplayDoubt(StrEnum):
+    """What becomes of a step of which nobody knows whether it was sent."""
+
+    SEND = "send"
+    SKIP = "skip"
+
+
+@dataclass(slots=True)
+class Progressed:
+    """A replay and how far it has come, as its file holds it."""
+
+    run: str
+    replay: dict[str, Any]
+    total: int
+    after: str | None = None
+    events: int = 0
+    sent: int = 0
+    skipped: int = 0
+    in_flight: bool = False
+    """A step was begun and its answer is not here."""
+    is_done: bool = False
+    path: Path = field(default=Path(), repr=False)
+
+    def save(self) -> None:
+        """Whole or not at all.
+
+        Raises:
+            ApiError: it cannot be written.
+        """
+        state = asdict(self)
+        del state["path"]
+        part = self.path.with_name(f"{self.path.name}.part")
+        try:
+            part.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
+            part.replace(self.path)
+        except OSError as error:
+            message = f"{self.path} cannot be written: {error.strerror}. It has to keep how far the replay has come: nothing more is sent."
+            raise ApiCallError(message) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedEvents:
+    """Which events go to whom."""
+
+    endpoint: Annotated[
+        list[int] | None, typer.Option(help="An endpoint that gets the events; repeat it for several.", parser=id_number)
+    ] = None
+    since: Annotated[str | None, typer.Option(help=f"Events that were received then or later: {TIMES}.", callback=time_value)] = (
+        None
+    )
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Events that were received before it (a date: before that day begins); default: now.", callback=time_value
+        ),
+    ] = None
+    event: Annotated[
+        list[str] | None,
+        typer.Option(help="Only events of this type; repeat it.", callback=not_blank, autocompletion=complete_event_type),
+    ] = None
+    order: Annotated[list[str] | None, typer.Option(help="Only events of this order; repeat it.", callback=not_blank)] = None
+    unmatched: Annotated[
+        bool, typer.Option("--unmatched", help="Also events that did not match the endpoint when they were received.")
+    ] = False
+
+    def wanted(self) -> dict[str, Any]:
+        """As the API takes it.
+
+        Raises:
+            ApiError: it does not say who gets them, or from when on.
+            typer.BadParameter: nothing lies between ``--since`` and ``--until``.
+        """
+        if not self.endpoint or self.since is None:
+            raise ApiCallError("Say who gets them and from when on: --endpoint ID --since TIME (or --resume FILE).")
+        since, until = _time(self.since), datetime.now(UTC) if self.until is None else _time(self.until)
+        if since >= until:
+            raise typer.BadParameter("It must be earlier than --until, which is now when it is left out.", param_hint="--since")
+        wanted: dict[str, Any] = {
+            "endpoint_ids": self.endpoint,
+            "since": since.isoformat(),
+            "until": until.isoformat(),
+            "event_names": self.event or [],
+            "order_numbers": self.order or [],
+            "matched_only": not self.unmatched,
+        }
+        return _without_empty_lists(wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """How it is done."""
+
+    rate: Annotated[float, typer.Option(min=0.1, help="Notifications a second at most.")] = 20.0
+    yes: Annotated[bool, typer.Option("--yes", help="Send; without it, only say how many it would be.")] = False
+    state: Annotated[Path | None, typer.Option(help="File that keeps how far it has come; default: replay-<run>.json.")] = None
+    resume: Annotated[Path | None, typer.Option(help="Go on with the replay of this file.")] = None
+    in_doubt: Annotated[
+        ReplayDoubt | None, typer.Option(help="With --resume: send again, or skip, the step whose answer never came.")
+    ] = None
+
+
+def _refuse_lost_options(events: ReplayedEvents, how: ReplayOptions) -> None:
+    """What would have no effect must not look as if it had one: a replay that goes on is that of its file, whatever else is said.
+
+    Raises:
+        typer.BadParameter: there is such an option.
+    """
+    if how.resume is None:
+        if how.in_doubt is not None:
+            raise typer.BadParameter("It is for a replay that goes on: give --resume FILE too.", param_hint="--in-doubt")
+        return
+    given = {**asdict(events), "state": how.state}
+    if lost := [f"--{name}" for name, value in given.items() if value]:
+        raise typer.BadParameter(
+            f"What is sent, and to whom, stands in {how.resume}: leave out {', '.join(lost)}.", param_hint="--resume"
+        )
+
+
+@grouped
+def replay(events: ReplayedEvents, how: ReplayOptions, api: ApiAddress) -> None:
+    """Send past events to endpoints again, from ClickHouse (needs an admin key).
+
+    The same bodies and webhook-ids, in the order in which they were received, each event once for each endpoint; retries follow as of
+    any delivery. Ctrl-C ends it behind the step that is under way, and --resume goes on.
+    """
+    _refuse_lost_options(events, how)
+    with client_for(api.url, api.api_key) as client:
+        if how.resume is not None:
+            progressed = _read(how.resume)
+            _settle_doubt(client, progressed, how.in_doubt)
+        else:
+            wanted = events.wanted()
+            found = client.call("POST", "replays/preview", json={"replay": wanted}, seconds=_STEP_SECONDS)
+            out.print(f"{found['events']:,} events, {found['notifications']:,} notifications.", highlight=False)
+            if not how.yes:
+                out.print("Nothing was sent. To send them, add --yes.")
+                return
+            run = secrets.token_hex(4)
+            progressed = Progressed(run, wanted, found["notifications"], path=how.state or Path(f"replay-{run}.json"))
+            if progressed.path.exists():
+                raise ApiCallError(
+                    f"{progressed.path} is there already: go on with it (--resume), or name another file (--state)."
+                )
+            progressed.save()
+        _carry_out(client, progressed, how.rate)
+    _tell(progressed)
+
+
+def _without_empty_lists(wanted: dict[str, Any]) -> dict[str, Any]:
+    """What is left out means all; the API takes no empty list for that."""
+    return {name: value for name, value in wanted.items() if value != []}
+
+
+def _time(text: str) -> datetime:
+    return read_time(text).at
+
+
+def _read(path: Path) -> Progressed:
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ApiCallError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        kept = None
+    is_one = isinstance(kept, dict) and _NEEDED <= kept.keys() <= _KINDS.keys()
+    if not is_one or not all(type(value) in _KINDS[name] for name, value in kept.items()):
+        raise ApiCallError(f"{path} does not hold a replay: it is not as `oms-webhooks replay` writes it.")
+    progressed = Progressed(**kept, path=path)
+    if progressed.is_done:
+        raise ApiCallError(f"The replay of {path} is done: {progressed.sent:,} notifications were sent.")
+    return progressed
+
+
+def _settle_doubt(client: ApiClient, progressed: Progressed, in_doubt: ReplayDoubt | None) -> None:
+    """A step that was begun and not answered may have been sent. Only a person can say which of the two mistakes is the better one."""
+    if not progressed.in_flight:
+        return
+    if in_doubt is None:
+        message = (
+            f"It broke off while a step was under way: nobody knows whether its up to {MAX_REPLAY_EVENTS} events were sent. Look at the "
+            "attempts (oms-webhooks attempts), then say --in-doubt send (some may come twice) or --in-doubt skip (some may be missing)."
+        )
+        raise ApiCallError(message)
+    progressed.in_flight = False
+    if in_doubt is ReplayDoubt.SKIP:
+        _advance(progressed, _step(client, progressed, MAX_REPLAY_EVENTS, skip=True))
+    progressed.save()
+
+
+def _carry_out(client: ApiClient, progressed: Progressed, rate: float) -> None:
+    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress, _until_interrupted() as is_interrupted:
+        task = progress.add_task("notifications", total=progressed.total, completed=progressed.sent)
+        begun, before = time.monotonic(), progressed.sent
+        while not progressed.is_done and not is_interrupted():
+            progressed.in_flight = True
+            progressed.save()
+            try:
+                step = _step(client, progressed, MAX_REPLAY_EVENTS)
+            except ApiCallError as error:
+                progressed.in_flight = error.status not in _REFUSED
+                progressed.save()
+                raise
+            progressed.in_flight = False
+            _advance(progressed, step)
+            progressed.save()
+            progress.update(task, completed=progressed.sent)
+            time.sleep(max(0.0, begun + (progressed.sent - before) / rate - time.monotonic()))
+
+
+def _step(client: ApiClient, progressed: Progressed, limit: int, *, skip: bool = False) -> dict[str, Any]:
+    # The files of earlier releases have empty lists.
+    wanted = _without_empty_lists(progressed.replay) | {
+        "run": progressed.run,
+        "after": progressed.after,
+        "limit": limit,
+        "skip": skip,
+    }
+    answer: dict[str, Any] = client.call("POST", "replays", json={"replay": wanted}, seconds=_STEP_SECONDS)
+    return answer
+
+
+def _advance(progressed: Progressed, step: dict[str, Any]) -> None:
+    progressed.events += step["events"]
+    progressed.sent += step["sent"]
+    progressed.skipped += step["skipped"]
+    progressed.is_done = step["next"] is None
+    progressed.after = step["next"] or progressed.after
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM end it behind a step. (Only the main thread may set that up.)"""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted.is_set
+        return
+    former = {number: signal.signal(number, lambda *_: interrupted.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted.is_set
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _tell(progressed: Progressed) -> None:
+    skipped = f" {progressed.skipped:,} events have no body any more." if progressed.skipped else ""
+    done = (
+        f"{progressed.sent:,} notifications of {progressed.events:,} events are on their way (replay {progressed.run}).{skipped}"
+    )
+    if not progressed.is_done:
+        done += f"\nIt is not done. Go on with: oms-webhooks replay --resume {progressed.path}"
+    out.print(done, markup=False, highlight=False, soft_wrap=True)
+    if not progressed.is_done:
+        raise typer.Exit(1)

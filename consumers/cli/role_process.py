@@ -1,0 +1,146 @@
+"""A role as a process: ``oms-webhooks fanout`` and its like, without the command line around it.
+
+Loaded before anything is delivered, so it loads little: no part of the command line, and nothing that only people read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Final, TypeVar
+
+import uvloop
+from pydantic_settings import SettingsError
+
+from consumers.cli.command_variables import NO_SETTINGS
+from consumers.run import Role, RoleError, Running, running
+from consumers.wiring import NoTracingError
+from pipeline.broker.errors import BrokerError, NoSessionError, PublishError, TopicError
+from pipeline.core.listen_errors import ListenError
+from pipeline.endpoints.registry import NewerEndpointError
+from pipeline.endpoints.vault import VaultError
+from pipeline.ops.logs import configure_logs, logger
+from pipeline.ops.settings import Settings
+from pipeline.ops.settings_sources import unknown_names
+from pipeline.store.errors import StoreError
+
+T = TypeVar("T")
+
+log = logger(__name__)
+
+_DASHBOARD: Final = "/webhooks"
+
+EXPECTED: Final = (
+    BrokerError,
+    ListenError,
+    NewerEndpointError,
+    NoTracingError,
+    RoleError,
+    SettingsError,
+    StoreError,
+    VaultError,
+)
+"""Errors that say themselves what is wrong and what to do."""
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong and what to do. Kafka's errors say the first only."""
+    if isinstance(error, BrokerError) and not isinstance(error, NoSessionError | PublishError | TopicError):
+        return f"Kafka: {error}. See what is wrong with it: oms-webhooks settings --check"
+    return str(error)
+
+
+def run_loop(work: Coroutine[Any, Any, T]) -> T:
+    return uvloop.run(work)
+
+
+async def until_signal(stop: asyncio.Event, *, is_worker: bool = False) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if is_worker:  # its standard input ends when its supervisor does, killed or not
+        loop.add_reader(sys.stdin, stop.set)
+    await stop.wait()
+    if is_worker:
+        loop.remove_reader(sys.stdin)
+
+
+async def serve(
+    settings: Settings,
+    roles: frozenset[Role],
+    on_ready: Callable[[Running], None],
+    *,
+    is_worker: bool = False,
+    ends_when_refused: bool = False,
+) -> None:
+    """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
+    signalled = asyncio.create_task(until_signal(asyncio.Event(), is_worker=is_worker))
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(stack.enter_async_context(running(settings, roles, ends_when_refused=ends_when_refused)))
+        await asyncio.wait([signalled, starting], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        pipeline = await starting
+        on_ready(pipeline)
+        failed = asyncio.create_task(pipeline.until_failed())
+        done, _ = await asyncio.wait([signalled, failed], return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+def warn_of_unknown_names() -> None:
+    """Log each variable that is called like a setting and is none: most likely a typo, and what was meant has no effect."""
+    for unknown in unknown_names(NO_SETTINGS):
+        log.warning("a name has no effect", name=unknown.what, problem=unknown.problem)
+
+
+def run_role(role: Role, workers: int = 1, worker: str = "") -> None:
+    """Run a role until a signal ends it. ``worker`` is the name of a process that --workers started."""
+    settings = Settings()
+    configure_logs(settings.log_level, settings.log_format, worker)
+    if not worker:  # its supervisor has said it
+        warn_of_unknown_names()
+    if workers > 1:
+        from consumers.cli.supervisor import Supervisor  # noqa: PLC0415 - most processes have none
+
+        supervisor = Supervisor(role.value, workers, http_port=settings.http_port, drain_seconds=settings.drain_seconds)
+        sys.exit(run_loop(supervisor.run()))
+    name = worker or role.value
+
+    def ready(pipeline: Running) -> None:
+        _say_that_it_runs(name, pipeline)
+
+    # In the log, as everything that this process says: whoever collects it reads lines of one form.
+    try:
+        run_loop(serve(settings, frozenset({role}), ready, is_worker=bool(worker)))
+    except EXPECTED as error:
+        log.error("the role ends", role=name, problem=sentence(error))  # noqa: TRY400 - the problem says it all
+        sys.exit(1)
+    except Exception:
+        log.exception("the role ends", role=name)
+        sys.exit(1)
+
+
+def _say_that_it_runs(name: str, pipeline: Running) -> None:
+    """On standard error, for people. What lays text out is loaded for the first key only: it must not be overlooked."""
+    if pipeline.first_key is None:
+        print(role_line(name, pipeline.url), file=sys.stderr, flush=True)  # noqa: T201
+        return
+    from consumers.cli.roles import err, role_banner  # noqa: PLC0415
+
+    err.print(role_banner(name, pipeline.url, pipeline.first_key))
+
+
+def dashboard_url(url: str) -> str:
+    """Where the dashboard is, below the address of the API."""
+    return f"{url.rstrip('/')}{_DASHBOARD}"
+
+
+def role_line(role: str, url: str) -> str:
+    """What runs, in a line."""
+    return f"{role}: health and metrics at {url}" + (f", dashboard at {dashboard_url(url)}" if role == Role.API else "")

@@ -1,0 +1,65 @@
+"""``oms-webhooks fanout``, ``retry``, ``recorder`` and ``api`` as commands of the command line; what they run is in role_process.py."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from consumers.cli.role_process import role_line, run_role
+from consumers.run import Role
+
+err = Console(stderr=True)
+
+
+def role_banner(role: str, url: str, first_key: str | None) -> RenderableType:
+    """What runs; and, once, the first admin key."""
+    line = role_line(role, url)
+    if first_key is None:
+        return Text(line)
+    return Group(
+        Text(line),
+        Text(
+            "There was no admin key, so one was made. It is shown this once and kept nowhere; make more with it:", "bold yellow"
+        ),
+        Text(f"  OMS_WEBHOOKS_API_KEY={first_key}", "bold"),
+        Text("  oms-webhooks keys create --name … --role viewer|operator|admin, or on the dashboard's page API keys"),
+    )
+
+
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=64,
+        help="How many processes to start on this host; each uses one core. They listen on http_port and the ports above it. If one "
+        "exits, the rest stop and the command exits with its code.",
+    ),
+]
+Worker = Annotated[str, typer.Option("--worker", hidden=True, help="The name of a process that --workers started.")]
+
+
+def fanout(workers: Workers = 1, worker: Worker = "") -> None:
+    """Take events from Kafka and make the first attempt at every endpoint that subscribed."""
+    run_role(Role.FANOUT, workers, worker)
+
+
+def retry(workers: Workers = 1, worker: Worker = "") -> None:
+    """Retry what was not acknowledged, when it is due."""
+    run_role(Role.RETRY, workers, worker)
+
+
+def recorder(workers: Workers = 1, worker: Worker = "") -> None:
+    """Write every attempt from Kafka to ClickHouse."""
+    run_role(Role.RECORDER, workers, worker)
+
+
+def api(workers: Workers = 1, worker: Worker = "") -> None:
+    """Serve the HTTP API."""
+    run_role(Role.API, workers, worker)
+
+
+ROLES: Final = (fanout, retry, recorder, api)

@@ -1,0 +1,32 @@
+"""``oms-webhooks settings --check``: connects to everything that the settings name, and says what is wrong, with their names too."""
+
+from __future__ import annotations
+
+import asyncio
+
+from consumers.cli.command_variables import NO_SETTINGS
+from pipeline.broker.kafka.diagnosis import kafka_findings
+from pipeline.ops.clock import Clock, utc_now
+from pipeline.ops.file_descriptors import DescriptorBudget, descriptor_limit
+from pipeline.ops.reachability import CheckResult
+from pipeline.ops.settings import Settings
+from pipeline.ops.settings_sources import unknown_names
+from pipeline.sender.address_guard import AddressGuard
+from pipeline.sender.egress_proxy_check import egress_proxy_finding
+from pipeline.store.diagnosis import clickhouse_findings
+
+
+async def check_settings(settings: Settings, clock: Clock = utc_now) -> list[CheckResult]:
+    """Everything that was looked at, in order; of names only those that mean nothing. Servers only where they are configured."""
+    found = unknown_names(NO_SETTINGS)
+    limit = descriptor_limit()
+    found.append(CheckResult(f"File descriptors: {limit:,}", DescriptorBudget(limit, settings.max_in_flight).problem()))
+    if settings.kafka_bootstrap_servers:
+        found += await asyncio.to_thread(lambda: list(kafka_findings(settings)))
+    if settings.clickhouse_url:
+        found += [finding async for finding in clickhouse_findings(settings, clock)]
+    if settings.proxy is not None:
+        found.append(
+            await egress_proxy_finding(settings.proxy, AddressGuard(settings.allowed_networks), settings.resolver_probe_name)
+        )
+    return found

@@ -1,0 +1,336 @@
+"""What the command line prints: tables and panels. Everything that comes from outside is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from consumers.cli.console import Rows, plain
+from consumers.cli.embedded import EmbeddedServices
+from consumers.cli.role_process import dashboard_url
+from pipeline.broker.topic_admin import Difference, Growth
+from pipeline.core.sizing import Size
+from pipeline.ops.reachability import CheckResult
+from pipeline.ops.settings import Settings
+from schemas.topics import TopicSpec
+
+
+def banner(here: EmbeddedServices, url: str, made_key: str | None) -> RenderableType:
+    """What runs, where to look, and what will be gone at exit."""
+    dashboard = dashboard_url(url)
+    lines = [
+        f"[bold]OMS webhooks[/bold] is ready at [link={url}]{url}[/link]",
+        f"Dashboard: [link={dashboard}]{dashboard}[/link]" + (" (log in with the key below)" if made_key else ""),
+    ]
+    if made_key:
+        lines.append(f"API key of this run: [bold]{plain(made_key)}[/bold]")
+    if here.broker is not None:
+        lines.append(f"Kafka: {plain(here.broker.name)} at {here.settings.kafka_bootstrap_servers}")
+        if not here.broker.durable:
+            lines.append(
+                "[yellow]This is for trying out: events, endpoints and pending retries live in the memory of the embedded broker and "
+                "are gone at exit, and so are the recorded attempts.[/yellow]\n"
+                "For a real Kafka set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS=host:9092 (and OMS_WEBHOOKS_CLICKHOUSE_URL), "
+                "or run on a local Apache Kafka with its data on disk: --kafka apache"
+            )
+    return Panel(Group(*(Text.from_markup(line) for line in lines)), expand=False)
+
+
+def endpoints(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Endpoints as a table."""
+    headings = ("id", "target_url", "events", "state", "held", "description")
+    rows = Rows(*headings, folded=("target_url", "events", "description"), spare=("held", "events"))
+    for endpoint in found:
+        cells = (
+            str(endpoint["id"]),
+            endpoint["target_url"],
+            ", ".join(endpoint["events"]),
+            "unusable" if endpoint.get("problem") else endpoint["state"],
+            f"{endpoint.get('held_count', 0):,}",
+            endpoint["description"],
+        )
+        rows.add(*cells)
+    rows.caption = _counted(len(found), "endpoint")
+    return rows
+
+
+def endpoint(found: Mapping[str, Any]) -> RenderableType:
+    """One endpoint."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name in ("id", "target_url", "description", "state", "disabled_reason", "circuit", "failing_since", "max_per_second"):
+        if found[name] is not None:
+            table.add_row(name, Text(str(found[name])))
+    table.add_row("events", Text(", ".join(found["events"])))
+    if pins := found.get("event_type_versions"):  # a server of an earlier release has none
+        table.add_row("versions", Text(", ".join(f"{name}: only version {version}" for name, version in pins.items())))
+    if found["filters"]:
+        table.add_row("filters", Text("\n".join(found["filters"])))
+    if end := found.get("will_be_disabled_at"):
+        table.add_row("will be disabled", Text(f"{end}, if nothing succeeds by then", "yellow"))
+    if words := found.get("retry_words"):  # a server of an earlier release has none
+        table.add_row("retries", Text(f"{found['retry_policy']}: {words}"))
+    if (verification := found.get("verification", "none")) != "none":
+        told = (
+            f"verified at {found['verified_at']}"
+            if found["verified_at"]
+            else f"not verified. {found['verification_problem'] or ''}"
+        )
+        table.add_row("verification", Text(f"{verification}: {told}"))
+    if failure := found["filter_failure"]:
+        told = f"{failure['expression']}: {failure['reason']} Events: {failure['count']:,}, the last one {failure['event_id']}."
+        table.add_row("a filter failed", Text(told, "yellow"))
+    if (authentication := found.get("authentication") or {"type": "none"})["type"] != "none":
+        shown = [f"{name} {value}" for name, value in authentication.items() if name != "type" and value]
+        table.add_row("authentication", Text(", ".join([authentication["type"], *shown])))
+    table.add_row("held", Text(f"{found['held_count']:,}" + (f" since {found['held_since']}" if found["held_since"] else "")))
+    _add_order(table, found)
+    table.add_row("changed", Text(f"{found['updated_at']} (version {found['version']})"))
+    return table
+
+
+def _add_order(table: Table, found: Mapping[str, Any]) -> None:
+    if found.get("ordered"):  # a server of an earlier release has none
+        table.add_row("order", Text("events of one key one after the other"))
+    if held := found.get("in_order"):
+        told = f"{held['waiting']:,} deliveries of {held['keys']:,} keys, behind event {held['event_id']} ({held['reason']}) since {held['since']}"
+        table.add_row("waits in order", Text(told, "yellow"))
+
+
+def created(endpoint: Mapping[str, Any]) -> RenderableType:
+    """A registered endpoint, with its secret if it is new."""
+    lines = [f"Endpoint {endpoint['id']}: {plain(endpoint['target_url'])}"]
+    if secret := endpoint.get("secret"):
+        lines.append(f"Signing secret (shown once): [bold]{plain(secret)}[/bold]")
+        if endpoint.get("state") == "unverified":
+            lines.append(f"It is not verified yet, and gets nothing until it is. {plain(endpoint['verification_problem'] or '')}")
+    else:
+        lines.append("It was registered already; nothing was changed.")
+    return Panel("\n".join(lines), expand=False)
+
+
+def rotated(endpoint: Mapping[str, Any], overlap_hours: int) -> RenderableType:
+    """An endpoint's new secret."""
+    lines = [
+        f"Endpoint {endpoint['id']}: {plain(endpoint['target_url'])}",
+        f"New signing secret (shown once): [bold]{plain(endpoint['secret'])}[/bold]",
+        f"For {overlap_hours} hours requests carry signatures of both secrets, the old one's and the new one's."
+        if overlap_hours
+        else "The old one is not valid any more.",
+    ]
+    return Panel("\n".join(lines), expand=False)
+
+
+def tested(attempt: Mapping[str, Any]) -> RenderableType:
+    """What came of a test delivery."""
+    succeeded = attempt["state"] == "succeeded"
+    outcome = Text("acknowledged" if succeeded else "not acknowledged", "bold green" if succeeded else "bold red")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("event", Text(f"{attempt['event_name']} ({attempt['event_id']})"))
+    table.add_row("endpoint", Text(f"{attempt['endpoint_id']} {attempt['target_url']}"))
+    table.add_row("outcome", outcome)
+    table.add_row("answer", Text(f"{attempt['http_status_code'] or attempt['failure']} in {attempt['duration_ms']:.0f} ms"))
+    if attempt["error"]:
+        table.add_row("error", Text(attempt["error"]))
+    return table
+
+
+def preview(found: Mapping[str, Any]) -> RenderableType:
+    """What an endpoint would have received, with examples."""
+    lines: list[RenderableType] = [Text(found["sentence"], "bold")]
+    for failure in found["failures"]:
+        told = f"{failure['expression']}: {failure['reason']} Events: {failure['count']:,}, the newest {failure['event_id']}."
+        lines.append(Text(f"A filter failed. {told}", "yellow"))
+    for title, events in (("Would have come:", found["would"]), ("Would not have come:", found["would_not"])):
+        if events:
+            lines.append(Text(title))
+        lines += [
+            Text(f"  {event['received_at']}  {event['event_name']}  {event['order_number'] or '-'}  {event['id']}")
+            for event in events
+        ]
+    return Group(*lines)
+
+
+def dead_letters(page: Mapping[str, Any]) -> RenderableType:
+    """A page of dead letters as a table."""
+    rows = Rows("id", "time", "reason", "where", "bytes", "detail", folded=("detail",), spare=("bytes", "where"))
+    for letter in page["dead_letters"]:
+        where = f"{letter['topic']} {letter['partition']}/{letter['offset']}"
+        cells = (str(letter["id"]), letter["failed_at"], letter["reason"], where, f"{letter['size']:,}", letter["detail"])
+        rows.add(*cells)
+    rows.caption = _page(page, _counted(page["total_count"], "dead letter"))
+    return rows
+
+
+def _counted(number: int, name: str) -> str:
+    """``no attempts``, ``1 attempt``, ``2 attempts``."""
+    return f"{f'{number:,}' if number else 'no'} {name}{'' if number == 1 else 's'}"
+
+
+def _page(page: Mapping[str, Any], count: str) -> str:
+    return f"page {page['current_page']} of {page['pages']}, {count}" if page["total_count"] else count
+
+
+def keys(found: Mapping[str, Any]) -> RenderableType:
+    """The API keys as a table."""
+    headings = ("id", "name", "owner", "role", "last used", "made", "by")
+    none = "" if found["keys"] else "no keys yet (make one: oms-webhooks keys create); "
+    rows = Rows(*headings, spare=("by", "made", "last used"), caption=f"{none}without those of OMS_WEBHOOKS_API_KEYS")
+    for key in found["keys"]:
+        used = key.get("last_used_at") or "never"
+        rows.add(key["id"], key["name"], key.get("owner", ""), key["role"], used, key["created_at"], key["created_by"])
+    return rows
+
+
+def made_key(key: Mapping[str, Any]) -> RenderableType:
+    """A new API key."""
+    lines = (
+        f"Key {plain(key['id'])} of {plain(key['name'])}, role {plain(key['role'])}",
+        f"API key (shown once): [bold]{plain(key['key'])}[/bold]",
+    )
+    return Panel("\n".join(lines), expand=False)
+
+
+_OUTCOMES: Final = {
+    "delivered": ("delivered", "green"),
+    "repeated": ("will retry", "yellow"),
+    "exhausted": ("gave up", "red"),
+    "discarded": ("not sent", "magenta"),
+    "expired": ("waited too long", "magenta"),
+}
+"""What came of an attempt, as people say it; JSON and CSV have the words of the API."""
+
+
+def attempts(page: Mapping[str, Any]) -> RenderableType:
+    """A page of attempts as a table, and which filters were ignored."""
+    headings = ("id", "time", "event", "order / item", "endpoint", "try", "outcome", "code", "ms", "error")
+    rows = Rows(*headings, folded=("endpoint", "error"), spare=("error", "ms", "try", "event", "order / item"))
+    for attempt in page["attempts"]:
+        rows.add(
+            str(attempt["id"]),
+            attempt["created_at"],
+            attempt["event_name"],
+            str(attempt["order_number"] or attempt["stock_item_id"] or ""),
+            f"{attempt['endpoint_id']} {attempt['target_url']}",
+            str(attempt["attempt"]),
+            Text(*_OUTCOMES.get(attempt["outcome"], (attempt["outcome"], ""))),
+            str(attempt["http_status_code"] or attempt["failure"] or ""),
+            f"{attempt['duration_ms']:.0f}",
+            attempt["error"] or "",
+        )
+    count = _counted(page["total_count"], "attempt")
+    rows.caption = _page(page, count) if page["total_count_is_exact"] else f"{count} or more"
+    if since := page.get("sorted_since"):
+        rows.caption += (
+            f"; sorted: the newest {page['total_count']:,} that were found, since {since}; older ones were not compared"
+        )
+    if cursor := page.get("next_cursor"):
+        rows.caption += f"; the next page: --after {cursor}"
+    if ignored := page.get("ignored_filters"):
+        return Group(Text(f"Ignored filters: {', '.join(ignored)}", "bold yellow"), rows)
+    return rows
+
+
+_LONGEST_ID: Final = 40
+"""What is longer is a text."""
+
+
+def answer(found: Mapping[str, Any]) -> RenderableType:
+    """What a SELECT returned."""
+    names = [name for name, _ in found["columns"]]
+    cells = [["" if value is None else str(value) for value in row] for row in found["rows"]]
+    long = {name for row in cells for name, cell in zip(names, row, strict=True) if len(cell) > _LONGEST_ID}
+    rows = Rows(*names, folded=long, caption=f"{_counted(len(cells), 'row')}, {found['seconds']:.3f} s")
+    for row in cells:
+        rows.add(*row)
+    return rows
+
+
+def topics(
+    specs: Sequence[TopicSpec], partitions: int, created: Sequence[str], differences: Sequence[Difference]
+) -> RenderableType:
+    """Every topic, what it must look like, and where it differs."""
+    rows = Rows("topic", "key", "partitions", "settings", "state", folded=("settings", "state"))
+    for spec in specs:
+        wrong = [f"{each.what} is {each.found}" for each in differences if each.topic == spec.name]
+        state = "; ".join(wrong) or ("made" if spec.name in created else "as wanted")
+        settings = ", ".join(f"{name}={value}" for name, value in spec.config().items())
+        count = str(spec.partitions or partitions)
+        rows.add(spec.name, spec.key, count, settings, Text(state, "red" if wrong else "green"))
+    return rows
+
+
+def sizing(needed: Size) -> RenderableType:
+    """What a load needs."""
+    table = Table("what", "how much", show_header=False)
+    for name, text in sizing_texts(needed).items():
+        table.add_row(name, text)
+    return table
+
+
+def sizing_texts(needed: Size) -> dict[str, str]:
+    """The lines of a sizing, for people."""
+    return {
+        "deliveries a second": f"{needed.deliveries_per_second:,.0f}",
+        "attempts a second": f"{needed.attempts_per_second:,.0f}",
+        "fan-out processes": str(needed.fanout_processes),
+        "retry processes": str(needed.retry_processes),
+        "recorder processes": str(needed.recorder_processes),
+        "partitions": str(needed.partitions),
+        "ClickHouse cores": f"{needed.clickhouse_cores:,.1f}",
+        "ClickHouse shards": str(needed.clickhouse_shards),
+        "ClickHouse disk": _bytes(needed.clickhouse_bytes),
+        "Kafka disk": _bytes(needed.kafka_bytes),
+    }
+
+
+def _bytes(count: float) -> str:
+    for unit in ("GB", "TB"):
+        if count < 1e12:
+            return f"{count / 1e9:,.0f} {unit}"
+        count /= 1e3
+    return f"{count / 1e9:,.0f} PB"
+
+
+MORE_PARTITIONS = """\
+Kafka cannot take partitions away again.
+A key (order number, stock item id) may belong to another partition afterwards. Within a partition records stay in order. Two events of \
+one order, one published before and one after, may be delivered at the same time, in either order; webhooks promise no order, and \
+receivers tell it by created_at.
+Nothing is lost: clients notice new partitions within kafka_metadata_max_age_ms and read them from their beginning; what is in them \
+waits until then. Producers of the OMS notice by their own metadata.max.age.ms.
+Retries that wait stay where they are; new partitions of a delay topic have an order of due times of their own.
+Afterwards set kafka_partitions to the new number everywhere, and KEDA's maxReplicaCount if there is to be a process for each."""
+
+
+def growth(planned: Sequence[Growth]) -> RenderableType:
+    """Which topics get how many partitions, and what that means."""
+    rows = Rows("topic", "partitions", "then")
+    for each in planned:
+        rows.add(each.topic, str(each.before), str(each.after))
+    return Group(rows, Text(MORE_PARTITIONS))
+
+
+def settings(current: Settings) -> RenderableType:
+    """Every setting: variable, value, meaning."""
+    rows = Rows("variable", "value", "meaning", folded=("value", "meaning"), has_lines=True)
+    for name, value in current.shown().items():
+        meaning = type(current).model_fields[name].description or ""
+        rows.add(f"OMS_WEBHOOKS_{name.upper()}", value, meaning)
+    return rows
+
+
+def findings(found: Sequence[CheckResult]) -> RenderableType:
+    """What was looked at, and what is wrong with it."""
+    rows = Rows("looked at", "result", folded=("result",))
+    for finding in found:
+        rows.add(finding.what, Text(finding.problem or "well", "red" if finding.problem else "green"))
+    return rows

@@ -1,0 +1,105 @@
+"""Writing events to the source topics from the command line: one from a file, or a simulated OMS."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from pipeline.broker.api import Position
+from pipeline.broker.factory import open_broker
+from pipeline.broker.producer import Producer
+from pipeline.devtools.sample_records import sample_record
+from pipeline.devtools.simulator import Shop, SimulatedEvent
+from pipeline.ops.settings import Settings
+from schemas.event import EventMeta
+from schemas.event_codec import decode_event
+from schemas.event_types import BUILT_IN
+from schemas.topics import Topics
+
+_MAX_UNACKNOWLEDGED = 2000
+
+_ADDED_SHARE = 0.2
+"""How many events of an order are followed by one of a type that the deployment adds."""
+
+
+def source_topic(topics: Topics, event_name: str) -> str:
+    """The topic that a built-in event type belongs to."""
+    return topics.prefix + BUILT_IN.by_name[event_name].topic
+
+
+def record_key(meta: EventMeta) -> bytes:
+    """The key that an event is published with: order number, or stock item id; of other events whatever they are found by."""
+    if meta.stock_item_id is not None:
+        return str(meta.stock_item_id).encode()
+    return (meta.order_number or next(iter(meta.shipment_numbers), None) or meta.subscription_id or meta.id).encode()
+
+
+async def publish(settings: Settings, values: Sequence[bytes]) -> list[Position]:
+    """Write events to their topics, and wait until Kafka has them. Those of one key keep their order.
+
+    Raises:
+        InvalidRecordError: one of them would be a dead letter; nothing was written.
+    """
+    events = settings.event_reader
+    metas = [decode_event(value, max_bytes=settings.max_event_bytes, configured=events.types.configured).meta for value in values]
+    targets = [events.topic_of(meta.event_name) for meta in metas]
+    producer = Producer(open_broker(settings), sorted(set(targets)))
+    await producer.start()
+    try:
+        sent = [
+            producer.send(topic, key=record_key(meta), value=value)
+            for topic, meta, value in zip(targets, metas, values, strict=True)
+        ]
+        return await asyncio.gather(*sent)
+    finally:
+        await producer.close()
+
+
+async def simulate(
+    settings: Settings,
+    *,
+    rate: float,
+    seed: int,
+    seconds: float | None = None,
+    count: int | None = None,
+    on_event: Callable[[SimulatedEvent], None] | None = None,
+) -> int:
+    """Publish what a simulated OMS lives through, ``rate`` events a second; returns how many Kafka acknowledged."""
+    producer = Producer(open_broker(settings), settings.topics.sources)
+    await producer.start()
+    shop, started, published = Shop(seed), time.monotonic(), 0
+    added, chance = list(settings.event_types.configured.values()), random.Random(seed)  # noqa: S311 - repeatable
+    pending: set[asyncio.Future[Position]] = set()
+    try:
+        while (seconds is None or time.monotonic() - started < seconds) and (count is None or published < count):
+            event = shop.next_event(datetime.now(UTC))
+            topic = getattr(settings.topics, event.topic_kind)
+            records = [(topic, event.key, event.value)]
+            if (
+                added
+                and event.topic_kind == "orders"
+                and chance.random() < _ADDED_SHARE
+                and (count is None or published + 1 < count)
+            ):
+                kind = chance.choice(added)
+                more = sample_record(kind, f"evt_{chance.getrandbits(128):032x}", event.key, event.occurred_at)
+                records.append((settings.topics.prefix + kind.topic, more.key, more.value))
+            for target, key, value in records:
+                sent = producer.send(target, key=key.encode(), value=value)
+                pending.add(sent)
+                sent.add_done_callback(pending.discard)
+            published += len(records)
+            if on_event is not None:
+                on_event(event)
+            if len(pending) >= _MAX_UNACKNOWLEDGED:
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            # Behind the plan: go on at once, but let the loop breathe.
+            await asyncio.sleep(max(0.0, started + published / rate - time.monotonic()))
+    finally:
+        if pending:
+            await asyncio.gather(*pending)
+        await producer.close()
+    return published

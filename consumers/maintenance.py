@@ -1,0 +1,72 @@
+"""What the store needs besides inserts, from time to time: one of the recorders does it, the one that holds a certain partition.
+
+Who holds a partition is settled by Kafka, so that nobody else is asked. While it moves, two may believe that they hold it; each job
+is safe to do twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Final, Protocol
+
+from pipeline.ops.clock import utc_now
+from pipeline.ops.logs import logger
+from pipeline.store.errors import StoreError
+
+log = logger(__name__)
+
+EVERY_SECONDS: Final = 600.0
+_LOOK_SECONDS: Final = 1.0
+
+
+class MaintenanceJob(Protocol):
+    """One thing to do."""
+
+    @property
+    def name(self) -> str:
+        """What it does, for the log."""
+
+    async def do(self, now: datetime) -> None:
+        """Do it, or go on with it. Raises StoreError: it is tried again later."""
+
+    def leave(self) -> None:
+        """Another process does it now."""
+
+
+class Maintenance:
+    """Does the jobs one after the other, in the background, while ``is_ours`` says so: at once, and then every ten minutes."""
+
+    def __init__(
+        self, jobs: Sequence[MaintenanceJob], is_ours: Callable[[], bool], clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._jobs = jobs
+        self._is_ours = is_ours
+        self._clock = clock
+
+    async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Until it is cancelled."""
+        waited = EVERY_SECONDS
+        were_ours = False
+        while True:
+            if self._is_ours():
+                if waited >= EVERY_SECONDS or not were_ours:
+                    waited = 0.0
+                    await self._do_all()
+                were_ours = True
+            elif were_ours:
+                were_ours = False
+                for job in self._jobs:
+                    job.leave()
+            await sleep(_LOOK_SECONDS)
+            waited += _LOOK_SECONDS
+
+    async def _do_all(self) -> None:
+        for job in self._jobs:
+            try:
+                await job.do(self._clock())
+            except StoreError as error:
+                log.warning("the store's upkeep failed; it is tried again in ten minutes", job=job.name, error=str(error))
+            except Exception:  # one job must not end the others, nor the recorder
+                log.exception("the store's upkeep failed unexpectedly; it is tried again in ten minutes", job=job.name)

@@ -1,0 +1,212 @@
+"""Deliveries in order: for an endpoint that asks for it, the events with one key are delivered one after the other.
+
+The fan-out writes them to ``webhooks.ordered``. A partition of the topic has one keeper at a time (group ``webhooks.ordered``), which makes the
+attempts. Other endpoints have nothing to do with it: where no endpoint has asked for order, no process joins the group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Final
+
+from consumers.ordered_keeper import OrderedPartition
+from consumers.ordered_values import AttemptsInHand, OrderedContext
+from consumers.partition_keepers import PartitionKeepers
+from pipeline.broker.api import Broker, FetchClient, Partition
+from pipeline.broker.errors import BrokerError, UnavailableError
+from pipeline.broker.failure_backoff import FailureBackoff
+from pipeline.delivery.broker_clock import steady_seconds
+from pipeline.delivery.hop_services import HopServices
+from pipeline.endpoints.health import HealthTable
+from pipeline.ops import metrics
+from pipeline.ops.daemon_threads import in_thread
+from pipeline.ops.logs import logger
+from pipeline.ops.settings import Settings
+from schemas.codec import InvalidRecordError, from_json
+from schemas.lane_progress import LaneProgress
+
+log = logger(__name__)
+
+_FETCH_BYTES: Final = 1024 * 1024
+_POLL_S: Final = 0.1
+_WORTH_TELLING_S: Final = 60.0
+_LOOKS_APART_S: Final = 60.0
+"""How often the topic is checked for deliveries while no endpoint asks for order."""
+_BARRIER: Final = b"barrier"
+"""Key of records without a value: when one of them has been read, so has everything that was written before."""
+
+
+class OrderedDeliveries:
+    """Runs beside the retry. Start it when the registry has caught up, not before."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        services: HopServices,
+        *,
+        health: HealthTable,
+        broker_seconds: Callable[[], float | None],
+        is_time_certain: Callable[[], bool],
+    ) -> None:
+        """``broker_seconds``: the time at the broker; None while it is not known. ``is_time_certain``: without that, nothing expires."""
+        self._broker = broker
+        self._producer = services.producer
+        self._progress = settings.topics.ordered_progress
+        self._look_at = -math.inf
+        self._unseen: str | None = None
+        """Why it is not known whether deliveries wait in order."""
+        self._trouble = FailureBackoff(log)
+        self._loading = asyncio.Semaphore(2)
+        self._keepers = PartitionKeepers(
+            broker,
+            group=settings.topics.ordered_group,
+            topic=settings.topics.ordered,
+            make=lambda number: OrderedPartition(self._around, number),
+            failure="deliveries in order cannot be kept",
+            is_wanted=self._is_wanted,
+        )
+        self._around = OrderedContext(
+            browser=self._keepers.browser,
+            producer=services.producer,
+            registry=services.registry,
+            health=health,
+            service=services.service,
+            dead_letters=services.dead_letters,
+            topics=settings.topics,
+            hold=timedelta(days=settings.hold_days),
+            clock=services.clock,
+            broker_seconds=broker_seconds,
+            steady=steady_seconds,
+            is_time_certain=is_time_certain,
+            load=self._load,
+            in_flight=AttemptsInHand(settings.max_outstanding_records, settings.max_outstanding_bytes),
+        )
+
+    async def start(self) -> None:
+        """Join the group as soon as an endpoint has asked for order, or something waits in order."""
+        metrics.ORDERED_WAITING.set_function(lambda: float(sum(keeper.waiting for keeper in self._keepers.all)))
+        metrics.ORDERED_HELD_BACK.set_function(lambda: float(sum(keeper.held_back for keeper in self._keepers.all)))
+        metrics.ORDERED_READY.set_function(lambda: float(sum(keeper.ready for keeper in self._keepers.all)))
+        metrics.ORDERED_OLDEST.set_function(lambda: max((keeper.oldest_seconds for keeper in self._keepers.all), default=0.0))
+        await self._keepers.start()
+
+    @property
+    def failed(self) -> asyncio.Future[None]:
+        """Holds the error that ended the work."""
+        return self._keepers.failed
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Finish what was begun, commit, leave the group."""
+        await self._keepers.stop(drain_seconds)
+
+    def problem(self) -> str | None:
+        """Why nothing is delivered in order (for health checks)."""
+        return self._unseen or self._keepers.problem()
+
+    def warning(self) -> str | None:
+        """Behind what lanes are held back for more than a moment, in words for ``/readyz``; None: none.
+
+        What waits for a paused endpoint is left out: it is meant to wait.
+        """
+        heads = [head for keeper in self._keepers.all for head in keeper.heads if head.due_ms is not None]
+        oldest = min(heads, key=lambda head: head.since_ms, default=None)
+        if oldest is None or (seconds := self._around.now_ms() / 1000 - oldest.since_ms / 1000) < _WORTH_TELLING_S:
+            return None
+        waiting = sum(keeper.waiting for keeper in self._keepers.all)
+        return (
+            f"{waiting:,} deliveries wait in order, and {len(heads):,} lanes are held back, one of them for {seconds:,.0f} s by event "
+            f"{oldest.event_id} at endpoint {oldest.endpoint_id} ({oldest.reason}). It goes on when that succeeds, or has ended."
+        )
+
+    # --- whether there is anything to do ---
+
+    async def _is_wanted(self) -> bool:
+        """Whether an endpoint asks for order, or one that did so earlier has left deliveries behind, which must not be stranded."""
+        if self._around.registry.has_ordered:
+            self._unseen = None
+            return True
+        if steady_seconds() < self._look_at:
+            return False
+        topic = self._around.topics.ordered
+        try:
+            partitions = [Partition(topic, number) for number in self._producer.partitions(topic)]
+            has_records = await in_thread(lambda: self._holds_records(partitions), "ordered deliveries")
+        except BrokerError as error:
+            self._unseen = f"{topic} cannot be read: {error}"
+            self._look_at = steady_seconds() + self._trouble.note(
+                "the topic of deliveries in order cannot be read", error=str(error)
+            )
+            return False
+        self._trouble.over("the topic of deliveries in order can be read again")
+        self._unseen, self._look_at = None, steady_seconds() + _LOOKS_APART_S
+        return has_records
+
+    def _holds_records(self, partitions: Sequence[Partition]) -> bool:
+        client = self._broker.fetch_client(partition_bytes=_FETCH_BYTES)
+        try:
+            return any(bounds.end > bounds.first for bounds in client.bounds(partitions).values())
+        finally:
+            client.close()
+
+    # --- what earlier keepers have written ---
+
+    async def _load(self, partition: int) -> Mapping[bytes, LaneProgress]:
+        """How far the lanes of a partition have come, also by the keeper that had it a moment ago."""
+        place = Partition(self._progress, partition)
+        async with self._loading:
+            barrier = await self._producer.send(self._progress, key=_BARRIER, value=None, partition=partition)
+            stopping = threading.Event()
+            try:
+                return await in_thread(lambda: self._read(place, barrier.offset, stopping), "ordered progress")
+            finally:
+                stopping.set()
+
+    def _read(self, place: Partition, up_to: int, stopping: threading.Event) -> dict[bytes, LaneProgress]:
+        lanes: dict[bytes, LaneProgress] = {}
+        trouble = FailureBackoff(log)
+        while not stopping.is_set():
+            client: FetchClient | None = None
+            try:
+                client = self._broker.fetch_client(partition_bytes=_FETCH_BYTES)
+                client.assign({place: client.bounds([place])[place].first})
+                lanes.clear()
+                while not stopping.is_set():
+                    for record in client.poll(_POLL_S).get(place, ()):
+                        take_progress(lanes, record.key, record.value)
+                        if record.offset >= up_to:
+                            return lanes
+            except UnavailableError as error:
+                stopping.wait(
+                    trouble.note("the progress of lanes cannot be read for now", partition=str(place), error=str(error))
+                )
+            finally:
+                if client is not None:
+                    client.close()
+        return lanes
+
+
+def take_progress(lanes: dict[bytes, LaneProgress], key: bytes | None, value: bytes | None) -> None:
+    """Take a record of ``webhooks.ordered-progress``, in the topic's order.
+
+    What a frozen keeper wrote when it woke up is behind what its successor had written: a lane never goes back.
+    """
+    if key is None:
+        return
+    if value is None:
+        lanes.pop(key, None)
+        return
+    try:
+        told = from_json(value, LaneProgress)
+    except InvalidRecordError as error:
+        metrics.TABLE_ERRORS.inc()
+        log.warning("the progress of a lane cannot be used", lane=key.decode(errors="replace"), error=str(error))
+        return
+    known = lanes.get(key)
+    is_older = known is not None and told.done_ms <= known.done_ms and (told.done, told.attempt) < (known.done, known.attempt)
+    if not is_older:
+        lanes[key] = told

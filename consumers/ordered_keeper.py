@@ -1,0 +1,401 @@
+"""Keeps one partition of ``webhooks.ordered``: the deliveries of each lane are made one after the other, those of different lanes at once.
+
+A lane is one endpoint and one record key. Its head is tried where it stands; a failure is retried after the delay of the endpoint's policy, and
+what stands behind it waits. How far a lane has come is written to ``webhooks.ordered-progress``, in the partition of the same number, **before** the
+next one goes. So what a keeper that dies leaves to the next one is, in each lane, the head and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from datetime import timedelta
+from typing import Final
+
+from msgspec import structs
+
+from consumers.ordered_values import BodyCache, HeldBack, OrderedContext, place_of, source_of
+from consumers.ordered_waits import LaneWaits
+from pipeline.broker.api import Record
+from pipeline.core.held_ledger import OffsetBound
+from pipeline.core.lanes import LaneLedger, Met, Source
+from pipeline.core.outcome import RetryLater
+from pipeline.core.trace import trace_context
+from pipeline.delivery.delivery import AttemptResult, DiscardedDelivery, ParkedDelivery, delivery_of
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+from schemas.attempt import Outcome
+from schemas.codec import InvalidRecordError, from_header, to_json
+from schemas.delivery import DELIVERY_HEADER, DeadLetterReason, DeliveryRecord, Trigger
+from schemas.lane_progress import LaneProgress
+
+log = logger(__name__)
+
+LOOK_SECONDS: Final = 0.25
+"""How often it is looked what is due, and whether an endpoint was resumed."""
+_NOTHING_WAITS_SECONDS: Final = 5.0
+"""How often it is looked where nothing waits; what comes is seen at once."""
+TELL_SECONDS: Final = 5.0
+TIDY_SECONDS: Final = 60.0
+IDLE_SECONDS: Final = 3600.0
+"""How long a lane is remembered in which nothing waits: an event that a fan-out writes again within that time is not sent again."""
+_MOST_TOLD: Final = 200
+_CACHE_BYTES: Final = 4 * 1024 * 1024
+_GRACE: Final = timedelta(days=6)
+"""Kafka keeps the topic for so much longer than ``hold_days``, and two days more: what waits at an endpoint in use ends on record before."""
+
+
+class OrderedPartition:
+    """One partition during one assignment. Used from the event loop only."""
+
+    def __init__(self, around: OrderedContext, partition: int) -> None:
+        self._around = around
+        self._partition = partition
+        self._ledger = LaneLedger({})
+        self._position: int | None = None
+        """Where to read on; None: from what is committed."""
+        self._is_loaded = self._is_stopping = False
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._bodies = BodyCache(_CACHE_BYTES)
+        self._ready: deque[bytes] = deque()
+        self._busy: set[bytes] = set()
+        """Lanes whose head is being tried, or whose progress is being written."""
+        self._wanted: dict[int, bytes] = {}
+        """Heads to read again, by their offsets."""
+        self._waits = LaneWaits(around)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._was_at_end = False
+        self._told_at = self._tidied_at = around.steady()
+        self._settled = 0
+        self._committed: int | None = None
+
+    async def run(self) -> None:
+        """Keep the partition until it is taken away (the task is cancelled), or until :meth:`stop`."""
+        in_flight = self._around.in_flight
+        in_flight.on_room.add(self._start_ready)
+        try:
+            while not self._is_stopping:
+                await self._turn()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            self._check()
+            self._commit()
+        finally:
+            in_flight.on_room.discard(self._start_ready)
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Finish what was begun, and end."""
+        self._is_stopping = True
+
+    @property
+    def waiting(self) -> int:
+        """How many deliveries have not ended, those that are being made included."""
+        return self._ledger.waiting.total()
+
+    @property
+    def held_back(self) -> int:
+        """In how many lanes the head waits for its next attempt, or for its endpoint."""
+        return len(self._waits)
+
+    @property
+    def heads(self) -> list[HeldBack]:
+        """What holds lanes back."""
+        return self._waits.heads
+
+    @property
+    def ready(self) -> int:
+        """In how many lanes the head is being tried, or could be."""
+        return self._ledger.lanes - len(self._waits)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """For how long the oldest head has been waiting that does not go now, by the broker's clock; 0: there is none."""
+        since = min((one.since_ms for one in self.heads), default=None)
+        return 0.0 if since is None else max(0.0, self._around.now_ms() - since) / 1000
+
+    async def _turn(self) -> None:
+        self._check()
+        self._ready.extend(self._waits.over())
+        self._start_ready()
+        again = await self._read_again()
+        wait = LOOK_SECONDS if self.waiting else _NOTHING_WAITS_SECONDS
+        fetched = await self._around.browser.fetch(self._partition, self._position, 0.0 if again else wait)
+        if fetched.records and not self._is_loaded:
+            self._ledger = LaneLedger(await self._around.load(self._partition))
+            self._is_loaded = True
+        for record in fetched.records:
+            if self._position is None or record.offset >= self._position:
+                await self._meet(record, is_new=True)
+        self._position = max(fetched.next, self._position or 0)
+        self._was_at_end = self._was_at_end or fetched.is_end
+        self._start_ready()
+        if self._around.steady() - self._told_at >= TELL_SECONDS:
+            await self._tell()
+        if self._around.steady() - self._tidied_at >= TIDY_SECONDS:
+            await self._tidy()
+        self._commit()
+
+    def _head(self, key: bytes) -> OffsetBound:
+        """Where the head of a lane stands, in which something waits."""
+        head = self._ledger.head(key)
+        if head is None:
+            raise KeyError(key)
+        return head
+
+    def _check(self) -> None:
+        if self._failed.done():
+            self._failed.result()
+
+    # --- reading ---
+
+    async def _meet(self, record: Record, *, is_new: bool) -> None:
+        """Take note of a record; ``is_new``: for the first time."""
+        ledger = self._ledger
+        try:
+            key, due = _read(record)
+        except InvalidRecordError as error:
+            if is_new:
+                await self._around.dead_letters.send(record, error.reason, str(error))
+                ledger.pass_by(record.offset)
+            return
+        meet = ledger.meet if is_new else ledger.meet_again
+        met = meet(key, due.endpoint_id, place_of(record), source_of(due))
+        if met in (Met.HEAD, Met.WAITS):
+            self._bodies.put(record)
+        if met is Met.HEAD and key not in self._busy:
+            self._come_to_the_head(key, due)
+
+    def _come_to_the_head(self, key: bytes, due: DeliveryRecord) -> None:
+        """The head of a lane that nothing is being done in: it goes, or waits for its next attempt."""
+        progress = self._ledger.attempt(key)
+        if progress is None:
+            self._ready.append(key)
+            return
+        now = self._around.broker_seconds()
+        seconds = progress.delay_ms / 1000
+        if now is not None:  # no wait is longer than the delay, whatever a clock says
+            seconds = min(progress.due_ms / 1000 - now, seconds)
+        self._waits.wait(key, due, self._head(key), "retry", seconds)
+
+    async def _read_again(self) -> bool:
+        """Read what is wanted and not in memory: heads, then what no places are kept of. Returns whether there was anything."""
+        ledger, browser = self._ledger, self._around.browser
+        if self._wanted and self._around.in_flight.has_room:
+            first = min(self._wanted)
+            fetched = await browser.fetch(self._partition, first, 0.0)
+            for record in fetched.records:
+                key = self._wanted.pop(record.offset, None)
+                if key is not None and key not in self._busy and _stands_at(ledger.head(key), record):
+                    self._start(key, record)
+            for offset in [one for one in self._wanted if one < fetched.next]:
+                await self._lost(self._wanted.pop(offset))
+            return True
+        for endpoint_id in list(ledger.overflows):
+            if ledger.has_room(endpoint_id):
+                fetched = await browser.fetch(self._partition, ledger.overflows[endpoint_id].first, 0.0)
+                for record in fetched.records:
+                    if record.offset < (ledger.position or 0) and _is_for(record, endpoint_id):
+                        await self._meet(record, is_new=False)
+                ledger.read_again(endpoint_id, min(fetched.next, ledger.position or 0))
+                return True
+        return False
+
+    async def _lost(self, key: bytes) -> None:
+        """Kafka does not have the head any more; the consumer has told of it. The lane goes on."""
+        self._busy.add(key)
+        log.error(
+            "a delivery that waited in order is not in Kafka any more",
+            lane=key.decode(errors="replace"),
+            partition=self._partition,
+        )
+        await self._finish(key, None)
+
+    # --- attempts ---
+
+    def _start_ready(self) -> None:
+        """Begin attempts while there is room."""
+        while self._ready and self._around.in_flight.has_room and not self._is_stopping:
+            key = self._ready.popleft()
+            head = self._ledger.head(key)
+            if head is None or key in self._busy:
+                continue
+            record = self._bodies.pop(head.offset)
+            if record is None:
+                self._wanted[head.offset] = key
+            else:
+                self._start(key, record)
+
+    def _start(self, key: bytes, record: Record) -> None:
+        size = record.size
+        self._busy.add(key)
+        self._around.in_flight.begin(size)
+        task = asyncio.create_task(self._deal_with(key, record))
+        self._tasks.add(task)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._tasks.discard(done)
+            if not done.cancelled() and (error := done.exception()) is not None and not self._failed.done():
+                self._failed.set_exception(error)
+            self._around.in_flight.end(size)
+
+        task.add_done_callback(ended)
+
+    async def _deal_with(self, key: bytes, record: Record) -> None:
+        """What becomes of the head of a lane now."""
+        around = self._around
+        if not await self._is_ours():
+            return
+        due = self._as_due(key, from_header(record.headers, DELIVERY_HEADER, DeliveryRecord))
+        endpoint = around.registry.receiver(due.endpoint_id)
+        trace = trace_context(due.traceparent, due.tracestate)
+        if (discarded := self._discarded(due, endpoint, record)) is not None:
+            await around.service.settle(discarded, in_place=True)
+            await self._end(key, due)
+            return
+        if endpoint is None or not endpoint.active:
+            self._block(key, due, record)
+            return
+        outcome = await around.service.outcome(delivery_of(due, record.value or b"", endpoint, trace))
+        await around.service.settle(outcome, in_place=True)
+        if isinstance(outcome, AttemptResult) and not isinstance(outcome.verdict, RetryLater):
+            await self._end(key, due)
+            return
+        self._bodies.put(record)
+        if isinstance(outcome, ParkedDelivery):
+            self._busy.discard(key)
+            self._waits.park(key, due, self._head(key), outcome)
+        elif isinstance(outcome, AttemptResult) and isinstance(outcome.verdict, RetryLater):
+            await self._retry(key, due, outcome.verdict.delay)
+        else:  # it was paused this moment
+            self._block(key, due, record)
+
+    async def _retry(self, key: bytes, due: DeliveryRecord, delay: timedelta) -> None:
+        delay_ms = round(delay / timedelta(milliseconds=1))
+        await self._write(key, self._ledger.retry(key, due.attempt + 1, round(self._around.now_ms()) + delay_ms, delay_ms))
+        self._busy.discard(key)
+        self._waits.retry(key, due, self._head(key), delay_ms / 1000)
+
+    def _block(self, key: bytes, due: DeliveryRecord, record: Record) -> None:
+        self._bodies.put(record)
+        self._busy.discard(key)
+        self._waits.block(key, due, self._head(key))
+
+    def _as_due(self, key: bytes, due: DeliveryRecord) -> DeliveryRecord:
+        """The delivery with its next attempt, and how often it was put off."""
+        parked = self._waits.parked(key)
+        progress = self._ledger.attempt(key)
+        if progress is None:
+            return structs.replace(due, parked=parked)
+        trigger = Trigger.RESEND if due.trigger is Trigger.RESEND else Trigger.REPEAT
+        return structs.replace(due, attempt=progress.attempt, trigger=trigger, parked=parked)
+
+    def _discarded(self, due: DeliveryRecord, endpoint: Endpoint | None, record: Record) -> DiscardedDelivery | None:
+        """Why no attempt is made, if none is."""
+        around = self._around
+        trace = trace_context(due.traceparent, due.tracestate)
+        if endpoint is None:
+            if not around.registry.is_deleted(due.endpoint_id):
+                return None
+            reason = "The endpoint was deleted while this delivery waited in order."
+            return DiscardedDelivery(due, "", "endpoint_deleted", reason, trace)
+        hold = around.hold + (_GRACE if endpoint.active else timedelta(0))
+        if self._around.now_ms() - record.timestamp_ms >= hold / timedelta(milliseconds=1) and around.is_time_certain():
+            reason = f"It waited in order for {hold / timedelta(days=1):g} days, the longest that a delivery may (hold_days)."
+            return DiscardedDelivery(due, endpoint.target_url, "expired", reason, trace, Outcome.EXPIRED)
+        if endpoint.active and due.trigger is not Trigger.RESEND and due.event.event_name not in endpoint.events:
+            reason = "The endpoint was no longer subscribed to this event type when it was this delivery's turn."
+            return DiscardedDelivery(due, endpoint.target_url, "not_subscribed", reason, trace)
+        return None
+
+    async def _end(self, key: bytes, due: DeliveryRecord) -> None:
+        """The head has ended, on record: write that down, then the next one goes."""
+        await self._finish(key, source_of(due))
+
+    async def _finish(self, key: bytes, source: Source | None) -> None:
+        progress = self._ledger.finish(key, source, self._around.steady())
+        await self._write(key, progress)
+        self._ledger.settle(progress)
+        metrics.ORDERED_ENDED.inc()
+        self._go_on(key)
+
+    def _go_on(self, key: bytes) -> None:
+        """What was to be written of a lane is written: its next delivery may go, if there is one."""
+        self._waits.ended(key)
+        self._busy.discard(key)
+        if self._ledger.head(key) is not None:
+            self._ready.append(key)
+
+    async def _write(self, key: bytes, progress: LaneProgress) -> None:
+        if not await self._is_ours():  # somebody else has gone on, and knows better
+            await asyncio.get_running_loop().create_future()
+        topic = self._around.topics.ordered_progress
+        await self._around.producer.send(topic, key=key, value=to_json(progress), partition=self._partition)
+
+    async def _is_ours(self) -> bool:
+        """Whether this process keeps the partition still. If not, whoever asks is about to be cancelled.
+
+        A process that was frozen for a while does not know at once: the poll thread finds out.
+        """
+        while not self._around.browser.is_sure:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        return self._around.browser.keeps(self._partition)
+
+    # --- telling, forgetting ---
+
+    async def _tell(self) -> None:
+        """Tell how much is held back, for whom and behind what, where that has changed."""
+        self._told_at = self._around.steady()
+        if not self._was_at_end:
+            return
+        topic, facts = self._around.topics.endpoint_health, self._waits.facts(self._ledger, self._partition)
+        await asyncio.gather(
+            *(self._around.producer.send(topic, key=fact.key, value=to_json(fact)) for fact in facts[:_MOST_TOLD])
+        )
+
+    async def _tidy(self) -> None:
+        """Forget lanes in which nothing has happened for long: their progress is taken out of Kafka."""
+        self._tidied_at = self._around.steady()
+        found = self._ledger.forgettable(self._tidied_at - IDLE_SECONDS, self._settled)
+        # Committed for a minute at least when it is looked at next: what a successor reads begins there.
+        self._settled = self._committed or 0
+        topic = self._around.topics.ordered_progress
+        gone = [key for key in found if key not in self._busy and self._ledger.forget(key)]
+        self._ledger.leave_to_kafka(self._tidied_at - IDLE_SECONDS)
+        # A lane that comes to life meanwhile waits: its progress must not stand before the tombstone.
+        self._busy.update(gone)
+        await asyncio.gather(*(self._around.producer.send(topic, key=key, value=None, partition=self._partition) for key in gone))
+        for key in gone:
+            self._go_on(key)
+
+    def _commit(self) -> None:
+        floor = self._ledger.floor if self._is_loaded else None
+        if floor is not None and floor != self._committed:
+            self._committed = floor
+            self._around.browser.commit(self._partition, floor)
+
+
+def _read(record: Record) -> tuple[bytes, DeliveryRecord]:
+    """The key of the lane, and the delivery.
+
+    Raises:
+        InvalidRecordError: the record is a dead letter.
+    """
+    due = from_header(record.headers, DELIVERY_HEADER, DeliveryRecord)
+    if record.value is None:
+        raise InvalidRecordError(DeadLetterReason.NULL_VALUE, "The delivery has no body.")
+    if record.key is None or not _is_for(record, due.endpoint_id):
+        raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, "The key names no lane of the delivery's endpoint.")
+    return record.key, due
+
+
+def _stands_at(place: OffsetBound | None, record: Record) -> bool:
+    return place is not None and place.offset == record.offset
+
+
+def _is_for(record: Record, endpoint_id: int) -> bool:
+    return (record.key or b"").startswith(f"{endpoint_id}/".encode())

@@ -1,0 +1,149 @@
+"""Lanes that do not go on now, in one partition: why, since when, and when to look again; and the facts that are told of them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+from msgspec import structs
+
+from consumers.ordered_values import HeldBack, OrderedContext
+from pipeline.core.held_ledger import OffsetBound
+from pipeline.core.lanes import LaneLedger
+from pipeline.core.local_faults import LocalFault
+from pipeline.delivery.delivery import ParkedDelivery
+from pipeline.delivery.holding import from_milliseconds
+from schemas.delivery import DeliveryRecord
+from schemas.health import HealthFact, HealthRecord
+
+_LEAST_WAIT_S: Final = 1.0
+_MOST_WAIT_S: Final = 10.0
+"""A head that is not admitted asks again after one second at first, then later, up to this; or when its circuit may be probed."""
+_ASK_A_SECOND: Final = 200
+"""With thousands of lanes that are not admitted, each asks less often: asking takes time, too."""
+_OWN_FAULTS: Final = frozenset(fault.value for fault in LocalFault)
+_NOT_ACTIVE: Final = "endpoint_not_active"
+
+
+class LaneWaits:
+    """One per keeper. A lane is told of here when its head does not go, and again (:meth:`ended`) when the head has ended."""
+
+    def __init__(self, around: OrderedContext) -> None:
+        self._around = around
+        self._heads: dict[bytes, HeldBack] = {}
+        self._due: list[tuple[float, int, bytes]] = []
+        self._order = itertools.count()
+        self._blocked: dict[int, set[bytes]] = {}
+        """Lanes whose endpoint is paused, disabled or not known yet, by endpoint."""
+        self._parked: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    @property
+    def heads(self) -> list[HeldBack]:
+        """What holds lanes back."""
+        return list(self._heads.values())
+
+    def parked(self, key: bytes) -> int:
+        """How often a head was put off since its last attempt."""
+        return self._parked.get(key, 0)
+
+    def wait(self, key: bytes, due: DeliveryRecord, head: OffsetBound, reason: str, seconds: float) -> None:
+        """The head goes after so many seconds."""
+        self._hold_back(key, due, head, reason, round(self._around.now_ms() + seconds * 1000))
+        heapq.heappush(self._due, (self._around.steady() + max(0.0, seconds), next(self._order), key))
+
+    def retry(self, key: bytes, due: DeliveryRecord, head: OffsetBound, seconds: float) -> None:
+        """The head has failed, and is retried after so many seconds."""
+        self._parked.pop(key, None)
+        self.wait(key, due, head, "retry", seconds)
+
+    def park(self, key: bytes, due: DeliveryRecord, head: OffsetBound, parked: ParkedDelivery) -> None:
+        """The head goes later, and no attempt is used up. Waiting here costs nothing, so it asks again sooner than from a delay topic."""
+        times = self._parked[key] = self.parked(key) + 1
+        seconds = parked.delay.total_seconds()
+        if parked.reason not in _OWN_FAULTS:
+            most = _MOST_WAIT_S + len(self._heads) / _ASK_A_SECOND
+            seconds = max(parked.at_least.total_seconds(), min(_LEAST_WAIT_S * 2 ** min(times - 1, 10), most))
+        self.wait(key, due, head, parked.reason, seconds)
+
+    def block(self, key: bytes, due: DeliveryRecord, head: OffsetBound) -> None:
+        """The head goes when its endpoint is active."""
+        self._hold_back(key, due, head, _NOT_ACTIVE, None)
+        self._blocked.setdefault(due.endpoint_id, set()).add(key)
+
+    def ended(self, key: bytes) -> None:
+        """The head has ended."""
+        self._parked.pop(key, None)
+        self._heads.pop(key, None)
+
+    def over(self) -> list[bytes]:
+        """Lanes whose wait is over: it is time, or the endpoint is active again or deleted, or the head has waited for too long."""
+        now, found = self._around.steady(), []
+        while self._due and self._due[0][0] <= now:
+            found.append(heapq.heappop(self._due)[2])
+        return found + self._unblocked()
+
+    def facts(self, ledger: LaneLedger, partition: int) -> list[HealthRecord]:
+        """What is to be told: how much is held back, for whom and behind what, where that is not what was told last."""
+        lanes: dict[int, list[bytes]] = {}
+        for key, one in self._heads.items():
+            lanes.setdefault(one.endpoint_id, []).append(key)
+        known = self._around.health.ordered_in(partition)
+        concerned = lanes.keys() | {endpoint_id for endpoint_id, fact in known.items() if fact.held}
+        facts = [self._describe(one, lanes.get(one, ()), ledger, partition) for one in sorted(concerned)]
+        return [fact for fact in facts if _what_is_told(fact) != _what_is_told(known.get(fact.endpoint_id))]
+
+    def _hold_back(self, key: bytes, due: DeliveryRecord, head: OffsetBound, reason: str, due_ms: int | None) -> None:
+        self._heads[key] = HeldBack(due.endpoint_id, due.event.id, due.event.key or "", head.time_ms, reason, due_ms)
+
+    def _unblocked(self) -> list[bytes]:
+        registry, found = self._around.registry, []
+        too_old = self._around.now_ms() - self._around.hold / timedelta(milliseconds=1)
+        for endpoint_id, keys in list(self._blocked.items()):
+            endpoint = registry.receiver(endpoint_id)
+            if registry.is_deleted(endpoint_id) if endpoint is None else endpoint.active:
+                going = list(keys)
+            elif endpoint is not None and self._around.is_time_certain():
+                going = [key for key in keys if self._heads[key].since_ms <= too_old]
+            else:
+                continue
+            found += going
+            keys.difference_update(going)
+            if not keys:
+                del self._blocked[endpoint_id]
+        return found
+
+    def _describe(self, endpoint_id: int, keys: Iterable[bytes], ledger: LaneLedger, partition: int) -> HealthRecord:
+        found = [(self._heads[key], key) for key in keys]
+        endpoint = self._around.registry.get(endpoint_id)
+        fact = HealthRecord(
+            endpoint_id=endpoint_id,
+            endpoint_version=endpoint.record.version if endpoint is not None else 0,
+            fact=HealthFact.ORDERED,
+            at=self._around.clock(),
+            partition=partition,
+        )
+        if not found:
+            return fact
+        oldest = min((one for one, _ in found), key=lambda one: one.since_ms)
+        overflow = ledger.overflows.get(endpoint_id)
+        waiting = sum(ledger.depth(key) for _, key in found) + (overflow.count if overflow is not None else 0)
+        return structs.replace(
+            fact,
+            held=waiting,
+            count=len(found),
+            since=from_milliseconds(oldest.since_ms),
+            event_id=oldest.event_id,
+            detail=oldest.event_key,
+            reason=oldest.reason,
+            until=None if oldest.due_ms is None else from_milliseconds(oldest.due_ms),
+        )
+
+
+def _what_is_told(fact: HealthRecord | None) -> object:
+    return None if fact is None or not fact.held else (fact.held, fact.count, fact.since, fact.event_id, fact.reason, fact.until)

@@ -1,0 +1,119 @@
+"""One keeper for each partition of a topic that this process has: deliveries that are held, and deliveries in order.
+
+Keepers come and go with the partitions. The first that fails ends the work, and its error is in :attr:`PartitionKeepers.failed`.
+An idle member of a group costs nearly 1% of a core, so a member that may never be needed joins only when it is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, Protocol, TypeVar
+
+from pipeline.broker.api import Broker
+from pipeline.broker.seeking_consumer import SeekingConsumer
+from pipeline.ops.logs import logger
+
+log = logger(__name__)
+
+_ASKED_APART_S: Final = 1.0
+
+
+class PartitionKeeper(Protocol):
+    """Keeps one partition."""
+
+    async def run(self) -> None:
+        """Keep it until it is taken away (the task is cancelled), or until :meth:`stop`."""
+
+    def stop(self) -> None:
+        """Finish what was begun, and end."""
+
+
+KeeperT = TypeVar("KeeperT", bound=PartitionKeeper)
+
+
+class PartitionKeepers(Generic[KeeperT]):
+    """A member of the group whose partitions are kept."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        group: str,
+        topic: str,
+        make: Callable[[int], KeeperT],
+        failure: str,
+        is_wanted: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """``make`` makes the keeper of a partition. ``failure``: what the log says when one fails.
+
+        ``is_wanted`` is asked once a second until it says yes; then the group is joined, and stays joined. None: it is joined at once.
+        """
+        self._make = make
+        self._failure = failure
+        self._is_wanted = is_wanted
+        self._has_joined = False
+        self._keepers: dict[int, tuple[KeeperT, asyncio.Task[None]]] = {}
+        self.browser = SeekingConsumer(broker, group=group, topic=topic, on_assigned=self._assigned, on_revoked=self._revoked)
+
+    @property
+    def all(self) -> list[KeeperT]:
+        """The keepers of now."""
+        return [keeper for keeper, _ in self._keepers.values()]
+
+    async def start(self) -> None:
+        """Join the group, or wait until that is wanted."""
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Holds the error that ended the work."""
+        self._joining = asyncio.create_task(self._join())
+        if self._is_wanted is None:
+            await self._joining
+        else:
+            self._joining.add_done_callback(self._ended)
+
+    async def _join(self) -> None:
+        while self._is_wanted is not None and not await self._is_wanted():  # noqa: ASYNC110 - the topic is looked at, too
+            await asyncio.sleep(_ASKED_APART_S)
+        await self.browser.start()
+        self._has_joined = True
+        self.browser.stopped.add_done_callback(self._ended)
+
+    def problem(self) -> str | None:
+        """Why this process is not a working member of the group (for health checks); None before it is wanted."""
+        return self.browser.problem() if self._has_joined else None
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Finish what was begun, commit, leave the group."""
+        self._joining.cancel()
+        await asyncio.wait([self._joining])
+        if not self._has_joined:
+            return
+        tasks = [task for _, task in self._keepers.values()]
+        for keeper in self.all:
+            keeper.stop()
+        self.browser.hurry()
+        if tasks:
+            await asyncio.wait(tasks, timeout=drain_seconds)
+        try:
+            await self.browser.stop()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._keepers.clear()
+
+    def _assigned(self, partitions: frozenset[int]) -> None:
+        for number in partitions - self._keepers.keys():
+            keeper = self._make(number)
+            task = asyncio.create_task(keeper.run())
+            task.add_done_callback(self._ended)
+            self._keepers[number] = keeper, task
+
+    def _revoked(self, partitions: frozenset[int]) -> None:
+        for number in partitions & self._keepers.keys():
+            self._keepers.pop(number)[1].cancel()
+
+    def _ended(self, done: asyncio.Future[None]) -> None:
+        if not done.cancelled() and (error := done.exception()) and not self.failed.done():
+            log.error(self._failure, error=repr(error), exc_info=error)
+            self.failed.set_exception(error)

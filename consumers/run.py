@@ -1,0 +1,464 @@
+"""The composition root: starts each role from the settings, runs it, and takes it down in order.
+
+Nothing else in the project knows in which order the parts need each other; consumers/wiring.py builds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from consumers.added_topics import AddedTopics
+from consumers.garbage_collection import close_forgotten_sockets, favour_the_event_loop, keep_what_was_built
+from consumers.grants import Grantee, used_topics
+from consumers.startup import StartupRetries
+from consumers.wiring import (
+    PROXY_ASKED_EVERY,
+    DeliveryContext,
+    egress_proxy_question,
+    make_deliveries,
+    make_fan_out,
+    make_held,
+    make_ordered,
+    make_producer,
+    make_retry,
+    open_tracing,
+)
+from pipeline.broker.errors import TopicError, UnavailableError
+from pipeline.broker.factory import open_broker
+from pipeline.broker.kafka.readiness_probe import EVERY_SECONDS as ASKED_EVERY
+from pipeline.broker.kafka.readiness_probe import BrokerProbe
+from pipeline.broker.producer import Producer
+from pipeline.broker.record_worker import RecordWorker
+from pipeline.broker.table import CompactedTable
+from pipeline.broker.topic_ids import TopicIds
+from pipeline.delivery.broker_clock import BrokerClock
+from pipeline.delivery.missing_records import MissingRecords
+from pipeline.delivery.rate_share_exchange import RateShareExchange
+from pipeline.endpoints.event_type_catalogue import EventTypeCatalogue
+from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.registry import Registry
+from pipeline.ops import metrics
+from pipeline.ops.allocator import give_back_large_blocks
+from pipeline.ops.certificates import watch as watch_certificates
+from pipeline.ops.clock import utc_now
+from pipeline.ops.daemon_threads import in_thread
+from pipeline.ops.dependency_probes import Probe, Probes
+from pipeline.ops.file_descriptors import DescriptorBudget, descriptor_limit, raise_descriptor_limit
+from pipeline.ops.health import Health
+from pipeline.ops.instance_slots import claim_slot
+from pipeline.ops.logs import logger
+from pipeline.ops.settings import Settings
+from pipeline.web.connection_guard import ConnectionLimits
+from pipeline.web.server import WebServer, make_app
+from schemas.codec import to_json
+from schemas.topic_ids import TOPIC_IDS_KEY
+
+if TYPE_CHECKING:
+    from consumers.fanout import FanOut
+    from consumers.held import HeldDeliveries
+    from consumers.ordered import OrderedDeliveries
+    from consumers.recorder import Recorder
+    from consumers.store_wiring import Recording
+    from pipeline.store.connection import Connections
+    from pipeline.web.services import Api
+
+log = logger(__name__)
+
+
+class Role(enum.StrEnum):
+    """What a process does."""
+
+    FANOUT = "fanout"
+    RETRY = "retry"
+    RECORDER = "recorder"
+    API = "api"
+
+
+ALL_ROLES = frozenset(Role)
+DELIVERING = frozenset({Role.FANOUT, Role.RETRY})
+_KNOWING_TYPES = frozenset({Role.FANOUT, Role.API})
+"""They read events as producers write them; the others see what became of them."""
+
+
+class RoleError(Exception):
+    """A role cannot start; ``str(error)`` says what to do."""
+
+
+@dataclass(slots=True)
+class Running:
+    """What runs in this process: for the banner and for those who wait for it."""
+
+    url: str
+    roles: frozenset[Role]
+    health: Health
+    first_key: str | None = field(default=None, repr=False)
+    """An admin key, made because there was none: to be shown once. It is kept nowhere."""
+    failures: list[asyncio.Future[None]] = field(default_factory=list)
+
+    async def until_failed(self) -> None:
+        """Return never, but raise what ended a part of it."""
+        done, _ = await asyncio.wait(self.failures, return_when=asyncio.FIRST_COMPLETED)
+        for future in done:
+            future.result()
+
+
+@asynccontextmanager
+async def running(settings: Settings, roles: Collection[Role], *, ends_when_refused: bool = False) -> AsyncIterator[Running]:
+    """Run roles in this process; on leaving, drain them: no more input, finish what is under way, commit, close.
+
+    It begins when the roles work. While Kafka is away they wait for it, and the recorder for ClickHouse. What waiting cannot mend
+    (a wrong password, a right that is missing) they wait for too, unless it ``ends_when_refused``.
+    """
+    _check(settings, roles)
+    give_back_large_blocks()
+    before, limit = raise_descriptor_limit()
+    log.info("file descriptors", limit=limit, limit_at_start=before)
+    async with AsyncExitStack() as stack:
+        composition = _Composition(settings, frozenset(roles), stack, ends_when_refused=ends_when_refused)
+        yield await composition.start()
+        log.info("stopping", roles=sorted(roles))
+
+
+def _check(settings: Settings, roles: Collection[Role]) -> None:
+    if not settings.kafka_bootstrap_servers:
+        message = "No Kafka is configured; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS, or run `oms-webhooks all`."
+        raise RoleError(message)
+    if settings.encryption_key is None and set(roles) != {Role.RECORDER}:
+        message = (
+            "No key for endpoint secrets; make one with `oms-webhooks new-key`, set OMS_WEBHOOKS_ENCRYPTION_KEY in every role."
+        )
+        raise RoleError(message)
+
+
+class _Composition:
+    """Starts the parts in the order of their needs. The exit stack takes them down in the opposite order."""
+
+    def __init__(self, settings: Settings, roles: frozenset[Role], stack: AsyncExitStack, *, ends_when_refused: bool) -> None:
+        self._settings = settings
+        self._roles = roles
+        self._stack = stack
+        self._ends_when_refused = ends_when_refused
+        self._health = Health(starting=True)
+        self._probes = Probes()
+        self._budget = DescriptorBudget(descriptor_limit(), settings.max_in_flight if roles & DELIVERING else 0)
+        if problem := self._budget.problem():
+            log.warning("there are too few file descriptors", problem=problem)
+        self._health.warn("descriptors", self._budget.problem)
+
+    async def start(self) -> Running:
+        settings, roles = self._settings, self._roles
+        self._tracing = open_tracing(settings, roles)
+        if self._tracing is not None:
+            self._stack.push_async_callback(asyncio.to_thread, self._tracing.close)  # the last: all others may end spans
+        self._in_background(close_forgotten_sockets(), "garbage")  # also while the start waits for Kafka, for a day perhaps
+        # Built first and started after the server: /healthz answers from the beginning on, and the API that it is starting.
+        connections = self._connections() if roles & {Role.RECORDER, Role.API} else None
+        self._broker = broker = open_broker(settings, slot=self._slot())
+        producer = make_producer(settings, broker)
+        self._losses = MissingRecords(producer, settings.topics.endpoint_health)
+        self._health.warn("records missing", self._losses.warning)
+        self._topic_ids = TopicIds(
+            used_topics((Grantee(role.value) for role in roles), settings.topics)[0]
+            - {settings.topics.clock, settings.topics.rate_shares}  # whose records mean nothing a few seconds later
+        )
+        self._health.add("topics", self._topic_ids.problem)
+        deliveries = make_deliveries(settings, broker, producer, self._tracing) if roles - {Role.RECORDER} else None
+        api = None
+        if Role.API in roles and deliveries is not None and connections is not None:
+            from consumers.store_wiring import make_api  # noqa: PLC0415 - see _connections
+
+            api = make_api(settings, broker, producer, connections, deliveries)
+        self._kafka = self._watch_kafka(producer)
+        if deliveries is not None:
+            self._watch_egress_proxy(deliveries)
+        clickhouse, tables = self._prepare_store(connections) if connections is not None else (None, None)
+        app = make_app(health=self._health, api=api, tracing=self._tracing)
+        server = WebServer(app, settings.http_host, settings.http_port, ConnectionLimits(most=self._budget.visitors))
+        running = Running(await server.start(), roles, self._health)
+        self._stack.push_async_callback(server.stop)  # for when a part below does not start
+        self._probes.start()
+        running.failures.append(self._made_anew)
+        self._existing_topics = await self._kafka.take(lambda: in_thread(self._ensure_topics, "topics"))
+        await _together(
+            self._start_producer(producer, deliveries.clock if deliveries is not None else None),
+            self._start_health_table(deliveries.health if deliveries is not None else None),
+            *([self._start_registry(deliveries.registry)] if deliveries is not None else []),
+            *([self._start_event_types(deliveries.event_types)] if deliveries is not None and roles & _KNOWING_TYPES else []),
+            *([self._start_rate_shares(deliveries.rate_shares)] if deliveries is not None and roles & DELIVERING else []),
+        )
+        if (known := self._topic_ids.to_write(utc_now())) is not None:
+            await producer.send(settings.topics.endpoint_health, key=TOPIC_IDS_KEY, value=to_json(known))
+        if deliveries is not None:
+            running.failures += await self._start_deliveries(deliveries)
+        if api is not None:
+            running.failures.append(await self._start_table("api keys", api.ring.table))
+            running.failures.append(await self._start_table("sessions", api.ended_sessions.table))
+            running.first_key = await self._settle(api)
+        self._in_background(watch_certificates(self._settings), "certificates")
+        # What the API works with is there now, and outlives it: requests under way are answered before that is taken down.
+        self._stack.push_async_callback(server.stop)
+        if connections is not None and clickhouse is not None and tables is not None:
+            recorder = self._make_recorder(producer, connections) if Role.RECORDER in roles else None
+            running.failures.append(await self._start_recording(clickhouse, self._recording(tables, recorder, connections)))
+        if roles & DELIVERING and deliveries is not None:
+            running.failures += await self._start_workers(producer, deliveries)
+            favour_the_event_loop()
+        keep_what_was_built()
+        for role in roles:
+            metrics.ROLE.labels(role).set(1)
+            self._stack.callback(metrics.ROLE.remove, role)
+        self._health.starting = False
+        return running
+
+    def _in_background(self, work: Coroutine[Any, Any, None], part: str) -> None:
+        """Nothing depends on it that anybody waits for. Should it fail, the log says so."""
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                log.error("a part that works in the background has ended", part=part, exc_info=error)
+
+        task = asyncio.create_task(work)
+        task.add_done_callback(ended)
+        self._stack.callback(task.cancel)
+
+    def _connections(self) -> Connections:
+        """What uses ClickHouse is loaded here and below only: the fan-out and the retry start in half the time without it."""
+        from pipeline.store.connection import Connections  # noqa: PLC0415 - as it says
+
+        return Connections(self._settings)
+
+    def _slot(self) -> str | None:
+        """The name that this process's members have in their groups, also after a restart."""
+        if not self._settings.kafka_static_members:
+            return None
+        slot = claim_slot(f"{self._settings.kafka_bootstrap_servers} {self._settings.kafka_topic_prefix} {sorted(self._roles)}")
+        self._stack.callback(slot.release)
+        return slot.name
+
+    def _watch_kafka(self, producer: Producer) -> StartupRetries:
+        read, written = used_topics((Grantee(role.value) for role in self._roles), self._settings.topics)
+        self._broker_probe = broker = BrokerProbe(self._settings, read=read, written=written)
+        self._stack.push_async_callback(broker.close)
+        self._stack.push_async_callback(self._probes.stop)
+        self._health.warn("source topics", broker.warning)
+        broker.on_ids = self._topic_ids.see
+        self._made_anew: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails when a topic is made anew below the feet of a running process: its positions mean nothing any more."""
+        were_anew: list[str] = []
+
+        async def ask() -> None:
+            """What brokers say of replicas may be old: also ask whether they take what is written."""
+            nonlocal were_anew
+            await broker.ask()
+            are_anew = [] if self._health.starting else self._topic_ids.made_anew()
+            if were_anew and are_anew and not self._made_anew.done():  # seen twice: one broker alone may be behind the others
+                self._made_anew.set_exception(TopicError(str(self._topic_ids.problem())))
+            were_anew = are_anew
+            if problem := producer.problem():
+                raise UnavailableError(problem)
+
+        probe = self._probes.add("kafka", ask, every=ASKED_EVERY)
+        return self._watch("Kafka", probe, needed_by={Role.FANOUT, Role.RETRY, Role.RECORDER})
+
+    def _watch_egress_proxy(self, deliveries: DeliveryContext) -> None:
+        """Deliveries are parked while it is down. The process stays ready: to take it out of service would not help."""
+        if (ask := egress_proxy_question(self._settings, deliveries.guard)) is not None:
+            outage = self._probes.add("egress_proxy", ask, every=PROXY_ASKED_EVERY).outage
+            self._health.warn("egress proxy", lambda: outage.problem)
+
+    def _watch(self, name: str, probe: Probe, *, needed_by: Collection[Role]) -> StartupRetries:
+        """Let ``/readyz`` tell of a dependency. Who does not need it at all times is ready without it, once it has started."""
+        always = not self._roles.isdisjoint(needed_by)
+        for_start = always or name == "Kafka"  # every role waits for it
+        patience = StartupRetries(probe, ends_when_refused=self._ends_when_refused)
+        if for_start:
+            self._health.add_wait(name, patience.is_waiting)
+
+        def is_needed() -> bool:
+            return always or (for_start and self._health.starting)
+
+        self._health.add(probe.outage.dependency, lambda: patience.problem() if is_needed() else None)
+        self._health.warn(probe.outage.dependency, lambda: None if is_needed() else patience.problem())
+        return patience
+
+    async def _start_producer(self, producer: Producer, clock: BrokerClock | None) -> None:
+        """And the clock that asks by it."""
+        await self._kafka.take(producer.start)
+        self._stack.push_async_callback(producer.close)
+        if clock is not None:
+            await clock.start(producer)
+            self._stack.push_async_callback(clock.stop)
+            self._health.warn("clock", clock.warning)
+
+    async def _start_health_table(self, health: HealthTable | None) -> None:
+        """Read the topic that also tells which topics are known, and refuse those that were made anew."""
+        table = health or HealthTable(self._broker, self._settings.topics.endpoint_health)
+        table.on_missing = self._losses.learn
+        table.on_topic_ids = self._topic_ids.learn
+        await self._kafka.take(table.table.start)
+        self._stack.push_async_callback(table.table.stop)
+        await self._kafka.take(self._refuse_topics_made_anew)
+
+    async def _refuse_topics_made_anew(self) -> None:
+        if problem := self._topic_ids.problem():
+            raise TopicError(problem)
+
+    def _ensure_topics(self) -> list[str]:
+        """Make the topics that are missing; returns all that there are."""
+        specs = self._settings.topics.specs()
+        with self._broker.admin() as admin:
+            if created := admin.create_missing(specs):
+                log.info("made topics", topics=created)
+            for difference in admin.differences(specs):
+                log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
+            self._topic_ids.see(admin.ids([spec.name for spec in specs]))
+            return admin.names()
+
+    async def _start_registry(self, registry: Registry) -> None:
+        # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them do; the API can still show everything.
+        self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
+        await self._kafka.take(registry.table.start)
+        self._stack.push_async_callback(registry.table.stop)
+
+    async def _start_event_types(self, catalogue: EventTypeCatalogue) -> None:
+        """No event is read before they are known: it would become a dead letter."""
+        self._health.add("event types", catalogue.table.problem)
+        await self._kafka.take(catalogue.table.start)
+        self._stack.push_async_callback(catalogue.table.stop)
+
+    async def _start_rate_shares(self, rate_shares: RateShareExchange) -> None:
+        await self._kafka.take(rate_shares.table.start)
+        self._stack.push_async_callback(rate_shares.table.stop)
+
+    async def _start_deliveries(self, deliveries: DeliveryContext) -> list[asyncio.Future[None]]:
+        registry = deliveries.registry
+        registry.refuse_newer()
+        if problem := registry.wrong_key() or registry.unusable():
+            log.warning("not every endpoint can be delivered to", problem=problem)
+        if unsent := {endpoint.id: endpoint.unsent_headers for endpoint in registry.all() if endpoint.unsent_headers}:
+            log.warning("custom headers that look like the sender's own are not sent", headers_by_endpoint=unsent)
+        tables_read = []
+        if self._roles & _KNOWING_TYPES:
+            tables_read.append(deliveries.event_types.table.stopped)
+        if self._roles & DELIVERING:
+            self._stack.push_async_callback(deliveries.rate_shares.close)  # it writes, so the producer is closed after it
+            tables_read.append(deliveries.rate_shares.table.stopped)
+        await deliveries.sender.start()
+        self._stack.push_async_callback(deliveries.sender.close)
+        self._stack.callback(deliveries.watch.close)
+        self._stack.callback(deliveries.filter_failures.close)
+        self._health.warn("own faults", deliveries.delivery_service.own_faults.warning)
+        self._stack.callback(deliveries.delivery_service.own_faults.close)
+        return [registry.table.stopped, deliveries.health.table.stopped, *tables_read]
+
+    async def _start_table(self, name: str, table: CompactedTable) -> asyncio.Future[None]:
+        self._health.add(name, table.problem)
+        await self._kafka.take(table.start)
+        self._stack.push_async_callback(table.stop)
+        return table.stopped
+
+    async def _settle(self, api: Api) -> str | None:
+        """What an API process writes when it starts; returns the first admin key, when it had to be made."""
+        await api.registry.settle(api.producer)
+        await api.catalogue.settle(api.producer)
+        return None if self._settings.api_keys else await api.ring.create_first(api.producer, at=utc_now())
+
+    def _prepare_store(self, connections: Connections) -> tuple[StartupRetries, asyncio.Task[None]]:
+        """Make the tables in the background."""
+        self._stack.push_async_callback(connections.close)
+        probe = self._probes.add("clickhouse", connections.ping)
+        connections.refuse_reads_while(lambda: probe.outage.problem)
+        clickhouse = self._watch("ClickHouse", probe, needed_by={Role.RECORDER})
+        from consumers.store_wiring import prepare_store, watch_store  # noqa: PLC0415 - see _connections
+
+        tables = asyncio.create_task(prepare_store(connections, clickhouse))
+        self._stack.push_async_callback(_cancel, tables)
+        self._stack.push_async_callback(_cancel, asyncio.create_task(watch_store(connections, tables)))
+        return clickhouse, tables
+
+    async def _start_recording(self, clickhouse: StartupRetries, recording: Recording) -> asyncio.Future[None]:
+        self._stop_later(lambda: recording.stop(self._settings.drain_seconds))
+        # Neither deliveries nor the API wait for ClickHouse. Where it answers at once, they wait for what is done in a moment.
+        await recording.until_begun(unless=None if self._roles == {Role.RECORDER} else clickhouse.has_waited)
+        return recording.task
+
+    async def _start_workers(self, producer: Producer, deliveries: DeliveryContext) -> list[asyncio.Future[None]]:
+        """The fan-out and the retry."""
+        settings = self._settings
+        workers: list[tuple[str, RecordWorker | HeldDeliveries | OrderedDeliveries]] = []
+        if Role.FANOUT in self._roles:
+            fan_out = make_fan_out(settings, self._broker, producer, deliveries, self._tracing)
+            await self._follow_added_topics(producer, deliveries, fan_out)
+            workers.append(("fanout", fan_out.worker))
+        if Role.RETRY in self._roles:
+            retry = make_retry(settings, self._broker, producer, deliveries, self._existing_topics, self._tracing)
+            held = make_held(settings, self._broker, producer, deliveries, retry)
+            ordered = make_ordered(settings, self._broker, producer, deliveries)
+            self._health.warn("ordered", ordered.warning)
+            workers += [("retry", retry.worker), ("held", held), ("ordered", ordered)]
+        for name, worker in workers:
+            self._health.add(name, worker.problem)
+            if isinstance(worker, RecordWorker):
+                worker.consumer.on_missing = self._losses.note
+        if Role.RETRY in self._roles:
+            deliveries.secrets.start()
+            self._stack.push_async_callback(deliveries.secrets.stop)
+        await asyncio.gather(*(self._kafka.take(worker.start) for _, worker in workers))
+        self._stop_later(lambda: asyncio.gather(*(worker.stop(settings.drain_seconds) for _, worker in workers)))
+        return [worker.failed for _, worker in workers]
+
+    async def _follow_added_topics(self, producer: Producer, deliveries: DeliveryContext, fan_out: FanOut) -> None:
+        """Those that can be read are read from the start."""
+
+        def read(topics: Sequence[str]) -> None:
+            self._broker_probe.also_reads(topics)
+            fan_out.read_also(topics)
+
+        catalogue = deliveries.event_types
+        added = AddedTopics(self._broker, producer, self._settings.topics, catalogue, self._topic_ids, read)
+        self._health.warn("added topics", added.warning)
+        await added.start()
+        self._stack.push_async_callback(added.stop)
+
+    def _make_recorder(self, producer: Producer, connections: Connections) -> Recorder:
+        from consumers.store_wiring import make_recorder  # noqa: PLC0415 - see _connections
+
+        recorder = make_recorder(self._settings, self._broker, producer, connections, self._tracing)
+        self._health.add("recorder", recorder.problem)
+        recorder.consumer.on_missing = self._losses.note
+        return recorder
+
+    def _recording(self, tables: asyncio.Task[None], recorder: Recorder | None, connections: Connections) -> Recording:
+        from consumers.store_wiring import Recording, make_maintenance  # noqa: PLC0415 - see _connections
+
+        upkeep = make_maintenance(self._settings, recorder, connections) if recorder is not None else None
+        return Recording(tables, recorder, self._kafka, upkeep)
+
+    def _stop_later(self, stop: Callable[[], Awaitable[object]]) -> None:
+        async def stop_and_go_on() -> None:
+            try:
+                await stop()
+            except Exception as error:  # noqa: BLE001 - the part said what is wrong through its future; the others must still be taken down
+                log.warning("a part did not stop cleanly", error=repr(error))
+
+        self._stack.push_async_callback(stop_and_go_on)
+
+
+async def _together(*steps: Coroutine[Any, Any, None]) -> None:
+    """Take steps of the start at once. When one fails, the others are not waited for."""
+    tasks = [asyncio.create_task(step) for step in steps]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            await _cancel(task)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,199 @@
+"""The parts of the roles that use ClickHouse: the recorder and the API. The other roles do not load this: they start in half the time."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from consumers.maintenance import Maintenance
+from consumers.recorder import Recorder
+from consumers.startup import StartupRetries
+from consumers.wiring import DeliveryContext
+from pipeline.broker.api import Broker
+from pipeline.broker.producer import Producer
+from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.verification import EndpointVerifier
+from pipeline.endpoints.source_topics import SourceTopics
+from pipeline.ops.clock import utc_now
+from pipeline.ops.logs import logger
+from pipeline.ops.settings import Settings
+from pipeline.store.backfill import Backfill
+from pipeline.store.backfill_hourly import mend_hourly_figures
+from pipeline.store.connection import Connections
+from pipeline.store.erase import Eraser
+from pipeline.store.errors import StoreError
+from pipeline.store.migrate import migrate
+from pipeline.store.pending_mutations import watch_rebuilds
+from pipeline.store.reports.history import EventHistory
+from pipeline.store.reports.recent import Reports
+from pipeline.store.reports.sendables import Sendables
+from pipeline.store.retention import Retention
+from pipeline.store.search.queries import Search
+from pipeline.store.sql_console import SqlConsole
+from pipeline.store.writer import Writer
+from pipeline.web.audit import AuditLog
+from pipeline.web.auth import ApiKeys
+from pipeline.web.key_ring import KeyRing
+from pipeline.web.resend_runs import ResendRuns
+from pipeline.web.revoked_sessions import EndedSessions
+from pipeline.web.sending_again import SendAgain
+from pipeline.web.services import Api
+
+if TYPE_CHECKING:
+    from pipeline.ops.tracing import Tracing
+
+log = logger(__name__)
+
+
+def make_api(
+    settings: Settings, broker: Broker, producer: Producer, connections: Connections, deliveries: DeliveryContext
+) -> Api:
+    """What the HTTP API works with."""
+    ring, reports, events = KeyRing(broker, settings.topics.api_keys), Reports(connections), settings.event_reader
+    history = EventHistory(connections, settings.event_types.names)
+    deliveries.event_types.follow(events.use)
+    deliveries.event_types.follow(history.use)
+    audit = AuditLog(producer, settings.topics.audit, deliveries.clock.now, settings.trusted_proxies, ring.person)
+    again = SendAgain(
+        registry=deliveries.registry,
+        producer=producer,
+        topics=settings.topics,
+        audit=audit,
+        sendables=Sendables(connections),
+        reports=reports,
+        events=events,
+    )
+    return Api(
+        registry=deliveries.registry,
+        producer=producer,
+        policies=settings.retry_policies,
+        vault=deliveries.vault,
+        guard=deliveries.guard,
+        search=Search(connections),
+        reports=reports,
+        delivery_service=deliveries.delivery_service,
+        topics=settings.topics,
+        ring=ring,
+        keys=ApiKeys(settings.api_keys, ring.opening),
+        ended_sessions=EndedSessions(broker, settings.topics.ended_sessions, deliveries.clock.now),
+        eraser=Eraser(connections),
+        history=history,
+        catalogue=deliveries.event_types,
+        source_topics=SourceTopics(broker, settings.kafka_topic_prefix),
+        audit=audit,
+        again=again,
+        runs=ResendRuns(again),
+        events=events,
+        clock=deliveries.clock.now,
+        hold=timedelta(days=settings.hold_days),
+        disable_after=timedelta(days=settings.disable_after_days),
+        proxies=settings.trusted_proxies,
+        test_timeout_seconds=settings.request_timeout_seconds + 10.0,
+        verifier=EndpointVerifier(
+            deliveries=deliveries.delivery_service,
+            producer=producer,
+            dispatches=settings.topics.dispatches,
+            origin=settings.webhook_origin,
+            seconds=settings.request_timeout_seconds + 10.0,
+        ),
+        # A ClickHouse server is asked directly, with users and roles of its own (deploy/clickhouse).
+        analyst=SqlConsole(connections) if connections.is_embedded else None,
+    )
+
+
+def make_recorder(
+    settings: Settings, broker: Broker, producer: Producer, connections: Connections, tracing: Tracing | None
+) -> Recorder:
+    """The recorder."""
+    topics = settings.topics
+    dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=topics.recorded)
+    return Recorder(settings, broker, writer=Writer(connections), dead_letters=dead_letters, tracing=tracing)
+
+
+def make_maintenance(settings: Settings, recorder: Recorder, connections: Connections) -> Maintenance:
+    """What the store needs besides inserts."""
+    jobs = (Retention(connections, settings.retention_days), Backfill(connections))
+    return Maintenance(jobs, recorder.keeps_the_store)
+
+
+async def prepare_store(connections: Connections, patience: StartupRetries) -> None:
+    """Make the tables what this release needs; until they are, who reads or writes them is refused at once, and told why.
+
+    Raises:
+        StoreError: ClickHouse runs in this process, and cannot.
+    """
+
+    async def prepare() -> None:
+        try:
+            await migrate(connections)
+            await Backfill(connections).at_the_start()
+            if lacking := await mend_hourly_figures(connections):
+                log.warning("the hourly figures lacked attempts, as after a crash; they were mended", attempts=lacking)
+        except StoreError as error:
+            connections.hold(str(error))
+            raise
+
+    connections.hold(f"{connections.where} is not ready yet: its tables are being looked at.")
+    # Nothing but this process can mend what is wrong with an engine in it.
+    await (prepare() if connections.is_embedded else patience.take(prepare))
+    connections.release()
+
+
+async def watch_store(connections: Connections, tables: asyncio.Task[None]) -> None:
+    """When the tables are made: tell of what is rebuilt in them in the background, until nothing is."""
+    await asyncio.wait([tables])
+    if not tables.cancelled() and tables.exception() is None:
+        await watch_rebuilds(connections)
+
+
+class Recording:
+    """The recorder, begun in the background when its tables are there: deliveries and the API do without ClickHouse.
+
+    Until then the recorder is not a member of its group: Kafka is the buffer, and who can record has the partitions.
+    """
+
+    def __init__(
+        self, tables: asyncio.Task[None], recorder: Recorder | None, kafka: StartupRetries, upkeep: Maintenance | None = None
+    ) -> None:
+        """``tables`` makes them. Without a ``recorder`` that is all. The ``upkeep`` of the store goes on beside the recorder."""
+        self._recorder = recorder
+        self._upkeep = upkeep
+        self._kafka = kafka
+        self._begun = asyncio.Event()
+        self.task = asyncio.create_task(self._record(tables))
+        """Never done, but for the error that ended it."""
+
+    async def until_begun(self, unless: asyncio.Event | None = None) -> None:
+        """Return when it has begun, or ``unless`` is set; raises what ended it."""
+        events = [self._begun] if unless is None else [self._begun, unless]
+        waiting = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            await asyncio.wait([self.task, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+        if self.task.done():
+            self.task.result()
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Write what is queued, commit, leave the group; or wait no more."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        if self._recorder is not None and self._begun.is_set():
+            await self._recorder.stop(drain_seconds)
+
+    async def _record(self, tables: asyncio.Task[None]) -> None:
+        await tables
+        if self._recorder is not None:
+            await self._kafka.take(self._recorder.start)
+        self._begun.set()
+        upkeep = asyncio.create_task(self._upkeep.run()) if self._upkeep is not None else None
+        try:
+            await (
+                asyncio.get_running_loop().create_future() if self._recorder is None else asyncio.shield(self._recorder.failed)
+            )
+        finally:
+            if upkeep is not None:
+                upkeep.cancel()
+                await asyncio.gather(upkeep, return_exceptions=True)

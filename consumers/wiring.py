@@ -1,0 +1,273 @@
+"""The parts of the roles, built from the settings. Nothing is started here; consumers/run.py knows in which order that is done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+from consumers.fanout import FanOut
+from pipeline.broker.api import Broker
+from pipeline.broker.producer import Producer
+from pipeline.core.circuit import CircuitLimits
+from pipeline.core.recovery_ramp import RampLimits
+from pipeline.delivery.admission import Admission, AdmissionLimits, OtherProcesses
+from pipeline.delivery.broker_clock import BrokerClock
+from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.delivery_service import DeliveryService
+from pipeline.delivery.endpoint_health_monitor import EndpointHealthMonitor, FailingLimits
+from pipeline.delivery.expiry_watch import ExpiryWatch
+from pipeline.delivery.filter_failure_monitor import FilterFailureMonitor
+from pipeline.delivery.hop_services import HopServices
+from pipeline.delivery.observer import DeliveryObserver
+from pipeline.delivery.publisher import DeliveryPublisher
+from pipeline.delivery.rate_share_exchange import RateShareExchange
+from pipeline.endpoints.event_type_catalogue import EventTypeCatalogue
+from pipeline.endpoints.health import HealthTable
+from pipeline.endpoints.operational_endpoint import operational_endpoint
+from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.vault import Vault
+from pipeline.ops import metrics
+from pipeline.ops.clock import utc_now
+from pipeline.ops.dependency_probes import Ask
+from pipeline.ops.file_descriptors import DescriptorBudget, descriptor_limit
+from pipeline.ops.settings import Settings
+from pipeline.sender.address_guard import AddressGuard
+from pipeline.sender.client import Sender
+from pipeline.sender.concurrency_limiter import ConcurrencyLimiter
+from pipeline.sender.egress_proxy_check import ask_egress_proxy
+from pipeline.sender.limits import SenderLimits
+
+if TYPE_CHECKING:
+    from consumers.held import HeldDeliveries
+    from consumers.ordered import OrderedDeliveries
+    from consumers.retry import Retry
+    from pipeline.ops.tracing import Tracing
+
+PROXY_ASKED_EVERY: Final = 30.0
+
+
+class NoTracingError(Exception):
+    """There is a collector for traces, and nothing that could send them; ``str(error)`` says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryContext:
+    """What the fan-out, the retry and the API's test deliveries share: the endpoints, and a sender with its bounds."""
+
+    vault: Vault
+    guard: AddressGuard
+    health: HealthTable
+    registry: Registry
+    sender: Sender
+    watch: EndpointHealthMonitor
+    delivery_service: DeliveryService
+    clock: BrokerClock
+    filter_failures: FilterFailureMonitor
+    rate_shares: RateShareExchange
+    secrets: ExpiryWatch
+    event_types: EventTypeCatalogue
+
+    def for_hop(self, producer: Producer, dead_letters: DeadLetters, tracing: Tracing | None = None) -> HopServices:
+        """What one of the hops works with."""
+        return HopServices(
+            registry=self.registry,
+            service=self.delivery_service,
+            producer=producer,
+            dead_letters=dead_letters,
+            clock=self.clock.now,
+            tracing=tracing,
+            filter_failures=self.filter_failures,
+        )
+
+
+def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
+    """Who makes the spans; None without a collector.
+
+    Raises:
+        NoTracingError: OpenTelemetry is not installed.
+    """
+    if not settings.otlp_endpoint:
+        return None
+    try:
+        from pipeline.ops.tracing import make_tracing, to_collector  # noqa: PLC0415 - an optional extra
+    except ModuleNotFoundError as error:
+        message = f"otlp_endpoint is set, but {error.name} is not installed; install oms-webhooks[tracing], or unset OMS_WEBHOOKS_OTLP_ENDPOINT."
+        raise NoTracingError(message) from error
+    service = "-".join(["oms-webhooks", *roles]) if len(roles) == 1 else "oms-webhooks"
+    exporter = to_collector(settings.otlp_endpoint)
+    return make_tracing(exporter, ratio=settings.trace_ratio, service=service, version=version("oms-webhooks"))
+
+
+def make_producer(settings: Settings, broker: Broker) -> Producer:
+    """The process's producer."""
+    topics = [spec.name for spec in settings.topics.specs()]
+    return Producer(broker, topics, max_bytes=settings.max_outstanding_bytes)
+
+
+def make_deliveries(settings: Settings, broker: Broker, producer: Producer, tracing: Tracing | None) -> DeliveryContext:
+    """The endpoints and who delivers to them."""
+    metrics.ENDPOINT_ATTEMPTS.size = settings.metrics_top_endpoints
+    key = settings.encryption_key
+    vault = Vault(key.get_secret_value() if key else "")
+    health = HealthTable(broker, settings.topics.endpoint_health)
+    operational = operational_endpoint(settings)
+    registry = Registry(broker, settings.topics.endpoints, vault, health=health, operational=operational)
+    guard = AddressGuard(settings.allowed_networks)
+    sender = Sender(
+        SenderLimits(
+            settings.max_in_flight,
+            settings.request_timeout_seconds,
+            settings.connect_timeout_seconds,
+            idle=DescriptorBudget(descriptor_limit(), settings.max_in_flight).idle,
+        ),
+        guard,
+        probe_name=settings.resolver_probe_name,
+        speedups=settings.sender_speedups,
+    )
+    sender.egress_proxy = settings.proxy
+    clock = BrokerClock(settings.topics.clock)
+    watch = EndpointHealthMonitor(
+        health,
+        producer,
+        settings.topics,
+        clock.now,
+        limits=FailingLimits(
+            disable_after=timedelta(days=settings.disable_after_days),
+            tell_after=timedelta(hours=settings.tell_failing_after_hours),
+        ),
+        is_time_certain=clock.may_disable,
+    )
+    rate_shares = RateShareExchange(broker, settings.topics.rate_shares, producer)
+    gate = _gate(settings, watch, registry, rate_shares)
+    registry.on_resumed = gate.begin_ramp
+    health.on_circuits = gate.hear_circuits
+    delivery_service = DeliveryService(
+        sender=sender,
+        gate=gate,
+        watch=watch,
+        publisher=DeliveryPublisher(producer, settings.topics),
+        policies=settings.retry_policies,
+        clock=clock.now,
+        observer=DeliveryObserver(tracing),
+    )
+    registry.on_idle = delivery_service.forget
+    secrets = ExpiryWatch(registry, producer, settings.topics.endpoint_health, watch.notices, clock.now)
+    filter_failures = FilterFailureMonitor(registry, producer, settings.topics.endpoint_health, clock.now, watch.notices)
+
+    def forget(endpoint_id: int) -> None:
+        metrics.ENDPOINT_ATTEMPTS.forget(endpoint_id)
+        watch.forget(endpoint_id)
+        filter_failures.forget(endpoint_id)
+
+    registry.on_deleted = forget
+    return DeliveryContext(
+        vault,
+        guard,
+        health,
+        registry,
+        sender,
+        watch,
+        delivery_service,
+        clock,
+        filter_failures,
+        rate_shares,
+        secrets,
+        EventTypeCatalogue(broker, settings.topics.event_types, settings.event_types),
+    )
+
+
+def egress_proxy_question(settings: Settings, guard: AddressGuard) -> Ask | None:
+    """How to ask the egress proxy whether it works; None when there is none."""
+    if settings.proxy is None:
+        return None
+    return partial(ask_egress_proxy, settings.proxy, guard, settings.resolver_probe_name)
+
+
+def _gate(settings: Settings, watch: EndpointHealthMonitor, registry: Registry, rate_shares: RateShareExchange) -> Admission:
+    limits = CircuitLimits(
+        failures=settings.circuit_failures,
+        open_seconds=settings.circuit_open_seconds,
+        max_open_seconds=settings.circuit_open_max_seconds,
+        max_asked_seconds=settings.retry_delays[-1].total_seconds(),
+    )
+    wait, start = settings.endpoint_wait_seconds, settings.ramp_start_per_second
+    ramp = RampLimits(start, settings.ramp_double_seconds) if start else None
+    lanes = ConcurrencyLimiter(settings.max_in_flight_per_endpoint, wait, settings.slow_budget)
+    return Admission(
+        lanes,
+        AdmissionLimits(limits, wait, settings.slow_budget, ramp),
+        on_change=watch.circuit_changed,
+        current=registry.receiver,
+        others=OtherProcesses(rate_shares.share, watch.others_circuit),
+    )
+
+
+def make_fan_out(
+    settings: Settings, broker: Broker, producer: Producer, deliveries: DeliveryContext, tracing: Tracing | None
+) -> FanOut:
+    """The fan-out."""
+    topics = settings.topics
+    read_topics = (*topics.sources, topics.operational_events)
+    dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=read_topics)
+    fan_out = FanOut(settings, broker, deliveries.for_hop(producer, dead_letters, tracing))
+    deliveries.event_types.follow(fan_out.events.use)
+    return fan_out
+
+
+def make_retry(
+    settings: Settings,
+    broker: Broker,
+    producer: Producer,
+    deliveries: DeliveryContext,
+    existing_topics: Collection[str],
+    tracing: Tracing | None,
+) -> Retry:
+    """The retry; ``existing_topics`` are those that Kafka has."""
+    from consumers.retry import Retry  # noqa: PLC0415 - a fan-out starts sooner without it
+
+    dead_letters = DeadLetters(producer, settings.topics.dead_letters, utc_now, read_topics=settings.topics.delay_topics)
+    return Retry(
+        settings,
+        broker,
+        deliveries.for_hop(producer, dead_letters, tracing),
+        existing_topics=existing_topics,
+        broker_seconds=deliveries.clock.seconds,
+    )
+
+
+def make_held(
+    settings: Settings, broker: Broker, producer: Producer, deliveries: DeliveryContext, retry: Retry
+) -> HeldDeliveries:
+    """The held deliveries, kept beside the retry."""
+    from consumers.held import HeldDeliveries  # noqa: PLC0415 - as of the retry
+
+    topics = settings.topics
+    dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.held,))
+    return HeldDeliveries(
+        settings,
+        broker,
+        deliveries.for_hop(producer, dead_letters),
+        health=deliveries.health,
+        backlog=lambda: retry.worker.consumer.outstanding,
+        is_time_certain=deliveries.clock.may_disable,
+    )
+
+
+def make_ordered(settings: Settings, broker: Broker, producer: Producer, deliveries: DeliveryContext) -> OrderedDeliveries:
+    """The deliveries in order, kept beside the retry."""
+    from consumers.ordered import OrderedDeliveries  # noqa: PLC0415 - as of the retry
+
+    topics = settings.topics
+    dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.ordered,))
+    return OrderedDeliveries(
+        settings,
+        broker,
+        deliveries.for_hop(producer, dead_letters),
+        health=deliveries.health,
+        broker_seconds=deliveries.clock.seconds,
+        is_time_certain=deliveries.clock.may_disable,
+    )

@@ -1,0 +1,71 @@
+"""Topics that a member of a group reads besides those that it began with. Pure: `pipeline.broker.member` does what is decided here.
+
+A member that joins with another subscription makes the group share out its partitions anew, with one exception: a static member that comes
+back after a crash takes the place of its former self, and nobody looks at what it reads. If it died after it had learned of a topic, and
+before it had joined with it, the topic would be given to nobody until the next rebalance. So a member looks whether somebody has begun
+with each added topic: whoever gets a partition for the first time commits where it begins. If nobody has, the member joins without the topic,
+and then with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+from pipeline.broker.api import Partition
+
+FIRST_LOOK_S: Final = 15.0
+"""How long a group may take to give a topic to somebody, before its members see to it; twice as long each time after that."""
+_LONGEST_S: Final = 3_600.0
+
+
+class AddedSubscription:
+    """What is added is never taken out: records that are left in a topic must be read. :meth:`add` may be called on any thread."""
+
+    def __init__(self) -> None:
+        self._added: tuple[str, ...] = ()
+        self._subscribed: tuple[str, ...] = ()
+        self._read: set[str] = set()
+        """Topics that somebody in the group has begun with."""
+        self._left_out_in: int | None = None
+        """The generation in which topics that nobody reads are left out of the subscription; that of the next one has all."""
+        self._patience = FIRST_LOOK_S
+        self._look_at = 0.0
+
+    def add(self, topics: Iterable[str]) -> None:
+        """Read these too."""
+        self._added = tuple(dict.fromkeys((*self._added, *topics)))
+
+    def begin(self, now: float) -> tuple[str, ...]:
+        """The added topics that a new client subscribes to."""
+        self._subscribed, self._left_out_in = self._added, None
+        self._look_at = now + self._patience
+        return self._subscribed
+
+    def to_subscribe(self, generation: int, now: float) -> tuple[str, ...] | None:
+        """The added topics to subscribe to now, in this generation of the group; None: nothing changes."""
+        if self._left_out_in == generation and now < self._look_at:
+            left = tuple(topic for topic in self._added if topic in self._read)
+        else:
+            self._left_out_in, left = None, self._added
+        if left == self._subscribed:
+            return None
+        self._subscribed = left
+        self._look_at = now + self._patience
+        return left
+
+    def to_look_for(self, held: Collection[Partition], now: float) -> Sequence[str]:
+        """The topics of which it is time to ask whether anybody reads them."""
+        if len(self._read) == len(self._added) or self._left_out_in is not None or now < self._look_at:
+            return ()
+        self._read.update(partition.topic for partition in held if partition.topic in self._added)
+        return [topic for topic in self._subscribed if topic not in self._read]
+
+    def see(self, committed: Iterable[Partition], generation: int, now: float) -> bool:
+        """Partitions that the group has committed something for. Returns whether the member must join anew for the sake of the others."""
+        self._read.update(partition.topic for partition in committed)
+        if self._read.issuperset(self._subscribed):
+            return False
+        self._patience = min(2 * self._patience, _LONGEST_S)
+        self._left_out_in, self._look_at = generation, now + FIRST_LOOK_S
+        return True

@@ -1,0 +1,158 @@
+"""What the fetch thread reads and from where: the assignment on one side, a client on the other, positions in between.
+
+Positions are ours. Whatever a client returns below one is dropped, so that a client that reads on from an older place (a broker that came
+back with an old state, a leader epoch that was taken for a newer one) repeats nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.broker.api import FetchClient, Fetched, Partition
+from pipeline.broker.assignment import Assignment
+from pipeline.broker.fetch_buffers import FetchBuffers
+from pipeline.broker.start_offset import MissingOffsets, overtaken
+from pipeline.ops.logs import logger
+from pipeline.ops.once_a_minute import OnceAMinute
+
+log = logger(__name__)
+
+_LOOKED_AGAIN_S: Final = 5.0
+"""How often a log that ends below our position is looked at again."""
+
+
+@dataclass(slots=True)
+class _Read:
+    epoch: int
+    position: int
+
+
+class FetchPositions:
+    """Used by the fetch thread; :meth:`problem` by any."""
+
+    def __init__(
+        self,
+        group: str,
+        assignment: Assignment,
+        buffers: FetchBuffers,
+        on_missing: Callable[[MissingOffsets], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._group = group
+        self._assignment = assignment
+        self._buffers = buffers
+        self._on_missing = on_missing
+        self._clock = clock
+        self._read: dict[Partition, _Read] = {}
+        self._repeats = OnceAMinute(clock)
+        self._cut: dict[Partition, tuple[int, float]] = {}
+        """Partitions whose log ends below our position: where, and when that was looked at last."""
+        self.ends: dict[Partition, int] = {}
+
+    @property
+    def partitions(self) -> frozenset[Partition]:
+        """What is read."""
+        return frozenset(self._read)
+
+    def positions(self) -> dict[Partition, int]:
+        """The offset that is fetched next, by partition."""
+        return {partition: read.position for partition, read in self._read.items()}
+
+    def problem(self) -> str | None:
+        """Why a partition is not read, though it is held."""
+        for partition, (end, _) in list(self._cut.items()):
+            return (
+                f"{partition} ends at offset {end}, below what group {self._group} has read: the topic was made anew, or has lost records. "
+                f"Nothing is read from it. If it is to begin anew, run: oms-webhooks topics --begin-anew {partition.topic}"
+            )
+        return None
+
+    def follow(self, client: FetchClient) -> None:
+        """Read what is held now, and nothing else."""
+        ready = self._assignment.ready()
+        if any(ready.get(partition, (0, 0))[0] != read.epoch for partition, read in self._read.items()) or len(ready) != len(
+            self._read
+        ):
+            self._take_over(client, ready)
+        self._look_again(client)
+
+    def _take_over(self, client: FetchClient, ready: dict[Partition, tuple[int, int]]) -> None:
+        for partition, read in list(self._read.items()):
+            if partition not in ready or ready[partition][0] != read.epoch:
+                del self._read[partition]
+                self._cut.pop(partition, None)
+                self._buffers.drop(partition)
+        came = {partition: held for partition, held in ready.items() if partition not in self._read}
+        for partition, (epoch, start) in came.items():
+            self._read[partition] = _Read(epoch, start)
+        client.assign(self.positions())
+        for partition, (_, start) in came.items():
+            client.seek(partition, start)  # it may have been read before, under another epoch
+
+    def take(self, client: FetchClient, partition: Partition, records: Sequence[Fetched]) -> tuple[int, Sequence[Fetched]]:
+        """Of what was fetched, what is wanted, and the epoch that it belongs to."""
+        read = self._read.get(partition)
+        if read is None or not records or self._assignment.epoch(partition) != read.epoch:
+            return 0, ()
+        if records[0].offset < read.position:
+            if times := self._repeats.times(partition):
+                log.warning(
+                    "a client returned records that were read already; they are dropped",
+                    partition=str(partition),
+                    position=read.position,
+                    offset=records[0].offset,
+                    times=times,
+                )
+            records = [record for record in records if record.offset >= read.position]
+        if records:
+            read.position = records[-1].offset + 1
+        self._see_end(client, partition)
+        return read.epoch, records
+
+    def go_back(self, client: FetchClient, partition: Partition, offset: int) -> None:
+        """Read a partition again from a record on that was buffered and has been forgotten."""
+        read = self._read.get(partition)
+        if read is not None:
+            read.position = offset
+            client.seek(partition, offset)
+
+    def out_of_range(self, client: FetchClient, partitions: Iterable[Partition]) -> None:
+        """Positions are not in the logs: find out why, and go on where that is right."""
+        concerned = [partition for partition in partitions if partition in self._read]
+        for partition, bounds in client.bounds(concerned).items():
+            read = self._read[partition]
+            if missing := overtaken(self._group, partition, read.position, bounds):
+                self._on_missing(missing)
+                read.position = bounds.first
+            elif bounds.end < read.position:
+                if partition not in self._cut:
+                    log.error("a log ends below what was read", partition=str(partition), position=read.position, end=bounds.end)
+                self._cut[partition] = (bounds.end, self._clock())
+            client.seek(partition, read.position)
+
+    def _look_again(self, client: FetchClient) -> None:
+        """A broker that showed an old state may show the new one by now."""
+        due = [partition for partition, (_, at) in self._cut.items() if self._clock() - at > _LOOKED_AGAIN_S]
+        for partition, bounds in (client.bounds(due) if due else {}).items():
+            if bounds.end >= self._read[partition].position:
+                del self._cut[partition]
+                log.info("a log has grown beyond what was read again", partition=str(partition))
+            else:
+                self._cut[partition] = (bounds.end, self._clock())
+
+    def paused(self, buffered: Collection[Partition]) -> frozenset[Partition]:
+        """What is not to be fetched now: what has a buffer, and logs that end below our position."""
+        return frozenset(buffered) | frozenset(self._cut)
+
+    def look_at_ends(self, client: FetchClient) -> dict[Partition, int]:
+        """The ends of what is read, as the latest fetches saw them."""
+        for partition in self._read:
+            self._see_end(client, partition)
+        return {partition: self.ends[partition] for partition in self._read if partition in self.ends}
+
+    def _see_end(self, client: FetchClient, partition: Partition) -> None:
+        end = client.end(partition)
+        if end is not None:
+            self.ends[partition] = end

@@ -1,0 +1,161 @@
+"""Which brokers answer at all? Asked without kafka-python, which tries for long and says why in its log only.
+
+Brokers answer ApiVersions to whoever asks, before any login.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Final, NamedTuple
+
+from pipeline.broker.errors import NoSessionError
+from pipeline.ops.reachability import speaks_tls, tls_context
+from pipeline.ops.settings_kafka import addresses
+
+_CONNECT_SECONDS: Final = 2.0
+_ANSWER_SECONDS: Final = 3.0
+_ALL_SECONDS: Final = 7.0
+"""For all brokers together. Names may take longer to be resolved than all that follows."""
+_OTHERS_SECONDS: Final = 0.5
+"""For those that have not answered when one has."""
+
+# API key 18 (ApiVersions), version 0, correlation id 1, client id null.
+_API_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+_MOST_BYTES: Final = 64 * 1024
+"""Of the answer; a larger number cannot be Kafka's protocol."""
+
+TLS_WANTED: Final = (
+    "This port speaks TLS. Set OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL, or take the port without TLS."
+)
+_TLS_FILES: Final = (
+    "Check OMS_WEBHOOKS_KAFKA_SSL_CAFILE, OMS_WEBHOOKS_KAFKA_SSL_CERTFILE, OMS_WEBHOOKS_KAFKA_SSL_KEYFILE and "
+    "OMS_WEBHOOKS_KAFKA_SSL_PASSWORD."
+)
+
+
+class NoAnswer(NamedTuple):
+    """Why a broker gave no answer."""
+
+    why: str
+    needs_a_person: bool = False
+
+
+_NOTHING_HEARD: Final = NoAnswer(f"Nothing was heard from it within {_ALL_SECONDS:g} s.")
+
+
+def meet_brokers(config: Mapping[str, Any]) -> list[str]:
+    """Those of the ``bootstrap_servers`` of a client's ``config`` that answer, in their order. Blocks for some seconds at most.
+
+    All are asked at once. When one has answered, the others have half a second left: one that hangs holds up nobody.
+
+    Raises:
+        NoSessionError: none answers.
+    """
+    context = _context(config) if config["security_protocol"].endswith("SSL") else None
+    servers: Sequence[str] = config["bootstrap_servers"]
+    answers: SimpleQueue[tuple[str, NoAnswer | None]] = SimpleQueue()
+    for server, (host, port) in zip(servers, addresses(",".join(servers)), strict=True):
+        asking = functools.partial(_ask, answers, server, host, port, context)
+        threading.Thread(target=asking, name="broker meeting", daemon=True).start()
+    heard = dict(_within(answers, len(servers)))
+    if met := [server for server in servers if heard.get(server, _NOTHING_HEARD) is None]:
+        return met
+    silences = {server: heard.get(server) or _NOTHING_HEARD for server in servers}
+    reasons = "; ".join(f"{server}: {silence.why}" for server, silence in silences.items())
+    needs_a_person = any(silence.needs_a_person for silence in silences.values())
+    raise NoSessionError(f"No Kafka broker can be used. {reasons}", needs_a_person=needs_a_person)
+
+
+def _ask(
+    answers: SimpleQueue[tuple[str, NoAnswer | None]], server: str, host: str, port: int, context: ssl.SSLContext | None
+) -> None:
+    try:
+        answers.put((server, _silence(host, port, context)))
+    except Exception as error:  # noqa: BLE001 - whoever asked waits for an answer, whatever it is
+        answers.put((server, NoAnswer(f"It cannot be asked ({error!r}).")))
+
+
+def _within(answers: SimpleQueue[tuple[str, NoAnswer | None]], count: int) -> Iterator[tuple[str, NoAnswer | None]]:
+    """The answers that come in time."""
+    deadline = time.monotonic() + _ALL_SECONDS
+    for _ in range(count):
+        try:
+            server, silence = answers.get(timeout=max(deadline - time.monotonic(), 0.001))
+        except Empty:
+            return
+        if silence is None:
+            deadline = min(deadline, time.monotonic() + _OTHERS_SECONDS)
+        yield server, silence
+
+
+def _context(config: Mapping[str, Any]) -> ssl.SSLContext:
+    certificate = config.get("ssl_certfile")
+    client = (certificate, config.get("ssl_keyfile"), config.get("ssl_password")) if certificate else None
+    try:
+        return tls_context(config.get("ssl_cafile"), client)
+    except OSError as error:
+        message = f"The files for TLS with Kafka cannot be used: {error}. {_TLS_FILES}"
+        raise NoSessionError(message, needs_a_person=True) from error
+
+
+def _silence(host: str, port: int, context: ssl.SSLContext | None) -> NoAnswer | None:
+    """Why a broker does not answer; None when it does."""
+    try:
+        plain = socket.create_connection((host, port), timeout=_CONNECT_SECONDS)
+    except OSError as error:
+        return NoAnswer(_not_connected(error))
+    try:
+        with plain:
+            plain.settimeout(_ANSWER_SECONDS)
+            connection = context.wrap_socket(plain, server_hostname=host) if context else plain
+            with connection:
+                connection.sendall(_API_VERSIONS)
+                size = int.from_bytes(b"".join(_read(connection, 4)), "big")
+                if not 0 < size < _MOST_BYTES:
+                    raise ConnectionError("what answers is not a Kafka broker")
+    except OSError as error:
+        if context is None and not isinstance(error, TimeoutError) and speaks_tls(host, port):
+            return NoAnswer(TLS_WANTED, needs_a_person=True)
+        return _broken_off(error)
+    return None
+
+
+def _not_connected(error: OSError) -> str:
+    match error:
+        case socket.gaierror():
+            return f"The name cannot be resolved ({error.strerror})."
+        case TimeoutError():
+            return f"No connection within {_CONNECT_SECONDS:g} s: it is away, or a firewall drops the connection."
+        case _:
+            return f"It cannot be connected to ({error.strerror or error})."
+
+
+def _broken_off(error: OSError) -> NoAnswer:
+    match error:
+        case ssl.SSLCertVerificationError():
+            advice = "Check OMS_WEBHOOKS_KAFKA_SSL_CAFILE, the host name and the dates of the certificate."
+            return NoAnswer(f"Its certificate is not trusted: {error.verify_message}. {advice}", needs_a_person=True)
+        case ssl.SSLEOFError():  # as a broker does that is being stopped
+            return NoAnswer("It ends the connection during the TLS handshake.")
+        case ssl.SSLError():
+            return NoAnswer(f"TLS fails ({error.reason or error}). Does this port speak TLS? {_TLS_FILES}", needs_a_person=True)
+        case TimeoutError():
+            return NoAnswer(f"It takes connections and does not answer within {_ANSWER_SECONDS:g} s.")
+        case _:
+            return NoAnswer(f"It ends the connection ({error.strerror or error}).")
+
+
+def _read(connection: socket.socket, size: int) -> Iterator[bytes]:
+    while size:
+        received = connection.recv(size)
+        if not received:
+            raise ConnectionResetError("it hung up")
+        size -= len(received)
+        yield received

@@ -1,0 +1,142 @@
+"""Does Kafka do what this process needs? Asked with a client of its own: consumers and producers wait in silence while the brokers are away."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError
+
+from pipeline.broker.errors import NoSessionError, UnavailableError
+from pipeline.broker.kafka.bootstrap import meet_brokers
+from pipeline.broker.kafka.config import client_config
+from pipeline.broker.kafka.replication import TopicMetadata, ids_of, what_fails
+from pipeline.broker.kafka.session import opening_session
+from pipeline.ops.daemon_threads import in_thread
+from pipeline.ops.settings import Settings
+
+EVERY_SECONDS: Final = 5.0
+"""How often to ask. A question is one request; the settings of topics are another one, now and then."""
+_ANSWER_MS: Final = 3_000
+_TRIES: Final = 3
+"""A broker that hangs is asked once: kafka-python asks another one next."""
+_CONFIGS_SECONDS: Final = 300.0
+_CLOSE_SECONDS: Final = 0.5
+"""How long a question may keep the process from ending."""
+_IN_SYNC: Final = "min.insync.replicas"
+_TIMES: Final = "message.timestamp.type"
+
+
+class BrokerProbe:
+    """One client, kept as long as it works."""
+
+    def __init__(self, settings: Settings, *, read: Collection[str] = (), written: Collection[str] = ()) -> None:
+        """``read``, ``written``: the topics that this process reads, and writes to."""
+        self._config = client_config(settings) | {"request_timeout_ms": _ANSWER_MS}
+        self._sources = frozenset(settings.topics.sources)
+        self._read = frozenset(read)
+        self._written = frozenset(written)
+        self._asking = threading.Lock()
+        self._client: KafkaAdminClient | None = None
+        self._configs: Mapping[str, Mapping[str, str]] = {}
+        self._configs_at = -_CONFIGS_SECONDS
+        self.on_ids: Callable[[Mapping[str, UUID]], None] = lambda _: None
+        """Called on another thread with the ids of the topics, each time."""
+
+    def also_reads(self, sources: Collection[str]) -> None:
+        """Look after these topics of events too, which this process reads from now on."""
+        self._sources, self._read = self._sources.union(sources), self._read.union(sources)
+
+    async def ask(self) -> None:
+        """Return when a broker has answered, and every topic of this process can be used.
+
+        Raises:
+            NoSessionError: no broker did; it says why.
+            UnavailableError: a topic has no leader, or too few replicas in sync to be written to.
+        """
+        if problem := await in_thread(self._ask, "broker probe"):
+            raise UnavailableError(problem)
+
+    async def close(self) -> None:
+        """Disconnect. A question that takes long is left to itself."""
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await in_thread(self._close, "broker probe")
+        except TimeoutError:
+            return
+
+    def warning(self) -> str | None:
+        """Which source topics keep the producers' timestamps, in words; as it was when that was looked at last."""
+        found = sorted(
+            name for name, config in self._configs.items() if config.get(_TIMES) == "CreateTime" and name in self._sources
+        )
+        if not found:
+            return None
+        names, keep = ", ".join(found), "keep" if len(found) > 1 else "keeps"
+        return (
+            f"{names} {keep} the timestamps of the producers ({_TIMES}=CreateTime). Kafka's retention goes by them: events with old timestamps "
+            f"may be removed before they are read. Set {_TIMES}=LogAppendTime; `oms-webhooks topics` names every difference."
+        )
+
+    def _ask(self) -> str | None:
+        with self._asking:
+            try:
+                topics = self._topics(self._session())
+            except KafkaError as error:
+                self._disconnect()
+                meet_brokers(self._config)  # says why in words, when it is that
+                raise NoSessionError(f"A Kafka broker answers, but not as it should: {error}") from error
+            self._look_at_configs(self._session(), [topic["name"] for topic in topics])
+        self.on_ids(ids_of(topics))
+        in_sync = {name: int(config.get(_IN_SYNC, "1")) for name, config in self._configs.items()}
+        return what_fails(topics, read=self._read, written=self._written, in_sync=in_sync)
+
+    def _session(self) -> KafkaAdminClient:
+        if self._client is None:
+            with opening_session(self._config) as met:
+                self._client = KafkaAdminClient(**met)
+        return self._client
+
+    def _topics(self, client: KafkaAdminClient) -> list[TopicMetadata]:
+        """The topics of this process, as far as they are there and may be looked at."""
+        wanted = sorted(self._read | self._written)
+        for tries in range(_TRIES):
+            try:
+                if not wanted:
+                    client.describe_cluster()
+                    return []
+                return [topic for topic in client.describe_topics(wanted) if not topic["error_code"]]
+            except KafkaError as error:
+                if tries == _TRIES - 1 or not error.retriable:
+                    raise
+        return []
+
+    def _look_at_configs(self, client: KafkaAdminClient, names: Collection[str]) -> None:
+        """Who may not see them does without."""
+        if time.monotonic() - self._configs_at < _CONFIGS_SECONDS or not names:
+            return
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, name, {_IN_SYNC: None, _TIMES: None}) for name in names]
+        try:
+            found: dict[str, dict[str, dict[str, Any]]] = client.describe_configs(wanted, config_filter="all").get("topic", {})
+        except KafkaError:
+            return
+        self._configs = {
+            topic: {key: str(one["value"]) for key, one in config.items() if one["value"] is not None}
+            for topic, config in found.items()
+        }
+        self._configs_at = time.monotonic()
+
+    def _close(self) -> None:
+        with self._asking:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()

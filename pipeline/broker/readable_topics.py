@@ -1,0 +1,67 @@
+"""Can a process read topics? Asked before a member of a group subscribes to them: one that may not be read would end it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from pipeline.broker.api import Broker, Partition
+from pipeline.broker.errors import BrokerError, OutOfRangeError, UnavailableError
+
+_FETCH_BYTES: Final = 64 * 1024
+_ANSWER_S: Final = 10.0
+_POLL_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ReadableTopics:
+    """``readable``: topics that records were asked of, and no broker refused; ``missing``: not there, or not to be seen by this process."""
+
+    readable: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """What Kafka says of the others."""
+    ids: Mapping[str, UUID] = field(default_factory=dict)
+
+
+def look_at_topics(broker: Broker, topics: Sequence[str]) -> ReadableTopics:
+    """See which topics can be read. Blocks.
+
+    Raises:
+        BrokerError: Kafka does not answer.
+    """
+    with broker.admin(_ANSWER_S) as admin:
+        known = set(admin.names())
+        there = [topic for topic in topics if topic in known]
+        ids = admin.ids(there) if there else {}
+    missing = [topic for topic in topics if topic not in known]
+    refused: dict[str, str] = {}
+    if there and _refusal(broker, there) is not None:  # which of them is it?
+        refused = {topic: refusal for topic in there if (refusal := _refusal(broker, [topic])) is not None}
+    return ReadableTopics([topic for topic in there if topic not in refused], missing, refused, ids)
+
+
+def _refusal(broker: Broker, topics: Sequence[str]) -> str | None:
+    """Why records of the topics cannot be fetched; None when they can."""
+    client = broker.fetch_client(partition_bytes=_FETCH_BYTES)
+    partitions = [Partition(topic, 0) for topic in topics]
+    try:
+        bounds = client.bounds(partitions)
+        client.assign({partition: bounds[partition].first for partition in partitions})
+        until, unanswered = time.monotonic() + _ANSWER_S, set(partitions)
+        while unanswered:
+            with contextlib.suppress(OutOfRangeError):  # its beginning has just been removed: it is readable all the same
+                client.pause([partition for partition in partitions if partition not in unanswered])
+                unanswered -= client.poll(_POLL_S).keys()
+            unanswered = {partition for partition in unanswered if client.end(partition) is None}
+            if unanswered and time.monotonic() > until:
+                raise UnavailableError(f"no broker has answered for {', '.join(map(str, sorted(unanswered)[:3]))}")
+    except BrokerError as error:
+        return str(error)
+    finally:
+        client.close()
+    return None

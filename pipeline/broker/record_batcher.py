@@ -1,0 +1,160 @@
+"""Several entries in one record: what a delivery leaves behind is small, and kafka-python's cost is per record.
+
+Measured with tests/bench/path.py: two records a delivery (its dispatch, its attempt) were nearly half of its CPU time.
+An entry waits a few milliseconds for others, longer where few come. It is acknowledged when its record is: if the process dies before, the
+input of its delivery is not committed, and the delivery is made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from datetime import date
+from typing import NamedTuple
+
+from pipeline.broker.api import Position
+from pipeline.broker.producer import Producer
+from schemas.batch import MOST_BUNDLED
+
+_GATHER_S = 0.02
+_MOST_GATHERS = 5
+"""Entries gather for so many times `_GATHER_S` at most. It adds to the time until an attempt can be searched for."""
+_WANTED = 16
+"""Entries of a record, where so many come in that time. A record costs the fan-out, Kafka and the recorder some wake-ups each."""
+_SPARSE = 5.0
+"""Entries a second. With fewer each is alone in its record anyway."""
+_RATE_OVER_S = 1.0
+_FULL_BYTES = 256 * 1024
+
+
+class EntryPosition(NamedTuple):
+    """Where Kafka put an entry: its record, and its number there (from 0)."""
+
+    partition: int
+    offset: int
+    number: int
+
+
+class GatherPace:
+    """How long entries gather, by how many came in the last second or so. No I/O and no clock."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._entries = 0
+        self._gathers = 1
+
+    def count(self) -> None:
+        """An entry came."""
+        self._entries += 1
+
+    def seconds(self, now: float) -> float:
+        """How long from now on. ``now``: seconds of the event loop's clock.
+
+        All topics' records are closed at the same moments, or at some of them: one request takes them all.
+        """
+        if self._since is None:
+            self._since = now
+        elif (passed := now - self._since) >= _RATE_OVER_S:
+            a_second = self._entries / passed
+            self._gathers = gathers_at(a_second)
+            self._since, self._entries = now, 0
+        period = self._gathers * _GATHER_S
+        return period - now % period
+
+
+def gathers_at(a_second: float) -> int:
+    """For how many times the shortest time entries gather that come at this rate."""
+    if a_second < _SPARSE:
+        return 1
+    return max(1, min(int(_WANTED / (a_second * _GATHER_S)), _MOST_GATHERS))
+
+
+class RecordBatcher:
+    """Entries on their way into one topic. ``separator`` stands between their values, line breaks between their headers.
+
+    All entries of a record are of the same UTC day: the recorder inserts a record as a whole or not at all, and ClickHouse can
+    promise that only within one partition of a table, which is made of whole days.
+    """
+
+    def __init__(self, producer: Producer, topic: str, *, separator: bytes, header: str | None = None) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._separator = separator
+        self._header = header
+        self._open: dict[date, _Bundle] = {}
+        self._pace = GatherPace()
+
+    @functools.cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def add(self, value: bytes, *, day: date, header: bytes = b"", soon: bool = False) -> asyncio.Future[EntryPosition]:
+        """Write an entry. The future is done when all in-sync replicas have it; PublishError when Kafka refuses its record.
+
+        ``soon``: something waits for the acknowledgement, such as the next delivery of a lane.
+        """
+        bundle = self._open.get(day)
+        if bundle is not None and not bundle.has_room(len(value) + len(header)):
+            self._close(day, bundle)
+            bundle = None
+        self._pace.count()
+        now = self._loop.time()
+        if bundle is None:
+            seconds = _until_next(now) if soon else self._pace.seconds(now)
+            bundle = self._open[day] = _Bundle(now + seconds)
+            self._loop.call_later(seconds, self._close, day, bundle)
+        elif soon and bundle.closes_at > now + (seconds := _until_next(now)):
+            bundle.closes_at = now + seconds
+            self._loop.call_later(seconds, self._close, day, bundle)
+        acknowledged: asyncio.Future[EntryPosition] = self._loop.create_future()
+        bundle.add(value, header, acknowledged)
+        return acknowledged
+
+    def _close(self, day: date, bundle: _Bundle) -> None:
+        if self._open.get(day) is not bundle:  # it was full, or wanted soon, before its time was up
+            return
+        del self._open[day]
+        headers = [(self._header, b"\n".join(bundle.headers))] if self._header else []
+        written = self._producer.send(
+            self._topic, key=None, value=self._separator.join(bundle.values), headers=headers, spread=True
+        )
+        written.add_done_callback(bundle.settle)
+
+
+def _until_next(now: float) -> float:
+    """Until the next moment at which records may be closed."""
+    return _GATHER_S - now % _GATHER_S
+
+
+class _Bundle:
+    __slots__ = ("_acknowledged", "_size", "closes_at", "headers", "values")
+
+    def __init__(self, closes_at: float) -> None:
+        self.closes_at = closes_at
+        self.values: list[bytes] = []
+        self.headers: list[bytes] = []
+        self._acknowledged: list[asyncio.Future[EntryPosition]] = []
+        self._size = 0
+
+    def has_room(self, size: int) -> bool:
+        return len(self.values) < MOST_BUNDLED and self._size + size <= _FULL_BYTES
+
+    def add(self, value: bytes, header: bytes, acknowledged: asyncio.Future[EntryPosition]) -> None:
+        self.values.append(value)
+        self.headers.append(header)
+        self._acknowledged.append(acknowledged)
+        self._size += len(value) + len(header)
+
+    def settle(self, written: asyncio.Future[Position]) -> None:
+        """Pass the acknowledgement of the record on to its entries."""
+        error = None if written.cancelled() else written.exception()
+        for index, acknowledged in enumerate(self._acknowledged):
+            if acknowledged.done():  # its waiter was cancelled
+                continue
+            if written.cancelled():
+                acknowledged.cancel()
+            elif error is not None:
+                acknowledged.set_exception(error)
+            else:
+                position = written.result()
+                acknowledged.set_result(EntryPosition(position.partition, position.offset, index))

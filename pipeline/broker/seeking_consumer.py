@@ -1,0 +1,353 @@
+"""A member of a consumer group that goes back and forth in its partitions: whoever keeps a partition asks for what it wants to read.
+
+The group says who keeps a partition. What is committed is where its next keeper begins, and nothing else is committed: unlike a
+GroupConsumer, this one reads without finishing what it has read. A partition is fetched only while it is asked for, so memory is bounded by one
+fetch each. Two threads, and two clients, as of a GroupConsumer: one keeps membership, the other fetches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.broker.api import Broker, FetchClient, Partition, Receipt, Record
+from pipeline.broker.api import Fetched as FetchedRecord
+from pipeline.broker.assignment import Assignment
+from pipeline.broker.errors import OutOfRangeError, UnavailableError
+from pipeline.broker.failure_backoff import FailureBackoff
+from pipeline.broker.member import Member
+from pipeline.broker.start_offset import MissingOffsets, overtaken
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+from pipeline.ops.once_a_minute import OnceAMinute
+
+log = logger(__name__)
+
+_IDLE_S: Final = 1.0
+_DOUBT_POLL_S: Final = 0.1
+_BUSY_POLL_S: Final = 0.01
+_BUSY_S: Final = 0.5
+_LOOKED_AGAIN_S: Final = 5.0
+"""How often a log that ends below what is asked for is looked at again."""
+_SILENT_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedPage:
+    """Records in the order of their offsets; where to read on; and whether that is the end of the partition, as far as is known."""
+
+    records: list[Record]
+    next: int
+    is_end: bool
+
+
+@dataclass(slots=True)
+class _Request:
+    offset: int | None
+    until: float
+    answer: asyncio.Future[FetchedPage]
+
+
+class SeekingConsumer:
+    """Reads one topic. Every method but those of the threads is for the event loop."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        group: str,
+        topic: str,
+        on_assigned: Callable[[frozenset[int]], None],
+        on_revoked: Callable[[frozenset[int]], None],
+        partition_fetch_bytes: int = 512 * 1024,
+    ) -> None:
+        self._broker = broker
+        self._group = group
+        self._topic = topic
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+        self._fetch_bytes = partition_fetch_bytes
+        self._assignment = Assignment()
+        self._member = Member(broker, group, [topic], self._assignment, on_gone=self._gone, on_missing=self._missing)
+        self._asked: deque[tuple[int, _Request]] = deque()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._epochs: dict[int, int] = {}
+        """The partitions that are read, and the epochs of their assignments."""
+        self._requests: dict[int, _Request] = {}
+        self._positions: dict[int, int] = {}
+        self._told_below: dict[int, int] = {}
+        """Below which offset it was told already that records are missing."""
+        self._cut: dict[int, float] = {}
+        """Partitions whose log ends below what is asked for, and when to look again."""
+        self._cuts = OnceAMinute(broker.clock)
+        self._client: FetchClient | None = None
+        self._is_hurried = False
+        self._assignment.on_change = self._end_wait
+        self._trouble = FailureBackoff(log)
+        self._turned_at = self._read_at = broker.clock()
+
+    async def start(self) -> None:
+        """Start both threads."""
+        self._loop = asyncio.get_running_loop()
+        self.stopped: asyncio.Future[None] = self._loop.create_future()
+        """Done when both threads have ended; holds the error that ended them."""
+        self._fetch_ended: asyncio.Future[None] = self._loop.create_future()
+        self._member_ended = self._member.start()
+        self._member_ended.add_done_callback(self._one_ended)
+        self._fetch_ended.add_done_callback(self._one_ended)
+        threading.Thread(target=self._run, name=f"fetch {self._group}", daemon=True).start()
+
+    async def stop(self) -> None:
+        """Commit what was to be committed, and leave the group."""
+        self._end_fetching()
+        await asyncio.wait([self._fetch_ended])
+        self._member.stop()
+        await self.stopped
+
+    def _end_fetching(self) -> None:
+        self._stopping.set()
+        self._end_wait()
+
+    def hurry(self) -> None:
+        """Answer what is asked without waiting for records: whoever asks is to end."""
+        self._is_hurried = True
+        self._end_wait()
+
+    def _end_wait(self) -> None:
+        """Of the fetch thread: there is something else to do. Called on any thread."""
+        self._wake.set()
+        if self._client is not None:
+            self._client.wake()
+
+    def _one_ended(self, ended: asyncio.Future[None]) -> None:
+        """One thread has ended: the other one is of no use without it."""
+        if ended.exception() is not None:
+            self._end_fetching()
+            self._member.stop()
+        if not (self._fetch_ended.done() and self._member_ended.done()) or self.stopped.done():
+            return
+        error = self._fetch_ended.exception() or self._member_ended.exception()
+        self.stopped.set_exception(error) if error else self.stopped.set_result(None)
+
+    async def fetch(self, partition: int, offset: int | None, wait_seconds: float) -> FetchedPage:
+        """Read a partition from an offset on (None: from what is committed), as much as one fetch brings.
+
+        Without records at the end of the partition, when none have come in ``wait_seconds``. Ask again when this has answered, and
+        only for a partition that is assigned; one that is revoked meanwhile is not answered.
+        """
+        answer: asyncio.Future[FetchedPage] = self._loop.create_future()
+        self._asked.append((partition, _Request(offset, self._broker.clock() + wait_seconds, answer)))
+        self._end_wait()
+        return await answer
+
+    def commit(self, partition: int, offset: int) -> None:
+        """Everything below the offset has been dealt with: the next one who keeps the partition begins there."""
+        place = Partition(self._topic, partition)
+        epoch, known = self._assignment.epoch(place), self._assignment.last_committed().get(place)
+        if epoch is None or known is None or offset <= known.offset:
+            return
+        with contextlib.suppress(ValueError):  # the same was said before, and is on its way
+            if self._assignment.start(place, epoch, offset - 1):
+                self._member.finish(Receipt(place, offset - 1, epoch, 0))
+        self._assignment.oldest()  # it forgets what is finished
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the partitions are certainly still ours (see `pipeline.broker.lease`)."""
+        return self._member.lease.is_valid()
+
+    def keeps(self, partition: int) -> bool:
+        """Whether the partition is assigned to this process, as far as it knows (see :attr:`is_sure`)."""
+        return self._assignment.epoch(Partition(self._topic, partition)) is not None
+
+    def problem(self) -> str | None:
+        """Why this consumer is not ready (for health checks)."""
+        if problem := self._member.problem():
+            return problem
+        for number in list(self._cut):
+            return (
+                f"{Partition(self._topic, number)} ends below what was read of it: the topic was made anew, or has lost records"
+            )
+        silent = self._broker.clock() - self._turned_at
+        return f"nothing was fetched for {silent:.0f} s" if silent > _SILENT_S else None
+
+    # --- the fetch thread ---
+
+    def _run(self) -> None:
+        failure: Exception | None = None
+        try:
+            while not self._stopping.is_set():
+                self._stopping.wait(self.step())
+        except Exception as error:
+            log.exception("consumer failed", group=self._group)
+            failure = error
+        if self._client is not None:
+            self._client.close()
+        self._post(self._settle, failure)
+
+    def _settle(self, failure: Exception | None) -> None:
+        if not self._fetch_ended.done():
+            self._fetch_ended.set_exception(failure) if failure else self._fetch_ended.set_result(None)
+
+    def _post(self, call: Callable[..., None], *arguments: object) -> None:
+        """Have something done on the event loop."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    def step(self) -> float:
+        """One turn. Returns how many seconds to wait before the next one at least."""
+        pause = 0.0
+        self._wake.clear()  # what is set from here on concerns this turn or the next one
+        try:
+            if self._client is None:
+                self._client = self._broker.fetch_client(partition_bytes=self._fetch_bytes)
+            self._follow(self._client)
+            self._take_requests(self._client)
+            self._read(self._client)
+            self._trouble.over("fetching works again", group=self._group)
+        except UnavailableError as error:
+            # Brokers come and go; clients reconnect by themselves.
+            metrics.CONSUMER_ERRORS.labels(self._group).inc()
+            pause = self._trouble.note("fetching failed, going on", group=self._group, error=str(error))
+        self._turned_at = self._broker.clock()
+        return pause
+
+    def _follow(self, client: FetchClient) -> None:
+        """Read what is held now, and nothing else."""
+        ready = {place.number: held for place, held in self._assignment.ready().items()}
+        epochs = {number: epoch for number, (epoch, _) in ready.items()}
+        if epochs == self._epochs:
+            return
+        before, self._epochs = self._epochs, epochs
+        for number in before:
+            if epochs.get(number) != before[number]:
+                for known in (self._requests, self._positions, self._told_below, self._cut):
+                    known.pop(number, None)
+        positions = {number: self._positions.get(number, start) for number, (_, start) in ready.items()}
+        client.assign({Partition(self._topic, number): position for number, position in positions.items()})
+        for number, epoch in epochs.items():
+            if before.get(number) != epoch:
+                self._post(self._came, number, epoch)
+
+    def _came(self, number: int, epoch: int) -> None:
+        """On the event loop: a partition can be read, unless it has gone again."""
+        if self._assignment.epoch(Partition(self._topic, number)) == epoch:
+            self._on_assigned(frozenset({number}))
+
+    def _take_requests(self, client: FetchClient) -> None:
+        """Go where the requests want to read."""
+        while self._asked:
+            number, request = self._asked.popleft()
+            if number in self._epochs:
+                self._requests[number] = request
+        now = self._broker.clock()
+        self._cut = {number: until for number, until in self._cut.items() if until > now}
+        wanted: set[int] = set()
+        for number, request in self._requests.items():
+            place = Partition(self._topic, number)
+            if request.offset is None:
+                committed = self._assignment.last_committed().get(place)
+                if committed is None:
+                    continue  # it is gone; the next turn sees that
+                request.offset = committed.offset
+            if self._positions.get(number) != request.offset:
+                client.seek(place, request.offset)
+                self._positions[number] = request.offset
+            if number not in self._cut and self._member.lease.is_valid():
+                wanted.add(number)
+        client.pause([Partition(self._topic, number) for number in self._epochs if number not in wanted])
+
+    def _read(self, client: FetchClient) -> None:
+        now = self._broker.clock()
+        if not self._member.lease.is_valid():
+            client.rest()
+            self._wake.wait(_DOUBT_POLL_S)
+            return
+        if not self._requests.keys() - self._cut.keys():
+            client.rest()
+            self._wake.wait(_IDLE_S)
+            return
+        try:
+            fetched = client.poll(self._poll_seconds(client, now))
+        except OutOfRangeError as error:
+            self._out_of_range(client, error.partitions)
+            return
+        self._hand_over(client, fetched)
+        self._answer_at_the_end(client)
+
+    def _poll_seconds(self, client: FetchClient, now: float) -> float:
+        """No longer than until the next request is to be answered without records."""
+        if now - self._read_at < _BUSY_S or self._is_hurried:
+            return _BUSY_POLL_S
+        left = min(request.until for number, request in self._requests.items() if number not in self._cut) - now
+        return min(left if left > 0 else _DOUBT_POLL_S, client.longest_poll)
+
+    def _hand_over(self, client: FetchClient, fetched: Mapping[Partition, Sequence[FetchedRecord]]) -> None:
+        for place, records in fetched.items():
+            self._read_at = self._broker.clock()
+            number = place.number
+            request, epoch = self._requests.get(number), self._epochs.get(number)
+            if request is None or request.offset is None or epoch is None:  # it is read again when somebody wants it
+                self._positions.pop(number, None)
+                continue
+            taken = [
+                Record(place, one.offset, one.timestamp, one.key, one.value, one.headers, epoch)
+                for one in records
+                if one.offset >= request.offset
+            ]
+            if taken:
+                self._answer(number, FetchedPage(taken, taken[-1].offset + 1, taken[-1].offset + 1 >= (client.end(place) or 0)))
+
+    def _answer_at_the_end(self, client: FetchClient) -> None:
+        now = self._broker.clock()
+        for number, request in list(self._requests.items()):
+            place = Partition(self._topic, number)
+            # As a fetch saw it, the end is right on every broker; ListOffsets(LATEST) is not (the embedded one's is too low).
+            position, end = client.position(place), client.end(place)
+            if (now >= request.until or self._is_hurried) and position is not None and end is not None and position >= end:
+                self._answer(number, FetchedPage([], position, is_end=True))
+
+    def _answer(self, number: int, fetched: FetchedPage) -> None:
+        request = self._requests.pop(number)
+        self._positions[number] = fetched.next
+
+        def settle() -> None:
+            if not request.answer.done():  # its asker may be gone
+                request.answer.set_result(fetched)
+
+        self._post(settle)
+
+    def _out_of_range(self, client: FetchClient, places: frozenset[Partition]) -> None:
+        """What is asked for is not in the log: go on at its beginning, or wait for a log that has lost its end."""
+        concerned = [place for place in places if place.number in self._requests]
+        for place, bounds in client.bounds(concerned).items():
+            number, request = place.number, self._requests[place.number]
+            position = self._positions.get(number, bounds.first)
+            if position < bounds.first:
+                if missing := overtaken(self._group, place, max(position, self._told_below.get(number, 0)), bounds):
+                    self._missing(missing)
+                request.offset = self._told_below[number] = bounds.first
+            elif position > bounds.end:
+                if times := self._cuts.times(number):
+                    log.error(
+                        "a log ends below what was read", partition=str(place), position=position, end=bounds.end, times=times
+                    )
+                self._cut[number] = self._broker.clock() + _LOOKED_AGAIN_S
+            else:
+                self._positions.pop(number, None)  # it is there by now: ask again
+
+    # --- any thread ---
+
+    def _gone(self, places: frozenset[Partition]) -> None:
+        if places:
+            self._post(self._on_revoked, frozenset(place.number for place in places))
+
+    def _missing(self, missing: MissingOffsets) -> None:
+        metrics.RECORDS_MISSING.labels(self._group, missing.partition.topic).inc(missing.records)
+        log.error("records were removed before they were read", group=self._group, detail=str(missing))

@@ -1,0 +1,72 @@
+"""What whoever administers topics must do, and what differs about a topic."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+from uuid import UUID
+
+from schemas.topics import TopicSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a topic is not as it must be."""
+
+    topic: str
+    what: str
+    wanted: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.topic}: {self.what} is {self.found}, wanted {self.wanted}"
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A topic that is to have more partitions."""
+
+    topic: str
+    before: int
+    after: int
+
+
+class TopicAdmin(Protocol):
+    """Administers topics. Its calls block: run them in a thread, or before the event loop.
+
+    Raises:
+        UnavailableError: no broker answered in time.
+        TopicError: Kafka refused.
+    """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+    def names(self) -> list[str]:
+        """Every topic that there is."""
+
+    def ids(self, topics: Collection[str]) -> dict[str, UUID]:
+        """The ids of topics. One that was deleted and made anew has another id. Brokers that have none leave them out."""
+
+    def create_missing(self, specs: Sequence[TopicSpec]) -> list[str]:
+        """Make the topics that do not exist, and return their names. Safe to run from many processes at once."""
+
+    def differences(self, specs: Sequence[TopicSpec]) -> list[Difference]:
+        """Compare the topics with what they must look like: missing ones, fewer partitions, other settings."""
+
+    def planned_growth(self, specs: Sequence[TopicSpec], wanted: int) -> list[Growth]:
+        """Which topics have fewer than ``wanted`` partitions: those whose number is a setting. Empty when there is nothing to do."""
+
+    def grow(self, planned: Sequence[Growth]) -> None:
+        """Add partitions and wait until the brokers show them."""
+
+    def forget_commits(self, group: str, topic: str) -> None:
+        """Delete what a group has committed for a topic: it will read it from its beginning.
+
+        Raises:
+            TopicError: a member of the group reads the topic.
+        """
+
+    def close(self) -> None:
+        """Disconnect."""

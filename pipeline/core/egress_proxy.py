@@ -1,0 +1,109 @@
+"""An HTTP proxy that all requests to endpoints go through, so that they come from fixed source addresses. Pure: what is said to it (CONNECT,
+RFC 9110 section 9.3.6), and what its answer means.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import re
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+MAX_HEAD_BYTES: Final = 16 * 1024
+HEAD_END: Final = b"\r\n\r\n"
+
+_URL: Final = re.compile(
+    r"http://(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?)):([0-9]{1,5})/?"
+)
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?:[ \r])")
+_CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NO_TARGET: Final = frozenset(
+    {
+        HTTPStatus.INTERNAL_SERVER_ERROR,  # tinyproxy
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,  # Squid, Envoy, HAProxy
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+
+
+class ProxyFault(enum.Enum):
+    """Why there is no tunnel."""
+
+    AWAY = enum.auto()
+    """The proxy cannot be connected to."""
+    CREDENTIALS = enum.auto()
+    """It answered 407."""
+    REFUSED = enum.auto()
+    """It answered with another status, with something that is no answer, or closed the connection."""
+    SILENT = enum.auto()
+    """It has not answered in time: it is at fault, or waits for the target."""
+    NO_TARGET = enum.auto()
+    """It says that it could not reach the target."""
+    TARGET_SPOKE_FIRST = enum.auto()
+    """There is a tunnel, and the target sent something before it was asked: it does not speak HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class EgressProxy:
+    """Where the proxy is. ``host`` is a name or an address, an IPv6 address without brackets."""
+
+    host: str
+    port: int
+    authorization: str | None = field(default=None, repr=False)
+    """The header ``Proxy-Authorization``."""
+
+    @property
+    def name(self) -> str:
+        """Host and port, for people."""
+        return _authority(self.host, self.port)
+
+    def connect_request(self, address: str, port: int) -> bytes:
+        """The request for a tunnel to an IP address, which was checked."""
+        authority = _authority(address, port)
+        lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+        if self.authorization is not None:
+            lines.append(f"Proxy-Authorization: {self.authorization}")
+        return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def egress_proxy(url: str, credentials: str | None = None) -> EgressProxy:
+    """The proxy of a URL, ``http://host:port``; ``credentials`` are ``user:password``.
+
+    Raises:
+        ValueError: in words for the operator, without any part of what was given, which may be a secret.
+    """
+    parts = _URL.fullmatch(url)
+    if parts is None or not 1 <= int(parts[4]) <= 65535:
+        message = "must look like http://proxy.internal:3128: with a port, without a path, and with user and password in egress_proxy_credentials"
+        raise ValueError(message)
+    return EgressProxy(parts[1] or parts[2], int(parts[4]), None if credentials is None else _basic(credentials))
+
+
+def read_answer(head: bytes) -> int | None:
+    """The status of the proxy's answer, from its beginning; None when it is no HTTP/1."""
+    line = _STATUS_LINE.match(head)
+    return None if line is None else int(line[1])
+
+
+def fault_of(status: int) -> ProxyFault | None:
+    """What a status means; None when there is a tunnel."""
+    if 200 <= status <= 299:
+        return None
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return ProxyFault.CREDENTIALS
+    return ProxyFault.NO_TARGET if status in _NO_TARGET else ProxyFault.REFUSED
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _basic(credentials: str) -> str:
+    user, colon, _ = credentials.partition(":")
+    if not colon or not user or _CONTROL_CHARACTERS.search(credentials):
+        message = "must be a user name, a colon and a password, without control characters"
+        raise ValueError(message)
+    return f"Basic {base64.b64encode(credentials.encode()).decode('ascii')}"

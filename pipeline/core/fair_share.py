@@ -1,0 +1,154 @@
+"""Who may have how many requests under way, so that endpoints that keep us waiting leave room for those that do not. Pure.
+
+An endpoint is **slow** while a request to it has been under way for longer than ``slow_seconds``, or when the last one that ended
+took longer (the former is found out when the next delivery comes). All slow endpoints together may have ``slow_budget`` requests under way, in equal shares. One that answers sooner
+is **quick**, and has the full ``width``. One of which nothing is known yet begins with ``START`` until its first answer.
+
+Why not additive increase, multiplicative decrease as in TCP: what is scarce is the sum over all endpoints. Twenty endpoints that
+never answer would each have to be driven down by timeouts, of 15 s each, and a slow but good one would be driven down as far though
+there is room for it. A share of a budget needs no timeout (age alone shows that an endpoint is slow), bounds the sum at once, and
+gives a single slow endpoint all that it can use.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+START: Final = 8
+"""Requests under way to an endpoint that has not answered yet."""
+
+
+class EndpointSpeed(enum.Enum):
+    """What is known of an endpoint."""
+
+    UNKNOWN = enum.auto()
+    QUICK = enum.auto()
+    SLOW = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ShareLimits:
+    """``width``: requests under way to one endpoint. ``slow_budget``: to all slow endpoints together."""
+
+    width: int
+    slow_seconds: float
+    slow_budget: int
+
+
+class _Usage:
+    __slots__ = ("inside", "running", "speed")
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.running: dict[int, float] = {}
+        """When each request that is under way was started; the oldest one first."""
+        self.speed = EndpointSpeed.UNKNOWN
+
+
+class FairShare:
+    """The requests of one process, by endpoint. ``now`` is seconds of a clock that never goes back."""
+
+    def __init__(self, bounds: ShareLimits) -> None:
+        self._bounds = bounds
+        self._usages: dict[int, _Usage] = {}
+        self._slow_inside = 0
+        self._slow_endpoints = 0
+        self._tokens = 0
+
+    @property
+    def slow_endpoints(self) -> int:
+        """Slow endpoints that have requests under way."""
+        return self._slow_endpoints
+
+    def enter(self, endpoint_id: int, now: float) -> int | None:
+        """Take a place: a token that stands for it; None when the endpoint has all that it may have."""
+        usage = self._usages.get(endpoint_id)
+        if usage is None:
+            usage = self._usages[endpoint_id] = _Usage()
+        self._look(usage, now)
+        if usage.inside >= self._width(usage) or (
+            usage.speed is EndpointSpeed.SLOW and self._slow_inside >= self._bounds.slow_budget
+        ):
+            self._forget(endpoint_id, usage)
+            return None
+        if usage.speed is EndpointSpeed.SLOW:
+            self._change(usage, inside=usage.inside + 1)
+        else:
+            usage.inside += 1
+        self._tokens += 1
+        return self._tokens
+
+    def start(self, endpoint_id: int, token: int, now: float) -> None:
+        """The request that a place was taken for starts. (What it waited for before was not the endpoint.)"""
+        self._usages[endpoint_id].running[token] = now
+
+    def leave(self, endpoint_id: int, token: int, now: float) -> None:
+        """Give a place back; how long the request took says how fast the endpoint is."""
+        usage = self._usages[endpoint_id]
+        started = usage.running.pop(token, None)
+        speed = usage.speed
+        if started is not None:
+            speed = EndpointSpeed.SLOW if now - started > self._bounds.slow_seconds else EndpointSpeed.QUICK
+        if usage.speed is EndpointSpeed.SLOW or speed is EndpointSpeed.SLOW:
+            self._change(usage, inside=usage.inside - 1, speed=speed)
+        else:
+            usage.inside -= 1
+            usage.speed = speed
+        self._forget(endpoint_id, usage)
+
+    def forget(self, endpoint_id: int) -> None:
+        """Nothing is sent to the endpoint any more: that it was slow is of no use."""
+        usage = self._usages.get(endpoint_id)
+        if usage is not None and not usage.inside:
+            del self._usages[endpoint_id]
+
+    def width(self, endpoint_id: int, now: float) -> int:
+        """How many requests the endpoint may have under way now."""
+        usage = self._usages.get(endpoint_id)
+        if usage is None:
+            return min(START, self._bounds.width)
+        self._look(usage, now)
+        return self._width(usage)
+
+    def is_slow(self, endpoint_id: int, now: float) -> bool:
+        """Whether the endpoint keeps us waiting."""
+        usage = self._usages.get(endpoint_id)
+        if usage is None:
+            return False
+        self._look(usage, now)
+        return usage.speed is EndpointSpeed.SLOW
+
+    def _width(self, usage: _Usage) -> int:
+        match usage.speed:
+            case EndpointSpeed.QUICK:
+                return self._bounds.width
+            case EndpointSpeed.UNKNOWN:
+                return min(START, self._bounds.width)
+            case EndpointSpeed.SLOW:
+                sharing = self._slow_endpoints + (not usage.inside)
+                return max(1, min(self._bounds.width, self._bounds.slow_budget // sharing))
+
+    def _look(self, usage: _Usage, now: float) -> None:
+        """Find out that an endpoint is slow before it has answered."""
+        if usage.speed is not EndpointSpeed.SLOW and usage.running:
+            oldest = next(iter(usage.running.values()))
+            if now - oldest > self._bounds.slow_seconds:
+                self._change(usage, speed=EndpointSpeed.SLOW)
+
+    def _change(self, usage: _Usage, *, inside: int | None = None, speed: EndpointSpeed | None = None) -> None:
+        self._count(usage, -1)
+        usage.inside = usage.inside if inside is None else inside
+        usage.speed = usage.speed if speed is None else speed
+        self._count(usage, +1)
+
+    def _count(self, usage: _Usage, sign: int) -> None:
+        if usage.speed is EndpointSpeed.SLOW and usage.inside:
+            self._slow_endpoints += sign
+            self._slow_inside += sign * usage.inside
+
+    def _forget(self, endpoint_id: int, usage: _Usage) -> None:
+        # A slow one is remembered: it would begin with a burst again otherwise.
+        if not usage.inside and usage.speed is not EndpointSpeed.SLOW:
+            del self._usages[endpoint_id]

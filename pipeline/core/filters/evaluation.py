@@ -1,0 +1,228 @@
+"""Evaluating expressions on one event: what they look at is taken out of the payload once, measured, and handed to the library. Pure.
+
+Handing over all of a payload takes twenty times as long as the parts that expressions name, and each step of an evaluation copies
+what it passes: so only those parts are handed over. A member that is not there is not there for the expression either.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.core.filters.expression import Expression, Path, library
+
+if TYPE_CHECKING:
+    import cel
+
+MAX_VALUES: Final = 20_000
+"""Values that an expression may look at in one event; 64 characters of a text count as one."""
+MAX_STEPS: Final = 1_000_000
+"""What one evaluation may cost at most: about a fifth of a second on a slow machine."""
+_MAX_DEPTH: Final = 64
+_MAX_NUMBER_TEXT: Final = 40
+_MOST_DIGITS: Final = 13
+_PLACES: Final = 6
+
+
+class FilterFault(enum.StrEnum):
+    """Why an expression gave neither true nor false."""
+
+    MISSING_FIELD = "missing_field"
+    TYPE = "type"
+    VALUE = "value"
+    TOO_LARGE = "too_large"
+    UNREADABLE = "unreadable"
+    """The expression itself: it was registered with another release."""
+
+
+class EvaluationError(Exception):
+    """An expression that failed on an event. ``str(error)`` is a sentence without values of the event."""
+
+    def __init__(self, fault: FilterFault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+class PathTree:
+    """The parts of payloads that some expressions look at."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        kept: set[Path] = set()
+        for path in sorted(paths, key=len):
+            if not any(path[:length] in kept for length in range(len(path) + 1)):
+                kept.add(path)
+        self.paths: Final = frozenset(kept)
+        """None of them begins with another one."""
+        self._tree: Final[dict[str, Any]] = {}
+        for path in kept:
+            node = self._tree
+            for name in path[:-1]:
+                node = node.setdefault(name, {})
+            if path:
+                node[path[-1]] = None
+        self.is_all: Final = () in kept
+
+    def cut(self, payload: Any) -> Any:
+        """The payload with nothing else in it."""
+        return payload if self.is_all else _cut(payload, self._tree)
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    values: int
+    longest: int
+    is_too_deep: bool = False
+
+
+class Evaluation:
+    """One event, as the expressions of some endpoints see it. The same expression is evaluated once, however many have it."""
+
+    def __init__(self, event: Mapping[str, str], payload: Any, tree: PathTree) -> None:
+        """``event`` holds the members of the webhook's body but ``data``; ``tree`` what all of the expressions look at."""
+        self._event = event
+        self._payload = payload
+        self._tree = tree
+        self._context: cel.Context | None = None
+        self._sizes: dict[Path, _Size] = {}
+        self._results: dict[str, bool | EvaluationError] = {}
+
+    @property
+    def count(self) -> int:
+        """How many expressions were evaluated."""
+        return len(self._results)
+
+    def holds(self, expression: Expression) -> bool:
+        """Whether an expression holds.
+
+        Raises:
+            EvaluationError: it gives neither true nor false.
+        """
+        result = self._results.get(expression.text)
+        if result is None:
+            try:
+                result = self._evaluate(expression)
+            except EvaluationError as error:
+                result = error
+            self._results[expression.text] = result
+        if isinstance(result, EvaluationError):
+            raise result
+        return result
+
+    def _evaluate(self, expression: Expression) -> bool:
+        sizes = [self._size(path) for path in expression.paths]
+        values = sum(size.values for size in sizes)
+        if values > MAX_VALUES or any(size.is_too_deep for size in sizes):
+            raise EvaluationError(FilterFault.TOO_LARGE, f"The event has more than {MAX_VALUES:,} values where the filter looks.")
+        if expression.cost(values, max((size.longest for size in sizes), default=0)) > MAX_STEPS:
+            raise EvaluationError(FilterFault.TOO_LARGE, "Evaluating the filter on an event of this size would take too long.")
+        if self._context is None:
+            self._context = self._converted()
+        try:
+            result = expression.program.execute(self._context)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a panic of the library is not an Exception
+            raise _explained(error, expression.text) from None
+        if not isinstance(result, bool):
+            raise EvaluationError(FilterFault.TYPE, f"The filter gave {_kind(result)}, and not true or false.")
+        return result
+
+    def _converted(self) -> cel.Context:
+        sizes = {path: self._size(path) for path in self._tree.paths}
+        if any(size.is_too_deep or size.values > MAX_VALUES for size in sizes.values()):
+            # No expression that looks there is evaluated; the others are.
+            fitting = (path for path, size in sizes.items() if not size.is_too_deep and size.values <= MAX_VALUES)
+            part = PathTree(fitting).cut(self._payload)
+        else:
+            part = self._tree.cut(self._payload)
+        context: cel.Context = library().Context({"event": self._event, "data": part}, {"decimal": decimal})
+        return context
+
+    def _size(self, path: Path) -> _Size:
+        if path not in self._sizes:
+            self._sizes[path] = _measured(_at(self._payload, path))
+        return self._sizes[path]
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def decimal(value: object) -> timedelta:
+    """``decimal("19.90")``, to six places. The library knows no decimals; a duration is as exact, and cannot be mixed with numbers.
+
+    Raises:
+        ValueError: the value is no such number.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or len(text := str(value)) > _MAX_NUMBER_TEXT:
+        raise ValueError("not a decimal number")
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("not a decimal number") from None
+    if not number.is_finite() or number.adjusted() >= _MOST_DIGITS:
+        raise ValueError("not a decimal number that can be compared")
+    scaled = number.scaleb(_PLACES)
+    if scaled != scaled.to_integral_value():
+        raise ValueError("more than six decimal places")
+    return timedelta(microseconds=int(scaled))
+
+
+def _cut(value: Any, tree: Mapping[str, Any]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: value[name] if branch is None else _cut(value[name], branch) for name, branch in tree.items() if name in value}
+
+
+def _at(value: Any, path: Path) -> Any:
+    for name in path:
+        if not isinstance(value, dict):
+            return value
+        if name not in value:
+            return None
+        value = value[name]
+    return value
+
+
+def _measured(value: Any) -> _Size:
+    """How many values there are; counting ends where there are too many."""
+    values = longest = 0
+    level, depth = [value], 0
+    while level:
+        if depth > _MAX_DEPTH:
+            return _Size(values, longest, is_too_deep=True)
+        below: list[Any] = []
+        for one in level:
+            values += 1
+            if isinstance(one, str):
+                values += len(one) // 64
+            elif isinstance(one, dict | list):
+                longest = max(longest, len(one))
+                if values + len(one) > MAX_VALUES:
+                    return _Size(values + len(one), longest)
+                below += one.values() if isinstance(one, dict) else one
+        level, depth = below, depth + 1
+    return _Size(values, longest)
+
+
+def _kind(result: object) -> str:
+    kinds = {str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object", timedelta: "a decimal"}
+    return "null" if result is None else kinds.get(type(result), "something else")
+
+
+def _explained(error: BaseException, text: str) -> EvaluationError:
+    """The library's messages may hold values of the event, and these are customers' data."""
+    if isinstance(error, KeyError):
+        name = str(error.args[0]).strip("'\"") if error.args else ""
+        what = f"no field {name!r}" if name and name in text else "no such field"
+        return EvaluationError(FilterFault.MISSING_FIELD, f"The event has {what}; ask with has(…) first whether it is there.")
+    if isinstance(error, TypeError):
+        message = "Values of different kinds were compared or combined (null, a text, a number, a decimal, an object)."
+        return EvaluationError(FilterFault.TYPE, message)
+    if isinstance(error, IndexError):
+        return EvaluationError(FilterFault.MISSING_FIELD, "A list has fewer elements than the filter asks for.")
+    if "'decimal'" in str(error):
+        return EvaluationError(FilterFault.VALUE, 'decimal(…) needs a decimal number of up to six places, such as "19.90".')
+    return EvaluationError(FilterFault.VALUE, "A function or a calculation cannot work with a value of the event.")

@@ -1,0 +1,102 @@
+"""The filters of an endpoint: as they were given, as its record keeps them, and as events are matched with them. Pure.
+
+Records keep what can be said as paths with values that way, as they always did: every release reads those. Other expressions make a record of
+version 2. A process that reads up to version 1 refuses it and says so, rather than delivering what the endpoint did not want.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pipeline.core.filters.equalities import Equality, split
+from pipeline.core.filters.expression import Expression, compile_expression
+from pipeline.core.filters.tokens import FilterError
+from schemas.endpoint import EXPRESSIONS_VERSION, EndpointRecord
+from schemas.event import SCHEMA_VERSION
+from schemas.filter_texts import FilterValue, expressions_of
+
+MAX_VALUES: Final = 100
+"""Values of one comparison that are kept as paths with values; what has more is kept as an expression."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What an event must fulfil. ``equalities`` are decided by an index, ``expressions`` are evaluated."""
+
+    texts: tuple[str, ...] = ()
+    equalities: tuple[Equality, ...] = ()
+    expressions: tuple[Expression, ...] = ()
+    unreadable: str | None = None
+    """Why these filters cannot be evaluated here. Then no event fulfils them."""
+
+    def __bool__(self) -> bool:
+        return bool(self.equalities or self.expressions or self.unreadable)
+
+
+NO_FILTERS: Final = Filters()
+
+
+def compiled(texts: Iterable[str]) -> Filters:
+    """Expressions, checked and compiled.
+
+    Raises:
+        FilterError: one of them cannot be a filter; the message says which one when there are several.
+    """
+    given = tuple(texts)
+    equalities: list[Equality] = []
+    expressions: list[Expression] = []
+    for number, text in enumerate(given, 1):
+        try:
+            found, rest = split(text)
+            if rest:  # errors are told at their place in all of it
+                compile_expression(text)
+            expressions += map(compile_expression, rest)
+        except FilterError as error:
+            message = str(error) if len(given) == 1 else f"expression {number}, {error}"
+            raise FilterError(message) from None
+        equalities += found
+    return Filters(given, tuple(equalities), tuple(expressions))
+
+
+def fields_of(filters: Filters) -> dict[str, Any]:
+    """The fields of a record with these filters."""
+    paths = dict(filters.equalities)
+    is_plain = not filters.expressions and len(paths) == len(filters.equalities)
+    if is_plain and all(len(values) <= MAX_VALUES for values in paths.values()):
+        return {"filters": paths, "expressions": filters.texts, "schema_version": SCHEMA_VERSION}
+    return {"filters": {}, "expressions": filters.texts, "schema_version": EXPRESSIONS_VERSION}
+
+
+def filters_of(record: EndpointRecord) -> Filters:
+    """The filters of a record of any release. Never fails: see ``Filters.unreadable``.
+
+    A process of an older release may have changed ``filters`` and kept ``expressions``, which it does not know: then those are outdated.
+    """
+    if not record.expressions:
+        return _of_paths(record.filters) if record.filters else NO_FILTERS
+    try:
+        filters = compiled(record.expressions)
+    except FilterError as error:
+        return Filters(record.expressions, unreadable=str(error))
+    if record.schema_version < EXPRESSIONS_VERSION and not _same(filters.equalities, record.filters):
+        return _of_paths(record.filters)
+    return filters
+
+
+def texts_of(record: EndpointRecord) -> tuple[str, ...]:
+    """The filters of a record of any release, as expressions."""
+    return filters_of(record).texts
+
+
+def _of_paths(paths: Mapping[str, tuple[FilterValue, ...]]) -> Filters:
+    return Filters(expressions_of(paths), tuple(paths.items()))
+
+
+def _same(equalities: Sequence[Equality], paths: Mapping[str, tuple[FilterValue, ...]]) -> bool:
+    # True == 1 in Python, so types are compared too.
+    def typed(pairs: Iterable[Equality]) -> dict[str, list[tuple[type, object]]]:
+        return {path: [(type(value), value) for value in values] for path, values in pairs}
+
+    return typed(equalities) == typed(paths.items())

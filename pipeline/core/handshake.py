@@ -1,0 +1,59 @@
+"""The handshake that protects a server from webhooks that it never asked for (CloudEvents, HTTP 1.1 Web Hooks, section 4). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.core.exchange import Exchange, NoResponse, Request
+
+REQUEST_ORIGIN: Final = "webhook-request-origin"
+ALLOWED_ORIGIN: Final = "webhook-allowed-origin"
+ALLOWED_RATE: Final = "webhook-allowed-rate"
+ORIGIN: Final = "origin"
+_MOST_SHOWN: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationResult:
+    """``problem`` is a sentence for the endpoint's owner; empty: it is verified. ``max_per_second``: the rate that it allows, if it names one."""
+
+    problem: str = ""
+    max_per_second: int | None = None
+
+
+def handshake_request(url: str, origin: str, template: Request | None = None) -> Request:
+    """The question. It carries no credentials; ``template`` lends its client certificate, without which there may be no connection."""
+    return Request(url, {REQUEST_ORIGIN: origin}, b"", None if template is None else template.identity, method="OPTIONS")
+
+
+def judge_handshake(exchange: Exchange, origin: str) -> VerificationResult:
+    """What the answer to a handshake means."""
+    if isinstance(exchange, NoResponse):
+        return VerificationResult(f"It gave no answer to OPTIONS: {exchange.detail}")
+    if not 200 <= exchange.status <= 299:
+        return VerificationResult(
+            f"It answered OPTIONS with {exchange.status}. A success with the header WebHook-Allowed-Origin is needed."
+        )
+    allowed = [value.strip() for name, value in exchange.headers if name.lower() == ALLOWED_ORIGIN]
+    if not allowed:
+        return VerificationResult("Its answer to OPTIONS has no header WebHook-Allowed-Origin.")
+    if not any(value == "*" or value.lower() == origin.lower() for value in allowed):
+        return VerificationResult(f"It allows the origin {allowed[0][:_MOST_SHOWN]!r}, and this sender is {origin!r}.")
+    rate = next((value.strip() for name, value in exchange.headers if name.lower() == ALLOWED_RATE), "*")
+    return _judge_rate(rate)
+
+
+def _judge_rate(rate: str) -> VerificationResult:
+    """Requests a minute, or ``*``. We limit by the second, so less than 60 cannot be kept."""
+    if rate == "*":
+        return VerificationResult()
+    if not (rate.isascii() and rate.isdigit() and len(rate) <= 12):
+        return VerificationResult(
+            f"Its header WebHook-Allowed-Rate is {rate[:_MOST_SHOWN]!r}: it must be a whole number of requests a minute, or *."
+        )
+    if (per_second := int(rate) // 60) < 1:
+        return VerificationResult(
+            f"It allows {int(rate)} requests a minute. At least 60 are needed, as rates are limited by the second."
+        )
+    return VerificationResult(max_per_second=per_second)

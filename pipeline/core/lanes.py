@@ -1,0 +1,306 @@
+"""What waits in order in one partition of ``webhooks.ordered``: which delivery of each lane is next, and what has ended. Pure.
+
+A lane is one endpoint and one record key. Its deliveries stand in the partition in the order in which they are to be made::
+
+    lane 7/R1      10      14 15            done: all below 14, so 14 is the head
+    lane 7/R2         12                    12 is the head
+    lane 9/R1            13                 13 is the head
+                   ^finished                the floor is 12: what is committed
+
+Only places are kept here, no bodies. Of an endpoint with very much to wait, even the places are not kept: what stands from its
+``Overflow.first`` on is read again when there is room.
+
+A fan-out that died, or that was frozen, may write an event a second time. The first occurrence counts. Events of one source partition are
+written in the order of their offsets, so one that is not above the last one taken from there was here before.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from msgspec import structs
+
+from pipeline.core.held_ledger import OffsetBound
+from schemas.lane_progress import LaneProgress, TakenEvent
+
+MOST_PLACES: Final = 20_000
+"""Deliveries of one partition whose places are kept. With more, endpoints that have a tenth of them keep no further ones."""
+MOST_IDLE: Final = 20_000
+"""Lanes of one partition that are remembered when nothing waits in them."""
+_MOST_ENDED: Final = 1_000
+"""What has ended above the floor is remembered by its offsets, up to so many, or as many as wait."""
+
+
+class Met(enum.Enum):
+    """What a record is that was met."""
+
+    HEAD = enum.auto()
+    """The next one of its lane."""
+    WAITS = enum.auto()
+    """Behind another one."""
+    LATER = enum.auto()
+    """To be met again: its place is not kept."""
+    ENDED = enum.auto()
+    """It has ended before, or its event was here before."""
+
+
+class Source(NamedTuple):
+    """Where an event came from: a partition of a source topic (``oms.orders/3``), its offset there, and when it was written."""
+
+    partition: str
+    offset: int
+    time_ms: int
+
+
+@dataclass(slots=True)
+class Overflow:
+    """What waits for an endpoint and is not kept track of: ``count`` deliveries, from the offset ``first`` on."""
+
+    first: int
+    count: int = 0
+
+
+@dataclass(slots=True)
+class Lane:
+    """What waits in a lane, in order, and how far it has come. ``taken`` is of all that were met, ``progress.taken`` of those that ended."""
+
+    endpoint_id: int
+    progress: LaneProgress
+    waiting: deque[OffsetBound] = field(default_factory=deque)
+    taken: dict[str, TakenEvent] = field(default_factory=dict)
+
+
+class LaneLedger:
+    """The state of one partition during one assignment."""
+
+    def __init__(self, progress: Mapping[bytes, LaneProgress], *, most_places: int = MOST_PLACES) -> None:
+        self.position: int | None = None
+        """The offset up to which all was met; None when nothing was read."""
+        self.waiting: Counter[int] = Counter()
+        """How many deliveries wait, by endpoint."""
+        self.overflows: dict[int, Overflow] = {}
+        self._most = most_places
+        self._places: Counter[int] = Counter()
+        self._count = 0
+        self._known = dict(progress)
+        """Of lanes that nothing was met of yet."""
+        self._lanes: dict[bytes, Lane] = {}
+        self._idle: OrderedDict[bytes, float] = OrderedDict.fromkeys(progress, 0.0)
+        """Lanes without deliveries, the longest idle first, and since when (seconds)."""
+        self._taken: list[int] = []
+        """A heap of the offsets that wait, and of those in ``_ended``."""
+        self._ended: set[int] = set()
+
+    def meet(self, key: bytes, endpoint_id: int, place: OffsetBound, source: Source | None) -> Met:
+        """Take note of the next record of the partition."""
+        self.position = place.offset + 1
+        overflow = self.overflows.get(endpoint_id)
+        if overflow is not None:
+            overflow.count += 1
+            self.waiting[endpoint_id] += 1
+            return Met.LATER
+        if self._is_over(endpoint_id) and self._waits(key):
+            self.overflows[endpoint_id] = Overflow(place.offset, 1)
+            self.waiting[endpoint_id] += 1
+            return Met.LATER
+        if not self._take(key, endpoint_id, place, source):
+            return Met.ENDED
+        self.waiting[endpoint_id] += 1
+        return Met.HEAD if len(self._lanes[key].waiting) == 1 else Met.WAITS
+
+    def pass_by(self, offset: int) -> None:
+        """Take note of a record that is nobody's."""
+        self.position = offset + 1
+
+    # --- what is not kept track of ---
+
+    def has_room(self, endpoint_id: int) -> bool:
+        """Whether more of an endpoint's overflow can be kept track of now."""
+        return endpoint_id in self.overflows and self._places[endpoint_id] < max(1, self._most // 20)
+
+    def meet_again(self, key: bytes, endpoint_id: int, place: OffsetBound, source: Source | None) -> Met:
+        """Take note of a record of an overflow, in the order of offsets."""
+        overflow = self.overflows.get(endpoint_id)
+        if overflow is None or place.offset < overflow.first:
+            return Met.ENDED  # that is, it is known already
+        overflow.first = place.offset + 1
+        overflow.count -= 1
+        if not self._take(key, endpoint_id, place, source):
+            self._waits_no_more(endpoint_id)
+            return Met.ENDED
+        return Met.HEAD if len(self._lanes[key].waiting) == 1 else Met.WAITS
+
+    def read_again(self, endpoint_id: int, offset: int) -> None:
+        """All of an endpoint's overflow below an offset was met again."""
+        overflow = self.overflows.get(endpoint_id)
+        if overflow is None:
+            return
+        overflow.first = max(overflow.first, offset)
+        if self.position is not None and overflow.first >= self.position:
+            # What was counted and is not there any more: Kafka has removed it, and its consumer has said so.
+            self._waits_no_more(endpoint_id, overflow.count)
+            del self.overflows[endpoint_id]
+
+    # --- lanes ---
+
+    @property
+    def lanes(self) -> int:
+        """In how many lanes something waits, as far as it is kept track of."""
+        return len(self._lanes)
+
+    def head(self, key: bytes) -> OffsetBound | None:
+        """The place of the delivery that is next in a lane; None when nothing waits."""
+        lane = self._lanes.get(key)
+        return lane.waiting[0] if lane is not None and lane.waiting else None
+
+    def endpoint_id(self, key: bytes) -> int:
+        """Whose lane it is; something waits in it."""
+        return self._lanes[key].endpoint_id
+
+    def depth(self, key: bytes) -> int:
+        """How many deliveries wait in a lane, as far as they are kept track of."""
+        lane = self._lanes.get(key)
+        return 0 if lane is None else len(lane.waiting)
+
+    def attempt(self, key: bytes) -> LaneProgress | None:
+        """How far the head of a lane has come; None when its first attempt is next."""
+        lane = self._lanes[key]
+        progress, head = lane.progress, lane.waiting[0]
+        return progress if progress.head == head.offset and not _is_done(progress, head) else None
+
+    def retry(self, key: bytes, attempt: int, due_ms: int, delay_ms: int) -> LaneProgress:
+        """The head of a lane has failed: its next attempt, and when it is due. Returns what is to be written down."""
+        lane = self._lanes[key]
+        lane.progress = structs.replace(
+            lane.progress, head=lane.waiting[0].offset, attempt=attempt, due_ms=due_ms, delay_ms=delay_ms
+        )
+        return lane.progress
+
+    def finish(self, key: bytes, source: Source | None, now: float) -> LaneProgress:
+        """The head of a lane has ended. Returns what is to be written down before the next one goes; then call :meth:`settle`."""
+        lane = self._lanes[key]
+        head = lane.waiting.popleft()
+        taken = lane.progress.taken
+        if source is not None:
+            taken = {**taken, source.partition: _later(taken.get(source.partition), source)}
+        lane.progress = LaneProgress(done=head.offset + 1, done_ms=max(head.time_ms, lane.progress.done_ms), taken=taken)
+        self._count -= 1
+        self._places[lane.endpoint_id] -= 1
+        self._waits_no_more(lane.endpoint_id)
+        if not lane.waiting:
+            del self._lanes[key]
+            self._known[key] = lane.progress
+            self._idle[key] = now
+            self._idle.move_to_end(key)
+        return lane.progress
+
+    def settle(self, progress: LaneProgress) -> None:
+        """What a delivery's end has come to is written down: the next keeper need not read the delivery any more."""
+        self._ended.add(progress.done - 1)
+        if len(self._ended) > max(_MOST_ENDED, self._count):
+            self._leave_out_the_ended()
+
+    def _leave_out_the_ended(self) -> None:
+        """One head may wait for days, for an endpoint that is paused, while others come and go behind it by the million."""
+        left = [offset for offset in self._taken if offset not in self._ended]
+        self._ended.difference_update(self._taken)
+        heapq.heapify(left)
+        self._taken = left
+
+    def forgettable(self, before: float, settled: int) -> list[bytes]:
+        """Lanes to forget: idle since before a time, or more than are remembered; and whatever they had is below ``settled``."""
+        surplus = len(self._idle) - MOST_IDLE
+        found: list[bytes] = []
+        for number, (key, since) in enumerate(self._idle.items()):
+            if since >= before and number >= surplus:
+                break
+            if self._known[key].done <= settled:
+                found.append(key)
+        return found
+
+    def forget(self, key: bytes) -> bool:
+        """Forget a lane. False: something waits in it again."""
+        if key not in self._idle:
+            return False
+        del self._idle[key], self._known[key]
+        return True
+
+    def leave_to_kafka(self, before: float) -> None:
+        """Of more idle lanes than are remembered, drop from memory those that may not be forgotten: something below what they had waits.
+
+        As long as that waits, for an endpoint that is paused for days, there would be more of them with every order. Kafka has their progress:
+        a later keeper begins below them and reads it. This one has met all that they had. Only lanes that are idle since ``before`` go.
+        """
+        position, surplus = self.position or 0, len(self._idle) - MOST_IDLE
+        to_meet_again = tuple(f"{endpoint_id}/".encode() for endpoint_id in self.overflows)
+        gone: list[bytes] = []
+        for key, since in self._idle.items():
+            if since >= before or len(gone) >= surplus:
+                break
+            if self._known[key].done <= position and not key.startswith(to_meet_again):
+                gone.append(key)
+        for key in gone:
+            self.forget(key)
+
+    @property
+    def floor(self) -> int | None:
+        """Everything below has ended."""
+        while self._taken and self._taken[0] in self._ended:
+            self._ended.discard(heapq.heappop(self._taken))
+        lowest = [one.first for one in self.overflows.values()]
+        if self._taken:
+            lowest.append(self._taken[0])
+        return min(lowest, default=self.position)
+
+    def _take(self, key: bytes, endpoint_id: int, place: OffsetBound, source: Source | None) -> bool:
+        """Let a record wait in its lane. False: it has ended already, or was here before."""
+        lane = self._lanes.get(key)
+        progress = lane.progress if lane is not None else self._known.get(key, _NOTHING)
+        if _is_done(progress, place):
+            return False
+        if source is not None:
+            known = (lane.taken if lane is not None else progress.taken).get(source.partition)
+            if known is not None and source.offset <= known.offset and source.time_ms <= known.time_ms:
+                return False
+        if lane is None:
+            self._known.pop(key, None)
+            self._idle.pop(key, None)
+            lane = self._lanes[key] = Lane(endpoint_id, progress, taken=dict(progress.taken))
+        if source is not None:
+            lane.taken[source.partition] = _later(lane.taken.get(source.partition), source)
+        lane.waiting.append(place)
+        heapq.heappush(self._taken, place.offset)
+        self._count += 1
+        self._places[endpoint_id] += 1
+        return True
+
+    def _is_over(self, endpoint_id: int) -> bool:
+        return self._count >= self._most and self._places[endpoint_id] >= self._most // 10
+
+    def _waits(self, key: bytes) -> bool:
+        return key in self._lanes
+
+    def _waits_no_more(self, endpoint_id: int, count: int = 1) -> None:
+        self.waiting[endpoint_id] -= count
+        if not self.waiting[endpoint_id]:
+            del self.waiting[endpoint_id]
+
+
+_NOTHING: Final = LaneProgress()
+
+
+def _is_done(progress: LaneProgress, place: OffsetBound) -> bool:
+    return OffsetBound(progress.done, progress.done_ms).is_above(place)
+
+
+def _later(known: TakenEvent | None, source: Source) -> TakenEvent:
+    # The latest time: where producers stamp their records, times do not rise with offsets, and what was taken must stay recognised.
+    # What is above the offset, or younger, is new. The latter is of a topic that was made anew.
+    if known is None or (source.offset <= known.offset and source.time_ms > known.time_ms):
+        return TakenEvent(source.offset, source.time_ms)
+    return TakenEvent(max(known.offset, source.offset), max(known.time_ms, source.time_ms))

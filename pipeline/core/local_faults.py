@@ -1,0 +1,100 @@
+"""Our own faults, which are not the endpoint's (promise 9): what they are, and how to tell them apart. Pure.
+
+Some say so themselves: no descriptors, no memory. That a name does not resolve, or that there is no route, may be the endpoint's
+fault or ours. `RecentNames` decides by what happens to others at the same time.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.core.exchange import Exchange, NoResponse
+
+_REMEMBERED: Final = 64
+_FRESH_SECONDS: Final = 30.0
+"""If somebody else got an answer within this time, what all of them need works."""
+_SEVERAL: Final = 3
+_MOST_FAILING: Final = 1024
+PARKED_IN_DOUBT: Final = 100
+"""A delivery that was parked so often (about 16 hours, with the usual schedule) and still fails in a way that may be the endpoint's fault uses
+up attempts from then on: nothing is parked for ever because of its own endpoint."""
+
+
+class LocalFault(enum.StrEnum):
+    """Why this process could not send a request; these words appear in metrics and logs."""
+
+    DESCRIPTORS = "no_descriptors"
+    MEMORY = "no_memory"
+    PORTS = "no_ports"
+    RESOLVER = "resolver_down"
+    NETWORK = "network_down"
+    EGRESS_PROXY = "egress_proxy"
+    UNEXPECTED = "unexpected_error"
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """A request of which no byte left this machine, through a fault of ours. ``detail`` is one sentence for the operator.
+
+    ``otherwise`` is what came of it should the fault be the endpoint's after all. None: it cannot be.
+    """
+
+    fault: LocalFault
+    detail: str
+    otherwise: NoResponse | None = None
+
+
+class NotSentError(Exception):
+    """A request was not sent, through a fault of ours; ``str(error)`` says which."""
+
+
+def charged(sent: Exchange | NotSent, parked: int) -> Exchange | NotSent:
+    """What came of a delivery that was ``parked`` so often: in doubt it is ours at first, and the endpoint's in the end."""
+    if isinstance(sent, NotSent) and sent.otherwise is not None and parked >= PARKED_IN_DOUBT:
+        return sent.otherwise
+    return sent
+
+
+class Evidence(enum.Enum):
+    """What others say about a name that failed."""
+
+    OTHERS_WORK = enum.auto()
+    """Another name worked a moment ago: the fault is this name's."""
+    SEVERAL_FAIL = enum.auto()
+    """Several names failed, and none has worked since the first of them did: the fault is ours."""
+    NONE = enum.auto()
+    """There is nobody to compare with."""
+
+
+class RecentNames:
+    """Which names worked lately, and which failed since. ``now`` is seconds of a clock that never goes back."""
+
+    def __init__(self) -> None:
+        self._worked: OrderedDict[str, float] = OrderedDict()
+        self._failing: set[str] = set()
+
+    def worked(self, name: str, now: float) -> None:
+        """It worked for this name."""
+        self._failing.clear()
+        self._worked[name] = now
+        self._worked.move_to_end(name)
+        if len(self._worked) > _REMEMBERED:
+            self._worked.popitem(last=False)
+
+    def failed(self, name: str) -> None:
+        """It failed for this name."""
+        if len(self._failing) < _MOST_FAILING:
+            self._failing.add(name)
+
+    def evidence(self, name: str, now: float) -> Evidence:
+        """Whose fault a failure of this name is, as far as others can tell."""
+        if any(now - at <= _FRESH_SECONDS for other, at in self._worked.items() if other != name):
+            return Evidence.OTHERS_WORK
+        return Evidence.SEVERAL_FAIL if len(self._failing) >= _SEVERAL else Evidence.NONE
+
+    def latest(self, most: int) -> list[str]:
+        """Names that worked, the latest first."""
+        return list(reversed(self._worked))[:most]

@@ -1,0 +1,117 @@
+"""Which part of an endpoint's rate a process may have, so that all processes together stay within it. Pure.
+
+Each process that sends to an endpoint whose rate is limited says so in a topic, and goes on saying so while it does. All read the same topic in
+the same order, and all get equal parts. What keeps the sum within the limit:
+
+- Nobody takes its part before its own word has come back to it. Until then it has ``UNHEARD`` of the rate; for the first
+  ``ALONE_SECONDS``, if it has heard of nobody else, ``ALONE``: what comes at once after a quiet time is not to be put off for a round trip to Kafka.
+- Whoever then finds others in front of it gives them ``GRACE_SECONDS`` to read of it, and to take less. Until then those that have just come
+  share ``UNSURE`` among them. Whoever finds nobody has all of it.
+- A process that has not been heard of for ``LOST_SECONDS`` is gone, and its part returns. That is measured against one's own word in the topic:
+  while the topic cannot be read or written nobody is lost, and each goes on with the part that it has.
+
+Times are seconds of a clock that never goes back, of this process alone: no clock of another one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+UNSURE: Final = 0.03
+"""The part of a rate that all who are not sure of theirs have together, besides those that are."""
+UNHEARD: Final = 0.01
+"""The part of one whose own word has not come back yet: it knows of no others that come at the same time."""
+ALONE: Final = 0.5
+ALONE_SECONDS: Final = 0.2
+"""Four that begin at the same moment have so long twice the rate together: a fifth of what they may have in a second each."""
+GRACE_SECONDS: Final = 2.0
+TELL_SECONDS: Final = 2.0
+"""How often a process says what it sends to."""
+LOST_SECONDS: Final = 10.0
+IDLE_SECONDS: Final = 10.0
+"""After so long without a delivery a process gives its part of an endpoint's rate back."""
+_MOST_PROCESSES: Final = 10_000
+_ALWAYS: Final = float("-inf")
+
+
+@dataclass(slots=True)
+class _Heard:
+    at: float
+    since: dict[int, float]
+    """By endpoint: since when the process says that it sends to it."""
+
+
+class RateShares:
+    """What one process knows, and what it is to say."""
+
+    def __init__(self, process: str) -> None:
+        self.process = process
+        self._heard: dict[str, _Heard] = {}
+        self._echo_at = _ALWAYS
+        """When its own word was last read."""
+        self._used: dict[int, float] = {}
+        self._told: frozenset[int] = frozenset()
+        self._asked: dict[int, float] = {}
+        """By endpoint: since when it waits for its own word to come back."""
+        self._joined: dict[int, float] = {}
+        """By endpoint: when its own word came back; ``_ALWAYS`` when nobody was in front of it."""
+        self._others: dict[int, int] = {}
+        """A cache, until something is heard."""
+
+    def share(self, endpoint_id: int, now: float) -> float:
+        """The part of the endpoint's rate that this process may have now, above 0. It is about to make use of it."""
+        self._used[endpoint_id] = now
+        joined = self._joined.get(endpoint_id)
+        if joined is None:
+            is_fresh = now - self._asked.setdefault(endpoint_id, now) < ALONE_SECONDS
+            return ALONE if is_fresh and not self._living(endpoint_id) else UNHEARD
+        others = self._others.get(endpoint_id)
+        if others is None:
+            others = self._others[endpoint_id] = len(self._living(endpoint_id))
+        if not others:
+            return 1.0
+        if now - joined >= GRACE_SECONDS:
+            return 1.0 / (1 + others)
+        newcomers = sum(1 for since in self._living(endpoint_id) if now - since < GRACE_SECONDS)
+        return UNSURE / (1 + newcomers)
+
+    def wants_to_tell(self, endpoint_id: int) -> bool:
+        """Whether the others do not know yet that this process sends to the endpoint."""
+        return endpoint_id not in self._told
+
+    def tell(self, now: float) -> tuple[int, ...]:
+        """What to say now: the endpoints that this process sends to. Of those that it leaves out it has no part any more."""
+        self._used = {endpoint_id: at for endpoint_id, at in self._used.items() if now - at < IDLE_SECONDS}
+        for known in (self._joined, self._asked):
+            for endpoint_id in known.keys() - self._used.keys():
+                del known[endpoint_id]
+        self._told = frozenset(self._used)
+        return tuple(sorted(self._told))
+
+    def hear(self, process: str, endpoint_ids: Collection[int], now: float) -> None:
+        """A process has said what it sends to; in the order of the topic."""
+        known = self._heard.get(process)
+        since = {one: known.since.get(one, now) if known is not None else now for one in endpoint_ids}
+        self._others.clear()
+        if process == self.process:
+            self._echo_at = now
+            for endpoint_id in since:
+                if endpoint_id in self._told and endpoint_id not in self._joined:
+                    self._joined[endpoint_id] = now if self._living(endpoint_id) else _ALWAYS
+                    self._asked.pop(endpoint_id, None)
+            return
+        if since:
+            self._heard[process] = _Heard(now, since)
+        else:
+            self._heard.pop(process, None)
+        if len(self._heard) > _MOST_PROCESSES:  # whoever writes nonsense takes up no more memory
+            del self._heard[next(iter(self._heard))]
+
+    def _living(self, endpoint_id: int) -> list[float]:
+        """Since when each other process sends to the endpoint; those that are gone are forgotten."""
+        lost = [process for process, heard in self._heard.items() if self._echo_at - heard.at >= LOST_SECONDS]
+        for process in lost:
+            del self._heard[process]
+        return [heard.since[endpoint_id] for heard in self._heard.values() if endpoint_id in heard.since]

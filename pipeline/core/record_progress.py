@@ -1,0 +1,102 @@
+"""How far one record has come that is dealt with in many parts: an event for thousands of endpoints, say. Pure.
+
+Parts are numbered and begun in the order of their numbers, so "all up to this one, but for these few" says what is done. A commit carries
+it in its metadata (see `pipeline.core.offsets`): whoever goes on with the record leaves out what was done before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import takewhile
+from typing import NamedTuple
+
+_MOST_EXCEPTIONS = 1_000
+_LONGEST_NUMBER = 19
+
+
+class RecordProgress(NamedTuple):
+    """What is done of the record at ``offset``: every part up to ``up_to`` (which is 1 or more), but for those in ``but`` (rising).
+
+    ``check`` is a number that belongs to the record's content: progress of another record that once stood at this offset does not count.
+    """
+
+    offset: int
+    check: int
+    up_to: int
+    but: tuple[int, ...] = ()
+
+
+class RecordParts:
+    """The parts of one record, and which of them are done. Not thread-safe."""
+
+    __slots__ = ("_check", "_offset", "_undone", "_up_to", "is_foreign")
+
+    def __init__(self, offset: int, check: int, parts: Iterable[int], earlier: RecordProgress | None = None) -> None:
+        """``parts``: numbers from 1 on, rising. ``earlier``: what is known to be done."""
+        self._offset = offset
+        self._check = check
+        self._up_to = 0
+        self.is_foreign = earlier is not None and (earlier.offset, earlier.check) != (offset, check)
+        """Whether the earlier progress is another record's. It was ignored."""
+        if earlier is None or self.is_foreign:
+            self._undone = dict.fromkeys(parts)
+            return
+        self._up_to, but = earlier.up_to, frozenset(earlier.but)
+        self._undone = dict.fromkeys(part for part in parts if part > earlier.up_to or part in but)
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        """What is not done, rising."""
+        return tuple(self._undone)
+
+    def finish(self, part: int) -> bool:
+        """Note that a part is done. False: it was before, or is none."""
+        if part not in self._undone:
+            return False
+        del self._undone[part]
+        self._up_to = max(self._up_to, part)
+        return True
+
+    def progress(self) -> RecordProgress | None:
+        """What is done; None when nothing is. Where too much in between is undone, it says less than is true, never more."""
+        but = tuple(takewhile(lambda part: part < self._up_to, self._undone))
+        if len(but) > _MOST_EXCEPTIONS:
+            return _useful(RecordProgress(self._offset, self._check, but[_MOST_EXCEPTIONS] - 1, but[:_MOST_EXCEPTIONS]))
+        return _useful(RecordProgress(self._offset, self._check, self._up_to, but))
+
+
+def _useful(progress: RecordProgress) -> RecordProgress | None:
+    return progress if progress.up_to > 0 else None
+
+
+def encode_progress(progress: RecordProgress, base: int, room: int) -> str:
+    """As text of at most ``room`` characters: distance from the offset ``base``, check, ``up_to``, and the distances between the exceptions.
+
+    Where not all exceptions fit, ``up_to`` ends before the first one that does not. Empty when it is not worth its room.
+    """
+    up_to, before, exceptions = progress.up_to, 0, ""
+    left = room - len(f"{progress.offset - base},{progress.check},{up_to}")
+    for part in progress.but:
+        exception = f",{part - before}"
+        if len(exceptions) + len(exception) > left:
+            up_to = part - 1
+            break
+        exceptions, before = exceptions + exception, part
+    if left < 0 or up_to <= 0:
+        return ""
+    return f"{progress.offset - base},{progress.check},{up_to}{exceptions}"
+
+
+def decode_progress(text: str, base: int) -> RecordProgress | None:
+    """What :func:`encode_progress` wrote down; None when it is something else."""
+    numbers = text.split(",")
+    if len(numbers) < 3 or not all(each.isascii() and each.isdigit() and len(each) <= _LONGEST_NUMBER for each in numbers):
+        return None
+    gap, check, up_to, *distances = map(int, numbers)
+    but, part = [], 0
+    for distance in distances:
+        part += distance
+        but.append(part)
+    if up_to < 1 or 0 in distances or part > up_to:
+        return None
+    return RecordProgress(base + gap, check, up_to, tuple(but))

@@ -1,0 +1,88 @@
+"""The retry policies of a deployment: what a policy of an endpoint means, and how it is said. Pure.
+
+``standard``, ``patient`` and ``impatient`` are the deployment's; an endpoint may have delays of its own, out of those that have topics.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from pipeline.core.retry import RetrySchedule
+from schemas.retry_policy import IMPATIENT, PATIENT, STANDARD, custom_delays
+from schemas.topics import delay_label
+
+_UNITS: Final = ((86_400_000, "day"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms"))
+_KNOWN_POLICIES: Final = 1024
+
+
+class RetryPolicies:
+    """One per process."""
+
+    def __init__(
+        self,
+        standard: Sequence[timedelta],
+        patient: Sequence[timedelta] = (),
+        impatient: Sequence[timedelta] = (),
+        further: Iterable[timedelta] = (),
+    ) -> None:
+        """``further``: delays that have topics, and that endpoints may choose. A policy without delays is the standard one."""
+        named = {STANDARD: standard, PATIENT: patient or standard, IMPATIENT: impatient or standard}
+        self.delays = tuple(sorted({delay for delays in (*named.values(), tuple(further)) for delay in delays}))
+        """Every delay that a policy may have, the shortest first."""
+        self.standard = RetrySchedule(standard)
+        self._named = {name: self._schedule(delays) for name, delays in named.items()}
+        # Endpoints come and go, and their policies are few.
+        self.schedule = functools.lru_cache(maxsize=_KNOWN_POLICIES)(self._find)
+        """The schedule of a policy, by its text."""
+
+    def _find(self, policy: str) -> RetrySchedule:
+        """One that is not understood (a newer release's) is the standard one: a notification is never left without retries.
+
+        A delay that has no topic any more is the next longer one that has, or the longest.
+        """
+        if (named := self._named.get(policy)) is not None:
+            return named
+        try:
+            wanted = custom_delays(policy)
+        except ValueError:
+            return self.standard
+        return self._schedule([next((one for one in self.delays if one >= delay), self.delays[-1]) for delay in wanted])
+
+    def _schedule(self, delays: Sequence[timedelta]) -> RetrySchedule:
+        # What a receiver asks for (Retry-After) may be longer than any delay of an impatient policy.
+        return RetrySchedule(delays, longer=self.standard.delays)
+
+    def unknown(self, policy: str) -> str | None:
+        """Which of a policy's delays the deployment does not have, in a sentence that names those that it has; None: none."""
+        if policy in self._named:
+            return None
+        missing = [delay_label(delay) for delay in custom_delays(policy) if delay not in self.delays]
+        if not missing:
+            return None
+        names = ", ".join(map(delay_label, self.delays))
+        return f"retry_policy has delays that there are no topics for: {', '.join(missing)}. Choose from {names}."
+
+    def words(self, policy: str) -> str:
+        """What a policy does, as a sentence: ``Retries after 5 s, 1 min and 10 min; gives up after 11 min 5 s.``"""
+        delays = self.schedule(policy).delays
+        names = [length(delay) for delay in delays]
+        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"Retries after {listed}; gives up after {length(sum(delays, timedelta(0)))}."
+
+
+def length(delay: timedelta) -> str:
+    """A length of time in its two largest units: ``5 s``, ``7 h 11 min``, ``2 days 12 h``."""
+    rest = round(delay / timedelta(milliseconds=1))
+    parts: list[str] = []
+    for size, unit in _UNITS:
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {unit}s" if unit == "day" and count > 1 else f"{count} {unit}")
+        elif parts:
+            break  # 1 day and 5 s are 1 day
+        if len(parts) == 2:
+            break
+    return " ".join(parts) or "0 s"

@@ -1,0 +1,173 @@
+"""What a changed event type breaks: events that were good and are refused now, or members that receivers had and lose. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from schemas.configured_events import ConfiguredEventType
+
+_DEPTH: Final = 40
+_LOWER_BOUNDS: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains")
+_UPPER_BOUNDS: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains")
+_COMPARED: Final = frozenset(
+    {
+        "$ref", "$defs", "definitions", "properties", "items", "required", "type", "enum", "additionalProperties",
+        *_LOWER_BOUNDS, *_UPPER_BOUNDS,
+    }
+)  # fmt: skip
+_WORDS: Final = frozenset(
+    {"$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"}
+)
+_MISSING: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """What changed: the event type, where in it (``data.items.sku``; empty for all of it), and what; ``breaks`` somebody, or not."""
+
+    event_type: str
+    path: str
+    message: str
+    breaks: bool
+
+
+def changes(old: Sequence[ConfiguredEventType], new: Sequence[ConfiguredEventType]) -> Iterator[SchemaChange]:
+    """Every change that matters to producers or receivers, in the order of the older file."""
+    by_name = {one.name: one for one in new}
+    for before in old:
+        after = by_name.pop(before.name, None)
+        if after is None:
+            message = "It was removed: its events become dead letters, and nobody can subscribe to it. Keep it."
+            yield SchemaChange(before.name, "", message, breaks=True)
+        else:
+            yield from _of_one(before, after)
+    for name in by_name:
+        yield SchemaChange(name, "", "It is new.", breaks=False)
+
+
+def _of_one(before: ConfiguredEventType, after: ConfiguredEventType) -> Iterator[SchemaChange]:
+    name = before.name
+    if before.topic != after.topic:
+        message = f"Its topic was {before.topic}, and is {after.topic}: what producers still publish there becomes dead letters."
+        yield SchemaChange(name, "topic", message, breaks=True)
+    for reference, pointers in before.references.items():
+        if lost := [one for one in pointers if one not in after.references.get(reference, ())]:
+            message = f"{', '.join(lost)} is not followed any more: new events are not found by it."
+            yield SchemaChange(name, f"references.{reference}", message, breaks=True)
+    if before.earlier and after.earlier and before.version_at != after.version_at:
+        message = f"The version was at {before.version_at}, and is at {after.version_at}: events are taken for another version."
+        yield SchemaChange(name, "version_at", message, breaks=True)
+    for version in before.versions:
+        if version not in after.versions:
+            message = (
+                f"Version {version} was removed: its events become dead letters, and endpoints that pin it get nothing. Keep it."
+            )
+            yield SchemaChange(name, "", message, breaks=True)
+            continue
+        old, new = before.in_version(version).json_schema, after.in_version(version).json_schema
+        several = before.earlier or after.earlier
+        yield from _Walk(name, old, new).compare(old, new, f"version {version}, data" if several else "data", 0)
+    for version in after.versions:
+        if version not in before.versions:
+            yield SchemaChange(name, "", f"Version {version} is new.", breaks=False)
+
+
+class _Walk:
+    def __init__(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        self._name, self._old, self._new = name, old, new
+
+    def compare(self, old: Any, new: Any, path: str, depth: int) -> Iterator[SchemaChange]:
+        old, new = _resolved(old, self._old), _resolved(new, self._new)
+        if depth > _DEPTH:
+            return
+        if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+            if old != new and new is not True:
+                yield self._broken(path, "It was anything, and is not any more" if old is True else "What is allowed changed")
+            return
+        yield from self._types(old, new, path)
+        yield from self._values(old, new, path)
+        yield from self._bounds(old, new, path)
+        yield from self._members(old, new, path, depth)
+        if "items" in new:
+            yield from self.compare(old.get("items", True), new["items"], f"{path}[]", depth + 1)
+        for word in sorted((old.keys() | new.keys()) - _COMPARED - _WORDS):
+            if old.get(word, _MISSING) != new.get(word, _MISSING) and word in new:
+                yield self._broken(path, f"{word} changed; whether all that was good still is cannot be said")
+
+    def _broken(self, path: str, message: str) -> SchemaChange:
+        return SchemaChange(self._name, path, f"{message}.", breaks=True)
+
+    def _noted(self, path: str, message: str) -> SchemaChange:
+        return SchemaChange(self._name, path, f"{message}.", breaks=False)
+
+    def _types(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> Iterator[SchemaChange]:
+        before, after = _types_of(old), _types_of(new)
+        if before == after:
+            return
+        if after is not None and (before is None or not before <= after | ({"integer"} if "number" in after else set())):
+            was = " or ".join(sorted(before)) if before else "anything"
+            yield self._broken(path, f"Its type was {was}, and is {' or '.join(sorted(after))}")
+        else:
+            yield self._noted(
+                path, f"It may also be {'anything' if after is None else ' or '.join(sorted(after - (before or set())))}"
+            )
+
+    def _values(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> Iterator[SchemaChange]:
+        if "enum" not in new:
+            if "enum" in old:
+                yield self._noted(path, "It may have any value now")
+            return
+        if "enum" not in old:
+            yield self._broken(path, "Only some values are allowed now")
+        elif lost := [one for one in old["enum"] if one not in new["enum"]]:
+            yield self._broken(path, f"No longer allowed: {', '.join(map(repr, lost[:10]))}")
+        elif added := [one for one in new["enum"] if one not in old["enum"]]:
+            yield self._noted(path, f"New values: {', '.join(map(repr, added[:10]))}")
+
+    def _bounds(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> Iterator[SchemaChange]:
+        for words, sign in ((_LOWER_BOUNDS, 1), (_UPPER_BOUNDS, -1)):
+            for word in words:
+                before, after = old.get(word), new.get(word)
+                if after is not None and after != before and (before is None or sign * after > sign * before):
+                    yield self._broken(path, f"{word} was {'nothing' if before is None else before}, and is {after}")
+
+    def _members(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str, depth: int) -> Iterator[SchemaChange]:
+        yield from self._required(old, new, path)
+        before, after = old.get("properties", {}), new.get("properties", {})
+        for name, schema in before.items():
+            if name in after:
+                yield from self.compare(schema, after[name], f"{path}.{name}", depth + 1)
+            else:
+                yield self._broken(f"{path}.{name}", "It was removed: receivers cannot rely on it any more")
+        for name in after.keys() - before.keys():
+            yield self._noted(f"{path}.{name}", "It is new")
+        if old.get("additionalProperties", True) is not False and new.get("additionalProperties", True) is False:
+            yield self._broken(path, "Other members are refused now")
+
+    def _required(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> Iterator[SchemaChange]:
+        for name in new.get("required", ()):
+            if name not in old.get("required", ()):
+                yield self._broken(f"{path}.{name}", "It is required now: events without it become dead letters")
+        for name in old.get("required", ()):
+            if name not in new.get("required", ()):
+                yield self._noted(f"{path}.{name}", "It is not required any more: receivers may miss it")
+
+
+def _resolved(schema: Any, root: Mapping[str, Any]) -> Any:
+    """What a local reference leads to; a schema without one as it is."""
+    for _ in range(_DEPTH):
+        if not isinstance(schema, Mapping) or not isinstance(reference := schema.get("$ref"), str):
+            return schema
+        found: Any = root
+        for step in reference.lstrip("#").split("/")[1:]:
+            found = found.get(step.replace("~1", "/").replace("~0", "~"), True) if isinstance(found, Mapping) else True
+        beside = {name: value for name, value in schema.items() if name != "$ref"}
+        schema = {**found, **beside} if isinstance(found, Mapping) else found
+    return True
+
+
+def _types_of(schema: Mapping[str, Any]) -> set[str] | None:
+    given = schema.get("type")
+    return None if given is None else {given} if isinstance(given, str) else set(given)

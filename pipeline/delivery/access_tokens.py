@@ -1,0 +1,170 @@
+"""Access tokens for endpoints that authenticate by OAuth 2.0 client credentials: asked for once, used by many deliveries.
+
+A token is renewed before it ends, and nobody waits for that. Whoever needs the first one waits for one request. A 401 of the receiver renews the
+token, and the same attempt is made with the new one, once. That no token could be had is the endpoint's failure: the attempt says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response
+from pipeline.core.local_faults import NotSent
+from pipeline.core.redaction import Redactor
+from pipeline.core.token_answer import GrantedToken, TokenAnswerError, TokenQuestion, granted
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+from pipeline.sender.client import Sender
+
+log = logger(__name__)
+
+_REFUSED_SECONDS: Final = 60.0
+"""A token that was asked for because of a 401, and is refused too, is not renewed again for so long: the receiver does not accept us."""
+
+_AGAIN_SECONDS: Final = 5.0
+"""How long after a token could not be renewed early that is tried again."""
+
+
+@dataclass(slots=True)
+class _AccessToken:
+    value: str = field(repr=False)
+    valid_until: float
+    renew_at: float
+    redactor: Redactor
+    replaces_refused: bool
+    """It was asked for because the receiver had refused the one before."""
+    asked_at: float
+    is_accepted: bool = False
+    """The receiver answered something other than 401 to it."""
+
+
+@dataclass(slots=True)
+class _Client:
+    """One endpoint's tokens; with another question they begin anew."""
+
+    question: TokenQuestion
+    token: _AccessToken | None = None
+    asking: asyncio.Task[_Answer] | None = None
+
+
+_Answer: TypeAlias = _AccessToken | NoResponse | NotSent
+
+
+class AccessTokens:
+    """One per process that delivers. Used from the event loop only."""
+
+    def __init__(self, sender: Sender, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock``: seconds that only rise."""
+        self._sender = sender
+        self._clock = clock
+        self._clients: dict[int, _Client] = {}
+
+    async def post(
+        self, endpoint: Endpoint, question: TokenQuestion, request: Request, on_start: Callable[[], None] | None = None
+    ) -> Exchange | NotSent:
+        """Send a request with an access token. The tokens are cut out of what comes back."""
+        client = self._client(endpoint.id, question)
+        token = await self._token(client)
+        if not isinstance(token, _AccessToken):
+            return token
+        exchange = await self._sender.post(_authorized(request, token), on_start)
+        if _is_refused(exchange) and self._may_renew(client, token):
+            if client.token is token:
+                client.token = None
+            renewed = await self._token(client, replaces_refused=True)
+            if not isinstance(renewed, _AccessToken):
+                return renewed
+            first, token = token, renewed
+            exchange = await self._sender.post(_authorized(request, token))
+            if not isinstance(exchange, NotSent):
+                exchange = first.redactor.redact(exchange)
+        if isinstance(exchange, NotSent):
+            return exchange
+        if not _is_refused(exchange) and isinstance(exchange, Response):
+            token.is_accepted = True
+        return token.redactor.redact(exchange)
+
+    def forget(self, endpoint_id: int) -> None:
+        """Nothing is sent to this endpoint any more."""
+        self._clients.pop(endpoint_id, None)
+
+    def _client(self, endpoint_id: int, question: TokenQuestion) -> _Client:
+        client = self._clients.get(endpoint_id)
+        if client is None or client.question != question:
+            client = self._clients[endpoint_id] = _Client(question)
+        return client
+
+    async def _token(self, client: _Client, *, replaces_refused: bool = False) -> _Answer:
+        """The token that there is, while it is good; else the one that is asked for now, by whoever was first."""
+        known, now = client.token, self._clock()
+        if known is not None and now < known.renew_at:
+            return known
+        if client.asking is None:
+            client.asking = asyncio.get_running_loop().create_task(self._ask(client, replaces_refused=replaces_refused))
+        if known is not None and now < known.valid_until:
+            known.renew_at = now + _AGAIN_SECONDS  # should it not be renewed until then
+            return known
+        # Who waits may be cancelled; the others want the answer all the same.
+        return await asyncio.shield(client.asking)
+
+    async def _ask(self, client: _Client, *, replaces_refused: bool) -> _Answer:
+        asked_at = self._clock()
+        try:
+            exchange = await self._sender.post(client.question.request())
+            if isinstance(exchange, NotSent):
+                return _named(exchange)
+            try:
+                found = granted(exchange)
+            except TokenAnswerError as error:
+                metrics.TOKEN_REQUESTS.labels("failed").inc()
+                detail = Redactor(client.question.secrets).redact(_failure(str(error), exchange.duration_ms))
+                log.info("no access token", reason=detail.detail if isinstance(detail, NoResponse) else "")
+                return detail if isinstance(detail, NoResponse) else _failure("The token endpoint gave no token.", 0.0)
+            metrics.TOKEN_REQUESTS.labels("granted").inc()
+            client.token = _access_token(found, asked_at, replaces_refused=replaces_refused)
+            return client.token
+        finally:
+            client.asking = None
+
+    def _may_renew(self, client: _Client, refused: _AccessToken) -> bool:
+        """Whether another token may be of use: not when the one before was refused as soon as it was asked for, a moment ago."""
+        if client.token is not refused:  # somebody else has renewed it
+            return True
+        return refused.is_accepted or not refused.replaces_refused or self._clock() - refused.asked_at > _REFUSED_SECONDS
+
+
+def _access_token(found: GrantedToken, asked_at: float, *, replaces_refused: bool) -> _AccessToken:
+    return _AccessToken(
+        found.token,
+        valid_until=asked_at + found.lifetime,
+        renew_at=asked_at + found.renewed_after,
+        redactor=Redactor([found.token]),
+        replaces_refused=replaces_refused,
+        asked_at=asked_at,
+    )
+
+
+def _authorized(request: Request, token: _AccessToken) -> Request:
+    return replace(request, headers={**request.headers, "authorization": f"Bearer {token.value}"})
+
+
+def _is_refused(exchange: Exchange | NotSent) -> bool:
+    return isinstance(exchange, Response) and exchange.status == HTTPStatus.UNAUTHORIZED
+
+
+def _failure(sentence: str, duration_ms: float) -> NoResponse:
+    return NoResponse(Failure.TOKEN_ENDPOINT, sentence[:MAX_DETAIL], duration_ms)
+
+
+def _named(own: NotSent) -> NotSent:
+    """A fault of ours in asking; should it be the token endpoint's after all, the attempt says so."""
+    if own.otherwise is None:
+        return own
+    sentence = f"The token endpoint gave no usable answer. {own.otherwise.detail}"
+    return replace(own, otherwise=_failure(sentence, own.otherwise.duration_ms))

@@ -1,0 +1,362 @@
+"""What a delivery must pass before its request: the endpoint's circuit, its rate limit or ramp, and room in its lane."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from types import TracebackType
+
+from pipeline.core.circuit import Circuit, CircuitLimits, CircuitPermit, CircuitState, HealthSign, sign_of
+from pipeline.core.exchange import Exchange
+from pipeline.core.rate_limit import RateLimit
+from pipeline.core.recovery_ramp import RampLimits, RecoveryRamp
+from pipeline.core.retry import asked_for
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.ops import metrics
+from pipeline.sender.concurrency_limiter import ConcurrencyLimiter, ConcurrencySlot
+
+PARKED_WHILE_DOWN = timedelta(hours=1)
+"""The longest that deliveries to an endpoint that is down are put off at a time, however often they were before: with a hundred
+thousand of them, that is 28 records a second to be written anew. When it is back, the last ones arrive within that time."""
+PARKED_WHILE_BUSY = timedelta(minutes=10)
+"""The same for an endpoint that works and has more to do than it can or may: it is to be kept at work."""
+
+RAMP_WAIT_SECONDS = 5.0
+"""How long a delivery may wait for its turn on a ramp: as long as the shortest time that it could be put off for."""
+_LOOK_SECONDS = 0.25
+LEAST_SHARE = 0.01
+"""Of a rate: what a process may have at least, so that there is always a next turn."""
+
+Current = Callable[[int], Endpoint | None]
+OthersCircuit = Callable[[Endpoint], tuple[CircuitState, float] | None]
+"""What another process has told last of an endpoint's circuit, and for how many seconds it is open yet; None: nothing."""
+CircuitChanged = Callable[[Endpoint, CircuitState, float], None]
+"""Told when a circuit opens or closes, with the seconds until an open one is probed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a delivery must be parked: as a word for the metrics; for how long at least, and at most."""
+
+    reason: str
+    longest: timedelta
+    at_least: timedelta = timedelta(0)
+    is_recovery: bool = False
+    """Whether it comes back when it is expected to find a place, however often it was parked before."""
+
+
+_UNUSABLE = Refusal("endpoint_unusable", PARKED_WHILE_DOWN)
+_AT_ITS_BOUND = Refusal("endpoint_at_its_bound", PARKED_WHILE_BUSY)
+_RATE_LIMITED = Refusal("rate_limited", PARKED_WHILE_BUSY)
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLimits:
+    """``longest_wait``: seconds that a delivery may wait for its turn under a rate limit.
+
+    ``most_waiting``: deliveries that may wait so at once (each holds a record of Kafka's), a quarter of them for one endpoint.
+    ``ramp``: how an endpoint that is back is sent what has gathered; None: all at once.
+    """
+
+    circuit: CircuitLimits
+    longest_wait: float
+    most_waiting: int
+    ramp: RampLimits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OtherProcesses:
+    """What this process knows of the others: which ``share`` of an endpoint's rate is its own, and the ``circuit`` of another one."""
+
+    share: Callable[[int], float] = lambda _: 1.0
+    circuit: OthersCircuit = lambda _: None
+
+
+class Admission:
+    """One per process."""
+
+    def __init__(
+        self,
+        lanes: ConcurrencyLimiter,
+        limits: AdmissionLimits,
+        *,
+        on_change: CircuitChanged,
+        clock: Callable[[], float] = time.monotonic,
+        current: Current | None = None,
+        others: OtherProcesses | None = None,
+    ) -> None:
+        """``others``: what the other processes do. ``current`` gives an endpoint as it is now: what a delivery holds may have been paused or deleted meanwhile.
+
+        ``clock``: seconds that only rise.
+        """
+        self._lanes = lanes
+        self._limits = limits.circuit
+        self._longest_wait = limits.longest_wait
+        self._most_waiting = limits.most_waiting
+        self._waiting = 0
+        self._on_change = on_change
+        self._clock = clock
+        self._current = current
+        self._circuits: dict[int, tuple[int, Circuit]] = {}
+        self._paces: dict[int, Pace] = {}
+        self._others = others or OtherProcesses()
+        self._ramp_limits = limits.ramp
+        self._ramps: dict[int, RecoveryRamp] = {}
+
+    async def enter(self, endpoint: Endpoint) -> Pass | Refusal:
+        """A pass for one request, to be left again; or why there is none."""
+        if endpoint.problem is not None:
+            return _UNUSABLE
+        # Before anything waits: what must not be sent holds no place and uses up no rate.
+        if (refused_for := self._circuit(endpoint).refuses(self._clock())) is not None:
+            return _circuit_open(refused_for)
+        place = await self._place(endpoint)
+        if isinstance(place, Refusal):
+            return place
+        circuit = self._circuit(endpoint)  # it may have opened meanwhile
+        before, now = circuit.state, self._clock()
+        ticket = circuit.start(now)
+        if ticket is None:
+            with place:
+                return _circuit_open(circuit.refuses(now) or 0.0)
+        _count_transition(before, circuit.state)
+        return Pass(self, endpoint, place, circuit, ticket)
+
+    def forget(self, endpoint_id: int) -> None:
+        """Nothing is sent to this endpoint any more (it was deleted, paused or disabled): its circuit and its pace are of no use."""
+        self._paces.pop(endpoint_id, None)
+        self._ramps.pop(endpoint_id, None)
+        self._lanes.forget(endpoint_id)
+        _, circuit = self._circuits.pop(endpoint_id, (0, None))
+        if circuit is not None and circuit.state is not CircuitState.CLOSED:
+            metrics.CIRCUITS.labels(circuit.state.value).dec()
+
+    def ended(self, endpoint: Endpoint, circuit: Circuit, ticket: CircuitPermit, exchange: Exchange, at: datetime) -> None:
+        """A request has ended: see `Pass.end`."""
+        if not self._is_current(endpoint, circuit):
+            return
+        before, now = circuit.state, self._clock()
+        asked = asked_for(exchange, at) if exchange.status in _MAY_ASK else None
+        sign = sign_of(exchange)
+        circuit.end(ticket, sign, now, asked.total_seconds() if asked is not None else None)
+        if self._ramps and (ramp := self._ramps.get(endpoint.id)) is not None:
+            ramp.failed() if sign is HealthSign.FAILED else ramp.answered()
+        if circuit.state is not before:
+            self._changed(endpoint.id, before, circuit)
+            self._on_change(endpoint, circuit.state, circuit.open_for(now))
+
+    def abandoned(self, endpoint: Endpoint, circuit: Circuit, ticket: CircuitPermit) -> None:
+        """A request was not made."""
+        if self._is_current(endpoint, circuit):
+            before = circuit.state
+            circuit.abandon(ticket)
+            _count_transition(before, circuit.state)
+
+    def hear_circuits(self, endpoint_ids: Iterable[int]) -> None:
+        """Other processes may have told of these endpoints' circuits. What this process knows better stays."""
+        for endpoint_id in endpoint_ids:
+            known = self._circuits.get(endpoint_id)
+            endpoint = None if known is None or self._current is None else self._current(endpoint_id)
+            if known is not None and endpoint is not None and endpoint.record.activated_version == known[0]:
+                self._hear(endpoint, known[1])
+
+    def _hear(self, endpoint: Endpoint, circuit: Circuit, *, is_new: bool = False) -> None:
+        told = self._others.circuit(endpoint)
+        if told is None:
+            return
+        before, (state, seconds) = circuit.state, told
+        if state is CircuitState.CLOSED:
+            circuit.hear_closed(self._clock())
+        else:
+            circuit.hear_open(seconds, self._clock(), is_new=is_new)
+        if circuit.state is not before:
+            self._changed(endpoint.id, before, circuit)
+
+    def begin_ramp(self, endpoint_id: int) -> None:
+        """The endpoint is back (its circuit has closed, or it was resumed): what has gathered is sent at a growing rate."""
+        if self._ramp_limits is not None and self._is_sent_to(endpoint_id):
+            self._ramps[endpoint_id] = RecoveryRamp(self._ramp_limits, self._clock())
+
+    def _changed(self, endpoint_id: int, before: CircuitState, circuit: Circuit) -> None:
+        _count_transition(before, circuit.state)
+        if circuit.state is CircuitState.OPEN:
+            self._ramps.pop(endpoint_id, None)
+        elif circuit.state is CircuitState.CLOSED and not circuit.is_hearsay:  # else nothing has gathered
+            self.begin_ramp(endpoint_id)
+
+    async def _place(self, endpoint: Endpoint) -> ConcurrencySlot | Refusal:
+        """A place in the endpoint's lane, when its rate lets a request begin; or why the delivery must be parked."""
+        turn: Pace | Refusal | None = None
+        if endpoint.record.max_per_second is not None or endpoint.id in self._ramps:
+            turn = await self._turn(endpoint)
+        if isinstance(turn, Refusal):
+            return turn
+        if turn is None:
+            return await self._lanes.enter(endpoint.id) or _AT_ITS_BOUND
+        return await self._paced_place(endpoint.id, turn)
+
+    async def _paced_place(self, endpoint_id: int, turn: Pace) -> ConcurrencySlot | Refusal:
+        """Those that were held up, here or in the lane, begin one after the other, and not all at once."""
+        has_begun = False
+        try:
+            place = await self._lanes.enter(endpoint_id)
+            if place is None:
+                return _AT_ITS_BOUND
+            try:
+                has_begun = await turn.begin()
+            finally:
+                if not has_begun:
+                    place.__exit__(None, None, None)
+            return place if has_begun else _RATE_LIMITED
+        finally:
+            if not has_begun:
+                turn.limit.withdraw()
+
+    async def _turn(self, endpoint: Endpoint) -> Refusal | Pace | None:
+        """Wait for the endpoint's next turn, by its rate limit or its ramp; or why the delivery must be parked. None: it has neither."""
+        limit, now = endpoint.record.max_per_second, self._clock()
+        ramp = self._ramps.get(endpoint.id)
+        if ramp is not None and ramp.is_over(limit, now):
+            ramp = None
+            del self._ramps[endpoint.id]
+        if ramp is None and limit is None:
+            self._paces.pop(endpoint.id, None)
+            return None
+        share = max(LEAST_SHARE, self._others.share(endpoint.id))
+        rate = share * limit if limit is not None else math.inf
+        longest = self._longest_wait
+        if ramp is not None:
+            rate, longest = min(rate, ramp.arrive(share, now)), max(longest, RAMP_WAIT_SECONDS)
+        longest = 0.0 if self._waiting >= self._most_waiting else min(longest, self._most_waiting / 4 / rate)
+        pace = self._pace(endpoint.id, rate, now)
+        wait = pace.limit.reserve(now, longest)
+        if wait is None:
+            metrics.RATE_LIMITED.labels("parked").inc()
+            return _RATE_LIMITED if ramp is None else _recovering(ramp.put_off(share))
+        if wait:
+            metrics.RATE_LIMITED.labels("waited").inc()
+            self._waiting += 1
+            try:
+                await asyncio.sleep(wait)
+            except asyncio.CancelledError:
+                pace.limit.withdraw()
+                raise
+            finally:
+                self._waiting -= 1
+        return pace
+
+    def _pace(self, endpoint_id: int, per_second: float, now: float) -> Pace:
+        pace = self._paces.get(endpoint_id)
+        if pace is None:
+            pace = Pace(RateLimit(per_second), self._clock)
+            if self._is_sent_to(endpoint_id):
+                self._paces[endpoint_id] = pace
+        else:
+            pace.limit.change(per_second, now)
+        return pace
+
+    def _circuit(self, endpoint: Endpoint) -> Circuit:
+        activated, known = endpoint.record.activated_version, self._circuits.get(endpoint.id)
+        # One that was activated anew, perhaps with another URL, begins anew. (A delivery may still hold the endpoint as it was.)
+        if known is not None and known[0] >= activated:
+            return known[1]
+        if known is not None and known[1].state is not CircuitState.CLOSED:
+            _count_transition(known[1].state, CircuitState.CLOSED)
+            self.begin_ramp(endpoint.id)
+        circuit = Circuit(self._limits)
+        if self._is_sent_to(endpoint.id):  # else it would never be forgotten
+            self._circuits[endpoint.id] = activated, circuit
+            # What a process has found out that may be gone by now: this one need not find it out again.
+            self._hear(endpoint, circuit, is_new=True)
+        return circuit
+
+    def _is_sent_to(self, endpoint_id: int) -> bool:
+        endpoint = None if self._current is None else self._current(endpoint_id)
+        return self._current is None or (endpoint is not None and endpoint.active)
+
+    def _is_current(self, endpoint: Endpoint, circuit: Circuit) -> bool:
+        known = self._circuits.get(endpoint.id)
+        return known is not None and known[1] is circuit
+
+
+class Pace:
+    """The rate of one endpoint. Requests whose turn it is begin in the order in which they ask."""
+
+    __slots__ = ("_clock", "_order", "limit")
+
+    def __init__(self, limit: RateLimit, clock: Callable[[], float]) -> None:
+        self.limit = limit
+        self._clock = clock
+        self._order = asyncio.Lock()
+
+    async def begin(self) -> bool:
+        """Wait until a request whose turn was taken may begin; False when the rate has fallen so much meanwhile that it would take too long."""
+        asked_at = self._clock()
+        async with self._order:
+            now = self._clock()
+            while (wait := self.limit.begin(now)) > 0.0:
+                if now + wait - asked_at > RAMP_WAIT_SECONDS and now - asked_at >= _LOOK_SECONDS:
+                    return False
+                pause = min(wait, _LOOK_SECONDS)  # others may change the rate
+                await asyncio.sleep(pause)
+                now = max(self._clock(), now + pause)
+        return True
+
+
+class Pass:
+    """Lets one request through, in a ``with`` block."""
+
+    __slots__ = ("_circuit", "_endpoint", "_gate", "_has_ended", "_place", "_ticket")
+
+    def __init__(
+        self, gate: Admission, endpoint: Endpoint, place: ConcurrencySlot, circuit: Circuit, ticket: CircuitPermit
+    ) -> None:
+        self._gate = gate
+        self._endpoint = endpoint
+        self._place = place
+        self._circuit = circuit
+        self._ticket = ticket
+        self._has_ended = False
+
+    def __enter__(self) -> Pass:
+        return self
+
+    def start(self) -> None:
+        """The request starts: from now on it is the endpoint that takes the time."""
+        self._place.start()
+
+    def end(self, exchange: Exchange, at: datetime) -> None:
+        """The request has ended, ``at`` this time (to read a date in Retry-After)."""
+        self._has_ended = True
+        self._gate.ended(self._endpoint, self._circuit, self._ticket, exchange, at)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if not self._has_ended:
+            self._gate.abandoned(self._endpoint, self._circuit, self._ticket)
+        self._place.__exit__(kind, error, traceback)
+
+
+_MAY_ASK = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+
+
+def _circuit_open(seconds: float) -> Refusal:
+    return Refusal("circuit_open", PARKED_WHILE_DOWN, timedelta(seconds=seconds))
+
+
+def _recovering(seconds: float) -> Refusal:
+    return Refusal("recovering", timedelta(0), min(timedelta(seconds=seconds), PARKED_WHILE_BUSY), is_recovery=True)
+
+
+def _count_transition(before: CircuitState, after: CircuitState) -> None:
+    if before is after:
+        return
+    metrics.CIRCUIT_TRANSITIONS.labels(after.value).inc()
+    if before is not CircuitState.CLOSED:
+        metrics.CIRCUITS.labels(before.value).dec()
+    if after is not CircuitState.CLOSED:
+        metrics.CIRCUITS.labels(after.value).inc()

@@ -1,0 +1,119 @@
+"""The values of a delivery: what goes in (`Delivery`), and what comes of it (`DeliveryOutcome`): one of four cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec import UNSET, Raw, UnsetType
+
+from pipeline.core.exchange import Exchange, Request
+from pipeline.core.outcome import Verdict
+from pipeline.core.trace import TraceContext
+from pipeline.endpoints.endpoint import Endpoint
+from schemas.attempt import Outcome
+from schemas.delivery import DeliveryRecord, Trigger
+from schemas.event import EventMeta
+
+if TYPE_CHECKING:
+    from pipeline.ops.tracing import Span
+
+
+@dataclass(slots=True)  # one each delivery, and a frozen one takes three times as long to make
+class Delivery:
+    """One event on its way to one endpoint.
+
+    ``attempt`` counts from 1. ``parked`` says how often the delivery was put off without an attempt. ``trace`` is where it belongs in a
+    trace: the receiver and the next delivery are told. ``written_at``, given for the first attempt at an event, is when the event was
+    written to Kafka, in seconds since 1970. ``kept`` is what its record holds of a newer release; the next record holds it too.
+    """
+
+    event: EventMeta
+    body: bytes = field(repr=False)
+    endpoint: Endpoint
+    attempt: int = 1
+    trigger: Trigger = Trigger.EVENT
+    trace: TraceContext | None = None
+    parked: int = 0
+    written_at: float | None = None
+    kept: dict[str, Raw] | UnsetType = UNSET
+
+
+def delivery_of(record: DeliveryRecord, body: bytes, endpoint: Endpoint, trace: TraceContext | None) -> Delivery:
+    """The delivery that a record of a delay topic describes."""
+    return Delivery(
+        record.event,
+        body,
+        endpoint,
+        record.attempt,
+        record.trigger,
+        trace,
+        record.parked,
+        kept=record.later,
+    )
+
+
+@dataclass(slots=True)  # one each delivery, and a frozen one takes three times as long to make
+class SignedRequest:
+    """The request, and its headers without credentials: those may be stored and shown."""
+
+    request: Request = field(repr=False)
+    shown_headers: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class AttemptResult:
+    """One attempt that was made, and what follows from it. The exchange holds no secrets of the endpoint any more.
+
+    ``trace`` is the attempt's own place in the trace; ``span``, where spans are made, is still open.
+    """
+
+    delivery: Delivery
+    sent: SignedRequest
+    exchange: Exchange
+    verdict: Verdict
+    begun_at: datetime
+    finished_at: datetime
+    trace: TraceContext | None = None
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedDelivery:
+    """A delivery that is put off for ``delay`` without an attempt. ``reason`` is one word, for the metrics.
+
+    ``at_least``: before that, trying again is of no use. The delay is longer where few records are to be written anew.
+    """
+
+    delivery: Delivery
+    reason: str
+    delay: timedelta
+    at_least: timedelta = field(default=timedelta(0), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDelivery:
+    """A delivery that waits until its endpoint, which is paused or disabled, is resumed."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardedDelivery:
+    """A delivery that was due and is not made.
+
+    ``kind`` is the reason as one word, for the metrics; ``reason`` is a sentence. ``outcome``: discarded, or expired.
+    ``target_url`` is empty when the endpoint is gone.
+    """
+
+    record: DeliveryRecord
+    target_url: str
+    kind: str
+    reason: str
+    trace: TraceContext | None = None
+    outcome: Outcome = Outcome.DISCARDED
+
+
+DeliveryOutcome: TypeAlias = AttemptResult | ParkedDelivery | HeldDelivery | DiscardedDelivery

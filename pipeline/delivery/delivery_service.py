@@ -1,0 +1,150 @@
+"""The way of a delivery: one attempt of one event at one endpoint, and every record that follows from it.
+
+::
+
+    Delivery -- outcome() --> DeliveryOutcome -- records_of() --> DeliveryRecords -- write() --> acknowledged by Kafka
+
+    admission --> signed_request --> sender --> judge --> AttemptResult     an attempt; and a retry, unless it was the last
+        `-- refused, or not sent ----------------------> ParkedDelivery    the same attempt, later
+    its endpoint is paused or disabled ----------------> HeldDelivery      the same attempt, when the endpoint is resumed
+    it must not be made any more ----------------------> DiscardedDelivery an attempt that says so
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Final
+
+from pipeline.broker.record_batcher import EntryPosition
+from pipeline.core.local_faults import PARKED_IN_DOUBT, NotSent, NotSentError, charged
+from pipeline.core.outcome import judge
+from pipeline.core.retry import RetrySchedule
+from pipeline.core.retry_policies import RetryPolicies
+from pipeline.delivery.access_tokens import AccessTokens
+from pipeline.delivery.admission import PARKED_WHILE_BUSY, Admission, Pass, Refusal
+from pipeline.delivery.delivery import AttemptResult, Delivery, DeliveryOutcome, HeldDelivery, ParkedDelivery
+from pipeline.delivery.endpoint_health_monitor import EndpointHealthMonitor
+from pipeline.delivery.observer import DeliveryObserver
+from pipeline.delivery.publisher import DeliveryPublisher
+from pipeline.delivery.records import attempt_record, records_of
+from pipeline.delivery.signed_request import signed_request
+from pipeline.ops.clock import Clock
+from pipeline.ops.fault_report import LocalFaultReport
+from pipeline.sender.client import Sender
+from schemas.attempt import Attempt
+
+_NO_RETRIES: Final = RetrySchedule(())
+
+
+@dataclass(kw_only=True)
+class DeliveryService:
+    """Delivers. One per process."""
+
+    sender: Sender
+    gate: Admission
+    watch: EndpointHealthMonitor
+    publisher: DeliveryPublisher
+    policies: RetryPolicies
+    clock: Clock
+    observer: DeliveryObserver = field(default_factory=DeliveryObserver)
+    own_faults: LocalFaultReport = field(default_factory=LocalFaultReport)
+    access_tokens: AccessTokens = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Tokens are asked for by the same sender."""
+        self.access_tokens = AccessTokens(self.sender)
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Make one attempt; or park the delivery when it is not admitted (see Admission), or hold it while its endpoint is paused.
+
+        Returns when everything that came of it (the attempt; the retry, if any) is acknowledged by Kafka. If the process dies
+        before that, the input record is not committed, and the attempt is made again with the same webhook-id.
+        """
+        await self.settle(await self.outcome(delivery))
+
+    async def outcome(self, delivery: Delivery) -> DeliveryOutcome:
+        """Make one attempt, if it may be made now. Nothing is written yet: see `settle`."""
+        if not delivery.endpoint.active:
+            return HeldDelivery(delivery)
+        # While Kafka does not acknowledge, nothing is begun: what comes of it would gather here.
+        await self.publisher.room()
+        admitted = await self.gate.enter(delivery.endpoint)
+        if isinstance(admitted, Refusal):
+            return self._parked(delivery, admitted)
+        with admitted:
+            made = await self._attempt(delivery, admitted)
+        if isinstance(made, NotSent):
+            self.own_faults.count(made.fault, made.detail)
+            return self._parked(delivery, Refusal(made.fault.value, PARKED_WHILE_BUSY))
+        return made
+
+    async def _attempt(self, delivery: Delivery, admitted: Pass | None) -> AttemptResult | NotSent:
+        """Sign, send, and judge what came back. Without a pass it is somebody's test: it has no retries."""
+        endpoint = delivery.endpoint
+        span = self.observer.begin(delivery)
+        trace = delivery.trace if span is None else span.trace
+        begun_at = self.clock()
+        signed = signed_request(delivery, trace, begun_at)
+        on_start = None if admitted is None else admitted.start
+        if endpoint.token_question is None:
+            sent = await self.sender.post(signed.request, on_start)
+        else:
+            sent = await self.access_tokens.post(endpoint, endpoint.token_question, signed.request, on_start)
+        exchange = charged(sent, delivery.parked)
+        if isinstance(exchange, NotSent):
+            return exchange
+        finished_at = self.clock()
+        if admitted is not None:
+            admitted.end(exchange, finished_at)
+        schedule = _NO_RETRIES if admitted is None else self.policies.schedule(endpoint.record.retry_policy)
+        verdict = judge(exchange, delivery.attempt, schedule, finished_at)
+        redacted = endpoint.redactor.redact(exchange)  # what is written, logged or traced of it comes after this
+        return AttemptResult(delivery, signed, redacted, verdict, begun_at, finished_at, trace, span)
+
+    async def settle(self, outcome: DeliveryOutcome, *, in_place: bool = False) -> None:
+        """Tell of an outcome, and write what follows from it; returns when Kafka has all of it.
+
+        ``in_place``: the delivery stays where it stands, and the caller sees to what follows; the attempt is written.
+        """
+        records = records_of(outcome, self.clock())
+        if in_place:
+            records.follows = None
+        self.observer.saw(outcome, records.attempt)
+        disabled = self.watch.ended(outcome.delivery.endpoint, outcome.exchange) if isinstance(outcome, AttemptResult) else None
+        await self.publisher.write(records, soon=in_place)
+        if disabled is not None:
+            await disabled
+
+    def forget(self, endpoint_id: int) -> None:
+        """Nothing is sent to this endpoint any more."""
+        self.gate.forget(endpoint_id)
+        self.access_tokens.forget(endpoint_id)
+
+    def _parked(self, delivery: Delivery, refusal: Refusal) -> ParkedDelivery:
+        """Put a delivery off without using up an attempt (promise 4)."""
+        among = self._short_delays if refusal.is_recovery else ()
+        delay = self.policies.standard.parking(delivery.parked, refusal.at_least, refusal.longest, among)
+        return ParkedDelivery(delivery, refusal.reason, delay, refusal.at_least)
+
+    @functools.cached_property
+    def _short_delays(self) -> tuple[timedelta, ...]:
+        """What an endpoint that is back may be kept waiting for at a time."""
+        return tuple(delay for delay in self.policies.delays if delay <= PARKED_WHILE_BUSY)
+
+    async def test(self, delivery: Delivery) -> tuple[Attempt, EntryPosition]:
+        """Make one attempt now, without a retry; returns its record and where Kafka put it.
+
+        It does not wait in line, and its endpoint may be paused: somebody wants to see what the endpoint answers.
+
+        Raises:
+            NotSentError: nothing was sent, through a fault of ours.
+        """
+        # Nothing is parked: a fault that may be the endpoint's is shown as such.
+        result = await self._attempt(replace(delivery, parked=PARKED_IN_DOUBT), admitted=None)
+        if isinstance(result, NotSent):
+            raise NotSentError(result.detail)
+        record = attempt_record(result)
+        self.observer.saw(result, record)
+        return record, await self.publisher.attempt(record, soon=True)

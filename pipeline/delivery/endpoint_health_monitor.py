@@ -1,0 +1,313 @@
+"""Watches how endpoints do, tells the other processes, and disables an endpoint that is gone or has failed for too long.
+
+What happens when the process dies between two writes: an operational event is written first, the fact that disables the endpoint
+second, and the input is finished last. Should only the event be written, the delivery is made again: when the endpoint
+has failed again, the same event is written (its id says which endpoint and which activation), and the fact after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+from msgspec import Raw
+
+from pipeline.broker.api import Position
+from pipeline.broker.producer import Producer
+from pipeline.core.circuit import CircuitState, HealthSign, sign_of
+from pipeline.core.exchange import Exchange, Response
+from pipeline.core.failing_stages import reached, to_tell
+from pipeline.delivery.owner_notices import OwnerNotices
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.health import HealthTable
+from pipeline.ops import metrics
+from pipeline.ops.clock import Clock
+from pipeline.ops.logs import logger
+from schemas.codec import to_json
+from schemas.health import DisabledReason, HealthFact, HealthRecord
+from schemas.operational import ENDPOINT_DISABLED, OPERATIONAL_ENDPOINT_ID, DisabledEndpoint, OperationalEvent
+from schemas.topics import Topics
+
+log = logger(__name__)
+
+TELL_EVERY_SECONDS = 10.0
+"""The same fact of one endpoint is written at most so often: an endpoint that fails and works by turns costs little."""
+
+CIRCUIT_EVERY_SECONDS = 1.0
+"""The same for circuits: the other processes are to know of them soon."""
+
+_RECOVERED = "recovered"
+_Key = tuple[int, HealthFact]
+
+
+@dataclass(slots=True)
+class _Told:
+    """What this process has said last, or will say when it may. ``offset`` is where it stands, once Kafka has it."""
+
+    record: HealthRecord
+    offset: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailingLimits:
+    """How long an endpoint must have failed without any success.
+
+    ``tell_after``: for its owner to be told; ``disable_after``: to be disabled. A fact about an endpoint is written again
+    ``tell_every_seconds`` later at the earliest.
+    """
+
+    disable_after: timedelta
+    tell_after: timedelta = timedelta(hours=1)
+    tell_every_seconds: float = TELL_EVERY_SECONDS
+
+
+class EndpointHealthMonitor:
+    """One per process that delivers. Used from the event loop only."""
+
+    def __init__(
+        self,
+        health: HealthTable,
+        producer: Producer,
+        topics: Topics,
+        clock: Clock,
+        *,
+        limits: FailingLimits,
+        is_time_certain: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``is_time_certain``: an endpoint is not disabled for failing too long by a clock that may be wrong."""
+        self._is_time_certain = is_time_certain
+        self._health = health
+        self._producer = producer
+        self._topics = topics
+        self._clock = clock
+        self._limits = limits
+        self.notices = OwnerNotices(producer, topics.operational_events, clock, disable_after=limits.disable_after)
+        self._noticing: dict[tuple[int, str, datetime], asyncio.Task[None]] = {}
+        """What the owners are being told of, by endpoint, stage, and since when it fails."""
+        self.process = uuid4().hex
+        """Who this process is to the others."""
+        self._told: dict[_Key, _Told] = {}
+        self._quiet: dict[_Key, asyncio.TimerHandle] = {}
+        """Facts that were written a short while ago: what is to be said meanwhile waits for the timer."""
+        self._disabling: dict[tuple[int, int], asyncio.Task[None]] = {}
+        for reason in DisabledReason:  # counted from 0 on: Prometheus sees no rise from nothing to 1
+            metrics.ENDPOINTS_DISABLED.labels(reason.value)
+
+    def close(self) -> None:
+        """Say nothing more."""
+        for timer in self._quiet.values():
+            timer.cancel()
+        self._quiet.clear()
+
+    def forget(self, endpoint_id: int) -> None:
+        """The endpoint was deleted: nothing is told of it any more."""
+        for fact in HealthFact:
+            self._told.pop((endpoint_id, fact), None)
+            if (timer := self._quiet.pop((endpoint_id, fact), None)) is not None:
+                timer.cancel()
+        for key in [key for key in self._disabling if key[0] == endpoint_id]:
+            del self._disabling[key]
+
+    def ended(self, endpoint: Endpoint, exchange: Exchange) -> Awaitable[None] | None:
+        """Take note of how an attempt ended. What it returns must be awaited before the attempt's input is finished."""
+        is_acknowledged = sign_of(exchange) is HealthSign.ACKNOWLEDGED
+        if is_acknowledged and not self._health.knows(endpoint.id) and not self._told:
+            return None  # as a rule: this is on the way of every delivery
+        if endpoint.id == OPERATIONAL_ENDPOINT_ID:  # it must not be told of its own failures, nor be disabled
+            return None
+        if isinstance(exchange, Response) and exchange.status == HTTPStatus.GONE:
+            return self._disable(endpoint, DisabledReason.GONE, "The endpoint answered 410 (Gone).")
+        return self._acknowledged(endpoint) if is_acknowledged else self._failed(endpoint)
+
+    def _acknowledged(self, endpoint: Endpoint) -> Awaitable[None] | None:
+        recovered = None
+        failing = self._known(endpoint, HealthFact.FAILING)
+        if failing is not None and failing.since is not None:
+            if failing.told:
+                recovered = self._once(endpoint, _RECOVERED, failing.since, self._recovered(endpoint, failing.since))
+            else:
+                self._tell(endpoint, HealthFact.FAILING)
+        circuit = self._known(endpoint, HealthFact.CIRCUIT)
+        if circuit is not None and circuit.circuit != CircuitState.CLOSED:  # told by a process that may be gone
+            self._tell(endpoint, HealthFact.CIRCUIT, circuit=CircuitState.CLOSED.value)
+        return recovered
+
+    def _failed(self, endpoint: Endpoint) -> Awaitable[None] | None:
+        failing, now = self._known(endpoint, HealthFact.FAILING), self._clock()
+        since = failing.since if failing is not None else None
+        if failing is None or since is None:
+            self._tell(endpoint, HealthFact.FAILING, since=now)
+        elif now - since >= self._limits.disable_after and self._is_time_certain():
+            detail = f"The endpoint has failed since {since:%Y-%m-%d %H:%M} UTC without any success."
+            return self._disable(endpoint, DisabledReason.FAILING, detail)
+        elif self._is_time_certain():
+            stages = reached(now - since, self._limits.tell_after, self._limits.disable_after)
+            if to_tell(stages, failing.told):
+                return self._once(endpoint, stages[-1], since, self._tell_owner(endpoint, since, stages, failing.told))
+        return None
+
+    def _once(self, endpoint: Endpoint, what: str, since: datetime, telling: Coroutine[Any, Any, None]) -> Awaitable[None]:
+        """However many deliveries find out at the same time. One that failed is tried again by the next."""
+        key = (endpoint.id, what, since)
+        task = self._noticing.get(key)
+        if task is None:
+            task = self._noticing[key] = asyncio.create_task(telling)
+            task.add_done_callback(lambda _: self._noticing.pop(key, None))
+        else:
+            telling.close()
+        return asyncio.shield(task)
+
+    async def _tell_owner(self, endpoint: Endpoint, since: datetime, stages: tuple[str, ...], told: tuple[str, ...]) -> None:
+        """The events first, then the fact that they were written: whoever dies in between writes them again, with the same ids."""
+        for stage in to_tell(stages, told):
+            await self.notices.stage(endpoint, since, stage)
+            log.warning(
+                "the owner of a failing endpoint was told", endpoint_id=endpoint.id, stage=stage, failing_since=since.isoformat()
+            )
+        known = self._known(endpoint, HealthFact.FAILING)
+        if known is not None and known.since == since:  # else it has recovered meanwhile
+            self._tell(endpoint, HealthFact.FAILING, since=since, told=stages)
+
+    async def _recovered(self, endpoint: Endpoint, since: datetime) -> None:
+        await self.notices.recovered(endpoint, since)
+        log.info("a failing endpoint has recovered", endpoint_id=endpoint.id, failing_since=since.isoformat())
+        known = self._known(endpoint, HealthFact.FAILING)
+        if known is not None and known.since == since:
+            self._tell(endpoint, HealthFact.FAILING)
+
+    def others_circuit(self, endpoint: Endpoint) -> tuple[CircuitState, float] | None:
+        """What another process has told last of the endpoint's circuit, and for how many seconds it is open yet.
+
+        None: nothing, or this process has had more to say since.
+        """
+        known = self._known(endpoint, HealthFact.CIRCUIT)
+        if known is None or known.process == self.process or endpoint.id == OPERATIONAL_ENDPOINT_ID:
+            return None
+        if known.circuit == CircuitState.CLOSED:
+            return CircuitState.CLOSED, 0.0
+        seconds = (known.until - self._clock()).total_seconds() if known.until is not None else 0.0
+        return CircuitState.OPEN, max(0.0, seconds)
+
+    def circuit_changed(self, endpoint: Endpoint, state: CircuitState, seconds: float) -> None:
+        """Tell of a circuit that has opened, for so many seconds, or closed."""
+        if endpoint.id != OPERATIONAL_ENDPOINT_ID:
+            until = self._clock() + timedelta(seconds=seconds) if state is CircuitState.OPEN else None
+            before = self._known(endpoint, HealthFact.CIRCUIT)
+            self._tell(endpoint, HealthFact.CIRCUIT, circuit=state.value, until=until)
+            # A probe that fails opens it anew every few minutes, of each endpoint that is down.
+            say = log.debug if before is not None and before.circuit == state.value else log.info
+            say("a circuit has changed", endpoint_id=endpoint.id, circuit=state.value, seconds=round(seconds, 1))
+
+    def _failing_since(self, endpoint: Endpoint) -> datetime | None:
+        known = self._known(endpoint, HealthFact.FAILING)
+        return known.since if known is not None else None
+
+    def _known(self, endpoint: Endpoint, fact: HealthFact) -> HealthRecord | None:
+        """As this process has said, until that can be read; then as the topic has it, where others write too."""
+        key = (endpoint.id, fact)
+        told = self._told.get(key)
+        if told is not None and told.offset is not None and self._health.offset(*key) >= told.offset:
+            told = None
+            del self._told[key]
+        if told is None:
+            return self._health.fact(endpoint.record, fact)
+        return told.record if told.record.endpoint_version >= endpoint.record.activated_version else None
+
+    def _tell(
+        self,
+        endpoint: Endpoint,
+        fact: HealthFact,
+        *,
+        since: datetime | None = None,
+        circuit: str = "",
+        until: datetime | None = None,
+        told: tuple[str, ...] = (),
+    ) -> None:
+        """Write a fact, now or when its quiet time is over; a newer one takes the place of one that waits."""
+        record = HealthRecord(
+            endpoint_id=endpoint.id,
+            endpoint_version=endpoint.record.version,
+            fact=fact,
+            at=self._clock(),
+            since=since,
+            circuit=circuit,
+            until=until,
+            told=told,
+            process=self.process if fact is HealthFact.CIRCUIT else "",
+        )
+        key = (endpoint.id, fact)
+        self._told[key] = _Told(record)
+        if key not in self._quiet:
+            self._write(key)
+
+    def _write(self, key: _Key) -> None:
+        told = self._told[key]
+        loop = asyncio.get_running_loop()
+        quiet = self._limits.tell_every_seconds
+        if key[1] is HealthFact.CIRCUIT:
+            quiet = min(quiet, CIRCUIT_EVERY_SECONDS)
+        self._quiet[key] = loop.call_later(quiet, self._quiet_is_over, key, told)
+        acknowledged = self._producer.send(self._topics.endpoint_health, key=told.record.key, value=to_json(told.record))
+        acknowledged.add_done_callback(lambda done: self._written(told, done))
+
+    def _quiet_is_over(self, key: _Key, written: _Told) -> None:
+        del self._quiet[key]
+        told = self._told.get(key)
+        if told is not None and told is not written:
+            self._write(key)
+
+    def _written(self, told: _Told, acknowledged: asyncio.Future[Position]) -> None:
+        if acknowledged.cancelled():
+            return
+        if error := acknowledged.exception():
+            # Nothing depends on it but what is shown, and when the endpoint is disabled; the next change is told again.
+            log.error("the health of an endpoint could not be told", endpoint_id=told.record.endpoint_id, error=str(error))
+            told.offset = -1
+        else:
+            told.offset = acknowledged.result().offset
+
+    def _disable(self, endpoint: Endpoint, reason: DisabledReason, detail: str) -> Awaitable[None]:
+        """Once for each activation, however many deliveries find out at the same time."""
+        key = (endpoint.id, endpoint.record.activated_version)
+        task = self._disabling.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._disabling[key] = asyncio.create_task(self._disable_now(endpoint, reason, detail))
+        return asyncio.shield(task)
+
+    async def _disable_now(self, endpoint: Endpoint, reason: DisabledReason, detail: str) -> None:
+        if self._health.disabled(endpoint.record) is not None:
+            return
+        now = self._clock()
+        data = DisabledEndpoint(
+            id=endpoint.id,
+            target_url=endpoint.target_url,
+            description=endpoint.record.description,
+            reason=reason.value,
+            detail=detail,
+            disabled_at=now,
+            failing_since=self._failing_since(endpoint),
+        )
+        event = OperationalEvent(
+            id=f"{ENDPOINT_DISABLED.replace('.', '-')}_{endpoint.id}_{endpoint.record.activated_version}",
+            event_name=ENDPOINT_DISABLED,
+            occurred_at=now,
+            data=Raw(to_json(data)),
+        )
+        fact = HealthRecord(
+            endpoint_id=endpoint.id,
+            endpoint_version=endpoint.record.version,
+            fact=HealthFact.DISABLED,
+            at=now,
+            reason=reason.value,
+            detail=detail,
+        )
+        event_key = str(endpoint.id).encode()
+        await self._producer.send(self._topics.operational_events, key=event_key, value=to_json(event))
+        await self._producer.send(self._topics.endpoint_health, key=fact.key, value=to_json(fact))
+        metrics.ENDPOINTS_DISABLED.labels(reason.value).inc()
+        log.warning("an endpoint was disabled", endpoint_id=endpoint.id, reason=reason.value, detail=detail)

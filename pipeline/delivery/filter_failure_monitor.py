@@ -1,0 +1,186 @@
+"""Filters that fail on events: counted, logged, and told to the other processes for the page of the endpoint. Nothing is sent there.
+
+The owner of an endpoint whose filter goes on failing gets an operational event, and another one for each day on which it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from pipeline.broker.api import Position
+from pipeline.broker.errors import PublishError
+from pipeline.broker.producer import Producer
+from pipeline.core.filters.evaluation import FilterFault
+from pipeline.delivery.owner_notices import OwnerNotices
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.subscriptions import FilterFailure
+from pipeline.ops import metrics
+from pipeline.ops.clock import Clock
+from pipeline.ops.logs import logger
+from schemas.codec import to_json
+from schemas.health import HealthFact, HealthRecord
+
+log = logger(__name__)
+
+GATHER_SECONDS: Final = 5.0
+"""Failures are gathered for so long before they are told."""
+TELL_EVERY_SECONDS: Final = 600.0
+"""An endpoint whose filter goes on failing is told of so often."""
+NOTICE_AFTER: Final = timedelta(minutes=5)
+"""A filter that has failed for so long goes on failing."""
+_DAY: Final = timedelta(days=1)
+"""A filter that has not failed for so long begins anew."""
+_MOST_KINDS: Final = 1_000
+"""Failures of different expressions that are gathered at a time; the others are counted only."""
+_MOST_TOLD: Final = 200
+"""Endpoints that are told of at a time. One filter may stand at ten thousand; the others follow."""
+
+
+@dataclass(slots=True)
+class _Failures:
+    """The last failure of an expression, and how many there were since it was told."""
+
+    failure: FilterFailure
+    event_id: str
+    at: datetime
+    count: int = 0
+
+
+class FilterFailureMonitor:
+    """One in each fan-out. Used from the event loop only."""
+
+    def __init__(
+        self, registry: Registry, producer: Producer, topic: str, clock: Clock, notices: OwnerNotices | None = None
+    ) -> None:
+        """``topic`` is the one of the endpoints' health. Without ``notices``, owners are not told."""
+        self._registry = registry
+        self._producer = producer
+        self._topic = topic
+        self._clock = clock
+        self._gathered: dict[tuple[int | None, str, str], _Failures] = {}
+        self._waiting: dict[int, _Failures] = {}
+        """By endpoint: what is told when its turn comes."""
+        self._told: dict[int, float] = {}
+        self._notices = notices
+        self._telling: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        for fault in FilterFault:  # counted from 0 on: Prometheus sees no rise from nothing to 1
+            metrics.FILTER_FAILURES.labels(fault.value)
+
+    def note(self, failure: FilterFailure, event_id: str) -> None:
+        """Take note of a failure on an event. Costs little: events may come by the thousand."""
+        metrics.FILTER_FAILURES.labels(failure.fault.value).inc()
+        key = (failure.endpoint_id, failure.event_name, failure.expression)
+        known = self._gathered.get(key)
+        if known is None:
+            if len(self._gathered) >= _MOST_KINDS:
+                return
+            known = self._gathered[key] = _Failures(failure, event_id, self._clock())
+        known.failure, known.event_id, known.at = failure, event_id, self._clock()
+        known.count += 1
+        self._start(GATHER_SECONDS)
+
+    def forget(self, endpoint_id: int) -> None:
+        """The endpoint was deleted: nothing is told of it any more."""
+        self._waiting.pop(endpoint_id, None)
+        self._told.pop(endpoint_id, None)
+
+    def close(self) -> None:
+        """Say nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._telling:
+            task.cancel()
+
+    def tell(self) -> None:
+        """Tell what was gathered, of endpoints whose turn it is."""
+        self._timer = None
+        for known in self._gathered.values():
+            for endpoint_id in self._concerned(known.failure):
+                before = self._waiting.get(endpoint_id)
+                count = known.count + (before.count if before is not None else 0)
+                self._waiting[endpoint_id] = _Failures(known.failure, known.event_id, known.at, count)
+        self._gathered.clear()
+        now = asyncio.get_running_loop().time()
+        due = [one for one in self._waiting if now - self._told.get(one, -TELL_EVERY_SECONDS) >= TELL_EVERY_SECONDS]
+        for endpoint_id in due[:_MOST_TOLD]:
+            self._told[endpoint_id] = now
+            endpoint = self._registry.get(endpoint_id)
+            waiting = self._waiting.pop(endpoint_id)
+            if endpoint is not None:
+                self._tell(endpoint, waiting)
+        if self._waiting:
+            self._start(GATHER_SECONDS)
+
+    def _start(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.tell)
+
+    def _concerned(self, failure: FilterFailure) -> list[int]:
+        if failure.endpoint_id is not None:
+            return [failure.endpoint_id]
+        return [endpoint.id for endpoint in self._registry.filtered_by(failure.event_name, failure.path)]
+
+    def _tell(self, endpoint: Endpoint, failures: _Failures) -> None:
+        failure, health = failures.failure, self._registry.health
+        known = health.fact(endpoint.record, HealthFact.FILTER) if health is not None else None
+        same = known if known is not None and known.expression == failure.expression else None
+        goes_on = same if same is not None and failures.at - same.at < _DAY else None
+        record = HealthRecord(
+            endpoint_id=endpoint.id,
+            endpoint_version=endpoint.record.version,
+            fact=HealthFact.FILTER,
+            at=failures.at,
+            reason=failure.fault.value,
+            detail=failure.reason,
+            event_id=failures.event_id,
+            expression=failure.expression,
+            count=failures.count + (same.count if same is not None else 0),
+            since=(goes_on.since or goes_on.at) if goes_on is not None else failures.at,
+            told=goes_on.told if goes_on is not None else (),
+        )
+        # The expression may name a customer: the endpoint's page shows it, the log does not.
+        log.warning(
+            "a filter failed: nothing was sent",
+            endpoint_id=endpoint.id,
+            reason=failure.fault.value,
+            event_id=failures.event_id,
+            events=failures.count,
+        )
+        sent = self._producer.send(self._topic, key=record.key, value=to_json(record))
+        sent.add_done_callback(_look)
+        day = _day_to_tell(record)
+        if day is not None and self._notices is not None:
+            task = asyncio.get_running_loop().create_task(self._tell_owner(self._notices, endpoint, record, day))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell_owner(self, notices: OwnerNotices, endpoint: Endpoint, record: HealthRecord, day: int) -> None:
+        """The event first, and then that it was told: should the process die in between, the same event is told again."""
+        try:
+            await notices.filter_failing(endpoint, record, day)
+            known = msgspec.structs.replace(record, told=(str(day),))
+            await self._producer.send(self._topic, key=known.key, value=to_json(known))
+        except PublishError as error:
+            log.warning("the owner of an endpoint could not be told that a filter goes on failing", error=str(error))
+        else:
+            log.info("the owner of an endpoint was told that a filter goes on failing", endpoint_id=endpoint.id)
+
+
+def _day_to_tell(record: HealthRecord) -> int | None:
+    """The day, counted from the first failure, of which the owner is to be told; None when there is nothing new."""
+    passed = record.at - (record.since or record.at)
+    day = passed // _DAY
+    return day if passed >= NOTICE_AFTER and str(day) not in record.told else None
+
+
+def _look(sent: asyncio.Future[Position]) -> None:
+    """Nothing depends on it but what is shown."""
+    if not sent.cancelled() and (error := sent.exception()) is not None:
+        log.error("that a filter failed could not be told", error=str(error))

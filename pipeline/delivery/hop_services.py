@@ -1,0 +1,30 @@
+"""What a hop that delivers works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.broker.producer import Producer
+from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.delivery_service import DeliveryService
+from pipeline.delivery.filter_failure_monitor import FilterFailureMonitor
+from pipeline.endpoints.registry import Registry
+from pipeline.ops.clock import Clock, utc_now
+
+if TYPE_CHECKING:
+    from pipeline.ops.tracing import Tracing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HopServices:
+    """One for each hop: ``dead_letters`` are those of the topics that it reads. All else is shared by the process's hops."""
+
+    registry: Registry
+    service: DeliveryService
+    producer: Producer
+    dead_letters: DeadLetters
+    clock: Clock = utc_now
+    tracing: Tracing | None = None
+    filter_failures: FilterFailureMonitor | None = None
+    """Who is told of filters that fail: the fan-out's."""

@@ -1,0 +1,121 @@
+"""What this process and others found missing in Kafka: shown in ``/readyz`` and on the overview for a day.
+
+The log and the metric say it too, where it is noticed (`pipeline.broker.consumer`). Here it is kept for people who look later, and told to the
+processes that have a dashboard, which read no source topics themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from msgspec.structs import replace
+
+from pipeline.broker.api import Position
+from pipeline.broker.producer import Producer
+from pipeline.broker.start_offset import MissingOffsets
+from pipeline.ops.clock import Clock, utc_now
+from pipeline.ops.logs import logger
+from schemas.codec import to_json
+from schemas.missing_records import MissingRecord
+
+log = logger(__name__)
+
+SHOWN: Final = timedelta(days=1)
+"""How long after the last of them records that are missing are shown."""
+_MOST_NAMED: Final = 5
+"""Partitions in one warning; of the others only the number is told."""
+
+_Key = tuple[str, str, int, int]
+
+
+class MissingRecords:
+    """What is missing, by group, partition and first offset. :meth:`note` may be called on any thread, the others on the event loop."""
+
+    def __init__(self, producer: Producer, topic: str, clock: Clock = utc_now) -> None:
+        """``topic`` is where other processes learn of it."""
+        self._producer = producer
+        self._topic = topic
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._found: dict[_Key, MissingRecord] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def note(self, missing: MissingOffsets) -> None:
+        """A consumer of this process misses records."""
+        now = self._clock()
+        with self._lock:
+            found = self._joined(missing) or MissingRecord(
+                group=missing.group,
+                topic=missing.partition.topic,
+                partition=missing.partition.number,
+                first=missing.first_offset,
+                until=missing.until,
+                records=missing.records,
+                since=now,
+                at=now,
+            )
+            self._found[_key(found)] = found
+        self._on_loop(self._tell, found)
+
+    def _joined(self, missing: MissingOffsets) -> MissingRecord | None:
+        """More of what was found a while ago: a group that is behind loses a piece of a log after the other."""
+        now = self._clock()
+        for known in self._found.values():
+            same = (known.group, known.topic, known.partition) == (missing.group, *missing.partition)
+            if same and known.until <= missing.first_offset and now - known.at <= SHOWN:
+                records = known.records + missing.records
+                return replace(known, until=missing.until, records=records, at=max(now, known.at))
+        return None
+
+    def learn(self, told: MissingRecord) -> None:
+        """Another process, or this one, has told of records that it misses."""
+        with self._lock:
+            known = self._found.get(_key(told))
+            if known is None or known.at <= told.at:
+                self._found[_key(told)] = told
+
+    def warning(self) -> str | None:
+        """What was missing in the last day, in words."""
+        with self._lock:
+            oldest = self._clock() - SHOWN
+            self._found = {key: one for key, one in self._found.items() if one.at >= oldest}
+            found = sorted(self._found.values(), key=lambda one: one.at, reverse=True)
+        if not found:
+            return None
+        total = sum(one.records for one in found)
+        named = "; ".join(_words(one) for one in found[:_MOST_NAMED])
+        more = f"; and in {len(found) - _MOST_NAMED} more places" if len(found) > _MOST_NAMED else ""
+        return (
+            f"{total:,} records were removed from Kafka before they were read: {named}{more}. They are not delivered or recorded. See the "
+            'section "Records are missing" of the runbook. This warning disappears a day after the last loss.'
+        )
+
+    def _on_loop(self, call: Callable[[MissingRecord], None], found: MissingRecord) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, found)
+        except RuntimeError:  # the loop is closed: the log has it
+            return
+
+    def _tell(self, found: MissingRecord) -> None:
+        told = self._producer.send(self._topic, key=found.key, value=to_json(found))
+        told.add_done_callback(_told)
+
+
+def _told(sent: asyncio.Future[Position]) -> None:
+    if not sent.cancelled() and (error := sent.exception()) is not None:
+        log.warning("other processes could not be told of the records that are missing", error=str(error))
+
+
+def _key(found: MissingRecord) -> _Key:
+    return (found.group, found.topic, found.partition, found.first)
+
+
+def _words(found: MissingRecord) -> str:
+    return (
+        f"{found.records:,} of {found.topic}, partition {found.partition}, offsets {found.first:,} to {found.until - 1:,}, by group "
+        f"{found.group} since {found.since:%Y-%m-%d %H:%M:%S} UTC"
+    )

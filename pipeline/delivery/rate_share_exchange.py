@@ -1,0 +1,95 @@
+"""Tells the other processes to which endpoints with a limited rate this one sends, and learns the same of them: see `core.rate_shares`.
+
+Nothing is written while no such endpoint is sent to. When Kafka is away, each process goes on with the part that it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Iterable
+from uuid import uuid4
+
+from pipeline.broker.api import Broker, Position, Record
+from pipeline.broker.errors import PublishError
+from pipeline.broker.producer import Producer
+from pipeline.broker.table import CompactedTable
+from pipeline.core.rate_shares import TELL_SECONDS, RateShares
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+from schemas.codec import InvalidRecordError, from_json, to_json
+from schemas.rate_share import RateShareRecord
+
+log = logger(__name__)
+
+
+class RateShareExchange:
+    """One per process that delivers. Used from the event loop only. ``start`` it when the producer is."""
+
+    def __init__(
+        self, broker: Broker, topic: str, producer: Producer, *, clock: Callable[[], float] = time.monotonic, process: str = ""
+    ) -> None:
+        """``clock``: seconds that only rise."""
+        self.table = CompactedTable(broker, topic, self.apply)
+        self._topic = topic
+        self._producer = producer
+        self._clock = clock
+        self._shares = RateShares(process or uuid4().hex)
+        self._timer: asyncio.TimerHandle | None = None
+        self._under_way: asyncio.Future[Position] | None = None
+        self._is_closed = False
+
+    def share(self, endpoint_id: int) -> float:
+        """Which part of the endpoint's rate this process may have now."""
+        share = self._shares.share(endpoint_id, self._clock())
+        if self._shares.wants_to_tell(endpoint_id):
+            self._tell()
+        return share
+
+    def apply(self, records: Iterable[Record]) -> None:
+        """Take records of the topic, in its order."""
+        now = self._clock()
+        for record in records:
+            try:
+                heard = from_json(record.value or b"", RateShareRecord)
+            except InvalidRecordError as error:
+                metrics.TABLE_ERRORS.inc()
+                log.warning("a record of rate shares cannot be used", topic=self._topic, offset=record.offset, error=str(error))
+                continue
+            self._shares.hear(heard.process, heard.endpoint_ids, now)
+
+    async def close(self) -> None:
+        """Give back what this process has, so that the others need not find out that it is gone."""
+        is_known, self._is_closed = self._under_way is not None, True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if is_known:
+            try:
+                await asyncio.wait_for(self._send(()), 2.0)
+            except (PublishError, TimeoutError) as error:
+                log.info("the parts of rates that this process had return in a few seconds", error=str(error))
+
+    def _tell(self) -> None:
+        """Say it now, and then from time to time until there is nothing to say. One record is under way at a time, also when Kafka is away."""
+        if self._is_closed or (self._under_way is not None and not self._under_way.done()):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        told = self._shares.tell(self._clock())
+        self._under_way = self._send(told)
+        self._under_way.add_done_callback(functools.partial(self._is_told, bool(told)))
+
+    def _send(self, endpoint_ids: tuple[int, ...]) -> asyncio.Future[Position]:
+        record = RateShareRecord(process=self._shares.process, endpoint_ids=endpoint_ids)
+        return self._producer.send(self._topic, key=record.process.encode(), value=to_json(record))
+
+    def _is_told(self, goes_on: bool, acknowledged: asyncio.Future[Position]) -> None:
+        if acknowledged.cancelled() or self._is_closed:
+            return
+        if (error := acknowledged.exception()) is not None:
+            log.warning("the other processes do not know which rates this one has a part of", error=str(error))
+        if goes_on:
+            self._timer = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)

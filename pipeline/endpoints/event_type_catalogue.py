@@ -1,0 +1,187 @@
+"""The event types of a deployment while it runs: the built-in ones, those of its file, and those that were made with the API.
+
+The last are read from the compacted topic ``webhooks.event-types``, from its beginning and on. Two changes of one event type that race in two
+processes are settled the same way by all: the one that stands first in the topic counts. A record that cannot be used is told of and left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from msgspec.structs import replace
+
+from pipeline.broker.api import Broker, Record
+from pipeline.broker.producer import Producer
+from pipeline.broker.table import CompactedTable
+from pipeline.ops import metrics
+from pipeline.ops.event_types_file import MAX_TYPES, added_topic_problem, entry_problems, event_type_of
+from pipeline.ops.logs import logger
+from schemas.codec import InvalidRecordError, from_json, to_json
+from schemas.configured_events import ConfiguredEventType
+from schemas.event_type_record import EventTypeRecord
+from schemas.event_types import SOURCE_TOPICS, EventTypes
+
+log = logger(__name__)
+
+_MOST_TOLD: Final = 3
+
+
+class StaleEventTypeError(Exception):
+    """A change that took no effect: another one of the same event type stands before it in the topic."""
+
+
+class EventTypeCatalogue:
+    """Used from the event loop only."""
+
+    def __init__(self, broker: Broker, topic: str, of_file: EventTypes) -> None:
+        """``of_file``: the built-in event types and those of the file. They go before any other of the same name."""
+        self.table = CompactedTable(broker, topic, self._apply)
+        self.of_file = of_file
+        self.types = of_file
+        self.topics: tuple[str, ...] = (*SOURCE_TOPICS, *of_file.more_topics)
+        """Those that fan-outs read anyway, without the prefix."""
+        self._topic = topic
+        self._records: dict[str, EventTypeRecord] = {}
+        """The last record of each that took effect, removed ones included: a change that is late must not bring one back."""
+        self._made: dict[str, ConfiguredEventType] = {}
+        self._stale: dict[str, EventTypeRecord] = {}
+        """Event types whose last record took no effect. Compaction would keep just that one; see :meth:`settle`."""
+        self._refused: set[int] = set()
+        self._unusable: dict[str, str] = {}
+        self._followers: list[Callable[[EventTypes], object]] = []
+
+    def follow(self, follower: Callable[[EventTypes], object]) -> None:
+        """Tell of the event types now, and whenever they change."""
+        self._followers.append(follower)
+        follower(self.types)
+
+    def get(self, name: str) -> EventTypeRecord | None:
+        """The record of an event type that was made with the API, and not removed."""
+        record = self._records.get(name)
+        return None if record is None or record.entry is None else record
+
+    def made(self, name: str) -> ConfiguredEventType | None:
+        """An event type that was made with the API, as it is used."""
+        return self._made.get(name)
+
+    def former_topics(self, name: str, topic: str | None) -> tuple[str, ...]:
+        """The topics that the next record of an event type must name as former ones. ``topic``: the one that it has then."""
+        record = self._records.get(name)
+        if record is None:
+            return ()
+        left = {*record.former_topics, *_topic_in(record)} - {topic, *self.topics}
+        return tuple(sorted(left))
+
+    def removed(self) -> Sequence[EventTypeRecord]:
+        """The last records of removed event types, sorted by name, without those that the file now has."""
+        return [
+            record for name, record in sorted(self._records.items()) if record.entry is None and name not in self.of_file.by_name
+        ]
+
+    def unusable(self) -> Mapping[str, str]:
+        """Event types whose last record cannot be used, each with the reason. The version before it stays in use."""
+        return dict(sorted(self._unusable.items()))
+
+    def origin(self, name: str) -> str:
+        """Where an event type comes from: ``built_in``, ``file`` or ``api``."""
+        if name not in self.of_file.by_name:
+            return "api"
+        return "file" if name in self.of_file.configured else "built_in"
+
+    def next_revision(self, name: str) -> int:
+        """The revision that the next record of an event type must have at least."""
+        record = self._records.get(name)
+        return 1 if record is None else record.revision + 1
+
+    async def write(self, producer: Producer, record: EventTypeRecord) -> None:
+        """Write a change and wait until it can be read here.
+
+        Raises:
+            StaleEventTypeError: it took no effect: the event type was changed at the same time.
+        """
+        position = await producer.send(self._topic, key=record.name.encode(), value=to_json(record))
+        await self.table.wait_for(position.offset)
+        if position.offset in self._refused:
+            raise StaleEventTypeError(f"Another change of the event type {record.name} was first.")
+
+    async def settle(self, producer: Producer) -> None:
+        """Write the event types anew whose last record took no effect, as they are: for compaction, the last record is all."""
+        while self._stale:
+            name = next(iter(self._stale))
+            current = self._records[name]
+            with suppress(StaleEventTypeError):  # then somebody changed it meanwhile, and it is looked at again
+                await self.write(producer, replace(current, revision=self.next_revision(name)))
+
+    def _apply(self, records: Iterable[Record]) -> None:
+        before, former_before = self._made.copy(), self.types.former_topics
+        for record in records:
+            try:
+                self._apply_one(record)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others count
+                metrics.TABLE_ERRORS.inc()
+                # The text of an error that nobody foresaw may hold a value of the record.
+                reason = str(error) if isinstance(error, InvalidRecordError | _UnusableError) else type(error).__name__
+                log.warning("an event type's record cannot be used", topic=self._topic, offset=record.offset, error=reason)
+        types = EventTypes([*self.of_file.configured.values(), *self._made.values()], self._all_former_topics())
+        if self._made != before or types.former_topics != former_before:
+            self.types = types
+            for follower in self._followers:
+                follower(self.types)
+
+    def _all_former_topics(self) -> tuple[str, ...]:
+        named = {topic for record in self._records.values() for topic in record.former_topics}
+        # Of one that is in the file now, and was made with the API before.
+        named.update(
+            topic for name, record in self._records.items() if name in self.of_file.by_name for topic in _topic_in(record)
+        )
+        return tuple(sorted(topic for topic in named if added_topic_problem(topic) is None))
+
+    def _apply_one(self, record: Record) -> None:
+        if record.value is None:
+            name = (record.key or b"").decode()
+            self._records.pop(name, None)
+            self._made.pop(name, None)
+            self._unusable.pop(name, None)
+            return
+        change = from_json(record.value, EventTypeRecord)
+        known = self._records.get(change.name)
+        if known is not None and change.revision <= known.revision:
+            self._stale[change.name] = change
+            self._refused.add(record.offset)
+            return
+        self._records[change.name] = change
+        self._stale.pop(change.name, None)
+        self._unusable.pop(change.name, None)
+        if change.entry is None:
+            self._made.pop(change.name, None)
+            return
+        try:
+            self._made[change.name] = self._usable(change.name, change.entry)
+        except Exception as error:  # what was before it stays in use
+            self._unusable[change.name] = str(error) if isinstance(error, _UnusableError) else type(error).__name__
+            raise
+
+    def _usable(self, name: str, entry: dict[str, object]) -> ConfiguredEventType:
+        if name in self.of_file.by_name:
+            raise _UnusableError(f"{name} is in the file of event types, or built in; that one counts.")
+        if len(self.of_file.configured) + len(self._made.keys() - {name}) >= MAX_TYPES:
+            raise _UnusableError(f"{name}: there are {MAX_TYPES} event types already.")
+        problems = (
+            entry_problems(entry, self.topics) if entry.get("name") == name else [("name", "It is not that of the record.")]
+        )
+        if problems:
+            told = "; ".join(f"{field}: {message}" for field, message in problems[:_MOST_TOLD])
+            raise _UnusableError(f"{name}: {told}")
+        return event_type_of(entry)
+
+
+def _topic_in(record: EventTypeRecord) -> tuple[str, ...]:
+    """The topic that stands in a record, if one does."""
+    topic = None if record.entry is None else record.entry.get("topic")
+    return (topic,) if isinstance(topic, str) and added_topic_problem(topic) is None else ()
+
+
+class _UnusableError(Exception):
+    """An event type that this process cannot use; ``str(error)`` says why. No value stands in it."""

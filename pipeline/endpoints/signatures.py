@@ -1,0 +1,84 @@
+"""What an endpoint signs with beside its signing secret, opened: key pairs, and the HMAC of a second header. Pure."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+
+from pipeline.core.asymmetric_signing import SigningKeyPair
+from pipeline.endpoints.vault import Vault, VaultError
+from schemas.signatures import SealedKeyPair, SignatureHeaderRecord
+
+if TYPE_CHECKING:
+    from schemas.endpoint import EndpointRecord
+
+OpenPairs = tuple[tuple[SigningKeyPair, datetime | None], ...]
+
+
+class BodySignature:
+    """A header with an HMAC-SHA256 of the body, for receivers that know no other form. It shows its key nowhere."""
+
+    __slots__ = ("_hmac", "_is_hex", "_prefix", "name")
+
+    def __init__(self, stored: SignatureHeaderRecord, key: str) -> None:
+        """``key`` is used as it is written, as such receivers do: nothing of it is decoded."""
+        self.name = stored.name
+        self._prefix = stored.prefix
+        self._is_hex = stored.encoding == "hex"
+        self._hmac = HMAC(key.encode(), SHA256())
+
+    def value(self, body: bytes) -> str:
+        """The header's value."""
+        signing = self._hmac.copy()
+        signing.update(body)
+        digest = signing.finalize()
+        return self._prefix + (digest.hex() if self._is_hex else base64.b64encode(digest).decode("ascii"))
+
+
+def open_key_pairs(record: EndpointRecord, vault: Vault) -> OpenPairs:
+    """An endpoint's key pairs, the newest first.
+
+    Raises:
+        VaultError: one cannot be opened, or is none.
+    """
+    try:
+        return tuple((SigningKeyPair(vault.open(pair.sealed)), pair.expires_at) for pair in record.key_pairs)
+    except ValueError:
+        raise VaultError("The endpoint's key pair cannot be used: turn v1a off and on again to get a new one.") from None
+
+
+def open_body_signature(record: EndpointRecord, vault: Vault, newest_secret: str) -> tuple[BodySignature | None, tuple[str, ...]]:
+    """The second header, and what must not be seen of it in an answer.
+
+    Raises:
+        VaultError: its secret cannot be opened.
+    """
+    stored = record.signature_header
+    if stored is None:
+        return None, ()
+    if stored.sealed_secret is None:
+        return BodySignature(stored, newest_secret), ()
+    secret = vault.open(stored.sealed_secret)
+    return BodySignature(stored, secret), (secret,)
+
+
+def opened_signature_header(record: EndpointRecord, vault: Vault) -> dict[str, object] | None:
+    """The second header as somebody would give it, its secret included.
+
+    Raises:
+        VaultError: its secret cannot be opened.
+    """
+    stored = record.signature_header
+    if stored is None:
+        return None
+    secret = None if stored.sealed_secret is None else vault.open(stored.sealed_secret)
+    return {"name": stored.name, "encoding": stored.encoding, "prefix": stored.prefix, "secret": secret}
+
+
+def valid_pairs(pairs: tuple[SealedKeyPair, ...], now: datetime) -> list[SealedKeyPair]:
+    """Those that sign at this time."""
+    return [pair for pair in pairs if pair.expires_at is None or pair.expires_at > now]

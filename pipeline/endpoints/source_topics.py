@@ -1,0 +1,83 @@
+"""Topics of event types that are added while the pipeline runs: the API makes those that are missing, or says who can."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from pipeline.broker.api import Broker
+from pipeline.broker.errors import BrokerError, TopicError
+from pipeline.ops.daemon_threads import in_thread
+from pipeline.ops.logs import logger
+from schemas.topics import TopicSpec, added_source
+
+log = logger(__name__)
+
+_LONGEST_NAME: Final = 249
+"""As Kafka has it."""
+_SECONDS: Final = 20.0
+_MOST_TOLD: Final = 4
+
+
+class SourceTopics:
+    """Used from the event loop."""
+
+    def __init__(self, broker: Broker, prefix: str = "", seconds: float = _SECONDS) -> None:
+        """``seconds``: how long Kafka may take to make a topic."""
+        self._broker = broker
+        self._prefix = prefix
+        self._seconds = seconds
+
+    def name_problem(self, topic: str) -> str | None:
+        """Why a topic cannot have this name with the prefix before it."""
+        if len(self._prefix + topic) <= _LONGEST_NAME:
+            return None
+        return f"With the prefix {self._prefix} the name has more than the {_LONGEST_NAME} characters that Kafka takes; write a shorter one."
+
+    async def provide(self, topic: str, *, is_read: bool) -> Sequence[str]:
+        """See to it that a topic is there; returns what there is to say of it. ``topic`` is without the prefix.
+
+        ``is_read``: fan-outs read it already.
+
+        Raises:
+            TopicError: it is not there, and this process cannot make it; says what to do.
+            UnavailableError: Kafka does not answer.
+            TimeoutError: it takes too long.
+        """
+        spec = added_source(self._prefix + topic)
+        async with asyncio.timeout(self._seconds):
+            is_new, differences = await in_thread(lambda: self._provide(spec, topic), "source topic")
+        if is_new:
+            log.info("made the topic of an event type", topic=spec.name)
+            told = f"The topic {spec.name} is new: it was made."
+            anew = f" Fan-outs knew another one of this name: `oms-webhooks topics --begin-anew {spec.name}`." if is_read else ""
+            return (told + anew,)
+        others = [f"The topic {spec.name} is not as it should be: {difference}." for difference in differences[:_MOST_TOLD]]
+        if is_read:
+            return others
+        return (
+            f"The topic {spec.name} was there already. Fan-outs read it from its beginning; what is no event of this type becomes a dead letter.",
+            *others,
+        )
+
+    def _provide(self, spec: TopicSpec, topic: str) -> tuple[bool, Sequence[str]]:
+        with self._broker.admin(self._seconds) as admin:
+            try:
+                if admin.create_missing([spec]):
+                    return True, ()
+            except TopicError as error:
+                if not error.needs_a_person:
+                    raise
+                raise TopicError(_cannot_be_made(spec.name, topic, error)) from error
+            with suppress(BrokerError):  # whoever may not see the settings of topics does without
+                return False, [f"{one.what} is {one.found}, wanted {one.wanted}" for one in admin.differences([spec])]
+        return False, ()
+
+
+def _cannot_be_made(name: str, topic: str, error: TopicError) -> str:
+    return (
+        f"This process does not see the topic {name}, and cannot make it. Have it made with `oms-webhooks topics --create --event-topic {topic}`, "
+        f"grant the roles their rights to it (`oms-webhooks grants --event-topic {topic}` prints the commands), and try again. Kafka says: {error}"
+    )

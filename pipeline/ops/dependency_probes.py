@@ -1,0 +1,114 @@
+"""Asks what this process depends on, from time to time, whether it answers: for ``/readyz``, for the metrics, and for a start that waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from pipeline.ops import metrics
+from pipeline.ops.outage_log import OutageLog
+
+Ask: TypeAlias = Callable[[], Awaitable[object]]
+"""Raises when the dependency does not answer; ``str(error)`` says why, without credentials. ``needs_a_person`` of an error says that waiting
+does not help."""
+
+EVERY_SECONDS: Final = 15.0
+ANSWER_SECONDS: Final = 10.0
+AWAY_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
+"""How long to wait before asking again what is away: longer each time, and then the last. A random half of it is left out."""
+REFUSED_SECONDS: Final = 15.0
+"""The same, for what refuses us: it is asked less often, since asking does not help."""
+
+
+class Probe:
+    """One dependency, asked again and again. Its metric is 0 until it has answered."""
+
+    def __init__(self, dependency: str, ask: Ask, every: float | None = None) -> None:
+        """``every``: seconds between two questions while it answers."""
+        self.outage = OutageLog(dependency)
+        self._ask = ask
+        self._every = EVERY_SECONDS if every is None else every
+        self._failures = 0
+        self._is_up = asyncio.Event()
+        metrics.DEPENDENCY_UP.labels(dependency).set(0)
+        metrics.DEPENDENCY_OUTAGES.labels(dependency)  # counted from 0 on: Prometheus sees no rise from nothing to 1
+
+    def problem(self) -> str | None:
+        """Why the dependency cannot be used (for health checks)."""
+        if self.outage.problem is None and not self._is_up.is_set():
+            return f"{self.outage.dependency} has not been asked yet"
+        return self.outage.problem
+
+    async def until_up(self) -> None:
+        """Return when the latest question was answered."""
+        await self._is_up.wait()
+
+    def _failed(self, error: BaseException) -> None:
+        self._failures += 1
+        self._is_up.clear()
+        if self.outage.problem is None:
+            metrics.DEPENDENCY_OUTAGES.labels(self.outage.dependency).inc()
+        needs_a_person = bool(getattr(error, "needs_a_person", False))
+        self.outage.failed(str(error) or type(error).__name__, needs_a_person=needs_a_person)
+        metrics.DEPENDENCY_UP.labels(self.outage.dependency).set(0)
+
+    def _answered(self) -> None:
+        self._failures = 0
+        self._is_up.set()
+        self.outage.answered()
+        metrics.DEPENDENCY_UP.labels(self.outage.dependency).set(1)
+
+    async def ask(self) -> bool:
+        """Whether it answers now."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._ask()
+        except TimeoutError as error:
+            self._failed(error if str(error) else TimeoutError(f"no answer within {ANSWER_SECONDS:g} s"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the dependency did not answer, and /readyz says why
+            self._failed(error)
+        else:
+            self._answered()
+        return self.outage.problem is None
+
+    async def watch(self) -> None:
+        """Ask for as long as the task lives."""
+        while True:
+            is_up = await self.ask()
+            await asyncio.sleep(self._every if is_up else pause(self._failures, refused=self.outage.needs_a_person))
+
+
+def pause(failures: int, *, refused: bool) -> float:
+    """In how many seconds to try again what has failed so many times in a row."""
+    longest = REFUSED_SECONDS if refused else AWAY_SECONDS[min(max(failures, 1), len(AWAY_SECONDS)) - 1]
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - so that not all processes ask at the same moment
+
+
+class Probes:
+    """The dependencies of one process, each asked in a task of its own: one that hangs keeps no other waiting."""
+
+    def __init__(self) -> None:
+        self._probes: list[Probe] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def add(self, dependency: str, ask: Ask, every: float | None = None) -> Probe:
+        """A dependency that is asked once :meth:`start` is called."""
+        probe = Probe(dependency, ask, every)
+        self._probes.append(probe)
+        return probe
+
+    def start(self) -> None:
+        """Ask from now on."""
+        self._tasks += [asyncio.create_task(probe.watch()) for probe in self._probes]
+
+    async def stop(self) -> None:
+        """Ask no more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for probe in self._probes:
+            with contextlib.suppress(KeyError):
+                metrics.DEPENDENCY_UP.remove(probe.outage.dependency)

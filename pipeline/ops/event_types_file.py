@@ -1,0 +1,333 @@
+"""The file of a deployment's own event types (setting ``event_types_file``), in YAML or JSON.
+
+Every error says the file, the entry, the field, and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from schemas.configured_events import FIRST_VERSION, REFERENCES, ConfiguredEventType, EarlierVersion, texts_at
+from schemas.event import EventType
+from schemas.event_types import SOURCE_TOPICS
+
+MAX_TYPES: Final = 200
+_MAX_BYTES: Final = 4 * 1024 * 1024
+_MOST_ERRORS: Final = 10
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_TOPIC: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_OF_A_PIPELINE: Final = re.compile(r"(^|[._-])webhooks\.", re.IGNORECASE)
+_NO_TOPIC: Final = "Write the name of a Kafka topic without the prefix: 1 to 200 of A-Z, a-z, 0-9, dots, _ and -."
+_REQUIRED: Final = ("name", "topic", "description", "schema", "sample")
+_KNOWN: Final = (*_REQUIRED, "references", "version", "version_at", "earlier")
+_OF_A_VERSION: Final = ("version", "schema", "sample")
+_MOST_VERSIONS: Final = 20
+_HIGHEST_VERSION: Final = 1_000_000
+_LOCAL: Final = "#"
+
+
+class EventTypesFileError(ValueError):
+    """The file cannot be used; ``str(error)`` has a line for each problem."""
+
+
+def read_event_types(path: Path) -> tuple[ConfiguredEventType, ...]:
+    """The event types in a file.
+
+    Raises:
+        EventTypesFileError: it cannot be read, or an entry is not as it should be.
+    """
+    entries = read_entries(path)
+    problems: list[str] = []
+    made: list[ConfiguredEventType] = []
+    for number, entry in enumerate(entries, 1):
+        name = entry.get("name") if isinstance(entry, dict) else None
+        place = f"{path}, entry {number}" + (f" ({name[:100]})" if isinstance(name, str) else "")
+        found = list(_problems(entry, [one.name for one in made]))
+        problems += [f"{place}, {field}: {message}" if field else f"{place}: {message}" for field, message in found]
+        if not found:
+            made.append(event_type_of(entry))
+    if problems:
+        more = f"\nand {len(problems) - _MOST_ERRORS} more" if len(problems) > _MOST_ERRORS else ""
+        raise EventTypesFileError("\n".join(problems[:_MOST_ERRORS]) + more)
+    return tuple(made)
+
+
+def entry_problems(entry: Any, topics: Collection[str]) -> list[tuple[str, str]]:
+    """What is wrong with an event type that is added while the pipeline runs: field and sentence. ``topics`` are those that are read anyway."""
+    found = list(_problems(entry, ()))
+    if not found and entry["topic"] not in topics and (problem := added_topic_problem(entry["topic"])):
+        found.append(("topic", problem))
+    return found[:_MOST_ERRORS]
+
+
+def added_topic_problem(topic: str) -> str | None:
+    """Why a topic of this name, without the prefix, is not read for an event type that is added while the pipeline runs.
+
+    What is written to Kafka's own topics, or to a pipeline's, follows from what is read: it would never end.
+    """
+    if not _TOPIC.fullmatch(topic):
+        return _NO_TOPIC
+    if topic.startswith("__"):
+        return "Topics that begin with __ are Kafka's own; write another."
+    if _OF_A_PIPELINE.search(topic):
+        return "Topics whose names have webhooks. at the beginning, or after a dot, _ or -, are a pipeline's own; write another."
+    return None
+
+
+def read_entries(path: Path) -> Sequence[Any]:
+    """What stands in a file of event types, as it stands there.
+
+    Raises:
+        EventTypesFileError: it cannot be read, or is no list.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise EventTypesFileError(f"{path} is larger than {_MAX_BYTES:,} bytes; leave only what event types need.")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise EventTypesFileError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise EventTypesFileError(f"{path} is not UTF-8; write it again in this encoding.") from None
+    document = _document(path, text)
+    entries = document.get("event_types") if isinstance(document, dict) else document
+    if not isinstance(entries, list):
+        raise EventTypesFileError(
+            f"{path} has no list of event types; write event_types: and an entry for each, beginning with - name:."
+        )
+    if len(entries) > MAX_TYPES:
+        raise EventTypesFileError(f"{path} has {len(entries)} event types; at most {MAX_TYPES} are read.")
+    if isinstance(document, dict) and (others := sorted(str(name)[:50] for name in document if name != "event_types")):
+        raise EventTypesFileError(f"{path} has what means nothing beside event_types: {', '.join(others)}. Take it out.")
+    return entries
+
+
+def _document(path: Path, text: str) -> Any:
+    if path.suffix.lower() == ".json":
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise EventTypesFileError(f"{path} is not JSON: {error}.") from None
+    import yaml  # noqa: PLC0415 - only a deployment with such a file waits for it
+
+    class Loader(yaml.SafeLoader):
+        """Times stay text, as in JSON."""
+
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise EventTypesFileError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+
+
+def _problems(entry: Any, before: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Field and sentence."""
+    if not isinstance(entry, dict):
+        yield "", f"It is not a mapping; write {', '.join(_REQUIRED)}, and references if there are any."
+        return
+    for field in entry:
+        if field not in _KNOWN:
+            yield str(field)[:50], f"There is no such field; known are {', '.join(_KNOWN)}."
+    missing = [field for field in _REQUIRED if field not in entry]
+    for field in missing:
+        yield field, "It is missing; every event type has one."
+    if missing:
+        return
+    yield from _of_words(entry, before)
+    schema_problems = list(_of_schema(entry["schema"]))
+    yield from schema_problems
+    version_problems = list(_of_versions(entry))
+    yield from version_problems
+    yield from _of_sample(entry, check_schema=not schema_problems and not version_problems)
+
+
+def _of_words(entry: Mapping[str, Any], before: Sequence[str]) -> Iterator[tuple[str, str]]:
+    name, topic, description = entry["name"], entry["topic"], entry["description"]
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 100:
+        yield "name", "Write 1 to 100 of a-z, 0-9 and _, beginning with a letter, such as refund_issued."
+    elif name in set(EventType):
+        yield "name", "It is a built-in event type, which cannot be changed; choose another."
+    elif name in before:
+        yield "name", "An entry before it has this name; choose another, or take one of them out."
+    if not isinstance(topic, str) or not _TOPIC.fullmatch(topic):
+        yield "topic", _NO_TOPIC
+    elif topic.startswith("webhooks."):
+        yield (
+            "topic",
+            f"Topics that begin with webhooks. are the pipeline's own; write another, or one of {', '.join(SOURCE_TOPICS)}.",
+        )
+    if not isinstance(description, str) or not description.strip() or len(description) > 500:
+        yield "description", "Say in a sentence of at most 500 characters when the event comes."
+
+
+def _of_schema(schema: Any) -> Iterator[tuple[str, str]]:
+    from jsonschema.exceptions import SchemaError  # noqa: PLC0415 - only a deployment with such a file waits for it
+    from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415
+
+    if not isinstance(schema, dict):
+        yield "schema", "Write the JSON Schema of the payload as a mapping, such as type: object."
+        return
+    try:
+        json.dumps(schema, allow_nan=False)
+        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+    except SchemaError as error:
+        yield ".".join(["schema", *map(str, error.absolute_path)]), f"It is not a JSON Schema: {error.message[:200]}."
+    except (TypeError, ValueError, RecursionError) as error:
+        yield "schema", f"It cannot be written as JSON: {error}."
+    else:
+        for reference in _references(schema):
+            if not reference.startswith(_LOCAL):
+                yield (
+                    "schema",
+                    f"$ref {reference[:100]!r} leads out of the file; nothing is fetched. Put it under $defs, and write #/$defs/….",
+                )
+
+
+def _of_versions(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    version, earlier, at = entry.get("version", FIRST_VERSION), entry.get("earlier", []), entry.get("version_at", "")
+    if not _is_version(version):
+        yield (
+            "version",
+            f"Write a whole number from 1 to {_HIGHEST_VERSION}; it rises when the schema changes in a way that breaks somebody.",
+        )
+        return
+    if not isinstance(earlier, list) or len(earlier) >= _MOST_VERSIONS:
+        yield "earlier", f"Write a list of the earlier versions that are still published, fewer than {_MOST_VERSIONS} of them."
+        return
+    if earlier and (not isinstance(at, str) or not at.startswith("/") or "*" in at):
+        yield (
+            "version_at",
+            "Write the JSON pointer to the version in the payload, such as /schema_version: by it the versions are told apart.",
+        )
+        return
+    if not earlier and at:
+        yield "version_at", "It means something only beside earlier versions. Take it out, or list them under earlier."
+        return
+    known = {version}
+    for number, one in enumerate(earlier, 1):
+        found = list(_of_earlier(one, version, known))
+        yield from ((f"earlier, number {number}" + (f", {field}" if field else ""), message) for field, message in found)
+        if found:
+            return
+        known.add(one["version"])
+
+
+def _of_earlier(one: Any, newest: int, known: Collection[int]) -> Iterator[tuple[str, str]]:
+    if not isinstance(one, dict) or set(one) != set(_OF_A_VERSION):
+        yield "", f"Write {', '.join(_OF_A_VERSION)}, and nothing else."
+    elif not _is_version(one["version"]) or one["version"] >= newest:
+        yield "version", "Write a whole number that is lower than the version of the entry."
+    elif one["version"] in known:
+        yield "version", "There is this version already; take one of them out."
+    elif not isinstance(one["sample"], dict):
+        yield "sample", "Write a payload as an example, as a mapping."
+    else:
+        yield from _of_schema(one["schema"])
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _HIGHEST_VERSION
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        for name, value in schema.items():
+            if name in {"$ref", "$dynamicRef"} and isinstance(value, str):
+                yield value
+            else:
+                yield from _references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _references(value)
+
+
+def _of_sample(entry: Mapping[str, Any], *, check_schema: bool) -> Iterator[tuple[str, str]]:
+    sample = entry["sample"]
+    if not isinstance(sample, dict):
+        yield "sample", "Write a payload as an example, as a mapping."
+        return
+    try:
+        sample = json.loads(json.dumps(sample, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        yield "sample", f"It cannot be written as JSON: {error}."
+        return
+    if check_schema:
+        yield from _against_its_schema(entry, sample)
+    references = entry.get("references", {})
+    if not isinstance(references, dict):
+        yield "references", f"Write JSON pointers by what they lead to: {', '.join(REFERENCES)}."
+        return
+    for name, given in references.items():
+        yield from _of_reference(str(name), given, sample)
+
+
+def _against_its_schema(entry: Mapping[str, Any], sample: Any) -> Iterator[tuple[str, str]]:
+    """Each sample, against the schema of its version."""
+    try:
+        bare = _bare(entry)
+        for version in reversed(bare.versions):
+            of_version = (
+                sample if version == bare.version else json.loads(json.dumps(bare.in_version(version).sample, allow_nan=False))
+            )
+            field = "sample" if version == bare.version else f"sample of version {version}"
+            if (said := bare.version_of(of_version)) != version:
+                yield (
+                    field,
+                    f"It says version {said if said is not None else 'that there is not'} at {bare.version_at}; write {version} there.",
+                )
+                continue
+            for path, message in bare.problems(of_version):
+                yield f"{field}{path.removeprefix('data')}", f"It breaks the schema: {message}. Mend the sample or the schema."
+    except Exception as error:  # noqa: BLE001 - a $ref to nowhere, say, has errors of its library
+        yield "schema", f"It cannot be used: {type(error).__name__}: {str(error)[:200]}."
+
+
+def _of_reference(name: str, given: Any, sample: Any) -> Iterator[tuple[str, str]]:
+    field = f"references.{name[:50]}"
+    if name not in REFERENCES:
+        yield field, f"Nothing can be found by it; known are {', '.join(REFERENCES)}."
+        return
+    pointers = given if isinstance(given, list) else [given]
+    for pointer in pointers:
+        if not isinstance(pointer, str) or not pointer.startswith("/"):
+            yield field, "Write a JSON pointer into the payload, such as /order_number, or /items/*/sku for every element."
+        elif not texts_at(sample, pointer):
+            yield (
+                field,
+                f"{pointer[:100]} leads to no text or whole number in the sample. Correct the pointer, or add the member to the sample.",
+            )
+
+
+def _bare(entry: Mapping[str, Any]) -> ConfiguredEventType:
+    return ConfiguredEventType("x", "x", "x", entry["schema"], {}, **_versions_of(entry))
+
+
+def _versions_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    earlier = tuple(
+        EarlierVersion(one["version"], one["schema"], json.loads(json.dumps(one["sample"])))
+        for one in sorted(entry.get("earlier", ()), key=lambda one: int(one["version"]))
+    )
+    return {"version": entry.get("version", FIRST_VERSION), "version_at": entry.get("version_at", ""), "earlier": earlier}
+
+
+def event_type_of(entry: Mapping[str, Any]) -> ConfiguredEventType:
+    """The event type of an entry that has no problems."""
+    references = {
+        name: tuple(given) if isinstance(given, list) else (given,) for name, given in entry.get("references", {}).items()
+    }
+    sample = json.loads(json.dumps(entry["sample"]))
+    return ConfiguredEventType(
+        entry["name"],
+        entry["topic"],
+        entry["description"].strip(),
+        entry["schema"],
+        sample,
+        references,
+        **_versions_of(entry),
+    )

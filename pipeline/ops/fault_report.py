@@ -1,0 +1,94 @@
+"""What our own faults have kept from being sent: counted, told in the log once a minute, and shown while it lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.core.local_faults import LocalFault
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+
+log = logger(__name__)
+
+TELL_EVERY_SECONDS: Final = 60.0
+LASTS_SECONDS: Final = 60.0
+"""A fault is taken for over when it has kept nothing back for so long."""
+
+
+@dataclass(slots=True)
+class _Spell:
+    """A fault that lasts: since when, how often, and what of it is not in the log yet."""
+
+    since: float
+    last: float
+    count: int = 0
+    untold: int = 0
+    detail: str = ""
+
+
+class LocalFaultReport:
+    """One per process that delivers. Used from the event loop only; ``clock`` is seconds that only rise."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, tell_every_seconds: float = TELL_EVERY_SECONDS) -> None:
+        self._clock = clock
+        self._tell_every_seconds = tell_every_seconds
+        self._spells: dict[LocalFault, _Spell] = {}
+        self._quiet: dict[LocalFault, asyncio.TimerHandle] = {}
+        for fault in LocalFault:  # counted from 0 on: Prometheus sees no rise from nothing to 1
+            metrics.OWN_FAULTS.labels(fault.value)
+
+    def count(self, fault: LocalFault, detail: str) -> None:
+        """A delivery was parked through a fault of ours."""
+        metrics.OWN_FAULTS.labels(fault.value).inc()
+        now = self._clock()
+        spell = self._spells.get(fault)
+        if spell is None or not self._lasts(spell):
+            spell = self._spells[fault] = _Spell(now, now, untold=0 if spell is None else spell.untold)
+        spell.last, spell.detail = now, detail
+        spell.count += 1
+        spell.untold += 1
+        if fault not in self._quiet:
+            self._tell(fault)
+
+    def warning(self) -> str | None:
+        """What keeps deliveries back now, in words for ``/readyz`` and for the overview; None when nothing does."""
+        lasting = [(fault, spell) for fault, spell in self._spells.items() if self._lasts(spell)]
+        if not lasting:
+            return None
+        return "; ".join(self._words(fault, spell) for fault, spell in lasting)
+
+    def close(self) -> None:
+        """Tell what has not been told, and say nothing more."""
+        for fault in list(self._quiet):
+            self._quiet.pop(fault).cancel()
+            self._log(fault)
+
+    def _lasts(self, spell: _Spell) -> bool:
+        return self._clock() - spell.last <= LASTS_SECONDS
+
+    def _words(self, fault: LocalFault, spell: _Spell) -> str:
+        deliveries = "1 delivery was" if spell.count == 1 else f"{spell.count:,} deliveries were"
+        minutes = max(1, round((self._clock() - spell.since) / 60 + 0.5))
+        return f"{deliveries} parked in the last {minutes} min through a fault of this process ({fault.value}): {spell.detail}"
+
+    def _tell(self, fault: LocalFault) -> None:
+        self._quiet.pop(fault, None)
+        if self._log(fault):
+            self._quiet[fault] = asyncio.get_running_loop().call_later(self._tell_every_seconds, self._tell, fault)
+
+    def _log(self, fault: LocalFault) -> bool:
+        spell = self._spells[fault]
+        if not spell.untold:
+            return False
+        log.error(
+            "deliveries were parked through a fault of this process; no attempt was used up",
+            fault=fault.value,
+            deliveries=spell.untold,
+            detail=spell.detail,
+        )
+        spell.untold = 0
+        return True

@@ -1,0 +1,77 @@
+"""File descriptors: as many as the system gives, and what they must suffice for.
+
+Each connection takes one. The limit that a process starts with (the soft one, often 1024) is meant for programs that use select(); a process may
+raise it to the hard one by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from dataclasses import dataclass
+from typing import Final
+
+OWN: Final = 256
+"""Kafka's clients, ClickHouse's connections or files, libraries, pipes, look-ups of names."""
+MOST_VISITORS: Final = 512
+_MOST: Final = 1_048_576
+"""What is asked for where the hard limit is none."""
+_DIRECTORIES: Final = ("/proc/self/fd", "/dev/fd")
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorBudget:
+    """How the descriptors of a process are shared out."""
+
+    limit: int
+    in_flight: int
+
+    @property
+    def visitors(self) -> int:
+        """Connections to our own port."""
+        return min(MOST_VISITORS, max(32, self.limit // 4))
+
+    @property
+    def idle(self) -> int:
+        """Connections to endpoints that are kept open for the next request: what is left, and no more than there are requests."""
+        return max(0, min(self.in_flight, self.limit - self.in_flight - self.visitors - OWN))
+
+    def problem(self) -> str | None:
+        """What the limit does not suffice for, and what to do."""
+        needed = self.in_flight + self.visitors + OWN
+        if self.limit >= needed:
+            return None
+        return (
+            f"This process may open {self.limit:,} files (the hard limit of RLIMIT_NOFILE), and may need {needed:,}: {self.in_flight:,} for "
+            f"max_in_flight, {self.visitors:,} for its own port, {OWN:,} for Kafka, ClickHouse and the rest. Raise the limit (ulimit -Hn, "
+            "LimitNOFILE= of systemd), or lower OMS_WEBHOOKS_MAX_IN_FLIGHT. Deliveries that find none are parked."
+        )
+
+
+def descriptor_limit() -> int:
+    """How many this process may have now."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_descriptor_limit() -> tuple[int, int]:
+    """Raise the soft limit to the hard one; returns what it was and what it is."""
+    before = descriptor_limit()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):  # macOS has a bound of its own below an infinite hard limit
+            return before, before
+    return before, descriptor_limit()
+
+
+def open_descriptors() -> int:
+    """How many are open now; 0 where the system does not tell."""
+    for directory in _DIRECTORIES:
+        try:
+            return len(os.listdir(directory))  # noqa: PTH208 - there may be thousands
+        except OSError:
+            continue
+    return 0

@@ -1,0 +1,76 @@
+"""Tells of something that is away in few lines: one when it goes, at most one a minute meanwhile, one when it is back.
+
+What comes and goes many times a minute is told of once a minute, with a count.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Final
+
+from pipeline.ops.logs import logger
+
+log = logger(__name__)
+
+REMINDER_SECONDS: Final = 60.0
+
+
+class OutageLog:
+    """Whether a dependency answers, as everybody in this process who asks it has found. Used from the event loop only."""
+
+    def __init__(self, dependency: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.dependency = dependency
+        self.problem: str | None = None
+        """Why it cannot be used, in words; None while it can."""
+        self.needs_a_person = False
+        """Whether waiting does not help: a password is wrong, a right is missing."""
+        self._clock = clock
+        self._since = 0.0
+        self._said_at = -math.inf
+        self._failures = 0
+        self._untold = 0
+        """Outages since the last line of one."""
+        self._is_told = False
+        """Whether anybody knows of the one that lasts."""
+
+    def failed(self, problem: str, *, needs_a_person: bool = False) -> None:
+        """Somebody could not use it, and says why."""
+        now = self._clock()
+        begins, changes = self.problem is None, needs_a_person and not self.needs_a_person
+        if begins:
+            self._since, self._failures, self._is_told = now, 0, False
+            self._untold += 1
+        self._failures += 1
+        self.problem, self.needs_a_person = problem, needs_a_person
+        is_time = now - self._said_at >= REMINDER_SECONDS
+        if changes or (is_time and not self._is_told):
+            say = log.error if needs_a_person else log.warning
+            say("a dependency cannot be used", **self._told(), problem=problem)
+        elif is_time:
+            seconds = round(now - self._since)
+            log.warning(
+                "a dependency still cannot be used",
+                dependency=self.dependency,
+                problem=problem,
+                seconds=seconds,
+                failures=self._failures,
+            )
+        else:
+            return
+        self._said_at, self._is_told, self._untold = now, True, 0
+
+    def _told(self) -> dict[str, object]:
+        """Of an outage that was not told of yet; and of the short ones before, that were not told of at all."""
+        earlier = self._untold - (not self._is_told)
+        return {"dependency": self.dependency} | ({"earlier_outages": earlier} if earlier else {})
+
+    def answered(self) -> None:
+        """Somebody could use it."""
+        if self.problem is None:
+            return
+        if self._is_told:
+            seconds = round(self._clock() - self._since, 1)
+            log.info("a dependency is back", dependency=self.dependency, seconds=seconds, failures=self._failures)
+        self.problem, self.needs_a_person = None, False

@@ -1,0 +1,73 @@
+"""Is a server there? Name, connection, TLS: one after the other, and what is wrong in words. For ``oms-webhooks settings --check``."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+from typing import Final, NamedTuple
+
+CONNECT_SECONDS: Final = 5.0
+
+
+class CheckResult(NamedTuple):
+    """One thing that was looked at. ``problem`` is None when all is well with it."""
+
+    what: str
+    problem: str | None = None
+
+
+def tls_context(ca_file: Path | None, client: tuple[Path, Path | None, str | None] | None = None) -> ssl.SSLContext:
+    """How a server is verified, and what is shown to it.
+
+    Raises:
+        OSError: a file cannot be read, or holds something else (``ssl.SSLError``).
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    if client is not None:
+        certificate, key, password = client
+        context.load_cert_chain(certificate, key, password)
+    return context
+
+
+def server_finding(name: str, host: str, port: int, context: ssl.SSLContext | None) -> CheckResult:
+    """Look a server's name up, connect, and, with a ``context``, shake hands. Blocks for some seconds at most."""
+    what = f"{name}: {host}:{port}"
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return CheckResult(what, f"The name {host} cannot be resolved ({_words(error)}). Check it, and the DNS of this machine.")
+    try:
+        connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
+    except TimeoutError:
+        return CheckResult(what, f"No answer within {CONNECT_SECONDS:g} s: a firewall or a network policy drops the connection.")
+    except OSError as error:
+        return CheckResult(what, f"It cannot be connected to ({_words(error)}). Is it running, and is this its port?")
+    with connection:
+        return CheckResult(what, _handshake(connection, host, context) if context is not None else None)
+
+
+def speaks_tls(host: str, port: int) -> bool:
+    """Whether a server shakes hands, whatever its certificate. Blocks for some seconds at most."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection, context.wrap_socket(connection):
+            return True
+    except OSError:
+        return False
+
+
+def _handshake(connection: socket.socket, host: str, context: ssl.SSLContext) -> str | None:
+    try:
+        with context.wrap_socket(connection, server_hostname=host):
+            return None
+    except ssl.SSLCertVerificationError as error:
+        advice = "Check the CA file, the host name and the dates of its certificate"
+        return f"Its certificate is not trusted: {error.verify_message}. {advice}."
+    except OSError as error:
+        return f"TLS fails ({_words(error)}). Does this port speak TLS?"
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,78 @@
+"""The settings of retries: which delays there are, what the named policies of endpoints mean, and how an endpoint that is back is treated."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode
+
+from pipeline.core.retry_policies import RetryPolicies
+from schemas.retry_policy import check_delays
+from schemas.topics import parse_delay
+
+
+def _read(value: object) -> object:
+    return tuple(parse_delay(part) for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _read_some(value: object) -> object:
+    return () if isinstance(value, str) and not value.strip() else _read(value)
+
+
+def _above_zero(delays: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
+    if any(delay <= timedelta(0) for delay in delays):
+        message = "delays are above zero, such as 30s,2h"
+        raise ValueError(message)
+    return delays
+
+
+Delays = Annotated[tuple[timedelta, ...], NoDecode, BeforeValidator(_read), AfterValidator(check_delays)]
+FurtherDelays = Annotated[tuple[timedelta, ...], NoDecode, BeforeValidator(_read_some), AfterValidator(_above_zero)]
+
+_STANDARD: Final = tuple(map(parse_delay, ("5s", "1m", "10m", "1h", "6h")))
+_PATIENT: Final = tuple(map(parse_delay, ("1h", "6h", "17h", "1d", "1d")))
+_IMPATIENT: Final = tuple(map(parse_delay, ("5s", "5s", "15s", "15s", "15s")))
+
+
+class RetrySettings(BaseSettings):
+    """A part of Settings."""
+
+    retry_delays: Delays = Field(
+        default=_STANDARD,
+        description="Delays before each retry (the policy standard): one to five, such as 5s,1m,10m,1h,6h. Each has a topic of its own.",
+    )
+    patient_retry_delays: Delays = Field(
+        default=_PATIENT,
+        description="The same for endpoints whose retry policy is patient: by default five retries over 72 hours.",
+    )
+    impatient_retry_delays: Delays = Field(
+        default=_IMPATIENT,
+        description="The same for endpoints whose retry policy is impatient: by default five retries within a minute.",
+    )
+    further_retry_delays: FurtherDelays = Field(
+        default=(),
+        description="Further delays that endpoints may choose for retry policies of their own, such as 30s,2h. Each has a topic of its own.",
+    )
+
+    ramp_start_per_second: float = Field(
+        default=10.0,
+        ge=0,
+        le=10_000,
+        allow_inf_nan=False,
+        description="Requests a second that an endpoint gets at first when it is back after an outage, or was resumed. The rate grows with "
+        "its answers, up to its limit. 0: what has gathered is sent at once.",
+    )
+    ramp_double_seconds: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=3600,
+        allow_inf_nan=False,
+        description="In how many seconds that rate doubles, as long as there is enough to send.",
+    )
+
+    @property
+    def retry_policies(self) -> RetryPolicies:
+        """What the endpoints' retry policies mean here."""
+        return RetryPolicies(self.retry_delays, self.patient_retry_delays, self.impatient_retry_delays, self.further_retry_delays)

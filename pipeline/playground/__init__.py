@@ -1,1 +1,0 @@
-"""What a person needs to try the product out: a simulated OMS and sample receivers."""

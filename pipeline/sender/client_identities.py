@@ -1,0 +1,116 @@
+"""TLS with a client certificate: one context for each certificate, built apart from the event loop and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from pipeline.core.client_certificate import ClientIdentity
+
+_MOST: Final = 1000
+"""Each takes most of a megabyte: the authorities of the system are a part of it."""
+_KEPT_SECONDS: Final = 600.0
+"""After so long without a delivery a context is forgotten, and with it the private key of an endpoint that may be deleted by then."""
+
+MadeT = TypeVar("MadeT")
+
+
+class ClientContexts(Generic[MadeT]):
+    """What is made of the contexts of the certificates that were used last. A new certificate is another one: nothing of the old is used with it.
+
+    Whatever holds a context belongs into what is made of it, so that it goes with it.
+    """
+
+    def __init__(
+        self,
+        base: ssl.SSLContext | bool,
+        make: Callable[[ssl.SSLContext], MadeT],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``base``: whose authorities are trusted; True for those of the system. ``clock``: seconds that only rise."""
+        self._base = base
+        self._make = make
+        self._clock = clock
+        self._kept: OrderedDict[ClientIdentity, tuple[MadeT, float]] = OrderedDict()
+        """With the time of the last use; the one that was not used for longest comes first."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    async def of(self, identity: ClientIdentity) -> MadeT:
+        """What was made of the context that shows this certificate. Servers are verified as without it.
+
+        Raises:
+            ssl.SSLError: certificate and key do not fit.
+        """
+        known = self._kept.get(identity)
+        if known is None:
+            context = await asyncio.to_thread(_context, identity, self._base)
+            known = self._kept.get(identity)  # somebody else may have been faster
+        made = self._make(context) if known is None else known[0]
+        self._kept[identity] = made, self._clock()
+        self._kept.move_to_end(identity)
+        if len(self._kept) > _MOST:
+            self._kept.popitem(last=False)
+        if self._timer is None:
+            self._look_later()
+        return made
+
+    def forget_unused(self) -> None:
+        """Forget what was not used for long."""
+        before = self._clock() - _KEPT_SECONDS
+        while self._kept and next(iter(self._kept.values()))[1] < before:
+            self._kept.popitem(last=False)
+
+    def close(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_KEPT_SECONDS / 10, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self.forget_unused()
+        if self._kept:
+            self._look_later()
+
+
+def _context(identity: ClientIdentity, base: ssl.SSLContext | bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if isinstance(base, ssl.SSLContext):
+        for authority in base.get_ca_certs(binary_form=True):
+            context.load_verify_locations(cadata=authority)
+    context.set_alpn_protocols(["http/1.1"])
+    with _as_file(f"{identity.private_key.strip()}\n{identity.certificate}".encode()) as path:
+        context.load_cert_chain(path)
+    return context
+
+
+@contextlib.contextmanager
+def _as_file(pem: bytes) -> Iterator[str]:
+    """A path that OpenSSL can read a key from: in memory where the system can do that, as no disk is to hold it."""
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
+        descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, pem)
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+        return
+    with tempfile.NamedTemporaryFile() as file:  # for its owner alone, and gone in a moment
+        file.write(pem)
+        file.flush()
+        yield file.name

@@ -1,0 +1,181 @@
+"""From a host name to a socket: resolves, and lets the address guard decide at the last moment before dialling.
+
+`GuardedResolver` drops the forbidden addresses of a name, so that only real attempts to connect can fail. It is
+`guarded_socket_factory` that keeps the promise: the HTTP client calls it with the very address that it then connects
+to, for names and literal addresses alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from aiohttp import AddrInfoType
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from pipeline.core.local_faults import RecentNames
+from pipeline.ops.daemon_threads import DaemonThreads
+from pipeline.sender.address_guard import AddressGuard
+
+# The client tries every address, several times over. A name with hundreds of them would make a port scanner of us.
+_MAX_ADDRESSES_PER_FAMILY: Final = 3
+
+Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
+
+# Threads of our own: a look-up blocks until the system gives up (half a minute), and a few names with dead name
+# servers would use up the event loop's threads (uvloop runs only two look-ups at once). They start on demand. The end of
+# the process waits for none of them.
+_LOOKUP_THREADS: Final = DaemonThreads(32, "dns-lookup")
+# Whether the resolver works must be found out also while all of those wait for it.
+_PROBE_THREADS: Final = DaemonThreads(4, "dns-probe")
+_HOSTS_FILE: Final = Path("/etc/hosts")
+_HOSTS_FILE_SECONDS: Final = 60.0
+
+
+class BlockedAddressError(OSError):
+    """The guard refused an address. An OSError, as that is what a failed attempt to connect is to the client."""
+
+    def __init__(self, address: str, refusal: str) -> None:
+        super().__init__(f"{address} is {refusal}")
+        self.address = address
+        self.refusal = refusal
+
+
+_lookups_under_way: Final[dict[str, Future[Sequence[str]]]] = {}
+
+
+async def resolve_host(host: str) -> Sequence[str]:
+    """The addresses of a name as the operating system has them, best first. Raises `socket.gaierror`, or OSError for a shortage."""
+    lookup = _lookups_under_way[host] = _LOOKUP_THREADS.submit(_look_up, host)
+    try:
+        return await asyncio.wrap_future(lookup)
+    finally:
+        if _lookups_under_way.get(host) is lookup:
+            del _lookups_under_way[host]
+
+
+def waits_for_a_thread(host: str) -> bool:
+    """Whether the look-up of a name is in line behind others, so that nobody has been asked yet."""
+    lookup = _lookups_under_way.get(host)
+    return lookup is not None and not lookup.running() and not lookup.done()
+
+
+async def resolve_apart(host: str) -> Sequence[str]:
+    """As `resolve_host`, and not behind its look-ups."""
+    return await asyncio.wrap_future(_PROBE_THREADS.submit(_look_up, host))
+
+
+def _look_up(host: str) -> Sequence[str]:
+    try:
+        infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, "Name cannot be encoded") from error
+    except socket.gaierror:
+        # Without descriptors the system cannot ask anybody, and says that there is no such name.
+        os.close(os.open(os.devnull, os.O_RDONLY))
+        raise
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+def is_answer(error: socket.gaierror) -> bool:
+    """Whether a resolver said that there is no such name, or no address of it."""
+    return error.errno in {socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDRFAMILY, socket.EAI_FAMILY}
+
+
+class Lookups:
+    """Resolves names and remembers what came of it: which are under way, and which the resolver answered."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._under_way: Counter[str] = Counter()
+        self._in_file: frozenset[str] = frozenset()
+        self._read_file_at = float("-inf")
+        self.witnesses = RecentNames()
+
+    async def __call__(self, host: str) -> Sequence[str]:
+        """The addresses of a name. Raises `socket.gaierror`."""
+        self._under_way[host] += 1
+        try:
+            addresses = await self._resolve(host)
+        except socket.gaierror as error:
+            if is_answer(error):
+                self._answered(host)
+            raise
+        finally:
+            self._under_way[host] -= 1
+            if not self._under_way[host]:
+                del self._under_way[host]
+        self._answered(host)
+        return addresses
+
+    def is_under_way(self, host: str) -> bool:
+        """Whether the name is being resolved."""
+        return host in self._under_way
+
+    def _answered(self, host: str) -> None:
+        """The resolver did, unless the name is in the hosts file."""
+        now = time.monotonic()
+        if now - self._read_file_at > _HOSTS_FILE_SECONDS:
+            self._in_file, self._read_file_at = _names_in_hosts_file(), now
+        if host not in self._in_file:
+            self.witnesses.worked(host, now)
+
+
+def _names_in_hosts_file() -> frozenset[str]:
+    try:
+        lines = _HOSTS_FILE.read_text(errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(name for line in lines for name in line.partition("#")[0].split()[1:])
+
+
+class GuardedResolver(AbstractResolver):
+    """Gives the HTTP client those addresses of a name that may be dialled."""
+
+    def __init__(self, guard: AddressGuard, resolve: Resolve) -> None:
+        self._guard = guard
+        self._resolve = resolve
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+        """Raises `BlockedAddressError` when every address of the name is refused, `socket.gaierror` for no address."""
+        blocked: BlockedAddressError | None = None
+        results: list[ResolveResult] = []
+        taken: Counter[socket.AddressFamily] = Counter()
+        for address in await self._resolve(host):
+            if refusal := self._guard.refusal(address):
+                blocked = blocked or BlockedAddressError(address, refusal)
+                continue
+            address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            taken[address_family] += 1
+            if family in (socket.AF_UNSPEC, address_family) and taken[address_family] <= _MAX_ADDRESSES_PER_FAMILY:
+                results.append(_result(host, address, port, address_family))
+        if results:
+            return results
+        raise blocked or socket.gaierror(socket.EAI_NONAME, "No address associated with hostname")
+
+    async def close(self) -> None:
+        """Nothing to release: the threads are shared."""
+
+
+def _result(host: str, address: str, port: int, family: socket.AddressFamily) -> ResolveResult:
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=flags)
+
+
+def guarded_socket_factory(guard: AddressGuard) -> Callable[[AddrInfoType], socket.socket]:
+    """A `socket_factory` for the client's connector, that raises `BlockedAddressError` for a refused address."""
+
+    def make_socket(info: AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, (address, *_) = info
+        if refusal := guard.refusal(address):
+            raise BlockedAddressError(address, refusal)
+        return socket.socket(family, kind, protocol)
+
+    return make_socket

@@ -1,0 +1,133 @@
+"""Whether the local resolver and the local network work: asked when a name does not resolve, or when there is no route to a host.
+
+The rule for names. "No such name" is an answer (RFC 8020), so the resolver works and the fault is the endpoint's. "Try again" (EAI_AGAIN,
+RFC 3493 section 6.1) and silence may come of the domain's own name servers or of our resolver. The fault is the endpoint's when the resolver
+answered for another name within the last 30 seconds, or answers for one now: for those that resolved last and, as nobody else may be known,
+for the probe name of the settings. Names in /etc/hosts say nothing about a resolver. When none is answered, the fault is ours: for certain when
+three names fail, and in doubt when there are fewer.
+
+The rule for routes. "Unreachable" is the endpoint's when another host was reached within the last 30 seconds. Otherwise it is ours: for
+certain when there is no route to any public address (a connected UDP socket asks the routing table and sends nothing) and three hosts fail,
+and in doubt when there is no route, or when three hosts fail.
+
+What is in doubt does not stay so for ever: see `pipeline.delivery.delivery_service`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import errno
+import ipaddress
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+from pipeline.core.local_faults import Evidence, RecentNames
+from pipeline.sender.dialler import Lookups, Resolve, is_answer
+
+PROBE_NAME: Final = "example.com"
+_ASKED: Final = 3
+_PROBE_SECONDS: Final = 3.0
+_PROBE_KEPT_SECONDS: Final = 10.0
+# Of the documentation networks (RFC 5737, RFC 3849): they are routed as any public address is, and nothing is sent there.
+_ANYWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+
+class FaultOwner(enum.Enum):
+    """Whose fault it is."""
+
+    THEIRS = enum.auto()
+    OURS = enum.auto()
+    IN_DOUBT = enum.auto()
+    """Ours, unless it goes on for so long that it must be theirs."""
+
+
+class ResolverWatch:
+    """What is known of the resolver of this machine."""
+
+    def __init__(self, lookups: Lookups, resolve: Resolve, probe_name: str = PROBE_NAME) -> None:
+        self._lookups = lookups
+        self._resolve = resolve
+        self._probe_name = probe_name
+        self._probing: asyncio.Task[frozenset[str]] | None = None
+        self._probed_at = float("-inf")
+
+    async def blame(self, name: str) -> FaultOwner:
+        """Whose fault it is that a name was not resolved."""
+        witnesses = self._lookups.witnesses
+        witnesses.failed(name)
+        if witnesses.evidence(name, time.monotonic()) is Evidence.OTHERS_WORK:
+            return FaultOwner.THEIRS
+        if await self._probe() - {name}:
+            return FaultOwner.THEIRS
+        return FaultOwner.OURS if witnesses.evidence(name, time.monotonic()) is Evidence.SEVERAL_FAIL else FaultOwner.IN_DOUBT
+
+    async def _probe(self) -> frozenset[str]:
+        """Which names are answered now. Whoever asks at the same time, or a moment later, gets the same answer."""
+        now = time.monotonic()
+        if self._probing is None or now - self._probed_at > _PROBE_KEPT_SECONDS:
+            self._probed_at = now
+            self._probing = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._probing)
+
+    async def _ask(self) -> frozenset[str]:
+        names = list(dict.fromkeys([*self._lookups.witnesses.latest(_ASKED), self._probe_name]))
+        answers = await asyncio.gather(*(self._is_answered(name) for name in names))
+        return frozenset(name for name, answered in zip(names, answers, strict=True) if answered)
+
+    async def _is_answered(self, name: str) -> bool:
+        try:
+            await asyncio.wait_for(self._resolve(name), _PROBE_SECONDS)
+        except socket.gaierror as error:
+            return is_answer(error)
+        except OSError:  # TimeoutError is one
+            return False
+        return True
+
+
+def has_route(family: socket.AddressFamily, address: str) -> bool:
+    """Whether the routing table has a way to an address. Nothing is sent."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+    except OSError as error:
+        return error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}  # then nothing was learned
+    return True
+
+
+def has_any_route() -> bool:
+    """Whether the routing table has a way to any public address."""
+    return any(has_route(family, address) for family, address in _ANYWHERE)
+
+
+class NetworkWatch:
+    """What is known of the network of this machine."""
+
+    def __init__(self, has_any_route: Callable[[], bool] = has_any_route) -> None:
+        self._has_any_route = has_any_route
+        self._witnesses = RecentNames()
+
+    def reached(self, host: str) -> None:
+        """A connection to a host was set up. One to this machine itself says nothing of the network."""
+        if not _is_loopback(host):
+            self._witnesses.worked(host, time.monotonic())
+
+    def blame(self, host: str) -> FaultOwner:
+        """Whose fault it is that there was no route to a host."""
+        self._witnesses.failed(host)
+        evidence = self._witnesses.evidence(host, time.monotonic())
+        if evidence is Evidence.OTHERS_WORK:
+            return FaultOwner.THEIRS
+        is_cut_off, several = not self._has_any_route(), evidence is Evidence.SEVERAL_FAIL
+        if is_cut_off and several:
+            return FaultOwner.OURS
+        return FaultOwner.IN_DOUBT if is_cut_off or several else FaultOwner.THEIRS
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

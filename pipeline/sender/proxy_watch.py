@@ -1,0 +1,75 @@
+"""Whose fault it is that the egress proxy gave no tunnel.
+
+The rule. A proxy that cannot be connected to, or refuses our credentials, is our fault for certain. Where it says that it cannot reach the
+target, or is silent, the target or the proxy may be at fault. It is the target's when the proxy has reached another host within the last
+30 seconds, or reaches one now: the probe name of the settings. Otherwise it is ours, in doubt.
+
+What is in doubt does not stay so for ever: see `pipeline.delivery.delivery_service`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Final
+
+from pipeline.core.egress_proxy import ProxyFault
+from pipeline.core.local_faults import Evidence, RecentNames
+from pipeline.sender.local_network import FaultOwner
+from pipeline.sender.tunnels import Tunnels
+
+PROBE_PORT: Final = 443
+_PROBE_KEPT_SECONDS: Final = 10.0
+
+
+class ProxyWatch:
+    """What is known of the proxy. ``witnesses``: the hosts that it reached, and those that it did not."""
+
+    def __init__(self, witnesses: RecentNames, probe_name: str) -> None:
+        self._witnesses = witnesses
+        self._probe_name = probe_name
+        self._probing: asyncio.Task[None] | None = None
+        self._probed_at = float("-inf")
+
+    async def blame(self, tunnels: Tunnels, fault: ProxyFault, host: str) -> FaultOwner:
+        """Whose fault it is. ``tunnels``: how to ask the proxy for the probe name; they tell the witnesses what came of it."""
+        if fault in {ProxyFault.SILENT, ProxyFault.NO_TARGET} and self._evidence(host) is not Evidence.OTHERS_WORK:
+            await self._probe(tunnels)
+        return proxy_blame(fault, self._evidence(host))
+
+    def _evidence(self, host: str) -> Evidence:
+        return self._witnesses.evidence(host, time.monotonic())
+
+    async def _probe(self, tunnels: Tunnels) -> None:
+        """Whoever asks at the same time, or a moment later, gets the same answer."""
+        now = time.monotonic()
+        if self._probing is None or (self._probing.done() and now - self._probed_at > _PROBE_KEPT_SECONDS):
+            self._probed_at = now
+            self._probing = asyncio.create_task(_ask(tunnels, self._probe_name))
+        await asyncio.shield(self._probing)
+
+    async def close(self) -> None:
+        """End a question that is under way."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+            self._probing = None
+
+
+async def _ask(tunnels: Tunnels, name: str) -> None:
+    with contextlib.suppress(OSError):  # the witnesses are told
+        await tunnels.try_out(name, PROBE_PORT)
+
+
+def proxy_blame(fault: ProxyFault, evidence: Evidence) -> FaultOwner:
+    """Whose fault it is that there is no tunnel. ``evidence``: how the proxy's tunnels to other hosts fare."""
+    match fault:
+        case ProxyFault.TARGET_SPOKE_FIRST:
+            return FaultOwner.THEIRS
+        case ProxyFault.AWAY | ProxyFault.CREDENTIALS:
+            return FaultOwner.OURS
+        case ProxyFault.REFUSED:  # perhaps for this port or address only, and then not for ever
+            return FaultOwner.IN_DOUBT
+        case ProxyFault.SILENT | ProxyFault.NO_TARGET:
+            return FaultOwner.THEIRS if evidence is Evidence.OTHERS_WORK else FaultOwner.IN_DOUBT

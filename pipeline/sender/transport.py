@@ -1,0 +1,160 @@
+"""The way of a POST over the wire: what `Sender` asks for, and which of two ways there is.
+
+`pipeline.sender.compat` works with the insides of aiohttp. It is several times as fast, and bounds what hostile servers can do in every
+direction. It is tied to the releases in `CHECKED_WITH`. With any other release, or with ``sender_speedups`` off, POSTs are made by
+aiohttp's public `ClientSession`: `pipeline.sender.session_transport`, whose docstring says which bounds it cannot keep.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from time import perf_counter
+from typing import Any, Final, Protocol
+
+import aiohttp
+from yarl import URL
+
+from pipeline.core.exchange import Request
+from pipeline.ops.logs import logger
+from pipeline.sender.address_guard import AddressGuard
+from pipeline.sender.dialler import GuardedResolver, Resolve, guarded_socket_factory
+from pipeline.sender.limits import SenderLimits
+from pipeline.sender.tunnels import Tunnels, tunnelled_url
+
+log = logger(__name__)
+
+CHECKED_WITH: Final = frozenset({"3.14.5"})
+"""The releases of aiohttp that `pipeline.sender.compat` was checked with: the suites of the sender in tests/contract run both ways."""
+
+_DNS_SECONDS: Final = 10
+# Shorter than the five seconds after which common servers close an idle connection: a POST that meets a closing
+# connection fails, and it is not for us to say whether the endpoint has seen it.
+_IDLE_SECONDS: Final = 4.0
+PIECE_BYTES: Final = 65536
+"""A larger body is sent in pieces, as fast as the endpoint reads it: TLS would encrypt the whole of it at once otherwise."""
+
+
+class PartialResponse:
+    """What has come of an exchange so far."""
+
+    __slots__ = ("chunks", "first_byte_at", "headers", "is_connected", "status")
+
+    def __init__(self) -> None:
+        self.is_connected = False
+        """There was a connection: something may have been sent."""
+        self.status: int | None = None
+        self.headers: Mapping[str, str] = {}
+        self.chunks: list[bytes] = []
+        self.first_byte_at = 0.0
+        """When status and headers had come, by `perf_counter`."""
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        """Status and headers of the final response have come."""
+        self.first_byte_at = perf_counter()
+        self.status = status
+        self.headers = headers
+
+
+class TransportRoute(Protocol):
+    """The way to one URL."""
+
+    async def exchange(self, request: Request, answer: PartialResponse) -> bool:
+        """POST, and fill in the answer as it comes. Returns whether its body was read to the end.
+
+        It ends when the task is cancelled, and leaves no connection in use. Raises what `pipeline.sender.failures` explains.
+        """
+
+
+class Transport(Protocol):
+    """Ways to URLs, over one pool of connections. Opened in the event loop that uses it."""
+
+    def way(self, url: URL, context: ssl.SSLContext | None = None) -> TransportRoute:
+        """The way to a URL; it is used for all POSTs there. ``context``: its own TLS, with a client certificate."""
+
+    def close_idle(self) -> None:
+        """Give back the descriptors of connections without a request, as far as that can be done."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialling:
+    """What both ways keep to: bounds, addresses, TLS. ``reached`` is told the host of each connection that is there."""
+
+    limits: SenderLimits
+    guard: AddressGuard
+    resolve: Resolve
+    ssl: ssl.SSLContext | bool
+    user_agent: str
+    reached: Callable[[str], None]
+    tunnels: Tunnels | None = None
+    """With an egress proxy: how all connections are made."""
+
+    @property
+    def timeout(self) -> aiohttp.ClientTimeout:
+        """For connecting. Without a total: that one covers the answer too, and the sender itself watches it."""
+        return aiohttp.ClientTimeout(total=None, connect=self.limits.connect_timeout, ceil_threshold=float("inf"))
+
+    @property
+    def read_bufsize(self) -> int:
+        """How much of a body is read ahead."""
+        return max(self.limits.response_bytes, 1024)
+
+    def dialled(self, url: URL) -> tuple[URL, str | None]:
+        """The URL for aiohttp; and, where its host stands for another one, that one, which TLS is to verify."""
+        return (url, None) if self.tunnels is None else tunnelled_url(url)
+
+    def connector_options(self) -> dict[str, Any]:
+        """The arguments of a `TCPConnector`."""
+        options: dict[str, Any] = {
+            "limit": 0,  # Bounded by the sender: in the connector's queue a request would use up its own timeout.
+            "keepalive_timeout": _IDLE_SECONDS,
+            "ssl": self.ssl,
+        }
+        if self.tunnels is not None:  # the resolver is asked for each connection, as it opens it
+            return options | {"resolver": self.tunnels, "socket_factory": self.tunnels.make_socket, "use_dns_cache": False}
+        return options | {
+            "resolver": GuardedResolver(self.guard, self.resolve),
+            "socket_factory": guarded_socket_factory(self.guard),
+            "ttl_dns_cache": _DNS_SECONDS,
+        }
+
+
+def open_wire(dialling: Dialling, *, speedups: bool) -> Transport:
+    """The fast way where the setting and the installed release allow it, the plain one otherwise."""
+    why = _why_plain(version("aiohttp"), speedups=speedups)
+    if why is None:
+        from pipeline.sender.compat import CompatTransport  # noqa: PLC0415 - imports what other releases may not have
+
+        return CompatTransport(dialling)
+    from pipeline.sender.session_transport import SessionTransport  # noqa: PLC0415 - imports this module
+
+    log.info("webhooks are sent without speed-ups; that takes more CPU time, and some bounds are wider", reason=why)
+    return SessionTransport(dialling)
+
+
+def _why_plain(installed: str, *, speedups: bool) -> str | None:
+    if not speedups:
+        return "sender_speedups is off"
+    if installed not in CHECKED_WITH:
+        return f"they were checked with aiohttp {', '.join(sorted(CHECKED_WITH))}, and {installed} is installed"
+    return None
+
+
+async def read_body(content: aiohttp.StreamReader, limit: int, chunks: list[bytes]) -> bool:
+    """Read until the end, or until there is more than `limit` bytes. Returns whether the end was reached."""
+    if content.is_eof():  # A short answer, which came in one piece: nothing to wait for.
+        chunks.append(content.read_nowait())
+        return True
+    size = 0
+    while size <= limit:
+        chunk = await content.readany()
+        if not chunk:
+            return True
+        chunks.append(chunk)
+        size += len(chunk)
+    return False

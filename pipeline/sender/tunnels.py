@@ -1,0 +1,322 @@
+"""Connections through an egress proxy: a tunnel for each, which ends at an address that the address guard has let pass.
+
+The HTTP client knows nothing of it. It asks its resolver for a name's addresses, and its socket factory for a socket to dial one with. Here the
+resolver looks the name up, lets the guard decide, has the proxy open a tunnel to that very address, and hands out a ticket in place of the
+address. The socket factory exchanges the ticket for the socket, which is connected already. All else (TLS and its verification, the pool, limits)
+is as without a proxy. A ticket that nobody knows gives no connection: nothing is ever dialled past the proxy.
+
+The client does not ask its resolver for a literal address, so such a URL gets a name that stands for it: see `tunnelled_url`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import os
+import secrets
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiohttp import AddrInfoType
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from pipeline.core.egress_proxy import HEAD_END, MAX_HEAD_BYTES, EgressProxy, ProxyFault, fault_of, read_answer
+from pipeline.core.local_faults import RecentNames
+from pipeline.sender.address_guard import AddressGuard
+from pipeline.sender.dialler import BlockedAddressError, GuardedResolver, Resolve, resolve_apart
+
+_KEPT_NAMES: Final = 8192
+_KEPT_SECONDS: Final = 10.0
+_TO_THE_PROXY: Final = 0.5
+"""The part of the time to connect that the way to the proxy may take."""
+_TO_THE_TARGET: Final = 0.9
+"""The part of it after which the proxy is silent. What is left is for TLS, and so that this is told, and not that time is up."""
+_NO_DOMAIN: Final = f".{secrets.token_hex(16)}.invalid"
+"""Names of literal addresses end so: in no URL of anybody."""
+# Of networks that nobody dials: "this network" (RFC 6890), and discard-only (RFC 6666). The family is that of the socket.
+_TICKETS_V4: Final = 0
+_TICKETS_V6: Final = int(ipaddress.IPv6Address("100::"))
+_TICKETS: Final = 2**24 - 1
+
+
+class EgressProxyError(OSError):
+    """There is no tunnel. The message is for the operator; it has no credentials in it."""
+
+    def __init__(self, fault: ProxyFault, message: str, *, number: int | None = None, status: int | None = None) -> None:
+        """``number``: the system's, when it has failed. ``status``: what the proxy answered."""
+        super().__init__(message)
+        self.fault = fault
+        self.message = message
+        self.status = status
+        self.errno = number
+
+
+class TunnelSocket(socket.socket):
+    """A socket that is connected once, to the proxy. To connect it to the target is nothing then: it is there."""
+
+    is_tunnel = False
+
+    def connect(self, address: Any, /) -> None:
+        """Connect to the proxy; do nothing when there is a tunnel."""
+        if not self.is_tunnel:
+            super().connect(address)
+
+
+def tunnelled_url(url: URL) -> tuple[URL, str | None]:
+    """The URL for the HTTP client; and, if its host was a literal address, this one, whose certificate is to be verified."""
+    host = url.raw_host or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return url, None
+    return url.with_host(f"v{address.version}-{int(address):x}{_NO_DOMAIN}"), host
+
+
+def _literal(host: str) -> str | None:
+    """The address that such a name stands for."""
+    if not host.endswith(_NO_DOMAIN):
+        return None
+    version, _, digits = host.removesuffix(_NO_DOMAIN).partition("-")
+    number = int(digits, 16)
+    return str(ipaddress.IPv4Address(number) if version == "v4" else ipaddress.IPv6Address(number))
+
+
+class Tunnels(AbstractResolver):
+    """The resolver and the socket factory of an HTTP client whose connections go through a proxy."""
+
+    def __init__(
+        self, proxy: EgressProxy, guard: AddressGuard, resolve: Resolve, seconds: float, witnesses: RecentNames | None = None
+    ) -> None:
+        """``seconds``: the time to connect. ``witnesses`` is told which hosts there was a tunnel to, and which there was none to."""
+        self._proxy = proxy
+        self._guard = guard
+        self._names = _KeptNames(GuardedResolver(guard, resolve))
+        self._proxies = _ProxyAddresses(proxy.host)
+        self._seconds = seconds
+        self._witnesses = RecentNames() if witnesses is None else witnesses
+        self._made: OrderedDict[str, tuple[float, TunnelSocket]] = OrderedDict()
+        self._tickets = 0
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:  # noqa: ARG002 - the proxy's family counts
+        """Open a tunnel to a host, and give a ticket for it.
+
+        Raises:
+            BlockedAddressError: no address of the name may be dialled.
+            EgressProxyError: there is no tunnel.
+            OSError: the name does not resolve (``socket.gaierror``), or this process is short of something.
+        """
+        until = time.monotonic() + self._seconds * _TO_THE_TARGET
+        literal = _literal(host)
+        addresses = [literal] if literal is not None else await self._names.addresses(host)
+        made = await self.open(literal or host, addresses, port, until)
+        ticket = self._ticket(made)
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [ResolveResult(hostname=host, host=ticket, port=port, family=made.family, proto=0, flags=flags)]
+
+    def make_socket(self, info: AddrInfoType) -> socket.socket:
+        """The connected socket of a ticket. Raises OSError for anything else."""
+        address = str(info[4][0])
+        made = self._made.pop(address, None)
+        if made is None:
+            raise OSError(errno.EHOSTUNREACH, "there is no tunnel for this address")
+        return made[1]
+
+    async def close(self) -> None:
+        """Close tunnels that were not fetched."""
+        while self._made:
+            self._made.popitem()[1][1].close()
+
+    async def reach_proxy(self) -> None:
+        """Connect to the proxy and say nothing. Raises EgressProxyError."""
+        (await self._to_the_proxy(self._seconds)).close()
+
+    async def try_out(self, host: str, port: int) -> None:
+        """Open a tunnel to a host, and close it. Raises what `resolve` raises."""
+        addresses = await self._names.addresses(host)
+        (await self.open(host, addresses, port, time.monotonic() + self._seconds * _TO_THE_TARGET)).close()
+
+    async def open(self, host: str, addresses: list[str], port: int, until: float) -> TunnelSocket:
+        """A tunnel to the first of the addresses that the proxy reaches. ``until``: by `time.monotonic`; each gets a share of the time."""
+        error: EgressProxyError | None = None
+        for position, address in enumerate(addresses):
+            # Where the look-up took all the time, the client's own bound ends it.
+            seconds = (until - time.monotonic()) / (len(addresses) - position)
+            try:
+                made = await self._through(address, port, seconds if seconds > 0 else self._seconds)
+            except EgressProxyError as failed:
+                error = failed
+                if failed.fault not in {ProxyFault.NO_TARGET, ProxyFault.SILENT}:
+                    break
+            else:
+                self._witnesses.worked(host, time.monotonic())
+                return made
+        self._witnesses.failed(host)
+        raise error or socket.gaierror(socket.EAI_NONAME, "No address associated with hostname")
+
+    async def _through(self, address: str, port: int, seconds: float) -> TunnelSocket:
+        if refusal := self._guard.refusal(address):
+            raise BlockedAddressError(address, refusal)
+        if "%" in address:
+            raise BlockedAddressError(address, "an address with a zone, which means something on this machine only")
+        began = time.monotonic()
+        made = await self._to_the_proxy(seconds * _TO_THE_PROXY)
+        try:
+            async with asyncio.timeout(seconds - (time.monotonic() - began)):
+                await self._ask(made, self._proxy.connect_request(address, port))
+        except TimeoutError:
+            made.close()
+            message = f"The egress proxy {self._proxy.name} did not answer CONNECT within {seconds:.2g} s."
+            raise EgressProxyError(ProxyFault.SILENT, message) from None
+        except BaseException:
+            made.close()
+            raise
+        made.is_tunnel = True
+        return made
+
+    async def _to_the_proxy(self, seconds: float) -> TunnelSocket:
+        name = self._proxy.name
+        try:
+            return await self._dial(seconds)
+        except socket.gaierror as error:
+            message = f"The name of the egress proxy {name} does not resolve ({error.strerror})."
+            raise EgressProxyError(ProxyFault.AWAY, message) from None
+        except TimeoutError:
+            message = f"There is no connection to the egress proxy {name} within {seconds:.2g} s."
+            raise EgressProxyError(ProxyFault.AWAY, message) from None
+        except OSError as error:
+            words = os.strerror(error.errno).lower() if error.errno else "no address can be dialled"
+            message = f"There is no connection to the egress proxy {name} ({words})."
+            raise EgressProxyError(ProxyFault.AWAY, message, number=error.errno) from None
+
+    async def _dial(self, seconds: float) -> TunnelSocket:
+        """Each address gets a share of the time."""
+        last: OSError | None = None
+        async with asyncio.timeout(seconds):
+            addresses = await self._proxies.addresses()
+        for address in addresses:
+            made = TunnelSocket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                made.setblocking(False)
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                async with asyncio.timeout(seconds / len(addresses)):
+                    await asyncio.get_running_loop().sock_connect(made, (address, self._proxy.port))
+            except OSError as error:
+                made.close()
+                last = error
+            except BaseException:
+                made.close()
+                raise
+            else:
+                return made
+        raise last or OSError("no address")
+
+    async def _ask(self, made: TunnelSocket, request: bytes) -> None:
+        """Ask for the tunnel. Raises EgressProxyError when there is none."""
+        name = self._proxy.name
+        loop = asyncio.get_running_loop()
+        answer = b""
+        try:
+            await loop.sock_sendall(made, request)
+            while HEAD_END not in answer and len(answer) <= MAX_HEAD_BYTES:
+                if not (piece := await loop.sock_recv(made, 4096)):
+                    break
+                answer += piece
+        except OSError as error:
+            message = f"The egress proxy {name} broke the connection off before it had answered CONNECT."
+            raise EgressProxyError(ProxyFault.REFUSED, message, number=error.errno) from None
+        head, end, rest = answer.partition(HEAD_END)
+        status = read_answer(head + end)
+        if status is None or not end:
+            broke_off = "closed the connection instead of answering CONNECT" if not answer else "gave no HTTP/1 answer to CONNECT"
+            raise EgressProxyError(ProxyFault.REFUSED, f"The egress proxy {name} {broke_off}.")
+        if (fault := fault_of(status)) is not None:
+            raise EgressProxyError(
+                fault, f"The egress proxy {name} answered CONNECT with {status}{_ADVICE.get(fault, '')}.", status=status
+            )
+        if rest:
+            raise EgressProxyError(ProxyFault.TARGET_SPOKE_FIRST, "The target sent something before it was asked.")
+
+    def _ticket(self, made: TunnelSocket) -> str:
+        now = time.monotonic()
+        while self._made and next(iter(self._made.values()))[0] < now - 2 * self._seconds:
+            self._made.popitem(last=False)[1][1].close()  # whoever wanted it is gone
+        self._tickets = self._tickets % _TICKETS + 1
+        ticket = str(
+            ipaddress.IPv6Address(_TICKETS_V6 + self._tickets)
+            if made.family == socket.AF_INET6
+            else ipaddress.IPv4Address(_TICKETS_V4 + self._tickets)
+        )
+        self._made[ticket] = now, made
+        return ticket
+
+
+_ADVICE: Final = {
+    ProxyFault.CREDENTIALS: ": it refuses egress_proxy_credentials, or wants some",
+    ProxyFault.REFUSED: ": it refuses the tunnel; see its rules for ports and addresses",
+}
+
+
+class _KeptNames:
+    """The addresses of names that may be dialled, kept for some seconds. Those who ask at the same time share one look-up."""
+
+    def __init__(self, resolver: GuardedResolver) -> None:
+        self._resolver = resolver
+        self._known: OrderedDict[str, tuple[float, list[str]]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[list[str]]] = {}
+
+    async def addresses(self, host: str) -> list[str]:
+        known = self._known.get(host)
+        if known is not None and time.monotonic() - known[0] < _KEPT_SECONDS:
+            return known[1]
+        asking = self._asking.get(host)
+        if asking is None:
+            asking = self._asking[host] = asyncio.get_running_loop().create_task(self._ask(host))
+            asking.add_done_callback(_heard)
+        return await asyncio.shield(asking)
+
+    async def _ask(self, host: str) -> list[str]:
+        try:
+            found = [result["host"] for result in await self._resolver.resolve(host)]
+            self._known[host] = time.monotonic(), found
+            self._known.move_to_end(host)
+            if len(self._known) > _KEPT_NAMES:
+                self._known.popitem(last=False)
+            return found
+        finally:
+            del self._asking[host]
+
+
+def _heard(task: asyncio.Task[list[str]]) -> None:
+    """Whoever asked may be gone, and then nobody fetches the error."""
+    if not task.cancelled():
+        task.exception()
+
+
+class _ProxyAddresses:
+    """The addresses of the proxy. They are the operator's to choose: the address guard has no say."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._known: tuple[float, Sequence[str]] | None = None
+
+    async def addresses(self) -> Sequence[str]:
+        if self._known is None or time.monotonic() - self._known[0] > _KEPT_SECONDS:
+            self._known = time.monotonic(), await self._look_up()
+        return self._known[1]
+
+    async def _look_up(self) -> Sequence[str]:
+        try:
+            return [str(ipaddress.ip_address(self._host))]
+        except ValueError:
+            pass
+        try:
+            return await resolve_apart(self._host)
+        except OSError:
+            if self._known is None:
+                raise
+            return self._known[1]  # it is still there, most likely

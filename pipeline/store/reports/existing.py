@@ -1,0 +1,55 @@
+"""Which of several things that a number may be of are on record."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final
+
+from pipeline.core.search import Condition, Predicate, Value
+from pipeline.store.bound_values import BoundValues
+from pipeline.store.reader import Reader, sql
+from pipeline.store.search.conditions import where
+
+Known = tuple[str, str]
+"""An attribute that attempts are searched by, and a value of it."""
+
+# Where the index is that finds an attribute, and its column as texts. Events are there before their attempts, and without any where
+# nobody was subscribed. What a test sent has the references of a sample.
+_NO_TEST_EVENT: Final = "AND source_topic != 'test'"
+_NO_TEST_ATTEMPT: Final = "AND trigger != 'test'"
+_PLACES: Final = {
+    "order_number": ("[order_number]", "FROM events WHERE", _NO_TEST_EVENT),
+    "shipment_number": ("shipment_numbers", "FROM events WHERE", _NO_TEST_EVENT),
+    "subscription_id": ("[subscription_id]", "FROM events WHERE", _NO_TEST_EVENT),
+    "event_id": ("[event_id]", "FROM events WHERE", _NO_TEST_EVENT),
+    "stock_item_id": ("[toString(stock_item_id)]", "FROM events WHERE", _NO_TEST_EVENT),
+    "sku": ("skus", "FROM attempts WHERE", _NO_TEST_ATTEMPT),
+    "id": ("[toString(id)]", "FROM attempts WHERE", ""),
+}
+NUMBERS: Final = frozenset({"stock_item_id", "id"})
+"""Attributes whose values are whole numbers."""
+
+
+async def existing(reader: Reader, asked: Iterable[Known]) -> frozenset[Known]:
+    """Those that an event or an attempt has: one look for each attribute, which ends with the first row.
+
+    Of several values of one attribute it may find one only.
+    """
+    by_attribute: defaultdict[str, list[str]] = defaultdict(list)
+    for attribute, value in asked:
+        by_attribute[attribute].append(value)
+    if not by_attribute:
+        return frozenset()
+    parameters = BoundValues()
+    looks = [_look(attribute, values, parameters) for attribute, values in by_attribute.items()]
+    rows = await reader.rows(" UNION ALL ".join(looks), parameters.values)
+    return frozenset((attribute, value) for attribute, found in rows for value in found if value in by_attribute[attribute])
+
+
+def _look(attribute: str, texts: list[str], parameters: BoundValues) -> str:
+    column, table, real = _PLACES[attribute]
+    values: tuple[Value, ...] = tuple(map(int, texts)) if attribute in NUMBERS else tuple(texts)
+    test = where([Condition(attribute, Predicate.IN, values)], parameters)
+    name = parameters.add(attribute, "String")
+    return sql("(SELECT", name, "AS attribute,", column, "AS found", table, test, real, "LIMIT 1)")

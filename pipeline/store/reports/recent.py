@@ -1,0 +1,239 @@
+"""Reads beside the search for attempts: an event's body, an endpoint's last hours, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pipeline.store.connection import Connections
+from pipeline.store.reader import Reader, Rows, sql
+from pipeline.store.reports import repairs
+from pipeline.store.reports.endpoint_days import EndpointDay, endpoint_days
+from pipeline.store.reports.pipeline_overview import PipelineOverview, overview
+from pipeline.store.reports.repairs import LETTER, REPAIRED_SUBJECTS, DoneBy
+from pipeline.store.rows import MAX_PARTITIONS, RowPosition
+from pipeline.store.search.conditions import milliseconds
+from pipeline.store.search.queries import QueryBudget, ResultPage
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class HourBucket:
+    """The attempts of a part of the time, counted."""
+
+    start: datetime
+    succeeded: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastFailure:
+    """The newest attempt that was not acknowledged."""
+
+    attempt_id: int
+    created_at: datetime
+    http_status_code: int | None
+    failure: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStats:
+    """What an endpoint was sent in a time. Test deliveries do not count, discarded attempts count apart.
+
+    ``duration_ms`` holds the percentiles 50, 95 and 99; None without an attempt.
+    """
+
+    buckets: tuple[HourBucket, ...]
+    discarded: int
+    duration_ms: tuple[float, float, float] | None
+    last_failure: LastFailure | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterSummary:
+    """A dead letter without its bytes; ``size`` is that of its value."""
+
+    id: int
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    failed_at: datetime
+    size: int
+    repaired: DoneBy | None = None
+    """Who published it again, and when, where somebody did."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterDetail:
+    """A dead letter with its bytes as they came."""
+
+    summary: DeadLetterSummary
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run that resends many, as the audit tells of it. ``detail`` is the last progress that it put on record."""
+
+    id: str
+    actor: str
+    started_at: datetime
+    heard_at: datetime
+    detail: str
+    is_cancelled: bool
+
+
+# As with attempts: the position in the topic makes the id.
+_SUMMARY: Final = (
+    f"kafka_offset * {MAX_PARTITIONS} + kafka_partition, reason, detail, topic, partition, offset, failed_at, "
+    "length(ifNull(record_value, ''))"
+)
+_SUMMARY_COLUMNS: Final = 8
+_REPAIRED: Final = f"concat('{LETTER}', toString(kafka_offset * {MAX_PARTITIONS} + kafka_partition)) IN ({REPAIRED_SUBJECTS})"
+_BYTES: Final = dict.fromkeys(("record_key", "record_value", "headers", "request_body"), "bytes")
+_OF_ENDPOINT: Final = (
+    "FROM attempts WHERE endpoint_id = {endpoint:Int64} AND trigger != 'test' "
+    "AND created_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') AND created_at < fromUnixTimestamp64Milli({until:Int64}, 'UTC')"
+)
+
+
+class Reports:
+    """Every method raises StoreUnavailableError, and StoreBudgetError when it takes too long."""
+
+    def __init__(self, connections: Connections, budget: QueryBudget | None = None) -> None:
+        self._reader = Reader(connections, budget or QueryBudget())
+
+    async def endpoint_stats(self, endpoint_id: int, until: datetime, *, buckets: int, width: timedelta) -> EndpointStats:
+        """What an endpoint was sent in the ``buckets`` times ``width`` before ``until``."""
+        since = until - buckets * width
+        parameters = {
+            "endpoint": endpoint_id,
+            "since": milliseconds(since),
+            "until": milliseconds(until),
+            "width": width // _MILLISECOND,
+        }
+        counted, totals, failures = await asyncio.gather(
+            self._rows(
+                "SELECT intDiv(toUnixTimestamp64Milli(created_at) - {since:Int64}, {width:Int64}) AS bucket, "
+                f"countIf(state = 'succeeded'), countIf(state = 'failed' AND outcome NOT IN ('discarded', 'expired')) {_OF_ENDPOINT} GROUP BY bucket",
+                parameters,
+            ),
+            self._rows(
+                "SELECT countIf(outcome IN ('discarded', 'expired')), countIf(outcome NOT IN ('discarded', 'expired')), "
+                f"quantilesIf(0.5, 0.95, 0.99)(duration_ms, outcome NOT IN ('discarded', 'expired')) {_OF_ENDPOINT}",
+                parameters,
+            ),
+            self._rows(
+                f"SELECT id, created_at, http_status_code, failure, error {_OF_ENDPOINT} "
+                "AND state = 'failed' AND outcome NOT IN ('discarded', 'expired') ORDER BY created_at DESC, id DESC LIMIT 1",
+                parameters,
+            ),
+        )
+        found = {int(bucket): (succeeded, failed) for bucket, succeeded, failed in counted}
+        discarded, made, (half, most, nearly_all) = totals[0]
+        return EndpointStats(
+            buckets=tuple(HourBucket(since + number * width, *found.get(number, (0, 0))) for number in range(buckets)),
+            discarded=discarded,
+            duration_ms=(half, most, nearly_all) if made else None,
+            last_failure=_last_failure(failures[0]) if failures else None,
+        )
+
+    async def endpoint_days(self, until: datetime) -> dict[int, EndpointDay]:
+        """What each endpoint was sent in the last 24 hours; those that were sent nothing are left out."""
+        return await endpoint_days(self._reader.anew(), until)
+
+    async def overview(self, until: datetime) -> PipelineOverview:
+        """How the whole pipeline did in the last hour, and what has been waiting longest."""
+        return await overview(self._reader.anew(), until)
+
+    async def dead_letters(
+        self,
+        page: int,
+        per_page: int,
+        *,
+        reason: str | None = None,
+        topic: str | None = None,
+        repaired: bool | None = None,
+    ) -> ResultPage[DeadLetterSummary]:
+        """The records that could not be used, the newest first; ``repaired``: only those that were, or were not, published again."""
+        tests = ["reason = {reason:String}"] * (reason is not None) + ["topic = {topic:String}"] * (topic is not None)
+        tests += [_REPAIRED if repaired else f"NOT ({_REPAIRED})"] * (repaired is not None)
+        condition = " AND ".join(tests) or "1"
+        parameters = {"reason": reason, "topic": topic, "limit": per_page, "offset": (page - 1) * per_page}
+        parameters = {name: value for name, value in parameters.items() if value is not None}
+        order = "ORDER BY failed_at DESC, kafka_partition, kafka_offset DESC LIMIT {limit:UInt32} OFFSET {offset:UInt64}"
+        rows, counted = await asyncio.gather(
+            self._rows(sql("SELECT", _SUMMARY, "FROM dead_letters WHERE", condition, order), parameters),
+            self._rows(sql("SELECT count() FROM dead_letters WHERE", condition), parameters),
+        )
+        known = await repairs.repairs(self._reader.anew(), [row[0] for row in rows])
+        found = tuple(replace(DeadLetterSummary(*row), repaired=known.get(row[0])) for row in rows)
+        return ResultPage(found, int(counted[0][0]), page, per_page)
+
+    async def dead_letters_left(self) -> int:
+        """How many records could not be used and were not published again."""
+        [(count,)] = await self._rows(sql("SELECT count() FROM dead_letters WHERE NOT (", _REPAIRED, ")"), {})
+        return int(count)
+
+    async def dead_letter(self, identifier: int) -> DeadLetterDetail | None:
+        """One record that could not be used, with its bytes; None when there is none."""
+        offset, partition = divmod(identifier, MAX_PARTITIONS)
+        position = RowPosition(partition, offset)
+        rows = await self._rows(
+            sql(
+                "SELECT",
+                _SUMMARY,
+                ", record_key, record_value, headers FROM dead_letters",
+                "WHERE kafka_partition = {partition:UInt16} AND kafka_offset = {offset:Int64} LIMIT 1",
+            ),
+            position._asdict(),
+        )
+        if not rows:
+            return None
+        key, value, headers = rows[0][_SUMMARY_COLUMNS:]
+        known = await repairs.repairs(self._reader.anew(), [identifier])
+        return DeadLetterDetail(
+            summary=replace(DeadLetterSummary(*rows[0][:_SUMMARY_COLUMNS]), repaired=known.get(identifier)),
+            key=key,
+            value=value,
+            headers=tuple((name.decode("utf-8", "replace"), content) for name, content in headers),
+        )
+
+    async def resends(self, events: Sequence[str], since: datetime) -> Mapping[tuple[str, int], DoneBy]:
+        """Who sent events again last since a time, by event and endpoint."""
+        return await repairs.resends(self._reader.anew(), events, since)
+
+    async def resend_runs(self, run_id: str | None = None, limit: int = 20) -> tuple[RunRow, ...]:
+        """The runs that resend many, the newest first; or the one that is named."""
+        state = "JSONExtractString(detail, 'state')"
+        # Records of the same millisecond: the one that ends a run is the last.
+        last = f"argMax(detail, ({state} NOT IN ('running', 'cancelling'), at))"
+        test = "AND subject = concat('resend run ', {run:String})" if run_id is not None else ""
+        rows = await self._rows(
+            sql(
+                "SELECT substring(subject, length('resend run ') + 1), argMin(actor, at), min(at) AS begun, max(at),",
+                last,
+                f", countIf({state} = 'cancelling') > 0 FROM audit_log WHERE action = 'resend_run'",
+                test,
+                "GROUP BY subject ORDER BY begun DESC LIMIT {limit:UInt32}",
+            ),
+            {"run": run_id or "", "limit": limit},
+        )
+        return tuple(RunRow(run, actor, begun, heard, detail, bool(asked)) for run, actor, begun, heard, detail, asked in rows)
+
+    async def _rows(self, statement: str, parameters: dict[str, Any]) -> Rows:
+        return await self._reader.anew().rows(statement, parameters, _BYTES)
+
+
+def _last_failure(row: Sequence[Any]) -> LastFailure:
+    identifier, created_at, status, failure, error = row
+    return LastFailure(identifier, created_at, status, failure or None, error or None)

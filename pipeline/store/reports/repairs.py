@@ -1,0 +1,62 @@
+"""Who sent something again, as the audit tells: resends of notifications, and dead letters that were repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from pipeline.store.reader import Reader, sql
+
+PUBLISHED: Final = "published "
+"""How the detail of a record begins that tells of a dead letter whose repair Kafka has acknowledged."""
+LETTER: Final = "dead letter "
+"""How the subject of such a record begins; the id follows."""
+_REPAIRS: Final = f"FROM audit_log WHERE action = 'republish' AND startsWith(detail, '{PUBLISHED}')"
+REPAIRED_SUBJECTS: Final = f"SELECT subject {_REPAIRS}"
+_EVENT: Final = r"extract(detail, '^event (.*), endpoint [0-9]+')"
+_ENDPOINT: Final = r"toInt64OrZero(extract(detail, ', endpoint ([0-9]+)(?:$|, run )'))"
+
+
+@dataclass(frozen=True, slots=True)
+class DoneBy:
+    """Who did something, and when. ``name`` is that of then; empty where the record does not say."""
+
+    at: datetime
+    actor: str
+    name: str
+
+
+async def repairs(reader: Reader, letters: Sequence[int]) -> Mapping[int, DoneBy]:
+    """The last repair of each of these dead letters that was repaired."""
+    if not letters:
+        return {}
+    rows = await reader.rows(
+        sql(
+            "SELECT toInt64OrZero(substring(subject, {length:UInt8})) AS letter, max(at), argMax(actor, at), argMax(actor_name, at)",
+            _REPAIRS,
+            "AND subject IN {subjects:Array(String)} GROUP BY letter",
+        ),
+        {"length": len(LETTER) + 1, "subjects": [f"{LETTER}{one}" for one in letters]},
+    )
+    return {int(letter): DoneBy(at, actor, name) for letter, at, actor, name in rows}
+
+
+async def resends(reader: Reader, events: Sequence[str], since: datetime) -> Mapping[tuple[str, int], DoneBy]:
+    """The last resend of these events to each endpoint since a time, by event and endpoint."""
+    if not events:
+        return {}
+    rows = await reader.rows(
+        sql(
+            "SELECT",
+            _EVENT,
+            "AS event,",
+            _ENDPOINT,
+            "AS endpoint, max(at), argMax(actor, at), argMax(actor_name, at) FROM audit_log",
+            "WHERE action = 'resend' AND at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') AND event IN {events:Array(String)}",
+            "GROUP BY event, endpoint",
+        ),
+        {"events": list(events), "since": int(since.timestamp() * 1000)},
+    )
+    return {(event, int(endpoint)): DoneBy(at, actor, name) for event, endpoint, at, actor, name in rows}

@@ -1,0 +1,257 @@
+"""Notifications (an event at an endpoint) to send again: those that failed, those of some attempts, those of past events.
+
+An event may stand there twice (a fan-out that crashed dispatched it again). A replay takes it for one, where it was received first, and
+the whole range is looked at for every page, so that its second row never makes it a second event.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from msgspec import structs
+
+from pipeline.core.search import AttemptQuery, Combinator, Condition, Predicate
+from pipeline.store.bound_values import BoundValues
+from pipeline.store.connection import Connections
+from pipeline.store.reader import QueryBudget, Reader, columns, sql
+from pipeline.store.rows import UNKNOWN_TIME
+from pipeline.store.search.bodies import SentEvent, sent_events
+from pipeline.store.search.conditions import milliseconds
+from pipeline.store.search.find import Finder
+from schemas.delivery import Trigger
+from schemas.event import EventMeta, EventType
+
+_FAILED: Final = Condition("state", Predicate.EQ, ("failed",))
+_REFERENCES: Final = ("order_number", "shipment_numbers", "subscription_id", "stock_item_id", "skus")
+_OF_ATTEMPTS: Final = columns(("id", "endpoint_id", "trigger", "event_received_at", "event_id", "event_name", "event_created_at"))
+_OF_EVENTS: Final = "any(event_name), any(created_at)"
+
+
+@dataclass(frozen=True, slots=True)
+class Sendable:
+    """A notification, and all that sending it again takes.
+
+    ``body`` is None while the event is not in ClickHouse (yet, or any more), and when it was erased. ``attempt_id`` is that of the
+    attempt it was found by; None in a replay. ``is_delivered``: the endpoint has acknowledged the event, in whichever attempt.
+    """
+
+    event: EventMeta
+    endpoint_id: int
+    body: bytes | None
+    attempt_id: int | None = None
+    is_test: bool = False
+    is_delivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """An event at an endpoint, by the last of its attempts that failed and that the search finds."""
+
+    event_id: str
+    endpoint_id: int
+    attempt_id: int
+    failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The notifications of a search, the oldest first, and how many failed attempts they had. ``is_all``: there are no more."""
+
+    notifications: tuple[Notification, ...]
+    attempts: int
+    is_all: bool
+
+    @property
+    def by_endpoint(self) -> dict[int, int]:
+        """How many there are for each endpoint, the most first."""
+        return dict(Counter(one.endpoint_id for one in self.notifications).most_common())
+
+
+class ReplayPosition(NamedTuple):
+    """Where an event stands in the order of a replay: milliseconds since 1970 when it was first received, and its id."""
+
+    received_ms: int
+    event_id: str
+
+    @classmethod
+    def of(cls, sendable: Sendable) -> ReplayPosition:
+        """Where the event of a replay's notification stands."""
+        received = sendable.event.received_at
+        return cls(0 if received is None else milliseconds(received), sendable.event.id)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """Which events, to which endpoints. ``since`` up to, and without, ``until``, by the time received. Empty: all.
+
+    ``matched_only``: an endpoint gets what it matched when the event was received; otherwise it gets all of them.
+    """
+
+    since: datetime
+    until: datetime
+    endpoint_ids: tuple[int, ...]
+    event_names: tuple[str, ...] = ()
+    order_numbers: tuple[str, ...] = ()
+    matched_only: bool = True
+
+
+class Sendables:
+    """Every method raises StoreUnavailableError, and StoreBudgetError when it asks for too much."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._reader = Reader(connections, QueryBudget())
+        self._replays = Reader(connections, QueryBudget(seconds=20.0))
+
+    async def failed(self, query: AttemptQuery, most: int) -> Failed:
+        """The notifications with failed attempts among those that a search finds: each once, ``most`` at most.
+
+        Without those that the endpoint has acknowledged in another attempt, and without tests.
+        """
+        reader, parameters = self._reader.anew(), BoundValues()
+        only_failed = AttemptQuery((*query.required, _FAILED), combinator=Combinator.AND)
+        scope = await Finder(reader).scope(only_failed, parameters)
+        if scope is None:
+            return Failed((), 0, is_all=True)
+        last = "argMax(id, (created_at, id)), max(created_at) AS failed_at, count()"
+        grouped = f"GROUP BY event_id, endpoint_id ORDER BY failed_at, event_id, endpoint_id LIMIT {most + 1:d}"
+        found = f"{scope[1]} AND trigger != 'test'"
+        acknowledged = (
+            "SELECT event_id, endpoint_id FROM attempts WHERE state = 'succeeded' AND event_id IN (SELECT event_id FROM attempts WHERE",
+            found,
+            ")",
+        )
+        left = ("AND (event_id, endpoint_id) NOT IN (", *acknowledged, ")")
+        statement = sql("SELECT event_id, endpoint_id,", last, "FROM attempts WHERE", found, *left, grouped)
+        rows = await reader.rows(statement, parameters.values)
+        kept = rows[:most]
+        return Failed(
+            tuple(Notification(*row[:4]) for row in kept), sum(int(row[4]) for row in kept), is_all=len(rows) == len(kept)
+        )
+
+    async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, Sendable]:
+        """The notifications of attempts, by the attempts' ids. An attempt whose retention is over is not among them.
+
+        ``made`` says when they were, where that is known: then less is read.
+        """
+        if not ids:
+            return {}
+        reader, parameters = self._reader.anew(), BoundValues()
+        conditions = [f"id IN {parameters.add(list(ids), 'Array(Int64)')}"]
+        if made:
+            first, last = (parameters.time(milliseconds(one)) for one in (min(made), max(made)))
+            conditions.append(f"created_at >= {first} AND created_at <= {last}")
+        where = " AND ".join(conditions)
+        select = sql("SELECT", _OF_ATTEMPTS, ",", columns(_REFERENCES), "FROM attempts WHERE", where)
+        rows = await reader.rows(select, parameters.values)
+        events = {row[4]: row[3] for row in rows}
+        found = await sent_events(reader, list(events.items()))
+        if elsewhere := [(event_id, UNKNOWN_TIME) for event_id in events if event_id not in found]:
+            found |= await sent_events(reader, elsewhere)
+        delivered = await _delivered(reader, [(row[4], row[6]) for row in rows])
+        return {
+            identifier: _sendable(
+                _event(received, *of_event),
+                endpoint_id,
+                found.get(of_event[0]),
+                attempt_id=identifier,
+                is_test=trigger == Trigger.TEST,
+                is_delivered=(of_event[0], endpoint_id) in delivered,
+            )
+            for identifier, endpoint_id, trigger, received, *of_event in rows
+        }
+
+    async def count(self, wanted: ReplayRequest) -> tuple[int, int]:
+        """How many events a replay has, and how many notifications they make."""
+        parameters = BoundValues()
+        asked = parameters.add(list(wanted.endpoint_ids), "Array(Int64)")
+        each = f"length(arrayIntersect(endpoints, {asked}))" if wanted.matched_only else f"length({asked})"
+        grouped = sql(
+            "SELECT event_id, groupUniqArrayArray(endpoint_ids) AS endpoints FROM events WHERE",
+            _where(wanted, parameters),
+            "GROUP BY event_id",
+        )
+        statement = sql("SELECT count(), sum(", each, ") FROM (", grouped, ")")
+        [(events, notifications)] = await self._replays.anew().rows(statement, parameters.values)
+        return int(events), int(notifications)
+
+    async def page(self, wanted: ReplayRequest, after: ReplayPosition | None, limit: int) -> list[Sendable]:
+        """The notifications of a replay's next events behind a place, event after event; of fewer than ``limit`` at the end."""
+        parameters = BoundValues()
+        behind = ""
+        if after is not None:
+            place = f"({parameters.add(after.received_ms, 'Int64')}, {parameters.add(after.event_id, 'String')})"
+            behind = f"HAVING (toUnixTimestamp64Milli(first), event_id) > {place}"
+        statement = sql(
+            "SELECT arraySort(groupUniqArrayArray(endpoint_ids)), min(received_at) AS first, event_id,",
+            _OF_EVENTS,
+            ",",
+            columns([f"any({name})" for name in _REFERENCES]),
+            "FROM events WHERE",
+            _where(wanted, parameters),
+            "GROUP BY event_id",
+            behind,
+            f"ORDER BY first, event_id LIMIT {limit:d}",
+        )
+        rows = await self._replays.anew().rows(statement, parameters.values)
+        found = await sent_events(self._replays.anew(), [(row[2], row[1]) for row in rows])
+        return [
+            _sendable(_event(first, *of_event), endpoint_id, found.get(of_event[0]))
+            for matched, first, *of_event in rows
+            for endpoint_id in wanted.endpoint_ids
+            if endpoint_id in matched or not wanted.matched_only
+        ]
+
+
+async def _delivered(reader: Reader, events: Sequence[tuple[str, datetime]]) -> set[tuple[str, int]]:
+    """Of events, with when they happened: those that were acknowledged, each with the endpoint."""
+    if not events:
+        return set()
+    parameters = BoundValues()
+    ids = parameters.add(sorted({event_id for event_id, _ in events}), "Array(String)")
+    # Nothing is delivered before it happened; a producer's clock may be wrong by a day.
+    since = parameters.time(min(milliseconds(created_at) for _, created_at in events) - 86_400_000)
+    condition = f"created_at >= {since} AND state = 'succeeded' AND event_id IN {ids}"
+    rows = await reader.rows(sql("SELECT DISTINCT event_id, endpoint_id FROM attempts WHERE", condition), parameters.values)
+    return {(event_id, endpoint_id) for event_id, endpoint_id in rows}
+
+
+def _where(wanted: ReplayRequest, parameters: BoundValues) -> str:
+    since, until = parameters.time(milliseconds(wanted.since)), parameters.time(milliseconds(wanted.until))
+    # Operational events and test deliveries are not events of the OMS.
+    names = wanted.event_names or tuple(event.value for event in EventType)
+    tests = [
+        f"received_at >= {since} AND received_at < {until} AND source_topic != 'test'",
+        f"event_name IN {parameters.add(list(names), 'Array(String)')}",
+    ]
+    if wanted.order_numbers:
+        tests.append(f"order_number IN {parameters.add(list(wanted.order_numbers), 'Array(String)')}")
+    if wanted.matched_only:
+        tests.append(f"hasAny(endpoint_ids, {parameters.add(list(wanted.endpoint_ids), 'Array(Int64)')})")
+    return " AND ".join(tests)
+
+
+def _sendable(event: EventMeta, endpoint_id: int, sent: SentEvent | None, **known: Any) -> Sendable:
+    if sent is None:
+        return Sendable(event, endpoint_id, None, **known)
+    if sent.key:
+        event = structs.replace(event, key=sent.key, sequence=sent.sequence)
+    return Sendable(event, endpoint_id, sent.body, **known)
+
+
+def _event(received_at: datetime, *of_event: Any) -> EventMeta:
+    event_id, name, created_at, order, shipments, subscription, stock_item, skus = of_event
+    return EventMeta(
+        id=event_id,
+        event_name=name,
+        created_at=created_at,
+        order_number=order or None,
+        shipment_numbers=tuple(shipments),
+        subscription_id=subscription or None,
+        stock_item_id=stock_item,
+        skus=tuple(skus),
+        received_at=None if received_at == UNKNOWN_TIME else received_at,
+    )

@@ -1,0 +1,118 @@
+"""What is on record about an order, a shipment, a subscription or a stock item: its events with who matched, and their attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from pipeline.core.search import Condition, Predicate
+from pipeline.store.bound_values import BoundValues
+from pipeline.store.reader import IN_ORDER, INDEX_FIRST, Reader, columns, sql
+from pipeline.store.search.attempt_rows import ATTEMPT_COLUMNS, AttemptRow, attempt_of
+from pipeline.store.search.conditions import milliseconds, where
+
+MOST_EVENTS: Final = 200
+MOST_ATTEMPTS: Final = 2_000
+
+
+class TimelineSubject(enum.StrEnum):
+    """What a story is about, by the attribute that attempts are found by."""
+
+    ORDER = "order_number"
+    SHIPMENT = "shipment_number"
+    SUBSCRIPTION = "subscription_id"
+    STOCK_ITEM = "stock_item_id"
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An event as it was received. ``endpoint_ids`` are those that matched then; nobody may have."""
+
+    event_id: str
+    event_name: str
+    created_at: datetime
+    received_at: datetime
+    order_number: str | None
+    shipment_numbers: tuple[str, ...]
+    subscription_id: str | None
+    endpoint_ids: tuple[int, ...]
+    stock_item_id: int | None = None
+    skus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineRecords:
+    """The newest events and attempts, the newest first. ``is_complete`` is False where there are more than are shown."""
+
+    events: tuple[EventRow, ...]
+    attempts: tuple[AttemptRow, ...]
+    is_complete: bool
+
+
+_SETTINGS: Final = {**IN_ORDER, **INDEX_FIRST}
+_EVENT_COLUMNS: Final = (
+    *("event_id", "event_name", "created_at", "received_at", "order_number", "shipment_numbers", "subscription_id"),
+    *("endpoint_ids", "stock_item_id", "skus"),
+)
+
+
+async def record_of(reader: Reader, about: TimelineSubject, value: str) -> TimelineRecords:
+    """Look up what is on record; bounded, whatever has happened to an order. A stock item's ``value`` is a whole number."""
+    condition = Condition(about.value, Predicate.EQ, (int(value) if about is TimelineSubject.STOCK_ITEM else value,))
+    # An event that is not in `events` (yet) may have attempts, so these are not asked for by the events' ids.
+    if about is not TimelineSubject.STOCK_ITEM:
+        events, attempts = await asyncio.gather(_events(reader, condition), _attempts(reader, condition, None))
+    else:
+        # It has thousands: an attempt is made after its event was received, and so the time before the oldest event shown is left out.
+        events = await _events(reader, condition)
+        attempts = await _attempts(reader, condition, _since(events))
+    if (since := _since(events)) is not None:
+        attempts = [one for one in attempts if one.created_at >= since]
+    return TimelineRecords(
+        _once(events[:MOST_EVENTS]),
+        tuple(attempts[:MOST_ATTEMPTS]),
+        is_complete=len(events) <= MOST_EVENTS and len(attempts) <= MOST_ATTEMPTS,
+    )
+
+
+async def _events(reader: Reader, condition: Condition) -> list[EventRow]:
+    """The newest events, one more than are shown."""
+    parameters = BoundValues()
+    # Columns of the same names, and Bloom filters on them, are in both tables.
+    test = where([condition], parameters)
+    # A test has the references of a sample: it belongs to nobody's timeline.
+    newest = f"AND source_topic != 'test' ORDER BY received_at DESC, event_id LIMIT {MOST_EVENTS + 1:d}"
+    statement = sql("SELECT", columns(_EVENT_COLUMNS), "FROM events WHERE", test, newest)
+    return list(map(_event, await reader.rows(statement, parameters.values, more=_SETTINGS)))
+
+
+async def _attempts(reader: Reader, condition: Condition, since: datetime | None) -> list[AttemptRow]:
+    """The newest attempts, one more than are shown."""
+    parameters = BoundValues()
+    test = where([condition], parameters)
+    if since is not None:
+        test = f"{test} AND created_at >= {parameters.time(milliseconds(since))}"
+    newest = f"AND trigger != 'test' ORDER BY created_at DESC, id DESC LIMIT {MOST_ATTEMPTS + 1:d}"
+    statement = sql("SELECT", columns(ATTEMPT_COLUMNS), "FROM attempts WHERE", test, newest)
+    return list(map(attempt_of, await reader.rows(statement, parameters.values, more=_SETTINGS)))
+
+
+def _since(events: Sequence[EventRow]) -> datetime | None:
+    """When the oldest event shown was received, where there are older ones."""
+    return events[MOST_EVENTS - 1].received_at if len(events) > MOST_EVENTS else None
+
+
+def _event(row: Sequence[Any]) -> EventRow:
+    values = dict(zip(_EVENT_COLUMNS, row, strict=True))
+    values.update({name: tuple(values[name]) for name in ("shipment_numbers", "endpoint_ids", "skus")})
+    values.update({name: values[name] or None for name in ("order_number", "subscription_id")})
+    return EventRow(**values)
+
+
+def _once(events: Iterable[EventRow]) -> tuple[EventRow, ...]:
+    """Each event once: a fan-out that crashed may have dispatched it again."""
+    return tuple({event.event_id: event for event in events}.values())

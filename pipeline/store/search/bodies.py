@@ -1,0 +1,86 @@
+"""The bodies of many attempts at once: what was sent, by its place in the primary key of ``events``, and what was answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.store.bound_values import BoundValues
+from pipeline.store.reader import Reader, sql
+from pipeline.store.rows import UNKNOWN_TIME
+from pipeline.store.search.attempt_rows import AttemptRow
+from pipeline.store.search.conditions import milliseconds
+from pipeline.store.search.first_events import among, constant_times
+
+
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """Of an attempt. ``request_body`` is None while the event is not in ClickHouse (yet, or any more)."""
+
+    request_body: str | None
+    response_body: str
+    response_body_encoding: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentEvent:
+    """An event as it was sent: its body, and what receivers can order it by; ``key`` is empty where that is not on record."""
+
+    body: bytes
+    key: str
+    sequence: int
+
+
+async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[int, Bodies]:
+    """The bodies of attempts, by id."""
+    if not attempts:
+        return {}
+    parameters = BoundValues()
+    # By time too: it begins the primary key.
+    within = f"created_at IN {constant_times([milliseconds(one.created_at) for one in attempts], parameters)}"
+    wanted = f"id IN {parameters.add([one.id for one in attempts], 'Array(Int64)')}"
+    answered = "id, event_id, event_received_at, response_body, response_body_encoding"
+    rows = await reader.rows(sql("SELECT", answered, "FROM attempts WHERE", within, "AND", wanted), parameters.values)
+    sent = await bodies(reader, [(event_id, received) for _, event_id, received, _, _ in rows])
+    texts = {event_id: body.decode("utf-8", "replace") for event_id, body in sent.items()}
+    return {identifier: Bodies(texts.get(event_id), body, encoding) for identifier, event_id, _, body, encoding in rows}
+
+
+async def request_bodies(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[str, str]:
+    """What attempts sent, by the ids of their events, in one look where the attempts say when their events were received."""
+    if not attempts:
+        return {}
+    parameters = BoundValues()
+    made = f"created_at IN {constant_times([milliseconds(one.created_at) for one in attempts], parameters)}"
+    named = f"id IN {parameters.add([one.id for one in attempts], 'Array(Int64)')}"
+    ids = sorted({one.event_id for one in attempts})
+    # The time begins the primary key.
+    received = ("received_at IN (SELECT event_received_at FROM attempts WHERE", made, "AND", named, ")")
+    wanted = f"AND event_id IN {parameters.add(ids, 'Array(String)')} AND request_body != ''"
+    statement = sql("SELECT event_id, request_body FROM events WHERE", *received, wanted)
+    rows = await reader.rows(statement, parameters.values, {"request_body": "bytes"})
+    found = {event_id: bytes(body) for event_id, body in rows}
+    if elsewhere := [(one, UNKNOWN_TIME) for one in ids if one not in found]:
+        found |= await bodies(reader, elsewhere)
+    return {event_id: body.decode("utf-8", "replace") for event_id, body in found.items()}
+
+
+async def bodies(reader: Reader, events: Sequence[tuple[str, datetime]]) -> dict[str, bytes]:
+    """The bodies of events, as they are sent, by id; see :func:`sent_events`."""
+    return {event_id: event.body for event_id, event in (await sent_events(reader, events)).items()}
+
+
+async def sent_events(reader: Reader, events: Sequence[tuple[str, datetime]]) -> dict[str, SentEvent]:
+    """Events as they were sent, by id; those that were erased are left out.
+
+    ``events`` are ids with the times received, 1970 where that is not known.
+    """
+    if not events:
+        return {}
+    parameters = BoundValues()
+    known = {(event_id, 0 if received == UNKNOWN_TIME else milliseconds(received)) for event_id, received in events}
+    still_there = f"{among(sorted(known), parameters)} AND request_body != ''"
+    statement = sql("SELECT event_id, request_body, event_key, source_offset FROM events WHERE", still_there)
+    rows = await reader.rows(statement, parameters.values, {"request_body": "bytes"})
+    return {event_id: SentEvent(bytes(body), key, offset) for event_id, body, key, offset in rows}

@@ -1,0 +1,109 @@
+"""Counts of what a search finds that take little time however much it finds: by the hourly figures, or of the newest attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from pipeline.core.search import AttemptQuery, Condition, Filter, Predicate, beginning
+from pipeline.store.bound_values import BoundValues
+from pipeline.store.reader import Reader, sql
+from pipeline.store.search.conditions import milliseconds, where
+from pipeline.store.search.find import Finder
+from pipeline.store.search.time_windows import TimeWindow
+
+MOST: Final = 5_000
+"""Attempts that are counted one by one."""
+HOUR: Final = 3_600_000
+_EVER: Final = 2**62
+_KEPT: Final = "hour >= (SELECT toStartOfHour(min(created_at)) FROM attempts)"
+"""The hourly counts outlive the attempts. The minimum is in the parts' own indexes: nothing is read."""
+_HOURLY: Final = frozenset({"endpoint_id", "event_name", "state", "created_at"})
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptCounts:
+    """The same attempts, counted twice."""
+
+    by_kind: Sequence[tuple[str, str, int, int]]
+    """State, event type, endpoint, count."""
+    by_time: Sequence[tuple[str, int, int]]
+    """State, time (milliseconds since 1970), count."""
+    since: datetime | None = None
+    """When the oldest attempt was made that was counted, where older ones were not; None when all were counted."""
+
+
+def hours(required: Sequence[Filter]) -> TimeWindow | None:
+    """The time that is asked for, where the hourly counts know all that is asked for; None otherwise."""
+    first, end = -_EVER, _EVER
+    for one in required:
+        if not isinstance(one, Condition) or one.attribute not in _HOURLY:
+            return None
+        if one.attribute != "created_at":
+            continue
+        values = [milliseconds(value) for value in one.values if isinstance(value, datetime)]
+        # LTEQ of the last millisecond of an hour is that whole hour.
+        moment = values[0] + (one.predicate is Predicate.LTEQ) if values else 1
+        if one.predicate not in (Predicate.GTEQ, Predicate.LT, Predicate.LTEQ) or moment % HOUR:
+            return None
+        first, end = (max(first, moment), end) if one.predicate is Predicate.GTEQ else (first, min(end, moment))
+    return TimeWindow(first, end)
+
+
+async def hourly(reader: Reader, query: AttemptQuery, span: TimeWindow) -> tuple[AttemptCounts, int]:
+    """Counts, and how many milliseconds each time covers: a day where hours would be too many for a chart."""
+    stored = await reader.stored()
+    if not stored.rows or span.first >= span.end:
+        return AttemptCounts((), ()), HOUR
+    parameters = BoundValues()
+    conditions = [one for one in query.required if isinstance(one, Condition)]
+    test = where([one for one in conditions if one.attribute in ("endpoint_id", "event_name")], parameters)
+    bounds = [] if span.first == -_EVER else [f"hour >= {parameters.time(span.first)}"]
+    bounds += [] if span.end == _EVER else [f"hour < {parameters.time(span.end)}"]
+    within = " AND ".join((_KEPT, *bounds))
+    step = 24 * HOUR if min(span.end, stored.end) - max(span.first, stored.first) > 60 * 24 * HOUR else HOUR
+    hour = f"intDiv(toUnixTimestamp(hour), {step // 1000:d}) * {step:d} AS time"
+    counted = "sum(attempts) - sum(failures), sum(failures)"
+    # Not by all of it at once: a year would be a row for each day, endpoint and event type.
+    groups = "GROUP BY GROUPING SETS ((event_name, endpoint_id), (time))"
+    select = sql("SELECT grouping(time), event_name, endpoint_id,", hour, ",", counted, "FROM attempts_hourly WHERE", within)
+    by_kind, by_time = [], []
+    for is_kind, event, endpoint, time, good, bad in await reader.rows(sql(select, "AND", test, groups), parameters.values):
+        for state, count in (("succeeded", good), ("failed", bad)):
+            if not count or not all(_has_state(condition, state) for condition in conditions):
+                continue
+            if is_kind:
+                by_kind.append((state, event, endpoint, count))
+            else:
+                by_time.append((state, time, count))
+    return AttemptCounts(by_kind, by_time), step
+
+
+def _has_state(condition: Condition, state: str) -> bool:
+    if condition.attribute != "state":
+        return True
+    match condition.predicate:
+        case Predicate.EQ | Predicate.IN:
+            return state in condition.values
+        case Predicate.NOT_EQ | Predicate.NOT_IN:
+            return state not in condition.values
+        case _:  # every attempt has one
+            return condition.predicate in (Predicate.PRESENT, Predicate.NOT_NULL)
+
+
+async def newest(reader: Reader, query: AttemptQuery, most: int | None = None) -> AttemptCounts:
+    """Counts of the newest attempts that a search finds; of all of them, when there are no more than ``most`` (:data:`MOST`)."""
+    finder = Finder(reader, ("created_at", "id", "state", "event_name", "endpoint_id"))
+    # Behind a cursor nothing is counted beside.
+    found = await finder.find(replace(query, sorts=(), page=1, per_page=most or MOST, after=beginning()))
+    rows = [(time, state, event, endpoint) for time, _, state, event, endpoint in found.rows]
+    return counted(rows, since=None if found.next_cursor is None else rows[-1][0])
+
+
+def counted(attempts: Iterable[tuple[datetime, str, str, int]], since: datetime | None) -> AttemptCounts:
+    """Count attempts: time, state, event type and endpoint of each."""
+    rows = list(attempts)
+    by_kind = [(state, event, endpoint, 1) for _, state, event, endpoint in rows]
+    return AttemptCounts(by_kind, [(state, milliseconds(time), 1) for time, state, *_ in rows], since)

@@ -1,0 +1,65 @@
+"""What is known of a search while it is carried out, and which attempts it means by that. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.core.search import AttemptQuery, Cursor
+from pipeline.store.bound_values import BoundValues
+from pipeline.store.search.conditions import event_where, has_body, is_indexed, where
+from pipeline.store.search.first_events import Events, FirstEvents, among
+from pipeline.store.search.time_windows import TimeWindow, candidate_events, other_events
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """What is known of a search."""
+
+    query: AttemptQuery
+    whole: TimeWindow
+    stored: int
+    asked: TimeWindow
+    few: Events | None
+    """Event id and time received of all attempts that can be meant, where these are few."""
+    first: FirstEvents | None = None
+    """The events that the index of the bodies knows for a window."""
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the attempts of a few events are looked for."""
+        return self.few is not None or self.first is not None
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the events of all that is asked for are known, and not only those of a window."""
+        return self.few is not None or (self.first is not None and self.first.window == self.asked)
+
+    def conditions(self, window: TimeWindow, parameters: BoundValues) -> str:
+        """The search within a window, as an expression over ``attempts``."""
+        required = self.query.required
+        # Without any condition ClickHouse need not read all rows for the first ones in another order: an index says where they are.
+        parts = [window.sql("created_at", parameters)]
+        if self.query.after is not None:
+            parts.append(_behind(self.query.after, parameters))
+        if self.first is not None:
+            parts.append(self.first.of_attempts(required, parameters))
+            # Their bodies are known to be as asked for: nobody need look at them again.
+            required = tuple(one for one in required if not is_indexed(one))
+        candidates = "1"
+        if any(map(has_body, required)):
+            candidates = " AND ".join([self._candidates(window, parameters), *event_where(required, parameters)])
+        return " AND ".join([*parts, where(required, parameters, candidates)])
+
+    def _candidates(self, window: TimeWindow, parameters: BoundValues) -> str:
+        if self.few is not None:
+            return among(self.few, parameters)
+        if self.first is None or not self.first.events:
+            return candidate_events(self.whole, window, parameters)
+        others = other_events(self.first.window, self.first.received, parameters)
+        return f"({among(self.first.events, parameters)} OR {others})"
+
+
+def _behind(cursor: Cursor, parameters: BoundValues) -> str:
+    operator = "<" if cursor.descending else ">"
+    time, identifier = parameters.time(cursor.created_at_ms), parameters.add(cursor.id, "Int64")
+    return f"(created_at {operator} {time} OR created_at = {time} AND id {operator} {identifier})"

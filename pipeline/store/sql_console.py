@@ -1,0 +1,134 @@
+"""One SELECT of somebody's own, for the embedded ClickHouse: read-only, bounded, and away from files and networks.
+
+A ClickHouse server has users, roles and quotas for this (deploy/clickhouse). ClickHouse in process has none, and its read-only mode
+still writes files (INTO OUTFILE) and reads them (file()). So the engine itself takes the statement apart first: what is carried out is
+its own rendering of one statement, as a subquery, where nothing but a SELECT can stand, and only with functions that stay inside.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from clickhouse_connect.driver.exceptions import Error
+
+from pipeline.store.connection import Client, Connections, StoreBudgetError, StoreError, StoreRejectedError
+from pipeline.store.errors import over_budget
+
+MAX_ROWS: Final = 10_000
+MAX_SECONDS: Final = 30
+MAX_MEMORY: Final = 2 * 1024**3
+MAX_STATEMENT: Final = 100_000
+VIEWS: Final = (
+    *("attempt_history", "attempt_details", "attempt_figures", "attempt_figures_daily", "received_events", "event_bodies"),
+    "endpoint_history",
+)
+"""What is for people: the tables behind them may change."""
+_TOO_MANY_ROWS_OR_BYTES: Final = 396
+_UNKNOWN_TABLE: Final = 60
+_SYNTAX_ERROR: Final = 62
+
+_LIMITS: Final = (
+    f"SET max_execution_time = {MAX_SECONDS}, timeout_before_checking_execution_speed = 0, max_memory_usage = {MAX_MEMORY}, "
+    f"max_result_rows = {MAX_ROWS}, result_overflow_mode = 'throw', "
+    # A condition on the body in attempt_details then reads the attempts of what it finds, and no others.
+    "enable_join_runtime_filters_index_analysis = 1"
+)
+_OURS_AROUND: Final = re.compile(r"[.:\s]*In scope SELECT formatQuery\(.*\)(?=\.)", re.DOTALL)
+"""What ClickHouse says of the statement of ours that the other one stood in."""
+_FUNCTION: Final = re.compile(r"^( *)Function (\S+)", re.MULTILINE)
+_TABLE_FUNCTION: Final = re.compile(r"TableExpression[^\n]*\n *Function (\S+)")
+_SETTINGS: Final = re.compile(r"^ *Set *$", re.MULTILINE)
+_GENERATORS: Final = frozenset(
+    {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "values", "null"}
+)
+_REACHING_OUT: Final = re.compile(r"file|ai[a-z]+|dict[a-z0-9]*|joinget.*|catboost.*|filesystem.*|naivebayes.*")
+
+
+@dataclass(frozen=True, slots=True)
+class SqlResult:
+    """Column names with their types, and rows."""
+
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[Any, ...], ...]
+    seconds: float
+
+
+class SqlConsole:
+    """Carries out statements, each on a connection of its own."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def ask(self, statement: str) -> SqlResult:
+        """What a SELECT returns.
+
+        Raises:
+            StoreRejectedError: it is not one SELECT, it is wrong, or it reaches out.
+            StoreBudgetError: it takes more time, memory or rows than it may.
+            StoreUnavailableError: ClickHouse cannot answer now.
+        """
+        if len(statement) > MAX_STATEMENT:
+            raise StoreRejectedError(f"The statement has {len(statement):,} characters; at most {MAX_STATEMENT:,} are taken.")
+        try:
+            return await self._connections.read_alone(lambda client: _ask(client, statement))
+        except StoreError as error:
+            explained = _explained(error)
+            if explained is None:
+                raise
+            raise explained from error
+
+
+def _explained(error: StoreError) -> StoreError | None:
+    """An error in words for who wrote the statement, which is no search, nor are its tables ours for sure. None: its own words will do."""
+    code = error.__cause__.code if isinstance(error.__cause__, Error) else None
+    if code == _TOO_MANY_ROWS_OR_BYTES:
+        return StoreBudgetError(f"The answer has more than {MAX_ROWS:,} rows; add a LIMIT, or group them.")
+    if isinstance(error, StoreBudgetError):
+        size = f"{MAX_MEMORY // 1024**3} GB"
+        return StoreBudgetError(
+            f"The statement needs more than {MAX_SECONDS} seconds or {size} of memory; narrow it, by created_at for example."
+        )
+    if code == _UNKNOWN_TABLE:
+        return StoreRejectedError(f"There is no such table or view. The views for people are {', '.join(VIEWS)}.")
+    if code == _SYNTAX_ERROR:
+        told = _OURS_AROUND.sub("", str(error))
+        return StoreRejectedError(f"One SELECT only is taken here, and ClickHouse cannot read this as one. {told}")
+    return None
+
+
+def _ask(client: Client, statement: str) -> SqlResult:
+    started = time.monotonic()
+    # Before anything of the statement gets to the engine, and for as long as this connection lives.
+    client.command(_LIMITS)
+    client.command("SET readonly = 1")
+    [(rendered,)] = client.query("SELECT formatQuery({statement:String})", parameters={"statement": statement}).result_rows
+    # One statement without comments, as the engine writes it: it cannot leave the parentheses, and in them only a SELECT is one.
+    select = "\n".join(("SELECT * FROM (", rendered, ")"))
+    _check(client.raw_query(f"EXPLAIN AST {select}", fmt="TSVRaw").decode("utf-8", "replace"))
+    began = time.monotonic()
+    answer = client.raw_query(select, fmt="JSONCompact")
+    # An answer that took longer may be incomplete: see reader.py.
+    if time.monotonic() - began >= MAX_SECONDS:
+        raise over_budget()
+    found = json.loads(answer)
+    return SqlResult(
+        columns=tuple((column["name"], column["type"]) for column in found["meta"]),
+        rows=tuple(map(tuple, found["data"])),
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _check(tree: str) -> None:
+    """Refuse what reaches files, networks or models, and settings; ``tree`` is the engine's own, one node a line."""
+    if _SETTINGS.search(tree):
+        raise StoreRejectedError("The limits stand: leave out SETTINGS.")
+    used = {name.lower() for _, name in _FUNCTION.findall(tree)}
+    outside = {name for name in used if _REACHING_OUT.fullmatch(name)}
+    outside |= {name.lower() for name in _TABLE_FUNCTION.findall(tree)} - _GENERATORS
+    if outside:
+        names = ", ".join(sorted(outside))[:200]
+        raise StoreRejectedError(f"Here a SELECT reads tables and views only; leave out {names}.")

@@ -1,0 +1,56 @@
+"""``GET /api/webhook/attempts/live``: the attempts of a search as they are recorded, as server-sent events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from pipeline.web.api.attempts import asked, attempt_answer
+from pipeline.web.auth import principal_of
+from pipeline.web.errors import ApiError
+from pipeline.web.event_stream import StreamForm, stream_attempts, wants_events
+from pipeline.web.routes import FILTERS, STRICT, Route
+from pipeline.web.services import Api
+from pipeline.web.transfer import EVENT_STREAM
+from schemas.api_key import Access
+
+
+def attempt_event_routes(api: Api) -> Iterable[Route]:
+    """The routes, below ``/api``."""
+
+    async def live(request: web.Request) -> web.StreamResponse:
+        query = await asked(api, request)
+        if request.method == "HEAD":
+            return web.Response(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8"})
+        if not wants_events(request):
+            raise ApiError(406, f"This is a stream of events: ask for it with Accept: {EVENT_STREAM}.")
+        who = principal_of(request)
+
+        def may_listen() -> bool:
+            now = api.keys.named(who.key_id)
+            return now is not None and now.role is who.role
+
+        form = StreamForm(
+            rows=lambda rows: json.dumps({"attempts": [attempt_answer(row).model_dump(mode="json") for row in rows]}),
+            problem=lambda text: json.dumps({"error": text}),
+            may_listen=may_listen,
+            over=json.dumps({"error": "The API key is not valid any more, or its role has changed."}),
+        )
+        return await stream_attempts(api, request, query, form)
+
+    return [
+        Route(
+            "GET",
+            "/webhook/attempts/live",
+            live,
+            Access.VIEWER,
+            "Watch the attempts of a search as they are recorded",
+            {200: EVENT_STREAM},
+            'Server-sent events, for Accept: text/event-stream. attempts: {"attempts": [...]}, the oldest first, each as in the list; '
+            'problem: {"error": ...}, and the stream goes on; over: {"error": ...}, and it ends. An attempt may come again after a connection broke: ids tell.',
+            parameters=(FILTERS, STRICT),
+            errors=(406, 422, 503),
+        )
+    ]

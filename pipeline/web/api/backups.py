@@ -1,0 +1,181 @@
+"""``/api/webhook/backups/endpoints``: all endpoints as a file, and endpoints of such a file back into their topic.
+
+Restoring goes by the rules of every other change: each record is checked, written on top of what stands there, and read back. So two
+restores at once, and changes meanwhile, are settled as those of two API processes are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import Final
+
+from aiohttp import web
+from msgspec import structs
+from pydantic import ValidationError
+
+from pipeline.core.filters.stored import texts_of
+from pipeline.endpoints.authentication import opened_authentication
+from pipeline.endpoints.backup import SEALED_OTHERWISE, RestorePlan, RestoreStep, plan, restored
+from pipeline.endpoints.client_certificates import open_identity
+from pipeline.endpoints.registry import SupersededError
+from pipeline.endpoints.signatures import opened_signature_header
+from pipeline.endpoints.vault import VaultError
+from pipeline.ops.logs import logger
+from pipeline.sender.target_url import TargetUrlError, check_target_url
+from pipeline.web.api.wrapped_input import parse_wrapped
+from pipeline.web.auth import principal_of
+from pipeline.web.endpoint_changes import changing, require_right_key
+from pipeline.web.errors import require_endpoints
+from pipeline.web.filter_check import CompilableEndpointInput
+from pipeline.web.request_values import read_body
+from pipeline.web.responses import answer
+from pipeline.web.routes import Route
+from pipeline.web.services import EndpointServices
+from schemas.api_key import Access
+from schemas.audit import AuditAction
+from schemas.codec import to_json
+from schemas.custom_headers import is_retired
+from schemas.endpoint import EndpointRecord
+from schemas.endpoint_backup import MEDIA_TYPE, BackupHeader
+from schemas.http.backups import MAX_RESTORED, RestoreAnswer, RestoreBody, RestoredEndpoint, RestoreInput
+from schemas.http.endpoints import EndpointInput
+from schemas.plain_findings import sentence_of
+
+log = logger(__name__)
+
+_WRAPPER: Final = 'Send lines of a backup, wrapped: {"restore": {"endpoints": [{…}], "dry_run": true}}.'
+
+
+def backup_routes(api: EndpointServices) -> Iterable[Route]:
+    """The routes, below ``/api``."""
+
+    async def export(request: web.Request) -> web.Response:
+        require_endpoints(api.registry)
+        records = [endpoint.record for endpoint in api.registry.all()]
+        await api.audit.put(request, AuditAction.EXPORT_ENDPOINTS, "endpoints", f"{len(records)} endpoints")
+        header = BackupHeader(exported_at=api.clock(), endpoints=len(records))
+        lines = await asyncio.to_thread(lambda: [to_json(one).decode() for one in (header, *records)])
+        return web.Response(text="\n".join([*lines, ""]), content_type=MEDIA_TYPE, charset="utf-8")
+
+    async def restore(request: web.Request) -> web.Response:
+        given = parse_wrapped(await read_body(request), "restore", RestoreInput, hint=_WRAPPER, required=("endpoints",))
+        require_endpoints(api.registry)
+        if not given.dry_run:
+            require_right_key(api)
+            detail = f"{len(given.endpoints)} endpoints" + (", overwriting" if given.overwrite else "")
+            await api.audit.put(request, AuditAction.IMPORT_ENDPOINTS, "endpoints", detail)
+        actor = principal_of(request).actor
+        made = [(record, await _restore(api, record, given, actor)) for record in given.endpoints]
+        return answer(RestoreAnswer(restored=[_shown(record, done) for record, done in made]))
+
+    return [
+        Route(
+            "GET",
+            "/webhook/backups/endpoints",
+            export,
+            Access.ADMIN,
+            "All endpoints as a backup",
+            {200: MEDIA_TYPE},
+            "JSON lines. Secrets are in it as they are in Kafka, encrypted with the encryption key. That it was made is on record.",
+            errors=(503,),
+            exports=True,
+        ),
+        Route(
+            "POST",
+            "/webhook/backups/endpoints",
+            restore,
+            Access.ADMIN,
+            "Restore endpoints of a backup",
+            {200: RestoreAnswer},
+            f"Up to {MAX_RESTORED}, each by itself: what is missing is created, with its id where nobody else has it; what is there and "
+            "differs is changed with overwrite only. It may be done again.",
+            body=RestoreBody,
+            errors=(503,),
+        ),
+    ]
+
+
+async def _restore(api: EndpointServices, record: EndpointRecord, given: RestoreInput, actor: str) -> RestorePlan:
+    """Do for one endpoint what its plan says; a plan that another change overtook is made again."""
+    if refusal := await _refusal(api, record):
+        return RestorePlan(RestoreStep.REFUSE, reason=refusal)
+    async with changing(api):
+        while True:
+            wanted = plan(record, api.registry, api.vault, api.clock(), overwrite=given.overwrite)
+            if given.dry_run or wanted.step not in (RestoreStep.CREATE, RestoreStep.UPDATE):
+                return wanted
+            try:
+                done = await (_create if wanted.step is RestoreStep.CREATE else _update)(api, record, wanted, actor)
+            except SupersededError:
+                await api.registry.settle(api.producer)
+            else:
+                log.info("an endpoint was restored", endpoint_id=done.endpoint_id, step=done.step.value, changed_by=actor)
+                return done
+
+
+async def _create(api: EndpointServices, record: EndpointRecord, wanted: RestorePlan, actor: str) -> RestorePlan:
+    values = restored(record, api.vault, at=api.clock(), changed_by=actor)
+    if wanted.endpoint_id is None or not await api.registry.reserve(api.producer, wanted.endpoint_id):
+
+        def make(endpoint_id: int) -> EndpointRecord:
+            return structs.replace(record, **values, id=endpoint_id, version=1, activated_version=1)
+
+        endpoint, is_new = await api.registry.create(api.producer, make)
+        if not is_new:
+            raise SupersededError(f"Endpoint {endpoint.id} got the target_url meanwhile.")
+        return RestorePlan(RestoreStep.CREATE, endpoint.id)
+    version = max(api.registry.next_version(record.id), record.version)
+    # What was known of its health before is of the past.
+    await api.registry.write(api.producer, structs.replace(record, **values, version=version, activated_version=version))
+    return RestorePlan(RestoreStep.CREATE, record.id)
+
+
+async def _update(api: EndpointServices, record: EndpointRecord, wanted: RestorePlan, actor: str) -> RestorePlan:
+    current = api.registry.get(wanted.endpoint_id or 0)
+    if current is None:
+        raise SupersededError(f"Endpoint {wanted.endpoint_id} was deleted meanwhile.")
+    version = current.record.version + 1
+    values = restored(record, api.vault, at=api.clock(), changed_by=actor) | {"version": version}
+    if record.active and {"active", "target_url"} & set(wanted.differences):
+        values["activated_version"] = version
+    await api.registry.write(api.producer, structs.replace(current.record, **values))
+    return wanted
+
+
+async def _refusal(api: EndpointServices, record: EndpointRecord) -> str:
+    """What would refuse the endpoint if it were registered now; empty when nothing does. No sentence holds a secret."""
+    fields = {name: value for name, value in json.loads(to_json(record)).items() if name in EndpointInput.model_fields}
+    if record.expressions:
+        fields["filters"] = texts_of(record)
+    try:
+        # What an older release accepted is restored, and not sent.
+        opened = {name: api.vault.open(sealed) for name, sealed in record.sealed_headers.items()}
+        fields["headers"] = {name: value for name, value in opened.items() if not is_retired(name)}
+        fields["signature_header"] = opened_signature_header(record, api.vault)
+        identity = open_identity(record.client_certificate, api.vault)
+        fields["client_certificate"] = identity and {"certificate": identity.certificate, "private_key": identity.private_key}
+        fields["authentication"] = opened_authentication(record, api.vault)
+    except VaultError:
+        return SEALED_OTHERWISE
+    try:
+        CompilableEndpointInput.model_validate(fields, context=api.events.types)
+        await check_target_url(record.target_url, api.guard)
+    except ValidationError as error:
+        finding = error.errors(include_url=False, include_input=False)[0]
+        return sentence_of(finding)
+    except TargetUrlError as error:
+        return str(error)
+    return ""
+
+
+def _shown(record: EndpointRecord, done: RestorePlan) -> RestoredEndpoint:
+    return RestoredEndpoint(
+        id=record.id,
+        target_url=record.target_url,
+        step=done.step.value,
+        restored_as=done.endpoint_id,
+        differences=list(done.differences),
+        reason=done.reason,
+    )

@@ -1,0 +1,74 @@
+"""``/api/webhook/encryption``: which endpoints are encrypted with an old key, and encrypting them with the new one.
+
+The state is in the endpoints' own records, so a run that broke off is gone on with by asking again, and two at once do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.web.auth import principal_of
+from pipeline.web.endpoint_changes import reencrypt_endpoint
+from pipeline.web.errors import require_endpoints
+from pipeline.web.responses import answer
+from pipeline.web.routes import Route
+from pipeline.web.services import EndpointServices
+from schemas.api_key import Access
+from schemas.http.encryption import EncryptionAnswer
+
+_AT_ONCE: Final = 50
+"""Endpoints that one request encrypts: each waits until its record has been read back."""
+
+
+def encryption_routes(api: EndpointServices) -> Iterable[Route]:
+    """The routes, below ``/api``."""
+
+    async def show(_: web.Request) -> web.Response:
+        require_endpoints(api.registry)
+        return answer(_state(api))
+
+    async def reencrypt(request: web.Request) -> web.Response:
+        require_endpoints(api.registry)
+        old = [one.id for one in api.registry.all() if one.problem is None and not one.is_current]
+        actor = principal_of(request).actor
+        made = [await reencrypt_endpoint(api, endpoint_id, actor) for endpoint_id in islice(old, _AT_ONCE)]
+        return answer(_state(api, reencrypted=sum(made)))
+
+    return [
+        Route(
+            "GET",
+            "/webhook/encryption",
+            show,
+            Access.ADMIN,
+            "How many endpoints are encrypted with an old key",
+            {200: EncryptionAnswer},
+            errors=(503,),
+        ),
+        Route(
+            "POST",
+            "/webhook/encryption",
+            reencrypt,
+            Access.ADMIN,
+            "Encrypt endpoints with the first encryption key",
+            {200: EncryptionAnswer},
+            f"At most {_AT_ONCE} a request: repeat it until nothing remains. Each is a change of its endpoint (`reencrypt`), with a new "
+            "version; nothing else of it changes, and deliveries go on.",
+            errors=(503,),
+        ),
+    ]
+
+
+def _state(api: EndpointServices, reencrypted: int = 0) -> EncryptionAnswer:
+    endpoints = api.registry.all()
+    unusable = [one for one in endpoints if one.problem is not None]
+    return EncryptionAnswer(
+        keys=api.vault.key_count,
+        endpoints=len(endpoints),
+        remaining=sum(not one.is_current for one in endpoints) - len(unusable),
+        unusable=len(unusable),
+        reencrypted=reencrypted,
+    )

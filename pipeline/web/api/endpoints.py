@@ -1,0 +1,268 @@
+"""``/api/webhook/endpoints``: list, register, show, change and delete endpoints.
+
+Input is wrapped (``{"endpoint": {…}}``), output is not. PUT changes only the fields that are given, as PATCH does: so the users
+of this API know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.store.search.queries import ResultPage
+from pipeline.web.api.attempts import attempt_answer
+from pipeline.web.api.endpoint_answers import endpoint_values
+from pipeline.web.api.endpoint_filters import parse_endpoint_filters
+from pipeline.web.api.endpoint_input import parse_endpoint
+from pipeline.web.api.wrapped_input import parse_wrapped
+from pipeline.web.auth import principal_of
+from pipeline.web.endpoint_changes import (
+    create_endpoint,
+    delete_endpoint,
+    find_endpoint,
+    rotate_key_pair,
+    rotate_secret,
+    update_endpoint,
+)
+from pipeline.web.errors import InvalidError, require_endpoints
+from pipeline.web.request_values import (
+    expected_versions,
+    is_true,
+    page_and_size,
+    path_id,
+    read_body,
+    refuse_ignored,
+    whole_number,
+)
+from pipeline.web.responses import answer
+from pipeline.web.routes import FILTERS, IF_MATCH, PAGE, STRICT, Method, Parameter, Route
+from pipeline.web.search_errors import searching
+from pipeline.web.services import EndpointListServices
+from pipeline.web.verification import verify_when_asked
+from schemas.api_key import Access
+from schemas.http.endpoints import (
+    EndpointAnswer,
+    EndpointCreated,
+    EndpointListAnswer,
+    EndpointWithAttempts,
+    EndpointWritten,
+)
+from schemas.http.operations import EndpointBody, NewEndpointBody
+from schemas.http.signatures import RotationBody, RotationInput
+
+_REQUIRED: Final = ("target_url", "events")
+_DEFAULT_ATTEMPTS: Final = 25
+_MAX_ATTEMPTS: Final = 200
+_MAX_ATTEMPTS_IN_ALL: Final = 5000
+_ROTATION: Final = 'Say how long the old one is valid too, wrapped: {"rotation": {"overlap_hours": 48}}; or send no body.'
+_UPDATES: Final[tuple[Method, ...]] = ("PUT", "PATCH")
+
+
+_ATTEMPTS: Final = (
+    Parameter("include_attempts", "1: each endpoint with its last attempts.", {"type": "boolean"}),
+    Parameter("attempts_count", "How many of them.", {"type": "integer", "minimum": 0, "maximum": 200, "default": 25}),
+)
+
+
+def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
+    """The routes, below ``/api``."""
+    handlers = _Handlers(api)
+    one, changed = "/webhook/endpoints/{id}", "Fields that are not given keep their values, with PUT as with PATCH."
+    return [
+        Route(
+            "GET",
+            "/webhook/endpoints",
+            handlers.index,
+            Access.VIEWER,
+            "List the endpoints",
+            {200: EndpointListAnswer},
+            parameters=(*PAGE, *_ATTEMPTS, FILTERS, STRICT),
+            errors=(422, 503),
+        ),
+        Route(
+            "POST",
+            "/webhook/endpoints",
+            handlers.create,
+            Access.ADMIN,
+            "Register an endpoint",
+            {200: EndpointWritten, 201: EndpointCreated},
+            "201 shows the signing secret, once. With a verification, the endpoint is asked at once: see verified_at and verification_problem. A target_url that is registered already: 200 with that endpoint, unchanged.",
+            body=NewEndpointBody,
+            errors=(503,),
+        ),
+        Route(
+            "GET",
+            one,
+            handlers.show,
+            Access.VIEWER,
+            "One endpoint",
+            {200: (EndpointWithAttempts, EndpointAnswer)},
+            "The ETag names its version, for If-Match.",
+            parameters=_ATTEMPTS,
+            errors=(422, 503),
+        ),
+        *(
+            Route(
+                method,
+                one,
+                handlers.update,
+                Access.ADMIN,
+                "Change an endpoint",
+                {200: EndpointWritten},
+                changed,
+                body=EndpointBody,
+                parameters=(IF_MATCH,),
+                errors=(412, 503),
+            )
+            for method in _UPDATES
+        ),
+        Route(
+            "DELETE",
+            one,
+            handlers.delete,
+            Access.ADMIN,
+            "Delete an endpoint",
+            {204: None},
+            parameters=(IF_MATCH,),
+            errors=(412, 503),
+        ),
+        Route(
+            "POST",
+            f"{one}/rotate_secret",
+            handlers.rotate_secret,
+            Access.ADMIN,
+            "Give an endpoint a new signing secret",
+            {200: EndpointCreated},
+            "Shows the new secret, once. For the overlap (24 hours, or as the body says) requests carry signatures of both, the old "
+            "secret's and the new one's.",
+            body=RotationBody,
+            parameters=(IF_MATCH,),
+            errors=(412, 503),
+        ),
+        Route(
+            "POST",
+            f"{one}/rotate_key_pair",
+            handlers.rotate_key_pair,
+            Access.ADMIN,
+            "Give an endpoint a new key pair for signatures of version v1a",
+            {200: EndpointWritten},
+            "public_keys and the JWKS have the new public key. For the overlap requests carry signatures of both.",
+            body=RotationBody,
+            parameters=(IF_MATCH,),
+            errors=(409, 412, 503),
+        ),
+    ]
+
+
+class _Handlers:
+    def __init__(self, api: EndpointListServices) -> None:
+        self._api = api
+
+    async def index(self, request: web.Request) -> web.Response:
+        require_endpoints(self._api.registry)
+        filters = parse_endpoint_filters(request.query.items())
+        refuse_ignored(request, filters.ignored, filters.blank)
+        page = _page(request, [endpoint for endpoint in self._api.registry.all() if filters.accepts(endpoint)])
+        return answer(
+            EndpointListAnswer(
+                endpoints=await self._shown(request, page.items),
+                count=len(page.items),
+                total_count=page.total_count,
+                current_page=page.current_page,
+                pages=page.pages,
+                per_page=page.per_page,
+                ignored_filters=list(filters.ignored),
+            )
+        )
+
+    async def show(self, request: web.Request) -> web.Response:
+        endpoint = find_endpoint(self._api, path_id(request))
+        (shown,) = await self._shown(request, [endpoint])
+        return answer(shown, headers=_tag(endpoint))
+
+    async def create(self, request: web.Request) -> web.Response:
+        asked, actor = (
+            parse_endpoint(
+                await read_body(request),
+                required=_REQUIRED,
+                types=self._api.events.types,
+                is_strict=is_true(request, STRICT.name),
+            ),
+            principal_of(request).actor,
+        )
+        endpoint, secret = await create_endpoint(self._api, asked.given, actor)
+        if secret is not None:
+            endpoint = await verify_when_asked(self._api, endpoint, actor)
+        values = endpoint_values(self._api, endpoint) | {"ignored_fields": asked.ignored}
+        if secret is None:
+            return answer(EndpointWritten(**values), headers=_tag(endpoint))
+        headers = {"Location": f"{request.path}/{endpoint.id}"} | _tag(endpoint)
+        return answer(EndpointCreated(**values, secret=secret), 201, headers)
+
+    async def update(self, request: web.Request) -> web.Response:
+        # An endpoint that does not exist is not found, whatever the body says.
+        endpoint = find_endpoint(self._api, path_id(request))
+        asked = parse_endpoint(await read_body(request), types=self._api.events.types, is_strict=is_true(request, STRICT.name))
+        actor, expected = principal_of(request).actor, expected_versions(request)
+        endpoint = await update_endpoint(self._api, endpoint.id, asked.given, actor, expected)
+        if endpoint.is_unverified and not endpoint.record.verification_problem:  # nobody has asked it yet
+            endpoint = await verify_when_asked(self._api, endpoint, actor)
+        return answer(
+            EndpointWritten(**endpoint_values(self._api, endpoint), ignored_fields=asked.ignored), headers=_tag(endpoint)
+        )
+
+    async def rotate_secret(self, request: web.Request) -> web.Response:
+        actor, expected = principal_of(request).actor, expected_versions(request)
+        endpoint, secret = await rotate_secret(self._api, path_id(request), actor, expected, await _overlap(request))
+        return answer(
+            EndpointCreated(**endpoint_values(self._api, endpoint), ignored_fields=[], secret=secret), headers=_tag(endpoint)
+        )
+
+    async def rotate_key_pair(self, request: web.Request) -> web.Response:
+        actor, expected = principal_of(request).actor, expected_versions(request)
+        endpoint = await rotate_key_pair(self._api, path_id(request), actor, expected, await _overlap(request))
+        return answer(EndpointWritten(**endpoint_values(self._api, endpoint), ignored_fields=[]), headers=_tag(endpoint))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        actor, expected = principal_of(request).actor, expected_versions(request)
+        await delete_endpoint(self._api, path_id(request), actor, expected)
+        return web.Response(status=204)
+
+    async def _shown(self, request: web.Request, endpoints: Sequence[Endpoint]) -> list[EndpointAnswer]:
+        if not endpoints or not is_true(request, "include_attempts"):
+            return [EndpointAnswer(**endpoint_values(self._api, endpoint)) for endpoint in endpoints]
+        last = min(whole_number(request, "attempts_count", _DEFAULT_ATTEMPTS), _MAX_ATTEMPTS)
+        if last * len(endpoints) > _MAX_ATTEMPTS_IN_ALL:
+            message = (
+                f"attempts_count is too large for {len(endpoints)} endpoints: at most {_MAX_ATTEMPTS_IN_ALL} attempts in all."
+            )
+            raise InvalidError({"attempts_count": [message]})
+        async with searching(self._api):
+            summaries = await self._api.search.endpoint_summaries([endpoint.id for endpoint in endpoints], last)
+        return [
+            EndpointWithAttempts(
+                **endpoint_values(self._api, endpoint), attempts=[attempt_answer(row) for row in summaries[endpoint.id].attempts]
+            )
+            for endpoint in endpoints
+        ]
+
+
+def _page(request: web.Request, endpoints: Sequence[Endpoint]) -> ResultPage[Endpoint]:
+    page, size = page_and_size(request)
+    start = (page - 1) * size
+    return ResultPage(tuple(endpoints[start : start + size]), len(endpoints), page, size)
+
+
+async def _overlap(request: web.Request) -> timedelta:
+    body = await read_body(request)
+    says_nothing = body.strip() in (b"", b"{}")  # clients of earlier releases may send an empty object
+    given = RotationInput() if says_nothing else parse_wrapped(body, "rotation", RotationInput, hint=_ROTATION)
+    return timedelta(hours=given.overlap_hours)
+
+
+def _tag(endpoint: Endpoint) -> dict[str, str]:
+    return {"ETag": f'"{endpoint.record.version}"'}

@@ -1,0 +1,150 @@
+"""``/api/webhook/erasures``: a person's data is taken out of ClickHouse."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.ops.logs import logger
+from pipeline.store.erase import PersonTraces, Subject
+from pipeline.store.errors import StoreBudgetError, StoreRejectedError, StoreUnavailableError
+from pipeline.web.api.wrapped_input import parse_wrapped
+from pipeline.web.errors import ApiError, InvalidError
+from pipeline.web.request_values import read_body
+from pipeline.web.responses import answer
+from pipeline.web.routes import Route
+from pipeline.web.services import ErasureServices
+from schemas.api_key import Access
+from schemas.audit import AuditAction
+from schemas.http.erasures import ErasureAnswer, ErasureBody, ErasureInput, ErasurePreview, KeptElsewhere, TracesAnswer
+from schemas.topics import DAY_MS, Topics, added_source
+
+log = logger(__name__)
+
+_WRAPPER: Final = 'Say whose data: {"erasure": {"email": "…"}} or {"erasure": {"order_number": "…"}}.'
+_LOOK_EVERY_S: Final = 0.25
+_STILL_AT_IT: Final = "ClickHouse has not finished overwriting yet, and will go on by itself. Ask for the preview: it says what is left; then ask again."
+
+
+def erasure_routes(api: ErasureServices) -> Iterable[Route]:
+    """The routes, below ``/api``."""
+
+    async def preview(request: web.Request) -> web.Response:
+        subject = _subject(await read_body(request))
+        await api.audit.put(request, AuditAction.SEARCH_BODIES, "erasure", f"preview by {_kind(subject)}")
+        async with _at_work():
+            found = await api.eraser.find(subject)
+        return answer(ErasurePreview(**_counts(found), kept_elsewhere=kept_elsewhere(api.topics, api.events.sources)))
+
+    async def erase(request: web.Request) -> web.Response:
+        subject = _subject(await read_body(request))
+        identifier = secrets.token_hex(4)
+        async with _at_work():
+            found = await api.eraser.find(subject)
+            # How much, and not of whom: the record must not hold what was erased.
+            await api.audit.put(request, AuditAction.ERASE, f"erasure {identifier}", f"by {_kind(subject)}: {_in_words(found)}")
+            await api.eraser.start(found)
+            await _until_done(api, found)
+            left = await api.eraser.find(replace(subject, orders=found.orders))
+        log.info("a person's data was erased", erasure=identifier, events=len(found.events), attempts=len(found.attempts))
+        return answer(
+            ErasureAnswer(
+                **_counts(found),
+                id=identifier,
+                left=TracesAnswer(**_counts(left)),
+                kept_elsewhere=kept_elsewhere(api.topics, api.events.sources),
+            )
+        )
+
+    return [
+        Route(
+            "POST",
+            "/webhook/erasures/preview",
+            preview,
+            Access.ADMIN,
+            "What would be erased of a person's data",
+            {200: ErasurePreview},
+            "Changes nothing; that it was asked is on record, without what was asked for.",
+            body=ErasureBody,
+            errors=(503,),
+        ),
+        Route(
+            "POST",
+            "/webhook/erasures",
+            erase,
+            Access.ADMIN,
+            "Erase a person's data from ClickHouse",
+            {200: ErasureAnswer},
+            "Overwrites bodies, answers and references of the person's events and attempts, and dead letters. Answers when ClickHouse has "
+            "done it and nothing is found any more; a 503 says that it is still at it. It may be done again. Kafka keeps its records "
+            "until their retention is over (`kept_elsewhere`).",
+            body=ErasureBody,
+            errors=(503,),
+        ),
+    ]
+
+
+def kept_elsewhere(topics: Topics, sources: Sequence[str]) -> list[KeptElsewhere]:
+    """The topics that carry bodies or references, and for how many days. ``sources``: those that events are read from."""
+    carrying = {*sources, topics.dispatches, topics.attempts, topics.dead_letters, *topics.delay_topics}
+    added = [added_source(name) for name in sources if name not in topics.sources]
+    return [
+        KeptElsewhere(topic=spec.name, days=-(-spec.retention_ms // DAY_MS))
+        for spec in (*topics.specs(), *added)
+        if spec.name in carrying
+    ]
+
+
+def _subject(body: bytes) -> Subject:
+    given = parse_wrapped(body, "erasure", ErasureInput, hint=_WRAPPER)
+    if (given.email is None) == (given.order_number is None):
+        raise InvalidError({"erasure": ["Give one of the two: email or order_number."]})
+    if given.email is not None:
+        return Subject(email=given.email.get_secret_value())
+    return Subject(order_number=given.order_number.get_secret_value() if given.order_number else "")
+
+
+def _kind(subject: Subject) -> str:
+    return "e-mail address" if subject.email else "order number"
+
+
+def _counts(found: PersonTraces) -> dict[str, object]:
+    return {
+        "events": len(found.events),
+        "attempts": len(found.attempts),
+        "dead_letters": len(found.dead_letters),
+        "orders": list(found.orders),
+    }
+
+
+def _in_words(found: PersonTraces) -> str:
+    return f"{len(found.events)} events, {len(found.attempts)} attempts, {len(found.dead_letters)} dead letters"
+
+
+async def _until_done(api: ErasureServices, found: PersonTraces) -> None:
+    try:
+        async with asyncio.timeout(api.erasure_timeout_seconds):
+            while True:
+                # ClickHouse tells nobody when a mutation is done: it is asked.
+                if not await api.eraser.left(found):
+                    return
+                await asyncio.sleep(_LOOK_EVERY_S)
+    except TimeoutError:
+        raise ApiError(503, _STILL_AT_IT) from None
+
+
+@asynccontextmanager
+async def _at_work() -> AsyncIterator[None]:
+    """Turn what can go wrong in ClickHouse into what the user can do about it."""
+    try:
+        yield
+    except (StoreBudgetError, StoreRejectedError) as error:
+        raise InvalidError({"erasure": [str(error)]}) from error
+    except StoreUnavailableError as error:
+        raise ApiError(503, f"ClickHouse does not answer: {error} Nothing is lost: ask again.") from error

@@ -1,0 +1,111 @@
+"""``GET /api/webhook/attempts/export.csv`` and ``.json``: all attempts of a search, as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.ops.logs import logger
+from pipeline.web.api.attempts import asked
+from pipeline.web.auth import principal_of
+from pipeline.web.errors import ApiError
+from pipeline.web.export_stream import FORMS, pages
+from pipeline.web.request_values import is_true
+from pipeline.web.routes import AFTER, FILTERS, PAGE, Parameter, Route
+from pipeline.web.services import AttemptServices
+from schemas.api_key import Access
+from schemas.audit import AuditAction
+
+log = logger(__name__)
+
+_BODIES: Final = Parameter(
+    "bodies", "1: with request and response bodies. Needs an operator, and is on record.", {"type": "boolean"}
+)
+
+_PAGE: Final = tuple(
+    Parameter(
+        one.name,
+        "Has no effect: an export has all pages. It is allowed so that the query string of a search can be taken as it is.",
+        one.schema,
+    )
+    for one in PAGE
+)
+
+EXPORT_PARAMETERS: Final = (_BODIES, AFTER, FILTERS, *_PAGE)
+
+
+def export_routes(api: AttemptServices) -> Iterable[Route]:
+    """The routes, below ``/api``."""
+
+    async def as_csv(request: web.Request) -> web.StreamResponse:
+        return await export(api, request, "csv")
+
+    async def as_json(request: web.Request) -> web.StreamResponse:
+        return await export(api, request, "json")
+
+    return [
+        Route(
+            "GET",
+            f"/webhook/attempts/export.{form}",
+            handler,
+            Access.VIEWER,
+            f"All attempts of a search as {form.upper()}",
+            {200: FORMS[form][0]},
+            "In the order of time, written as they are read. When something goes wrong on the way the connection breaks off.",
+            parameters=EXPORT_PARAMETERS,
+            errors=(422, 503),
+            exports=True,
+        )
+        for form, handler in (("csv", as_csv), ("json", as_json))
+    ]
+
+
+async def export(api: AttemptServices, request: web.Request, form: str, now: datetime | None = None) -> web.StreamResponse:
+    """Answer with all attempts that the query string asks for, in one of the ``FORMS``; ``now`` as for a search.
+
+    Raises:
+        ApiError: before anything was sent: 403, 422 or 503.
+    """
+    query = await asked(api, request, now)
+    with_bodies = is_true(request, "bodies")
+    if with_bodies:
+        if not principal_of(request).role.covers(Access.OPERATOR):
+            raise ApiError(403, f"An export with bodies needs a key of the role {Access.OPERATOR.value}.")
+        await api.audit.put(request, AuditAction.VIEW_BODY, "export", "request_body, response_body")
+    media_type, write = FORMS[form]
+    chunks = write(pages(api, query, with_bodies=with_bodies), with_bodies=with_bodies)
+    # The first two: the CSV's header comes before anything is asked for.
+    begun = [chunk async for chunk in _first(chunks, 2)]
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": f"{media_type}; charset=utf-8",
+            "Content-Disposition": f'attachment; filename="attempts.{form}"',
+        }
+    )
+    try:
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        for chunk in begun:
+            await response.write(chunk)
+        async for chunk in chunks:
+            await response.write(chunk)
+    except ApiError as error:
+        # The status is on its way already. Without its last chunk the answer is incomplete, and every client says so.
+        log.warning("an export broke off", error=str(error))
+        if request.transport is not None:
+            request.transport.close()
+    except ConnectionResetError:
+        log.info("an export broke off", error="the client went away")
+    return response
+
+
+async def _first(chunks: AsyncIterator[bytes], count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        try:
+            yield await anext(chunks)
+        except StopAsyncIteration:
+            return

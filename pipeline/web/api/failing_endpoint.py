@@ -1,0 +1,22 @@
+"""What is shown of an endpoint that goes on failing: since when, what its owner was told, and when it will be disabled."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pipeline.core.failing_stages import FAILING
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.health import HealthTable
+from schemas.health import HealthFact
+from schemas.operational import ENDPOINT_FAILING, ENDPOINT_WILL_BE_DISABLED
+
+
+def failing_values(health: HealthTable | None, endpoint: Endpoint, disable_after: timedelta) -> dict[str, Any]:
+    """The fields of the answer; empty for an endpoint whose last attempt succeeded."""
+    known = health.fact(endpoint.record, HealthFact.FAILING) if health is not None else None
+    if known is None or known.since is None:
+        return {"failing_since": None, "will_be_disabled_at": None, "owner_told": []}
+    told = [ENDPOINT_FAILING if stage == FAILING else f"{ENDPOINT_WILL_BE_DISABLED} ({stage}%)" for stage in known.told]
+    end = known.since + disable_after if endpoint.active else None
+    return {"failing_since": known.since, "will_be_disabled_at": end, "owner_told": told}

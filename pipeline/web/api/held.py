@@ -1,0 +1,97 @@
+"""``POST /api/webhook/endpoints/{id}/held/drop``: what is held for an endpoint is not sent. It is a choice that names the number.
+
+The choice stands in the endpoint's record, as the end of what was held when it was made: for each partition of ``webhooks.held``
+an offset. It is in Kafka when this answers; whoever keeps the partition carries it out, now or after a restart. What is held
+later stands behind that end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.endpoints.health import HeldSummary
+from pipeline.ops.logs import logger
+from pipeline.web.api.wrapped_input import parse_object, validated
+from pipeline.web.audit import Actor
+from pipeline.web.endpoint_changes import change_endpoint, changed, find_endpoint
+from pipeline.web.errors import ApiError, HeldCountError
+from pipeline.web.request_values import path_id, read_body
+from pipeline.web.responses import answer
+from pipeline.web.routes import Route
+from pipeline.web.services import EndpointServices
+from schemas.api_key import Access
+from schemas.audit import AuditAction
+from schemas.endpoint import EndpointRecord, HeldDrop
+from schemas.http.operations import HeldDropAnswer, HeldDropInput
+
+log = logger(__name__)
+
+_HINT: Final = 'Send how many are dropped: {"count": 297}.'
+
+
+def held_drop_routes(api: EndpointServices) -> Iterable[Route]:
+    """The route, below ``/api``."""
+
+    async def drop(request: web.Request) -> web.Response:
+        endpoint = find_endpoint(api, path_id(request))
+        given = validated(parse_object(await read_body(request), "body", _HINT), HeldDropInput, required=("count",))
+        await drop_held(api, api.audit.asker(request), endpoint.id, given.count)
+        return answer(HeldDropAnswer(dropped=given.count))
+
+    return [
+        Route(
+            "POST",
+            "/webhook/endpoints/{id}/held/drop",
+            drop,
+            Access.ADMIN,
+            "Drop what is held for a paused or disabled endpoint",
+            {200: HeldDropAnswer},
+            "None of it is sent, then or later; each delivery ends on record as discarded, with who dropped it. What is held afterwards stays. "
+            "409 with held_count, and nothing is dropped, when the endpoint's held_count is not count.",
+            body=HeldDropInput,
+            errors=(409, 503),
+        )
+    ]
+
+
+async def drop_held(api: EndpointServices, who: Actor, endpoint_id: int, count: int) -> None:
+    """Drop what is held for an endpoint, if it is as many as ``count``; returns when that is certain to be done. It is on record before.
+
+    Raises:
+        ApiError: 404; 409, it is another number (HeldCountError), or the endpoint is active; 503, Kafka does not answer.
+    """
+    _require(api, endpoint_id, count)
+    await api.audit.put(who, AuditAction.DROP_HELD, f"endpoint {endpoint_id}", f"{count} held deliveries")
+
+    def change(record: EndpointRecord) -> EndpointRecord:
+        # Looked at again: it is certain only now, and may be another number by now.
+        held = _require(api, endpoint_id, count)
+        drops = [
+            HeldDrop(
+                partition=part.partition,
+                below=part.counted,
+                until=part.counted_at,
+                dropped_by=who.actor,
+                dropped_at=api.clock(),
+            )
+            for part in held.parts
+            if part.partition is not None and part.counted_at is not None
+        ]
+        kept = [drop for drop in record.drops if drop.partition not in {new.partition for new in drops}]
+        return changed(api, record, {"drops": (*kept, *drops), "change": "drop_held", "changed_by": who.actor})
+
+    await change_endpoint(api, endpoint_id, None, change)
+    log.info("held deliveries are dropped", endpoint_id=endpoint_id, count=count, dropped_by=who.actor)
+
+
+def _require(api: EndpointServices, endpoint_id: int, count: int) -> HeldSummary:
+    endpoint = find_endpoint(api, endpoint_id)
+    held = api.registry.held(endpoint)
+    if endpoint.active:
+        raise ApiError(409, "The endpoint is active: what was held for it is on its way. Pause it first.")
+    if held.count != count:
+        raise HeldCountError(count, held.count)
+    return held

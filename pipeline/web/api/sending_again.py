@@ -1,0 +1,239 @@
+"""Sending again: ``POST …/attempts/{id}/resend``, ``/webhook/resends`` (all failed ones of a search), ``/webhook/replays`` (past events).
+
+Whoever replays holds the place that it has come to and asks for one step after the other; nothing runs in this process in between. A
+step is answered when Kafka has all of it. So what is known to be sent is known at the other end too, whichever side dies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from aiohttp import web
+from msgspec import structs
+
+from pipeline.store.reports.sendables import ReplayPosition, ReplayRequest
+from pipeline.web.api.attempts import asked
+from pipeline.web.api.wrapped_input import parse_wrapped
+from pipeline.web.errors import InvalidError, not_found
+from pipeline.web.request_values import path_id, read_body
+from pipeline.web.resend_runs import ResendRun, doubts
+from pipeline.web.responses import answer
+from pipeline.web.routes import FILTERS, STRICT, TRACE, Route
+from pipeline.web.services import SendAgainServices
+from schemas.api_key import Access
+from schemas.http.attempts import EndpointCount
+from schemas.http.operations import ResendAnswer
+from schemas.http.replays import ReplayAnswer, ReplayBody, ReplayInput, ReplayPreview, ReplayPreviewBody, ReplayStep
+from schemas.http.resends import ResendPreviewAnswer, ResendRunAnswer, ResendRunsAnswer
+
+_ID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_ID_SCHEMA: Final = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+_WRAPPER: Final = 'Say what to replay: {"replay": {"endpoint_ids": [7], "since": "…", "until": "…"}}.'
+_REQUIRED: Final = ("endpoint_ids", "since", "until")
+_MOST_DIGITS: Final = 15
+
+
+def resend_routes(api: SendAgainServices) -> Iterable[Route]:
+    """The route for one notification, below ``/api``."""
+
+    async def resend(request: web.Request) -> web.Response:
+        sent = await api.again.attempt(api.audit.asker(request), path_id(request), request.get(TRACE))
+        return answer(
+            ResendAnswer(
+                event_id=sent.event.id,
+                event_name=sent.event.event_name,
+                endpoint_id=sent.endpoint.id,
+                target_url=sent.endpoint.target_url,
+            ),
+            202,
+        )
+
+    return [
+        Route(
+            "POST",
+            "/webhook/attempts/{id}/resend",
+            resend,
+            Access.OPERATOR,
+            "Send a notification again",
+            {202: ResendAnswer},
+            "To the endpoint as it is now, subscribed or not, with the same body and webhook-id. Retries follow as for any delivery. "
+            "Kafka has it when this is answered.",
+            errors=(409, 422, 503),
+        )
+    ]
+
+
+def resend_run_routes(api: SendAgainServices) -> Iterable[Route]:
+    """The routes for all that failed in a search, below ``/api``."""
+
+    async def look(request: web.Request) -> web.Response:
+        query = await asked(api, request)
+        if reasons := doubts(query):
+            raise InvalidError({"q": reasons})
+        found = await api.runs.preview(query)
+        return answer(
+            ResendPreviewAnswer(
+                notifications=len(found.notifications),
+                attempts=found.attempts,
+                is_complete=found.is_all,
+                endpoints=[EndpointCount(endpoint_id=one, count=count) for one, count in found.by_endpoint.items()],
+                ignored_filters=list(query.ignored),
+            )
+        )
+
+    async def start(request: web.Request) -> web.Response:
+        return answer(_shown(await api.runs.start(api.audit.asker(request), await asked(api, request))), 202)
+
+    async def index(_: web.Request) -> web.Response:
+        return answer(ResendRunsAnswer(runs=[_shown(run) for run in await api.runs.last()]))
+
+    async def show(request: web.Request) -> web.Response:
+        run = await api.runs.find(run_id(request))
+        if run is None:
+            raise not_found()
+        return answer(_shown(run))
+
+    async def cancel(request: web.Request) -> web.Response:
+        return answer(_shown(await api.runs.cancel(api.audit.asker(request), run_id(request))), 202)
+
+    return [
+        Route(
+            "GET",
+            "/webhook/resends/preview",
+            look,
+            Access.OPERATOR,
+            "What resending all failed ones of a search would send",
+            {200: ResendPreviewAnswer},
+            "Several failed attempts of an event at an endpoint are one notification. What has been delivered since is left out, and so are tests. "
+            "Needs a filter, and a value for each.",
+            parameters=(FILTERS, STRICT),
+            errors=(422, 503),
+        ),
+        Route(
+            "GET",
+            "/webhook/resends",
+            index,
+            Access.OPERATOR,
+            "The last runs that resend many",
+            {200: ResendRunsAnswer},
+            errors=(422, 503),
+        ),
+        Route(
+            "POST",
+            "/webhook/resends",
+            start,
+            Access.OPERATOR,
+            "Resend all failed notifications of a search",
+            {202: ResendRunAnswer},
+            "Each once, the oldest first, at a bounded rate, as a single resend does it; what the endpoint has acknowledged by then is "
+            "left out. Needs a filter; one that is not understood, or has no value, is an error here.",
+            parameters=(FILTERS,),
+            errors=(409, 422, 503),
+        ),
+        Route(
+            "GET",
+            "/webhook/resends/{id}",
+            show,
+            Access.OPERATOR,
+            "How far a run has come",
+            {200: ResendRunAnswer},
+            errors=(422, 503),
+            id_schema=_ID_SCHEMA,
+        ),
+        Route(
+            "POST",
+            "/webhook/resends/{id}/cancel",
+            cancel,
+            Access.OPERATOR,
+            "Stop a run",
+            {202: ResendRunAnswer},
+            "It stops before its next batch, whichever process carries it out. What was resent is not taken back.",
+            errors=(409, 422, 503),
+            id_schema=_ID_SCHEMA,
+        ),
+    ]
+
+
+def run_id(request: web.Request) -> str:
+    """The ``{id}`` in the path.
+
+    Raises:
+        ApiError: 404, no run has such an id.
+    """
+    text = request.match_info["id"]
+    if not _ID.fullmatch(text):
+        raise not_found()
+    return text
+
+
+def _shown(run: ResendRun) -> ResendRunAnswer:
+    return ResendRunAnswer(
+        id=run.id, started_by=run.started_by, started_at=run.started_at, heard_at=run.heard_at, **structs.asdict(run.progress)
+    )
+
+
+def replay_routes(api: SendAgainServices) -> Iterable[Route]:
+    """The routes for past events, below ``/api``."""
+
+    async def preview(request: web.Request) -> web.Response:
+        given = parse_wrapped(
+            await read_body(request), "replay", ReplayInput, hint=_WRAPPER, required=_REQUIRED, types=api.events.types
+        )
+        events, notifications = await api.again.count_replay(_wanted(api, given))
+        return answer(ReplayPreview(events=events, notifications=notifications))
+
+    async def step(request: web.Request) -> web.Response:
+        given = parse_wrapped(
+            await read_body(request), "replay", ReplayStep, hint=_WRAPPER, required=(*_REQUIRED, "run"), types=api.events.types
+        )
+        who, after = api.audit.asker(request), _place(given.after)
+        done = await api.again.replay(who, _wanted(api, given), after, given.limit, None if given.skip else given.run)
+        next_place = None if done.end is None else f"{done.end.received_ms}.{done.end.event_id}"
+        return answer(ReplayAnswer(events=done.events, sent=done.sent, skipped=done.skipped, next=next_place))
+
+    return [
+        Route(
+            "POST",
+            "/webhook/replays/preview",
+            preview,
+            Access.ADMIN,
+            "What a replay would send",
+            {200: ReplayPreview},
+            body=ReplayPreviewBody,
+            errors=(409, 503),
+        ),
+        Route(
+            "POST",
+            "/webhook/replays",
+            step,
+            Access.ADMIN,
+            "Send the next events of a replay",
+            {200: ReplayAnswer},
+            "To the endpoints as they are now, with the same bodies and webhook-ids, as resends. Each event comes once, though it may "
+            "have been dispatched twice. Kafka has all of the step when it is answered; after a 503 some of it may be on its way.",
+            body=ReplayBody,
+            errors=(409, 503),
+        ),
+    ]
+
+
+def _wanted(api: SendAgainServices, given: ReplayInput) -> ReplayRequest:
+    return ReplayRequest(
+        since=given.since,
+        until=given.until,
+        endpoint_ids=given.endpoint_ids,
+        event_names=given.event_names or api.events.types.names,
+        order_numbers=given.order_numbers,
+        matched_only=given.matched_only,
+    )
+
+
+def _place(text: str | None) -> ReplayPosition | None:
+    if text is None:
+        return None
+    time, _, event_id = text.partition(".")
+    if not (time.isascii() and time.isdigit() and len(time) <= _MOST_DIGITS and event_id):
+        raise InvalidError({"after": ["after must be the next of the step before."]})
+    return ReplayPosition(int(time), event_id)

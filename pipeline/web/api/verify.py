@@ -1,0 +1,43 @@
+"""``POST /api/webhook/endpoints/{id}/verify``: ask an endpoint again whether it wants webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from pipeline.web.api.endpoint_answers import endpoint_values
+from pipeline.web.auth import principal_of
+from pipeline.web.request_values import expected_versions, path_id
+from pipeline.web.responses import answer
+from pipeline.web.routes import IF_MATCH, Route
+from pipeline.web.services import EndpointListServices
+from pipeline.web.verification import verify_endpoint
+from schemas.api_key import Access
+from schemas.http.endpoints import EndpointWritten
+
+
+def verify_routes(api: EndpointListServices) -> Iterable[Route]:
+    """The route, below ``/api``."""
+
+    async def verify(request: web.Request) -> web.Response:
+        actor, expected = principal_of(request).actor, expected_versions(request)
+        endpoint = await verify_endpoint(api, path_id(request), actor, expected)
+        return answer(
+            EndpointWritten(**endpoint_values(api, endpoint), ignored_fields=[]), headers={"ETag": f'"{endpoint.record.version}"'}
+        )
+
+    return [
+        Route(
+            "POST",
+            "/webhook/endpoints/{id}/verify",
+            verify,
+            Access.ADMIN,
+            "Verify an endpoint",
+            {200: EndpointWritten},
+            "Asks it once, in the way that its verification says, and answers with the endpoint as it is then: verified_at, or verification_problem. "
+            "While it is unverified, nothing is delivered to it, and what is due is held. 409 when its verification is none.",
+            parameters=(IF_MATCH,),
+            errors=(409, 412, 503),
+        )
+    ]

@@ -1,0 +1,134 @@
+"""Wrapped request bodies such as ``{"endpoint": {…}}``, read and checked. Pure; no value stands in a message: it may be a secret."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from pipeline.web.errors import InvalidError
+from schemas.event_types import BUILT_IN, EventTypes
+from schemas.plain_findings import plain_sentence, sentence_of
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_SHOWN_FIELDS: Final = 20
+_SHOWN_CHARACTERS: Final = 50
+
+
+def parse_wrapped(
+    body: bytes, member: str, model: type[ModelT], *, hint: str, required: Collection[str] = (), types: EventTypes = BUILT_IN
+) -> ModelT:
+    """Read the ``member`` of a request body. ``hint`` says what such a body looks like, ``types`` are the event types that there are.
+
+    Raises:
+        InvalidError: it is not JSON, not wrapped, something stands beside the wrapped member, a field has a wrong value or is not known,
+            or one that is ``required`` is missing.
+    """
+    document = parse_object(body, member, hint)
+    if beside := names_beside(document, member):
+        raise InvalidError({name: [f"There is no such member beside {member}. {hint}"] for name in beside})
+    return validated(unwrapped(document, member, hint), model, required, types)
+
+
+def validated(
+    given: Mapping[str, object], model: type[ModelT], required: Collection[str] = (), types: EventTypes = BUILT_IN
+) -> ModelT:
+    """Check fields, wherever they come from.
+
+    Raises:
+        InvalidError: a field has a wrong value, or one that is ``required`` is missing.
+    """
+    errors = {name: [f"{name} is required."] for name in required if name not in given}
+    try:
+        read = model.model_validate(given, context=types)
+    except ValidationError as error:
+        raise InvalidError(errors | _sentences(error)) from None
+    if errors:
+        raise InvalidError(errors)
+    return read
+
+
+def names_beside(document: Mapping[str, object], member: str) -> list[str]:
+    """What stands beside the wrapped member."""
+    return some_names(name for name in document if name != member)
+
+
+def some_names(names: Iterable[str]) -> list[str]:
+    """Names that somebody made up, at most 20 of them, shortened."""
+    return [name[:_SHOWN_CHARACTERS] for name in sorted(names)[:_SHOWN_FIELDS]]
+
+
+def parse_object(body: bytes, member: str, hint: str) -> dict[str, Any]:
+    """A JSON object in which no member stands twice. ``member`` is what is missing where it is something else.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    try:
+        document = msgspec.json.decode(body)
+        # Of two members of one name, each reader takes another one.
+        json.loads(body, object_pairs_hook=_once)
+    except RecursionError:
+        raise InvalidError({"body": ["The request body is nested too deeply."]}) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidError({"body": [f"The request body is not JSON: {_why_no_json(body)}. {hint}"]}) from None
+    if not isinstance(document, dict):
+        raise InvalidError({member: [hint]})
+    return document
+
+
+def unwrapped(document: Mapping[str, Any], member: str, hint: str) -> dict[str, Any]:
+    """The wrapped member.
+
+    Raises:
+        InvalidError: there is none, or it is no object.
+    """
+    wrapped = document.get(member)
+    if not isinstance(wrapped, dict):
+        raise InvalidError({member: [hint]})
+    return wrapped
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    if twice := some_names(name for name, count in Counter(name for name, _ in pairs).items() if count > 1):
+        raise InvalidError({name: ["It stands twice in the request body; leave one of them out."] for name in twice})
+
+
+def _why_no_json(body: bytes) -> str:
+    """In our words, and with a line and a column for an editor. Nothing of the body is quoted."""
+    if not body.strip():
+        return "it is empty"
+    if body.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark; save it as UTF-8 without one"
+    try:
+        text = body.decode()
+        json.loads(text)
+    except UnicodeDecodeError as error:
+        return f"byte {error.start + 1} is not UTF-8"
+    except json.JSONDecodeError as error:
+        if error.pos >= len(text.rstrip()):
+            return "it ends too early"
+        return f"line {error.lineno}, column {error.colno} holds something else than JSON has there"
+    except (RecursionError, ValueError):  # a number of thousands of digits, say
+        pass
+    return "a number in it is too large, is NaN or Infinity, or a text has half of a surrogate pair"
+
+
+def _sentences(error: ValidationError) -> dict[str, list[str]]:
+    sentences: dict[str, list[str]] = {}
+    for finding in error.errors(include_url=False, include_input=False):
+        place = ".".join(map(str, finding["loc"]))[:_SHOWN_CHARACTERS]
+        if finding["type"] == "extra_forbidden":
+            cause = f"There is no such member: {place}."
+        elif plain := plain_sentence(finding):
+            cause = f"{place} {plain.removeprefix('It ')}"  # as the sentences of our validators begin
+        else:
+            cause = sentence_of(finding)
+        sentences.setdefault(str(finding["loc"][0])[:_SHOWN_CHARACTERS], []).append(cause)
+    return sentences

@@ -1,0 +1,171 @@
+"""New attempts as they are recorded, for those who watch: one look at the store, again and again, for all who watch the same search.
+
+What is recorded late still counts as new: each look goes back a minute, and leaves out what was told before. Everything is bounded:
+the searches, the listeners, the attempts of a look, and what waits for a listener who does not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from pipeline.core.search import AttemptQuery, Combinator, Condition, Predicate, beginning
+from pipeline.ops.clock import Clock
+from pipeline.ops.logs import logger
+from pipeline.store.search.queries import AttemptPage, AttemptRow
+from pipeline.web.errors import ApiError
+
+log = logger(__name__)
+
+_LOOK_BACK: Final = timedelta(seconds=60)
+_BEFORE: Final = timedelta(seconds=10)
+"""How long before somebody begins to watch an attempt is still new: a page is shown first, and then asks for what follows."""
+_MOST_ROWS: Final = 200
+_MOST_WAITING: Final = 20
+_SLOWER: Final = 4
+"""How many times as long it waits after a look that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamNews:
+    """What a listener is told: attempts, the oldest first; or why there are none at the moment. ``is_over``: nothing follows."""
+
+    attempts: tuple[AttemptRow, ...] = ()
+    problem: str = ""
+    is_over: bool = False
+
+
+Look = Callable[[AttemptQuery], Awaitable[AttemptPage]]
+Listener = asyncio.Queue[StreamNews]
+
+
+@dataclass(eq=False, slots=True)
+class _Watch:
+    """A search that somebody watches."""
+
+    query: AttemptQuery
+    since: datetime
+    listeners: set[Listener] = field(default_factory=set)
+    told: dict[int, datetime] = field(default_factory=dict)
+    """Attempts that were told, while a look may still find them."""
+    last: deque[AttemptRow] = field(default_factory=lambda: deque(maxlen=_MOST_ROWS))
+    """The last of them in full, for who comes later: between a page and its stream nothing is missed."""
+    task: asyncio.Task[None] | None = None
+
+
+class AttemptStreams:
+    """The streams of this process."""
+
+    def __init__(self, *, poll_seconds: float = 1.5, most_listeners: int = 50, most_searches: int = 10) -> None:
+        self._pause = poll_seconds
+        self._most_listeners = most_listeners
+        self._most_searches = most_searches
+        self._watches: dict[AttemptQuery, _Watch] = {}
+        self._is_stopped = False
+
+    @property
+    def listeners(self) -> int:
+        """How many listen."""
+        return sum(len(watch.listeners) for watch in self._watches.values())
+
+    @asynccontextmanager
+    async def listen(self, query: AttemptQuery, look: Look, clock: Clock) -> AsyncIterator[Listener]:
+        """What is new of a search, from now on; its order and page mean nothing.
+
+        Raises:
+            ApiError: 503, too many listen already, or the process stops.
+        """
+        query = _watched(query)
+        watch = self._watches.get(query)
+        if self._is_stopped or self.listeners >= self._most_listeners:
+            raise ApiError(
+                503, "Too many people are watching attempts right now. Please try again later.", headers={"Retry-After": "30"}
+            )
+        if watch is None:
+            if len(self._watches) >= self._most_searches:
+                message = (
+                    "Too many different searches are being watched right now. Watch one with fewer filters, or try again later."
+                )
+                raise ApiError(503, message, headers={"Retry-After": "30"})
+            watch = self._watches[query] = _Watch(query, clock() - _BEFORE)
+            watch.task = asyncio.create_task(self._follow(watch, look, clock), name="live attempts")
+        listener: Listener = asyncio.Queue(_MOST_WAITING)
+        watch.listeners.add(listener)
+        if recent := tuple(row for row in watch.last if row.created_at >= clock() - _BEFORE):
+            listener.put_nowait(StreamNews(recent))
+        try:
+            yield listener
+        finally:
+            watch.listeners.discard(listener)
+            if not watch.listeners and self._watches.get(query) is watch:
+                del self._watches[query]
+                await _ended(watch)
+
+    async def stop(self) -> None:
+        """Tell everybody that it is over, and look no more."""
+        self._is_stopped = True
+        watches, self._watches = list(self._watches.values()), {}
+        for watch in watches:
+            _tell(watch, StreamNews(is_over=True))
+            await _ended(watch)
+
+    async def _follow(self, watch: _Watch, look: Look, clock: Clock) -> None:
+        while True:
+            pause = self._pause
+            try:
+                news = _news(watch, (await look(_now(watch, clock()))).items, clock())
+                if news:
+                    _tell(watch, StreamNews(news))
+            except ApiError as error:
+                _tell(watch, StreamNews(problem=str(error)))
+                pause *= _SLOWER
+            except Exception:
+                log.exception("a look for new attempts failed")
+                _tell(watch, StreamNews(problem="New attempts cannot be looked for; the log of the API says why."))
+                pause *= _SLOWER
+            await asyncio.sleep(pause)
+
+
+def _watched(query: AttemptQuery) -> AttemptQuery:
+    """What matters of a search that is watched: what must hold. Equal ones are looked for once."""
+    return AttemptQuery(conditions=query.required)
+
+
+def _now(watch: _Watch, now: datetime) -> AttemptQuery:
+    since = Condition("created_at", Predicate.GTEQ, (max(watch.since, now - _LOOK_BACK),))
+    return replace(
+        watch.query,
+        conditions=(*watch.query.conditions, since),
+        combinator=Combinator.AND,
+        per_page=_MOST_ROWS,
+        after=beginning(),
+    )
+
+
+def _news(watch: _Watch, found: tuple[AttemptRow, ...], now: datetime) -> tuple[AttemptRow, ...]:
+    new = tuple(row for row in reversed(found) if row.id not in watch.told)
+    watch.told |= {row.id: row.created_at for row in new}
+    watch.last.extend(new)
+    forgotten = now - 2 * _LOOK_BACK
+    watch.told = {one: at for one, at in watch.told.items() if at > forgotten}
+    return new
+
+
+def _tell(watch: _Watch, news: StreamNews) -> None:
+    for listener in watch.listeners:
+        if listener.full():  # who does not read misses the oldest
+            listener.get_nowait()
+        listener.put_nowait(news)
+
+
+async def _ended(watch: _Watch) -> None:
+    if watch.task is not None:
+        watch.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch.task

@@ -1,0 +1,71 @@
+"""What a change makes of an endpoint's authentication: the rules, without HTTP. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.endpoints.authentication import AuthenticationError, header_collision, stored_authentication
+from pipeline.endpoints.vault import Vault
+from pipeline.web.errors import InvalidError
+from schemas.endpoint import EndpointRecord
+from schemas.http.authentication import BearerAuthentication, NoAuthentication
+from schemas.http.endpoints import EndpointInput
+
+
+def authentication_values(given: EndpointInput, current: EndpointRecord | None, vault: Vault) -> dict[str, Any]:
+    """The fields ``sealed_token`` and ``authentication`` of a record, where the change says something about them.
+
+    ``token`` is how clients of the published API set a bearer token. They may send back an ``authentication`` that they read.
+
+    Raises:
+        InvalidError: the two contradict each other, or a secret is missing.
+    """
+    if given.token is not None:
+        if not _agrees_with_token(given):
+            raise InvalidError({"authentication": ["Give token, or authentication of another type, and not both."]})
+        return {"sealed_token": vault.seal(given.token.get_secret_value()), "authentication": None}
+    is_removed = "token" in given.model_fields_set
+    if given.authentication is None:
+        return {"sealed_token": None} if is_removed else {}
+    if is_removed and isinstance(given.authentication, BearerAuthentication) and given.authentication.token is None:
+        return {"sealed_token": None, "authentication": None}
+    try:
+        sealed_token, authentication = stored_authentication(given.authentication, current, vault)
+    except AuthenticationError as error:
+        raise InvalidError({"authentication": [str(error)]}) from None
+    return {"sealed_token": sealed_token, "authentication": authentication}
+
+
+def _agrees_with_token(given: EndpointInput) -> bool:
+    match given.authentication:
+        case None | NoAuthentication():
+            return True
+        case BearerAuthentication(token=other):
+            return other is None or given.token is None or other.get_secret_value() == given.token.get_secret_value()
+    return False
+
+
+def refuse_colliding_headers(values: Mapping[str, Any], current: EndpointRecord | None) -> None:
+    """Make sure that no header is sent twice: by the settings that a change makes, together with those that stay.
+
+    Raises:
+        InvalidError: two of custom headers, the one that authenticates and the one that signs are the same.
+    """
+    if not values.keys() & {"authentication", "sealed_headers", "signature_header"}:
+        return
+
+    def after(name: str) -> Any:
+        return values.get(name, getattr(current, name, None))
+
+    taken = [*(after("sealed_headers") or ())]
+    for name, header in (
+        ("authentication", getattr(after("authentication"), "header", "")),
+        ("signature_header", getattr(after("signature_header"), "name", "")),
+    ):
+        if not header:
+            continue
+        if (other := header_collision(header, taken)) is not None:
+            sentence = f"The header {header!r} is set twice: another setting of the endpoint has {other!r}."
+            raise InvalidError({name if name in values else "headers": [sentence]})
+        taken.append(header)

@@ -1,0 +1,97 @@
+"""``/webhooks/keys``: the API keys, which open the dashboard too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.web.api.keys import create_key, find_key, revoke_key
+from pipeline.web.api.wrapped_input import validated
+from pipeline.web.auth import principal_of
+from pipeline.web.dashboard.auth_middleware import form_of
+from pipeline.web.dashboard.page import PREFIX, DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.sessions import Notice
+from pipeline.web.errors import InvalidError
+from schemas.api_key import Access
+from schemas.http.keys import KeyInput
+
+_LIST: Final = f"{PREFIX}/keys"
+_ROLES: Final = (
+    (Access.VIEWER, "Looks at endpoints and attempts, without bodies."),
+    (Access.OPERATOR, "Sees bodies, which hold customers' data; resends and tests."),
+    (Access.ADMIN, "Changes endpoints and API keys."),
+)
+_BLANK: Final[Mapping[str, str]] = {"name": "", "owner": "", "role": Access.VIEWER}
+
+
+def key_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+    """The pages, below ``/webhooks``."""
+    handlers = _Handlers(desk)
+    return [
+        DashboardPage("GET", "/keys", handlers.index, Access.ADMIN),
+        DashboardPage("POST", "/keys", handlers.create, Access.ADMIN, fields=("name", "owner", "role")),
+        DashboardPage("GET", "/keys/{id}/revoke", handlers.ask_revoke, Access.ADMIN),
+        DashboardPage("POST", "/keys/{id}/revoke", handlers.revoke, Access.ADMIN),
+    ]
+
+
+class _Handlers:
+    def __init__(self, desk: PageRenderer) -> None:
+        self._desk = desk
+
+    async def index(self, request: web.Request) -> web.Response:
+        return self._list(request)
+
+    async def create(self, request: web.Request) -> web.Response:
+        form = form_of(request)
+        typed = {name: form.get(name, "") for name in ("name", "owner", "role")}
+        try:
+            record, key = await create_key(self._desk.api, request, validated(typed, KeyInput))
+        except InvalidError as error:
+            return self._list(request, 422, typed, error.errors)
+        text = f"The key of {record.name} ({record.role.value}) is made. Copy it now: it is shown this once and kept nowhere."
+        return self._desk.redirect(request, _LIST, Notice("good", text, secret=key))
+
+    async def ask_revoke(self, request: web.Request) -> web.Response:
+        record = find_key(self._desk.api, request.match_info["id"])
+        own = ["It is the key that you are logged in with: you are logged out, too."] if self._is_own(request, record.id) else []
+        return self._desk.show(
+            request,
+            "confirm.html",
+            title="Revoke this key?",
+            subject=", ".join(filter(None, (record.owner, record.name, record.role.value))),
+            sentences=["It opens nothing any more, and who is logged in with it is logged out. This cannot be undone.", *own],
+            button="Revoke the key",
+            is_harmful=True,
+            action=f"{_LIST}/{record.id}/revoke",
+            back=_LIST,
+        )
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        record = await revoke_key(self._desk.api, request, request.match_info["id"])
+        return self._desk.redirect(request, _LIST, Notice("good", f"The key of {record.name} is revoked."))
+
+    def _list(
+        self,
+        request: web.Request,
+        status: int = 200,
+        typed: Mapping[str, str] = _BLANK,
+        errors: Mapping[str, Sequence[str]] | None = None,
+    ) -> web.Response:
+        keys = self._desk.api.ring.valid()
+        return self._desk.show(
+            request,
+            "keys.html",
+            status,
+            keys=keys,
+            used={key.id: self._desk.api.ring.last_used(key.id) for key in keys},
+            roles=[(one.value, text) for one, text in _ROLES],
+            **typed,
+            errors=errors or {},
+        )
+
+    def _is_own(self, request: web.Request, identifier: str) -> bool:
+        return principal_of(request).key_id == identifier

@@ -1,0 +1,182 @@
+"""``/webhooks/attempts``: the search. Its form, what was found, and how that is spread over time, endpoints and event types."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from pipeline.core.search import AttemptQuery, Cursor, SearchLimitError, Sort, beginning, decode_cursor
+from pipeline.store.search.conditions import has_body
+from pipeline.store.search.find import is_found_by_index
+from pipeline.store.search.queries import AttemptPage, AttemptRow
+from pipeline.store.search.summary import MOST_BY_BODY, SearchSummary, summary_of
+from pipeline.web.api.attempts import asked
+from pipeline.web.api.exports import EXPORT_PARAMETERS, export
+from pipeline.web.auth import principal_of
+from pipeline.web.dashboard.attempt_list_view import TIMES, AttemptListPage, AttemptListRow, AttemptListView, drawn
+from pipeline.web.dashboard.endpoint_names import endpoint_names
+from pipeline.web.dashboard.filter_chips import FilterForm, has_blanks, in_utc, read_filters
+from pipeline.web.dashboard.highlight import excerpt, needles
+from pipeline.web.dashboard.optional_reads import OptionalReads, figures
+from pipeline.web.dashboard.page import PREFIX, DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.sessions import own_address
+from pipeline.web.dashboard.time_zone import local
+from pipeline.web.errors import ApiError, explained
+from pipeline.web.routes import AFTER, FILTERS, PAGE, Parameter
+from pipeline.web.search_errors import searching
+from pipeline.web.services import Api
+from schemas.api_key import Access
+from schemas.audit import AuditAction
+
+ATTEMPTS: Final = f"{PREFIX}/attempts"
+_BEFORE: Final = Parameter("before", "The cursor of the page behind: what comes before it.")
+_BARS: Final = 60
+_COUNTED_AT_ONCE: Final = 100
+"""Attempts of an order or the like: with more, their figures are another look."""
+
+
+def attempt_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+    """The pages, below ``/webhooks``."""
+
+    async def index(request: web.Request) -> web.StreamResponse:
+        filters = read_filters(in_utc(request.query.items()))
+        if has_blanks(request.query.items()) or list(filters.pairs) != list(read_filters(request.query.items()).pairs):
+            # A form sends its empty fields too. The link without them is the one to keep.
+            # What has no effect stays in it, to be told of. A time of the reader's zone is written as one that means the same to everybody.
+            return desk.redirect(request, f"{ATTEMPTS}?{urlencode([*filters.pairs, *filters.unknown])}")
+        link = f"{own_address(request)}{ATTEMPTS}" + (f"?{filters.query()}" if filters.pairs else "")
+        try:
+            query = await asked(desk.api, request, local(desk.api.clock()))
+            if _is_one_look(request, query):
+                found, counted = await _found_and_counted(desk.api, request, query, filters)
+            else:
+                found, counted = await asyncio.gather(
+                    _found(desk.api, request, query, filters), figures(desk.api, desk.api.search.summary(query, _BARS))
+                )
+        except (ApiError, SearchLimitError) as error:
+            problem = explained(request, error)
+            sentences = [sentence for of_field in (problem.fields or {}).values() for sentence in of_field]
+            view = _view(desk.api, filters, None, OptionalReads(None), problems=sentences or [problem.message])
+            return desk.show(request, "attempts.html", problem.status, view=view, times=TIMES, link=link)
+        view = _view(desk.api, filters, found, counted, ignored=query.ignored)
+        return desk.show(request, "attempts.html", view=view, times=TIMES, link=link)
+
+    async def as_csv(request: web.Request) -> web.StreamResponse:
+        return await export(desk.api, request, "csv", local(desk.api.clock()))
+
+    async def as_json(request: web.Request) -> web.StreamResponse:
+        return await export(desk.api, request, "json", local(desk.api.clock()))
+
+    return [
+        DashboardPage("GET", "/attempts", index, Access.VIEWER, (FILTERS, *PAGE, AFTER, _BEFORE)),
+        DashboardPage("GET", "/attempts/export.csv", as_csv, Access.VIEWER, EXPORT_PARAMETERS, exports=True),
+        DashboardPage("GET", "/attempts/export.json", as_json, Access.VIEWER, EXPORT_PARAMETERS, exports=True),
+    ]
+
+
+def _view(
+    api: Api,
+    filters: FilterForm,
+    found: AttemptListPage | None,
+    counted: OptionalReads[SearchSummary],
+    ignored: Sequence[str] = (),
+    problems: Sequence[str] = (),
+) -> AttemptListView:
+    return AttemptListView(
+        filters=filters,
+        found=found,
+        summary=counted.found,
+        no_summary=counted.problem,
+        histogram=drawn(counted.found.histogram, filters) if counted.found else None,
+        endpoints=endpoint_names(api.registry.all()),
+        ignored=ignored,
+        problems=problems,
+        event_names=api.events.types.names,
+        removed_names=[one.name for one in api.catalogue.removed()],
+    )
+
+
+def _is_one_look(request: web.Request, query: AttemptQuery) -> bool:
+    """Whether it is the first page of the newest attempts of a search that an index answers: then its figures are of these, too."""
+    is_first = query.after is None and not request.query.get("before", "")
+    is_newest = query.in_time is not None and query.in_time.descending
+    return is_first and is_newest and (any(map(has_body, query.required)) or is_found_by_index(query))
+
+
+async def _found_and_counted(
+    api: Api, request: web.Request, query: AttemptQuery, filters: FilterForm
+) -> tuple[AttemptListPage, OptionalReads[SearchSummary]]:
+    """A page with its figures, by one look: to find out where the attempts are takes longer than to read them."""
+    has_bodies = any(map(has_body, query.required))
+    async with searching(api):
+        most = MOST_BY_BODY if has_bodies else _COUNTED_AT_ONCE
+        newest = await api.search.attempts(replace(query, per_page=max(most, query.per_page), after=beginning()))
+    page = replace(newest, items=newest.items[: query.per_page])
+    is_all = newest.next_cursor is None
+    counted = OptionalReads(summary_of(newest.items, is_all=is_all, bars=_BARS))
+    if not (has_bodies or is_all):
+        counted = await figures(api, api.search.summary(query, _BARS))
+    has_more = bool(page.items) and (not is_all or len(newest.items) > len(page.items))
+    older = _after(page, filters, descending=True) if has_more else None
+    return AttemptListPage(await _rows(api, request, query, page.items), None, older), counted
+
+
+async def _found(api: Api, request: web.Request, query: AttemptQuery, filters: FilterForm) -> AttemptListPage:
+    async with searching(api):
+        page, newer, older = await _page(api, query, filters, request.query.get("before", ""))
+    rows = await _rows(api, request, query, page.items)
+    return AttemptListPage(rows, newer, older, page.total_count if page.sorted_since else 0, page.sorted_since)
+
+
+async def _page(api: Api, query: AttemptQuery, filters: FilterForm, before: str) -> tuple[AttemptPage, str | None, str | None]:
+    """A page, and the query strings of those beside it."""
+    in_time = query.in_time
+    if in_time is None:
+        page = await api.search.attempts(query)
+        newer = filters.query(page=str(page.current_page - 1)) if page.current_page > 1 else None
+        has_more = page.current_page < page.pages or not (page.is_exact or page.sorted_since)
+        return page, newer, filters.query(page=str(page.current_page + 1)) if has_more else None
+    if before and (cursor := decode_cursor(before)) is not None:
+        # Back towards the beginning: the search in the opposite order, turned round.
+        back = Cursor(cursor.created_at_ms, cursor.id, not in_time.descending)
+        found = await api.search.attempts(
+            replace(query, sorts=(Sort("created_at", descending=not in_time.descending),), page=1, after=back)
+        )
+        if found.next_cursor is not None:
+            page = replace(found, items=found.items[::-1])
+            return page, _before(page, filters), _after(page, filters, descending=in_time.descending)
+    page = await api.search.attempts(replace(query, after=query.after or beginning(descending=in_time.descending)))
+    newer = _before(page, filters) if query.after is not None and page.items else None
+    return page, newer, filters.query(after=page.next_cursor) if page.next_cursor else None
+
+
+def _before(page: AttemptPage, filters: FilterForm) -> str:
+    return filters.query(before=_cursor(page.items[0], descending=True))
+
+
+def _after(page: AttemptPage, filters: FilterForm, *, descending: bool) -> str:
+    return filters.query(after=_cursor(page.items[-1], descending=descending))
+
+
+def _cursor(row: AttemptRow, *, descending: bool) -> str:
+    return Cursor(round(row.created_at.timestamp() * 1000), row.id, descending).encode()
+
+
+async def _rows(api: Api, request: web.Request, query: AttemptQuery, attempts: Sequence[AttemptRow]) -> Sequence[AttemptListRow]:
+    """The attempts, with the surroundings of what was searched for in their bodies, for those who may see bodies."""
+    wanted = needles(query)
+    if not wanted or not attempts or not principal_of(request).role.covers(Access.OPERATOR):
+        return [AttemptListRow(one) for one in attempts]
+    async with searching(api):
+        found = await api.search.request_bodies(attempts)
+    await api.audit.put(
+        request, AuditAction.VIEW_BODY, "attempts", f"excerpts of {sum(one.event_id in found for one in attempts)}"
+    )
+    excerpts = {event_id: excerpt(body, wanted) for event_id, body in found.items()}
+    return [AttemptListRow(one, excerpts.get(one.event_id, ())) for one in attempts]

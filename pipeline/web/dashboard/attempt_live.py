@@ -1,0 +1,72 @@
+"""``/webhooks/attempts/live``: the attempts of a search as they are made, to watch a receiver while somebody mends it.
+
+To a browser it is a page, which loads itself anew without JavaScript; to an ``EventSource`` it is a stream of server-sent events,
+whose data are rows for the page's table. It ends with the session, with the process, and when the browser goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.core.search import beginning
+from pipeline.store.search.queries import AttemptRow
+from pipeline.web.api.attempts import asked
+from pipeline.web.auth import principal_of
+from pipeline.web.dashboard.attempt_list import ATTEMPTS
+from pipeline.web.dashboard.attempt_list_view import AttemptListView
+from pipeline.web.dashboard.endpoint_names import endpoint_names
+from pipeline.web.dashboard.filter_chips import read_filters
+from pipeline.web.dashboard.page import DashboardPage
+from pipeline.web.dashboard.page_renderer import SESSION, PageRenderer
+from pipeline.web.dashboard.time_zone import local
+from pipeline.web.event_stream import HEARTBEAT_SECONDS, StreamForm, looked, stream_attempts, wants_events
+from pipeline.web.routes import FILTERS, PAGE
+from schemas.api_key import Access
+
+_HEARTBEAT_SECONDS: Final = HEARTBEAT_SECONDS
+_SHOWN: Final = 50
+
+
+def attempt_live_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+    """The page, below ``/webhooks``."""
+
+    async def live(request: web.Request) -> web.StreamResponse:
+        query = await asked(desk.api, request, local(desk.api.clock()))
+        if wants_events(request):
+            form = StreamForm(
+                rows=lambda rows: _rows(desk, request, rows),
+                problem=str,
+                may_listen=lambda: _may_listen(desk, request),
+                over="You are logged out: reload the page.",
+                heartbeat_seconds=_HEARTBEAT_SECONDS,
+            )
+            return await stream_attempts(desk.api, request, query, form)
+        page = await looked(desk.api, replace(query, sorts=(), page=1, per_page=_SHOWN, after=beginning()))
+        filters = read_filters(request.query.items())
+        names = endpoint_names(desk.api.registry.all())
+        view = AttemptListView(filters, None, None, None, None, names, query.ignored, (), desk.api.events.types.names)
+        search = filters.query()
+        live = f"{ATTEMPTS}/live" + (f"?{search}" if search else "")
+        return desk.show(request, "attempts_live.html", view=view, rows=page.items, live=live, search=f"{ATTEMPTS}?{search}")
+
+    return [DashboardPage("GET", "/attempts/live", live, Access.VIEWER, (FILTERS, *PAGE))]
+
+
+def _may_listen(desk: PageRenderer, request: web.Request) -> bool:
+    """Whether who listens is still logged in, with the role that was looked at in the beginning."""
+    api, session = desk.api, request[SESSION]
+    if session.key_id is None or session.until <= api.clock():
+        return False
+    who = api.keys.named(session.key_id)
+    is_over = api.ended_sessions.has(session.id, session.key_id, session.until)
+    return not is_over and who is not None and who.role is principal_of(request).role
+
+
+def _rows(desk: PageRenderer, request: web.Request, attempts: Iterable[AttemptRow]) -> str:
+    """Rows of the table, the newest first."""
+    names = endpoint_names(desk.api.registry.all())
+    return desk.show(request, "attempt_rows_live.html", rows=list(attempts)[::-1], names=names).text or ""

@@ -1,0 +1,211 @@
+"""``/webhooks/attempts/{id}``: what became of a notification, what was answered and sent, what there is to do; and sending it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.store.search.queries import AttemptDetail
+from pipeline.web.advice import for_receiver
+from pipeline.web.api.attempts import attempt_in_full, detail_answer
+from pipeline.web.api.endpoint_answers import endpoint_values
+from pipeline.web.body_access import show_bodies
+from pipeline.web.curl import curl
+from pipeline.web.dashboard.answer_diff import DiffLine, answer_diff
+from pipeline.web.dashboard.auth_middleware import form_of
+from pipeline.web.dashboard.endpoint_names import EndpointName, endpoint_name
+from pipeline.web.dashboard.json_view import JsonPiece, json_pieces
+from pipeline.web.dashboard.notification_status import NotificationStatus, notification_status, ordinal
+from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.page import PREFIX, DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.sessions import Notice
+from pipeline.web.errors import ApiError, not_found
+from pipeline.web.request_values import path_id, whole_number
+from pipeline.web.routes import Parameter
+from pipeline.web.search_errors import searching
+from schemas.api_key import Access
+from schemas.delivery import Trigger
+from schemas.http.attempts import AttemptAnswer, AttemptDetailAnswer
+from schemas.http.endpoints import EndpointAnswer
+
+_MOST_FIND: Final = 20_000
+_FIND: Final = Parameter("find", "What is marked in the request's body.")
+_COMPARE: Final = Parameter("compare", "Another attempt of the notification, to compare its answer.", {"type": "integer"})
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of the time that an attempt took, in milliseconds, and as a share of 1,000."""
+
+    name: str
+    kind: str
+    duration_ms: float
+    begin: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedAnswers:
+    """The answers to two attempts, the earlier one first."""
+
+    earlier: AttemptAnswer
+    later: AttemptAnswer
+    lines: Sequence[DiffLine]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """What the page shows."""
+
+    attempt: AttemptDetailAnswer
+    status: NotificationStatus
+    advice: str | None
+    request_body: Sequence[JsonPiece]
+    response_body: Sequence[JsonPiece]
+    find: str
+    phases: Sequence[Phase]
+    curl: str
+    timeline: Sequence[AttemptAnswer]
+    compared: ComparedAnswers | None
+    endpoint: EndpointName
+    is_known: bool
+    """Whether the endpoint is still registered."""
+    resent: tuple[str, datetime] | None
+    """Who sent it again last, and when."""
+
+
+def attempt_detail_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+    """The pages, below ``/webhooks``."""
+    handlers = _Handlers(desk)
+    return [
+        DashboardPage("GET", "/attempts/{id}", handlers.show, Access.VIEWER, (_FIND, _COMPARE)),
+        DashboardPage("GET", "/attempts/{id}/resend", handlers.ask_resend, Access.OPERATOR),
+        DashboardPage("POST", "/attempts/{id}/resend", handlers.resend, Access.OPERATOR, fields=("again",)),
+    ]
+
+
+class _Handlers:
+    def __init__(self, desk: PageRenderer) -> None:
+        self._desk = desk
+
+    async def show(self, request: web.Request) -> web.Response:
+        attempt = await attempt_in_full(self._desk.api, request)
+        wanted = request.query.get("find", "").strip()[:_MOST_FIND]
+        endpoint = self._desk.api.registry.get(attempt.endpoint_id)
+        name = endpoint_name(attempt.endpoint_id, endpoint.record.description if endpoint else "", attempt.target_url)
+        is_text = attempt.response_body_encoding == "text"
+        view = AttemptView(
+            attempt=attempt,
+            status=self._status(attempt),
+            advice=for_receiver(attempt.outcome, attempt.failure, attempt.http_status_code),
+            request_body=json_pieces(attempt.request_body or "", [wanted] if wanted else []),
+            response_body=json_pieces(attempt.response_body) if is_text else (JsonPiece(attempt.response_body),),
+            find=wanted,
+            phases=phases(attempt),
+            curl=curl(attempt.target_url, attempt.request_headers, attempt.request_body),
+            timeline=timeline(attempt),
+            compared=await self._compared(request, attempt),
+            endpoint=name,
+            is_known=endpoint is not None,
+            resent=await self._resent(attempt),
+        )
+        return self._desk.show(request, "attempt.html", view=view, ordinal=ordinal)
+
+    async def _resent(self, attempt: AttemptDetailAnswer) -> tuple[str, datetime] | None:
+        api, made = self._desk.api, timeline(attempt)
+        if not any(one.trigger == Trigger.RESEND for one in made):
+            return None
+        found = (await figures(api, api.reports.resends([attempt.event_id], made[0].created_at))).found or {}
+        done = found.get((attempt.event_id, attempt.endpoint_id))
+        return None if done is None else (done.name or api.ring.person(done.actor), done.at)
+
+    async def ask_resend(self, request: web.Request) -> web.Response:
+        found = await self._found(path_id(request))
+        status = self._status(detail_answer(found))
+        here = f"{PREFIX}/attempts/{found.attempt.id}"
+        sentences = [
+            "The receiver gets the same body under the same webhook-id again. One that keeps no record of these ids does its work twice: "
+            "it may send a second e-mail, or book the order again.",
+            "That you sent it again is on record.",
+        ]
+        if status.acknowledged is not None:
+            answered = f"It was delivered: the endpoint acknowledged it with {status.acknowledged.http_status_code}, {status.how}"
+            sentences.insert(0, answered)
+        return self._desk.show(
+            request,
+            "confirm.html",
+            title="Send it again?" if status.acknowledged is None else "Send it again, though it was delivered?",
+            subject=f"{found.attempt.event_name} {found.attempt.order_number or found.attempt.event_id}, to {found.attempt.target_url}",
+            sentences=sentences,
+            button="Send it again",
+            fields={"again": "1"},
+            is_harmful=False,
+            action=f"{here}/resend",
+            back=here,
+        )
+
+    async def resend(self, request: web.Request) -> web.Response:
+        desk, identifier = self._desk, path_id(request)
+        here = f"{PREFIX}/attempts/{identifier}"
+        if (
+            "again" not in form_of(request)
+            and self._status(detail_answer(await self._found(identifier))).acknowledged is not None
+        ):
+            # It was delivered while the page was open, or another page's button was pressed: ask first.
+            return desk.redirect(request, f"{here}/resend")
+        try:
+            endpoint = (await desk.api.again.attempt(desk.api.audit.asker(request), identifier)).endpoint
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            return desk.redirect(request, here, Notice("bad", str(error)))
+        done = f"It is on its way to endpoint {endpoint.id} again. Its attempt will be in the list in a moment."
+        return desk.redirect(request, here, Notice("good", done))
+
+    async def _found(self, identifier: int) -> AttemptDetail:
+        async with searching(self._desk.api):
+            found = await self._desk.api.search.attempt(identifier)
+        if found is None:
+            raise not_found()
+        return found
+
+    def _status(self, attempt: AttemptDetailAnswer) -> NotificationStatus:
+        api = self._desk.api
+        endpoint = api.registry.get(attempt.endpoint_id)
+        known = EndpointAnswer(**endpoint_values(api, endpoint)) if endpoint is not None else None
+        return notification_status(timeline(attempt), known, api.clock())
+
+    async def _compared(self, request: web.Request, attempt: AttemptDetailAnswer) -> ComparedAnswers | None:
+        """The answer to this attempt beside that to another one of the notification; as the reader may see them."""
+        wanted = whole_number(request, _COMPARE.name, 0)
+        if wanted not in {one.id for one in attempt.siblings}:
+            return None
+        other = await show_bodies(self._desk.api, request, detail_answer(await self._found(wanted)))
+        earlier, later = sorted([attempt, other], key=_order)
+        return ComparedAnswers(earlier, later, answer_diff(earlier, later))
+
+
+def phases(attempt: AttemptAnswer) -> Sequence[Phase]:
+    """The parts of its time: until the answer began (connecting included), and until it was read."""
+    if attempt.first_byte_ms is None or not attempt.duration_ms:
+        return ()
+    waiting = min(attempt.first_byte_ms, attempt.duration_ms)
+    share = round(waiting / attempt.duration_ms * 1000, 1)
+    return (
+        Phase("until the answer began", "waiting", waiting, 0, share),
+        Phase("reading the answer", "reading", attempt.duration_ms - waiting, share, round(1000 - share, 1)),
+    )
+
+
+def timeline(attempt: AttemptDetailAnswer) -> Sequence[AttemptAnswer]:
+    """All attempts of this event at this endpoint, the oldest first."""
+    return sorted([attempt, *attempt.siblings], key=_order)
+
+
+def _order(one: AttemptAnswer) -> tuple[object, int]:
+    return one.created_at, one.id

@@ -1,0 +1,95 @@
+"""Who may pass: one middleware before every page looks at the session, the role and the CSRF token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from multidict import MultiDictProxy
+
+from pipeline.web.auth import PRINCIPAL, declared, require_role
+from pipeline.web.dashboard.carried_forms import CarriedForm, carried, sealed
+from pipeline.web.dashboard.csrf import is_token
+from pipeline.web.dashboard.page import DashboardPage
+from pipeline.web.dashboard.page_renderer import SESSION, PageRenderer
+from pipeline.web.errors import ApiError
+
+FORM: Final = web.RequestKey("form", MultiDictProxy[str])
+CSRF_FIELD: Final = "csrf"
+_EXPIRED: Final = "This form is not valid any more. Go back, reload the page and send it again; log in first if you are asked to."
+
+
+def gate(desk: PageRenderer, pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
+    """A middleware that shows nobody a page that he may not see, and sends on who is not logged in."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        page = declared(request, pages)
+        request[SESSION] = session = desk.sessions.of(request)
+        if session.key_id is not None and desk.api.ended_sessions.has(session.id, session.key_id, session.until):
+            request[SESSION] = session = desk.sessions.new()
+        who = desk.api.keys.named(session.key_id) if session.key_id is not None else None
+        if who is not None:
+            request[PRINCIPAL] = who
+            desk.api.ring.note_use(desk.api.producer, who.key_id, desk.api.clock())
+        if page is None:
+            # Nothing matched. Only who is logged in may learn that.
+            return await handler(request) if who is not None else desk.to_login(request)
+        if page.access is not None:
+            if who is None:
+                return await _after_login(desk, request)
+            require_role(who, page.access)
+        if page.method == "POST":
+            request[FORM] = form = await _form(request)
+            if not is_token(str(form.get(CSRF_FIELD, "")), session.csrf):
+                # The page is older than the login: nothing is done before somebody has looked at it.
+                kept = _kept(desk, request, form) if who is not None and page.access is not None else None
+                if kept is None:
+                    raise ApiError(403, _EXPIRED)
+                return desk.show(request, "carried.html", carried=kept)
+        return await handler(request)
+
+    return middleware
+
+
+async def _after_login(desk: PageRenderer, request: web.Request) -> web.Response:
+    """The login; what was typed comes along, and is not lost."""
+    if request.method != "POST":
+        return desk.to_login(request)
+    try:
+        kept = _kept(desk, request, await _form(request))
+    except ApiError:
+        kept = None
+    if kept is None:
+        return desk.to_login(request)
+    response = desk.show(request, "login.html", 401, next="", error=None, carried=sealed(desk, kept))
+    desk.sessions.keep(request, response, request[SESSION])
+    return response
+
+
+def _kept(desk: PageRenderer, request: web.Request, form: MultiDictProxy[str]) -> CarriedForm | None:
+    return carried(request, [(name, value) for name, value in form.items() if name != CSRF_FIELD], desk.api.clock())
+
+
+def form_of(request: web.Request) -> MultiDictProxy[str]:
+    """The form that was sent; the middleware has read it."""
+    return request[FORM]
+
+
+async def _form(request: web.Request) -> MultiDictProxy[str]:
+    """The form, as browsers send one without files.
+
+    Raises:
+        ApiError: 400, it broke off or is not text; 415, it is no such form.
+    """
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise ApiError(415, "Forms are taken as application/x-www-form-urlencoded only.")
+    try:
+        fields = await request.post()
+    except (ConnectionError, web.RequestPayloadError) as error:
+        raise ApiError(400, "The form broke off; send it again.") from error
+    except (LookupError, ValueError) as error:
+        raise ApiError(400, "The form is not text in UTF-8; send it again.") from error
+    return fields  # type: ignore[return-value]  # files come with multipart/form-data only

@@ -1,0 +1,75 @@
+"""The fields of an endpoint's form about authentication. Secrets are never shown; one that is left empty stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from multidict import MultiDictProxy
+
+from pipeline.endpoints.authentication import shown_authentication
+from schemas.authentication import SECRET_MEMBERS, AuthenticationType, ClientAuthMethod
+from schemas.endpoint import EndpointRecord
+
+AUTHENTICATION_CHOICES: Final = (
+    (AuthenticationType.NONE, "The signature alone"),
+    (AuthenticationType.BEARER, "Bearer token"),
+    (AuthenticationType.BASIC, "HTTP Basic: user name and password"),
+    (AuthenticationType.API_KEY, "API key in a header"),
+    (AuthenticationType.OAUTH2, "OAuth 2.0 client credentials"),
+)
+CLIENT_METHODS: Final = (
+    (ClientAuthMethod.BASIC, "In the header Authorization (client_secret_basic)"),
+    (ClientAuthMethod.POST, "In the form (client_secret_post)"),
+)
+_MEMBERS: Final = {
+    AuthenticationType.BASIC: ("username", "password"),
+    AuthenticationType.API_KEY: ("header", "key"),
+    AuthenticationType.OAUTH2: ("token_url", "client_id", "client_secret", "scopes", "audience", "client_auth_method"),
+}
+_FIELD: Final = "auth_{}"
+_SECRETS: Final = frozenset(SECRET_MEMBERS.values())
+AUTHENTICATION_FIELDS: Final = ("authentication", *(_FIELD.format(name) for names in _MEMBERS.values() for name in names))
+"""What the form sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationForm:
+    """What stands in the fields, as text. ``stored``: the type whose secret there is, so that it may be left empty."""
+
+    type: str = AuthenticationType.NONE
+    values: Mapping[str, str] | None = None
+    stored: str = AuthenticationType.NONE
+
+    def value(self, name: str) -> str:
+        """The text of a field."""
+        return (self.values or {}).get(name, "")
+
+
+def shown_form(record: EndpointRecord) -> AuthenticationForm:
+    """The fields of an endpoint that there is."""
+    shown = shown_authentication(record)
+    texts = {name: " ".join(one) if isinstance(one, tuple) else str(one) for name, one in shown.items() if one is not None}
+    return AuthenticationForm(texts["type"], texts, texts["type"])
+
+
+def sent_form(form: MultiDictProxy[str], stored: EndpointRecord | None) -> AuthenticationForm:
+    """The fields as they were sent. Secrets are not given back."""
+    names = [name for members in _MEMBERS.values() for name in members if name not in _SECRETS]
+    kept = AuthenticationType.NONE if stored is None else str(shown_authentication(stored)["type"])
+    kind = form.get("authentication", kept)
+    return AuthenticationForm(kind, {name: form.get(_FIELD.format(name), "") for name in names}, kept)
+
+
+def given_authentication(form: MultiDictProxy[str]) -> dict[str, Any] | None:
+    """The field ``authentication`` as the API takes it; None when the form says nothing about it."""
+    kind = form.get("authentication")
+    if kind is None:
+        return None
+    try:
+        members = _MEMBERS.get(AuthenticationType(kind), ())
+    except ValueError:
+        members = ()  # the field's own rule refuses it
+    texts = {name: form.get(_FIELD.format(name), "") for name in members}
+    return {"type": kind} | {name: text if name in _SECRETS else text.strip() for name, text in texts.items() if text.strip()}

@@ -1,0 +1,82 @@
+"""What somebody typed, when the session has ended meanwhile: it goes along through the login, encrypted, and is sent after it.
+
+Nothing is kept on the server. A form is carried only for a page of our own: what another site sends is never shown with a button.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+
+from pipeline.endpoints.vault import Vault, VaultError
+from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
+
+CARRIED_FIELD: Final = "carried"
+_MOST: Final = 200_000
+"""Characters: encrypted and encoded they must fit into a form again."""
+_LIFETIME: Final = timedelta(hours=1)
+_MOST_SHOWN: Final = 200
+_SECRET: Final = frozenset(
+    ("token", "value", "key", "secret", "auth_password", "auth_key", "auth_client_secret", "signature_secret", "private_key")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedForm:
+    """A form that was sent to ``path`` and not taken."""
+
+    path: str
+    fields: tuple[tuple[str, str], ...]
+    until: datetime
+
+    @property
+    def shown(self) -> Sequence[tuple[str, str]]:
+        """The fields for people: without what may be secret, and not too long."""
+        return [
+            (name.replace("_", " "), f"{value[:_MOST_SHOWN]}…" if len(value) > _MOST_SHOWN else value)
+            for name, value in self.fields
+            if value and name not in _SECRET
+        ]
+
+
+def carried(request: web.Request, fields: Sequence[tuple[str, str]], now: datetime) -> CarriedForm | None:
+    """The form of a request, to be carried; None when it came from elsewhere, or is too long."""
+    size = sum(len(name) + len(value) for name, value in fields)
+    if not _came_from_us(request) or not is_own_page(request.raw_path) or size > _MOST:
+        return None
+    return CarriedForm(request.raw_path, tuple(fields), now + _LIFETIME)
+
+
+def sealed(desk: PageRenderer, form: CarriedForm) -> str:
+    """A form as a field of another."""
+    return _vault(desk).seal(msgspec.json.encode(form).decode())
+
+
+def opened(desk: PageRenderer, text: str) -> CarriedForm | None:
+    """A form that was encrypted; None when we did not make it, or it is too old."""
+    if not text:
+        return None
+    try:
+        form = msgspec.json.decode(_vault(desk).open(text), type=CarriedForm)
+    except (VaultError, msgspec.MsgspecError):
+        return None
+    return form if form.until > desk.api.clock() and is_own_page(form.path) else None
+
+
+def _vault(desk: PageRenderer) -> Vault:
+    return desk.api.vault.derived("carried forms")
+
+
+def _came_from_us(request: web.Request) -> bool:
+    """Whether a page of this very service sent it, as the browser says."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("Origin", "")
+    return bool(origin) and urlsplit(origin).netloc == request.host

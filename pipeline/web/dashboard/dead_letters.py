@@ -1,0 +1,211 @@
+"""``/webhooks/dead-letters``: what could not be used, why, its bytes; and publishing it again when it is mended."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from pipeline.store.reports.recent import DeadLetterDetail
+from pipeline.web.advice import for_dead_letter
+from pipeline.web.api.dead_letters import dead_letter_in_full, dead_letter_page, readable, repair_of
+from pipeline.web.dashboard.auth_middleware import form_of
+from pipeline.web.dashboard.event_editor import TextProblem, event_problems
+from pipeline.web.dashboard.json_format import pretty
+from pipeline.web.dashboard.page import PREFIX, DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.sessions import Notice
+from pipeline.web.dashboard.text_filters import words
+from pipeline.web.errors import ApiError, InvalidError, not_found
+from pipeline.web.request_values import path_id
+from pipeline.web.routes import FILTERS, PAGE
+from pipeline.web.search_errors import searching
+from pipeline.web.sending_again import Repair, is_cut
+from schemas.api_key import Access
+from schemas.delivery import DEAD_LETTER_HEADER, DeadLetterReason
+from schemas.http.dead_letters import BytesAnswer, BytesInput, RepairInput
+
+LIST: Final = f"{PREFIX}/dead-letters"
+_TEXT: Final = "text"
+_FIELDS: Final = ("key", "key_encoding", "value", "value_encoding")
+
+
+@dataclass(frozen=True, slots=True)
+class ShownBytes:
+    """Bytes for people, and in which form they can be edited."""
+
+    content: str
+    encoding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is wrong with the text of the editor; ``event`` says what event it is, where it was checked and nothing is wrong."""
+
+    problems: Sequence[TextProblem] = ()
+    event: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterView:
+    """What the page of a dead letter shows. ``errors`` are the sentences for each field of the form."""
+
+    letter: DeadLetterDetail
+    advice: str
+    key: ShownBytes | None
+    value: ShownBytes | None
+    headers: Sequence[tuple[str, str]]
+    is_cut: bool
+    is_event: bool
+    """Whether it came from a topic that events are published to, so that it can be published there again."""
+    draft_key: ShownBytes
+    draft_value: ShownBytes
+    errors: dict[str, list[str]]
+    checked: Checked
+    repaired_by: str
+    is_refused: bool = False
+    """Whether it was to be published, and was not."""
+
+
+def dead_letter_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+    """The pages, below ``/webhooks``."""
+    handlers, one = _Handlers(desk), "/dead-letters/{id}"
+    return [
+        DashboardPage("GET", "/dead-letters", handlers.index, Access.VIEWER, (FILTERS, *PAGE)),
+        DashboardPage("GET", one, handlers.show, Access.OPERATOR),
+        DashboardPage("POST", f"{one}/check", handlers.check, Access.OPERATOR, fields=(*_FIELDS, "do", "part")),
+        DashboardPage("POST", f"{one}/republish", handlers.publish_again, Access.OPERATOR, fields=_FIELDS),
+    ]
+
+
+class _Handlers:
+    def __init__(self, desk: PageRenderer) -> None:
+        self._desk = desk
+
+    async def index(self, request: web.Request) -> web.Response:
+        api = self._desk.api
+        # What was repaired has left the list; it has a list of its own.
+        page, given, ignored = await dead_letter_page(api, request, default=False)
+        topics = dict.fromkeys([*api.events.sources, *([given["topic"]] if given["topic"] else [])])
+        return self._desk.show(
+            request,
+            "dead_letters.html",
+            page=page,
+            given=given,
+            ignored=ignored,
+            filters=urlencode([(f"q[{name}_eq]", value) for name, value in given.items() if value and name != "repaired"]),
+            reasons=[reason.value for reason in DeadLetterReason],
+            topics=list(topics),
+        )
+
+    async def show(self, request: web.Request) -> web.Response:
+        letter = await dead_letter_in_full(self._desk.api, request)
+        return self._desk.show(request, "dead_letter.html", view=self._view(letter, None, self._as_it_came(letter)))
+
+    async def check(self, request: web.Request) -> web.Response:
+        """Say what is wrong with what was typed, and lay it out if asked to. Nothing is published."""
+        form, given = form_of(request), _given(request)
+        if given is None or given.value is None:
+            raise ApiError(422, "Send the value to check.")
+        value = given.value
+        if form.get("do") == "format" and value.encoding == _TEXT:
+            value = value.model_copy(update={"content": pretty(value.content)})
+        if "part" in form:  # while somebody types, who has opened the page: that it was looked at is on record
+            async with searching(self._desk.api):
+                known = await self._desk.api.reports.dead_letter(path_id(request))
+            if known is None:
+                raise not_found()
+            return self._desk.show(request, "dead_letter_problems.html", checked=self._checked(known, value))
+        letter = await dead_letter_in_full(self._desk.api, request)
+        view = self._view(letter, given.model_copy(update={"value": value}), self._checked(letter, value))
+        return self._desk.show(request, "dead_letter.html", view=view)
+
+    async def publish_again(self, request: web.Request) -> web.Response:
+        api, identifier, given = self._desk.api, path_id(request), _given(request)
+        here = f"{LIST}/{identifier}"
+        try:
+            done = await api.again.republish(api.audit.asker(request), identifier, repair_of(given) if given else Repair())
+        except InvalidError as error:
+            return await self._refused(request, error, given)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            return self._desk.redirect(request, here, Notice("bad", str(error)))
+        told = f"Published to {done.position.topic} again."
+        attempts = f"{PREFIX}/attempts?{urlencode({'q[event_id_eq]': done.event.id})}"
+        return self._desk.redirect(request, here, Notice("good", told, href=attempts, label="Its attempts"))
+
+    async def _refused(self, request: web.Request, error: InvalidError, given: RepairInput | None) -> web.Response:
+        letter = await dead_letter_in_full(self._desk.api, request)
+        found = self._checked(letter, given.value) if given is not None and given.value is not None else self._as_it_came(letter)
+        # What is said at its place is not said again.
+        errors = {name: said for name, said in error.errors.items() if name != "value" or not found.problems}
+        view = replace(self._view(letter, given, found), errors=errors, is_refused=True)
+        return self._desk.show(request, "dead_letter.html", error.status, view=view)
+
+    def _view(self, letter: DeadLetterDetail, given: RepairInput | None, checked: Checked) -> DeadLetterView:
+        key, value, done = _shown(letter.key), _shown(letter.value), letter.summary.repaired
+        return DeadLetterView(
+            letter=letter,
+            advice=for_dead_letter(letter.summary.reason),
+            key=key,
+            value=value,
+            headers=[(name, _shown(content).content) for name, content in letter.headers if name != DEAD_LETTER_HEADER],
+            is_cut=is_cut(letter),
+            is_event=letter.summary.topic in self._desk.api.events.sources,
+            draft_key=_draft(given.key if given else None, key),
+            draft_value=_draft(given.value if given else None, value),
+            errors={},
+            checked=checked,
+            repaired_by="" if done is None else done.name or self._desk.api.ring.person(done.actor),
+        )
+
+    def _as_it_came(self, letter: DeadLetterDetail) -> Checked:
+        if letter.value is None or letter.summary.topic not in self._desk.api.events.sources or is_cut(letter):
+            return Checked()
+        shown = readable(letter.value)
+        found = self._checked(letter, BytesInput(content=shown.content, encoding=shown.encoding))
+        return Checked(found.problems)
+
+    def _checked(self, letter: DeadLetterDetail, value: BytesInput) -> Checked:
+        event_of = functools.partial(self._desk.api.again.event_of, letter)
+        try:
+            content = value.decoded()
+            found = event_problems(content.decode(), event_of)
+        except UnicodeDecodeError:
+            return Checked((TextProblem("It is not text in UTF-8."),))
+        except ValueError as error:
+            return Checked((TextProblem(str(error)),))
+        if found:
+            return Checked(found)
+        event = event_of(content)
+        about = f" {event.order_number}" if event.order_number else ""
+        return Checked(event=f"{words(event.event_name)}{about}, event {event.id}")
+
+
+def _given(request: web.Request) -> RepairInput | None:
+    """What the form says is to be published; None for the button that publishes the record as it was."""
+    form = form_of(request)
+    if "value" not in form:
+        return None
+    found = {}
+    for name in ("key", "value"):
+        # A browser sends every line break as CR LF; JSON is written with LF.
+        content = form.get(name, "").replace("\r\n", "\n")
+        encoding: Literal["text", "base64"] = "text" if form.getall(f"{name}_encoding", [_TEXT])[-1] == _TEXT else "base64"
+        found[name] = BytesInput(content=content, encoding=encoding)
+    # A field cannot say that there is no key; an empty one means it.
+    return RepairInput(key=found["key"] if found["key"].content else None, value=found["value"])
+
+
+def _shown(content: bytes | None) -> ShownBytes:
+    answer: BytesAnswer | None = None if content is None else readable(content)
+    return ShownBytes("", _TEXT) if answer is None else ShownBytes(answer.content, answer.encoding)
+
+
+def _draft(given: BytesInput | None, was: ShownBytes) -> ShownBytes:
+    return ShownBytes(given.content, given.encoding) if given is not None else was

@@ -1,0 +1,248 @@
+"""The form of an endpoint: what it shows at first, and what was sent. The rules for the fields are those of the API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from multidict import MultiDictProxy
+
+from pipeline.core.filters.stored import texts_of
+from pipeline.core.retry_policies import RetryPolicies
+from pipeline.web.api.wrapped_input import validated
+from pipeline.web.dashboard.authentication_fields import (
+    AUTHENTICATION_CHOICES,
+    AUTHENTICATION_FIELDS,
+    AuthenticationForm,
+    given_authentication,
+    sent_form,
+    shown_form,
+)
+from pipeline.web.dashboard.signature_fields import (
+    CERTIFICATE_FIELDS,
+    SIGNATURE_FIELDS,
+    SignatureForm,
+    given_certificate,
+    given_signatures,
+    sent_signature_form,
+    shown_signature_form,
+)
+from pipeline.web.dashboard.text_filters import words
+from pipeline.web.errors import InvalidError
+from pipeline.web.filter_check import CompilableEndpointInput
+from schemas.authentication import AuthenticationType
+from schemas.endpoint import EndpointRecord
+from schemas.event_type_versions import pins_of, text_of
+from schemas.event_types import EventTypes
+from schemas.http.endpoints import EndpointInput
+from schemas.retry_policy import POLICY_NAMES, STANDARD
+from schemas.verification import Verification
+
+CUSTOM_RETRIES: Final = "custom"
+"""Stands in the form for delays of the endpoint's own."""
+_NO_EVENTS: Final = "Choose one event type at least."
+
+
+FIELDS: Final = (
+    *("target_url", "events", "description", "max_per_second", "retry_policy", "retry_delays", "ordered"),
+    *("filters", "token", "remove_token", "active", "version", "verification", "event_type_versions"),
+    *AUTHENTICATION_FIELDS,
+    *SIGNATURE_FIELDS,
+    *CERTIFICATE_FIELDS,
+)
+"""What a form of an endpoint sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointForm:
+    """What stands in the fields, as text, and what is wrong with it: sentences by field."""
+
+    target_url: str = ""
+    events: Sequence[str] = ()
+    description: str = ""
+    max_per_second: str = ""
+    retry_policy: str = STANDARD
+    """A name, or CUSTOM_RETRIES: then ``retry_delays`` are the endpoint's own."""
+    retry_delays: str = ""
+    verification: str = Verification.NONE.value
+    is_ordered: bool = False
+    filters: str = ""
+    event_type_versions: str = ""
+    version: str = ""
+    is_active: bool = True
+    has_token: bool = False
+    authentication: AuthenticationForm = field(default_factory=AuthenticationForm)
+    signatures: SignatureForm = field(default_factory=SignatureForm)
+    errors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)
+    """What the fields hold that somebody else changed meanwhile, as text."""
+
+
+def shown(record: EndpointRecord) -> EndpointForm:
+    """The form of an endpoint that there is."""
+    return EndpointForm(
+        target_url=record.target_url,
+        events=record.events,
+        description=record.description,
+        max_per_second="" if record.max_per_second is None else str(record.max_per_second),
+        retry_policy=record.retry_policy if record.retry_policy in POLICY_NAMES else CUSTOM_RETRIES,
+        retry_delays="" if record.retry_policy in POLICY_NAMES else record.retry_policy,
+        verification=record.verification,
+        is_ordered=record.ordered,
+        filters="\n".join(texts_of(record)),
+        event_type_versions=text_of(record.event_type_versions),
+        version=str(record.version),
+        has_token=record.sealed_token is not None,
+        authentication=shown_form(record),
+        signatures=shown_signature_form(record),
+    )
+
+
+def sent(form: MultiDictProxy[str], errors: Mapping[str, Sequence[str]], stored: EndpointRecord | None = None) -> EndpointForm:
+    """The form as it was sent, to be mended. Secrets are not given back: nobody shall read them off a screen."""
+    return EndpointForm(
+        target_url=form.get("target_url", ""),
+        events=form.getall("events", []),
+        description=form.get("description", ""),
+        max_per_second=form.get("max_per_second", ""),
+        retry_policy=form.get("retry_policy", STANDARD),
+        retry_delays=form.get("retry_delays", ""),
+        verification=form.get("verification", Verification.NONE),
+        is_ordered="ordered" in form,
+        filters=form.get("filters", ""),
+        event_type_versions=form.get("event_type_versions", ""),
+        version=form.get("version", ""),
+        is_active="active" in form,
+        has_token=stored is not None and stored.sealed_token is not None,
+        authentication=sent_form(form, stored),
+        signatures=sent_signature_form(form, stored),
+        errors=errors,
+    )
+
+
+def beside(typed: EndpointForm, current: EndpointRecord) -> EndpointForm:
+    """What was typed, beside what the endpoint is by now. Who saves it again has seen both."""
+    now = shown(current)
+    both = {name: (getattr(typed, name), getattr(now, name)) for name in ("target_url", "description", "max_per_second")}
+    others = {name: theirs or "(empty)" for name, (ours, theirs) in both.items() if ours.strip() != theirs.strip()}
+    if (ours := _policy(typed.retry_policy, typed.retry_delays)) != current.retry_policy and ours is not None:
+        others["retry_policy"] = current.retry_policy
+    if typed.verification != now.verification:
+        others["verification"] = dict(VERIFICATION_CHOICES).get(now.verification, now.verification)
+    if typed.is_ordered != now.is_ordered:
+        others["ordered"] = "in order" if now.is_ordered else "in any order"
+    if set(typed.events) != set(now.events):
+        others["events"] = ", ".join(words(event) for event in now.events)
+    if pins_of(typed.event_type_versions) != pins_of(now.event_type_versions):
+        others["event_type_versions"] = now.event_type_versions or "(none)"
+    if _squeezed(typed.filters) != _squeezed(now.filters):
+        others["filters"] = now.filters or "(none)"
+    if typed.authentication.type != now.authentication.type:
+        others["authentication"] = dict(AUTHENTICATION_CHOICES)[AuthenticationType(now.authentication.type)]
+    authentication = replace(typed.authentication, stored=now.authentication.type)
+    return replace(typed, version=now.version, has_token=now.has_token, authentication=authentication, others=others)
+
+
+def _squeezed(filters: str) -> str:
+    """Filters however they are laid out."""
+    return "".join(filters.split())
+
+
+def given(form: MultiDictProxy[str], types: EventTypes, *, is_new: bool) -> EndpointInput:
+    """The fields that were given. Empty optional fields mean none; an empty token leaves the one that there is.
+
+    Raises:
+        InvalidError: a field has a wrong value.
+    """
+    values: dict[str, Any] = {
+        "target_url": form.get("target_url", "").strip(),
+        "events": form.getall("events", []),
+        "description": form.get("description", "").replace("\r\n", "\n").strip(),
+        "max_per_second": _whole_number(form.get("max_per_second", "").strip()),
+    }
+    if (policy := _policy(form.get("retry_policy", ""), form.get("retry_delays", ""))) is not None:
+        values["retry_policy"] = policy
+    if "verification" in form:  # not in a page that was loaded before an upgrade
+        values["verification"] = form["verification"]
+        values["ordered"] = "ordered" in form
+    if is_new:
+        values["active"] = "active" in form
+    if "remove_token" in form:
+        values["token"] = None
+    elif token := form.get("token", ""):
+        values["token"] = token
+    if (authentication := given_authentication(form)) is not None:
+        values["authentication"] = authentication
+    values |= given_signatures(form) | given_certificate(form) | _given_pins(form)
+    errors: dict[str, list[str]] = {}
+    values["filters"] = _filters(form.get("filters", ""))
+    if not values["events"]:
+        errors["events"] = [_NO_EVENTS]
+    try:
+        read = validated(values, CompilableEndpointInput, types=types)
+    except InvalidError as error:
+        raise InvalidError({**error.errors, **errors}) from None
+    if errors:
+        raise InvalidError(errors)
+    return read
+
+
+def _given_pins(form: MultiDictProxy[str]) -> dict[str, Any]:
+    """The field is not there where no event type has several versions."""
+    return {"event_type_versions": pins_of(form["event_type_versions"])} if "event_type_versions" in form else {}
+
+
+VERIFICATION_CHOICES: Final = (
+    (Verification.NONE.value, "None: it gets webhooks at once"),
+    (Verification.CLOUDEVENTS_HANDSHAKE.value, "CloudEvents handshake: it allows our origin"),
+    (Verification.SIGNED_EVENT.value, "Signed event: it acknowledges webhook.verify"),
+)
+
+
+def retry_choices(policies: RetryPolicies) -> list[tuple[str, str]]:
+    """The retry policies that can be chosen, with what they do."""
+    named = [(name, f"{name.capitalize()}: {policies.words(name).rstrip('.')}") for name in POLICY_NAMES]
+    return [*named, (CUSTOM_RETRIES, "Delays of its own")]
+
+
+def _policy(chosen: str, delays: str) -> str | None:
+    """The retry policy that was chosen; None when the form has none (a page that was loaded before an upgrade)."""
+    return delays.strip() if chosen == CUSTOM_RETRIES else chosen.strip() or None
+
+
+def subscribed(form: MultiDictProxy[str]) -> dict[str, Any]:
+    """The fields that say which events are sent."""
+    return {
+        "events": form.getall("events", []),
+        "filters": _filters(form.get("filters", "")),
+        "event_type_versions": pins_of(form.get("event_type_versions", "")),
+    }
+
+
+def version_choices(types: EventTypes) -> str:
+    """Which event types have several versions, in words; empty where none has."""
+    several = {name: types.versions(name) for name in types.configured if len(types.versions(name)) > 1}
+    return "; ".join(f"{name} has {', '.join(map(str, known[:-1]))} and {known[-1]}" for name, known in several.items())
+
+
+def _filters(text: str) -> object:
+    """One expression a line; or the JSON that this field took before."""
+    if text.lstrip().startswith("{"):
+        with suppress(ValueError, RecursionError):
+            return json.loads(text)
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def hears_everything(events: Sequence[str], types: EventTypes) -> bool:
+    """Whether these are all event types that there are."""
+    return set(events) >= types.by_name.keys()
+
+
+def _whole_number(text: str) -> int | str | None:
+    """The number; a text that is none stays as it is, to be refused by the field's own rule."""
+    if not text:
+        return None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text

@@ -1,0 +1,57 @@
+"""How endpoints are called on pages: by what people wrote about them, and otherwise by where they are. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.endpoints.endpoint import Endpoint
+
+_MOST_NAME: Final = 60
+_MOST_URL: Final = 48
+_ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointName:
+    """An endpoint's name and its URL in full."""
+
+    id: int
+    name: str
+    target_url: str
+
+
+def endpoint_name(endpoint_id: int, description: str, target_url: str) -> EndpointName:
+    """The name of an endpoint: the first line of its description; without one, its URL, shortened."""
+    first = next((line.strip() for line in description.splitlines() if line.strip()), "")
+    return EndpointName(endpoint_id, end_shortened(first) if first else without_scheme(target_url), target_url)
+
+
+def endpoint_names(endpoints: Iterable[Endpoint]) -> Mapping[int, EndpointName]:
+    """The names of endpoints, by id."""
+    return {one.id: endpoint_name(one.id, one.record.description, one.target_url) for one in endpoints}
+
+
+def called(endpoint: Endpoint) -> str:
+    """What to call an endpoint above its URL: its name; where nobody gave it one, the URL itself."""
+    description, url = endpoint.record.description, endpoint.target_url
+    return endpoint_name(endpoint.id, description, url).name if description.strip() else url
+
+
+def end_shortened(text: str, most: int = _MOST_NAME) -> str:
+    """A text of at most ``most`` characters: its beginning."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + _ELLIPSIS
+
+
+def middle(text: str, most: int = _MOST_URL) -> str:
+    """A text of at most ``most`` characters: its beginning and its end, as URLs differ at both."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return text[: most - 1 - end] + _ELLIPSIS + text[-end:]
+
+
+def without_scheme(url: str, most: int = _MOST_URL) -> str:
+    """A URL for people who know that it is one."""
+    return middle(url.partition("://")[2] or url, most)

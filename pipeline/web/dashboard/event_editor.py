@@ -1,0 +1,147 @@
+"""An event as text that somebody mends: what is wrong with it, and where. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.codec import InvalidRecordError
+
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+_MOST_PLACED: Final = 500_000
+"""Characters. In a longer text places are not looked for."""
+_MOST_PROBLEMS: Final = 20
+_BESIDE: Final = 60
+"""Characters of the line that are shown before a place, and after it."""
+_PLAIN: Final = (
+    ("Expecting property name", "A name in double quotes must stand here. Is there a comma too many before it?"),
+    ("Expecting ',' delimiter", "A comma, or the end of the list or object, must stand here."),
+    ("Expecting ':' delimiter", "A colon must stand here, between a name and its value."),
+    ("Expecting value", "A value must stand here: text in double quotes, a number, true, false, null, { or [."),
+    ("Illegal trailing comma", "There is a comma too many here."),
+    ("Extra data", "The event ends before this; nothing may follow."),
+    ("Unterminated string", "The text that begins here has no closing double quote."),
+    ("Invalid control character", "A line break or a tab stands inside a text here: write \\n or \\t."),
+    ("Invalid \\", "A backslash that means nothing stands here: write two for one."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TextProblem:
+    """What is wrong, in a sentence; ``line`` and ``column`` (from 1) say where, None where it is nowhere in particular.
+
+    ``before``, ``at`` and ``after`` are the line's text around the place; ``start`` and ``end`` are the place in the whole text.
+    """
+
+    sentence: str
+    line: int | None = None
+    column: int | None = None
+    before: str = ""
+    at: str = ""
+    after: str = ""
+    start: int = 0
+    end: int = 0
+
+
+def event_problems(text: str, check: Callable[[bytes], object]) -> tuple[TextProblem, ...]:
+    """What keeps a text from being an event; none when it is one. ``check`` raises InvalidRecordError for a value that is none."""
+    try:
+        check(text.encode("utf-8", "replace"))
+    except InvalidRecordError as error:
+        if (broken := _broken_json(text)) is not None:
+            return (broken,)
+        if not error.problems or len(text) > _MOST_PLACED:
+            return (TextProblem(str(error)),)
+        places = member_places(text)
+        return tuple(_of_member(text, where, what, places) for where, what in error.problems[:_MOST_PROBLEMS])
+    return ()
+
+
+def _broken_json(text: str) -> TextProblem | None:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return _at(text, error.pos, _plain(error.msg))
+    except (ValueError, RecursionError):
+        pass  # Python cannot hold it; it may be JSON
+    return None
+
+
+def member_places(text: str) -> Mapping[str, tuple[int, int]]:
+    """Where each member of a JSON text stands (``data.line_items.0.price``): its name, or the beginning of what has none."""
+    places: dict[str, tuple[int, int]] = {}
+    stack: list[_Open] = []
+    for token in _TOKEN.finditer(text):
+        found, top = token[0], stack[-1] if stack else None
+        if found in ("}", "]"):
+            if stack:
+                stack.pop()
+        elif found == ",":
+            if top is not None:
+                top.next()
+        elif found == ":":
+            continue
+        elif top is not None and top.wants_name and found.startswith('"'):
+            top.name = str(json.loads(found, strict=False))
+            places[top.path] = token.span()
+        else:
+            path = top.path if top is not None else ""
+            places.setdefault(path, token.span())
+            if found in ("{", "["):
+                stack.append(_Open(path, is_list=found == "["))
+    return places
+
+
+@dataclass(slots=True)
+class _Open:
+    """An object or a list whose end has not come yet, and the member that is being read."""
+
+    where: str
+    is_list: bool
+    index: int = 0
+    name: str | None = None
+
+    @property
+    def wants_name(self) -> bool:
+        return not self.is_list and self.name is None
+
+    @property
+    def path(self) -> str:
+        member = str(self.index) if self.is_list else self.name or ""
+        return f"{self.where}.{member}" if self.where else member
+
+    def next(self) -> None:
+        self.index += 1
+        self.name = None
+
+
+def _of_member(text: str, where: str, what: str, places: Mapping[str, tuple[int, int]]) -> TextProblem:
+    path, sentence = where, f"{where}: {what}." if where else f"{what}."
+    while path and path not in places:  # what is missing is missing in what it belongs to
+        path = path.rpartition(".")[0]
+    start, end = places.get(path, (0, 0))
+    return _at(text, start, sentence, end)
+
+
+def _at(text: str, start: int, sentence: str, end: int = 0) -> TextProblem:
+    begin = text.rfind("\n", 0, start) + 1
+    stop = text.find("\n", start)
+    stop = len(text) if stop < 0 else stop
+    end = min(max(end, start + 1), stop) if start < stop else start
+    return TextProblem(
+        sentence,
+        line=text.count("\n", 0, start) + 1,
+        column=start - begin + 1,
+        before=text[max(begin, start - _BESIDE) : start],
+        at=text[start:end],
+        after=text[end : min(stop, end + _BESIDE)],
+        start=start,
+        end=end,
+    )
+
+
+def _plain(message: str) -> str:
+    return next((plain for begins, plain in _PLAIN if message.startswith(begins)), f"This is not JSON: {message}.")

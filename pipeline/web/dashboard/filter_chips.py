@@ -1,0 +1,191 @@
+"""The filters of a search as its page shows them: fields for the simple ones, chips for all that the fields cannot say. Pure.
+
+A search is its query string, so that a link to it says all. The form keeps what it does not know: chips travel along as hidden
+fields, and each can be taken away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from urllib.parse import urlencode
+
+from pipeline.core.search.predicates import split_name
+from pipeline.core.search.problems import NotUsableError
+from pipeline.core.search.query_keys import is_filter_key
+from pipeline.web.dashboard.text_filters import iso
+from pipeline.web.dashboard.time_zone import from_local
+
+Pairs = Sequence[tuple[str, str]]
+
+FIELDS: Final[Mapping[str, str]] = {
+    "order": "q[order_number_eq]",
+    "shipment": "q[shipment_number_eq]",
+    "body": "q[request_body_cont]",
+    "event": "q[event_name_eq]",
+    "endpoint": "q[endpoint_id_eq]",
+    "state": "q[state_eq]",
+    "code": "q[http_status_code_eq]",
+    "since": "q[created_at_gteq]",
+    "until": "q[created_at_lteq]",
+    "order_by": "q[s]",
+}
+"""The fields of the form, and the keys of the query string that they stand for."""
+ORDERS: Final[Mapping[str, str]] = {"": "Newest first", "created_at asc": "Oldest first", "duration_ms desc": "Slowest first"}
+
+_PLACES: Final = frozenset({"page", "after", "before"})
+"""Where in the results somebody is: gone when the search changes."""
+_KEPT: Final = frozenset({"per_page"})
+_KNOWN: Final = _PLACES | _KEPT | {"strict"}
+_WORDS: Final[Mapping[str, str]] = {
+    "eq": "is",
+    "not_eq": "is not",
+    "in": "is one of",
+    "not_in": "is none of",
+    "lt": "is less than",
+    "lteq": "is at most",
+    "gt": "is more than",
+    "gteq": "is at least",
+    "cont": "contains",
+    "i_cont": "contains",
+    "not_cont": "does not contain",
+    "not_i_cont": "does not contain",
+    "start": "begins with",
+    "not_start": "does not begin with",
+    "end": "ends with",
+    "not_end": "does not end with",
+    "matches": "matches",
+    "does_not_match": "does not match",
+    "present": "has a value:",
+    "blank": "has no value:",
+    "null": "has no value:",
+    "not_null": "has a value:",
+}
+_SIMPLE: Final = re.compile(r"q\[([^\[\]]+)\](?:\[\])?")
+_NESTED: Final = re.compile(r"(q\[[^\[\]]*\](?:\[[^\[\]]*\])?)\[")
+_MOST_LABEL: Final = 160
+_OF_A_FIELD: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """Filters that belong together and that the form has no field for; ``without`` is the search without them."""
+
+    label: str
+    pairs: Pairs
+    without: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilterForm:
+    """A search's query string, taken apart."""
+
+    values: Mapping[str, str]
+    """What the form's fields hold, by their names in :data:`FIELDS`."""
+    chips: Sequence[Chip]
+    pairs: Pairs
+    """All of it but the place: with it a search is done again."""
+    unknown: Pairs = ()
+    """What has no effect: neither a filter nor a place."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is filtered."""
+        return not self.chips and not any(value for name, value in self.values.items() if name != "order_by")
+
+    @property
+    def hidden(self) -> Pairs:
+        """What the form carries along: what is kept, and the chips."""
+        return [pair for pair in self.pairs if pair[0] in _KEPT] + [pair for chip in self.chips for pair in chip.pairs]
+
+    def link(self, **changes: str) -> str:
+        """The query string with other values in the form's fields; an empty one takes a filter away."""
+        return with_values(self.pairs, {FIELDS[name]: value for name, value in changes.items()})
+
+    def query(self, **place: str) -> str:
+        """The query string with a place (``after``, ``before``, ``page``), or for another page of the same search."""
+        return urlencode([*self.pairs, *place.items()])
+
+
+def read_filters(given: Iterable[tuple[str, str]]) -> FilterForm:
+    """Take a query string apart."""
+    filled = [(key, value.strip()) for key, value in given if value.strip()]
+    pairs = [(key, value) for key, value in filled if is_filter_key(key) or key in _KEPT]
+    unknown = [(key, value) for key, value in filled if not is_filter_key(key) and key not in _KNOWN]
+    values = dict.fromkeys(FIELDS, "")
+    names = {key: name for name, key in FIELDS.items()}
+    rest: dict[str, list[tuple[str, str]]] = {}
+    for key, value in pairs:
+        name = names.get(key)
+        if name is not None and (name != "order_by" or value in ORDERS):
+            values[name] = value  # the last one counts, as in the search
+        elif key not in _KEPT:
+            rest.setdefault(_group(key), []).append((key, value))
+    chips = [Chip(_label(one), one, urlencode([pair for pair in pairs if pair not in one])) for one in rest.values()]
+    return FilterForm(values, chips, pairs, unknown)
+
+
+def in_utc(given: Iterable[tuple[str, str]]) -> Pairs:
+    """A query string whose times of day without an offset, as a browser's field has them, are written in UTC."""
+    times = (FIELDS["since"], FIELDS["until"])
+    return [(key, _in_utc(value) if key in times else value) for key, value in given]
+
+
+def _in_utc(value: str) -> str:
+    if not _OF_A_FIELD.fullmatch(value.strip()):
+        return value
+    try:
+        return iso(from_local(datetime.fromisoformat(value.strip())))
+    except (ValueError, OverflowError):
+        return value
+
+
+def has_blanks(given: Iterable[tuple[str, str]]) -> bool:
+    """Whether there are fields that were left empty: such a link is longer than it need be."""
+    return any(is_filter_key(key) and not value.strip() for key, value in given)
+
+
+def search_link(since: datetime, until: datetime, **values: object) -> str:
+    """The search for what was sent from a time until just before another; ``values`` are those of further fields of the form."""
+    times = {"since": iso(since), "until": iso(until - timedelta(milliseconds=1))}
+    return urlencode([(FIELDS[name], str(value)) for name, value in {**values, **times}.items()])
+
+
+def with_values(pairs: Pairs, changes: Mapping[str, str]) -> str:
+    """A query string with other values for some keys, without its place."""
+    kept = [pair for pair in pairs if pair[0] not in changes and pair[0] not in _PLACES]
+    return urlencode(kept + [pair for pair in changes.items() if pair[1]])
+
+
+def _group(key: str) -> str:
+    """What belongs together: the values of a list, and all of a group or of a condition in the long form."""
+    nested = _NESTED.match(key)
+    return nested[1] if nested and not key.endswith("[]") else key
+
+
+def _label(pairs: Pairs) -> str:
+    key = pairs[0][0]
+    values = ", ".join(value for _, value in pairs)
+    simple = _SIMPLE.fullmatch(key)
+    if simple is None or len({key for key, _ in pairs}) > 1:
+        text = "; ".join(f"{key.removeprefix('q') or key} = {value}" for key, value in pairs)
+    elif simple[1] in ("m", "combinator"):
+        text = "one of all filters is enough" if values == "or" else f"filters are combined by {values}"
+    elif simple[1] in ("s", "sorts"):
+        text = f"sorted by {values}"
+    else:
+        text = f"{_condition(simple[1])} {values}"
+    return text.encode("utf-8", "replace").decode()[:_MOST_LABEL]
+
+
+def _condition(name: str) -> str:
+    try:
+        read = split_name(name)
+    except NotUsableError:
+        return f"{name}:"
+    subject = (" or " if read.is_any_attribute else " and ").join(one.replace("_", " ") for one in read.attributes)
+    words = _WORDS.get(read.predicate.value, read.predicate.value.replace("_", " "))
+    return f"{subject} {words}" + (f" {read.quantifier.value} of" if read.quantifier else "")

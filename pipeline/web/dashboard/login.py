@@ -1,0 +1,125 @@
+"""What nobody needs to be logged in for: the login itself, and the files that pages are made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from aiohttp import web
+from aiohttp.hdrs import RETRY_AFTER
+
+from pipeline.broker.errors import PublishError
+from pipeline.ops.logs import logger
+from pipeline.web.auth import PRINCIPAL
+from pipeline.web.client_address import client_address
+from pipeline.web.dashboard.auth_middleware import form_of
+from pipeline.web.dashboard.carried_forms import CARRIED_FIELD, opened
+from pipeline.web.dashboard.page import LOGIN, PREFIX, DashboardPage
+from pipeline.web.dashboard.page_renderer import SESSION, PageRenderer, is_own_page
+from pipeline.web.dashboard.sessions import Notice, Session
+from pipeline.web.errors import ApiError, WrongKeyError, not_found
+from pipeline.web.routes import Parameter
+from schemas.api_key import Access
+
+log = logger(__name__)
+
+_WRONG: Final = "This is not one of the service's API keys. Check it for missing characters."
+_NOT_EVERYWHERE: Final = Notice(
+    "bad",
+    "This browser is logged out. Kafka has not confirmed it, so a copy of the session's cookie may still work elsewhere, for 12 hours at most. "
+    "If somebody may have one, revoke the API key.",
+)
+_NEXT: Final = Parameter("next", "Where to go after the login.")
+_NO_KEY: Final = "Enter your API key."
+
+
+def public_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+    """The pages, below ``/webhooks``."""
+    handlers = _Handlers(desk)
+    return [
+        DashboardPage("GET", "/login", handlers.login, None, (_NEXT,)),
+        DashboardPage("POST", "/login", handlers.log_in, None, fields=("next", "key", CARRIED_FIELD)),
+        DashboardPage("POST", "/logout", handlers.log_out, Access.VIEWER),
+        DashboardPage("GET", "/static/{name}", handlers.asset, None),
+        DashboardPage("GET", "/", handlers.home, Access.VIEWER),
+    ]
+
+
+class _Handlers:
+    def __init__(self, desk: PageRenderer) -> None:
+        self._desk = desk
+
+    async def login(self, request: web.Request) -> web.Response:
+        wanted = request.query.get("next", "")
+        if request.get(PRINCIPAL) is not None:
+            return self._desk.redirect(request, _page(wanted))
+        return self._form(request, 200, wanted)
+
+    async def log_in(self, request: web.Request) -> web.Response:
+        form, desk = form_of(request), self._desk
+        wanted, key = form.get("next", ""), form.get("key", "").strip()
+        if not key:
+            return self._form(request, 422, wanted, _NO_KEY)
+        try:
+            who = desk.api.guesses.checked(client_address(request, desk.api.proxies), lambda: desk.api.keys.owner(key))
+        except WrongKeyError:
+            return self._form(request, 401, wanted, _WRONG)
+        except ApiError as error:
+            response = self._form(request, error.status, wanted, str(error))
+            response.headers.update({name: value for name, value in (error.headers or {}).items() if name == RETRY_AFTER})
+            return response
+        if request.get(PRINCIPAL) is not None:  # of whoever was logged in before, no copy of the cookie remains valid
+            await self._end(request[SESSION])
+        log.info("somebody logged in to the dashboard", key_id=who.key_id, role=who.role.value)
+        # A new session: nobody can have planted the cookie of this one.
+        session = desk.sessions.new(who.key_id)
+        if (typed := opened(desk, form.get(CARRIED_FIELD, ""))) is not None:
+            request[SESSION], request[PRINCIPAL] = session, who
+            response = desk.show(request, "carried.html", carried=typed)
+        else:
+            response = desk.redirect(request, _page(wanted))
+        desk.sessions.keep(request, response, session)
+        return response
+
+    async def log_out(self, request: web.Request) -> web.Response:
+        has_ended = await self._end(request[SESSION])
+        response = self._desk.redirect(request, LOGIN, Notice("good", "You are logged out.") if has_ended else _NOT_EVERYWHERE)
+        self._desk.sessions.end(response)
+        return response
+
+    async def _end(self, session: Session) -> bool:
+        """End a session on the server; False when Kafka does not confirm it in time."""
+        api = self._desk.api
+        if session.key_id is None:
+            return True
+        try:
+            async with asyncio.timeout(api.write_timeout_seconds):
+                await api.ended_sessions.end(api.producer, session.id, session.key_id, session.until)
+        except (TimeoutError, PublishError):
+            log.warning("Kafka has not confirmed that a session has ended", key_id=session.key_id)
+            return False
+        log.info("somebody logged out of the dashboard", key_id=session.key_id)
+        return True
+
+    async def asset(self, request: web.Request) -> web.Response:
+        found = self._desk.assets.find(request.match_info["name"])
+        if found is None:
+            raise not_found()
+        headers = {"Cache-Control": "public, max-age=31536000, immutable", "ETag": f'"{found.digest}"'}
+        return web.Response(body=found.content, content_type=found.content_type, charset="utf-8", headers=headers)
+
+    async def home(self, request: web.Request) -> web.Response:
+        return self._desk.redirect(request, PREFIX)
+
+    def _form(self, request: web.Request, status: int, wanted: str, error: str | None = None) -> web.Response:
+        typed = form_of(request).get(CARRIED_FIELD, "") if request.method == "POST" else ""
+        response = self._desk.show(request, "login.html", status, next=wanted, error=error, carried=typed)
+        # The form's token needs a session, though nobody is logged in: no other site's form may log a browser in.
+        self._desk.sessions.keep(request, response, request[SESSION])
+        return response
+
+
+def _page(wanted: str) -> str:
+    """Where to go after the login: where somebody wanted to go, if it is a page of ours."""
+    return wanted if is_own_page(wanted) else PREFIX

@@ -1,0 +1,84 @@
+"""What became of a notification, as things are now: the outcome that its attempts and its endpoint add up to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from pipeline.core.circuit import CircuitState
+from schemas.http.attempts import AttemptAnswer
+from schemas.http.endpoints import EndpointAnswer
+
+_ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationStatus:
+    """A title, such as "Delivered", and the rest of its sentence: ``at`` stands between it and ``how``."""
+
+    kind: Literal["good", "warning", "bad"]
+    title: str
+    at: datetime | None = None
+    how: str = ""
+    acknowledged: AttemptAnswer | None = None
+    """The attempt that was acknowledged first."""
+
+
+def notification_status(attempts: Sequence[AttemptAnswer], endpoint: EndpointAnswer | None, now: datetime) -> NotificationStatus:
+    """The status of a notification with these attempts, the oldest first; ``endpoint`` is None when it was deleted."""
+    acknowledged = next((one for one in attempts if one.state == "succeeded"), None)
+    if acknowledged is not None:
+        return NotificationStatus("good", "Delivered", acknowledged.created_at, _by(acknowledged, len(attempts)), acknowledged)
+    last = _deciding(attempts)
+    match last.outcome:
+        case "repeated":
+            return _waiting(last, endpoint, now)
+        case "discarded":
+            return NotificationStatus("bad", "Not sent", last.created_at, "It was discarded.")
+        case "expired":
+            return NotificationStatus("bad", "Not sent", last.created_at, "It had waited too long, and expired.")
+    if last.trigger == "test":
+        return NotificationStatus("bad", "Test not acknowledged", last.created_at)
+    count = len(attempts)
+    return NotificationStatus("bad", "Gave up", last.created_at, f"after {count} {'attempt' if count == 1 else 'attempts'}.")
+
+
+def ordinal(number: int) -> str:
+    """A number as people count: ``second``, ``12th``."""
+    if 1 <= number <= len(_ORDINALS):
+        return _ORDINALS[number - 1]
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if 10 < number % 100 < 14 else ends.get(number % 10, 'th')}"
+
+
+def _by(attempt: AttemptAnswer, count: int) -> str:
+    if attempt.trigger == "test":
+        return "by this test."
+    if attempt.trigger == "resend":
+        return "by a resend." if attempt.attempt == 1 else f"by the {ordinal(attempt.attempt)} attempt of a resend."
+    return "by the first attempt." if count == 1 else f"by the {ordinal(attempt.attempt)} attempt."
+
+
+def _waiting(last: AttemptAnswer, endpoint: EndpointAnswer | None, now: datetime) -> NotificationStatus:
+    if endpoint is None:
+        return NotificationStatus("bad", "Not delivered", how="The endpoint was deleted: it will not be sent any more.")
+    if endpoint.problem is not None:
+        return NotificationStatus("bad", "On hold", how=endpoint.problem)
+    if endpoint.state != "active":
+        kind: Literal["warning", "bad"] = "warning" if endpoint.state == "paused" else "bad"
+        end = "verified" if endpoint.state == "unverified" else "resumed"
+        return NotificationStatus(kind, "On hold", how=f"The endpoint is {endpoint.state}: the retry goes out when it is {end}.")
+    due = last.next_attempt_at
+    if due is not None and due > now:
+        return NotificationStatus("warning", "Will retry", due, "Not delivered so far.")
+    if endpoint.circuit != CircuitState.CLOSED:
+        return NotificationStatus("bad", "On hold", how="The endpoint is down: the retry goes out when it answers again.")
+    return NotificationStatus("warning", "Retrying now", how="Not delivered so far; the result will be here in a moment.")
+
+
+def _deciding(attempts: Sequence[AttemptAnswer]) -> AttemptAnswer:
+    """The newest attempt; but where a retry is to come in another series (of the event, or of a resend), the newest of that."""
+    newest = {one.trigger == "resend": one for one in attempts}
+    return next((one for one in newest.values() if one.outcome == "repeated"), attempts[-1])

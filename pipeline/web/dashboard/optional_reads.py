@@ -1,0 +1,32 @@
+"""Figures from ClickHouse for pages that are worth something without them too: when it is away, the page says so."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pipeline.web.errors import ApiError, InvalidError
+from pipeline.web.search_errors import searching
+from pipeline.web.services import Api
+
+FiguresT = TypeVar("FiguresT")
+
+
+@dataclass(frozen=True, slots=True)
+class OptionalReads(Generic[FiguresT]):
+    """What was found; or None, and in a sentence why."""
+
+    found: FiguresT | None
+    problem: str | None = None
+
+
+async def figures(api: Api, reading: Awaitable[FiguresT]) -> OptionalReads[FiguresT]:
+    """Wait for figures, within the time that a search has."""
+    try:
+        async with searching(api):
+            return OptionalReads(await reading)
+    except InvalidError as error:
+        return OptionalReads(None, " ".join(sentence for sentences in error.errors.values() for sentence in sentences))
+    except ApiError as error:
+        return OptionalReads(None, str(error))

@@ -1,0 +1,146 @@
+"""What every page works with: the parts of the API, the browser's session, the templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+from urllib.parse import urlencode
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.web.auth import PRINCIPAL, Principal
+from pipeline.web.dashboard import text_filters
+from pipeline.web.dashboard.assets import Assets
+from pipeline.web.dashboard.csrf import masked
+from pipeline.web.dashboard.endpoint_names import end_shortened, middle, without_scheme
+from pipeline.web.dashboard.page import LOGIN, PREFIX, DashboardPage
+from pipeline.web.dashboard.sessions import Notice, Session, Sessions
+from pipeline.web.dashboard.time_zone import DEFAULT, chosen_zone
+from pipeline.web.dashboard.visible_text import visible
+from pipeline.web.docs_site import has_docs
+from pipeline.web.request_values import IGNORED
+from pipeline.web.services import Api
+from schemas.api_key import Access
+
+SESSION: Final = web.RequestKey("session", Session)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A way to a page, in the head of every page."""
+
+    label: str
+    href: str
+
+
+_GUIDE: Final = f"{PREFIX}/guide"
+"""Open to everyone: it is not a page of the dashboard (pipeline/web/guide.py)."""
+_DOCS: Final = "/docs"
+"""The documentation as a site, where this installation has it (pipeline/web/docs_site.py)."""
+_NAVIGATION: Final = (
+    Entry("Overview", PREFIX),
+    Entry("Endpoints", f"{PREFIX}/endpoints"),
+    Entry("Attempts", f"{PREFIX}/attempts"),
+    Entry("Dead letters", f"{PREFIX}/dead-letters"),
+    Entry("API keys", f"{PREFIX}/keys"),
+    Entry("Guide", _GUIDE),
+)
+
+
+@cache
+def _assets_and_templates() -> tuple[Assets, Environment]:
+    """The files of this release. A template is compiled once in a process, when it is used first."""
+    assets = Assets()
+    templates = Environment(
+        loader=PackageLoader("pipeline.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    templates.globals |= {"asset": assets.url, "query": urlencode, "prefix": PREFIX}
+    templates.filters |= text_filters.FILTERS
+    templates.filters |= {one.__name__: one for one in (end_shortened, middle, visible, without_scheme)}
+    return assets, templates
+
+
+class PageRenderer:
+    """Makes pages. One per process."""
+
+    def __init__(self, api: Api, warnings: Callable[[], Mapping[str, str]]) -> None:
+        """``warnings`` tells what is wrong with this process, by the name of the check."""
+        self.api = api
+        self.warnings = warnings
+        self.sessions = Sessions(api.vault, api.clock)
+        self.assets, self._templates = _assets_and_templates()
+        self._access: dict[str, Access | None] = {}
+
+    def know(self, pages: Iterable[DashboardPage]) -> None:
+        """Learn which pages there are: the navigation leads to those that the reader may see, and to no others."""
+        self._access = {page.key[1]: page.access for page in pages if page.method == "GET"}
+
+    def show(self, request: web.Request, template: str, status: int = 200, **values: object) -> web.Response:
+        """A page of a template, which gets ``values`` and what :meth:`_context` says."""
+        session = request.get(SESSION) or self.sessions.of(request)
+        text = self._templates.get_template(f"dashboard/{template}").render(**self._context(request, session), **values)
+        response = web.Response(text=text, status=status, content_type="text/html")
+        self.sessions.said(request, response)
+        return response
+
+    def redirect(self, request: web.Request, to: str, *notices: Notice) -> web.Response:
+        """On to a page of ours, which says the notices. 303: what comes next is a GET."""
+        response = web.Response(status=303, headers={"Location": to})
+        if notices:
+            self.sessions.say(request, response, notices)
+        return response
+
+    def to_login(self, request: web.Request) -> web.Response:
+        """On to the login, and from there back to what was asked for, when that is a page."""
+        wanted = request.raw_path if request.method in ("GET", "HEAD") else ""
+        return self.redirect(request, f"{LOGIN}?{urlencode({'next': wanted})}" if is_own_page(wanted) else LOGIN)
+
+    def _context(self, request: web.Request, session: Session) -> dict[str, object]:
+        who = request.get(PRINCIPAL)
+        return {
+            "csrf": masked(session.csrf),
+            "here": request.path,
+            "ignored_parameters": request.get(IGNORED, ()),
+            "navigation": self._navigation(who),
+            "notices": self.sessions.notices(request),
+            "now": self.api.clock(),
+            "who": who,
+            "zone": chosen_zone(request),
+            "default_zone": DEFAULT,
+            "docs": _DOCS if has_docs() else "",
+            # Where somebody comes back to: an address with what was searched for, as long as it fits.
+            "here_in_full": request.raw_path if request.method == "GET" and is_own_page(request.raw_path) else PREFIX,
+            "wrong_key": self.api.registry.wrong_key() if who else None,
+            "who_name": self.api.ring.person(who.actor) if who else "",
+            "person": self.api.ring.person,
+            "may_operate": who is not None and who.role.covers(Access.OPERATOR),
+            "may_change": who is not None and who.role.covers(Access.ADMIN),
+        }
+
+    def _navigation(self, who: Principal | None) -> Sequence[Entry]:
+        if who is None:
+            return ()
+        return [
+            entry
+            for entry in _NAVIGATION
+            if entry.href == _GUIDE
+            or (entry.href in self._access and ((needed := self._access[entry.href]) is None or who.role.covers(needed)))
+        ]
+
+
+_MAX_NEXT: Final = 2000
+"""Characters. Longer addresses (searches with thousands of values) are not come back to: servers on the way have bounds."""
+
+
+def is_own_page(path: str) -> bool:
+    """Whether a browser may be sent there: only to a page of the dashboard, whatever a link to the login says."""
+    is_below = path == PREFIX or path.startswith((f"{PREFIX}/", f"{PREFIX}?"))
+    return is_below and len(path) <= _MAX_NEXT and path.isascii() and path.isprintable() and "\\" not in path

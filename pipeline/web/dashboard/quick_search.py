@@ -1,0 +1,146 @@
+"""``/webhooks/go?text=…``: the search box of every page. It goes to what was pasted: a story, an endpoint, an attempt, or the search."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from pipeline.web.auth import principal_of
+from pipeline.web.dashboard.attempt_list import ATTEMPTS
+from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.page import PREFIX, DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
+from pipeline.web.dashboard.sessions import Notice
+from pipeline.web.dashboard.text_filters import segment
+from pipeline.web.endpoint_names import endpoint_name
+from pipeline.web.errors import require_endpoints
+from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, recognise
+from pipeline.web.routes import Parameter
+from pipeline.web.services import Api
+from schemas.api_key import Access
+
+_TEXT: Final = Parameter("text", "What is looked for: a number, a name, an address, or any text.")
+_MOST_CHOICES: Final = 12
+_NAMES: Final = {
+    ReferenceKind.ORDER: "Order",
+    ReferenceKind.SHIPMENT: "Shipment",
+    ReferenceKind.SUBSCRIPTION: "Subscription",
+    ReferenceKind.STOCK_ITEM: "Stock item",
+    ReferenceKind.SKU: "SKU",
+    ReferenceKind.EVENT: "Event",
+    ReferenceKind.ATTEMPT: "Attempt",
+}
+_FOLDERS: Final = {
+    ReferenceKind.ORDER: "orders",
+    ReferenceKind.SHIPMENT: "shipments",
+    ReferenceKind.SUBSCRIPTION: "subscriptions",
+    ReferenceKind.STOCK_ITEM: "stock-items",
+    ReferenceKind.ATTEMPT: "attempts",
+}
+_OURS: Final = re.compile(
+    rf"{PREFIX}/(?:(?:orders|shipments|subscriptions|stock-items)/[^/?]+|(?:endpoints|attempts|dead-letters)(?:/[0-9]+)?)(?:\?.*)?"
+)
+"""Pages that people send each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A page that may be meant."""
+
+    label: str
+    href: str
+    more: str = ""
+
+
+def quick_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+    """The pages, below ``/webhooks``."""
+
+    async def go(request: web.Request) -> web.Response:
+        pasted = recognise(request.query.get("text", ""))
+        if not pasted.text:
+            return desk.redirect(request, ATTEMPTS)
+        if pasted.certain is not None:
+            return desk.redirect(request, _reference(pasted.certain).href)
+        require_endpoints(desk.api.registry)
+        endpoints, is_exact = matching(_endpoints(desk.api), pasted)
+        if not is_exact and (own := _own_page(request, pasted)):
+            return desk.redirect(request, own)
+        found = [Choice(one.name, f"{PREFIX}/endpoints/{one.id}", one.target_url) for one in endpoints]
+        looked = await figures(desk.api, _existing(desk.api, pasted.guesses))
+        found += map(_reference, looked.found or ())
+        return onward(request, pasted, found, looked.problem, is_guess=bool(endpoints) and not is_exact)
+
+    def onward(
+        request: web.Request, pasted: Pasted, found: Sequence[Choice], problem: str | None, *, is_guess: bool
+    ) -> web.Response:
+        """To the one thing that was found; to the search, when nothing was; else to a page to choose on."""
+        may_see_bodies = principal_of(request).role.covers(Access.OPERATOR)
+        if len(found) == 1:
+            is_doubtful = is_guess and may_see_bodies and pasted.url is None
+            return desk.redirect(request, found[0].href, *([_or_in_bodies(pasted.text)] if is_doubtful else []))
+        if not found and pasted.url is not None:
+            return desk.redirect(request, f"{ATTEMPTS}?{urlencode({'q[target_url_cont]': pasted.url})}")
+        if not found and may_see_bodies:
+            return desk.redirect(request, _in_bodies(pasted.text))
+        return choose(request, pasted, found, problem)
+
+    def choose(request: web.Request, pasted: Pasted, found: Sequence[Choice], problem: str | None) -> web.Response:
+        return desk.show(
+            request,
+            "go.html",
+            text=pasted.text,
+            choices=found[:_MOST_CHOICES],
+            more=max(len(found) - _MOST_CHOICES, 0),
+            in_bodies=_in_bodies(pasted.text),
+            problem=problem,
+        )
+
+    return [DashboardPage("GET", "/go", go, Access.VIEWER, (_TEXT,))]
+
+
+def _endpoints(api: Api) -> Iterable[NamedEndpoint]:
+    for one in api.registry.all():
+        yield NamedEndpoint(one.id, endpoint_name(one.record.description, one.target_url), one.target_url, one.record.description)
+
+
+async def _existing(api: Api, guesses: Sequence[Reference]) -> Sequence[Reference]:
+    """Those of the guesses that are on record, each thing once."""
+    known = await api.search.existing([(one.kind.value, one.value) for one in guesses])
+    return [one for one in guesses if (one.kind.value, one.value) in known]
+
+
+def _reference(one: Reference) -> Choice:
+    folder = _FOLDERS.get(one.kind)
+    href = (
+        f"{PREFIX}/{folder}/{segment(one.value)}" if folder else f"{ATTEMPTS}?{urlencode({f'q[{one.kind.value}_eq]': one.value})}"
+    )
+    return Choice(f"{_NAMES[one.kind]} {one.value}", href)
+
+
+def _own_page(request: web.Request, pasted: Pasted) -> str | None:
+    """The page of ours that an address leads to. It is opened on this host; where the address names another, it must look like ours."""
+    path = pasted.path or ""
+    if not is_own_page(path) or path.startswith((f"{PREFIX}/go", f"{PREFIX}/static/")):
+        return None
+    is_here = pasted.host in (None, request.host.casefold())
+    return path if is_here or _OURS.fullmatch(path) else None
+
+
+def _in_bodies(text: str) -> str:
+    return f"{ATTEMPTS}?{urlencode({'q[request_body_cont]': text})}"
+
+
+def _or_in_bodies(text: str) -> Notice:
+    """Where the beginning of a word was taken for an endpoint's name, something else may have been meant."""
+    short = text if len(text) <= 60 else f"{text[:60]}\N{HORIZONTAL ELLIPSIS}"
+    return Notice(
+        "good",
+        f"\N{LEFT DOUBLE QUOTATION MARK}{short}\N{RIGHT DOUBLE QUOTATION MARK} is this endpoint.",
+        href=_in_bodies(text),
+        label="Search the bodies instead",
+    )

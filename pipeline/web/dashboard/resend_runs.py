@@ -1,0 +1,117 @@
+"""``/webhooks/resends``: all failed notifications of a search again. First how many, then a yes; then how far it is, and a way to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.store.reports.sendables import Failed
+from pipeline.web.api.attempts import asked
+from pipeline.web.api.sending_again import run_id
+from pipeline.web.dashboard.attempt_list import ATTEMPTS
+from pipeline.web.dashboard.endpoint_names import endpoint_names
+from pipeline.web.dashboard.filter_chips import FilterForm, read_filters
+from pipeline.web.dashboard.page import PREFIX, DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.sessions import Notice
+from pipeline.web.dashboard.time_zone import local
+from pipeline.web.errors import ApiError, InvalidError, not_found
+from pipeline.web.request_values import IGNORED
+from pipeline.web.resend_runs import MOST, ResendRun, doubts
+from pipeline.web.routes import FILTERS, PAGE
+from schemas.api_key import Access
+
+RESENDS: Final = f"{PREFIX}/resends"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be sent. ``obstacles`` say why it cannot be."""
+
+    filters: FilterForm
+    found: Failed
+    seconds: int
+    """How long it takes, at least."""
+    endpoints: Mapping[int, str]
+    obstacles: Sequence[str]
+
+
+def resend_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+    """The pages, below ``/webhooks``."""
+    return [*_beginning(desk), *_watching(desk)]
+
+
+def _beginning(desk: PageRenderer) -> Iterable[DashboardPage]:
+    async def new(request: web.Request) -> web.Response:
+        query = await asked(desk.api, request, local(desk.api.clock()))
+        found = await desk.api.runs.preview(query)
+        obstacles = [
+            f"A filter is not understood, and without it more would be sent than you mean: {one}"
+            for one in (*request[IGNORED], *query.ignored)
+        ]
+        obstacles += doubts(query)
+        if not found.is_all:
+            obstacles.append(f"More than {MOST:,} notifications failed; narrow the filters, by time for example.")
+        view = Preview(
+            filters=read_filters(request.query.items()),
+            found=found,
+            seconds=round(len(found.notifications) * desk.api.runs.pause_seconds),
+            endpoints={one.id: one.name for one in endpoint_names(desk.api.registry.all()).values()},
+            obstacles=obstacles,
+        )
+        return desk.show(request, "resend_new.html", view=view)
+
+    async def start(request: web.Request) -> web.Response:
+        try:
+            query = await asked(desk.api, request, local(desk.api.clock()))
+            run = await desk.api.runs.start(desk.api.audit.asker(request), query)
+        except InvalidError as error:
+            sentences = [sentence for of_field in error.errors.values() for sentence in of_field]
+            return desk.redirect(request, ATTEMPTS, Notice("bad", " ".join(sentences)))
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            return desk.redirect(request, RESENDS, Notice("bad", str(error)))
+        return desk.redirect(request, f"{RESENDS}/{run.id}")
+
+    return [
+        DashboardPage("GET", "/resends/new", new, Access.OPERATOR, (FILTERS, *PAGE)),
+        DashboardPage("POST", "/resends", start, Access.OPERATOR, (FILTERS, *PAGE)),
+    ]
+
+
+def _watching(desk: PageRenderer) -> Iterable[DashboardPage]:
+    async def index(request: web.Request) -> web.Response:
+        return desk.show(request, "resends.html", runs=await desk.api.runs.last())
+
+    async def show(request: web.Request) -> web.Response:
+        return desk.show(request, "resend.html", run=await _run(request))
+
+    async def progress(request: web.Request) -> web.Response:
+        return desk.show(request, "resend_progress.html", run=await _run(request))
+
+    async def cancel(request: web.Request) -> web.Response:
+        identifier = run_id(request)
+        try:
+            await desk.api.runs.cancel(desk.api.audit.asker(request), identifier)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            return desk.redirect(request, f"{RESENDS}/{identifier}", Notice("warning", str(error)))
+        return desk.redirect(request, f"{RESENDS}/{identifier}")
+
+    async def _run(request: web.Request) -> ResendRun:
+        run = await desk.api.runs.find(run_id(request))
+        if run is None:
+            raise not_found()
+        return run
+
+    return [
+        DashboardPage("GET", "/resends", index, Access.OPERATOR),
+        DashboardPage("GET", "/resends/{id}", show, Access.OPERATOR),
+        DashboardPage("GET", "/resends/{id}/progress", progress, Access.OPERATOR),
+        DashboardPage("POST", "/resends/{id}/cancel", cancel, Access.OPERATOR),
+    ]

@@ -1,0 +1,107 @@
+"""``/webhooks/endpoints/{id}/rotate`` and ``…/rotate_key_pair``: a new signing secret, or a new key pair, with an overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.web.api.wrapped_input import validated
+from pipeline.web.auth import principal_of
+from pipeline.web.dashboard.auth_middleware import form_of
+from pipeline.web.dashboard.endpoint_names import called
+from pipeline.web.dashboard.page import PREFIX, DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.sessions import Notice
+from pipeline.web.endpoint_changes import find_endpoint, rotate_key_pair, rotate_secret
+from pipeline.web.request_values import path_id
+from schemas.api_key import Access
+from schemas.http.signatures import RotationInput
+
+SECRET_SHOWN: Final = "Copy the signing secret now: it is shown this once. The receiver checks signatures with it."
+_OVERLAPS: Final = (
+    ("0", "no time: it ends at once"),
+    ("1", "an hour"),
+    ("24", "24 hours"),
+    ("72", "3 days"),
+    ("168", "7 days"),
+)
+
+
+def rotation_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+    """The pages, below ``/webhooks``."""
+
+    def ask(request: web.Request, title: str, button: str, *sentences: str) -> web.Response:
+        endpoint = find_endpoint(desk.api, path_id(request))
+        return desk.show(
+            request,
+            "confirm.html",
+            title=title,
+            called=called(endpoint),
+            subject=endpoint.target_url,
+            sentences=sentences,
+            button=button,
+            overlaps=_OVERLAPS,
+            is_harmful=False,
+            action=request.path,
+            back=_page(endpoint.id),
+        )
+
+    async def ask_secret(request: web.Request) -> web.Response:
+        return ask(
+            request,
+            "Give it a new signing secret?",
+            "Make a new secret",
+            "Requests are signed with the new secret from now on, and with the present one too for a time that you choose: that is the time "
+            "to give the new one to the receiver.",
+            "The new secret is shown once, on the next page.",
+        )
+
+    async def make_secret(request: web.Request) -> web.Response:
+        overlap, actor = _overlap(request), principal_of(request).actor
+        endpoint, secret = await rotate_secret(desk.api, path_id(request), actor, None, overlap)
+        made = f"There is a new signing secret; {_valid(overlap)}. {SECRET_SHOWN}"
+        return desk.redirect(request, _page(endpoint.id), Notice("good", made, secret=secret))
+
+    async def ask_pair(request: web.Request) -> web.Response:
+        return ask(
+            request,
+            "Give it a new key pair?",
+            "Make a new key pair",
+            "Requests carry a signature of the new key pair from now on, and one of the present pair too for a time that you choose.",
+            "The public keys are on the endpoint's page and in the JWKS. Receivers that keep the JWKS for a while need an overlap.",
+        )
+
+    async def make_pair(request: web.Request) -> web.Response:
+        overlap, actor = _overlap(request), principal_of(request).actor
+        endpoint = await rotate_key_pair(desk.api, path_id(request), actor, None, overlap)
+        made = f"There is a new key pair; {_valid(overlap)}. Its public key is below."
+        return desk.redirect(request, _page(endpoint.id), Notice("good", made))
+
+    one = "/endpoints/{id}"
+    return [
+        DashboardPage("GET", f"{one}/rotate", ask_secret, Access.ADMIN),
+        DashboardPage("POST", f"{one}/rotate", make_secret, Access.ADMIN, fields=("overlap_hours",)),
+        DashboardPage("GET", f"{one}/rotate_key_pair", ask_pair, Access.ADMIN),
+        DashboardPage("POST", f"{one}/rotate_key_pair", make_pair, Access.ADMIN, fields=("overlap_hours",)),
+    ]
+
+
+def _page(endpoint_id: int) -> str:
+    return f"{PREFIX}/endpoints/{endpoint_id}"
+
+
+def _overlap(request: web.Request) -> timedelta:
+    text = form_of(request).get("overlap_hours", "")
+    hours: object = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else text
+    given = RotationInput() if not text else validated({"overlap_hours": hours}, RotationInput)
+    return timedelta(hours=given.overlap_hours)
+
+
+def _valid(overlap: timedelta) -> str:
+    hours = round(overlap.total_seconds() / 3600)
+    if not hours:
+        return "the one before it is not valid any more"
+    return f"the one before it is valid for another {hours} hours" if hours > 1 else "the one before it is valid for another hour"

@@ -1,0 +1,68 @@
+"""The fields of an endpoint's form about signatures. A secret is never shown; one that is left empty stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from multidict import MultiDictProxy
+
+from schemas.endpoint import EndpointRecord
+
+SIGNATURE_FIELDS: Final = ("signatures", "v1a", "signature_name", "signature_encoding", "signature_prefix", "signature_secret")
+CERTIFICATE_FIELDS: Final = ("certificate", "private_key", "remove_certificate")
+"""What the form sends; ``signatures`` stands in every form that has the others, as a box that is not ticked sends nothing."""
+ENCODING_CHOICES: Final = (("hex", "hexadecimal"), ("base64", "base64"))
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureForm:
+    """What stands in the fields, as text."""
+
+    has_v1a: bool = False
+    name: str = ""
+    encoding: str = "hex"
+    prefix: str = ""
+    has_secret: bool = False
+
+
+def shown_signature_form(record: EndpointRecord) -> SignatureForm:
+    """The fields of an endpoint that there is."""
+    has_v1a, header = bool(record.key_pairs), record.signature_header
+    if header is None:
+        return SignatureForm(has_v1a)
+    return SignatureForm(has_v1a, header.name, header.encoding, header.prefix, header.sealed_secret is not None)
+
+
+def sent_signature_form(form: MultiDictProxy[str], stored: EndpointRecord | None) -> SignatureForm:
+    """The fields as they were sent; those of the endpoint where none were sent."""
+    kept = shown_signature_form(stored) if stored is not None else SignatureForm()
+    if "signatures" not in form:
+        return kept
+    name, encoding, prefix = (form.get(one, "") for one in ("signature_name", "signature_encoding", "signature_prefix"))
+    return SignatureForm("v1a" in form, name, encoding, prefix, kept.has_secret)
+
+
+def given_certificate(form: MultiDictProxy[str]) -> dict[str, Any]:
+    """The field ``client_certificate`` as the API takes it; none when the form says nothing about it."""
+    if "remove_certificate" in form:
+        return {"client_certificate": None}
+    texts = {name: form.get(name, "").replace("\r\n", "\n").strip() for name in ("certificate", "private_key")}
+    return {"client_certificate": texts} if any(texts.values()) else {}
+
+
+def given_signatures(form: MultiDictProxy[str]) -> dict[str, Any]:
+    """The fields as the API takes them; none when the form says nothing about them."""
+    if "signatures" not in form:
+        return {}
+    versions = ["v1", "v1a"] if "v1a" in form else ["v1"]
+    name = form.get("signature_name", "").strip()
+    if not name:
+        return {"signature_versions": versions, "signature_header": None}
+    header = {
+        "name": name,
+        "encoding": form.get("signature_encoding") or "hex",
+        "prefix": form.get("signature_prefix", "").strip(),
+        "secret": form.get("signature_secret") or None,
+    }
+    return {"signature_versions": versions, "signature_header": header}

@@ -1,0 +1,168 @@
+"""How values are written for people; the templates use these as filters. Pure, but for times of the day: they are in the reader's zone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import quote
+
+from pipeline.web.dashboard.time_zone import local
+from pipeline.web.endpoint_names import endpoint_name
+
+NOTHING: Final = "\N{EN DASH}"
+"""Stands where there is no value."""
+_HALF_A_DAY: Final = timedelta(hours=12)
+_WITH_A_CLOCK: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d", re.ASCII)
+_STEPS: Final = ((86_400, "day"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def ago(time: datetime, now: datetime) -> str:
+    """How long ago a time was, or how long it is until then: ``3 min ago``, ``in 2 days``."""
+    seconds = (now - time).total_seconds()
+    if abs(seconds) < 1:
+        return "just now"
+    length = span(timedelta(seconds=abs(seconds)))
+    return f"{length} ago" if seconds > 0 else f"in {length}"
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its largest unit: ``45 s``, ``3 min``, ``2 days``."""
+    seconds = length.total_seconds()
+    for size, unit in _STEPS:
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}s" if unit == "day" and count > 1 else f"{count} {unit}"
+    return f"{round(seconds * 1000)} ms"
+
+
+def stamp(time: datetime) -> str:
+    """A time to the second, in the reader's zone, which is named: ``2026-03-02 16:04:00 CET``."""
+    there = local(time)
+    name = there.tzname() or ""
+    # Zones without an abbreviation are named by their distance.
+    return f"{there:%Y-%m-%d %H:%M:%S} {f'UTC{name}' if name[:1] in '+-' else name}"
+
+
+def minute(time: datetime) -> str:
+    """A minute of a day in the reader's zone, which is named: ``16:04 CET``."""
+    _, of_day, zone = stamp(time).split(" ")
+    return f"{of_day[:5]} {zone}"
+
+
+def hour(time: datetime) -> str:
+    """When an hour begins in the reader's zone, which is named, with the day where that is not today's: ``2 Mar, 16:00 CET``."""
+    there = local(time)
+    return f"{there.day} {there:%b}, {minute(time)}"
+
+
+def utc(time: datetime) -> str:
+    """A time to the second, in UTC: ``2026-03-02 15:04:00 UTC``."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def both(time: datetime) -> str:
+    """A time in the reader's zone, and in UTC where that is another: what stands beside a time when the pointer is on it."""
+    return shown if (shown := stamp(time)) == utc(time) else f"{shown} ({utc(time)})"
+
+
+def clock(time: datetime, now: datetime) -> str:
+    """A time as people say it, in the reader's zone: ``12:58`` today and last night, ``2 Mar, 12:58`` this year, else with the year."""
+    there, today = local(time), local(now)
+    if there.date() == today.date() or abs(time - now) < _HALF_A_DAY:
+        return f"{there:%H:%M}"
+    year = "" if there.year == today.year else f" {there:%Y}"
+    return f"{there.day} {there:%b}{year}, {there:%H:%M}"
+
+
+def time_of(text: str) -> datetime | None:
+    """A time with its offset, as links have it; None for what is none: a whole day, or words."""
+    if not _WITH_A_CLOCK.match(text):
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if time.tzinfo is None else time
+
+
+def field_time(text: str) -> str | None:
+    """A time as a browser's field for one takes it, in the reader's zone; empty for none, None for a text that is not a time."""
+    if not text:
+        return ""
+    time = time_of(text)
+    return None if time is None else f"{local(time):%Y-%m-%dT%H:%M:%S}".removesuffix(":00")
+
+
+def iso(time: datetime) -> str:
+    """A time for machines."""
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def number(value: int) -> str:
+    """A count: ``12,345``."""
+    return f"{value:,}"
+
+
+def percent(share: float | None) -> str:
+    """A share: ``99.8%``. Never 100% when something is missing, nor 0% when something is there."""
+    if share is None:
+        return NOTHING
+    if share in (0.0, 1.0):
+        return f"{share:.0%}"
+    return f"{min(max(share * 100, 0.1), 99.9):.1f}%"
+
+
+def milliseconds(duration: float | None) -> str:
+    """A duration: ``12 ms``, ``1.4 s``."""
+    if duration is None:
+        return NOTHING
+    return f"{duration:,.0f} ms" if duration < 1000 else f"{duration / 1000:,.1f} s"
+
+
+_OUTCOMES: Final[Mapping[str, str]] = {
+    "delivered": "delivered",
+    "repeated": "will retry",
+    "exhausted": "gave up",
+    "discarded": "not sent",
+    "expired": "waited too long",
+    "succeeded": "delivered",
+    "failed": "failed",
+}
+
+
+def outcome(name: str) -> str:
+    """What came of an attempt, in plain words; the name on the wire stays as it is in the API and in ClickHouse."""
+    return _OUTCOMES.get(name, name.replace("_", " "))
+
+
+def words(name: str) -> str:
+    """A name of the wire for people: ``shipment_shipped`` is ``Shipment shipped``, ``not_json`` is ``Not JSON``."""
+    return name.replace("_", " ").capitalize().replace(" json", " JSON")
+
+
+def segment(text: str) -> str:
+    """A text as one segment of a path: slashes and all else that means something there are encoded."""
+    return quote(text.encode("utf-8", "replace"), safe="")
+
+
+def about(sentence: str, field: str) -> str:
+    """A sentence about a field, below that field: there the field's name on the wire need not be said."""
+    rest = sentence.removeprefix(f"{field} ")
+    return sentence if rest == sentence else rest[:1].upper() + rest[1:]
+
+
+def tojson_text(value: object) -> str:
+    """A value as JSON, as text: the template escapes it (Jinja's own tojson is for scripts)."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    function.__name__: function
+    for function in (
+        *(ago, span, stamp, minute, utc, both, clock, iso, number, percent, milliseconds, words, segment, about, tojson_text),
+        *(outcome, endpoint_name, field_time, hour),
+    )
+}

@@ -1,0 +1,69 @@
+"""The time zone that a reader has chosen: in a cookie, for a year. While a request is answered, every time on its pages is in that zone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, tzinfo
+from functools import cache
+from typing import Final
+from zoneinfo import ZoneInfo, available_timezones
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+ZONE_COOKIE: Final = "oms_webhooks_time_zone"
+DEFAULT: Final = "UTC"
+_MOST: Final = 64
+_zone: ContextVar[tzinfo] = ContextVar("time zone of the reader", default=UTC)
+
+
+def local(time: datetime) -> datetime:
+    """A time in the zone of whoever the page is made for."""
+    return time.astimezone(_zone.get())
+
+
+def from_local(time: datetime) -> datetime:
+    """A time without an offset, as the reader's clock shows it."""
+    return time.replace(tzinfo=_zone.get()).astimezone(UTC)
+
+
+@contextmanager
+def read_in(name: str | None) -> Iterator[None]:
+    """Have times shown in a zone, by its name; in UTC where there is no such zone."""
+    token = _zone.set(zone_of(name) or UTC)
+    try:
+        yield
+    finally:
+        _zone.reset(token)
+
+
+def zone_of(name: str | None) -> tzinfo | None:
+    """A zone by its name (``Europe/Berlin``); None when it is not known. Only names that are listed are looked up: they are files."""
+    if not name or len(name) > _MOST or name not in zone_names():
+        return None
+    return UTC if name == DEFAULT else ZoneInfo(name)
+
+
+@cache
+def zone_names() -> frozenset[str]:
+    """The names of all zones that this machine knows."""
+    return frozenset({*available_timezones(), DEFAULT})
+
+
+def chosen_zone(request: web.Request) -> str | None:
+    """The zone that the browser has chosen; None when it has not, or when it is not known any more."""
+    name = request.cookies.get(ZONE_COOKIE)
+    return name if zone_of(name) is not None else None
+
+
+def in_time_zone() -> Middleware:
+    """A middleware that has the pages of a request show times in the zone of its reader."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        with read_in(chosen_zone(request)):
+            return await handler(request)
+
+    return middleware

@@ -1,0 +1,233 @@
+"""``/webhooks/orders/{number}``, ``/shipments/…``, ``/subscriptions/…``, ``/stock-items/…``: what each endpoint got, and sending the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from pipeline.core.circuit import CircuitState
+from pipeline.core.search import parse_query
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.registry import state_of
+from pipeline.store.reports.timeline import TimelineRecords, TimelineSubject
+from pipeline.web.advice import for_receiver
+from pipeline.web.dashboard.auth_middleware import form_of
+from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.page import PREFIX, DashboardPage
+from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.sessions import Notice, own_address
+from pipeline.web.dashboard.text_filters import segment
+from pipeline.web.endpoint_names import endpoint_name
+from pipeline.web.errors import ApiError, InvalidError, not_found, require_endpoints
+from pipeline.web.quick_search import spelled
+from pipeline.web.search_errors import searching
+from pipeline.web.services import Api
+from pipeline.web.timeline_sentences import Sentence, headline, note, sentence
+from pipeline.web.timelines import EndpointCondition, EndpointDelivery, EndpointTimeline, Timeline, tell
+from schemas.api_key import Access
+from schemas.delivery import Trigger
+
+_MOST: Final = 255
+"""Characters of a number, as the references of an event."""
+_MOST_DIGITS: Final = 18
+_MOST_SHIPMENTS: Final = 100
+_MOST_AT_ONCE: Final = 100
+"""Notifications that one press of a button sends again; more are counted and confirmed first."""
+_ENDPOINT: Final = "endpoint"
+_NOTHING: Final = TimelineRecords((), (), is_complete=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineKind:
+    """A kind of page: what it is about, its name, and where it is."""
+
+    about: TimelineSubject
+    name: str
+    folder: str
+    what: str
+    """What its number is called."""
+
+    def path(self, number: str) -> str:
+        """The address of a page."""
+        return f"{PREFIX}/{self.folder}/{segment(number)}"
+
+    def may_be(self, number: str) -> bool:
+        """Whether anything can have this number."""
+        is_whole = number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS
+        return is_whole or self.about is not TimelineSubject.STOCK_ITEM
+
+    def search(self, number: str, **more: str) -> str:
+        """The query string that finds its attempts."""
+        return urlencode([(f"q[{self.about.value}_eq]", number), *((f"q[{key}_eq]", value) for key, value in more.items())])
+
+
+KINDS: Final = (
+    TimelineKind(TimelineSubject.ORDER, "Order", "orders", "order number"),
+    TimelineKind(TimelineSubject.SHIPMENT, "Shipment", "shipments", "shipment number"),
+    TimelineKind(TimelineSubject.SUBSCRIPTION, "Subscription", "subscriptions", "subscription id"),
+    TimelineKind(TimelineSubject.STOCK_ITEM, "Stock item", "stock-items", "stock item id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ToldEndpoint:
+    """An endpoint's part of the page: what is said of it, and what fixes it."""
+
+    part: EndpointTimeline
+    said: Sentence
+    advice: str | None
+    notes: Sequence[tuple[EndpointDelivery, Sentence]]
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineView:
+    """What the page shows. ``own`` and ``of_shipments`` are the searches of the two links; the latter is None without shipments.
+
+    ``spelled``: another way to write the number, and its page, where nothing is on record.
+    """
+
+    kind: TimelineKind
+    number: str
+    story: Timeline
+    headline: Sentence
+    endpoints: Sequence[ToldEndpoint]
+    own: str
+    of_shipments: str | None
+    link: str
+    is_sent_at_once: bool
+    spelled: tuple[str, str] | None
+    resent: Mapping[tuple[str, int], tuple[str, datetime]]
+    """Who sent an event to an endpoint again last, and when."""
+
+
+def story_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+    """The pages, below ``/webhooks``."""
+    return [page for kind in KINDS for page in _pages(desk, kind)]
+
+
+def _pages(desk: PageRenderer, kind: TimelineKind) -> Iterable[DashboardPage]:
+    handlers = _Handlers(desk, kind)
+    path = f"/{kind.folder}/{{number}}"
+    return (
+        DashboardPage("GET", path, handlers.show, Access.VIEWER),
+        DashboardPage("POST", f"{path}/resend", handlers.resend, Access.OPERATOR, fields=(_ENDPOINT,)),
+    )
+
+
+class _Handlers:
+    def __init__(self, desk: PageRenderer, kind: TimelineKind) -> None:
+        self._desk = desk
+        self._kind = kind
+
+    async def show(self, request: web.Request) -> web.Response:
+        api, kind, number = self._desk.api, self._kind, self._number(request)
+        require_endpoints(api.registry)
+        record = _NOTHING
+        if kind.may_be(number):
+            async with searching(api):
+                record = await api.search.record_of(kind.about, number)
+        ids = {one for event in record.events for one in event.endpoint_ids} | {one.endpoint_id for one in record.attempts}
+        story = tell(record, conditions(api, ids), api.clock())
+        resent = {} if not (again := _resent(record)) else (await figures(api, api.reports.resends(*again))).found or {}
+        view = TimelineView(
+            kind=kind,
+            number=number,
+            story=story,
+            headline=headline(story) if story.events else (),
+            endpoints=[_told(one) for one in story.endpoints],
+            own=f"{PREFIX}/attempts?{kind.search(number)}",
+            of_shipments=_of_shipments(story),
+            link=f"{own_address(request)}{kind.path(number)}",
+            is_sent_at_once=story.is_complete and story.resendable <= _MOST_AT_ONCE,
+            spelled=None if story.events else self._spelled(number),
+            resent={place: (done.name or api.ring.person(done.actor), done.at) for place, done in resent.items()},
+        )
+        return self._desk.show(request, "story.html", view=view)
+
+    async def resend(self, request: web.Request) -> web.Response:
+        """Send again what failed and was not delivered since: at one endpoint, or at all of them."""
+        api, kind, number = self._desk.api, self._kind, self._number(request)
+        endpoint = form_of(request).get(_ENDPOINT, "").strip()
+        search = [(f"q[{kind.about.value}_eq]", number), *([("q[endpoint_id_eq]", endpoint)] if endpoint else [])]
+        back = partial(self._desk.redirect, request, kind.path(number))
+        try:
+            run = await api.runs.start(api.audit.asker(request), parse_query(search, api.clock()))
+        except InvalidError as error:
+            return back(Notice("bad", " ".join(one for found in error.errors.values() for one in found)))
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            return back(Notice("bad", str(error)))
+        count = run.progress.total
+        if not count:
+            return back(Notice("good", "Nothing is left to resend: what failed has been delivered since."))
+        known = api.registry.get(int(endpoint)) if endpoint.isascii() and endpoint.isdigit() else None
+        to = f" to {_name(known)}" if known is not None else ""
+        text = f"{count:,} notification{' is' if count == 1 else 's are'} being sent again{to}. Reload this page to see what came of it."
+        return back(Notice("good", text, href=f"{PREFIX}/resends/{run.id}", label="Watch it"))
+
+    def _number(self, request: web.Request) -> str:
+        number = request.match_info["number"]
+        if len(number) > _MOST or not number.isprintable():
+            raise not_found()
+        return number
+
+    def _spelled(self, number: str) -> tuple[str, str] | None:
+        """The number as it is written elsewhere, where that is another."""
+        other = spelled(number)
+        return (other, self._kind.path(other)) if other != number else None
+
+
+def _resent(record: TimelineRecords) -> tuple[Sequence[str], datetime] | None:
+    """The events that somebody sent again, and since when to look for who it was; None when nobody did."""
+    events = {one.event_id for one in record.attempts if one.trigger == Trigger.RESEND}
+    return (sorted(events), min(one.created_at for one in record.attempts)) if events else None
+
+
+def conditions(api: Api, ids: Iterable[int]) -> Mapping[int, EndpointCondition]:
+    """How endpoints are now, by id; those that are not registered (any more) are left out."""
+    return {one: _condition(api, endpoint) for one in ids if (endpoint := api.registry.get(one)) is not None}
+
+
+def _condition(api: Api, endpoint: Endpoint) -> EndpointCondition:
+    health, record = api.registry.health, endpoint.record
+    return EndpointCondition(
+        id=endpoint.id,
+        name=_name(endpoint),
+        target_url=endpoint.target_url,
+        state=state_of(endpoint),
+        is_down=health is not None and health.circuit(record, api.clock()) is not CircuitState.CLOSED,
+        failing_since=health.failing_since(record) if health is not None else None,
+        disabled_at=endpoint.record.disabled_at or (endpoint.disabled.at if endpoint.disabled is not None else None),
+        held_count=api.registry.held(endpoint).count,
+        problem=endpoint.problem,
+    )
+
+
+def _name(endpoint: Endpoint) -> str:
+    return endpoint_name(endpoint.record.description, endpoint.target_url)
+
+
+def _told(part: EndpointTimeline) -> ToldEndpoint:
+    return ToldEndpoint(part, sentence(part), _advice(part), [(one, note(one)) for one in part.deliveries])
+
+
+def _advice(part: EndpointTimeline) -> str | None:
+    """What fixes it, where somebody can: about the last attempt that failed."""
+    failed = [one.last for one in part.missing if one.last is not None]
+    if not failed or part.endpoint.state != "active" or part.endpoint.problem is not None:
+        return None
+    last = max(failed, key=lambda one: (one.created_at, one.id))
+    return for_receiver(last.outcome, last.failure, last.http_status_code)
+
+
+def _of_shipments(story: Timeline) -> str | None:
+    numbers = story.shipment_numbers[:_MOST_SHIPMENTS]
+    pairs = [("q[shipment_number_in][]", number) for number in numbers]
+    return f"{PREFIX}/attempts?{urlencode(pairs)}" if pairs else None

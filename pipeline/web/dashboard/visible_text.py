@@ -1,0 +1,34 @@
+"""Characters that are not seen, or that turn others round, written so that they are seen. Pure.
+
+``U+202E`` makes a reader see ``evil.exe`` where ``exe.live`` stands; control characters hide text in a terminal. In JSON the escape
+means the same as the character, so that what is shown can still be copied.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from markupsafe import Markup
+
+_KEPT: Final = frozenset({0x09, 0x0A})
+_UNSEEN: Final = (
+    *(code for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in _KEPT),
+    0x00AD,  # soft hyphen
+    0x061C,  # Arabic letter mark
+    *range(0x200B, 0x2010),  # without width, and the marks of a direction
+    *range(0x2028, 0x202F),  # line and paragraph separators, embeddings and overrides
+    *range(0x2060, 0x2065),
+    *range(0x2066, 0x2070),  # isolates
+    0xFEFF,
+    *range(0xFFF9, 0xFFFC),
+)
+_ESCAPES: Final = {code: f"\\u{code:04x}" for code in _UNSEEN}
+
+
+def visible(text: object) -> str:
+    """A text in which every character is seen as what it is. Line breaks and tabs stay; markup that is safe stays as it is."""
+    if isinstance(text, Markup):
+        return text
+    written = str(text)
+    # Almost every text is printable: then nothing is copied. What isprintable() leaves through, no table here names.
+    return written if written.isprintable() else written.replace("\r\n", "\n").translate(_ESCAPES)

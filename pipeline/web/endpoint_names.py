@@ -1,0 +1,26 @@
+"""What people call an endpoint: its description, or else the host of its URL. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+_MOST: Final = 60
+
+
+def endpoint_name(description: str, target_url: str) -> str:
+    """The name of an endpoint: the first line of its description, cut at a word; without one, the host of its URL."""
+    line = next((text for one in description.splitlines() if (text := " ".join(one.split()))), "")
+    if not line:
+        return _host(target_url)
+    if len(line) <= _MOST:
+        return line
+    kept = line[:_MOST]
+    return (kept[: kept.rfind(" ")] if " " in kept[20:] else kept).rstrip(" ,;:.") + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _host(target_url: str) -> str:
+    try:
+        return urlsplit(target_url).netloc.rpartition("@")[2] or target_url
+    except ValueError:  # a URL of an old record, such as one with half an IPv6 address
+        return target_url

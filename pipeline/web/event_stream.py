@@ -1,0 +1,80 @@
+"""New attempts as server-sent events: one stream for the API and the dashboard, which differ in what they write and in who may listen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from pipeline.core.search import AttemptQuery
+from pipeline.store.search.queries import AttemptPage, AttemptRow
+from pipeline.web.search_errors import searching
+from pipeline.web.services import Api
+from pipeline.web.transfer import EVENT_STREAM
+
+HEARTBEAT_SECONDS: Final = 10.0
+"""At most so long nothing is written: then what lies between knows that somebody is there, and who listens is looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """What a stream says. ``rows`` writes attempts, the oldest first; ``over`` is said to who may listen no more.
+
+    ``may_listen`` is asked with every event, and every few seconds: a key may be revoked, a session may end.
+    """
+
+    rows: Callable[[Sequence[AttemptRow]], str]
+    problem: Callable[[str], str]
+    may_listen: Callable[[], bool]
+    over: str
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
+
+
+def wants_events(request: web.Request) -> bool:
+    """Whether a stream is asked for."""
+    return request.method == "GET" and EVENT_STREAM in request.headers.get("Accept", "")
+
+
+async def looked(api: Api, query: AttemptQuery) -> AttemptPage:
+    """One look for attempts."""
+    async with searching(api):
+        return await api.search.attempts(query)
+
+
+async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, form: StreamForm) -> web.StreamResponse:
+    """Answer with the attempts of a search as they are recorded, until the client goes, may listen no more, or the process ends.
+
+    Raises:
+        ApiError: 503, too many listen already.
+    """
+
+    async def look(one: AttemptQuery) -> AttemptPage:
+        return await looked(api, one)
+
+    async with api.streams.listen(query, look, api.clock) as listener:
+        response = web.StreamResponse(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8", "X-Accel-Buffering": "no"})
+        await response.prepare(request)
+        await response.write(b"retry: 3000\n\n: here\n\n")
+        while form.may_listen():
+            try:
+                async with asyncio.timeout(form.heartbeat_seconds):
+                    news = await listener.get()
+            except TimeoutError:
+                await response.write(b": still here\n\n")
+                continue
+            if news.is_over or not form.may_listen():
+                break
+            await response.write(
+                _event("problem", form.problem(news.problem)) if news.problem else _event("attempts", form.rows(news.attempts))
+            )
+        else:
+            await response.write(_event("over", form.over))
+        return response
+
+
+def _event(name: str, data: str) -> bytes:
+    lines = "".join(f"data: {line}\n" for line in data.splitlines() if line.strip())
+    return f"event: {name}\n{lines}\n".encode()

@@ -1,0 +1,190 @@
+"""Making, changing and removing event types while the pipeline runs: the rules, without HTTP.
+
+A change that breaks producers or receivers, by the same comparison as ``event-types check --against``, has to be asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+
+from pipeline.broker.errors import BrokerError, RefusedError
+from pipeline.core.schema_compatibility import SchemaChange, changes
+from pipeline.endpoints.event_type_catalogue import StaleEventTypeError
+from pipeline.ops.event_types_file import MAX_TYPES, entry_problems, event_type_of
+from pipeline.ops.logs import logger
+from pipeline.web.errors import ApiError, InvalidError, StartingError, not_found
+from pipeline.web.services import EventTypeServices
+from schemas.configured_events import ConfiguredEventType
+from schemas.event_type_record import EventTypeRecord
+
+log = logger(__name__)
+
+_MOST_BYTES: Final = 256 * 1024
+_MOST_NAMED: Final = 10
+MAX_TOPICS: Final = 200
+"""Former ones included: of event types that were removed, or have another topic now."""
+_UNCONFIRMED: Final = (
+    "Kafka has not confirmed the change in time. It may still take effect: list the event types before you try again."
+)
+_NO_TOPIC_YET: Final = (
+    "Kafka does not say whether the topic is there, or has not made it in time. No event type was changed; try again."
+)
+_OVERTAKEN: Final = "The event type was changed by somebody else at the same time; nothing was changed here. Read it again."
+
+
+async def create_event_type(api: EventTypeServices, entry: dict[str, Any], actor: str) -> Sequence[str]:
+    """Add an event type; returns what there is to say of its topic.
+
+    Raises:
+        InvalidError: the entry cannot be used.
+        ApiError: 409, there is one of this name, or too many, or its topic is not there and cannot be made; 503, Kafka does not answer.
+    """
+    require_new(api, entry)
+    told = await _provide_topic(api, entry["topic"])
+    await _write(api, entry["name"], entry, "create", actor)
+    return told
+
+
+def require_new(api: EventTypeServices, entry: dict[str, Any]) -> None:
+    """Make sure that an event type can be added.
+
+    Raises:
+        InvalidError: the entry cannot be used.
+        ApiError: 409, there is one of this name, or too many; 503, they have not been read yet.
+    """
+    require_event_types(api)
+    _checked(api, entry)
+    name = entry["name"]
+    if name in api.catalogue.types.by_name:
+        raise ApiError(409, f"There is an event type {name} already. Change that one, or choose another name.")
+    if len(api.catalogue.types.configured) >= MAX_TYPES:
+        raise ApiError(409, f"There are {MAX_TYPES} added event types already, and no more are taken.")
+
+
+async def update_event_type(
+    api: EventTypeServices, name: str, entry: dict[str, Any], actor: str, *, allow_breaking: bool
+) -> tuple[Sequence[SchemaChange], Sequence[str]]:
+    """Put another entry in the place of an event type; returns what that changes, and what there is to say of its topic.
+
+    Raises:
+        InvalidError: the entry cannot be used.
+        ApiError: 404; 409, it cannot be changed here, or the change breaks somebody and that is not allowed, or its topic is not there and
+            cannot be made; 503, Kafka does not answer.
+    """
+    require_changeable(api, name)
+    if entry.setdefault("name", name) != name:
+        raise InvalidError({"name": [f"An event type keeps its name, which is {name}. Add another event type instead."]})
+    after = _checked(api, entry)
+    before = api.catalogue.made(name)
+    found = list(changes([before], [after])) if before is not None else []
+    if (breaking := [one for one in found if one.breaks]) and not allow_breaking:
+        told = " ".join(f"{one.path or one.event_type}: {one.message}" for one in breaking[:_MOST_NAMED])
+        raise ApiError(409, f"The change breaks producers or receivers. {told} Give it a new version, or say allow_breaking.")
+    of_topic = await _provide_topic(api, entry["topic"])
+    await _write(api, name, entry, "update", actor)
+    return found, of_topic
+
+
+async def remove_event_type(api: EventTypeServices, name: str, actor: str) -> None:
+    """Take an event type out.
+
+    Raises:
+        ApiError: 404; 409, it cannot be changed here, or endpoints subscribe to it; 503, Kafka does not answer.
+    """
+    require_changeable(api, name)
+    if subscribed := [endpoint.id for endpoint in api.registry.all() if name in endpoint.events]:
+        ids = ", ".join(map(str, subscribed[:_MOST_NAMED])) + (" and others" if len(subscribed) > _MOST_NAMED else "")
+        raise ApiError(409, f"Endpoints subscribe to {name}: {ids}. Take it out of their events first.")
+    await _write(api, name, None, "remove", actor)
+
+
+def require_event_types(api: EventTypeServices) -> None:
+    """Make sure that all event types and endpoints have been read.
+
+    Raises:
+        StartingError: they have not.
+    """
+    if api.catalogue.table.problem() is not None or api.registry.table.problem() is not None:
+        raise StartingError
+
+
+def require_changeable(api: EventTypeServices, name: str) -> None:
+    """Make sure that an event type was made with the API.
+
+    Raises:
+        ApiError: 404, there is none of this name; 409, it is built in, or in the file.
+    """
+    require_event_types(api)
+    if name in api.catalogue.of_file.by_name:
+        where = "is in the file of event types: change it there" if name in api.catalogue.of_file.configured else "is built in"
+        raise ApiError(409, f"{name} {where}. Here, only event types that were made with the API are changed.")
+    if api.catalogue.get(name) is None:
+        raise not_found()
+
+
+def _checked(api: EventTypeServices, entry: dict[str, Any]) -> ConfiguredEventType:
+    if len(msgspec.json.encode(entry)) > _MOST_BYTES:
+        raise InvalidError(
+            {"schema": [f"The event type has more than {_MOST_BYTES:,} bytes; leave out what its schema does not need."]}
+        )
+    errors: dict[str, list[str]] = {}
+    for field, message in entry_problems(entry, api.catalogue.topics):
+        errors.setdefault(field or "event_type", []).append(message)
+    if errors:
+        raise InvalidError(errors)
+    if topic_problem := api.source_topics.name_problem(entry["topic"]):
+        raise InvalidError({"topic": [topic_problem]})
+    return event_type_of(entry)
+
+
+async def _provide_topic(api: EventTypeServices, topic: str) -> Sequence[str]:
+    """See to it that an event type's topic is there, before anybody is told to read it."""
+    catalogue = api.catalogue
+    if topic in catalogue.topics:
+        return ()
+    read = {*catalogue.types.more_topics, *catalogue.types.former_topics}
+    if topic not in read and len(read) >= MAX_TOPICS:
+        raise ApiError(
+            409, f"Fan-outs read {len(read)} added topics already, and no more are taken. Use one of these, or oms.orders."
+        )
+    try:
+        return await api.source_topics.provide(topic, is_read=topic in read)
+    except RefusedError as error:
+        raise ApiError(409 if error.needs_a_person else 503, str(error)) from error
+    except (BrokerError, TimeoutError):
+        raise ApiError(503, _NO_TOPIC_YET) from None
+
+
+async def _write(api: EventTypeServices, name: str, entry: dict[str, Any] | None, change: str, actor: str) -> None:
+    now, former = api.clock(), api.catalogue.get(name)
+    record = EventTypeRecord(
+        name=name,
+        entry=entry,
+        revision=api.catalogue.next_revision(name),
+        created_at=former.created_at if former is not None else now,
+        updated_at=now,
+        change=change,
+        changed_by=actor,
+        former_topics=api.catalogue.former_topics(name, None if entry is None else entry["topic"]),
+    )
+    async with _changing(api):
+        try:
+            await api.catalogue.write(api.producer, record)
+        except StaleEventTypeError:
+            await api.catalogue.settle(api.producer)
+            raise ApiError(409, _OVERTAKEN) from None
+    log.info("an event type was changed", event_type=name, change=change, changed_by=actor)
+
+
+@asynccontextmanager
+async def _changing(api: EventTypeServices) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(api.write_timeout_seconds):
+            yield
+    except TimeoutError:
+        raise ApiError(503, _UNCONFIRMED) from None

@@ -1,0 +1,87 @@
+"""All attempts of a search, written out as they are read: page after page behind a cursor, so that memory is bounded."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+from pipeline.core.csv_cells import cell
+from pipeline.core.search import AttemptQuery, beginning, decode_cursor
+from pipeline.store.search.queries import AttemptRow
+from pipeline.web.errors import InvalidError
+from pipeline.web.search_errors import searching
+from pipeline.web.services import AttemptServices
+from schemas.http.attempts import AttemptAnswer
+
+_PER_PAGE: Final = 1_000
+_PER_PAGE_WITH_BODIES: Final = 50
+"""A body may have a megabyte."""
+_BODIES: Final = ("request_body", "response_body", "response_body_encoding")
+_LINE: Final = tuple(AttemptAnswer.model_fields)
+
+Line = dict[str, Any]
+"""An attempt as JSON has it, its bodies included when they are asked for."""
+
+
+async def pages(api: AttemptServices, query: AttemptQuery, *, with_bodies: bool) -> AsyncIterator[list[Line]]:
+    """The attempts of a search, a page at a time. The first page may be empty, no other is.
+
+    Raises:
+        ApiError: 422, the order is not that of time, or the search takes too much; 503, ClickHouse does not answer.
+    """
+    if query.in_time is None:
+        raise InvalidError({"q": ["An export is in the order of time: leave the sort out, or sort by created_at alone."]})
+    # Behind a cursor nothing is counted.
+    first = beginning(descending=query.in_time.descending)
+    query = replace(query, page=1, per_page=_PER_PAGE_WITH_BODIES if with_bodies else _PER_PAGE, after=query.after or first)
+    while True:
+        async with searching(api):
+            page = await api.search.attempts(query)
+            found = await api.search.bodies_of(page.items) if with_bodies else {}
+        lines = [_line(row) for row in page.items]
+        for line in lines if with_bodies else ():
+            bodies = found.get(line["id"])
+            line.update(asdict(bodies) if bodies else dict.fromkeys(_BODIES))
+        yield lines
+        cursor = decode_cursor(page.next_cursor) if page.next_cursor else None
+        if cursor is None:
+            return
+        query = replace(query, after=cursor)
+
+
+def _line(row: AttemptRow) -> Line:
+    return AttemptAnswer(**asdict(row)).model_dump(mode="json", include=set(_LINE))
+
+
+async def as_csv(found: AsyncIterator[list[Line]], *, with_bodies: bool) -> AsyncIterator[bytes]:
+    """CSV (RFC 4180) with a header; no cell is taken for a formula."""
+    names = _LINE + (_BODIES if with_bodies else ())
+    yield _csv_line(names)
+    async for lines in found:
+        yield b"".join(_csv_line(cell(line[name]) for name in names) for line in lines)
+
+
+def _csv_line(values: Any) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(values)
+    # A lone surrogate cannot come out of ClickHouse as text, but must not break an export halfway either.
+    return text.getvalue().encode("utf-8", "replace")
+
+
+async def as_json(found: AsyncIterator[list[Line]], *, with_bodies: bool) -> AsyncIterator[bytes]:  # noqa: ARG001 - lines have them
+    """A JSON array, an attempt a line."""
+    before = b"[\n"
+    async for lines in found:
+        for line in lines:
+            yield before + json.dumps(line, ensure_ascii=False).encode("utf-8", "replace")
+            before = b",\n"
+    yield b"[]\n" if before == b"[\n" else b"\n]\n"
+
+
+Writer = Callable[..., AsyncIterator[bytes]]
+FORMS: Final[Mapping[str, tuple[str, Writer]]] = {"csv": ("text/csv", as_csv), "json": ("application/json", as_json)}
+"""Media type and writer of each form."""

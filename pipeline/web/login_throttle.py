@@ -1,0 +1,49 @@
+"""Wrong API keys by address: somebody who guesses is made to wait, and is not told whether a guess was right meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from pipeline.ops import metrics
+from pipeline.web.errors import ApiError, WrongKeyError
+
+ResultT = TypeVar("ResultT")
+
+_MAX_ADDRESSES: Final = 10_000
+
+
+class LoginThrottle:
+    """Counts wrong keys by address in windows of ``seconds``. Bounded in memory: the oldest windows go first."""
+
+    def __init__(self, limit: int = 20, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._clock = clock
+        self._windows: dict[str, tuple[float, int]] = {}
+
+    def checked(self, address: str, check: Callable[[], ResultT]) -> ResultT:
+        """Check a key, unless its address has used up its guesses. A request without a key does not count as a guess.
+
+        Raises:
+            ApiError: 429 with Retry-After; or what ``check`` raises.
+        """
+        now = self._clock()
+        began, count = self._windows.get(address, (now, 0))
+        if now - began >= self._seconds:
+            self._windows.pop(address, None)
+            began, count = now, 0
+        if count >= self._limit:
+            wait = max(1, round(began + self._seconds - now))
+            raise ApiError(
+                429, f"Too many wrong API keys came from your address; try again in {wait} s.", headers={"Retry-After": str(wait)}
+            )
+        try:
+            return check()
+        except WrongKeyError:
+            metrics.WRONG_KEYS.inc()
+            if len(self._windows) >= _MAX_ADDRESSES and address not in self._windows:
+                del self._windows[next(iter(self._windows))]
+            self._windows[address] = (began, count + 1)
+            raise

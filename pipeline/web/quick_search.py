@@ -1,0 +1,176 @@
+"""What somebody pasted into the search box: an order number, an address, an e-mail, anything. Pure.
+
+:func:`recognise` says what a text can only be, or else what it may be; what exists of the latter, the store and the registry know.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+MOST_TEXT: Final = 2_000
+"""Characters. More is cut: it is a body that somebody pasted, and its beginning finds it as well."""
+_MOST_REFERENCE: Final = 255
+_MOST_ID_DIGITS: Final = 18
+_LEAST_ORDER_DIGITS: Final = 6
+_ORDER: Final = re.compile(r"R[0-9]{6,12}", re.ASCII | re.IGNORECASE)
+_SHIPMENT: Final = re.compile(r"H[0-9]{6,14}", re.ASCII | re.IGNORECASE)
+_EMAIL: Final = re.compile(r"[^\s@<>\"',;:]+@[^\s@<>\"',;:]+\.[^\s@<>\"',;:.]{2,}")
+_URL: Final = re.compile(r"(?:https?://|//)\S+", re.IGNORECASE)
+_PATH: Final = re.compile(r"/\S*", re.ASCII)
+_UNSEEN: Final = re.compile("[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\x00-\x1f\x7f]+")
+_WRAPPED: Final = "\"'`\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{DOUBLE LOW-9 QUOTATION MARK}<>()[]{},;"
+_LEAST_PART: Final = 3
+"""Characters of a part of an endpoint's name that find it."""
+
+
+class ReferenceKind(enum.StrEnum):
+    """What can be looked up by what stands in the search box; the attribute that attempts are found by."""
+
+    ORDER = "order_number"
+    SHIPMENT = "shipment_number"
+    SUBSCRIPTION = "subscription_id"
+    STOCK_ITEM = "stock_item_id"
+    SKU = "sku"
+    EVENT = "event_id"
+    ATTEMPT = "id"
+
+
+_TEXTS: Final = (
+    ReferenceKind.ORDER,
+    ReferenceKind.SHIPMENT,
+    ReferenceKind.SUBSCRIPTION,
+    ReferenceKind.SKU,
+    ReferenceKind.EVENT,
+)
+"""What any text may be the number of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A thing, by its number."""
+
+    kind: ReferenceKind
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pasted:
+    """What a text is. One at most of ``certain``, ``url`` and ``is_email`` says so for certain; ``guesses`` are what it may be.
+
+    ``path`` is the path of a URL, with its query: that of a page of ours, if it is one.
+    """
+
+    text: str
+    certain: Reference | None = None
+    url: str | None = None
+    path: str | None = None
+    host: str | None = None
+    is_email: bool = False
+    guesses: Sequence[Reference] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEndpoint:
+    """An endpoint as the search box knows it."""
+
+    id: int
+    name: str
+    target_url: str
+    description: str = ""
+
+
+def recognise(text: str) -> Pasted:
+    """Say what a text is: as it was typed, or pasted with what stood around it."""
+    cleaned = " ".join(_UNSEEN.sub(" ", text).split())[:MOST_TEXT]
+    bare = cleaned.strip(_WRAPPED + " ")
+    if _URL.fullmatch(bare):
+        return _of_url(bare)
+    if _PATH.fullmatch(bare):
+        return Pasted(cleaned, path=bare)
+    if _EMAIL.fullmatch(bare.removeprefix("mailto:")):
+        return Pasted(bare.removeprefix("mailto:"), is_email=True)
+    number = _joined(bare)
+    certain = _certain(bare, number)
+    if certain is not None:
+        return Pasted(certain.value, certain)
+    return Pasted(cleaned, guesses=tuple(dict.fromkeys(_guesses(bare, number))))
+
+
+def _certain(bare: str, number: str) -> Reference | None:
+    """What can be nothing else, by its form."""
+    if _ORDER.fullmatch(number):
+        return Reference(ReferenceKind.ORDER, number.upper())
+    if _SHIPMENT.fullmatch(number):
+        return Reference(ReferenceKind.SHIPMENT, number.upper())
+    return Reference(ReferenceKind.EVENT, bare) if bare.lower().startswith("evt_") and " " not in bare else None
+
+
+def spelled(number: str) -> str:
+    """A number as orders and shipments are written, where it is one in another way; else the number itself."""
+    found = recognise(number).certain
+    return found.value if found is not None else number.strip()
+
+
+def matching(endpoints: Iterable[NamedEndpoint], pasted: Pasted) -> tuple[Sequence[NamedEndpoint], bool]:
+    """The endpoints that are meant, and whether they are for certain: by URL, id or whole name; or else by the beginning of a word."""
+    known = list(endpoints)
+    if pasted.url is not None:
+        bare = pasted.url.partition("#")[0]
+        if exact := [one for one in known if bare == one.target_url]:
+            return exact, True
+        path = bare.partition("?")[0].rstrip("/")
+        if same := [one for one in known if path == one.target_url.partition("?")[0].rstrip("/")]:
+            return same, True
+        return [one for one in known if pasted.host and _host(one.target_url) == pasted.host], False
+    text = pasted.text.casefold().strip(_WRAPPED + " ")
+    by_name = [one for one in known if text and text in (one.name.casefold(), one.description.casefold(), _host(one.target_url))]
+    by_id = [one for one in known if text.removeprefix("#") == str(one.id)]
+    if by_name or by_id:
+        return list(dict.fromkeys([*by_name, *by_id])), True
+    if len(text) < _LEAST_PART or text.isdigit():
+        return (), False
+    begins = re.compile(rf"(?<![^\W_]){re.escape(text)}")
+    return [one for one in known if begins.search(f"{one.description} {one.name} {one.target_url}".casefold())], False
+
+
+def _of_url(text: str) -> Pasted:
+    url = f"https:{text}" if text.startswith("//") else text
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2].casefold()
+    except ValueError:  # half an IPv6 address
+        return Pasted(text)
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    return Pasted(url, url=url, path=path, host=host)
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2].casefold()
+    except ValueError:
+        return ""
+
+
+def _joined(text: str) -> str:
+    """A number without what people write into it: ``#R 742-992-696`` is ``R742992696``."""
+    return re.sub(r"[\s\-]+", "", text.lstrip("#").strip())
+
+
+def _guesses(bare: str, number: str) -> Iterable[Reference]:
+    if not bare or len(bare) > _MOST_REFERENCE:
+        return
+    is_number = number.isascii() and number.isdigit() and len(number) <= _MOST_ID_DIGITS
+    if is_number:
+        yield Reference(ReferenceKind.ATTEMPT, number)
+        yield Reference(ReferenceKind.STOCK_ITEM, number)
+    for one in dict.fromkeys((bare, bare.lstrip("#").strip(), bare.upper())):
+        if one:
+            yield from (Reference(kind, one) for kind in _TEXTS)
+    if is_number and len(number) >= _LEAST_ORDER_DIGITS:
+        yield Reference(ReferenceKind.ORDER, f"R{number}")
+        yield Reference(ReferenceKind.SHIPMENT, f"H{number}")

@@ -1,0 +1,108 @@
+"""What the handlers read out of a request: path, query string, body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from pipeline.core.search import parse_query
+from pipeline.web.errors import ApiError, InvalidError, not_found
+
+ETAG_ANY: Final = "*"
+_PAGES: Final = frozenset({"page", "per_page"})
+TRUTHY: Final = frozenset({"1", "t", "T", "true", "TRUE"})
+FALSY: Final = frozenset({"0", "f", "F", "false", "FALSE"})
+
+IGNORED: Final = web.RequestKey("ignored", list[str])
+"""What of the request's parameters was left out, and why: one sentence each."""
+IS_STRICT: Final = web.RequestKey("is_strict", bool)
+"""Whether what would be left out is an error: ``strict=1``, or the request does more than look."""
+
+# Every number of 18 digits fits into 64 bits.
+_MAX_DIGITS: Final = 18
+
+
+def path_id(request: web.Request) -> int:
+    """The ``{id}`` in the path.
+
+    Raises:
+        ApiError: 404, it is not a whole number.
+    """
+    text = request.match_info["id"]
+    # Not int() alone: it also takes 1_000 and the digits of other scripts.
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise not_found()
+    return int(text)
+
+
+def is_true(request: web.Request, name: str) -> bool:
+    """Whether a parameter of the query string is given and true."""
+    return _last(request, name) in TRUTHY
+
+
+def whole_number(request: web.Request, name: str, default: int) -> int:
+    """A parameter of the query string.
+
+    Raises:
+        InvalidError: it is given and not a whole number.
+    """
+    text = _last(request, name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise InvalidError({name: [f"{name} must be a whole number."]})
+    return int(text)
+
+
+def _last(request: web.Request, name: str) -> str:
+    """The value of a parameter; of several the last, as Rack has it. Empty when it is not given."""
+    return request.query.getall(name, [""])[-1].strip()
+
+
+def expected_versions(request: web.Request) -> frozenset[str] | None:
+    """The versions that If-Match allows (RFC 9110, 13.1.1); None for any. A weak ETag matches nothing; nor does anything that is not an ETag.
+
+    Raises:
+        InvalidError: it is empty, as an unset variable leaves it: the change would be made on top of whatever is there.
+    """
+    if not request.headers.get(hdrs.IF_MATCH, ETAG_ANY).strip():
+        raise InvalidError(
+            {hdrs.IF_MATCH: ["If-Match is empty. Send the ETag that you read, quotes included, or leave the header out."]}
+        )
+    tags = request.if_match
+    if tags is None or any(tag.value == ETAG_ANY for tag in tags):
+        return None
+    return frozenset(tag.value for tag in tags if not tag.is_weak)
+
+
+def page_and_size(request: web.Request) -> tuple[int, int]:
+    """``page`` and ``per_page``, by the same rules as in a search for attempts."""
+    query = parse_query((name, value) for name, value in request.query.items() if name in _PAGES)
+    return query.page, query.per_page
+
+
+def refuse_ignored(request: web.Request, ignored: Sequence[str], blank: Sequence[str] = ()) -> None:
+    """Refuse what would be left out, and filters without a value (``blank``), where the request is strict.
+
+    Raises:
+        InvalidError: the request is strict, and something was ignored or is blank.
+    """
+    if not request.get(IS_STRICT, False):
+        return
+    empty = [f"{name} has no value. Give one, or leave it out: without it, more is found than you mean." for name in blank]
+    if refused := [*ignored, *empty]:
+        raise InvalidError({"q": refused})
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The body.
+
+    Raises:
+        ApiError: 400, it broke off.
+    """
+    try:
+        return await request.read()
+    except (ConnectionError, web.RequestPayloadError) as error:
+        raise ApiError(400, "The request body broke off; send it again.") from error

@@ -1,0 +1,39 @@
+"""What can go wrong in a search, as what the user can do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from pipeline.store.errors import StoreBudgetError, StoreBusyError, StoreUnavailableError
+from pipeline.web.errors import ApiError, InvalidError
+
+
+class SearchLimits(Protocol):
+    """What has a limit for its searches."""
+
+    @property
+    def search_timeout_seconds(self) -> float:
+        """How long a search may take, waiting for its turn included."""
+
+
+@asynccontextmanager
+async def searching(limits: SearchLimits) -> AsyncIterator[None]:
+    """Turn what can go wrong in a search into what the user can do about it."""
+    try:
+        async with asyncio.timeout(limits.search_timeout_seconds):
+            yield
+    except StoreBudgetError as error:
+        raise InvalidError({"q": [str(error)]}) from error
+    except StoreBusyError as error:
+        raise ApiError(503, str(error), headers={"Retry-After": str(error.retry_after)}) from error
+    except StoreUnavailableError as error:
+        raise ApiError(503, f"Attempts cannot be searched right now: {error}") from error
+    except TimeoutError as error:
+        message = (
+            f"The search did not end within {limits.search_timeout_seconds:g} seconds, its waits for other searches included. "
+            "Please try again later, or narrow it to a shorter time."
+        )
+        raise ApiError(503, message) from error

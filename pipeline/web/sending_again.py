@@ -1,0 +1,302 @@
+"""Sending again: a notification by one of its attempts, past events step by step, a dead letter back to its topic.
+
+One rule says what may be sent, whoever asks. What is sent is on record before, and Kafka has it when the caller goes on.
+``resend_runs.py`` does it with all that failed in a search.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, NamedTuple, TypeVar
+
+from pipeline.broker.api import Position
+from pipeline.broker.errors import PublishError
+from pipeline.broker.producer import Producer
+from pipeline.core.trace import TraceContext
+from pipeline.delivery.ordered_publisher import OrderedPublisher
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.registry import Registry
+from pipeline.ops import metrics
+from pipeline.ops.logs import logger
+from pipeline.store.reports.recent import DeadLetterDetail, Reports
+from pipeline.store.reports.repairs import LETTER, PUBLISHED
+from pipeline.store.reports.sendables import ReplayPosition, ReplayRequest, Sendable, Sendables
+from pipeline.web.audit import Actor, AuditLog
+from pipeline.web.errors import ApiError, InvalidError, not_found, require_endpoints
+from pipeline.web.search_errors import searching
+from schemas.audit import AuditAction
+from schemas.codec import InvalidRecordError, from_header, to_header
+from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DeadLetter, DeliveryRecord, Trigger
+from schemas.event import EventMeta
+from schemas.event_reader import EventReader
+from schemas.producer_forms import is_missing_key
+from schemas.topics import Topics, delay_label
+
+log = logger(__name__)
+
+ResultT = TypeVar("ResultT")
+
+_AT_ONCE: Final = timedelta(0)
+_LOOK_FIRST: Final = "look at the attempts before you try again."
+_NO_KEY: Final = "The record has no key; give the order number (stock events: the stock item id)."
+_ANY_KEY: Final = b"any"
+_CUT: Final = "Only the beginning of this record is here; its detail says where the whole one is. Give the whole value."
+
+
+@dataclass(frozen=True, slots=True)
+class Resent:
+    """What was sent again, and to whom."""
+
+    event: EventMeta
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedStep:
+    """A step of a replay. ``skipped`` events have no body. ``end`` is where the step ends; None behind the last event."""
+
+    events: int
+    sent: int
+    skipped: int
+    end: ReplayPosition | None
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What is published instead; None: as it was."""
+
+    key: bytes | None = None
+    value: bytes | None = None
+
+
+class _RepairedRecord(NamedTuple):
+    """The record that will be published."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Republished:
+    """The event, and where Kafka put it."""
+
+    event: EventMeta
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class SendAgain:
+    """What sending again works with. One per process that serves the API."""
+
+    registry: Registry
+    producer: Producer
+    topics: Topics
+    audit: AuditLog
+    sendables: Sendables
+    reports: Reports
+    events: EventReader
+    """Reads an event that is published again as the fan-out will."""
+    search_timeout_seconds: float = 30.0
+    ordered: OrderedPublisher = field(init=False)
+    """Writes what is for endpoints that get events in order to the end of its lane."""
+
+    def __post_init__(self) -> None:
+        """It writes with the producer of this process."""
+        object.__setattr__(self, "ordered", OrderedPublisher(self.producer, self.topics.ordered))
+
+    async def attempt(self, who: Actor, identifier: int, trace: TraceContext | None = None) -> Resent:
+        """Send the notification of an attempt again, with the ``trace`` of the request that asks for it.
+
+        Raises:
+            ApiError: 404, there is no such attempt; 409, it cannot be sent again; 503, Kafka or ClickHouse does not answer.
+        """
+        require_endpoints(self.registry)
+        async with searching(self):
+            found = await self.sendables.of_attempts([identifier])
+        if identifier not in found:
+            raise not_found()
+        return await self.notification(who, found[identifier], trace=trace)
+
+    async def notification(self, who: Actor, one: Sendable, *, run: str = "", trace: TraceContext | None = None) -> Resent:
+        """Send a notification again, to the endpoint as it is now. ``run`` is the id of the run that does it.
+
+        Raises:
+            ApiError: 409, it cannot be sent again as things are; 503, Kafka does not answer.
+        """
+        if one.is_test:
+            raise ApiError(409, "This was a test, with a sample. Tests are not sent again: send another one to the endpoint.")
+        endpoint = self.addressee(one.endpoint_id)
+        if one.body is None:
+            raise ApiError(409, "The body of this event is not in ClickHouse (not yet, or no longer): it cannot be sent again.")
+        detail = f"event {one.event.id}, endpoint {endpoint.id}" + (f", run {run}" if run else "")
+        await self.audit.put(who, AuditAction.RESEND, f"attempt {one.attempt_id}", detail)
+        await self._deliver(one, one.body, trace)
+        return Resent(one.event, endpoint)
+
+    def addressee(self, endpoint_id: int) -> Endpoint:
+        """The endpoint as it is now.
+
+        Raises:
+            ApiError: 409, nothing can be sent to it.
+        """
+        endpoint = self.registry.get(endpoint_id)
+        if endpoint is None:
+            raise ApiError(409, f"Endpoint {endpoint_id} was deleted: nothing can be sent to it any more.")
+        if endpoint.is_unverified:
+            raise ApiError(409, f"Endpoint {endpoint.id} is not verified: verify it first.")
+        if not endpoint.active:
+            raise ApiError(409, f"Endpoint {endpoint.id} is paused: make it active first.")
+        return endpoint
+
+    async def count_replay(self, wanted: ReplayRequest) -> tuple[int, int]:
+        """How many events a replay has, and how many notifications they make.
+
+        Raises:
+            ApiError: 409, an endpoint cannot get them; 422, it takes too much; 503, ClickHouse does not answer.
+        """
+        self._check_endpoints(wanted)
+        async with searching(self):
+            return await self.sendables.count(wanted)
+
+    async def replay(
+        self, who: Actor, wanted: ReplayRequest, after: ReplayPosition | None, limit: int, run: str | None
+    ) -> ReplayedStep:
+        """Send the next events of a replay, to the endpoints as they are now. Without a ``run``, only say where the step ends.
+
+        Raises:
+            ApiError: 409, an endpoint cannot get them; 422, it takes too much; 503, Kafka or ClickHouse does not answer: then some
+                may have been sent.
+        """
+        self._check_endpoints(wanted)
+        async with searching(self):
+            page = await self.sendables.page(wanted, after, limit)
+        bodies = {one.event.id: one.body for one in page}
+        sent = 0
+        if page and run is not None:
+            behind = "the beginning" if after is None else f"{after.received_ms}.{after.event_id}"
+            detail = f"{len(bodies)} events to endpoints {', '.join(map(str, wanted.endpoint_ids))}, behind {behind}"
+            await self.audit.put(who, AuditAction.REPLAY, f"replay {run}", detail)
+            sent = await self._deliver_all(page)
+        end = ReplayPosition.of(page[-1]) if len(bodies) == limit else None
+        return ReplayedStep(len(bodies), sent, sum(body is None for body in bodies.values()), end)
+
+    async def republish(self, who: Actor, identifier: int, repair: Repair) -> Republished:
+        """Publish a dead letter again, with its headers, to the topic that its event belongs in.
+
+        Raises:
+            ApiError: 404, there is no such dead letter; 409, it did not come from a topic of events; 422, it would be a dead letter
+                again; 503, Kafka or ClickHouse does not answer.
+        """
+        async with searching(self):
+            letter = await self.reports.dead_letter(identifier)
+        if letter is None:
+            raise not_found()
+        topic = letter.summary.topic
+        if topic not in self.events.sources:
+            raise ApiError(409, f"It came from {topic}, which is not a topic that events are published to: see docs/runbook.md.")
+        key, value, event = self._checked(letter, repair)
+        topic = self.events.topic_of(event.event_name)
+        mended = [name for name, now, was in (("key", key, letter.key), ("value", value, letter.value)) if now != was]
+        detail = f"to {topic}, event {event.id}, " + (f"mended: {', '.join(mended)}" if mended else "as it was")
+        subject = f"{LETTER}{identifier}"
+        await self.audit.put(who, AuditAction.REPUBLISH, subject, detail)
+        sent = self.producer.send(topic, key=key, value=value, headers=_own_headers(letter))
+        try:
+            position = await self._confirmed(sent, "the record", "be published")
+        except PublishError as error:
+            raise ApiError(409, str(error)) from error
+        # Only what Kafka has acknowledged counts as repaired, and leaves the list.
+        done = f"{PUBLISHED}to {topic}, partition {position.partition}, offset {position.offset}, event {event.id}"
+        try:
+            await self.audit.put(who, AuditAction.REPUBLISH, subject, done)
+        except ApiError as error:
+            log.warning("a dead letter was published again, but its list does not know", dead_letter=identifier, error=str(error))
+        return Republished(event, position)
+
+    def event_of(self, letter: DeadLetterDetail, value: bytes | None, key: bytes = _ANY_KEY) -> EventMeta:
+        """The event that a dead letter would be with this value, by the rules of the fan-out.
+
+        Raises:
+            InvalidRecordError: it would be a dead letter again.
+        """
+        # The time stands for that of the record, which comes when it is published.
+        record = _RepairedRecord(key, value, _own_headers(letter), round(self.audit.clock().timestamp() * 1000))
+        event = self.events.decode(record, letter.summary.topic).meta
+        self.events.read(record, self.events.topic_of(event.event_name))
+        return event
+
+    def _checked(self, letter: DeadLetterDetail, repair: Repair) -> tuple[bytes, bytes, EventMeta]:
+        """Key, value and event."""
+        key = repair.key if repair.key is not None else letter.key
+        value = repair.value if repair.value is not None else letter.value
+        if repair.value is None and is_cut(letter):
+            raise InvalidError({"value": [_CUT]})
+        errors = {"key": [_NO_KEY]} if is_missing_key(key) else {}
+        try:
+            event = self.event_of(letter, value, _ANY_KEY if errors or key is None else key)
+        except InvalidRecordError as error:
+            raise InvalidError({"value": [str(error)]} | errors) from error
+        if errors or key is None or value is None:
+            raise InvalidError(errors)
+        return key, value, event
+
+    def _check_endpoints(self, wanted: ReplayRequest) -> None:
+        require_endpoints(self.registry)
+        for endpoint_id in wanted.endpoint_ids:
+            # Somebody typed the id, whereas that of a resend once was an endpoint's.
+            if self.registry.get(endpoint_id) is None:
+                raise ApiError(409, f"There is no endpoint {endpoint_id}: it was deleted, or never made.")
+            self.addressee(endpoint_id)
+
+    async def _deliver_all(self, notifications: Sequence[Sendable]) -> int:
+        due = [self._deliver(one, one.body) for one in notifications if one.body is not None]
+        try:
+            await asyncio.gather(*due)
+        except PublishError as error:
+            raise ApiError(503, str(error)) from error
+        return len(due)
+
+    async def _deliver(self, one: Sendable, body: bytes, trace: TraceContext | None = None) -> None:
+        """Put a delivery into the topic of what is due at once, or at the end of its lane; returns when Kafka has it."""
+        delivery = DeliveryRecord(
+            event=one.event,
+            endpoint_id=one.endpoint_id,
+            attempt=1,
+            trigger=Trigger.RESEND,
+            traceparent=None if trace is None else trace.traceparent,
+            tracestate=None if trace is None else trace.tracestate or None,
+        )
+        endpoint = self.registry.get(one.endpoint_id)
+        if endpoint is not None and endpoint.record.ordered and one.event.key is not None:
+            # Whoever stops waiting does not stop the writing: what is sent again after it would be lost with it.
+            await self._confirmed(asyncio.shield(self.ordered.write([delivery], body)), "the resend", "be made")
+            return
+        metrics.RETRIES_SCHEDULED.labels(delay_label(_AT_ONCE)).inc()
+        topic, headers = self.topics.delay(_AT_ONCE), [to_header(DELIVERY_HEADER, delivery)]
+        sent = self.producer.send(topic, key=one.event.id.encode(), value=body, headers=headers, spread=True)
+        await self._confirmed(sent, "the resend", "be made")
+
+    async def _confirmed(self, sent: asyncio.Future[ResultT], what: str, may: str) -> ResultT:
+        try:
+            async with asyncio.timeout(self.audit.write_timeout_seconds):
+                return await sent
+        except TimeoutError:
+            raise ApiError(503, f"Kafka has not confirmed {what} in time. It may still {may}: {_LOOK_FIRST}") from None
+
+
+def _own_headers(letter: DeadLetterDetail) -> list[tuple[str, bytes]]:
+    """The headers that the record had before it was set aside."""
+    return [(name, content) for name, content in letter.headers if name != DEAD_LETTER_HEADER]
+
+
+def is_cut(letter: DeadLetterDetail) -> bool:
+    """Whether only the beginning of the record was set aside."""
+    try:
+        return from_header(letter.headers, DEAD_LETTER_HEADER, DeadLetter).truncated
+    except InvalidRecordError:  # somebody else wrote it to the topic
+        return False

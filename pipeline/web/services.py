@@ -1,0 +1,189 @@
+"""What the API works with: for each resource what its handlers need, and all of it together.
+
+One value per process, made in consumers/store_wiring.py, has all of it. A handler names the class of its resource: it cannot reach for more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from pipeline.broker.producer import Producer
+from pipeline.core.retry_policies import RetryPolicies
+from pipeline.delivery.delivery_service import DeliveryService
+from pipeline.delivery.verification import EndpointVerifier
+from pipeline.endpoints.event_type_catalogue import EventTypeCatalogue
+from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.source_topics import SourceTopics
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.clock import Clock, utc_now
+from pipeline.sender.address_guard import AddressGuard
+from pipeline.store.erase import Eraser
+from pipeline.store.reports.history import EventHistory
+from pipeline.store.reports.recent import Reports
+from pipeline.store.search.queries import Search
+from pipeline.store.sql_console import SqlConsole
+from pipeline.web.attempt_streams import AttemptStreams
+from pipeline.web.audit import AuditLog
+from pipeline.web.auth import ApiKeys
+from pipeline.web.client_address import Networks
+from pipeline.web.key_ring import KeyRing
+from pipeline.web.login_throttle import LoginThrottle
+from pipeline.web.resend_runs import ResendRuns
+from pipeline.web.revoked_sessions import EndedSessions
+from pipeline.web.sending_again import SendAgain
+from schemas.event_reader import EventReader
+from schemas.topics import DEFAULT_HOLD, Topics
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonServices:
+    """What every resource has."""
+
+    audit: AuditLog
+    events: EventReader
+    """Knows the event types, and reads events as the fan-out does."""
+    clock: Clock = utc_now
+    search_timeout_seconds: float = 30.0
+    """How long a search may take, waiting for its turn included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointServices(CommonServices):
+    """Endpoints, what is held for them, their backups and their encryption."""
+
+    registry: Registry
+    producer: Producer
+    vault: Vault
+    guard: AddressGuard
+    policies: RetryPolicies
+    """What the endpoints' retry policies mean."""
+    hold: timedelta = DEFAULT_HOLD
+    """How long deliveries wait for an endpoint that is paused or disabled."""
+    disable_after: timedelta = timedelta(days=5)
+    """How long an endpoint may fail before it is disabled."""
+    write_timeout_seconds: float = 10.0
+    """How long a change may wait for Kafka before it is answered with 503."""
+    verifier: EndpointVerifier | None = None
+    """Asks endpoints whether they want webhooks."""
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while an endpoint is read and written again, so that of two changes at once none is lost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventTypeServices(EndpointServices):
+    """Event types, and the endpoints that subscribe to them."""
+
+    catalogue: EventTypeCatalogue
+    source_topics: SourceTopics
+    """Makes the topics of event types."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptServices(CommonServices):
+    """Attempts, and their exports."""
+
+    search: Search
+    streams: AttemptStreams = field(default_factory=AttemptStreams)
+    """New attempts, for those who watch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointListServices(EndpointServices, AttemptServices):
+    """Endpoints, shown with their last attempts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatsServices(EndpointServices):
+    """What an endpoint was sent lately."""
+
+    reports: Reports
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialServices(EndpointServices):
+    """Test deliveries."""
+
+    delivery_service: DeliveryService
+    topics: Topics
+    test_timeout_seconds: float = 30.0
+    """How long a test delivery may take in all: longer than a request to an endpoint may."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendAgainServices(AttemptServices):
+    """Resends and replays."""
+
+    again: SendAgain
+    runs: ResendRuns
+    """The runs that resend many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetterServices(CommonServices):
+    """Dead letters."""
+
+    reports: Reports
+    again: SendAgain
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewServices(CommonServices):
+    """What filters would have let pass."""
+
+    history: EventHistory
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErasureServices(CommonServices):
+    """Erasures."""
+
+    eraser: Eraser
+    topics: Topics
+    erasure_timeout_seconds: float = 600.0
+    """How long ClickHouse may take to overwrite what is erased before that is answered with 503."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqlServices(CommonServices):
+    """SQL."""
+
+    analyst: SqlConsole | None = None
+    """Where ClickHouse runs in this process: takes SQL from the holders of API keys."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyServices(CommonServices):
+    """API keys."""
+
+    ring: KeyRing
+    producer: Producer
+    write_timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessServices(KeyServices):
+    """Who may come in."""
+
+    keys: ApiKeys
+    ended_sessions: EndedSessions
+    proxies: Networks = ()
+    """Reverse proxies whose X-Forwarded-For is believed."""
+    guesses: LoginThrottle = field(default_factory=LoginThrottle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api(
+    EndpointListServices,
+    EventTypeServices,
+    StatsServices,
+    TrialServices,
+    SendAgainServices,
+    DeadLetterServices,
+    PreviewServices,
+    ErasureServices,
+    SqlServices,
+    AccessServices,
+):
+    """All of it."""

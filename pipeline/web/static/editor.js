@@ -1,0 +1,37 @@
+// An editor that checks while somebody types: <form data-check="…">. Without this script the buttons do the same.
+"use strict";
+
+for (const form of document.querySelectorAll("form[data-check]")) {
+  const text = form.querySelector("textarea");
+  const told = form.querySelector("[data-problems]");
+  const pause = 400;
+  let timer = 0;
+  let asked = null;
+
+  const check = async () => {
+    if (asked) asked.abort();
+    asked = new AbortController();
+    const fields = new URLSearchParams(new FormData(form));
+    fields.set("part", "1");
+    try {
+      const answer = await fetch(form.dataset.check, { method: "POST", body: fields, redirect: "manual", signal: asked.signal });
+      if (!answer.ok) return;
+      told.innerHTML = await answer.text();
+      text.toggleAttribute("aria-invalid", told.querySelector("[data-start]") !== null);
+    } catch {
+      // Not checked now: it is checked when it is sent.
+    }
+  };
+  form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(check, pause); });
+
+  // A place leads into the text.
+  told.addEventListener("click", (event) => {
+    const place = event.target.closest("[data-start]");
+    if (!place) return;
+    event.preventDefault();
+    text.focus();
+    text.setSelectionRange(Number(place.dataset.start), Number(place.dataset.end));
+    const line = Number(place.dataset.line);
+    text.scrollTop = Math.max(0, (line - 4) * parseFloat(getComputedStyle(text).lineHeight));
+  });
+}

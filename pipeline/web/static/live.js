@@ -1,0 +1,52 @@
+// Attempts as they are made: <tbody data-live-rows="/webhooks/attempts/live?…">. Rows come as server-sent events.
+"use strict";
+
+for (const body of document.querySelectorAll("[data-live-rows]")) {
+  const most = Number(body.dataset.most || 200);
+  const state = document.querySelector("[data-live-state]");
+  const button = document.querySelector("[data-live-pause]");
+  const say = (text) => { if (state.textContent !== text) state.textContent = text; };
+  let waiting = [];
+  let isPaused = false;
+  let source = null;
+
+  const show = (rows) => {
+    for (const row of [...body.querySelectorAll(".new, .nothing")]) {
+      if (row.classList.contains("nothing")) row.remove();
+      row.classList.remove("new");
+    }
+    for (const row of [...rows].reverse()) {
+      if (body.querySelector(`[data-attempt="${CSS.escape(row.dataset.attempt)}"]`)) continue;
+      row.classList.add("new");
+      body.prepend(row);
+    }
+    // Where somebody moves with the keyboard nothing is taken away.
+    while (body.rows.length > most && !body.rows[body.rows.length - 1].contains(document.activeElement)) body.deleteRow(-1);
+  };
+  const listen = () => {
+    source = new EventSource(body.dataset.liveRows);
+    source.addEventListener("open", () => say(isPaused ? "Paused" : "Live"));
+    source.addEventListener("attempts", (event) => {
+      const parsed = document.createElement("template");
+      parsed.innerHTML = `<table><tbody>${event.data}</tbody></table>`;
+      const rows = [...parsed.content.querySelectorAll("tr[data-attempt]")];
+      if (!isPaused) { show(rows); return; }
+      waiting = [...rows, ...waiting].slice(0, most);
+      button.textContent = `Go on, ${waiting.length} new`;
+    });
+    source.addEventListener("problem", (event) => say(event.data));
+    source.addEventListener("over", (event) => { say(event.data); source.close(); button.hidden = true; });
+    source.addEventListener("error", () => say(source.readyState === EventSource.CLOSED ? "Not live: reload the page." : "Not live at the moment"));
+  };
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    isPaused = !isPaused;
+    button.textContent = isPaused ? "Go on" : "Pause";
+    say(isPaused ? "Paused" : "Live");
+    if (!isPaused) { show(waiting); waiting = []; }
+  });
+  window.addEventListener("pagehide", () => source.close());
+  window.addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
+  say("Connecting …");
+  listen();
+}

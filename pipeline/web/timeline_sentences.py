@@ -1,0 +1,209 @@
+"""The story in sentences: what an endpoint did not get, why, and what comes next. Pure.
+
+A sentence is a sequence of pieces: texts, and times, which each reader sees in a time zone of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from pipeline.core.exchange import Failure
+from pipeline.store.search.attempt_rows import AttemptRow
+from pipeline.web.timelines import DeliveryStatus, EndpointCondition, EndpointDelivery, EndpointTimeline, Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time in a sentence. ``is_relative``: as a distance from now (``in 4 min``), not as a time of the day (``12:58``)."""
+
+    time: datetime
+    is_relative: bool = False
+
+
+Sentence = Sequence[str | Moment]
+
+_NAMED: Final = 3
+"""Endpoints that the first sentence names."""
+_FAILURES: Final[dict[str, tuple[str, str]]] = {
+    Failure.TIMEOUT: ("does not answer in time", "did not answer in time"),
+    Failure.CONNECT_TIMEOUT: ("cannot be reached (connecting takes too long)", "could not be reached (connecting took too long)"),
+    Failure.CONNECTION_REFUSED: ("refuses connections", "refused the connection"),
+    Failure.CONNECTION_RESET: ("breaks connections off", "broke the connection off"),
+    Failure.DNS: ("cannot be found (its host name is not known)", "could not be found (its host name was not known)"),
+    Failure.TLS: ("has a TLS problem", "had a TLS problem"),
+    Failure.TRUNCATED: ("breaks its answers off", "broke its answer off"),
+    Failure.INVALID_RESPONSE: ("does not answer in HTTP", "did not answer in HTTP"),
+    Failure.BLOCKED_ADDRESS: ("has an address that nothing is sent to", "had an address that nothing is sent to"),
+    Failure.INVALID_TARGET: ("has a URL or headers that cannot be used", "had a URL or headers that could not be used"),
+}
+_UNREACHABLE: Final = ("cannot be reached", "could not be reached")
+
+
+def headline(story: Timeline) -> Sentence:
+    """What somebody who asks about an order wants to know first."""
+    missing, count = story.missing, sum(len(one.deliveries) for one in story.endpoints)
+    if not count:
+        return (_counted(len(story.events), "event", "came, and no endpoint was subscribed to", "it.", "any of them."),)
+    if not missing:
+        return (_all_is_well(story, count),)
+    if len(missing) == 2 and all(len(one.deliveries) == 1 for one in missing):
+        return (f"{_listed([one.endpoint.name for one in missing], '')} did not get their notifications.",)
+    if len(missing) <= 2:
+        return (" ".join(filter(None, map(_not_got, missing))),)
+    names = [one.endpoint.name for one in missing[:_NAMED]]
+    rest = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    return (f"{len(missing)} of {len(story.endpoints)} endpoints did not get everything: {_listed(names, rest)}.",)
+
+
+def sentence(part: EndpointTimeline) -> Sentence:
+    """What an endpoint did not get, because of what, and what comes next; below the endpoint's name."""
+    total, missing = len(part.deliveries), part.missing
+    waiting = sum(one.status is DeliveryStatus.ON_ITS_WAY for one in part.deliveries)
+    if not missing:
+        if waiting:
+            return (f"{waiting} of {total} {'is' if waiting == 1 else 'are'} on {'its' if waiting == 1 else 'their'} way.",)
+        last = max(one.last.created_at for one in part.deliveries if one.last is not None)
+        return ("Delivered at " if total == 1 else f"All {total:,} delivered, the last at ", Moment(last), ".")
+    pieces: list[str | Moment] = [f"{len(missing):,} of {total:,} not delivered"]
+    if reason := _reason(part, missing):
+        pieces += [", because ", *reason]
+    if coming := _coming(missing):
+        pieces += ["; ", *coming]
+    if waiting:
+        pieces.append(f"; {waiting:,} more on {'its' if waiting == 1 else 'their'} way")
+    return (*pieces, ".")
+
+
+def note(delivery: EndpointDelivery) -> Sentence:
+    """What there is to say of one event at an endpoint, beside its status."""
+    last, due_at = delivery.last, delivery.due_at
+    match delivery.status:
+        case DeliveryStatus.DELIVERED:
+            return (f"answered {last.http_status_code}" if last and last.http_status_code else "acknowledged",)
+        case DeliveryStatus.ON_ITS_WAY:
+            return ("nothing has been recorded yet",)
+    if last is None and due_at is not None and delivery.status is DeliveryStatus.LATE:
+        # It may have been sent, and the record of that be late: nobody knows here.
+        return ("no attempt is on record; it came ", Moment(due_at, is_relative=True))
+    pieces: list[str | Moment] = [_short_reason(last)] if last else ["not sent yet"]
+    if due_at is not None and delivery.status is DeliveryStatus.WILL_RETRY:
+        pieces += ["; next retry ", Moment(due_at, is_relative=True)]
+    elif due_at is not None and delivery.status is DeliveryStatus.LATE:
+        pieces += ["; it was due ", Moment(due_at, is_relative=True)]
+    elif due_at is not None and last is not None:
+        pieces += ["; due since ", Moment(due_at)]
+    return pieces
+
+
+def _not_got(part: EndpointTimeline) -> str:
+    name, missing, total = part.endpoint.name, len(part.missing), len(part.deliveries)
+    if total == 1:
+        return f"{name} did not get its notification."
+    if missing == total:
+        return f"{name} got none of its {total:,} notifications."
+    return f"{name} did not get {missing:,} of {total:,} notifications."
+
+
+def _all_is_well(story: Timeline, count: int) -> str:
+    waiting = sum(one.status is DeliveryStatus.ON_ITS_WAY for part in story.endpoints for one in part.deliveries)
+    if waiting:
+        rest = f"; {count - waiting:,} delivered." if count > waiting else "."
+        return f"{waiting:,} notification{' is' if waiting == 1 else 's are'} on {'its' if waiting == 1 else 'their'} way{rest}"
+    receivers = story.endpoints[0].endpoint.name if len(story.endpoints) == 1 else f"{len(story.endpoints):,} endpoints"
+    return f"Everything was delivered: {count:,} notification{'' if count == 1 else 's'} to {receivers}."
+
+
+def _counted(count: int, noun: str, middle: str, one: str, many: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'} {middle} {one if count == 1 else many}"
+
+
+def _listed(names: Sequence[str], rest: str) -> str:
+    if rest or len(names) == 1:
+        return ", ".join(names) + rest
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _reason(part: EndpointTimeline, missing: Sequence[EndpointDelivery]) -> Sentence:
+    """Why it was not delivered: how the endpoint is kept back, or else what came of the last attempt."""
+    failed = [one.last for one in missing if one.last is not None]
+    if kept_back := _kept_back(part.endpoint):
+        return kept_back
+    return _failure(max(failed, key=lambda one: (one.created_at, one.id)), part.endpoint.failing_since) if failed else ()
+
+
+def _kept_back(endpoint: EndpointCondition) -> Sentence:
+    if endpoint.problem is not None and endpoint.state == "active":
+        return ("nothing can be sent to it: its secrets cannot be opened",)
+    held = f" ({endpoint.held_count:,} held for it in all)" if endpoint.held_count else ""
+    since: Sentence = (" since ", Moment(endpoint.disabled_at)) if endpoint.disabled_at else ()
+    reasons: dict[str, Sentence] = {
+        "deleted": ("the endpoint was deleted",),
+        "paused": (f"it is paused{held}",),
+        "disabled": ("it is disabled", *since),
+        "unverified": (f"it is not verified{held}",),
+    }
+    return reasons.get(endpoint.state, ())
+
+
+def _failure(last: AttemptRow, failing_since: datetime | None) -> Sentence:
+    if last.outcome == "expired":
+        return ("it was paused or disabled for too long",)
+    if last.outcome == "discarded":
+        return ("it was not to be sent any more",)
+    if failing_since is not None:
+        return (f"it {_words(last)[0]} since ", Moment(failing_since))
+    return (f"it {_words(last)[1]} at ", Moment(last.created_at))
+
+
+def _words(attempt: AttemptRow) -> tuple[str, str]:
+    """What the endpoint does, and did."""
+    if attempt.http_status_code is not None:
+        return f"answers {attempt.http_status_code}", f"answered {attempt.http_status_code}"
+    return _FAILURES.get(attempt.failure or "", _UNREACHABLE)
+
+
+def _short_reason(attempt: AttemptRow) -> str:
+    if attempt.outcome in ("discarded", "expired"):
+        return (attempt.error or "not sent").rstrip(".")
+    return _words(attempt)[1]
+
+
+def _coming(missing: Sequence[EndpointDelivery]) -> Sentence:
+    """What comes next, of each kind that there is; with its number, where there are several kinds."""
+    by_status: dict[DeliveryStatus, list[EndpointDelivery]] = {}
+    for one in missing:
+        by_status.setdefault(one.status, []).append(one)
+    pieces: list[str | Moment] = []
+    for status in sorted(by_status, key=list(DeliveryStatus).index):
+        if said := _coming_of(status, by_status[status], is_alone=len(by_status) == 1):
+            pieces += ["; " if pieces else "", *said]
+    return [one for one in pieces if one != ""]
+
+
+def _coming_of(status: DeliveryStatus, found: Sequence[EndpointDelivery], *, is_alone: bool) -> Sentence:
+    number = "" if is_alone else f"{len(found):,} "
+    due_at = min((one.due_at for one in found if one.due_at is not None), default=None)
+    if due_at is not None and status in (DeliveryStatus.WILL_RETRY, DeliveryStatus.LATE):
+        is_late = status is DeliveryStatus.LATE
+        text = (
+            ("it was due " if is_late else "next retry ") if is_alone else "overdue, due " if is_late else "to be retried, next "
+        )
+        return (f"{number}{text}", Moment(due_at, is_relative=True))
+    text = _COMING.get(status, "") if is_alone else _COMING_OF_SOME.get(status, "")
+    return (f"{number}{text}",) if text else ()
+
+
+_COMING: Final = {
+    DeliveryStatus.ON_HOLD: "on hold: endpoint is down",
+    DeliveryStatus.PAUSED: "held until it is resumed",
+    DeliveryStatus.DISABLED: "held until it is resumed",
+    DeliveryStatus.GAVE_UP: "no retry is left",
+}
+_COMING_OF_SOME: Final = _COMING | {
+    DeliveryStatus.GAVE_UP: "gave up",
+    DeliveryStatus.DROPPED: "not sent",
+    DeliveryStatus.EXPIRED: "waited too long",
+}

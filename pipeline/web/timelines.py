@@ -1,0 +1,295 @@
+"""The story of an order, a shipment, a subscription or a stock item: what each endpoint got, and where the rest is now. Pure.
+
+What was planned when an attempt failed may not be what holds now: the endpoint may have been paused, disabled or deleted since, or be
+down, so that what is due for it waits. :func:`tell` takes both: what is on record, and how the endpoints are now.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from pipeline.store.reports.timeline import EventRow, TimelineRecords
+from pipeline.store.search.attempt_rows import AttemptRow
+from pipeline.web.endpoint_names import endpoint_name
+
+_GRACE: Final = timedelta(minutes=1)
+"""How late an attempt may be, or its record, before that is worth a word."""
+
+
+class DeliveryStatus(enum.StrEnum):
+    """Where a notification (an event at an endpoint) is now, in the words that people read."""
+
+    DELIVERED = "delivered"
+    ON_ITS_WAY = "on its way"
+    WILL_RETRY = "will retry"
+    LATE = "overdue"
+    """It should have been tried by now, and there is no reason why it was not."""
+    ON_HOLD = "on hold: endpoint is down"
+    PAUSED = "paused"
+    DISABLED = "on hold: endpoint is disabled"
+    UNVERIFIED = "on hold: endpoint is not verified"
+    UNUSABLE = "on hold: endpoint cannot be used"
+    GAVE_UP = "gave up"
+    DROPPED = "not sent"
+    EXPIRED = "waited too long"
+    DELETED = "endpoint was deleted"
+
+    @property
+    def short(self) -> str:
+        """The same without its reason, where that has been said already."""
+        return self.partition(":")[0]
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the endpoint did not get it, and is not just about to."""
+        return self not in (DeliveryStatus.DELIVERED, DeliveryStatus.ON_ITS_WAY)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing happens any more unless somebody does something."""
+        return self in _OVER
+
+    @property
+    def kind(self) -> str:
+        """The kind of its badge."""
+        if self is DeliveryStatus.DELIVERED:
+            return "good"
+        if self in (DeliveryStatus.ON_ITS_WAY, DeliveryStatus.PAUSED, DeliveryStatus.DELETED):
+            return ""
+        return "warning" if self is DeliveryStatus.WILL_RETRY else "bad"
+
+
+_OVER: Final = frozenset({DeliveryStatus.GAVE_UP, DeliveryStatus.DROPPED, DeliveryStatus.EXPIRED, DeliveryStatus.DELETED})
+_ENDINGS: Final = {
+    "exhausted": DeliveryStatus.GAVE_UP,
+    "discarded": DeliveryStatus.DROPPED,
+    "expired": DeliveryStatus.EXPIRED,
+}
+_STATES: Final = {
+    "deleted": DeliveryStatus.DELETED,
+    "paused": DeliveryStatus.PAUSED,
+    "disabled": DeliveryStatus.DISABLED,
+    "unverified": DeliveryStatus.UNVERIFIED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointCondition:
+    """How an endpoint is now. ``state`` is ``active``, ``paused``, ``disabled``, ``unverified`` or ``deleted``.
+
+    ``is_down``: it failed so often that what is due for it waits until it answers again. ``problem``: why nothing can be sent to it.
+    """
+
+    id: int
+    name: str
+    target_url: str
+    state: str = "active"
+    is_down: bool = False
+    failing_since: datetime | None = None
+    disabled_at: datetime | None = None
+    held_count: int = 0
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointDelivery:
+    """An event at an endpoint. ``attempts`` are all that are on record, the newest first."""
+
+    event: TimelineEvent
+    status: DeliveryStatus
+    attempts: tuple[AttemptRow, ...]
+
+    @property
+    def last(self) -> AttemptRow | None:
+        """The attempt that decided: the last that was acknowledged; or else one that is to be tried again; or else the last."""
+        return _acknowledged(self.attempts) or (_deciding(self.attempts) if self.attempts else None)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When it is, or was, to be sent next; None when it is not."""
+        if self.status is DeliveryStatus.DELIVERED or self.status.is_over:
+            return None
+        return self.last.next_attempt_at if self.last else self.event.received_at
+
+    @property
+    def can_be_resent(self) -> bool:
+        """Whether a resend finds it: it failed, and there is an endpoint that takes it."""
+        is_kept_back = self.status in (*_STATES.values(), DeliveryStatus.UNUSABLE)
+        return self.status.is_missing and bool(self.attempts) and not is_kept_back
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEvent:
+    """An event. ``received_at`` is None while it is not in ClickHouse; then who matched is not known either."""
+
+    event_id: str
+    event_name: str
+    created_at: datetime
+    received_at: datetime | None
+    shipment_numbers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointTimeline:
+    """What an endpoint was sent, in the order in which it happened."""
+
+    endpoint: EndpointCondition
+    deliveries: tuple[EndpointDelivery, ...]
+
+    @property
+    def missing(self) -> tuple[EndpointDelivery, ...]:
+        """What it did not get."""
+        return tuple(one for one in self.deliveries if one.status.is_missing)
+
+    @property
+    def resendable(self) -> int:
+        """How many notifications a resend would send."""
+        return sum(one.can_be_resent for one in self.deliveries)
+
+    @property
+    def status(self) -> DeliveryStatus:
+        """The gravest status of its deliveries."""
+        return max((one.status for one in self.deliveries), key=_GRAVITY.index)
+
+
+_GRAVITY: Final = (
+    *(DeliveryStatus.DELIVERED, DeliveryStatus.ON_ITS_WAY, DeliveryStatus.WILL_RETRY, DeliveryStatus.PAUSED),
+    *(DeliveryStatus.DELETED, DeliveryStatus.LATE, DeliveryStatus.ON_HOLD, DeliveryStatus.DISABLED, DeliveryStatus.UNUSABLE),
+    *(DeliveryStatus.DROPPED, DeliveryStatus.EXPIRED, DeliveryStatus.GAVE_UP),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """What each endpoint got: those that miss something first. ``is_complete`` is False where older events are left out.
+
+    ``unheard`` are events that no endpoint was subscribed to when they came.
+    """
+
+    endpoints: tuple[EndpointTimeline, ...]
+    events: tuple[TimelineEvent, ...]
+    unheard: tuple[TimelineEvent, ...]
+    order_numbers: tuple[str, ...]
+    shipment_numbers: tuple[str, ...]
+    subscription_ids: tuple[str, ...]
+    stock_item_ids: tuple[str, ...]
+    skus: tuple[str, ...]
+    is_complete: bool
+
+    @property
+    def missing(self) -> tuple[EndpointTimeline, ...]:
+        """The endpoints that did not get everything."""
+        return tuple(one for one in self.endpoints if one.missing)
+
+    @property
+    def has_several_to_resend(self) -> bool:
+        """Whether a resend of all is more than one of a single endpoint."""
+        return sum(bool(one.resendable) for one in self.endpoints) > 1
+
+    @property
+    def resendable(self) -> int:
+        """How many notifications a resend of all would send."""
+        return sum(one.resendable for one in self.endpoints)
+
+
+def tell(record: TimelineRecords, endpoints: Mapping[int, EndpointCondition], now: datetime) -> Timeline:
+    """Fold events and attempts into what each endpoint that matched, or was sent something, got and did not get."""
+    attempts: defaultdict[tuple[str, int], list[AttemptRow]] = defaultdict(list)
+    for attempt in record.attempts:
+        attempts[attempt.event_id, attempt.endpoint_id].append(attempt)
+    known = {one.event_id: _event(one) for one in record.events}
+    for attempt in record.attempts:
+        known.setdefault(attempt.event_id, _event_of(attempt))
+    matched = [(one.event_id, endpoint_id) for one in record.events for endpoint_id in one.endpoint_ids]
+    deliveries: defaultdict[int, list[EndpointDelivery]] = defaultdict(list)
+    for event_id, endpoint_id in dict.fromkeys([*matched, *attempts]):
+        made = tuple(attempts.get((event_id, endpoint_id), ()))
+        condition = endpoints.get(endpoint_id) or _deleted(endpoint_id, made)
+        status = _status(known[event_id], made, condition, now)
+        deliveries[endpoint_id].append(EndpointDelivery(known[event_id], status, made))
+    parts = [_endpoint_timeline(one, endpoints.get(one), found) for one, found in deliveries.items()]
+    heard = {one.event.event_id for found in deliveries.values() for one in found}
+    events = sorted(known.values(), key=lambda one: (one.created_at, one.event_id))
+    rows: list[EventRow | AttemptRow] = [*record.events, *record.attempts]
+    return Timeline(
+        tuple(sorted(parts, key=_place)),
+        tuple(events),
+        tuple(one for one in events if one.event_id not in heard),
+        _each(row.order_number for row in rows),
+        _each(number for row in rows for number in row.shipment_numbers),
+        _each(row.subscription_id for row in rows),
+        _each(str(row.stock_item_id) for row in rows if row.stock_item_id is not None),
+        _each(sku for row in rows for sku in row.skus),
+        record.is_complete,
+    )
+
+
+def _place(part: EndpointTimeline) -> tuple[bool, int, str, int]:
+    """Those that miss something first; among them those that something can be sent to."""
+    kept_back = {"disabled": 1, "unverified": 1, "paused": 2, "deleted": 3}.get(part.endpoint.state, 0)
+    return not part.missing, kept_back, part.endpoint.name.casefold(), part.endpoint.id
+
+
+def _endpoint_timeline(
+    endpoint_id: int, condition: EndpointCondition | None, found: Sequence[EndpointDelivery]
+) -> EndpointTimeline:
+    in_order = tuple(sorted(found, key=lambda one: (one.event.created_at, one.event.event_id)))
+    return EndpointTimeline(condition or _deleted(endpoint_id, [row for one in found for row in one.attempts]), in_order)
+
+
+def _deleted(endpoint_id: int, attempts: Sequence[AttemptRow]) -> EndpointCondition:
+    """An endpoint that is not registered any more: what it was called is not known, but where it was."""
+    target_url = attempts[0].target_url if attempts else ""
+    return EndpointCondition(endpoint_id, endpoint_name("", target_url) or f"Endpoint {endpoint_id}", target_url, "deleted")
+
+
+def _event(row: EventRow) -> TimelineEvent:
+    return TimelineEvent(row.event_id, row.event_name, row.created_at, row.received_at, row.shipment_numbers)
+
+
+def _event_of(attempt: AttemptRow) -> TimelineEvent:
+    return TimelineEvent(attempt.event_id, attempt.event_name, attempt.event_created_at, None, attempt.shipment_numbers)
+
+
+def _status(event: TimelineEvent, attempts: Sequence[AttemptRow], endpoint: EndpointCondition, now: datetime) -> DeliveryStatus:
+    """What is on record decides; of what is to be sent, now or later, how the endpoint is now."""
+    last = _deciding(attempts) if attempts else None
+    if _acknowledged(attempts) is not None:
+        return DeliveryStatus.DELIVERED
+    if last is not None and last.outcome != "repeated":
+        return _ENDINGS.get(last.outcome, DeliveryStatus.GAVE_UP)
+    if endpoint.problem is not None and endpoint.state == "active":
+        return DeliveryStatus.UNUSABLE
+    return _STATES.get(endpoint.state) or _of_active(event, last, now, is_down=endpoint.is_down)
+
+
+def _of_active(event: TimelineEvent, last: AttemptRow | None, now: datetime, *, is_down: bool) -> DeliveryStatus:
+    due_at = last.next_attempt_at if last is not None else event.received_at
+    if due_at is not None and due_at > now:
+        return DeliveryStatus.WILL_RETRY
+    if is_down:
+        return DeliveryStatus.ON_HOLD
+    if due_at is not None and now - due_at > _GRACE:
+        return DeliveryStatus.LATE
+    return DeliveryStatus.WILL_RETRY if last is not None else DeliveryStatus.ON_ITS_WAY
+
+
+def _acknowledged(attempts: Sequence[AttemptRow]) -> AttemptRow | None:
+    return next((one for one in attempts if one.state == "succeeded"), None)
+
+
+def _deciding(attempts: Sequence[AttemptRow]) -> AttemptRow:
+    """The newest attempt; but where a retry is to come in another series (of the event, or of a resend), the newest of that."""
+    newest: dict[bool, AttemptRow] = {}
+    for one in attempts:
+        newest.setdefault(one.trigger == "resend", one)
+    return next((one for one in newest.values() if one.outcome == "repeated"), attempts[0])
+
+
+def _each(values: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(sorted({value for value in values if value}))

@@ -1,0 +1,72 @@
+"""Verifying endpoints before they are used: when they are registered, when their target_url changes, and when somebody asks for it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pipeline.core.handshake import VerificationResult
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.ops.logs import logger
+from pipeline.web.endpoint_changes import Versions, change_endpoint, changed, find_endpoint
+from pipeline.web.errors import ApiError
+from pipeline.web.services import EndpointServices
+from schemas.endpoint import EndpointRecord
+from schemas.verification import Verification
+
+log = logger(__name__)
+
+_NOT_ASKED: Final = "The endpoint is not to be verified: set verification to cloudevents_handshake or signed_event first."
+
+
+async def verify_when_asked(api: EndpointServices, endpoint: Endpoint, actor: str) -> Endpoint:
+    """Verify an endpoint that was just registered or changed, if that was asked for and it is not verified. Returns it as it is then.
+
+    Where the verdict cannot be written down it stays unverified, and is returned all the same: nobody sees its secret a second time.
+    """
+    if not endpoint.is_unverified or api.verifier is None:
+        return endpoint
+    try:
+        return await verify_endpoint(api, endpoint.id, actor)
+    except ApiError as error:
+        log.warning("an endpoint that is to be verified was not; ask it again", endpoint_id=endpoint.id, problem=str(error))
+        return api.registry.get(endpoint.id) or endpoint
+
+
+async def verify_endpoint(api: EndpointServices, endpoint_id: int, actor: str, expected: Versions = None) -> Endpoint:
+    """Ask an endpoint whether it wants webhooks, and write down what it answered. One that refuses is unverified from then on.
+
+    Raises:
+        ApiError: 404; 409, it is not to be verified, or this process cannot; 412, its version is not an expected one; 503, Kafka does not answer.
+    """
+    endpoint = find_endpoint(api, endpoint_id)
+    await change_endpoint(api, endpoint_id, expected, lambda _: None)  # 412 before anything is sent
+    if endpoint.record.verification == Verification.NONE:
+        raise ApiError(409, _NOT_ASKED)
+    if api.verifier is None:
+        raise ApiError(409, "This process does not send anything: ask another API process.")
+    found = await api.verifier.verify(endpoint)
+    asked = endpoint.record
+
+    def change(record: EndpointRecord) -> EndpointRecord | None:
+        if (record.target_url, record.verification) != (asked.target_url, asked.verification):
+            return None  # it was changed meanwhile: the answer says nothing of it as it is now
+        return changed(api, record, _values(api, record, found) | {"change": "verify", "changed_by": actor})
+
+    await change_endpoint(api, endpoint_id, None, change)
+    log.info("an endpoint was asked whether it wants webhooks", endpoint_id=endpoint_id, verified=not found.problem)
+    return find_endpoint(api, endpoint_id)
+
+
+def _values(api: EndpointServices, record: EndpointRecord, found: VerificationResult) -> dict[str, Any]:
+    if found.problem:
+        return {"verified_url": None, "verified_at": None, "verified_origin": None, "verification_problem": found.problem}
+    is_handshake = record.verification == Verification.CLOUDEVENTS_HANDSHAKE
+    values: dict[str, Any] = {
+        "verified_url": record.target_url,
+        "verified_at": api.clock(),
+        "verified_origin": api.verifier.origin if is_handshake and api.verifier is not None else None,
+        "verification_problem": "",
+    }
+    if found.max_per_second is not None:
+        values["max_per_second"] = min(found.max_per_second, record.max_per_second or found.max_per_second)
+    return values

@@ -1,0 +1,74 @@
+"""Several attempts, or several dispatches, in one record: what a delivery leaves behind is small, and each record costs.
+
+A bundle is of one UTC day. It is stored as a whole or not at all, and ClickHouse can promise that only within one partition of
+a table, which is made of whole days (pipeline/store/writer.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate, pairwise
+from typing import Final
+
+from schemas.attempt import Attempt
+from schemas.codec import Headers, InvalidRecordError, header_value, quickly
+from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY: Final = timedelta(days=1)
+
+MAX_BUNDLE = 64
+"""Entries of a bundle that is read, at most: releases before ids began at 1 wrote so many."""
+MOST_BUNDLED = MAX_BUNDLE - 1
+"""Entries of a bundle that is written: an attempt's id has room for so many from 1 on (pipeline/store/rows.py)."""
+
+
+def read_attempts(value: bytes | None) -> list[Attempt]:
+    """The attempts in the value of a record of ``webhooks.attempts``: one JSON object a line.
+
+    Raises:
+        InvalidRecordError: one of them is as from_json says; they are too many, or of several days.
+    """
+    attempts = quickly(_lines(value), Attempt)
+    _check_one_day([attempt.created_at for attempt in attempts])
+    return attempts
+
+
+def read_dispatches(headers: Headers, value: bytes | None) -> list[tuple[Dispatch, bytes]]:
+    """The dispatches in a record of ``webhooks.dispatches``, one JSON object a line of its header, each with its event's body.
+
+    Raises:
+        InvalidRecordError: as read_attempts; or the bodies' lengths do not add up to the value's.
+    """
+    # A header's value may be null in Kafka, whatever the client's types say.
+    dispatches = quickly(_lines(header_value(headers, DISPATCH_HEADER)), Dispatch)
+    return _with_bodies(dispatches, value or b"")
+
+
+def _with_bodies(dispatches: list[Dispatch], bodies: bytes) -> list[tuple[Dispatch, bytes]]:
+    _check_one_day([dispatch.received_at for dispatch in dispatches])
+    if len(dispatches) == 1 and dispatches[0].body_bytes is None:
+        return [(dispatches[0], bodies)]
+    ends = list(accumulate((dispatch.body_bytes or 0 for dispatch in dispatches), initial=0))
+    if ends[-1] != len(bodies):
+        message = f"The bodies of {len(dispatches)} dispatches should have {ends[-1]:,} bytes; the value has {len(bodies):,}."
+        raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, message)
+    return [(dispatch, bodies[start:end]) for dispatch, (start, end) in zip(dispatches, pairwise(ends), strict=True)]
+
+
+def _lines(value: bytes | None) -> list[bytes]:
+    if value is None:
+        raise InvalidRecordError(DeadLetterReason.NULL_VALUE, "The record has no value.")
+    lines = value.rstrip(b"\n").split(b"\n", MAX_BUNDLE)
+    if len(lines) > MAX_BUNDLE:
+        raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, f"The record has more than {MAX_BUNDLE} lines.")
+    return lines
+
+
+def _check_one_day(times: Sequence[datetime]) -> None:
+    # By subtraction: times at the ends of what a datetime holds have no equal in UTC.
+    if len({(time - _EPOCH) // _DAY for time in times}) > 1:
+        first, last = min(times), max(times)
+        message = f"The record holds what happened on several days ({first} to {last}); write a record for each (UTC)."
+        raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, message)

@@ -1,0 +1,188 @@
+"""An event type that a deployment adds: its schema in each of its versions, its samples, and where its references are. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from schemas.event import MAX_REFERENCE, EventMeta, EventReferences, unique
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError as SchemaFinding
+    from jsonschema.protocols import Validator
+
+REFERENCES: Final = ("order_number", "shipment_numbers", "subscription_id", "stock_item_id", "skus")
+"""What an event can be found by."""
+_MOST_FINDINGS: Final = 5
+_MOST_VALUES: Final = 1000
+"""Elements of a list that references are looked for in."""
+EVERY: Final = "*"
+"""A step of a pointer that stands for every element of a list."""
+FIRST_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class EarlierVersion:
+    """A version of an event type's payload that is still published, beside the newest one."""
+
+    version: int
+    json_schema: Mapping[str, Any]
+    sample: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ConfiguredEventType:
+    """A name, the topic (without the deployment's prefix), and what the file says besides.
+
+    ``references`` are JSON pointers into the payload by what they are; ``json_schema`` describes the payload in its newest ``version``.
+    ``version_at`` is the JSON pointer to the version in a payload; one that has none there is of the lowest version.
+    """
+
+    name: str
+    topic: str
+    description: str
+    json_schema: Mapping[str, Any]
+    sample: Mapping[str, Any]
+    references: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    version: int = FIRST_VERSION
+    version_at: str = ""
+    earlier: Sequence[EarlierVersion] = ()
+
+    def __post_init__(self) -> None:
+        schemas = {self.version: self.json_schema} | {one.version: one.json_schema for one in self.earlier}
+        validators = {version: validator_of(schema) for version, schema in schemas.items()}
+        object.__setattr__(self, "_validators", validators)
+
+    def entry(self) -> dict[str, Any]:
+        """As a file of event types has it."""
+        made: dict[str, Any] = {"name": self.name, "topic": self.topic, "description": self.description}
+        if self.references:
+            made["references"] = {name: list(pointers) for name, pointers in self.references.items()}
+        if self.version != FIRST_VERSION:
+            made["version"] = self.version
+        if self.version_at:
+            made["version_at"] = self.version_at
+        made |= {"schema": dict(self.json_schema), "sample": dict(self.sample)}
+        if self.earlier:
+            made["earlier"] = [
+                {"version": one.version, "schema": dict(one.json_schema), "sample": dict(one.sample)} for one in self.earlier
+            ]
+        return made
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """All versions that there are, the newest last."""
+        return tuple(sorted([*(one.version for one in self.earlier), self.version]))
+
+    def in_version(self, version: int | None) -> ConfiguredEventType | EarlierVersion:
+        """What describes a version; the newest for one that there is not, or none."""
+        return next((one for one in self.earlier if one.version == version), self)
+
+    def version_of(self, payload: object) -> int | None:
+        """The version that a payload is of; None when it says another than there are."""
+        if not self.earlier:
+            return self.version
+        versions = self.versions
+        found = list(_at(payload, self.version_at))
+        if not found or found[0] is None:
+            return versions[0]
+        text = str(found[0])  # True is no version, and no text of one either
+        return next((one for one in versions if str(one) == text), None)
+
+    def embedded_schema(self, version: int | None = None) -> dict[str, Any]:
+        """The schema as a part of another: its references still lead into itself."""
+        described = self.in_version(version)
+        of_version = f":{described.version}" if self.earlier else ""
+        return {"$id": f"urn:oms-webhooks:event-type:{self.name}{of_version}", **described.json_schema}
+
+    def any_schema(self) -> dict[str, Any]:
+        """The schema of a payload of any version."""
+        if not self.earlier:
+            return self.embedded_schema()
+        return {"anyOf": [self.embedded_schema(version) for version in reversed(self.versions)]}
+
+    def problems(self, payload: object) -> list[tuple[str, str]]:
+        """What is wrong with a payload by the schema, the first few: where (``data.total``), and what. No value stands in it."""
+        version = self.version_of(payload)
+        if version is None:
+            path = ".".join(["data", *self.version_at.split("/")[1:]])
+            return [(path, f"It is not one of the versions that there are: {', '.join(map(str, self.versions))}")]
+        validator: Validator = self._validators[version]  # type: ignore[attr-defined]
+        return [_problem(error) for error in itertools.islice(validator.iter_errors(payload), _MOST_FINDINGS)]
+
+    def meta(self, envelope: EventMeta, payload: object, given: EventReferences) -> EventMeta:
+        """What the event is found by: what its pointers lead to; else what the envelope says."""
+        found = {
+            name: [one for pointer in pointers for one in texts_at(payload, pointer)]
+            for name, pointers in self.references.items()
+        }
+        stock_item = next(
+            (int(one) for one in found.get("stock_item_id", ()) if one.isascii() and one.isdigit() and len(one) < 19), None
+        )
+        return EventMeta(
+            id=envelope.id,
+            event_name=envelope.event_name,
+            created_at=envelope.created_at,
+            received_at=envelope.received_at,
+            order_number=_first(found.get("order_number", ())) or given.order_number,
+            subscription_id=_first(found.get("subscription_id", ())) or given.subscription_id,
+            shipment_numbers=unique(found.get("shipment_numbers", ())),
+            skus=unique(found.get("skus", ())),
+            stock_item_id=stock_item,
+        )
+
+
+def validator_of(schema: Mapping[str, Any]) -> Validator:
+    """Fetches nothing: what a reference leads to must stand in the schema."""
+    from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415 - every role loads this file, and few have such types
+    from referencing import Registry  # noqa: PLC0415
+
+    kind = validator_for(schema, default=Draft202012Validator)
+    made: Validator = kind(schema, registry=Registry())
+    return made
+
+
+def texts_at(payload: object, pointer: str) -> list[str]:
+    """The texts and whole numbers that a JSON pointer leads to; ``*`` is every element of a list, and so is a list at the end."""
+    found = _at(payload, pointer)
+    ends = itertools.chain.from_iterable(one if isinstance(one, list) else [one] for one in found)
+    return [str(one) for one in itertools.islice(ends, _MOST_VALUES) if isinstance(one, str | int) and not isinstance(one, bool)]
+
+
+def _at(payload: object, pointer: str) -> list[object]:
+    found = [payload]
+    for step in pointer.split("/")[1:]:
+        found = list(itertools.islice(_stepped(found, step.replace("~1", "/").replace("~0", "~")), _MOST_VALUES))
+    return found
+
+
+def _stepped(values: Iterable[object], step: str) -> Iterator[object]:
+    for value in values:
+        if isinstance(value, dict) and step in value:
+            yield value[step]
+        elif isinstance(value, list) and step == EVERY:
+            yield from value
+        elif isinstance(value, list) and step.isascii() and step.isdigit() and int(step[:9]) < len(value):
+            yield value[int(step[:9])]
+
+
+def _first(texts: Iterable[str]) -> str | None:
+    return next((one for one in texts if 0 < len(one) <= MAX_REFERENCE), None)
+
+
+def _problem(error: SchemaFinding) -> tuple[str, str]:
+    path = ".".join(["data", *map(str, error.absolute_path)])
+    rule: Any = error.validator_value
+    match error.validator:
+        case "required":
+            missing = [name for name in rule if isinstance(error.instance, dict) and name not in error.instance]
+            return path, f"{', '.join(missing)} is required" if missing else "A member is missing"
+        case "type":
+            return path, f"It should be {' or '.join(rule) if isinstance(rule, list) else rule}"
+        case "enum" | "const":
+            return path, "It is not one of the values that the schema allows"
+        case "additionalProperties" | "unevaluatedProperties":
+            return path, "It has members that the schema does not allow"
+    return path, f"It breaks the schema's {error.validator}" + (f" {rule}" if isinstance(rule, str | int | float) else "")

@@ -1,0 +1,135 @@
+"""Records of the source topics to events, in whatever form producers wrote them. Pure; one for a process, made at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from schemas.codec import InvalidRecordError
+from schemas.delivery import DeadLetterReason
+from schemas.event_codec import DecodedEvent, checked_value, decode_event, without_token
+from schemas.event_fast_path import read_quickly
+from schemas.event_types import EventTypes
+from schemas.foreign_bytes import looks_like
+from schemas.producer_forms import ProducerForm, Translated, is_missing_key, translated, unframed
+from schemas.topics import Topics
+
+NO_KEY: Final = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
+_ODD_KEYS: Final = b'\x00"{'
+"""What a key begins with that a converter or a serializer has written, perhaps around nothing."""
+_NO_OBJECT: Final = "The value is not a JSON object: "
+
+
+class PublishedRecord(Protocol):
+    """What is read of a record; ``timestamp_ms`` is when it was written, -1 if that is not known."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    @property
+    def timestamp_ms(self) -> int: ...
+
+
+class EventReader:
+    """Takes records for what they are: by looking, or as the setting ``producer_forms`` says of their topic.
+
+    Our own envelope is read in any topic, whatever the setting says of the others.
+    """
+
+    def __init__(
+        self,
+        types: EventTypes,
+        topics: Topics,
+        *,
+        max_bytes: int,
+        forms: Mapping[str, ProducerForm] | None = None,
+    ) -> None:
+        """``forms`` are by topic, as Kafka names it; what is not there is looked at (``auto``)."""
+        self._prefix = topics.prefix
+        self._sources = topics.sources
+        self._max_bytes = max_bytes
+        self._forms = dict(forms or {})
+        self.use(types)
+
+    def use(self, types: EventTypes) -> None:
+        """Read events of these types from now on."""
+        self.types = types
+        self._topic_of = {name: self._prefix + one.topic for name, one in types.by_name.items()}
+        self._topics = frozenset((*self._sources, *self._topic_of.values()))
+        added = (*types.more_topics, *types.former_topics)
+        self.sources = tuple(dict.fromkeys((*self._sources, *(self._prefix + topic for topic in added))))
+        """The topics that events are read from, as Kafka names them."""
+
+    def read(self, record: PublishedRecord, topic: str, received_at: datetime | None = None) -> DecodedEvent:
+        """The event in a record of a source topic; ``received_at`` is when it was written there, if that is known.
+
+        Raises:
+            InvalidRecordError: it has no key, has none of the known forms, belongs in another topic, or is as ``decode_event`` says.
+        """
+        key, value = record.key, record.value
+        # What nearly all are: done with in one step, as there are thousands a second.
+        is_usual = key and key[0] not in _ODD_KEYS and value is not None and len(value) <= self._max_bytes
+        if is_usual and (read := read_quickly(value, received_at)):  # type: ignore[arg-type]
+            meta, data, has_token = read
+            if self._topic_of[meta.event_name] == topic:
+                return DecodedEvent(meta, without_token(data) if has_token else data)
+        event = self.decode(record, topic, received_at)
+        if self._topic_of[event.meta.event_name] != topic and topic in self._topics:
+            raise self._in_the_wrong_topic(event.meta.event_name, topic)
+        return event
+
+    def decode(self, record: PublishedRecord, topic: str, received_at: datetime | None = None) -> DecodedEvent:
+        """The same for an event that may belong in another topic."""
+        if is_missing_key(record.key):
+            raise InvalidRecordError(DeadLetterReason.MISSING_KEY, NO_KEY)
+        value = checked_value(record.value, self._max_bytes)
+        other = translated(
+            value,
+            record.headers,
+            names=self.types.by_name.keys(),
+            written_at=_moment(record.timestamp_ms),
+            form=self._forms.get(topic, ProducerForm.AUTO),
+        )
+        content = other.value if other is not None else value
+        try:
+            # An envelope may be larger than what it was made of, and that was small enough.
+            return decode_event(
+                content, max_bytes=max(self._max_bytes, len(content)), received_at=received_at, configured=self.types.configured
+            )
+        except InvalidRecordError as error:
+            raise _told(error, value, other) from error
+
+    def topic_of(self, event_name: str) -> str:
+        """The topic that an event type belongs in, as Kafka names it."""
+        return self._topic_of[event_name]
+
+    def _in_the_wrong_topic(self, event_name: str, topic: str) -> InvalidRecordError:
+        message = f"{event_name} belongs in {self._topic_of[event_name]}; this is {topic}. Publish it there."
+        return InvalidRecordError(DeadLetterReason.UNKNOWN_EVENT, message, [("event_name", message.rstrip("."))])
+
+
+def _told(error: InvalidRecordError, value: bytes, other: Translated | None) -> InvalidRecordError:
+    """The same error, with what the value looks like, and the form that it was read as."""
+    message = str(error)
+    if other is not None:
+        return InvalidRecordError(error.reason, f"Read as {other.form}: {message}", error.problems)
+    if error.reason not in (DeadLetterReason.NOT_JSON, DeadLetterReason.INVALID_ENVELOPE, DeadLetterReason.UNKNOWN_EVENT):
+        return error
+    looks = looks_like(unframed(value))
+    if looks is None:
+        return error
+    if error.reason is DeadLetterReason.NOT_JSON:
+        return InvalidRecordError(error.reason, f"The value is not JSON: it looks like {looks}", error.problems)
+    prefix = _NO_OBJECT if message.startswith(_NO_OBJECT) else "The value is not an event: "
+    return InvalidRecordError(error.reason, f"{prefix}it looks like {looks}", error.problems)
+
+
+def _moment(timestamp_ms: int) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC) if timestamp_ms > 0 else None
+    except (ValueError, OverflowError, OSError):
+        return None

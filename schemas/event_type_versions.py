@@ -1,0 +1,61 @@
+"""Versions of event types that an endpoint pins: it gets events of the type in this version, and in no other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from schemas.event_types import BUILT_IN, EventTypes
+
+PINS_DESCRIPTION: Final = (
+    'Versions of event types that are pinned, such as {"refund_issued": 1}: events of the type are sent in this version only. '
+    "An event type that is not named is sent in every version. null or {} pins none."
+)
+_FORM: Final = 'event_type_versions must be an object of event types with a version each, such as {"refund_issued": 1}'
+_PIN: Final = re.compile(r"\s*([^\s=]+)\s*=\s*([0-9]{1,9})\s*")
+
+
+def check_versions(value: object, types: EventTypes = BUILT_IN) -> dict[str, int]:
+    """Pinned versions, in the order of the event types.
+
+    Raises:
+        ValueError: they are none that can be pinned; the text is a sentence.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{_FORM}.")  # noqa: TRY004 - a validator's error
+    for name, version in value.items():
+        if name not in types.by_name:
+            raise ValueError(
+                f"event_type_versions has an unknown event type: {str(name)[:50]!r}. Known are: {', '.join(types.names)}."
+            )
+        known = types.versions(name)
+        if isinstance(version, bool) or version not in known:
+            there = f"only version {known[0]}" if len(known) == 1 else f"versions {', '.join(map(str, known))}"
+            raise ValueError(f"{_FORM}; of {name} there {'is' if len(known) == 1 else 'are'} {there}.")
+    return {name: value[name] for name in types.in_order(value)}
+
+
+def not_subscribed(pins: Mapping[str, int], events: Collection[str]) -> str | None:
+    """What is wrong with pins of event types that the endpoint does not subscribe to."""
+    extra = [name for name in pins if name not in events]
+    return (
+        f"event_type_versions names {', '.join(extra)}, which events does not have: add it there, or take it out here."
+        if extra
+        else None
+    )
+
+
+def pins_of(text: str) -> object:
+    """Pins as people write them: ``refund_issued=1, order_returned=2``. Any other text is returned as it is, for the field's own rule to refuse."""
+    parts = [part for part in re.split(r"[,;\n]|\s(?=\S+\s*=)", text) if part.strip()]
+    found = [_PIN.fullmatch(part) for part in parts]
+    pins = {match[1]: int(match[2]) for match in found if match is not None}
+    return pins if len(pins) == len(parts) else text  # one is no pin, or an event type is pinned twice
+
+
+def text_of(pins: Mapping[str, int]) -> str:
+    """The inverse of :func:`pins_of`."""
+    return ", ".join(f"{name}={version}" for name, version in pins.items())

@@ -1,0 +1,66 @@
+"""What the forms of producers have in common: an event that was found in one, and how its members are read. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from schemas.codec import InvalidRecordError
+from schemas.delivery import DeadLetterReason
+
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+STRING: Final = msgspec.json.Decoder(str)
+_EVENT_ID: Final = re.compile(r"[A-Za-z0-9_:=+/-]{1,128}")
+ENVELOPE: Final = frozenset({"event_name", "data"})
+REFERENCES: Final = {"subscriptionid": "subscription_id", "ordernumber": "order_number"}
+
+
+@dataclass(slots=True)
+class FoundEvent:
+    """What a form holds of an event; what it does not hold is None."""
+
+    form: str
+    event_id: str | None
+    name: str | None
+    time: str | None
+    data: bytes
+    references: dict[str, str] = field(default_factory=dict)
+
+
+def members_in(content: bytes) -> dict[str, msgspec.Raw] | None:
+    """The members of a JSON object, as they came; None for anything else."""
+    try:
+        return _MEMBERS.decode(content) if content.lstrip()[:1] == b"{" else None
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return None
+
+
+def is_envelope(content: bytes) -> bool:
+    """Whether it is our envelope, or looks like it."""
+    return (members := members_in(content)) is not None and members.keys() >= ENVELOPE
+
+
+def text_of(raw: msgspec.Raw | None) -> str | None:
+    """A member as text: a string, or a number as it is written."""
+    if raw is None or (content := bytes(raw).strip()) == b"null":
+        return None
+    try:
+        return STRING.decode(content) if content[:1] == b'"' else content.decode()
+    except (msgspec.DecodeError, ValueError):
+        return None
+
+
+def fitting_id(event_id: str, source: str = "") -> str:
+    """The id as it is, when receivers can have it; otherwise one that is made of it, the same each time."""
+    if _EVENT_ID.fullmatch(event_id) or not event_id:
+        return event_id
+    return "sha256:" + hashlib.sha256(f"{source}\n{event_id}".encode()).hexdigest()
+
+
+def form_error(message: str, path: str = "", reason: DeadLetterReason = DeadLetterReason.INVALID_ENVELOPE) -> InvalidRecordError:
+    """The error of a record that has a form and is not whole. ``path``: the member of our envelope that is missing or wrong."""
+    return InvalidRecordError(reason, message, [(path, message.rstrip("."))] if path else ())

@@ -1,0 +1,52 @@
+"""What the HTTP API's answers have in common: times, errors, pages of lists. Times are ISO 8601 in UTC with milliseconds; durations are milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+
+from schemas.codec import format_time
+
+Time = Annotated[
+    datetime,
+    PlainSerializer(format_time, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
+
+
+class Answer(BaseModel):
+    """What an answer holds; it does not change."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ErrorAnswer(Answer):
+    """What every answer with a status of 400 or more holds."""
+
+    error: str
+
+
+class InvalidAnswer(ErrorAnswer):
+    """422: ``errors`` holds the sentences for each field."""
+
+    errors: Mapping[str, list[str]]
+
+
+class ListAnswer(Answer):
+    """A page of a list."""
+
+    count: int = Field(description="How many are on this page.")
+    total_count: int
+    current_page: int
+    pages: int
+    per_page: int
+    ignored_filters: list[str] = Field(description="What was left out of the query, and why.")

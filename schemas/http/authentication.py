@@ -1,0 +1,81 @@
+"""How an endpoint's requests authenticate, as the API takes and shows it. Secrets are taken, and never shown."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from schemas.authentication import AuthenticationType, ClientAuthMethod
+
+_KEPT: Final = " Never shown. Left out: the one that there is stays, where nothing else decides who gets it."
+
+
+class _Authentication(BaseModel):
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+
+class NoAuthentication(_Authentication):
+    """Requests carry a signature, and nothing else."""
+
+    type: Literal["none"]
+
+
+class BearerAuthentication(_Authentication):
+    """``Authorization: Bearer …``. The field ``token`` of the endpoint does the same."""
+
+    type: Literal["bearer"]
+    token: SecretStr | None = Field(default=None, description=f"1 to 1024 visible ASCII characters.{_KEPT}")
+
+
+class BasicAuthentication(_Authentication):
+    """``Authorization: Basic …`` (RFC 7617, in UTF-8)."""
+
+    type: Literal["basic"]
+    username: str = Field(description="Without a colon.")
+    password: SecretStr | None = Field(default=None, description=f"The password.{_KEPT}")
+
+
+class ApiKeyAuthentication(_Authentication):
+    """A key in a header of one's choice."""
+
+    type: Literal["api_key"]
+    header: str = Field(description="The header's name, such as X-API-Key.")
+    key: SecretStr | None = Field(default=None, description=f"The header's value.{_KEPT}")
+
+
+class OAuth2Authentication(_Authentication):
+    """``Authorization: Bearer …`` with an access token that the sender asks a token endpoint for (RFC 6749, section 4.4)."""
+
+    type: Literal["oauth2_client_credentials"]
+    token_url: str = Field(description="The token endpoint. It is held to the same addresses as target_url.")
+    client_id: str
+    client_secret: SecretStr | None = Field(
+        default=None, description=f"The client's secret.{_KEPT} It is needed with a new token_url or client_id."
+    )
+    scopes: tuple[str, ...] = ()
+    audience: str | None = Field(default=None, description="Sent as the parameter audience, which some providers want.")
+    client_auth_method: ClientAuthMethod = Field(
+        default=ClientAuthMethod.BASIC, description="Where the client's id and secret stand: in the header, or in the form."
+    )
+
+
+AuthenticationInput = Annotated[
+    NoAuthentication | BearerAuthentication | BasicAuthentication | ApiKeyAuthentication | OAuth2Authentication,
+    Field(discriminator="type"),
+]
+
+
+class AuthenticationAnswer(BaseModel):
+    """How requests authenticate: the type, and what it has beside its secret. Members of other types are null."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: AuthenticationType
+    username: str | None = None
+    header: str | None = None
+    token_url: str | None = None
+    client_id: str | None = None
+    scopes: tuple[str, ...] | None = None
+    audience: str | None = None
+    client_auth_method: str | None = None

@@ -1,0 +1,343 @@
+"""Endpoints as the HTTP API takes and shows them. Times are ISO 8601 in UTC with milliseconds; durations are milliseconds.
+
+No answer holds a token or the value of a custom header. A signing secret is shown once: when it is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+)
+
+from schemas.authentication import TOKEN, check_authentication
+from schemas.client_certificate import check_client_certificate
+from schemas.custom_headers import MAX_HEADERS, check_headers
+from schemas.event import EventType
+from schemas.event_type_versions import PINS_DESCRIPTION, check_versions
+from schemas.event_types import BUILT_IN, EventName, EventTypes, types_in
+from schemas.filter_texts import check_filters, filters_schema
+from schemas.http.answers import Answer, ErrorAnswer, ListAnswer, Time
+from schemas.http.attempts import AttemptAnswer
+from schemas.http.authentication import AuthenticationAnswer, AuthenticationInput
+from schemas.http.client_certificate import ClientCertificateAnswer, ClientCertificateInput
+from schemas.http.signatures import PublicKeyAnswer, SignatureHeaderAnswer, SignatureHeaderInput
+from schemas.retry_policy import RETRY_POLICY_DESCRIPTION, STANDARD, check_retry_policy
+from schemas.signatures import check_signature_header, check_signature_versions
+from schemas.verification import VERIFICATION_DESCRIPTION, Verification, check_verification
+
+MAX_DESCRIPTION: Final = 1000
+MAX_PER_SECOND: Final = 10_000
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+class EndpointInput(BaseModel):
+    """The member ``endpoint`` of a request body. What was not given keeps its value; see ``model_fields_set``.
+
+    Unknown members are kept in ``model_extra``, so that the answer can say that they were ignored. Every error is a sentence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
+
+    target_url: str = Field(default="", description="Where the webhooks go: http(s), no fragment, no user name.")
+    events: tuple[EventName, ...] = Field(default=(), description="The event types that are sent; one at least.")
+    token: SecretStr | None = Field(default=None, description="Sent as Authorization: Bearer …; null removes it. Never shown.")
+    authentication: AuthenticationInput | None = Field(
+        default=None,
+        description="How requests authenticate, beside their signature; null means none. One type at a time; bearer is what token sets.",
+    )
+    signature_versions: tuple[Literal["v1", "v1a"], ...] = Field(
+        default=("v1",),
+        description="Which signatures webhook-signature holds: v1 always; v1a (Ed25519) beside it makes a key pair, without it removes that.",
+    )
+    signature_header: SignatureHeaderInput | None = Field(
+        default=None, description="A second header with an HMAC-SHA256 of the body, for receivers that cannot change; null: none."
+    )
+    client_certificate: ClientCertificateInput | None = Field(
+        default=None, description="For mutual TLS: certificate and private key, PEM; null: none. With any authentication."
+    )
+    headers: dict[str, SecretStr | None] | None = Field(
+        default=None,
+        description="Headers that are sent with every request; null takes one (or all of them) away, others stay. Never shown.",
+        json_schema_extra={"maxProperties": MAX_HEADERS},
+    )
+    filters: tuple[str, ...] = Field(
+        default=(),
+        description="Expressions (CEL) over event and data; all must hold. An object of paths with their values is taken too.",
+        json_schema_extra=filters_schema,
+    )
+    active: bool = Field(
+        default=True, description="Paused when false. True also starts an endpoint again that was disabled because it failed."
+    )
+    disabled: bool = Field(
+        default=False,
+        description="True takes it out of use: like a pause, but lists show it as disabled, and by whom. It ends with active: true.",
+    )
+    max_per_second: int | None = Field(default=None, description="Most requests a second; null: no limit.")
+    retry_policy: str | None = Field(default=STANDARD, description=RETRY_POLICY_DESCRIPTION)
+    verification: str | None = Field(
+        default=Verification.NONE.value,
+        description=VERIFICATION_DESCRIPTION,
+        json_schema_extra={"enum": [*Verification, None]},
+    )
+    ordered: bool = Field(
+        default=False,
+        description="Events with one key (an order) are sent one after the other, in order; one that fails holds back those behind it.",
+    )
+    event_type_versions: dict[str, int] = Field(
+        default_factory=dict,
+        description=PINS_DESCRIPTION,
+        json_schema_extra={"anyOf": [{"type": "object", "additionalProperties": {"type": "integer"}}, {"type": "null"}]},
+    )
+    description: str = Field(default="", description="For people.", json_schema_extra={"maxLength": MAX_DESCRIPTION})
+
+    @field_validator("target_url", mode="before")
+    @classmethod
+    def _check_target_url(cls, value: object) -> str:
+        # The rules for the URL itself need the address guard; the API asks it.
+        if isinstance(value, str) and value:
+            return value
+        raise ValueError("target_url must be a URL, such as https://hooks.example.com/orders.")
+
+    @field_validator("events", mode="before")
+    @classmethod
+    def _check_events(cls, value: object, info: ValidationInfo) -> tuple[str, ...]:
+        return check_events(value, types_in(info))
+
+    @field_validator("token", mode="before")
+    @classmethod
+    def _check_token(cls, value: object) -> str | None:
+        if value is None or (isinstance(value, str) and TOKEN.fullmatch(value)):
+            return value
+        raise ValueError("token must be 1 to 1024 visible ASCII characters without spaces, or null to remove it.")
+
+    @field_validator("authentication", mode="before")
+    @classmethod
+    def _check_authentication(cls, value: object) -> dict[str, Any] | None:
+        return check_authentication(value)
+
+    @field_validator("signature_versions", mode="before")
+    @classmethod
+    def _check_signature_versions(cls, value: object) -> tuple[str, ...]:
+        return check_signature_versions(value)
+
+    @field_validator("signature_header", mode="before")
+    @classmethod
+    def _check_signature_header(cls, value: object) -> dict[str, Any] | None:
+        return check_signature_header(value)
+
+    @field_validator("client_certificate", mode="before")
+    @classmethod
+    def _check_client_certificate(cls, value: object) -> dict[str, Any] | None:
+        return check_client_certificate(value)
+
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _check_headers(cls, value: object) -> dict[str, str | None] | None:
+        return check_headers(value)
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _check_filters(cls, value: object) -> tuple[str, ...]:
+        return check_filters(value)
+
+    @field_validator("active", mode="before")
+    @classmethod
+    def _check_active(cls, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise ValueError("active must be true or false.")
+
+    @field_validator("disabled", mode="before")
+    @classmethod
+    def _check_disabled(cls, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise ValueError("disabled must be true or false.")
+
+    @field_validator("ordered", mode="before")
+    @classmethod
+    def _check_ordered(cls, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise ValueError("ordered must be true or false.")
+
+    @field_validator("max_per_second", mode="before")
+    @classmethod
+    def _check_max_per_second(cls, value: object) -> int | None:
+        # True is an int in Python, and no number of requests.
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_PER_SECOND):
+            return value
+        raise ValueError(f"max_per_second must be a whole number from 1 to {MAX_PER_SECOND}, or null for no limit.")
+
+    @field_validator("retry_policy", mode="before")
+    @classmethod
+    def _check_retry_policy(cls, value: object) -> str:
+        return check_retry_policy(value)
+
+    @field_validator("event_type_versions", mode="before")
+    @classmethod
+    def _check_event_type_versions(cls, value: object, info: ValidationInfo) -> dict[str, int]:
+        return check_versions(value, types_in(info))
+
+    @field_validator("verification", mode="before")
+    @classmethod
+    def _check_verification(cls, value: object) -> str:
+        return check_verification(value)
+
+    @field_validator("description", mode="before")
+    @classmethod
+    def _check_description(cls, value: object) -> str:
+        text = "" if value is None else value
+        if isinstance(text, str) and len(text) <= MAX_DESCRIPTION and not _CONTROL.search(text):
+            return text
+        raise ValueError(f"description must be text of at most {MAX_DESCRIPTION} characters, without control characters.")
+
+
+def check_events(value: object, types: EventTypes = BUILT_IN) -> tuple[str, ...]:
+    """Event types, as an endpoint subscribes to them.
+
+    Raises:
+        ValueError: they are none; the text is a sentence.
+    """
+    if not isinstance(value, list) or not value or not all(isinstance(event, str) for event in value):
+        raise ValueError(f"events must be a list of one or more event types: {', '.join(types.names)}.")
+    if unknown := [event for event in value if event not in types.by_name]:
+        names = ", ".join(repr(event[:50]) for event in unknown[:5]) + (" and more" if len(unknown) > 5 else "")
+        raise ValueError(f"events has unknown event types: {names}. Known are: {', '.join(types.names)}.")
+    return types.in_order(value)
+
+
+def in_order(events: Sequence[str]) -> tuple[str, ...]:
+    """Each event type once, in the order of `EventType`; what it does not know comes last."""
+    known = [event.value for event in EventType]
+    return tuple(sorted(dict.fromkeys(events), key=lambda event: known.index(event) if event in known else len(known)))
+
+
+class HeldCountConflict(ErrorAnswer):
+    """409: not as many deliveries are held as was said. Nothing was dropped."""
+
+    held_count: int = Field(description="How many there are now.")
+
+
+class InOrderAnswer(Answer):
+    """What is held back in order for an endpoint: ``waiting`` deliveries of ``keys`` keys, the oldest ``since``; and behind what."""
+
+    waiting: int = Field(description="Deliveries that wait, those included that the others wait for.")
+    keys: int = Field(description="Keys (orders) whose next delivery has not succeeded yet.")
+    since: Time | None = Field(description="When the oldest of those next deliveries was written.")
+    event_id: str = Field(description="The event of that delivery.")
+    event_key: str = Field(description="Its key, as in oms-event-key.")
+    reason: str = Field(
+        description="Why it waits: retry, endpoint_not_active, or why it is not admitted (circuit_open, rate_limited, …)."
+    )
+    next_attempt_at: Time | None = Field(description="When its next attempt is due; null: when the endpoint is active again.")
+
+
+class FilterFailureAnswer(Answer):
+    """A filter that gave neither true nor false. Nothing was sent for the events that it failed on."""
+
+    expression: str = Field(description="The filter, or the part of it that failed.")
+    reason: str = Field(description="Why, in a sentence.")
+    event_id: str = Field(description="The last event that it failed on.")
+    count: int = Field(description="On how many events it has failed, as far as was told.")
+    at: Time
+
+
+class EndpointAnswer(Answer):
+    """An endpoint. ``active`` says whether anything is sent to it, ``state`` why not: ``paused``, ``disabled`` or ``unverified``; what is due then is held.
+
+    ``failing_since``: since when no attempt has succeeded, if one failed since. ``circuit``: ``closed`` (good), ``open`` (deliveries
+    are on hold) or ``half_open`` (the next delivery is a probe), as the process that told of it last has it.
+    """
+
+    id: int
+    target_url: str
+    events: tuple[str, ...]
+    active: bool
+    description: str
+    filters: tuple[str, ...] = Field(description="Expressions (CEL) over event and data; all must hold.")
+    filter_failure: FilterFailureAnswer | None = Field(
+        description="The filter that failed last, if one did since the filters were changed."
+    )
+    has_token: bool = Field(description="Whether there is a bearer token.")
+    authentication: AuthenticationAnswer = Field(description="How requests authenticate, without the secret.")
+    signature_versions: tuple[str, ...] = Field(description="Which signatures webhook-signature holds.")
+    public_keys: list[PublicKeyAnswer] = Field(description="What checks those of version v1a, the newest first.")
+    signature_header: SignatureHeaderAnswer | None
+    client_certificate: ClientCertificateAnswer | None
+    header_names: list[str] = Field(description="Headers of its own, by name; their values are never shown.")
+    unsent_headers: list[str] = Field(
+        description="Those of header_names that are not sent any more, as many servers take them for headers that the sender sets."
+    )
+    created_at: Time
+    updated_at: Time
+    version: int
+    max_per_second: int | None
+    state: str
+    disabled_reason: str | None
+    disabled_at: Time | None
+    disabled_by: str | None = Field(default=None, description="Who disabled it; null where it was disabled because it failed.")
+    failing_since: Time | None
+    circuit: str
+    problem: str | None = Field(
+        description="Why nothing can be sent to it, and what to do: its secrets cannot be opened. Its deliveries wait."
+    )
+    held_count: int = Field(default=0, description="Deliveries that wait until it is resumed: they use up no attempt.")
+    held_since: Time | None = Field(default=None, description="Since when the oldest of them has been waiting.")
+    will_be_disabled_at: Time | None = Field(
+        default=None, description="When an endpoint that fails will be disabled if nothing succeeds by then."
+    )
+    owner_told: list[str] = Field(
+        default_factory=list,
+        description="Operational events about its present failure: endpoint.failing, endpoint.will_be_disabled (50%, 75% or 90% of the time).",
+    )
+    retry_policy: str = Field(default=STANDARD, description="standard, patient, impatient, or delays such as 5s,1m,10m.")
+    retry_delays: list[str] = Field(
+        default_factory=list, description="The delays that this policy means now, one for each retry."
+    )
+    retry_words: str = Field(default="", description="The same as a sentence.")
+    verification: str = Field(default=Verification.NONE.value, description="none, cloudevents_handshake or signed_event.")
+    verified_at: Time | None = Field(default=None, description="When its target_url was verified; null: it was not.")
+    verification_problem: str | None = Field(default=None, description="Why the last verification failed; null when it did not.")
+    ordered: bool = Field(default=False, description="Whether events with one key are sent one after the other, in order.")
+    event_type_versions: dict[str, int] = Field(
+        default_factory=dict, description="Event types that are sent in this version only; the others are sent in every version."
+    )
+    in_order: InOrderAnswer | None = Field(
+        default=None, description="What is held back in order, behind deliveries that have not succeeded; null: nothing."
+    )
+
+
+class EndpointWritten(EndpointAnswer):
+    """The answer to a change. ``ignored_fields`` are the members of ``endpoint`` that mean nothing here."""
+
+    ignored_fields: list[str]
+
+
+class EndpointCreated(EndpointWritten):
+    """The answer to a create, and to a new secret: the only ones that show the signing ``secret``."""
+
+    secret: str
+
+
+class EndpointWithAttempts(EndpointAnswer):
+    """An endpoint with its last attempts, newest first (``include_attempts=true``)."""
+
+    attempts: list[AttemptAnswer]
+
+
+class EndpointListAnswer(ListAnswer):
+    """A page of endpoints."""
+
+    endpoints: list[SerializeAsAny[EndpointAnswer]]

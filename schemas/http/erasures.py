@@ -1,0 +1,88 @@
+"""Erasures of a person's data as the HTTP API takes and shows them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pydantic import (
+    BaseModel,
+    Field,
+    SecretStr,
+    field_validator,
+)
+
+from schemas.http.answers import Answer
+from schemas.http.strict_input import StrictInput
+
+MAX_EMAIL: Final = 320
+MAX_ORDER_NUMBER: Final = 100
+
+_EMAIL: Final = re.compile(r"[^\s\x00-\x1f\x7f@\"<>]{1,64}@[^\s\x00-\x1f\x7f@\"<>]+")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class ErasureInput(StrictInput):
+    """The member ``erasure`` of a request body: whose data, by one of the two. Neither stands in a URL, a log or the audit."""
+
+    email: SecretStr | None = Field(
+        default=None,
+        description="Everything of the orders whose events quote this address, and what quotes it besides.",
+        json_schema_extra={"minLength": 3, "maxLength": MAX_EMAIL},
+    )
+    order_number: SecretStr | None = Field(
+        default=None,
+        description="Everything of this order.",
+        json_schema_extra={"minLength": 1, "maxLength": MAX_ORDER_NUMBER},
+    )
+
+    @field_validator("email", mode="before")
+    @classmethod
+    def _check_email(cls, value: object) -> object:
+        if value is None or (isinstance(value, str) and len(value) <= MAX_EMAIL and _EMAIL.fullmatch(value.strip())):
+            return value.strip() if isinstance(value, str) else value
+        raise ValueError("email must be an e-mail address, and nothing else.")
+
+    @field_validator("order_number", mode="before")
+    @classmethod
+    def _check_order_number(cls, value: object) -> object:
+        if value is None:
+            return value
+        if isinstance(value, str) and 1 <= len(value.strip()) <= MAX_ORDER_NUMBER and not _CONTROL.search(value):
+            return value.strip()
+        raise ValueError(f"order_number must be text of 1 to {MAX_ORDER_NUMBER} characters.")
+
+
+class ErasureBody(BaseModel):
+    """The body of an erasure and of its preview."""
+
+    erasure: ErasureInput
+
+
+class KeptElsewhere(Answer):
+    """Where Kafka still has it, until its retention is over: that is not changed by an erasure."""
+
+    topic: str
+    days: int
+
+
+class TracesAnswer(Answer):
+    """What ClickHouse holds of a person."""
+
+    events: int
+    attempts: int
+    dead_letters: int
+    orders: list[str] = Field(description="The numbers of the orders concerned.")
+
+
+class ErasurePreview(TracesAnswer):
+    """What would be erased."""
+
+    kept_elsewhere: list[KeptElsewhere]
+
+
+class ErasureAnswer(ErasurePreview):
+    """What was erased. ``id`` names it in the audit; ``left`` is what a search for the same finds now: it came meanwhile."""
+
+    id: str
+    left: TracesAnswer

@@ -1,0 +1,88 @@
+"""API keys as the HTTP API takes and shows them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from schemas.api_key import Access
+from schemas.http.answers import Answer, Time
+from schemas.http.strict_input import StrictInput
+
+MAX_KEY_NAME: Final = 100
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Line breaks, and what turns the direction of writing: in a list of keys, one could pass for another."""
+
+
+class KeyInput(StrictInput):
+    """The member ``key`` of a request body."""
+
+    name: str = Field(default="", description="Whose key it is.", json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_NAME})
+    role: Access = Field(default=Access.VIEWER, description="What the key may do; each role may do all that those before it may.")
+    owner: str = Field(
+        default="",
+        description="The person who answers for it; the audit and the dashboard name them. Empty: its name says it.",
+        json_schema_extra={"maxLength": MAX_KEY_NAME},
+    )
+
+    @field_validator("owner", mode="before")
+    @classmethod
+    def _check_owner(cls, value: object) -> str:
+        text = "" if value is None else value
+        if isinstance(text, str) and len(text) <= MAX_KEY_NAME and not _CONTROL.search(text):
+            return text.strip()
+        raise ValueError(f"owner must be text of at most {MAX_KEY_NAME} characters, without line breaks.")
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _check_name(cls, value: object) -> str:
+        if isinstance(value, str) and len(value.strip()) >= 1 and len(value) <= MAX_KEY_NAME and not _CONTROL.search(value):
+            return value.strip()
+        raise ValueError(f"name must be text of 1 to {MAX_KEY_NAME} characters, without line breaks.")
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _check_role(cls, value: object) -> object:
+        if isinstance(value, str) and value in set(Access):
+            return value
+        raise ValueError(f"role must be one of {', '.join(Access)}.")
+
+
+class NewKey(KeyInput):
+    """A key to make."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["name", "role"]})
+
+
+class KeyBody(BaseModel):
+    """The body of a create."""
+
+    key: NewKey
+
+
+class KeyAnswer(Answer):
+    """An API key. ``id`` also names it in audits (``api-key:<id>``)."""
+
+    id: str
+    name: str
+    role: Access
+    created_at: Time
+    created_by: str
+    owner: str = Field(default="", description="The person who answers for it.")
+    last_used_at: Time | None = Field(
+        default=None, description="When it was last used; uses of the last hour in another process may not be known yet."
+    )
+
+
+class KeyCreated(KeyAnswer):
+    """The answer to a create, the only one that shows the ``key``."""
+
+    key: str
+
+
+class KeysAnswer(Answer):
+    """The keys that are valid. Those of the setting ``api_keys`` are not among them."""
+
+    keys: list[KeyAnswer]

@@ -1,0 +1,104 @@
+"""What an endpoint with these events and filters would have received: requests and answers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from schemas.event_type_versions import PINS_DESCRIPTION, check_versions
+from schemas.event_types import EventName, types_in
+from schemas.filter_texts import check_filters, filters_schema
+from schemas.http.answers import Time
+from schemas.http.endpoints import check_events
+
+MAX_DAYS: Final = 7
+
+
+class PreviewInput(BaseModel):
+    """The member ``preview`` of a request body: the events and filters of an endpoint, as they would be registered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, json_schema_extra={"required": ["events"]})
+
+    events: tuple[EventName, ...] = Field(default=(), description="The event types that it would subscribe to; one at least.")
+    filters: tuple[str, ...] = Field(
+        default=(),
+        description="Expressions (CEL) over event and data; all must hold. An object of paths with their values is taken too.",
+        json_schema_extra=filters_schema,
+    )
+    event_type_versions: dict[str, int] = Field(
+        default_factory=dict,
+        description=PINS_DESCRIPTION,
+        json_schema_extra={"anyOf": [{"type": "object", "additionalProperties": {"type": "integer"}}, {"type": "null"}]},
+    )
+    days: int = Field(default=MAX_DAYS, description="How many days back.", json_schema_extra={"minimum": 1, "maximum": MAX_DAYS})
+
+    @field_validator("events", mode="before")
+    @classmethod
+    def _check_events(cls, value: object, info: ValidationInfo) -> tuple[str, ...]:
+        return check_events(value, types_in(info))
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _check_filters(cls, value: object) -> tuple[str, ...]:
+        return check_filters(value)
+
+    @field_validator("event_type_versions", mode="before")
+    @classmethod
+    def _check_event_type_versions(cls, value: object, info: ValidationInfo) -> dict[str, int]:
+        return check_versions(value, types_in(info))
+
+    @field_validator("days", mode="before")
+    @classmethod
+    def _check_days(cls, value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_DAYS:
+            return value
+        raise ValueError(f"days must be a whole number from 1 to {MAX_DAYS}.")
+
+
+class PreviewBody(BaseModel):
+    """Wrapped, as all input is."""
+
+    preview: PreviewInput
+
+
+class PreviewedEvent(BaseModel):
+    """An event that would have been received, or not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    event_name: str
+    received_at: Time
+    order_number: str | None
+
+
+class PreviewFailure(BaseModel):
+    """A filter that was neither true nor false on ``count`` events. They would not have been received."""
+
+    model_config = ConfigDict(frozen=True)
+
+    expression: str
+    reason: str
+    event_id: str = Field(description="The newest of them.")
+    count: int
+
+
+class PreviewAnswer(BaseModel):
+    """What would have been received from ``since`` to ``until``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sentence: str = Field(description="The same in words.")
+    matched: int = Field(description="Events that would have been received.")
+    events: int = Field(description="All events of that time, of every type.")
+    examined: int = Field(description="Those of the chosen types, each held against the filters.")
+    unread: int = Field(description="Those among them that could not be: larger than 256 KiB, erased, or too old.")
+    since: Time
+    until: Time
+    is_complete: bool = Field(
+        description="False when time or the number of events ran out: then since is later than was asked for."
+    )
+    would: list[PreviewedEvent] = Field(description="The newest ten that would have been received.")
+    would_not: list[PreviewedEvent] = Field(description="The newest ten of the chosen types that would not.")
+    failures: list[PreviewFailure] = Field(description="Filters that failed, at most ten.")

@@ -1,0 +1,41 @@
+"""Records that Kafka removed before a group had read them, as the process that noticed tells all others.
+
+It stands in the compacted topic ``webhooks.endpoint-health`` beside the facts about endpoints (key: ``missing/webhooks.fanout/oms.orders/0/100``):
+every process with a dashboard reads that topic anyway.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
+
+from schemas.event import SCHEMA_VERSION
+from schemas.own_records import OffsetValue, PartitionValue, RewrittenRecord, Time
+
+MISSING_KEY: Final = b"missing/"
+"""What the keys of these records begin with; those of facts about endpoints begin with a number."""
+
+
+class MissingRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
+    """What one process found missing in one partition. A later record of the same key tells of all that came to it since."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    group: str
+    topic: str
+    partition: PartitionValue
+    first: OffsetValue
+    """The first offset that is gone."""
+    until: OffsetValue
+    """The first offset that was still there."""
+    records: Annotated[int, Meta(ge=1)]
+    """How many of the offsets between the two were not dealt with."""
+    since: Time
+    """When the first of them was noticed."""
+    at: Time
+    """When the last of them was noticed."""
+
+    @property
+    def key(self) -> bytes:
+        """The record's key in the topic."""
+        return MISSING_KEY + f"{self.group}/{self.topic}/{self.partition}/{self.first}".encode()

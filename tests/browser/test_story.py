@@ -1,0 +1,169 @@
+"""Why did order R… not reach the ERP, and send it again: from the search box to the answer, with the keyboard and without JavaScript."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from pipeline.devtools.receiver import Behaviour, Receiver
+from schemas.api_key import Access
+from schemas.event import EventType
+from tests.browser.chromium import Tab, tab_of
+from tests.browser.conftest import log_in
+from tests.browser.shop import Shop
+from tests.browser.test_attempts import attempts_of, publish
+from tests.integration.conftest import API_KEY, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ORDER = "R742992696"
+
+
+_LEDGER = re.compile(r"Ledger.* did not get (its notification|their notifications)\.")
+"""The shop has an endpoint that is gone, too: where it wants the event, both are named."""
+
+
+async def unreached(shop: Shop, number: str, status: int = 500) -> tuple[Receiver, int]:
+    """An order that one endpoint did not get, whose server has been mended since."""
+    receiver = Receiver(f"story-{number}", behaviour=Behaviour(fail_rate=1.0, status=status))
+    shop.pipeline.receivers.append(receiver)
+    url = f"{await receiver.start()}hooks/with/a/long/path/{number}"
+    made = await shop.pipeline.register(url, [EventType.ORDER_COMPLETED], description="Ledger")
+    await publish(shop, f"evt_{number}", number)
+    # The first attempt and two retries; the next one is an hour away.
+    await attempts_of(shop, f"evt_{number}", 3, endpoint_id_eq=made["id"])
+    receiver.behaviour = Behaviour()
+    return receiver, made["id"]
+
+
+async def gone(shop: Shop, endpoint_id: int) -> None:
+    """Other tests' orders have nothing to do with it."""
+    assert (await shop.pipeline.api.delete(f"endpoints/{endpoint_id}")).status_code == 204
+
+
+async def test_from_the_order_number_to_the_resend(shop: Shop, admin: Tab) -> None:
+    page = admin.page
+    receiver, endpoint_id = await unreached(shop, ORDER)
+    acknowledged = receiver.counts.acknowledged
+
+    # Click 1: into the box; "/" saves it.
+    await page.keyboard.press("/")
+    await expect(page.get_by_label("Find anything")).to_be_focused()
+    await page.keyboard.insert_text(f"  {ORDER.lower()} ")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(f"**/webhooks/orders/{ORDER}")
+    # The shop has an endpoint that is gone, too: nothing can be resent to it.
+    await expect(page.locator(".verdict")).to_contain_text(_LEDGER)
+    card = page.locator("section.receiver", has_text="Ledger")
+    await expect(page.get_by_role("button", name=re.compile("Resend all"))).to_have_count(0)
+    await expect(card.get_by_role("heading")).to_have_text("Ledger")
+    await expect(card).to_contain_text(
+        re.compile(r"1 of 1 not delivered, because it answer(s|ed) 500 (since|at) .*; next retry in")
+    )
+    await expect(card).to_contain_text("Search its log at this time")
+    await expect(card.locator("details")).to_have_attribute("open", "")
+    await expect(page.locator("section.receiver", has_text="ERP").locator("details")).not_to_have_attribute("open", "")
+    await admin.look("story-trouble")
+
+    # Click 2: the button beside the answer.
+    await card.get_by_role("button", name="Resend it").click()
+    await expect(page.get_by_text("1 notification is being sent again to Ledger.")).to_be_visible()
+    await eventually(lambda: _more(receiver, acknowledged))
+    await attempts_of(shop, f"evt_{ORDER}", 4, endpoint_id_eq=endpoint_id)
+    await page.reload()
+    await expect(page.locator(".verdict")).not_to_contain_text("Ledger")
+    await expect(card).to_contain_text("Delivered at")
+    await admin.look("story-well")
+
+    # Control-K from anywhere, also where somebody writes; what was typed is still there.
+    await admin.go("/webhooks/endpoints/new")
+    await page.locator("input[name=target_url]").fill("https://a/b")
+    await page.locator("input[name=target_url]").press("/")
+    await expect(page.locator("input[name=target_url]")).to_have_value("https://a/b/")
+    await page.keyboard.press("Control+k")
+    await expect(page.get_by_label("Find anything")).to_be_focused()
+    await page.keyboard.insert_text("ledger")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(f"**/webhooks/endpoints/{endpoint_id}")
+    await gone(shop, endpoint_id)
+
+
+async def _more(receiver: Receiver, than: int) -> bool:
+    return receiver.counts.acknowledged > than
+
+
+async def test_without_javascript(shop: Shop, browser: Browser) -> None:
+    _, endpoint_id = await unreached(shop, "R742992697", status=503)
+    async with tab_of(browser, shop.url, javascript=False) as tab:
+        await log_in(tab, API_KEY)
+        box = tab.page.get_by_label("Find anything")
+        await box.fill("#r742992697")
+        await box.press("Enter")
+        await tab.page.wait_for_url("**/webhooks/orders/R742992697")
+        await expect(tab.page.locator("#link")).to_have_text(f"{shop.url}/webhooks/orders/R742992697")
+        await tab.page.get_by_role("button", name="Resend it").click()
+        await expect(tab.page.get_by_text("1 notification is being sent again to Ledger.")).to_be_visible()
+        # The zone is chosen without a script too, and stays.
+        await tab.page.get_by_role("link", name="Change the time zone").click()
+        await tab.page.get_by_label("Zone").fill("Europe/Berlin")
+        await tab.page.get_by_role("button", name="Use it").click()
+        await expect(tab.page.locator(".foot")).to_contain_text("Times are in Europe/Berlin")
+        assert "/webhooks/orders/R742992697" in tab.page.url
+    await gone(shop, endpoint_id)
+
+
+async def test_a_viewer_reads_and_does_not_send(shop: Shop, stranger: Tab) -> None:
+    _, endpoint_id = await unreached(shop, "R742992698")
+    made = await shop.pipeline.api.post("keys", json={"key": {"name": "A viewer", "role": Access.VIEWER.value}})
+    await log_in(stranger, made.json()["key"])
+    await stranger.go("/webhooks/go?text=R742992698")
+    await expect(stranger.page.locator(".verdict")).to_contain_text(_LEDGER)
+    await expect(stranger.page.get_by_role("button", name=re.compile("Resend"))).to_have_count(0)
+    await stranger.go("/webhooks/go?text=ada@example.com")
+    await expect(stranger.page.get_by_text("a key of the role operator")).to_be_visible()
+    await gone(shop, endpoint_id)
+
+
+async def test_what_does_not_exist_and_what_may_be_several_things(shop: Shop, admin: Tab) -> None:
+    page = admin.page
+    await admin.go("/webhooks/orders/r000000001")
+    await expect(page.get_by_role("heading", name="No webhook of order")).to_be_visible()
+    await admin.look("story-none")
+    await admin.go("/webhooks/go?text=127.0.0.1")
+    await expect(page.get_by_role("heading", name="Which one?")).to_be_visible()
+    await admin.look("go")
+    await admin.go("/webhooks/time-zone")
+    await admin.look("time-zone")
+
+
+async def test_a_paused_endpoint_and_one_that_is_down(shop: Shop, admin: Tab) -> None:
+    """What waits for them, by the story of a stock item."""
+    page = admin.page
+    found = await shop.pipeline.attempts(endpoint_id_eq=shop.ids["warehouse"], state_eq="failed")
+    item = found[0]["stock_item_id"]
+    await admin.go(f"/webhooks/go?text={item}")
+    if "/stock-items/" not in page.url:  # an endpoint or an attempt has that number too
+        await page.get_by_role("link", name=f"Stock item {item}").click()
+    paused = page.locator("section.receiver", has_text="Search index")
+    await expect(paused.locator(".badge").first).to_have_text("paused")
+    await expect(paused).to_contain_text("held until it is resumed")
+    down = page.locator("section.receiver", has_text="Warehouse")
+    await expect(down).to_contain_text(re.compile("because it answers 500 since"))
+    assert "waiting" not in await page.locator("main").inner_text()
+    heights = await page.locator(".badge").evaluate_all("badges => badges.map(one => one.getBoundingClientRect().height)")
+    assert max(heights) < 40, "a badge is a badge"
+    await admin.look("story-stock-item")
+
+
+async def test_nothing_moves_while_a_story_is_loaded(shop: Shop, admin: Tab) -> None:
+    """CLS: the proposal of a zone and the copy button appear without pushing anything."""
+    await admin.page.add_init_script(
+        "window.shift = 0; new PerformanceObserver(list => list.getEntries().forEach(one => window.shift += one.value))"
+        ".observe({type: 'layout-shift', buffered: true})"
+    )
+    order = (await shop.pipeline.attempts(endpoint_id_eq=shop.ids["erp"], order_number_start="R"))[0]["order_number"]
+    await admin.go(f"/webhooks/orders/{order}")
+    await admin.page.wait_for_load_state("networkidle")
+    assert round(await admin.page.evaluate("window.shift"), 4) == 0, "CLS as Chrome shows it"

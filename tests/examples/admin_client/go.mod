@@ -1,0 +1,3 @@
+module adminclient
+
+go 1.21

@@ -1,0 +1,79 @@
+"""Event types with topics of their own are added, and all fan-outs die at once, at random moments of learning of them: nothing is left unread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from pipeline.broker.factory import open_broker
+from pipeline.broker.producer import Producer
+from tests.faults.deployment import Deployment, deployed
+from tests.faults.receivers import Behaviour
+from tests.faults.scale import Scale
+
+pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROUNDS = {"short": 2, "full": 6}
+EVENTS = 20
+FANOUTS = ("fanout", "fanout-2")
+SECONDS = 90.0
+"""A static member that died before it had joined with a topic finds that out after 15 s."""
+
+
+async def test_a_fan_out_that_dies_while_it_learns_of_a_topic_reads_it_all_the_same(
+    tmp_path: Path, bootstrap_servers: str, topic_prefix: str, scale: Scale
+) -> None:
+    chance = random.Random(17)
+    async with deployed(
+        tmp_path, bootstrap_servers, topic_prefix, roles=("api", "fanout", "retry"), behaviour=Behaviour(), endpoints=()
+    ) as deployment:
+        await deployment.launch("fanout", FANOUTS[1]).until_ready()
+        names: list[str] = []
+        for number in range(ROUNDS[scale.form]):
+            names.append(f"event_{number}")
+            await _add(deployment, names)
+            await asyncio.sleep(chance.choice((0.0, 0.05, 0.2, 0.5, 1.0)))
+            for name in FANOUTS:
+                deployment.roles[name].kill()
+            before = await _publish(deployment, number, "before")
+            for name in FANOUTS:
+                deployment.roles[name].start()
+            wanted = before | await _publish(deployment, number, "after")
+            deadline = asyncio.get_running_loop().time() + SECONDS
+            while not wanted <= {event for event, _ in await asyncio.to_thread(deployment.acknowledged)}:
+                assert asyncio.get_running_loop().time() < deadline, f"round {number}: {deployment.roles['fanout'].log_end()}"
+                await asyncio.sleep(0.5)
+
+
+async def _add(deployment: Deployment, names: list[str]) -> None:
+    """Add the last of these event types, and have one endpoint subscribe to all of them."""
+    entry = {"name": names[-1], "topic": f"oms.{names[-1]}", "description": "It happened.", "schema": {}, "sample": {}}
+    async with deployment.api() as client:
+        added = await client.post("/api/webhook/event_types", json={"event_type": entry})
+        assert added.status_code == 201, added.text
+        endpoint = {"target_url": f"{deployment.receivers.url}/added", "events": names}
+        if len(names) == 1:
+            made = await client.post("/api/webhook/endpoints", json={"endpoint": endpoint})
+            deployment.paths[made.json()["id"]] = "/added"
+        else:
+            (known,) = deployment.paths
+            made = await client.patch(f"/api/webhook/endpoints/{known}", json={"endpoint": endpoint})
+        assert made.is_success, made.text
+
+
+async def _publish(deployment: Deployment, number: int, wave: str) -> set[str]:
+    topic = f"{deployment.settings.topics.prefix}oms.event_{number}"
+    producer = Producer(open_broker(deployment.settings), [topic])
+    await producer.start()
+    ids = [f"{number}-{wave}-{each}" for each in range(EVENTS)]
+    try:
+        for one in ids:
+            event = {"id": one, "event_name": f"event_{number}", "occurred_at": "2026-03-02T15:04:00Z", "data": {}}
+            await producer.send(topic, key=one.encode(), value=json.dumps(event).encode())
+    finally:
+        await producer.close()
+    return set(ids)

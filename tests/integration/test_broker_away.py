@@ -1,0 +1,82 @@
+"""A role whose Kafka is away for long: a process of its own, and a broker of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pipeline.devtools.local_broker import TansuBroker
+from pipeline.devtools.local_process import free_port
+from pipeline.endpoints.vault import Vault
+from tests.faults.processes import COMMAND
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
+
+
+def open_descriptors(process: subprocess.Popen[bytes]) -> int:
+    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+
+
+@asynccontextmanager
+async def fanout(bootstrap_servers: str, directory: Path) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """``oms-webhooks fanout``, ready."""
+    port = free_port()
+    variables = {
+        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "KAFKA_REPLICATION_FACTOR": "1",
+        "KAFKA_PARTITIONS": "2",
+        "ENCRYPTION_KEY": Vault.new_key(),
+        "HTTP_PORT": str(port),
+    }
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
+    environment = outside | {f"OMS_WEBHOOKS_{name}": value for name, value in variables.items()}
+    log = directory / "fanout.log"
+    process = start(environment, directory, log)
+    try:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            deadline = time.monotonic() + 60
+            while not await is_ready(client, port):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                await asyncio.sleep(0.1)
+        yield process
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def start(environment: dict[str, str], directory: Path, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as stream:
+        return subprocess.Popen([COMMAND, "fanout"], cwd=directory, env=environment, stdout=stream, stderr=stream)
+
+
+async def is_ready(client: httpx.AsyncClient, port: int) -> bool:
+    try:
+        return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def test_a_broker_that_is_away_does_not_use_up_the_file_descriptors(tmp_path: Path) -> None:
+    broker = TansuBroker(log_path=tmp_path / "broker.log")
+    broker.start()
+    async with fanout(broker.bootstrap_servers, tmp_path) as process:
+        before = open_descriptors(process)
+        broker.stop()
+        await until(lambda: open_descriptors(process) >= before + 20, "kafka-python forgot no sockets: is all of this needed?")
+        await until(lambda: open_descriptors(process) <= before + 10, "the sockets that kafka-python forgot stay open")
+
+
+async def until(condition: Callable[[], bool], problem: str) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, problem
+        await asyncio.sleep(0.2)

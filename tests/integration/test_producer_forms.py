@@ -1,0 +1,38 @@
+"""Every form of a record, over the embedded broker to a receiver; and what was stored of it is sent again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.devtools.receiver import Receiver
+from tests.integration.conftest import StartPipeline, eventually
+from tests.unit.schemas.producer_records import AS_PUBLISHED, OF_THE_PACKAGE, PAYLOAD
+
+pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
+
+
+async def test_every_form_is_delivered_and_resent(start_pipeline: StartPipeline) -> None:
+    records = AS_PUBLISHED | OF_THE_PACKAGE
+    async with start_pipeline() as pipeline:
+        receiver = await pipeline.receiver("forms")
+        topic = pipeline.settings.topics.orders
+        for record in records.values():
+            await pipeline.producer.send(topic, key=record.key, value=record.value, headers=record.headers)
+        await eventually(lambda: _acknowledged(receiver, len(records)), 60)
+
+        bodies = [each.body for each in receiver.deliveries]
+        assert all(json.loads(body) == json.loads(bodies[0]) for body in bodies)
+        wanted = f'{{"id":"evt-1","event_name":"order_completed","created_at":"2026-03-02T15:04:00.512Z","data":{PAYLOAD}}}'
+        assert bodies.count(wanted.encode()) >= len(AS_PUBLISHED)
+
+        attempts = await eventually(lambda: pipeline.attempts(order_number_eq="R1"), 60)
+        answer = await pipeline.api.post(f"attempts/{attempts[0]['id']}/resend")
+        assert answer.status_code == 202, answer.text
+        await eventually(lambda: _acknowledged(receiver, len(records) + 1), 60)
+        assert receiver.deliveries[-1].body in bodies
+
+
+async def _acknowledged(receiver: Receiver, wanted: int) -> bool:
+    return receiver.counts.acknowledged >= wanted

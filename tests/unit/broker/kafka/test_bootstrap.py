@@ -1,0 +1,92 @@
+"""Which brokers answer: all are asked at once, and one that hangs holds up nobody."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from pipeline.broker.errors import NoSessionError
+from pipeline.broker.kafka import bootstrap
+from pipeline.broker.kafka.bootstrap import meet_brokers
+from pipeline.broker.kafka.session import opening_session
+
+
+@pytest.fixture
+def sockets() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def listening(sockets: ExitStack) -> socket.socket:
+    return sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+
+def hanging(sockets: ExitStack) -> str:
+    """As a frozen process: the kernel takes connections, and nobody answers."""
+    return f"127.0.0.1:{listening(sockets).getsockname()[1]}"
+
+
+def answering(sockets: ExitStack) -> str:
+    """A broker, as far as its first word."""
+    server = listening(sockets)
+
+    def serve() -> None:
+        try:
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(1024)
+                    connection.sendall(struct.pack(">ii", 10, 1))
+        except OSError:
+            return
+
+    threading.Thread(target=serve, daemon=True).start()
+    sockets.callback(server.shutdown, socket.SHUT_RDWR)
+    return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def refusing() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def config(*servers: str) -> dict[str, object]:
+    return {"bootstrap_servers": list(servers), "security_protocol": "PLAINTEXT"}
+
+
+def test_those_that_answer_are_named_in_their_order(sockets: ExitStack) -> None:
+    first, second = answering(sockets), answering(sockets)
+    assert meet_brokers(config(first, refusing(), second)) == [first, second]
+
+
+def test_one_that_hangs_is_not_waited_for(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kafka-python, given all of them, waits for the one that hangs for as long as it may, and gives up."""
+    monkeypatch.setattr(bootstrap, "_ANSWER_SECONDS", 600.0)
+    monkeypatch.setattr(bootstrap, "_ALL_SECONDS", 600.0)
+    frozen, alive = hanging(sockets), answering(sockets)
+    asked = config(frozen, alive)
+    with opening_session(asked) as met:
+        assert met == {"bootstrap_servers": [alive], "security_protocol": "PLAINTEXT"}
+    assert asked["bootstrap_servers"] == [frozen, alive], "the next client asks them all again"
+
+
+def test_without_any_each_is_named_with_its_reason(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "_ANSWER_SECONDS", 0.2)
+    frozen, away = hanging(sockets), refusing()
+    with pytest.raises(NoSessionError) as caught:
+        meet_brokers(config(frozen, away))
+    assert f"{frozen}: It takes connections and does not answer within" in str(caught.value)
+    assert f"{away}: It cannot be connected to (Connection refused)" in str(caught.value)
+    assert not caught.value.needs_a_person
+
+
+def test_one_of_which_nothing_is_heard_is_named_too(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "_ALL_SECONDS", 0.1)
+    frozen = hanging(sockets)
+    with pytest.raises(NoSessionError, match=f"{frozen}: Nothing was heard from it within"):
+        meet_brokers(config(frozen))

@@ -1,0 +1,154 @@
+"""When librdkafka's consumer is replaced, and when its brokers are asked something, with a library that notes what it is told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from pipeline.broker.api import Partition
+from pipeline.broker.librdkafka import fetch_client
+from pipeline.broker.librdkafka.fetch_client import LibrdkafkaFetchClient
+from pipeline.ops.settings import Settings
+
+A, B, C = (Partition("orders", number) for number in range(3))
+
+
+class Library:
+    """In the place of ``confluent_kafka.Consumer``."""
+
+    made: list[Library]
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.told: list[tuple[str, list[tuple[int, int]]]] = []
+        self.is_closed = False
+        self.config = config
+        self.came: list[Any] = []
+        Library.made.append(self)
+
+    def _note(self, what: str, partitions: Sequence[Any]) -> None:
+        self.told.append((what, sorted((each.partition, each.offset) for each in partitions)))
+
+    def incremental_assign(self, partitions: Sequence[Any]) -> None:
+        self._note("assign", partitions)
+
+    def incremental_unassign(self, partitions: Sequence[Any]) -> None:
+        self._note("unassign", partitions)
+
+    def pause(self, partitions: Sequence[Any]) -> None:
+        self._note("pause", partitions)
+
+    def resume(self, partitions: Sequence[Any]) -> None:
+        self._note("resume", partitions)
+
+    def offsets_for_times(self, partitions: Sequence[Any], timeout: float) -> None:
+        self._note("ask", partitions)
+        raise KafkaException("it has not answered in time")
+
+    def consume(self, most: int, timeout: float) -> list[Any]:
+        assert timeout == 0
+        came, self.came = self.came[:most], self.came[most:]
+        return came
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def steps(self) -> list[str]:
+        return [what for what, _ in self.told]
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> LibrdkafkaFetchClient:
+    Library.made = []
+    monkeypatch.setattr(fetch_client, "Consumer", Library)
+    monkeypatch.setattr(fetch_client, "meet", lambda settings: None)
+    monkeypatch.setattr(fetch_client, "open_session", lambda *given: None)
+    return LibrdkafkaFetchClient(Settings(_env_file=None), partition_bytes=1024, read_committed=False)
+
+
+def test_nothing_is_fetched_before_all_that_came_can_be(client: LibrdkafkaFetchClient) -> None:
+    client.assign({A: 5, B: 7})
+    assert Library.made[0].steps() == ["assign", "pause", "ask", "resume", "ask"]
+
+
+def test_a_partition_alone_is_fetched_at_once(client: LibrdkafkaFetchClient) -> None:
+    client.assign({A: 5})
+    assert Library.made[0].steps() == ["assign", "resume"]
+
+
+def test_partitions_that_come_to_others_wait_for_no_fetch_that_the_broker_holds(client: LibrdkafkaFetchClient) -> None:
+    client.assign({A: 5, B: 7})
+    client.pause([B])
+    client.assign({A: 9, B: 9, C: 1})  # where it reads what it has had, it knows best
+    first, second = Library.made
+    assert second.told[0] == ("assign", [(0, 5), (1, 7), (2, 1)])
+    assert second.told[-1][0] == "pause"
+    assert [number for number, _ in second.told[-1][1]] == [B.number]
+    assert "unassign" not in first.steps()
+
+
+def test_partitions_that_go_leave_the_consumer_to_the_others(client: LibrdkafkaFetchClient) -> None:
+    client.assign({A: 5, B: 7})
+    client.assign({A: 5})
+    assert len(Library.made) == 1
+    assert Library.made[0].told[-1][0] == "unassign"
+
+
+def test_what_is_resumed_wakes_its_brokers(client: LibrdkafkaFetchClient) -> None:
+    client.assign({A: 5, B: 7})
+    client.pause([A, B])
+    Library.made[0].told.clear()
+    client.pause([B])
+    client.pause([B])
+    assert Library.made[0].steps() == ["resume", "ask"]
+
+
+class Message:
+    """A record at an offset of a partition, or an error."""
+
+    def __init__(self, partition: Partition | None, offset: int, error: KafkaError | None = None) -> None:
+        self._place, self._offset, self._error = partition, offset, error
+
+    def error(self) -> KafkaError | None:
+        return self._error
+
+    def topic(self) -> str | None:
+        return None if self._place is None else self._place.topic
+
+    def partition(self) -> int | None:
+        return None if self._place is None else self._place.number
+
+    def offset(self) -> int | None:
+        return None if self._place is None else self._offset
+
+
+def test_while_it_rests_errors_are_heard_and_records_are_for_the_next_poll(client: LibrdkafkaFetchClient) -> None:
+    client.assign({A: 7})
+    client.pause([A])
+    library = Library.made[-1]
+    library.came = [Message(None, 0, KafkaError(KafkaError._ALL_BROKERS_DOWN)) for _ in range(50)]
+    client.rest()
+    assert library.came == []
+    library.told.clear()
+    library.came = [Message(A, 6), Message(B, 3)]
+    client.rest()
+    assert library.told == [], "it was read already, or is not wanted"
+    library.came = [Message(A, 7), Message(A, 8)]
+    client.rest()
+    assert ("assign", [(0, 7)]) in library.told
+    assert library.steps()[-1] == "pause"
+    assert client.position(A) == 7
+    client.close()
+
+
+def test_what_librdkafka_says_in_an_outage_is_not_kept(client: LibrdkafkaFetchClient) -> None:
+    """It says twenty things a second while its brokers are away: 1.7 million a day and reader."""
+    error = KafkaError(KafkaError._TRANSPORT)
+    before = sys.getrefcount(error)
+    for _ in range(100):
+        Library.made[-1].config["error_cb"](error)
+    assert sys.getrefcount(error) == before
+    client.close()

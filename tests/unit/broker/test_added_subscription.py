@@ -1,0 +1,178 @@
+"""A group is given topics to read while it runs, a turn at a time, on the broker in memory: nothing is left unread, nothing is begun twice."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pipeline.broker.added_subscription import FIRST_LOOK_S, AddedSubscription
+from pipeline.broker.api import Partition
+from pipeline.broker.memory.cluster import Cluster
+from tests.unit.broker.simulation import GROUP, SESSION, TOPIC, Ledger, Process
+
+ADDED = "oms.refunds"
+PARTITIONS = 3
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    cluster = Cluster()
+    for topic in (TOPIC, ADDED):
+        cluster.create(topic, PARTITIONS)
+    return cluster
+
+
+def write(cluster: Cluster, ledger: Ledger, topic: str, count: int = 6) -> None:
+    for number in range(count):
+        partition = Partition(topic, number % PARTITIONS)
+        ledger.written.add((partition, cluster.append(partition, b"key", b"value").offset))
+
+
+def turns(cluster: Cluster, *processes: Process, count: int = 8, finish: bool = True) -> None:
+    for _ in range(count):
+        for each in processes:
+            each.join()
+            each.fetch()
+            for record in each.begin() if finish else ():
+                each.finish(record)
+            each.begin()
+        cluster.virtual.advance(0.1)
+
+
+def held(process: Process) -> set[Partition]:
+    return set(process.consumer._assignment.partitions)
+
+
+def test_what_is_held_and_under_way_stays_so_and_the_topic_is_read_from_its_beginning(cluster: Cluster) -> None:
+    ledger = Ledger()
+    process = Process(cluster, ledger)
+    write(cluster, ledger, TOPIC)
+    write(cluster, ledger, ADDED)
+    turns(cluster, process, finish=False)
+    epochs = {partition: process.consumer._assignment.epoch(partition) for partition in held(process)}
+    assert len(process.under_way) == 6
+    process.consumer.read_also([ADDED])
+    turns(cluster, process)
+    assert {partition: process.consumer._assignment.epoch(partition) for partition in epochs} == epochs, "no epoch has ended"
+    assert {partition.topic for partition in held(process)} == {TOPIC, ADDED}
+    for record in list(process.under_way):
+        process.finish(record)
+    assert set(ledger.begun) == ledger.finished == ledger.written
+    assert set(ledger.begun.values()) == {1}, "nothing is begun twice"
+    assert process.consumer.topics == (TOPIC, ADDED)
+
+
+def test_who_does_not_know_the_topic_yet_is_given_none_of_it(cluster: Cluster) -> None:
+    ledger = Ledger()
+    knowing, unknowing = Process(cluster, ledger), Process(cluster, ledger)
+    turns(cluster, knowing, unknowing)
+    write(cluster, ledger, ADDED)
+    knowing.consumer.read_also([ADDED])
+    turns(cluster, knowing, unknowing, count=20)
+    assert {partition for partition in held(knowing) if partition.topic == ADDED} == set(cluster.partitions_of(ADDED))
+    unknowing.consumer.read_also([ADDED])
+    write(cluster, ledger, ADDED)
+    turns(cluster, knowing, unknowing, count=20)
+    assert held(knowing) | held(unknowing) == {*cluster.partitions_of(TOPIC), *cluster.partitions_of(ADDED)}
+    assert ledger.finished == ledger.written
+    assert set(ledger.begun.values()) == {1}
+
+
+@pytest.mark.parametrize("slot", [None, "a"])
+def test_after_a_kill_between_the_news_and_the_join_the_topic_is_read_all_the_same(cluster: Cluster, slot: str | None) -> None:
+    """A static member comes back in the place of its former self, and the group shares nothing out anew."""
+    ledger = Ledger()
+    killed = Process(cluster, ledger, slot)
+    turns(cluster, killed)
+    killed.broker.faults.is_frozen = True
+    write(cluster, ledger, ADDED)
+    back = Process(cluster, ledger, slot)
+    back.consumer.read_also([ADDED])  # it has read of it before it joins
+    turns(cluster, back, count=20)
+    if slot is not None:
+        assert ADDED not in {partition.topic for partition in held(back)}, "this is what has to be found out"
+        epochs = {partition: back.consumer._assignment.epoch(partition) for partition in held(back)}
+        cluster.virtual.advance(FIRST_LOOK_S)
+        turns(cluster, back, count=20)
+        assert {partition: back.consumer._assignment.epoch(partition) for partition in epochs} == epochs
+    else:
+        cluster.virtual.advance(SESSION + 1)
+        turns(cluster, back, count=20)
+    assert ledger.finished == ledger.written
+    history = cluster.coordinator.group(GROUP).history
+    assert {partition.topic for partition, _ in history} >= {ADDED}
+
+
+def test_a_member_that_lost_its_membership_joins_with_all_topics(cluster: Cluster) -> None:
+    ledger = Ledger()
+    process = Process(cluster, ledger)
+    process.consumer.read_also([ADDED])
+    turns(cluster, process)
+    process.broker.faults.is_frozen = True
+    cluster.virtual.advance(SESSION + 1)
+    other = Process(cluster, ledger)
+    turns(cluster, other)
+    process.broker.faults.is_frozen = False
+    write(cluster, ledger, ADDED)
+    turns(cluster, process, other)
+    cluster.virtual.advance(SESSION + 1)  # the group waits for whom it knew the process as
+    turns(cluster, process, other, count=30)
+    assert ledger.finished == ledger.written
+    assert ADDED in {partition.topic for partition in held(process)}
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_nothing_is_lost_whatever_dies_whenever(seed: int) -> None:
+    chance, ledger, cluster = random.Random(seed), Ledger(), Cluster()
+    cluster.create(TOPIC, PARTITIONS)
+    topics, processes = [TOPIC], {slot: Process(cluster, ledger, slot) for slot in ("a", "b")}
+    for step in range(60):
+        match chance.randrange(8):
+            case 0 if len(topics) < 4:  # an event type is added: every process hears of it, now or later
+                topics.append(f"oms.added-{step}")
+                cluster.create(topics[-1], PARTITIONS)
+            case 1:
+                slot = chance.choice("ab")
+                processes[slot].broker.faults.is_frozen = True
+                processes[slot] = Process(cluster, ledger, slot)
+                processes[slot].consumer.read_also([topic for topic in topics[1:] if chance.random() < 0.8])
+            case 2:
+                cluster.virtual.advance(chance.choice((1.0, SESSION + 1)))
+            case 3:
+                chance.choice(list(processes.values())).consumer.read_also(topics[1:])
+            case 4 | 5:
+                write(cluster, ledger, chance.choice(topics), 3)
+            case _:
+                turns(cluster, *processes.values(), count=2, finish=chance.random() < 0.7)
+    for process in processes.values():
+        process.consumer.read_also(topics[1:])
+    for _ in range(6):
+        turns(cluster, *processes.values(), count=10)
+        for process in processes.values():
+            for record in list(process.under_way):
+                process.finish(record)
+        cluster.virtual.advance(2 * FIRST_LOOK_S)
+    assert ledger.finished == ledger.written
+    assert held(processes["a"]) | held(processes["b"]) == {each for topic in topics for each in cluster.partitions_of(topic)}
+    history = cluster.coordinator.group(GROUP).history
+    for partition in {partition for partition, _ in history}:
+        offsets = [offset for each, offset in history if each == partition]
+        assert offsets == sorted(offsets), "no commit goes back"
+
+
+def test_it_is_asked_less_and_less_often_who_reads_a_topic_that_nobody_can_be_given() -> None:
+    added, now, generation, asked = AddedSubscription(), 0.0, 1, list[float]()
+    added.add([ADDED])
+    assert added.begin(now) == (ADDED,)
+    while now < 200:
+        now += 1
+        if added.to_look_for((), now):
+            asked.append(now)
+            assert added.see((), generation, now)
+        if added.to_subscribe(generation, now) is not None:
+            generation += 1
+    assert asked == [15.0, 46.0, 107.0]
+    assert added.to_subscribe(generation, now) is None
+    assert not added.see([Partition(ADDED, 0)], generation, now)
+    assert added.to_look_for((), now + 10_000) == ()

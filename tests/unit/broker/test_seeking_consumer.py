@@ -1,0 +1,185 @@
+"""A reader that goes back and forth, a turn at a time, on a broker in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+
+import pytest
+from structlog.testing import capture_logs
+
+from pipeline.broker.api import Committed, Partition
+from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.broker.memory.cluster import Cluster
+from pipeline.broker.seeking_consumer import FetchedPage, SeekingConsumer
+from pipeline.ops import metrics
+
+TOPIC = "webhooks.held"
+GROUP = "webhooks.held-group"
+PLACE = Partition(TOPIC, 0)
+
+
+class Stepped(SeekingConsumer):
+    """Has no threads: a test takes its turns."""
+
+    def _post(self, call: Callable[..., None], *arguments: object) -> None:
+        call(*arguments)
+
+
+class World:
+    def __init__(self, records: int) -> None:
+        self.cluster = Cluster()
+        self.cluster.create(TOPIC, 1)
+        self.write(records)
+        self.held: set[int] = set()
+        self.broker = MemoryBroker(self.cluster)
+        self.browser = self._browser()
+
+    def _browser(self) -> Stepped:
+        self.held.clear()
+        browser = Stepped(
+            self.broker, group=GROUP, topic=TOPIC, on_assigned=self.held.update, on_revoked=self.held.difference_update
+        )
+        browser._loop = asyncio.get_running_loop()
+        browser._wake.wait = lambda timeout=None: True  # type: ignore[method-assign]  # no turn waits
+        return browser
+
+    def write(self, records: int) -> None:
+        for number in range(records):
+            self.cluster.append(PLACE, b"7", str(number).encode(), [])
+
+    def turn(self, times: int = 5) -> None:
+        for _ in range(times):
+            self.browser._member.step()
+            self.browser.step()
+
+    async def read(self, offset: int | None) -> FetchedPage:
+        asked = asyncio.create_task(self.browser.fetch(0, offset, 0.0))
+        for _ in range(10):
+            await asyncio.sleep(0)
+            self.turn()
+            if asked.done():
+                return asked.result()
+        asked.cancel()
+        raise TimeoutError
+
+    def restart(self) -> None:
+        self.browser._member._part(leave=True)
+        self.browser = self._browser()
+        self.turn()
+
+    def committed(self) -> Committed | None:
+        return self.cluster.coordinator.group(GROUP).committed.get(PLACE)
+
+
+def missing() -> float:
+    return float(metrics.RECORDS_MISSING.labels(GROUP, TOPIC)._value.get())
+
+
+async def test_the_next_one_begins_at_the_highest_commit() -> None:
+    world = World(50)
+    world.turn()
+    assert world.held == {0}
+    for offset in (20, 20, 30, 10, 0):
+        world.browser.commit(0, offset)
+    world.turn()
+    assert world.committed() == Committed(30)
+    world.browser.commit(0, 31)
+    world.turn()
+    assert world.committed() == Committed(31)
+    world.restart()
+    world.browser.commit(0, 5)
+    world.turn()
+    assert world.committed() == Committed(31)
+    assert (await world.read(None)).records[0].offset == 31
+
+
+async def test_what_retention_took_while_it_read_is_told_once_with_the_number() -> None:
+    world = World(50)
+    world.turn()
+    assert (await world.read(0)).next == 50
+    before = missing()
+    world.cluster.log(PLACE).remove_before(20)
+    for _ in range(2):
+        fetched = await world.read(5)
+        assert [record.offset for record in fetched.records] == list(range(20, 50))
+    assert missing() - before == 15
+
+
+async def test_a_log_that_ends_below_what_was_read_is_waited_for_and_told() -> None:
+    world = World(10)
+    world.turn()
+    asked = asyncio.create_task(world.browser.fetch(0, 40, 0.0))
+    await asyncio.sleep(0)
+    world.turn()
+    assert not asked.done()
+    assert "lost records" in (world.browser.problem() or "")
+    world.write(35)
+    world.cluster.virtual.advance(10.0)
+    world.turn()
+    assert [record.offset for record in (await asked).records] == list(range(40, 45))
+    assert world.browser.problem() is None
+
+
+async def test_a_log_that_ends_below_for_an_hour_is_told_of_once_a_minute() -> None:
+    world = World(10)
+    world.turn()
+    asked = asyncio.create_task(world.browser.fetch(0, 40, 0.0))
+    await asyncio.sleep(0)
+    with capture_logs() as logs:
+        for _ in range(360):
+            world.turn(2)
+            world.cluster.virtual.advance(10.0)
+    told = [line for line in logs if line["event"] == "a log ends below what was read"]
+    assert 1 < len(told) <= 60, "there was a line for each look"
+    assert told[-1]["times"] > 1
+    asked.cancel()
+
+
+async def test_while_membership_is_in_doubt_the_client_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka is away, perhaps for a day: what the client has to say of that must not gather in it."""
+    world = World(10)
+    world.turn()
+    client = world.browser._client
+    assert client is not None
+    rests: list[int] = []
+    paused: list[list[Partition]] = []
+    pause = client.pause
+
+    def note(partitions: Collection[Partition]) -> None:
+        paused.append(list(partitions))
+        pause(partitions)
+
+    monkeypatch.setattr(client, "rest", lambda: rests.append(1))
+    monkeypatch.setattr(client, "pause", note)
+    asked = asyncio.create_task(world.browser.fetch(0, 5, 0.0))
+    await asyncio.sleep(0)
+    world.browser._member.lease.end()
+    world.browser.step()
+    assert (len(rests), paused[-1]) == (1, [PLACE])
+    world.turn()
+    assert [record.offset for record in (await asyncio.wait_for(asked, 30)).records] == list(range(5, 10))
+    before = len(rests)
+    world.browser.step()
+    assert len(rests) == before + 1, "nobody asks for anything"
+
+
+async def test_records_below_what_was_asked_for_are_not_handed_out() -> None:
+    world = World(50)
+    world.turn()
+    assert (await world.read(40)).next == 50
+    world.write(3)
+    world.broker.faults.rewinds_to = 2
+    assert [record.offset for record in (await world.read(50)).records] == [50, 51, 52]
+
+
+async def test_a_partition_that_went_is_told_and_nothing_is_committed_for_it() -> None:
+    world = World(50)
+    world.turn()
+    world.browser._member._part(leave=True)
+    assert world.held == set()
+    world.browser.commit(0, 20)
+    assert not world.browser.is_sure
+    world.turn()
+    assert world.held == {0}
+    assert world.committed() == Committed(0)

@@ -1,0 +1,115 @@
+"""Whom the command line asks, whom it sends a key, and what it says when the answer is none of our API's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from consumers.cli.api_client import ApiCallError, ApiClient, client_for
+from consumers.cli.runtime_files import RunNote, leave_note
+
+
+class Site(BaseHTTPRequestHandler):
+    """Answers every GET with ``answer``."""
+
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+    answer: ClassVar[tuple[int, str, bytes]] = (200, "application/json", b"{}")
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers["Authorization"]))
+        status, kind, content = self.answer
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """A site. No pipeline runs on this machine."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(Site, "answer", (200, "application/json", b"{}"))
+    Site.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def note(url: str) -> RunNote:
+    return RunNote(url, "local-key", "127.0.0.1:9092", 3)
+
+
+def test_the_key_of_the_local_pipeline_goes_nowhere_else(url: str) -> None:
+    with leave_note(note("http://127.0.0.1:1")):
+        with pytest.raises(ApiCallError, match=r"An API key is needed for http.*--api-key, or set OMS_WEBHOOKS_API_KEY"):
+            client_for(url, None)
+        with client_for(url, "given") as client:
+            client.call("GET", "endpoints")
+    assert Site.asked == [("/api/webhook/endpoints", "Bearer given")]
+
+
+@pytest.mark.parametrize("suffix", [None, "", "/", "/api/webhook/"])
+def test_it_is_sent_its_own_key(url: str, suffix: str | None) -> None:
+    with leave_note(note(url)), client_for(None if suffix is None else url + suffix, None) as client:
+        client.call("GET", "endpoints")
+    assert Site.asked == [("/api/webhook/endpoints", "Bearer local-key")]
+
+
+@pytest.mark.parametrize("url_given", [None, ""])
+def test_none_is_named_and_none_runs_here(url: str, url_given: str | None) -> None:
+    with pytest.raises(ApiCallError, match=r"start one \(oms-webhooks all\)"):
+        client_for(url_given, "key")
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/api/webhook", "/api/webhook/"])
+def test_the_path_of_the_api_may_be_given(url: str, suffix: str) -> None:
+    with ApiClient(url + suffix, "key") as client:
+        client.call("GET", "endpoints")
+    assert [path for path, _ in Site.asked] == ["/api/webhook/endpoints"]
+
+
+@pytest.mark.parametrize("key", ["omsw_…", "omsw_secret\n", "omsw_secret\r\nX: y", "omsw secret"])
+def test_what_cannot_be_a_key_is_neither_sent_nor_printed(url: str, key: str) -> None:
+    with pytest.raises(ApiCallError, match="The API key has characters that no key has") as raised:
+        client_for(url, key)
+    assert "secret" not in str(raised.value)
+    assert raised.value.__context__ is None
+    assert Site.asked == []
+
+
+@pytest.mark.parametrize("wrong", ["http://[::1", "http://a\nb"])
+def test_what_is_no_url(wrong: str) -> None:
+    with pytest.raises(ApiCallError, match="is not a URL"):
+        ApiClient(wrong, "key")
+
+
+@pytest.mark.parametrize(
+    "answer", [(200, "text/html", b"<html>Log in</html>"), (200, "text/plain", b""), (203, "application/json", b"\xff")]
+)
+def test_another_site_is_not_our_api(url: str, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str, bytes]) -> None:
+    monkeypatch.setattr(Site, "answer", answer)
+    with (
+        ApiClient(url, "key") as client,
+        pytest.raises(ApiCallError, match=f"This is not the API.*answered {answer[0]} with {answer[1]}"),
+    ):
+        client.call("GET", "endpoints")
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"[1]", "The API answered 404."), (b'{"error": "Gone."}', "Gone.")])
+def test_a_refusal_is_told(url: str, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str) -> None:
+    monkeypatch.setattr(Site, "answer", (404, "application/json", content))
+    with ApiClient(url, "key") as client, pytest.raises(ApiCallError) as raised:
+        client.call("GET", "endpoints")
+    assert (str(raised.value), raised.value.status) == (message, 404)

@@ -1,0 +1,230 @@
+"""What goes wrong is said in a sentence: on the terminal by a command, in the log by a role."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import structlog
+import typer
+from typer.testing import CliRunner
+
+from consumers.cli import entry, role_process
+from consumers.cli.app import app
+from consumers.cli.command_variables import NO_SETTINGS
+from consumers.cli.runtime_files import RunNote, leave_note
+from pipeline.broker.errors import NoSessionError
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.logs import logger
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_new_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No variables, no .env, no note of a pipeline; the logs are put back afterwards."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.upper().startswith("OMS_WEBHOOKS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line as the shell does; returns the exit code."""
+    monkeypatch.setattr(sys, "argv", ["oms-webhooks", *arguments])
+    try:
+        entry.main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_no_session_with_kafka_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(*_: object) -> None:
+        raise NoSessionError("There is no session with Kafka at 127.0.0.1:1")
+
+    monkeypatch.setattr("pipeline.broker.kafka.broker.KafkaTopicAdmin", refuse)
+    monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    assert run_main(monkeypatch, "topics") == 1
+    using, error = capsys.readouterr().err.splitlines()
+    assert using == "Using Kafka at 127.0.0.1:1 (OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS)."
+    assert error == "Error: There is no session with Kafka at 127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(NoSessionError("There is no session"), ("problem", "There is no session")), (ZeroDivisionError(), ("exception", "Zero"))],
+)
+def test_a_role_that_cannot_start_says_so_in_its_log(
+    error: Exception, said: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(role_process, "serve", fail)
+    monkeypatch.setenv("OMS_WEBHOOKS_ENCRYPTION_KY", Vault.new_key())
+    assert run_main(monkeypatch, "fanout") == 1
+    warning, end = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (warning["level"], warning["name"]) == ("warning", "OMS_WEBHOOKS_ENCRYPTION_KY")
+    assert "is OMS_WEBHOOKS_ENCRYPTION_KEY meant?" in warning["problem"]
+    assert (end["level"], end["event"], end["role"]) == ("error", "the role ends", "fanout")
+    assert said[1] in end[said[0]]
+
+
+def test_all_roles_in_one_process_warn_of_names_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NoSessionError("There is no broker to start")
+
+    monkeypatch.setattr("consumers.cli.app.surroundings", refuse)
+    monkeypatch.setenv("OMS_WEBHOOKS_API_PORT", "8090")
+    assert run_main(monkeypatch, "all") == 1
+    warning, error = capsys.readouterr().err.splitlines()
+    assert json.loads(warning)["name"] == "OMS_WEBHOOKS_API_PORT"
+    assert error == "Error: There is no broker to start"
+
+
+def test_what_a_command_logs_is_no_part_of_what_it_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        logger("kafka").debug("a detail")
+        logger("kafka").warning("a broker is away")
+        raise NoSessionError("There is no session with Kafka")
+
+    monkeypatch.setattr("pipeline.broker.kafka.broker.KafkaTopicAdmin", refuse)
+    monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    assert run_main(monkeypatch, "topics") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "a broker is away" in printed.err
+    assert "a detail" not in printed.err
+
+
+def test_a_worker_leaves_the_warning_of_names_to_its_supervisor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def serve(*_: object, **__: object) -> None:
+        return
+
+    monkeypatch.setattr(role_process, "serve", serve)
+    monkeypatch.setenv("OMS_WEBHOOKS_ENCRYPTION_KY", "x")
+    assert run_main(monkeypatch, "fanout", "--worker", "fanout-0") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "toml", "line"),
+    [
+        ({"RETENTION_DAYS": "0"}, "", "OMS_WEBHOOKS_RETENTION_DAYS: It must be 1 or more."),
+        ({}, "retention_days = 0", "retention_days in settings.toml: It must be 1 or more."),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+            "",
+            "SASL needs kafka_sasl_mechanism, kafka_sasl_username and kafka_sasl_password",
+        ),
+        (
+            {"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092,foo:bar"},
+            "",
+            'OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS: "foo:bar" is not host:port; write such as kafka-1:9092,kafka-2:9092',
+        ),
+    ],
+)
+def test_a_setting_that_is_refused_is_called_as_it_was_set(
+    variables: dict[str, str], toml: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("settings.toml").write_text(toml, encoding="utf-8")
+    for name, value in ({"SETTINGS_FILE": "settings.toml"} | variables).items():
+        monkeypatch.setenv(f"OMS_WEBHOOKS_{name}", value)
+    assert run_main(monkeypatch, "settings") == 2
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == "Error: the settings are not valid (see `oms-webhooks settings`):"
+    assert others == [f"  {line}"]
+
+
+def test_names_that_are_no_settings_are_findings_of_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.cli.settings_check.kafka_findings", lambda _: [])
+    monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    for name in NO_SETTINGS:
+        monkeypatch.setenv(name, "x")
+    assert CliRunner().invoke(app, ["settings", "--check"]).exit_code == 0
+    monkeypatch.setenv("OMS_WEBHOOKS_RETENTON_DAYS", "3")
+    checked = CliRunner().invoke(app, ["settings", "--check"])
+    assert checked.exit_code == 1
+    assert "OMS_WEBHOOKS_RETENTON_DAYS" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"RETENTION_DAYS": "x"}, "OMS_WEBHOOKS_RETENTION_DAYS"),
+        ({"CLICKHOUSE_URL": "http://127.0.0.1:999999"}, "must look like https://host:8443 or http://host:8123"),
+        ({"CLICKHOUSE_URL": "clickhouse:8123"}, "must look like https://host:8443 or http://host:8123"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "SASL needs kafka_sasl_mechanism"),
+        ({"RETENTON_DAYS": "7", "CLICKHOUSE_URL": "nowhere"}, "OMS_WEBHOOKS_RETENTON_DAYS"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "Connection refused"),
+        ({"CLICKHOUSE_URL": "http://127.0.0.1:1"}, "ClickHouse: 127.0.0.1:1"),
+        ({}, "No Kafka is configured"),
+    ],
+)
+def test_whatever_is_wrong_the_check_says_it_and_ends_with_1(
+    variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    for name, value in variables.items():
+        monkeypatch.setenv(f"OMS_WEBHOOKS_{name}", value)
+    checked = CliRunner().invoke(app, ["settings", "--check"])
+    assert checked.exit_code == 1, checked.output
+    assert said in checked.stdout
+
+
+def test_every_variable_of_an_option_is_known_to_be_no_setting() -> None:
+    def variables(command: Any) -> set[str]:
+        own = {parameter.envvar for parameter in command.params if parameter.envvar}
+        return own.union(*map(variables, getattr(command, "commands", {}).values()))
+
+    named = variables(typer.main.get_command(app))
+    assert "OMS_WEBHOOKS_API_KEY" in named
+    assert named <= set(NO_SETTINGS)
+
+
+def test_a_pipeline_whose_kafka_is_gone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with leave_note(RunNote("http://127.0.0.1:1", "a-key", address, 3)):
+        assert run_main(monkeypatch, "topics") == 1
+    said = capsys.readouterr().err
+    assert f"Using Kafka at {address}, of the local pipeline at http://127.0.0.1:1 (started " in said
+    assert f"No Kafka broker can be used. {address}: It cannot be connected to (Connection refused)." in said
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--port", "99999", "It must be 65535 or less."),
+        ("--status", "99", "It must be 300 or more."),
+        (
+            "--secret",
+            "bad",
+            "must start with whsec_, followed by 24 to 64 bytes in base64; make one: echo whsec_$(openssl rand -base64 32)",
+        ),
+        ("--basic", "oms", "user:password"),
+        ("--header-key", "X-Key", "X-Api-Key: key"),
+        ("--public-key", "whpk_AAAA", "32 bytes in base64"),
+    ],
+)
+def test_what_a_receiver_cannot_be(option: str, value: str, said: str) -> None:
+    refused = CliRunner().invoke(app, ["receiver", option, value])
+    assert refused.exit_code == 2
+    assert said in " ".join(click.unstyle(refused.output).replace("│", "").split())

@@ -1,0 +1,106 @@
+"""``oms-webhooks endpoints export`` and ``import`` against the real application."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from consumers.cli.backup import BackupError, read_backup
+from tests.unit.consumers.commands import Command
+from tests.unit.web.endpoint_requests import PATH, request
+from tests.unit.web.service import Service
+
+HEADER = '{"format":"oms-webhooks endpoints","format_version":1,"exported_at":"2026-03-02T15:04:00Z","endpoints":1}'
+
+
+async def test_out_and_in_again(service: Service, run: Command, tmp_path: Path) -> None:
+    for number in range(25):
+        await service.create(f"http://127.0.0.1/{number}")
+    file = tmp_path / "endpoints.jsonl"
+    made = await run("endpoints", "export", str(file))
+    assert (made.exit_code, made.stdout) == (0, f"25 endpoints are in {file}.\n")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert not file.with_name("endpoints.jsonl.part").exists()
+    await request(service, "DELETE", f"{PATH}/1")
+
+    tried = await run("endpoints", "import", str(file), "--dry-run")
+    assert (tried.exit_code, "Nothing was changed" in tried.stdout, "http://127.0.0.1/0" in tried.stdout) == (0, True, True)
+    assert service.kafka.changes[-1].deleted
+    restored = await run("endpoints", "import", str(file))
+    assert restored.exit_code == 0
+    assert "1 created\n24 there, as they were\n" in restored.stdout
+    again = await run("endpoints", "import", "-", stdin=file.read_text())
+    assert again.stdout.endswith("25 there, as they were\n")
+
+
+async def test_to_standard_output(service: Service, run: Command) -> None:
+    await service.create()
+    header, line = (await run("endpoints", "export", "-")).stdout.splitlines()
+    assert (json.loads(header)["endpoints"], json.loads(line)["id"]) == (1, 1)
+
+
+async def test_what_is_refused_is_the_exit_code(service: Service, run: Command, tmp_path: Path) -> None:
+    await service.create()
+    file = tmp_path / "endpoints.jsonl"
+    await run("endpoints", "export", str(file))
+    file.write_text(file.read_text().replace("127.0.0.1", "10.0.0.1"))
+    refused = await run("endpoints", "import", str(file), "--overwrite")
+    assert (refused.exit_code, "1 refused" in refused.stdout) == (1, True)
+
+
+async def test_where_no_backup_can_be_written(
+    service: Service, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.create()
+    missing = tmp_path / "none" / "x"
+    refused = await run("endpoints", "export", str(missing))
+    assert str(refused.exception) == f"{missing} cannot be written: No such file or directory. No backup was made."
+    for directory in (tmp_path, Path("/")):
+        refused = await run("endpoints", "export", str(directory))
+        assert str(refused.exception) == f"{directory} is a directory; name a file in it."
+
+    file = tmp_path / "endpoints.jsonl"
+    file.write_text("the one before")
+    for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+        monkeypatch.setattr("os.fsync", _raising(error))
+        await run("endpoints", "export", str(file))
+        assert (file.read_text(), file.with_name("endpoints.jsonl.part").exists()) == ("the one before", False), (
+            "no secrets are left"
+        )
+
+
+def _raising(error: BaseException) -> Callable[[int], None]:
+    def fail(_: int) -> None:
+        raise error
+
+    return fail
+
+
+async def test_what_cannot_be_read_as_a_backup(service: Service, run: Command, tmp_path: Path) -> None:
+    missing, binary = tmp_path / "none", tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for file, message in (
+        (missing, f"{missing} cannot be read: No such file or directory."),
+        (tmp_path, f"{tmp_path} cannot be read: Is a directory."),
+        (binary, f"{binary} is not a backup of endpoints: it is not text."),
+    ):
+        assert str((await run("endpoints", "import", str(file))).exception) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a backup of endpoints"),
+        ("[]", "not a backup of endpoints"),
+        (HEADER.replace(":1,", ":2,"), "of another version"),
+        (HEADER, "should hold 1 endpoints and holds 0"),
+        (f"{HEADER}\n{{}}\n{{}}", "should hold 1 endpoints and holds 2"),
+        (f"{HEADER}\n{{", "a line is not JSON"),
+    ],
+)
+def test_what_is_no_backup_or_not_a_whole_one(text: str, message: str) -> None:
+    with pytest.raises(BackupError, match=message):
+        read_backup(text)

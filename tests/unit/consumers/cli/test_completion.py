@@ -1,0 +1,17 @@
+"""What the shell is offered."""
+
+from __future__ import annotations
+
+import pytest
+
+from consumers.cli.option_values import complete_event_type
+from tests.deploy.files import DEPLOY
+
+
+def test_event_types_of_the_deployment_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert complete_event_type("re") == []
+    monkeypatch.setenv("OMS_WEBHOOKS_EVENT_TYPES_FILE", str(DEPLOY / "event-types" / "event-types.yaml"))
+    assert complete_event_type("re") == ["refund_issued"]
+    assert complete_event_type("order_c") == ["order_completed", "order_cancelled"]
+    monkeypatch.setenv("OMS_WEBHOOKS_EVENT_TYPES_FILE", "/nowhere/event-types.yaml")
+    assert complete_event_type("order_c") == ["order_completed", "order_cancelled"]

@@ -1,0 +1,195 @@
+"""What is printed is whole: on a terminal of any width, and in a pipe, where a row is a line."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import RenderableType
+from rich.text import Text
+
+from consumers.cli import tables
+from consumers.cli.console import Output, Rows
+from pipeline.broker.topic_admin import Difference, Growth
+from pipeline.ops.reachability import CheckResult
+from pipeline.ops.settings import Settings
+
+TIME = "2026-03-02T15:05:00.007Z"
+URL = "https://shop.example/a/long/path/of/an/integrator/hooks?channel=17"
+CURSOR = "MTc3MjQ2MzkwMDAwN3wxNDY4MDA2NDAwMDAwMDAwMXxk"
+ATTEMPT: dict[str, Any] = {
+    "id": 14680064000000001,
+    "event_name": "subscription_payment_failed_twice",
+    "endpoint_id": 7,
+    "target_url": URL,
+    "outcome": "exhausted",
+    "attempt": 6,
+    "http_status_code": 503,
+    "failure": None,
+    "error": "The endpoint answered 503 [red](Service Unavailable).",
+    "duration_ms": 12.5,
+    "created_at": TIME,
+    "order_number": "R758805215",
+    "stock_item_id": None,
+}
+PAGE = {
+    "attempts": [ATTEMPT],
+    "total_count": 1000,
+    "total_count_is_exact": True,
+    "current_page": 1,
+    "pages": 40,
+    "next_cursor": CURSOR,
+}
+ENDPOINT = {"id": 12345, "target_url": URL, "events": ["order_completed"], "state": "active", "description": "a shop"}
+
+
+def printed(what: RenderableType, width: int | None) -> str:
+    """As on a terminal of that width; None: as in a pipe."""
+    file = io.StringIO()
+    Output(file=file, force_terminal=width is not None, width=width, color_system=None).print(what)
+    return file.getvalue()
+
+
+def attempts() -> RenderableType:
+    return tables.attempts(PAGE)
+
+
+def endpoints() -> RenderableType:
+    return tables.endpoints([ENDPOINT])
+
+
+def settings() -> RenderableType:
+    return tables.settings(Settings())
+
+
+def topics() -> RenderableType:
+    specs = Settings().topics.specs()
+    return tables.topics(specs, 12, [], [Difference(specs[0].name, "retention.ms", "7 days", "1 day")])
+
+
+def dead_letters() -> RenderableType:
+    letter = {"id": 14680064000000001, "failed_at": TIME, "reason": "not_json", "topic": "oms.stock-items", "partition": 127}
+    page = {"dead_letters": [letter | {"offset": 10**9, "size": 10, "detail": "No JSON."}], "total_count": 1}
+    return tables.dead_letters(page | {"current_page": 1, "pages": 1})
+
+
+def keys() -> RenderableType:
+    key = {
+        "id": "0123456789abcdef",
+        "name": "the-warehouse-of-hamburg",
+        "role": "operator",
+        "created_at": TIME,
+        "created_by": "omsw_12345678",
+    }
+    return tables.keys({"keys": [key]})
+
+
+def growth() -> RenderableType:
+    return tables.growth([Growth("acceptance.oms.webhooks.endpoint-health.of-the-shop", 12, 24)])
+
+
+def findings() -> RenderableType:
+    return tables.findings([CheckResult("Kafka: broker-1.kafka.internal.example:9092", "It cannot be connected to.")])
+
+
+def answer() -> RenderableType:
+    columns = [[name, "String"] for name in ("event_id", "order_number", "target_url", "created_at")]
+    return tables.answer({"columns": columns, "rows": [["evt_0123456789", "R758805215", URL, TIME]], "seconds": 0.1})
+
+
+ALL: dict[Callable[[], RenderableType], list[str]] = {
+    attempts: [str(ATTEMPT["id"]), TIME, ATTEMPT["event_name"], "R758805215", "gave up", "503", CURSOR],
+    endpoints: ["12345", "order_completed", "active"],
+    settings: [f"OMS_WEBHOOKS_{name.upper()}" for name in Settings.model_fields],
+    topics: [spec.name for spec in Settings().topics.specs()],
+    dead_letters: ["14680064000000001", TIME, "not_json", "oms.stock-items 127/1000000000"],
+    keys: ["0123456789abcdef", "the-warehouse-of-hamburg", TIME, "omsw_12345678"],
+    growth: ["acceptance.oms.webhooks.endpoint-health.of-the-shop"],
+    findings: ["Kafka: broker-1.kafka.internal.example:9092"],
+    answer: ["R758805215", TIME],
+}
+
+
+LEFT_OUT = {
+    attempts: (ATTEMPT["event_name"], "R758805215"),
+    endpoints: ("order_completed",),
+    dead_letters: ("oms.stock-items 127/1000000000",),
+    keys: (TIME, "omsw_12345678"),
+}
+"""What stands in columns that a narrow terminal does not show."""
+
+
+@pytest.mark.parametrize("width", [80, 100, 130, 200])
+@pytest.mark.parametrize("made", ALL)
+def test_on_a_terminal_ids_times_and_names_are_whole(made: Callable[[], RenderableType], width: int) -> None:
+    text = printed(made(), width)
+    left_out = LEFT_OUT.get(made, ()) if "Not shown for want of width" in text else ()
+    assert [one for one in ALL[made] if one not in text and one not in left_out] == []
+    assert text.count("…") == printed(made(), None).count("…"), "none is rich's, which stands for what was cut"
+    assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize("made", ALL)
+def test_in_a_pipe_a_row_is_a_line(made: Callable[[], RenderableType]) -> None:
+    wanted = ALL[made][:-1] if made is attempts else ALL[made]  # the cursor is below the table
+    lines = printed(made(), None).splitlines()
+    if made in (settings, topics):
+        assert all(any(name in line for line in lines) for name in wanted)
+    else:
+        assert any(all(one in line for one in wanted) for line in lines)
+
+
+def test_long_texts_are_folded_and_none_of_their_letters_is_lost() -> None:
+    cells = [line.split("│")[2].strip() for line in printed(endpoints(), 80).splitlines() if line.startswith("│")]
+    assert (len(cells) > 1, "".join(cells)) == (True, URL)
+    assert URL in "".join(printed(attempts(), 40).split())
+
+
+def test_where_a_table_is_too_wide_each_row_is_a_block() -> None:
+    rows = Rows("id", "order", "note", folded=("note",))
+    rows.add("1", "R1", "a " * 40)
+    rows.add("2", "", Text("red", "red"))
+    blocks = [line.split() for line in printed(rows, 20).splitlines()]
+    assert blocks[:3] == [["id", "1"], ["order", "R1"], ["note", *"aaaaaaa"]]
+    assert blocks[-4:] == [[], ["id", "2"], ["note", "red"], []]
+    assert "│" not in printed(rows, 32)
+    assert "│" in printed(rows, 33)
+
+
+def test_a_page_of_attempts_is_a_table_of_80_columns_that_says_what_it_leaves_out() -> None:
+    """A row a line or two, as long as ids are those of a shop's first years."""
+    text = printed(
+        tables.attempts(PAGE | {"attempts": [ATTEMPT | {"id": 1234567, "target_url": "https://erp.example/hooks"}]}), 80
+    )
+    head = next(line for line in text.splitlines() if "outcome" in line)
+    assert [cell.strip() for cell in head.strip("┃").split("┃")] == ["id", "time", "endpoint", "outcome", "code"]
+    assert "Not shown for want of width: event, order / item, try, ms, error." in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_cells_are_neither_markup_nor_orders_to_the_terminal() -> None:
+    rows = Rows("a", "b", folded=("b",))
+    rows.add("[red]x[/red] :smile:", "one\ntwo\x1b[2J\r\u2028three")
+    (line,) = [line for line in printed(rows, None).splitlines() if "smile" in line]
+    assert "[red]x[/red] :smile:" in line
+    assert r"one\ntwo\x1b[2J\r\u2028three" in line
+
+
+def test_without_rows_there_are_headings() -> None:
+    assert "id" in printed(Rows("id", "name", caption="none"), 80)
+    assert printed(Rows("id", "name", caption="none"), 80).endswith("none\n")
+
+
+def test_a_list_of_nothing_says_so() -> None:
+    empty = {"current_page": 1, "pages": 0, "total_count": 0, "total_count_is_exact": True, "next_cursor": None}
+    for made, said in (
+        (tables.attempts(PAGE | empty | {"attempts": []}), "no attempts"),
+        (tables.dead_letters(empty | {"dead_letters": []}), "no dead letters"),
+        (tables.endpoints([]), "no endpoints"),
+        (tables.keys({"keys": []}), "no keys yet (make one: oms-webhooks keys create); without those of OMS_WEBHOOKS_API_KEYS"),
+    ):
+        assert printed(made, 120).splitlines()[-1] == said
+    one = printed(tables.attempts(PAGE | {"total_count": 1, "pages": 1, "next_cursor": None}), 300)
+    assert ", 1 attempt\n" in one

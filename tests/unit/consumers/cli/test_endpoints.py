@@ -1,0 +1,202 @@
+"""The commands that speak to the HTTP API, against the real application."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from consumers.cli.api_client import ApiCallError
+from consumers.cli.roles import role_banner
+from pipeline.core.search import leaves
+from pipeline.endpoints.vault import Vault
+from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary
+from schemas.event_types import BUILT_IN
+from tests.unit.consumers.commands import Command
+from tests.unit.delivery.courier_case import answer
+from tests.unit.schemas.versioned_types import VERSIONED
+from tests.unit.web.api.test_resend import BODY, detail
+from tests.unit.web.attempt_rows import attempt_row
+from tests.unit.web.service import NOW, Service
+
+
+async def test_a_test_says_what_came_of_it(service: Service, run: Command) -> None:
+    await service.create()
+    good = await run("endpoints", "test", "1", "--event", "shipment_shipped")
+    assert (good.exit_code, "acknowledged" in good.stdout, "200 in 250 ms" in good.stdout) == (0, True, True)
+    assert json.loads(service.sender.requests[0].body)["event_name"] == "shipment_shipped"
+
+    service.sender.exchange = answer(503)
+    bad = await run("endpoints", "test", "1")
+    assert bad.exit_code == 1
+    assert "not acknowledged" in bad.stdout
+    assert "only 200, 201, 202 and 204 acknowledge" in " ".join(bad.stdout.split())  # a line may be broken anywhere
+    as_json = await run("endpoints", "test", "1", "--json")
+    assert json.loads(as_json.stdout)["outcome"] == "exhausted"
+
+
+async def test_all_endpoints_are_listed(service: Service, run: Command) -> None:
+    for number in range(205):
+        await service.create(f"http://127.0.0.1/{number}/hooks")
+    listed = (await run("endpoints", "list")).stdout
+    assert [number for number in range(205) if f"http://127.0.0.1/{number}/hooks" not in listed] == []
+    assert "205 endpoints" in listed
+
+
+async def test_endpoints_are_verified(service: Service, run: Command) -> None:
+    service.sender.exchange = answer(404)
+    added = await run("endpoints", "add", "http://127.0.0.1/hooks", "--verification", "signed_event")
+    assert "It is not verified yet" in added.stdout
+    refused = await run("endpoints", "verify", "1")
+    assert refused.exit_code == 1
+    assert "did not acknowledge webhook.verify" in " ".join(refused.stdout.split())
+
+    service.sender.exchange = answer(200)
+    assert (await run("endpoints", "verify", "1")).stdout == "Endpoint 1 is verified.\n"
+    assert "signed_event: verified at" in " ".join((await run("endpoints", "show", "1")).stdout.split())
+    assert (await run("endpoints", "verification", "1", "cloudevents_handshake")).exit_code == 1
+    assert (await run("endpoints", "verification", "1", "none")).stdout == "Endpoint 1 need not be verified.\n"
+
+
+async def test_versions_are_pinned_and_every_version_is_sent_again(service: Service, run: Command) -> None:
+    service.events.use(VERSIONED)
+    added = await run("endpoints", "add", "http://127.0.0.1/hooks", "--event", "order_completed", "--pin", "order_completed=1")
+    assert added.exit_code == 0
+    assert "order_completed: only version 1" in " ".join((await run("endpoints", "show", "1")).stdout.split())
+    assert (await run("endpoints", "pin", "1")).stdout == "Endpoint 1 gets every version of its event types.\n"
+    pinned = await run("endpoints", "pin", "1", "order_completed=1")
+    assert pinned.stdout == "Endpoint 1 gets order_completed in version 1 only.\n"
+    assert [record.event_type_versions for record in service.kafka.changes] == [
+        {"order_completed": 1},
+        {},
+        {"order_completed": 1},
+    ]
+    assert (await run("endpoints", "pin", "1", "order_completed=2")).exit_code == 1
+
+
+async def test_a_retry_policy_is_chosen_and_said_in_words(service: Service, run: Command) -> None:
+    added = await run("endpoints", "add", "http://127.0.0.1/hooks", "--retry-policy", "impatient")
+    assert added.exit_code == 0
+
+    changed = await run("endpoints", "retry-policy", "1", "5s,10m")
+    assert changed.stdout == "Endpoint 1: Retries after 5 s and 10 min; gives up after 10 min 5 s.\n"
+    assert [record.retry_policy for record in service.kafka.changes] == ["impatient", "5s,10m"]
+    shown = " ".join((await run("endpoints", "show", "1")).stdout.split())
+    assert "5s,10m: Retries after 5 s and 10 min; gives up after 10 min 5 s." in shown
+
+    wrong = await run("endpoints", "retry-policy", "1", "2m")
+    assert isinstance(wrong.exception, ApiCallError)
+    assert "Choose from 5s, 1m, 10m, 1h, 6h." in str(wrong.exception)
+
+
+async def test_a_rotated_secret_is_printed(service: Service, run: Command) -> None:
+    await service.create()
+    rotated = await run("endpoints", "rotate", "1")
+    secret = service.vault.open(service.kafka.changes[-1].secrets[0].sealed)
+    assert rotated.exit_code == 0
+    assert secret in rotated.stdout
+    assert "24 hours" in rotated.stdout
+
+
+async def test_an_attempt_is_resent(service: Service, run: Command) -> None:
+    await service.create()
+    service.attempts.details[11] = detail()
+    service.attempts.sent["evt_1"] = BODY
+    resent = await run("attempts", "resend", "11")
+    assert (resent.exit_code, resent.stdout) == (0, "Event evt_1 is on its way to endpoint 1, http://127.0.0.1/hooks.\n")
+    assert len(service.kafka.to("webhooks.delay.0s")) == 1
+    unknown = await run("attempts", "resend", "12")
+    assert isinstance(unknown.exception, ApiCallError)
+
+
+async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.cli.search._LOOK_SECONDS", 0.01)
+    await service.create()
+    service.attempts.rows = tuple(attempt_row(id=one, event_id=f"evt_{one}", endpoint_id=1) for one in (1, 2))
+    service.attempts.sent = {"evt_1": b"{}"}
+    asked = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1")
+    assert "Resend 2 notifications (2 failed attempts)?" in asked.stdout
+    assert service.kafka.to("webhooks.delay.0s") == []
+
+    done = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
+    assert (done.exit_code, "done. 1 of 2 resent, 0 were delivered already, 1 could not be sent." in done.stdout) == (0, True)
+    wrong = await run("attempts", "resend-failed", "--q", "colour_eq=red", "--yes")
+    assert isinstance(wrong.exception, ApiCallError)
+    assert len(service.kafka.to("webhooks.delay.0s")) == 1
+
+
+async def test_attempts_are_still_searched(service: Service, run: Command) -> None:
+    found = await run("attempts", "--order", "R1", "--json")
+    assert (found.exit_code, json.loads(found.stdout)["total_count"]) == (0, 0)
+    assert [one.values for part in service.attempts.queries[0].conditions for one in leaves(part)] == [("R1",)]
+
+
+async def test_keys_are_made_listed_and_revoked(service: Service, run: Command) -> None:
+    made = await run("keys", "create", "--name", "Ada [bold]", "--role", "operator")
+    [record] = service.ring.valid()
+    assert made.exit_code == 0
+    assert f"Key {record.id} of Ada [bold], role operator" in made.stdout
+    assert "omsw_" in made.stdout
+    listed = await run("keys", "list")
+    assert record.id in listed.stdout
+    assert "omsw_" not in listed.stdout
+    revoked = await run("keys", "revoke", record.id)
+    assert revoked.stdout == f"Key {record.id} is revoked.\n"
+    assert service.ring.valid() == []
+
+
+async def test_dead_letters_are_listed_and_shown(service: Service, run: Command) -> None:
+    summary = DeadLetterSummary(5, "not_json", "No [red]JSON.", "oms.orders", 1, 2, NOW, 1)
+    service.reports.letters = [DeadLetterDetail(summary, None, b"{", ())]
+    listed = await run("dead-letters", "list", "--reason", "not_json")
+    assert "No [red]JSON." in listed.stdout
+    assert "oms.orders 1/2" in listed.stdout
+    assert service.reports.asked == [("not_json", None)]
+    shown = await run("dead-letters", "show", "5")
+    assert json.loads(shown.stdout)["value"] == {"content": "{", "encoding": "text"}
+
+
+def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(role_banner("api", "http://127.0.0.1:1", "omsw_key"))
+    console.print(role_banner("api", "http://127.0.0.1:2", None))
+    text = console.export_text()
+    assert text.count("omsw_key") == 1
+    assert "oms-webhooks keys create" in text
+    assert text.endswith("api: health and metrics at http://127.0.0.1:2, dashboard at http://127.0.0.1:2/webhooks\n")
+
+
+async def test_endpoints_are_sealed_with_a_new_key(service: Service, run: Command) -> None:
+    await service.create()
+    assert "encrypted with the one key" in (await run("endpoints", "reencrypt")).stdout
+    service.restart_with(f"{Vault.new_key()},{service.encryption_key}")
+    asked = await run("endpoints", "reencrypt", "--status")
+    assert (asked.exit_code, "1 of 1 endpoints are encrypted with an old key" in asked.stdout) == (1, True)
+    made = await run("endpoints", "reencrypt")
+    assert (made.exit_code, "the others can be taken out" in made.stdout) == (0, True)
+    service.restart_with(f"{Vault.new_key()},{Vault.new_key()}")
+    lost = await run("endpoints", "reencrypt")
+    assert (lost.exit_code, "1 of 1 endpoints cannot be opened with any of the 2 keys" in lost.stdout) == (1, True)
+
+
+async def test_event_types_of_a_file_are_added_to_a_running_pipeline_changed_and_removed(
+    service: Service, run: Command, tmp_path: Path
+) -> None:
+    entry = {"name": "refund_issued", "topic": "oms.orders", "description": "Money.", "schema": {}, "sample": {"id": 1}}
+    file = tmp_path / "types.json"
+    file.write_text(json.dumps([entry]))
+    assert (await run("event-types", "add", str(file))).stdout == "refund_issued is added.\n"
+    assert (await run("endpoints", "add", "http://127.0.0.1/hooks", "--event", "refund_issued")).exit_code == 0
+    assert isinstance((await run("event-types", "remove", "refund_issued")).exception, ApiCallError)
+
+    file.write_text(json.dumps([entry | {"schema": {"required": ["id"]}}]))
+    refused = await run("event-types", "add", str(file))
+    assert "data.id: It is required now" in str(refused.exception)
+    changed = await run("event-types", "add", str(file), "--allow-breaking")
+    assert changed.stdout.startswith("refund_issued is changed.\n  data.id: It is required now")
+    await run("endpoints", "remove", "1")
+    assert (await run("event-types", "remove", "refund_issued")).stdout.startswith("refund_issued is removed.")
+    assert service.events.types.names == BUILT_IN.names

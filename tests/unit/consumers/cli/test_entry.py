@@ -1,0 +1,72 @@
+"""What is loaded before a role works. A process that does nothing but load takes more than a second: there is one for all roles."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from consumers.cli.entry import role_wanted
+
+ROOT = Path(__file__).parents[4]
+LOADED = "from consumers.cli.entry import load_role; load_role(); import sys; print(*sys.modules)"
+NOT_LOADED = {
+    # The command line, and what lays text out.
+    "click",
+    "consumers.cli.app",
+    "consumers.cli.roles",
+    "consumers.cli.supervisor",
+    "pygments",
+    "rich",
+    "typer",
+    # What some settings want, and some roles.
+    "clickhouse_connect",
+    "confluent_kafka",
+    "consumers.held",
+    "consumers.recorder",
+    "consumers.retry",
+    "consumers.store_wiring",
+    "cryptography.x509",
+    "httpx",
+    "jsonschema",
+    "opentelemetry",
+    "pipeline.store.connection",
+    "pipeline.store.rows",
+    # The API, its pages, and its schemas.
+    "jinja2",
+    "pipeline.core.search",
+    "pipeline.web.api",
+    "pipeline.web.dashboard",
+    "schemas.http.endpoints",
+    "schemas.objects",
+}
+
+
+def test_a_role_loads_what_every_role_needs_and_no_more() -> None:
+    told = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(told.stdout.split())
+    assert {"consumers.run", "aiohttp", "kafka"} <= loaded
+    assert not loaded & NOT_LOADED, "load it where it is used: see docs/code.md, A start"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["fanout"], ("fanout", "")),
+        (["recorder", "--worker", "recorder-1"], ("recorder", "recorder-1")),
+        (["api", "--workers", "2"], None),
+        (["retry", "--help"], None),
+        (["retry", "--worker", "--help"], None),
+        (["fanout", "--worker"], None),
+        (["fanout", "retry"], None),
+        (["topics"], None),
+        ([], None),
+    ],
+)
+def test_all_but_a_plain_role_is_for_the_parser_of_the_command_line(
+    arguments: Sequence[str], wanted: tuple[str, str] | None
+) -> None:
+    assert role_wanted(arguments) == wanted

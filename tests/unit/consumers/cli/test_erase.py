@@ -1,0 +1,40 @@
+"""``oms-webhooks erase`` against the real application."""
+
+from __future__ import annotations
+
+from pipeline.store.erase import PersonTraces, Subject
+from tests.unit.consumers.commands import Command
+from tests.unit.web.service import Service
+
+TRACES = PersonTraces(events=("evt_1", "evt_2"), attempts=(64, 128, 192), dead_letters=(5,), orders=("R1", "R 2"))
+
+
+async def test_it_says_what_would_be_erased_and_erases_it_when_told(service: Service, run: Command) -> None:
+    service.eraser.found = [TRACES]
+    shown = await run("erase", "--email", "ada@example.com")
+    assert (shown.exit_code, "Nothing was changed" in shown.output) == (0, True)
+    assert "30 days: webhooks.dead-letters" in shown.output
+    assert service.eraser.started == []
+
+    service.eraser.found = [TRACES]
+    made = await run("erase", "--email", "ada@example.com", "--yes")
+    assert made.exit_code == 0
+    assert "ClickHouse finds nothing of it any more." in made.output
+    assert "oms-webhooks erase --order 'R 2' --yes" in made.output
+    assert service.eraser.started == [TRACES]
+
+
+async def test_what_came_meanwhile_is_an_error(service: Service, run: Command) -> None:
+    service.eraser.found = [TRACES, PersonTraces(attempts=(64,))]
+    made = await run("erase", "--order", "R1", "--yes")
+    assert made.exit_code != 0
+    assert str(made.exception) == "1 rows were recorded meanwhile: run the same command again."
+
+
+async def test_one_of_the_two_is_given_or_read_from_standard_input(service: Service, run: Command) -> None:
+    for arguments in ((), ("--email", "a@b.example", "--order", "R1")):
+        refused = await run("erase", *arguments)
+        assert str(refused.exception) == "Give one of the two: --email or --order."
+    assert service.eraser.asked == []
+    assert (await run("erase", "--email", "-", stdin="ada@example.com\n")).exit_code == 0
+    assert service.eraser.asked == [Subject(email="ada@example.com")]

@@ -1,0 +1,60 @@
+"""The help of every command speaks of TEXT, NUMBER and PATH, and a flag has no type; what is refused is told in plain words too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from consumers.cli.app import app
+from consumers.cli.plain_help import with_plain_types
+
+
+def shown(command: Any) -> Iterator[tuple[str, str, str]]:
+    """Commands, their parameters, and the types that help shows."""
+    context = command.context_class(command, info_name=command.name)
+    for parameter in command.get_params(context):
+        describe = getattr(parameter, "display_type_rich", None)
+        if describe is not None:
+            yield str(command.name), str(parameter.name), describe(context) or ""
+    for below in getattr(command, "commands", {}).values():
+        yield from shown(below)
+
+
+def test_no_command_shows_types_of_python() -> None:
+    types = {(command, name): text for command, name, text in shown(with_plain_types(get_command(app)))}
+    assert len(types) > 50
+    assert {place: text for place, text in types.items() if "<" in text or "[" in text} == {}
+    assert types["replay", "yes"] == ""
+    assert types["replay", "rate"] == "NUMBER"
+    assert types["add", "target_url"] == "", "its name says what it is"
+    assert types["demo", "kafka"] == "embedded|apache"
+
+
+def test_help_fits_80_columns_and_has_no_colour_in_a_pipe() -> None:
+    text = CliRunner().invoke(app, ["endpoints", "add", "--help"], env={"COLUMNS": "80"}).stdout
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["grants", "--role", "wrong"], "'--role': 'wrong' is not one of 'fanout', 'retry',"),
+        (["receiver", "--failure", "wrong"], "'--failure': 'wrong' is not one of 'status', 'hang', 'reset'."),
+        (["endpoints", "verification", "1", "wrong"], "'verification': 'wrong' is not one of 'none',"),
+        (["endpoints", "show", "wrong"], "'endpoint_id': It must be a whole number."),
+        (["receiver", "--fail-rate", "7"], "'--fail-rate': It must be 1 or less."),
+        (["simulate", "--rate", "much"], "'--rate': It must be a number."),
+        (["grants", "--role", "\x1b[31m"], "'\\x1b[31m' is not one of"),
+    ],
+)
+def test_a_refused_option_is_told_without_the_words_of_a_library(command: list[str], said: str) -> None:
+    refused = CliRunner().invoke(app, command, env={"COLUMNS": "300"})
+    assert refused.exit_code == 2
+    assert said in refused.output
+    for word in ("Value error", "Input should", "unable to parse", "\x1b"):
+        assert word not in refused.output

@@ -1,0 +1,104 @@
+"""``oms-webhooks publish --check``: no Kafka, nothing written, and an exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from consumers.cli import app
+from schemas.event import EventType
+from tests.unit.sample_events import event, event_of
+
+SHIPMENT = event_of(EventType.SHIPMENT_SHIPPED).replace(b"evt_1", b"evt_2").replace(b"\n", b"")
+
+
+def run(*arguments: str, given: bytes = b"") -> Result:
+    return CliRunner().invoke(app.app, ["publish", *arguments], input=given)
+
+
+@pytest.fixture(autouse=True)
+def _no_kafka(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_events_from_standard_input() -> None:
+    result = run("--check", given=event() + b"\n" + SHIPMENT)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "line 1: order_completed evt_1 is a valid event; for oms.orders, key R1",
+        "line 2: shipment_shipped evt_2 is a valid event; for oms.shipments, key R204816339",
+        "2 events: all can be delivered, 0 with warnings.",
+    ]
+
+
+def test_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "event.json"
+    file.write_bytes(event_of(EventType.STOCK_ITEM_OUT_OF_STOCK))
+    result = run("--check", str(file))
+    assert result.exit_code == 0
+    assert result.stdout.startswith("stock_item_out_of_stock evt_1 is a valid event; for oms.stock-items, key 9002\n")
+    assert run("--check", str(tmp_path / "none.json")).exit_code == 2
+
+
+def test_each_problem_is_printed_with_its_place_and_what_to_do() -> None:
+    result = run("--check", given=event().replace(b"evt_1", b"a.b") + b"\n" + event('{"number":"R1","total":5}'))
+    assert result.exit_code == 1
+    first, error, second, warning, summary = result.stdout.splitlines()
+    assert first == "line 1: would become a dead letter (invalid_envelope)"
+    assert error.startswith("  error  id: ")
+    assert "(no dots)" in error
+    assert second.startswith("line 2: order_completed evt_1 is a valid event")
+    assert warning == "  warning  data.total: It is a whole number; documented is text or null (Decimal amount as a string)."
+    assert summary == "2 events: 1 cannot be delivered, 1 with warnings. Nothing was published."
+
+
+def test_warnings_fail_when_asked_to() -> None:
+    odd = event('{"number":"R1","total":5}')
+    assert run("--check", given=odd).exit_code == 0
+    assert run("--check", "--strict", given=odd).exit_code == 1
+    assert run("--check", "--strict", given=event()).exit_code == 0
+
+
+def test_nothing_is_published_when_one_event_is_unusable() -> None:
+    # With a usable event it would ask for a Kafka, and there is none.
+    result = run(given=event() + b"\n" + event("{}"))
+    assert result.exit_code == 1
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert "line 2: would become a dead letter (invalid_payload)" in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_unknown_event_type_may_have_been_added_with_the_api_and_it_is_said_how_to_look() -> None:
+    unknown = event().replace(b"order_completed", b"refund_issued")
+    for checks in (["--check"], []):
+        result = run(*checks, given=unknown)
+        assert result.exit_code == 1
+        assert "would become a dead letter (unknown_event)" in result.output
+        assert "Only the event types of these settings are known: " in result.stderr
+        assert "oms-webhooks event-types list" in result.stderr
+    asked = run("--url", "http://127.0.0.1:9", given=unknown)
+    assert (asked.exit_code, "are for --check" in asked.stderr) == (2, True)
+    away = run("--check", "--url", "http://127.0.0.1:9", "--api-key", "k", given=unknown)
+    assert (away.exit_code, "does not answer" in away.stderr) == (1, True)
+
+
+def test_an_empty_input_is_an_error() -> None:
+    result = run("--check")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the input is empty" in result.stderr
+
+
+def test_what_comes_from_the_input_is_no_markup() -> None:
+    result = run("--check", given=event(more=',"[bold]x[/bold]":1'))
+    assert "[bold]x[/bold]: The envelope has no such member" in result.stdout
+
+
+def test_what_the_documentation_shows_is_what_is_printed() -> None:
+    events = [event('{"number":"R758805215","total":60.25}'), event("{}").replace(b"evt_1", b"evt-2")]
+    result = run("--check", given=b"\n".join(events).replace(b"evt_1", b"evt-1"))
+    text = (Path(__file__).parents[4] / "docs" / "publishing.md").read_text()
+    assert f"$ oms-webhooks publish --check events.jsonl\n{result.stdout}```" in text

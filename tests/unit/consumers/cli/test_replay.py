@@ -1,0 +1,161 @@
+"""``oms-webhooks replay`` against the real application: to the end, on after what broke off, and never twice unasked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.store.errors import StoreUnavailableError
+from tests.unit.consumers.commands import Command
+from tests.unit.web.api.test_replays import deliveries, past, place
+from tests.unit.web.endpoint_requests import PATH, request, wrapped
+from tests.unit.web.service import Service
+
+FROM = ("--endpoint", "1", "--since", "2026-03-01")
+
+
+@pytest.fixture
+async def filled(service: Service) -> Service:
+    """A service with an endpoint and 45 events for it."""
+    await service.create()
+    service.past.events = [past(number, 1) for number in range(45)]
+    return service
+
+
+def sent(service: Service) -> list[str]:
+    return [one.event.id for one in deliveries(service)]
+
+
+ALL = [f"evt.{number}" for number in range(45)]
+
+
+async def test_it_counts_first_and_sends_when_told(filled: Service, run: Command, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    counted = await run("replay", *FROM, "--state", str(state))
+    assert (counted.exit_code, counted.stdout) == (
+        0,
+        "45 events, 45 notifications.\nNothing was sent. To send them, add --yes.\n",
+    )
+    assert (sent(filled), state.exists()) == ([], False)
+
+    made = await run("replay", *FROM, "--event", "order_completed", "--rate", "1000", "--state", str(state), "--yes")
+    assert made.exit_code == 0
+    assert "45 notifications of 45 events are on their way (replay " in made.stdout
+    assert sent(filled) == ALL
+    kept = json.loads(state.read_text())
+    assert (kept["is_done"], kept["in_flight"], kept["sent"]) == (True, False, 45)
+    again = await run("replay", "--resume", str(state))
+    assert str(again.exception) == f"The replay of {state} is done: 45 notifications were sent."
+    assert "is there already" in str((await run("replay", *FROM, "--state", str(state), "--yes")).exception)
+    assert sent(filled) == ALL
+
+
+async def test_it_goes_on_where_it_was_refused(filled: Service, run: Command, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    page = filled.past.page
+
+    async def paused_later(wanted, after, limit):  # type: ignore[no-untyped-def]
+        if after is not None:
+            filled.past.page = page  # type: ignore[method-assign]
+            await request(filled, "PATCH", f"{PATH}/1", **wrapped(active=False))
+        return await page(wanted, after, limit)
+
+    filled.past.page = paused_later  # type: ignore[method-assign]
+    broken = await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
+    assert "is paused" in str(broken.exception)
+    assert (sent(filled), json.loads(state.read_text())["in_flight"]) == (ALL[:40], False), "a refused step is in no doubt"
+
+    await request(filled, "PATCH", f"{PATH}/1", **wrapped(active=True))
+    assert (await run("replay", "--resume", str(state))).exit_code == 0
+    assert sent(filled) == ALL
+
+
+@pytest.mark.parametrize("in_doubt", ["send", "skip"])
+async def test_a_step_whose_answer_never_came_is_for_a_person(
+    filled: Service, run: Command, tmp_path: Path, in_doubt: str
+) -> None:
+    state = tmp_path / "state.json"
+    filled.attempts.error = None
+    await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
+    kept = json.loads(state.read_text())
+    first = place(19)
+    state.write_text(json.dumps(kept | {"after": first, "sent": 20, "events": 20, "is_done": False, "in_flight": True}))
+    filled.kafka.records.clear()
+
+    asked = await run("replay", "--resume", str(state))
+    assert "nobody knows whether its up to 20 events were sent" in str(asked.exception)
+    assert sent(filled) == []
+
+    made = await run("replay", "--resume", str(state), "--rate", "1000", "--in-doubt", in_doubt)
+    assert made.exit_code == 0
+    assert sent(filled) == (ALL[20:] if in_doubt == "send" else ALL[40:])
+
+
+async def test_clickhouse_is_away(filled: Service, run: Command, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
+    kept = json.loads(state.read_text())
+    state.write_text(json.dumps(kept | {"after": None, "is_done": False}))
+    filled.attempts.error = StoreUnavailableError("It is down.")
+    broken = await run("replay", "--resume", str(state))
+    assert "It is down." in str(broken.exception)
+    assert json.loads(state.read_text())["in_flight"], "an answer of 503 leaves a doubt"
+
+
+async def test_what_it_needs_to_know(filled: Service, run: Command, tmp_path: Path) -> None:
+    assert "--endpoint ID --since TIME" in str((await run("replay")).exception)
+    soon = await run("replay", "--endpoint", "1", "--since", "soon")
+    assert (soon.exit_code, "soon is not a time" in soon.output) == (2, True)
+    state = tmp_path / "state.json"
+    state.write_text("{}")
+    assert "does not hold a replay" in str((await run("replay", "--resume", str(state))).exception)
+
+
+async def test_times_may_be_relative_and_empty_options_are_refused(filled: Service, run: Command) -> None:
+    asked = await run("replay", "--endpoint", "1", "--since", "yesterday", "--until", "-2h")
+    assert "Nothing was sent" in asked.output
+    [wanted] = filled.past.asked
+    assert (wanted.since.hour, wanted.since.minute, (wanted.until - wanted.since).total_seconds() > 0) == (0, 0, True)
+    for option in ("--order", "--since", "--until"):
+        given = [one for one in ("--since", "2026-03-01") if option != "--since"]
+        refused = await run("replay", "--endpoint", "1", *given, option, "", "--yes")
+        assert (refused.exit_code, "it has no value" in refused.output) == (2, True), option
+    assert sent(filled) == []
+
+
+async def test_the_file_of_an_earlier_release_goes_on(filled: Service, run: Command, tmp_path: Path) -> None:
+    """It has empty lists for all events and all orders; the API takes none."""
+    state = tmp_path / "state.json"
+    wanted = {
+        "endpoint_ids": [1],
+        "since": "2026-03-01T00:00:00+00:00",
+        "until": "2026-03-05T00:00:00+00:00",
+        "event_names": [],
+        "order_numbers": [],
+        "matched_only": True,
+    }
+    state.write_text(json.dumps({"run": "0123abcd", "replay": wanted, "total": 1}))
+    made = await run("replay", "--resume", str(state), "--rate", "1000")
+    assert made.exit_code == 0, made.output + str(made.exception)
+    assert sent(filled) != []
+
+
+async def test_how_far_it_has_come_must_be_kept(filled: Service, run: Command, tmp_path: Path) -> None:
+    missing = tmp_path / "none" / "state.json"
+    refused = await run("replay", *FROM, "--state", str(missing), "--yes")
+    assert str(refused.exception).startswith(f"{missing} cannot be written: No such file or directory.")
+    assert sent(filled) == []
+
+    state = tmp_path / "state.json"
+    page = filled.past.page
+
+    async def full_later(wanted, after, limit):  # type: ignore[no-untyped-def]
+        (tmp_path / "state.json.part").mkdir()
+        return await page(wanted, after, limit)
+
+    filled.past.page = full_later  # type: ignore[method-assign]
+    broken = await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
+    assert "nothing more is sent" in str(broken.exception)
+    assert (sent(filled), json.loads(state.read_text())["in_flight"]) == (ALL[:20], True), "the step that was sent is in doubt"

@@ -1,0 +1,318 @@
+"""Commands that are typed wrongly: each is refused before anything is asked, and says what to type. Nothing reaches further by a slip.
+
+And commands whose address is wrong: what answers there is taken for what it is, without a traceback and without a false success.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+from consumers.cli import app, entry, standard_input
+from consumers.cli.api_client import ApiCallError, ApiClient
+from consumers.cli.plain_errors import given_twice
+
+NOBODY = "http://127.0.0.1:1"
+
+
+class Anybody(BaseHTTPRequestHandler):
+    """Answers everything alike, and counts what it was asked."""
+
+    answer: ClassVar[tuple[int, str, bytes]] = (200, "application/json", b"{}")
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.append(f"{self.command} {self.path}")
+        status, kind, content = self.answer
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if status == 301:
+            self.send_header("Location", "https://hooks.example.com/api/webhook/keys")
+        self.send_header("Content-Length", str(len(content)))
+        with contextlib.suppress(BrokenPipeError):  # whoever asked did not wait
+            self.end_headers()
+            self.wfile.write(content)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def do_PATCH(self) -> None:
+        self.do_GET()
+
+    def do_DELETE(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def anybody(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(Anybody, "answer", Anybody.answer)
+    Anybody.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Anybody) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def run(*arguments: str, url: str = NOBODY, stdin: str | bytes | None = None) -> Result:
+    env = {"OMS_WEBHOOKS_API_URL": url, "OMS_WEBHOOKS_API_KEY": "k", "COLUMNS": "200", "NO_COLOR": "1"}
+    return CliRunner().invoke(app.app, arguments, env=env, input=stdin)
+
+
+def said(result: Result) -> str:
+    return " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        # These deleted endpoint 7, and endpoint 10.
+        ("keys revoke ../endpoints/7", "8 digits of 0-9 and a-f"),
+        ("endpoints remove 1_0", "It must be a whole number."),
+        ("keys revoke ..", "8 digits of 0-9 and a-f"),
+        ("event-types remove ..", "no event type is called so"),
+        ("event-types show Refund_Issued", "names are of a-z, 0-9 and _"),
+        ("endpoints pause 1e3", "It must be a whole number."),
+        ("attempts resend -- -5", "It must be a whole number."),
+        ("attempts --endpoint 1_0", "It must be a whole number."),
+        ("dead-letters show 5x", "It must be a whole number."),
+        ("replay --endpoint 1_0 --since yesterday", "It must be a whole number."),
+        # Options that would have had no effect.
+        ("endpoints sign 1 --v1a --encoding base64", "give --header too"),
+        ("endpoints sign 1 --no-header --prefix sha256=", "give --header too"),
+        ("attempts --all --page 3", "--all prints every page; leave --page out"),
+        ("attempts --after c --page 3", "--after says where to go on; leave --page out"),
+        ("attempts --json --format csv", "Give --json or --format, not both"),
+        ("event-types show x --json --as-file", "Give --json or --as-file, not both"),
+        ("settings --check --toml", "Give --check or --toml, not both"),
+        ("topics --topic oms.orders", "give that too"),
+        ("topics --begin-anew oms.orders --add-partitions 5", "leave out --create and --add-partitions"),
+        ("replay --in-doubt send --endpoint 1 --since yesterday", "give --resume FILE too"),
+        ("replay --resume f --order R1 --endpoint 9", "leave out --endpoint, --order"),
+        ("publish --strict", "It is for --check"),
+        # Of two values only the last one counted: half of what was meant was erased.
+        ("erase --order R1 --order R2 --yes", "--order: It is given twice, and takes one value."),
+        ("attempts --state failed --state=succeeded", "--state: It is given twice"),
+        ("attempts resend-failed --q a_eq=1 --url http://a --url http://b", "--url: It is given twice"),
+        # Times the wrong way round.
+        ("attempts --since 2026-03-02 --until 2026-03-01", "nothing lies between them"),
+        ("attempts --since -1h --until -2h", "nothing lies between them"),
+        ("replay --endpoint 1 --since 2026-03-02 --until 2026-03-02", "earlier than --until"),
+        ("replay --endpoint 1 --since tomorrow", "which is now when it is left out"),
+        # Numbers that ended in a traceback, or in nothing.
+        ("sizing --events inf", "It must be 1000000000 or less"),
+        ("demo --rate 0", "It must be 0.01 or more"),
+        ("simulate --count 0", "It must be 1 or more"),
+    ],
+)
+def test_a_slip_is_refused_and_asks_nothing(arguments: str, told: str) -> None:
+    refused = run(*arguments.split(), stdin="")
+    assert (refused.exit_code, told in said(refused)) == (2, True), said(refused)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "attempts --shipment H1 --shipment H2 --q a_eq=1 --q b_eq=2",
+        "attempts --body --order --order R1",
+        "attempts --all --all",
+        "attempts --order R1 resend --url http://a 5",
+        "open -- --url --url",
+        "--version",
+    ],
+)
+def test_what_may_stand_twice(arguments: str) -> None:
+    assert given_twice(get_command(app.app), arguments.split()) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("endpoints", "pin", "1", ""),
+        ("endpoints", "add", "http://127.0.0.1/", "--event", "order_completed", "--pin", " "),
+        ("keys", "create", "--name", "", "--role", "viewer"),
+        ("keys", "create", "--name", "Ada", "--role", "viewer", "--owner", ""),
+        ("topics", "--begin-anew", ""),
+        ("open", " "),
+    ],
+)
+def test_an_empty_variable_of_the_shell_is_refused(arguments: tuple[str, ...]) -> None:
+    refused = run(*arguments)
+    assert (refused.exit_code, "is a variable of the shell empty?" in said(refused)) == (2, True), said(refused)
+
+
+def test_a_day_is_no_reversed_range(anybody: str) -> None:
+    run("attempts", "--since", "2026-03-02", "--until", "2026-03-02", url=anybody)
+    assert len(Anybody.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{}", "no JSON", '{"run": 1, "replay": {}, "total": 1}', '{"run": "a", "replay": {}, "total": 1, "path": "x"}'],
+)
+def test_a_file_that_holds_no_replay_sends_nothing(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "replay.json"
+    file.write_text(content)
+    refused = run("replay", "--resume", str(file))
+    assert isinstance(refused.exception, ApiCallError)
+    assert str(refused.exception) == f"{file} does not hold a replay: it is not as `oms-webhooks replay` writes it."
+
+
+@pytest.mark.parametrize("command", ["sql -", "erase --order -", "endpoints import -", "publish --check"])
+def test_standard_input_that_is_closed_or_no_text(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if command != "publish --check":  # which tells of bytes that are none of an event
+        refused = run(*command.split(), stdin=b"\xff")
+        assert (refused.exit_code, "is not text (UTF-8)" in said(refused)) == (2, True), said(refused)
+    monkeypatch.setattr("consumers.cli.standard_input.sys.stdin", None)  # as Python has it; the runner's own is in another place
+    with pytest.raises(typer.BadParameter, match="is closed"):
+        standard_input.read_bytes()
+    assert not standard_input.is_terminal()
+
+
+@pytest.mark.parametrize("command", ["attempts --order \udcff", "sql \udcff", "tail --q error_cont=\udcff"])
+def test_bytes_that_are_no_text_are_not_sent(command: str, anybody: str) -> None:
+    refused = run(*command.split(" "), url=anybody)
+    assert str(refused.exception) == "Something that was given is not text (UTF-8): nothing was asked."
+    assert Anybody.asked == []
+    assert run("open", "\udcff").exit_code == 2
+
+
+def test_a_full_disk_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    turned: list[int] = []
+    monkeypatch.setattr("consumers.cli.entry.os.dup2", lambda _, number: turned.append(number))
+
+    def write() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(SystemExit) as ended:
+        entry._run(write, ())
+    assert (ended.value.code, turned) == (1, [1])
+    assert "the output cannot be written (No space left on device)" in capsys.readouterr().err
+
+
+# --- what answers is not our API ---
+
+COMMANDS = [
+    "endpoints list",
+    "endpoints show 1",
+    "endpoints pause 1",
+    "endpoints disable 1",
+    "endpoints resume 1",
+    "endpoints remove 1",
+    "endpoints verification 1 none",
+    "endpoints test 1",
+    "endpoints export -",
+    "attempts --all",
+    "attempts resend 1",
+    "attempts resend-failed --q endpoint_id_eq=1 --yes",
+    "keys list",
+    "keys revoke abcdef12",
+    "replay --endpoint 1 --since yesterday --yes",
+    "erase --order R1 --yes",
+    "sql SELECT",
+]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{}", *(pytest.param(other, marks=pytest.mark.slow) for other in (b"[]", b'"ok"', b"null"))],  # seventeen commands each
+)
+def test_json_of_somebody_else_is_neither_a_traceback_nor_a_success(anybody: str, content: bytes) -> None:
+    Anybody.answer = (200, "application/json", content)
+    for command in COMMANDS:
+        done = run(*command.split(), url=anybody)
+        assert isinstance(done.exception, ApiCallError), command
+        assert done.exit_code == 1
+        assert "OMS webhooks" in str(done.exception) or "not a backup" in str(done.exception), command
+
+
+@pytest.mark.parametrize("command", ["disable", "pause"])
+def test_an_earlier_release_that_ignores_a_field_is_not_believed_to_have_done_it(anybody: str, command: str) -> None:
+    Anybody.answer = (200, "application/json", b'{"id": 1, "active": true, "ignored_fields": ["disabled"]}')
+    done = run("endpoints", command, "1", url=anybody)
+    assert str(done.exception) == "Endpoint 1 is still active: the API did not do it."
+    assert "The API ignored what it does not know: disabled." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ((404, "text/html", b"<html>"), "answered 404 with text/html. Check --url; a proxy before the API"),
+        ((502, "text/html", b"<html>"), "answered 502 with text/html"),
+        ((301, "text/html", b""), "redirects to https://hooks.example.com; if that is the API, give it as --url."),
+        ((422, "application/json", b'{"errors": ["x"]}'), "The API answered 422."),
+        ((422, "application/json", b'{"errors": {"f": "text"}}'), "The API answered 422.\n  f: text"),
+        ((500, "application/json", b'{"error": {"code": 5}}'), "The API answered 500."),
+        ((200, "text/html", b"<html>"), "This is not the API of OMS webhooks"),
+    ],
+)
+def test_a_refusal_of_somebody_else_is_told(anybody: str, answer: tuple[int, str, bytes], told: str) -> None:
+    Anybody.answer = answer
+    for command in ("keys list", "endpoints export -", "tail"):
+        refused = run(*command.split(), url=anybody)
+        assert isinstance(refused.exception, ApiCallError), command
+        assert told in str(refused.exception), command
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8080", "ftp://x", "http://", "http://h:99999", "http://h?x=1", "http://h#f", "http://a b"]
+)
+def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
+    for command in ("keys list", "open R1"):
+        refused = run(*command.split(), url=url)
+        assert str(refused.exception) == f"{url!r} is not a URL of the API; write one such as http://127.0.0.1:8080."
+
+
+def test_a_password_in_a_url_is_neither_sent_nor_printed() -> None:
+    refused = run("keys", "list", url="http://ada:s3cret@127.0.0.1:1")
+    assert "must not hold a user name or a password" in str(refused.exception)
+    assert "s3cret" not in refused.output + str(refused.exception)
+
+
+def test_who_is_away_is_told_without_numbers_of_the_system() -> None:
+    refused = run("keys", "list")
+    assert "does not answer (Connection refused); is it running?" in str(refused.exception)
+
+
+def test_a_request_without_an_answer_may_have_been_carried_out(anybody: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(Anybody, "log_request", lambda *_: release.wait(30))
+    with ApiClient(anybody, "k") as client:
+        for method, doubt in (
+            ("GET", ""),
+            ("POST", " What was asked may have been done all the same: look before you ask again."),
+        ):
+            with pytest.raises(ApiCallError) as raised:
+                client.call(method, "keys", seconds=0.2)
+            assert str(raised.value).endswith(f"/api/webhook/ has not answered within 0.2 seconds.{doubt}")
+    release.set()
+
+
+def test_a_path_leads_nowhere_else(anybody: str) -> None:
+    with ApiClient(anybody, "k") as client:
+        for path in ("keys/../endpoints/7", "keys/.", "keys/"):
+            with pytest.raises(ApiCallError, match="another place of the API"):
+                client.call("DELETE", path)
+    assert Anybody.asked == []
+
+
+def test_csv_of_nothing_has_its_header(anybody: str) -> None:
+    page = {"attempts": [], "total_count": 0, "total_count_is_exact": True, "current_page": 1, "pages": 0, "next_cursor": None}
+    Anybody.answer = (200, "application/json", json.dumps(page | {"ignored_filters": []}).encode())
+    assert run("attempts", "--format", "csv", url=anybody).stdout.startswith("id,event_id,event_name,")

@@ -1,0 +1,82 @@
+"""What a process has found out about an endpoint goes with the endpoint: no state is kept of those that were deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from pydantic import SecretStr
+
+from consumers.wiring import make_deliveries
+from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.core.circuit import CircuitState
+from pipeline.core.filters.evaluation import FilterFault
+from pipeline.endpoints.subscriptions import FilterFailure
+from pipeline.endpoints.vault import Vault
+from pipeline.ops import metrics
+from pipeline.ops.settings import Settings
+from schemas.codec import to_json
+from tests.unit.fake_kafka import FakeProducer, record
+from tests.unit.sample_events import endpoint_record
+
+MANY = 50
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(encryption_key=SecretStr(Vault.new_key()), metrics_top_endpoints=5)
+
+
+def shown() -> set[str]:
+    [family] = metrics.ENDPOINT_ATTEMPTS.collect()
+    return {sample.labels["endpoint"] for sample in family.samples}
+
+
+def state(deliveries: Any) -> dict[str, int]:
+    """How many endpoints each part knows something of."""
+    watch, failures, gate = deliveries.watch, deliveries.filter_failures, deliveries.delivery_service.gate
+    parts = {
+        "told": watch._told,
+        "quiet": watch._quiet,
+        "filters that failed": failures._told,
+        "filters to tell of": failures._waiting,
+        "slow": gate._lanes._shares._usages,
+        "circuits": gate._circuits,
+        "attempts": metrics.ENDPOINT_ATTEMPTS._counts,
+    }
+    return {name: len(part) for name, part in parts.items() if part}
+
+
+async def test_nothing_is_kept_of_endpoints_that_were_deleted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics.ENDPOINT_ATTEMPTS, "_counts", defaultdict(lambda: defaultdict(int)))
+    deliveries = make_deliveries(settings, MemoryBroker(), FakeProducer(), None)
+    registry, gate = deliveries.registry, deliveries.delivery_service.gate
+    registry.table._loop = asyncio.get_running_loop()
+    topic = settings.topics.endpoints
+    for number in range(1, MANY + 1):
+        key, written = str(number).encode(), replace(endpoint_record(number), target_url=f"https://{number}.example.com/")
+        registry._apply([record(to_json(written), topic=topic, key=key)])
+        endpoint = registry.get(number)
+        assert endpoint is not None
+        metrics.ENDPOINT_ATTEMPTS.count(number, "failed")
+        deliveries.watch.circuit_changed(endpoint, CircuitState.OPEN, 60.0)
+        deliveries.filter_failures.note(FilterFailure("order_completed", "data.x > 1", FilterFault.TYPE, "", number), "evt_1")
+        deliveries.filter_failures.tell()
+        deliveries.filter_failures.note(FilterFailure("order_completed", "data.x > 1", FilterFault.TYPE, "", number), "evt_2")
+        deliveries.filter_failures.tell()
+        token = gate._lanes._shares.enter(number, 0.0)
+        assert token is not None
+        gate._lanes._shares.start(number, token, 0.0)
+        gate._lanes._shares.leave(number, token, 100.0)
+        gate._circuit(endpoint)
+        if number == MANY:
+            assert set(state(deliveries).values()) == {1}, "of those before nothing is left"
+            assert shown() == {str(number)}
+        registry._apply([record(to_json(replace(written, version=2, deleted=True)), topic=topic, key=key)])
+
+    assert state(deliveries) == {}
+    deliveries.filter_failures.close()
+    deliveries.watch.close()

@@ -1,0 +1,376 @@
+"""The keeper of lanes: one delivery of a lane at a time, in order, whatever fails, and whenever the process dies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from consumers import ordered_keeper
+from consumers.ordered import take_progress
+from pipeline.core import lanes as core_lanes
+from schemas.codec import to_json
+from schemas.delivery import Trigger
+from schemas.lane_progress import LaneProgress
+from tests.property_examples import examples
+from tests.unit.consumers.ordered_case import HOLD, World, inversions
+
+FAIL = "failed"
+
+
+async def test_events_of_a_key_are_delivered_one_after_the_other() -> None:
+    world = World(7, 8)
+    for _ in range(10):
+        for key in ("R1", "R2", "R3"):
+            world.publish(key)
+    world.start()
+    await world.until_all_ended()
+
+    assert Counter((one.endpoint_id, one.event) for one in world.asked) == {
+        (endpoint_id, event.id): 1 for endpoint_id in (7, 8) for event in world.events
+    }
+    assert inversions(world.asked) == []
+    assert set(world.most_at_once.values()) == {1}
+    await world.die()
+
+
+async def test_one_that_fails_holds_back_its_lane_and_no_other() -> None:
+    world = World(7)
+    first = world.publish("R1")
+    world.publish("R1")
+    world.publish("R2")
+    world.answers[7, first.id] = [FAIL]
+    world.start()
+    await world.until_quiet()
+
+    assert [(one.event, one.attempt) for one in world.asked] == [("evt-0", 1), ("evt-2", 1)]
+    world.now_ms += 4_900
+    await world.until_quiet()
+    assert len(world.asked) == 2, "its retry is not due"
+    world.now_ms += 200
+    await world.until_quiet()
+    assert [(one.event, one.attempt) for one in world.asked[2:]] == [("evt-0", 2), ("evt-1", 1)]
+    await world.die()
+
+
+async def test_one_that_is_exhausted_lets_the_next_go() -> None:
+    world = World(7)
+    first = world.publish("R1")
+    world.publish("R1")
+    world.answers[7, first.id] = [FAIL] * 4
+    world.start()
+    await world.until_all_ended()
+
+    assert [(one.event, one.attempt) for one in world.asked] == [
+        ("evt-0", 1),
+        ("evt-0", 2),
+        ("evt-0", 3),
+        ("evt-0", 4),
+        ("evt-1", 1),
+    ]
+    await world.die()
+
+
+async def test_a_new_keeper_goes_on_with_the_attempt_and_when_it_is_due() -> None:
+    world = World(7)
+    first = world.publish("R1")
+    world.publish("R1")
+    world.answers[7, first.id] = [FAIL, FAIL]
+    world.start()
+    await world.until_quiet()
+    world.now_ms += 5_100
+    await world.until_quiet()
+    await world.die()
+
+    world.start()
+    await world.until_quiet()
+    assert [one.attempt for one in world.asked] == [1, 2]
+    world.now_ms += 61_000
+    await world.until_quiet()
+    assert [(one.event, one.attempt) for one in world.asked[2:]] == [("evt-0", 3), ("evt-1", 1)]
+    await world.die()
+
+
+async def test_a_refusal_uses_up_no_attempt() -> None:
+    world = World(7)
+    first = world.publish("R1")
+    world.answers[7, first.id] = ["refused"] * 3
+    world.start()
+    await world.until_all_ended()
+
+    assert [(one.event, one.attempt, one.answer) for one in world.asked] == [("evt-0", 1, "ok")]
+    await world.die()
+
+
+async def test_what_is_for_a_paused_endpoint_waits_and_goes_out_in_order() -> None:
+    world = World(7, 8)
+    world.change(7, active=False)
+    for _ in range(12):
+        world.publish("R1")
+    world.start()
+    await world.until_quiet()
+    world.now_ms += 6_000
+    await world.until_quiet()
+
+    assert {one.endpoint_id for one in world.asked} == {8}
+    assert world.told(7) == 12
+    assert world.health.ordered(7).lanes == 1
+    assert world.kafka.committed == 0
+    world.change(7, active=True)
+    await world.until_all_ended()
+    assert [one.event for one in world.asked if one.endpoint_id == 7] == [event.id for event in world.events]
+    world.now_ms += 6_000
+    await world.until_quiet()
+    assert world.told(7) == 0
+    await world.die()
+
+
+async def test_what_waits_goes_out_in_order_when_order_is_switched_off() -> None:
+    world = World(7)
+    first = world.publish("R1")
+    world.publish("R1")
+    world.answers[7, first.id] = [FAIL]
+    world.start()
+    await world.until_quiet()
+    world.change(7, ordered=False)
+    await world.until_all_ended()
+
+    assert [(one.event, one.attempt) for one in world.asked] == [("evt-0", 1), ("evt-0", 2), ("evt-1", 1)]
+    await world.die()
+
+
+async def test_what_it_is_not_subscribed_to_any_more_is_not_sent() -> None:
+    world = World(7)
+    world.change(7, active=False)
+    world.publish("R1")
+    world.start()
+    await world.until_quiet()
+    world.change(7, active=True, events=("shipment_shipped",))
+    await world.until_all_ended()
+
+    assert [one.kind for one in world.discarded] == ["not_subscribed"]
+    assert world.asked == []
+    await world.die()
+
+
+async def test_what_was_deleted_or_has_waited_too_long_ends_on_record_and_the_lane_goes_on() -> None:
+    world = World(7, 8)
+    for endpoint_id in (7, 8):
+        world.change(endpoint_id, active=False)
+    world.publish("R1")
+    world.start()
+    await world.until_quiet()
+    world.change(7, deleted=True)
+    await world.until_quiet()
+    assert [(one.kind, one.record.endpoint_id) for one in world.discarded] == [("endpoint_deleted", 7)]
+
+    world.now_ms += round(HOLD.total_seconds() * 1000)
+    world.is_time_certain = False
+    await world.until_quiet()
+    assert len(world.discarded) == 1, "nothing expires while the time is not certain"
+    world.is_time_certain = True
+    await world.until_quiet()
+    assert [(one.kind, one.record.endpoint_id) for one in world.discarded[1:]] == [("expired", 8)]
+    world.change(8, active=True)
+    world.publish("R1", 8)
+    await world.until_quiet()
+    assert [one.event for one in world.asked] == ["evt-1"]
+    await world.die()
+
+
+async def test_an_endpoint_that_is_not_known_yet_is_waited_for() -> None:
+    world = World(7)
+    world.publish("R1", 99)
+    world.start()
+    await world.until_quiet()
+    assert (world.asked, world.discarded) == ([], [])
+    await world.die()
+
+
+async def test_an_event_that_a_fan_out_writes_again_is_not_sent_again() -> None:
+    world = World(7)
+    events = [world.publish("R1") for _ in range(3)]
+    world.start()
+    await world.until_all_ended()
+    for event in events:
+        world.write(event)
+    await world.until_all_ended()
+    await world.die()
+    world.start()
+    world.write(events[2])
+    await world.until_all_ended()
+
+    assert [one.event for one in world.asked] == ["evt-0", "evt-1", "evt-2"]
+    await world.die()
+
+
+async def test_what_is_sent_again_on_purpose_joins_the_end_of_its_lane() -> None:
+    world = World(7)
+    first = world.publish("R1")
+    world.publish("R1")
+    world.write(first, trigger=Trigger.RESEND)
+    world.start()
+    await world.until_all_ended()
+
+    assert [one.event for one in world.asked] == ["evt-0", "evt-1", "evt-0"]
+    await world.die()
+
+
+async def test_a_topic_that_was_made_anew_is_read() -> None:
+    world = World(7)
+    for _ in range(3):
+        world.publish("R1")
+    world.start()
+    await world.until_all_ended()
+    await world.die()
+    world.kafka.ordered.clear()
+    world.kafka.committed = 0
+    world.now_ms += 1000
+    world.publish("R1")
+    world.start()
+    await world.until_all_ended()
+
+    assert world.asked[-1].event == "evt-3"
+    await world.die()
+
+
+async def test_a_record_that_cannot_be_used_is_set_aside() -> None:
+    world = World(7)
+    world.append(b"7/R1", b"{}")
+    world.publish("R1")
+    due = world.kafka.ordered[-1]
+    world.append(b"8/R1", b"{}", due.headers)
+    world.append(b"7/R1", None, due.headers)
+    world.start()
+    await world.until_all_ended()
+
+    assert len(world.kafka.letters) == 3
+    assert [one.event for one in world.asked] == ["evt-0"]
+    await world.die()
+
+
+async def test_a_keeper_that_has_lost_its_partition_writes_nothing_and_begins_nothing() -> None:
+    world = World(7)
+    world.publish("R1")
+    world.publish("R1")
+    world.start()
+    world.browser.is_kept = False
+    await world.live(200)
+
+    assert (world.asked, world.kafka.progress) == ([], [])
+    await world.die()
+
+
+async def test_lanes_in_which_nothing_happens_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(7)
+    world.publish("R1")
+    world.start()
+    await world.until_all_ended()
+    for _ in range(3):
+        world.now_ms += round(ordered_keeper.IDLE_SECONDS * 1000) + 1
+        await world.until_quiet()
+
+    assert world.kafka.progress[-1] == (b"7/R1", None)
+    assert world.kafka.load() == {}
+    world.publish("R1")
+    await world.until_all_ended()
+    assert len(world.asked) == 2
+    await world.die()
+
+
+async def test_more_waits_than_places_are_kept_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_lanes.LaneLedger.__init__, "__kwdefaults__", {"most_places": 20})
+    world = World(7, 8)
+    world.change(7, active=False)
+    for number in range(150):
+        world.publish(f"R{number % 5}")
+    world.start()
+    await world.until_quiet()
+    assert world.keeper is not None
+    assert world.keeper.waiting == 150
+    assert [one.event for one in world.asked if one.key.endswith("/R1")] == [one.id for one in world.events if one.key == "R1"]
+
+    world.change(7, active=True)
+    await world.until_all_ended()
+    assert inversions([one for one in world.asked if one.endpoint_id == 7]) == []
+    assert Counter((one.endpoint_id, one.event) for one in world.asked).total() == 300
+    await world.die()
+
+
+_PUBLISH = st.tuples(st.just("publish"), st.lists(st.sampled_from(["R1", "R2"]), min_size=1, max_size=4))
+_STEPS = st.one_of(
+    _PUBLISH,
+    _PUBLISH,
+    st.tuples(st.just("again"), st.integers(0, 5)),
+    st.tuples(st.just("time"), st.sampled_from([100, 5_000, 61_000])),
+    st.tuples(st.just("live"), st.integers(1, 40)),
+    st.tuples(st.just("die"), st.integers(0, 12)),
+    st.tuples(st.just("die"), st.integers(0, 12)),
+    st.tuples(st.just("pause"), st.sampled_from([7, 8])),
+    st.tuples(st.just("resume"), st.sampled_from([7, 8])),
+)
+
+
+@settings(
+    max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+@given(
+    steps=st.lists(_STEPS, min_size=8, max_size=30),
+    answers=st.lists(st.sampled_from(["ok", "ok", FAIL, "refused"]), min_size=20, max_size=60),
+    most=st.integers(1, 7),
+    commit_every=st.sampled_from([1, 3, 40]),
+)
+async def test_no_inversion_none_lost_one_at_a_time(
+    steps: list[tuple[str, object]], answers: list[str], most: int, commit_every: int
+) -> None:
+    """Random outcomes, deaths at any write, what a dead or a frozen fan-out writes again, endpoints that are paused."""
+    world = World(7, 8)
+    for number, answer in enumerate(answers):
+        world.answers.setdefault((7 + number % 2, f"evt-{number // 4}"), []).append(answer)
+    world.start(most, commit_every)
+    for step, value in steps:
+        if step == "publish":
+            for key in cast("list[str]", value):
+                world.publish(key)
+        elif step == "again" and world.events:
+            # From the last event backwards: a fan-out writes again what it had in hand, in the order of the offsets.
+            for event in world.events[-int(str(value)) - 1 :]:
+                world.write(event)
+        elif step == "time":
+            world.now_ms += int(str(value))
+        elif step == "live":
+            await world.live(int(str(value)))
+        elif step == "die":
+            world.kafka.dies_at = world.kafka.writes + int(str(value))
+            await world.live(60)
+            await world.die()
+            world.start(most, commit_every)
+        elif step in ("pause", "resume"):
+            world.change(int(str(value)), active=step == "resume")
+    for endpoint_id in (7, 8):
+        world.change(endpoint_id, active=True)
+    await world.until_all_ended()
+
+    assert inversions(world.asked) == []
+    assert set(world.most_at_once.values()) <= {1}
+    came = {(one.endpoint_id, one.event) for one in world.asked}
+    assert came == {(endpoint_id, event.id) for endpoint_id in (7, 8) for event in world.events}
+    assert world.kafka.letters == []
+    await world.die()
+
+
+def test_what_a_frozen_keeper_writes_late_takes_no_lane_back() -> None:
+    lanes: dict[bytes, LaneProgress] = {}
+    for done, attempt, time_ms in ((7, 1, 50), (5, 4, 40), (7, 2, 50), (7, 1, 50)):
+        take_progress(lanes, b"7/R1", to_json(LaneProgress(done=done, done_ms=time_ms, head=done, attempt=attempt)))
+    assert (lanes[b"7/R1"].done, lanes[b"7/R1"].attempt) == (7, 2)
+
+    take_progress(lanes, b"7/R1", b"no JSON")
+    assert lanes[b"7/R1"].done == 7
+    take_progress(lanes, b"7/R1", to_json(LaneProgress(done=1, done_ms=90)))
+    assert lanes[b"7/R1"].done == 1, "of a topic that was made anew"
+    take_progress(lanes, b"7/R1", None)
+    assert lanes == {}

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from pipeline.core.failing_stages import reached, to_tell
+
+HOUR, DAYS = timedelta(hours=1), timedelta(days=5)
+
+
+@pytest.mark.parametrize(
+    ("hours", "stages"),
+    [
+        (0.9, ()),
+        (1, ("failing",)),
+        (59.9, ("failing",)),
+        (60, ("failing", "50")),
+        (89.9, ("failing", "50")),
+        (90, ("failing", "50", "75")),
+        (107.9, ("failing", "50", "75")),
+        (108, ("failing", "50", "75", "90")),
+    ],
+)
+def test_stages_are_reached_one_after_the_other(hours: float, stages: tuple[str, ...]) -> None:
+    assert reached(hours * HOUR, HOUR, DAYS) == stages
+
+
+def test_of_several_percentages_the_highest_is_told() -> None:
+    assert to_tell(("failing", "50", "75"), ()) == ("failing", "75")
+    assert to_tell(("failing", "50", "75"), ("failing", "50")) == ("75",)
+    assert to_tell(("failing", "50", "75"), ("failing", "50", "75")) == ()
+    assert to_tell(("failing", "50", "75", "90"), ()) == ("failing", "90")
+    assert to_tell(("failing", "50", "75", "90"), ("failing", "50", "75")) == ("90",)
+    assert to_tell(("failing", "50"), ()) == ("failing", "50")
+    assert to_tell((), ()) == ()
+
+
+def test_who_is_told_late_is_told_of_the_end_first() -> None:
+    assert reached(60 * HOUR, timedelta(days=4), DAYS) == ("50",)
+    assert to_tell(("failing", "50", "75", "90"), ("50", "75", "90")) == ("failing",)

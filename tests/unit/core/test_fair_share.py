@@ -1,0 +1,217 @@
+"""Who may have how many requests under way: slow endpoints share a budget, quick ones have their full width."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pipeline.core.fair_share import START, FairShare, ShareLimits
+from tests.property_examples import examples
+
+BOUNDS = ShareLimits(width=64, slow_seconds=1.0, slow_budget=256)
+
+
+def shares(bounds: ShareLimits = BOUNDS) -> FairShare:
+    return FairShare(bounds)
+
+
+def fill(of: FairShare, endpoint_id: int, now: float, at_most: int = 1000) -> list[int]:
+    """Start as many requests as the endpoint may have."""
+    tokens: list[int] = []
+    while len(tokens) < at_most and (token := of.enter(endpoint_id, now)) is not None:
+        of.start(endpoint_id, token, now)
+        tokens.append(token)
+    return tokens
+
+
+def answer(of: FairShare, endpoint_id: int, now: float, seconds: float) -> None:
+    """One request from start to end."""
+    [token] = fill(of, endpoint_id, now, at_most=1)
+    of.leave(endpoint_id, token, now + seconds)
+
+
+def test_an_endpoint_of_which_nothing_is_known_begins_narrow() -> None:
+    assert len(fill(shares(), 7, 0.0)) == START
+
+
+def test_one_quick_answer_opens_the_full_width() -> None:
+    of = shares()
+    tokens = fill(of, 7, 0.0)
+
+    of.leave(7, tokens[0], 0.5)
+
+    assert len(fill(of, 7, 0.5)) == 64 - START + 1
+
+
+def test_an_endpoint_that_has_nothing_under_way_takes_no_memory() -> None:
+    of = shares()
+    for endpoint_id in range(100):
+        answer(of, endpoint_id, 0.0, 0.1)
+
+    assert not of._usages
+
+
+def test_a_single_slow_endpoint_has_all_that_it_can_use() -> None:
+    of = shares()
+    answer(of, 7, 0.0, 9.0)
+
+    assert (of.is_slow(7, 9.0), of.width(7, 9.0)) == (True, 64)
+    assert len(fill(of, 7, 9.0)) == 64
+
+
+def test_slow_endpoints_share_their_budget_equally() -> None:
+    of = shares()
+    for endpoint_id in range(32):
+        answer(of, endpoint_id, 0.0, 9.0)
+    for endpoint_id in range(32):
+        fill(of, endpoint_id, 10.0, at_most=1)
+
+    assert [1 + len(fill(of, endpoint_id, 10.0)) for endpoint_id in range(32)] == [8] * 32
+    assert of.slow_endpoints == 32
+    assert len(fill(of, 99, 10.0)) == START, "another one is not hindered"
+
+
+def test_there_are_never_more_than_the_budget_however_many_endpoints_are_slow() -> None:
+    of = shares()
+    for endpoint_id in range(1000):
+        answer(of, endpoint_id, 0.0, 9.0)
+
+    assert sum(len(fill(of, endpoint_id, 10.0)) for endpoint_id in range(1000)) == 256
+
+
+def test_age_alone_shows_that_an_endpoint_is_slow() -> None:
+    of = shares()
+    answer(of, 7, 0.0, 0.1)
+    fill(of, 7, 1.0, at_most=40)
+
+    assert not of.is_slow(7, 2.0)
+    assert of.is_slow(7, 2.01)
+    assert of.slow_endpoints == 1
+
+
+def test_what_a_request_waited_for_before_it_started_is_not_the_endpoints_fault() -> None:
+    of = shares()
+    token = of.enter(7, 0.0)
+    assert token is not None
+
+    assert not of.is_slow(7, 100.0)
+    of.start(7, token, 100.0)
+    of.leave(7, token, 100.1)
+    assert not of.is_slow(7, 100.1)
+
+
+def test_a_place_that_was_not_used_says_nothing() -> None:
+    of = shares()
+    token = of.enter(7, 0.0)
+    assert token is not None
+
+    of.leave(7, token, 100.0)
+
+    assert (of.is_slow(7, 100.0), of.slow_endpoints) == (False, 0)
+
+
+def test_a_quick_answer_makes_a_slow_endpoint_quick_again() -> None:
+    of = shares()
+    answer(of, 7, 0.0, 9.0)
+    answer(of, 7, 10.0, 0.2)
+
+    assert not of.is_slow(7, 10.2)
+    assert of.slow_endpoints == 0
+
+
+@pytest.mark.parametrize("hostile", [20, 30, 40])
+def test_endpoints_that_stop_answering_under_a_steady_load_leave_room(hostile: int) -> None:
+    """The case of 20 endpoints x 64 requests against a bound of 512, with requests that end after 15 s: one each 0.1 s each."""
+    of, most, under_way = shares(), 0, 0
+    timeouts: list[tuple[float, int, int]] = []
+    for endpoint_id in range(hostile):
+        answer(of, endpoint_id, -1.0, 0.01)
+    for step in range(600):
+        now = step / 10
+        while timeouts and timeouts[0][0] <= now:
+            _, endpoint_id, token = timeouts.pop(0)
+            of.leave(endpoint_id, token, now)
+            under_way -= 1
+        for endpoint_id in range(hostile):
+            for token in fill(of, endpoint_id, now, at_most=1):
+                timeouts.append((now + 15.0, endpoint_id, token))
+                under_way += 1
+        most = max(most, under_way)
+
+    # What comes in the second until they are known to be slow may exceed the budget: 10 a second each.
+    assert most <= max(256, hostile * 11)
+
+
+class AnyTraffic(RuleBasedStateMachine):
+    """Requests to a few endpoints enter, start, and end in any order and at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bounds = ShareLimits(width=4, slow_seconds=1.0, slow_budget=6)
+        self.of = FairShare(self.bounds)
+        self.now = 0.0
+        self.inside: list[tuple[int, int]] = []
+        self.waiting: list[tuple[int, int]] = []
+
+    @rule(seconds=st.floats(0, 3))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(endpoint_id=st.integers(0, 5))
+    def a_delivery_comes(self, endpoint_id: int) -> None:
+        is_slow = self.of.is_slow(endpoint_id, self.now)
+        slow_before = self._slow_inside()
+        token = self.of.enter(endpoint_id, self.now)
+        if token is not None:
+            self.inside.append((endpoint_id, token))
+            self.waiting.append((endpoint_id, token))
+            assert not is_slow or slow_before < self.bounds.slow_budget
+        elif not is_slow:
+            assert self._count(endpoint_id) >= min(self.bounds.width, START)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def a_request_starts(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.waiting))
+        self.waiting.remove(one)
+        self.of.start(*one, self.now)
+
+    @precondition(lambda self: self.inside)
+    @rule(data=st.data())
+    def a_request_ends(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.inside))
+        self.inside.remove(one)
+        if one in self.waiting:
+            self.waiting.remove(one)
+        self.of.leave(*one, self.now)
+
+    def _count(self, endpoint_id: int) -> int:
+        return sum(one == endpoint_id for one, _ in self.inside)
+
+    def _slow_inside(self) -> int:
+        return sum(self._count(one) for one in range(6) if self.of.is_slow(one, self.now))
+
+    @invariant()
+    def no_endpoint_has_more_than_its_width(self) -> None:
+        assert all(self._count(endpoint_id) <= self.bounds.width for endpoint_id in range(6))
+
+    @invariant()
+    def the_sums_are_right(self) -> None:
+        slow = [one for one in range(6) if self.of.is_slow(one, self.now) and self._count(one)]
+        assert self.of.slow_endpoints == len(slow)
+        assert self.of._slow_inside == sum(map(self._count, slow))
+
+    @invariant()
+    def what_has_nothing_under_way_and_is_not_slow_is_forgotten(self) -> None:
+        assert all(self._count(one) or self.of.is_slow(one, self.now) for one in self.of._usages)
+
+    @invariant()
+    def an_endpoint_with_nothing_under_way_gets_in_while_there_is_budget(self) -> None:
+        if self._slow_inside() < self.bounds.slow_budget:
+            assert self.of.width(9, self.now) >= 1
+
+
+TestAnyTraffic = AnyTraffic.TestCase
+TestAnyTraffic.settings = settings(max_examples=examples(60), deadline=None)

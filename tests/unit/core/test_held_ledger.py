@@ -1,0 +1,80 @@
+"""What is held in one partition: counts and marks."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.core.held_ledger import NOWHERE, HeldLedger, OffsetBound, ReportedHeld
+
+
+def filled(*endpoint_ids: int, told: dict[int, ReportedHeld] | None = None) -> HeldLedger:
+    """Records of these endpoints from offset 0 on, a millisecond apart, all of them waiting."""
+    shelf = HeldLedger(told or {})
+    for offset, endpoint_id in enumerate(endpoint_ids):
+        if shelf.meet(endpoint_id, OffsetBound(offset, 1_000 + offset)):
+            shelf.wait(endpoint_id, OffsetBound(offset, 1_000 + offset))
+    return shelf
+
+
+@pytest.mark.parametrize(
+    ("place", "is_below"),
+    [(OffsetBound(4, 900), True), (OffsetBound(4, 1_000), True), (OffsetBound(5, 900), False), (OffsetBound(4, 1_001), False)],
+)
+def test_a_bound_is_above_what_stands_before_it_and_is_not_younger(place: OffsetBound, is_below: bool) -> None:
+    assert OffsetBound(5, 1_000).is_above(place) is is_below
+    assert not NOWHERE.is_above(place)
+
+
+def test_each_endpoint_has_a_count_and_an_oldest() -> None:
+    shelf = filled(7, 8, 7, 7)
+
+    assert {one: (waiting.count, waiting.first, waiting.since_ms) for one, waiting in shelf.waiting.items()} == {
+        7: (3, 0, 1_000),
+        8: (1, 1, 1_001),
+    }
+    assert (shelf.waiting[7].counted, shelf.position, shelf.floor, shelf.latest_ms) == (OffsetBound(4, 1_003), 4, 0, 1_003)
+
+
+def test_what_leaves_moves_the_mark_of_its_endpoint_alone() -> None:
+    shelf = filled(7, 8, 7, 7)
+    for offset in (0, 2):
+        assert shelf.is_next(7, OffsetBound(offset, 1_000 + offset))
+        shelf.take(7, OffsetBound(offset, 1_000 + offset))
+        shelf.leave(7, OffsetBound(offset, 1_000 + offset))
+
+    assert (shelf.done(7), shelf.done(8)) == (OffsetBound(3, 1_002), NOWHERE)
+    assert not shelf.is_next(7, OffsetBound(2, 1_002))
+    assert (shelf.waiting[7].count, shelf.floor) == (1, 1)
+    shelf.stay(7, OffsetBound(3, 1_003))
+    assert (shelf.waiting[7].first, shelf.waiting[7].since_ms) == (3, 1_003)
+    shelf.take(7, OffsetBound(3, 1_003))
+    shelf.take(8, OffsetBound(1, 1_001))
+    assert (shelf.waiting, shelf.floor) == ({}, 4)
+
+
+def test_what_was_dealt_with_earlier_is_not_counted_again() -> None:
+    shelf = filled(7, 7, 8, 7, told={7: ReportedHeld(1, OffsetBound(2, 1_001), OffsetBound(4, 1_003))})
+
+    assert {one: waiting.count for one, waiting in shelf.waiting.items()} == {7: 1, 8: 1}
+    assert shelf.lacking() == {}
+
+
+def test_what_was_told_and_is_not_there_is_lacking_once() -> None:
+    shelf = filled(
+        8, 7, told={7: ReportedHeld(5, NOWHERE, OffsetBound(9, 1_009)), 9: ReportedHeld(2, NOWHERE, OffsetBound(3, 1_003))}
+    )
+
+    assert shelf.lacking() == {7: 4, 9: 2}
+    assert shelf.lacking() == {}
+    assert shelf.changed == {7, 8, 9}, "the number of now is told"
+
+
+def test_what_is_not_found_when_it_is_looked_for_is_given_up() -> None:
+    shelf = filled(7, 7, 8)
+
+    assert shelf.give_up({7, 9}) == {7: 2}
+    assert set(shelf.waiting) == {8}
+
+
+def test_a_partition_that_nothing_was_read_of_has_no_floor() -> None:
+    assert HeldLedger({}).floor is None

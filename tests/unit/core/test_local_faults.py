@@ -1,0 +1,56 @@
+"""Whose fault it is that a name did not work, as far as others can tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.core.exchange import Failure, NoResponse
+from pipeline.core.local_faults import PARKED_IN_DOUBT, Evidence, LocalFault, NotSent, RecentNames, charged
+
+OTHERWISE = NoResponse(Failure.DNS, "hooks.example.com: the host name does not resolve.", 3.0)
+
+
+def test_a_name_that_fails_while_another_works_is_at_fault_itself() -> None:
+    witnesses = RecentNames()
+    witnesses.worked("good.test", 100.0)
+    for name in ("a.test", "b.test", "c.test", "d.test"):
+        witnesses.failed(name)
+    assert witnesses.evidence("a.test", 130.0) is Evidence.OTHERS_WORK
+
+
+def test_what_worked_for_the_name_itself_or_long_ago_is_no_evidence() -> None:
+    witnesses = RecentNames()
+    witnesses.worked("good.test", 100.0)
+    witnesses.worked("a.test", 129.0)
+    witnesses.failed("a.test")
+    assert witnesses.evidence("a.test", 131.0) is Evidence.NONE
+
+
+def test_several_names_that_fail_are_evidence_against_us_until_one_works() -> None:
+    witnesses = RecentNames()
+    for name in ("a.test", "a.test", "b.test"):
+        witnesses.failed(name)
+    assert witnesses.evidence("a.test", 0.0) is Evidence.NONE
+    witnesses.failed("c.test")
+    assert witnesses.evidence("a.test", 0.0) is Evidence.SEVERAL_FAIL
+    witnesses.worked("c.test", 1.0)
+    assert witnesses.evidence("c.test", 1.0) is Evidence.NONE
+
+
+def test_the_latest_names_come_first_and_old_ones_are_forgotten() -> None:
+    witnesses = RecentNames()
+    for number in range(1000):
+        witnesses.worked(f"{number}.test", float(number))
+    assert witnesses.latest(2) == ["999.test", "998.test"]
+    assert len(witnesses.latest(1000)) == 64
+
+
+@pytest.mark.parametrize(("parked", "is_theirs"), [(0, False), (PARKED_IN_DOUBT - 1, False), (PARKED_IN_DOUBT, True)])
+def test_what_is_in_doubt_is_the_endpoints_in_the_end(parked: int, is_theirs: bool) -> None:
+    sent = NotSent(LocalFault.RESOLVER, "The resolver is silent.", OTHERWISE)
+    assert charged(sent, parked) is (OTHERWISE if is_theirs else sent)
+
+
+def test_what_is_certain_is_never_the_endpoints() -> None:
+    sent = NotSent(LocalFault.DESCRIPTORS, "Too many open files.")
+    assert charged(sent, 10 * PARKED_IN_DOUBT) is sent

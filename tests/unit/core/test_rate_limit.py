@@ -1,0 +1,118 @@
+"""The rate limit: never faster than it says, whoever was held up; and no slower than that when there is enough to do."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.rate_limit import MOST_TOLERANCE_SECONDS, RateLimit
+
+
+def test_the_first_passes_and_the_next_ones_are_spread() -> None:
+    pace = RateLimit(4)
+
+    assert [pace.reserve(0.0, 10.0) for _ in range(4)] == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_what_would_wait_for_too_long_takes_nothing() -> None:
+    pace = RateLimit(1)
+    pace.reserve(0.0, 1.0)
+    pace.reserve(0.0, 1.0)
+
+    assert [pace.reserve(0.0, 1.0) for _ in range(5)] == [None] * 5
+    assert pace.begin(0.0) == 0.0
+    assert pace.begin(0.4) == pytest.approx(0.6)
+    pace.withdraw()
+    assert pace.reserve(1.0, 0.0) == 0.0, "what was withdrawn uses nothing up"
+
+
+def test_time_without_requests_is_not_saved_up() -> None:
+    pace = RateLimit(10)
+    pace.reserve(0.0, 1.0)
+    assert pace.begin(0.0) == 0.0
+
+    assert [pace.reserve(1000.0, 1.0) for _ in range(3)] == pytest.approx([0.0, 0.1, 0.2])
+
+
+def test_what_is_only_planned_is_let_go_a_little_ahead() -> None:
+    pace = RateLimit(10)
+    assert [pace.spend(0.0, 0.25) for _ in range(5)] == [True, True, True, False, False]
+    assert pace.wait(0.0) == pytest.approx(0.3)
+    assert pace.spend(1.0, 0.0)
+
+
+def test_those_that_were_held_up_do_not_begin_all_at_once() -> None:
+    pace = RateLimit(50)
+    for _ in range(30):
+        assert pace.reserve(0.0, 1.0) is not None
+
+    begun = sum(1 for _ in range(30) if pace.begin(0.5) == 0.0)
+    assert begun == 3, "one, and what the tolerance of 40 ms makes good"
+    assert pace.begin(0.5) == pytest.approx(0.02)
+
+
+def test_a_rate_that_rises_ends_a_long_wait() -> None:
+    pace = RateLimit(0.01)
+    for _ in range(2):
+        pace.reserve(0.0, math.inf)
+    assert pace.begin(0.0) == 0.0
+    assert pace.begin(1.0) == pytest.approx(99.0)
+    pace.change(1.0, 1.0)
+    assert pace.begin(1.0) == pytest.approx(0.99)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 0.6), st.integers(0, 30), st.sampled_from([None, None, None, 3.0, 12.5, 25.0, 50.0])), max_size=150
+    )
+)
+def test_in_no_second_more_than_the_rate_and_its_tolerance_begin(turns: list[tuple[float, int, float | None]]) -> None:
+    """Whatever comes whenever, however long nothing is looked at, and however the rate changes up to its most."""
+    pace, now, waiting = RateLimit(50.0), 0.0, 0
+    starts: list[float] = []
+    for pause, came, rate in turns:
+        now += pause
+        if rate is not None:
+            pace.change(rate, now)
+        for _ in range(came):
+            waiting += pace.reserve(now, 1.0) is not None
+        while waiting and pace.begin(now) == 0.0:
+            waiting -= 1
+            starts.append(now)
+
+    for position, first in enumerate(starts):
+        seen = sum(1 for start in starts[position:] if start < first + 1.0)
+        assert seen <= 1 + 50.0 * (1.0 + MOST_TOLERANCE_SECONDS) <= 1.1 * 50.0
+
+
+@pytest.mark.parametrize("per_second", [1, 3, 9])
+def test_of_a_low_rate_no_second_has_more_than_it_says(per_second: int) -> None:
+    pace, starts = RateLimit(per_second), []
+    for step in range(3000):
+        now = step * 0.0037
+        if pace.reserve(now, 0.0) is not None:
+            assert pace.begin(now) == 0.0
+            starts.append(now)
+    assert all(sum(1 for one in starts if first <= one < first + 1.0) <= per_second for first in starts)
+
+
+@given(st.integers(1, 500), st.integers(1, 500))
+def test_it_is_used_up_when_there_is_enough_to_do(per_second: int, count: int) -> None:
+    pace = RateLimit(per_second)
+
+    waits = [pace.reserve(0.0, float("inf")) for _ in range(count)]
+
+    assert waits[-1] == pytest.approx((count - 1) / per_second)
+
+
+def test_timers_that_are_late_by_a_little_make_it_no_slower() -> None:
+    pace, now, begun = RateLimit(100), 0.0, 0
+    while now < 10.0:
+        pace.reserve(now, math.inf)
+        while (wait := pace.begin(now)) > 0.0:
+            now += wait + 0.003
+        begun += 1
+    assert begun >= 990

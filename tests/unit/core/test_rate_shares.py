@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.core.rate_limit import RateLimit
+from pipeline.core.rate_shares import (
+    ALONE,
+    ALONE_SECONDS,
+    GRACE_SECONDS,
+    IDLE_SECONDS,
+    LOST_SECONDS,
+    TELL_SECONDS,
+    UNHEARD,
+    UNSURE,
+    RateShares,
+)
+
+ENDPOINT, LIMIT, STEP = 7, 100.0, 0.01
+
+
+class Process:
+    """One that delivers: it always has something to send."""
+
+    def __init__(self, name: str, began: float) -> None:
+        self.shares = RateShares(name)
+        self.pace: RateLimit | None = None
+        self.turns = 0
+        self.stalled_until = 0.0
+        self.told_at = float("-inf")
+        self.wants = True
+        self.began = began
+
+    def turn(self, now: float) -> tuple[int, tuple[int, ...] | None]:
+        """How many requests start now; what is said to the others, if anything."""
+        said, starts = None, 0
+        if now < self.stalled_until:
+            return 0, None
+        if self.wants:
+            rate = LIMIT * self.shares.share(ENDPOINT, now)
+            if self.pace is None:
+                self.pace = RateLimit(rate)
+            self.pace.change(rate, now)
+            while self.pace.reserve(now, 0.1) is not None:
+                self.turns += 1
+            while self.turns and not self.pace.begin(now):
+                self.turns -= 1
+                starts += 1
+            if self.shares.wants_to_tell(ENDPOINT):
+                self.told_at = float("-inf")
+        if now - self.told_at >= TELL_SECONDS and (self.wants or self.told_at > float("-inf")):
+            said, self.told_at = self.shares.tell(now), now
+        return starts, said
+
+
+class World:
+    """Processes and a topic that takes a moment to read."""
+
+    def __init__(self, lag: float = 0.15, seed: int = 1) -> None:
+        self.now = 0.0
+        self.processes: dict[str, Process] = {}
+        self.starts: list[float] = []
+        self.by_process: dict[str, int] = {}
+        self.reads = True
+        self.longest_stall = 0.0
+        self.said = 0
+        self._lag = lag
+        self._random = random.Random(seed)
+        self.history: list[tuple[float, str, tuple[int, ...]]] = []
+        self._topic: deque[tuple[float, str, tuple[int, ...]]] = deque()
+
+    def start(self, name: str) -> Process:
+        process = self.processes[name] = Process(name, self.now)
+        for _, other, ids in self.history:  # it reads the topic to its end before it delivers
+            process.shares.hear(other, ids, self.now)
+        return process
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            self.now += STEP
+            while self._topic and self.reads and self._topic[0][0] <= self.now:
+                self.history.append(self._topic[0])
+                _, name, ids = self._topic.popleft()
+                for process in self.processes.values():
+                    process.shares.hear(name, ids, self.now)
+            for name in self._random.sample(sorted(self.processes), len(self.processes)):
+                process = self.processes[name]
+                if self.longest_stall and self._random.random() < STEP / 2:  # every two seconds
+                    process.stalled_until = self.now + self._random.uniform(0, self.longest_stall)
+                starts, said = process.turn(self.now)
+                self.starts += [self.now] * starts
+                self.by_process[name] = self.by_process.get(name, 0) + starts
+                if said is not None:
+                    self.said += 1
+                    self._topic.append((self.now + self._lag, name, said))
+
+    def rates(self, since: float = 0.0, window: float = 5.0) -> Iterator[float]:
+        """Requests a second, over each window."""
+        starts = [start for start in self.starts if start >= since]
+        end = 0
+        for begin, first in enumerate(starts):
+            while end < len(starts) and starts[end] < first + window:
+                end += 1
+            yield (end - begin) / window
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_however_many_processes_there_are_the_endpoint_sees_at_most_its_limit(count: int) -> None:
+    world = World()
+    for number in range(count):
+        world.start(f"p{number}")
+        world.run(5.0)
+    settled = world.now
+    world.run(20.0)
+
+    assert max(world.rates()) <= 1.1 * LIMIT
+    assert max(world.rates(settled)) >= 0.9 * LIMIT, "and all of it, when they know of each other"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_four_that_start_at_once(seed: int) -> None:
+    world = World(seed=seed)
+    for number in range(4):
+        world.start(f"p{number}")
+    world.run(15.0)
+
+    assert max(world.rates()) <= 1.1 * LIMIT
+    assert max(world.rates(8.0)) >= 0.9 * LIMIT
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_no_second_has_more_than_a_tenth_beyond_the_limit_also_of_processes_that_are_held_up(count: int, seed: int) -> None:
+    world = World(seed=seed)
+    world.longest_stall = 0.8
+    for number in range(count):
+        world.start(f"p{number}")
+        world.run(0.5 * seed)
+    world.run(8.0)
+    world.processes.pop("p1", None)  # it is killed, and another one comes
+    world.start("late")
+    world.run(LOST_SECONDS + 4)
+
+    assert max(world.rates(window=1.0)) <= 1.1 * LIMIT
+
+
+def test_the_part_of_one_that_was_killed_returns() -> None:
+    world = World()
+    for name in ("stays", "dies"):
+        world.start(name)
+    world.run(10.0)
+    del world.processes["dies"]
+    killed = world.now
+    world.run(LOST_SECONDS + TELL_SECONDS + 1)
+    back = world.now
+    world.run(10.0)
+
+    assert max(world.rates(killed + 1, window=2.0)) <= 1.1 * LIMIT
+    assert max(world.rates(back)) >= 0.9 * LIMIT
+
+
+def test_the_part_of_one_that_has_nothing_to_send_any_more_returns_and_then_nothing_is_said() -> None:
+    world = World()
+    for name in ("stays", "goes"):
+        world.start(name)
+    world.run(10.0)
+    world.processes["goes"].wants = False
+    world.run(IDLE_SECONDS + TELL_SECONDS + 1)
+    back = world.now
+    world.run(10.0)
+    assert max(world.rates(back)) >= 0.9 * LIMIT
+
+    world.processes["goes"].wants = True
+    world.run(10.0)
+    assert max(world.rates()) <= 1.1 * LIMIT, "also when it begins again"
+
+
+def test_while_kafka_is_away_each_goes_on_with_the_part_that_it_has() -> None:
+    world = World()
+    for name in ("one", "other"):
+        world.start(name)
+    world.run(10.0)
+    world.reads = False
+    away = world.now
+    world.run(60.0)
+
+    assert max(world.rates(away)) <= 1.1 * LIMIT
+    assert max(world.rates(away + 30)) >= 0.9 * LIMIT
+    world.reads = True
+    world.run(20.0)
+    assert max(world.rates()) <= 1.1 * LIMIT
+
+
+def test_nothing_of_a_rate_is_taken_for_granted_before_the_own_word_is_back() -> None:
+    shares = RateShares("me")
+
+    assert shares.share(7, 0.0) == ALONE
+    assert shares.tell(0.0) == (7,)
+    assert shares.share(7, ALONE_SECONDS) == UNHEARD
+    assert shares.share(7, 5.0) == UNHEARD, "Kafka is away, perhaps, and so are the others' words"
+    shares.hear("me", (7,), 5.0)
+    assert shares.share(7, 5.0) == 1.0
+
+
+def test_who_comes_later_lets_the_others_read_of_it_first() -> None:
+    shares = RateShares("me")
+    shares.hear("other", (7, 8), 9.0)
+    shares.hear("third", (8,), 9.0)
+    assert shares.share(7, 10.0) == UNHEARD
+    shares.tell(10.0)
+    shares.hear("me", (7,), 10.0)
+
+    assert shares.share(7, 10.0 + GRACE_SECONDS - 0.1) == UNSURE
+    assert shares.share(7, 10.0 + GRACE_SECONDS) == 0.5
+
+
+def test_nonsense_takes_up_no_more_memory() -> None:
+    shares = RateShares("me")
+    for number in range(20_000):
+        shares.hear(f"p{number}", (1,), 0.0)
+
+    assert len(shares._heard) == 10_000
+
+
+def test_an_endpoint_that_was_left_out_must_be_announced_again() -> None:
+    shares = RateShares("me")
+    shares.share(7, 0.0)
+    shares.tell(0.0)
+    shares.hear("me", (7,), 0.1)
+    assert shares.tell(IDLE_SECONDS + 1) == ()
+
+    assert shares.share(7, IDLE_SECONDS + 2) == ALONE
+    assert shares.wants_to_tell(7)

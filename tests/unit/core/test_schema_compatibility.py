@@ -1,0 +1,113 @@
+"""What a changed event type breaks, and what it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.core.schema_compatibility import changes
+from schemas.configured_events import ConfiguredEventType, EarlierVersion
+
+OLD: dict[str, Any] = {
+    "type": "object",
+    "required": ["id"],
+    "properties": {
+        "id": {"type": "integer", "minimum": 1},
+        "kind": {"enum": ["a", "b"]},
+        "note": {"type": ["string", "null"]},
+        "items": {"type": "array", "items": {"$ref": "#/$defs/item"}},
+    },
+    "$defs": {"item": {"type": "object", "properties": {"sku": {"type": "string", "maxLength": 10}}}},
+}
+
+
+def kind(schema: dict[str, Any], **fields: Any) -> ConfiguredEventType:
+    return ConfiguredEventType(**{"name": "a_b", "topic": "t", "description": "", "json_schema": schema, "sample": {}} | fields)
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The schema with something else at a place; None takes it out."""
+
+    def put(schema: Any, steps: list[str]) -> Any:
+        if not steps:
+            return value
+        inner = put(schema.get(steps[0]), steps[1:])
+        return {name: one for name, one in {**schema, steps[0]: inner}.items() if one is not None}
+
+    found: dict[str, Any] = put(OLD, path.split("."))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where", "said"),
+    [
+        ("properties.note", None, "data.note", "It was removed"),
+        ("required", ["id", "kind"], "data.kind", "It is required now"),
+        ("properties.id.type", "string", "data.id", "Its type was integer, and is string"),
+        ("properties.note.type", "string", "data.note", "Its type was null or string, and is string"),
+        ("properties.kind.enum", ["a"], "data.kind", "No longer allowed: 'b'"),
+        ("properties.id.enum", [1], "data.id", "Only some values are allowed now"),
+        ("properties.id.minimum", 2, "data.id", "minimum was 1, and is 2"),
+        ("properties.id.maximum", 9, "data.id", "maximum was nothing, and is 9"),
+        ("$defs.item.properties.sku.maxLength", 5, "data.items[].sku", "maxLength was 10, and is 5"),
+        ("$defs.item.properties.sku.pattern", "^x", "data.items[].sku", "pattern changed"),
+        ("additionalProperties", False, "data", "Other members are refused now"),
+        ("properties.id", False, "data.id", "What is allowed changed"),
+    ],
+)
+def test_what_breaks(path: str, value: Any, where: str, said: str) -> None:
+    (one,) = changes([kind(OLD)], [kind(changed(path, value))])
+    assert (one.event_type, one.path, one.breaks) == ("a_b", where, True)
+    assert one.message.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("properties.more", {"type": "string"}, "It is new."),
+        ("required", [], "It is not required any more: receivers may miss it."),
+        ("properties.id.type", "number", "It may also be number."),
+        ("properties.kind.enum", ["a", "b", "c"], "New values: 'c'."),
+        ("properties.kind.enum", None, "It may have any value now."),
+    ],
+)
+def test_what_is_only_told(path: str, value: Any, said: str) -> None:
+    assert [(one.message, one.breaks) for one in changes([kind(OLD)], [kind(changed(path, value))])] == [(said, False)]
+
+
+@pytest.mark.parametrize(("path", "value"), [("properties.id.minimum", 0), ("properties.id.description", "x"), ("title", "y")])
+def test_what_is_nothing(path: str, value: Any) -> None:
+    assert list(changes([kind(OLD)], [kind(changed(path, value))])) == []
+
+
+def test_types_topics_and_references() -> None:
+    old = [kind(OLD, references={"skus": ("/a", "/b")}), kind(OLD, name="gone")]
+    new = [kind(OLD, topic="u", references={"skus": ("/a",)}), kind(OLD, name="fresh")]
+    assert [(one.event_type, one.path, one.breaks) for one in changes(old, new)] == [
+        ("a_b", "topic", True),
+        ("a_b", "references.skus", True),
+        ("gone", "", True),
+        ("fresh", "", False),
+    ]
+
+
+def test_a_schema_that_leads_into_itself_ends() -> None:
+    tree = {"$ref": "#/$defs/node", "$defs": {"node": {"properties": {"next": {"$ref": "#/$defs/node"}}}}}
+    assert list(changes([kind(tree)], [kind(tree)])) == []
+    loop = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}
+    assert list(changes([kind(loop)], [kind(loop)])) == []
+
+
+def test_a_breaking_change_in_a_new_version_breaks_nobody_and_a_version_that_goes_does() -> None:
+    old = kind(OLD)
+    new = kind({"type": "object"}, version=2, version_at="/v", earlier=(EarlierVersion(1, OLD, {}),))
+    assert [(one.message, one.breaks) for one in changes([old], [new])] == [("Version 2 is new.", False)]
+    gone = [one for one in changes([new], [kind({"type": "object"}, version=2)]) if one.breaks]
+    assert [one.message[:22] for one in gone] == ["Version 1 was removed:"]
+    tighter = kind(
+        {"type": "object"}, version=2, version_at="/v", earlier=(EarlierVersion(1, OLD | {"required": ["id", "kind"]}, {}),)
+    )
+    assert [one.path for one in changes([new], [tighter]) if one.breaks] == ["version 1, data.kind"]
+    moved = kind({"type": "object"}, version=2, version_at="/w", earlier=new.earlier)
+    assert [one.path for one in changes([new], [moved]) if one.breaks] == ["version_at"]

@@ -1,0 +1,357 @@
+"""What is told of an endpoint's health, when it is disabled, and what is left when the process dies in between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+from structlog.testing import capture_logs
+
+from pipeline.core.circuit import CircuitLimits, CircuitState
+from pipeline.core.exchange import Exchange, NoResponse
+from pipeline.endpoints.endpoint import Endpoint, open_endpoint
+from pipeline.ops import metrics
+from schemas.attempt import Outcome
+from schemas.health import HealthFact
+from tests.unit.delivery.courier_case import NO_ANSWER, TELL_EVERY_SECONDS, TOPICS, VAULT, Scene, answer, endpoint
+from tests.unit.fake_kafka import settle
+from tests.unit.sample_events import NOW
+
+DAY = timedelta(days=1)
+FAILING, CIRCUIT, DISABLED = HealthFact.FAILING, HealthFact.CIRCUIT, HealthFact.DISABLED
+
+
+def at_version(version: int, activated_version: int) -> Endpoint:
+    record = replace(endpoint().record, version=version, activated_version=activated_version)
+    return open_endpoint(record, VAULT)
+
+
+async def attempted(scene: Scene, exchange: Exchange, to: Endpoint | None = None) -> None:
+    """An attempt; what it told can be read afterwards."""
+    scene.sender.exchange = exchange
+    await scene.deliver(to)
+    await settle()
+    scene.read_health()
+
+
+async def quiet_is_over() -> None:
+    await asyncio.sleep(TELL_EVERY_SECONDS * 1.5)
+
+
+# --- since when it fails ---
+
+
+async def test_a_healthy_endpoint_is_not_talked_about() -> None:
+    scene = Scene()
+    for _ in range(20):
+        await attempted(scene, answer(200))
+
+    assert scene.facts() == []
+
+
+@pytest.mark.parametrize("exchange", [NO_ANSWER, answer(500), answer(404)], ids=["no answer", "500", "404"])
+async def test_the_first_failure_is_told_and_those_that_follow_are_not(exchange: Exchange) -> None:
+    scene = Scene()
+    for _ in range(20):
+        await attempted(scene, exchange)
+        scene.now += timedelta(minutes=1)
+        await asyncio.sleep(0.01)
+
+    [told] = scene.facts()
+    assert (told.endpoint_id, told.fact, told.since, told.at, told.key) == (7, FAILING, NOW, NOW, b"7/failing")
+    assert scene.health.failing_since(endpoint().record) == NOW
+
+
+async def test_a_success_ends_it() -> None:
+    scene = Scene()
+    await attempted(scene, NO_ANSWER)
+    await quiet_is_over()
+
+    await attempted(scene, answer(204))
+
+    assert [told.since for told in scene.facts()] == [NOW, None]
+    assert scene.health.failing_since(endpoint().record) is None
+
+
+async def test_an_endpoint_that_fails_and_works_by_turns_costs_little_and_the_last_word_is_told() -> None:
+    scene, started = Scene(), time.monotonic()
+    for turn in range(200):
+        await attempted(scene, answer(500 if turn % 2 == 0 else 200))
+    await quiet_is_over()
+
+    assert 2 <= len(scene.facts()) <= 2 + (time.monotonic() - started) / TELL_EVERY_SECONDS
+    assert scene.facts()[-1].since is None
+
+
+async def test_what_another_process_has_seen_counts() -> None:
+    one, other = Scene(), Scene()
+    await attempted(one, NO_ANSWER)
+    for sent in one.producer.to(TOPICS.endpoint_health):
+        other.producer.sent.append(sent)
+    other.read_health()
+
+    await attempted(other, answer(200))
+
+    assert [told.since for told in other.facts()] == [NOW, None]
+
+
+async def test_a_closed_watch_says_nothing_more() -> None:
+    scene = Scene()
+    await attempted(scene, NO_ANSWER)
+    await attempted(scene, answer(200))
+    scene.watch.close()
+
+    await quiet_is_over()
+
+    assert len(scene.facts()) == 1
+
+
+# --- the circuit ---
+
+
+async def test_an_open_and_a_closed_circuit_are_told() -> None:
+    scene = Scene(limits=CircuitLimits(failures=1))
+    await attempted(scene, NO_ANSWER)
+    assert scene.health.circuit(endpoint().record, scene.now) == "open"
+    assert scene.health.circuit(endpoint().record, scene.now + timedelta(seconds=5)) == "half_open"
+
+    scene.seconds += 5.0
+    await attempted(scene, answer(200))
+    await quiet_is_over()
+    scene.read_health()
+
+    circuits = [told for told in scene.facts() if told.fact is CIRCUIT]
+    assert [(told.circuit, told.until) for told in circuits] == [("open", NOW + timedelta(seconds=5)), ("closed", None)]
+    assert scene.health.circuit(endpoint().record, scene.now) == "closed"
+
+
+async def test_a_success_corrects_what_a_process_said_that_is_gone() -> None:
+    gone, scene = Scene(limits=CircuitLimits(failures=1)), Scene()
+    await attempted(gone, NO_ANSWER)
+    scene.producer.sent += gone.producer.to(TOPICS.endpoint_health)
+    scene.read_health()
+    assert scene.health.circuit(endpoint().record, scene.now) == "open"
+
+    await attempted(scene, answer(200))
+    scene.read_health()
+
+    assert scene.facts()[-1].circuit == "closed"
+
+
+# --- disabling ---
+
+
+async def test_410_disables_at_once_and_tells_the_owner_first() -> None:
+    scene = Scene()
+
+    await attempted(scene, answer(410))
+
+    [event] = scene.told()
+    [fact] = scene.facts()
+    topics = [sent.topic for sent in scene.producer.sent]
+    assert topics.index(TOPICS.operational_events) < topics.index(TOPICS.endpoint_health)
+    assert (event.id, event.event_name, event.notice.id, event.notice.reason) == (
+        "endpoint-disabled_7_1",
+        "endpoint.disabled",
+        7,
+        "gone",
+    )
+    assert event.notice.target_url == "https://hooks.example.com/7"
+    assert (fact.fact, fact.reason, fact.detail) == (DISABLED, "gone", "The endpoint answered 410 (Gone).")
+    assert scene.health.disabled(endpoint().record) == fact
+    assert [record.outcome for record in scene.attempts()] == [Outcome.REPEATED]
+
+
+async def test_disabled_endpoints_are_counted_from_nought_on() -> None:
+    """Prometheus sees no rise from nothing to 1, and the alert would not fire."""
+    Scene()
+    shown = {sample.labels["reason"] for family in metrics.ENDPOINTS_DISABLED.collect() for sample in family.samples}
+    assert shown == {"gone", "failing"}
+
+
+async def test_a_410_that_did_not_arrive_whole_disables_nothing() -> None:
+    scene = Scene()
+
+    await attempted(scene, NoResponse(NO_ANSWER.failure, "x", 1.0, status=410))
+
+    assert scene.told() == []
+
+
+async def test_many_that_find_out_at_once_tell_it_once() -> None:
+    scene = Scene()
+    scene.sender.exchange = answer(410)
+
+    await asyncio.gather(*(scene.deliver() for _ in range(8)))
+
+    assert (len(scene.sender.requests), len(scene.told()), len(scene.facts())) == (8, 1, 1)
+
+
+async def test_five_days_without_a_success_disable() -> None:
+    scene = Scene()
+    await attempted(scene, NO_ANSWER)
+    scene.now += 5 * DAY - timedelta(seconds=1)
+    await attempted(scene, answer(500))
+    assert scene.told() == []
+
+    scene.now += timedelta(seconds=1)
+    await attempted(scene, answer(404))
+
+    [event] = scene.told()
+    assert (event.notice.reason, event.notice.failing_since, event.notice.disabled_at) == ("failing", NOW, NOW + 5 * DAY)
+    assert event.notice.detail == "The endpoint has failed since 2026-03-02 15:04 UTC without any success."
+    assert scene.health.disabled(endpoint().record) is not None
+
+
+async def test_one_success_within_the_days_prevents_it() -> None:
+    scene = Scene()
+    await attempted(scene, NO_ANSWER)
+    scene.now += 4 * DAY
+    await attempted(scene, answer(200))
+    await attempted(scene, NO_ANSWER)
+    scene.now += 4 * DAY
+    await attempted(scene, NO_ANSWER)
+
+    assert scene.told() == []
+
+
+async def test_a_process_that_starts_anew_knows_since_when() -> None:
+    before, after = Scene(), Scene()
+    await attempted(before, NO_ANSWER)
+    after.producer.sent += before.producer.to(TOPICS.endpoint_health)
+    after.read_health()
+    after.now += 6 * DAY
+
+    await attempted(after, NO_ANSWER)
+
+    assert [event.notice.failing_since for event in after.told()] == [NOW]
+
+
+async def test_an_activation_outdates_all_that_was_known() -> None:
+    scene = Scene()
+    await attempted(scene, NO_ANSWER)
+    scene.now += 6 * DAY
+    await attempted(scene, NO_ANSWER)
+    again = at_version(2, 2)
+    assert scene.health.disabled(endpoint().record) is not None
+    assert (scene.health.disabled(again.record), scene.health.failing_since(again.record)) == (None, None)
+
+    await quiet_is_over()
+    await attempted(scene, NO_ANSWER, again)
+
+    assert len(scene.told()) == 1, "its days begin anew"
+    assert scene.health.failing_since(again.record) == scene.now
+    await attempted(scene, answer(410), again)
+    assert [event.id for event in scene.told()] == ["endpoint-disabled_7_1", "endpoint-disabled_7_2"]
+
+
+async def test_another_change_does_not() -> None:
+    scene = Scene()
+
+    await attempted(scene, answer(410))
+
+    assert scene.health.disabled(at_version(5, 1).record) is not None
+
+
+async def test_an_answer_to_the_endpoint_as_it_was_does_not_disable_it_as_it_is() -> None:
+    scene = Scene()
+
+    await attempted(scene, answer(410), at_version(3, 1))
+
+    assert scene.health.disabled(at_version(4, 4).record) is None
+
+
+async def test_the_built_in_receiver_is_never_disabled_and_never_talked_about() -> None:
+    scene = Scene(limits=CircuitLimits(failures=1))
+    receiver = endpoint()
+    object.__setattr__(receiver, "id", 0)
+
+    await attempted(scene, answer(410), receiver)
+    scene.now += 6 * DAY
+    scene.seconds += 1000
+    await attempted(scene, NO_ANSWER, receiver)
+
+    assert len(scene.sender.requests) == 2
+    assert scene.told() == []
+    assert scene.facts() == []
+
+
+# --- dying in between ---
+
+
+async def test_the_input_is_not_done_before_both_are_acknowledged() -> None:
+    scene = Scene(hold=True)
+    scene.sender.exchange = answer(410)
+    delivering = asyncio.create_task(scene.deliver())
+    await settle()
+    assert [sent.topic for sent in scene.producer.sent].count(TOPICS.operational_events) == 1
+    assert scene.producer.to(TOPICS.endpoint_health) == [], "the fact follows when Kafka has the event"
+
+    for sent in list(scene.producer.sent):
+        sent.acknowledge()
+    await settle()
+    assert not delivering.done()
+    [fact] = scene.producer.to(TOPICS.endpoint_health)
+    fact.acknowledge()
+    await delivering
+
+
+async def test_when_only_the_event_was_written_it_is_written_again_with_the_same_id() -> None:
+    died, restarted = Scene(), Scene()
+    died.producer.errors[TOPICS.endpoint_health] = ConnectionError("the process died here")
+    died.sender.exchange = answer(410)
+    with pytest.raises(ConnectionError):
+        await died.deliver()
+
+    await attempted(restarted, answer(410))
+
+    assert [event.id for event in died.told()] == [event.id for event in restarted.told()]
+    assert restarted.health.disabled(endpoint().record) is not None
+
+
+async def test_when_both_were_written_and_the_attempt_is_made_again_nothing_is_told_twice() -> None:
+    died, restarted = Scene(), Scene()
+    await attempted(died, answer(410))
+    restarted.producer.sent += died.producer.to(TOPICS.endpoint_health)
+    restarted.read_health()
+
+    await attempted(restarted, answer(410))
+
+    assert restarted.told() == []
+
+
+async def test_a_clock_that_may_be_wrong_disables_nobody() -> None:
+    scene = Scene()
+    scene.watch._is_time_certain = lambda: False
+    scene.sender.exchange = NO_ANSWER
+    await scene.deliver()
+    scene.now += timedelta(days=6)
+    await scene.deliver()
+    assert scene.told() == []
+    scene.watch._is_time_certain = lambda: True
+    await scene.deliver()
+    assert len(scene.told()) == 1
+
+
+async def test_a_circuit_that_opens_anew_for_a_day_is_told_of_once() -> None:
+    scene = Scene()
+    with capture_logs() as logs:
+        for _ in range(288):  # a probe fails every five minutes
+            scene.watch.circuit_changed(endpoint(), CircuitState.OPEN, 300.0)
+            scene.now += timedelta(minutes=5)
+        scene.watch.circuit_changed(endpoint(), CircuitState.CLOSED, 0.0)
+        scene.watch.circuit_changed(endpoint(), CircuitState.OPEN, 10.0)
+    said = [line["circuit"] for line in logs if line["event"] == "a circuit has changed" and line["log_level"] == "info"]
+    assert said == ["open", "closed", "open"]
+    scene.watch.close()
+
+
+async def test_nothing_is_remembered_of_an_endpoint_that_was_deleted() -> None:
+    scene = Scene()
+    await attempted(scene, NO_ANSWER)
+    scene.watch.circuit_changed(endpoint(), CircuitState.OPEN, 300.0)
+    scene.watch.forget(endpoint().id)
+    assert not scene.watch._told
+    assert not scene.watch._quiet

@@ -1,0 +1,202 @@
+"""What the owner of an endpoint is told of it while it fails, when it recovers, and when a secret ends."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.delivery.expiry_watch import ExpiryWatch
+from pipeline.endpoints.registry import Registry
+from schemas.client_certificate import SealedCertificate
+from schemas.codec import to_json
+from schemas.endpoint import SealedSecret
+from schemas.operational import OPERATIONAL_NAMES
+from tests.unit.delivery.courier_case import NO_ANSWER, OLD_SECRET, SECRET, TOPICS, VAULT, Scene, answer, endpoint
+from tests.unit.delivery.test_endpoint_health_monitor import attempted
+from tests.unit.fake_kafka import record, settle
+from tests.unit.sample_events import NOW, endpoint_record
+
+HOUR = timedelta(hours=1)
+WILL_BE = "endpoint.will_be_disabled"
+
+
+async def failing_for(scene: Scene, *hours: float) -> None:
+    """Attempts that fail, so many hours after the first one."""
+    for number in hours:
+        scene.now = NOW + number * HOUR
+        await attempted(scene, NO_ANSWER)
+
+
+def names(scene: Scene) -> list[str]:
+    return [name if data.percent is None else f"{name} {data.percent}" for name, data in scene.notices()]
+
+
+async def test_the_owner_is_told_after_an_hour_and_at_50_75_and_90_percent_of_the_days() -> None:
+    scene = Scene(tell_every_seconds=0.0)
+    for hours in (0, 0.5, 1, 2, 59, 60, 61, 90, 91, 108, 110):
+        await failing_for(scene, hours)
+        await settle()
+
+    assert names(scene) == ["endpoint.failing", f"{WILL_BE} 50", f"{WILL_BE} 75", f"{WILL_BE} 90"]
+    _, failing = scene.notices()[0]
+    assert (failing.id, failing.failing_since, failing.will_be_disabled_at) == (7, NOW, NOW + timedelta(days=5))
+    assert failing.detail == (
+        "The endpoint has failed since 2026-03-02 15:04 UTC without any success. It will be disabled at 2026-03-07 15:04 UTC if nothing "
+        "succeeds by then."
+    )
+
+
+async def test_many_that_find_out_at_once_tell_it_once_and_a_short_failure_is_not_told() -> None:
+    scene = Scene()
+    await failing_for(scene, 0, *([2.0] * 20))
+    assert names(scene) == ["endpoint.failing"]
+
+    brief = Scene()
+    await failing_for(brief, 0, 0.5)
+    await attempted(brief, answer(200))
+    assert names(brief) == []
+
+
+async def test_a_process_that_starts_anew_does_not_tell_again() -> None:
+    before, after = Scene(tell_every_seconds=0.0), Scene()
+    await failing_for(before, 0, 2)
+    await settle()
+    after.producer.sent += before.producer.to(TOPICS.endpoint_health)
+    after.read_health()
+
+    await failing_for(after, 3)
+    assert names(after) == []
+    await failing_for(after, 61)
+    assert names(after) == [f"{WILL_BE} 50"]
+
+
+async def test_an_event_that_is_told_again_has_the_same_id() -> None:
+    one, other = Scene(), Scene()
+    await failing_for(one, 0)
+    other.producer.sent += one.producer.to(TOPICS.endpoint_health)
+    other.read_health()
+    await failing_for(one, 61)
+    await failing_for(other, 62)
+
+    assert [event.id for event in one.events()] == [event.id for event in other.events()]
+    assert one.events()[1].id == "endpoint-will-be-disabled_7_50_1772463840512"
+
+
+async def test_the_owner_of_an_endpoint_that_recovers_is_told_if_it_was_told_that_it_fails() -> None:
+    scene = Scene(tell_every_seconds=0.0)
+    await failing_for(scene, 0, 2)
+    scene.now = NOW + 3 * HOUR
+    for _ in range(5):
+        await attempted(scene, answer(200))
+
+    assert names(scene) == ["endpoint.failing", "endpoint.recovered"]
+    _, recovered = scene.notices()[1]
+    assert (recovered.failing_since, recovered.recovered_at) == (NOW, NOW + 3 * HOUR)
+    assert scene.health.failing_since(endpoint().record) is None
+
+    await failing_for(scene, 4, 6)
+    assert names(scene)[2:] == ["endpoint.failing"], "it is another failure"
+
+
+async def test_nobody_is_told_by_a_clock_that_may_be_wrong() -> None:
+    scene = Scene()
+    scene.watch._is_time_certain = lambda: False
+    await failing_for(scene, 0, 61)
+
+    assert names(scene) == []
+
+
+# --- a secret that ends ---
+
+
+def watching(scene: Scene) -> ExpiryWatch:
+    registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=scene.health)
+    secrets = (SealedSecret(sealed=VAULT.seal(SECRET)), SealedSecret(sealed=VAULT.seal(OLD_SECRET), expires_at=NOW + 24 * HOUR))
+    value = to_json(endpoint_record(secrets=secrets))
+    registry._apply([record(value, topic=TOPICS.endpoints, key=b"7", partition=0)])
+    return ExpiryWatch(registry, scene.producer, TOPICS.endpoint_health, scene.watch.notices, lambda: scene.now)
+
+
+async def test_the_owner_is_told_once_before_a_former_secret_ends() -> None:
+    scene = Scene()
+    watch = watching(scene)
+    for hours in (0, 19, 20.5, 21, 23, 25):
+        scene.now = NOW + hours * HOUR
+        await watch.look()
+
+    [(name, data)] = scene.notices()
+    assert (name, data.expires_at) == ("endpoint.secret_expiring", NOW + 24 * HOUR)
+
+    scene.read_health()
+    scene.now = NOW + 22 * HOUR
+    await watching(scene).look()
+    assert len(scene.notices()) == 1, "another process knows"
+
+
+async def test_a_look_that_fails_ends_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.delivery.expiry_watch.LOOK_SECONDS", 0.001)
+    scene, looks = Scene(), asyncio.Queue[None]()
+    watch = watching(scene)
+
+    async def fail() -> None:
+        looks.put_nowait(None)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(watch, "look", fail)
+    watch.start()
+    for _ in range(2):
+        await asyncio.wait_for(looks.get(), 60)
+    await watch.stop()
+
+
+# --- a client certificate that expires ---
+
+
+def certified(scene: Scene, expires_at: datetime) -> ExpiryWatch:
+    registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=scene.health)
+    certificate = SealedCertificate(sealed="", subject="CN=oms", expires_at=expires_at, fingerprint="00" * 32)
+    value = to_json(replace(endpoint_record(), client_certificate=certificate))
+    registry._apply([record(value, topic=TOPICS.endpoints, key=b"7", partition=0)])
+    return ExpiryWatch(registry, scene.producer, TOPICS.endpoint_health, scene.watch.notices, lambda: scene.now)
+
+
+async def test_the_owner_is_told_30_7_and_1_days_before_a_client_certificate_expires() -> None:
+    scene, end = Scene(), NOW + timedelta(days=40)
+    watch = certified(scene, end)
+    for days in (0, 9, 10.5, 20, 33, 35, 39, 39.5, 41):
+        scene.now = NOW + timedelta(days=days)
+        await watch.look()
+        if days == 20:  # another process goes on, and knows
+            scene.read_health()
+            watch = certified(scene, end)
+
+    assert [(name, data.days, data.expires_at) for name, data in scene.notices()] == [
+        ("endpoint.certificate_expiring", days, end) for days in (30, 7, 1)
+    ]
+    assert "within one day" in scene.notices()[-1][1].detail
+    assert len({event.id for event in scene.events()}) == 3
+
+    scene.read_health()
+    renewed = NOW + timedelta(days=71)
+    await certified(scene, renewed).look()
+    assert scene.notices()[-1][1].expires_at == renewed, "another certificate is told of anew"
+
+
+async def test_a_certificate_that_has_expired_is_not_told_of() -> None:
+    scene = Scene()
+    await certified(scene, NOW - HOUR).look()
+    assert scene.notices() == []
+
+
+def test_the_built_in_receiver_gets_every_operational_event() -> None:
+    assert set(OPERATIONAL_NAMES) >= {
+        "endpoint.disabled",
+        "endpoint.failing",
+        "endpoint.recovered",
+        WILL_BE,
+        "endpoint.secret_expiring",
+    }

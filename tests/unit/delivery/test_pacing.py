@@ -1,0 +1,51 @@
+"""A rate limit when a process was held up: on a clock that jumps to whatever is next."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pipeline.core.circuit import CircuitLimits
+from pipeline.delivery.admission import Admission, AdmissionLimits, Pass
+from pipeline.sender.concurrency_limiter import ConcurrencyLimiter
+from tests.unit.delivery.test_admission import limited
+from tests.unit.virtual_time import VirtualLoop
+
+LIMIT = 50
+
+
+async def _begun(stall_after: float, stall: float) -> list[float]:
+    """When requests begin of 200 that are there at once, in a process that stands still for a while."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    gate = Admission(
+        ConcurrencyLimiter(64, 1.0),
+        AdmissionLimits(CircuitLimits(), 10.0, 10_000),
+        on_change=lambda *_: None,
+        clock=loop.time,
+    )
+    to, begun = limited(LIMIT), list[float]()
+
+    async def deliver() -> None:
+        admitted = await gate.enter(to)
+        assert isinstance(admitted, Pass)
+        with admitted:
+            begun.append(loop.time())
+
+    def stand_still() -> None:
+        loop._jumping.now += stall
+
+    loop.call_later(stall_after, stand_still)
+    await asyncio.gather(*(deliver() for _ in range(200)))
+    return begun
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.03, 0.3, 2.0])
+def test_what_waited_while_the_process_stood_still_does_not_begin_at_once(stall: float) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        begun = runner.run(_begun(1.0, stall))
+
+    assert len(begun) == 200
+    assert max(sum(1 for one in begun if first <= one < first + 1.0) for first in begun) <= 1.1 * LIMIT
+    assert begun[-1] <= 200 / LIMIT + stall + 0.1, "and nothing is lost of the rate beside"

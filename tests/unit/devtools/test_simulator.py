@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.devtools.simulator import Shop, SimulatedEvent
+from schemas.codec import format_time
+from schemas.event import EventType
+from schemas.event_codec import decode_event
+from tests.property_examples import examples
+
+START = datetime(2026, 3, 2, 15, 4, tzinfo=UTC)
+RATE = 10.0
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event beside its parsed value."""
+
+    event: SimulatedEvent
+    envelope: dict[str, Any]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.envelope["data"]
+        return data
+
+
+def tell(seed: int, count: int) -> list[Told]:
+    return [Told(event, json.loads(event.value)) for event in itertools.islice(Shop(seed).events(RATE, START), count)]
+
+
+@pytest.fixture(scope="module")
+def story() -> list[Told]:
+    return tell(seed=7, count=6000)
+
+
+@pytest.fixture(scope="module")
+def orders(story: list[Told]) -> dict[str, list[Told]]:
+    """Every order's events by its number, in order."""
+    by_number: defaultdict[str, list[Told]] = defaultdict(list)
+    for told in story:
+        if told.event.topic_kind != "stock_items":
+            by_number[told.event.key].append(told)
+    return dict(by_number)
+
+
+def named(story: Sequence[Told], *names: EventType) -> list[Told]:
+    return [told for told in story if told.event.event_name in names]
+
+
+@settings(max_examples=examples(20), deadline=None)
+@given(st.integers())
+def test_pipeline_accepts_every_event_of_every_seed(seed: int) -> None:
+    for n, event in enumerate(itertools.islice(Shop(seed).events(RATE, START), 200)):
+        decoded = decode_event(event.value, max_bytes=64 * 1024)
+
+        assert (decoded.meta.id, decoded.meta.event_name) == (event.id, event.event_name)
+        assert event.occurred_at == START + timedelta(seconds=n / RATE)
+        assert format_time(decoded.meta.created_at) == format_time(event.occurred_at)
+        if event.topic_kind == "stock_items":
+            assert event.key == str(decoded.meta.stock_item_id)
+        else:
+            assert event.key == decoded.meta.order_number
+            assert decoded.meta.shipment_numbers
+        assert decoded.meta.skus
+
+
+def test_same_seed_gives_the_same_bytes() -> None:
+    first, second, other = (list(itertools.islice(Shop(seed).events(RATE, START), 500)) for seed in (3, 3, 4))
+
+    assert first == second
+    assert {event.id for event in first}.isdisjoint(event.id for event in other)
+
+
+@pytest.mark.slow  # 1.5 s of CPU, and about the demo alone
+def test_everything_happens_in_realistic_shares(story: list[Told]) -> None:
+    names = Counter(told.event.event_name for told in story)
+    completed = named(story, EventType.ORDER_COMPLETED)
+
+    assert set(names) == set(EventType)
+    assert 0.04 < names[EventType.ORDER_CANCELLED] / len(completed) < 0.13
+    assert 0.06 < sum(told.data["channel"] == "subscriptions" for told in completed) / len(completed) < 0.14
+    assert {told.data["channel"] for told in completed} == {"subscriptions", "spree"}
+    prefixes = Counter(told.event.key.rstrip("0123456789") for told in completed)
+    assert prefixes.most_common(1)[0][0] == "R"
+    assert len(prefixes) >= 3
+    assert {told.data["delivery_status"] for told in named(story, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED)} >= {
+        *("pre_transit", "in_transit", "out_for_delivery", "delivered", "failure", "return_to_sender"),
+    }
+
+
+def test_topics_fit_the_event_names(story: list[Told]) -> None:
+    for told in story:
+        assert told.event.event_name.startswith(told.event.topic_kind.split("_")[0].rstrip("s"))
+
+
+def test_cancelled_order_is_the_completed_one_cancelled(orders: dict[str, list[Told]]) -> None:
+    changing = {"state", "updated_at", "payment_total", "shipment_state", "payment_state", "canceler_id", "payments", "shipments"}
+    cancellations = 0
+    for events in orders.values():
+        if events[-1].event.event_name != EventType.ORDER_CANCELLED:
+            continue
+        cancellations += 1
+        before, after = events[0].data, events[-1].data
+        for name in before.keys() - changing - {"line_items"}:
+            assert before[name] == after[name], name
+        assert (after["state"], after["payment_state"], after["shipment_state"]) == ("canceled", "void", "canceled")
+        assert after["canceler_id"] is not None
+        assert {payment["state"] for payment in after["payments"]} == {"void"}
+        assert {shipment["state"] for shipment in after["shipments"]} == {"canceled"}
+        assert [item["id"] for item in before["line_items"]] == [item["id"] for item in after["line_items"]]
+    assert cancellations > 10
+
+
+def test_lives_of_orders_are_coherent(orders: dict[str, list[Told]]) -> None:
+    finished = 0
+    for number, events in orders.items():
+        completed = events[0].data
+        assert events[0].event.event_name == EventType.ORDER_COMPLETED
+        assert completed["number"] == number
+        assert [told.event.event_name for told in events].count(EventType.ORDER_COMPLETED) == 1
+        assert EventType.ORDER_CANCELLED not in [told.event.event_name for told in events[:-1]]
+        assert len({json.dumps(told.envelope.get("references")) for told in events}) == 1
+        journeys: dict[str, list[Told]] = {shipment["number"]: [] for shipment in completed["shipments"]}
+        for told in events:
+            if told.event.topic_kind == "shipments":
+                assert told.data["order_id"] == number
+                journeys[told.data["number"]].append(told)
+        for shipment in completed["shipments"]:
+            finished += check_journey(shipment, journeys[shipment["number"]])
+        sold = sorted((item["variant"]["sku"], item["quantity"]) for item in completed["line_items"])
+        packed = sorted((line["sku"], line["quantity"]) for shipment in completed["shipments"] for line in shipment["manifest"])
+        assert sold == packed
+    assert finished > 100
+
+
+def check_journey(shipment: dict[str, Any], events: list[Told]) -> bool:
+    """Check one shipment's events against the shipment of the completed order; True when it came to its end."""
+    names = [told.event.event_name for told in events]
+    updates = [EventType.SHIPMENT_DELIVERY_STATUS_UPDATED] * (len(names) - 2)
+    assert names == [EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_SHIPPED, *updates][: len(names)]
+    for told in events:
+        assert told.data["tracking"] == events[0].data["tracking"]
+        assert told.data["tracking"] in told.data["tracking_url"]
+        assert told.data["carrier"]
+        for name in ("id", "number", "cost", "shipping_rates", "stock_location_name"):
+            assert told.data[name] == shipment[name]
+        shipped = told.event.event_name != EventType.SHIPMENT_UPDATED
+        assert told.data["state"] == ("shipped" if shipped else "ready")
+        assert told.data["shipped_at"] == (events[1].envelope["occurred_at"] if shipped else None)
+        assert {state for line in told.data["manifest"] for state in line["states"]} == {"shipped" if shipped else "on_hand"}
+    statuses = [told.data["delivery_status"] for told in events[2:]]
+    assert statuses[:2] == ["pre_transit", "in_transit"][: len(statuses)]
+    assert not {"delivered", "return_to_sender"} & set(statuses[:-1])
+    return bool(statuses) and statuses[-1] in ("delivered", "return_to_sender")
+
+
+def test_several_orders_are_under_way_at_a_time(story: list[Told]) -> None:
+    keys = [told.event.key for told in story if told.event.topic_kind != "stock_items"]
+
+    assert all(len(set(window)) > 5 for window in zip(*(keys[n:] for n in range(40)), strict=False))
+
+
+def test_subscriptions_come_again_for_the_same_customer_and_sku(story: list[Told]) -> None:
+    instalments: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for told in named(story, EventType.ORDER_COMPLETED):
+        subscription = told.envelope.get("references", {}).get("subscription_id")
+        assert (subscription is not None) == (told.data["channel"] == "subscriptions")
+        if subscription:
+            instalments[subscription].append(told.data)
+
+    assert max(len(orders) for orders in instalments.values()) > 1
+    for orders in instalments.values():
+        assert len({order["email"] for order in orders}) == 1
+        assert len({order["line_items"][0]["variant"]["sku"] for order in orders}) == 1
+
+
+def test_stock_follows_what_is_sold(story: list[Told]) -> None:
+    on_hand: dict[str, int] = {}
+    sold_out: dict[str, bool] = {}
+    for told in story:
+        name, data = told.event.event_name, told.data
+        if told.event.topic_kind == "stock_items":
+            sku = data["variant"]["sku"]
+            is_out = name == EventType.STOCK_ITEM_OUT_OF_STOCK
+            assert sold_out.get(sku, False) != is_out
+            assert (data["count_on_hand"] == 0) == is_out
+            assert data["variant"]["in_stock"] == (not is_out)
+            assert data["variant"]["total_on_hand"] == data["count_on_hand"]
+            sold_out[sku], on_hand[sku] = is_out, data["count_on_hand"]
+        elif told.event.topic_kind == "orders":
+            for item in data["line_items"]:
+                sku = item["variant"]["sku"]
+                change = item["quantity"] * (-1 if name == EventType.ORDER_COMPLETED else 1)
+                left = item["variant"]["total_on_hand"]
+                assert left >= 0
+                # A sold out variant's orders can be cancelled, but nobody can order it.
+                assert change > 0 or not sold_out.get(sku, False)
+                assert left == on_hand.get(sku, left - change) + change
+                on_hand[sku] = left
+    assert len(sold_out) > 5
+
+
+def test_ids_rise_and_numbers_do_not_repeat(story: list[Told]) -> None:
+    completed = [told.data for told in named(story, EventType.ORDER_COMPLETED)]
+    shipments = [shipment for order in completed for shipment in order["shipments"]]
+    items = [item for order in completed for item in order["line_items"]]
+
+    for objects in (completed, shipments, items):
+        ids = [thing["id"] for thing in objects]
+        assert ids == sorted(set(ids))
+    for numbers in ([order["number"] for order in completed], [shipment["number"] for shipment in shipments]):
+        assert len(set(numbers)) == len(numbers)
+    assert len({told.event.id for told in story}) == len(story)
+    assert {len(shipment["number"]) for shipment in shipments} == {12}
+
+
+def test_unusable_time_and_rate_are_refused() -> None:
+    with pytest.raises(ValueError, match="no time zone"):
+        Shop(1).next_event(START.replace(tzinfo=None))
+    for rate in (0, -1):
+        with pytest.raises(ValueError, match="above 0"):
+            Shop(1).events(rate, START)
+
+
+def test_generation_is_fast_enough() -> None:
+    events = Shop(1).events(RATE, START)
+    started = time.process_time()
+    for _ in itertools.islice(events, 3000):
+        pass
+
+    assert time.process_time() - started < 1.0

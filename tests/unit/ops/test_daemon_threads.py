@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pipeline.ops.daemon_threads import DaemonThreads, in_thread
+
+
+async def test_work_is_done_and_its_errors_are_told() -> None:
+    assert await in_thread(lambda: 7, "work") == 7
+    with pytest.raises(ZeroDivisionError):
+        await in_thread(lambda: 1 // 0, "work")
+
+
+async def test_a_caller_that_is_cancelled_does_not_wait() -> None:
+    release = threading.Event()
+    task = asyncio.create_task(in_thread(lambda: release.wait(30), "work"))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    release.set()
+
+
+def test_threads_do_one_thing_after_the_other_and_no_more_than_there_are() -> None:
+    threads = DaemonThreads(1, "one")
+    order: list[int] = []
+    futures = [threads.submit(order.append, number) for number in range(50)]
+    for future in futures:
+        future.result(60)
+    assert order == list(range(50))
+    assert threads.join(None)
+    with pytest.raises(RuntimeError):
+        threads.submit(print)
+
+
+def test_as_many_run_at_once_as_there_are() -> None:
+    threads, together = DaemonThreads(3, "three"), threading.Barrier(3)
+    for future in [threads.submit(together.wait, 60) for _ in range(3)]:
+        future.result(60)
+    assert threads.join(time.monotonic() + 60)
+
+
+def test_what_hangs_is_not_waited_for() -> None:
+    threads, release = DaemonThreads(2, "two"), threading.Event()
+    threads.submit(release.wait, 30)
+    assert not threads.join(time.monotonic() + 0.05)
+    release.set()
+
+
+def test_the_process_ends_while_they_hang() -> None:
+    program = """
+import asyncio, time
+from pipeline.ops.daemon_threads import DaemonThreads, in_thread
+async def main():
+    DaemonThreads(1, "hanging").submit(time.sleep, 600)
+    asyncio.create_task(in_thread(lambda: time.sleep(600), "hanging"))
+    await asyncio.sleep(0.05)
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=120, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pipeline.ops import dependency_probes, metrics
+from pipeline.ops.dependency_probes import Probe, Probes, pause
+
+
+def up(dependency: str) -> float | None:
+    return metrics.registry.get_sample_value("oms_webhooks_dependency_up", {"dependency": dependency})
+
+
+def outages(dependency: str) -> float:
+    return metrics.registry.get_sample_value("oms_webhooks_dependency_outages_total", {"dependency": dependency}) or 0.0
+
+
+async def changed(probe: Probe, wanted: str | None) -> None:
+    async with asyncio.timeout(60):
+        while probe.problem() != wanted:  # noqa: ASYNC110 - a probe has no event
+            await asyncio.sleep(0.005)
+
+
+class RefusedError(Exception):
+    needs_a_person = True
+
+
+async def test_a_dependency_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dependency_probes, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(dependency_probes, "AWAY_SECONDS", (0.01,))
+    errors: list[Exception] = []
+
+    async def ask() -> None:
+        if errors:
+            raise errors[0]
+
+    watched = Probes()
+    probe = watched.add("thing", ask)
+    before = outages("thing")
+    assert probe.problem() == "thing has not been asked yet"
+    assert up("thing") == 0, "the first scrape must not wait for the first answer"
+    watched.start()
+    await changed(probe, None)
+    assert up("thing") == 1
+    errors.append(OSError("no route"))
+    await changed(probe, "no route")
+    assert up("thing") == 0
+    errors[0] = OSError()
+    await changed(probe, "OSError")
+    assert outages("thing") == before + 1, "the same one goes on"
+    back = asyncio.create_task(probe.until_up())
+    errors.clear()
+    await changed(probe, None)
+    await back
+    await watched.stop()
+    assert up("thing") is None, "nobody asks any more"
+
+
+async def test_one_that_hangs_is_down_and_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dependency_probes, "ANSWER_SECONDS", 0.05)
+    watched = Probes()
+    hanging = watched.add("hanging", asyncio.Event().wait)
+    well = watched.add("well", lambda: asyncio.sleep(0))
+    watched.start()
+    await changed(well, None)
+    await changed(hanging, "no answer within 0.05 s")
+    assert (up("hanging"), up("well")) == (0, 1)
+    await watched.stop()
+
+
+async def test_who_refuses_us_is_known_to() -> None:
+    async def ask() -> None:
+        raise RefusedError("wrong password")
+
+    watched = Probes()
+    probe = watched.add("thing", ask)
+    assert not await probe.ask()
+    assert probe.outage.needs_a_person
+    await watched.stop()
+
+
+def test_what_is_away_is_asked_soon_then_less_often_and_what_refuses_us_seldom() -> None:
+    assert 0.25 <= pause(1, refused=False) <= 0.5
+    assert 2.0 <= pause(100, refused=False) <= 4.0
+    assert 7.5 <= pause(1, refused=True) <= 15.0
+    assert len({pause(9, refused=False) for _ in range(10)}) > 1, "not all processes at the same moment"

@@ -1,0 +1,69 @@
+"""Our own faults are counted, told in the log at a bounded rate with the exact number, and shown while they last."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pipeline.core.local_faults import LocalFault
+from pipeline.ops import fault_report
+from pipeline.ops.fault_report import LASTS_SECONDS, LocalFaultReport
+
+DETAIL = "This process is short of resources: too many open files."
+
+
+class Told:
+    """Stands for the log."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, int]] = []
+
+    def error(self, _: str, *, fault: str, deliveries: int, detail: str) -> None:
+        assert detail == DETAIL
+        self.lines.append((fault, deliveries))
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    log = Told()
+    monkeypatch.setattr(fault_report, "log", log)
+    return log
+
+
+async def test_many_of_them_are_two_lines_with_the_exact_number(told: Told) -> None:
+    faults = LocalFaultReport(tell_every_seconds=0.05)
+    for _ in range(485):
+        faults.count(LocalFault.DESCRIPTORS, DETAIL)
+    faults.count(LocalFault.MEMORY, DETAIL)
+    assert told.lines == [("no_descriptors", 1), ("no_memory", 1)]
+    async with asyncio.timeout(60):
+        while len(told.lines) < 3:  # noqa: ASYNC110 - a timer has no event
+            await asyncio.sleep(0.01)
+    assert told.lines[2:] == [("no_descriptors", 484)]
+    faults.close()
+
+
+async def test_what_was_not_told_is_told_at_the_end(told: Told) -> None:
+    faults = LocalFaultReport()
+    for _ in range(5):
+        faults.count(LocalFault.RESOLVER, DETAIL)
+    faults.close()
+    assert told.lines == [("resolver_down", 1), ("resolver_down", 4)]
+
+
+async def test_it_is_shown_while_it_lasts(told: Told) -> None:
+    seconds = [0.0]
+    faults = LocalFaultReport(lambda: seconds[0])
+    assert faults.warning() is None
+    faults.count(LocalFault.NETWORK, DETAIL)
+    seconds[0] = 130.0
+    faults.count(LocalFault.DESCRIPTORS, DETAIL)
+    seconds[0] = 150.0
+    faults.count(LocalFault.DESCRIPTORS, DETAIL)
+    assert faults.warning() == (
+        f"2 deliveries were parked in the last 1 min through a fault of this process (no_descriptors): {DETAIL}"
+    )
+    seconds[0] += LASTS_SECONDS + 1
+    assert faults.warning() is None
+    faults.close()

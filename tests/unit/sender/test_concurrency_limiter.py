@@ -1,0 +1,319 @@
+"""Bounds per endpoint: never exceeded, given on in order, and never lost, whatever is cancelled when."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.fair_share import START
+from pipeline.ops import metrics
+from pipeline.sender.concurrency_limiter import ConcurrencyLimiter, ConcurrencySlot
+from tests.property_examples import examples
+from tests.unit.fake_kafka import settle
+from tests.unit.virtual_time import in_virtual_time
+
+LONG = 30.0
+CLOCK = "pipeline.sender.concurrency_limiter.monotonic"
+
+
+@in_virtual_time(CLOCK)
+async def test_there_is_room_for_as_many_as_the_width() -> None:
+    lanes = ConcurrencyLimiter(2, 0.01)
+
+    first, second = await lanes.enter(7), await lanes.enter(7)
+
+    assert first is not None
+    assert second is not None
+    assert await lanes.enter(7) is None
+    with first:
+        pass
+    assert await lanes.enter(7) is not None
+
+
+@in_virtual_time(CLOCK)
+async def test_lanes_are_apart() -> None:
+    lanes = ConcurrencyLimiter(1, 0.01)
+
+    assert await lanes.enter(7) is not None
+    assert await lanes.enter(8) is not None
+    assert await lanes.enter(7) is None
+
+
+async def test_no_wait_means_no_wait() -> None:
+    lanes = ConcurrencyLimiter(1, 0)
+    await lanes.enter(7)
+
+    async with asyncio.timeout(60):
+        assert await lanes.enter(7) is None
+
+
+async def test_a_lane_is_left_when_its_block_fails() -> None:
+    lanes = ConcurrencyLimiter(1, 0)
+    lane = await lanes.enter(7)
+    assert lane is not None
+
+    with pytest.raises(RuntimeError), lane:
+        raise RuntimeError
+
+    assert await lanes.enter(7) is not None
+
+
+async def test_room_goes_to_the_one_that_waits_longest() -> None:
+    lanes = ConcurrencyLimiter(1, LONG)
+    inside = await lanes.enter(7)
+    assert inside is not None
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        lane = await lanes.enter(7)
+        assert lane is not None
+        with lane:
+            order.append(number)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(10):
+            tasks.create_task(wait(number))
+            await settle()
+        with inside:
+            pass
+
+    assert order == list(range(10))
+
+
+async def test_nobody_overtakes_those_that_wait() -> None:
+    lanes = ConcurrencyLimiter(1, LONG)
+    inside = await lanes.enter(7)
+    assert inside is not None
+    waiting = asyncio.create_task(lanes.enter(7))
+    await settle()
+
+    with inside:
+        pass
+    late = asyncio.create_task(lanes.enter(7))
+    await settle()
+
+    assert waiting.done()
+    assert not late.done()
+    late.cancel()
+    await asyncio.gather(late, return_exceptions=True)
+
+
+async def test_a_wait_that_is_cancelled_holds_nothing() -> None:
+    lanes = ConcurrencyLimiter(1, LONG)
+    inside = await lanes.enter(7)
+    assert inside is not None
+    waiting = asyncio.create_task(lanes.enter(7))
+    await settle()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+    with inside:
+        pass
+
+    assert await lanes.enter(7) is not None
+
+
+async def test_room_that_comes_while_its_waiter_is_cancelled_is_passed_on() -> None:
+    lanes = ConcurrencyLimiter(1, LONG)
+    inside = await lanes.enter(7)
+    assert inside is not None
+    first, second = asyncio.create_task(lanes.enter(7)), asyncio.create_task(lanes.enter(7))
+    await settle()
+
+    with inside:
+        pass  # the room is the first one's now, who has not run yet
+    first.cancel()
+    await settle()
+
+    assert first.cancelled()
+    assert second.done()
+    assert await second is not None
+
+
+async def test_room_that_comes_while_its_waiter_is_cancelled_is_free_when_nobody_waits() -> None:
+    lanes = ConcurrencyLimiter(1, LONG)
+    inside = await lanes.enter(7)
+    assert inside is not None
+    waiting = asyncio.create_task(lanes.enter(7))
+    await settle()
+    with inside:
+        pass
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+    async with asyncio.timeout(60):
+        assert await lanes.enter(7) is not None
+
+
+class Traffic:
+    """Many deliveries to a few endpoints; they enter, stay, leave, give up and are cancelled in an order that a seed decides."""
+
+    def __init__(self, seed: int, width: int, wait_seconds: float) -> None:
+        self.random = random.Random(seed)
+        self.width = width
+        self.lanes = ConcurrencyLimiter(width, wait_seconds)
+        self.inside: Counter[int] = Counter()
+        self.outcomes: Counter[str] = Counter()
+
+    async def deliver(self, endpoint_id: int) -> None:
+        for _ in range(self.random.randrange(4)):
+            await asyncio.sleep(0)
+        lane = await self.lanes.enter(endpoint_id)
+        if lane is None:
+            self.outcomes["turned away"] += 1
+            return
+        with lane:
+            self.inside[endpoint_id] += 1
+            assert self.inside[endpoint_id] <= self.width
+            try:
+                if self.random.random() < 0.2:
+                    await asyncio.sleep(0.002)
+                for _ in range(self.random.randrange(4)):
+                    await asyncio.sleep(0)
+            finally:
+                self.inside[endpoint_id] -= 1
+        self.outcomes["delivered"] += 1
+
+    async def run(self, deliveries: int, endpoints: int) -> None:
+        tasks = [asyncio.create_task(self.deliver(self.random.randrange(endpoints))) for _ in range(deliveries)]
+        for _ in range(deliveries):
+            if self.random.random() < 0.5:
+                self.random.choice(tasks).cancel()
+            await asyncio.sleep(0.002 if self.random.random() < 0.05 else 0)
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            assert result is None or isinstance(result, asyncio.CancelledError), result
+        assert +self.inside == Counter()
+        await self.is_as_wide_as_before(endpoints)
+
+    async def is_as_wide_as_before(self, endpoints: int) -> None:
+        for endpoint_id in range(endpoints):
+            for _ in range(self.width):
+                async with asyncio.timeout(0):
+                    assert await self.lanes.enter(endpoint_id) is not None, "a place was lost"
+            assert await self.lanes.enter(endpoint_id) is None, "a place was made up"
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 3), st.sampled_from([0.0, 0.001, 0.01]), st.integers(1, 40))
+def test_no_place_is_lost_or_made_up(seed: int, width: int, wait_seconds: float, deliveries: int) -> None:
+    asyncio.run(Traffic(seed, width, wait_seconds).run(deliveries, endpoints=2))
+
+
+@in_virtual_time(CLOCK)
+async def test_an_endpoint_without_traffic_takes_no_memory() -> None:
+    lanes = ConcurrencyLimiter(1, 0.001)
+    for endpoint_id in range(50):
+        lane = await lanes.enter(endpoint_id)
+        assert lane is not None
+        assert await lanes.enter(endpoint_id) is None
+        with lane:
+            pass
+
+    assert not lanes._lines
+
+
+@in_virtual_time(CLOCK)
+async def test_a_lane_that_moves_turns_nobody_away_however_long_the_line() -> None:
+    """Being busy is no fault of the endpoint: its answers take a tenth of the wait, so everyone gets a turn."""
+    lanes, answer = ConcurrencyLimiter(2, 0.05), 0.005
+
+    async def deliver() -> bool:
+        place = await lanes.enter(7)
+        if place is None:
+            return False
+        with place:
+            await asyncio.sleep(answer)
+        return True
+
+    outcomes = await asyncio.gather(*(deliver() for _ in range(100)))
+
+    assert all(outcomes)  # the last ones waited five times as long as one may wait at a lane that stands still
+
+
+@in_virtual_time(CLOCK)
+async def test_a_slow_endpoint_turns_away_those_that_it_cannot_take() -> None:
+    lanes = ConcurrencyLimiter(2, 0.05)
+    places = [await lanes.enter(7) for _ in range(2)]
+    waiting = [asyncio.create_task(lanes.enter(7)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    assert places[0] is not None
+    with places[0]:
+        pass  # one request ends, fewer than the lane is wide
+
+    outcomes = await asyncio.gather(*waiting)
+
+    assert [outcome is not None for outcome in outcomes] == [True, False, False]
+
+
+async def started(lanes: ConcurrencyLimiter, count: int, endpoint_id: int = 7) -> list[ConcurrencySlot]:
+    """Requests under way."""
+    places = []
+    for _ in range(count):
+        place = await lanes.enter(endpoint_id)
+        assert place is not None
+        place.start()
+        places.append(place)
+    return places
+
+
+@in_virtual_time(CLOCK)
+async def test_slow_endpoints_leave_room_within_their_budget() -> None:
+    lanes = ConcurrencyLimiter(64, 0.02, slow_budget=4)
+    for endpoint_id in range(4):
+        await started(lanes, 2, endpoint_id)
+    await asyncio.sleep(0.05)
+    for endpoint_id in range(4):  # that an endpoint is slow is found out when a delivery comes
+        await lanes.enter(endpoint_id)
+
+    assert [await lanes.enter(endpoint_id) for endpoint_id in range(4)] == [None] * 4
+    assert await lanes.enter(99) is not None
+    assert [metric.samples[0].value for metric in metrics.SLOW_ENDPOINTS.collect()] == [4]
+
+
+@in_virtual_time(CLOCK)
+async def test_at_a_slow_endpoint_no_more_may_wait_than_may_be_under_way() -> None:
+    lanes = ConcurrencyLimiter(2, 0.05, slow_budget=2)
+    await started(lanes, 2)
+    await asyncio.sleep(0.1)
+    waiting = [asyncio.create_task(lanes.enter(7)) for _ in range(5)]
+
+    await settle()
+    turned_away_at_once = [task.done() for task in waiting]
+    await asyncio.gather(*waiting)
+
+    assert turned_away_at_once == [False, False, True, True, True]
+
+
+async def test_the_first_quick_answer_lets_in_those_that_wait() -> None:
+    lanes = ConcurrencyLimiter(64, LONG)
+    places = await started(lanes, START)
+    waiting = [asyncio.create_task(lanes.enter(7)) for _ in range(100)]
+    await settle()
+    assert not any(task.done() for task in waiting)
+
+    with places[0]:
+        pass
+    await settle()
+
+    assert sum(task.done() for task in waiting) == 64 - START + 1
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@in_virtual_time(CLOCK)
+async def test_what_waits_for_us_is_not_slow() -> None:
+    """A request that has not started (no connection is free, say) takes our time and not the endpoint's."""
+    lanes = ConcurrencyLimiter(2, 0.02, slow_budget=1)
+    place = await lanes.enter(7)
+    assert place is not None
+    await asyncio.sleep(0.05)
+    place.start()
+
+    assert await lanes.enter(7) is not None

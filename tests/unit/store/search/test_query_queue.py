@@ -1,0 +1,80 @@
+"""Turns: so many at once, the others in the order in which their searches began, no longer than they may, and none is ever lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pipeline.store.errors import StoreBusyError
+from pipeline.store.search import query_queue as module
+from pipeline.store.search.query_queue import QueryQueue
+
+SOON = 0.01
+
+
+async def waiting(turns: QueryQueue, place: int, got: list[int]) -> asyncio.Task[None]:
+    """A search in line."""
+
+    async def wait() -> None:
+        await turns.wait(place)
+        got.append(place)
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_so_many_at_once_and_the_others_in_the_order_of_their_searches() -> None:
+    turns = QueryQueue(2, 60)
+    got: list[int] = []
+    tasks = [await waiting(turns, place, got) for place in (5, 6, 9, 7, 8)]
+    assert got == [5, 6]
+    for place in (7, 8, 9):
+        turns.end()
+        await asyncio.sleep(0)
+        assert got[-1] == place, "an earlier search goes first, whenever its query came"
+    await asyncio.gather(*tasks)
+
+
+async def test_a_wait_is_bounded_and_says_how_many_are_ahead() -> None:
+    turns = QueryQueue(1, SOON)
+    await turns.wait(turns.place())
+    with pytest.raises(
+        StoreBusyError, match=r"one other search is ahead of this one, and none of them ended within 0\.01 seconds"
+    ) as caught:
+        await turns.wait(turns.place())
+    assert caught.value.retry_after > 0
+    turns.end()
+    await turns.wait(turns.place())
+
+
+async def test_a_line_that_is_too_long_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    turns = QueryQueue(1, 60)
+    got: list[int] = []
+    tasks = [await waiting(turns, place, got) for place in range(4)]
+    with pytest.raises(StoreBusyError, match=r"4 other searches are ahead of this one\. Please"):
+        await turns.wait(99)
+    for _ in tasks:
+        turns.end()
+    await asyncio.gather(*tasks)
+
+
+async def test_who_goes_away_leaves_the_line_and_takes_no_turn_along() -> None:
+    turns = QueryQueue(1, 60)
+    got: list[int] = []
+    await turns.wait(0)
+    one, other = [await waiting(turns, place, got) for place in (1, 2)]
+    one.cancel()
+    await asyncio.gather(one, return_exceptions=True)
+    turns.end()
+    await other
+    assert got == [2]
+    # Gone at the very moment at which it is its turn.
+    late = await waiting(turns, 3, got)
+    turns.end()
+    late.cancel()
+    await asyncio.gather(late, return_exceptions=True)
+    async with asyncio.timeout(60):
+        await turns.wait(4)

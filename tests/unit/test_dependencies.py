@@ -1,0 +1,58 @@
+"""The product imports only what it declares: a package that some test tool brings along is missing where only the product is installed."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OURS = ("schemas", "pipeline", "consumers")
+IMPORT = re.compile(r"^\s*(?:from\s+(\w+)[\w.]*\s+import\b|import\s+([\w., ]+))", re.MULTILINE)
+KNOWN = sys.stdlib_module_names | set(OURS)
+BUILT_DOCS = ROOT / "pipeline/web/site"
+"""What `make docs` writes: pages, and the documentation's examples, which run elsewhere."""
+
+
+def names_of(text: str) -> Iterator[str]:
+    """The packages of what looks like an import."""
+    for package, several in IMPORT.findall(text):
+        yield from [package] if package else re.findall(r"(?:^|,)\s*(\w+)", several)
+
+
+def imported() -> Iterator[tuple[str, str]]:
+    """Each package that is imported, and where."""
+    for package in OURS:
+        for file in (ROOT / package).rglob("*.py"):
+            if file.is_relative_to(BUILT_DOCS):
+                continue
+            text = file.read_text()
+            # The parser takes two seconds of CPU for all files; most import nothing but what is ours or Python's.
+            if all(name in KNOWN for name in names_of(text)):
+                continue
+            for node in ast.walk(ast.parse(text)):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+                for name in names:
+                    yield name.split(".")[0], file.relative_to(ROOT).as_posix()
+
+
+def test_what_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    # pydantic-core is one with pydantic: its errors have no other name.
+    required = project["dependencies"] + extras["embedded"] + extras["tracing"] + extras["librdkafka"]
+    declared = {"pydantic-core"} | {re.split(r"[<>=;\[ ]", one)[0].lower().replace("_", "-") for one in required}
+    distributions = packages_distributions()
+    found = {
+        (name, file)
+        for name, file in imported()
+        if name not in sys.stdlib_module_names
+        and name not in OURS
+        and not {one.lower().replace("_", "-") for one in distributions.get(name, ["?"])} & declared
+    }
+    assert not found, "add it to pyproject.toml, or do without it"

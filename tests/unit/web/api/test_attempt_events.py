@@ -1,0 +1,45 @@
+"""``GET /api/webhook/attempts/live``: a stream for programs, of the attempts that the dashboard shows live."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from schemas.api_key import Access
+from tests.unit.web.attempt_rows import attempt_row
+from tests.unit.web.endpoint_requests import request
+from tests.unit.web.service import NOW, Service
+
+PATH = "/api/webhook/attempts/live"
+EVENTS = {"Accept": "text/event-stream"}
+
+
+async def test_attempts_come_as_events_for_who_has_a_key(service: Service) -> None:
+    _, made = await request(service, "POST", "/api/webhook/keys", json={"key": {"name": "tail", "role": "viewer"}})
+    headers = EVENTS | {"Authorization": f"Bearer {made['key']}"}
+    service.attempts.rows = (attempt_row(id=12, created_at=NOW),)
+    async with asyncio.timeout(30), service.anonymous.get(f"{PATH}?q[state_eq]=failed&strict=1", headers=headers) as response:
+        assert (response.status, response.content_type) == (200, "text/event-stream")
+        await response.content.readuntil(b": here\n\n")
+        told = (await response.content.readuntil(b"\n\n")).decode()
+        name, data = told.strip().split("\n")
+        assert name == "event: attempts"
+        [attempt] = json.loads(data.removeprefix("data: "))["attempts"]
+        assert (attempt["id"], attempt["outcome"], attempt["token"]) == (12, "repeated", None)
+
+        # It ends with the key, not some day.
+        assert (await request(service, "DELETE", f"/api/webhook/keys/{made['id']}"))[0] == 204
+        service.attempts.rows = (attempt_row(id=13, created_at=NOW),)
+        assert (await response.content.read()).decode().count("event: attempts") == 0
+
+
+async def test_who_does_not_ask_for_events_is_told_how(service: Service) -> None:
+    status, answer = await request(service, "GET", PATH)
+    assert (status, answer["error"]) == (406, "This is a stream of events: ask for it with Accept: text/event-stream.")
+    async with service.anonymous.get(PATH, headers=EVENTS) as response:
+        assert response.status == 401
+    viewer = {"Authorization": f"Bearer {await service.key(Access.VIEWER)}"}
+    async with service.anonymous.get(f"{PATH}?q[request_body_cont]=ada", headers=EVENTS | viewer) as response:
+        assert response.status == 403
+    async with service.client.get(f"{PATH}?q[colour_eq]=red&strict=1", headers=EVENTS) as response:
+        assert response.status == 422

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from yarl import URL
+
+from pipeline.core.search import Condition, Predicate, Sort
+from pipeline.store.errors import StoreBudgetError, StoreBusyError, StoreRejectedError, StoreUnavailableError
+from pipeline.store.search.queries import AttemptDetail
+from tests.unit.web.attempt_rows import attempt_row
+from tests.unit.web.service import NOW, Service
+
+PATH = "/api/webhook/attempts"
+INVALID = "Invalid resource. Please fix errors and try again."
+NOT_FOUND = {"error": "The resource you were looking for could not be found."}
+ATTEMPT = {
+    "id": 11,
+    "event_id": "evt_1",
+    "event_name": "shipment_shipped",
+    "event_created_at": "2026-03-02T15:04:00.512Z",
+    "endpoint_id": 7,
+    "target_url": "http://127.0.0.1/hooks",
+    "state": "failed",
+    "outcome": "repeated",
+    "attempt": 2,
+    "trigger": "repeat",
+    "http_status_code": 503,
+    "failure": None,
+    "error": "The endpoint answered 503 (Service Unavailable).",
+    "duration_ms": 12.5,
+    "first_byte_ms": None,
+    "created_at": "2026-03-02T15:05:00.007Z",
+    "next_attempt_at": "2026-03-02T15:06:00.000Z",
+    "order_number": "R758805215",
+    "shipment_numbers": ["H12345678901"],
+    "subscription_id": None,
+    "stock_item_id": None,
+    "skus": ["SKU-1", "SKU-2"],
+    "token": None,
+    "idempotency_key": "evt_1",
+}
+
+
+async def get(service: Service, path: str = PATH, **options: Any) -> tuple[int, Any]:
+    async with service.client.get(path, **options) as response:
+        return response.status, await response.json()
+
+
+async def test_a_list_is_a_page_of_what_was_found(service: Service) -> None:
+    service.attempts.rows = (attempt_row(),)
+    assert await get(service) == (
+        200,
+        {
+            "count": 1,
+            "total_count": 1,
+            "total_count_is_exact": False,
+            "next_cursor": "next",
+            "sorted_since": None,
+            "current_page": 1,
+            "pages": 1,
+            "per_page": 25,
+            "ignored_filters": [],
+            "attempts": [ATTEMPT],
+        },
+    )
+
+
+async def test_the_query_reaches_the_store_as_it_was_meant(service: Service) -> None:
+    query = [
+        ("q[shipment_number_in][]", "H1"),
+        ("q[shipment_number_in][]", "H2"),
+        ("q[request_body_cont]", "50% & more_"),
+        ("q[s]", "duration_ms desc"),
+        ("page", "3"),
+        ("per_page", "500"),
+        ("strict", "1"),
+    ]
+    status, body = await get(service, params=query)
+    assert (status, body["current_page"], body["per_page"]) == (200, 3, 200)
+    (asked,) = service.attempts.queries
+    assert asked.conditions == (
+        Condition("shipment_number", Predicate.IN, ("H1", "H2")),
+        Condition("request_body", Predicate.CONT, ("50% & more_",)),
+    )
+    assert asked.sorts == (Sort("duration_ms", descending=True),)
+
+
+async def test_a_filter_that_is_ignored_is_reported_or_refused(service: Service) -> None:
+    status, body = await get(service, params={"q[order_numbr_eq]": "R1", "strict": "0"})
+    (note,) = body["ignored_filters"]
+    assert (status, "order_numbr" in note) == (200, True)
+    assert await get(service, params={"q[order_numbr_eq]": "R1", "strict": "1"}) == (
+        422,
+        {"error": INVALID, "errors": {"q": [note]}},
+    )
+    assert len(service.attempts.queries) == 1
+
+
+@pytest.mark.parametrize("name", ["token", "secret", "request_headers", "kafka_offset"])
+async def test_what_is_secret_or_internal_cannot_be_searched(service: Service, name: str) -> None:
+    _, body = await get(service, params={f"q[{name}_cont]": "x"})
+    assert len(body["ignored_filters"]) == 1
+    assert service.attempts.queries[0].conditions == ()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "q",
+        "q=x",
+        "q[]=1",
+        "q[[[=1",
+        "q[a][b][c][d]=1",
+        "q[order_number_eq]=%00",
+        "q[order_number_eq]=%ff%fe",
+        "q[order_number_eq]=%ed%a0%80",
+        "q[id_eq]=" + "9" * 4000,
+        "q[created_at_gt]=0000-00-00",
+        "q[created_at_gt]=99999999999999999-01-01",
+        "q[duration_ms_gt]=1e999",
+        "q[s]=;drop table attempts",
+        "q[order_number_eq]='; DROP TABLE attempts; --",
+        "&&&=&=1&&%",
+        "page=" + "9" * 4000,
+        "page=NaN&per_page=Infinity",
+        "&".join(f"q[order_number_eq]={n}" for n in range(300)),
+    ],
+)
+async def test_no_query_string_breaks_it(service: Service, query: str) -> None:
+    status, body = await get(service, f"{PATH}?{query}")
+    assert status == 200
+    assert body["attempts"] == []
+
+
+async def test_one_attempt_has_everything(service: Service) -> None:
+    service.attempts.details[11] = AttemptDetail(
+        attempt=attempt_row(),
+        request_headers={"webhook-id": "evt_1"},
+        response_headers=(("set-cookie", "a=1"), ("set-cookie", "b=2")),
+        response_body="AP8=",
+        response_body_encoding="base64",
+        response_truncated=True,
+        request_body='{"id":"evt_1","n":1.0}',
+        siblings=(attempt_row(id=12, attempt=3), attempt_row(id=10, attempt=1)),
+    )
+    assert await get(service, f"{PATH}/11") == (
+        200,
+        ATTEMPT
+        | {
+            "request_body": '{"id":"evt_1","n":1.0}',
+            "request_headers": {"webhook-id": "evt_1"},
+            "response_body": "AP8=",
+            "response_body_encoding": "base64",
+            "response_truncated": True,
+            "response_headers": [["set-cookie", "a=1"], ["set-cookie", "b=2"]],
+            "siblings": [ATTEMPT | {"id": 12, "attempt": 3}, ATTEMPT | {"id": 10, "attempt": 1}],
+            "bodies_hidden": False,
+        },
+    )
+
+
+@pytest.mark.parametrize("identifier", ["1", "x", "-1", "9" * 19, "9" * 5000, "%00", "११", "1;2"])
+async def test_an_attempt_that_does_not_exist_is_not_found(service: Service, identifier: str) -> None:
+    assert await get(service, f"{PATH}/{identifier}") == (404, NOT_FOUND)
+
+
+async def test_figures_of_what_a_search_finds(service: Service) -> None:
+    query = {"q[state_eq]": "failed", "q[typo_eq]": "1"}
+    ignored = ["typo_eq: attempts have no attribute typo"]
+    assert await get(service, f"{PATH}/facets", params=query) == (
+        200,
+        {
+            "total_count": 3,
+            "total_count_is_exact": True,
+            "counted_since": None,
+            "states": {"failed": 2, "succeeded": 1},
+            "events": {"order_completed": 3},
+            "endpoints": [{"endpoint_id": 7, "count": 3}],
+            "ignored_filters": ignored,
+        },
+    )
+    assert await get(service, f"{PATH}/histogram", params=query | {"bars": "1000"}) == (
+        200,
+        {
+            "interval_seconds": 400,
+            "counted_since": None,
+            "bars": [
+                {"begins_at": "2026-03-02T15:04:00.512Z", "attempts": 3, "failures": 2},
+                {"begins_at": "2026-03-02T16:00:00.000Z", "attempts": 0, "failures": 0},
+            ],
+            "ignored_filters": ignored,
+        },
+    )
+    assert {one.conditions for one in service.attempts.queries} == {(Condition("state", Predicate.EQ, ("failed",)),)}
+    for path in ("facets", "histogram"):
+        assert await get(service, f"{PATH}/{path}", params=query | {"strict": "1"}) == (
+            422,
+            {"error": INVALID, "errors": {"q": ignored}},
+        )
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/facets", f"{PATH}/histogram"])
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("q[request_body_cont]=" + "x" * 1_000_000, "1,000,000 characters"),
+        ("&".join(f"q[sku_eq_any][]={n}" for n in range(10_000)), "at most 2,000 filters"),
+        ("q" + "[g][0]" * 50 + "[id_eq]=1", "nested too deeply"),
+        ("after=x", "not a cursor"),
+    ],
+    ids=["long", "many", "deep", "cursor"],
+)
+async def test_what_is_beyond_a_bound_is_refused_in_words(service: Service, path: str, query: str, reason: str) -> None:
+    async with service.client.get(URL(f"{path}?{query}", encoded=True)) as response:
+        body = await response.json()
+    assert (response.status, reason in body["errors"]["q"][0]) == (422, True)
+
+
+async def test_a_url_that_is_longer_than_any_search_is_no_server_error(service: Service) -> None:
+    async with service.client.get(URL(f"{PATH}?q[sku_eq]=" + "x" * 1_200_000, encoded=True)) as response:
+        assert response.status == 400
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/1", f"{PATH}/facets", f"{PATH}/histogram"])
+async def test_what_goes_wrong_in_clickhouse_is_explained(service: Service, path: str) -> None:
+    service.attempts.error = StoreUnavailableError("ClickHouse at ch:8123 cannot be reached.")
+    message = "Attempts cannot be searched right now: ClickHouse at ch:8123 cannot be reached."
+    assert await get(service, path) == (503, {"error": message})
+
+    service.attempts.error = StoreBudgetError("Narrow it.")
+    assert await get(service, path) == (422, {"error": INVALID, "errors": {"q": ["Narrow it."]}})
+
+    service.attempts.error = StoreRejectedError("Table attempts does not exist.")
+    status, body = await get(service, path)
+    assert (status, "Table" in body["error"]) == (500, False)
+
+
+async def test_a_search_that_waits_too_long_is_given_up(service: Service) -> None:
+    service.attempts.seconds = 5.0
+    message = (
+        "The search did not end within 1.5 seconds, its waits for other searches included. Please try again later, or narrow it to "
+        "a shorter time."
+    )
+    assert await get(service) == (503, {"error": message})
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/1", f"{PATH}/facets", f"{PATH}/histogram"])
+async def test_too_many_searches_are_told_with_when_to_come_back(service: Service, path: str) -> None:
+    service.attempts.error = StoreBusyError(3, 10.0)
+    async with service.client.get(path) as response:
+        body = await response.json()
+    assert (response.status, response.headers["Retry-After"]) == (503, "5")
+    assert body["error"].startswith("Too many searches at once: 3 other searches are ahead of this one")
+
+
+async def test_what_was_counted_and_sorted_is_said(service: Service) -> None:
+    service.attempts.since = NOW
+    service.attempts.rows = (attempt_row(),)
+    told = "2026-03-02T15:04:00.512Z"
+    _, facets = await get(service, f"{PATH}/facets")
+    assert (facets["total_count_is_exact"], facets["counted_since"]) == (False, told)
+    assert (await get(service, f"{PATH}/histogram"))[1]["counted_since"] == told
+    assert (await get(service, params={"q[s]": "duration_ms desc"}))[1]["sorted_since"] == told
+
+
+async def test_a_search_ends_when_its_client_goes_away(service: Service) -> None:
+    """Whoever closes a page does not keep others waiting."""
+    service.attempts.seconds = 60.0
+    asking = asyncio.create_task(get(service))
+    async with asyncio.timeout(60):
+        await service.attempts.begun.wait()
+        asking.cancel()
+        await service.attempts.gone.wait()

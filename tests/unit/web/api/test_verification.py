@@ -1,0 +1,194 @@
+"""Endpoints that are verified before anything is delivered to them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from msgspec import structs
+
+from pipeline.core.exchange import Failure, NoResponse, Response
+from pipeline.core.local_faults import LocalFault, NotSent
+from pipeline.delivery.delivery import Delivery
+from pipeline.delivery.signed_request import signed_request
+from schemas.batch import read_attempts
+from schemas.delivery import Trigger
+from tests.unit.delivery.courier_case import answer
+from tests.unit.sample_events import META
+from tests.unit.web.endpoint_requests import INVALID, PATH, request, wrapped
+from tests.unit.web.service import NOW, TOPICS, Service
+
+HANDSHAKE = "cloudevents_handshake"
+EVENT_ASKED = "signed_event"
+
+
+def allowing(origin: str = "hooks.example.com", **more: str) -> Response:
+    headers = {"WebHook-Allowed-Origin": origin} | more
+    return replace(answer(200), headers=tuple(headers.items()))
+
+
+async def test_nothing_is_asked_unless_it_is_asked_for(service: Service) -> None:
+    identifier = await service.create()
+    _, shown = await request(service, "GET", f"{PATH}/{identifier}")
+    assert (shown["verification"], shown["state"], shown["verified_at"]) == ("none", "active", None)
+    assert service.sender.requests == []
+    status, refused = await request(service, "POST", f"{PATH}/{identifier}/verify")
+    assert status == 409
+    assert "set verification to" in refused["error"]
+
+
+async def test_a_handshake_at_the_registration(service: Service) -> None:
+    service.sender.exchange = allowing()
+    identifier = await service.create(verification=HANDSHAKE, token="t0ken", headers={"X-Key": "hunter2"})
+    [asked] = service.sender.requests
+    assert (asked.method, dict(asked.headers), asked.body) == ("OPTIONS", {"webhook-request-origin": "hooks.example.com"}, b"")
+    _, shown = await request(service, "GET", f"{PATH}/{identifier}")
+    assert (shown["state"], shown["active"], shown["verification_problem"]) == ("active", True, None)
+    assert shown["verified_at"] is not None
+    assert [change.change for change in service.kafka.changes] == ["create", "verify"]
+
+    endpoint = service.kafka.registry.get(identifier)
+    assert endpoint is not None
+    sent = signed_request(Delivery(META, b"{}", endpoint), None, NOW)
+    assert sent.request.headers["origin"] == "hooks.example.com"  # the receiver has allowed it, and may look for it
+
+
+async def test_what_does_not_allow_us_is_unverified_and_asked_again(service: Service) -> None:
+    status, made = await request(
+        service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], verification=HANDSHAKE)
+    )
+    assert (status, made["state"], made["active"]) == (201, "unverified", False)
+    assert made["secret"]
+    assert "no header WebHook-Allowed-Origin" in made["verification_problem"]
+
+    service.sender.exchange = allowing("*")
+    status, found = await request(service, "POST", f"{PATH}/{made['id']}/verify")
+    assert (status, found["state"], found["verification_problem"]) == (200, "active", None)
+
+    service.sender.exchange = answer(405)  # who asks again, and is refused, takes it out of use
+    status, found = await request(service, "POST", f"{PATH}/{made['id']}/verify")
+    assert (status, found["state"], found["verified_at"]) == (200, "unverified", None)
+
+
+async def test_the_rate_that_is_allowed_becomes_the_limit(service: Service) -> None:
+    service.sender.exchange = allowing(**{"WebHook-Allowed-Rate": "120"})
+    identifier = await service.create(verification=HANDSHAKE, max_per_second=10)
+    assert service.kafka.changes[-1].max_per_second == 2
+    await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(max_per_second=1))
+    await request(service, "POST", f"{PATH}/{identifier}/verify")
+    assert service.kafka.changes[-1].max_per_second == 1
+
+
+async def test_a_signed_event_is_acknowledged(service: Service) -> None:
+    identifier = await service.create(verification=EVENT_ASKED, token="t0ken")
+    [asked] = service.sender.requests
+    body = json.loads(asked.body)
+    assert (asked.method, body["event_name"], body["data"]["endpoint_id"]) == ("POST", "webhook.verify", identifier)
+    assert asked.headers["webhook-id"] == body["id"]
+    assert asked.headers["webhook-signature"].startswith("v1,")
+    assert "Bearer t0ken" in asked.headers.values()
+    assert [change.change for change in service.kafka.changes] == ["create", "verify"]
+    [attempt] = read_attempts(service.kafka.to(TOPICS.attempts)[0].value or b"")
+    assert (attempt.event.event_name, attempt.trigger) == ("webhook.verify", Trigger.TEST)  # it counts nowhere as a delivery
+    assert service.kafka.to(TOPICS.dispatches)[0].value == asked.body
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 203, 301, 400, 401, 404, 500])
+async def test_what_acknowledges_a_signed_event(service: Service, status: int) -> None:
+    service.sender.exchange = answer(status)
+    identifier = await service.create(verification=EVENT_ASKED)
+    _, shown = await request(service, "GET", f"{PATH}/{identifier}")
+    is_good = status in (200, 201, 202, 204)
+    assert shown["state"] == ("active" if is_good else "unverified")
+    assert is_good or str(status) in shown["verification_problem"]
+
+
+async def test_no_answer_and_faults_of_ours_do_not_verify(service: Service) -> None:
+    service.sender.exchange = NoResponse(Failure.TIMEOUT, "no answer within 15 s", 15_000.0)
+    identifier = await service.create(verification=HANDSHAKE)
+    assert "no answer within 15 s" in service.kafka.changes[-1].verification_problem
+    service.sender.exchange = NotSent(LocalFault.DESCRIPTORS, "There are no file descriptors left.")
+    _, found = await request(service, "POST", f"{PATH}/{identifier}/verify")
+    assert "fault of ours" in found["verification_problem"]
+    assert "file descriptors" in found["verification_problem"]
+
+
+async def test_a_new_url_is_verified_anew_and_nothing_else_is(service: Service) -> None:
+    identifier = await service.create(verification=EVENT_ASKED)
+    await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(description="x", token="n3w"))
+    await request(
+        service, "PATCH", f"{PATH}/{identifier}", **wrapped(target_url="http://127.0.0.1/hooks", verification=EVENT_ASKED)
+    )
+    assert len(service.sender.requests) == 1
+
+    service.sender.exchange = answer(404)
+    _, moved = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(target_url="http://127.0.0.1/other"))
+    assert (moved["state"], moved["verified_at"]) == ("unverified", None)
+    assert service.sender.requests[-1].url == "http://127.0.0.1/other"
+
+    _, back = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(target_url="http://127.0.0.1/hooks"))
+    assert back["state"] == "unverified", "what was once verified is asked anew, too"
+
+    _, unasked = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(verification=None))
+    assert (unasked["verification"], unasked["state"], unasked["verification_problem"]) == ("none", "active", None)
+
+
+async def test_a_url_that_an_older_process_changed_is_unverified(service: Service) -> None:
+    identifier = await service.create(verification=EVENT_ASKED)
+    endpoint = service.kafka.registry.get(identifier)
+    assert endpoint is not None
+    assert not endpoint.is_unverified
+    moved = structs.replace(endpoint.record, target_url="http://127.0.0.1/else")
+    assert replace(endpoint, record=moved).is_unverified
+    assert not replace(endpoint, record=moved).active
+
+
+async def test_what_changes_while_it_is_asked_is_not_taken_for_verified(service: Service) -> None:
+    service.sender.exchange = answer(500)
+    identifier = await service.create(verification=EVENT_ASKED)
+    service.sender.exchange = answer(200)
+
+    async def move() -> None:
+        service.sender.before = None
+        service.sender.exchange = answer(500)
+        await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(target_url="http://127.0.0.1/moved"))
+        service.sender.exchange = answer(200)
+
+    service.sender.before = move
+    _, found = await request(service, "POST", f"{PATH}/{identifier}/verify")
+    assert (found["target_url"], found["state"]) == ("http://127.0.0.1/moved", "unverified")
+
+
+async def test_a_paused_endpoint_stays_paused(service: Service) -> None:
+    identifier = await service.create(verification=EVENT_ASKED, active=False)
+    _, shown = await request(service, "GET", f"{PATH}/{identifier}")
+    assert (shown["state"], shown["verified_at"] is not None) == ("paused", True)
+
+
+async def test_the_secret_is_shown_though_the_verdict_cannot_be_written(service: Service) -> None:
+    async def kafka_ends() -> None:
+        service.kafka.is_down = True
+
+    service.sender.before = kafka_ends
+    status, made = await request(
+        service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], verification=HANDSHAKE)
+    )
+    assert (status, made["state"], made["verification_problem"]) == (201, "unverified", None)
+    assert made["secret"].startswith("whsec_")
+
+
+async def test_a_version_that_is_not_expected_is_not_asked(service: Service) -> None:
+    identifier = await service.create(verification=EVENT_ASKED)
+    status, _ = await request(service, "POST", f"{PATH}/{identifier}/verify", headers={"If-Match": '"1"'})
+    assert status == 412
+    assert len(service.sender.requests) == 1
+
+
+@pytest.mark.parametrize("value", ["always", "", 1, ["none"], True])
+async def test_other_ways_are_refused(service: Service, value: object) -> None:
+    status, refused = await request(
+        service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], verification=value)
+    )
+    assert (status, refused["error"]) == (422, INVALID)
+    assert refused["errors"]["verification"] == ["verification must be one of none, cloudevents_handshake, signed_event."]

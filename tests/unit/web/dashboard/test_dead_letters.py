@@ -1,0 +1,132 @@
+"""Dead letters as pages: the list, one with its bytes, and publishing it again."""
+
+from __future__ import annotations
+
+import base64
+
+from schemas.api_key import Access
+from schemas.audit import AuditAction, AuditEntry
+from tests.unit.web.dashboard.visitor import Visitor
+from tests.unit.web.service import NOW, Service
+from tests.unit.web.test_republishing import EVENT, letter
+
+LIST = "/webhooks/dead-letters"
+AGAIN = f"{LIST}/7/republish"
+
+
+async def test_the_list(service: Service, visitor: Visitor) -> None:
+    await visitor.log_in(await service.key(Access.VIEWER))
+    assert "Every record could be used, or was repaired." in (await visitor.go(LIST)).text
+    service.reports.letters = [letter()]
+    seen = await visitor.go(f"{LIST}?q[reason_eq]=not_json&q[colour_eq]=red")
+    for part in ("Not JSON", "oms.orders", "1 dead letter", "dead letters have no such filter"):
+        assert part in seen.text, part
+    assert service.reports.asked[-1] == ("not_json", None)
+    assert f'href="{LIST}/7"' not in seen.html, "viewers do not see bytes"
+
+
+async def test_one_with_its_bytes_is_on_record(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter(value=b"\xff{")]
+    seen = await admin.go(f"{LIST}/7")
+    for part in ("Mend the JSON (UTF-8)", "R1", "in base64", base64.b64encode(b"\xff{").decode(), "trace"):
+        assert part in seen.text, part
+    assert "oms-webhooks-dead-letter" not in seen.text
+    assert [(entry.action, entry.subject) for entry in service.kafka.audits] == [(AuditAction.VIEW_DEAD_LETTER, "dead letter 7")]
+    assert (await admin.go(f"{LIST}/8")).status == 404
+
+
+async def test_a_draft_that_would_fail_again_is_kept(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter(key=None)]
+    await admin.go(f"{LIST}/7")
+    seen = await admin.post(AGAIN, [("csrf", token(admin)), ("key", ""), ("value", '{"id":\r\n"x"}')])
+    assert seen.status == 422
+    for part in ("It would be a dead letter again.", "The record has no key", "event_name: Field required."):
+        assert part in seen.text, part
+    assert '{"id":\n&#34;x&#34;}' in seen.html or "{&#34;id&#34;:\n&#34;x&#34;}" in seen.html
+    assert service.kafka.to("oms.orders") == []
+
+
+async def test_mended_or_as_it_was(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter()]
+    await admin.go(f"{LIST}/7")
+    text = EVENT.decode().replace("{", "{\r\n", 1)
+    fields = [("csrf", token(admin)), ("key", "R1"), ("value", text), ("value_encoding", "base64"), ("value_encoding", "text")]
+    seen = await admin.post(AGAIN, fields)
+    assert "Published to oms.orders again." in seen.text
+    assert "q%5Bevent_id_eq%5D=evt-1" in seen.html
+
+    service.reports.letters = [letter(value=EVENT)]
+    await admin.go(f"{LIST}/7")
+    assert (await admin.post(AGAIN, [("csrf", token(admin))])).status == 200
+    mended, as_it_was = service.kafka.to("oms.orders")
+    assert mended.value == EVENT.replace(b"{", b"{\n", 1), "line breaks are LF"
+    assert as_it_was.value == EVENT
+    told = [entry.detail for entry in service.kafka.audits if entry.action is AuditAction.REPUBLISH]
+    assert [one for one in told if not one.startswith("published ")] == [
+        "to oms.orders, event evt-1, mended: value",
+        "to oms.orders, event evt-1, as it was",
+    ]
+    assert [one for one in told if one.startswith("published ")] == [
+        "published to oms.orders, partition 0, offset 0, event evt-1",
+        "published to oms.orders, partition 0, offset 1, event evt-1",
+    ]
+
+
+async def test_who_repaired_it_is_told_and_it_leaves_the_list(service: Service, visitor: Visitor) -> None:
+    _, key = await service.ring.create(
+        service.kafka, name="support desk", role=Access.OPERATOR, created_by="a test", at=NOW, owner="Ada Lovelace"
+    )
+    await visitor.log_in(key)
+    service.reports.letters = [letter()]
+    assert "1 dead letter" in (await visitor.go(LIST)).text
+    await visitor.go(f"{LIST}/7")
+    await visitor.post(AGAIN, [("csrf", token(visitor)), ("key", "R1"), ("value", EVENT.decode())])
+    assert "Every record could be used, or was repaired." in (await visitor.go(LIST)).text
+    seen = await visitor.go(f"{LIST}?q[repaired_eq]=true")
+    assert "Ada Lovelace published it again" in seen.text
+    assert "Ada Lovelace published it again" in (await visitor.go(f"{LIST}/7")).text
+    assert {entry.actor_name for entry in service.kafka.audits if entry.action is AuditAction.REPUBLISH} == {"Ada Lovelace"}
+
+
+async def test_what_kafka_did_not_take_stays_in_the_list(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter()]
+    await admin.go(f"{LIST}/7")
+
+    def stop(entry: AuditEntry) -> None:
+        service.kafka.is_down = entry.action is AuditAction.REPUBLISH
+
+    service.kafka.on_audit = stop
+    seen = await admin.post(AGAIN, [("csrf", token(admin)), ("key", "R1"), ("value", EVENT.decode())])
+    assert seen.status == 503
+    service.kafka.is_down = False
+    assert "1 dead letter" in (await admin.go(LIST)).text
+
+
+async def test_a_text_is_checked_and_laid_out_without_being_published(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter()]
+    seen = await admin.go(f"{LIST}/7")
+    assert "Line 1, column 2" in seen.text, "what is wrong with what came"
+    check = f"{LIST}/7/check"
+    fields = [("csrf", token(admin)), ("key", "R1")]
+    seen = await admin.post(check, [*fields, ("value", '{"id":\r\n 1.50,}'), ("part", "1")])
+    assert (seen.status, "Line 2, column" in seen.text, "<form" in seen.html) == (200, True, False)
+    await admin.go(f"{LIST}/7")
+    seen = await admin.post(check, [*fields, ("value", '{"id": 1.50, "data": {}}'), ("do", "format")])
+    assert "{\n  &#34;id&#34;: 1.50,\n  &#34;data&#34;: {}\n}" in seen.html
+    seen = await admin.post(check, [*fields, ("value", EVENT.decode())])
+    assert "It can be published: Order completed" in seen.text
+    assert service.kafka.to("oms.orders") == []
+
+
+async def test_what_is_no_event_stays(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter(topic="webhooks.attempts")]
+    seen = await admin.go(f"{LIST}/7")
+    assert ("Check and publish" in seen.text, "It is not an event that a producer published" in seen.text) == (False, True)
+    seen = await admin.post(AGAIN, [("csrf", token(admin))])
+    assert "It came from webhooks.attempts" in seen.text
+
+
+def token(visitor: Visitor) -> str:
+    """The token of the page that is seen."""
+    assert visitor.seen is not None
+    return dict(visitor.seen.form("/webhooks/logout").fields)["csrf"]

@@ -1,0 +1,71 @@
+"""What is wrong with an event as text, and where."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.web.dashboard.event_editor import event_problems, member_places
+from schemas.event_codec import decode_event
+from schemas.topics import MAX_EVENT_BYTES_LIMIT
+from tests.unit.web.test_republishing import EVENT
+
+
+def problems(text: str) -> list[tuple[str, int | None, int | None, str]]:
+    found = event_problems(text, lambda value: decode_event(value, max_bytes=MAX_EVENT_BYTES_LIMIT))
+    return [(one.sentence, one.line, one.column, one.at) for one in found]
+
+
+def test_an_event_has_none() -> None:
+    assert problems(EVENT.decode()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "begins", "line", "column"),
+    [
+        ('{"id": "evt_1"\n "data": {}}', "A comma", 2, 2),
+        ('{"id" "x"}', "A colon", 1, 7),
+        ('{"id": }', "A value", 1, 8),
+        ('{"id": "x"} {', "The event ends before this", 1, 13),
+        ('{"id": "x', "The text that begins here", 1, 8),
+        ("", "A value", 1, 1),
+    ],
+)
+def test_what_is_no_json_is_told_at_its_place(text: str, begins: str, line: int, column: int) -> None:
+    [(sentence, *place, _)] = problems(text)
+    assert sentence.startswith(begins)
+    assert place == [line, column]
+
+
+def test_a_comma_too_many_is_told_where_it_is() -> None:
+    [(sentence, line, column, _)] = problems('{"id": "evt_1",}')
+    assert "comma" in sentence
+    assert (line, column) in ((1, 15), (1, 16)), "releases of Python differ"
+
+
+def test_members_are_told_at_their_places() -> None:
+    event = json.loads(EVENT)
+    event["occurred_at"] = "yesterday"
+    event["data"]["number"] = 7
+    text = json.dumps(event, indent=2)
+    found = {one[3]: one for one in problems(text)}
+    lines = text.split("\n")
+    for name in ('"occurred_at"', '"number"'):
+        if name in found:
+            assert name in lines[(found[name][1] or 0) - 1]
+    assert found
+    del event["event_name"]
+    [(sentence, line, _, _)] = problems(json.dumps(event, indent=2))
+    assert (sentence, line) == ("event_name: Field required.", 1), "what is missing is missing in the whole"
+
+
+def test_places_of_members() -> None:
+    text = '{"a": [1, {"b,": "x:"}], "c": {}, "": 2}'
+    found = {path: text[start:end] for path, (start, end) in member_places(text).items()}
+    assert found == {"": "{", "a": '"a"', "a.0": "1", "a.1": "{", "a.1.b,": '"b,"', "c": '"c"'} | {"": found[""]}
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, '{"a":' * 3000, "]]]]", '"', "\ud800", "{}" * 10])
+def test_hostile_texts_are_told_and_not_raised(text: str) -> None:
+    assert problems(text)

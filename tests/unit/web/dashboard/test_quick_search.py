@@ -1,0 +1,112 @@
+"""The search box: where it goes."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote, urlencode
+
+import pytest
+
+from pipeline.store.errors import StoreUnavailableError
+from schemas.api_key import Access
+from tests.unit.web.dashboard.visitor import Visitor
+from tests.unit.web.service import Service
+
+BODIES = "/webhooks/attempts?q[request_body_cont]="
+
+
+@pytest.fixture
+async def shop(service: Service) -> Service:
+    """Two endpoints, and some numbers on record."""
+    await service.create("http://127.0.0.1/erp?key=1", description="ERP")
+    await service.create("http://127.0.0.1/mails", description="Mails to customers")
+    service.attempts.known = {
+        ("sku", "SKU-9"),
+        ("subscription_id", "12345"),
+        ("stock_item_id", "77"),
+        ("id", "88"),
+        ("order_number", "R742992696"),
+        ("shipment_number", "742992"),
+    }
+    return service
+
+
+async def goes_to(visitor: Visitor, text: str) -> str:
+    seen = await visitor.go("/webhooks/go?" + urlencode({"text": text}), follow=False)
+    assert seen.status == 303, seen.text
+    return unquote(seen.headers["Location"].replace("+", " "))
+
+
+@pytest.mark.parametrize(
+    ("text", "to"),
+    [
+        (" r742992696 ", "/webhooks/orders/R742992696"),
+        ("742992696", "/webhooks/orders/R742992696"),
+        ("H12345678901", "/webhooks/shipments/H12345678901"),
+        ("742992", "/webhooks/shipments/742992"),
+        ("12345", "/webhooks/subscriptions/12345"),
+        ("77", "/webhooks/stock-items/77"),
+        ("88", "/webhooks/attempts/88"),
+        ("evt_1", "/webhooks/attempts?q[event_id_eq]=evt_1"),
+        ("sku-9", "/webhooks/attempts?q[sku_eq]=SKU-9"),
+        ("erp", "/webhooks/endpoints/1"),
+        ("3", "/webhooks/endpoints/3"),
+        ("http://127.0.0.1/erp?key=1", "/webhooks/endpoints/1"),
+        ("customers", "/webhooks/endpoints/3"),
+        ("https://elsewhere.example.com/x", "/webhooks/attempts?q[target_url_cont]=https://elsewhere.example.com/x"),
+        ("https://oms.example.com/webhooks/orders/R1?a=b", "/webhooks/orders/R1?a=b"),
+        ("https://oms.example.com/webhooks/somewhere", "/webhooks/attempts?q[target_url_cont]=https://oms.example.com/webhooks/somewhere"),
+        ("/webhooks/dead-letters", "/webhooks/dead-letters"),
+        ("grace.hopper@example.com", f"{BODIES}grace.hopper@example.com"),
+        ("Grace Hopper", f"{BODIES}Grace Hopper"),
+        ("https://evil.example.com//x", "/webhooks/attempts?q[target_url_cont]=https://evil.example.com//x"),
+        ("", "/webhooks/attempts"),
+        ("/webhooks/go?text=x", f"{BODIES}/webhooks/go?text=x"),
+    ],
+)  # fmt: skip
+async def test_where_it_goes(shop: Service, admin: Visitor, text: str, to: str) -> None:
+    assert await goes_to(admin, text) == to
+
+
+async def test_what_may_be_several_things_is_asked(shop: Service, admin: Visitor) -> None:
+    shop.attempts.known |= {("id", "1"), ("stock_item_id", "1")}
+    seen = await admin.go("/webhooks/go?text=1")
+    for part in ("Which one?", "ERP", "Attempt 1", "Stock item 1", "Search the bodies for it"):
+        assert part in seen.text, part
+    for href in ("/webhooks/endpoints/1", "/webhooks/attempts/1", "/webhooks/stock-items/1"):
+        assert f'href="{href}"' in seen.html
+
+
+async def test_the_beginning_of_a_name_may_have_been_meant_otherwise(shop: Service, admin: Visitor) -> None:
+    seen = await admin.go("/webhooks/go?text=custom")
+    assert seen.path == "/webhooks/endpoints/3"
+    assert "“custom” is this endpoint. Search the bodies instead" in seen.text
+
+
+async def test_a_viewer_is_not_sent_to_the_bodies(shop: Service, visitor: Visitor) -> None:
+    await visitor.log_in(await shop.key(Access.VIEWER))
+    assert await goes_to(visitor, "r742992696") == "/webhooks/orders/R742992696"
+    for text in ("grace.hopper@example.com", "Grace Hopper"):
+        seen = await visitor.go("/webhooks/go?" + urlencode({"text": text}))
+        for part in ("Nothing found", f"is called “{text}”", "a key of the role operator"):
+            assert part in seen.text, part
+        assert "request_body_cont" not in seen.html
+    assert not shop.kafka.audits
+
+
+async def test_without_the_store_it_says_what_was_not_looked_up(shop: Service, admin: Visitor) -> None:
+    shop.attempts.error = StoreUnavailableError("ClickHouse is away.")
+    assert await goes_to(admin, "erp") == "/webhooks/endpoints/1"
+    assert await goes_to(admin, "R742992696") == "/webhooks/orders/R742992696"
+
+
+async def test_what_was_typed_is_text(shop: Service, admin: Visitor) -> None:
+    shop.attempts.known |= {("sku", "a<b>1</b>c"), ("subscription_id", "a<b>1</b>c")}
+    seen = await admin.go("/webhooks/go?" + urlencode({"text": "a<b>1</b>c"}))
+    assert "SKU a<b>1</b>c" in seen.text
+    assert "<b>1" not in seen.html
+
+
+async def test_the_box_is_on_every_page(shop: Service, admin: Visitor) -> None:
+    for path in ("/webhooks", "/webhooks/endpoints", "/webhooks/attempts", "/webhooks/keys", "/webhooks/nowhere"):
+        form = (await admin.go(path)).form("/webhooks/go")
+        assert (form.method, form.fields) == ("get", [("text", "")])

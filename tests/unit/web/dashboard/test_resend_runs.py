@@ -1,0 +1,101 @@
+"""Resending all failed ones of a search, as pages: how many, a yes, how far, and a way to stop."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from pipeline.store.errors import StoreUnavailableError
+from schemas.audit import RunState
+from tests.unit.web.attempt_rows import attempt_row
+from tests.unit.web.dashboard.visitor import Visitor
+from tests.unit.web.service import NOW, Service
+from tests.unit.web.test_resend_runs import ended, run_entry
+
+RESENDS = "/webhooks/resends"
+FILTER = "q%5Bendpoint_id_eq%5D=1"
+
+
+@pytest.fixture
+async def failing(service: Service) -> Service:
+    await service.create()
+    service.attempts.rows = tuple(attempt_row(id=one, event_id=f"evt_{one}", endpoint_id=1) for one in (1, 2))
+    service.attempts.sent = {"evt_1": b"{}", "evt_2": b"{}"}
+    return service
+
+
+async def test_from_the_preview_to_the_end(failing: Service, admin: Visitor) -> None:
+    seen = await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
+    for part in ("Resend 2 notifications?", "2 failed attempts", "1 · 127.0.0.1/hooks", "It takes 1 s"):
+        assert part in seen.text, part
+    seen = await admin.send(f"{RESENDS}?{FILTER}")
+    run = seen.path.rpartition("/")[2]
+    assert (seen.status, len(run)) == (200, 16)
+
+    await ended(failing)
+    seen = await admin.go(f"{RESENDS}/{run}")
+    for part in ("done", "Resent 2 of 2", "attempt 2"):
+        assert part in seen.text, part
+    assert "Stop it" not in seen.text
+    assert len(failing.kafka.to("webhooks.delay.0s")) == 2
+    assert f'href="{RESENDS}/{run}"' in (await admin.go(RESENDS)).html
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("", "Give a filter"),
+        ("q[endpoint_id_eq]=1&q[colour_eq]=red", "A filter is not understood"),
+    ],
+)
+async def test_what_stands_in_the_way(failing: Service, admin: Visitor, query: str, words: str) -> None:
+    seen = await admin.go(f"{RESENDS}/new?{query}")
+    assert (words in seen.text, '<button class="button primary">' in seen.html) == (True, False)
+    form = [pair for pair in seen.form("/webhooks/logout").fields if pair[0] == "csrf"]
+    seen = await admin.post(f"{RESENDS}?{query}", form)
+    assert seen.path == "/webhooks/attempts"
+    assert failing.kafka.to("webhooks.delay.0s") == []
+
+
+async def test_too_many_are_not_sent(failing: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.web.resend_runs.MOST", 1)
+    seen = await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
+    assert ("Resend 1 or more" in seen.text, "narrow the filters" in seen.text) == (True, True)
+
+
+async def test_it_can_be_stopped(failing: Service, admin: Visitor) -> None:
+    failing.runs.pause_seconds = 3600.0
+    await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
+    seen = await admin.send(f"{RESENDS}?{FILTER}")
+    run = seen.path.rpartition("/")[2]
+    assert f'data-live="{RESENDS}/{run}/progress"' in seen.html
+    work = failing.runs._known.get(run)
+    assert work is not None
+    assert not work.is_cancelled
+    seen = await admin.send(f"{RESENDS}/{run}/cancel")
+    assert (seen.status, work.is_cancelled) == (200, True)
+
+    await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
+    seen = await admin.send(f"{RESENDS}?{FILTER}")
+    assert (seen.path, "Another run is under way in this process." in seen.text) == (RESENDS, True)
+
+
+async def test_a_run_of_a_process_that_died(failing: Service, admin: Visitor) -> None:
+    failing.kafka.tell(run_entry("00000000000000aa"))
+    failing.kafka.tell(run_entry("00000000000000bb", RunState.DONE))
+    failing.now[0] = NOW + timedelta(minutes=5)
+    seen = await admin.go(f"{RESENDS}/00000000000000aa")
+    for part in ("stopped", "Nothing has been heard of it for a minute", "begin again with the same search", "attempt 77"):
+        assert part in seen.text, part
+    token = [pair for pair in seen.form("/webhooks/logout").fields if pair[0] == "csrf"]
+    seen = await admin.post(f"{RESENDS}/00000000000000bb/cancel", token)
+    assert "This run is over: done." in seen.text
+    assert (await admin.go(f"{RESENDS}/00000000000000cc")).status == 404
+
+
+async def test_there_is_none_yet(service: Service, admin: Visitor) -> None:
+    assert "No run yet" in (await admin.go(RESENDS)).text
+    assert "Nothing to resend" in (await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")).text
+    service.attempts.error = StoreUnavailableError("gone")
+    assert (await admin.go(RESENDS)).status == 503

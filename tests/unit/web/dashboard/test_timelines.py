@@ -1,0 +1,190 @@
+"""The stories of orders, shipments, subscriptions and stock items, as pages."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from pipeline.core.search import Condition, Predicate
+from pipeline.store.reports.timeline import EventRow, TimelineRecords, TimelineSubject
+from schemas.api_key import Access
+from schemas.health import HealthFact, HealthRecord
+from tests.unit.web.attempt_rows import attempt_row
+from tests.unit.web.dashboard.visitor import Visitor
+from tests.unit.web.service import NOW, Service
+from tests.unit.web.test_resend_runs import ended
+
+DELIVERED = {"state": "succeeded", "outcome": "delivered", "http_status_code": 202, "error": None}
+
+
+@pytest.fixture
+async def viewer(service: Service, visitor: Visitor) -> Visitor:
+    assert (await visitor.log_in(await service.key(Access.VIEWER))).status == 200
+    return visitor
+
+
+@pytest.fixture
+async def troubled(service: Service) -> Service:
+    """The ERP (endpoint 1) did not get one of two notifications; the archive (endpoint 3) got its own."""
+    await service.create(description="ERP")
+    await service.create("http://127.0.0.1/archive", description="Archive")
+    failed = attempt_row(id=11, event_id="evt_1", endpoint_id=1, outcome="exhausted", next_attempt_at=None)
+    service.attempts.record = TimelineRecords(
+        (
+            EventRow("evt_1", "order_completed", NOW, NOW, "R/1", ("H1", "H2"), "S 1", (1, 3), 7, ("SKU-9",)),
+            EventRow("evt_0", "order_cancelled", NOW - timedelta(days=1), NOW, "R/1", (), None, (1,)),
+            EventRow("evt_x", "shipment_updated", NOW - timedelta(days=2), NOW, "R/1", (), None, ()),
+        ),
+        (
+            failed,
+            attempt_row(id=12, event_id="evt_0", endpoint_id=1, **DELIVERED),
+            attempt_row(id=10, event_id="evt_0", endpoint_id=1),
+            attempt_row(id=9, event_id="evt_1", endpoint_id=3, **DELIVERED),
+        ),
+        is_complete=True,
+    )
+    service.attempts.rows = (failed,)
+    service.attempts.sent = {"evt_1": b"{}"}
+    return service
+
+
+async def test_the_story_of_an_order(troubled: Service, viewer: Visitor) -> None:
+    seen = await viewer.go("/webhooks/orders/R%2F1")
+    assert (await viewer.go("/webhooks/orders/%7BR%7D:%201")).status == 200
+
+    assert troubled.attempts.told == [(TimelineSubject.ORDER, "R/1"), (TimelineSubject.ORDER, "{R}: 1")]
+    for part in (
+        "Order R/1 ERP did not get 1 of 2 notifications.",
+        "1 of 2 not delivered, because it answered 503 at 15:05 ; no retry is left.",
+        "What to do: Nothing, if it is overloaded or being maintained",
+        "2 events",
+        "answered 202",
+        "2 attempts",
+        "Delivered at 15:05 .",
+        "No endpoint was subscribed to this event when it came.",
+        "Order Information",
+        "SKU-9",
+        "Times are in UTC .",
+    ):
+        assert part in seen.text, part
+    order = [seen.text.index(part) for part in ("did not get", "Order cancelled", "Order completed", "Archive")]
+    assert order == sorted(order), "the ERP first, and what happened first"
+    assert seen.html.count('<details class="fold" open>') == 1, "folded where all is well"
+    html = unquote(seen.html.replace("&amp;", "&"))
+    assert 'href="/webhooks/attempts?q[order_number_eq]=R/1">Webhooks of this order' in html
+    assert "q[shipment_number_in][]=H1&q[shipment_number_in][]=H12345678901&q[shipment_number_in][]=H2" in html
+    assert 'href="/webhooks/subscriptions/S%201"' in seen.html
+    assert f'<code id="link">{troubled.url}/webhooks/orders/R%2F1</code>' in seen.html
+    assert "Resend" not in seen.text, "a viewer is not offered it"
+    assert not troubled.kafka.audits, "no body was read"
+
+
+async def test_what_failed_is_sent_again_with_one_press(troubled: Service, admin: Visitor) -> None:
+    seen = await admin.go("/webhooks/orders/R%2F1")
+    assert "Resend it" in seen.text
+    assert "Resend all" not in seen.text, "only one endpoint misses something"
+    seen = await admin.send("/webhooks/orders/R%2F1/resend")
+
+    assert seen.path == "/webhooks/orders/R%2F1"
+    assert "1 notification is being sent again to ERP." in seen.text
+    [query] = troubled.attempts.queries
+    assert query.conditions == (
+        Condition("order_number", Predicate.EQ, ("R/1",)),
+        Condition("endpoint_id", Predicate.EQ, (1,)),
+    )
+    await ended(troubled)
+    assert len(troubled.kafka.to("webhooks.delay.0s")) == 1
+
+    troubled.attempts.rows = ()
+    await admin.go("/webhooks/orders/R%2F1")
+    assert "Nothing is left to resend" in (await admin.send("/webhooks/orders/R%2F1/resend")).text
+    token = [("csrf", dict(admin.seen.form("/webhooks/logout").fields)["csrf"])] if admin.seen else []
+    for path, fields in (("orders/R1", [("endpoint", "x")]), ("stock-items/x", [])):
+        seen = await admin.post(f"/webhooks/{path}/resend", [*token, *fields])
+        assert (seen.path, 'class="notice bad"' in seen.html) == (f"/webhooks/{path}", True)
+
+
+async def test_all_that_failed_at_several_endpoints(troubled: Service, admin: Visitor) -> None:
+    rows = (*troubled.attempts.record.attempts[:3], attempt_row(id=9, event_id="evt_1", endpoint_id=3, outcome="exhausted"))
+    troubled.attempts.record = TimelineRecords(troubled.attempts.record.events, rows, is_complete=True)
+    seen = await admin.go("/webhooks/orders/R%2F1")
+    assert "Archive did not get its notification. ERP did not get 1 of 2 notifications." in seen.text
+    assert "Resend all 2 that failed" in seen.text
+
+    # One of them is paused: what it misses goes out when it is resumed, so that there is one to resend to.
+    async with troubled.client.patch("/api/webhook/endpoints/3", json={"endpoint": {"active": False}}) as response:
+        assert response.status == 200
+    troubled.attempts.record = TimelineRecords(troubled.attempts.record.events, (*rows[:3],), is_complete=True)
+    seen = await admin.go("/webhooks/orders/R%2F1")
+    assert ("Archive did not get" in seen.text, "Resend all" in seen.text) == (True, False)
+    assert '<button class="button primary">Resend it</button>' in seen.html
+    async with troubled.client.patch("/api/webhook/endpoints/3", json={"endpoint": {"active": True}}) as response:
+        assert response.status == 200
+
+    # What is not all shown is counted first.
+    troubled.attempts.record = TimelineRecords(troubled.attempts.record.events, rows, is_complete=False)
+    seen = await admin.go("/webhooks/orders/R%2F1")
+    assert "It has more" in seen.text
+    assert 'href="/webhooks/resends/new?q%5Border_number_eq%5D=R%2F1"' in seen.html
+    assert [form.action for form in seen.forms if "resend" in form.action] == []
+
+
+async def test_what_is_true_now_and_not_what_was_planned(troubled: Service, admin: Visitor) -> None:
+    late = attempt_row(id=11, event_id="evt_1", endpoint_id=1, next_attempt_at=NOW - timedelta(minutes=24))
+    troubled.attempts.record = TimelineRecords(troubled.attempts.record.events[:1], (late,), is_complete=True)
+    facts: dict[str, Any] = {"endpoint_id": 1, "endpoint_version": 1, "at": NOW}
+    troubled.learn(
+        HealthRecord(fact=HealthFact.CIRCUIT, circuit="open", until=NOW + timedelta(minutes=1), **facts),
+        HealthRecord(fact=HealthFact.FAILING, since=NOW - timedelta(hours=2, minutes=6), **facts),
+    )
+    seen = await admin.go("/webhooks/orders/R1")
+    assert "1 of 1 not delivered, because it answers 503 since 12:58 ; on hold: endpoint is down." in seen.text
+    assert "24 min ago" not in seen.text
+
+    async with troubled.client.patch("/api/webhook/endpoints/1", json={"endpoint": {"active": False}}) as response:
+        assert response.status == 200
+    seen = await admin.go("/webhooks/orders/R1")
+    for part in ("because it is paused; held until it is resumed.", "resume the endpoint"):
+        assert part in seen.text, part
+    assert "Resend it" not in seen.text
+    async with troubled.client.delete("/api/webhook/endpoints/1") as response:
+        assert response.status == 204
+    seen = await admin.go("/webhooks/orders/R1")
+    assert "127.0.0.1 did not get its notification." in seen.text
+    assert "because the endpoint was deleted." in seen.text
+
+
+async def test_a_number_that_does_not_exist_says_so(viewer: Visitor) -> None:
+    seen = await viewer.go("/webhooks/orders/r742992696")
+    for part in (
+        "No webhook of order “r742992696” is on record",
+        "whose order number is exactly this",
+        "Is it written like this? Order R742992696",
+        "capital letters and every digit count",
+    ):
+        assert part in seen.text, part
+    assert 'href="/webhooks/orders/R742992696"' in seen.html
+
+
+@pytest.mark.parametrize(
+    ("path", "about", "title"),
+    [
+        ("shipments/H1", TimelineSubject.SHIPMENT, "Shipment H1"),
+        ("subscriptions/S1", TimelineSubject.SUBSCRIPTION, "Subscription S1"),
+        ("stock-items/42", TimelineSubject.STOCK_ITEM, "Stock item 42"),
+    ],
+)
+async def test_the_others_likewise(service: Service, viewer: Visitor, path: str, about: TimelineSubject, title: str) -> None:
+    seen = await viewer.go(f"/webhooks/{path}")
+    assert service.attempts.told == [(about, path.rpartition("/")[2])]
+    for part in (title, "No webhook of", "is on record"):
+        assert part in seen.text, part
+    assert (await viewer.go(f"/webhooks/{path.partition('/')[0]}/" + "x" * 300)).status == 404
+
+
+async def test_a_stock_item_has_a_whole_number(service: Service, viewer: Visitor) -> None:
+    assert "No webhook of stock item “x”" in (await viewer.go("/webhooks/stock-items/x")).text
+    assert service.attempts.told == []

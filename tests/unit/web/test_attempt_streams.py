@@ -1,0 +1,124 @@
+"""New attempts for those who watch: each once, one look for equal searches, and bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from pipeline.core.search import AttemptQuery, Condition, Predicate, Sort
+from pipeline.store.search.queries import AttemptPage, AttemptRow
+from pipeline.web.attempt_streams import AttemptStreams, StreamNews
+from pipeline.web.errors import ApiError
+from tests.unit.web.attempt_rows import attempt_row
+from tests.unit.web.service import NOW
+
+FAILED = AttemptQuery(conditions=(Condition("state", Predicate.EQ, ("failed",)),))
+
+
+class Store:
+    """Answers looks, and remembers them."""
+
+    def __init__(self) -> None:
+        self.rows: list[AttemptRow] = []
+        self.looks: list[AttemptQuery] = []
+        self.error: Exception | None = None
+
+    async def look(self, query: AttemptQuery) -> AttemptPage:
+        self.looks.append(query)
+        if self.error:
+            raise self.error
+        return AttemptPage(tuple(self.rows[::-1]), len(self.rows), 1, 200)
+
+
+async def told(listener: asyncio.Queue[StreamNews]) -> StreamNews:
+    async with asyncio.timeout(60):
+        return await listener.get()
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+async def test_each_attempt_is_told_once_the_oldest_first(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=0.001)
+    store.rows = [attempt_row(id=1, created_at=NOW), attempt_row(id=2, created_at=NOW)]
+    async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
+        assert [row.id for row in (await told(listener)).attempts] == [1, 2]
+        # One that was recorded late: it was made before those that were told.
+        store.rows.insert(0, attempt_row(id=3, created_at=NOW - timedelta(seconds=5)))
+        assert [row.id for row in (await told(listener)).attempts] == [3]
+    assert streams.listeners == 0
+    count = len(store.looks)
+    await asyncio.sleep(0.01)
+    assert len(store.looks) == count, "nobody watches: nobody looks"
+    [state, since] = store.looks[0].conditions
+    assert (state, since) == (FAILED.conditions[0], Condition("created_at", Predicate.GTEQ, (NOW - timedelta(seconds=10),)))
+
+
+async def test_equal_searches_share_a_look_whatever_their_order_and_page(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=3600)
+    other = AttemptQuery(conditions=FAILED.conditions, sorts=(Sort("duration_ms"),), page=3, ignored=("x",))
+    async with streams.listen(FAILED, store.look, lambda: NOW), streams.listen(other, store.look, lambda: NOW):
+        await asyncio.sleep(0.01)
+        assert (len(store.looks), streams.listeners) == (1, 2)
+        async with streams.listen(AttemptQuery(), store.look, lambda: NOW):
+            await asyncio.sleep(0.01)
+            assert len(store.looks) == 2
+
+
+async def test_who_comes_later_is_told_of_the_last_seconds(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=3600)
+    store.rows = [attempt_row(id=1, created_at=NOW - timedelta(minutes=1)), attempt_row(id=2, created_at=NOW)]
+    async with streams.listen(FAILED, store.look, lambda: NOW) as first:
+        assert len((await told(first)).attempts) == 2
+        async with streams.listen(FAILED, store.look, lambda: NOW) as second:
+            assert [row.id for row in (await told(second)).attempts] == [2]
+
+
+async def test_listeners_and_searches_are_bounded(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=3600, most_listeners=2, most_searches=1)
+    async with streams.listen(FAILED, store.look, lambda: NOW):
+        with pytest.raises(ApiError, match="Too many different searches"):
+            async with streams.listen(AttemptQuery(), store.look, lambda: NOW):
+                pass
+        async with streams.listen(FAILED, store.look, lambda: NOW):
+            with pytest.raises(ApiError, match="Too many people") as raised:
+                async with streams.listen(FAILED, store.look, lambda: NOW):
+                    pass
+            assert raised.value.headers == {"Retry-After": "30"}
+
+
+async def test_who_does_not_read_misses_the_oldest(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=0.0001)
+    async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
+        async with asyncio.timeout(60):
+            while len(store.looks) < 60:
+                store.rows = [attempt_row(id=len(store.looks), created_at=NOW)]
+                await asyncio.sleep(0)
+        assert listener.qsize() <= 20
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"), [(ApiError(503, "ClickHouse is away."), "ClickHouse is away."), (OSError("x"), "the log")]
+)
+async def test_what_goes_wrong_is_told_and_it_goes_on(store: Store, error: Exception, sentence: str) -> None:
+    streams = AttemptStreams(poll_seconds=0.001)
+    store.error = error
+    async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
+        assert sentence in (await told(listener)).problem
+        store.error, store.rows = None, [attempt_row(id=1, created_at=NOW)]
+        while not (news := await told(listener)).attempts:
+            assert news.problem
+
+
+async def test_the_end_is_told_at_once(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=3600)
+    async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
+        await streams.stop()
+        assert (await told(listener)).is_over
+        with pytest.raises(ApiError):
+            async with streams.listen(FAILED, store.look, lambda: NOW):
+                pass

@@ -1,0 +1,177 @@
+"""Connections to our own port: nobody keeps one open for nothing, and who asks is answered however many do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from pipeline.ops import metrics
+from pipeline.ops.health import Health
+from pipeline.web.connection_guard import ConnectionLimits
+from pipeline.web.server import WebServer, make_app
+
+HALF_OPEN = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+WHOLE = HALF_OPEN + b"\r\n"
+QUICK = ConnectionLimits(most=50, head_seconds=0.3, body_seconds=0.3, idle_seconds=0.3, reading_seconds=0.3)
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Street:
+    """A server, and those who visit it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.busy = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.visitors: list[Stream] = []
+
+    async def visit(self, sent: bytes) -> Stream:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        writer.write(sent)
+        self.visitors.append((reader, writer))
+        return reader, writer
+
+    async def ask(self) -> bytes:
+        """The first line of the answer of ``/healthz``."""
+        reader, writer = await self.visit(WHOLE)
+        line = await asyncio.wait_for(reader.readline(), 60)
+        writer.transport.abort()
+        return line
+
+
+@asynccontextmanager
+async def street(limits: ConnectionLimits = QUICK) -> AsyncIterator[Street]:
+    app = make_app(health=Health())
+
+    async def read(request: web.Request) -> web.Response:
+        return web.json_response({"bytes": len(await request.read())})
+
+    async def slow(_: web.Request) -> web.Response:
+        opened.busy += 1
+        await asyncio.sleep(1.0)
+        await opened.may_answer.wait()
+        return web.json_response({})
+
+    async def large(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(64 * 1024 * 1024))
+
+    app.router.add_post("/read", read)
+    app.router.add_get("/slow", slow)
+    app.router.add_get("/large", large)
+    server = WebServer(app, "127.0.0.1", 0, limits)
+    opened = Street(int((await server.start()).rpartition(":")[2]))
+    try:
+        yield opened
+    finally:
+        for _, writer in opened.visitors:
+            writer.transport.abort()
+        await server.stop()
+
+
+def closed(reason: str) -> float:
+    return metrics.registry.get_sample_value("oms_webhooks_http_closed_connections_total", {"reason": reason}) or 0.0
+
+
+async def until_closed(reader: asyncio.StreamReader) -> bytes:
+    """What still came. Fails when the connection is not closed in time."""
+    with contextlib.suppress(ConnectionResetError):
+        return await asyncio.wait_for(reader.read(), 60)
+    return b""
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HALF_OPEN], ids=["nothing", "a letter", "half a head"])
+async def test_a_head_that_does_not_end_is_not_waited_for(sent: bytes) -> None:
+    before = closed("head")
+    async with street() as opened:
+        reader, _ = await opened.visit(sent)
+        assert await until_closed(reader) == b""
+    assert closed("head") == before + 1
+
+
+async def test_a_head_that_trickles_in_has_no_more_time_than_another() -> None:
+    async with street() as opened:
+        reader, writer = await opened.visit(HALF_OPEN)
+
+        async def trickle() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    writer.write(b"X: y\r\n")
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
+
+        trickling = asyncio.create_task(trickle())
+        await until_closed(reader)
+        trickling.cancel()
+
+
+async def test_a_second_head_on_the_same_connection_has_its_time_too() -> None:
+    async with street(ConnectionLimits(head_seconds=0.3)) as opened:
+        reader, writer = await opened.visit(WHOLE)
+        assert b"200" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+        writer.write(HALF_OPEN)
+        await until_closed(reader)
+
+
+async def test_a_body_that_does_not_end_is_not_waited_for() -> None:
+    before = closed("body")
+    async with street() as opened:
+        reader, _ = await opened.visit(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        await until_closed(reader)
+    assert closed("body") == before + 1
+
+
+async def test_an_answer_that_is_not_read_is_not_waited_for() -> None:
+    before = closed("reading")
+    async with street() as opened:
+        await opened.visit(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(60):
+            while closed("reading") == before:  # noqa: ASYNC110 - a metric has no event
+                await asyncio.sleep(0.02)
+
+
+async def test_a_request_under_way_takes_the_time_it_takes() -> None:
+    async with street() as opened:
+        reader, _ = await opened.visit(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b"200" in await until_closed(reader)
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    async with street() as opened:
+        reader, _ = await opened.visit(WHOLE)
+        assert await until_closed(reader)
+
+
+async def test_health_answers_while_thousands_of_requests_stand_half_open() -> None:
+    """At their worst: none of them ever ends by itself, and they are six times as many as may be."""
+    async with street(ConnectionLimits(most=500, head_seconds=300.0)) as opened:
+        for _ in range(15):
+            await asyncio.gather(*(opened.visit(HALF_OPEN) for _ in range(200)))
+            started = time.monotonic()
+            assert await opened.ask() == b"HTTP/1.1 200 OK\r\n"
+            assert time.monotonic() - started < 60, "they stand for 300 s"
+        assert metrics.registry.get_sample_value("oms_webhooks_http_connections") == 500
+
+
+async def test_who_is_being_answered_is_not_shed_and_a_new_one_is_refused() -> None:
+    before = closed("refused")
+    async with street(ConnectionLimits(most=3)) as opened:
+        opened.may_answer.clear()
+        busy = [await opened.visit(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") for _ in range(3)]
+        async with asyncio.timeout(60):
+            while opened.busy < 3:  # noqa: ASYNC110 - a counter has no event
+                await asyncio.sleep(0.01)
+        reader, _ = await opened.visit(WHOLE)
+        assert await until_closed(reader) == b""
+        assert closed("refused") == before + 1
+        opened.may_answer.set()
+        for reader, _ in busy:
+            assert b"200" in await until_closed(reader)
+        assert await opened.ask() == b"HTTP/1.1 200 OK\r\n"

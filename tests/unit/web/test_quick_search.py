@@ -1,0 +1,107 @@
+"""What was pasted into the search box."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.web.endpoint_names import endpoint_name
+from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, recognise, spelled
+
+ORDER = Reference(ReferenceKind.ORDER, "R742992696")
+SHIPMENT = Reference(ReferenceKind.SHIPMENT, "H12345678901")
+
+
+@pytest.mark.parametrize(
+    ("text", "certain"),
+    [
+        ("R742992696", ORDER),
+        ("r742992696", ORDER),
+        ("  \tR742992696\r\n", ORDER),
+        ("#R742992696", ORDER),
+        ("R 742 992 696", ORDER),
+        ("R742-992-696", ORDER),
+        ('"R742992696",', ORDER),
+        ("(r742992696)", ORDER),
+        ("R742992696\u200b", ORDER),
+        ("h12345678901", SHIPMENT),
+        ("evt_01HZX", Reference(ReferenceKind.EVENT, "evt_01HZX")),
+        ("R12", None),
+        ("R742992696 is late", None),
+        ("42", None),
+    ],
+)
+def test_numbers_that_can_be_nothing_else(text: str, certain: Reference | None) -> None:
+    assert recognise(text).certain == certain
+
+
+def test_addresses_and_mails() -> None:
+    page = recognise(" https://oms.example.com/webhooks/orders/R1?x=1 ")
+    assert (page.path, page.host, page.url) == (
+        "/webhooks/orders/R1?x=1",
+        "oms.example.com",
+        "https://oms.example.com/webhooks/orders/R1?x=1",
+    )
+    assert recognise("/webhooks/attempts/7").path == "/webhooks/attempts/7"
+    assert recognise("//oms.example.com/webhooks").url == "https://oms.example.com/webhooks"
+    assert recognise("https://[half/webhooks") == Pasted("https://[half/webhooks")
+    for text in ("grace.hopper@example.com", "<grace.hopper@example.com>", "mailto:grace.hopper@example.com"):
+        assert recognise(text) == Pasted("grace.hopper@example.com", is_email=True)
+    assert not recognise("write to grace.hopper@example.com").is_email
+
+
+def test_what_a_text_may_be() -> None:
+    assert set(recognise("742992696").guesses) >= {
+        Reference(ReferenceKind.ATTEMPT, "742992696"),
+        Reference(ReferenceKind.STOCK_ITEM, "742992696"),
+        Reference(ReferenceKind.SUBSCRIPTION, "742992696"),
+        ORDER,
+    }
+    assert set(recognise("sku-1").guesses) >= {Reference(ReferenceKind.SKU, "sku-1"), Reference(ReferenceKind.SKU, "SKU-1")}
+    assert Reference(ReferenceKind.ATTEMPT, "9" * 19) not in recognise("9" * 19).guesses
+    assert recognise("").guesses == ()
+    assert recognise("x" * 300).guesses == ()
+    assert len(recognise("y" * 5_000).text) == 2_000
+    assert len(recognise("7").guesses) <= 12
+
+
+def test_how_a_number_is_written() -> None:
+    assert spelled(" r742992696 ") == "R742992696"
+    assert spelled("Ab") == "Ab"
+
+
+ENDPOINTS = (
+    NamedEndpoint(7, "ERP", "https://erp.example.com/hooks?key=1", "ERP\nkeeps the books"),
+    NamedEndpoint(8, "Mails to customers", "https://mail.example.com/in", "Mails to customers"),
+    NamedEndpoint(9, "mail.example.com", "https://mail.example.com/out"),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "ids", "is_exact"),
+    [
+        ("erp", [7], True),
+        (" ERP ", [7], True),
+        ("7", [7], True),
+        ("https://mail.example.com/in", [8], True),
+        ("https://mail.example.com/in/?a=b#c", [8], True),
+        ("https://erp.example.com/hooks?key=1", [7], True),
+        ("https://mail.example.com/other", [8, 9], False),
+        ("https://elsewhere.example.com/", [], False),
+        ("mail.example.com", [9, 8], True),
+        ("custom", [8], False),
+        ("tomers", [], False),
+        ("er", [], False),
+        ("a.*", [], False),
+    ],
+)
+def test_endpoints_by_name_and_address(text: str, ids: list[int], is_exact: bool) -> None:
+    found, exact = matching(ENDPOINTS, recognise(text))
+    assert (sorted(one.id for one in found), exact) == (sorted(ids), is_exact)
+
+
+def test_the_name_of_an_endpoint() -> None:
+    assert endpoint_name("", "https://erp.example.com:8443/hooks") == "erp.example.com:8443"
+    assert endpoint_name(" \n  The  ERP \n which keeps the books", "https://x") == "The ERP"
+    assert endpoint_name("", "https://[half") == "https://[half"
+    long = endpoint_name("A description of an endpoint that nobody would ever call by all of these words", "https://x")
+    assert (long, len(long)) == ("A description of an endpoint that nobody would ever call by\N{HORIZONTAL ELLIPSIS}", 60)

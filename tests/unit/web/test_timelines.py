@@ -1,0 +1,234 @@
+"""Events and attempts as a story: what each endpoint got, and where the rest is now, in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.store.reports.timeline import EventRow, TimelineRecords
+from pipeline.store.search.attempt_rows import AttemptRow
+from pipeline.web.dashboard.text_filters import ago, clock
+from pipeline.web.timeline_sentences import Sentence, headline, note, sentence
+from pipeline.web.timelines import DeliveryStatus, EndpointCondition, Timeline, tell
+from tests.unit.web.attempt_rows import attempt_row
+from tests.unit.web.service import NOW
+
+DELIVERED: dict[str, Any] = {"state": "succeeded", "outcome": "delivered", "http_status_code": 204, "error": None}
+EXHAUSTED: dict[str, Any] = {"outcome": "exhausted", "error": "No."}
+REPEATED: dict[str, Any] = {"outcome": "repeated", "error": "No.", "next_attempt_at": NOW + timedelta(minutes=4)}
+LATE: dict[str, Any] = REPEATED | {"next_attempt_at": NOW - timedelta(minutes=24)}
+DISCARDED: dict[str, Any] = {"outcome": "discarded", "error": "The endpoint was paused."}
+ERP = EndpointCondition(7, "ERP", "https://erp.example.com/hooks")
+
+
+def event(number: int = 1, *endpoints: int, minutes: float = 10) -> EventRow:
+    """An event of some minutes ago."""
+    at = NOW - timedelta(minutes=minutes) + timedelta(seconds=number)
+    return EventRow(f"evt_{number}", "order_completed", at, at, "R1", ("H1",), "S1", endpoints)
+
+
+def attempts(*changes: dict[str, Any], event_id: str = "evt_1") -> tuple[AttemptRow, ...]:
+    """The attempts of one delivery, the newest first."""
+    return tuple(
+        attempt_row(**({"id": 100 - at, "event_id": event_id, "endpoint_id": 7} | one)) for at, one in enumerate(changes)
+    )
+
+
+def plain(said: Sentence) -> str:
+    """A sentence as UTC reads it."""
+    return "".join(
+        one if isinstance(one, str) else ago(one.time, NOW) if one.is_relative else clock(one.time, NOW) for one in said
+    )
+
+
+def story(*rows: dict[str, Any], endpoint: EndpointCondition | None = ERP, minutes: float = 10) -> Timeline:
+    """One event at one endpoint."""
+    record = TimelineRecords((event(1, 7, minutes=minutes),), attempts(*rows), is_complete=True)
+    return tell(record, {7: endpoint} if endpoint else {}, NOW)
+
+
+PAUSED = replace(ERP, state="paused", held_count=12)
+DISABLED = replace(ERP, state="disabled", disabled_at=NOW - timedelta(hours=2))
+DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes=6))
+
+
+@pytest.mark.parametrize(
+    ("made", "endpoint", "status", "said"),
+    [
+        ((DELIVERED, REPEATED), ERP, DeliveryStatus.DELIVERED, "answered 204"),
+        # What was delivered stays so, whatever a resend met later, and whatever became of the endpoint.
+        ((EXHAUSTED | {"trigger": "resend"}, DELIVERED), None, DeliveryStatus.DELIVERED, "answered 204"),
+        ((REPEATED,), ERP, DeliveryStatus.WILL_RETRY, "answered 503; next retry in 4 min"),
+        # What is due now, not what was planned then.
+        ((LATE,), DOWN, DeliveryStatus.ON_HOLD, "answered 503; due since 14:40"),
+        ((LATE,), ERP, DeliveryStatus.LATE, "answered 503; it was due 24 min ago"),
+        ((LATE,), PAUSED, DeliveryStatus.PAUSED, "answered 503; due since 14:40"),
+        ((LATE,), DISABLED, DeliveryStatus.DISABLED, "answered 503; due since 14:40"),
+        ((LATE,), None, DeliveryStatus.DELETED, "answered 503"),
+        ((LATE,), replace(ERP, problem="No key."), DeliveryStatus.UNUSABLE, "answered 503; due since 14:40"),
+        ((), PAUSED, DeliveryStatus.PAUSED, "not sent yet"),
+        ((), DOWN, DeliveryStatus.ON_HOLD, "not sent yet"),
+        ((), ERP, DeliveryStatus.LATE, "no attempt is on record; it came 9 min ago"),
+        ((EXHAUSTED, REPEATED), PAUSED, DeliveryStatus.GAVE_UP, "answered 503"),
+        ((DISCARDED, REPEATED), ERP, DeliveryStatus.DROPPED, "The endpoint was paused"),
+        # A resend failed for good, and the event's own retries go on.
+        ((EXHAUSTED | {"trigger": "resend"}, REPEATED), ERP, DeliveryStatus.WILL_RETRY, "answered 503; next retry in 4 min"),
+        ((REPEATED | {"trigger": "resend"}, EXHAUSTED), ERP, DeliveryStatus.WILL_RETRY, "answered 503; next retry in 4 min"),
+        ((EXHAUSTED | {"trigger": "resend"}, EXHAUSTED, REPEATED), ERP, DeliveryStatus.GAVE_UP, "answered 503"),
+        (
+            (REPEATED | {"http_status_code": None, "failure": "timeout"},),
+            ERP,
+            DeliveryStatus.WILL_RETRY,
+            "did not answer in time; next retry in 4 min",
+        ),
+    ],
+)
+def test_where_a_notification_is_now(
+    made: tuple[dict[str, Any], ...], endpoint: EndpointCondition | None, status: DeliveryStatus, said: str
+) -> None:
+    [part] = story(*made, endpoint=endpoint).endpoints
+    [delivery] = part.deliveries
+    assert (delivery.status, plain(note(delivery)), len(delivery.attempts)) == (status, said, len(made))
+    assert (delivery.last is None) == (not made)
+
+
+def test_what_has_just_come_is_on_its_way() -> None:
+    told = story(minutes=0.5)
+    assert told.endpoints[0].status is DeliveryStatus.ON_ITS_WAY
+    assert (told.missing, plain(headline(told))) == ((), "1 notification is on its way.")
+    assert plain(sentence(told.endpoints[0])) == "1 of 1 is on its way."
+
+
+@pytest.mark.parametrize(
+    ("made", "endpoint", "said"),
+    [
+        ((REPEATED,), DOWN, "1 of 3 not delivered, because it answers 503 since 12:58; next retry in 4 min."),
+        ((LATE,), DOWN, "1 of 3 not delivered, because it answers 503 since 12:58; on hold: endpoint is down."),
+        ((LATE,), ERP, "1 of 3 not delivered, because it answered 503 at 15:05; it was due 24 min ago."),
+        ((EXHAUSTED,), ERP, "1 of 3 not delivered, because it answered 503 at 15:05; no retry is left."),
+        ((LATE,), PAUSED, "1 of 3 not delivered, because it is paused (12 held for it in all); held until it is resumed."),
+        ((LATE,), DISABLED, "1 of 3 not delivered, because it is disabled since 13:04; held until it is resumed."),
+        ((LATE,), None, "1 of 3 not delivered, because the endpoint was deleted."),
+        ((DISCARDED,), ERP, "1 of 3 not delivered, because it was not to be sent any more."),
+        (({"outcome": "expired"},), ERP, "1 of 3 not delivered, because it was paused or disabled for too long."),
+        (
+            (REPEATED | {"http_status_code": None, "failure": "connection_refused"},),
+            DOWN,
+            "1 of 3 not delivered, because it refuses connections since 12:58; next retry in 4 min.",
+        ),
+        ((DELIVERED,), ERP, "All 3 delivered, the last at 15:04."),
+    ],
+)
+def test_an_endpoint_in_a_sentence(made: tuple[dict[str, Any], ...], endpoint: EndpointCondition | None, said: str) -> None:
+    others = [attempts(DELIVERED | {"created_at": NOW}, event_id=f"evt_{one}") for one in (2, 3)]
+    made = tuple({"created_at": NOW} | one if one.get("state") else one for one in made)
+    record = TimelineRecords(
+        tuple(event(one, 7) for one in (1, 2, 3)), (*attempts(*made), *others[0], *others[1]), is_complete=True
+    )
+    [part] = tell(record, {7: endpoint} if endpoint else {}, NOW).endpoints
+    assert plain(sentence(part)) == said
+
+
+def test_several_reasons_are_counted() -> None:
+    record = TimelineRecords(
+        tuple(event(one, 7) for one in (1, 2, 3)),
+        (*attempts(EXHAUSTED), *attempts(REPEATED, event_id="evt_2"), *attempts(REPEATED, event_id="evt_3")),
+        is_complete=True,
+    )
+    [part] = tell(record, {7: DOWN}, NOW).endpoints
+    assert plain(sentence(part)) == (
+        "3 of 3 not delivered, because it answers 503 since 12:58; 2 to be retried, next in 4 min; 1 gave up."
+    )
+    assert (part.status, part.resendable) == (DeliveryStatus.GAVE_UP, 3)
+
+
+def test_what_waits_for_a_paused_endpoint_is_not_resent() -> None:
+    assert story(LATE, endpoint=PAUSED).resendable == 0
+    assert story(LATE, endpoint=DOWN).resendable == 1
+    assert story(endpoint=DOWN).resendable == 0, "there is no attempt that a resend could find"
+
+
+def test_endpoints_that_miss_something_come_first_and_events_in_their_order() -> None:
+    record = TimelineRecords(
+        (event(3), event(1, 7, 8)),
+        (
+            attempt_row(
+                id=3, event_id="evt_2", endpoint_id=9, event_created_at=NOW - timedelta(minutes=9), order_number="R2", **DELIVERED
+            ),
+            attempt_row(id=2, event_id="evt_1", endpoint_id=9, trigger="resend", **DELIVERED),
+            attempt_row(id=1, event_id="evt_1", endpoint_id=7, **EXHAUSTED),
+        ),
+        is_complete=False,
+    )
+    names = {7: ERP, 8: EndpointCondition(8, "BI", ""), 9: EndpointCondition(9, "Archive", "")}
+    told = tell(record, names, NOW)
+
+    assert [one.endpoint.name for one in told.endpoints] == ["BI", "ERP", "Archive"]
+    assert [one.event.event_id for one in told.endpoints[2].deliveries] == ["evt_1", "evt_2"]
+    assert [one.event_id for one in told.events] == ["evt_1", "evt_3", "evt_2"]
+    assert [one.event_id for one in told.unheard] == ["evt_3"]
+    assert (told.order_numbers, told.subscription_ids, told.is_complete) == (("R1", "R2", "R758805215"), ("S1",), False)
+    assert told.skus == ("SKU-1", "SKU-2")
+
+
+def test_endpoints_that_something_can_be_sent_to_come_before_those_that_are_kept_back() -> None:
+    rows = tuple(attempt_row(id=one, event_id="evt_1", endpoint_id=one, **LATE) for one in (7, 6, 5, 4))
+    states = {4: "paused", 5: "disabled", 7: "active"}
+    known = {one: EndpointCondition(one, f"Endpoint {one}", "", state) for one, state in states.items()}
+    told = tell(TimelineRecords((event(1, 4, 5, 6, 7),), rows, is_complete=True), known, NOW)
+    assert [one.endpoint.id for one in told.endpoints] == [7, 5, 4, 6]
+
+
+def _told(*missing: int, names: tuple[str, ...] = ("ERP", "BI", "CRM", "WMS", "Mailer")) -> Timeline:
+    """Some endpoints, each of two notifications; ``missing`` of each were given up."""
+    ids = range(1, len(missing) + 1)
+    rows = [
+        replace(
+            attempt_row(**(EXHAUSTED if number <= lost else DELIVERED)), event_id=f"evt_{number}", endpoint_id=one, created_at=NOW
+        )
+        for one, lost in zip(ids, missing, strict=True)
+        for number in (1, 2)
+    ]
+    record = TimelineRecords((event(1, *ids), event(2, *ids)), tuple(rows), is_complete=True)
+    return tell(record, {one: EndpointCondition(one, names[one - 1], "") for one in ids}, NOW)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ((0,), "Everything was delivered: 2 notifications to ERP."),
+        ((0, 0), "Everything was delivered: 4 notifications to 2 endpoints."),
+        ((1, 0), "ERP did not get 1 of 2 notifications."),
+        ((2, 1), "BI did not get 1 of 2 notifications. ERP got none of its 2 notifications."),
+        ((1, 1, 1, 0), "3 of 4 endpoints did not get everything: BI, CRM and ERP."),
+        ((1, 1, 1, 1, 1), "5 of 5 endpoints did not get everything: BI, CRM, ERP and 2 more."),
+    ],
+)
+def test_the_first_sentence(missing: tuple[int, ...], said: str) -> None:
+    assert plain(headline(_told(*missing))) == said
+
+
+def test_the_first_sentence_where_nobody_listens_and_where_there_was_one() -> None:
+    nobody = tell(TimelineRecords((event(1), event(2)), (), is_complete=True), {}, NOW)
+    assert plain(headline(nobody)) == "2 events came, and no endpoint was subscribed to any of them."
+    assert plain(headline(story(EXHAUSTED))) == "ERP did not get its notification."
+    both = tuple(attempt_row(**EXHAUSTED | {"id": one, "event_id": "evt_1", "endpoint_id": one}) for one in (1, 2))
+    known = {one: EndpointCondition(one, name, "") for one, name in ((1, "ERP"), (2, "BI"))}
+    told = tell(TimelineRecords((event(1, 1, 2),), both, is_complete=True), known, NOW)
+    assert plain(headline(told)) == "BI and ERP did not get their notifications."
+    assert plain(headline(story(DELIVERED))) == "Everything was delivered: 1 notification to ERP."
+
+
+def test_nothing_is_no_story() -> None:
+    told = tell(TimelineRecords((), (), is_complete=True), {}, NOW)
+    assert (told.events, told.endpoints, told.order_numbers, told.resendable) == ((), (), (), 0)
+
+
+def test_an_endpoint_that_is_gone_is_named_by_where_it_was() -> None:
+    [part] = story(LATE, endpoint=None).endpoints
+    assert (part.endpoint.name, part.endpoint.state) == ("127.0.0.1", "deleted")
+    [part] = story(endpoint=None).endpoints
+    assert part.endpoint.name == "Endpoint 7"
