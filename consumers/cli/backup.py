@@ -95,7 +95,8 @@ def read_backup(text: str) -> tuple[BackupHeader, list[Any]]:
     Raises:
         BackupError: it is none, or not a whole one.
     """
-    first, *rest = text.splitlines() or [""]
+    # Not splitlines(): a description may hold a line separator (U+2028), and JSON leaves it as it is.
+    first, *rest = text.removesuffix("\n").split("\n")
     try:
         header = from_json(first.encode(), BackupHeader)
         lines = [json.loads(line) for line in rest]

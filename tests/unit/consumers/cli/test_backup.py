@@ -36,6 +36,21 @@ async def test_out_and_in_again(service: Service, run: Command, tmp_path: Path) 
     assert again.stdout.endswith("25 there, as they were\n")
 
 
+async def test_a_description_with_line_separators_comes_back(service: Service, run: Command, tmp_path: Path) -> None:
+    file = tmp_path / "endpoints.jsonl"
+    created = await service.create()
+    description = "one\u2028two\u2029three\x85four"
+    await request(service, "PATCH", f"{PATH}/{created}", json={"endpoint": {"description": description}})
+    await run("endpoints", "export", str(file))
+    await request(service, "DELETE", f"{PATH}/{created}")
+    restored = await run("endpoints", "import", str(file))
+    assert (restored.exit_code, restored.stdout.splitlines()[-1]) == (0, "1 created")
+    again = await run("endpoints", "import", "-", stdin=file.read_text().replace("\n", "\r\n"))
+    assert again.stdout.endswith("1 there, as they were\n")
+    _, found = await request(service, "GET", f"{PATH}/{created}")
+    assert found["description"] == description
+
+
 async def test_to_standard_output(service: Service, run: Command) -> None:
     await service.create()
     header, line = (await run("endpoints", "export", "-")).stdout.splitlines()
