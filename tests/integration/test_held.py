@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -201,3 +202,23 @@ async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_h
         await until_acknowledged(receiver, events)
         assert set(receiver.acknowledgements.values()) == {1}
         await until_held(pipeline, 0)
+
+
+@pytest.mark.slow  # the rate needs time to grow; 50,000 deliveries, on a clock that jumps, are in tests/unit/delivery/test_recovery
+async def test_what_was_held_comes_as_a_ramp_and_not_as_a_flood(start_pipeline: StartPipeline) -> None:
+    events = [f"evt-{number}" for number in range(100)]  # as many as a receiver remembers
+    delays = tuple(map(parse_delay, ("500ms", "1s", "2s")))
+    async with start_pipeline(retry_delays=delays, ramp_start_per_second=10.0, ramp_double_seconds=2.0) as pipeline:
+        receiver = await pipeline.receiver("erp", active=False)
+        endpoint = await endpoint_of(pipeline)
+        await publish(pipeline, events)
+        await until_held(pipeline, len(events))
+        await set_active(pipeline, endpoint["id"], active=True)
+        await until_acknowledged(receiver, events)
+
+        arrived = sorted(one.received_at for one in receiver.deliveries)
+        seconds = Counter(int(at - arrived[0]) for at in arrived)
+        print("what the receiver saw, by second:", dict(seconds))
+        assert set(receiver.acknowledgements.values()) == {1}
+        # 20 in two seconds by the rate; twice as many, should the machine stand still for a moment. A flood is all of them in the first.
+        assert seconds[0] + seconds[1] <= 40
