@@ -4,8 +4,8 @@
     python -m tests.bench.filters --endpoints 1000 --rounds 20
 
 An event is held against endpoints as the fan-out does it: the payload is parsed, what the filters look at is converted, and each filter
-is evaluated. ``alone`` is all of that for one endpoint; ``each of N`` is a filter's part where N endpoints have different filters of
-that form: their time less that of no filtered endpoint, divided by N.
+is evaluated. ``alone`` is all of that for one endpoint; ``each of N``: N endpoints have different filters of that form; the time
+that they add, divided by N.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ CALLERS = (None, *Access)
 ADDRESSES = {role: f"192.0.2.{number}" for number, role in enumerate(CALLERS, 1)}
 # Nobody listens there: a test delivery fails at once, and nothing leaves this machine.
 TARGET = "http://127.0.0.1:9/"
-# They say where a message ends and belong to whoever sends it. With arbitrary values it is no HTTP, and is answered with 400 before any route.
+# The HTTP client sets these. With arbitrary values a message is not HTTP, and the server answers 400 before it looks for a route.
 FRAMING = frozenset({"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"})
 
 
@@ -216,7 +216,7 @@ def _wait_out_wrong_keys(api: httpx.Client) -> None:
         time.sleep(0.5)
 
 
-# Only with a parameter of their own do the tests of the operations get names; of several with one name, pytest-xdist runs one.
+# schemathesis names the test of each operation only if it has another parameter; of several tests with one name, pytest-xdist runs one.
 @pytest.mark.parametrize("role", [Access.ADMIN], ids=str)
 @SCHEMA.parametrize()
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))

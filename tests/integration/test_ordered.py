@@ -53,7 +53,7 @@ async def test_events_of_a_key_arrive_in_order_through_failures_and_a_restart(st
         plain = await pipeline.receiver("crm")
         made = await publish(pipeline, keys, 0, 30)
         await until_acknowledged(plain, made)
-        # So it has joined the group of ordered deliveries: where a member left while it joined, the embedded broker lets nobody in.
+        # By now it has joined the group of ordered deliveries. If a member leaves while it joins, the embedded broker lets nobody else in.
         await until_acknowledged(receiver, made[:1])
         pipeline.receivers.clear()  # they go on, and what waits for the first one goes on with the next process
 
