@@ -1,4 +1,4 @@
-"""librdkafka's errors as ours. The one place where they are read."""
+"""librdkafka's errors as ours. The one place that knows its error codes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,19 @@ _FORBIDDEN: Final = frozenset(
         KafkaError._AUTHENTICATION,
     }
 )
-_PASSES: Final = frozenset(
+BROKERS_AWAY: Final = frozenset(
     {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TRANSPORT,
+        KafkaError._RESOLVE,
         KafkaError._TIMED_OUT,
         KafkaError._TIMED_OUT_QUEUE,
+    }
+)
+"""A connection failed; the client connects again by itself."""
+_PASSES: Final = BROKERS_AWAY | frozenset(
+    {
         KafkaError._MSG_TIMED_OUT,
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._RESOLVE,
         KafkaError._WAIT_COORD,
         KafkaError._WAIT_CACHE,
         KafkaError._DESTROY,
@@ -84,6 +89,15 @@ _PASSES: Final = frozenset(
 OUT_OF_RANGE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
 GROUP_ERRORS: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._WAIT_COORD, KafkaError.NOT_COORDINATOR})
 """Of no concern to a reader that is in no group: librdkafka looks for a coordinator all the same."""
+AUTHENTICATION_FAILED: Final = KafkaError._AUTHENTICATION
+PARTITION_END: Final = KafkaError._PARTITION_EOF
+"""The reader has reached the end of a partition: not a failure."""
+UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client that reports it cannot be used any more."""
+    return error.fatal() or error.code() == KafkaError._FATAL
 
 
 def ours(error: KafkaError) -> BrokerError:

@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 from pipeline.broker.api import Fetched, OffsetRange, Partition
 from pipeline.broker.errors import BrokerError, OutOfRangeError, UnavailableError
 from pipeline.broker.librdkafka.config import QUEUE_BYTES, reader_config
-from pipeline.broker.librdkafka.errors import GROUP_ERRORS, OUT_OF_RANGE, ours, translated
+from pipeline.broker.librdkafka.errors import GROUP_ERRORS, OUT_OF_RANGE, PARTITION_END, ours, translated
 from pipeline.broker.librdkafka.library_log import heard_by
 from pipeline.broker.librdkafka.session import close_within, meet, open_session
 from pipeline.ops.settings import Settings
@@ -218,7 +218,7 @@ class LibrdkafkaFetchClient:
             self._positions[partition] = offset + 1
             fetched.setdefault(partition, []).append(_Record(topic, offset, message))
             return len(message)
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - a public code
+        if error.code() == PARTITION_END:
             self._positions[partition] = max(position, offset)
         elif error.code() in OUT_OF_RANGE:
             self._outside.add(partition)

@@ -15,7 +15,7 @@ from pipeline.broker.kafka.committed_offsets import CommittedOffsets
 from pipeline.broker.kafka.config import client_config as plain_config
 from pipeline.broker.kafka.leave_group import remove_static_member
 from pipeline.broker.librdkafka.config import member_config
-from pipeline.broker.librdkafka.errors import error_of, ours
+from pipeline.broker.librdkafka.errors import error_of, is_fatal, ours
 from pipeline.broker.librdkafka.fetch_client import bounds
 from pipeline.broker.librdkafka.library_log import heard_by
 from pipeline.broker.librdkafka.session import close_within, meet, open_session
@@ -155,7 +155,7 @@ class LibrdkafkaGroupClient:
     def _why(self, error: KafkaError) -> BrokerError:
         if error.code() == KafkaError.FENCED_INSTANCE_ID or "group.instance.id" in error.str():
             self._on_replaced()
-        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - a public code
+        if is_fatal(error):
             return NotMemberError(f"the client has given up: {error.name()}: {error.str()}")
         return ours(error)
 

@@ -12,18 +12,10 @@ from typing import Final
 from confluent_kafka import KafkaError
 
 from pipeline.broker.kafka.library_log import LibraryLog
+from pipeline.broker.librdkafka.errors import BROKERS_AWAY
 
 _CONNECTIONS: Final = frozenset({"FAIL", "ERROR", "REQTMOUT", "CONNECT", "GETPID", "TERMINATE", "OFFSET"})
 """Kinds of lines that speak of connections, or of what is told otherwise (positions that are not in the log)."""
-_AWAY: Final = frozenset(
-    {
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - the library's own names of its codes
-        KafkaError._TRANSPORT,  # noqa: SLF001
-        KafkaError._RESOLVE,  # noqa: SLF001
-        KafkaError._TIMED_OUT,  # noqa: SLF001
-        KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001
-    }
-)
 
 
 class LibrdkafkaLog(LibraryLog):
@@ -45,7 +37,7 @@ class LibrdkafkaLog(LibraryLog):
 
 def error_heard(error: KafkaError) -> None:
     """Called by librdkafka with an error that concerns no record: brokers that are away, a login that is refused."""
-    level = logging.DEBUG if error.code() in _AWAY else logging.WARNING
+    level = logging.DEBUG if error.code() in BROKERS_AWAY else logging.WARNING
     library.log(level, "%s [%s] %s", error.name(), "error", error.str())
 
 

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from pipeline.broker.api import Pending, Position
 from pipeline.broker.errors import BrokerError, NoSessionError, PublishError, UnavailableError
 from pipeline.broker.librdkafka.config import producer_config
-from pipeline.broker.librdkafka.errors import error_of, ours, translated
+from pipeline.broker.librdkafka.errors import UNKNOWN_PARTITION, error_of, is_fatal, ours, translated
 from pipeline.broker.librdkafka.library_log import heard_by
 from pipeline.broker.librdkafka.session import close_within, meet, open_session
 from pipeline.ops.logs import logger
@@ -199,10 +199,10 @@ class LibrdkafkaProducerClient:
         return written
 
     def _not_taken(self, topic: str, error: KafkaError) -> BrokerError:
-        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - a public code
+        if is_fatal(error):
             self._begin_anew(error)
             return UnavailableError(f"the producer begins anew: {error.str()}")
-        if error.code() == KafkaError._UNKNOWN_PARTITION:  # noqa: SLF001
+        if error.code() == UNKNOWN_PARTITION:
             return PublishError(f"Kafka does not take a record for {topic}: {error.str()}")
         return _why(topic, error)
 

@@ -12,6 +12,7 @@ from pipeline.broker.errors import NoSessionError
 from pipeline.broker.kafka.bootstrap import meet_brokers
 from pipeline.broker.kafka.config import client_config as plain_config
 from pipeline.broker.kafka.oauth import TokenError, token_provider
+from pipeline.broker.librdkafka.errors import AUTHENTICATION_FAILED
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 
@@ -54,7 +55,7 @@ def open_session(client: Consumer | Producer, settings: Settings, said: Sequence
 
 def no_session(settings: Settings, said: Sequence[KafkaError], failure: str) -> NoSessionError:
     """Why librdkafka got no session although a broker answers."""
-    refused = next((error for error in said if error.code() == KafkaError._AUTHENTICATION), None)  # noqa: SLF001
+    refused = next((error for error in said if error.code() == AUTHENTICATION_FAILED), None)
     why = (refused or (said[0] if said else None)) or failure
     text = f"There is no session with Kafka at {settings.kafka_bootstrap_servers}."
     mechanism = settings.kafka_sasl_mechanism if settings.kafka_security_protocol.startswith("SASL") else None
