@@ -1,0 +1,59 @@
+"""An order of an upgraded store is found through one filter for 8,192 events, in the rows of the release before, too."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from pipeline.ops.settings import Settings
+from pipeline.store.cluster import storage_table
+from pipeline.store.connection import Connections
+from pipeline.store.migrate import migrate, shipped_migrations
+from pipeline.store.pending_mutations import watch_rebuilds
+from pipeline.store.search.queries import Search
+from pipeline.store.writer import Writer
+from tests.contract.store_case import Store
+from tests.contract.store_records import MONDAY
+
+ROWS = 100_000
+FILL = f"""
+INSERT INTO {{table}} (event_id, event_name, created_at, received_at, order_number, shipment_numbers, subscription_id, stock_item_id,
+    request_body, source_topic, kafka_partition, kafka_offset)
+SELECT toString(number), 'order_completed', at, at, concat('R', toString(number)), [concat('H', toString(number))],
+    concat('S', toString(number)), number, '{{{{}}}}', 'oms.orders', 0, number
+FROM (SELECT number, toDateTime64('{MONDAY:%F %T}', 3, 'UTC') + toIntervalSecond(number) AS at FROM numbers({ROWS}))
+"""
+CONDITIONS = (
+    "event_id = '70000'",
+    "order_number = 'R70000'",
+    "hasAny(shipment_numbers, ['H70000'])",
+    "subscription_id = 'S70000'",
+    "stock_item_id = 70000",
+)
+
+
+@pytest.mark.slow  # all migrations
+async def test_the_old_rows_of_an_upgraded_store_are_found_by_the_new_indexes(store_settings: Settings) -> None:
+    connections = Connections(store_settings)
+    try:
+        await migrate(connections, {name: sql for name, sql in shipped_migrations().items() if name < "0039"})
+        table = storage_table("events", store_settings.clickhouse_cluster)
+        await connections.write(lambda client: client.command(FILL.format(table=table)))
+        await connections.write(lambda client: client.command(f"OPTIMIZE TABLE {table} FINAL"))
+        await migrate(connections)
+        async with asyncio.timeout(60):
+            await watch_rebuilds(connections, lambda: asyncio.sleep(0.05))
+        store = Store(store_settings, connections, Writer(connections), Search(connections))
+        indexes = await store.rows(f"SELECT name FROM system.data_skipping_indices WHERE database = currentDatabase() AND table = '{table}'")
+        assert not [name for (name,) in indexes if name.endswith("_bloom")]
+        for condition in CONDITIONS:
+            plan = await store.rows(f"EXPLAIN indexes = 1 SELECT event_id FROM {table} WHERE {condition}")
+            granules = [found for (line,) in plan if (found := re.search(r"Granules: (\d+)/(\d+)", line))]
+            read, of = map(int, granules[-1].groups())
+            # One block of 32 granules, and another one by chance, of 391 granules.
+            assert read <= 3 * 32 < of, "\n".join(line for (line,) in plan)
+            assert await store.rows(f"SELECT event_id FROM {table} WHERE {condition}") == [("70000",)]
+    finally:
+        await connections.close()
