@@ -90,6 +90,13 @@ async def test_without_kafka_no_key_is_made(service: Service) -> None:
     assert (await request(service, "POST", PATH, **body(name="Ada", role="viewer")))[0] == 503
 
 
+async def test_while_kafka_takes_no_audit_entries_nobody_waits_for_one(service: Service) -> None:
+    service.kafka.stuck = {TOPICS.audit}
+    status, answer = await request(service, "POST", PATH, **body(name="Ada", role="viewer"))
+    assert (status, "not done" in answer["error"]) == (503, True)
+    assert service.kafka.records == [], "an entry of what is not done is not written later either"
+
+
 async def test_a_key_has_an_owner_and_a_last_use(service: Service) -> None:
     status, made = await request(service, "POST", PATH, **body(name="support desk", role="viewer", owner=" Ada Lovelace "))
     assert (status, made["owner"], made["last_used_at"]) == (201, "Ada Lovelace", None)
