@@ -37,6 +37,7 @@ _AGAIN_SECONDS: Final = 10.0
 """How often a topic is looked at that could not be read; sooner at first, as one that was just made may not be everywhere yet."""
 _FIRST_AGAIN_SECONDS: Final = 1.0
 _MOST_TOLD: Final = 3
+_ENDED: Final = "Topics of event types that are added from now on are not read by this process."
 
 
 class AddedTopics:
@@ -63,6 +64,7 @@ class AddedTopics:
         self._problems: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._trouble = FailureBackoff(log)
+        self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to read what can be read, and go on looking."""
@@ -74,11 +76,14 @@ class AddedTopics:
 
     async def stop(self) -> None:
         """Look no more."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     def warning(self) -> str | None:
         """Which topics are not read, in words (for health checks)."""
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            return f"{_ENDED} Start the process again; its log says what went wrong."
         if not self._problems:
             return None
         told = " ".join(list(self._problems.values())[:_MOST_TOLD])
@@ -177,7 +182,7 @@ def _refused(topic: str, bare: str, why: str) -> str:
 def _note_end(task: asyncio.Task[None]) -> None:
     """It ends by itself only through a bug."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("no further topics of event types are read until this process starts again", exc_info=error)
+        log.error("topics of event types that are added from now on are not read by this process", exc_info=error)
 
 
 def _note_failure(written: asyncio.Future[Position]) -> None:

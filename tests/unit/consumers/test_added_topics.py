@@ -146,7 +146,7 @@ async def test_a_topic_that_was_made_anew_is_not_read_before_somebody_says_so() 
         await until(lambda: scene.read == [REFUNDS])
 
 
-async def test_should_it_end_by_itself_the_log_says_so_and_the_process_can_still_stop() -> None:
+async def test_should_it_end_by_itself_log_and_health_say_so_and_the_process_can_still_stop() -> None:
     def fail(_: Sequence[str]) -> None:
         raise ValueError("a bug")
 
@@ -156,5 +156,6 @@ async def test_should_it_end_by_itself_the_log_says_so_and_the_process_can_still
             scene.broker.cluster.create(REFUNDS)
             scene.added._on_readable = fail
             scene.add()
-            await until(lambda: any("no further topics" in line["event"] for line in lines))
+            await until(lambda: any(line["log_level"] == "error" and "not read by this process" in line["event"] for line in lines))
+            assert "Start the process again" in str(scene.added.warning())
     assert scene.read == []
