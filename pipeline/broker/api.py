@@ -140,6 +140,13 @@ class RebalanceListener(Protocol):
     def assigned(self, partitions: Collection[Partition]) -> None:
         """Partitions came, in addition to those that are held."""
 
+    def releasing(self, partitions: Collection[Partition]) -> bool:
+        """Partitions are about to go: no further records of them are begun. True once all that were begun are finished.
+
+        A client that can keep a rebalance waiting for a moment asks until it is True, and then calls :meth:`revoked`. So fewer records are
+        begun again by the next member.
+        """
+
     def revoked(self, partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
         """Partitions go to another member after this call. Returns what is to be committed for them."""
 

@@ -33,6 +33,8 @@ class _Held:
     """What the group has, as far as this process knows."""
     waiting: deque[tuple[int, float]] = field(default_factory=deque)
     """The records from the lowest unfinished one on: offset, and since when it waits."""
+    is_released: bool = False
+    """Nothing more is begun: the partition is about to go."""
 
     def committable(self) -> Commit | None:
         commit = self.tracker.committable()
@@ -73,6 +75,14 @@ class Assignment:
                 if partition not in self._held:
                     self._held[partition] = _Held(next(self._epochs))
 
+    def release(self, partitions: Iterable[Partition]) -> bool:
+        """Begin no further records of partitions that are about to go. Returns whether all that were begun are finished."""
+        with self._lock:
+            going = [held for partition in partitions if (held := self._held.get(partition))]
+            for held in going:
+                held.is_released = True
+            return all(held.tracker.lowest_unfinished is None for held in going)
+
     def revoke(self, partitions: Iterable[Partition]) -> dict[Partition, Commit]:
         """Give partitions up. Returns what can still be committed for them."""
         with self._lock:
@@ -106,13 +116,13 @@ class Assignment:
             return {partition: (held.epoch, held.start) for partition, held in self._held.items() if held.start is not None}
 
     def start(self, partition: Partition, epoch: int, offset: int, since: float = 0.0) -> bool:
-        """Note that a record is taken. False: do not hand it over; its assignment is gone, or an earlier one finished it.
+        """Note that a record is taken. False: do not hand it over; its assignment is gone, or about to go, or an earlier one finished it.
 
         ``since`` is when it began to wait, in seconds of any one clock; see :meth:`oldest`.
         """
         with self._lock:
             held = self._held.get(partition)
-            if held is None or held.epoch != epoch or not held.tracker.start(offset):
+            if held is None or held.epoch != epoch or held.is_released or not held.tracker.start(offset):
                 return False
             held.waiting.append((offset, since))
             return True

@@ -155,6 +155,11 @@ class Member:
         self._assignment.assign(partitions)
         metrics.REBALANCES.labels(self._group, "assigned").inc()
 
+    def releasing(self, partitions: Collection[Partition]) -> bool:
+        """Partitions are about to go. Whoever is in doubt waits for nothing: they may be somebody else's already."""
+        self._drain()
+        return self._assignment.release(partitions) or not self.lease.is_valid()
+
     def revoked(self, partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
         """Partitions go: their completions are fenced from here on."""
         self._drain()

@@ -28,6 +28,9 @@ _COMMIT_S: Final = 2.0
 _CLOSE_S: Final = 3.0
 _SLICE_S: Final = 0.05
 """A poll goes on when it has called a listener, until its time is over: so it is asked for little time, again and again."""
+_RELEASE_S: Final = 0.5
+"""For so long a rebalance waits for what is under way in partitions that go. A delivery takes milliseconds; a slow one is begun again elsewhere."""
+_RELEASE_LOOK_S: Final = 0.005
 _JOIN_STATE: Final = re.compile(r'"join_state":\s*"([^"]*)"')
 _JOINED: Final = "steady"
 
@@ -95,9 +98,12 @@ class LibrdkafkaGroupClient:
         """Partitions go once this has returned; another join follows, in which another member gets them."""
         self._is_joining = True
         gone = _ours(partitions)
-        commits = self._listener.revoked(gone) if gone and not self._is_closing else {}
-        if commits:
-            self._send(commits)
+        if gone and not self._is_closing:
+            until = time.monotonic() + _RELEASE_S
+            while not self._listener.releasing(gone) and time.monotonic() < until:
+                time.sleep(_RELEASE_LOOK_S)
+            if commits := self._listener.revoked(gone):
+                self._send(commits)
         consumer.incremental_unassign([])
 
     def _lost(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:

@@ -30,11 +30,17 @@ class Heard:
         """``commits``: what is to be committed for a partition when it goes."""
         self._commits = commits
         self.held: set[Partition] = set()
+        self.is_released: Callable[[], bool] = lambda: True
+        """Whether everything is finished that was begun of partitions that are about to go."""
         self.lost_ones: set[Partition] = set()
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         assert not self.held & set(partitions), "partitions came that were held already"
         self.held |= set(partitions)
+
+    def releasing(self, partitions: Collection[Partition]) -> bool:
+        assert self.held >= set(partitions), "partitions are about to go that were not held"
+        return self.is_released()
 
     def revoked(self, partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
         assert self.held >= set(partitions), "partitions went that were not held"

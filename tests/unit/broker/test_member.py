@@ -228,6 +228,31 @@ def test_in_doubt_nothing_is_committed_for_partitions_that_go(cluster: Cluster) 
         each.consumer._member._part(leave=True)
 
 
+def test_of_partitions_that_are_about_to_go_nothing_more_is_begun(cluster: Cluster) -> None:
+    member = process(cluster)
+    write(cluster, 2)
+    turns(member)
+    listener = member.consumer._member
+    first, second = member.under_way
+    member.finish(first)
+    assert not listener.releasing([ONLY]), "the second one is under way"
+    write(cluster, 3)
+    turns(member)
+    assert begun(member) == [1]
+    member.finish(second)
+    assert listener.releasing([ONLY])
+    assert listener.revoked([ONLY]) == {ONLY: Committed(2)}
+
+
+def test_in_doubt_nobody_waits_for_what_is_under_way(cluster: Cluster) -> None:
+    member = process(cluster)
+    write(cluster, 1)
+    turns(member)
+    assert not member.consumer._member.releasing([ONLY])
+    cluster.virtual.advance(SESSION * 0.8)
+    assert member.consumer._member.releasing([ONLY])
+
+
 def test_a_healthy_member_goes_on_while_a_join_waits_for_a_dead_neighbour(cluster: Cluster) -> None:
     cluster.create(TOPIC, 2)
     healthy, dead = process(cluster), process(cluster)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from pipeline.broker.api import Committed, Partition
 from pipeline.broker.errors import UnavailableError
@@ -66,6 +68,34 @@ def test_a_rebalance_while_a_commit_is_under_way_puts_nobody_out(member: Librdka
     ]
     with pytest.raises(UnavailableError, match="a rebalance came"):
         member.commit({HELD: Committed(5)})
+
+
+def test_a_rebalance_waits_until_what_was_begun_of_partitions_that_go_is_finished(member: LibrdkafkaGroupClient) -> None:
+    library = cast("Any", member._consumer)
+    asked: list[Partition] = []
+    heard = member._listener = Heard(lambda _: Committed(len(asked)))
+    heard.assigned([HELD])
+
+    def is_finished() -> bool:
+        asked.append(HELD)
+        return len(asked) == 3
+
+    heard.is_released = is_finished
+    library.callbacks["on_revoke"](library, [TopicPartition(*HELD)])
+    assert [each.offset for sent in library.sent for each in sent] == [3], "what was finished meanwhile is committed"
+
+
+def test_a_rebalance_does_not_wait_long_for_a_slow_delivery(
+    member: LibrdkafkaGroupClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = cast("Any", member._consumer)
+    now = iter(range(1_000_000))
+    monkeypatch.setattr(group_client, "time", SimpleNamespace(monotonic=lambda: next(now) / 10, sleep=lambda _: None))
+    heard = member._listener = Heard(lambda _: Committed(1))
+    heard.assigned([HELD])
+    heard.is_released = lambda: False
+    library.callbacks["on_revoke"](library, [TopicPartition(*HELD)])
+    assert (len(library.sent), heard.held) == (1, set())
 
 
 def test_a_commit_without_a_rebalance_is_done(member: LibrdkafkaGroupClient) -> None:
