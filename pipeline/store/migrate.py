@@ -18,7 +18,9 @@ from pipeline.store.comments import comment_all
 from pipeline.store.connection import Connections, StoreRejectedError
 from pipeline.store.rows import PARTITIONED_BY, Table
 
-_MATERIALIZE: Final = re.compile(r"^ALTER TABLE (?P<table>\w+).*?(?P<action>MATERIALIZE INDEX \w+)", re.MULTILINE | re.DOTALL)
+_MATERIALIZE: Final = re.compile(
+    r"^ALTER TABLE (?P<table>\w+).*?(?P<action>MATERIALIZE (?:INDEX|PROJECTION) \w+)", re.MULTILINE | re.DOTALL
+)
 _UNDER_WAY: Final = (
     "SELECT 1 FROM system.mutations WHERE database = currentDatabase() AND table = {table:String} AND NOT is_done "
     "AND position(command, {action:String}) > 0 LIMIT 1"

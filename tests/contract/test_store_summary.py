@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,10 +10,18 @@ from typing import Any
 import pytest
 
 from pipeline.core.search import parse_query
+from pipeline.ops.settings import Settings
+from pipeline.store.bound_values import BoundValues
+from pipeline.store.cluster import storage_table
+from pipeline.store.connection import Connections
+from pipeline.store.migrate import migrate, shipped_migrations
+from pipeline.store.pending_mutations import watch_rebuilds
 from pipeline.store.rows import RowPosition, attempt_row
+from pipeline.store.search.counting import _EVER, _by_days
 from pipeline.store.search.queries import QueryBudget, Search
 from pipeline.store.search.summary import SearchSummary
-from pipeline.store.writer import Table
+from pipeline.store.search.time_windows import TimeWindow
+from pipeline.store.writer import Table, Writer
 from schemas.attempt import Attempt, AttemptState, Outcome
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, meta
@@ -98,6 +107,68 @@ async def test_a_short_history_has_minutes(store: Store) -> None:
     assert (found.histogram.seconds, found.facets.total, found.is_all) == (60, 30, True)
     assert len(found.histogram.bars) == 20, "a bar or two would say nothing"
     assert found.histogram.bars[-1].begins_at <= START + timedelta(seconds=290)
+
+
+async def test_a_long_history_is_counted_by_days_and_its_ends_by_hours(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.store.search.counting.MOST", 10)
+    made = spread(1_000, timedelta(hours=3))  # 125 days
+    rows = [attempt_row(RowPosition(0, at), one) for at, one in enumerate(made)]
+    for first in range(0, len(rows), 50):
+        await store.writer.append(Table.ATTEMPTS, 0, rows[first : first + 50])
+    since, until = START + timedelta(days=20, hours=5), START + timedelta(days=101, hours=22)
+    begin, end = since.isoformat(), (until - timedelta(milliseconds=1)).isoformat()
+    days = START.replace(hour=0, minute=0) + timedelta(days=9)
+    for pairs, wanted in (
+        ([], made),
+        ([("endpoint_id_eq", "7"), ("event_name_in", "order_completed")], []),
+        (
+            [("endpoint_id_eq", "8"), ("state_eq", "failed")],
+            [one for one in made if one.endpoint_id == 8 and "failed" in one.state],
+        ),
+        ([("created_at_gteq", begin), ("created_at_lteq", end)], [one for one in made if since <= one.created_at < until]),
+        ([("created_at_gteq", days.isoformat())], [one for one in made if one.created_at >= days]),
+    ):
+        found = await summary(store, *pairs)
+        assert found.facets.endpoints == Counter(one.endpoint_id for one in wanted), pairs
+        assert found.facets.states == Counter(str(one.state) for one in wanted)
+        assert found.facets.events == Counter(one.event.event_name for one in wanted)
+        bars = {bar.begins_at: (bar.attempts, bar.failures) for bar in found.histogram.bars if bar.attempts}
+        assert sum(attempts for attempts, _ in bars.values()) == len(wanted)
+        assert sum(failures for _, failures in bars.values()) == sum("failed" in one.state for one in wanted)
+        for begins_at, (attempts, _) in bars.items():
+            width = timedelta(seconds=found.histogram.seconds)
+            assert attempts == sum(begins_at <= one.created_at < begins_at + width for one in wanted)
+
+
+@pytest.mark.parametrize("condition", ["1", "endpoint_id = 7", "event_name IN ['order_completed']"])
+async def test_whole_days_are_read_from_their_sums(store: Store, condition: str) -> None:
+    await fill(store, spread(100, timedelta(minutes=50)))
+    table = storage_table("attempts_hourly", store.settings.clickhouse_cluster)
+    statement = _by_days(TimeWindow(-_EVER, _EVER), condition, BoundValues()).replace("FROM attempts_hourly", f"FROM {table}")
+    for select in statement.split(" UNION ALL "):
+        plan = await store.rows(f"EXPLAIN {select} SETTINGS optimize_time_filter_with_preimage = 0")
+        assert "(days)" in "\n".join(line for (line,) in plan)
+
+
+@pytest.mark.slow  # all migrations
+async def test_the_days_of_an_upgraded_store_are_summed(store_settings: Settings) -> None:
+    connections = Connections(store_settings)
+    try:
+        await migrate(connections, {name: sql for name, sql in shipped_migrations().items() if name < "0042"})
+        store = Store(store_settings, connections, Writer(connections), Search(connections))
+        await fill(store, spread(100, timedelta(minutes=50)))
+        await migrate(connections)
+        async with asyncio.timeout(60):
+            await watch_rebuilds(connections, lambda: asyncio.sleep(0.05))
+        table = storage_table("attempts_hourly", store_settings.clickhouse_cluster)
+        summed = "SELECT sum(rows) FROM system.projection_parts WHERE database = currentDatabase() AND table = '{}' AND active"
+        [(before,)] = await store.rows(summed.format(table))
+        assert before > 0
+        await store.command(f"OPTIMIZE TABLE {table} FINAL")
+        [(after,)] = await store.rows(summed.format(table))
+        assert 0 < after <= before
+    finally:
+        await connections.close()
 
 
 async def test_nothing_is_stored(store: Store) -> None:

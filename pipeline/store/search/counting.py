@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -17,10 +17,17 @@ from pipeline.store.search.time_windows import TimeWindow
 MOST: Final = 5_000
 """Attempts that are counted one by one."""
 HOUR: Final = 3_600_000
+_DAY: Final = 24 * HOUR
+_BY_HOURS_UP_TO: Final = 60 * _DAY
+"""Longer times are counted by days: more hours than that are more than a chart has room for."""
 _EVER: Final = 2**62
 _KEPT: Final = "hour >= (SELECT toStartOfHour(min(created_at)) FROM attempts)"
 """The hourly counts outlive the attempts. The minimum is in the parts' own indexes: nothing is read."""
+_KEPT_DAYS: Final = "toStartOfDay(hour) >= (SELECT toStartOfDay(min(created_at)) FROM attempts)"
+_COUNTED: Final = "sum(attempts) - sum(failures), sum(failures)"
 _HOURLY: Final = frozenset({"endpoint_id", "event_name", "state", "created_at"})
+_BY_DAYS: Final[Mapping[str, int]] = {"optimize_time_filter_with_preimage": 0}
+"""ClickHouse would ask for hours where days are asked for, and then not find the sums by days (migration 0043)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +67,12 @@ async def hourly(reader: Reader, query: AttemptQuery, span: TimeWindow) -> tuple
     parameters = BoundValues()
     conditions = [one for one in query.required if isinstance(one, Condition)]
     test = where([one for one in conditions if one.attribute in ("endpoint_id", "event_name")], parameters)
-    bounds = [] if span.first == -_EVER else [f"hour >= {parameters.time(span.first)}"]
-    bounds += [] if span.end == _EVER else [f"hour < {parameters.time(span.end)}"]
-    within = " AND ".join((_KEPT, *bounds))
-    step = 24 * HOUR if min(span.end, stored.end) - max(span.first, stored.first) > 60 * 24 * HOUR else HOUR
-    hour = f"intDiv(toUnixTimestamp(hour), {step // 1000:d}) * {step:d} AS time"
-    counted = "sum(attempts) - sum(failures), sum(failures)"
-    # Not by all of it at once: a year would be a row for each day, endpoint and event type.
-    groups = "GROUP BY GROUPING SETS ((event_name, endpoint_id), (time))"
-    select = sql("SELECT grouping(time), event_name, endpoint_id,", hour, ",", counted, "FROM attempts_hourly WHERE", within)
+    if min(span.end, stored.end) - max(span.first, stored.first) > _BY_HOURS_UP_TO:
+        step, statement, settings = _DAY, _by_days(span, test, parameters), _BY_DAYS
+    else:
+        step, statement, settings = HOUR, _by_hours(span, test, parameters), {}
     by_kind, by_time = [], []
-    for is_kind, event, endpoint, time, good, bad in await reader.rows(sql(select, "AND", test, groups), parameters.values):
+    for is_kind, event, endpoint, time, good, bad in await reader.rows(statement, parameters.values, more=settings):
         for state, count in (("succeeded", good), ("failed", bad)):
             if not count or not all(_has_state(condition, state) for condition in conditions):
                 continue
@@ -79,6 +81,40 @@ async def hourly(reader: Reader, query: AttemptQuery, span: TimeWindow) -> tuple
             else:
                 by_time.append((state, time, count))
     return AttemptCounts(by_kind, by_time), step
+
+
+def _by_hours(span: TimeWindow, test: str, parameters: BoundValues) -> str:
+    """Whether a row is of a kind, event type, endpoint, time, and how many attempts succeeded and failed.
+
+    Not by all of it together: that would be a row for each hour, endpoint and event type.
+    """
+    within = " AND ".join((_KEPT, *_bounds("hour", span, parameters)))
+    select = ("SELECT grouping(time), event_name, endpoint_id, toUnixTimestamp(hour) * 1000 AS time,", _COUNTED)
+    groups = "GROUP BY GROUPING SETS ((event_name, endpoint_id), (time))"
+    return sql(*select, "FROM attempts_hourly WHERE", within, "AND", test, groups)
+
+
+def _by_days(span: TimeWindow, test: str, parameters: BoundValues) -> str:
+    """The same by days (UTC). Whole days are summed already; hours are read only where what is asked for begins or ends within a day."""
+    first = span.first if span.first == -_EVER else -(-span.first // _DAY) * _DAY
+    end = span.end if span.end == _EVER else span.end // _DAY * _DAY
+    edges = [edge for edge in (TimeWindow(span.first, first), TimeWindow(end, span.end)) if edge.first < edge.end]
+    parts = [
+        " AND ".join((_KEPT_DAYS, *_bounds("toStartOfDay(hour)", TimeWindow(first, end), parameters))),
+        *(" AND ".join((_KEPT, *_bounds("hour", edge, parameters))) for edge in edges),
+    ]
+    selects = []
+    for within in parts:
+        source = sql(_COUNTED, "FROM attempts_hourly WHERE", within, "AND", test)
+        selects.append(sql("SELECT 1, event_name, endpoint_id, 0,", source, "GROUP BY event_name, endpoint_id"))
+        day = "toUnixTimestamp(toStartOfDay(hour)) * 1000"
+        selects.append(sql("SELECT 0, '', 0,", day, ",", source, "GROUP BY toStartOfDay(hour)"))
+    return " UNION ALL ".join(selects)
+
+
+def _bounds(column: str, span: TimeWindow, parameters: BoundValues) -> list[str]:
+    bounds = [] if span.first == -_EVER else [f"{column} >= {parameters.time(span.first)}"]
+    return bounds + ([] if span.end == _EVER else [f"{column} < {parameters.time(span.end)}"])
 
 
 def _has_state(condition: Condition, state: str) -> bool:
