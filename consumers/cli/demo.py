@@ -235,8 +235,8 @@ def _tell(out: Console, name: str, got: Received) -> None:
     data = event["data"]
     about = data.get("number") or f"stock item {data['id']}"
     style = "green" if got.outcome == "acknowledged" else "red"
-    retry = f"  (attempt {got.attempt})" if got.attempt > 1 else ""
-    line = f"{datetime.now(UTC).astimezone():%H:%M:%S}  {event['event_name']:33} {about:22} -> {name:7}"
+    retry = f" (try {got.attempt})" if got.attempt > 1 else ""
+    line = f"{datetime.now(UTC).astimezone():%H:%M:%S}  {event['event_name']:32} {about:15} -> {name:6} "
     out.print(Text.assemble(line, (f"{got.status or 'no answer'}{retry}", style)), soft_wrap=True)
 
 

@@ -13,10 +13,12 @@ import errno
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False  # typing has it too, and takes ten milliseconds, in which Ctrl-C would end with a traceback
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Final
+
     import typer
 
 _HELP: Final = "--help"

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import typer
 from rich.text import Text
@@ -17,6 +17,7 @@ from consumers.cli.api_client import ApiCallError, Key, Url, checked_url, client
 from consumers.cli.console import Output
 from consumers.cli.discovery import local_pipeline, root_of, say
 from consumers.cli.search import filters_of
+from pipeline.web.quick_search import ReferenceKind, recognise
 
 out = Output()
 
@@ -24,6 +25,7 @@ _PATH: Final = "attempts/live"
 _PAUSE_SECONDS: Final = 1.0
 _REMEMBERED: Final = 20_000
 _OVER: Final = 401
+_STORIES: Final = {ReferenceKind.ORDER: "orders", ReferenceKind.SHIPMENT: "shipments"}
 
 
 def tail(
@@ -127,5 +129,10 @@ def open_page(
 
 
 def page_of(url: str, words: Iterable[str]) -> str:
-    """Where the dashboard at ``url`` leads to what was typed: its search box decides which page that is."""
-    return f"{root_of(url)}/webhooks/go?{urlencode({'text': ' '.join(words)})}"
+    """Where the dashboard at ``url`` has the story of an order or a shipment. What else was typed, its search box leads to."""
+    text = " ".join(words)
+    found = recognise(text).certain
+    folder = _STORIES.get(found.kind) if found is not None else None
+    if found is not None and folder is not None:
+        return f"{root_of(url)}/webhooks/{folder}/{quote(found.value, safe='')}"
+    return f"{root_of(url)}/webhooks/go?{urlencode({'text': text})}"

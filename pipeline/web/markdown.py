@@ -61,7 +61,8 @@ def render(text: str, *, inserts: Mapping[str, Markup], links: Mapping[str, str]
         tokens = _MARKDOWN.parse(part)
         headings += _marked_headings(tokens)
         _point_links(tokens, links)
-        html.append(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))
+        # Only code has it, as HTML is shown and not used. Long lines are scrolled, with the keyboard too.
+        html.append(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}).replace("<pre>", '<pre tabindex="0">'))
     return Document(Markup("".join(html)), headings)  # noqa: S704 - the renderer escapes, and inserts are HTML
 
 

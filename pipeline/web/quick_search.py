@@ -20,6 +20,9 @@ _LEAST_ORDER_DIGITS: Final = 6
 _ORDER: Final = re.compile(r"R[0-9]{6,12}", re.ASCII | re.IGNORECASE)
 _SHIPMENT: Final = re.compile(r"H[0-9]{6,14}", re.ASCII | re.IGNORECASE)
 _EMAIL: Final = re.compile(r"[^\s@<>\"',;:]+@[^\s@<>\"',;:]+\.[^\s@<>\"',;:.]{2,}")
+_ADDRESSEE: Final = re.compile(rf"[^@<>]+<(?P<email>{_EMAIL.pattern})>")
+"""``Grace Hopper <grace.hopper@example.com>``, as programs for mail copy it."""
+_MENTIONED: Final = re.compile(rf"(?<![^\W_])(?:{_ORDER.pattern}|{_SHIPMENT.pattern})(?![^\W_])", re.ASCII | re.IGNORECASE)
 _URL: Final = re.compile(r"(?:https?://|//)\S+", re.IGNORECASE)
 _PATH: Final = re.compile(r"/\S*", re.ASCII)
 _UNSEEN: Final = re.compile("[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\x00-\x1f\x7f]+")
@@ -62,7 +65,8 @@ class Reference:
 class Pasted:
     """What a text is. One at most of ``certain``, ``url`` and ``is_email`` says so for certain; ``guesses`` are what it may be.
 
-    ``path`` is the path of a URL, with its query: that of a page of ours, if it is one.
+    ``path`` is the path of a URL, with its query: that of a page of ours, if it is one. ``mentioned`` is the one order or shipment of
+    which a longer text speaks: ``Order R742992696 is late``, or the address of its page in the OMS.
     """
 
     text: str
@@ -72,6 +76,7 @@ class Pasted:
     host: str | None = None
     is_email: bool = False
     guesses: Sequence[Reference] = ()
+    mentioned: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +96,25 @@ def recognise(text: str) -> Pasted:
     if _URL.fullmatch(bare):
         return _of_url(bare)
     if _PATH.fullmatch(bare):
-        return Pasted(cleaned, path=bare)
+        return Pasted(cleaned, path=bare, mentioned=_mentioned(bare))
     if _EMAIL.fullmatch(bare.removeprefix("mailto:")):
         return Pasted(bare.removeprefix("mailto:"), is_email=True)
+    if addressee := _ADDRESSEE.fullmatch(cleaned):
+        return Pasted(addressee["email"], is_email=True)
     number = _joined(bare)
     certain = _certain(bare, number)
     if certain is not None:
         return Pasted(certain.value, certain)
-    return Pasted(cleaned, guesses=tuple(dict.fromkeys(_guesses(bare, number))))
+    return Pasted(cleaned, guesses=tuple(dict.fromkeys(_guesses(bare, number))), mentioned=_mentioned(cleaned))
+
+
+def _mentioned(text: str) -> Reference | None:
+    """The one order that a text names, or else the one shipment."""
+    numbers = {found.upper() for found in _MENTIONED.findall(text)}
+    for form in (_ORDER, _SHIPMENT):
+        if named := [one for one in numbers if form.fullmatch(one)]:
+            return _certain("", named[0]) if len(named) == 1 else None
+    return None
 
 
 def _certain(bare: str, number: str) -> Reference | None:
@@ -146,7 +162,7 @@ def _of_url(text: str) -> Pasted:
     except ValueError:  # half an IPv6 address
         return Pasted(text)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
-    return Pasted(url, url=url, path=path, host=host)
+    return Pasted(url, url=url, path=path, host=host, mentioned=_mentioned(path))
 
 
 def _host(url: str) -> str:

@@ -133,7 +133,11 @@ class Tab:
 async def tab_of(browser: Browser, url: str, *, javascript: bool = True) -> AsyncIterator[Tab]:
     """A tab for the service at ``url``; at the end it must have had no problem."""
     context = await browser.new_context(
-        base_url=url, viewport={"width": _DESKTOP[0], "height": _DESKTOP[1]}, java_script_enabled=javascript, color_scheme="light"
+        base_url=url,
+        viewport={"width": _DESKTOP[0], "height": _DESKTOP[1]},
+        java_script_enabled=javascript,
+        color_scheme="light",
+        timezone_id="UTC",  # pages show times in the zone of the browser
     )
     context.set_default_timeout(PATIENCE_MS)
     tab = Tab(await context.new_page())

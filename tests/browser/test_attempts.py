@@ -191,12 +191,13 @@ async def _has_row(tab: Tab) -> bool:
 async def test_a_dead_letter_is_mended(shop: Shop, admin: Tab) -> None:
     page = admin.page
     topic = shop.pipeline.settings.topics.orders
-    await shop.pipeline.producer.send(topic, key=b"R000000043", value=b'{"id": "evt_mended",}')
+    broken = '{"id": "evt_mended", "event_name": "order_completed", "of": "a line wider than a phone",}'
+    await shop.pipeline.producer.send(topic, key=b"R000000043", value=broken.encode())
     await admin.go("/webhooks/dead-letters")
     await eventually(lambda: _has_row(admin))
     await admin.look("dead-letters")
     await page.locator("tbody tr a").first.click()
-    await expect(page.locator("#value-was")).to_have_text('{"id": "evt_mended",}')
+    await expect(page.locator("#value-was")).to_have_text(broken)
     await admin.look("dead-letter")
 
     admin.expected.add(422)

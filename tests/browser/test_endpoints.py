@@ -31,6 +31,24 @@ async def test_the_list(shop: Shop, admin: Tab) -> None:
     await expect(admin.page.get_by_text("1 endpoint", exact=True)).to_be_visible()
 
 
+async def test_both_ends_of_a_long_url_are_seen(shop: Shop, admin: Tab) -> None:
+    """Partners' URLs differ at their ends: whatever the screen, none of them is cut off."""
+    url = f"http://127.0.0.1:9/{'partners-of-the-shop/' * 4}receive"
+    ids = [(await shop.pipeline.register(f"{url}/{end}", (EventType.ORDER_CANCELLED,)))["id"] for end in ("north", "south")]
+    for width in (1440, 1100, 390):
+        await admin.page.set_viewport_size({"width": width, "height": 900})
+        await admin.go("/webhooks/endpoints?find=partners-of-the-shop")
+        for end in ("north", "south"):
+            row = admin.page.get_by_role("row").filter(has_text=f"receive/{end}")
+            cell = await row.get_by_role("rowheader").bounding_box()
+            shown = await row.locator(".cut > :last-child").bounding_box()
+            assert cell is not None
+            assert shown is not None
+            assert shown["x"] + shown["width"] <= cell["x"] + cell["width"], (width, end)
+    for identifier in ids:
+        assert (await shop.pipeline.api.delete(f"endpoints/{identifier}")).status_code == 204
+
+
 @pytest.mark.parametrize("name", ["mailer", "warehouse", "old-shop", "search-index"])
 async def test_an_endpoint_in_each_state(shop: Shop, admin: Tab, name: str) -> None:
     await admin.go(shop.page(name))

@@ -123,3 +123,8 @@ async def test_nothing_is_cut_or_covered_on_a_small_phone_or_a_wide_screen(shop:
             assert header is not None
             assert header["y"] < 30, "who one is stands beside the name, also on a small phone"
     assert (await shop.pipeline.api.delete(f"endpoints/{endpoint_id}")).status_code == 204
+
+
+async def test_everybody_can_read_the_guide(admin: Tab) -> None:
+    await admin.go("/webhooks/guide")
+    await admin.look("guide")

@@ -21,7 +21,7 @@ _CLOCK: Final = re.compile(r"(?P<date>\d{4}-?\d\d-?\d\d)[T ](?P<clock>\d\d.*)", 
 # A plus sign that was not percent-encoded is a space in a query string.
 _ZONE: Final = re.compile(r"(?<=\d) ?(?:(?P<utc>utc|gmt|z)| (?P<offset>\d\d:?\d\d))$", re.ASCII | re.IGNORECASE)
 _MIDNIGHT: Final = re.compile(r"24:?00(:?00(\.0+)?)?(?P<zone>.*)", re.ASCII)
-_AGO: Final = re.compile(r"-?\s*(\d{1,6})\s*([a-z]+?)s?(\s+ago)?", re.ASCII)
+_AGO: Final = re.compile(r"(?:-|last |past )?\s*(\d{1,6})\s*([a-z]+?)s?(\s+ago)?", re.ASCII)
 _UNITS: Final = {
     **dict.fromkeys(("s", "sec", "second"), timedelta(seconds=1)),
     **dict.fromkeys(("m", "min", "minute"), timedelta(minutes=1)),

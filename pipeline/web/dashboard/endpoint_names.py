@@ -15,17 +15,18 @@ _ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
 
 @dataclass(frozen=True, slots=True)
 class EndpointName:
-    """An endpoint's name and its URL in full."""
+    """An endpoint's name and its URL in full. ``is_url``: nobody gave it a name, and it is the URL, shortened."""
 
     id: int
     name: str
     target_url: str
+    is_url: bool = False
 
 
 def endpoint_name(endpoint_id: int, description: str, target_url: str) -> EndpointName:
     """The name of an endpoint: the first line of its description; without one, its URL, shortened."""
     first = next((line.strip() for line in description.splitlines() if line.strip()), "")
-    return EndpointName(endpoint_id, end_shortened(first) if first else without_scheme(target_url), target_url)
+    return EndpointName(endpoint_id, end_shortened(first) if first else without_scheme(target_url), target_url, is_url=not first)
 
 
 def endpoint_names(endpoints: Iterable[Endpoint]) -> Mapping[int, EndpointName]:

@@ -18,6 +18,8 @@ from pipeline.web.dashboard.carried_forms import CARRIED_FIELD, opened
 from pipeline.web.dashboard.page import LOGIN, PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import SESSION, PageRenderer, is_own_page
 from pipeline.web.dashboard.sessions import Notice, Session
+from pipeline.web.dashboard.time_zone import chosen_zone
+from pipeline.web.dashboard.time_zone_page import keep_zone
 from pipeline.web.errors import ApiError, WrongKeyError, not_found
 from pipeline.web.routes import Parameter
 from schemas.api_key import Access
@@ -39,7 +41,7 @@ def public_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
     handlers = _Handlers(desk)
     return [
         DashboardPage("GET", "/login", handlers.login, None, (_NEXT,)),
-        DashboardPage("POST", "/login", handlers.log_in, None, fields=("next", "key", CARRIED_FIELD)),
+        DashboardPage("POST", "/login", handlers.log_in, None, fields=("next", "key", "zone", CARRIED_FIELD)),
         DashboardPage("POST", "/logout", handlers.log_out, Access.VIEWER),
         DashboardPage("GET", "/static/{name}", handlers.asset, None),
         DashboardPage("GET", "/", handlers.home, Access.VIEWER),
@@ -80,6 +82,8 @@ class _Handlers:
         else:
             response = desk.redirect(request, _page(wanted))
         desk.sessions.keep(request, response, session)
+        if chosen_zone(request) is None:
+            keep_zone(request, response, form.get("zone", ""))
         return response
 
     async def log_out(self, request: web.Request) -> web.Response:

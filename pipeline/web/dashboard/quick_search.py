@@ -67,13 +67,13 @@ def quick_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
         if pasted.certain is not None:
             return desk.redirect(request, _reference(pasted.certain).href)
         require_endpoints(desk.api.registry)
-        endpoints, is_exact = matching(_endpoints(desk.api), pasted)
+        endpoints, is_exact = _matching(desk.api, pasted)
         if not is_exact and (own := _own_page(request, pasted)):
             return desk.redirect(request, own)
         found = [Choice(one.name, f"{PREFIX}/endpoints/{one.id}", one.target_url) for one in endpoints]
         looked = await figures(desk.api, _existing(desk.api, pasted.guesses))
         found += map(_reference, looked.found or ())
-        return onward(request, pasted, found, looked.problem, is_guess=bool(endpoints) and not is_exact)
+        return onward(request, pasted, found or _named(pasted), looked.problem, is_guess=bool(endpoints) and not is_exact)
 
     def onward(
         request: web.Request, pasted: Pasted, found: Sequence[Choice], problem: str | None, *, is_guess: bool
@@ -81,8 +81,9 @@ def quick_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
         """To the one thing that was found; to the search, when nothing was; else to a page to choose on."""
         may_see_bodies = principal_of(request).role.covers(Access.OPERATOR)
         if len(found) == 1:
-            is_doubtful = is_guess and may_see_bodies and pasted.url is None
-            return desk.redirect(request, found[0].href, *([_or_in_bodies(pasted.text)] if is_doubtful else []))
+            return desk.redirect(
+                request, found[0].href, *(_doubts(pasted, found[0], is_guess=is_guess) if may_see_bodies else ())
+            )
         if not found and pasted.url is not None:
             return desk.redirect(request, f"{ATTEMPTS}?{urlencode({'q[target_url_cont]': pasted.url})}")
         if not found and may_see_bodies:
@@ -106,6 +107,24 @@ def quick_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 def _endpoints(api: Api) -> Iterable[NamedEndpoint]:
     for one in api.registry.all():
         yield NamedEndpoint(one.id, endpoint_name(one.record.description, one.target_url), one.target_url, one.record.description)
+
+
+def _matching(api: Api, pasted: Pasted) -> tuple[Sequence[NamedEndpoint], bool]:
+    """The endpoints that are meant, and whether they are for certain. The page of an order may be on the host of one that is not meant."""
+    endpoints, is_exact = matching(_endpoints(api), pasted)
+    return (endpoints, is_exact) if is_exact or pasted.mentioned is None else ((), False)
+
+
+def _named(pasted: Pasted) -> list[Choice]:
+    return [] if pasted.mentioned is None else [_reference(pasted.mentioned)]
+
+
+def _doubts(pasted: Pasted, only: Choice, *, is_guess: bool) -> Iterable[Notice]:
+    """What to say where something else may have been meant than the one thing that was found."""
+    if pasted.url is None and only in _named(pasted):
+        yield _or_in_bodies(pasted.text, f"names {only.label[:1].lower()}{only.label[1:]}")
+    elif pasted.url is None and is_guess:
+        yield _or_in_bodies(pasted.text, "is this endpoint")
 
 
 async def _existing(api: Api, guesses: Sequence[Reference]) -> Sequence[Reference]:
@@ -135,12 +154,12 @@ def _in_bodies(text: str) -> str:
     return f"{ATTEMPTS}?{urlencode({'q[request_body_cont]': text})}"
 
 
-def _or_in_bodies(text: str) -> Notice:
-    """Where the beginning of a word was taken for an endpoint's name, something else may have been meant."""
+def _or_in_bodies(text: str, what: str) -> Notice:
+    """Where the beginning of a word was taken for an endpoint's name, or a number in a text for what is meant, it may be something else."""
     short = text if len(text) <= 60 else f"{text[:60]}\N{HORIZONTAL ELLIPSIS}"
     return Notice(
         "good",
-        f"\N{LEFT DOUBLE QUOTATION MARK}{short}\N{RIGHT DOUBLE QUOTATION MARK} is this endpoint.",
+        f"\N{LEFT DOUBLE QUOTATION MARK}{short}\N{RIGHT DOUBLE QUOTATION MARK} {what}.",
         href=_in_bodies(text),
         label="Search the bodies instead",
     )

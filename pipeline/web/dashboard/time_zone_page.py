@@ -38,15 +38,21 @@ def time_zone_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
         if zone_of(name) is None:
             return form(request, 422, given, wanted, _UNKNOWN)
         response = desk.redirect(request, wanted if is_own_page(wanted) else PREFIX)
-        response.set_cookie(
-            ZONE_COOKIE, name, max_age=_YEAR, path=PREFIX, secure=came_over_tls(request), httponly=True, samesite="Lax"
-        )
+        keep_zone(request, response, name)
         return response
 
     return [
         DashboardPage("GET", "/time-zone", show, Access.VIEWER, (_NEXT,)),
         DashboardPage("POST", "/time-zone", choose, Access.VIEWER, fields=("zone", "next")),
     ]
+
+
+def keep_zone(request: web.Request, response: web.Response, name: str) -> None:
+    """Have the browser remember a zone. One that is not known is not kept."""
+    if zone_of(name) is not None:
+        response.set_cookie(
+            ZONE_COOKIE, name, max_age=_YEAR, path=PREFIX, secure=came_over_tls(request), httponly=True, samesite="Lax"
+        )
 
 
 def _zones() -> Sequence[str]:

@@ -28,10 +28,11 @@ if (find) {
   });
 }
 
-// The time zone of the browser is proposed until one is chosen.
+// A login brings the time zone of the browser along. Later, it is proposed until one is chosen.
+const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+for (const brought of document.querySelectorAll("[data-own-zone]")) brought.value = own || "";
 const zone = document.querySelector("[data-zone]");
 if (zone) {
-  const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const chosen = zone.querySelector("input[name=zone]");
   if (own && own !== chosen.value) {
     chosen.value = own;

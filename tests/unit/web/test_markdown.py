@@ -29,6 +29,10 @@ def test_code_is_escaped() -> None:
     assert "&lt;b&gt;" in html("```html\n<b>\n```\n")
 
 
+def test_long_lines_of_code_are_scrolled_with_the_keyboard() -> None:
+    assert '<pre tabindex="0">' in html("```\na\n```\n")
+
+
 def test_an_insert_stands_where_its_marker_is() -> None:
     document = render("before\n\n<!-- page: here -->\n\nafter\n", inserts={"here": Markup("<i>in</i>")}, links={})
     assert document.html.replace("\n", "") == "<p>before</p><i>in</i><p>after</p>"

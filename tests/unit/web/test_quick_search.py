@@ -46,7 +46,30 @@ def test_addresses_and_mails() -> None:
     assert recognise("https://[half/webhooks") == Pasted("https://[half/webhooks")
     for text in ("grace.hopper@example.com", "<grace.hopper@example.com>", "mailto:grace.hopper@example.com"):
         assert recognise(text) == Pasted("grace.hopper@example.com", is_email=True)
+    assert recognise("Grace Hopper <grace.hopper@example.com>") == Pasted("grace.hopper@example.com", is_email=True)
     assert not recognise("write to grace.hopper@example.com").is_email
+
+
+@pytest.mark.parametrize(
+    ("text", "mentioned"),
+    [
+        ("Order: r742992696", ORDER),
+        ("R742992696.", ORDER),
+        ("R742992696\tpaid\t68.90", ORDER),
+        ("where is H12345678901?", SHIPMENT),
+        ("R742992696 and its H12345678901", ORDER),
+        ("https://oms.example.com/admin/orders/R742992696/edit", ORDER),
+        ("/admin/orders/R742992696", ORDER),
+        ("R742992696 or R742992697", None),
+        ("H12345678901, H12345678902", None),
+        ("xR742992696", None),
+        ("Order R12", None),
+        ("https://R742992696.example.com/", None),
+    ],
+)
+def test_the_order_of_which_a_text_speaks(text: str, mentioned: Reference | None) -> None:
+    found = recognise(text)
+    assert (found.certain, found.mentioned) == (None, mentioned)
 
 
 def test_what_a_text_may_be() -> None:

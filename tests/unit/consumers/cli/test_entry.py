@@ -52,6 +52,13 @@ def test_a_role_loads_what_every_role_needs_and_no_more() -> None:
     assert not loaded & NOT_LOADED, "load it where it is used: see docs/code.md, A start"
 
 
+def test_little_is_loaded_before_a_ctrl_c_is_caught() -> None:
+    """What is interrupted while Python loads it ends with a traceback."""
+    code = "import consumers.cli.entry, sys; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(told.stdout.split()) & {"typing", "re", "enum", "typer"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [

@@ -78,8 +78,17 @@ async def test_an_endpoint_is_called_by_its_name(service: Service, admin: Visito
     )
     seen = await admin.go(f"{SEARCH}?q[endpoint_id_eq]={identifier}")
     assert "Endpoint: The ERP " in seen.text
-    for part in ("The ERP", "…", "x/99 (deleted)"):
+    for part in ("The ERP", "127.0.0.1/a/long/path", "reads/either", "x/99 (deleted)"):
         assert part in seen.text.partition("Took")[2], part
+
+
+async def test_what_was_to_be_retried_by_now_is_not_said_to_be_retried_later(service: Service, admin: Visitor) -> None:
+    """Whether the retry was made, and what came of it, the page of the attempt says."""
+    soon, before = NOW + timedelta(seconds=1), NOW - timedelta(seconds=1)
+    for due, words, others in ((soon, "will retry", "failed"), (before, "failed", "will retry")):
+        service.attempts.rows = (attempt_row(next_attempt_at=due),)
+        row = (await admin.go(SEARCH)).text.partition("Took")[2]
+        assert (words in row, others in row) == (True, False), row
 
 
 async def test_the_form_holds_what_is_searched_for_and_chips_the_rest(searched: Service, admin: Visitor) -> None:
@@ -97,7 +106,7 @@ async def test_the_form_holds_what_is_searched_for_and_chips_the_rest(searched: 
     assert "utm_source" not in str(fields)
     for label in ("attempt is more than 2", "sku is one of A, B", "colour_eq: red", "[g][0][m] = or; [g][0][state_eq] = failed;"):
         assert label in seen.text, label
-    assert "These filters were left out , so more may be found" in seen.text
+    assert "These filters cannot be used , so what is found may not be what you mean" in seen.text
     assert "colour_eq: attempts have no attribute colour" in seen.text
     [without] = [one for one in seen.html.split('<span class="chip">') if one.startswith("<span>sku is one of")]
     href = without.partition('<a href="?')[2].partition('"')[0].replace("&amp;", "&")

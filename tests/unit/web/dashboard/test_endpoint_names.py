@@ -17,6 +17,7 @@ def test_the_description_is_the_name() -> None:
 
 def test_without_a_description_it_is_the_url_without_its_scheme() -> None:
     assert endpoint_name(7, "", "https://erp.example.com/hooks").name == "erp.example.com/hooks"
+    assert [endpoint_name(7, text, "https://x").is_url for text in ("", " \n", "ERP")] == [True, True, False]
     assert len(endpoint_name(7, " ", "https://erp.example.com/" + "a" * 2000).name) == 48
 
 

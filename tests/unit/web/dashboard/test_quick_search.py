@@ -58,6 +58,11 @@ async def goes_to(visitor: Visitor, text: str) -> str:
         ("/webhooks/dead-letters", "/webhooks/dead-letters"),
         ("grace.hopper@example.com", f"{BODIES}grace.hopper@example.com"),
         ("Grace Hopper", f"{BODIES}Grace Hopper"),
+        ("Grace Hopper <grace.hopper@example.com>", f"{BODIES}grace.hopper@example.com"),
+        ("Order R742992696 is late", "/webhooks/orders/R742992696"),
+        ("https://oms.example.com/admin/orders/R742992696/edit", "/webhooks/orders/R742992696"),
+        ("http://127.0.0.1/admin/orders/R742992696/edit", "/webhooks/orders/R742992696"),
+        ("R742992696 or R742992697", f"{BODIES}R742992696 or R742992697"),
         ("https://evil.example.com//x", "/webhooks/attempts?q[target_url_cont]=https://evil.example.com//x"),
         ("", "/webhooks/attempts"),
         ("/webhooks/go?text=x", f"{BODIES}/webhooks/go?text=x"),
@@ -80,6 +85,19 @@ async def test_the_beginning_of_a_name_may_have_been_meant_otherwise(shop: Servi
     seen = await admin.go("/webhooks/go?text=custom")
     assert seen.path == "/webhooks/endpoints/3"
     assert "“custom” is this endpoint. Search the bodies instead" in seen.text
+
+
+async def test_an_order_in_a_text_may_not_have_been_meant(shop: Service, admin: Visitor) -> None:
+    seen = await admin.go("/webhooks/go?" + urlencode({"text": "order R742992696?"}))
+    assert seen.path == "/webhooks/orders/R742992696"
+    assert "“order R742992696?” names order R742992696. Search the bodies instead" in seen.text
+
+
+async def test_a_viewer_is_led_to_the_order_in_a_text(shop: Service, visitor: Visitor) -> None:
+    await visitor.log_in(await shop.key(Access.VIEWER))
+    seen = await visitor.go("/webhooks/go?" + urlencode({"text": "order R742992696?"}))
+    assert seen.path == "/webhooks/orders/R742992696"
+    assert "Search the bodies" not in seen.text
 
 
 async def test_a_viewer_is_not_sent_to_the_bodies(shop: Service, visitor: Visitor) -> None:

@@ -11,7 +11,7 @@ from pipeline.web.dashboard.text_filters import both, clock, minute, outcome, st
 from pipeline.web.dashboard.time_zone import read_in, zone_names, zone_of
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import Visitor
-from tests.unit.web.service import NOW, Service
+from tests.unit.web.service import API_KEY, NOW, Service
 
 SUMMER = datetime(2026, 7, 1, 22, 30, tzinfo=UTC)
 
@@ -58,6 +58,24 @@ async def test_a_choice_that_stays(service: Service, admin: Visitor, given: str)
     assert "Times are in Europe/Berlin ." in seen.text
     assert 'title="2026-03-02 15:05:00 UTC" class="nowrap">2026-03-02 16:05:00 CET</time>' in seen.html
     assert "data-zone hidden" not in seen.html, "it is proposed once"
+
+
+@pytest.mark.parametrize(
+    ("brought", "shown"), [("Europe/Berlin", "Europe/Berlin"), ("UTC", "UTC"), ("", "UTC"), ("Mars/Olympus", "UTC")]
+)
+async def test_a_login_brings_the_zone_of_the_browser(service: Service, visitor: Visitor, brought: str, shown: str) -> None:
+    await visitor.go("/webhooks/login")
+    seen = await visitor.send("/webhooks/login", {"key": API_KEY, "zone": brought})
+    assert f"Times are in {shown} ." in seen.text
+    assert ("data-zone hidden" in seen.html) == (zone_of(brought) is None)
+
+
+async def test_a_login_leaves_the_zone_that_was_chosen(service: Service, admin: Visitor) -> None:
+    await admin.go("/webhooks/time-zone")
+    await admin.send("/webhooks/time-zone", {"zone": "Asia/Kolkata"})
+    await admin.send("/webhooks/logout", {})
+    seen = await admin.send("/webhooks/login", {"key": API_KEY, "zone": "Europe/Berlin"})
+    assert "Times are in Asia/Kolkata ." in seen.text
 
 
 async def test_a_zone_that_does_not_exist_and_a_way_to_elsewhere(service: Service, admin: Visitor) -> None:
