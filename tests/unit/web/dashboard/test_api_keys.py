@@ -52,6 +52,6 @@ async def test_who_revokes_his_own_key_is_out(service: Service, visitor: Visitor
     seen = await visitor.go(KEYS)
     assert "(you)" in seen.text
     seen = await visitor.go(f"{KEYS}/{record.id}/revoke")
-    assert "It is the key that you are logged in with" in seen.text
+    assert "You are logged in with this key" in seen.text
     seen = await visitor.send(f"{KEYS}/{record.id}/revoke")
     assert seen.path.startswith("/webhooks/login")
