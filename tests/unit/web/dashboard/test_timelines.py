@@ -161,7 +161,7 @@ async def test_a_number_that_does_not_exist_says_so(viewer: Visitor) -> None:
     seen = await viewer.go("/webhooks/orders/r742992696")
     for part in (
         "No webhooks recorded for order “r742992696”",
-        "whose order number is exactly this",
+        "has exactly this order number",
         "Did you mean Order R742992696",
         "Every digit and the case of letters matter",
     ):
