@@ -130,7 +130,7 @@ def test_without_a_pipeline_it_is_said_what_is_missing() -> None:
     assert "Only the event types in the settings: no pipeline was named" in run("schema").stderr
     assert run("schema", "--offline").stderr == ""
     refused = run("schema", "--url", "http://127.0.0.1:9", "--api-key", "k")
-    assert (refused.stdout, "With --offline" in str(refused.exception)) == ("", True)
+    assert (refused.stdout, "Use --offline" in str(refused.exception)) == ("", True)
 
 
 async def test_what_was_added_with_the_api_is_known_to_the_commands(service: Service, run: Command, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_an_unknown_event_type_may_have_been_added_with_the_api_and_it_is_said_h
         assert "Only the event types in the settings are known: " in result.stderr
         assert "oms-webhooks event-types list" in result.stderr
     asked = run("--url", "http://127.0.0.1:9", given=unknown)
-    assert (asked.exit_code, "are for --check" in asked.stderr) == (2, True)
+    assert (asked.exit_code, "need --check" in asked.stderr) == (2, True)
     away = run("--check", "--url", "http://127.0.0.1:9", "--api-key", "k", given=unknown)
     assert (away.exit_code, "does not answer" in away.stderr) == (1, True)
 

@@ -48,7 +48,7 @@ async def test_it_counts_first_and_sends_when_told(filled: Service, run: Command
     assert (kept["is_done"], kept["in_flight"], kept["sent"]) == (True, False, 45)
     again = await run("replay", "--resume", str(state))
     assert str(again.exception) == f"The replay of {state} is done: 45 notifications were sent."
-    assert "is there already" in str((await run("replay", *FROM, "--state", str(state), "--yes")).exception)
+    assert "already exists" in str((await run("replay", *FROM, "--state", str(state), "--yes")).exception)
     assert sent(filled) == ALL
 
 
