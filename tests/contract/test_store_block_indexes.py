@@ -46,7 +46,9 @@ async def test_the_old_rows_of_an_upgraded_store_are_found_by_the_new_indexes(st
         async with asyncio.timeout(60):
             await watch_rebuilds(connections, lambda: asyncio.sleep(0.05))
         store = Store(store_settings, connections, Writer(connections), Search(connections))
-        indexes = await store.rows(f"SELECT name FROM system.data_skipping_indices WHERE database = currentDatabase() AND table = '{table}'")
+        indexes = await store.rows(
+            f"SELECT name FROM system.data_skipping_indices WHERE database = currentDatabase() AND table = '{table}'"
+        )
         assert not [name for (name,) in indexes if name.endswith("_bloom")]
         for condition in CONDITIONS:
             plan = await store.rows(f"EXPLAIN indexes = 1 SELECT event_id FROM {table} WHERE {condition}")
