@@ -1,5 +1,5 @@
 """The roles: fan-out, retry and recorder, one file each; how they are put together; the command line.
 
 The only place that builds things: `wiring.py` makes the parts from the settings, `run.py` starts and stops them in order.
-Begin with `fanout.py`, then `run.py`.
+Start reading in `fanout.py`, then `run.py`.
 """

@@ -1,5 +1,5 @@
 """The command line, one file a group of commands.
 
-Commands that need a running pipeline speak to its HTTP API (`api_client.py`); the others build what they need with `consumers.wiring`.
-Begin with `app.py`.
+Commands that need a running pipeline call its HTTP API (`api_client.py`). The others build what they need with `consumers.wiring`.
+Start reading in `app.py`.
 """

@@ -16,16 +16,16 @@ import typer
 from consumers.cli.discovery import API_PATH, API_URL, local_pipeline, root_of, say
 
 Url = Annotated[
-    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="Where the API is; default: the pipeline on this machine.")
+    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="URL of the API. Default: the pipeline on this machine.")
 ]
 Key = Annotated[
-    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_KEY", help="API key; default: that of the pipeline on this machine.")
+    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_KEY", help="API key. Default: the key of the pipeline on this machine.")
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class ApiAddress:
-    """Which API a command asks, and with which key."""
+    """The API that a command calls, and the key."""
 
     url: Url = None
     api_key: Key = None
@@ -33,16 +33,16 @@ class ApiAddress:
 
 _ANSWER_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 30.0
-"""A stream says that it is there three times as often."""
+"""Time without data after which a stream counts as broken. The server sends a heartbeat three times as often."""
 _STREAM: Final = "text/event-stream"
-_IN_DOUBT: Final = " What was asked may have been done all the same: look before you ask again."
-_NO_TEXT: Final = "Something that was given is not text (UTF-8): nothing was asked."
+_IN_DOUBT: Final = " The request may have been carried out anyway: check before you repeat it."
+_NO_TEXT: Final = "An argument is not valid UTF-8 text. Nothing was sent."
 _NUMBERED: Final = re.compile(r"\[Errno -?[0-9]+\] |\[SSL: [A-Z_]+\] | \(_ssl\.c:[0-9]+\)")
-"""What stands around the words of an operating system or of OpenSSL."""
+"""The codes around error messages of the operating system and of OpenSSL."""
 
 
 class ApiCallError(Exception):
-    """The API did not do what was asked; ``str(error)`` says why and what to do. ``status`` is 0 when it did not answer."""
+    """A call to the API failed. ``str(error)`` says why and what to do. ``status`` is 0 if the API did not answer."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -50,21 +50,21 @@ class ApiCallError(Exception):
 
 
 class AnsweredObject(dict[str, Any]):
-    """An object of an answer. A member that it lacks is told in words: the server need not be of this release, nor ours."""
+    """An object in an answer. A missing member is a readable error, because the server may be another release, or not ours."""
 
     def __missing__(self, name: str) -> Any:
         """Raises ApiCallError."""
         raise ApiCallError(
-            f"The answer has no {name}: what answers is another release of OMS webhooks than this command, or something else. "
+            f"The answer has no {name}. The server is not OMS webhooks, or it is another release than this command. "
             "Check --url, and use the same release on both sides."
         )
 
 
 def checked_url(url: str) -> str:
-    """The URL of an API, without blanks around it.
+    """The URL of an API, without surrounding blanks.
 
     Raises:
-        ApiCallError: it is none, or holds a password. That is not printed.
+        ApiCallError: it is not a URL, or it contains a password. The password is not printed.
     """
     text = url.strip()
     try:
@@ -74,25 +74,25 @@ def checked_url(url: str) -> str:
     except ValueError:
         has_login, is_url = "@" in text, False
     if has_login:
-        raise ApiCallError("The URL of the API must not hold a user name or a password; an API key is given with --api-key.")
+        raise ApiCallError("The URL of the API must not contain a user name or password. Use --api-key for the API key.")
     if not (is_url and text.isprintable() and " " not in text):
-        raise ApiCallError(f"{text!r} is not a URL of the API; write one such as http://127.0.0.1:8080.")
+        raise ApiCallError(f"{text!r} is not a URL of the API. Use one such as http://127.0.0.1:8080.")
     return text
 
 
 class ApiClient:
-    """Speaks to ``/api/webhook``. One instance a command.
+    """Calls ``/api/webhook``. Each command has one instance.
 
     Raises:
-        ApiError: the URL is none, or the key cannot be one.
+        ApiCallError: the URL or the key is malformed.
     """
 
     def __init__(self, url: str, api_key: str) -> None:
         if not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            # Checked here: in httpx's errors it would be printed.
+            # Checked here, because httpx would print the key in its error.
             message = (
-                "The API key has characters that no key has: a space, a line break, or what is not ASCII, such as the … of an example. "
-                "Copy it again (--api-key or OMS_WEBHOOKS_API_KEY)."
+                "The API key contains a character that is not allowed: a space, a line break or a non-ASCII character, such as the … of "
+                "an example. Copy the key again (--api-key or OMS_WEBHOOKS_API_KEY)."
             )
             raise ApiCallError(message)
         root = root_of(checked_url(url))
@@ -103,7 +103,7 @@ class ApiClient:
                 trust_env=False,
             )
         except httpx.InvalidURL:
-            raise ApiCallError(f"{root!r} is not a URL of the API; write one such as http://127.0.0.1:8080.") from None
+            raise ApiCallError(f"{root!r} is not a URL of the API. Use one such as http://127.0.0.1:8080.") from None
 
     def __enter__(self) -> ApiClient:
         return self
@@ -120,29 +120,27 @@ class ApiClient:
         json: object = None,
         seconds: float = _ANSWER_SECONDS,
     ) -> Any:
-        """Call a route and return its JSON (None when there is none), which may take ``seconds``.
+        """Call a route and return the JSON of its answer, or None if there is no body. Waits up to ``seconds``.
 
         Raises:
-            ApiError: no answer, one that is not 2xx, or one that is not of our API.
+            ApiCallError: there was no answer, it was not 2xx, or it did not come from our API.
         """
         response = self._answer(method, path, params, json, seconds)
         if response.status_code == httpx.codes.NO_CONTENT:
             return None
         found = _document(response)
-        # What is deleted has no answer: some other server must not be believed that it is gone.
+        # A DELETE has no body. If there is one, another server answered, and nothing was deleted.
         if method == "DELETE" or not isinstance(found, dict):
             raise ApiCallError(self._is_foreign(response))
         if ignored := found.get("ignored_fields"):
-            say(
-                f"The API ignored what it does not know: {', '.join(map(str, ignored))}. It is of another release than this command."
-            )
+            say(f"The API ignored unknown fields: {', '.join(map(str, ignored))}. It is another release than this command.")
         return found
 
     def events(self, path: str, params: list[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
-        """The server-sent events of a route: their names and their JSON. Ends when the server ends it.
+        """The server-sent events of a route, as name and JSON. Ends when the server closes the stream.
 
         Raises:
-            ApiError: no answer, one that is not 2xx, or a connection that broke.
+            ApiCallError: there was no answer, it was not 2xx, or the connection broke.
         """
         headers = {"Accept": _STREAM}
         try:
@@ -162,17 +160,17 @@ class ApiClient:
                         yield name, json.loads("\n".join(data), object_hook=AnsweredObject)
                         name, data = "", []
         except httpx.HTTPError as error:
-            raise ApiCallError(f"The API at {self._client.base_url} does not answer any more ({_in_words(error)}).") from error
+            raise ApiCallError(f"The API at {self._client.base_url} stopped answering ({_in_words(error)}).") from error
         except UnicodeEncodeError:
             raise ApiCallError(_NO_TEXT) from None
         except json.JSONDecodeError:
-            raise ApiCallError(f"The API at {self._client.base_url} sent something else than JSON.") from None
+            raise ApiCallError(f"The API at {self._client.base_url} sent data that is not JSON.") from None
 
     def text(self, path: str, *, seconds: float = _ANSWER_SECONDS) -> str:
-        """What a GET route answers, as text.
+        """The answer of a GET route, as text.
 
         Raises:
-            ApiError: no answer, one that is not 2xx, or a page.
+            ApiCallError: there was no answer, it was not 2xx, or it was an HTML page.
         """
         response = self._answer("GET", path, None, None, seconds)
         if "html" in response.headers.get("Content-Type", ""):
@@ -183,35 +181,35 @@ class ApiClient:
         self, method: str, path: str, params: list[tuple[str, str]] | None, json: object, seconds: float
     ) -> httpx.Response:
         if not all(part.strip(".") for part in path.split("/")):
-            raise ApiCallError(f"{path!r} would lead to another place of the API; nothing was asked.")
+            raise ApiCallError(f"{path!r} is not a valid path of the API. Nothing was sent.")
         where, doubt = f"The API at {self._client.base_url}", "" if method == "GET" else _IN_DOUBT
         try:
             response = self._client.request(method, path, params=[*(params or [])], json=json, timeout=seconds)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            message = f"{where} does not answer ({_in_words(error)}); is it running? Start it: oms-webhooks all"
+            message = f"{where} does not answer ({_in_words(error)}). Is it running? Start it with: oms-webhooks all"
             raise ApiCallError(message) from error
         except UnicodeEncodeError:
             raise ApiCallError(_NO_TEXT) from None
         except httpx.TimeoutException as error:
-            raise ApiCallError(f"{where} has not answered within {seconds:g} seconds.{doubt}") from error
+            raise ApiCallError(f"{where} did not answer within {seconds:g} seconds.{doubt}") from error
         except httpx.HTTPError as error:
-            raise ApiCallError(f"{where} broke off before it had answered ({_in_words(error)}).{doubt}") from error
+            raise ApiCallError(f"{where} closed the connection before it answered ({_in_words(error)}).{doubt}") from error
         if not response.is_success:
             raise ApiCallError(self._explained(response), response.status_code)
         return response
 
     def _is_foreign(self, response: httpx.Response) -> str:
-        kind = response.headers.get("Content-Type", "something without a type")
+        kind = response.headers.get("Content-Type", "content of unknown type")
         return f"This is not the API of OMS webhooks: {self._client.base_url} answered {response.status_code} with {kind}."
 
     def _explained(self, response: httpx.Response) -> str:
-        """What an answer that is none of 2xx says."""
+        """The error message of an answer that is not 2xx."""
         if response.has_redirect_location:
             place = response.headers["Location"].partition(API_PATH)[0]
-            return f"{self._client.base_url} redirects to {place}; if that is the API, give it as --url."
+            return f"{self._client.base_url} redirects to {place}. If that is the API, use it as --url."
         answer = _document(response)
         if answer is _NOTHING:
-            return f"{self._is_foreign(response)} Check --url; a proxy before the API may have answered in its place."
+            return f"{self._is_foreign(response)} Check --url. A proxy in front of the API may have answered instead."
         if not isinstance(answer, dict):
             return f"The API answered {response.status_code}."
         told, fields = answer.get("error"), answer.get("errors")
@@ -222,7 +220,7 @@ _NOTHING: Final = object()
 
 
 def _document(response: httpx.Response) -> Any:
-    """The JSON of an answer; ``_NOTHING`` of one that has none."""
+    """The JSON of an answer, or ``_NOTHING`` if it has none."""
     try:
         return response.json(object_hook=AnsweredObject)
     except (ValueError, RecursionError):
@@ -230,7 +228,7 @@ def _document(response: httpx.Response) -> Any:
 
 
 def _by_field(fields: object) -> str:
-    """What is wrong with which field, a line for each."""
+    """The problems of each field, one line per field."""
     if not isinstance(fields, Mapping):
         return ""
     told = {name: found if isinstance(found, list) else [found] for name, found in fields.items()}
@@ -242,17 +240,17 @@ def _in_words(error: Exception) -> str:
 
 
 def client_for(url: str | None, api_key: str | None) -> ApiClient:
-    """A client of the API that is named, or of a pipeline that runs on this machine. Says which one; only that one is sent its key.
+    """A client of the API at ``url``, or of the pipeline on this machine. Prints which one. A local pipeline's key is sent only to it.
 
     Raises:
-        ApiError: none is named, and none runs here; or another one is named, without a key.
-        NoPipelineError: several run here, and none is chosen.
+        ApiCallError: no URL was given and no pipeline runs here, or a URL was given without a key.
+        NoPipelineError: several pipelines run here, and none was chosen.
     """
     url = checked_url(url) if url else None
     note = local_pipeline(url)
     if not url and note is None:
         message = (
-            "No running pipeline was found on this machine; start one (oms-webhooks all), or give --url and --api-key "
+            "No running pipeline was found on this machine. Start one (oms-webhooks all), or give --url and --api-key "
             "(OMS_WEBHOOKS_API_URL, OMS_WEBHOOKS_API_KEY)."
         )
         raise ApiCallError(message)

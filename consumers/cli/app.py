@@ -49,7 +49,7 @@ T = TypeVar("T")
 app = typer.Typer(
     cls=PlainErrorsGroup,
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # they may print secrets that stand in local variables
+    pretty_exceptions_enable=False,  # they may print secrets from local variables
     rich_markup_mode="rich",
     help="Delivers an order management system's events as webhooks: Kafka in, HTTP out, every attempt searchable.\n\n"
     "Try it: [bold]oms-webhooks demo[/bold]. Settings are environment variables OMS_WEBHOOKS_…; list them with "
@@ -80,7 +80,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     _: Annotated[
-        bool, typer.Option("--version", help="Print the version, and exit.", callback=_show_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     pass
@@ -99,9 +99,9 @@ for _role in ROLES:
 def all_roles(
     kafka: Annotated[KafkaKind, typer.Option(help="The broker to start when no Kafka is configured.")] = "embedded",
 ) -> None:
-    """Run every role in this process; without a configured Kafka, on an embedded broker.
+    """Run every role in this process. If no Kafka is configured, an embedded broker is started.
 
-    It waits for a Kafka and a ClickHouse that are away, and ends when one of them refuses it: a wrong password, a right that is missing.
+    The command waits while Kafka or ClickHouse is unavailable. It exits if one of them refuses access (a wrong password, a missing right).
     """
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
@@ -131,10 +131,10 @@ def all_roles(
 @app.command(rich_help_panel="Run")
 def demo(
     kafka: Annotated[KafkaKind, typer.Option(help="embedded, or apache (needs Java 17 and Maven).")] = "embedded",
-    seconds: Annotated[float, typer.Option(min=0, help="End after this long, with a summary; 0: run until Ctrl-C.")] = 0,
-    rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Events a second.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0, help="Stop after this long and print a summary. 0: run until Ctrl-C.")] = 0,
+    rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Events per second.")] = 5,
 ) -> None:
-    """Run the whole pipeline with a simulated OMS and two receivers, one of which fails at times."""
+    """Run the whole pipeline with a simulated OMS and two receivers. One of the receivers fails sometimes."""
     sys.exit(run_demo(out, kafka=kafka, seconds=seconds or None, rate=rate))
 
 
@@ -149,12 +149,12 @@ app.command(rich_help_panel="Use")(publish.publish)
 
 @app.command(rich_help_panel="Use")
 def simulate(
-    rate: Annotated[float, typer.Option(min=0.01, help="Events a second.")] = 10,
-    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this long; default: run until Ctrl-C.")] = None,
+    rate: Annotated[float, typer.Option(min=0.01, help="Events per second.")] = 10,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this long. Default: run until Ctrl-C.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="Stop after this many events.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed lives the same story.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed. The same seed publishes the same events.")] = 1,
 ) -> None:
-    """Act as an OMS: publish realistic orders, shipments and stock changes, and samples of the event types that the deployment adds."""
+    """Act as an OMS: publish realistic orders, shipments and stock changes, and samples of the event types that you added."""
     settings = _with_added_types(reachable(Settings(), "Publishing to"))
 
     def tell(event: Any) -> None:
@@ -168,16 +168,14 @@ def simulate(
 
 
 def _with_added_types(settings: Settings) -> Settings:
-    """The settings plus the event types that were added with the API, as Kafka has them. Tells which ones."""
+    """The settings, plus the event types that were added with the API, read from Kafka. Prints their names."""
     try:
         types = run_loop(types_on_kafka(settings))
     except (BrokerError, TimeoutError) as error:
-        say(
-            f"Event types that were added with the API are not published, because they could not be read from Kafka: {why(error)}."
-        )
+        say(f"Event types that were added with the API could not be read from Kafka, so they are not published: {why(error)}.")
         return settings
     if added := [name for name in types.configured if name not in settings.event_types.configured]:
-        say(f"Event types that were added with the API are published too: {', '.join(added)}.")
+        say(f"Also publishing the event types that were added with the API: {', '.join(added)}.")
     return settings.knowing(types)
 
 
@@ -194,11 +192,14 @@ def _signing_secret(secret: str | None) -> str | None:
 class BehaviourOptions:
     """How the receiver answers."""
 
-    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts that fail.")] = 0
-    fail_first: Annotated[int, typer.Option(min=0, help="Fail the first so many attempts of each event.")] = 0
-    failure: Annotated[Literal["status", "hang", "reset"], typer.Option(help="What a failing attempt meets.")] = "status"
-    status: Annotated[int, typer.Option(min=300, max=599, help="Status code of a failing answer.")] = 500
-    delay: Annotated[float, typer.Option(min=0, help="Seconds before any answer.")] = 0
+    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts to fail, from 0 to 1.")] = 0
+    fail_first: Annotated[int, typer.Option(min=0, help="Fail this many first attempts of each event.")] = 0
+    failure: Annotated[
+        Literal["status", "hang", "reset"],
+        typer.Option(help="How an attempt fails: with a status code, without an answer, or with a connection reset."),
+    ] = "status"
+    status: Annotated[int, typer.Option(min=300, max=599, help="Status code of a failed attempt.")] = 500
+    delay: Annotated[float, typer.Option(min=0, help="Seconds to wait before each answer.")] = 0
 
 
 _USUAL_ANSWERS: Final = BehaviourOptions()
@@ -206,22 +207,20 @@ _USUAL_ANSWERS: Final = BehaviourOptions()
 
 @dataclass(frozen=True, slots=True)
 class ReceiverCheckOptions:
-    """What the receiver asks for besides a signature with the secret."""
+    """What the receiver checks besides the signature with the secret."""
 
     basic: Annotated[
-        str, typer.Option(envvar="OMS_WEBHOOKS_RECEIVER_BASIC", help="HTTP Basic: the user:password that it asks for.")
+        str, typer.Option(envvar="OMS_WEBHOOKS_RECEIVER_BASIC", help="HTTP Basic: the user:password to require.")
     ] = ""
     header_key: Annotated[
         str,
-        typer.Option(
-            envvar="OMS_WEBHOOKS_RECEIVER_HEADER_KEY", help="An API key that it asks for: its header, a colon, the key."
-        ),
+        typer.Option(envvar="OMS_WEBHOOKS_RECEIVER_HEADER_KEY", help="API key to require: the header's name, a colon, the key."),
     ] = ""
-    public_key: Annotated[str, typer.Option(help="The endpoint's public key (whpk_…), to check signatures of version v1a.")] = ""
-    allow_origin: Annotated[str, typer.Option(help="Answer a CloudEvents handshake of this origin; *: of any.")] = ""
+    public_key: Annotated[str, typer.Option(help="The endpoint's public key (whpk_…), to verify v1a signatures.")] = ""
+    allow_origin: Annotated[str, typer.Option(help="Accept CloudEvents handshakes from this origin. *: from any.")] = ""
 
     def checks(self) -> ReceiverChecks:
-        """Raises typer.BadParameter for one that has another form."""
+        """Raises typer.BadParameter if an option is malformed."""
         try:
             return ReceiverChecks(self.basic, self.header_key, self.public_key, self.allow_origin)
         except ValueError as error:
@@ -234,19 +233,19 @@ _NO_CHECKS: Final = ReceiverCheckOptions()
 @app.command(rich_help_panel="Use")
 @grouped
 def receiver(
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0: any.")] = 9000,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1. 0: any free port.")] = 9000,
     secret: Annotated[
         str | None,
         typer.Option(
             envvar="OMS_WEBHOOKS_RECEIVER_SECRET",
-            help="The endpoint's signing secret, to check signatures: whsec_ and 24 to 64 bytes in base64.",
+            help="The endpoint's signing secret, to verify signatures: whsec_ and 24 to 64 bytes in base64.",
             callback=_signing_secret,
         ),
     ] = None,
     checks: ReceiverCheckOptions = _NO_CHECKS,
     answers: BehaviourOptions = _USUAL_ANSWERS,
 ) -> None:
-    """Act as an endpoint: print what arrives, verify signatures and credentials, and fail as often as you say."""
+    """Act as an endpoint: print the requests that arrive, verify signatures and credentials, and fail on demand."""
     behaviour, asked = Behaviour(**asdict(answers)), checks.checks()
 
     def tell(received: Received) -> None:
@@ -255,7 +254,7 @@ def receiver(
     async def serve() -> None:
         endpoint = Receiver("receiver", secret, behaviour, on_delivery=tell)
         endpoint.checks = asked
-        out.print(f"Listening at {await endpoint.start(port=port)} (Ctrl-C ends it)")
+        out.print(f"Listening at {await endpoint.start(port=port)} (press Ctrl-C to stop)")
         await until_signal(asyncio.Event())
         await endpoint.stop()
 
@@ -274,11 +273,13 @@ app.command("sizing", rich_help_panel="Operate")(operate.sizing)
 
 @app.command(rich_help_panel="Operate")
 def schema(
-    offline: Annotated[bool, typer.Option("--offline", help="Only the event types of these settings; ask no pipeline.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Only the event types in the settings. Do not ask a pipeline.")
+    ] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Print the JSON Schema of the events that producers publish; with the event types that were added to the running pipeline."""
+    """Print the JSON Schema of the events that producers publish, including event types that were added to the running pipeline."""
     settings = Settings()
     types = settings.event_types
     if not offline:
@@ -287,10 +288,10 @@ def schema(
                 types = types_of_pipeline(settings, url, api_key)
             except ApiCallError as error:
                 raise ApiCallError(
-                    f"{error} With --offline, only the event types of these settings are printed.", error.status
+                    f"{error} Use --offline to print only the event types in the settings.", error.status
                 ) from None
         else:
-            say(f"Only the event types of these settings: {problem}. {ASK}")
+            say(f"Only the event types in the settings: {problem}. {ASK}")
     sys.stdout.write(json.dumps(types.published_schema(), indent=2) + "\n")
 
 

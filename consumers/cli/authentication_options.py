@@ -1,4 +1,7 @@
-"""Options of ``endpoints add`` and ``endpoints authentication``. The secret comes from a variable or is asked for: options end up in histories."""
+"""Options of ``endpoints add`` and ``endpoints authentication``.
+
+The secret comes from a variable or a prompt, not from an option, because options end up in the shell's history.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ SECRET_VARIABLE: Final = "OMS_WEBHOOKS_ENDPOINT_SECRET"
 
 
 class SignatureEncoding(enum.StrEnum):
-    """How an HMAC is written."""
+    """The encodings of an HMAC."""
 
     HEX = "hex"
     BASE64 = "base64"
@@ -29,25 +32,26 @@ class AuthenticationOptions:
 
     auth: Annotated[
         AuthenticationType | None,
-        typer.Option(help=f"How requests authenticate. The secret is read from {SECRET_VARIABLE}, or asked for."),
+        typer.Option(help=f"How requests authenticate. The secret is read from {SECRET_VARIABLE}, or you are asked for it."),
     ] = None
     username: Annotated[str | None, typer.Option(help="basic: the user name.", callback=not_blank)] = None
     header: Annotated[str | None, typer.Option(help="api_key: the header that holds it.", callback=not_blank)] = None
     token_url: Annotated[str | None, typer.Option(help="OAuth: the token endpoint.", callback=not_blank)] = None
     client_id: Annotated[str | None, typer.Option(help="OAuth: the client's id.", callback=not_blank)] = None
     scope: Annotated[list[str] | None, typer.Option(help="OAuth: a scope; repeat it.", callback=not_blank)] = None
-    audience: Annotated[
-        str | None, typer.Option(help="OAuth: the audience, where the provider wants one.", callback=not_blank)
-    ] = None
+    audience: Annotated[str | None, typer.Option(help="OAuth: the audience, if the provider needs one.", callback=not_blank)] = (
+        None
+    )
     client_auth: Annotated[
-        ClientAuthMethod | None, typer.Option(help="OAuth: where id and secret are sent. Default: client_secret_basic.")
+        ClientAuthMethod | None,
+        typer.Option(help="OAuth: where the client id and secret are sent. Default: client_secret_basic."),
     ] = None
 
     def asked(self) -> dict[str, object] | None:
-        """The field ``authentication``; None when no option says anything.
+        """The field ``authentication``, or None if no option is given.
 
         Raises:
-            typer.BadParameter: options of a type without that type, or no secret where nobody can be asked for it.
+            typer.BadParameter: an option needs --auth, or there is no secret and no terminal to ask for it.
         """
         members = {
             "username": self.username,
@@ -61,7 +65,7 @@ class AuthenticationOptions:
         given = {name: value for name, value in members.items() if value is not None}
         if self.auth is None:
             if given:
-                raise typer.BadParameter("--auth says which authentication these options are of.")
+                raise typer.BadParameter("These options need --auth, the type of authentication.")
             return None
         secret = {} if self.auth is AuthenticationType.NONE else {SECRET_MEMBERS[self.auth]: _secret(SECRET_MEMBERS[self.auth])}
         return {"type": self.auth.value, **given, **secret}
@@ -69,7 +73,7 @@ class AuthenticationOptions:
 
 @dataclass(frozen=True)
 class NewAuthenticationOptions(AuthenticationOptions):
-    """The same for a new endpoint, which may have a token."""
+    """The same options for a new endpoint, plus a token."""
 
     token: Annotated[
         str | None,
@@ -90,15 +94,17 @@ class SignatureHeaderOptions:
         str | None, typer.Option("--header", help="A second header with an HMAC-SHA256 of the body.", callback=not_blank)
     ] = None
     no_header: Annotated[bool, typer.Option("--no-header", help="No second header.")] = False
-    encoding: Annotated[SignatureEncoding | None, typer.Option(help="Of the second header. Default: hex.")] = None
-    prefix: Annotated[str | None, typer.Option(help="In the second header before the HMAC, such as sha256=.")] = None
+    encoding: Annotated[
+        SignatureEncoding | None, typer.Option(help="Encoding of the HMAC in the second header. Default: hex.")
+    ] = None
+    prefix: Annotated[str | None, typer.Option(help="Text before the HMAC in the second header, such as sha256=.")] = None
 
     def asked(self) -> dict[str, object]:
-        """The field ``signature_header``, where an option says something about it. Its key comes from the variable, if that is set."""
+        """The field ``signature_header``, if an option for it is given. Its key comes from the variable, if that is set."""
         if self.header is not None and self.no_header:
             raise typer.BadParameter("Give --header or --no-header, not both.")
         if self.header is None and (self.encoding is not None or self.prefix is not None):
-            raise typer.BadParameter("--encoding and --prefix are of the second header: give --header too.")
+            raise typer.BadParameter("--encoding and --prefix need --header.")
         if self.no_header:
             return {"signature_header": None}
         if self.header is None:

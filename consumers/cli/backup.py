@@ -1,4 +1,4 @@
-"""``oms-webhooks endpoints export`` and ``import``: a backup of the endpoints, and putting it back."""
+"""``oms-webhooks endpoints export`` and ``import``: back up the endpoints, and restore them."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ err = Console(stderr=True)
 
 _AT_ONCE: Final = 20
 _MOST_BYTES: Final = 500_000
-"""Of one request; the API takes 1 MiB."""
+"""Limit of one request. The API accepts 1 MiB."""
 _SECONDS: Final = 300.0
 _WORDS: Final = {
     "create": "created",
     "update": "changed back",
-    "keep": "left as they are, though they differ (--overwrite changes them back)",
-    "none": "there, as they were",
+    "keep": "different, left unchanged (--overwrite changes them back)",
+    "none": "already identical",
     "refuse": "refused",
 }
 
 
 class BackupError(ApiCallError):
-    """A file is not a backup, is incomplete, or cannot be read or written; ``str(error)`` says why."""
+    """A file is not a backup, is incomplete, or cannot be read or written. ``str(error)`` says why."""
 
 
 def export_endpoints(
-    file: Annotated[Path, typer.Argument(help="Where to write the backup; - writes it to standard output.")],
+    file: Annotated[Path, typer.Argument(help="File to write the backup to. -: standard output.")],
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Write a backup of all endpoints (an admin key is needed).
+    """Write a backup of all endpoints (needs an admin key).
 
-    Secrets are in it, encrypted with the encryption key: keep that key elsewhere, the file is of no use without it.
+    The backup contains secrets, encrypted with the encryption key. Keep that key somewhere else. Without it, the backup cannot be restored.
     """
     with client_for(url, api_key) as client:
         text = client.text("backups/endpoints", seconds=_SECONDS)
@@ -56,21 +56,21 @@ def export_endpoints(
         sys.stdout.write(text)
         return
     _write_whole(file, text)
-    out.print(f"{len(lines)} endpoints are in {file}.", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"Wrote {len(lines)} endpoints to {file}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def import_endpoints(
-    file: Annotated[Path, typer.Argument(help="A backup; - reads it from standard input.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    file: Annotated[Path, typer.Argument(help="Backup file. -: standard input.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would change.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Also change endpoints back that are there and differ, their secrets too.")
+        bool, typer.Option("--overwrite", help="Also change existing endpoints back if they differ, including their secrets.")
     ] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Put the endpoints of a backup back (an admin key is needed); exit code 1 when one was refused.
+    """Restore the endpoints of a backup (needs an admin key). The exit code is 1 if an endpoint was refused.
 
-    Missing ones are created, with their id where nobody else has it. It may be run again: what is there is left alone.
+    Missing endpoints are created, with their old id if it is free. You can run this again: existing endpoints are left alone.
     """
     _, lines = read_backup(_read(file))
     done: list[Mapping[str, Any]] = []
@@ -85,7 +85,7 @@ def import_endpoints(
         if steps[step]:
             out.print(f"{steps[step]} {words}", highlight=False)
     if dry_run:
-        out.print("Nothing was changed: this was a dry run.")
+        out.print("This was a dry run. Nothing was changed.")
     raise typer.Exit(1 if steps["refuse"] else 0)
 
 
@@ -93,7 +93,7 @@ def read_backup(text: str) -> tuple[BackupHeader, list[Any]]:
     """The header and the lines of a backup.
 
     Raises:
-        BackupError: it is none, or not a whole one.
+        BackupError: the text is not a backup, or it is incomplete.
     """
     # Not splitlines(): a description may hold a line separator (U+2028), and JSON leaves it as it is.
     first, *rest = text.removesuffix("\n").split("\n")
@@ -102,12 +102,12 @@ def read_backup(text: str) -> tuple[BackupHeader, list[Any]]:
         lines = [json.loads(line) for line in rest]
     except InvalidRecordError:
         raise BackupError(
-            "This is not a backup of endpoints, or it is one of another version: its first line does not say so."
+            "This is not a backup of endpoints, or its version is not supported: the first line is not the expected header."
         ) from None
     except ValueError as error:
         raise BackupError(f"The backup is damaged: a line is not JSON ({error}).") from None
     if len(lines) != header.endpoints:
-        raise BackupError(f"The backup is not whole: it should hold {header.endpoints} endpoints and holds {len(lines)}.")
+        raise BackupError(f"The backup is incomplete: it should contain {header.endpoints} endpoints but contains {len(lines)}.")
     return header, lines
 
 
@@ -121,10 +121,10 @@ def _read(file: Path) -> str:
 
 
 def _write_whole(file: Path, text: str) -> None:
-    """All of it or nothing: a backup that was there stays until the new one is whole. Only its owner may read it."""
+    """Write the file atomically: an existing backup stays until the new one is complete. Only the owner may read it."""
     try:
         if file.is_dir():
-            raise BackupError(f"{file} is a directory; name a file in it.")
+            raise BackupError(f"{file} is a directory. Name a file in it.")
         part = file.with_name(f"{file.name}.part")
         part.unlink(missing_ok=True)
         try:
@@ -133,7 +133,7 @@ def _write_whole(file: Path, text: str) -> None:
                 opened.flush()
                 os.fsync(opened.fileno())
             part.replace(file)
-        finally:  # also after Ctrl-C: there are secrets in it
+        finally:  # also after Ctrl-C, because it contains secrets
             part.unlink(missing_ok=True)
     except OSError as error:
         raise BackupError(f"{file} cannot be written: {error.strerror}. No backup was made.") from error

@@ -1,4 +1,4 @@
-"""Variables that begin as settings do, and are none."""
+"""Variables that are named like settings but are not settings."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ NO_SETTINGS: Final = (
     "OMS_WEBHOOKS_RECEIVER_SECRET",
     "OMS_WEBHOOKS_VERSION",
 )
-"""Variables of commands (and of deploy/compose.yaml, the last one), which are not settings."""
+"""Variables of commands, and the last one of deploy/compose.yaml. They are not settings."""

@@ -1,4 +1,4 @@
-"""Where and how the command line prints: nothing that somebody would copy or search for is cut."""
+"""How the command line prints. Text that people copy or search for is never truncated."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from rich.text import Text
 
 _NO_LIMIT: Final = 10_000_000
 _FOLDED_TO: Final = 16
-"""Columns; in less, a folded text is hard to read."""
+"""In columns. Wrapped text is hard to read in fewer."""
 _BORDERS: Final = 3
-"""Columns that a table takes beside each of its cells."""
+"""Columns that a table adds to each cell."""
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def plain(text: str) -> str:
-    """Text that rich must not take for markup."""
+    """Text, escaped so that rich does not read it as markup."""
     return escape(text)
 
 
 class Output(Console):
-    """Standard output. A terminal has a width; a pipe and a file have none, so that a row is a line there.
+    """Standard output. Only a terminal has a width; in a pipe or a file, each row is one line.
 
-    (rich takes 80 columns for a pipe, or those of the terminal that standard error goes to.)
+    (By itself, rich assumes 80 columns for a pipe, or the width of the terminal that standard error goes to.)
     """
 
     @property
@@ -42,15 +42,15 @@ class Output(Console):
 
 
 class Rows:
-    """Rows under headings, as a table; as blocks of lines, one a cell, where a table would be too wide even without its spare columns.
+    """Rows under headings, as a table. If the table is too wide even without its spare columns: as blocks, with one line per cell.
 
-    Cells are text, never markup. Line breaks in them, and whatever else a terminal would act on, are shown as escapes.
+    Cells are text, never markup. Line breaks and other control characters in them are shown as escapes.
 
     Args:
-        folded: headings of the columns whose texts may take several lines in a table. All others are whole.
-        spare: headings of the columns that are left out where a table is too wide, the first one first. The caption names them.
-        caption: what is to be said of the rows, below them.
-        has_lines: whether there are lines between the rows of a table.
+        folded: headings of the columns whose text may wrap. Other columns never wrap.
+        spare: headings of the columns to leave out of a table that is too wide, in this order. The caption names them.
+        caption: text below the rows.
+        has_lines: whether to draw lines between the rows of a table.
     """
 
     def __init__(
@@ -80,7 +80,8 @@ class Rows:
             yield Text(self.caption, "italic")
         if shown is not None and (hidden := [one for number, one in enumerate(self._headings) if number not in shown]):
             yield Text(
-                f"Not shown for want of width: {', '.join(hidden)}. A wider terminal shows them, and so does a pipe.", "italic"
+                f"Columns left out because the terminal is too narrow: {', '.join(hidden)}. Use a wider terminal or a pipe.",
+                "italic",
             )
 
     def _shown(self, width: int) -> Sequence[int] | None:
@@ -120,6 +121,6 @@ class Rows:
 
 
 def visible(cell: str | Text) -> Text:
-    """A text of one line, in which whatever a terminal would act on is an escape."""
+    """The text on one line, with control characters shown as escapes."""
     text, style = (cell.plain, cell.style) if isinstance(cell, Text) else (cell, "")
     return Text(_CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text), style)

@@ -1,4 +1,4 @@
-"""``oms-webhooks dead-letters``: commands that speak to the HTTP API."""
+"""``oms-webhooks dead-letters``: commands that call the HTTP API."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from schemas.delivery import DeadLetterReason
 
 out = Output()
 
-dead_letters_app = typer.Typer(no_args_is_help=True, help="Records that could not be used (by the HTTP API).")
+dead_letters_app = typer.Typer(
+    no_args_is_help=True, help="List and show dead letters: records that could not be used (through the HTTP API)."
+)
 
 
 @dead_letters_app.command("list")
 def dead_letters_list(
-    reason: Annotated[DeadLetterReason | None, typer.Option(help="Only those of this reason.")] = None,
-    topic: Annotated[str | None, typer.Option(help="Only those of this topic.", callback=not_blank)] = None,
+    reason: Annotated[DeadLetterReason | None, typer.Option(help="Only dead letters with this reason.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Only dead letters from this topic.", callback=not_blank)] = None,
     page: Annotated[int, typer.Option(min=1, help="Page.")] = 1,
     as_json: AsJson = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """List the records that could not be used, the newest first."""
+    """List the dead letters, newest first."""
     filters = {"q[reason_eq]": reason.value if reason else None, "q[topic_eq]": topic, "page": str(page)}
     with client_for(url, api_key) as client:
         found = client.call("GET", "dead_letters", params=[(name, value) for name, value in filters.items() if value])
@@ -40,6 +42,6 @@ def dead_letters_show(
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Print one with its bytes, as JSON; that they were looked at goes on record."""
+    """Print a dead letter with its bytes, as JSON. The audit log records that you viewed it."""
     with client_for(url, api_key) as client:
         out.print_json(data=client.call("GET", f"dead_letters/{identifier}"))

@@ -1,4 +1,4 @@
-"""``make demo``: the whole pipeline, a simulated OMS and two receivers in one process; at the end the figures must add up."""
+"""``make demo``: the whole pipeline, a simulated OMS and two receivers in one process. At the end, the numbers must add up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pipeline.ops.settings import Settings
 from schemas.event import EventType
 from schemas.topics import parse_delay
 
-# Short enough to watch: a notification that fails six times is given up after ten seconds.
+# Short enough to watch: a notification that fails six times ends after ten seconds.
 DEMO_DELAYS = "1s,1s,2s,3s,3s"
 _SHARE_OF_TIME_FOR_EVENTS = 0.6
 _SETTLE_SECONDS = 60.0
@@ -69,7 +69,7 @@ class DemoLedger:
 
 @dataclass(frozen=True, slots=True)
 class DemoSummary:
-    """The figures at the end. ``wanted`` is how many notifications the subscriptions call for."""
+    """The numbers at the end. ``wanted`` is how many notifications the subscriptions call for."""
 
     events: int
     wanted: int
@@ -81,14 +81,14 @@ class DemoSummary:
     found_wanted: int
 
     def problems(self) -> list[str]:
-        """Where the figures do not add up."""
+        """The numbers that do not add up."""
         attempts = sum(self.outcomes.values())
         checks = {
             f"{self.wanted} notifications were due, {self.outcomes['delivered']} delivered + {self.outcomes['exhausted']} given up": (
                 self.outcomes["delivered"] + self.outcomes["exhausted"] == self.wanted
             ),
-            f"{attempts} attempts are recorded, the receivers got {self.received}": attempts == self.received,
-            f"{self.outcomes['delivered']} are recorded as delivered, the receivers acknowledged {self.acknowledged}": (
+            f"{attempts} attempts are recorded, but the receivers got {self.received}": attempts == self.received,
+            f"{self.outcomes['delivered']} are recorded as delivered, but the receivers acknowledged {self.acknowledged}": (
                 self.outcomes["delivered"] == self.acknowledged
             ),
             f"a body search for {self.needle} found {self.found} notifications of {self.found_wanted}": (
@@ -100,7 +100,7 @@ class DemoSummary:
 
 
 def run_demo(out: Console, *, kafka: KafkaKind, seconds: float | None, rate: float) -> int:
-    """Run the demo; the exit code is 0 only when its figures add up."""
+    """Run the demo. The exit code is 0 only if its numbers add up."""
     configure_logs("warning", "console")
     delays = tuple(map(parse_delay, DEMO_DELAYS.split(",")))
     networks = (ip_network("127.0.0.0/8"),)
@@ -116,7 +116,7 @@ def run_demo(out: Console, *, kafka: KafkaKind, seconds: float | None, rate: flo
     with surroundings(base, kafka) as here:
         settings = here.settings
         if here.broker is not None and here.broker.durable:
-            # The figures of this run must not mix with those of an earlier one on the same disk.
+            # The numbers of this run must not mix with those of an earlier run on the same disk.
             settings = settings.model_copy(update=_fresh_names())
         return uvloop.run(_demo(out, EmbeddedServices(settings, here.broker), seconds, rate))
 
@@ -149,7 +149,7 @@ async def _demo(out: Console, here: EmbeddedServices, seconds: float | None, rat
             out.print(tables.banner(here, pipeline.url, key))
             for name, receiver in receivers.items():
                 await _register(client, receiver, await receiver.start(), _SUBSCRIPTIONS[name])
-            out.print("Each line is an attempt: time, event, subject, endpoint and answer.\n")
+            out.print("Each line is an attempt: time, event, what it is about, endpoint and answer.\n")
             ledger = DemoLedger()
             failed = asyncio.create_task(pipeline.until_failed())
             work = asyncio.create_task(_publish_and_settle(settings, ledger, receivers, client, seconds, rate))
@@ -206,7 +206,7 @@ async def _summarise(ledger: DemoLedger, wanted: int, receivers: dict[str, Recei
     needle, found, found_wanted = "", 0, 0
     if ledger.latest is not None:
         payload = json.loads(ledger.latest.value)["data"]
-        # A piece of the body of the order that was completed last, in another case.
+        # Part of the body of the last completed order, in another case.
         needle = payload["number"].lower()
         query = [("q[request_body_cont]", needle), ("q[event_name_eq]", "order_completed"), ("q[outcome_eq]", "delivered")]
         found, found_wanted = (await asyncio.to_thread(_search, client, query))["total_count"], 1
@@ -258,7 +258,7 @@ def _conclude(out: Console, summary: DemoSummary) -> int:
         out.print(f"[bold red]Does not add up:[/bold red] {problem}")
     if not problems:
         out.print(
-            "[green]It adds up: every notification was delivered or given up after six attempts, and every attempt is on record.[/green]"
+            "[green]The numbers add up: every notification was delivered or given up after six attempts, and every attempt is recorded.[/green]"
         )
     out.print(_NEXT, highlight=False)
     return 1 if problems else 0

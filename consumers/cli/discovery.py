@@ -1,4 +1,4 @@
-"""Whom a command speaks to: what it was told, or the pipeline on this machine. It says so, and asks when there are several."""
+"""Find the pipeline for a command: the one that was named, or the one on this machine. If there are several, ask."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ API_PATH: Final = "/api/webhook"
 
 
 class NoPipelineError(Exception):
-    """No pipeline is known, or several; ``str(error)`` says what to set."""
+    """No pipeline was found, or several were. ``str(error)`` says what to set."""
 
 
 def say(text: str) -> None:
-    """A line on stderr: it is in the way of no output."""
+    """Print a line to stderr, so that stdout holds only results."""
     sys.stderr.write(f"{text}\n")
 
 
 def local_pipeline(url: str | None = None) -> RunNote | None:
-    """The pipeline on this machine: the one at ``url``, the only one there is, or the one that is chosen of several.
+    """The pipeline on this machine: the one at ``url``, the only one, or the one that the user chooses.
 
     Raises:
-        NoPipelineError: there are several, and nobody to ask.
+        NoPipelineError: there are several, and no terminal to ask on.
     """
     notes = find_notes()
     if url:
@@ -42,14 +42,14 @@ def local_pipeline(url: str | None = None) -> RunNote | None:
 
 
 def root_of(url: str) -> str:
-    """What stands before the path of the API, however much of it was given."""
+    """The URL without the path of the API, or any part of that path."""
     return url.rstrip("/").removesuffix(API_PATH).rstrip("/")
 
 
 def _chosen(notes: Sequence[RunNote]) -> RunNote:
     lines = [f"  {number}. {note}" for number, note in enumerate(notes, 1)]
     if not (is_terminal() and sys.stderr.isatty()):
-        message = f"Several pipelines run on this machine; say which one, such as {API_URL}={notes[0].url}:\n"
+        message = f"Several pipelines run on this machine. Choose one, for example with {API_URL}={notes[0].url}:\n"
         raise NoPipelineError(message + "\n".join(lines))
     say("Several pipelines run on this machine:\n" + "\n".join(lines))
     number = 0
@@ -59,10 +59,10 @@ def _chosen(notes: Sequence[RunNote]) -> RunNote:
 
 
 def reachable(settings: Settings, doing: str = "Using") -> Settings:
-    """The settings, with the Kafka of the pipeline that runs on this machine when none is configured. Says which one it is.
+    """The settings. If they name no Kafka, with the Kafka of the pipeline on this machine. Prints which one is used.
 
     Raises:
-        NoPipelineError: none runs, or several and none is chosen.
+        NoPipelineError: no pipeline runs, or several run and none was chosen.
     """
     if settings.kafka_bootstrap_servers:
         say(f"{doing} Kafka at {settings.kafka_bootstrap_servers} ({place_of('kafka_bootstrap_servers')}).")
@@ -70,8 +70,8 @@ def reachable(settings: Settings, doing: str = "Using") -> Settings:
     url = os.environ.get(API_URL)
     note = local_pipeline(url)
     if note is None:
-        found = f"no pipeline of this machine is at {url} ({API_URL})" if url else "no pipeline runs on this machine"
-        raise NoPipelineError(f"No Kafka is configured, and {found}; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS.")
+        found = f"no pipeline on this machine is at {url} ({API_URL})" if url else "no pipeline runs on this machine"
+        raise NoPipelineError(f"No Kafka is configured, and {found}. Set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS.")
     say(f"{doing} Kafka at {note.bootstrap_servers}, of {note}.")
     kafka = {
         "kafka_bootstrap_servers": note.bootstrap_servers,

@@ -1,4 +1,4 @@
-"""``oms-webhooks doctor``: what is wrong with a set-up, the most important first."""
+"""``oms-webhooks doctor``: lists the problems of a setup, the most important first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIRST = ("Kafka", "ClickHouse")
 
 
 def doctor() -> None:
-    """Check the settings and the pipeline on this machine, and list the problems, the most important first. Exits with 1 if there is one."""
+    """Check the settings and the pipeline on this machine, and list the problems, most important first. The exit code is 1 if there are any."""
     checked = sorted([*all_findings(), *_pipeline()], key=lambda each: not each.what.startswith(_FIRST))
     wrong = [each for each in checked if each.problem]
     for number, each in enumerate(wrong, 1):
@@ -34,7 +34,7 @@ def doctor() -> None:
 
 
 def _pipeline() -> Iterator[CheckResult]:
-    """What the pipeline on this machine says of itself; nothing where none runs."""
+    """The health of the pipeline on this machine. Empty if none runs."""
     try:
         note = local_pipeline()
     except NoPipelineError as error:
@@ -49,7 +49,7 @@ def _pipeline() -> Iterator[CheckResult]:
         yield CheckResult(name, f"it does not answer ({error}). Start it again: oms-webhooks all")
         return
     if not isinstance(answer, dict) or not all(isinstance(answer.get(part, {}), dict) for part in ("problems", "warnings")):
-        yield CheckResult(name, "another program answers there. Start the pipeline again: oms-webhooks all")
+        yield CheckResult(name, "another program answers at this address. Start the pipeline again: oms-webhooks all")
         return
     said = [*answer.get("problems", {}).items(), *answer.get("warnings", {}).items()]
     yield from (CheckResult(f"{name}, {part}", str(problem)) for part, problem in said)

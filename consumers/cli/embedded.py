@@ -1,4 +1,4 @@
-"""The embedded default: brokers and keys of our own for trying out."""
+"""The embedded default for trying out: starts a broker and makes keys."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pipeline.ops.settings import Settings
 
 KafkaKind = Literal["embedded", "apache"]
 
-# What the embedded broker needs (as measured); it would be wrong in production.
+# Needed by the embedded broker (measured). Do not use in production.
 _EMBEDDED_PROFILE = {
     "kafka_session_timeout_ms": 6_000,
     "kafka_fetch_max_wait_ms": 30,
-    "kafka_static_members": False,  # it does not give up a static member that was killed
+    "kafka_static_members": False,  # it never removes a static member that was killed
     "kafka_partitions": 3,
     "kafka_replication_factor": 1,
 }
@@ -33,18 +33,18 @@ _APACHE_PROFILE = {"kafka_session_timeout_ms": 10_000, "kafka_partitions": 3, "k
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServices:
-    """What a pipeline on this machine runs on."""
+    """The settings and the broker of a pipeline on this machine."""
 
     settings: Settings
     broker: LocalBroker | None
-    """None when a Kafka was configured: then it is not ours to start."""
+    """None if a Kafka is configured, because then we start no broker."""
 
 
 @contextmanager
 def surroundings(
     settings: Settings, kafka: KafkaKind = "embedded", data_dir: Path = Path("var/apache")
 ) -> Iterator[EmbeddedServices]:
-    """Start a broker unless one is configured, and make the keys that are missing. The broker ends with the block."""
+    """Start a broker unless one is configured, and make missing keys. The broker stops at the end of the block."""
     if settings.kafka_bootstrap_servers:
         yield EmbeddedServices(_with_keys(settings, None), None)
         return
@@ -65,17 +65,17 @@ def surroundings(
 
 
 def _refuse_a_lasting_store(settings: Settings) -> None:
-    """The offsets of a broker in memory begin at 0 in every run; a store that remembers would take new attempts for old ones."""
+    """An in-memory broker starts at offset 0 in every run. A persistent store would mistake new attempts for old ones."""
     if settings.clickhouse_url or settings.clickhouse_path:
         message = (
-            "The embedded broker forgets everything at exit, so its ClickHouse must too: unset OMS_WEBHOOKS_CLICKHOUSE_URL and "
-            "OMS_WEBHOOKS_CLICKHOUSE_PATH, or set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS, or run with --kafka apache."
+            "The embedded broker loses its data at exit, so it cannot be used with a persistent ClickHouse. Unset "
+            "OMS_WEBHOOKS_CLICKHOUSE_URL and OMS_WEBHOOKS_CLICKHOUSE_PATH, set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS, or use --kafka apache."
         )
         raise BrokerStartError(message)
 
 
 def _with_keys(settings: Settings, data_dir: Path | None) -> Settings:
-    """Make the keys that are not configured. Beside data that outlives the process they must outlive it too."""
+    """Make the keys that are not configured. If the data outlives the process, the keys are stored next to it."""
     keys = {"encryption_key": Vault.new_key(), "api_key": secrets.token_urlsafe(24)}
     if data_dir is not None:
         keys = _kept(data_dir / "keys.json", keys)

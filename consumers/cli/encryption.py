@@ -1,4 +1,4 @@
-"""``oms-webhooks endpoints reencrypt``: encrypt the endpoints' secrets with the first of the encryption keys."""
+"""``oms-webhooks endpoints reencrypt``: encrypt the endpoints' secrets with the first encryption key."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ out = Console()
 
 
 def reencrypt(
-    status: Annotated[bool, typer.Option("--status", help="Only say how many remain.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only print how many remain.")] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Encrypt every endpoint's secrets with the first key of OMS_WEBHOOKS_ENCRYPTION_KEY (an admin key is needed).
+    """Encrypt the secrets of all endpoints with the first key of OMS_WEBHOOKS_ENCRYPTION_KEY (needs an admin key).
 
-    Give all roles the old and the new key first, comma-separated: see docs/operations.md. A run that broke off goes on when it is
-    started again. Exit code 1 while an old key is still needed.
+    First give all roles the new and the old key, comma-separated: see docs/operations.md. If a run is interrupted, start it again; it
+    continues where it stopped. The exit code is 1 while an old key is still needed.
     """
     with client_for(url, api_key) as client, Progress(console=out, transient=True) as progress:
         state = client.call("GET", "encryption")
@@ -38,10 +38,10 @@ def _sentence(state: Mapping[str, Any]) -> str:
     if state["unusable"]:
         return (
             f"{state['unusable']} of {state['endpoints']} endpoints cannot be opened with any of the {state['keys']} keys, {state['remaining']} "
-            "are encrypted with an old one. Give all roles the key that they were encrypted with too."
+            "are encrypted with an old one. Add the missing keys to all roles."
         )
     if state["remaining"]:
         return f"{state['remaining']} of {state['endpoints']} endpoints are encrypted with an old key. Run this without --status."
     if state["keys"] == 1:
-        return f"All {state['endpoints']} endpoints are encrypted with the one key that the API has."
-    return f"All {state['endpoints']} endpoints are encrypted with the first key: the others can be taken out of every role."
+        return f"All {state['endpoints']} endpoints are encrypted with the only key that the API has."
+    return f"All {state['endpoints']} endpoints are encrypted with the first key. You can remove the other keys from all roles."

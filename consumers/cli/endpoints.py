@@ -1,4 +1,4 @@
-"""``oms-webhooks endpoints``: commands that speak to the HTTP API. Those about signatures are in `consumers.cli.signatures`."""
+"""``oms-webhooks endpoints``: commands that call the HTTP API. The commands for signatures are in `consumers.cli.signatures`."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from consumers.cli.option_values import complete_event_type, id_number, not_blan
 from schemas.event_type_versions import pins_of
 from schemas.verification import Verification
 
-endpoints_app = typer.Typer(no_args_is_help=True, help="Endpoints of the running pipeline (by its HTTP API).")
+endpoints_app = typer.Typer(no_args_is_help=True, help="Manage endpoints (through the HTTP API).")
 
 out = Output()
 
-RETRY_POLICY = "standard, patient, impatient, or one to five delays that there are topics for, such as 5s,1m,10m."
+RETRY_POLICY = "standard, patient, impatient, or one to five of the configured delays, such as 5s,1m,10m."
 
 EndpointId = Annotated[int, typer.Argument(help="The endpoint's id.", parser=id_number)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the JSON of the API.")]
 
 
 @dataclass(frozen=True)
 class SubscriptionOptions:
-    """What an endpoint receives."""
+    """The events that an endpoint receives."""
 
     event: Annotated[
         list[str] | None,
         typer.Option(
-            help="An event type to subscribe to; repeat it. Default: all that the pipeline has now.",
+            help="An event type to subscribe to. Repeat for several. Default: all current event types.",
             callback=not_blank,
             autocompletion=complete_event_type,
         ),
     ] = None
-    filter_: Annotated[list[str] | None, typer.Option("--filter", help="A filter (CEL); repeat it: all must hold.")] = None
+    filter_: Annotated[list[str] | None, typer.Option("--filter", help="A filter (CEL). Repeat for several; all must hold.")] = (
+        None
+    )
 
     pin: Annotated[
         list[str] | None,
-        typer.Option(
-            help="An event type and the only version of it that is sent: refund_issued=1; repeat it.", callback=not_blank
-        ),
+        typer.Option(help="Pin an event type to one version: refund_issued=1. Repeat for several.", callback=not_blank),
     ] = None
 
     def fields(self, client: ApiClient) -> dict[str, object]:
-        """The fields of the endpoint. Where no event type was named it has all those of the pipeline, which is asked for them."""
+        """The fields of the endpoint. If no event type was given, the pipeline is asked for all of them."""
         wanted: dict[str, object] = {"events": self.event or list(listed(client).by_name)}
         if self.filter_:
             wanted["filters"] = self.filter_
@@ -61,14 +61,14 @@ class SubscriptionOptions:
 
 @dataclass(frozen=True)
 class NewEndpointOptions(NewAuthenticationOptions):
-    """What a new endpoint may have."""
+    """Optional fields of a new endpoint."""
 
     retry_policy: Annotated[str | None, typer.Option(help=RETRY_POLICY, callback=not_blank)] = None
     verification: Annotated[
-        Verification | None, typer.Option(help="Whether it must be verified before it gets anything, and how. Default: none.")
+        Verification | None, typer.Option(help="How the endpoint must be verified before it receives events. Default: none.")
     ] = None
     ordered: Annotated[
-        bool, typer.Option("--ordered", help="Send events with one key (an order) one after the other, in order.")
+        bool, typer.Option("--ordered", help="Send events with the same key (such as one order) one at a time, in order.")
     ] = False
 
     def fields(self) -> dict[str, object]:
@@ -97,14 +97,14 @@ def endpoints_list(url: Url = None, api_key: Key = None) -> None:
 @endpoints_app.command("add")
 @grouped
 def endpoints_add(
-    target_url: Annotated[str, typer.Argument(help="Where webhooks are POSTed to.")],
+    target_url: Annotated[str, typer.Argument(help="URL that webhooks are POSTed to.")],
     *,
     subscription: SubscriptionOptions,
     options: NewEndpointOptions,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Register an endpoint; prints its signing secret, once."""
+    """Register an endpoint, and print its signing secret. The secret is shown only once."""
     chosen = options.fields()
     with client_for(url, api_key) as client:
         wanted = {"target_url": target_url, **subscription.fields(client), **chosen}
@@ -117,11 +117,9 @@ def endpoints_add(
 def endpoints_authentication(
     endpoint_id: EndpointId, *, authentication: AuthenticationOptions, url: Url = None, api_key: Key = None
 ) -> None:
-    """Set how an endpoint's requests authenticate (--auth none: by their signature alone)."""
+    """Set how an endpoint's requests authenticate. --auth none: only by their signature."""
     if (asked := authentication.asked()) is None:
-        raise typer.BadParameter(
-            "--auth says how requests authenticate: none, bearer, basic, api_key or oauth2_client_credentials."
-        )
+        raise typer.BadParameter("--auth is required: none, bearer, basic, api_key or oauth2_client_credentials.")
     with client_for(url, api_key) as client:
         changed = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"authentication": asked}})
     out.print(f"Endpoint {endpoint_id} authenticates by: {changed['authentication']['type']}.")
@@ -132,12 +130,12 @@ def endpoints_authentication(
 def endpoints_preview(
     *,
     subscription: SubscriptionOptions,
-    days: Annotated[int, typer.Option(min=1, max=7, help="How many days back.")] = 7,
+    days: Annotated[int, typer.Option(min=1, max=7, help="How many days to look back.")] = 7,
     as_json: AsJson = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Say what an endpoint with these events and filters would have received. Nothing is registered, nothing is sent."""
+    """Show which past events an endpoint with these event types and filters would have received. Nothing is registered or sent."""
     with client_for(url, api_key) as client:
         wanted = {**subscription.fields(client), "days": days}
         found = client.call("POST", "endpoints/preview", json={"preview": wanted})
@@ -146,7 +144,7 @@ def endpoints_preview(
 
 @endpoints_app.command("show")
 def endpoints_show(endpoint_id: EndpointId, as_json: AsJson = False, url: Url = None, api_key: Key = None) -> None:
-    """Print an endpoint: its state, and how many deliveries are held for it while it is paused or disabled."""
+    """Print an endpoint: its state, and how many deliveries are held for it."""
     with client_for(url, api_key) as client:
         found = client.call("GET", f"endpoints/{endpoint_id}")
     out.print_json(data=found) if as_json else out.print(tables.endpoint(found))
@@ -154,34 +152,34 @@ def endpoints_show(endpoint_id: EndpointId, as_json: AsJson = False, url: Url = 
 
 @endpoints_app.command("pause")
 def endpoints_pause(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
-    """Pause an endpoint: what is due for it is held until it is resumed."""
+    """Pause an endpoint. Its deliveries are held until you resume it."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"active": False}})
     _require_stopped(found)
-    out.print(f"Endpoint {found['id']} is paused. What is due for it is held, and goes out when you resume it.")
+    out.print(f"Endpoint {found['id']} is paused. Its deliveries are held until you resume it.")
 
 
 @endpoints_app.command("disable")
 def endpoints_disable(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
-    """Take an endpoint out of use: what is due for it is held until it is resumed, and lists show it as disabled."""
+    """Disable an endpoint. Its deliveries are held until you resume it."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"disabled": True}})
     _require_stopped(found)
-    out.print(f"Endpoint {found['id']} is disabled. What is due for it is held, and goes out when you resume it.")
+    out.print(f"Endpoint {found['id']} is disabled. Its deliveries are held until you resume it.")
 
 
 def _require_stopped(endpoint: Mapping[str, Any]) -> None:
-    """Raises ApiCallError: it is active all the same, as with an API of an earlier release."""
+    """Raises ApiCallError if the endpoint is still active, as with the API of an earlier release."""
     if endpoint["active"]:
-        raise ApiCallError(f"Endpoint {endpoint['id']} is still active: the API did not do it.")
+        raise ApiCallError(f"Endpoint {endpoint['id']} is still active: the API did not change it.")
 
 
 @endpoints_app.command("resume")
 def endpoints_resume(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
-    """Resume an endpoint that was paused or disabled: what was held goes out."""
+    """Resume a paused or disabled endpoint. Its held deliveries are sent."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"active": True}})
-    out.print(f"Endpoint {endpoint_id} is active. Held deliveries that go out: {found['held_count']:,}.")
+    out.print(f"Endpoint {endpoint_id} is active. Held deliveries that are now sent: {found['held_count']:,}.")
 
 
 @endpoints_app.command("retry-policy")
@@ -191,7 +189,7 @@ def endpoints_retry_policy(
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Give an endpoint another retry policy; prints what it means. What waits already is sent when it was due."""
+    """Set the retry policy of an endpoint, and print what it means. Retries that already wait keep their time."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"retry_policy": policy}})
     out.print(f"Endpoint {endpoint_id}: {found['retry_words']}", markup=False, highlight=False)
@@ -200,23 +198,23 @@ def endpoints_retry_policy(
 @endpoints_app.command("verification")
 def endpoints_verification(
     endpoint_id: EndpointId,
-    verification: Annotated[Verification, typer.Argument(help="How it is verified; none: it need not be.")],
+    verification: Annotated[Verification, typer.Argument(help="How to verify the endpoint. none: no verification.")],
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Set whether an endpoint must be verified before anything is delivered to it. It is asked at once."""
+    """Set whether an endpoint must be verified before it receives events. The verification starts immediately."""
     with client_for(url, api_key) as client:
         wanted = {"endpoint": {"verification": verification.value}}
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json=wanted)
     if verification is Verification.NONE:
-        out.print(f"Endpoint {found['id']} need not be verified.")
+        out.print(f"Endpoint {found['id']} does not need verification.")
     else:
         _print_verified(found)
 
 
 @endpoints_app.command("verify")
 def endpoints_verify(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
-    """Ask an endpoint whether it wants webhooks; exit code 1 when it is not verified. What is due for it is held until it is."""
+    """Verify an endpoint. The exit code is 1 if that fails. Deliveries are held until the endpoint is verified."""
     with client_for(url, api_key) as client:
         _print_verified(client.call("POST", f"endpoints/{endpoint_id}/verify"))
 
@@ -232,15 +230,21 @@ def _print_verified(endpoint: Mapping[str, Any]) -> None:
 @endpoints_app.command("ordered")
 def endpoints_ordered(
     endpoint_id: EndpointId,
-    on: Annotated[bool, typer.Option("--on/--off", help="Events with one key one after the other, or in any order.")] = True,
+    on: Annotated[
+        bool, typer.Option("--on/--off", help="Send the events of a key in order, one at a time, or in any order.")
+    ] = True,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Send events with one key (an order) to an endpoint one after the other, in order; or stop that."""
+    """Set whether an endpoint receives the events of a key (such as one order) in order, one at a time."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"ordered": on}})
-    told = "one after the other, from the next one on" if found["ordered"] else "in any order; what waits is still sent in order"
-    out.print(f"Endpoint {endpoint_id} gets the events of a key {told}.")
+    told = (
+        "one at a time, in order, from the next event on"
+        if found["ordered"]
+        else "in any order; deliveries that already wait are still sent in order"
+    )
+    out.print(f"Endpoint {endpoint_id} receives the events of a key {told}.")
 
 
 @endpoints_app.command("pin")
@@ -249,32 +253,34 @@ def endpoints_pin(
     pins: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Event types with the only version of each that is sent: refund_issued=1. None: all versions.",
+            help="Event types pinned to one version, such as refund_issued=1. No argument: all versions.",
             callback=not_blank,
         ),
     ] = None,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Pin the versions of event types that an endpoint gets, or send it every version again."""
+    """Pin event types of an endpoint to one version, or remove the pins."""
     wanted = {"event_type_versions": pins_of(",".join(pins or ()))}
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": wanted})["event_type_versions"]
-    told = ", ".join(f"{name} in version {version} only" for name, version in found.items()) or "every version of its event types"
-    out.print(f"Endpoint {endpoint_id} gets {told}.")
+    told = ", ".join(f"{name} in version {version} only" for name, version in found.items()) or "all versions of its event types"
+    out.print(f"Endpoint {endpoint_id} receives {told}.")
 
 
 @endpoints_app.command("drop-held")
 def endpoints_drop_held(
     endpoint_id: EndpointId,
-    count: Annotated[int, typer.Option(min=1, help="How many are held. When it is another number by now, nothing is dropped.")],
+    count: Annotated[
+        int, typer.Option(min=1, help="How many deliveries are held. If the number has changed, nothing is dropped.")
+    ],
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Drop what is held for a paused or disabled endpoint: it is not sent, then or later, and ends on record as discarded."""
+    """Drop the held deliveries of a paused or disabled endpoint. They are never sent, and are recorded as discarded."""
     with client_for(url, api_key) as client:
         dropped = client.call("POST", f"endpoints/{endpoint_id}/held/drop", json={"count": count})["dropped"]
-    out.print(f"Held deliveries that are dropped: {dropped:,}.")
+    out.print(f"Dropped deliveries: {dropped:,}.")
 
 
 @endpoints_app.command("remove")
@@ -291,7 +297,7 @@ def endpoints_test(
     event: Annotated[
         str | None,
         typer.Option(
-            help="What is sent; default: the endpoint's first event type.",
+            help="Event type to send. Default: the endpoint's first event type.",
             callback=not_blank,
             autocompletion=complete_event_type,
         ),
@@ -300,7 +306,7 @@ def endpoints_test(
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Send a sample event to an endpoint now, and print what it answered; exit code 1 when it did not acknowledge."""
+    """Send a sample event to an endpoint, and print its answer. The exit code is 1 if the endpoint did not acknowledge."""
     wanted = {"test": {"event_name": event}} if event else {"test": {}}
     with client_for(url, api_key) as client:
         attempt = client.call("POST", f"endpoints/{endpoint_id}/test", json=wanted)["attempt"]

@@ -1,7 +1,7 @@
-"""Where ``oms-webhooks`` begins.
+"""The entry point of ``oms-webhooks``.
 
-A role loads what it needs to run, and not the rest of the command line: it starts sooner. Nothing is loaded before :func:`main` is called,
-so that Ctrl-C ends a command without a traceback from its first moment on.
+A role loads only what it needs to run, not the rest of the command line, so that it starts sooner. Nothing is loaded before :func:`main`
+is called, so that Ctrl-C never shows a traceback.
 """
 
 # ruff: noqa: PLC0415 - see above
@@ -25,12 +25,12 @@ _HELP: Final = "--help"
 _ROLES: Final = frozenset({"fanout", "retry", "recorder", "api"})
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 _INTERRUPTED = 130
-"""The exit code of what Ctrl-C ended, as shells have it."""
+"""The exit code after Ctrl-C, as shells define it."""
 
 
 def main() -> None:
-    """Run the command line; expected errors are one sentence, not a traceback."""
-    # Where the shell has closed one of them (>&-), Python has None in its place, and whoever writes there fails.
+    """Run the command line. Print expected errors as one sentence, not as a traceback."""
+    # If the shell closed one of them (>&-), Python has None in its place, and writing to it fails.
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
@@ -49,7 +49,9 @@ def _main() -> None:
     from pipeline.ops.file_descriptors import raise_descriptor_limit
     from pipeline.ops.logs import configure_logs
 
-    configure_logs("warning", "console")  # to stderr: commands print results; what runs for long then sets its own level and form
+    configure_logs(
+        "warning", "console"
+    )  # to stderr, because commands print results; long-running commands then set their own level and format
     raise_descriptor_limit()
     if sys.argv[1:2] and sys.argv[1] in _ROLES:
         import typer
@@ -67,7 +69,7 @@ def _main() -> None:
 
 
 def _command_line(app: typer.Typer) -> Callable[[], object]:
-    """The commands; with help in plain words, where help is asked for."""
+    """The commands. If help is requested, with plain words for types."""
     if _HELP not in sys.argv and len(sys.argv) > 1:
         return app
     from typer.main import get_command
@@ -79,7 +81,7 @@ def _command_line(app: typer.Typer) -> Callable[[], object]:
 
 
 def role_wanted(arguments: Sequence[str]) -> tuple[str, str] | None:
-    """The role, and the name of the worker, of a command line that says no more than that. All else is for the command line's parser."""
+    """The role and the worker's name, if the command line contains nothing else. Anything else goes to the parser."""
     match arguments:
         case [role] if role in _ROLES:
             return role, ""
@@ -99,10 +101,10 @@ def _run_role(role: str, worker: str) -> None:
 
 
 def load_role() -> None:
-    """Load what every role needs, and no more: it is most of the time until the first delivery."""
-    # Nothing of what is loaded goes away again: the garbage collector need not look at it, neither now nor later.
+    """Load what every role needs, and nothing else. Loading is most of the time until the first delivery."""
+    # Loaded code stays in memory, so the garbage collector does not need to scan it.
     gc.disable()
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for some means reading the metadata of all packages
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to find plugins, it would read the metadata of all packages
     with _absent("rich"):  # structlog would load it, for tracebacks in colour
         import consumers.cli.role_process  # noqa: F401 - loaded, and used later
     gc.freeze()
@@ -123,7 +125,7 @@ def _absent(package: str) -> Iterator[None]:
 
 
 def _run(command: Callable[[], object], expected: tuple[type[Exception], ...]) -> None:
-    """Run commands, and say what went wrong."""
+    """Run commands, and print what went wrong."""
     from pydantic import ValidationError
 
     from pipeline.ops.settings_sources import refused_values
@@ -133,9 +135,9 @@ def _run(command: Callable[[], object], expected: tuple[type[Exception], ...]) -
     except OSError as error:
         if error.filename is not None or error.errno not in _NO_ROOM or isinstance(error, expected):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of it would fail again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # flushing the rest would fail again when Python exits
         sys.stderr.write(
-            f"Error: the output cannot be written ({error.strerror}). What was asked may have been done all the same.\n"
+            f"Error: the output cannot be written ({error.strerror}). The command may have been carried out anyway.\n"
         )
         sys.exit(1)
     except expected as error:

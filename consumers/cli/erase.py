@@ -1,4 +1,4 @@
-"""``oms-webhooks erase``: a person's data is taken out of ClickHouse."""
+"""``oms-webhooks erase``: erase a person's data from ClickHouse."""
 
 from __future__ import annotations
 
@@ -22,23 +22,21 @@ _ERASING_SECONDS = 660.0
 
 
 def erase(
-    email: Annotated[
-        str | None, typer.Option(help="An e-mail address; - reads it from standard input.", callback=not_blank)
-    ] = None,
-    order: Annotated[
-        str | None, typer.Option(help="An order number; - reads it from standard input.", callback=not_blank)
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Erase; without it, only say what would be erased.")] = False,
+    email: Annotated[str | None, typer.Option(help="E-mail address. -: read it from standard input.", callback=not_blank)] = None,
+    order: Annotated[str | None, typer.Option(help="Order number. -: read it from standard input.", callback=not_blank)] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Erase the data. Without this option, only print what would be erased.")
+    ] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Erase a person's data from ClickHouse (an admin key is needed).
+    """Erase a person's data from ClickHouse (needs an admin key).
 
-    Without --yes it says what would be erased, and ends. Bodies, answers and references of the person's events are overwritten, and dead
-    letters. What Kafka and your backups still hold is listed: run it again when a retry may have come after it.
+    Without --yes, only prints what would be erased. With --yes, bodies, answers and references of the person's events are overwritten, and
+    so are dead letters. The command then lists where data remains in Kafka and backups. If retries may still follow, run it again later.
     """
     if (email is None) == (order is None):
-        raise ApiCallError("Give one of the two: --email or --order.")
+        raise ApiCallError("Give either --email or --order.")
     name, value = ("email", email) if email is not None else ("order_number", order)
     wanted = {"erasure": {name: read_text().strip() if value == "-" else value}}
     with client_for(url, api_key) as client:
@@ -52,8 +50,8 @@ def erase(
     out.print(_traces(f"Erased (erasure {erased['id']} in the audit)", erased))
     out.print(_elsewhere(erased), soft_wrap=True, highlight=False)
     if left := sum(erased["left"][kind] for kind in ("events", "attempts", "dead_letters")):
-        raise ApiCallError(f"{left} rows were recorded meanwhile: run the same command again.")
-    out.print("ClickHouse finds nothing of it any more.")
+        raise ApiCallError(f"{left} rows were recorded in the meantime. Run the same command again.")
+    out.print("ClickHouse no longer finds any of it.")
 
 
 def _traces(title: str, found: Mapping[str, Any]) -> Group:
@@ -68,5 +66,5 @@ def _elsewhere(found: Mapping[str, Any]) -> str:
         days.setdefault(kept["days"], []).append(kept["topic"])
     topics = "; ".join(f"{count} days: {', '.join(names)}" for count, names in sorted(days.items()))
     orders = "".join(f"\n  oms-webhooks erase --order {shlex.quote(order)} --yes" for order in found["orders"])
-    again = f" Retries that are still to come are recorded then; erase them too:{orders}" if orders else ""
+    again = f" Retries that are still to come will be recorded too. Erase them afterwards:{orders}" if orders else ""
     return plain(f"Not erased: your backups, and what Kafka keeps ({topics}).{again}")

@@ -1,4 +1,4 @@
-"""``oms-webhooks event-types``: the event types of these settings; whether a file of them can be used; and those of a running pipeline."""
+"""``oms-webhooks event-types``: the event types in the settings, the check of a file, and the event types of a running pipeline."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _ORIGINS: Final = {"built_in": "OMS webhooks", "file": "the pipeline's file of e
 UNUSABLE: Final = 1
 BREAKING: Final = 3
 
-event_types_app = typer.Typer(
-    no_args_is_help=True, help="The event types: the built-in ones, and those that a file or the API adds."
-)
+event_types_app = typer.Typer(no_args_is_help=True, help="List, check, add and remove event types.")
 
 
 @event_types_app.command("list")
 def list_event_types(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Only the event types of these settings; ask no pipeline.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Only the event types in the settings. Do not ask a pipeline.")
+    ] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Print every event type with its topic and where it comes from: these settings, and the running pipeline.
+    """Print every event type with its topic and where it comes from: the settings or the running pipeline.
 
-    Exit code 1: the pipeline could not be asked. The event types of these settings are printed.
+    The exit code is 1 if the pipeline could not be asked. The event types in the settings are printed anyway.
     """
     settings, pipeline = Settings(), None
     absent = None if offline else no_pipeline(url)
@@ -66,17 +66,17 @@ def list_event_types(
         for name, at in pipeline.removed.items():
             err.print(visible(f"{name} was removed at {at}. Its attempts can still be searched."), soft_wrap=True)
         for what in pipeline.unusable.values():
-            told = f"Added with the API, but its latest version cannot be used: {what}"
+            told = f"Added with the API, but the latest version cannot be used: {what}"
             err.print(visible(Text(told, "yellow")), soft_wrap=True)
     elif not offline:
-        told = f"These are only the event types of the settings: {problem.rstrip('.')}. {ASK}"
+        told = f"These are only the event types in the settings: {problem.rstrip('.')}. {ASK}"
         err.print(Text(told, "yellow"), soft_wrap=True)
         if absent is None:
             raise typer.Exit(UNUSABLE)
 
 
 def listed_rows(settings: Settings, pipeline: ListedEventTypes | None) -> list[dict[str, object]]:
-    """What is told of each event type: of the settings, then of the pipeline, where one was asked."""
+    """The row of each event type: first those in the settings, then those of the pipeline, if one was asked."""
     types, prefix = settings.event_types, settings.topics.prefix
     others = pipeline.by_name if pipeline is not None else {}
     ours = [
@@ -125,7 +125,7 @@ def show_event_type(
     name: Annotated[str, typer.Argument(help="An event type of the running pipeline.", callback=event_type_name)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the API's JSON.")] = False,
     as_file: Annotated[
-        bool, typer.Option("--as-file", help="Print it as a file of event types (JSON): for `event-types add`, or the settings.")
+        bool, typer.Option("--as-file", help="Print a file of event types (JSON) for `event-types add` or for the settings.")
     ] = False,
     url: Url = None,
     api_key: Key = None,
@@ -136,7 +136,7 @@ def show_event_type(
     with client_for(url, api_key) as client:
         found = client.call("GET", f"event_types/{quote(name, safe='')}")
     if as_file and found["entry"] is None:
-        err.print(Text(f"{name} is built in: it needs no file.", "red"))
+        err.print(Text(f"{name} is built in and needs no file.", "red"))
         raise typer.Exit(UNUSABLE)
     if as_json or as_file:
         told = {"event_types": [found["entry"]]} if as_file else found
@@ -157,14 +157,16 @@ def show_event_type(
 
 @event_types_app.command("add")
 def add_event_types(
-    file: Annotated[Path, typer.Argument(help="A file of event types, as for OMS_WEBHOOKS_EVENT_TYPES_FILE.", dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="File of event types, in the format of OMS_WEBHOOKS_EVENT_TYPES_FILE.", dir_okay=False)
+    ],
     allow_breaking: Annotated[
-        bool, typer.Option("--allow-breaking", help="Change event types also where that breaks producers or receivers.")
+        bool, typer.Option("--allow-breaking", help="Change event types even if that breaks producers or receivers.")
     ] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Add the event types of a file to a running pipeline, or change those that were added so before. Nothing is restarted."""
+    """Add the event types in a file to a running pipeline, or change event types that were added this way. Nothing needs a restart."""
     try:
         read_event_types(file)
         entries = read_entries(file)
@@ -179,7 +181,9 @@ def add_event_types(
             path = f"event_types/{entry['name']}" if is_known else "event_types"
             written = client.call("PUT" if is_known else "POST", path, json=wanted)
             out.print(Text(f"{entry['name']} is {'changed' if is_known else 'added'}."))
-            for change in written["changes"] if is_known else written["changes"][1:]:  # the first one says that it is new
+            for change in (
+                written["changes"] if is_known else written["changes"][1:]
+            ):  # the first one only says that the event type is new
                 out.print(Text(f"  {change}"), soft_wrap=True)
 
 
@@ -189,26 +193,26 @@ def remove_event_type(
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Remove an event type that was added to a running pipeline. No endpoint may subscribe to it."""
+    """Remove an event type that was added to a running pipeline. It must have no subscribed endpoint."""
     with client_for(url, api_key) as client:
         client.call("DELETE", f"event_types/{quote(name, safe='')}")
-    out.print(Text(f"{name} is removed. What is still published of it becomes dead letters."), soft_wrap=True)
+    out.print(Text(f"{name} is removed. Events of this type that are still published become dead letters."), soft_wrap=True)
 
 
 @event_types_app.command("check")
 def check_event_types(
     file: Annotated[
-        Path | None, typer.Argument(help="The file; default: that of OMS_WEBHOOKS_EVENT_TYPES_FILE.", dir_okay=False)
+        Path | None, typer.Argument(help="The file. Default: the one in OMS_WEBHOOKS_EVENT_TYPES_FILE.", dir_okay=False)
     ] = None,
-    against: Annotated[Path | None, typer.Option(help="The file that it replaces.", dir_okay=False)] = None,
+    against: Annotated[Path | None, typer.Option(help="The current file, to find breaking changes.", dir_okay=False)] = None,
 ) -> None:
-    """Check a file of event types; with --against, also what it breaks.
+    """Check a file of event types. With --against, also check for breaking changes.
 
-    Exit codes: 0, it can be used and breaks nothing; 1, one of the files cannot be used; 3, it breaks producers or receivers.
+    Exit codes: 0, the file is valid and breaks nothing; 1, a file is not valid; 3, the file breaks producers or receivers.
     """
     file = file or Settings().event_types_file
     if file is None:
-        err.print("There is no file to check: name one, or set OMS_WEBHOOKS_EVENT_TYPES_FILE.")
+        err.print("There is no file to check. Name one, or set OMS_WEBHOOKS_EVENT_TYPES_FILE.")
         raise typer.Exit(UNUSABLE)
     try:
         new = read_event_types(file)
@@ -217,7 +221,7 @@ def check_event_types(
         err.print(Text(str(error), "red"), soft_wrap=True)
         raise typer.Exit(UNUSABLE) from None
     names = ", ".join(one.name for one in new) or "none"
-    out.print(Text(f"{file} can be used. It adds {names}."), soft_wrap=True)
+    out.print(Text(f"{file} is valid. It adds {names}."), soft_wrap=True)
     if old is None:
         return
     found = list(changes(old, new))

@@ -1,4 +1,4 @@
-"""``oms-webhooks keys``: commands that speak to the HTTP API."""
+"""``oms-webhooks keys``: commands that call the HTTP API."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from schemas.api_key import Access
 
 out = Output()
 
-keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys (by the HTTP API, with an admin key).")
+keys_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys (through the HTTP API, with an admin key).")
 
 
 @keys_app.command("create")
 def keys_create(
     name: Annotated[str, typer.Option(help="What the key is for.", callback=not_blank)],
     role: Annotated[
-        Access, typer.Option(help="viewer looks; operator also sees bodies, resends and tests; admin may everything.")
+        Access, typer.Option(help="viewer: read only. operator: also see bodies, resend and test. admin: everything.")
     ],
     owner: Annotated[
         str | None,
-        typer.Option(help="The person who answers for it; the audit and the dashboard name them.", callback=not_blank),
+        typer.Option(help="The person responsible for the key. Shown in the audit log and the dashboard.", callback=not_blank),
     ] = None,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Make an API key; prints it, once."""
+    """Create an API key, and print it. The key is shown only once."""
     with client_for(url, api_key) as client:
         made = client.call("POST", "keys", json={"key": {"name": name, "role": role.value} | ({"owner": owner} if owner else {})})
     out.print(tables.made_key(made))
@@ -40,7 +40,7 @@ def keys_create(
 
 @keys_app.command("list")
 def keys_list(as_json: AsJson = False, url: Url = None, api_key: Key = None) -> None:
-    """List the API keys that are valid."""
+    """List the valid API keys."""
     with client_for(url, api_key) as client:
         found = client.call("GET", "keys")
     out.print_json(data=found) if as_json else out.print(tables.keys(found))
@@ -50,7 +50,7 @@ def keys_list(as_json: AsJson = False, url: Url = None, api_key: Key = None) -> 
 def keys_revoke(
     key_id: Annotated[str, typer.Argument(help="The key's id.", callback=read_key_id)], url: Url = None, api_key: Key = None
 ) -> None:
-    """Revoke an API key: it opens nothing any more."""
+    """Revoke an API key. It stops working immediately."""
     with client_for(url, api_key) as client:
         client.call("DELETE", f"keys/{key_id}")
     out.print(f"Key {key_id} is revoked.", markup=False, highlight=False)

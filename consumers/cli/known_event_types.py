@@ -1,7 +1,7 @@
-"""The event types that a command knows: those of the settings, and those that were added to the running pipeline.
+"""The event types that a command knows: those in the settings, and those that were added to the running pipeline.
 
 The settings take precedence, as they do in the pipeline. Most commands ask the API. Commands that write to Kafka read the topic of
-the event types there instead: what counts is what that Kafka's pipeline knows.
+the event types there instead, because that is what the pipeline of that Kafka knows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.ops.settings import Settings
 from schemas.configured_events import ConfiguredEventType
 from schemas.event_types import EventTypes
 
-ASK: Final = "Event types that were added with the API are listed by: oms-webhooks event-types list --url URL --api-key KEY"
+ASK: Final = "To list event types that were added with the API, run: oms-webhooks event-types list --url URL --api-key KEY"
 """What to do about an unknown name when no pipeline was asked."""
 _TABLE_SECONDS: Final = 20.0
 
@@ -37,16 +37,16 @@ class ListedEventTypes:
 
     by_name: Mapping[str, Mapping[str, Any]]
     removed: Mapping[str, str] = field(default_factory=dict)
-    """When each was removed."""
+    """When each event type was removed."""
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong with each."""
+    """The problem of each event type."""
 
 
 def listed(client: ApiClient) -> ListedEventTypes:
     """The event types of the pipeline.
 
     Raises:
-        ApiCallError: it does not say.
+        ApiCallError: the API did not answer the question.
     """
     answer = client.call("GET", "event_types")
     return ListedEventTypes(
@@ -57,7 +57,7 @@ def listed(client: ApiClient) -> ListedEventTypes:
 
 
 def no_pipeline(url: str | None) -> str | None:
-    """Why no API can be asked, for a command that can do without; None: there is one."""
+    """Why no API can be asked, for a command that works without one. None: an API was found."""
     found = 1 if url else len(find_notes())
     if found == 1:
         return None
@@ -82,7 +82,7 @@ def types_of_pipeline(settings: Settings, url: str | None, api_key: str | None) 
 def _made(name: str, entry: Any) -> ConfiguredEventType | None:
     topic = entry.get("topic") if isinstance(entry, dict) else None
     if entry_problems(entry, (str(topic),)):
-        say(f"The event type {name} of the pipeline is left out: this release cannot read it.")
+        say(f"The pipeline's event type {name} is left out, because this release cannot read it.")
         return None
     return event_type_of(entry)
 
@@ -91,8 +91,8 @@ async def types_on_kafka(settings: Settings) -> EventTypes:
     """The event types of the settings, plus those in the topic of the event types.
 
     Raises:
-        BrokerError: Kafka does not answer, or refuses.
-        TimeoutError: they could not all be read in time.
+        BrokerError: Kafka does not answer, or refuses access.
+        TimeoutError: not all event types could be read in time.
     """
     broker, topic = open_broker(settings), settings.topics.event_types
 
@@ -118,11 +118,11 @@ def why(error: BrokerError | TimeoutError) -> str:
 
 
 def require_event_type(client: ApiClient, name: str | None) -> None:
-    """Check that the value of --event is, or was, an event type of the settings or of the pipeline.
+    """Check that the value of --event is, or was, an event type in the settings or of the pipeline.
 
     Raises:
-        typer.BadParameter: it is none.
-        ApiCallError: the pipeline does not say.
+        typer.BadParameter: there is no such event type.
+        ApiCallError: the pipeline did not answer the question.
     """
     if name is None or name in Settings().event_types.by_name:
         return

@@ -1,4 +1,4 @@
-"""``oms-webhooks tail`` and ``open``: attempts as they come in, and where the dashboard shows something."""
+"""``oms-webhooks tail`` and ``open``: follow new attempts, and find a page of the dashboard."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tail(
     query: Annotated[
         list[str] | None,
         typer.Option(
-            "--q", help="Only these: attribute_predicate=value, such as endpoint_id_eq=7; repeat it. See docs/search.md."
+            "--q", help="Filter: attribute_predicate=value, such as endpoint_id_eq=7. Repeat for several. See docs/search.md."
         ),
     ] = None,
     url: Url = None,
@@ -49,19 +49,19 @@ def tail(
 
 
 class EventSource(Protocol):
-    """What attempts come from: the API's client."""
+    """The source of attempts: the API's client."""
 
     def events(self, path: str, params: list[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
-        """A stream, until it breaks off."""
+        """Attempts from one stream, until it breaks."""
 
 
 def new_attempts(
     source: EventSource, params: list[tuple[str, str]], *, wait: Callable[[float], None] = time.sleep
 ) -> Iterator[Mapping[str, Any]]:
-    """Attempts as they are recorded, each once, from the stream that the dashboard shows too. It is opened anew when it breaks off.
+    """Attempts as they are recorded, each once, from the stream that the dashboard uses. A broken stream is opened again.
 
     Raises:
-        ApiCallError: the stream is refused; or the key is not valid any more.
+        ApiCallError: the stream was refused, or the key is no longer valid.
     """
     shown: deque[int] = deque(maxlen=_REMEMBERED)
     is_open = False
@@ -74,7 +74,7 @@ def new_attempts(
                 shown.extend(one["id"] for one in fresh)
                 yield from fresh
         except ApiCallError as error:
-            # What refuses is told; who was there and is gone may come back.
+            # A refusal is raised. A server that was reachable before may come back.
             if error.status or not is_open:
                 raise
             say(str(error))
@@ -82,10 +82,10 @@ def new_attempts(
 
 
 def _attempts(name: str, data: Any) -> list[Mapping[str, Any]]:
-    """The attempts of an event. A problem is told, and has none.
+    """The attempts in an event of the stream. A problem is printed, and has no attempts.
 
     Raises:
-        ApiCallError: the key may not watch any more.
+        ApiCallError: the key may no longer watch.
     """
     if name == "over":
         raise ApiCallError(data["error"], _OVER)
@@ -109,19 +109,19 @@ def _time(attempt: Mapping[str, Any]) -> datetime:
 
 
 def open_page(
-    text: Annotated[list[str], typer.Argument(help="An order, shipment, event id, SKU, endpoint, or any text of a body.")],
-    browser: Annotated[bool, typer.Option("--browser", help="Open it in a browser, too.")] = False,
+    text: Annotated[list[str], typer.Argument(help="An order, shipment, event id, SKU, endpoint, or any text in a body.")],
+    browser: Annotated[bool, typer.Option("--browser", help="Also open the page in a browser.")] = False,
     url: Url = None,
 ) -> None:
-    """Print the address of the dashboard's page about something, such as an order number."""
+    """Print the URL of the dashboard page for a search text, such as an order number."""
     if not any(word.strip() for word in text):
-        raise typer.BadParameter("There is nothing to look for (is a variable of the shell empty?).", param_hint="TEXT")
+        raise typer.BadParameter("The search text is empty. Is a shell variable empty?", param_hint="TEXT")
     if not all(word.isascii() or word.encode("utf-8", "replace").decode() == word for word in text):
-        raise typer.BadParameter("It is not text (UTF-8).", param_hint="TEXT")
+        raise typer.BadParameter("This is not valid UTF-8 text.", param_hint="TEXT")
     url = checked_url(url) if url else None
     note = local_pipeline(url)
     if not url and note is None:
-        raise typer.BadParameter("No running pipeline was found on this machine: give --url (OMS_WEBHOOKS_API_URL).")
+        raise typer.BadParameter("No running pipeline was found on this machine. Give --url (OMS_WEBHOOKS_API_URL).")
     page = page_of(url or (note.url if note is not None else ""), text)
     out.print(page, markup=False, highlight=False, soft_wrap=True)
     if browser:
@@ -129,7 +129,7 @@ def open_page(
 
 
 def page_of(url: str, words: Iterable[str]) -> str:
-    """Where the dashboard at ``url`` has the story of an order or a shipment. What else was typed, its search box leads to."""
+    """The URL of an order's or a shipment's story on the dashboard at ``url``. For other texts: the URL of its search box."""
     text = " ".join(words)
     found = recognise(text).certain
     folder = _STORIES.get(found.kind) if found is not None else None

@@ -1,4 +1,4 @@
-"""``oms-webhooks topics``, ``settings``, ``grants``, ``migrate``, ``retention``, ``sizing``: is everything as it must be?"""
+"""``oms-webhooks topics``, ``settings``, ``grants``, ``migrate``, ``retention``, ``sizing``: prepare and check a deployment."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ EventTopics = Annotated[
     typer.Option(
         "--event-topic",
         metavar="TOPIC",
-        help="Also the topic of an event type that is added with the API; without the prefix (repeat it).",
+        help="Also include this topic of an event type that is added with the API, without the prefix. Repeat for several.",
     ),
 ]
 
 
 def topics(
-    create: Annotated[bool, typer.Option("--create", help="Make the topics that are missing.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create missing topics.")] = False,
     add_partitions: Annotated[
         int | None,
         typer.Option(
@@ -59,7 +59,7 @@ def topics(
             metavar="N",
             min=1,
             max=MAX_PARTITIONS,
-            help="Give every topic N partitions that has fewer, but for those that must have one. Says what that means and asks.",
+            help="Add partitions to every topic with fewer than N, except topics that must have one. Explains the effects, and asks first.",
         ),
     ] = None,
     begin_anew: Annotated[
@@ -68,26 +68,28 @@ def topics(
             "--begin-anew",
             metavar="TOPIC",
             callback=not_blank,
-            help="Accept a topic that was deleted and created again. It is read from its beginning. Explains what that means, and asks first.",
+            help="Accept a topic that was deleted and created again. It is read from its beginning. Explains the effects, and asks first.",
         ),
     ] = None,
-    topic: Annotated[list[str] | None, typer.Option("--topic", help="With --add-partitions: only this one (repeat it).")] = None,
+    topic: Annotated[
+        list[str] | None, typer.Option("--topic", help="With --add-partitions: only this topic. Repeat for several.")
+    ] = None,
     event_topic: EventTopics = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Compare the topics with what they must look like; exit code 1 when one differs.
+    """Compare the topics with their required configuration. The exit code is 1 if one differs.
 
-    Those of event types that were added with the API are among them, where this command may read the topic webhooks.event-types.
+    Topics of event types that were added with the API are included, if this command may read the topic webhooks.event-types.
     """
     if begin_anew is not None and (create or add_partitions):
-        raise typer.BadParameter("It is done by itself: leave out --create and --add-partitions.", param_hint="--begin-anew")
+        raise typer.BadParameter("It cannot be combined with --create or --add-partitions.", param_hint="--begin-anew")
     if topic and not add_partitions:
-        raise typer.BadParameter("It is for --add-partitions N: give that too.", param_hint="--topic")
+        raise typer.BadParameter("It needs --add-partitions N.", param_hint="--topic")
     chosen = _knowing_what_kafka_knows(reachable(Settings()))
     specs = chosen.topics_with(_event_topics(event_topic)).specs()
     if begin_anew:
         uvloop.run(begin_topic_anew(chosen, begin_anew, confirm=lambda text: yes or _confirmed(text)))
-        out.print(f"{begin_anew} begins anew. Roles that waited go on by themselves within 15 s.")
+        out.print(f"{begin_anew} is accepted as a new topic. Roles that waited for this continue within 15 s.")
         return
     with open_broker(chosen).admin() as admin:
         if add_partitions:
@@ -103,7 +105,7 @@ def _knowing_what_kafka_knows(chosen: Settings) -> Settings:
     try:
         return chosen.knowing(uvloop.run(types_on_kafka(chosen)))
     except NoSessionError:
-        raise  # the topics could not be looked at either
+        raise  # the topics could not be read either
     except (BrokerError, TimeoutError) as error:
         sys.stderr.write(f"Topics of event types that were added with the API are not among these ({why(error)}).\n")
         return chosen
@@ -118,14 +120,14 @@ def _event_topics(given: Sequence[str] | None) -> Sequence[str]:
 
 def _confirmed(text: str) -> bool:
     out.print(text)
-    return typer.confirm("Begin it anew?", abort=True)
+    return typer.confirm("Accept the new topic?", abort=True)
 
 
 def _named(specs: Sequence[TopicSpec], names: Sequence[str]) -> Sequence[TopicSpec]:
-    """The topics of these names; all without any.
+    """The topics with these names, or all topics if no name is given.
 
     Raises:
-        TopicError: there is no such topic, or it has one partition for good.
+        TopicError: there is no such topic, or the topic must have one partition.
     """
     by_name = {spec.name: spec for spec in specs}
     for name in names:
@@ -133,8 +135,8 @@ def _named(specs: Sequence[TopicSpec], names: Sequence[str]) -> Sequence[TopicSp
             raise TopicError(f"{name} is not one of our topics; `oms-webhooks topics` lists them.")
         if by_name[name].partitions == 1:
             message = (
-                f"{name} must have one partition: its order is the order of all changes. With a second one, two processes could read two "
-                "orders. It is small; more processes read it, each as a whole."
+                f"{name} must have one partition, because its order is the order of all changes. With a second partition, two processes "
+                "could see different orders. The topic is small, and each process reads all of it."
             )
             raise TopicError(message)
     return [by_name[name] for name in names] if names else specs
@@ -143,7 +145,7 @@ def _named(specs: Sequence[TopicSpec], names: Sequence[str]) -> Sequence[TopicSp
 def _add_partitions(admin: TopicAdmin, specs: Sequence[TopicSpec], wanted: int, *, yes: bool) -> None:
     planned = admin.planned_growth(specs, wanted)
     if not planned:
-        out.print(f"Every topic has {wanted} partitions or more: nothing to do.")
+        out.print(f"Every topic has at least {wanted} partitions. There is nothing to do.")
         return
     out.print(tables.growth(planned))
     if not yes:
@@ -156,19 +158,21 @@ def settings(
         bool,
         typer.Option(
             "--check",
-            help="Connect to Kafka and ClickHouse, and say what is wrong, with names and values of settings too. Exit code 1 when something "
-            "is, 0 when nothing is.",
+            help="Connect to Kafka and ClickHouse, and list problems, including wrong names and values of settings. The exit code is 1 if "
+            "there are problems.",
         ),
     ] = False,
     toml: Annotated[
-        bool, typer.Option("--toml", help="As a file for OMS_WEBHOOKS_SETTINGS_FILE: every setting described, no secrets.")
+        bool,
+        typer.Option(
+            "--toml", help="Print a file for OMS_WEBHOOKS_SETTINGS_FILE that describes every setting. It contains no secrets."
+        ),
     ] = False,
 ) -> None:
     """Print every setting: its variable, value and meaning. Secrets are redacted.
 
-    Settings are variables OMS_WEBHOOKS_…, such variables in a file .env of the working directory, lines of a TOML file that
-    OMS_WEBHOOKS_SETTINGS_FILE names, or, for secrets, files in the directory OMS_WEBHOOKS_SECRETS_DIR; what comes first here goes
-    before what comes later.
+    Settings come from four sources, in order of precedence: variables OMS_WEBHOOKS_…; the same variables in a file .env in the working
+    directory; the TOML file that OMS_WEBHOOKS_SETTINGS_FILE names; and, for secrets, files in the directory OMS_WEBHOOKS_SECRETS_DIR.
     """
     if toml and check:
         raise typer.BadParameter("Give --check or --toml, not both.")
@@ -184,7 +188,7 @@ def settings(
 
 
 def all_findings() -> list[CheckResult]:
-    """Everything that the check finds: also where values do not fit, and nothing can be connected to."""
+    """All findings of the check. If settings are not valid, only those problems, because nothing can be connected to."""
     try:
         chosen = Settings()
     except ValidationError as error:
@@ -196,18 +200,22 @@ def all_findings() -> list[CheckResult]:
 
 
 def grants(
-    role: Annotated[list[Grantee] | None, typer.Option("--role", help="Whose (repeat it). Default: all.")] = None,
+    role: Annotated[
+        list[Grantee] | None, typer.Option("--role", help="Role to print rights for. Repeat for several. Default: all.")
+    ] = None,
     kafka_principal: Annotated[
-        str, typer.Option(help="The principal that the ACLs are for; {role} stands for the role.")
+        str, typer.Option(help="Kafka principal of the ACLs. {role} stands for the role.")
     ] = "User:webhooks-{role}",
-    clickhouse_user: Annotated[str, typer.Option(help="The user or role of ClickHouse; {role} as above.")] = "webhooks_{role}",
+    clickhouse_user: Annotated[
+        str, typer.Option(help="ClickHouse user or role. {role} stands for the role.")
+    ] = "webhooks_{role}",
     event_topic: EventTopics = None,
 ) -> None:
-    """Print the least rights of each role, as commands for Kafka and statements for ClickHouse.
+    """Print the minimum rights of each role, as commands for Kafka and statements for ClickHouse.
 
-    They come from the topics and tables of these settings; nothing is connected to. Topics of event types that are added with the API are named
-    with --event-topic. Read them, then run them as an administrator.
-    Whoever runs a role without the rights of the operator makes topics (`topics --create`) and tables (`migrate`) beforehand.
+    They are derived from the settings; the command connects to nothing. Name topics of event types that are added with the API with
+    --event-topic. Review the output, then run it as an administrator.
+    If a role runs without the rights to create topics and tables, create them first with `topics --create` and `migrate`.
     """
     chosen = Settings()
     servers = chosen.kafka_bootstrap_servers or "HOST:PORT"
@@ -223,7 +231,7 @@ def grants(
 
 
 def migrate_now() -> None:
-    """Make and upgrade the tables of ClickHouse, as the recorder and the API do at their start when they have the right to."""
+    """Create and upgrade the ClickHouse tables. The recorder and the API do the same when they start, if they have the right."""
     chosen = Settings()
     if not chosen.clickhouse_url:
         raise RoleError("No ClickHouse server is configured; set OMS_WEBHOOKS_CLICKHOUSE_URL.")
@@ -240,11 +248,9 @@ def migrate_now() -> None:
 
 
 def retention(
-    days: Annotated[
-        int | None, typer.Option(min=1, help="Another number than OMS_WEBHOOKS_RETENTION_DAYS, to try it out.")
-    ] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Number of days to use instead of OMS_WEBHOOKS_RETENTION_DAYS.")] = None,
 ) -> None:
-    """List the weeks in ClickHouse that are past their retention, with their row counts. Deletes nothing: the recorder does that."""
+    """List the weeks in ClickHouse that are past their retention, with row counts. Nothing is deleted; the recorder does that."""
     chosen = Settings()
     if not chosen.clickhouse_url:
         raise RoleError("No ClickHouse server is configured; set OMS_WEBHOOKS_CLICKHOUSE_URL.")
@@ -269,14 +275,16 @@ def retention(
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """The load at the peak."""
+    """The peak load."""
 
-    events: Annotated[float, typer.Option(min=0.001, max=1e9, help="Events a second at the peak.")] = 100
-    deliveries: Annotated[float, typer.Option(min=0, max=1e6, help="Endpoints that an event matches, on average.")] = 2.0
-    attempts: Annotated[float, typer.Option(min=1, max=6, help="Attempts a delivery takes, on average.")] = 1.15
-    body_bytes: Annotated[int, typer.Option(min=1, max=1_000_000_000, help="Bytes of a body, on average.")] = 2_000
-    noise: Annotated[float, typer.Option(min=0, max=1, help="The share of a body that is random text: tokens, base64.")] = 0.0
-    average: Annotated[float, typer.Option(min=0.001, max=1, help="The average of the day, as a share of the peak.")] = 0.3
+    events: Annotated[float, typer.Option(min=0.001, max=1e9, help="Events per second at the peak.")] = 100
+    deliveries: Annotated[float, typer.Option(min=0, max=1e6, help="Average number of endpoints that an event matches.")] = 2.0
+    attempts: Annotated[float, typer.Option(min=1, max=6, help="Average number of attempts per delivery.")] = 1.15
+    body_bytes: Annotated[int, typer.Option(min=1, max=1_000_000_000, help="Average size of a body in bytes.")] = 2_000
+    noise: Annotated[float, typer.Option(min=0, max=1, help="Share of a body that is random text, such as tokens or base64.")] = (
+        0.0
+    )
+    average: Annotated[float, typer.Option(min=0.001, max=1, help="Average load of the day, as a share of the peak.")] = 0.3
 
 
 _USUAL_LOAD: Final = LoadOptions()
@@ -286,13 +294,13 @@ _USUAL_LOAD: Final = LoadOptions()
 def sizing(
     peak: LoadOptions = _USUAL_LOAD,
     days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="How long ClickHouse keeps it. Default: retention_days.")
+        int | None, typer.Option(min=1, max=36_500, help="How many days ClickHouse keeps data. Default: retention_days.")
     ] = None,
     delivery_us: Annotated[
-        float, typer.Option(min=1, max=1e9, help="CPU of a delivery, as `make bench-path` measures it.")
+        float, typer.Option(min=1, max=1e9, help="CPU time of a delivery in microseconds, as `make bench-path` measures it.")
     ] = Costs().delivery_us,
 ) -> None:
-    """Say how many processes, partitions and how much disk a load needs (docs/sizing.md has the model)."""
+    """Estimate how many processes and partitions, and how much disk, a load needs (docs/sizing.md explains the model)."""
     load = Load(peak.events, peak.average, peak.deliveries, peak.attempts, peak.body_bytes, peak.noise)
     kept = Deployment(retention_days=days or Settings().retention_days)
     out.print(tables.sizing(size(load, Costs(delivery_us=delivery_us), kept)))

@@ -1,6 +1,6 @@
-"""Options of a command as dataclasses: a command takes groups of them, not twenty parameters side by side.
+"""Options of a command, grouped in dataclasses, so that no command has twenty parameters.
 
-A field of the dataclass is an option, annotated as typer wants it. Its default is the option's.
+Each field of a dataclass is an option, annotated for typer. Its default is the option's default.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as typer reads it: the options of a group stand where the group stands, in the order of its fields."""
+    """The command as typer sees it: each group is replaced by its options, in the order of its fields."""
     hints = get_type_hints(command, include_extras=True)
     parameters: list[Parameter] = []
     groups: dict[str, tuple[type[Any], list[str]]] = {}

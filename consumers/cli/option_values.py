@@ -1,4 +1,4 @@
-"""The values of options, checked before anything is asked for: an option that would have no effect must not be one without a word."""
+"""Checks of option values before anything is sent. An option without effect must be an error, not be ignored silently."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from schemas.event_types import BUILT_IN
 
 TextsT = TypeVar("TextsT", bound=str | Sequence[str] | None)
 
-_EMPTY: Final = "it has no value (is a variable of the shell empty?). Give it one, or leave the option out."
+_EMPTY: Final = "it has no value (is a shell variable empty?). Give it one, or leave the option out."
 _ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,99}", re.ASCII)
 _KEY_ID: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)
 TIMES: Final = "2026-03-02T15:04:00Z, 2026-03-02, yesterday, last monday, -2h, 90m, 3d"
-"""What times may look like, for the help."""
+"""Examples of times, for the help."""
 
 
 def not_blank(value: TextsT) -> TextsT:
     """The value, or values, of an option.
 
     Raises:
-        typer.BadParameter: one is empty, as an unset variable of the shell leaves it.
+        typer.BadParameter: a value is empty, for example because a shell variable is not set.
     """
     if value is not None and not all(one.strip() for one in ([value] if isinstance(value, str) else list(value))):
         raise typer.BadParameter(_EMPTY)
@@ -37,7 +37,7 @@ def not_blank(value: TextsT) -> TextsT:
 
 
 def id_number(text: str) -> int:
-    """An id. (``int`` would make the 10th endpoint of ``1_0``.)
+    """An id. (``int`` would read ``1_0`` as endpoint 10.)
 
     Raises:
         typer.BadParameter: it is none.
@@ -48,44 +48,46 @@ def id_number(text: str) -> int:
 
 
 def key_id(value: str) -> str:
-    """The id of an API key. What is none could lead to another place of the API.
+    """The id of an API key. Other text could change the path of the request.
 
     Raises:
         typer.BadParameter: it is none.
     """
     if not _KEY_ID.fullmatch(found := value.strip().lower()):
-        raise typer.BadParameter("it is not the id of a key, which is 8 digits of 0-9 and a-f: oms-webhooks keys list")
+        raise typer.BadParameter(
+            "this is not the id of a key. Ids have 8 characters of 0-9 and a-f. To list them, run: oms-webhooks keys list"
+        )
     return found
 
 
 def event_type_name(value: str) -> str:
-    """The name of an event type, whether or not there is one.
+    """The name of an event type. The event type does not need to exist.
 
     Raises:
-        typer.BadParameter: no event type can be called so.
+        typer.BadParameter: this cannot be the name of an event type.
     """
     if not _NAME.fullmatch(found := value.strip()):
-        raise typer.BadParameter("no event type is called so; names are of a-z, 0-9 and _: oms-webhooks event-types list")
+        raise typer.BadParameter(
+            "this is not the name of an event type. Names consist of a-z, 0-9 and _. To list them, run: oms-webhooks event-types list"
+        )
     return found
 
 
 def refuse_reversed(since: str | None, until: str | None) -> None:
-    """Look at two times that ``time_value`` has read; a date as the end means its day included.
+    """Check two times that ``time_value`` has read. If the end is a date, that day is included.
 
     Raises:
-        typer.BadParameter: nothing can lie between them.
+        typer.BadParameter: the start is after the end.
     """
     if since is None or until is None:
         return
     begin, end = read_time(since), read_time(until)
     if begin.at >= end.at + timedelta(days=1) if end.is_day else begin.at > end.at:
-        raise typer.BadParameter(
-            f"{since} is later than {until}, which --until says: nothing lies between them.", param_hint="--since"
-        )
+        raise typer.BadParameter(f"{since} is later than --until {until}, so nothing can match.", param_hint="--since")
 
 
 def complete_event_type(incomplete: str) -> list[str]:
-    """For the completion of the shell, which asks no pipeline: the event types of these settings, or the built-in ones while its settings cannot be read."""
+    """Event types for shell completion, which asks no pipeline: those in the settings, or the built-in ones if the settings cannot be read."""
     try:
         names = Settings().event_types.names
     except Exception:  # noqa: BLE001 - whatever is wrong with the settings, a completion is no place to say so
@@ -94,7 +96,7 @@ def complete_event_type(incomplete: str) -> list[str]:
 
 
 def time_value(value: str | None) -> str | None:
-    """A time, as the API takes it: a date stays a date, one that is relative to now becomes a time in UTC.
+    """A time in the API's format. A date stays a date. A time relative to now becomes a time in UTC.
 
     Raises:
         typer.BadParameter: it is none.

@@ -1,6 +1,6 @@
-"""An option that is refused is told in our words: typer 0.26 and above prints those of pydantic ("Value error, …", "unable to parse …").
+"""Plain error messages for options. typer 0.26 and newer prints pydantic's ("Value error, …", "unable to parse …").
 
-One that is given twice is refused: of two values only the last would count, without a word.
+An option that is given twice is refused. Otherwise only the last value would count, silently.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _PREFIX: Final = "Value error, "
 
 
 class PlainErrorsGroup(TyperGroup):
-    """Commands whose options, and those of the commands below them, are refused in plain words."""
+    """Commands that report invalid options, also of their subcommands, in plain words."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments that stand before the command's name; look at all of them.
+        """Read the arguments before the command's name, and check all arguments.
 
         Raises:
             typer.BadParameter: an option that takes one value is given twice.
         """
         if not ctx.resilient_parsing and (name := given_twice(self, args)):
-            raise typer.BadParameter("It is given twice, and takes one value.", param_hint=name)
+            raise typer.BadParameter("It was given twice, but takes only one value.", param_hint=name)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -40,7 +40,7 @@ class PlainErrorsGroup(TyperGroup):
 
 
 def given_twice(command: Any, arguments: Sequence[str]) -> str | None:
-    """The first option that takes one value and has two. ``command`` is typer's, with the commands below it."""
+    """The first option that takes one value and has two. ``command`` is typer's command, with its subcommands."""
     seen: set[str] = set()
     rest = iter(arguments)
     for argument in rest:
@@ -63,7 +63,7 @@ def given_twice(command: Any, arguments: Sequence[str]) -> str | None:
 
 
 def in_plain_words(error: typer.BadParameter) -> str:
-    """What to say of an option. typer has escaped what may come from the command line; our sentences have nothing of it."""
+    """The message about an option. typer escapes what comes from the command line; our sentences contain none of it."""
     findings = error.__cause__.errors() if isinstance(error.__cause__, ValidationError) else []
     sentence = plain_sentence(findings[0]) if findings else None
     return sentence or error.message.removeprefix(_PREFIX)

@@ -1,4 +1,4 @@
-"""Help for people: a flag has no type, and the others have the words that manuals use (TEXT, NUMBER, PATH), not those of Python."""
+"""Readable help: flags have no type, and other options have the words of manuals (TEXT, NUMBER, PATH), not Python's."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _WORDS: Final = {
 }
 _LIST: Final = re.compile(r"list\[(.*)\]")
 _WIDEST: Final = 26
-"""Columns of choices side by side; what is wider stands in the text, where it can be folded between words."""
+"""Widest list of choices in columns. A wider one moves into the text, where it can wrap between words."""
 
 
 def with_plain_types(command: Any, parent: Any = None) -> Any:
-    """Give a command of typer, and all below it, plain words for types. Releases of typer that have such words are left as they are."""
+    """Give a typer command and its subcommands plain words for types. Releases of typer that already have them are not changed."""
     context = command.context_class(command, info_name=command.name, parent=parent)
     for parameter in command.get_params(context):
         _make_plain(parameter, context)
@@ -37,7 +37,7 @@ def _make_plain(parameter: Any, context: Any) -> None:
     kind = in_list[1] if in_list else shown
     word = _word(parameter, kind)
     if parameter.param_type_name == "argument":
-        # The name of an argument says what it is.
+        # The name of an argument already says what it is.
         parameter.display_type_rich = lambda ctx: None  # noqa: ARG005 - as typer calls it
     elif parameter.metavar is None:
         parameter.metavar = word

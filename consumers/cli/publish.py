@@ -1,4 +1,4 @@
-"""``oms-webhooks publish``: look at events as the fan-out would, and write them to their source topics."""
+"""``oms-webhooks publish``: check events as the fan-out does, and write them to their source topics."""
 
 from __future__ import annotations
 
@@ -33,45 +33,44 @@ def publish(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="Events as JSON: one, a list, or one a line; default: standard input.",
+            help="File of events as JSON: one event, a list, or one per line. Default: standard input.",
             exists=True,
             dir_okay=False,
             readable=True,
         ),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only look at them: needs no Kafka, and writes nothing.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="With --check: what is only warned of fails too.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check the events. Needs no Kafka, and writes nothing.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="With --check: treat warnings as errors.")] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
     """Check events and publish them to their source topics.
 
-    Every event is checked first, as the fan-out will: when one would become a dead letter, none is published and the exit code is 1.
-    It is also compared with what is documented (oms-webhooks schema); what differs is delivered, and warned of.
+    Every event is checked first, as the fan-out does. If one would become a dead letter, none is published and the exit code is 1.
+    Every event is also compared with its schema (oms-webhooks schema). A difference is only a warning: the event is still delivered.
 
-    oms-webhooks publish --check events.jsonl --strict is made for the tests of a producer.
+    Use oms-webhooks publish --check events.jsonl --strict in the tests of a producer.
 
-    An event type that is not in the settings may have been added with the API. To find out, --check asks the API (--url); publishing
-    reads Kafka.
+    Event types may also have been added with the API. To find them, --check asks the API (--url), and publishing reads Kafka.
     """
     if not check and any(
         (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE" for name in ("url", "api_key")
     ):
-        raise typer.BadParameter("--url and --api-key are for --check. Publishing reads added event types from Kafka.")
+        raise typer.BadParameter("--url and --api-key need --check. Publishing reads added event types from Kafka.")
     if strict and not check:
-        raise typer.BadParameter("It is for --check: what is only warned of is published.", param_hint="--strict")
+        raise typer.BadParameter("It needs --check. Events with warnings are published.", param_hint="--strict")
     settings = Settings()
     content = file.read_bytes() if file else read_bytes()
     checked, hint = _checked(content, settings), ""
     if not checked:
-        err.print("There is no event to publish: the input is empty.")
+        err.print("The input is empty. There is no event to publish.")
         raise typer.Exit(1)
     if any(one.reason == DeadLetterReason.UNKNOWN_EVENT for one in checked):
         settings, hint = _knowing_more(settings, url, api_key) if check else _knowing_what_kafka_knows(settings)
         checked = _checked(content, settings)
     unusable = any(one.event is None for one in checked)
     if check or unusable:
-        # stdout is for the answer to --check; otherwise it is for what was published.
+        # With --check, stdout holds the findings; otherwise it lists what was published.
         (out if check else err).print(_report(checked, settings.event_reader), soft_wrap=True, highlight=False)
         if hint and any(one.reason == DeadLetterReason.UNKNOWN_EVENT for one in checked):
             err.print(Text(hint, "yellow"), soft_wrap=True, highlight=False)
@@ -87,31 +86,31 @@ def _checked(content: bytes, settings: Settings) -> list[CheckedEvent]:
 
 
 def _knowing_more(settings: Settings, url: str | None, api_key: str | None) -> tuple[Settings, str]:
-    """The settings plus the event types that the pipeline's API lists; and what to say if a name is still unknown."""
+    """The settings plus the event types that the pipeline's API lists, and a hint for names that are still unknown."""
     if (problem := no_pipeline(url)) is not None:
-        return settings, f"Only the event types of these settings are known: {problem}. {ASK}"
+        return settings, f"Only the event types in the settings are known: {problem}. {ASK}"
     try:
         types = types_of_pipeline(settings, url, api_key)
     except ApiCallError as error:
         return (
             settings,
-            f"Only the event types of these settings are known, because the pipeline could not be asked for others. {error}",
+            f"Only the event types in the settings are known, because the pipeline could not be asked for others. {error}",
         )
-    return settings.knowing(types), "The pipeline was asked too: it has no such event type."
+    return settings.knowing(types), "The pipeline does not have this event type either."
 
 
 def _knowing_what_kafka_knows(settings: Settings) -> tuple[Settings, str]:
-    """The same, from the Kafka that the events are published to."""
+    """The same, but with the event types in the Kafka that the events are published to."""
     try:
         types = uvloop.run(types_on_kafka(reachable(settings, "Asking for event types:")))
     except (NoPipelineError, BrokerError, TimeoutError) as error:
         problem = str(error) if isinstance(error, NoPipelineError) else f"others could not be read from Kafka ({why(error)})."
-        return settings, f"Only the event types of these settings are known: {problem} {ASK}"
-    return settings.knowing(types), "It is not among the event types that were added with the API either."
+        return settings, f"Only the event types in the settings are known: {problem} {ASK}"
+    return settings.knowing(types), "It was not added with the API either."
 
 
 def _report(checked: Sequence[CheckedEvent], events: EventReader) -> Text:
-    """A line for each event, and one for each problem of it. What comes from the input is text, not markup."""
+    """One line for each event, and one for each of its problems. Input is printed as text, not as markup."""
     lines: list[Text] = []
     for one in checked:
         place = f"{one.source.place}: " if one.source.place else ""

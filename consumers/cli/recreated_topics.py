@@ -22,14 +22,14 @@ from schemas.codec import to_json
 from schemas.topic_ids import TOPIC_IDS_KEY
 from schemas.topics import Topics
 
-_READERS: Final = "what a group has committed for it is forgotten, and it is read from its beginning"
+_READERS: Final = "the groups' committed offsets for it are deleted, and it is read from its beginning"
 
 
 async def begin_topic_anew(settings: Settings, topic: str, *, confirm: Callable[[str], bool]) -> None:
-    """Forget what is known of the topic's former self, after ``confirm`` was told what that means and has said yes.
+    """Forget the state of the deleted topic, if ``confirm``, which gets an explanation, returns true.
 
     Raises:
-        BrokerError: there is no such topic, it is read now, or Kafka does not do it.
+        BrokerError: there is no such topic, the topic is being read, or Kafka refuses.
         StoreError: ClickHouse does not answer.
     """
     topics, broker = settings.topics, open_broker(settings)
@@ -40,7 +40,7 @@ async def begin_topic_anew(settings: Settings, topic: str, *, confirm: Callable[
             raise TopicError(f"{topic} is not one of our topics; `oms-webhooks topics` lists them.")
         if not ids.is_there(topic):
             raise TopicError(
-                f"Kafka gives no id of {topic}: it is missing, or the broker has no ids. `oms-webhooks topics --create` makes topics."
+                f"Kafka reports no id for {topic}: the topic is missing, or the broker has no topic ids. Create it with `oms-webhooks topics --create`."
             )
         await _refuse_what_is_recorded(settings, topic)
         if not confirm(f"{topic}: {_READERS}. Stop the roles that read it before."):
@@ -51,7 +51,7 @@ async def begin_topic_anew(settings: Settings, topic: str, *, confirm: Callable[
 
 
 def groups_that_read(topics: Topics, topic: str) -> list[str]:
-    """The groups that may have committed something for a topic."""
+    """The groups that may have committed offsets for a topic."""
     readers = {
         topics.fanout_group: (*topics.sources, topics.operational_events),
         topics.retry_group: topics.delay_topics,
@@ -63,7 +63,7 @@ def groups_that_read(topics: Topics, topic: str) -> list[str]:
 
 
 async def _refuse_what_is_recorded(settings: Settings, topic: str) -> None:
-    """Rows stand in ClickHouse under their offsets: those of a new topic would be taken for them."""
+    """ClickHouse stores rows with their offsets, so records of the new topic would be mistaken for old ones."""
     tables = dict(zip(settings.topics.recorded, _TABLES, strict=True))
     if topic not in tables:
         return
@@ -73,13 +73,13 @@ async def _refuse_what_is_recorded(settings: Settings, topic: str) -> None:
     except StoreRejectedError as error:
         if "UNKNOWN_DATABASE" not in str(error):
             raise
-        return  # a new database, which the recorder has not made yet
+        return  # a new database that the recorder has not created yet
     finally:
         await connections.close()
     if through is not None:
         message = (
-            f"ClickHouse holds rows of {topic} up to offset {through:,}, and the recorder would take new records for these. Set clickhouse_database "
-            "to a new database for the recorder, the API and this command, then run it again."
+            f"ClickHouse holds rows of {topic} up to offset {through:,}. The recorder would mistake new records for these. Set clickhouse_database "
+            "to a new database for the recorder, the API and this command, then run this command again."
         )
         raise TopicError(message)
 

@@ -1,4 +1,4 @@
-"""``oms-webhooks replay``: events of the past go to endpoints again, at a bounded rate, and on after whatever broke off."""
+"""``oms-webhooks replay``: send past events to endpoints again, at a limited rate. An interrupted replay can be resumed."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("in_flight", "is_done"), (bool,)),
     "after": (str, type(None)),
 }
-"""What a file of a replay holds."""
+"""The format of a replay's file."""
 _NEEDED: Final = frozenset({"run", "replay", "total"})
 _REFUSED: Final = range(400, 500)
-"""Statuses of answers that say: nothing of it was done."""
+"""Statuses that mean that nothing was done."""
 
 
 class ReplayDoubt(StrEnum):
-    """What becomes of a step of which nobody knows whether it was sent."""
+    """What to do with a step that may or may not have been sent."""
 
     SEND = "send"
     SKIP = "skip"
@@ -51,7 +51,7 @@ class ReplayDoubt(StrEnum):
 
 @dataclass(slots=True)
 class Progressed:
-    """A replay and how far it has come, as its file holds it."""
+    """A replay and its progress, as stored in its file."""
 
     run: str
     replay: dict[str, Any]
@@ -61,15 +61,15 @@ class Progressed:
     sent: int = 0
     skipped: int = 0
     in_flight: bool = False
-    """A step was begun and its answer is not here."""
+    """A step was started, and its answer never arrived."""
     is_done: bool = False
     path: Path = field(default=Path(), repr=False)
 
     def save(self) -> None:
-        """Whole or not at all.
+        """Write the file atomically.
 
         Raises:
-            ApiError: it cannot be written.
+            ApiCallError: the file cannot be written.
         """
         state = asdict(self)
         del state["path"]
@@ -78,47 +78,51 @@ class Progressed:
             part.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
             part.replace(self.path)
         except OSError as error:
-            message = f"{self.path} cannot be written: {error.strerror}. It has to keep how far the replay has come: nothing more is sent."
+            message = f"{self.path} cannot be written: {error.strerror}. The progress of the replay cannot be saved, so nothing more is sent."
             raise ApiCallError(message) from error
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayedEvents:
-    """Which events go to whom."""
+    """The events to send, and the endpoints."""
 
     endpoint: Annotated[
-        list[int] | None, typer.Option(help="An endpoint that gets the events; repeat it for several.", parser=id_number)
+        list[int] | None, typer.Option(help="Endpoint to send the events to. Repeat for several.", parser=id_number)
     ] = None
-    since: Annotated[str | None, typer.Option(help=f"Events that were received then or later: {TIMES}.", callback=time_value)] = (
-        None
-    )
+    since: Annotated[
+        str | None, typer.Option(help=f"Only events received at or after this time: {TIMES}.", callback=time_value)
+    ] = None
     until: Annotated[
         str | None,
         typer.Option(
-            help="Events that were received before it (a date: before that day begins); default: now.", callback=time_value
+            help="Only events received before this time (a date: before that day begins). Default: now.", callback=time_value
         ),
     ] = None
     event: Annotated[
         list[str] | None,
-        typer.Option(help="Only events of this type; repeat it.", callback=not_blank, autocompletion=complete_event_type),
+        typer.Option(
+            help="Only events of this type. Repeat for several.", callback=not_blank, autocompletion=complete_event_type
+        ),
     ] = None
-    order: Annotated[list[str] | None, typer.Option(help="Only events of this order; repeat it.", callback=not_blank)] = None
+    order: Annotated[
+        list[str] | None, typer.Option(help="Only events of this order. Repeat for several.", callback=not_blank)
+    ] = None
     unmatched: Annotated[
-        bool, typer.Option("--unmatched", help="Also events that did not match the endpoint when they were received.")
+        bool, typer.Option("--unmatched", help="Also send events that did not match the endpoint when they were received.")
     ] = False
 
     def wanted(self) -> dict[str, Any]:
-        """As the API takes it.
+        """The replay in the API's format.
 
         Raises:
-            ApiError: it does not say who gets them, or from when on.
-            typer.BadParameter: nothing lies between ``--since`` and ``--until``.
+            ApiCallError: there is no endpoint or no start time.
+            typer.BadParameter: ``--since`` is not before ``--until``.
         """
         if not self.endpoint or self.since is None:
-            raise ApiCallError("Say who gets them and from when on: --endpoint ID --since TIME (or --resume FILE).")
+            raise ApiCallError("Give --endpoint ID and --since TIME, or --resume FILE.")
         since, until = _time(self.since), datetime.now(UTC) if self.until is None else _time(self.until)
         if since >= until:
-            raise typer.BadParameter("It must be earlier than --until, which is now when it is left out.", param_hint="--since")
+            raise typer.BadParameter("It must be earlier than --until (default: now).", param_hint="--since")
         wanted: dict[str, Any] = {
             "endpoint_ids": self.endpoint,
             "since": since.isoformat(),
@@ -132,31 +136,33 @@ class ReplayedEvents:
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """How it is done."""
+    """How to run the replay."""
 
-    rate: Annotated[float, typer.Option(min=0.1, help="Notifications a second at most.")] = 20.0
-    yes: Annotated[bool, typer.Option("--yes", help="Send; without it, only say how many it would be.")] = False
-    state: Annotated[Path | None, typer.Option(help="File that keeps how far it has come; default: replay-<run>.json.")] = None
-    resume: Annotated[Path | None, typer.Option(help="Go on with the replay of this file.")] = None
+    rate: Annotated[float, typer.Option(min=0.1, help="Maximum number of notifications per second.")] = 20.0
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Send the events. Without this option, only print how many would be sent.")
+    ] = False
+    state: Annotated[Path | None, typer.Option(help="File to keep the progress in. Default: replay-<run>.json.")] = None
+    resume: Annotated[Path | None, typer.Option(help="Resume the replay of this file.")] = None
     in_doubt: Annotated[
-        ReplayDoubt | None, typer.Option(help="With --resume: send again, or skip, the step whose answer never came.")
+        ReplayDoubt | None, typer.Option(help="With --resume: send or skip the step whose answer never arrived.")
     ] = None
 
 
 def _refuse_lost_options(events: ReplayedEvents, how: ReplayOptions) -> None:
-    """What would have no effect must not look as if it had one: a replay that goes on is that of its file, whatever else is said.
+    """Refuse options without effect: a resumed replay takes its options from its file.
 
     Raises:
         typer.BadParameter: there is such an option.
     """
     if how.resume is None:
         if how.in_doubt is not None:
-            raise typer.BadParameter("It is for a replay that goes on: give --resume FILE too.", param_hint="--in-doubt")
+            raise typer.BadParameter("It needs --resume FILE.", param_hint="--in-doubt")
         return
     given = {**asdict(events), "state": how.state}
     if lost := [f"--{name}" for name, value in given.items() if value]:
         raise typer.BadParameter(
-            f"What is sent, and to whom, stands in {how.resume}: leave out {', '.join(lost)}.", param_hint="--resume"
+            f"{how.resume} already says what to send, and where. Leave out {', '.join(lost)}.", param_hint="--resume"
         )
 
 
@@ -164,8 +170,8 @@ def _refuse_lost_options(events: ReplayedEvents, how: ReplayOptions) -> None:
 def replay(events: ReplayedEvents, how: ReplayOptions, api: ApiAddress) -> None:
     """Send past events to endpoints again, from ClickHouse (needs an admin key).
 
-    The same bodies and webhook-ids, in the order in which they were received, each event once for each endpoint; retries follow as of
-    any delivery. Ctrl-C ends it behind the step that is under way, and --resume goes on.
+    Bodies and webhook-ids stay the same. Events are sent in the order in which they were received, once to each endpoint, with the usual
+    retries. Ctrl-C stops the replay after the current step, and --resume continues it.
     """
     _refuse_lost_options(events, how)
     with client_for(api.url, api.api_key) as client:
@@ -182,16 +188,14 @@ def replay(events: ReplayedEvents, how: ReplayOptions, api: ApiAddress) -> None:
             run = secrets.token_hex(4)
             progressed = Progressed(run, wanted, found["notifications"], path=how.state or Path(f"replay-{run}.json"))
             if progressed.path.exists():
-                raise ApiCallError(
-                    f"{progressed.path} is there already: go on with it (--resume), or name another file (--state)."
-                )
+                raise ApiCallError(f"{progressed.path} already exists. Resume it (--resume), or name another file (--state).")
             progressed.save()
         _carry_out(client, progressed, how.rate)
     _tell(progressed)
 
 
 def _without_empty_lists(wanted: dict[str, Any]) -> dict[str, Any]:
-    """What is left out means all; the API takes no empty list for that."""
+    """Leave out empty lists. For the API, a missing list means all."""
     return {name: value for name, value in wanted.items() if value != []}
 
 
@@ -208,7 +212,7 @@ def _read(path: Path) -> Progressed:
         kept = None
     is_one = isinstance(kept, dict) and _NEEDED <= kept.keys() <= _KINDS.keys()
     if not is_one or not all(type(value) in _KINDS[name] for name, value in kept.items()):
-        raise ApiCallError(f"{path} does not hold a replay: it is not as `oms-webhooks replay` writes it.")
+        raise ApiCallError(f"{path} is not a file of `oms-webhooks replay`.")
     progressed = Progressed(**kept, path=path)
     if progressed.is_done:
         raise ApiCallError(f"The replay of {path} is done: {progressed.sent:,} notifications were sent.")
@@ -216,13 +220,13 @@ def _read(path: Path) -> Progressed:
 
 
 def _settle_doubt(client: ApiClient, progressed: Progressed, in_doubt: ReplayDoubt | None) -> None:
-    """A step that was begun and not answered may have been sent. Only a person can say which of the two mistakes is the better one."""
+    """A step that was started and not answered may have been sent. The user must choose between sending it twice and not at all."""
     if not progressed.in_flight:
         return
     if in_doubt is None:
         message = (
-            f"It broke off while a step was under way: nobody knows whether its up to {MAX_REPLAY_EVENTS} events were sent. Look at the "
-            "attempts (oms-webhooks attempts), then say --in-doubt send (some may come twice) or --in-doubt skip (some may be missing)."
+            f"The replay was interrupted during a step. Up to {MAX_REPLAY_EVENTS} events may or may not have been sent. Check the "
+            "attempts (oms-webhooks attempts), then use --in-doubt send (some may arrive twice) or --in-doubt skip (some may be missing)."
         )
         raise ApiCallError(message)
     progressed.in_flight = False
@@ -274,7 +278,7 @@ def _advance(progressed: Progressed, step: dict[str, Any]) -> None:
 
 @contextmanager
 def _until_interrupted() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM end it behind a step. (Only the main thread may set that up.)"""
+    """Ctrl-C and SIGTERM stop the replay after a step. (Only the main thread may set signal handlers.)"""
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield interrupted.is_set
@@ -288,12 +292,10 @@ def _until_interrupted() -> Iterator[Callable[[], bool]]:
 
 
 def _tell(progressed: Progressed) -> None:
-    skipped = f" {progressed.skipped:,} events have no body any more." if progressed.skipped else ""
-    done = (
-        f"{progressed.sent:,} notifications of {progressed.events:,} events are on their way (replay {progressed.run}).{skipped}"
-    )
+    skipped = f" {progressed.skipped:,} events no longer have a body." if progressed.skipped else ""
+    done = f"{progressed.sent:,} notifications of {progressed.events:,} events are queued (replay {progressed.run}).{skipped}"
     if not progressed.is_done:
-        done += f"\nIt is not done. Go on with: oms-webhooks replay --resume {progressed.path}"
+        done += f"\nThe replay is not finished. Continue with: oms-webhooks replay --resume {progressed.path}"
     out.print(done, markup=False, highlight=False, soft_wrap=True)
     if not progressed.is_done:
         raise typer.Exit(1)

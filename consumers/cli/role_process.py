@@ -1,6 +1,6 @@
-"""A role as a process: ``oms-webhooks fanout`` and its like, without the command line around it.
+"""A role as a process, such as ``oms-webhooks fanout``, without the rest of the command line.
 
-Loaded before anything is delivered, so it loads little: no part of the command line, and nothing that only people read.
+To start quickly, this module imports little: no part of the command line, and nothing that only formats text for people.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ EXPECTED: Final = (
     StoreError,
     VaultError,
 )
-"""Errors that say themselves what is wrong and what to do."""
+"""Errors whose messages say what is wrong and what to do."""
 
 
 def sentence(error: BaseException) -> str:
-    """What went wrong and what to do. Kafka's errors say the first only."""
+    """What went wrong and what to do. Kafka's errors only say what went wrong."""
     if isinstance(error, BrokerError) and not isinstance(error, NoSessionError | PublishError | TopicError):
-        return f"Kafka: {error}. See what is wrong with it: oms-webhooks settings --check"
+        return f"Kafka: {error}. To find the problem, run: oms-webhooks settings --check"
     return str(error)
 
 
@@ -76,7 +76,7 @@ async def serve(
     is_worker: bool = False,
     ends_when_refused: bool = False,
 ) -> None:
-    """Run roles until SIGINT or SIGTERM, or until one of them fails (then with exit code 1: a supervisor starts it again)."""
+    """Run roles until SIGINT or SIGTERM, or until one of them fails. Then the exit code is 1, and a supervisor may restart it."""
     signalled = asyncio.create_task(until_signal(asyncio.Event(), is_worker=is_worker))
     async with AsyncExitStack() as stack:
         starting = asyncio.create_task(stack.enter_async_context(running(settings, roles, ends_when_refused=ends_when_refused)))
@@ -94,16 +94,16 @@ async def serve(
 
 
 def warn_of_unknown_names() -> None:
-    """Log each variable that is called like a setting and is none: most likely a typo, and what was meant has no effect."""
+    """Log each variable that is named like a setting but is not one. It is probably a typo, and it has no effect."""
     for unknown in unknown_names(NO_SETTINGS):
         log.warning("a name has no effect", name=unknown.what, problem=unknown.problem)
 
 
 def run_role(role: Role, workers: int = 1, worker: str = "") -> None:
-    """Run a role until a signal ends it. ``worker`` is the name of a process that --workers started."""
+    """Run a role until a signal stops it. ``worker`` is the name of a process that --workers started."""
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format, worker)
-    if not worker:  # its supervisor has said it
+    if not worker:  # its supervisor has logged it
         warn_of_unknown_names()
     if workers > 1:
         from consumers.cli.supervisor import Supervisor  # noqa: PLC0415 - most processes have none
@@ -115,7 +115,7 @@ def run_role(role: Role, workers: int = 1, worker: str = "") -> None:
     def ready(pipeline: Running) -> None:
         _say_that_it_runs(name, pipeline)
 
-    # In the log, as everything that this process says: whoever collects it reads lines of one form.
+    # In the log, so that all output of this process has the same format.
     try:
         run_loop(serve(settings, frozenset({role}), ready, is_worker=bool(worker)))
     except EXPECTED as error:
@@ -127,7 +127,7 @@ def run_role(role: Role, workers: int = 1, worker: str = "") -> None:
 
 
 def _say_that_it_runs(name: str, pipeline: Running) -> None:
-    """On standard error, for people. What lays text out is loaded for the first key only: it must not be overlooked."""
+    """Print to standard error, for people. Text formatting is loaded only for the first key, which must not be overlooked."""
     if pipeline.first_key is None:
         print(role_line(name, pipeline.url), file=sys.stderr, flush=True)  # noqa: T201
         return

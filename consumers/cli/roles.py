@@ -1,4 +1,4 @@
-"""``oms-webhooks fanout``, ``retry``, ``recorder`` and ``api`` as commands of the command line; what they run is in role_process.py."""
+"""``oms-webhooks fanout``, ``retry``, ``recorder`` and ``api`` as commands. `role_process.py` runs the roles."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ err = Console(stderr=True)
 
 
 def role_banner(role: str, url: str, first_key: str | None) -> RenderableType:
-    """What runs; and, once, the first admin key."""
+    """The running role and, once, the first admin key."""
     line = role_line(role, url)
     if first_key is None:
         return Text(line)
     return Group(
         Text(line),
         Text(
-            "There was no admin key, so one was made. It is shown this once and kept nowhere; make more with it:", "bold yellow"
+            "There was no admin key, so one was created. It is shown only once and is not stored. Use it to create more keys:",
+            "bold yellow",
         ),
         Text(f"  OMS_WEBHOOKS_API_KEY={first_key}", "bold"),
         Text("  oms-webhooks keys create --name … --role viewer|operator|admin, or on the dashboard's page API keys"),
@@ -43,12 +44,12 @@ Worker = Annotated[str, typer.Option("--worker", hidden=True, help="The name of 
 
 
 def fanout(workers: Workers = 1, worker: Worker = "") -> None:
-    """Take events from Kafka and make the first attempt at every endpoint that subscribed."""
+    """Read events from Kafka, and make the first delivery attempt for every subscribed endpoint."""
     run_role(Role.FANOUT, workers, worker)
 
 
 def retry(workers: Workers = 1, worker: Worker = "") -> None:
-    """Retry what was not acknowledged, when it is due."""
+    """Retry deliveries that were not acknowledged, when they are due."""
     run_role(Role.RETRY, workers, worker)
 
 

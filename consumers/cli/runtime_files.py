@@ -1,7 +1,7 @@
-"""Notes that pipelines on this machine leave, so that other commands of the same user find them: where each is, and its key.
+"""Notes of the pipelines on this machine, with their URL and key, so that other commands of the same user find them.
 
-There is one for each process that runs a pipeline, in a directory that nobody else can read. A note whose process is gone is
-removed by whoever finds it, also where another process has its number by now.
+Each process that runs a pipeline has a note, in a directory that only its user can read. A command that finds the note of a process that
+has exited removes it, even if another process has the same pid now.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class RunNote:
     partitions: int
     topic_prefix: str = ""
     delays: Mapping[str, str] = field(default_factory=dict)
-    """The settings of its delay topics: each as it is written, such as ``5s,1m``."""
+    """The settings of its delay topics, as text, such as ``5s,1m``."""
     directory: str = field(default_factory=os.getcwd)
-    """Where it was started."""
+    """The directory in which it was started."""
     started_at: str = field(default_factory=lambda: datetime.now().astimezone().isoformat())
     pid: int = field(default_factory=os.getpid)
     process: str = field(default_factory=lambda: _begin_of(os.getpid()))
-    """When the process began, as the system counts it: it tells the process from a later one with its number."""
+    """When the process started, in the system's unit. It distinguishes the process from a later one with the same pid."""
 
     def __str__(self) -> str:
         """For people: ``the local pipeline at http://127.0.0.1:8080 (started 14:02 in ~/shop, pid 4711)``."""
@@ -77,14 +77,14 @@ def note_of(settings: Settings, url: str) -> RunNote:
 
 @contextmanager
 def leave_note(note: RunNote) -> Iterator[None]:
-    """Let other commands of this user find the running pipeline. Where no safe place is found, none is left."""
+    """Let other commands of this user find the running pipeline. If there is no safe directory, no note is written."""
     name = f"{note.pid}{_SUFFIX}"
     with contextlib.ExitStack() as stack:
         try:
             directory = stack.enter_context(_directory(create=True))
             _write(directory, name, note)
         except OSError as error:
-            log.warning("other commands will not find this pipeline by themselves", problem=str(error))
+            log.warning("other commands will not find this pipeline automatically", problem=str(error))
             yield
             return
         try:
@@ -95,7 +95,7 @@ def leave_note(note: RunNote) -> Iterator[None]:
 
 
 def find_notes() -> list[RunNote]:
-    """The notes of this user's pipelines that run, the oldest first. Those of processes that are gone are removed."""
+    """The notes of this user's running pipelines, oldest first. Notes of processes that have exited are removed."""
     found = []
     with contextlib.ExitStack() as stack:
         try:
@@ -116,10 +116,10 @@ def find_notes() -> list[RunNote]:
 
 @contextmanager
 def _directory(*, create: bool) -> Iterator[int]:
-    """The directory of the notes, open: what is done below it cannot be led elsewhere.
+    """The open directory of the notes, so that a symbolic link cannot redirect later operations.
 
     Raises:
-        OSError: there is none, or it is not this user's alone. Temporary directories are everybody's.
+        OSError: there is no directory, or other users may write to it, as to a temporary directory.
     """
     path = Path(tempfile.gettempdir()) / f"oms-webhooks-{os.getuid()}"
     if create:
@@ -141,14 +141,14 @@ def _directory(*, create: bool) -> Iterator[int]:
 
 def _write(directory: int, name: str, note: RunNote) -> None:
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=directory)  # of a former process with our number
+        os.unlink(name, dir_fd=directory)  # of an earlier process with our pid
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(name, flags, 0o600, dir_fd=directory), "w", encoding="utf-8") as file:
         json.dump(asdict(note), file)
 
 
 def _read(directory: int, name: str) -> RunNote | None:
-    """A note; None when it is not ours, or comes from another release."""
+    """A note. None if it is not ours, or was written by another release."""
     try:
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory), encoding="utf-8") as file:
             found = os.fstat(file.fileno())
@@ -163,9 +163,9 @@ def _read(directory: int, name: str) -> RunNote | None:
 
 
 def _begin_of(pid: int) -> str:
-    """When a process began, as a text to compare; empty when there is no such process."""
+    """When a process started, as text to compare. Empty if there is no such process."""
     try:
-        # The name of the program stands in brackets and may hold anything; the time is the 20th field behind it.
+        # The program's name is in parentheses and may contain anything. The time is the 20th field after it.
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         if Path("/proc/self/stat").exists():

@@ -1,4 +1,4 @@
-"""``oms-webhooks attempts``, ``attempts resend`` and ``sql``: questions to the running pipeline, answered as tables, JSON or CSV."""
+"""``oms-webhooks attempts``, ``attempts resend`` and ``sql``: query the running pipeline, and print tables, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from pipeline.core.search.query_keys import is_filter_key
 from schemas.attempt import AttemptState
 from schemas.http.attempts import AttemptAnswer
 
-attempts_app = typer.Typer(help="Search the attempts, or resend one.")
+attempts_app = typer.Typer(help="Search attempts, or resend notifications.")
 
 out = Output()
 
 _LOOK_SECONDS = 1.0
-"""Between two looks at how far a run has come."""
+"""Time between two checks of a run's progress."""
 
 
 class Format(StrEnum):
-    """How answers are printed."""
+    """The formats of answers."""
 
     TABLE = "table"
     JSON = "json"
@@ -46,17 +46,19 @@ As = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 
 @dataclass(frozen=True, slots=True)
 class AttemptFilters:
-    """Which attempts are searched for."""
+    """The attempts to search for."""
 
     order: Annotated[str | None, typer.Option(help="Order number.", callback=not_blank)] = None
-    shipment: Annotated[list[str] | None, typer.Option(help="Shipment number; repeat it for several.", callback=not_blank)] = None
+    shipment: Annotated[list[str] | None, typer.Option(help="Shipment number. Repeat for several.", callback=not_blank)] = None
     subscription: Annotated[str | None, typer.Option(help="Subscription id.", callback=not_blank)] = None
     endpoint: Annotated[int | None, typer.Option(help="Endpoint id.", parser=id_number)] = None
     event: Annotated[str | None, typer.Option(help="Event type.", callback=not_blank, autocompletion=complete_event_type)] = None
-    state: Annotated[AttemptState | None, typer.Option(help="How they ended.", case_sensitive=False)] = None
-    body: Annotated[str | None, typer.Option(help="A piece of the request's body, in any case.", callback=not_blank)] = None
-    since: Annotated[str | None, typer.Option(help=f"Not before it: {TIMES}.", callback=time_value)] = None
-    until: Annotated[str | None, typer.Option(help="Not after it, a date's day included.", callback=time_value)] = None
+    state: Annotated[AttemptState | None, typer.Option(help="Outcome of the attempts.", case_sensitive=False)] = None
+    body: Annotated[str | None, typer.Option(help="Text in the request body, in upper or lower case.", callback=not_blank)] = None
+    since: Annotated[str | None, typer.Option(help=f"Only attempts at or after this time: {TIMES}.", callback=time_value)] = None
+    until: Annotated[
+        str | None, typer.Option(help="Only attempts up to this time. A date includes that day.", callback=time_value)
+    ] = None
     query: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,10 +67,10 @@ class AttemptFilters:
     ] = None
 
     def params(self) -> list[tuple[str, str]]:
-        """As the API takes them.
+        """The filters in the API's format.
 
         Raises:
-            ApiError: a filter of ``--q`` is none.
+            ApiCallError: ``--q`` is not a filter.
             typer.BadParameter: ``--since`` is later than ``--until``.
         """
         refuse_reversed(self.since, self.until)
@@ -89,47 +91,51 @@ class AttemptFilters:
 
 @dataclass(frozen=True, slots=True)
 class PageChoice:
-    """How much of what is found is printed."""
+    """How many of the found attempts to print."""
 
-    page: Annotated[int | None, typer.Option(min=1, help="Page. Default: the first.")] = None
-    per_page: Annotated[int | None, typer.Option(min=1, max=200, help="Attempts a page. Default: 25, and 200 with --all.")] = None
-    after: Annotated[str | None, typer.Option(help="Go on behind this cursor of an earlier answer.", callback=not_blank)] = None
+    page: Annotated[int | None, typer.Option(min=1, help="Page number. Default: 1.")] = None
+    per_page: Annotated[int | None, typer.Option(min=1, max=200, help="Attempts per page. Default: 25, or 200 with --all.")] = (
+        None
+    )
+    after: Annotated[str | None, typer.Option(help="Continue after this cursor from an earlier answer.", callback=not_blank)] = (
+        None
+    )
     all_pages: Annotated[
         bool,
         typer.Option(
             "--all",
-            help="All that is found, page after page (json: one attempt a line). In another order than that of time, an attempt may come "
-            "twice when others are recorded meanwhile.",
+            help="Print all pages (json: one attempt per line). If attempts are not sorted by time, new attempts that are recorded "
+            "meanwhile may cause duplicates.",
         ),
     ] = False
-    strict: Annotated[bool, typer.Option(help="A filter that would be ignored is an error.")] = False
+    strict: Annotated[bool, typer.Option(help="Treat filters that would be ignored as errors.")] = False
 
     def params(self) -> list[tuple[str, str]]:
-        """As the API takes them, but for where to begin.
+        """The options in the API's format, except where to begin.
 
         Raises:
-            typer.BadParameter: two of them contradict each other.
+            typer.BadParameter: two options contradict each other.
         """
         if self.page is not None and (self.all_pages or self.after is not None):
-            other = "--all prints every page" if self.all_pages else "--after says where to go on"
+            other = "--all prints every page" if self.all_pages else "--after says where to continue"
             raise typer.BadParameter(f"{other}; leave --page out.", param_hint="--page")
         size = self.per_page or (200 if self.all_pages else 25)
         return [("per_page", str(size)), *([("strict", "1")] if self.strict else [])]
 
     def begin(self) -> tuple[str, str]:
-        """The parameter that the first page is asked for with."""
+        """The parameter that selects the first page."""
         return ("after", self.after) if self.after else ("page", str(self.page or 1))
 
 
 @dataclass(frozen=True, slots=True)
 class PrintedAs:
-    """How it is printed."""
+    """How to print the answer."""
 
     form: Annotated[Format | None, typer.Option("--format", help="table (default), json or csv.")] = None
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False
 
     def chosen(self) -> Format:
-        """Raises typer.BadParameter: two forms are asked for."""
+        """Raises typer.BadParameter if two formats are given."""
         if self.as_json and self.form not in (None, Format.JSON):
             raise typer.BadParameter("Give --json or --format, not both.", param_hint="--json")
         return Format.JSON if self.as_json else self.form or Format.TABLE
@@ -144,7 +150,7 @@ def attempts(
     printed: PrintedAs,
     api: ApiAddress,
 ) -> None:
-    """Search the attempts: by order, endpoint, event type, state, time, a piece of the body, or any filter of the API."""
+    """Search attempts by order, endpoint, event type, state, time, text in the body, or any filter of the API."""
     if context.invoked_subcommand is not None:
         _refuse_lost_options(context, context.invoked_subcommand)
         return
@@ -160,20 +166,20 @@ def attempts(
 
 
 def _refuse_lost_options(context: typer.Context, command: str) -> None:
-    """Options of the search before a command would have no effect: the command would do more than was meant, or ask another API.
+    """Refuse search options before a subcommand. They would have no effect, so the command would do too much, or call another API.
 
     Raises:
-        ApiError: there is one.
+        ApiCallError: there is such an option.
     """
     sources = {name: context.get_parameter_source(name) for name in context.params}
     if any(source is not None and source.name == "COMMANDLINE" for source in sources.values()):
         raise ApiCallError(
-            f"Options before {command} are those of the search. Write them behind it; `oms-webhooks attempts {command} --help`."
+            f"Options before {command} belong to the search. Put them after {command}; see `oms-webhooks attempts {command} --help`."
         )
 
 
 def _following(found: Mapping[str, Any], asked_by: str) -> tuple[str, str] | None:
-    """The parameter that the next page is asked for with; None at the end. Only in the order of time is there a cursor."""
+    """The parameter that selects the next page. None at the end. There is a cursor only if attempts are sorted by time."""
     if found["next_cursor"]:
         return "after", found["next_cursor"]
     if asked_by == "after" or not found["attempts"]:
@@ -184,25 +190,25 @@ def _following(found: Mapping[str, Any], asked_by: str) -> tuple[str, str] | Non
 
 
 def filters_of(query: Sequence[str], *, is_search: bool = True) -> list[tuple[str, str]]:
-    """The parameters of ``--q``: ``order_number_eq=R1``, or with its brackets as in a link.
+    """The parameters of ``--q``: ``order_number_eq=R1``, or with brackets as in a link.
 
-    A search leaves out a filter without a value, and says so; what is more than a search must not reach further by that.
+    A search ignores a filter without a value, and says so. A command that sends must refuse it: it would send more than was meant.
 
     Raises:
-        ApiError: one is not attribute_predicate=value, or has no value where that matters.
+        ApiCallError: a filter is not attribute_predicate=value, or has no value although it needs one.
     """
     params = []
     for part in query:
         name, sign, value = part.partition("=")
         if not name.strip() or not sign:
-            raise ApiCallError(f"--q {part!r} is not a filter; write attribute_predicate=value, such as --q endpoint_id_eq=7.")
+            raise ApiCallError(f"--q {part!r} is not a filter. Use attribute_predicate=value, such as --q endpoint_id_eq=7.")
         if not value.strip():
-            empty = f"--q {part!r} has no value (is a variable of the shell empty?)"
+            empty = f"--q {part!r} has no value (is a shell variable empty?)"
             if not is_search:
                 raise ApiCallError(
-                    f"{empty}, and without that filter more would be sent again than was meant. Give it one, or leave it out."
+                    f"{empty}. Without this filter, more would be sent again than you meant. Give it a value, or leave it out."
                 )
-            sys.stderr.write(f"{empty}: it is left out.\n")
+            sys.stderr.write(f"{empty}. It is ignored.\n")
         params.append((name if is_filter_key(name) else f"q[{name}]", value))
     return params
 
@@ -211,15 +217,17 @@ def filters_of(query: Sequence[str], *, is_search: bool = True) -> list[tuple[st
 def resend_failed(
     query: Annotated[
         list[str],
-        typer.Option("--q", help="A filter: attribute_predicate=value, such as endpoint_id_eq=7; repeat it. See docs/search.md."),
+        typer.Option(
+            "--q", help="A filter: attribute_predicate=value, such as endpoint_id_eq=7. Repeat for several. See docs/search.md."
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Send all failed notifications of a search again, each once; says how many, asks, and tells when it is done.
+    """Resend all failed notifications of a search, each once. Prints how many, asks, and shows the progress.
 
-    Ctrl-C ends the telling, not the run: POST resends/ID/cancel or the page of the run does.
+    Ctrl-C stops the progress display, not the run. To cancel the run, use its page in the dashboard, or POST resends/ID/cancel.
     """
     params = filters_of(query, is_search=False)
     with client_for(url, api_key) as client:
@@ -234,7 +242,7 @@ def resend_failed(
             run = client.call("GET", f"resends/{run['id']}")
     told = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {run['delivered']:,} were delivered already, "
     out.print(
-        f"{told}{run['skipped']:,} could not be sent. {run['problem']}".rstrip(), markup=False, highlight=False, soft_wrap=True
+        f"{told}{run['skipped']:,} could not be resent. {run['problem']}".rstrip(), markup=False, highlight=False, soft_wrap=True
     )
     if run["state"] != "done":
         raise typer.Exit(1)
@@ -244,11 +252,11 @@ def resend_failed(
 def resend(
     attempt_id: Annotated[int, typer.Argument(help="The attempt's id.", parser=id_number)], url: Url = None, api_key: Key = None
 ) -> None:
-    """Send a notification again: the same body and webhook-id, to the endpoint as it is now."""
+    """Resend a notification: the same body and webhook-id, with the current settings of the endpoint."""
     with client_for(url, api_key) as client:
         queued = client.call("POST", f"attempts/{attempt_id}/resend")
     out.print(
-        f"Event {queued['event_id']} is on its way to endpoint {queued['endpoint_id']}, {queued['target_url']}.",
+        f"Event {queued['event_id']} is queued for endpoint {queued['endpoint_id']}, {queued['target_url']}.",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -256,12 +264,12 @@ def resend(
 
 
 def sql(
-    statement: Annotated[str, typer.Argument(help="One SELECT; - reads it from standard input.")],
+    statement: Annotated[str, typer.Argument(help="One SELECT statement. -: read it from standard input.")],
     form: As = Format.TABLE,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Ask the ClickHouse of the embedded pipeline, read-only. Start with: SELECT * FROM attempt_history LIMIT 5."""
+    """Query the ClickHouse of an embedded pipeline, read-only. Start with: SELECT * FROM attempt_history LIMIT 5."""
     text = read_text() if statement == "-" else statement
     with client_for(url, api_key) as client:
         try:
@@ -270,8 +278,8 @@ def sql(
             if error.status != 404:
                 raise
             message = (
-                "That pipeline has a ClickHouse server of its own; ask it directly (clickhouse-client), with the analysts' role of "
-                "deploy/clickhouse. `sql` is for ClickHouse in process."
+                "This pipeline uses a ClickHouse server. Query the server directly (clickhouse-client), with the role for analysts in "
+                "deploy/clickhouse. `sql` only works with the embedded ClickHouse."
             )
             raise ApiCallError(message) from error
     match form:
@@ -300,7 +308,7 @@ def _print_page(page: Mapping[str, Any], form: Format, *, is_first: bool, as_lin
 
 
 def _print_csv(names: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    """With a header unless there is none. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """CSV with an optional header. Text that a spreadsheet would read as a formula gets a leading apostrophe."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if names:
         writer.writerow(names)

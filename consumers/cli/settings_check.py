@@ -1,4 +1,4 @@
-"""``oms-webhooks settings --check``: connects to everything that the settings name, and says what is wrong, with their names too."""
+"""``oms-webhooks settings --check``: connects to the servers in the settings, and reports problems, including unknown names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.store.diagnosis import clickhouse_findings
 
 
 async def check_settings(settings: Settings, clock: Clock = utc_now) -> list[CheckResult]:
-    """Everything that was looked at, in order; of names only those that mean nothing. Servers only where they are configured."""
+    """Everything that was checked, in order: unknown names, and the servers that are configured."""
     found = unknown_names(NO_SETTINGS)
     limit = descriptor_limit()
     found.append(CheckResult(f"File descriptors: {limit:,}", DescriptorBudget(limit, settings.max_in_flight).problem()))

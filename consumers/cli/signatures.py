@@ -1,4 +1,4 @@
-"""``oms-webhooks endpoints rotate``, ``rotate-key-pair``, ``sign`` and ``certificate``: what an endpoint's requests are signed with."""
+"""``oms-webhooks endpoints rotate``, ``rotate-key-pair``, ``sign`` and ``certificate``: how an endpoint's requests are signed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from consumers.cli.option_groups import grouped
 out = Output()
 
 
-Overlap = Annotated[int, typer.Option(min=0, max=168, help="Hours for which what was valid before signs too.")]
+Overlap = Annotated[int, typer.Option(min=0, max=168, help="For how many hours the old one stays valid.")]
 
 
 def endpoints_rotate(endpoint_id: EndpointId, overlap_hours: Overlap = 24, url: Url = None, api_key: Key = None) -> None:
-    """Give an endpoint a new signing secret; prints it, once. The old one signs too, for 24 hours or as many as you say."""
+    """Give an endpoint a new signing secret, and print it once. The old one also signs for 24 hours, or as long as you say."""
     with client_for(url, api_key) as client:
         wanted = {"rotation": {"overlap_hours": overlap_hours}}
         rotated = client.call("POST", f"endpoints/{endpoint_id}/rotate_secret", json=wanted)
@@ -30,7 +30,7 @@ def endpoints_rotate(endpoint_id: EndpointId, overlap_hours: Overlap = 24, url: 
 
 
 def endpoints_rotate_key_pair(endpoint_id: EndpointId, overlap_hours: Overlap = 24, url: Url = None, api_key: Key = None) -> None:
-    """Give an endpoint a new key pair for signatures of version v1a; prints its public keys."""
+    """Give an endpoint a new key pair for v1a signatures, and print its public keys."""
     with client_for(url, api_key) as client:
         wanted = {"rotation": {"overlap_hours": overlap_hours}}
         rotated = client.call("POST", f"endpoints/{endpoint_id}/rotate_key_pair", json=wanted)
@@ -41,12 +41,12 @@ def endpoints_rotate_key_pair(endpoint_id: EndpointId, overlap_hours: Overlap = 
 def endpoints_sign(
     endpoint_id: EndpointId,
     *,
-    v1a: Annotated[bool | None, typer.Option("--v1a/--no-v1a", help="Ed25519 signatures beside the others.")] = None,
+    v1a: Annotated[bool | None, typer.Option("--v1a/--no-v1a", help="Also sign with Ed25519 (v1a).")] = None,
     signatures: SignatureHeaderOptions,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Set how an endpoint's requests are signed, beside the signature with its secret."""
+    """Set how an endpoint's requests are signed, in addition to the signature with its secret."""
     wanted: dict[str, object] = signatures.asked()
     if v1a is not None:
         wanted["signature_versions"] = ["v1", "v1a"] if v1a else ["v1"]
@@ -58,9 +58,11 @@ def endpoints_sign(
 
 def endpoints_certificate(
     endpoint_id: EndpointId,
-    certificate: Annotated[Path | None, typer.Option(help="PEM file: the certificate, then those of its authorities.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="PEM file: the certificate, then the certificates of its authorities.")
+    ] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file: the private key, without a passphrase.")] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Take the certificate away.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the certificate.")] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What a command reads from its standard input, which may be closed, or hold something else than text."""
+"""Read standard input, which may be closed, or may not be text."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import sys
 
 import typer
 
-_CLOSED = "Standard input is closed: there is nothing to read."
-_NO_TEXT = "What stands on standard input is not text (UTF-8)."
+_CLOSED = "Standard input is closed. There is nothing to read."
+_NO_TEXT = "Standard input is not valid UTF-8 text."
 
 
 def read_bytes() -> bytes:
@@ -34,5 +34,5 @@ def read_text() -> str:
 
 
 def is_terminal() -> bool:
-    """Whether somebody can be asked."""
+    """Whether standard input is a terminal, so that a user can be asked."""
     return sys.stdin is not None and sys.stdin.isatty()

@@ -1,7 +1,7 @@
 """Several processes of one role on one host: ``oms-webhooks fanout --workers 4``.
 
-A process uses one core. The supervisor starts N of them, each with the arguments of a single one, waits, and does little else: it
-restarts nothing, because whoever watches it (systemd, Kubernetes) does that better and sees it.
+A process uses one core. The supervisor starts N processes, each with the arguments of a single one, and waits. It restarts none of
+them: systemd or Kubernetes does that better, and makes restarts visible.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.ops.logs import logger
 log = logger(__name__)
 
 GRACE_SECONDS: Final = 30.0
-"""What may follow the drain of a worker: the last commit, the producer, requests under way."""
+"""Time after the drain of a worker, for the last commit, the producer and requests in progress."""
 
 
 def worker_name(role: str, index: int) -> str:
@@ -27,18 +27,18 @@ def worker_name(role: str, index: int) -> str:
 
 
 def worker_environment(environment: Mapping[str, str], http_port: int, index: int) -> dict[str, str]:
-    """Worker 0 listens on the port of the settings, the next one on the port above it; 0 is any port for each."""
+    """Worker 0 listens on the port in the settings, each next worker one port higher. 0: any free port for each."""
     port = http_port + index if http_port else 0
     return {**environment, "OMS_WEBHOOKS_HTTP_PORT": str(port)}
 
 
 def exit_code(returncode: int) -> int:
-    """As a shell says it: 128 and the signal's number for what a signal ended."""
+    """The exit code as a shell reports it: 128 plus the signal's number if a signal ended the process."""
     return 128 - returncode if returncode < 0 else returncode
 
 
 class Supervisor:
-    """Runs the workers of a role until one of them ends or somebody asks it to stop."""
+    """Runs the workers of a role until one of them exits or a stop is requested."""
 
     def __init__(self, role: str, workers: int, *, http_port: int, drain_seconds: float) -> None:
         self._role = role
@@ -49,7 +49,7 @@ class Supervisor:
         self._names: dict[asyncio.Task[int], str] = {}
 
     async def run(self) -> int:
-        """Run them; returns the exit code: 0 when all ended in good order because they were asked to, else that of the first."""
+        """Run the workers. Returns 0 if a stop was requested and all exited cleanly, otherwise the first worker's exit code."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,15 +62,15 @@ class Supervisor:
         stopping.cancel()
         first = next((task for task in self._running if task in ended), None)
         if first is not None:
-            log.error("a worker has ended; ending the others", worker=self._names[first], exit_code=exit_code(first.result()))
+            log.error("a worker has exited; stopping the others", worker=self._names[first], exit_code=exit_code(first.result()))
         codes = await self._end_all()
         if first is None:
             return next((code for code in codes if code), 0)
-        return exit_code(first.result()) or 1  # one that ends unasked is a failure, however it calls it
+        return exit_code(first.result()) or 1  # an exit that was not requested is a failure, whatever its code
 
     async def _start(self, index: int) -> None:
         name = worker_name(self._role, index)
-        # Its standard input is a pipe from here: it ends when this process does, however that is, and the worker drains then.
+        # Its standard input is a pipe from this process. When this process ends, for any reason, the pipe closes and the worker drains.
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -85,12 +85,12 @@ class Supervisor:
         self._running[task], self._names[task] = process, name
 
     async def _end_all(self) -> list[int]:
-        """Ask all to drain, wait, and kill what does not end in time; their exit codes."""
+        """Ask all workers to drain, wait, and kill those that do not exit in time. Returns their exit codes."""
         for task, process in self._running.items():
             if not task.done():
                 process.terminate()
         _, left = await asyncio.wait(self._running, timeout=self._patience)
         for task in left:
-            log.error("a worker did not end in time and is killed", worker=self._names[task], seconds=self._patience)
+            log.error("a worker did not exit in time and is killed", worker=self._names[task], seconds=self._patience)
             self._running[task].kill()
         return [exit_code(code) for code in await asyncio.gather(*self._running)]

@@ -1,4 +1,4 @@
-"""What the command line prints: tables and panels. Everything that comes from outside is escaped."""
+"""The tables and panels of the command line. External text is escaped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from schemas.topics import TopicSpec
 
 
 def banner(here: EmbeddedServices, url: str, made_key: str | None) -> RenderableType:
-    """What runs, where to look, and what will be gone at exit."""
+    """What runs, where to look, and what will be lost at exit."""
     dashboard = dashboard_url(url)
     lines = [
         f"[bold]OMS webhooks[/bold] is ready at [link={url}]{url}[/link]",
@@ -33,10 +33,10 @@ def banner(here: EmbeddedServices, url: str, made_key: str | None) -> Renderable
         lines.append(f"Kafka: {plain(here.broker.name)} at {here.settings.kafka_bootstrap_servers}")
         if not here.broker.durable:
             lines.append(
-                "[yellow]This is for trying out: events, endpoints and pending retries live in the memory of the embedded broker and "
-                "are gone at exit, and so are the recorded attempts.[/yellow]\n"
-                "For a real Kafka set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS=host:9092 (and OMS_WEBHOOKS_CLICKHOUSE_URL), "
-                "or run on a local Apache Kafka with its data on disk: --kafka apache"
+                "[yellow]This is for trying out. Events, endpoints, pending retries and recorded attempts are kept in memory and are lost at "
+                "exit.[/yellow]\n"
+                "To use a real Kafka, set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS=host:9092 (and OMS_WEBHOOKS_CLICKHOUSE_URL). "
+                "To run a local Apache Kafka with its data on disk, use --kafka apache."
             )
     return Panel(Group(*(Text.from_markup(line) for line in lines)), expand=False)
 
@@ -109,9 +109,11 @@ def created(endpoint: Mapping[str, Any]) -> RenderableType:
     if secret := endpoint.get("secret"):
         lines.append(f"Signing secret (shown once): [bold]{plain(secret)}[/bold]")
         if endpoint.get("state") == "unverified":
-            lines.append(f"It is not verified yet, and gets nothing until it is. {plain(endpoint['verification_problem'] or '')}")
+            lines.append(
+                f"It is not verified yet, and receives nothing until it is. {plain(endpoint['verification_problem'] or '')}"
+            )
     else:
-        lines.append("It was registered already; nothing was changed.")
+        lines.append("This URL was already registered. Nothing was changed.")
     return Panel("\n".join(lines), expand=False)
 
 
@@ -120,15 +122,15 @@ def rotated(endpoint: Mapping[str, Any], overlap_hours: int) -> RenderableType:
     lines = [
         f"Endpoint {endpoint['id']}: {plain(endpoint['target_url'])}",
         f"New signing secret (shown once): [bold]{plain(endpoint['secret'])}[/bold]",
-        f"For {overlap_hours} hours requests carry signatures of both secrets, the old one's and the new one's."
+        f"For {overlap_hours} hours, requests are signed with both the old and the new secret."
         if overlap_hours
-        else "The old one is not valid any more.",
+        else "The old one is no longer valid.",
     ]
     return Panel("\n".join(lines), expand=False)
 
 
 def tested(attempt: Mapping[str, Any]) -> RenderableType:
-    """What came of a test delivery."""
+    """The result of a test delivery."""
     succeeded = attempt["state"] == "succeeded"
     outcome = Text("acknowledged" if succeeded else "not acknowledged", "bold green" if succeeded else "bold red")
     table = Table.grid(padding=(0, 2))
@@ -144,12 +146,12 @@ def tested(attempt: Mapping[str, Any]) -> RenderableType:
 
 
 def preview(found: Mapping[str, Any]) -> RenderableType:
-    """What an endpoint would have received, with examples."""
+    """How many events an endpoint would have received, with examples."""
     lines: list[RenderableType] = [Text(found["sentence"], "bold")]
     for failure in found["failures"]:
         told = f"{failure['expression']}: {failure['reason']} Events: {failure['count']:,}, the newest {failure['event_id']}."
         lines.append(Text(f"A filter failed. {told}", "yellow"))
-    for title, events in (("Would have come:", found["would"]), ("Would not have come:", found["would_not"])):
+    for title, events in (("Would have been delivered:", found["would"]), ("Would not have been delivered:", found["would_not"])):
         if events:
             lines.append(Text(title))
         lines += [
@@ -206,11 +208,11 @@ _OUTCOMES: Final = {
     "discarded": ("not sent", "magenta"),
     "expired": ("waited too long", "magenta"),
 }
-"""What came of an attempt, as people say it; JSON and CSV have the words of the API."""
+"""The outcomes of attempts, in words for people. JSON and CSV use the words of the API."""
 
 
 def attempts(page: Mapping[str, Any]) -> RenderableType:
-    """A page of attempts as a table, and which filters were ignored."""
+    """A page of attempts as a table, and the filters that were ignored."""
     headings = ("id", "time", "event", "order / item", "endpoint", "try", "outcome", "code", "ms", "error")
     rows = Rows(*headings, folded=("endpoint", "error"), spare=("error", "ms", "try", "event", "order / item"))
     for attempt in page["attempts"]:
@@ -229,9 +231,7 @@ def attempts(page: Mapping[str, Any]) -> RenderableType:
     count = _counted(page["total_count"], "attempt")
     rows.caption = _page(page, count) if page["total_count_is_exact"] else f"{count} or more"
     if since := page.get("sorted_since"):
-        rows.caption += (
-            f"; sorted: the newest {page['total_count']:,} that were found, since {since}; older ones were not compared"
-        )
+        rows.caption += f"; sorted: the newest {page['total_count']:,} matches, back to {since}; older attempts were not searched"
     if cursor := page.get("next_cursor"):
         rows.caption += f"; the next page: --after {cursor}"
     if ignored := page.get("ignored_filters"):
@@ -244,7 +244,7 @@ _LONGEST_ID: Final = 40
 
 
 def answer(found: Mapping[str, Any]) -> RenderableType:
-    """What a SELECT returned."""
+    """The result of a SELECT."""
     names = [name for name, _ in found["columns"]]
     cells = [["" if value is None else str(value) for value in row] for row in found["rows"]]
     long = {name for row in cells for name, cell in zip(names, row, strict=True) if len(cell) > _LONGEST_ID}
@@ -257,7 +257,7 @@ def answer(found: Mapping[str, Any]) -> RenderableType:
 def topics(
     specs: Sequence[TopicSpec], partitions: int, created: Sequence[str], differences: Sequence[Difference]
 ) -> RenderableType:
-    """Every topic, what it must look like, and where it differs."""
+    """Every topic, its required configuration, and the differences."""
     rows = Rows("topic", "key", "partitions", "settings", "state", folded=("settings", "state"))
     for spec in specs:
         wrong = [f"{each.what} is {each.found}" for each in differences if each.topic == spec.name]
@@ -269,7 +269,7 @@ def topics(
 
 
 def sizing(needed: Size) -> RenderableType:
-    """What a load needs."""
+    """The resources that a load needs."""
     table = Table("what", "how much", show_header=False)
     for name, text in sizing_texts(needed).items():
         table.add_row(name, text)
@@ -301,18 +301,18 @@ def _bytes(count: float) -> str:
 
 
 MORE_PARTITIONS = """\
-Kafka cannot take partitions away again.
-A key (order number, stock item id) may belong to another partition afterwards. Within a partition records stay in order. Two events of \
-one order, one published before and one after, may be delivered at the same time, in either order; webhooks promise no order, and \
-receivers tell it by created_at.
-Nothing is lost: clients notice new partitions within kafka_metadata_max_age_ms and read them from their beginning; what is in them \
-waits until then. Producers of the OMS notice by their own metadata.max.age.ms.
-Retries that wait stay where they are; new partitions of a delay topic have an order of due times of their own.
-Afterwards set kafka_partitions to the new number everywhere, and KEDA's maxReplicaCount if there is to be a process for each."""
+Kafka cannot remove partitions again.
+A key (order number, stock item id) may move to another partition. Records stay in order within a partition. Two events of one order, \
+one published before the change and one after it, may be delivered at the same time or in the wrong order. Webhooks do not promise an \
+order; receivers can sort by created_at.
+Nothing is lost. Clients notice new partitions within kafka_metadata_max_age_ms and read them from their beginning. Until then, records \
+in them wait. Producers notice new partitions according to their own metadata.max.age.ms.
+Waiting retries stay where they are. Each new partition of a delay topic has its own order of due times.
+Afterwards set kafka_partitions to the new number in all roles. For one process per partition, also raise KEDA's maxReplicaCount."""
 
 
 def growth(planned: Sequence[Growth]) -> RenderableType:
-    """Which topics get how many partitions, and what that means."""
+    """The topics that get more partitions, how many, and the effects."""
     rows = Rows("topic", "partitions", "then")
     for each in planned:
         rows.add(each.topic, str(each.before), str(each.after))
@@ -329,7 +329,7 @@ def settings(current: Settings) -> RenderableType:
 
 
 def findings(found: Sequence[CheckResult]) -> RenderableType:
-    """What was looked at, and what is wrong with it."""
+    """The findings of a check, and the problem of each."""
     rows = Rows("looked at", "result", folded=("result",))
     for finding in found:
         rows.add(finding.what, Text(finding.problem or "well", "red" if finding.problem else "green"))

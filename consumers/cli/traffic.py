@@ -22,7 +22,7 @@ from schemas.topics import Topics
 _MAX_UNACKNOWLEDGED = 2000
 
 _ADDED_SHARE = 0.2
-"""How many events of an order are followed by one of a type that the deployment adds."""
+"""After how many order events the simulation publishes one of the event types that the deployment adds."""
 
 
 def source_topic(topics: Topics, event_name: str) -> str:
@@ -31,17 +31,17 @@ def source_topic(topics: Topics, event_name: str) -> str:
 
 
 def record_key(meta: EventMeta) -> bytes:
-    """The key that an event is published with: order number, or stock item id; of other events whatever they are found by."""
+    """The key of an event: order number or stock item id. For other event types: the identity that they are found by."""
     if meta.stock_item_id is not None:
         return str(meta.stock_item_id).encode()
     return (meta.order_number or next(iter(meta.shipment_numbers), None) or meta.subscription_id or meta.id).encode()
 
 
 async def publish(settings: Settings, values: Sequence[bytes]) -> list[Position]:
-    """Write events to their topics, and wait until Kafka has them. Those of one key keep their order.
+    """Write events to their topics, and wait until Kafka has them. Events with the same key keep their order.
 
     Raises:
-        InvalidRecordError: one of them would be a dead letter; nothing was written.
+        InvalidRecordError: an event would become a dead letter. Nothing was written.
     """
     events = settings.event_reader
     metas = [decode_event(value, max_bytes=settings.max_event_bytes, configured=events.types.configured).meta for value in values]
@@ -67,7 +67,7 @@ async def simulate(
     count: int | None = None,
     on_event: Callable[[SimulatedEvent], None] | None = None,
 ) -> int:
-    """Publish what a simulated OMS lives through, ``rate`` events a second; returns how many Kafka acknowledged."""
+    """Publish the events of a simulated OMS, ``rate`` per second. Returns how many Kafka acknowledged."""
     producer = Producer(open_broker(settings), settings.topics.sources)
     await producer.start()
     shop, started, published = Shop(seed), time.monotonic(), 0
@@ -96,7 +96,7 @@ async def simulate(
                 on_event(event)
             if len(pending) >= _MAX_UNACKNOWLEDGED:
                 await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            # Behind the plan: go on at once, but let the loop breathe.
+            # Behind schedule: continue immediately, but let other tasks run.
             await asyncio.sleep(max(0.0, started + published / rate - time.monotonic()))
     finally:
         if pending:

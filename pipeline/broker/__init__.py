@@ -2,5 +2,5 @@
 
 `api.py` is the seam: the protocols that a client implements and the values that cross them; `errors.py` and `topic_admin.py` belong to it.
 `kafka/`, `librdkafka/` and `memory/` implement it, and nothing else knows which one is used. Uses `core` and `ops`.
-Begin with `api.py`, then `consumer.py`.
+Start reading in `api.py`, then `consumer.py`.
 """

@@ -1,25 +1,25 @@
-"""What the rest of the product sees of Kafka: the values that cross the seam, and what a client must do.
+"""The interface to Kafka for the rest of the product: the values that cross it, and the protocols that a client implements.
 
-Nothing above this package knows which client is below. ``pipeline.broker.kafka`` is kafka-python (the default),
+Code above this package does not know which client is used. ``pipeline.broker.kafka`` is kafka-python (the default),
 ``pipeline.broker.librdkafka`` is confluent-kafka, ``pipeline.broker.memory`` is a deterministic broker for tests.
 
-Four words have one meaning each:
+Four terms have a fixed meaning:
 
 position
     The offset of the next record that is fetched from a partition. It is ours: a client is told where to read, and whatever it
     returns below the position is dropped. A position never goes back while a partition is held.
 finished
-    A record is finished when everything that came of it is acknowledged by Kafka (or by ClickHouse). Records finish in any order.
+    A record is finished when all of its results are acknowledged by Kafka (or by ClickHouse). Records finish in any order.
 committed
-    The offset that the group reads on from: the lowest unfinished record. What is finished beyond it is committed beside it, as
-    metadata, and so is how far records have come that are dealt with in many parts. No commit is ever below what the group has.
+    The offset from which the group continues: the lowest unfinished record. Finished records above it are committed with it, as
+    metadata, and so is the progress of records that are processed in many parts. No commit is ever below the group's current one.
 epoch
-    Each time that a partition comes to this process it gets a number that was never used before. A record carries the epoch that it
-    was taken under. A completion of another epoch is dropped: somebody else has the partition by now.
+    Each time this process is assigned a partition, the assignment gets a new, unique number. A record carries the epoch under which it
+    was taken. A completion from another epoch is dropped, because another process has the partition by now.
 
-A rebalance that keeps a partition changes none of the four. One that takes it away ends its epoch: what is finished until then is
-committed, the position is forgotten, and what is under way is finished without effect. When membership is lost (the group gave this
-process up, whether or not the client noticed), all epochs end at once, and nothing more is committed.
+A rebalance that keeps a partition changes none of the four. A rebalance that revokes it ends its epoch: records finished until then are
+committed, the position is forgotten, and records in progress finish without effect. When membership is lost (the group removed this
+process, whether or not the client noticed), all epochs end immediately, and nothing more is committed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import NamedTuple, Protocol
 from pipeline.broker.topic_admin import TopicAdmin
 
 _RECORD_OVERHEAD = 1024
-"""What a record costs beside its bytes: the objects that hold it, here and where it is dealt with."""
+"""The memory of a record in addition to its bytes: the objects that hold it, here and where it is processed."""
 
 
 class Partition(NamedTuple):
@@ -44,7 +44,7 @@ class Partition(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where Kafka put a record."""
+    """The position of a record in Kafka."""
 
     topic: str
     partition: int
@@ -54,7 +54,7 @@ class Position(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What is needed of a record to finish it."""
+    """The parts of a record that are needed to finish it."""
 
     partition: Partition
     offset: int
@@ -80,7 +80,7 @@ class Record(NamedTuple):
 
     @property
     def receipt(self) -> Receipt:
-        """Finishes the record without its content, which may have megabytes."""
+        """Finishes the record without keeping its content, which may be megabytes."""
         return Receipt(self.partition, self.offset, self.epoch, self.size)
 
 
@@ -110,7 +110,7 @@ class Fetched(Protocol):
 
 
 class Committed(NamedTuple):
-    """What a group has committed for a partition: the next offset to read, and a text beside it."""
+    """A group's commit for a partition: the next offset to read, and a metadata text."""
 
     offset: int
     metadata: str = ""
@@ -124,10 +124,10 @@ class OffsetRange(NamedTuple):
 
 
 class Membership(NamedTuple):
-    """Who this process is in its group.
+    """The identity of this process in its group.
 
-    The member's id stays the same for as long as the group knows the member. A new id means that the group had given it up in between,
-    and that whatever was held under the old one belongs to somebody else. The generation counts the group's rebalances.
+    The member's id stays the same while the group knows the member. A new id means that the group removed the member in between,
+    and that the partitions of the old id belong to another member. The generation counts the group's rebalances.
     """
 
     member_id: str
@@ -135,10 +135,10 @@ class Membership(NamedTuple):
 
 
 class RebalanceListener(Protocol):
-    """Told of partitions that come and go. It may be called on a thread of the client's, and must not block."""
+    """Called when partitions are assigned or revoked. It may be called on a thread of the client, and must not block."""
 
     def assigned(self, partitions: Collection[Partition]) -> None:
-        """Partitions came, in addition to those that are held."""
+        """Partitions were assigned, in addition to the current ones."""
 
     def releasing(self, partitions: Collection[Partition]) -> bool:
         """Partitions are about to go: no further records of them are begun. True once all that were begun are finished.
@@ -148,16 +148,16 @@ class RebalanceListener(Protocol):
         """
 
     def revoked(self, partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
-        """Partitions go to another member after this call. Returns what is to be committed for them."""
+        """Partitions move to another member after this call. Returns the offsets to commit for them."""
 
     def lost(self, partitions: Collection[Partition]) -> None:
-        """Partitions are another member's already."""
+        """Partitions already belong to another member."""
 
 
 class GroupClient(Protocol):
     """A member of a consumer group. It joins, learns which partitions it holds, and commits; it fetches nothing.
 
-    One thread uses it. A client that has lost its membership is closed and thrown away: nothing that it believes is used again.
+    One thread uses it. A client that has lost its membership is closed and discarded, and none of its state is used again.
     """
 
     def poll(self, seconds: float) -> None:
@@ -165,31 +165,31 @@ class GroupClient(Protocol):
 
         Raises:
             UnavailableError: no answer for now.
-            NotMemberError: the group gave this process up, or another process has taken its place.
+            NotMemberError: the group removed this process, or another process has taken its place.
             RefusedError: the group does not take this member (no permission, an invalid session).
         """
 
     def subscribe(self, topics: Sequence[str]) -> None:
-        """Read these topics from now on, and no others. The group joins again; what is held of topics that stay is kept.
+        """Subscribe to exactly these topics from now on. The group joins again, and keeps the partitions of topics that stay.
 
-        The topics are there, and may be read.
+        The topics must exist and be readable.
         """
 
     def membership(self) -> Membership | None:
-        """Who we are; None before the first join, and while a join is under way."""
+        """Our identity. None before the first join and during a join."""
 
     def commit(self, commits: Mapping[Partition, Committed]) -> None:
         """Commit, and wait for the answer.
 
         Raises:
-            NotMemberError: the group does not take commits from us any more.
-            UnavailableError: no answer, or a rebalance is under way: what would have been committed may be committed later.
-            MetadataError: the brokers do not take as much metadata.
+            NotMemberError: the group no longer accepts commits from us.
+            UnavailableError: no answer, or a rebalance is in progress. The offsets may be committed later.
+            MetadataError: the brokers do not accept this much metadata.
             RefusedError: the commit is refused for another reason.
         """
 
     def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
-        """What the group has committed; partitions without a commit are left out.
+        """The committed offsets of the group. Partitions without a commit are left out.
 
         Raises:
             UnavailableError: no answer.
@@ -210,23 +210,23 @@ class GroupClient(Protocol):
 
 
 class FetchClient(Protocol):
-    """Fetches records of the partitions that it is told, from the positions that it is told. It is in no group.
+    """Fetches records from given partitions and positions. It does not belong to a group.
 
     One thread uses it.
     """
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
-        """Fetch these partitions and no others: those that are new from these positions on, the others from where they are."""
+        """Fetch exactly these partitions: new ones from the given positions, the others from their current positions."""
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Fetch a partition from an offset on. What was fetched of it and not returned is dropped."""
 
     def pause(self, partitions: Collection[Partition]) -> None:
-        """Do not fetch these, and fetch all others."""
+        """Pause exactly these partitions, and fetch all others."""
 
     @property
     def longest_poll(self) -> float:
-        """How many seconds a poll may wait while nothing is expected; short where :meth:`wake` cannot end one."""
+        """How many seconds a poll may wait while nothing is expected. Short if :meth:`wake` cannot end a poll."""
 
     def be_patient(self) -> None:
         """From now on the broker may hold a fetch for long, where the client can have it so: records end it, but what is assigned or resumed
@@ -240,10 +240,10 @@ class FetchClient(Protocol):
         """
 
     def wake(self) -> None:
-        """End the poll under way, or the next one, where the client can do that. Called on any thread; never blocks, never raises."""
+        """End the current or the next poll, if the client supports that. May be called on any thread; never blocks, never raises."""
 
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
-        """What has come, or what comes within the time.
+        """Records that have arrived, or that arrive within the time.
 
         Raises:
             OutOfRangeError: positions are not in the logs.
@@ -269,18 +269,18 @@ class FetchClient(Protocol):
 
 
 class Pending(Protocol):
-    """A record that was given to a client and may not have been acknowledged yet."""
+    """A record that was passed to a client and may not be acknowledged yet."""
 
     @property
     def is_done(self) -> bool:
-        """Whether its fate is known."""
+        """Whether the result is known."""
 
 
 class ProducerClient(Protocol):
     """Writes records with ``acks=all``, idempotent. Used from the event loop; nothing in it may block for longer than a moment.
 
-    Records of one partition are acknowledged in the order in which they were sent. A record that is refused takes no other with it; those
-    that were sent with it may be written behind later ones then, and twice.
+    Records of one partition are acknowledged in the order in which they were sent. A refused record does not cause others to be refused, but
+    records that were sent with it may then be written after later ones, and twice.
     """
 
     def partitions(self, topic: str) -> Collection[int]:
@@ -303,15 +303,15 @@ class ProducerClient(Protocol):
         """Write a record. Without a partition the key chooses it (murmur2, as every Kafka client does); without a time, the wall clock.
 
         Raises:
-            UnavailableError: it cannot be taken for now.
-            PublishError: it will never be taken.
+            UnavailableError: the record cannot be accepted for now.
+            PublishError: the record will never be accepted.
         """
 
     def serve(self) -> None:
-        """Let acknowledgements that have come be seen. Called before :attr:`Pending.is_done` is looked at."""
+        """Process received acknowledgements. Called before :attr:`Pending.is_done` is checked."""
 
     def position(self, pending: Pending) -> Position:
-        """Where Kafka put a record whose fate is known.
+        """The position in Kafka of a record whose result is known.
 
         Raises:
             UnavailableError: it was not acknowledged; it may be sent again.
@@ -319,7 +319,7 @@ class ProducerClient(Protocol):
         """
 
     def close(self, seconds: float) -> None:
-        """Send what is left for up to so many seconds, then disconnect. Blocks. Never raises."""
+        """Send remaining records for up to the given seconds, then disconnect. Blocks. Never raises."""
 
 
 class Broker(Protocol):
@@ -335,7 +335,7 @@ class Broker(Protocol):
 
     @property
     def session_seconds(self) -> float:
-        """How long the group waits for a member that is silent before it gives it up."""
+        """How long the group waits for a silent member before it removes it."""
 
     def group_client(self, group: str, topics: Sequence[str], listener: RebalanceListener) -> GroupClient:
         """A member of a group that reads topics."""

@@ -1,7 +1,7 @@
-"""Tells a topic that was made anew (deleted, and created again under its name) from the one that is known.
+"""Detects a recreated topic: one that was deleted and created again under the same name.
 
-Positions of the former topic mean nothing in the new one: the recorder would take new records for recorded ones, a group would begin in the
-middle, and endpoints would be gone without a word. So nobody goes on by himself: it is said in words, until somebody begins anew on purpose.
+Positions in the old topic mean nothing in the new one: the recorder would mistake new records for recorded ones, a group would start in the
+middle, and endpoints would silently disappear. So no role continues by itself. The problem is reported until a person accepts the new topic.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ class TopicIds:
         return topic in self._found
 
     def watch(self, topics: Iterable[str]) -> None:
-        """Look after these too, whose content is read from now on."""
+        """Also check these topics, because they are read from now on."""
         self._topics = self._topics.union(topics)
 
     def made_anew(self) -> list[str]:
-        """The topics that are not those that are known."""
+        """The recreated topics."""
         return self.other_than_known(self._topics)
 
     def other_than_known(self, topics: Iterable[str]) -> list[str]:
-        """Those of some topics that are not those that are known."""
+        """The recreated topics among the given ones."""
         found, known = self._found, self._known
         return sorted(name for name in topics if name in found and known.get(name, found[name]) != found[name])
 
     def problem(self) -> str | None:
-        """The same in words."""
+        """The problem in words. None if no topic was recreated."""
         if not (names := self.made_anew()):
             return None
         commands = "; ".join(f"oms-webhooks topics --begin-anew {name}" for name in names)
         are = "is another topic" if len(names) == 1 else "are other topics"
         return (
-            f"{', '.join(names)} {are} than before: deleted, and made again under the same name. What was in the former one is gone, and positions "
-            f"in it mean nothing in this one, so nothing is read. Restore the former one, or begin anew on purpose: {commands}"
+            f"{', '.join(names)} {are} than before: deleted, and created again under the same name. The old records are gone, and old positions mean "
+            f"nothing in the new topic, so nothing is read. Restore the old topic, or accept the new one: {commands}"
         )
 
     def to_write(self, at: datetime) -> TopicIdsRecord | None:
-        """What must stand in Kafka from now on, when topics were seen for the first time."""
+        """The record to write if topics were seen for the first time, otherwise None."""
         if not self._found.keys() - self._known.keys():
             return None
         return TopicIdsRecord(ids={**self._found, **self._known}, at=at)
 
     def begun_anew(self, names: Collection[str], at: datetime) -> TopicIdsRecord:
-        """What must stand in Kafka when these are taken for new ones."""
+        """The record to write when the new topics are accepted."""
         return TopicIdsRecord(ids={**self._found, **self._known, **{name: self._found[name] for name in names}}, at=at)

@@ -1,7 +1,8 @@
-"""Access tokens for endpoints that authenticate by OAuth 2.0 client credentials: asked for once, used by many deliveries.
+"""Access tokens for endpoints that authenticate with OAuth 2.0 client credentials. One request gets a token for many deliveries.
 
-A token is renewed before it ends, and nobody waits for that. Whoever needs the first one waits for one request. A 401 of the receiver renews the
-token, and the same attempt is made with the new one, once. That no token could be had is the endpoint's failure: the attempt says so.
+A token is renewed in the background before it expires. Deliveries that need the first token wait for the same request. If the receiver
+answers 401, the token is renewed, and the attempt is repeated once with the new token. If no token can be obtained, the attempt fails, and
+the failure counts as the endpoint's.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from pipeline.sender.client import Sender
 log = logger(__name__)
 
 _REFUSED_SECONDS: Final = 60.0
-"""A token that was asked for because of a 401, and is refused too, is not renewed again for so long: the receiver does not accept us."""
+"""If a token that was renewed because of a 401 is refused too, the next renewal waits this long: the receiver does not accept us."""
 
 _AGAIN_SECONDS: Final = 5.0
-"""How long after a token could not be renewed early that is tried again."""
+"""How long to wait before the next try after an early renewal failed."""
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class _AccessToken:
     renew_at: float
     redactor: Redactor
     replaces_refused: bool
-    """It was asked for because the receiver had refused the one before."""
+    """It was requested because the receiver refused the previous one."""
     asked_at: float
     is_accepted: bool = False
     """The receiver answered something other than 401 to it."""
@@ -46,7 +47,7 @@ class _AccessToken:
 
 @dataclass(slots=True)
 class _Client:
-    """One endpoint's tokens; with another question they begin anew."""
+    """The tokens of one endpoint. They are discarded if its token request changes."""
 
     question: TokenQuestion
     token: _AccessToken | None = None
@@ -60,7 +61,7 @@ class AccessTokens:
     """One per process that delivers. Used from the event loop only."""
 
     def __init__(self, sender: Sender, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock``: seconds that only rise."""
+        """``clock``: monotonic seconds."""
         self._sender = sender
         self._clock = clock
         self._clients: dict[int, _Client] = {}
@@ -68,7 +69,7 @@ class AccessTokens:
     async def post(
         self, endpoint: Endpoint, question: TokenQuestion, request: Request, on_start: Callable[[], None] | None = None
     ) -> Exchange | NotSent:
-        """Send a request with an access token. The tokens are cut out of what comes back."""
+        """Send a request with an access token. The tokens are removed from the answer."""
         client = self._client(endpoint.id, question)
         token = await self._token(client)
         if not isinstance(token, _AccessToken):
@@ -101,7 +102,7 @@ class AccessTokens:
         return client
 
     async def _token(self, client: _Client, *, replaces_refused: bool = False) -> _Answer:
-        """The token that there is, while it is good; else the one that is asked for now, by whoever was first."""
+        """The current token while it is valid, otherwise the one that is being requested."""
         known, now = client.token, self._clock()
         if known is not None and now < known.renew_at:
             return known
@@ -110,7 +111,7 @@ class AccessTokens:
         if known is not None and now < known.valid_until:
             known.renew_at = now + _AGAIN_SECONDS  # should it not be renewed until then
             return known
-        # Who waits may be cancelled; the others want the answer all the same.
+        # One waiting delivery may be cancelled, but the others still need the answer.
         return await asyncio.shield(client.asking)
 
     async def _ask(self, client: _Client, *, replaces_refused: bool) -> _Answer:
@@ -133,7 +134,7 @@ class AccessTokens:
             client.asking = None
 
     def _may_renew(self, client: _Client, refused: _AccessToken) -> bool:
-        """Whether another token may be of use: not when the one before was refused as soon as it was asked for, a moment ago."""
+        """Whether another token may help. Not if a token that was just renewed has been refused immediately."""
         if client.token is not refused:  # somebody else has renewed it
             return True
         return refused.is_accepted or not refused.replaces_refused or self._clock() - refused.asked_at > _REFUSED_SECONDS

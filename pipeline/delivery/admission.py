@@ -1,4 +1,4 @@
-"""What a delivery must pass before its request: the endpoint's circuit, its rate limit or ramp, and room in its lane."""
+"""The checks before a request: the endpoint's circuit, its rate limit or ramp, and its concurrency limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARKED_WHILE_BUSY = timedelta(minutes=10)
 """The same for an endpoint that works and has more to do than it can or may: it is to be kept at work."""
 
 RAMP_WAIT_SECONDS = 5.0
-"""How long a delivery may wait for its turn on a ramp: as long as the shortest time that it could be put off for."""
+"""How long a delivery may wait for its turn on a ramp: as long as the shortest delay for which it could be parked."""
 _LOOK_SECONDS = 0.25
 LEAST_SHARE = 0.01
 """Of a rate: what a process may have at least, so that there is always a next turn."""
@@ -36,7 +36,7 @@ Current = Callable[[int], Endpoint | None]
 OthersCircuit = Callable[[Endpoint], tuple[CircuitState, float] | None]
 """What another process has told last of an endpoint's circuit, and for how many seconds it is open yet; None: nothing."""
 CircuitChanged = Callable[[Endpoint, CircuitState, float], None]
-"""Told when a circuit opens or closes, with the seconds until an open one is probed."""
+"""Called when a circuit opens or closes, with the seconds until an open one is probed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Refusal:
     longest: timedelta
     at_least: timedelta = timedelta(0)
     is_recovery: bool = False
-    """Whether it comes back when it is expected to find a place, however often it was parked before."""
+    """Whether the delivery returns when a place is expected to be free, regardless of how often it was parked."""
 
 
 _UNUSABLE = Refusal("endpoint_unusable", PARKED_WHILE_DOWN)
@@ -109,10 +109,10 @@ class Admission:
         self._ramps: dict[int, RecoveryRamp] = {}
 
     async def enter(self, endpoint: Endpoint) -> Pass | Refusal:
-        """A pass for one request, to be left again; or why there is none."""
+        """A pass for one request, to be released after it; or the reason for a refusal."""
         if endpoint.problem is not None:
             return _UNUSABLE
-        # Before anything waits: what must not be sent holds no place and uses up no rate.
+        # Before any wait: a delivery that must not be sent takes no place and no part of the rate.
         if (refused_for := self._circuit(endpoint).refuses(self._clock())) is not None:
             return _circuit_open(refused_for)
         place = await self._place(endpoint)
@@ -128,7 +128,7 @@ class Admission:
         return Pass(self, endpoint, place, circuit, ticket)
 
     def forget(self, endpoint_id: int) -> None:
-        """Nothing is sent to this endpoint any more (it was deleted, paused or disabled): its circuit and its pace are of no use."""
+        """Forget the circuit and the pace of an endpoint that was deleted, paused or disabled, because nothing is sent to it."""
         self._paces.pop(endpoint_id, None)
         self._ramps.pop(endpoint_id, None)
         self._lanes.forget(endpoint_id)
@@ -158,7 +158,7 @@ class Admission:
             _count_transition(before, circuit.state)
 
     def hear_circuits(self, endpoint_ids: Iterable[int]) -> None:
-        """Other processes may have told of these endpoints' circuits. What this process knows better stays."""
+        """Take over what other processes report about these endpoints' circuits, unless this process knows better."""
         for endpoint_id in endpoint_ids:
             known = self._circuits.get(endpoint_id)
             endpoint = None if known is None or self._current is None else self._current(endpoint_id)
@@ -178,7 +178,7 @@ class Admission:
             self._changed(endpoint.id, before, circuit)
 
     def begin_ramp(self, endpoint_id: int) -> None:
-        """The endpoint is back (its circuit has closed, or it was resumed): what has gathered is sent at a growing rate."""
+        """The endpoint has recovered (its circuit closed, or it was resumed). Its backlog is sent at a rising rate."""
         if self._ramp_limits is not None and self._is_sent_to(endpoint_id):
             self._ramps[endpoint_id] = RecoveryRamp(self._ramp_limits, self._clock())
 
@@ -190,7 +190,7 @@ class Admission:
             self.begin_ramp(endpoint_id)
 
     async def _place(self, endpoint: Endpoint) -> ConcurrencySlot | Refusal:
-        """A place in the endpoint's lane, when its rate lets a request begin; or why the delivery must be parked."""
+        """A place in the endpoint's lane, once its rate allows a request; or the reason why the delivery must be parked."""
         turn: Pace | Refusal | None = None
         if endpoint.record.max_per_second is not None or endpoint.id in self._ramps:
             turn = await self._turn(endpoint)
@@ -201,7 +201,7 @@ class Admission:
         return await self._paced_place(endpoint.id, turn)
 
     async def _paced_place(self, endpoint_id: int, turn: Pace) -> ConcurrencySlot | Refusal:
-        """Those that were held up, here or in the lane, begin one after the other, and not all at once."""
+        """Delayed requests, here or in the lane, start one after another and not all together."""
         has_begun = False
         try:
             place = await self._lanes.enter(endpoint_id)
@@ -218,7 +218,7 @@ class Admission:
                 turn.limit.withdraw()
 
     async def _turn(self, endpoint: Endpoint) -> Refusal | Pace | None:
-        """Wait for the endpoint's next turn, by its rate limit or its ramp; or why the delivery must be parked. None: it has neither."""
+        """Wait for the endpoint's next turn, by its rate limit or ramp; or return why the delivery must be parked. None: it has neither."""
         limit, now = endpoint.record.max_per_second, self._clock()
         ramp = self._ramps.get(endpoint.id)
         if ramp is not None and ramp.is_over(limit, now):
@@ -271,7 +271,7 @@ class Admission:
         circuit = Circuit(self._limits)
         if self._is_sent_to(endpoint.id):  # else it would never be forgotten
             self._circuits[endpoint.id] = activated, circuit
-            # What a process has found out that may be gone by now: this one need not find it out again.
+            # Reported by a process that may have exited: this process does not need to find out again.
             self._hear(endpoint, circuit, is_new=True)
         return circuit
 

@@ -1,13 +1,13 @@
-"""The one clock of all that is decided by time: the broker's, kept against a clock of this machine that nobody sets.
+"""The clock for all decisions that depend on time: the broker's time, tracked with a local clock that cannot be set.
 
 Due times are in the broker's time (delay topics have LogAppendTime), so this process must know that time, whatever its own wall clock says and
 however that jumps. It writes a tiny record into `webhooks.clock` now and then: the acknowledgement says when the broker wrote it.
 
-The clock in between is CLOCK_BOOTTIME where there is one: it goes on while the machine sleeps, as CLOCK_MONOTONIC does not, and both go on while
-the process is stopped (SIGSTOP). Should a hypervisor stop even that one, two records that agree set the clock anew; until then it is late.
+In between, CLOCK_BOOTTIME is used where it exists: unlike CLOCK_MONOTONIC, it continues while the machine sleeps. Both continue while
+the process is stopped (SIGSTOP). If a hypervisor stops even that clock, the time is late until two records agree on the new time.
 
-A broker without LogAppendTime (the embedded one) gives no time. Then it is that of this process's start, and time that passed since; records
-are stamped with it.
+A broker without LogAppendTime (the embedded one) reports no time. Then the time is that of this process's start plus the time that has
+passed since, and records are stamped with it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SOON_SECONDS: Final = 1.0
 _FIRST_SECONDS: Final = 10.0
 _GOOD_ENOUGH_SECONDS: Final = 1.0
 TOLERANCE_SECONDS: Final = 5.0
-"""A wall clock that is off by more is told of. Receivers reject signatures that are off by five minutes (Standard Webhooks)."""
+"""A larger offset of the wall clock is reported. Receivers reject signatures that are off by five minutes (Standard Webhooks)."""
 _NOT_A_TIME_MS: Final = 1
 """Stands in the record: a broker that leaves it there does not write down its own time."""
 
@@ -60,7 +60,7 @@ class BrokerClock:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, producer: Producer) -> None:
-        """Ask the broker for the time, and go on asking. Returns when it is known, or cannot be for now."""
+        """Ask the broker for the time repeatedly. Returns when it is known, or cannot be known for now."""
         producer.stamp = self._stamp
         metrics.CLOCK_OFFSET.set_function(self.offset)
         self._task = asyncio.create_task(self._run(producer))
@@ -68,13 +68,13 @@ class BrokerClock:
             await asyncio.wait_for(self._settled.wait(), _FIRST_SECONDS)
 
     async def stop(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def seconds(self) -> float | None:
-        """The broker's time in seconds since 1970, never later than it is; None before it is known."""
+        """The broker's time in seconds since 1970, never ahead of the real time. None before it is known."""
         if not self._stamps:
             return self._started_at + self._steady()
         return self._time.at(self._steady())
@@ -94,11 +94,11 @@ class BrokerClock:
         return abs(self.offset()) > TOLERANCE_SECONDS + (self._time.error if self._stamps else 0.0)
 
     def may_disable(self) -> bool:
-        """Whether the time is certain enough to take an endpoint out of service for it."""
+        """Whether the time is certain enough to disable an endpoint because of it."""
         return self.seconds() is not None and not self.is_off()
 
     def warning(self) -> str | None:
-        """What is wrong with the clocks, in words for ``/readyz`` and for the overview."""
+        """The problem of the clocks in words, for ``/readyz`` and the overview."""
         if not self.is_off():
             return None
         offset = self.offset()
@@ -119,7 +119,7 @@ class BrokerClock:
             await asyncio.sleep(EVERY_SECONDS)
 
     def _pause(self) -> float:
-        """Seconds until the next question: few while the answer is not good enough."""
+        """Seconds until the next request: few while the answer is not accurate enough."""
         is_unsure = self._time.needs_another or self._time.error > _GOOD_ENOUGH_SECONDS
         return _SOON_SECONDS if self.seconds() is None or is_unsure else EVERY_SECONDS
 

@@ -1,4 +1,4 @@
-"""Unusable input stops nothing: it is set aside as it came, with where it came from and why it could not be used (promise 5)."""
+"""Unusable input blocks nothing: it is stored unchanged, with its origin and the reason (promise 5)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logger(__name__)
 _KEPT_BYTES = MIB
 _MAX_DETAIL = 2000
 MOST_LINES: Final = 20
-"""Log lines a minute about dead letters of one topic and reason; of more, the number is told. A producer that goes wrong writes thousands."""
+"""Log lines per minute about dead letters of one topic and reason. Further ones are only counted, because a broken producer writes thousands."""
 _LINES_SECONDS: Final = 60.0
 
 
@@ -37,7 +37,7 @@ class DeadLetters:
     """Writes to ``webhooks.dead-letters``."""
 
     def __init__(self, producer: Producer, topic: str, clock: Clock, *, read_topics: Iterable[str] = ()) -> None:
-        """``read_topics`` are counted from 0 on: Prometheus sees no rise from nothing to 1."""
+        """Counters of ``read_topics`` start at 0, because Prometheus does not see an increase from nothing to 1."""
         self.count_from_zero(read_topics)
         self._producer = producer
         self._topic = topic

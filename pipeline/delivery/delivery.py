@@ -1,4 +1,4 @@
-"""The values of a delivery: what goes in (`Delivery`), and what comes of it (`DeliveryOutcome`): one of four cases."""
+"""The values of a delivery: the input (`Delivery`), and the result (`DeliveryOutcome`), which is one of four cases."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class Delivery:
     """One event on its way to one endpoint.
 
-    ``attempt`` counts from 1. ``parked`` says how often the delivery was put off without an attempt. ``trace`` is where it belongs in a
-    trace: the receiver and the next delivery are told. ``written_at``, given for the first attempt at an event, is when the event was
-    written to Kafka, in seconds since 1970. ``kept`` is what its record holds of a newer release; the next record holds it too.
+    ``attempt`` counts from 1. ``parked`` says how often the delivery was postponed without an attempt. ``trace`` is its trace context, which
+    is passed to the receiver and to the next delivery. ``written_at`` is set for the first attempt of an event: when the event was written
+    to Kafka, in seconds since 1970. ``kept`` holds members that a newer release added to its record; the next record keeps them.
     """
 
     event: EventMeta
@@ -42,7 +42,7 @@ class Delivery:
 
 
 def delivery_of(record: DeliveryRecord, body: bytes, endpoint: Endpoint, trace: TraceContext | None) -> Delivery:
-    """The delivery that a record of a delay topic describes."""
+    """The delivery in a record of a delay topic."""
     return Delivery(
         record.event,
         body,
@@ -65,9 +65,9 @@ class SignedRequest:
 
 @dataclass(slots=True)
 class AttemptResult:
-    """One attempt that was made, and what follows from it. The exchange holds no secrets of the endpoint any more.
+    """An attempt that was made, and its verdict. The secrets of the endpoint are already removed from the exchange.
 
-    ``trace`` is the attempt's own place in the trace; ``span``, where spans are made, is still open.
+    ``trace`` is the attempt's own trace context. ``span``, if spans are made, is still open.
     """
 
     delivery: Delivery
@@ -82,9 +82,9 @@ class AttemptResult:
 
 @dataclass(frozen=True, slots=True)
 class ParkedDelivery:
-    """A delivery that is put off for ``delay`` without an attempt. ``reason`` is one word, for the metrics.
+    """A delivery that is postponed for ``delay`` without an attempt. ``reason`` is one word, for the metrics.
 
-    ``at_least``: before that, trying again is of no use. The delay is longer where few records are to be written anew.
+    ``at_least``: an earlier attempt would be of no use. The delay may be longer, so that fewer records are rewritten.
     """
 
     delivery: Delivery
@@ -95,14 +95,14 @@ class ParkedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class HeldDelivery:
-    """A delivery that waits until its endpoint, which is paused or disabled, is resumed."""
+    """A delivery that waits until its paused or disabled endpoint is resumed."""
 
     delivery: Delivery
 
 
 @dataclass(frozen=True, slots=True)
 class DiscardedDelivery:
-    """A delivery that was due and is not made.
+    """A delivery that was due and will not be made.
 
     ``kind`` is the reason as one word, for the metrics; ``reason`` is a sentence. ``outcome``: discarded, or expired.
     ``target_url`` is empty when the endpoint is gone.

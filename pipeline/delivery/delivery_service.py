@@ -7,7 +7,7 @@
     admission --> signed_request --> sender --> judge --> AttemptResult     an attempt; and a retry, unless it was the last
         `-- refused, or not sent ----------------------> ParkedDelivery    the same attempt, later
     its endpoint is paused or disabled ----------------> HeldDelivery      the same attempt, when the endpoint is resumed
-    it must not be made any more ----------------------> DiscardedDelivery an attempt that says so
+    it will not be made -------------------------------> DiscardedDelivery an attempt that says so
 """
 
 from __future__ import annotations
@@ -57,18 +57,18 @@ class DeliveryService:
         self.access_tokens = AccessTokens(self.sender)
 
     async def deliver(self, delivery: Delivery) -> None:
-        """Make one attempt; or park the delivery when it is not admitted (see Admission), or hold it while its endpoint is paused.
+        """Make one attempt, park the delivery if it is not admitted (see Admission), or hold it if its endpoint is paused.
 
-        Returns when everything that came of it (the attempt; the retry, if any) is acknowledged by Kafka. If the process dies
+        Returns when Kafka has acknowledged all resulting records (the attempt, and the retry if there is one). If the process dies
         before that, the input record is not committed, and the attempt is made again with the same webhook-id.
         """
         await self.settle(await self.outcome(delivery))
 
     async def outcome(self, delivery: Delivery) -> DeliveryOutcome:
-        """Make one attempt, if it may be made now. Nothing is written yet: see `settle`."""
+        """Make one attempt, if it may be made now. Nothing is written yet; `settle` does that."""
         if not delivery.endpoint.active:
             return HeldDelivery(delivery)
-        # While Kafka does not acknowledge, nothing is begun: what comes of it would gather here.
+        # While Kafka does not acknowledge records, start nothing: the results would pile up here.
         await self.publisher.room()
         admitted = await self.gate.enter(delivery.endpoint)
         if isinstance(admitted, Refusal):
@@ -81,7 +81,7 @@ class DeliveryService:
         return made
 
     async def _attempt(self, delivery: Delivery, admitted: Pass | None) -> AttemptResult | NotSent:
-        """Sign, send, and judge what came back. Without a pass it is somebody's test: it has no retries."""
+        """Sign, send, and judge the answer. A delivery without a pass is a test and has no retries."""
         endpoint = delivery.endpoint
         span = self.observer.begin(delivery)
         trace = delivery.trace if span is None else span.trace
@@ -100,13 +100,13 @@ class DeliveryService:
             admitted.end(exchange, finished_at)
         schedule = _NO_RETRIES if admitted is None else self.policies.schedule(endpoint.record.retry_policy)
         verdict = judge(exchange, delivery.attempt, schedule, finished_at)
-        redacted = endpoint.redactor.redact(exchange)  # what is written, logged or traced of it comes after this
+        redacted = endpoint.redactor.redact(exchange)  # before anything of it is written, logged or traced
         return AttemptResult(delivery, signed, redacted, verdict, begun_at, finished_at, trace, span)
 
     async def settle(self, outcome: DeliveryOutcome, *, in_place: bool = False) -> None:
-        """Tell of an outcome, and write what follows from it; returns when Kafka has all of it.
+        """Report an outcome and write the resulting records. Returns when Kafka has all of them.
 
-        ``in_place``: the delivery stays where it stands, and the caller sees to what follows; the attempt is written.
+        ``in_place``: only the attempt is written. The delivery stays where it is, and the caller handles the next step.
         """
         records = records_of(outcome, self.clock())
         if in_place:
@@ -118,12 +118,12 @@ class DeliveryService:
             await disabled
 
     def forget(self, endpoint_id: int) -> None:
-        """Nothing is sent to this endpoint any more."""
+        """Forget this endpoint, because nothing more is sent to it."""
         self.gate.forget(endpoint_id)
         self.access_tokens.forget(endpoint_id)
 
     def _parked(self, delivery: Delivery, refusal: Refusal) -> ParkedDelivery:
-        """Put a delivery off without using up an attempt (promise 4)."""
+        """Postpone a delivery without using up an attempt (promise 4)."""
         among = self._short_delays if refusal.is_recovery else ()
         delay = self.policies.standard.parking(delivery.parked, refusal.at_least, refusal.longest, among)
         return ParkedDelivery(delivery, refusal.reason, delay, refusal.at_least)
@@ -134,12 +134,12 @@ class DeliveryService:
         return tuple(delay for delay in self.policies.delays if delay <= PARKED_WHILE_BUSY)
 
     async def test(self, delivery: Delivery) -> tuple[Attempt, EntryPosition]:
-        """Make one attempt now, without a retry; returns its record and where Kafka put it.
+        """Make one attempt now, without a retry. Returns its record and its position in Kafka.
 
-        It does not wait in line, and its endpoint may be paused: somebody wants to see what the endpoint answers.
+        It does not wait for admission, and the endpoint may be paused, because a user wants to see the answer.
 
         Raises:
-            NotSentError: nothing was sent, through a fault of ours.
+            NotSentError: nothing was sent because of a fault on our side.
         """
         # Nothing is parked: a fault that may be the endpoint's is shown as such.
         result = await self._attempt(replace(delivery, parked=PARKED_IN_DOUBT), admitted=None)

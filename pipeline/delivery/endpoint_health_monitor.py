@@ -1,8 +1,8 @@
-"""Watches how endpoints do, tells the other processes, and disables an endpoint that is gone or has failed for too long.
+"""Monitors the health of endpoints, reports it to the other processes, and disables endpoints that are gone or have failed for too long.
 
-What happens when the process dies between two writes: an operational event is written first, the fact that disables the endpoint
-second, and the input is finished last. Should only the event be written, the delivery is made again: when the endpoint
-has failed again, the same event is written (its id says which endpoint and which activation), and the fact after it.
+The order of writes matters if the process dies in between: first the operational event, then the fact that disables the endpoint, and last
+the input is finished. If only the event was written, the delivery is made again. If the endpoint fails again, the same event is written
+again (its id contains the endpoint and the activation), and the fact after it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from schemas.topics import Topics
 log = logger(__name__)
 
 TELL_EVERY_SECONDS = 10.0
-"""The same fact of one endpoint is written at most so often: an endpoint that fails and works by turns costs little."""
+"""The shortest time between two writes of the same fact of one endpoint, so that an unsteady endpoint costs little."""
 
 CIRCUIT_EVERY_SECONDS = 1.0
 """The same for circuits: the other processes are to know of them soon."""
@@ -79,7 +79,7 @@ class EndpointHealthMonitor:
         limits: FailingLimits,
         is_time_certain: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``is_time_certain``: an endpoint is not disabled for failing too long by a clock that may be wrong."""
+        """``is_time_certain``: while the clock may be wrong, no endpoint is disabled for failing too long."""
         self._is_time_certain = is_time_certain
         self._health = health
         self._producer = producer
@@ -114,11 +114,11 @@ class EndpointHealthMonitor:
             del self._disabling[key]
 
     def ended(self, endpoint: Endpoint, exchange: Exchange) -> Awaitable[None] | None:
-        """Take note of how an attempt ended. What it returns must be awaited before the attempt's input is finished."""
+        """Record the result of an attempt. The returned awaitable must be awaited before the attempt's input is finished."""
         is_acknowledged = sign_of(exchange) is HealthSign.ACKNOWLEDGED
         if is_acknowledged and not self._health.knows(endpoint.id) and not self._told:
             return None  # as a rule: this is on the way of every delivery
-        if endpoint.id == OPERATIONAL_ENDPOINT_ID:  # it must not be told of its own failures, nor be disabled
+        if endpoint.id == OPERATIONAL_ENDPOINT_ID:  # it must not get events about its own failures, and must not be disabled
             return None
         if isinstance(exchange, Response) and exchange.status == HTTPStatus.GONE:
             return self._disable(endpoint, DisabledReason.GONE, "The endpoint answered 410 (Gone).")
@@ -194,7 +194,7 @@ class EndpointHealthMonitor:
         return CircuitState.OPEN, max(0.0, seconds)
 
     def circuit_changed(self, endpoint: Endpoint, state: CircuitState, seconds: float) -> None:
-        """Tell of a circuit that has opened, for so many seconds, or closed."""
+        """Report a circuit that has opened, for so many seconds, or closed."""
         if endpoint.id != OPERATIONAL_ENDPOINT_ID:
             until = self._clock() + timedelta(seconds=seconds) if state is CircuitState.OPEN else None
             before = self._known(endpoint, HealthFact.CIRCUIT)
@@ -228,7 +228,7 @@ class EndpointHealthMonitor:
         until: datetime | None = None,
         told: tuple[str, ...] = (),
     ) -> None:
-        """Write a fact, now or when its quiet time is over; a newer one takes the place of one that waits."""
+        """Write a fact, now or when its quiet time is over. A newer fact replaces one that waits."""
         record = HealthRecord(
             endpoint_id=endpoint.id,
             endpoint_version=endpoint.record.version,

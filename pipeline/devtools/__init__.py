@@ -1,5 +1,5 @@
 """What a person needs to try the product out: a simulated OMS, a sample receiver, local brokers.
 
 Never part of production. May use everything in `pipeline`.
-Begin with `simulator.py`.
+Start reading in `simulator.py`.
 """

@@ -1,5 +1,5 @@
 """The registered endpoints in memory, their secrets, and what is known of their health.
 
 Kept up to date from compacted topics. Uses `broker`, `ops` and `core`.
-Begin with `registry.py`.
+Start reading in `registry.py`.
 """

@@ -1,5 +1,5 @@
 """What every role needs in operation: settings, logs, metrics, health, tracing.
 
 Uses `core`, prometheus-client, structlog and, in `tracing.py` only, OpenTelemetry.
-Begin with `settings.py` (every setting) and `metrics.py` (every metric).
+Start reading in `settings.py` (every setting) and `metrics.py` (every metric).
 """

@@ -36,7 +36,7 @@ from schemas.producer_forms import ProducerForm
 from schemas.topics import DEFAULT_HOLD, MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label
 
 SECRETS_DIR = "OMS_WEBHOOKS_SECRETS_DIR"
-"""Names a directory whose files hold one setting each: ``oms_webhooks_encryption_key``. A variable goes before its file."""
+"""Names a directory with one file per setting, such as ``oms_webhooks_encryption_key``. A variable takes precedence over its file."""
 
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
@@ -45,7 +45,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
 class Settings(KafkaSettings, RetrySettings, SearchSettings):
-    """Settings of every role. Lists are comma-separated. Those of Kafka, of retries and of searches are in files of their own."""
+    """Settings of every role. Lists are comma-separated. The settings of Kafka, retries and searches are defined in their own files."""
 
     model_config = SettingsConfigDict(
         env_prefix="OMS_WEBHOOKS_",
@@ -63,15 +63,15 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
             """Read all sources.
 
             Raises:
-                SettingsError: one of them cannot be read.
-                ValidationError: a value does not fit.
+                SettingsError: a source cannot be read.
+                ValidationError: a value is not valid.
             """
             try:
                 super().__init__(**values)
             except (UnicodeDecodeError, SettingsError) as error:
                 if not isinstance(error.__cause__ or error, UnicodeDecodeError):
                     raise
-                # Without its cause, which holds what was read: perhaps a secret.
+                # No cause: it holds the text that was read, which may be a secret.
                 raise SettingsError(f"{_not_utf8()} is not UTF-8; write it again in this encoding.") from None
 
     _event_types: EventTypes | None = PrivateAttr(default=None)
@@ -90,77 +90,84 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     )
     clickhouse_cluster: str = Field(
         default="",
-        description="Name of the cluster (remote_servers) whose nodes get replicated, sharded tables. Empty: a single server.",
+        description="Name of the ClickHouse cluster (remote_servers). Its nodes get replicated, sharded tables. Empty: a single server.",
         pattern=r"^[A-Za-z0-9_-]*$",
     )
     clickhouse_insert_quorum: str = Field(
         default="auto",
-        description="On a cluster: replicas that must have what was recorded before Kafka may forget it: auto (the majority), or a number.",
+        description="On a cluster: how many replicas must store an insert before its offsets are committed in Kafka: auto (the majority), "
+        "or a number.",
         pattern=r"^(auto|\d{1,2})$",
     )
     clickhouse_path: Path | None = Field(
-        default=None, description="Directory of the in-process ClickHouse. Empty: a temporary one, gone at exit."
+        default=None, description="Directory of the in-process ClickHouse. Empty: a temporary directory, deleted at exit."
     )
     retention_days: int = Field(
         default=400,
         ge=1,
-        description="How long events, attempts and dead letters are kept in ClickHouse; they go a week (Monday to Sunday, UTC) at a time. "
-        "Takes effect when the recorder starts: a lower number deletes at once.",
+        description="How long events, attempts and dead letters are kept in ClickHouse. They are deleted one week (Monday to Sunday, UTC) at "
+        "a time. A new value takes effect when the recorder starts; a lower one deletes data immediately.",
     )
 
     # Delivery
     max_event_bytes: int = Field(
-        default=6 * MIB, ge=1024, le=MAX_EVENT_BYTES_LIMIT, description="Largest event in bytes; larger ones are dead letters."
+        default=6 * MIB,
+        ge=1024,
+        le=MAX_EVENT_BYTES_LIMIT,
+        description="Largest event in bytes. Larger events become dead letters.",
     )
     event_types_file: Path | None = Field(
         default=None,
-        description="YAML or JSON file of event types that are added to the built-in ones (docs/event-types.md). Every role and producer check reads the same.",
+        description="YAML or JSON file with event types to add to the built-in ones (docs/event-types.md). Use the same file for every role "
+        "and for the checks of producers.",
     )
     producer_forms: Forms = Field(
         default=(),
         description="How producers write the records of a topic, such as oms.orders=outbox,oms.shipments=cloudevents: auto, plain, "
-        "cloudevents or outbox. What is not named is auto: each record is looked at. docs/producers.md describes them.",
+        "cloudevents or outbox. Topics that are not listed are auto: the form of each record is detected. See docs/producers.md.",
     )
-    max_in_flight: int = Field(default=512, ge=1, description="HTTP requests under way at once, in one process.")
+    max_in_flight: int = Field(default=512, ge=1, description="Concurrent HTTP requests, in one process.")
     max_in_flight_per_endpoint: int = Field(
-        default=64, ge=1, description="HTTP requests under way at once to one endpoint, in one process."
+        default=64, ge=1, description="Concurrent HTTP requests to one endpoint, in one process."
     )
     endpoint_wait_seconds: float = Field(
         default=1.0,
         ge=0,
-        description="An endpoint at its bound whose answers take longer than this gets what exceeds it later.",
+        description="How long a delivery may wait for a free request when its endpoint is at max_in_flight_per_endpoint. If the endpoint "
+        "answers more slowly than this, the delivery is sent later, from a delay topic.",
     )
     max_outstanding_records: int = Field(
-        default=1000, ge=1, description="Records taken from Kafka and not finished, in one process; polling pauses above."
+        default=1000, ge=1, description="Unfinished records from Kafka, in one process. Above this number, polling pauses."
     )
     circuit_failures: int = Field(
         default=10,
         ge=1,
-        description="Failures in a row (no answer, 5xx, 429) that put an endpoint on hold: its deliveries wait, and probes are sent.",
+        description="Consecutive failures (no answer, 5xx, 429) after which an endpoint's circuit opens: its deliveries wait, and probes "
+        "are sent.",
     )
     circuit_open_seconds: float = Field(
         default=5.0,
         gt=0,
-        description="How long a circuit stays open the first time. After each failed probe it stays open twice as long.",
+        description="How long a circuit stays open the first time. Each failed probe doubles the time.",
     )
-    circuit_open_max_seconds: float = Field(default=600.0, gt=0, description="The longest that a circuit stays open.")
+    circuit_open_max_seconds: float = Field(default=600.0, gt=0, description="The longest time that a circuit stays open.")
     disable_after_days: float = Field(
-        default=5.0, gt=0, description="An endpoint that failed for so many days without any success is disabled."
+        default=5.0, gt=0, description="An endpoint is disabled after it has failed for this many days without a success."
     )
     tell_failing_after_hours: float = Field(
         default=1.0,
         gt=0,
-        description="An endpoint's owner is told (endpoint.failing) when it has failed for so long without any success.",
+        description="The operational event endpoint.failing is sent after an endpoint has failed for this long without a success.",
     )
     hold_days: float = Field(
         default=DEFAULT_HOLD.days,
         gt=0,
         le=3650,
-        description="How long deliveries wait for an endpoint that is paused or disabled. Then they end, on record as expired.",
+        description="How long deliveries wait for a paused or disabled endpoint. After that they are recorded as expired.",
     )
     operational_url: str = Field(
         default="",
-        description="Where operational events, such as endpoint.disabled, are sent. Empty: they are only written to their topic.",
+        description="URL that operational events, such as endpoint.disabled, are sent to. Empty: they are only written to their topic.",
     )
     operational_secret: SecretStr | None = Field(
         default=None,
@@ -169,46 +176,47 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     webhook_origin: str = Field(
         default="oms-webhooks",
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
-        description="The name of this sender in CloudEvents handshakes (WebHook-Request-Origin): best a domain of yours, such as "
-        "hooks.example.com. Endpoints that were verified so get it as Origin with every request.",
+        description="The name of this sender in CloudEvents handshakes (WebHook-Request-Origin). Use a domain of yours, such as "
+        "hooks.example.com. Endpoints that were verified by a handshake get it as Origin with every request.",
     )
     max_outstanding_bytes: int = Field(
         default=64 * MIB,
         ge=1024,
-        description="Bytes of records that the fan-out, the retry and the recorder each hold, and of records that Kafka has not "
-        "acknowledged; polling and attempts pause above. A larger record passes alone.",
+        description="Bytes of records that the fan-out, the retry and the recorder may each hold, and bytes that Kafka may not have "
+        "acknowledged yet. Above this, polling and attempts pause. A single larger record is still accepted.",
     )
     max_outstanding_deliveries: int = Field(
-        default=10_000, ge=1, description="Deliveries of the fan-out under way or in line at once, in one process."
+        default=10_000, ge=1, description="Deliveries that the fan-out has in progress or queued, in one process."
     )
-    request_timeout_seconds: float = Field(default=15.0, gt=0, description="Longest time of one request, answer included.")
-    connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Longest time to connect.")
+    request_timeout_seconds: float = Field(default=15.0, gt=0, description="Time limit of one request, including the answer.")
+    connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Time limit for connecting.")
     sender_speedups: bool = Field(
         default=True,
-        description="Whether the insides of aiohttp are used to send webhooks in less CPU time and within narrower bounds "
-        "(docs/security.md). They are left alone anyway with a release that this was not checked with.",
+        description="Whether private parts of aiohttp may be used, which saves CPU time and enforces narrower limits "
+        "(docs/security.md). They are never used with a release of aiohttp that this was not tested with.",
     )
     egress_proxy: str = Field(
         default="",
-        description="HTTP proxy that all requests to endpoints and token endpoints go through (CONNECT), such as http://proxy.internal:3128, so "
-        "that they come from its addresses. Empty: none, whatever the environment says.",
+        description="HTTP proxy (CONNECT) for all requests to endpoints and token endpoints, such as http://proxy.internal:3128. The requests "
+        "then come from its addresses. Empty: no proxy, even if variables such as HTTPS_PROXY are set.",
     )
     egress_proxy_credentials: SecretStr | None = Field(
-        default=None, description="user:password for egress_proxy, sent by HTTP Basic. Empty: the proxy asks for none."
+        default=None, description="user:password for egress_proxy (HTTP Basic). Empty: the proxy needs none."
     )
     resolver_probe_name: str = Field(
         default="example.com",
-        description="A host name that is looked up when no endpoint's name resolves, to tell a resolver that is down from a domain that is. "
-        "It need not exist. Without access to public DNS: a name that your own name servers know.",
+        description="Host name to look up when an endpoint's name does not resolve. The answer shows whether the resolver is down or only "
+        "that domain. The name need not exist. Without access to public DNS, use a name that your own name servers know.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$",
     )
     allowed_networks: Networks = Field(
-        default=(), description="Networks that webhooks may go to though they are not public, such as 127.0.0.0/8 (development)."
+        default=(),
+        description="Networks that are not public and that webhooks may still be sent to, such as 127.0.0.0/8 (development).",
     )
     encryption_key: SecretStr | None = Field(
         default=None,
-        description="Key that encrypts endpoint secrets in Kafka (make one: oms-webhooks new-key); to rotate it, new and old one, "
-        "comma-separated. Embedded: made at start.",
+        description="Key that encrypts endpoint secrets in Kafka. Make one with: oms-webhooks new-key. To rotate it, give the new and the old "
+        "key, comma-separated. Embedded: made at start.",
     )
 
     # Recorder
@@ -218,38 +226,44 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
 
     # HTTP
     http_host: str = Field(default="127.0.0.1", description="Address that health, metrics and the API listen on.")
-    http_port: int = Field(default=8080, ge=0, le=65535, description="Port that health, metrics and the API listen on; 0: any.")
+    http_port: int = Field(
+        default=8080, ge=0, le=65535, description="Port that health, metrics and the API listen on. 0: any free port."
+    )
     api_keys: Secrets = Field(
         default=(),
-        description="Bearer keys of the HTTP API, of the role admin. Embedded: one is made at start. Otherwise: see docs/api.md.",
+        description="Bearer keys for the HTTP API, with the role admin. Embedded: one is made at start. Otherwise see docs/api.md.",
     )
     trusted_proxies: Networks = Field(
         default=(),
-        description="Networks of reverse proxies whose X-Forwarded-For is believed: wrong API keys are counted by address.",
+        description="Networks of reverse proxies whose X-Forwarded-For is trusted. Wrong API keys are counted by client address.",
     )
-    drain_seconds: float = Field(default=25.0, ge=0, description="On SIGTERM, how long deliveries under way may take to finish.")
+    drain_seconds: float = Field(
+        default=25.0, ge=0, description="After SIGTERM, how long deliveries in progress may take to finish."
+    )
 
     # Metrics and tracing
     metrics_top_endpoints: int = Field(
         default=0,
         ge=0,
         le=100,
-        description="Endpoints whose attempts are a metric of their own, by id: of each process those that fail the most. 0: none.",
+        description="How many endpoints get a metric of their attempts, labeled with their id: in each process, the ones that fail most. 0: none.",
     )
     otlp_endpoint: str = Field(
         default="",
-        description="URL of an OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318. Empty: no spans are made, and "
-        "a traceparent goes from the event to the receivers as it came. Needs the extra oms-webhooks[tracing].",
+        description="URL of an OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318. Needs the extra "
+        "oms-webhooks[tracing]. Empty: no spans are made, and an event's traceparent is passed to the receivers unchanged.",
     )
     trace_ratio: float = Field(
         default=1.0,
         ge=0,
         le=1,
-        description="Share of the traces that begin here and are recorded; whoever began one elsewhere has decided that.",
+        description="Share of traces to record, for traces that begin here. Traces that began elsewhere keep their sampling decision.",
     )
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
-    log_format: Literal["json", "console"] = Field(default="json", description="One JSON object a line, or text for people.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level that is logged.")
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="json: one JSON object per line. console: text for people."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -379,7 +393,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         return self._event_types
 
     def knowing(self, types: EventTypes) -> Settings:
-        """The same settings with the event types of a running pipeline, where it has more of them."""
+        """The same settings, plus the event types that only a running pipeline has."""
         copy = self.model_copy()
         copy._event_types = types  # noqa: SLF001 - its own
         return copy
@@ -396,15 +410,15 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
 
     @property
     def event_reader(self) -> EventReader:
-        """Who takes records of the source topics for what they are."""
+        """The reader of records from the source topics."""
         forms = {topic: ProducerForm(form) for topic, _, form in (each.partition("=") for each in self.producer_forms)}
         return EventReader(self.event_types, self.topics, max_bytes=self.max_event_bytes, forms=forms)
 
     @property
     def slow_budget(self) -> int:
-        """Requests under way to all slow endpoints together: they leave room in both bounds.
+        """The most requests in progress to all slow endpoints together, so that both limits leave room for the others.
 
-        As many deliveries again may wait for them, and each holds a record: that is half of the records at most.
+        The same number of deliveries may wait for slow endpoints, and each holds a record: at most half of all records.
         """
         return max(1, min(self.max_in_flight // 2, self.max_outstanding_records // 4))
 
@@ -414,7 +428,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         return self.topics_with(())
 
     def topics_with(self, event_topics: Iterable[str]) -> Topics:
-        """The same with further topics of event types; without the prefix."""
+        """The same topics, plus further topics of event types, named without the prefix."""
         known = {*SOURCE_TOPICS, *self.event_types.more_topics}
         more = (*self.event_types.more_topics, *dict.fromkeys(topic for topic in event_topics if topic not in known))
         return Topics(self.retry_policies.delays, self.kafka_topic_prefix, timedelta(days=self.hold_days), more)
@@ -425,7 +439,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         return {name: _shown(value) for name, value in texts.items()}
 
     def toml(self) -> str:
-        """A settings file with every setting described, and the ones set that differ from their defaults; no secrets."""
+        """A settings file that describes every setting and sets those that differ from their defaults. It holds no secrets."""
         fields = type(self).model_fields
         secrets = {name for name, field in fields.items() if "Secret" in str(field.annotation)}
         changed = {name for name, field in fields.items() if getattr(self, name) != field.get_default()}

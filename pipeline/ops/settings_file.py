@@ -1,6 +1,6 @@
 """A file with settings, in TOML: ``OMS_WEBHOOKS_SETTINGS_FILE`` names it, ``oms-webhooks settings --toml`` writes one.
 
-Its keys are the settings' names. A variable goes before it. Lists are arrays, or comma-separated as in variables.
+Its keys are the names of the settings. A variable takes precedence over the file. Lists are arrays, or comma-separated as in variables.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ SETTINGS_FILE: Final = "OMS_WEBHOOKS_SETTINGS_FILE"
 
 
 def read_settings_file(path: Path, known: Collection[str]) -> dict[str, Any]:
-    """The settings of a file.
+    """The settings in a file.
 
     Raises:
-        SettingsError: it cannot be read, is not TOML, or holds a key that is not a setting (a typo would silently leave a default in force).
+        SettingsError: the file cannot be read, is not TOML, or has a key that is not a setting (a typo would silently keep a default).
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"{SETTINGS_FILE} is {path}, which cannot be read: {error.strerror or error}.") from error
+        raise SettingsError(f"{SETTINGS_FILE} names {path}, which cannot be read: {error.strerror or error}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{SETTINGS_FILE} is {path}, which is not TOML: {error}.") from error
+        raise SettingsError(f"{SETTINGS_FILE} names {path}, which is not TOML: {error}.") from error
     if unknown := sorted(set(content) - set(known)):
         message = f"{path} has unknown settings: {', '.join(unknown)}. `oms-webhooks settings` lists them; there are no sections."
         raise SettingsError(message)
@@ -36,9 +36,9 @@ def read_settings_file(path: Path, known: Collection[str]) -> dict[str, Any]:
 
 
 def as_toml(shown: Mapping[str, str], descriptions: Mapping[str, str], secrets: Collection[str], changed: Collection[str]) -> str:
-    """A file with every setting and its meaning; what is not ``changed`` is a comment, and so is every secret, without its value."""
+    """A file with every setting and its meaning. Settings that are not ``changed`` are comments, and so are secrets, without values."""
     parts = [
-        "# Settings of OMS webhooks. A variable OMS_WEBHOOKS_… goes before its line here. Secrets are better files of their own."
+        "# Settings of OMS webhooks. A variable OMS_WEBHOOKS_… takes precedence over its line here. Keep secrets in files of their own."
     ]
     for name, value in shown.items():
         meaning = textwrap.fill(descriptions[name], 120, initial_indent="# ", subsequent_indent="# ")

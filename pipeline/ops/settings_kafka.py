@@ -1,4 +1,4 @@
-"""The settings of Kafka: where it is, how it is logged in to, what topics are made like."""
+"""The settings of Kafka: where it is, how to log in, and how to create topics."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class KafkaSettings(BaseSettings):
     )
     kafka_client: Literal["kafka-python", "librdkafka"] = Field(
         default="kafka-python",
-        description="Which client speaks to Kafka. librdkafka takes less CPU time and needs the extra oms-webhooks[librdkafka].",
+        description="The Kafka client library. librdkafka uses less CPU time and needs the extra oms-webhooks[librdkafka].",
     )
-    kafka_topic_prefix: str = Field(default="", description="Put before every topic and group id.", pattern=r"^[A-Za-z0-9._-]*$")
+    kafka_topic_prefix: str = Field(default="", description="Prefix of every topic and group id.", pattern=r"^[A-Za-z0-9._-]*$")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="How to talk to the brokers."
+        default="PLAINTEXT", description="How to connect to the brokers."
     )
     kafka_ssl_cafile: Path | None = Field(default=None, description="PEM file of the CA that signed the brokers' certificates.")
     kafka_ssl_certfile: Path | None = Field(default=None, description="PEM file of the client certificate (mutual TLS).")
@@ -53,43 +53,49 @@ class KafkaSettings(BaseSettings):
     kafka_sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
     kafka_oauth_token_file: Path | None = Field(
         default=None,
-        description="OAUTHBEARER: file that somebody else keeps a fresh token in (Kubernetes: a projected service account token). "
+        description="OAUTHBEARER: file with a token that another program keeps fresh (Kubernetes: a projected service account token). "
         "It is read for every connection.",
     )
     kafka_oauth_token_url: str = Field(
-        default="", description="OAUTHBEARER: token endpoint of an OpenID provider, asked with client credentials."
+        default="", description="OAUTHBEARER: token endpoint of an OpenID provider (client credentials grant)."
     )
     kafka_oauth_client_id: str = Field(default="", description="OAUTHBEARER: client id for kafka_oauth_token_url.")
     kafka_oauth_client_secret: SecretStr | None = Field(default=None, description="OAUTHBEARER: client secret.")
-    kafka_oauth_scope: str = Field(default="", description="OAUTHBEARER: scope to ask for. Empty: the provider's default.")
+    kafka_oauth_scope: str = Field(default="", description="OAUTHBEARER: scope to request. Empty: the provider's default.")
     kafka_oauth_cafile: Path | None = Field(
         default=None, description="OAUTHBEARER: PEM file of the CA of kafka_oauth_token_url. Empty: the well-known CAs."
     )
-    kafka_partitions: int = Field(default=6, ge=1, le=1024, description="Partitions of the topics that are created.")
+    kafka_partitions: int = Field(default=6, ge=1, le=1024, description="Number of partitions of topics that are created.")
     kafka_replication_factor: int = Field(
         default=-1,
-        description="Replicas of the topics that are created; -1: as many as there are brokers, up to 3 (or the broker's default, when that "
-        "is more).",
+        description="Number of replicas of topics that are created. -1: as many as there are brokers, up to 3, or the broker's default if "
+        "that is higher.",
     )
     kafka_min_insync_replicas: int = Field(
         default=-1,
-        description="Replicas that must hold a record before it is acknowledged (min.insync.replicas of the topics); -1: 2 for topics with 3 "
-        "replicas, the broker's default for others.",
+        description="How many replicas must store a record before it is acknowledged (min.insync.replicas of the topics). -1: 2 for topics "
+        "with 3 replicas, the broker's default for others.",
     )
-    kafka_session_timeout_ms: int = Field(default=10_000, ge=1_000, description="A silent consumer leaves its group after this.")
+    kafka_session_timeout_ms: int = Field(
+        default=10_000, ge=1_000, description="A consumer that sends no heartbeat for this long is removed from its group."
+    )
     kafka_metadata_max_age_ms: int = Field(
-        default=30_000, ge=1_000, description="How often clients look for new partitions; what is in one waits until then."
+        default=30_000,
+        ge=1_000,
+        description="How often clients look for new partitions. Records in a new partition wait until then.",
     )
-    kafka_fetch_max_wait_ms: int = Field(default=500, ge=1, description="How long the broker may hold an empty fetch.")
+    kafka_fetch_max_wait_ms: int = Field(
+        default=500, ge=1, description="How long the broker may delay a fetch that finds no records."
+    )
     kafka_static_members: bool = Field(
         default=True,
-        description="Whether a process that comes back after a crash takes up its partitions at once (static membership). Off: they are "
-        "silent until the session of the dead one has ended.",
+        description="Static membership: a process that restarts after a crash gets its partitions back immediately. Off: no partition of "
+        "the crashed process is read until its session times out.",
     )
     kafka_speedups: bool = Field(
         default=True,
-        description="Whether private parts of kafka-python are touched to save CPU time. They are left alone anyway with a version that "
-        "this was not checked with.",
+        description="Whether private parts of kafka-python may be used to save CPU time. They are never used with a version that this was "
+        "not tested with.",
     )
     kafka_linger_ms: int = Field(default=40, ge=0, description="How long the producer waits to fill a batch.")
 
@@ -104,10 +110,12 @@ class KafkaSettings(BaseSettings):
     def _token_url_is_safe(cls, value: str) -> str:
         url = urlsplit(value)
         if value and not (url.hostname and (url.scheme == "https" or (url.scheme == "http" and url.hostname in _LOOPBACK))):
-            message = "must be an https:// URL: the client secret is sent there (http:// to this machine itself is allowed)"
+            message = (
+                "must be an https:// URL, because the client secret is sent there (http:// is allowed to this machine itself)"
+            )
             raise ValueError(message)
         if "@" in url.netloc:
-            message = "must not hold a user name or password; set kafka_oauth_client_id and kafka_oauth_client_secret"
+            message = "must not contain a user name or password; set kafka_oauth_client_id and kafka_oauth_client_secret"
             raise ValueError(message)
         return value
 
@@ -118,7 +126,7 @@ class KafkaSettings(BaseSettings):
         if self.kafka_sasl_mechanism == "OAUTHBEARER":
             by_url = bool(self.kafka_oauth_token_url)
             if by_url == (self.kafka_oauth_token_file is not None):
-                message = "OAUTHBEARER needs kafka_oauth_token_file or kafka_oauth_token_url, one of the two"
+                message = "OAUTHBEARER needs either kafka_oauth_token_file or kafka_oauth_token_url"
                 raise ValueError(message)
             if by_url and not (self.kafka_oauth_client_id and self.kafka_oauth_client_secret):
                 message = "kafka_oauth_token_url needs kafka_oauth_client_id and kafka_oauth_client_secret"

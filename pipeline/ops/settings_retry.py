@@ -1,4 +1,4 @@
-"""The settings of retries: which delays there are, what the named policies of endpoints mean, and how an endpoint that is back is treated."""
+"""The settings of retries: the delays, the named retry policies, and the ramp after an endpoint recovers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _read_some(value: object) -> object:
 
 def _above_zero(delays: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
     if any(delay <= timedelta(0) for delay in delays):
-        message = "delays are above zero, such as 30s,2h"
+        message = "delays must be above zero, such as 30s,2h"
         raise ValueError(message)
     return delays
 
@@ -41,19 +41,19 @@ class RetrySettings(BaseSettings):
 
     retry_delays: Delays = Field(
         default=_STANDARD,
-        description="Delays before each retry (the policy standard): one to five, such as 5s,1m,10m,1h,6h. Each has a topic of its own.",
+        description="Delays of the retry policy standard: one to five, one before each retry, such as 5s,1m,10m,1h,6h. Each has its own topic.",
     )
     patient_retry_delays: Delays = Field(
         default=_PATIENT,
-        description="The same for endpoints whose retry policy is patient: by default five retries over 72 hours.",
+        description="Delays of the retry policy patient. Default: five retries over 72 hours.",
     )
     impatient_retry_delays: Delays = Field(
         default=_IMPATIENT,
-        description="The same for endpoints whose retry policy is impatient: by default five retries within a minute.",
+        description="Delays of the retry policy impatient. Default: five retries within a minute.",
     )
     further_retry_delays: FurtherDelays = Field(
         default=(),
-        description="Further delays that endpoints may choose for retry policies of their own, such as 30s,2h. Each has a topic of its own.",
+        description="More delays that endpoints may use in their own retry policies, such as 30s,2h. Each has its own topic.",
     )
 
     ramp_start_per_second: float = Field(
@@ -61,15 +61,15 @@ class RetrySettings(BaseSettings):
         ge=0,
         le=10_000,
         allow_inf_nan=False,
-        description="Requests a second that an endpoint gets at first when it is back after an outage, or was resumed. The rate grows with "
-        "its answers, up to its limit. 0: what has gathered is sent at once.",
+        description="Requests per second at first, after an endpoint recovers from an outage or is resumed. The rate rises with each "
+        "success, up to the endpoint's limit. 0: no ramp, the whole backlog is sent immediately.",
     )
     ramp_double_seconds: float = Field(
         default=10.0,
         ge=0.1,
         le=3600,
         allow_inf_nan=False,
-        description="In how many seconds that rate doubles, as long as there is enough to send.",
+        description="How many seconds this rate takes to double, while there is enough to send.",
     )
 
     @property

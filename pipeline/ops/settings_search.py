@@ -1,4 +1,4 @@
-"""The settings of searches: how much of ClickHouse, and of a process that it runs in, they may take."""
+"""The settings of searches: how much of ClickHouse, or of a process with an embedded ClickHouse, they may use."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ class SearchSettings(BaseSettings):
         default=0,
         ge=0,
         le=100,
-        description="Queries of searches that one process has under way at once; others wait for their turn. 0: with ClickHouse in this "
-        "process as many as there are cores, less one for the recorder (2 at least, 8 at most); with a server 8.",
+        description="How many search queries one process runs concurrently; others wait. 0: 8 with a ClickHouse server; with ClickHouse in "
+        "this process, the number of cores minus one for the recorder (at least 2, at most 8).",
     )
     search_threads: int = Field(
         default=0,
         ge=0,
         le=1024,
-        description="Threads of ClickHouse that a query of a search may use (max_threads). 0: one with ClickHouse in this process; with a "
-        "server, what the server says.",
+        description="How many ClickHouse threads a search query may use (max_threads). 0: the server's own setting; one with ClickHouse in "
+        "this process.",
     )
     search_wait_seconds: float = Field(
         default=10.0,
         gt=0,
         le=25,
-        description="How long a search waits for its turn before it is answered with 503 and Retry-After.",
+        description="How long a search may wait to run. After that the API answers 503 with Retry-After.",
     )

@@ -1,4 +1,4 @@
-"""Where settings come from: names there that mean nothing, and the place of a value that is refused."""
+"""Where settings come from: names that have no effect, and the source of a value that is not valid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SERVICE_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")
 
 
 def unknown_names(others: Collection[str]) -> list[CheckResult]:
-    """Variables, lines of ``.env`` and files of secrets that are called like settings and are none: typos, most likely.
+    """Variables, lines of ``.env`` and secret files that are named like settings but are not settings: probably typos.
 
     ``others`` are the variables ``OMS_WEBHOOKS_…`` that are set but are not settings.
     """
@@ -38,7 +38,7 @@ def unknown_names(others: Collection[str]) -> list[CheckResult]:
 
 
 def place_of(setting: str) -> str:
-    """What to change when a setting's value is wrong: the first source that has it."""
+    """Where to change a setting whose value is wrong: the first source that has it."""
     variable = f"{_PREFIX}{setting.upper()}"
     if variable in _variables():
         return variable
@@ -52,7 +52,7 @@ def place_of(setting: str) -> str:
 
 
 def refused_values(error: ValidationError) -> list[CheckResult]:
-    """What does not fit, by the place to change it. What concerns several settings names them itself."""
+    """The problems, by the place to change. A problem with several settings names them itself."""
     return [
         CheckResult(place_of(str(each["loc"][0])) if each["loc"] else "", sentence_of(each))
         for each in error.errors(include_url=False, include_input=False)
@@ -60,14 +60,14 @@ def refused_values(error: ValidationError) -> list[CheckResult]:
 
 
 def _advice(name: str, known: Sequence[str]) -> str:
-    # Without what all of them begin with, which would make any two alike.
+    # Without the common prefix, which would make any two names similar.
     stems = {one[len(_PREFIX) :]: one for one in known}
     near = difflib.get_close_matches(name[len(_PREFIX) :], stems, n=1)
-    return "It is not a setting and has no effect" + (f"; is {stems[near[0]]} meant?" if near else ".")
+    return "This is not a setting and has no effect" + (f"; did you mean {stems[near[0]]}?" if near else ".")
 
 
 def _variables() -> list[str]:
-    """The environment's, in capitals: their case does not matter. Without those by which Kubernetes tells of a Service ``oms-webhooks-…``."""
+    """Names of environment variables in upper case (case does not matter), without those of a Kubernetes Service ``oms-webhooks-…``."""
     return [
         name.upper()
         for name, value in os.environ.items()

@@ -1,7 +1,7 @@
-"""New attempts as they are recorded, for those who watch: one look at the store, again and again, for all who watch the same search.
+"""New attempts as they are recorded. All listeners of the same search share one poll of the store.
 
-What is recorded late still counts as new: each look goes back a minute, and leaves out what was told before. Everything is bounded:
-the searches, the listeners, the attempts of a look, and what waits for a listener who does not read.
+Attempts that are recorded late still count as new: each poll goes back one minute, and skips attempts that were already sent. Everything
+is bounded: the searches, the listeners, the attempts of a poll, and the queue of a listener that does not read.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ log = logger(__name__)
 
 _LOOK_BACK: Final = timedelta(seconds=60)
 _BEFORE: Final = timedelta(seconds=10)
-"""How long before somebody begins to watch an attempt is still new: a page is shown first, and then asks for what follows."""
+"""Attempts of this period before the start of a stream still count as new, because a page loads before its stream starts."""
 _MOST_ROWS: Final = 200
 _MOST_WAITING: Final = 20
 _SLOWER: Final = 4
-"""How many times as long it waits after a look that failed."""
+"""After a failed poll, the next one waits this many times longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamNews:
-    """What a listener is told: attempts, the oldest first; or why there are none at the moment. ``is_over``: nothing follows."""
+    """A message to a listener: attempts, oldest first, or why there are none at the moment. ``is_over``: it is the last message."""
 
     attempts: tuple[AttemptRow, ...] = ()
     problem: str = ""
@@ -47,15 +47,15 @@ Listener = asyncio.Queue[StreamNews]
 
 @dataclass(eq=False, slots=True)
 class _Watch:
-    """A search that somebody watches."""
+    """A search with listeners."""
 
     query: AttemptQuery
     since: datetime
     listeners: set[Listener] = field(default_factory=set)
     told: dict[int, datetime] = field(default_factory=dict)
-    """Attempts that were told, while a look may still find them."""
+    """Attempts that were sent and that a poll may still find again."""
     last: deque[AttemptRow] = field(default_factory=lambda: deque(maxlen=_MOST_ROWS))
-    """The last of them in full, for who comes later: between a page and its stream nothing is missed."""
+    """The latest attempts in full, for new listeners, so that nothing is missed between a page and its stream."""
     task: asyncio.Task[None] | None = None
 
 
@@ -76,10 +76,10 @@ class AttemptStreams:
 
     @asynccontextmanager
     async def listen(self, query: AttemptQuery, look: Look, clock: Clock) -> AsyncIterator[Listener]:
-        """What is new of a search, from now on; its order and page mean nothing.
+        """New attempts of a search, from now on. The order and page of the search are ignored.
 
         Raises:
-            ApiError: 503, too many listen already, or the process stops.
+            ApiError: 503, there are too many listeners, or the process is stopping.
         """
         query = _watched(query)
         watch = self._watches.get(query)
@@ -108,7 +108,7 @@ class AttemptStreams:
                 await _ended(watch)
 
     async def stop(self) -> None:
-        """Tell everybody that it is over, and look no more."""
+        """End all streams, and stop polling."""
         self._is_stopped = True
         watches, self._watches = list(self._watches.values()), {}
         for watch in watches:
@@ -127,7 +127,7 @@ class AttemptStreams:
                 pause *= _SLOWER
             except Exception:
                 log.exception("a look for new attempts failed")
-                _tell(watch, StreamNews(problem="New attempts cannot be looked for; the log of the API says why."))
+                _tell(watch, StreamNews(problem="New attempts cannot be read at the moment. The log of the API says why."))
                 pause *= _SLOWER
             await asyncio.sleep(pause)
 
@@ -159,7 +159,7 @@ def _news(watch: _Watch, found: tuple[AttemptRow, ...], now: datetime) -> tuple[
 
 def _tell(watch: _Watch, news: StreamNews) -> None:
     for listener in watch.listeners:
-        if listener.full():  # who does not read misses the oldest
+        if listener.full():  # a listener that does not read loses the oldest messages
             listener.get_nowait()
         listener.put_nowait(news)
 

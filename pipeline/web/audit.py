@@ -1,4 +1,4 @@
-"""Who looked at customers' data, and who sent what again, is on record before it happens."""
+"""The audit log: views of customer data, resends and other actions are recorded before they happen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schemas.codec import to_json
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asked for something, as the audit names them. It outlives the request."""
+    """The identity behind a request, for the audit log. It outlives the request."""
 
     actor: str
     role: Access
@@ -46,9 +46,9 @@ class AuditLog:
         return Actor(who.actor, who.role, client_address(request, self.proxies))
 
     async def put(self, asked: web.Request | Actor, action: AuditAction, subject: str, detail: str = "") -> None:
-        """Write an audit record of what a request, or whoever sent one, asks for; returns when Kafka has it.
+        """Write an audit record for a request or its actor. Returns when Kafka has it.
 
-        What cannot be put on record is not done.
+        An action that cannot be recorded must not be carried out.
 
         Raises:
             ApiError: 503, Kafka does not answer.
@@ -75,4 +75,6 @@ class AuditLog:
 
 
 def _unrecorded() -> ApiError:
-    return ApiError(503, "Kafka does not answer, and what cannot be put on record is not done; please try again in a moment.")
+    return ApiError(
+        503, "Kafka does not answer, so the action cannot be recorded and was not carried out. Please try again in a moment."
+    )

@@ -26,7 +26,7 @@ DeclaredT = TypeVar("DeclaredT")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks: ``actor`` names the key in audits, ``role`` is what it may do."""
+    """The caller: ``actor`` identifies the key in the audit log, ``role`` is its role."""
 
     actor: str
     role: Access
@@ -41,17 +41,17 @@ PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
 
 class ApiKeys:
-    """The keys that open the API: those of the settings, which may everything, and those that were made with the API."""
+    """The valid API keys: those in the settings, which are admin keys, and those that were created with the API."""
 
     def __init__(self, keys: Iterable[SecretStr] = (), made: Callable[[], Iterable[ApiKeyRecord]] = tuple) -> None:
-        """Take the digests of the settings' keys. ``made`` returns the others that are valid now.
+        """Store the digests of the keys in the settings. ``made`` returns the other keys that are valid now.
 
         Raises:
             ValueError: a key is empty.
         """
         values = [key.get_secret_value() for key in keys]
         if not all(values):
-            raise ValueError("An API key is empty: set OMS_WEBHOOKS_API_KEYS to one or more, comma-separated.")
+            raise ValueError("An API key is empty. Set OMS_WEBHOOKS_API_KEYS to one or more keys, comma-separated.")
         self._digests = [digest(value) for value in values]
         self._made = made
 
@@ -60,10 +60,10 @@ class ApiKeys:
         return bool(self._digests)
 
     def principal(self, authorization: str | None) -> Principal:
-        """Who asks. The actor is ``api-key:`` and the id of the key: the first 8 digits of its SHA-256.
+        """The caller. The actor is ``api-key:`` and the id of the key: the first 8 digits of its SHA-256.
 
         Raises:
-            ApiError: 401, without a key or with a wrong one.
+            ApiError: 401, the key is missing or wrong.
         """
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
@@ -77,14 +77,14 @@ class ApiKeys:
             WrongKeyError: nobody has this key.
         """
         given = digest(key)
-        # Every key is compared, whichever matches: the time taken says nothing about them.
+        # Compare with every key, so that the duration reveals nothing about them.
         roles = [role for one, role in self._known() if hmac.compare_digest(given, one)]
         if not roles:
             raise WrongKeyError
         return Principal(f"{_ACTOR}{key_id(given)}", roles[0])
 
     def named(self, identifier: str) -> Principal | None:
-        """Who holds the key with this id; None when it is not a key any more. For callers who have shown the key itself before."""
+        """The holder of the key with this id, or None if the key is no longer valid. For callers that have presented the key before."""
         roles = [role for one, role in self._known() if key_id(one) == identifier]
         return Principal(f"{_ACTOR}{identifier}", roles[0]) if roles else None
 
@@ -100,7 +100,7 @@ def digest(key: str) -> bytes:
 
 
 def key_id(digest_of_key: bytes) -> str:
-    """What names a key: it says nothing that would help to guess the key."""
+    """The id of a key. It does not help to guess the key."""
     return digest_of_key.hex()[:_ID_DIGITS]
 
 
@@ -111,9 +111,9 @@ def authorise(
     proxies: Networks = (),
     on_use: Callable[[str], None] = lambda _: None,
 ) -> Middleware:
-    """A middleware that lets nobody in without a key that may do it, not even to learn which paths exist.
+    """A middleware that requires a key with the necessary role, even to learn which paths exist.
 
-    ``on_use`` is told the id of each key that opened something.
+    ``on_use`` is called with the id of each key that was used.
     """
     public = {path for (_, path), route in routes.items() if route.access is None}
 
@@ -137,7 +137,7 @@ def authorise(
 def require_role(who: Principal, needed: Access) -> None:
     """Raises ApiError (403) when somebody may not do something."""
     if not who.role.covers(needed):
-        raise ApiError(403, f"This needs a key of the role {needed.value}; yours has the role {who.role.value}.")
+        raise ApiError(403, f"This needs a key with the role {needed.value}. Your key has the role {who.role.value}.")
 
 
 def declared(request: web.Request, routes: Mapping[tuple[str, str], DeclaredT]) -> DeclaredT | None:
@@ -151,5 +151,5 @@ def declared(request: web.Request, routes: Mapping[tuple[str, str], DeclaredT]) 
 
 
 def principal_of(request: web.Request) -> Principal:
-    """Who asks; the middleware has found out."""
+    """The caller, as determined by the middleware."""
     return request[PRINCIPAL]

@@ -1,4 +1,4 @@
-"""Request and response bodies hold customers' data: operators see them, viewers do not, and who saw what is on record."""
+"""Access to request and response bodies, which contain customer data: only for operators, and recorded in the audit log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BODIES: Final = frozenset({"request_body", "response_body"})
 
 
 async def show_bodies(api: CommonServices, request: web.Request, detail: AttemptDetailAnswer) -> AttemptDetailAnswer:
-    """The attempt as the caller may see it; that an operator saw its bodies is on record."""
+    """The attempt as the caller may see it. If an operator sees its bodies, that is recorded."""
     if not principal_of(request).role.covers(Access.OPERATOR):
         return detail.model_copy(update={"request_body": None, "response_body": "", "bodies_hidden": True})
     await api.audit.put(request, AuditAction.VIEW_BODY, f"attempt {detail.id}", f"event {detail.event_id}")
@@ -26,7 +26,7 @@ async def show_bodies(api: CommonServices, request: web.Request, detail: Attempt
 
 
 async def check_body_search(api: CommonServices, request: web.Request, query: AttemptQuery) -> None:
-    """A search in bodies says what is in them: it needs the same role, and is on record (without what was searched for).
+    """A search in bodies reveals their content, so it needs the same role and is recorded (without the search terms).
 
     Raises:
         ApiError: 403, the caller may not see bodies.
@@ -35,5 +35,5 @@ async def check_body_search(api: CommonServices, request: web.Request, query: At
     if not searched:
         return
     if not principal_of(request).role.covers(Access.OPERATOR):
-        raise ApiError(403, f"Searching in bodies needs a key of the role {Access.OPERATOR.value}.")
+        raise ApiError(403, f"Searching in bodies needs a key with the role {Access.OPERATOR.value}.")
     await api.audit.put(request, AuditAction.SEARCH_BODIES, "attempts", ", ".join(searched))

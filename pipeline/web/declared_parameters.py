@@ -1,7 +1,7 @@
-"""Parameters, checked against what a route or a page declares: before the handler runs, and by one rule for all.
+"""Check parameters against the declaration of a route or page, before the handler runs, by one rule for all.
 
-A parameter that nobody knows must not look like one that has an effect: ``q[endpoint_id_eq]=11&order_number_eq=R100`` is a wider
-search than the one that was meant. A read reports it; what sends, exports or changes something refuses it.
+An unknown parameter must not be ignored silently: ``q[endpoint_id_eq]=11&order_number_eq=R100`` is a wider search than
+the user meant. A read reports it. A request that sends, exports or changes something is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.web.request_values import FALSY, IGNORED, IS_STRICT, TRUTHY, read_
 from pipeline.web.routes import STRICT, Parameter, Route
 
 _MOST: Final = 50
-"""Findings that are told of one request."""
+"""The most findings to report for one request."""
 _NOTHING: Final = frozenset({b"", b"{}", b"null"})
 _NUMBER: Final = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
 _FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
@@ -36,7 +36,7 @@ _IS_NO_FILTER: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ParameterProblem:
-    """What is wrong with a parameter. ``is_blank``: it has no value, which a form means nothing by."""
+    """A problem with a parameter. ``is_blank``: it has no value, which has no meaning in a form."""
 
     name: str
     reason: str
@@ -49,7 +49,7 @@ class ParameterProblem:
 
 
 def check_parameters(routes: Mapping[tuple[str, str], Route]) -> Middleware:
-    """A middleware that reports or refuses what a route does not know, and adds what it reported to the answer."""
+    """A middleware that reports or refuses parameters that the route does not declare. Reports are added to the answer."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -59,7 +59,7 @@ def check_parameters(routes: Mapping[tuple[str, str], Route]) -> Middleware:
         await _check_media_type(request)
         found = findings((*route.parameters, STRICT), request.query.items())
         if route.body is None and (await read_body(request)).strip() not in _NOTHING:
-            found.append(ParameterProblem(_BODY, "this request takes no body; its parameters stand in the query string"))
+            found.append(ParameterProblem(_BODY, "this request has no body; its parameters belong in the query string"))
         settle(request, found, acts=route.acts)
         response = await handler(request)
         return _telling(response, request.get(IGNORED, []), has_document=isinstance(route.answers.get(200), str))
@@ -68,9 +68,9 @@ def check_parameters(routes: Mapping[tuple[str, str], Route]) -> Middleware:
 
 
 async def _check_media_type(request: web.Request) -> None:
-    """Refuse bodies that are not plain JSON by what the request says of them; what it says nothing of is read as JSON.
+    """Refuse bodies whose headers say that they are not plain JSON. Without such headers, the body is read as JSON.
 
-    JSON that is called a form is taken: curl calls whatever it sends so.
+    JSON that is labeled as a form is accepted, because curl labels every body like that.
 
     Raises:
         ApiError: 415, the body is compressed, or a form.
@@ -81,13 +81,13 @@ async def _check_media_type(request: web.Request) -> None:
     if encoding not in ("", "identity"):
         raise ApiError(
             415,
-            f"The body is compressed ({shown(encoding)}); send it as it is, without Content-Encoding.",
+            f"The body is compressed ({shown(encoding)}). Send it uncompressed, without Content-Encoding.",
             headers={hdrs.ACCEPT_ENCODING: "identity"},
         )
     if request.content_type in _FORMS and not (await read_body(request)).lstrip().startswith(b"{"):
         raise ApiError(
             415,
-            f"The body is a form ({request.content_type}); send JSON, with Content-Type: application/json.",
+            f"The body is a form ({request.content_type}). Send JSON, with Content-Type: application/json.",
             headers={hdrs.ACCEPT: "application/json"},
         )
 
@@ -124,7 +124,7 @@ def findings(known: Sequence[Parameter], pairs: Iterable[tuple[str, str]]) -> li
         if parameter is None or parameter.style != "form":
             found[ParameterProblem(shown(key) or "''", _unknown(key, by_name))] = None
         elif name in seen:
-            found[ParameterProblem(name, "it is given more than once, and only the last one counts")] = None
+            found[ParameterProblem(name, "it is given more than once, and only the last value is used")] = None
         elif not value.strip():
             found[ParameterProblem(name, "it has no value; give it one, or leave it out", is_blank=True)] = None
         elif reason := _unfit(parameter, value.strip()):

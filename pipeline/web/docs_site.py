@@ -18,7 +18,7 @@ _POLICY: Final = (
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
 )
 
-_NOT_BUILT: Final = "This installation has no documentation site: run `make docs`, or read the files in docs/."
+_NOT_BUILT: Final = "This installation has no documentation site. Run `make docs`, or read the files in docs/."
 
 
 @cache

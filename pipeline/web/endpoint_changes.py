@@ -1,4 +1,4 @@
-"""Creating, changing and deleting endpoints: the rules, without HTTP."""
+"""The rules for creating, changing and deleting endpoints, without HTTP."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ GRACE: Final = timedelta(hours=24)
 Versions = Collection[str] | None
 """The versions that a change was made for (If-Match): None for any."""
 
-_EITHER: Final = "disabled and active cannot both be true: an endpoint that is disabled gets nothing."
+_EITHER: Final = "disabled and active cannot both be true: a disabled endpoint receives nothing."
 _NOT_NOW: Final = (
-    "Kafka does not take changes of endpoints at the moment (/readyz says why), so nothing was changed; please try again later."
+    "Kafka does not accept changes of endpoints at the moment (/readyz says why), so nothing was changed. Please try again later."
 )
 _UNCONFIRMED: Final = (
-    "Kafka has not confirmed the change in time. It may still take effect: look at the endpoint before you try again."
+    "Kafka has not confirmed the change in time. The change may still take effect. Check the endpoint before you try again."
 )
 
 
 async def create_endpoint(api: EndpointServices, given: EndpointInput, actor: str) -> tuple[Endpoint, str | None]:
-    """Register an endpoint: it and its signing secret. When its target_url is registered already: that endpoint and None.
+    """Register an endpoint. Returns it and its signing secret. If the target_url is already registered: that endpoint and None.
 
     Raises:
         InvalidError: the target_url cannot be a target.
@@ -98,7 +98,7 @@ async def update_endpoint(
         other = api.registry.by_url(values.get("target_url", record.target_url))
         if other is not None and other.id != endpoint_id:
             raise InvalidError(
-                {"target_url": [f"target_url is registered already, as endpoint {other.id}: change or delete that one."]}
+                {"target_url": [f"target_url is already registered as endpoint {other.id}. Change or delete that endpoint."]}
             )
         if any(
             values.get(name, now) != now
@@ -147,7 +147,7 @@ async def rotate_key_pair(
 
     def change(record: EndpointRecord) -> EndpointRecord:
         if not record.key_pairs:
-            raise ApiError(409, 'The endpoint has no signatures of version v1a: set signature_versions to ["v1", "v1a"] first.')
+            raise ApiError(409, 'The endpoint has no v1a signatures. Set signature_versions to ["v1", "v1a"] first.')
         pairs = rotated(newest, record.key_pairs, api.clock(), overlap)
         return changed(api, record, {"key_pairs": pairs, "change": "rotate_key_pair", "changed_by": actor})
 
@@ -215,7 +215,7 @@ def require_right_key(api: EndpointServices) -> None:
 
 
 async def check_target(api: EndpointServices, target_url: str) -> None:
-    """Look whether webhooks may go to a URL.
+    """Check whether webhooks may be sent to a URL.
 
     Raises:
         InvalidError: they may not.
@@ -227,7 +227,7 @@ async def check_target(api: EndpointServices, target_url: str) -> None:
 
 
 async def check_token_url(api: EndpointServices, given: EndpointInput) -> None:
-    """Look whether a client secret may go to a token endpoint.
+    """Check whether a client secret may be sent to a token endpoint.
 
     Raises:
         InvalidError: it may not.
@@ -243,9 +243,9 @@ async def check_token_url(api: EndpointServices, given: EndpointInput) -> None:
 
 @asynccontextmanager
 async def changing(api: EndpointServices) -> AsyncIterator[None]:
-    """One change at a time, and none that waits for Kafka for ever.
+    """Allow one change at a time, with a limit for waiting for Kafka.
 
-    While Kafka does not take changes, none is written: they would wait in memory, and take effect long after their answer.
+    While Kafka does not accept changes, none is written. Otherwise, they would wait in memory and take effect long after their answer.
     """
     require_endpoints(api.registry)
     if not api.registry.may_write(api.producer):
@@ -261,7 +261,7 @@ async def changing(api: EndpointServices) -> AsyncIterator[None]:
 async def change_endpoint(
     api: EndpointServices, endpoint_id: int, expected: Versions, change: Callable[[EndpointRecord], EndpointRecord | None]
 ) -> None:
-    """Write what ``change`` makes of the endpoint as it is (None: nothing), on top of whatever another process just wrote.
+    """Apply ``change`` to the current endpoint and write the result (None: nothing), after whatever another process just wrote.
 
     Raises:
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer; and what ``change`` raises.
@@ -291,9 +291,9 @@ async def change_endpoint(
 def _require_version(record: EndpointRecord, expected: Versions) -> None:
     if expected is not None and str(record.version) not in expected:
         message = (
-            "The endpoint was changed since you read it: read it again, and make your change to what it is now."
+            "The endpoint has changed since you read it. Read it again, and make your change to the current version."
             if any(one.isdigit() for one in expected)
-            else f'If-Match holds no version of an endpoint. Send the ETag that you read, quotes included, such as "{record.version}".'
+            else f'If-Match does not contain a version of an endpoint. Send the ETag that you read, quotes included, such as "{record.version}".'
         )
         raise ApiError(412, message, headers={"ETag": f'"{record.version}"'})
 
@@ -336,7 +336,7 @@ def _values(api: EndpointServices, given: EndpointInput, current: EndpointRecord
 
 
 def _pins(given: EndpointInput, current: EndpointRecord | None) -> dict[str, Any]:
-    """The pinned versions that go with the events: of an event type that is not subscribed to any more, the pin goes too."""
+    """The pinned versions for these events. Pins of event types that are no longer subscribed to are removed."""
     events = given.events if current is None or "events" in given.model_fields_set else current.events
     if "event_type_versions" in given.model_fields_set:
         if problem := not_subscribed(given.event_type_versions, events):
@@ -347,7 +347,7 @@ def _pins(given: EndpointInput, current: EndpointRecord | None) -> dict[str, Any
 
 
 def _merged_headers(api: EndpointServices, given: EndpointInput, sealed: dict[str, str]) -> dict[str, str]:
-    """Nobody can see the values, so a change names only what changes (as in RFC 7396): null takes a header away."""
+    """The values are hidden, so a change names only the headers that change (as in RFC 7396). null removes a header."""
     if given.headers is None:
         return {}
     merged = dict(sealed)

@@ -23,7 +23,7 @@ INVALID = "Invalid resource. Please fix errors and try again."
 
 
 class ApiError(Exception):
-    """A request that cannot be served; ``str(error)`` says why and what to do."""
+    """A request that cannot be served. ``str(error)`` says why and what to do."""
 
     def __init__(self, status: int, message: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class ApiError(Exception):
 
 
 class InvalidError(ApiError):
-    """422: what is wrong, in sentences for each field."""
+    """422: the errors of the input, as sentences for each field."""
 
     def __init__(self, errors: Mapping[str, list[str]]) -> None:
         super().__init__(422, INVALID)
@@ -40,7 +40,7 @@ class InvalidError(ApiError):
 
 
 class HeldCountError(ApiError):
-    """409: not as many deliveries are held as was said."""
+    """409: the number of held deliveries is not the one in the request."""
 
     def __init__(self, named: int, held: int) -> None:
         are = "is held" if held == 1 else "are held"
@@ -58,7 +58,7 @@ class UnauthorizedError(ApiError):
 
 
 class WrongKeyError(UnauthorizedError):
-    """401: a key was sent that is not one of ours."""
+    """401: the key in the request is not valid."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -67,10 +67,10 @@ class WrongKeyError(UnauthorizedError):
 
 
 class StartingError(ApiError):
-    """503: what the API works with is being started, or cannot be because Kafka is away."""
+    """503: the API is still starting, or cannot start because Kafka is unavailable."""
 
     def __init__(self, waiting_for: str = "") -> None:
-        why = f": it waits for {waiting_for}, which it cannot use now (/readyz says why)" if waiting_for else ""
+        why = f": it waits for {waiting_for}, which is not available now (/readyz says why)" if waiting_for else ""
         super().__init__(503, f"The service is starting{why}; please try again in a moment.", headers={"Retry-After": "5"})
 
 
@@ -91,7 +91,7 @@ def not_found() -> ApiError:
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """What is told of an error: a status, a sentence, and for invalid input the sentences for each field."""
+    """The answer to an error: a status, a sentence and, for invalid input, sentences for each field."""
 
     status: int
     message: str
@@ -100,7 +100,7 @@ class ErrorBody:
 
 
 def explained(request: web.Request, error: Exception) -> ErrorBody:
-    """What is told of an error. One that nobody expected is logged, and told without details."""
+    """The answer to an error. Unexpected errors are logged, and answered without details."""
     from pipeline.core.search import SearchLimitError  # noqa: PLC0415 - every role loads this file, and only the API searches
 
     match error:
@@ -116,7 +116,7 @@ def explained(request: web.Request, error: Exception) -> ErrorBody:
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unmatched"
     log.error("a request failed", method=request.method, route=route, exc_info=error)
-    return ErrorBody(500, "Something went wrong here. It has been logged; please try again later.")
+    return ErrorBody(500, "Something went wrong on our side. It has been logged. Please try again later.")
 
 
 @web.middleware
@@ -144,7 +144,7 @@ def _of_aiohttp(request: web.Request, error: web.HTTPException) -> ErrorBody:
             return ErrorBody(404, NOT_FOUND)
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            return ErrorBody(405, f"{request.method} is not supported here; use {allowed}.", {"Allow": allowed})
+            return ErrorBody(405, f"{request.method} is not supported here. Use {allowed}.", {"Allow": allowed})
         case web.HTTPRequestEntityTooLarge():
             return ErrorBody(413, f"The request body is too large: at most {request.client_max_size:,} bytes are accepted.")
         case _:

@@ -1,6 +1,6 @@
-"""Making, changing and removing event types while the pipeline runs: the rules, without HTTP.
+"""The rules for creating, changing and removing event types while the pipeline runs, without HTTP.
 
-A change that breaks producers or receivers, by the same comparison as ``event-types check --against``, has to be asked for.
+A change that breaks producers or receivers must be requested explicitly. The check is the same as in ``event-types check --against``.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _MOST_NAMED: Final = 10
 MAX_TOPICS: Final = 200
 """Former ones included: of event types that were removed, or have another topic now."""
 _UNCONFIRMED: Final = (
-    "Kafka has not confirmed the change in time. It may still take effect: list the event types before you try again."
+    "Kafka has not confirmed the change in time. The change may still take effect. List the event types before you try again."
 )
 _NO_TOPIC_YET: Final = (
     "Kafka does not say whether the topic is there, or has not made it in time. No event type was changed; try again."
 )
-_OVERTAKEN: Final = "The event type was changed by somebody else at the same time; nothing was changed here. Read it again."
+_OVERTAKEN: Final = "Somebody else changed the event type at the same time, so your change was not made. Read it again."
 
 
 async def create_event_type(api: EventTypeServices, entry: dict[str, Any], actor: str) -> Sequence[str]:
@@ -61,9 +61,9 @@ def require_new(api: EventTypeServices, entry: dict[str, Any]) -> None:
     _checked(api, entry)
     name = entry["name"]
     if name in api.catalogue.types.by_name:
-        raise ApiError(409, f"There is an event type {name} already. Change that one, or choose another name.")
+        raise ApiError(409, f"The event type {name} already exists. Change it, or choose another name.")
     if len(api.catalogue.types.configured) >= MAX_TYPES:
-        raise ApiError(409, f"There are {MAX_TYPES} added event types already, and no more are taken.")
+        raise ApiError(409, f"There are {MAX_TYPES} added event types already, which is the maximum.")
 
 
 async def update_event_type(
@@ -78,13 +78,13 @@ async def update_event_type(
     """
     require_changeable(api, name)
     if entry.setdefault("name", name) != name:
-        raise InvalidError({"name": [f"An event type keeps its name, which is {name}. Add another event type instead."]})
+        raise InvalidError({"name": [f"You cannot rename the event type {name}. Add another event type instead."]})
     after = _checked(api, entry)
     before = api.catalogue.made(name)
     found = list(changes([before], [after])) if before is not None else []
     if (breaking := [one for one in found if one.breaks]) and not allow_breaking:
         told = " ".join(f"{one.path or one.event_type}: {one.message}" for one in breaking[:_MOST_NAMED])
-        raise ApiError(409, f"The change breaks producers or receivers. {told} Give it a new version, or say allow_breaking.")
+        raise ApiError(409, f"The change breaks producers or receivers. {told} Give it a new version, or set allow_breaking.")
     of_topic = await _provide_topic(api, entry["topic"])
     await _write(api, name, entry, "update", actor)
     return found, of_topic
@@ -99,7 +99,7 @@ async def remove_event_type(api: EventTypeServices, name: str, actor: str) -> No
     require_changeable(api, name)
     if subscribed := [endpoint.id for endpoint in api.registry.all() if name in endpoint.events]:
         ids = ", ".join(map(str, subscribed[:_MOST_NAMED])) + (" and others" if len(subscribed) > _MOST_NAMED else "")
-        raise ApiError(409, f"Endpoints subscribe to {name}: {ids}. Take it out of their events first.")
+        raise ApiError(409, f"Endpoints subscribe to {name}: {ids}. Remove it from their events first.")
     await _write(api, name, None, "remove", actor)
 
 
@@ -122,7 +122,7 @@ def require_changeable(api: EventTypeServices, name: str) -> None:
     require_event_types(api)
     if name in api.catalogue.of_file.by_name:
         where = "is in the file of event types: change it there" if name in api.catalogue.of_file.configured else "is built in"
-        raise ApiError(409, f"{name} {where}. Here, only event types that were made with the API are changed.")
+        raise ApiError(409, f"{name} {where}. You can only change event types that were added with the API here.")
     if api.catalogue.get(name) is None:
         raise not_found()
 
@@ -130,7 +130,7 @@ def require_changeable(api: EventTypeServices, name: str) -> None:
 def _checked(api: EventTypeServices, entry: dict[str, Any]) -> ConfiguredEventType:
     if len(msgspec.json.encode(entry)) > _MOST_BYTES:
         raise InvalidError(
-            {"schema": [f"The event type has more than {_MOST_BYTES:,} bytes; leave out what its schema does not need."]}
+            {"schema": [f"The event type has more than {_MOST_BYTES:,} bytes. Leave out what its schema does not need."]}
         )
     errors: dict[str, list[str]] = {}
     for field, message in entry_problems(entry, api.catalogue.topics):
@@ -150,7 +150,7 @@ async def _provide_topic(api: EventTypeServices, topic: str) -> Sequence[str]:
     read = {*catalogue.types.more_topics, *catalogue.types.former_topics}
     if topic not in read and len(read) >= MAX_TOPICS:
         raise ApiError(
-            409, f"Fan-outs read {len(read)} added topics already, and no more are taken. Use one of these, or oms.orders."
+            409, f"Fan-outs read {len(read)} added topics already, which is the maximum. Use one of these, or oms.orders."
         )
     try:
         return await api.source_topics.provide(topic, is_read=topic in read)

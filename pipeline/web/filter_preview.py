@@ -1,4 +1,4 @@
-"""What an endpoint would have received: events of the past, held against its filters by the same code as the fan-out's."""
+"""A preview of what an endpoint would have received: past events, matched by the same code as in the fan-out."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ MAX_EVENTS: Final = 50_000
 MAX_SECONDS: Final = 15.0
 _PAGE: Final = 500
 _SLICE: Final = 50
-"""Events that are looked at before others have their turn in this process."""
+"""How many events to match before other tasks in this process may run."""
 _EXAMPLES: Final = 10
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewBudget:
-    """Where a preview ends, and says how far it came."""
+    """The limit of a preview. The answer says how far it came."""
 
     events: int = MAX_EVENTS
     seconds: float = MAX_SECONDS
@@ -64,7 +64,7 @@ class PreviewTally:
 
     @property
     def examined(self) -> int:
-        """How many events there were."""
+        """The total number of events."""
         return len(self._seen)
 
     @property
@@ -73,7 +73,7 @@ class PreviewTally:
         return list(self._failures.values())
 
     def take(self, event: PastEvent) -> None:
-        """Hold one event against the filters."""
+        """Match one event against the filters."""
         if event.id in self._seen:
             return
         self._seen.add(event.id)
@@ -104,7 +104,7 @@ class PreviewTally:
 
 
 async def preview(api: PreviewServices, given: PreviewInput, budget: PreviewBudget | None = None) -> PreviewAnswer:
-    """Read the events of the last days, the newest first, and count.
+    """Read the events of the last days, newest first, and count the matches.
 
     Raises:
         ApiError: 503, ClickHouse cannot answer now.
@@ -143,8 +143,8 @@ def _answer(
 ) -> PreviewAnswer:
     since, until = covered
     span = f"the last {days} days" if days > 1 else "the last day"
-    reached = "" if is_complete else f" That is as far as a preview goes: it covers the time since {since:%Y-%m-%d %H:%M} UTC."
-    unread = f" {tally.unread:,} could not be looked at: too large, erased, or too old." if tally.unread else ""
+    reached = "" if is_complete else f" The preview reached its limit and covers the time since {since:%Y-%m-%d %H:%M} UTC."
+    unread = f" {tally.unread:,} could not be read: too large, erased, or too old." if tally.unread else ""
     of = f"{events:,} {'event' if events == 1 else 'events'}"
     return PreviewAnswer(
         sentence=f"You would have received {tally.matched:,} of {of} of {span}.{reached}{unread}",
@@ -162,7 +162,7 @@ def _answer(
 
 
 def _endpoint(event_names: tuple[str, ...], filters: Filters, pins: Mapping[str, int]) -> Endpoint:
-    """An endpoint that is nowhere registered: matching looks at its events, pins and filters alone."""
+    """An endpoint that is not registered. Matching only uses its events, pins and filters."""
     record = EndpointRecord(
         id=0,
         target_url="",

@@ -43,7 +43,7 @@ def jwks_routes(api: Api) -> Iterable[web.RouteDef]:
         asked = request.query.get("endpoint_id")
         body = all_keys() if asked is None else _key_set(api, _one(api, asked))
         if body is None:
-            raise ApiError(400, f"There are more than {MAX_KEYS:,} keys: ask for those of one endpoint, with ?endpoint_id=7.")
+            raise ApiError(400, f"There are more than {MAX_KEYS:,} keys. Request the keys of one endpoint with ?endpoint_id=7.")
         return web.Response(body=body, content_type=MEDIA_TYPE, headers=_HEADERS)
 
     return [web.get(PATH, show)]

@@ -1,4 +1,4 @@
-"""Wrong API keys by address: somebody who guesses is made to wait, and is not told whether a guess was right meanwhile."""
+"""Count wrong API keys by client address. After too many, all keys from that address are refused for a while, even right ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_ADDRESSES: Final = 10_000
 
 
 class LoginThrottle:
-    """Counts wrong keys by address in windows of ``seconds``. Bounded in memory: the oldest windows go first."""
+    """Counts wrong keys by address in windows of ``seconds``. Memory is bounded: the oldest windows are dropped first."""
 
     def __init__(self, limit: int = 20, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
@@ -37,7 +37,7 @@ class LoginThrottle:
         if count >= self._limit:
             wait = max(1, round(began + self._seconds - now))
             raise ApiError(
-                429, f"Too many wrong API keys came from your address; try again in {wait} s.", headers={"Retry-After": str(wait)}
+                429, f"Too many wrong API keys came from your address. Try again in {wait} s.", headers={"Retry-After": str(wait)}
             )
         try:
             return check()

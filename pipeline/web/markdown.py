@@ -88,5 +88,5 @@ def _point_links(tokens: Iterable[Token], links: Mapping[str, str]) -> None:
         if target.startswith(("#", "https://")):
             continue
         if target not in links:
-            raise LinkError(f"The document links to {target}, and nothing stands for that on the page: say what does.")
+            raise LinkError(f"The document links to {target}, but the page has no replacement for this link. Add one to `links`.")
         token.attrSet("href", links[target])

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made of the declared routes and the pydantic models. Pure."""
+"""Builds the OpenAPI 3.1 document from the declared routes and the pydantic models. Pure."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def tag(route: Route) -> str:
 
 
 def _access(route: Route) -> str:
-    return "Needs no key." if route.access is None else f"Needs a key of the role {route.access.value}."
+    return "Needs no key." if route.access is None else f"Needs a key with the role {route.access.value}."
 
 
 def _models(models: Models) -> tuple[type[BaseModel], ...]:

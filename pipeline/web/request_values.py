@@ -1,4 +1,4 @@
-"""What the handlers read out of a request: path, query string, body."""
+"""Read values from a request: path, query string, body."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def refuse_ignored(request: web.Request, ignored: Sequence[str], blank: Sequence
     """
     if not request.get(IS_STRICT, False):
         return
-    empty = [f"{name} has no value. Give one, or leave it out: without it, more is found than you mean." for name in blank]
+    empty = [f"{name} has no value. Give one, or leave it out. Without a value, more is found than you want." for name in blank]
     if refused := [*ignored, *empty]:
         raise InvalidError({"q": refused})
 
@@ -105,4 +105,4 @@ async def read_body(request: web.Request) -> bytes:
     try:
         return await request.read()
     except (ConnectionError, web.RequestPayloadError) as error:
-        raise ApiError(400, "The request body broke off; send it again.") from error
+        raise ApiError(400, "The request body is incomplete. Send it again.") from error

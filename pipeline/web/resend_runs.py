@@ -1,9 +1,9 @@
-"""Resends all failed notifications of a search, in the background: at a bounded rate, on record, and safe to begin again.
+"""Resend all failed notifications of a search in the background: at a limited rate, recorded, and safe to start again.
 
-What if the process dies? What was resent until then was acknowledged by Kafka and will be made. How far the run had come is in the
-audit (topic ``webhooks.audit``, table ``audit_log``): a record before the first resend, one before each, one after each batch.
-Every API process reads it there, so that any of them can show a run, and cancel it. Who starts the same search again sends what is
-left: what was delivered meanwhile is left out.
+If the process dies, Kafka has acknowledged everything that was resent until then, and those attempts will be made. The progress of the run
+is in the audit log (topic ``webhooks.audit``, table ``audit_log``): a record before the first resend, one before each resend, and one after
+each batch. Every API process reads it there, so any of them can show or cancel a run. If you start the same search again, only the rest is
+sent, because notifications that were delivered in the meantime are left out.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from schemas.codec import InvalidRecordError, from_json, to_json
 log = logger(__name__)
 
 MOST: Final = 100_000
-"""Notifications that one run sends at most."""
+"""The most notifications that one run sends."""
 _BATCH: Final = 50
 _REMEMBERED: Final = 20
 _SILENT_AFTER: Final = timedelta(seconds=60)
-"""How long after its last sign a run is taken for dead. A batch takes a second or so."""
+"""A run without a record for this long counts as dead. A batch takes about a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +80,15 @@ class ResendRuns:
             ApiError: 409, another run is under way here; 422, a filter means nothing, or there are too many; 503.
         """
         if query.ignored:
-            raise InvalidError({"q": [*query.ignored, "Correct it: without that filter, more would be sent than you mean."]})
+            raise InvalidError({"q": [*query.ignored, "Correct it. Without this filter, more would be sent than you want."]})
         if found := doubts(query):
             raise InvalidError({"q": found})
         failed = await self.preview(query)
         if not failed.is_all:
-            raise InvalidError({"q": [f"More than {MOST:,} notifications failed; narrow the filters, by time for example."]})
+            raise InvalidError({"q": [f"More than {MOST:,} notifications failed. Narrow the filters, for example by time."]})
         async with self._beginning:
             if self._task is not None and not self._task.done():
-                raise ApiError(409, "Another run is under way in this process. Wait for its end, or cancel it.")
+                raise ApiError(409, "Another run is in progress in this process. Wait until it ends, or cancel it.")
             work = RunInProcess(self, who, failed.notifications)
             await work.tell()
             self.begin(work)
@@ -118,7 +118,7 @@ class ResendRuns:
         if run is None:
             raise ApiError(404, "There is no such run.")
         if run.progress.state.is_over:
-            raise ApiError(409, f"This run is over: {run.progress.state.value}.")
+            raise ApiError(409, f"This run has ended: {run.progress.state.value}.")
         asked = replace(run, progress=structs.replace(run.progress, state=RunState.CANCELLING))
         await self.tell(who, asked)
         if work := self._known.get(run_id):
@@ -187,7 +187,7 @@ class RunInProcess:
             await self._end(RunState.FAILED, str(error))
         except Exception:
             log.exception("a run that resends failed", run=self.seen.id)
-            await self._end(RunState.FAILED, "Something went wrong here; the log of the API says what.")
+            await self._end(RunState.FAILED, "Something went wrong on our side. The log of the API says what.")
 
     async def _is_cancelled(self) -> bool:
         self.is_cancelled = self.is_cancelled or any(row.is_cancelled for row in await self._runs.on_record(self.seen.id))
@@ -229,7 +229,8 @@ class RunInProcess:
 def doubts(query: AttemptQuery) -> list[str]:
     """Why a search is not taken for what is to be sent again: more might be sent than is meant."""
     found = [
-        f"{one} has no value. Give one, or leave it out: without it, more would be sent than you mean." for one in query.blank
+        f"{one} has no value. Give one, or leave it out. Without a value, more would be sent than you want."
+        for one in query.blank
     ]
     if not query.conditions:
         found.append("Give a filter: an endpoint, a time range, an order number, …")
@@ -250,5 +251,5 @@ def _taken_for_dead(run: ResendRun) -> ResendRun:
     """One that is not over and has been silent for a minute has died with its process."""
     if run.progress.state.is_over:
         return run
-    problem = "Nothing has been heard of it for a minute: its process ended. What it had resent by then will be delivered."
+    problem = "The run has reported nothing for a minute, so its process must have ended. Notifications that it had resent will be delivered."
     return replace(run, progress=structs.replace(run.progress, state=RunState.STOPPED, problem=problem))

@@ -1,7 +1,7 @@
-"""The one declaration of a route: what serves it, who may use it, what it takes and answers.
+"""The declaration of a route: its handler, the role that it needs, its input and its answers.
 
-The application, the authorisation, the OpenAPI document and the tests' matrix are all made of these. A route without a rule does
-not exist: there is no other way to add one below ``/api``.
+The application, the authorization, the OpenAPI document and the tests' matrix are built from these declarations. A route cannot exist
+without a rule, because there is no other way to add one below ``/api``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Route:
     parameters: Sequence[Parameter] = ()
     errors: Sequence[int] = ()
     exports: bool = False
-    """A GET that hands out all that it finds: what it does not understand is refused, as where something is sent or changed."""
+    """A GET that returns all results. Unknown parameters are refused, as in requests that send or change something."""
     id_schema: Mapping[str, object] = field(default_factory=lambda: {"type": "integer", "minimum": 0, "maximum": 2**53 - 1})
     """What ``{id}`` in the path looks like."""
 
@@ -71,7 +71,7 @@ class Route:
 
     @property
     def acts(self) -> bool:
-        """Whether it does more than look: then a parameter that it does not know, or that has no value, is an error (422)."""
+        """Whether it does more than read. Then an unknown or empty parameter is an error (422)."""
         return self.method != "GET" or self.exports
 
     def refusals(self) -> list[int]:
@@ -98,13 +98,13 @@ class Route:
 
 PAGE: Final = (
     Parameter("page", "Page, from 1.", {"type": "integer", "minimum": 1, "default": 1}),
-    Parameter("per_page", "How many on a page.", {"type": "integer", "minimum": 1, "maximum": 200, "default": 25}),
+    Parameter("per_page", "Number of items per page.", {"type": "integer", "minimum": 1, "maximum": 200, "default": 25}),
 )
 AFTER: Final = Parameter(
-    "after", "The next_cursor of the page before: what follows it. With the same filters, and sorted by created_at alone."
+    "after", "The next_cursor of the previous page. Needs the same filters, and sorting by created_at alone."
 )
 STRICT: Final = Parameter(
-    "strict", "1: a filter or parameter that would be ignored, or that has no value, is an error.", {"type": "boolean"}
+    "strict", "1: treat a filter or parameter that would be ignored, or that has no value, as an error.", {"type": "boolean"}
 )
 """Every route takes it; where something is sent, exported or changed, requests are strict without it."""
 FILTERS: Final = Parameter(
@@ -114,5 +114,5 @@ FILTERS: Final = Parameter(
     style="deepObject",
 )
 IF_MATCH: Final = Parameter(
-    "If-Match", "The ETag of the version that the change was made for; 412 when it is another by now.", place="header"
+    "If-Match", "The ETag of the version to change. If the endpoint has another version now, the answer is 412.", place="header"
 )

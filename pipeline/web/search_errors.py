@@ -1,4 +1,4 @@
-"""What can go wrong in a search, as what the user can do about it."""
+"""Translate errors of a search into answers that say what the user can do."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pipeline.web.errors import ApiError, InvalidError
 
 
 class SearchLimits(Protocol):
-    """What has a limit for its searches."""
+    """An object with a time limit for searches."""
 
     @property
     def search_timeout_seconds(self) -> float:
-        """How long a search may take, waiting for its turn included."""
+        """How long a search may take, including the wait for other searches."""
 
 
 @asynccontextmanager
 async def searching(limits: SearchLimits) -> AsyncIterator[None]:
-    """Turn what can go wrong in a search into what the user can do about it."""
+    """Translate errors of a search into answers that say what the user can do."""
     try:
         async with asyncio.timeout(limits.search_timeout_seconds):
             yield

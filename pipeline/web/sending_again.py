@@ -1,7 +1,7 @@
-"""Sending again: a notification by one of its attempts, past events step by step, a dead letter back to its topic.
+"""Send again: a notification of an attempt, past events step by step, or a dead letter to its topic.
 
-One rule says what may be sent, whoever asks. What is sent is on record before, and Kafka has it when the caller goes on.
-``resend_runs.py`` does it with all that failed in a search.
+The same rules apply to every caller. Each action is recorded in the audit log first, and Kafka has the records when the call returns.
+``resend_runs.py`` resends all failed notifications of a search.
 """
 
 from __future__ import annotations
@@ -40,15 +40,17 @@ log = logger(__name__)
 ResultT = TypeVar("ResultT")
 
 _AT_ONCE: Final = timedelta(0)
-_LOOK_FIRST: Final = "look at the attempts before you try again."
-_NO_KEY: Final = "The record has no key; give the order number (stock events: the stock item id)."
+_LOOK_FIRST: Final = "check the attempts before you try again."
+_NO_KEY: Final = "The record has no key. Enter the order number or, for stock events, the stock item id."
 _ANY_KEY: Final = b"any"
-_CUT: Final = "Only the beginning of this record is here; its detail says where the whole one is. Give the whole value."
+_CUT: Final = (
+    "Only the beginning of this record is stored here. Its detail says where the whole record is. Enter the whole value."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Resent:
-    """What was sent again, and to whom."""
+    """The event that was sent again, and its endpoint."""
 
     event: EventMeta
     endpoint: Endpoint
@@ -123,16 +125,16 @@ class SendAgain:
         return await self.notification(who, found[identifier], trace=trace)
 
     async def notification(self, who: Actor, one: Sendable, *, run: str = "", trace: TraceContext | None = None) -> Resent:
-        """Send a notification again, to the endpoint as it is now. ``run`` is the id of the run that does it.
+        """Send a notification again, with the endpoint's current settings. ``run`` is the id of the run that does it.
 
         Raises:
-            ApiError: 409, it cannot be sent again as things are; 503, Kafka does not answer.
+            ApiError: 409, it cannot be sent again now; 503, Kafka does not answer.
         """
         if one.is_test:
-            raise ApiError(409, "This was a test, with a sample. Tests are not sent again: send another one to the endpoint.")
+            raise ApiError(409, "This was a test with a sample event. Tests cannot be resent. Send another test to the endpoint.")
         endpoint = self.addressee(one.endpoint_id)
         if one.body is None:
-            raise ApiError(409, "The body of this event is not in ClickHouse (not yet, or no longer): it cannot be sent again.")
+            raise ApiError(409, "The body of this event is not in ClickHouse (not yet, or no longer), so it cannot be resent.")
         detail = f"event {one.event.id}, endpoint {endpoint.id}" + (f", run {run}" if run else "")
         await self.audit.put(who, AuditAction.RESEND, f"attempt {one.attempt_id}", detail)
         await self._deliver(one, one.body, trace)
@@ -146,11 +148,11 @@ class SendAgain:
         """
         endpoint = self.registry.get(endpoint_id)
         if endpoint is None:
-            raise ApiError(409, f"Endpoint {endpoint_id} was deleted: nothing can be sent to it any more.")
+            raise ApiError(409, f"Endpoint {endpoint_id} was deleted, so nothing can be sent to it.")
         if endpoint.is_unverified:
-            raise ApiError(409, f"Endpoint {endpoint.id} is not verified: verify it first.")
+            raise ApiError(409, f"Endpoint {endpoint.id} is not verified. Verify it first.")
         if not endpoint.active:
-            raise ApiError(409, f"Endpoint {endpoint.id} is paused: make it active first.")
+            raise ApiError(409, f"Endpoint {endpoint.id} is paused. Resume it first.")
         return endpoint
 
     async def count_replay(self, wanted: ReplayRequest) -> tuple[int, int]:
@@ -198,7 +200,7 @@ class SendAgain:
             raise not_found()
         topic = letter.summary.topic
         if topic not in self.events.sources:
-            raise ApiError(409, f"It came from {topic}, which is not a topic that events are published to: see docs/runbook.md.")
+            raise ApiError(409, f"This record came from {topic}, which is not a topic of events. See docs/runbook.md.")
         key, value, event = self._checked(letter, repair)
         topic = self.events.topic_of(event.event_name)
         mended = [name for name, now, was in (("key", key, letter.key), ("value", value, letter.value)) if now != was]
@@ -250,7 +252,7 @@ class SendAgain:
         for endpoint_id in wanted.endpoint_ids:
             # Somebody typed the id, whereas that of a resend once was an endpoint's.
             if self.registry.get(endpoint_id) is None:
-                raise ApiError(409, f"There is no endpoint {endpoint_id}: it was deleted, or never made.")
+                raise ApiError(409, f"There is no endpoint {endpoint_id}: it was deleted, or it never existed.")
             self.addressee(endpoint_id)
 
     async def _deliver_all(self, notifications: Sequence[Sendable]) -> int:
@@ -273,7 +275,7 @@ class SendAgain:
         )
         endpoint = self.registry.get(one.endpoint_id)
         if endpoint is not None and endpoint.record.ordered and one.event.key is not None:
-            # Whoever stops waiting does not stop the writing: what is sent again after it would be lost with it.
+            # If the caller stops waiting, the write continues. Otherwise, later sends could be lost with it.
             await self._confirmed(asyncio.shield(self.ordered.write([delivery], body)), "the resend", "be made")
             return
         metrics.RETRIES_SCHEDULED.labels(delay_label(_AT_ONCE)).inc()

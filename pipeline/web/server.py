@@ -1,4 +1,4 @@
-"""The HTTP server of a role: operations for all of them, the API where there is one."""
+"""The HTTP server of a role: health and metrics for every role, and the API if the role has one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logger(__name__)
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 _SECURITY_HEADERS: Final = {
-    # Bodies hold what receivers answered: a browser must never take JSON for a page, nor a page of ours for a part of another.
+    # Bodies contain answers of receivers. Browsers must never treat JSON as a page, or show our pages in a frame.
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -39,7 +39,7 @@ _SECURITY_HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 MAX_URL_BYTES: Final = 1024 * 1024
-"""A search may have long lists of numbers. What is too long for a search is told so by the search, in words."""
+"""A search may have long lists of numbers. If a list is too long, the search itself says so."""
 _READS: Final = frozenset({"GET", "HEAD"})
 _GONE: Final = "499"
 """The status under which a request is counted whose client went away before it was answered; nobody receives it."""
@@ -86,7 +86,7 @@ async def _harden(_: web.Request, response: web.StreamResponse) -> None:
 
 @web.middleware
 async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count, time and log a request. The query string is left out: it may hold customers' data."""
+    """Count, time and log a request, without its query string, which may contain customer data."""
     started = time.perf_counter()
     try:
         response = await handler(request)
@@ -112,7 +112,7 @@ async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse
 
 @web.middleware
 async def _finish_changes(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What changes something is carried out to its end though its client goes away. A read ends then, and so do its searches."""
+    """If the client disconnects, a change is completed. A read is canceled, with its searches."""
     if request.method in _READS:
         return await handler(request)
     change = asyncio.ensure_future(handler(request))
@@ -203,7 +203,7 @@ class WebServer:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def stop(self) -> None:
-        """Take no more requests, let those under way finish for a while, close. A second call does nothing."""
+        """Accept no more requests, wait a while for those in progress, and close. A second call does nothing."""
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
@@ -211,5 +211,5 @@ class WebServer:
     def _make_protocol(self) -> asyncio.Protocol:
         server = self._runner.server
         if server is None:
-            raise RuntimeError("the server is not started; call start() first")
+            raise RuntimeError("the server is not running; call start() first")
         return server()

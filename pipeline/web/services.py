@@ -1,6 +1,6 @@
-"""What the API works with: for each resource what its handlers need, and all of it together.
+"""The services of the API: one class per resource with what its handlers need, and one class with all of them.
 
-One value per process, made in consumers/store_wiring.py, has all of it. A handler names the class of its resource: it cannot reach for more.
+consumers/store_wiring.py makes one value with all services per process. A handler declares the class of its resource, and gets no more.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from schemas.topics import DEFAULT_HOLD, Topics
 
 @dataclass(frozen=True, kw_only=True)
 class CommonServices:
-    """What every resource has."""
+    """The services that every resource has."""
 
     audit: AuditLog
     events: EventReader
     """Knows the event types, and reads events as the fan-out does."""
     clock: Clock = utc_now
     search_timeout_seconds: float = 30.0
-    """How long a search may take, waiting for its turn included."""
+    """How long a search may take, including the wait for other searches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,9 @@ class EndpointServices(CommonServices):
     vault: Vault
     guard: AddressGuard
     policies: RetryPolicies
-    """What the endpoints' retry policies mean."""
+    """The meaning of the endpoints' retry policies."""
     hold: timedelta = DEFAULT_HOLD
-    """How long deliveries wait for an endpoint that is paused or disabled."""
+    """How long deliveries wait for a paused or disabled endpoint."""
     disable_after: timedelta = timedelta(days=5)
     """How long an endpoint may fail before it is disabled."""
     write_timeout_seconds: float = 10.0
@@ -68,7 +68,7 @@ class EndpointServices(CommonServices):
     verifier: EndpointVerifier | None = None
     """Asks endpoints whether they want webhooks."""
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while an endpoint is read and written again, so that of two changes at once none is lost."""
+    """Held while an endpoint is read and rewritten, so that no concurrent change is lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class AttemptServices(CommonServices):
 
     search: Search
     streams: AttemptStreams = field(default_factory=AttemptStreams)
-    """New attempts, for those who watch."""
+    """Streams of new attempts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class EndpointListServices(EndpointServices, AttemptServices):
 
 @dataclass(frozen=True, kw_only=True)
 class StatsServices(EndpointServices):
-    """What an endpoint was sent lately."""
+    """The recent attempts of endpoints."""
 
     reports: Reports
 
@@ -117,7 +117,7 @@ class SendAgainServices(AttemptServices):
 
     again: SendAgain
     runs: ResendRuns
-    """The runs that resend many."""
+    """The runs that resend many notifications."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ class DeadLetterServices(CommonServices):
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewServices(CommonServices):
-    """What filters would have let pass."""
+    """Previews of filters."""
 
     history: EventHistory
 
@@ -150,7 +150,7 @@ class SqlServices(CommonServices):
     """SQL."""
 
     analyst: SqlConsole | None = None
-    """Where ClickHouse runs in this process: takes SQL from the holders of API keys."""
+    """Only with the embedded ClickHouse: runs SQL for holders of API keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,12 +164,12 @@ class KeyServices(CommonServices):
 
 @dataclass(frozen=True, kw_only=True)
 class AccessServices(KeyServices):
-    """Who may come in."""
+    """The API keys."""
 
     keys: ApiKeys
     ended_sessions: EndedSessions
     proxies: Networks = ()
-    """Reverse proxies whose X-Forwarded-For is believed."""
+    """Reverse proxies whose X-Forwarded-For is trusted."""
     guesses: LoginThrottle = field(default_factory=LoginThrottle)
 
 
@@ -186,4 +186,4 @@ class Api(
     SqlServices,
     AccessServices,
 ):
-    """All of it."""
+    """All services."""

@@ -1,8 +1,8 @@
-"""What goes over the wire: answers compressed, and not at all where the client has them already.
+"""Compress answers, and answer 304 if the client already has the content.
 
-Compression tells something of what is in a page by its length (BREACH), to whoever can see the traffic and make a browser ask again
-and again. So the token of the forms is masked anew in each page (:mod:`pipeline.web.dashboard.csrf`), what is shown once is in one
-answer only, and each compressed answer has a random length: its gzip header holds a file name of up to 100 letters.
+The length of a compressed page reveals something about its content (BREACH) to attackers who see the traffic and can make a browser repeat
+requests. Therefore the token of the forms is masked differently in each page (:mod:`pipeline.web.dashboard.csrf`), one-time secrets appear
+in one answer only, and each compressed answer has a random length: its gzip header contains a file name of up to 100 letters.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from schemas.verification import Verification
 
 log = logger(__name__)
 
-_NOT_ASKED: Final = "The endpoint is not to be verified: set verification to cloudevents_handshake or signed_event first."
+_NOT_ASKED: Final = "Verification is off for this endpoint. Set verification to cloudevents_handshake or signed_event first."
 
 
 async def verify_when_asked(api: EndpointServices, endpoint: Endpoint, actor: str) -> Endpoint:
@@ -43,7 +43,7 @@ async def verify_endpoint(api: EndpointServices, endpoint_id: int, actor: str, e
     if endpoint.record.verification == Verification.NONE:
         raise ApiError(409, _NOT_ASKED)
     if api.verifier is None:
-        raise ApiError(409, "This process does not send anything: ask another API process.")
+        raise ApiError(409, "This process does not send requests. Call another API process.")
     found = await api.verifier.verify(endpoint)
     asked = endpoint.record
 

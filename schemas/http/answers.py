@@ -1,4 +1,4 @@
-"""What the HTTP API's answers have in common: times, errors, pages of lists. Times are ISO 8601 in UTC with milliseconds; durations are milliseconds."""
+"""The common parts of the HTTP API's answers: times, errors, pages of lists. Times are ISO 8601 in UTC with milliseconds; durations are milliseconds."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Time = Annotated[
 
 
 class Answer(BaseModel):
-    """What an answer holds; it does not change."""
+    """The base class of answers. Answers are immutable."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class ErrorAnswer(Answer):
-    """What every answer with a status of 400 or more holds."""
+    """The body of every answer with a status of 400 or more."""
 
     error: str
 
@@ -44,9 +44,9 @@ class InvalidAnswer(ErrorAnswer):
 class ListAnswer(Answer):
     """A page of a list."""
 
-    count: int = Field(description="How many are on this page.")
+    count: int = Field(description="Number of items on this page.")
     total_count: int
     current_page: int
     pages: int
     per_page: int
-    ignored_filters: list[str] = Field(description="What was left out of the query, and why.")
+    ignored_filters: list[str] = Field(description="The parts of the query that were ignored, with the reason.")

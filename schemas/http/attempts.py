@@ -71,7 +71,7 @@ class AttemptListAnswer(ListAnswer):
 
     attempts: list[AttemptAnswer]
     total_count_is_exact: bool
-    next_cursor: str | None = Field(description="What the next page is asked for with (after=…); null at the end.")
+    next_cursor: str | None = Field(description="The value of after= for the next page. null at the end.")
     sorted_since: Time | None = Field(
         description="In another order than that of time: when the oldest attempt was made that was sorted, where only the newest "
         "were (total_count of them); null when all that the search finds were sorted."
@@ -79,14 +79,14 @@ class AttemptListAnswer(ListAnswer):
 
 
 class EndpointCount(Answer):
-    """How many attempts went to an endpoint."""
+    """Number of attempts for an endpoint."""
 
     endpoint_id: int
     count: int
 
 
 class FacetsAnswer(Answer):
-    """How many attempts a search finds, in all, by state, by event type, and by endpoint; the most first.
+    """How many attempts a search finds: in total, by state, by event type and by endpoint, in descending order.
 
     When ``total_count_is_exact`` is false, these are the counts of the newest attempts that it finds: those since ``counted_since``.
     """

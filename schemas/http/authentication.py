@@ -1,4 +1,4 @@
-"""How an endpoint's requests authenticate, as the API takes and shows it. Secrets are taken, and never shown."""
+"""The authentication of an endpoint's requests, in requests and answers of the API. Secrets are accepted, but never shown."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ AuthenticationInput = Annotated[
 
 
 class AuthenticationAnswer(BaseModel):
-    """How requests authenticate: the type, and what it has beside its secret. Members of other types are null."""
+    """How requests authenticate: the type, and its members except the secret. Members of other types are null."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -78,7 +78,7 @@ class RestoreBody(BaseModel):
 
 
 class RestoredEndpoint(Answer):
-    """What became of one. ``id`` is that of the backup, ``restored_as`` the one that it has here (null: a new one, or none)."""
+    """The result for one endpoint. ``id`` is its id in the backup, ``restored_as`` its id here (null: a new one, or none)."""
 
     id: int
     target_url: str
@@ -89,6 +89,6 @@ class RestoredEndpoint(Answer):
 
 
 class RestoreAnswer(Answer):
-    """What became of each, in the order of the request. In a dry run: what would become of it."""
+    """The result for each endpoint, in the order of the request. In a dry run: the expected result."""
 
     restored: list[RestoredEndpoint]

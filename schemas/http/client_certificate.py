@@ -20,7 +20,7 @@ class ClientCertificateInput(BaseModel):
 
 
 class ClientCertificateAnswer(BaseModel):
-    """What is shown of a client certificate."""
+    """The public data of a client certificate."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -22,8 +22,8 @@ class DeadLetterAnswer(Answer):
     offset: int
     failed_at: Time
     size: int
-    repaired_at: Time | None = Field(default=None, description="When somebody published it again last; null: nobody did.")
-    repaired_by: str | None = Field(default=None, description="Who did, as people call them.")
+    repaired_at: Time | None = Field(default=None, description="When it was last published again. null: never.")
+    repaired_by: str | None = Field(default=None, description="Who published it again, by name.")
 
 
 class BytesAnswer(Answer):

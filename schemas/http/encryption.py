@@ -1,4 +1,4 @@
-"""How endpoints' secrets are encrypted, as the HTTP API shows it."""
+"""The encryption state of the endpoints' secrets, in answers of the HTTP API."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ class EncryptionAnswer(Answer):
     endpoints: int
     remaining: int = Field(description="Endpoints whose secrets are encrypted with another key than the first.")
     unusable: int = Field(description="Endpoints that none of the keys opens.")
-    reencrypted: int = Field(default=0, description="How many this request encrypted anew.")
+    reencrypted: int = Field(default=0, description="How many endpoints this request re-encrypted.")

@@ -54,7 +54,7 @@ class EndpointInput(BaseModel):
     token: SecretStr | None = Field(default=None, description="Sent as Authorization: Bearer …; null removes it. Never shown.")
     authentication: AuthenticationInput | None = Field(
         default=None,
-        description="How requests authenticate, beside their signature; null means none. One type at a time; bearer is what token sets.",
+        description="How requests authenticate, in addition to their signature. null: not at all. One type at a time; bearer is what token sets.",
     )
     signature_versions: tuple[Literal["v1", "v1a"], ...] = Field(
         default=("v1",),
@@ -227,11 +227,11 @@ def in_order(events: Sequence[str]) -> tuple[str, ...]:
 class HeldCountConflict(ErrorAnswer):
     """409: not as many deliveries are held as was said. Nothing was dropped."""
 
-    held_count: int = Field(description="How many there are now.")
+    held_count: int = Field(description="The current number.")
 
 
 class InOrderAnswer(Answer):
-    """What is held back in order for an endpoint: ``waiting`` deliveries of ``keys`` keys, the oldest ``since``; and behind what."""
+    """The deliveries of an endpoint that wait for their turn in order: ``waiting`` deliveries of ``keys`` keys, the oldest ``since``, and the one that they wait for."""
 
     waiting: int = Field(description="Deliveries that wait, those included that the others wait for.")
     keys: int = Field(description="Keys (orders) whose next delivery has not succeeded yet.")
@@ -273,12 +273,12 @@ class EndpointAnswer(Answer):
     has_token: bool = Field(description="Whether there is a bearer token.")
     authentication: AuthenticationAnswer = Field(description="How requests authenticate, without the secret.")
     signature_versions: tuple[str, ...] = Field(description="Which signatures webhook-signature holds.")
-    public_keys: list[PublicKeyAnswer] = Field(description="What checks those of version v1a, the newest first.")
+    public_keys: list[PublicKeyAnswer] = Field(description="The public keys that verify v1a signatures, newest first.")
     signature_header: SignatureHeaderAnswer | None
     client_certificate: ClientCertificateAnswer | None
     header_names: list[str] = Field(description="Headers of its own, by name; their values are never shown.")
     unsent_headers: list[str] = Field(
-        description="Those of header_names that are not sent any more, as many servers take them for headers that the sender sets."
+        description="The names in header_names that are no longer sent, because many servers treat them as headers of the connection."
     )
     created_at: Time
     updated_at: Time
@@ -287,7 +287,7 @@ class EndpointAnswer(Answer):
     state: str
     disabled_reason: str | None
     disabled_at: Time | None
-    disabled_by: str | None = Field(default=None, description="Who disabled it; null where it was disabled because it failed.")
+    disabled_by: str | None = Field(default=None, description="Who disabled it. null: it was disabled because it failed.")
     failing_since: Time | None
     circuit: str
     problem: str | None = Field(
@@ -306,7 +306,7 @@ class EndpointAnswer(Answer):
     retry_delays: list[str] = Field(
         default_factory=list, description="The delays that this policy means now, one for each retry."
     )
-    retry_words: str = Field(default="", description="The same as a sentence.")
+    retry_words: str = Field(default="", description="The same information as a sentence.")
     verification: str = Field(default=Verification.NONE.value, description="none, cloudevents_handshake or signed_event.")
     verified_at: Time | None = Field(default=None, description="When its target_url was verified; null: it was not.")
     verification_problem: str | None = Field(default=None, description="Why the last verification failed; null when it did not.")
@@ -315,7 +315,7 @@ class EndpointAnswer(Answer):
         default_factory=dict, description="Event types that are sent in this version only; the others are sent in every version."
     )
     in_order: InOrderAnswer | None = Field(
-        default=None, description="What is held back in order, behind deliveries that have not succeeded; null: nothing."
+        default=None, description="The deliveries that wait in order behind one that has not succeeded. null: none."
     )
 
 

@@ -67,7 +67,7 @@ class KeptElsewhere(Answer):
 
 
 class TracesAnswer(Answer):
-    """What ClickHouse holds of a person."""
+    """The data of a person in ClickHouse."""
 
     events: int
     attempts: int
@@ -76,13 +76,13 @@ class TracesAnswer(Answer):
 
 
 class ErasurePreview(TracesAnswer):
-    """What would be erased."""
+    """The data that would be erased."""
 
     kept_elsewhere: list[KeptElsewhere]
 
 
 class ErasureAnswer(ErasurePreview):
-    """What was erased. ``id`` names it in the audit; ``left`` is what a search for the same finds now: it came meanwhile."""
+    """The data that was erased. ``id`` identifies the erasure in the audit log. ``left`` is data that was recorded in the meantime."""
 
     id: str
     left: TracesAnswer

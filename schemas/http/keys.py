@@ -20,7 +20,9 @@ class KeyInput(StrictInput):
     """The member ``key`` of a request body."""
 
     name: str = Field(default="", description="Whose key it is.", json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_NAME})
-    role: Access = Field(default=Access.VIEWER, description="What the key may do; each role may do all that those before it may.")
+    role: Access = Field(
+        default=Access.VIEWER, description="The role of the key. Each role includes the rights of the roles before it."
+    )
     owner: str = Field(
         default="",
         description="The person who answers for it; the audit and the dashboard name them. Empty: its name says it.",

@@ -38,7 +38,7 @@ class HeldDropInput(StrictInput):
 
     count: int = Field(
         default=0,
-        description="How many deliveries are dropped. When not as many are held, nothing is.",
+        description="Number of deliveries to drop. If another number is held, nothing is dropped.",
         json_schema_extra={"minimum": 1},
     )
 
@@ -51,7 +51,7 @@ class HeldDropInput(StrictInput):
 
 
 class HeldDropAnswer(Answer):
-    """How many deliveries were dropped: they are not sent, and each ends on record as discarded."""
+    """Number of dropped deliveries. They are not sent, and are recorded as discarded."""
 
     dropped: int
 
@@ -61,7 +61,9 @@ class TestInput(StrictInput):
 
     __test__ = False  # for pytest: it is not a test
 
-    event_name: EventName | None = Field(default=None, description="What is sent; default: the endpoint's first event type.")
+    event_name: EventName | None = Field(
+        default=None, description="Event type to send. Default: the endpoint's first event type."
+    )
 
     @field_validator("event_name", mode="before")
     @classmethod
@@ -81,7 +83,7 @@ class TestBody(BaseModel):
 
 
 class TestAnswer(Answer):
-    """What came of a test delivery: the attempt as it will stand in the attempts, in a moment."""
+    """The result of a test delivery: the attempt, which will appear in the list of attempts in a moment."""
 
     __test__ = False
 
@@ -89,7 +91,7 @@ class TestAnswer(Answer):
 
 
 class ResendAnswer(Answer):
-    """A resend is on its way: its attempt follows at once, with the same webhook-id, and retries as for any delivery."""
+    """A queued resend. Its attempt follows immediately, with the same webhook-id and the usual retries."""
 
     event_id: str
     event_name: str

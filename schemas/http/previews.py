@@ -1,4 +1,4 @@
-"""What an endpoint with these events and filters would have received: requests and answers."""
+"""Requests and answers of previews: what an endpoint with these events and filters would have received."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class PreviewInput(BaseModel):
         description=PINS_DESCRIPTION,
         json_schema_extra={"anyOf": [{"type": "object", "additionalProperties": {"type": "integer"}}, {"type": "null"}]},
     )
-    days: int = Field(default=MAX_DAYS, description="How many days back.", json_schema_extra={"minimum": 1, "maximum": MAX_DAYS})
+    days: int = Field(
+        default=MAX_DAYS, description="How many days to look back.", json_schema_extra={"minimum": 1, "maximum": MAX_DAYS}
+    )
 
     @field_validator("events", mode="before")
     @classmethod
@@ -85,15 +87,15 @@ class PreviewFailure(BaseModel):
 
 
 class PreviewAnswer(BaseModel):
-    """What would have been received from ``since`` to ``until``."""
+    """The events that would have been received from ``since`` to ``until``."""
 
     model_config = ConfigDict(frozen=True)
 
-    sentence: str = Field(description="The same in words.")
+    sentence: str = Field(description="The result in words.")
     matched: int = Field(description="Events that would have been received.")
     events: int = Field(description="All events of that time, of every type.")
-    examined: int = Field(description="Those of the chosen types, each held against the filters.")
-    unread: int = Field(description="Those among them that could not be: larger than 256 KiB, erased, or too old.")
+    examined: int = Field(description="The events of the selected types, each matched against the filters.")
+    unread: int = Field(description="How many of them could not be matched: larger than 256 KiB, erased, or too old.")
     since: Time
     until: Time
     is_complete: bool = Field(

@@ -152,14 +152,14 @@ class ReplayBody(BaseModel):
 
 
 class ReplayPreview(Answer):
-    """What a replay would send."""
+    """The size of a replay."""
 
     events: int
     notifications: int
 
 
 class ReplayAnswer(Answer):
-    """What a step has sent: Kafka has it. ``next`` is null at the end; ``skipped`` events have no body any more."""
+    """The events that a step has sent; Kafka has them. ``next`` is null at the end. ``skipped`` events no longer have a body."""
 
     events: int
     sent: int

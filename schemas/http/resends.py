@@ -10,7 +10,7 @@ from schemas.http.attempts import EndpointCount
 
 
 class ResendPreviewAnswer(Answer):
-    """What a run would do: how many notifications (an event at an endpoint), and of how many failed attempts."""
+    """The size of a run: the number of notifications (an event for an endpoint), and of their failed attempts."""
 
     notifications: int
     attempts: int
@@ -35,7 +35,9 @@ class ResendRunAnswer(Answer):
     resent: int
     delivered: int
     skipped: int
-    last_attempt_id: int | None = Field(description="The last attempt that it looked at; it goes from the oldest to the newest.")
+    last_attempt_id: int | None = Field(
+        description="The last attempt that was processed. The order is from the oldest to the newest."
+    )
     problem: str
 
 

@@ -49,7 +49,7 @@ class PublicKeyAnswer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     key: str = Field(description="whpk_ and the base64 of the 32 bytes of an Ed25519 key.")
-    kid: str = Field(description="What the JWKS calls it: its thumbprint (RFC 7638).")
+    kid: str = Field(description="Its key id in the JWKS: the thumbprint (RFC 7638).")
     expires_at: _Time | None = Field(description="Until when it signs, when it was rotated out.")
 
 
@@ -60,7 +60,7 @@ class RotationInput(BaseModel):
 
     overlap_hours: int = Field(
         default=DEFAULT_OVERLAP_HOURS,
-        description="How long what was valid before goes on signing too; 0: not at all.",
+        description="How many hours the previous one keeps signing too. 0: not at all.",
         json_schema_extra={"minimum": 0, "maximum": MAX_OVERLAP_HOURS},
     )
 

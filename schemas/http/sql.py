@@ -22,7 +22,7 @@ class SqlInput(BaseModel):
 
 
 class SqlAnswer(Answer):
-    """What a SELECT returned: columns with name and type, rows as lists."""
+    """The result of a SELECT: columns with name and type, rows as lists."""
 
     columns: list[Annotated[tuple[str, str], WithJsonSchema(_PAIR)]]
     rows: list[tuple[Any, ...]]

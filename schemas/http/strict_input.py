@@ -1,4 +1,4 @@
-"""What request bodies have in common that must not have a member that nobody knows."""
+"""The base class of request bodies that must not have unknown members."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class StrictInput(BaseModel):
-    """A member that nobody knows would be one that has no effect: ``{"restore": {"dry-run": true}}`` would restore."""
+    """An unknown member would be ignored: ``{"restore": {"dry-run": true}}`` would restore."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

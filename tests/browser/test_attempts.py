@@ -96,7 +96,7 @@ async def test_from_the_registration_to_the_page_of_the_order(shop: Shop, admin:
     await expect(page.get_by_role("heading", name="though it was delivered")).to_be_visible()
     await admin.look("attempt-resend")
     await page.get_by_role("button", name="Send it again").click()
-    await expect(page.get_by_text(f"It is on its way to endpoint {endpoint_id} again.")).to_be_visible()
+    await expect(page.get_by_text(f"The notification is queued for endpoint {endpoint_id} again.")).to_be_visible()
     await attempts_of(shop, "evt_story", 3, endpoint_id_eq=endpoint_id)
     await page.reload()
     await expect(page.locator(".tries tbody tr")).to_have_count(3)
@@ -155,7 +155,7 @@ async def test_a_wide_search_is_narrowed_by_clicking(shop: Shop, admin: Tab) -> 
     await expect(page.locator(".chip")).to_have_count(3)
     await expect(page.locator("#ignored")).to_contain_text("attempts have no attribute colour")
     await admin.look("attempts-chips")
-    await page.get_by_label("Take away: colour_eq: red").click()
+    await page.get_by_label("Remove filter: colour_eq: red").click()
     await expect(page.locator(".chip")).to_have_count(2)
     await expect(page.locator("#ignored")).to_have_count(0)
 
@@ -202,7 +202,7 @@ async def test_a_dead_letter_is_mended(shop: Shop, admin: Tab) -> None:
 
     admin.expected.add(422)
     await page.get_by_role("button", name="Check and publish").click()
-    await expect(page.get_by_text("It would be a dead letter again.")).to_be_visible()
+    await expect(page.get_by_text("It would become a dead letter again.")).to_be_visible()
     await admin.look("dead-letter-refused")
     admin.expected.clear()
     event = {
@@ -227,11 +227,11 @@ async def test_a_viewer_sees_no_bodies_and_changes_nothing(shop: Shop, stranger:
     await expect(page.locator("#body")).to_have_count(0)
     await expect(page.get_by_role("link", name="Resend the failed ones")).to_have_count(0)
     await page.locator("tbody tr a").first.click()
-    await expect(page.get_by_text("Bodies hold customers' data")).to_be_visible()
+    await expect(page.get_by_text("Bodies contain customer data")).to_be_visible()
     await expect(page.get_by_role("button", name="Resend")).to_have_count(0)
     stranger.expected.add(403)
     await stranger.go("/webhooks/attempts?q[request_body_cont]=ada")
-    await expect(page.locator("#problem")).to_contain_text("Searching in bodies needs a key of the role operator.")
+    await expect(page.locator("#problem")).to_contain_text("Searching in bodies needs a key with the role operator.")
 
 
 async def test_a_search_that_asks_for_too_much_says_how_to_narrow_it(shop: Shop, admin: Tab) -> None:

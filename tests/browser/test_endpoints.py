@@ -153,7 +153,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     await page.get_by_role("button", name="Drop 1 held delivery").click()
     await expect(page.get_by_text("1 held delivery is dropped")).to_be_visible()
     await page.get_by_role("button", name="Resume").click()
-    await expect(page.get_by_text("The endpoint gets webhooks again.")).to_be_visible()
+    await expect(page.get_by_text("The endpoint receives webhooks again.")).to_be_visible()
 
     # Both secrets sign, and the header is sent.
     await shop.pipeline.publish(event_bytes("evt-browser-2", number="R900000002"))

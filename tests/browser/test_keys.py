@@ -34,7 +34,7 @@ async def test_a_key_opens_what_its_role_may(shop: Shop, admin: Tab, browser: Br
     await admin.look("keys-none")
     await page.get_by_label("Name").fill("Ada, support")
     await page.get_by_role("radio", name=re.compile("^Viewer")).check()
-    await page.get_by_role("button", name="Make a key").click()
+    await page.get_by_role("button", name="Create a key").click()
     key = await page.locator(".secret code").inner_text()
     await admin.look("keys")
 
@@ -46,7 +46,7 @@ async def test_a_key_opens_what_its_role_may(shop: Shop, admin: Tab, browser: Br
         await expect(ada.page.get_by_role("button", name="Pause")).to_have_count(0)
         ada.expected.add(403)
         await ada.go("/webhooks/keys")
-        await expect(ada.page.get_by_text("This needs a key of the role admin; yours has the role viewer.")).to_be_visible()
+        await expect(ada.page.get_by_text("This needs a key with the role admin. Your key has the role viewer.")).to_be_visible()
         await ada.look("not-allowed")
 
         await page.get_by_role("link", name="Revoke the key of Ada, support").click()

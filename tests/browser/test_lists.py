@@ -210,7 +210,7 @@ async def test_what_was_typed_survives_the_end_of_the_session(shop: Shop, admin:
     await admin.look("login-carried")
     await page.get_by_label("API key").fill(API_KEY)
     await page.get_by_role("button", name="Log in").click()
-    await expect(page.get_by_text("has not been done yet")).to_be_visible()
+    await expect(page.get_by_text("has not been processed yet")).to_be_visible()
     await admin.look("carried")
     await page.get_by_role("button", name="Send it").click()
     await expect(page.get_by_label("Description")).to_have_value("Typed for an hour")

@@ -19,7 +19,7 @@ async def events_in(tab: Tab) -> int:
 
 
 async def test_what_fails_is_named(shop: Shop, admin: Tab) -> None:
-    failing = admin.page.locator("section").filter(has_text="What needs somebody now")
+    failing = admin.page.locator("section").filter(has_text="Needs attention")
     for name in ("Warehouse", "Old shop"):
         await expect(failing).to_contain_text(name)
     await expect(failing).not_to_contain_text("ERP")

@@ -69,7 +69,7 @@ async def test_from_the_order_number_to_the_resend(shop: Shop, admin: Tab) -> No
 
     # Click 2: the button beside the answer.
     await card.get_by_role("button", name="Resend it").click()
-    await expect(page.get_by_text("1 notification is being sent again to Ledger.")).to_be_visible()
+    await expect(page.get_by_text("1 notification is being resent to Ledger.")).to_be_visible()
     await eventually(lambda: _more(receiver, acknowledged))
     await attempts_of(shop, f"evt_{ORDER}", 4, endpoint_id_eq=endpoint_id)
     await page.reload()
@@ -104,7 +104,7 @@ async def test_without_javascript(shop: Shop, browser: Browser) -> None:
         await tab.page.wait_for_url("**/webhooks/orders/R742992697")
         await expect(tab.page.locator("#link")).to_have_text(f"{shop.url}/webhooks/orders/R742992697")
         await tab.page.get_by_role("button", name="Resend it").click()
-        await expect(tab.page.get_by_text("1 notification is being sent again to Ledger.")).to_be_visible()
+        await expect(tab.page.get_by_text("1 notification is being resent to Ledger.")).to_be_visible()
         # The zone is chosen without a script too, and stays.
         await tab.page.get_by_role("link", name="Change the time zone").click()
         await tab.page.get_by_label("Zone").fill("Europe/Berlin")
@@ -122,14 +122,14 @@ async def test_a_viewer_reads_and_does_not_send(shop: Shop, stranger: Tab) -> No
     await expect(stranger.page.locator(".verdict")).to_contain_text(_LEDGER)
     await expect(stranger.page.get_by_role("button", name=re.compile("Resend"))).to_have_count(0)
     await stranger.go("/webhooks/go?text=ada@example.com")
-    await expect(stranger.page.get_by_text("a key of the role operator")).to_be_visible()
+    await expect(stranger.page.get_by_text("a key with the role operator")).to_be_visible()
     await gone(shop, endpoint_id)
 
 
 async def test_what_does_not_exist_and_what_may_be_several_things(shop: Shop, admin: Tab) -> None:
     page = admin.page
     await admin.go("/webhooks/orders/r000000001")
-    await expect(page.get_by_role("heading", name="No webhook of order")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No webhooks recorded for order")).to_be_visible()
     await admin.look("story-none")
     await admin.go("/webhooks/go?text=127.0.0.1")
     await expect(page.get_by_role("heading", name="Which one?")).to_be_visible()

@@ -157,11 +157,11 @@ async def test_4_pause_and_resume_a_failing_endpoint(shop: Shop, admin: Tab) -> 
         # Click 1: what fails stands first on the overview.
         await page.locator(".needs").get_by_role("link", name="fourth-task").click()
         await page.get_by_role("link", name="Pause").click()
-        await expect(page.get_by_text("Nothing is lost by that")).to_be_visible()
+        await expect(page.get_by_text("Nothing is lost")).to_be_visible()
         await page.get_by_role("button", name="Pause the endpoint").click()
         await expect(page.locator(".url-line")).to_contain_text("paused")
         await page.get_by_role("button", name="Resume").click()
-        await expect(page.get_by_text("The endpoint gets webhooks again.")).to_be_visible()
+        await expect(page.get_by_text("The endpoint receives webhooks again.")).to_be_visible()
     await gone(shop, endpoint_id)
 
 
@@ -206,7 +206,7 @@ async def test_7_repair_a_dead_letter(shop: Shop, admin: Tab) -> None:
         await page.locator(".needs").get_by_role("link", name=re.compile("dead letter")).click()
         await page.locator("tbody tr", has_text="Not JSON").first.get_by_role("link").first.click()
         # Where it breaks is told, and one click leads there.
-        await expect(page.locator(".problems")).to_contain_text("A comma, or the end of the list or object, must stand here.")
+        await expect(page.locator(".problems")).to_contain_text("Expected a comma, or the end of the list or object.")
         await page.locator(".problems").get_by_role("link", name=re.compile("^Line")).click()
         await expect(page.get_by_label("Value")).to_be_focused()
         await page.keyboard.press("Control+a")
@@ -232,7 +232,7 @@ async def test_8_give_somebody_a_viewers_key(admin: Tab) -> None:
         await page.keyboard.press("Tab")
         await page.keyboard.insert_text("Grace Hopper")
         await expect(page.get_by_role("radio", name=re.compile("^Viewer"))).to_be_checked()
-        await page.get_by_role("button", name="Make a key").click()
+        await page.get_by_role("button", name="Create a key").click()
         await expect(page.locator(".secret code")).to_contain_text("omsw_")
     await expect(page.get_by_role("row", name=re.compile("Grace Hopper"))).to_contain_text("never")
 

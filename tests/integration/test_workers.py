@@ -126,7 +126,7 @@ async def test_a_worker_that_dies_ends_all_with_its_exit_code(bootstrap_servers:
         assert await one.ended() == 128 + signal.SIGKILL
         await one.until_ended([second])
     said = one.log.read_text()
-    assert "a worker has ended; ending the others" in said
+    assert "a worker has exited; stopping the others" in said
     assert '"event": "stopping"' in said, "the other one was drained, not killed"
 
 

@@ -1,5 +1,5 @@
 """The HTTP API, one file a resource.
 
 `table.py` lists every route. Handlers do the work of one request and use `pipeline.web` for the rest.
-Begin with `endpoints.py`.
+Start reading in `endpoints.py`.
 """

@@ -25,7 +25,7 @@ def attempt_event_routes(api: Api) -> Iterable[Route]:
         if request.method == "HEAD":
             return web.Response(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8"})
         if not wants_events(request):
-            raise ApiError(406, f"This is a stream of events: ask for it with Accept: {EVENT_STREAM}.")
+            raise ApiError(406, f"This is a stream of events. Request it with Accept: {EVENT_STREAM}.")
         who = principal_of(request)
 
         def may_listen() -> bool:
@@ -36,7 +36,7 @@ def attempt_event_routes(api: Api) -> Iterable[Route]:
             rows=lambda rows: json.dumps({"attempts": [attempt_answer(row).model_dump(mode="json") for row in rows]}),
             problem=lambda text: json.dumps({"error": text}),
             may_listen=may_listen,
-            over=json.dumps({"error": "The API key is not valid any more, or its role has changed."}),
+            over=json.dumps({"error": "The API key is no longer valid, or its role has changed."}),
         )
         return await stream_attempts(api, request, query, form)
 

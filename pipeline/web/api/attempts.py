@@ -140,9 +140,9 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
 
 
 async def asked(api: AttemptServices, request: web.Request, now: datetime | None = None) -> AttemptQuery:
-    """The search that the query string asks for, if the caller may make it. One in bodies is put on record.
+    """The search in the query string, if the caller may run it. Searches in bodies are recorded in the audit log.
 
-    ``now`` is the time in the zone that days are counted in: by default in UTC.
+    ``now`` is the current time in the zone in which days are counted. Default: UTC.
 
     Raises:
         ApiError: 403, it needs another role; 422, ``strict`` is true and something was ignored.
@@ -168,12 +168,12 @@ async def attempt_in_full(api: AttemptServices, request: web.Request) -> Attempt
 
 
 def attempt_answer(row: AttemptRow) -> AttemptAnswer:
-    """An attempt as lists show it."""
+    """An attempt in the form of a list item."""
     return AttemptAnswer(**asdict(row))
 
 
 def detail_answer(detail: AttemptDetail) -> AttemptDetailAnswer:
-    """An attempt with everything; who may see its bodies is another matter."""
+    """An attempt with all details. The caller decides who may see its bodies."""
     return AttemptDetailAnswer(
         **asdict(detail.attempt),
         request_body=detail.request_body,

@@ -1,7 +1,7 @@
-"""``/api/webhook/backups/endpoints``: all endpoints as a file, and endpoints of such a file back into their topic.
+"""``/api/webhook/backups/endpoints``: back up all endpoints to a file, and restore endpoints from such a file.
 
-Restoring goes by the rules of every other change: each record is checked, written on top of what stands there, and read back. So two
-restores at once, and changes meanwhile, are settled as those of two API processes are.
+Restoring follows the rules of every other change: each record is checked, written after the current one, and read back. So concurrent
+restores and changes are resolved in the same way as changes by two API processes.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def backup_routes(api: EndpointServices) -> Iterable[Route]:
 
 
 async def _restore(api: EndpointServices, record: EndpointRecord, given: RestoreInput, actor: str) -> RestorePlan:
-    """Do for one endpoint what its plan says; a plan that another change overtook is made again."""
+    """Carry out the plan for one endpoint. If another change came first, the plan is made again."""
     if refusal := await _refusal(api, record):
         return RestorePlan(RestoreStep.REFUSE, reason=refusal)
     async with changing(api):
@@ -124,10 +124,10 @@ async def _create(api: EndpointServices, record: EndpointRecord, wanted: Restore
 
         endpoint, is_new = await api.registry.create(api.producer, make)
         if not is_new:
-            raise SupersededError(f"Endpoint {endpoint.id} got the target_url meanwhile.")
+            raise SupersededError(f"Endpoint {endpoint.id} has taken this target_url in the meantime.")
         return RestorePlan(RestoreStep.CREATE, endpoint.id)
     version = max(api.registry.next_version(record.id), record.version)
-    # What was known of its health before is of the past.
+    # The earlier health facts no longer apply.
     await api.registry.write(api.producer, structs.replace(record, **values, version=version, activated_version=version))
     return RestorePlan(RestoreStep.CREATE, record.id)
 
@@ -135,7 +135,7 @@ async def _create(api: EndpointServices, record: EndpointRecord, wanted: Restore
 async def _update(api: EndpointServices, record: EndpointRecord, wanted: RestorePlan, actor: str) -> RestorePlan:
     current = api.registry.get(wanted.endpoint_id or 0)
     if current is None:
-        raise SupersededError(f"Endpoint {wanted.endpoint_id} was deleted meanwhile.")
+        raise SupersededError(f"Endpoint {wanted.endpoint_id} was deleted in the meantime.")
     version = current.record.version + 1
     values = restored(record, api.vault, at=api.clock(), changed_by=actor) | {"version": version}
     if record.active and {"active", "target_url"} & set(wanted.differences):
@@ -145,12 +145,12 @@ async def _update(api: EndpointServices, record: EndpointRecord, wanted: Restore
 
 
 async def _refusal(api: EndpointServices, record: EndpointRecord) -> str:
-    """What would refuse the endpoint if it were registered now; empty when nothing does. No sentence holds a secret."""
+    """Why the endpoint could not be registered now. Empty if it could. No sentence contains a secret."""
     fields = {name: value for name, value in json.loads(to_json(record)).items() if name in EndpointInput.model_fields}
     if record.expressions:
         fields["filters"] = texts_of(record)
     try:
-        # What an older release accepted is restored, and not sent.
+        # Endpoints that an older release accepted are restored, but nothing is sent to them.
         opened = {name: api.vault.open(sealed) for name, sealed in record.sealed_headers.items()}
         fields["headers"] = {name: value for name, value in opened.items() if not is_retired(name)}
         fields["signature_header"] = opened_signature_header(record, api.vault)

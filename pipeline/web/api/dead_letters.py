@@ -1,4 +1,4 @@
-"""``/api/webhook/dead_letters``: what could not be used, why, and its bytes."""
+"""``/api/webhook/dead_letters``: records that could not be used, with the reason and the bytes."""
 
 from __future__ import annotations
 
@@ -122,9 +122,9 @@ def dead_letter_routes(api: DeadLetterServices) -> Iterable[Route]:
 async def dead_letter_page(
     api: DeadLetterServices, request: web.Request, *, default: bool | None = None
 ) -> tuple[ResultPage[DeadLetterSummary], dict[str, str], list[str]]:
-    """A page of dead letters; the values of its filters by what they filter (``reason``, ``topic``, ``repaired``); what was ignored, and why.
+    """A page of dead letters, the values of its filters (``reason``, ``topic``, ``repaired``), and what was ignored, with reasons.
 
-    ``default``: whether those that were repaired are meant, where the request does not say.
+    ``default``: whether to list repaired ones, if the request does not say.
 
     Raises:
         ApiError: 422, ``strict`` is true and something was ignored; 503, ClickHouse does not answer.
@@ -157,7 +157,7 @@ async def dead_letter_page(
 
 
 def summary_values(api: DeadLetterServices, letter: DeadLetterSummary) -> dict[str, Any]:
-    """What is shown of a dead letter without its bytes."""
+    """A dead letter as shown in lists, without its bytes."""
     values = {name: getattr(letter, name) for name in DeadLetterAnswer.model_fields if hasattr(letter, name)}
     done = letter.repaired
     by = None if done is None else done.name or api.audit.person(done.actor)
@@ -165,7 +165,7 @@ def summary_values(api: DeadLetterServices, letter: DeadLetterSummary) -> dict[s
 
 
 async def dead_letter_in_full(api: DeadLetterServices, request: web.Request) -> DeadLetterDetail:
-    """The dead letter that the path names, with its bytes. That it was looked at is on record.
+    """The dead letter in the path, with its bytes. The view is recorded in the audit log.
 
     Raises:
         ApiError: 404, there is none; 503, ClickHouse or (for the audit) Kafka does not answer.
@@ -180,7 +180,7 @@ async def dead_letter_in_full(api: DeadLetterServices, request: web.Request) -> 
 
 
 def repair_of(given: RepairInput) -> Repair:
-    """What is published instead.
+    """The replacement to publish.
 
     Raises:
         InvalidError: the input is not valid base64.
@@ -200,7 +200,7 @@ def _text(value: str | None) -> str | None:
 
 
 def readable(content: bytes) -> BytesAnswer:
-    """Bytes as text, or in base64 when they are none."""
+    """Bytes as text, or in base64 if they are not text."""
     try:
         return BytesAnswer(content=content.decode(), encoding="text")
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
 """``/api/webhook/encryption``: which endpoints are encrypted with an old key, and encrypting them with the new one.
 
-The state is in the endpoints' own records, so a run that broke off is gone on with by asking again, and two at once do no harm.
+The state is in the endpoints' own records, so an interrupted run continues with the next request, and two concurrent runs do no harm.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from schemas.api_key import Access
 from schemas.http.encryption import EncryptionAnswer
 
 _AT_ONCE: Final = 50
-"""Endpoints that one request encrypts: each waits until its record has been read back."""
+"""The most endpoints that one request encrypts, because each waits until its record has been read back."""
 
 
 def encryption_routes(api: EndpointServices) -> Iterable[Route]:

@@ -1,4 +1,4 @@
-"""What answers and pages show of an endpoint: never its token or its secrets."""
+"""The representation of an endpoint in answers and pages. It never contains the token or secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from schemas.http.endpoints import (
 
 
 def _filter_failure(endpoint: Endpoint, health: HealthTable | None) -> FilterFailureAnswer | None:
-    """What is known of a filter that fails; nothing of one that it does not have any more."""
+    """The failing filter of an endpoint, unless the endpoint no longer has this filter."""
     known = health.fact(endpoint.record, HealthFact.FILTER) if health is not None else None
     if known is None:
         return None
@@ -37,7 +37,7 @@ def _filter_failure(endpoint: Endpoint, health: HealthTable | None) -> FilterFai
 
 
 def _in_order(health: HealthTable | None, endpoint: Endpoint) -> InOrderAnswer | None:
-    """What is held back in order, and behind what."""
+    """The deliveries that wait for their turn in order, and the one that they wait for."""
     found = health.ordered(endpoint.id) if health is not None else None
     if found is None or found.behind is None:
         return None
@@ -64,7 +64,7 @@ def _disabled(api: EndpointListServices, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def endpoint_values(api: EndpointListServices, endpoint: Endpoint) -> dict[str, Any]:
-    """What is shown of an endpoint: never its token or its secrets."""
+    """The representation of an endpoint. It never contains the token or secrets."""
     record, health = endpoint.record, api.registry.health
     held = api.registry.held(endpoint)
     return {

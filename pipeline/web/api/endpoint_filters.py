@@ -1,7 +1,7 @@
 """The filters of the endpoints' list, in the ransack grammar: ``q[target_url_cont]=example&q[active_true]=1``.
 
-They are few and run over the registry in memory. What is not known is ignored, as in ransack, and always reported. A value that does not
-fit is reported too, and finds nothing.
+There are few filters, and they run over the registry in memory. Unknown filters are ignored, as in ransack, and always reported. An
+invalid value is also reported, and matches nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PREDICATES: Final[dict[str, Callable[[str, str], bool]]] = {
     "start": lambda found, value: found.casefold().startswith(value.casefold()),
 }
 _LIST: Final = re.compile(r"\[[0-9]*\]", re.ASCII)
-"""Behind the name of a filter, where it has several values: ``[]``, or ``[0]`` and ``[1]`` as JavaScript's qs writes them."""
+"""The suffix of a filter's name with several values: ``[]``, or ``[0]`` and ``[1]`` as JavaScript's qs writes them."""
 _ACTIVE: Final = {"active_eq": True, "active_true": True, "active_false": False}
 
 Test = Callable[[Endpoint], bool]
@@ -37,7 +37,7 @@ Test = Callable[[Endpoint], bool]
 
 @dataclass(frozen=True, slots=True)
 class EndpointFilters:
-    """What an endpoint must meet, all of it, and what of the query was left out."""
+    """The conditions that an endpoint must all meet, and the ignored parts of the query."""
 
     tests: tuple[Test, ...]
     ignored: tuple[str, ...]
@@ -49,7 +49,7 @@ class EndpointFilters:
 
 
 def parse_endpoint_filters(pairs: Iterable[tuple[str, str]]) -> EndpointFilters:
-    """Read the filters out of a query string's decoded pairs. Never fails; blank values are dropped."""
+    """Read the filters from the decoded pairs of a query string. Never fails. Blank values are dropped."""
     values: dict[str, list[str]] = {}
     blank: dict[str, None] = {}
     for key, value in pairs:
@@ -93,7 +93,7 @@ def _active(*, expected: bool, value: str) -> Test:
 
 
 def _unfit(name: str, wanted: Sequence[str]) -> list[str]:
-    """What is wrong with values that no endpoint can have."""
+    """The problems of values that no endpoint can have."""
     if name in _ACTIVE:
         return [] if wanted[-1] in TRUTHY | FALSY else [f"{shown(wanted[-1])} is neither 1 nor 0"]
     if name in ("id_eq", "id_in"):

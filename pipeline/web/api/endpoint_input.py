@@ -17,19 +17,19 @@ from schemas.http.endpoints import EndpointCreated, EndpointInput, EndpointWithA
 _MEMBER: Final = "endpoint"
 _WRAPPER: Final = 'The fields of an endpoint must be wrapped: {"endpoint": {"target_url": "…", "events": ["…"]}}.'
 _KNOWN: Final = frozenset({*EndpointInput.model_fields, *EndpointCreated.model_fields, *EndpointWithAttempts.model_fields})
-"""What is taken, and what answers have beside it."""
+"""The fields that are accepted, and the other fields of answers."""
 _ALIKE: Final = 0.82
-"""From here on, of 1, a name is a field misspelt: ``order`` is for ``ordered``, ``events_v2`` is not for ``events``."""
+"""Names with at least this similarity (up to 1) count as a typo: ``order`` for ``ordered``, but not ``events_v2`` for ``events``."""
 _COMPARED: Final = 50
 _LONGEST: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointRequest:
-    """The fields of an endpoint, and the names of members that mean nothing.
+    """The fields of an endpoint, and the names of unknown members.
 
-    These are reported in ``ignored_fields`` and not refused: who changes an endpoint sends back what an earlier answer or a later release
-    has. A name that is almost that of a field is refused: what was meant would not be done.
+    Unknown members are reported in ``ignored_fields`` and not refused, because clients send back members of earlier answers or of later
+    releases. A name that is almost the name of a field is refused, because the intended change would not be made.
     """
 
     given: EndpointInput
@@ -56,7 +56,7 @@ def parse_endpoint(
         raise InvalidError(misspelt)
     ignored = some_names([*(given.model_extra or ()), *names_beside(document, _MEMBER)])
     if is_strict and ignored:
-        raise InvalidError({name: ["It means nothing here, and strict=1 lets nothing be ignored."] for name in ignored})
+        raise InvalidError({name: ["It has no meaning here, and with strict=1 nothing is ignored."] for name in ignored})
     return EndpointRequest(given, ignored)
 
 

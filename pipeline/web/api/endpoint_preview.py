@@ -64,6 +64,6 @@ def checked_preview(values: Mapping[str, object], types: EventTypes) -> Compilab
 
 
 async def audited_preview(api: PreviewServices, request: web.Request, given: CompilablePreviewInput) -> PreviewAnswer:
-    """Count, when it is on record: filters find out what is in bodies, so a preview is a search in them."""
+    """Record the preview in the audit log, then count. Filters reveal the content of bodies, so a preview counts as a search in bodies."""
     await api.audit.put(request, AuditAction.SEARCH_BODIES, "events", "preview of filters")
     return await preview(api, given)

@@ -1,7 +1,7 @@
 """``/api/webhook/endpoints``: list, register, show, change and delete endpoints.
 
-Input is wrapped (``{"endpoint": {…}}``), output is not. PUT changes only the fields that are given, as PATCH does: so the users
-of this API know it.
+Input is wrapped (``{"endpoint": {…}}``), output is not. PUT changes only the given fields, like PATCH, as users of this
+API expect.
 """
 
 from __future__ import annotations
@@ -58,20 +58,22 @@ _REQUIRED: Final = ("target_url", "events")
 _DEFAULT_ATTEMPTS: Final = 25
 _MAX_ATTEMPTS: Final = 200
 _MAX_ATTEMPTS_IN_ALL: Final = 5000
-_ROTATION: Final = 'Say how long the old one is valid too, wrapped: {"rotation": {"overlap_hours": 48}}; or send no body.'
+_ROTATION: Final = 'Send how long the old one stays valid, wrapped: {"rotation": {"overlap_hours": 48}}. Or send no body.'
 _UPDATES: Final[tuple[Method, ...]] = ("PUT", "PATCH")
 
 
 _ATTEMPTS: Final = (
-    Parameter("include_attempts", "1: each endpoint with its last attempts.", {"type": "boolean"}),
-    Parameter("attempts_count", "How many of them.", {"type": "integer", "minimum": 0, "maximum": 200, "default": 25}),
+    Parameter("include_attempts", "1: include the last attempts of each endpoint.", {"type": "boolean"}),
+    Parameter(
+        "attempts_count", "How many attempts to include.", {"type": "integer", "minimum": 0, "maximum": 200, "default": 25}
+    ),
 )
 
 
 def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
     handlers = _Handlers(api)
-    one, changed = "/webhook/endpoints/{id}", "Fields that are not given keep their values, with PUT as with PATCH."
+    one, changed = "/webhook/endpoints/{id}", "Fields that are not given keep their values, with PUT and with PATCH."
     return [
         Route(
             "GET",
@@ -237,9 +239,7 @@ class _Handlers:
             return [EndpointAnswer(**endpoint_values(self._api, endpoint)) for endpoint in endpoints]
         last = min(whole_number(request, "attempts_count", _DEFAULT_ATTEMPTS), _MAX_ATTEMPTS)
         if last * len(endpoints) > _MAX_ATTEMPTS_IN_ALL:
-            message = (
-                f"attempts_count is too large for {len(endpoints)} endpoints: at most {_MAX_ATTEMPTS_IN_ALL} attempts in all."
-            )
+            message = f"attempts_count is too large for {len(endpoints)} endpoints. The limit is {_MAX_ATTEMPTS_IN_ALL} attempts in total."
             raise InvalidError({"attempts_count": [message]})
         async with searching(self._api):
             summaries = await self._api.search.endpoint_summaries([endpoint.id for endpoint in endpoints], last)

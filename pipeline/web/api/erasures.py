@@ -1,4 +1,4 @@
-"""``/api/webhook/erasures``: a person's data is taken out of ClickHouse."""
+"""``/api/webhook/erasures``: erase a person's data from ClickHouse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from schemas.topics import DAY_MS, Topics, added_source
 
 log = logger(__name__)
 
-_WRAPPER: Final = 'Say whose data: {"erasure": {"email": "…"}} or {"erasure": {"order_number": "…"}}.'
+_WRAPPER: Final = 'Name the person: {"erasure": {"email": "…"}} or {"erasure": {"order_number": "…"}}.'
 _LOOK_EVERY_S: Final = 0.25
 _STILL_AT_IT: Final = "ClickHouse has not finished overwriting yet, and will go on by itself. Ask for the preview: it says what is left; then ask again."
 
@@ -47,7 +47,7 @@ def erasure_routes(api: ErasureServices) -> Iterable[Route]:
         identifier = secrets.token_hex(4)
         async with _at_work():
             found = await api.eraser.find(subject)
-            # How much, and not of whom: the record must not hold what was erased.
+            # Record how much was erased, but not whose: the record must not contain what was erased.
             await api.audit.put(request, AuditAction.ERASE, f"erasure {identifier}", f"by {_kind(subject)}: {_in_words(found)}")
             await api.eraser.start(found)
             await _until_done(api, found)
@@ -68,9 +68,9 @@ def erasure_routes(api: ErasureServices) -> Iterable[Route]:
             "/webhook/erasures/preview",
             preview,
             Access.ADMIN,
-            "What would be erased of a person's data",
+            "Preview the erasure of a person's data",
             {200: ErasurePreview},
-            "Changes nothing; that it was asked is on record, without what was asked for.",
+            "Changes nothing. The audit log records the request, but not the person.",
             body=ErasureBody,
             errors=(503,),
         ),
@@ -91,7 +91,7 @@ def erasure_routes(api: ErasureServices) -> Iterable[Route]:
 
 
 def kept_elsewhere(topics: Topics, sources: Sequence[str]) -> list[KeptElsewhere]:
-    """The topics that carry bodies or references, and for how many days. ``sources``: those that events are read from."""
+    """The topics that contain bodies or references, and for how many days. ``sources``: the source topics of events."""
     carrying = {*sources, topics.dispatches, topics.attempts, topics.dead_letters, *topics.delay_topics}
     added = [added_source(name) for name in sources if name not in topics.sources]
     return [
@@ -104,7 +104,7 @@ def kept_elsewhere(topics: Topics, sources: Sequence[str]) -> list[KeptElsewhere
 def _subject(body: bytes) -> Subject:
     given = parse_wrapped(body, "erasure", ErasureInput, hint=_WRAPPER)
     if (given.email is None) == (given.order_number is None):
-        raise InvalidError({"erasure": ["Give one of the two: email or order_number."]})
+        raise InvalidError({"erasure": ["Give either email or order_number."]})
     if given.email is not None:
         return Subject(email=given.email.get_secret_value())
     return Subject(order_number=given.order_number.get_secret_value() if given.order_number else "")
@@ -131,7 +131,7 @@ async def _until_done(api: ErasureServices, found: PersonTraces) -> None:
     try:
         async with asyncio.timeout(api.erasure_timeout_seconds):
             while True:
-                # ClickHouse tells nobody when a mutation is done: it is asked.
+                # ClickHouse does not report when a mutation is done, so poll it.
                 if not await api.eraser.left(found):
                     return
                 await asyncio.sleep(_LOOK_EVERY_S)
@@ -141,10 +141,10 @@ async def _until_done(api: ErasureServices, found: PersonTraces) -> None:
 
 @asynccontextmanager
 async def _at_work() -> AsyncIterator[None]:
-    """Turn what can go wrong in ClickHouse into what the user can do about it."""
+    """Translate errors of ClickHouse into answers that say what the user can do."""
     try:
         yield
     except (StoreBudgetError, StoreRejectedError) as error:
         raise InvalidError({"erasure": [str(error)]}) from error
     except StoreUnavailableError as error:
-        raise ApiError(503, f"ClickHouse does not answer: {error} Nothing is lost: ask again.") from error
+        raise ApiError(503, f"ClickHouse does not answer: {error} Nothing is lost. Send the request again.") from error

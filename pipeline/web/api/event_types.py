@@ -1,4 +1,4 @@
-"""``/api/webhook/event_types``: what there is to subscribe to, with a sample and a JSON Schema of each webhook body; and changes of it."""
+"""``/api/webhook/event_types``: list the event types, with a sample and a JSON Schema of each webhook body, and change them."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def event_type_routes(api: Api) -> Iterable[Route]:
 
     async def create(request: web.Request) -> web.Response:
         wanted = await given(request)
-        require_new(api, wanted.entry())  # what is refused is not on record as made
+        require_new(api, wanted.entry())  # a refused change must not be recorded as made
         name = str(wanted.name)[:100]
         await api.audit.put(request, AuditAction.CREATE_EVENT_TYPE, f"event type {name}", str(wanted.topic)[:200])
         told = await create_event_type(api, wanted.entry(), principal_of(request).actor)
@@ -211,7 +211,7 @@ def _versions(event_type: str, types: EventTypes) -> list[EventTypeVersionAnswer
 
 
 def _json_schema(event_type: str, types: EventTypes, version: int | None = None) -> dict[str, Any]:
-    """A receiver's view: what the body of a webhook looks like. It may hold members beside those that are named."""
+    """The schema of a webhook body for receivers. The body may contain members that the schema does not name."""
     configured = types.configured.get(event_type)
     payload = dict[str, Any] if configured else _PAYLOADS[event_type.partition("_")[0]]
     body = create_model(

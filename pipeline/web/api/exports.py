@@ -28,7 +28,7 @@ _BODIES: Final = Parameter(
 _PAGE: Final = tuple(
     Parameter(
         one.name,
-        "Has no effect: an export has all pages. It is allowed so that the query string of a search can be taken as it is.",
+        "Has no effect, because an export contains all pages. Allowed so that you can use the query string of a search unchanged.",
         one.schema,
     )
     for one in PAGE
@@ -73,11 +73,11 @@ async def export(api: AttemptServices, request: web.Request, form: str, now: dat
     with_bodies = is_true(request, "bodies")
     if with_bodies:
         if not principal_of(request).role.covers(Access.OPERATOR):
-            raise ApiError(403, f"An export with bodies needs a key of the role {Access.OPERATOR.value}.")
+            raise ApiError(403, f"An export with bodies needs a key with the role {Access.OPERATOR.value}.")
         await api.audit.put(request, AuditAction.VIEW_BODY, "export", "request_body, response_body")
     media_type, write = FORMS[form]
     chunks = write(pages(api, query, with_bodies=with_bodies), with_bodies=with_bodies)
-    # The first two: the CSV's header comes before anything is asked for.
+    # Read the first two parts, because the header of a CSV is produced before anything is queried.
     begun = [chunk async for chunk in _first(chunks, 2)]
     response = web.StreamResponse(
         headers={
@@ -94,7 +94,7 @@ async def export(api: AttemptServices, request: web.Request, form: str, now: dat
         async for chunk in chunks:
             await response.write(chunk)
     except ApiError as error:
-        # The status is on its way already. Without its last chunk the answer is incomplete, and every client says so.
+        # The status has already been sent. Without the last chunk, the answer is incomplete, and clients report that.
         log.warning("an export broke off", error=str(error))
         if request.transport is not None:
             request.transport.close()

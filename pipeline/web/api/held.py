@@ -1,8 +1,8 @@
-"""``POST /api/webhook/endpoints/{id}/held/drop``: what is held for an endpoint is not sent. It is a choice that names the number.
+"""``POST /api/webhook/endpoints/{id}/held/drop``: drop the held deliveries of an endpoint. The request must name their number.
 
-The choice stands in the endpoint's record, as the end of what was held when it was made: for each partition of ``webhooks.held``
-an offset. It is in Kafka when this answers; whoever keeps the partition carries it out, now or after a restart. What is held
-later stands behind that end.
+The decision is stored in the endpoint's record, as an offset for each partition of ``webhooks.held``: the end of the held deliveries at that
+time. Kafka has it when this answers. The keeper of the partition carries it out, now or after a restart. Deliveries that are held
+later are behind that end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from schemas.http.operations import HeldDropAnswer, HeldDropInput
 
 log = logger(__name__)
 
-_HINT: Final = 'Send how many are dropped: {"count": 297}.'
+_HINT: Final = 'Send the number of deliveries to drop: {"count": 297}.'
 
 
 def held_drop_routes(api: EndpointServices) -> Iterable[Route]:
@@ -58,7 +58,7 @@ def held_drop_routes(api: EndpointServices) -> Iterable[Route]:
 
 
 async def drop_held(api: EndpointServices, who: Actor, endpoint_id: int, count: int) -> None:
-    """Drop what is held for an endpoint, if it is as many as ``count``; returns when that is certain to be done. It is on record before.
+    """Drop the held deliveries of an endpoint if their number is ``count``. Recorded first. Returns when the drop is certain.
 
     Raises:
         ApiError: 404; 409, it is another number (HeldCountError), or the endpoint is active; 503, Kafka does not answer.
@@ -67,7 +67,7 @@ async def drop_held(api: EndpointServices, who: Actor, endpoint_id: int, count: 
     await api.audit.put(who, AuditAction.DROP_HELD, f"endpoint {endpoint_id}", f"{count} held deliveries")
 
     def change(record: EndpointRecord) -> EndpointRecord:
-        # Looked at again: it is certain only now, and may be another number by now.
+        # Checked again, because the number may have changed since.
         held = _require(api, endpoint_id, count)
         drops = [
             HeldDrop(
@@ -91,7 +91,7 @@ def _require(api: EndpointServices, endpoint_id: int, count: int) -> HeldSummary
     endpoint = find_endpoint(api, endpoint_id)
     held = api.registry.held(endpoint)
     if endpoint.active:
-        raise ApiError(409, "The endpoint is active: what was held for it is on its way. Pause it first.")
+        raise ApiError(409, "The endpoint is active, so its held deliveries are already being sent. Pause it first.")
     if held.count != count:
         raise HeldCountError(count, held.count)
     return held

@@ -71,7 +71,7 @@ def key_routes(api: KeyServices) -> Iterable[Route]:
 
 
 async def create_key(api: KeyServices, request: web.Request, given: KeyInput) -> tuple[ApiKeyRecord, str]:
-    """Make an API key: its record, and the key itself, to be shown once.
+    """Create an API key. Returns its record and the key itself, which is shown only once.
 
     Raises:
         ApiError: 503, Kafka does not answer.
@@ -124,5 +124,7 @@ async def _changing(api: KeyServices) -> AsyncIterator[None]:
         async with asyncio.timeout(api.write_timeout_seconds):
             yield
     except TimeoutError:
-        message = "Kafka has not confirmed the change in time. It may still take effect: list the keys before you try again."
+        message = (
+            "Kafka has not confirmed the change in time. The change may still take effect. List the keys before you try again."
+        )
         raise ApiError(503, message) from None

@@ -1,7 +1,7 @@
 """Sending again: ``POST …/attempts/{id}/resend``, ``/webhook/resends`` (all failed ones of a search), ``/webhook/replays`` (past events).
 
-Whoever replays holds the place that it has come to and asks for one step after the other; nothing runs in this process in between. A
-step is answered when Kafka has all of it. So what is known to be sent is known at the other end too, whichever side dies.
+The client of a replay keeps its position and requests one step after another; nothing runs in this process between steps. A
+step is answered when Kafka has all of it. So the client knows what was sent, whichever side dies.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from schemas.http.resends import ResendPreviewAnswer, ResendRunAnswer, ResendRun
 
 _ID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _ID_SCHEMA: Final = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
-_WRAPPER: Final = 'Say what to replay: {"replay": {"endpoint_ids": [7], "since": "…", "until": "…"}}.'
+_WRAPPER: Final = 'Send what to replay: {"replay": {"endpoint_ids": [7], "since": "…", "until": "…"}}.'
 _REQUIRED: Final = ("endpoint_ids", "since", "until")
 _MOST_DIGITS: Final = 15
 
@@ -235,5 +235,5 @@ def _place(text: str | None) -> ReplayPosition | None:
         return None
     time, _, event_id = text.partition(".")
     if not (time.isascii() and time.isdigit() and len(time) <= _MOST_DIGITS and event_id):
-        raise InvalidError({"after": ["after must be the next of the step before."]})
+        raise InvalidError({"after": ["after must be the value of next from the previous step."]})
     return ReplayPosition(int(time), event_id)

@@ -27,9 +27,9 @@ def sql_routes(api: SqlServices) -> Iterable[Route]:
 
     async def ask(request: web.Request) -> web.Response:
         if api.analyst is None:
-            raise ApiError(404, "This pipeline has a ClickHouse server of its own; ask it directly, as one of its users.")
+            raise ApiError(404, "This pipeline uses a ClickHouse server. Query the server directly, as one of its users.")
         statement = _statement(await read_body(request))
-        # Not what was asked: a statement may hold customers' data.
+        # Do not record the statement: it may contain customer data.
         await api.audit.put(request, AuditAction.SQL, "clickhouse")
         async with searching(api):
             try:

@@ -25,7 +25,7 @@ from pipeline.web.services import Api
 
 
 def api_routes(api: Api) -> list[Route]:
-    """The routes, those about the same thing side by side."""
+    """The routes, grouped by topic."""
     routes = [
         *endpoint_routes(api),
         *trial_routes(api),

@@ -40,10 +40,10 @@ from schemas.http.operations import TestAnswer, TestBody, TestInput
 from schemas.topics import MAX_EVENT_BYTES_LIMIT
 
 TEST_SOURCE: Final = "test"
-"""What stands for the source topic in the row of an event that no producer published."""
+"""The source topic in the row of an event that no producer published."""
 
 _WRAPPER: Final = 'The body may be empty, or must be wrapped: {"test": {"event_name": "order_completed"}}.'
-_LATE: Final = "The test did not end in time, or Kafka has not confirmed its record. It may have been sent: look at the attempts of the endpoint."
+_LATE: Final = "The test did not finish in time, or Kafka has not confirmed its record. The event may have been sent. Check the attempts of the endpoint."
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ async def try_endpoint(
     except TimeoutError:
         raise ApiError(503, _LATE) from None
     except NotSentError as error:
-        raise ApiError(503, f"Nothing was sent, and the endpoint is not at fault. {error}") from None
+        raise ApiError(503, f"Nothing was sent. The endpoint is not at fault. {error}") from None
 
 
 def first_event(endpoint: Endpoint, types: EventTypes = BUILT_IN) -> str:

@@ -1,4 +1,4 @@
-"""Wrapped request bodies such as ``{"endpoint": {…}}``, read and checked. Pure; no value stands in a message: it may be a secret."""
+"""Read and check wrapped request bodies such as ``{"endpoint": {…}}``. Pure. Messages contain no values, which may be secret."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def some_names(names: Iterable[str]) -> list[str]:
 
 
 def parse_object(body: bytes, member: str, hint: str) -> dict[str, Any]:
-    """A JSON object in which no member stands twice. ``member`` is what is missing where it is something else.
+    """A JSON object without duplicate members. ``member`` is reported as missing if it is something else.
 
     Raises:
         InvalidError: it is none.
     """
     try:
         document = msgspec.json.decode(body)
-        # Of two members of one name, each reader takes another one.
+        # Parsers disagree about which of two members with the same name counts.
         json.loads(body, object_pairs_hook=_once)
     except RecursionError:
         raise InvalidError({"body": ["The request body is nested too deeply."]}) from None
@@ -97,11 +97,11 @@ def unwrapped(document: Mapping[str, Any], member: str, hint: str) -> dict[str, 
 
 def _once(pairs: list[tuple[str, object]]) -> None:
     if twice := some_names(name for name, count in Counter(name for name, _ in pairs).items() if count > 1):
-        raise InvalidError({name: ["It stands twice in the request body; leave one of them out."] for name in twice})
+        raise InvalidError({name: ["It occurs twice in the request body. Remove one of them."] for name in twice})
 
 
 def _why_no_json(body: bytes) -> str:
-    """In our words, and with a line and a column for an editor. Nothing of the body is quoted."""
+    """The reason in plain words, with line and column. The body is not quoted."""
     if not body.strip():
         return "it is empty"
     if body.startswith(codecs.BOM_UTF8):
@@ -114,7 +114,7 @@ def _why_no_json(body: bytes) -> str:
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()):
             return "it ends too early"
-        return f"line {error.lineno}, column {error.colno} holds something else than JSON has there"
+        return f"line {error.lineno}, column {error.colno} is not valid JSON"
     except (RecursionError, ValueError):  # a number of thousands of digits, say
         pass
     return "a number in it is too large, is NaN or Infinity, or a text has half of a surrogate pair"

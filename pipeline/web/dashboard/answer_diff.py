@@ -1,4 +1,4 @@
-"""What differs between the answers to two attempts, line by line. Pure."""
+"""The differences between the answers to two attempts, line by line. Pure."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from schemas.http.attempts import AttemptDetailAnswer
 _MOST_LINES: Final = 1_000
 _MOST_LINE: Final = 2_000
 _NO_NEWS: Final = frozenset({"date"})
-"""Headers that differ between any two answers."""
+"""Headers that always differ between two answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiffLine:
-    """A line: in both answers, in the earlier or the later one only, or a gap between the parts that differ."""
+    """A line that is in both answers, only in the earlier one, or only in the later one; or a gap between differences."""
 
     kind: Literal["same", "removed", "added", "gap"]
     text: str = ""
 
 
 def answer_diff(earlier: AttemptDetailAnswer, later: AttemptDetailAnswer) -> tuple[DiffLine, ...]:
-    """The lines that differ, with some around them; none when the answers are the same."""
+    """The differing lines with some context. Empty if the answers are the same."""
     before, after = _lines(earlier), _lines(later)
     found: list[DiffLine] = []
     for group in difflib.SequenceMatcher(None, before, after).get_grouped_opcodes(3):

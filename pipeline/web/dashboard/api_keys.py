@@ -1,4 +1,4 @@
-"""``/webhooks/keys``: the API keys, which open the dashboard too."""
+"""``/webhooks/keys``: the API keys. They also give access to the dashboard."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from schemas.http.keys import KeyInput
 
 _LIST: Final = f"{PREFIX}/keys"
 _ROLES: Final = (
-    (Access.VIEWER, "Looks at endpoints and attempts, without bodies."),
-    (Access.OPERATOR, "Sees bodies, which hold customers' data; resends and tests."),
-    (Access.ADMIN, "Changes endpoints and API keys."),
+    (Access.VIEWER, "Can view endpoints and attempts, without bodies."),
+    (Access.OPERATOR, "Can also view bodies (customer data), resend, and send tests."),
+    (Access.ADMIN, "Can also change endpoints and API keys."),
 )
 _BLANK: Final[Mapping[str, str]] = {"name": "", "owner": "", "role": Access.VIEWER}
 
@@ -52,18 +52,23 @@ class _Handlers:
             record, key = await create_key(self._desk.api, request, validated(typed, KeyInput))
         except InvalidError as error:
             return self._list(request, 422, typed, error.errors)
-        text = f"The key of {record.name} ({record.role.value}) is made. Copy it now: it is shown this once and kept nowhere."
+        text = (
+            f"The key of {record.name} ({record.role.value}) was created. Copy it now: it is shown only once and is not stored."
+        )
         return self._desk.redirect(request, _LIST, Notice("good", text, secret=key))
 
     async def ask_revoke(self, request: web.Request) -> web.Response:
         record = find_key(self._desk.api, request.match_info["id"])
-        own = ["It is the key that you are logged in with: you are logged out, too."] if self._is_own(request, record.id) else []
+        own = ["You are logged in with this key, so you will be logged out."] if self._is_own(request, record.id) else []
         return self._desk.show(
             request,
             "confirm.html",
             title="Revoke this key?",
             subject=", ".join(filter(None, (record.owner, record.name, record.role.value))),
-            sentences=["It opens nothing any more, and who is logged in with it is logged out. This cannot be undone.", *own],
+            sentences=[
+                "The key stops working, and everyone who is logged in with it is logged out. This cannot be undone.",
+                *own,
+            ],
             button="Revoke the key",
             is_harmful=True,
             action=f"{_LIST}/{record.id}/revoke",

@@ -1,4 +1,4 @@
-"""The dashboard as an application of its own: its pages cannot be reached past its middleware, however a path is written."""
+"""The dashboard as a separate application, so that no spelling of a path can bypass its middleware."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from pipeline.web.health_routes import refuse_until_started
 from pipeline.web.services import Api
 
 _HEADERS: Final = {
-    # Own files and nothing else: no inline script, no inline style, no other host, no frame. Forms are sent to us only.
+    # Only our own files: no inline script, no inline style, no other host, no frame. Forms are sent only to us.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
-    # Addresses hold what was searched for. Our own pages may know where a request comes from: its Origin says whether TLS is spoken.
+    # URLs contain search terms, so other sites must not see them. Our own pages get the Origin, which shows whether TLS is used.
     "Referrer-Policy": "same-origin",
 }
 
 
 def dashboard(api: Api, health: Health) -> web.Application:
-    """The application that is put below ``/webhooks``."""
+    """The application that is mounted at ``/webhooks``."""
     desk = PageRenderer(api, health.warnings)
     pages = dashboard_pages(desk)
     desk.know(pages)

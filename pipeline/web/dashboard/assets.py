@@ -1,4 +1,4 @@
-"""The style sheet, the script and the icon. Their names hold a hash of what is in them, so that browsers may keep them for ever."""
+"""The style sheet, the script and the icon. Their names contain a hash of their content, so browsers may cache them forever."""
 
 from __future__ import annotations
 

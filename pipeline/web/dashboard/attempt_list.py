@@ -1,4 +1,4 @@
-"""``/webhooks/attempts``: the search. Its form, what was found, and how that is spread over time, endpoints and event types."""
+"""``/webhooks/attempts``: the search form, the results, and their distribution over time, endpoints and event types."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from schemas.api_key import Access
 from schemas.audit import AuditAction
 
 ATTEMPTS: Final = f"{PREFIX}/attempts"
-_BEFORE: Final = Parameter("before", "The cursor of the page behind: what comes before it.")
+_BEFORE: Final = Parameter("before", "The cursor of the following page. Shows the attempts before it.")
 _BARS: Final = 60
 _COUNTED_AT_ONCE: Final = 100
-"""Attempts of an order or the like: with more, their figures are another look."""
+"""Attempts of an order or a similar search. For more attempts, the statistics need another query."""
 
 
 def attempt_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
@@ -47,8 +47,8 @@ def attempt_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
     async def index(request: web.Request) -> web.StreamResponse:
         filters = read_filters(in_utc(request.query.items()))
         if has_blanks(request.query.items()) or list(filters.pairs) != list(read_filters(request.query.items()).pairs):
-            # A form sends its empty fields too. The link without them is the one to keep.
-            # What has no effect stays in it, to be told of. A time of the reader's zone is written as one that means the same to everybody.
+            # A form also sends its empty fields. Redirect to the shorter link without them.
+            # Parameters without effect stay in the link, so that they are reported. Times in the reader's zone are written in UTC.
             return desk.redirect(request, f"{ATTEMPTS}?{urlencode([*filters.pairs, *filters.unknown])}")
         link = f"{own_address(request)}{ATTEMPTS}" + (f"?{filters.query()}" if filters.pairs else "")
         try:
@@ -103,7 +103,7 @@ def _view(
 
 
 def _is_one_look(request: web.Request, query: AttemptQuery) -> bool:
-    """Whether it is the first page of the newest attempts of a search that an index answers: then its figures are of these, too."""
+    """Whether this is the first page of a search that an index answers. Then the same query also returns the statistics."""
     is_first = query.after is None and not request.query.get("before", "")
     is_newest = query.in_time is not None and query.in_time.descending
     return is_first and is_newest and (any(map(has_body, query.required)) or is_found_by_index(query))
@@ -112,7 +112,7 @@ def _is_one_look(request: web.Request, query: AttemptQuery) -> bool:
 async def _found_and_counted(
     api: Api, request: web.Request, query: AttemptQuery, filters: FilterForm
 ) -> tuple[AttemptListPage, OptionalReads[SearchSummary]]:
-    """A page with its figures, by one look: to find out where the attempts are takes longer than to read them."""
+    """A page with its statistics, in one query, because finding the attempts takes longer than reading them."""
     has_bodies = any(map(has_body, query.required))
     async with searching(api):
         most = MOST_BY_BODY if has_bodies else _COUNTED_AT_ONCE
@@ -135,7 +135,7 @@ async def _found(api: Api, request: web.Request, query: AttemptQuery, filters: F
 
 
 async def _page(api: Api, query: AttemptQuery, filters: FilterForm, before: str) -> tuple[AttemptPage, str | None, str | None]:
-    """A page, and the query strings of those beside it."""
+    """A page, and the query strings of the previous and the next page."""
     in_time = query.in_time
     if in_time is None:
         page = await api.search.attempts(query)
@@ -143,7 +143,7 @@ async def _page(api: Api, query: AttemptQuery, filters: FilterForm, before: str)
         has_more = page.current_page < page.pages or not (page.is_exact or page.sorted_since)
         return page, newer, filters.query(page=str(page.current_page + 1)) if has_more else None
     if before and (cursor := decode_cursor(before)) is not None:
-        # Back towards the beginning: the search in the opposite order, turned round.
+        # Backward: search in the opposite order, then reverse the rows.
         back = Cursor(cursor.created_at_ms, cursor.id, not in_time.descending)
         found = await api.search.attempts(
             replace(query, sorts=(Sort("created_at", descending=not in_time.descending),), page=1, after=back)
@@ -169,7 +169,7 @@ def _cursor(row: AttemptRow, *, descending: bool) -> str:
 
 
 async def _rows(api: Api, request: web.Request, query: AttemptQuery, attempts: Sequence[AttemptRow]) -> Sequence[AttemptListRow]:
-    """The attempts, with the surroundings of what was searched for in their bodies, for those who may see bodies."""
+    """The attempts. Readers who may see bodies also get excerpts around the matches in the bodies."""
     wanted = needles(query)
     if not wanted or not attempts or not principal_of(request).role.covers(Access.OPERATOR):
         return [AttemptListRow(one) for one in attempts]

@@ -1,4 +1,4 @@
-"""What the page of a search for attempts shows: its rows, its filters in words, and its histogram. Pure."""
+"""The content of the page that searches attempts: rows, filters in words, and histogram. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.web.dashboard.time_zone import local
 from schemas.event_types import BUILT_IN
 
 _MOST_ENDPOINTS: Final = 200
-"""Endpoints that a menu shows; with more, their ids are typed."""
+"""The most endpoints that a menu shows. If there are more, the user types an id."""
 _MOST_CHOSEN: Final = 28
 _MOST_TITLE: Final = 120
 TIMES: Final[Mapping[str, tuple[str, str]]] = {
@@ -30,13 +30,13 @@ TIMES: Final[Mapping[str, tuple[str, str]]] = {
     "last 7 days": ("-7d", ""),
     "last 30 days": ("-30d", ""),
 }
-"""Stretches of time that are a click away, in the grammar of the search."""
+"""Preset time ranges, in the grammar of the search."""
 _RELATIVE: Final = {since: name for name, (since, _) in TIMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptListRow:
-    """An attempt, and what of its body was searched for."""
+    """An attempt, and the excerpt of its body that matched."""
 
     attempt: AttemptRow
     excerpt: Sequence[HighlightedText] = ()
@@ -44,14 +44,14 @@ class AttemptListRow:
 
 @dataclass(frozen=True, slots=True)
 class AttemptListPage:
-    """A page of rows; ``newer`` and ``older`` are the query strings of the pages beside it, None where there is none."""
+    """A page of rows. ``newer`` and ``older`` are the query strings of the adjacent pages, or None."""
 
     rows: Sequence[AttemptListRow] = ()
     newer: str | None = None
     older: str | None = None
     sorted_count: int = 0
     sorted_since: datetime | None = None
-    """In another order than that of time: how many were sorted, and the oldest of them, where only the newest were."""
+    """If attempts are not sorted by time and only the newest were sorted: how many, and the time of the oldest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class DrawnHistogram:
 
 @dataclass(frozen=True, slots=True)
 class AttemptListView:
-    """What the page shows. ``found`` is None when the search could not be made; ``problems`` say why."""
+    """The content of the page. ``found`` is None if the search was not possible; ``problems`` say why."""
 
     filters: FilterForm
     found: AttemptListPage | None
@@ -86,18 +86,18 @@ class AttemptListView:
     problems: Sequence[str]
     event_names: Sequence[str] = BUILT_IN.names
     removed_names: Sequence[str] = ()
-    """Event types that there are not any more; their attempts stay."""
+    """Event types that no longer exist. Their attempts are kept."""
 
     @property
     def endpoint_menu(self) -> Sequence[tuple[str, str]]:
-        """The endpoints to choose from; none when there are too many, or when another is asked for."""
+        """The endpoints to choose from. Empty if there are too many, or if the search names another one."""
         menu = [("", "Any"), *((str(one.id), f"{one.name} · {one.id}") for one in self.endpoints.values())]
         asked = self.filters.values["endpoint"]
         return menu if len(menu) <= _MOST_ENDPOINTS and asked in dict(menu) else ()
 
     @property
     def event_menu(self) -> Sequence[tuple[str, str]]:
-        """The event types to choose from, and the one that is asked for."""
+        """The event types to choose from, and the one in the search."""
         named = {one: words(one) for one in self.event_names} | {one: f"{words(one)} (removed)" for one in self.removed_names}
         asked = self.filters.values["event"]
         return [("", "Any"), *(named | {one: words(one) for one in [asked] if one and one not in named}).items()]
@@ -109,7 +109,7 @@ class AttemptListView:
 
     @property
     def chosen(self) -> Mapping[str, str]:
-        """What each chip of the row says that is chosen, in a few words; empty where nothing is."""
+        """The label of each filter chip: the selected value in a few words, or empty."""
         values = self.filters.values
         endpoint = values["endpoint"]
         known = self.endpoints.get(int(endpoint)) if endpoint.isascii() and endpoint.isdigit() else None
@@ -125,13 +125,13 @@ class AttemptListView:
 
     @property
     def title(self) -> str:
-        """What is searched for, for the title of the window."""
+        """The search in words, for the window title."""
         chosen = [text for name, text in self.chosen.items() if text and name != "order_by"]
         return ", ".join(["Attempts", *chosen, *(chip.label for chip in self.filters.chips)])[:_MOST_TITLE]
 
 
 def span_words(since: str, until: str) -> str:
-    """A stretch of time as it was typed, in a few words."""
+    """A time range as it was typed, in a few words."""
     if not since and not until:
         return ""
     if since and since == until:
@@ -142,7 +142,7 @@ def span_words(since: str, until: str) -> str:
 
 
 def _time_words(text: str) -> str:
-    """A time of day in the reader's zone, in a few words; what is another thing stays as it was typed."""
+    """A time in the reader's zone, in a few words. Other text is returned unchanged."""
     time = time_of(text)
     return text if time is None else f"{local(time).day} {local(time):%b %H:%M}"
 

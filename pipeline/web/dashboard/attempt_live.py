@@ -1,7 +1,7 @@
-"""``/webhooks/attempts/live``: the attempts of a search as they are made, to watch a receiver while somebody mends it.
+"""``/webhooks/attempts/live``: new attempts of a search as they are made, for example while somebody fixes a receiver.
 
-To a browser it is a page, which loads itself anew without JavaScript; to an ``EventSource`` it is a stream of server-sent events,
-whose data are rows for the page's table. It ends with the session, with the process, and when the browser goes.
+A browser gets a page; without JavaScript, it reloads itself. An ``EventSource`` gets a stream of server-sent events that contain rows for
+the page's table. The stream ends with the session, with the process, or when the browser disconnects.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def attempt_live_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
                 rows=lambda rows: _rows(desk, request, rows),
                 problem=str,
                 may_listen=lambda: _may_listen(desk, request),
-                over="You are logged out: reload the page.",
+                over="You are logged out. Reload the page.",
                 heartbeat_seconds=_HEARTBEAT_SECONDS,
             )
             return await stream_attempts(desk.api, request, query, form)
@@ -57,7 +57,7 @@ def attempt_live_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 
 
 def _may_listen(desk: PageRenderer, request: web.Request) -> bool:
-    """Whether who listens is still logged in, with the role that was looked at in the beginning."""
+    """Whether the listener is still logged in, with the same role as at the beginning."""
     api, session = desk.api, request[SESSION]
     if session.key_id is None or session.until <= api.clock():
         return False

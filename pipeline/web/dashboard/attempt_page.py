@@ -1,4 +1,4 @@
-"""``/webhooks/attempts/{id}``: what became of a notification, what was answered and sent, what there is to do; and sending it again."""
+"""``/webhooks/attempts/{id}``: the status of a notification, its requests and answers, advice, and the resend button."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _COMPARE: Final = Parameter("compare", "Another attempt of the notification, to 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A part of the time that an attempt took, in milliseconds, and as a share of 1,000."""
+    """A part of an attempt's duration, in milliseconds and per mille."""
 
     name: str
     kind: str
@@ -76,7 +76,7 @@ class AttemptView:
     is_known: bool
     """Whether the endpoint is still registered."""
     resent: tuple[str, datetime] | None
-    """Who sent it again last, and when."""
+    """Who resent it last, and when."""
 
 
 def attempt_detail_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
@@ -129,9 +129,9 @@ class _Handlers:
         status = self._status(detail_answer(found))
         here = f"{PREFIX}/attempts/{found.attempt.id}"
         sentences = [
-            "The receiver gets the same body under the same webhook-id again. One that keeps no record of these ids does its work twice: "
-            "it may send a second e-mail, or book the order again.",
-            "That you sent it again is on record.",
+            "The receiver gets the same body under the same webhook-id again. A receiver that does not check these ids processes "
+            "the event twice: it may send a second e-mail, or book the order again.",
+            "The audit log records that you resent it.",
         ]
         if status.acknowledged is not None:
             answered = f"It was delivered: the endpoint acknowledged it with {status.acknowledged.http_status_code}, {status.how}"
@@ -139,7 +139,7 @@ class _Handlers:
         return self._desk.show(
             request,
             "confirm.html",
-            title="Send it again?" if status.acknowledged is None else "Send it again, though it was delivered?",
+            title="Send it again?" if status.acknowledged is None else "Resend it although it was delivered?",
             subject=f"{found.attempt.event_name} {found.attempt.order_number or found.attempt.event_id}, to {found.attempt.target_url}",
             sentences=sentences,
             button="Send it again",
@@ -156,7 +156,7 @@ class _Handlers:
             "again" not in form_of(request)
             and self._status(detail_answer(await self._found(identifier))).acknowledged is not None
         ):
-            # It was delivered while the page was open, or another page's button was pressed: ask first.
+            # It may have been delivered or resent since the page was loaded: ask first.
             return desk.redirect(request, f"{here}/resend")
         try:
             endpoint = (await desk.api.again.attempt(desk.api.audit.asker(request), identifier)).endpoint
@@ -164,7 +164,9 @@ class _Handlers:
             if error.status != 409:
                 raise
             return desk.redirect(request, here, Notice("bad", str(error)))
-        done = f"It is on its way to endpoint {endpoint.id} again. Its attempt will be in the list in a moment."
+        done = (
+            f"The notification is queued for endpoint {endpoint.id} again. The new attempt will appear in the list in a moment."
+        )
         return desk.redirect(request, here, Notice("good", done))
 
     async def _found(self, identifier: int) -> AttemptDetail:
@@ -181,7 +183,7 @@ class _Handlers:
         return notification_status(timeline(attempt), known, api.clock())
 
     async def _compared(self, request: web.Request, attempt: AttemptDetailAnswer) -> ComparedAnswers | None:
-        """The answer to this attempt beside that to another one of the notification; as the reader may see them."""
+        """The answers to this attempt and to another attempt of the notification, as far as the reader may see them."""
         wanted = whole_number(request, _COMPARE.name, 0)
         if wanted not in {one.id for one in attempt.siblings}:
             return None
@@ -191,7 +193,7 @@ class _Handlers:
 
 
 def phases(attempt: AttemptAnswer) -> Sequence[Phase]:
-    """The parts of its time: until the answer began (connecting included), and until it was read."""
+    """The parts of the duration: until the answer began (including the connection), and reading the answer."""
     if attempt.first_byte_ms is None or not attempt.duration_ms:
         return ()
     waiting = min(attempt.first_byte_ms, attempt.duration_ms)

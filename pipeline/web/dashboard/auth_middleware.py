@@ -1,4 +1,4 @@
-"""Who may pass: one middleware before every page looks at the session, the role and the CSRF token."""
+"""Access control: one middleware checks the session, the role and the CSRF token of every request to a page."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pipeline.web.errors import ApiError
 
 FORM: Final = web.RequestKey("form", MultiDictProxy[str])
 CSRF_FIELD: Final = "csrf"
-_EXPIRED: Final = "This form is not valid any more. Go back, reload the page and send it again; log in first if you are asked to."
+_EXPIRED: Final = "This form has expired. Go back, reload the page and send it again. Log in first if you are asked to."
 
 
 def gate(desk: PageRenderer, pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
-    """A middleware that shows nobody a page that he may not see, and sends on who is not logged in."""
+    """A middleware that denies pages to users without the role, and redirects users without a session to the login."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -35,7 +35,7 @@ def gate(desk: PageRenderer, pages: Mapping[tuple[str, str], DashboardPage]) -> 
             request[PRINCIPAL] = who
             desk.api.ring.note_use(desk.api.producer, who.key_id, desk.api.clock())
         if page is None:
-            # Nothing matched. Only who is logged in may learn that.
+            # Nothing matched. Only users who are logged in may learn that.
             return await handler(request) if who is not None else desk.to_login(request)
         if page.access is not None:
             if who is None:
@@ -44,7 +44,7 @@ def gate(desk: PageRenderer, pages: Mapping[tuple[str, str], DashboardPage]) -> 
         if page.method == "POST":
             request[FORM] = form = await _form(request)
             if not is_token(str(form.get(CSRF_FIELD, "")), session.csrf):
-                # The page is older than the login: nothing is done before somebody has looked at it.
+                # The page is older than the login: show the form again before anything is done.
                 kept = _kept(desk, request, form) if who is not None and page.access is not None else None
                 if kept is None:
                     raise ApiError(403, _EXPIRED)
@@ -55,7 +55,7 @@ def gate(desk: PageRenderer, pages: Mapping[tuple[str, str], DashboardPage]) -> 
 
 
 async def _after_login(desk: PageRenderer, request: web.Request) -> web.Response:
-    """The login; what was typed comes along, and is not lost."""
+    """Redirect to the login, and keep the form that was sent."""
     if request.method != "POST":
         return desk.to_login(request)
     try:
@@ -82,14 +82,14 @@ async def _form(request: web.Request) -> MultiDictProxy[str]:
     """The form, as browsers send one without files.
 
     Raises:
-        ApiError: 400, it broke off or is not text; 415, it is no such form.
+        ApiError: 400, the form is incomplete or is not text; 415, the form has another content type.
     """
     if request.content_type != "application/x-www-form-urlencoded":
-        raise ApiError(415, "Forms are taken as application/x-www-form-urlencoded only.")
+        raise ApiError(415, "Forms must be sent as application/x-www-form-urlencoded.")
     try:
         fields = await request.post()
     except (ConnectionError, web.RequestPayloadError) as error:
-        raise ApiError(400, "The form broke off; send it again.") from error
+        raise ApiError(400, "The form is incomplete. Send it again.") from error
     except (LookupError, ValueError) as error:
-        raise ApiError(400, "The form is not text in UTF-8; send it again.") from error
+        raise ApiError(400, "The form is not UTF-8 text. Send it again.") from error
     return fields  # type: ignore[return-value]  # files come with multipart/form-data only

@@ -1,4 +1,4 @@
-"""The fields of an endpoint's form about authentication. Secrets are never shown; one that is left empty stays as it is."""
+"""The authentication fields of an endpoint's form. Secrets are never shown. An empty secret field keeps the stored secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.authentication import SECRET_MEMBERS, AuthenticationType, ClientAut
 from schemas.endpoint import EndpointRecord
 
 AUTHENTICATION_CHOICES: Final = (
-    (AuthenticationType.NONE, "The signature alone"),
+    (AuthenticationType.NONE, "Signature only"),
     (AuthenticationType.BEARER, "Bearer token"),
     (AuthenticationType.BASIC, "HTTP Basic: user name and password"),
     (AuthenticationType.API_KEY, "API key in a header"),
@@ -31,12 +31,12 @@ _MEMBERS: Final = {
 _FIELD: Final = "auth_{}"
 _SECRETS: Final = frozenset(SECRET_MEMBERS.values())
 AUTHENTICATION_FIELDS: Final = ("authentication", *(_FIELD.format(name) for names in _MEMBERS.values() for name in names))
-"""What the form sends."""
+"""The fields that the form sends."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationForm:
-    """What stands in the fields, as text. ``stored``: the type whose secret there is, so that it may be left empty."""
+    """The content of the fields, as text. ``stored``: the type whose secret is stored, so that its field may be empty."""
 
     type: str = AuthenticationType.NONE
     values: Mapping[str, str] | None = None
@@ -48,14 +48,14 @@ class AuthenticationForm:
 
 
 def shown_form(record: EndpointRecord) -> AuthenticationForm:
-    """The fields of an endpoint that there is."""
+    """The fields of an existing endpoint."""
     shown = shown_authentication(record)
     texts = {name: " ".join(one) if isinstance(one, tuple) else str(one) for name, one in shown.items() if one is not None}
     return AuthenticationForm(texts["type"], texts, texts["type"])
 
 
 def sent_form(form: MultiDictProxy[str], stored: EndpointRecord | None) -> AuthenticationForm:
-    """The fields as they were sent. Secrets are not given back."""
+    """The fields as they were sent, without secrets."""
     names = [name for members in _MEMBERS.values() for name in members if name not in _SECRETS]
     kept = AuthenticationType.NONE if stored is None else str(shown_authentication(stored)["type"])
     kind = form.get("authentication", kept)
@@ -63,7 +63,7 @@ def sent_form(form: MultiDictProxy[str], stored: EndpointRecord | None) -> Authe
 
 
 def given_authentication(form: MultiDictProxy[str]) -> dict[str, Any] | None:
-    """The field ``authentication`` as the API takes it; None when the form says nothing about it."""
+    """The field ``authentication`` in the API's format. None if the form does not set it."""
     kind = form.get("authentication")
     if kind is None:
         return None

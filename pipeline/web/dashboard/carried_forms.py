@@ -1,6 +1,6 @@
-"""What somebody typed, when the session has ended meanwhile: it goes along through the login, encrypted, and is sent after it.
+"""Forms that are sent after the session has ended. They are carried through the login, encrypted, and can be sent after it.
 
-Nothing is kept on the server. A form is carried only for a page of our own: what another site sends is never shown with a button.
+The server stores nothing. Only forms from our own pages are carried; a form from another site is never shown with a button.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
 
 CARRIED_FIELD: Final = "carried"
 _MOST: Final = 200_000
-"""Characters: encrypted and encoded they must fit into a form again."""
+"""In characters. Encrypted and encoded, they must fit into a form again."""
 _LIFETIME: Final = timedelta(hours=1)
 _MOST_SHOWN: Final = 200
 _SECRET: Final = frozenset(
@@ -29,7 +29,7 @@ _SECRET: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class CarriedForm:
-    """A form that was sent to ``path`` and not taken."""
+    """A form that was sent to ``path`` and not processed."""
 
     path: str
     fields: tuple[tuple[str, str], ...]
@@ -37,7 +37,7 @@ class CarriedForm:
 
     @property
     def shown(self) -> Sequence[tuple[str, str]]:
-        """The fields for people: without what may be secret, and not too long."""
+        """The fields to show: shortened, and without possible secrets."""
         return [
             (name.replace("_", " "), f"{value[:_MOST_SHOWN]}…" if len(value) > _MOST_SHOWN else value)
             for name, value in self.fields
@@ -46,7 +46,7 @@ class CarriedForm:
 
 
 def carried(request: web.Request, fields: Sequence[tuple[str, str]], now: datetime) -> CarriedForm | None:
-    """The form of a request, to be carried; None when it came from elsewhere, or is too long."""
+    """The form of a request, to be carried. None if it came from another site or is too long."""
     size = sum(len(name) + len(value) for name, value in fields)
     if not _came_from_us(request) or not is_own_page(request.raw_path) or size > _MOST:
         return None
@@ -54,12 +54,12 @@ def carried(request: web.Request, fields: Sequence[tuple[str, str]], now: dateti
 
 
 def sealed(desk: PageRenderer, form: CarriedForm) -> str:
-    """A form as a field of another."""
+    """A form, encrypted as a field of another form."""
     return _vault(desk).seal(msgspec.json.encode(form).decode())
 
 
 def opened(desk: PageRenderer, text: str) -> CarriedForm | None:
-    """A form that was encrypted; None when we did not make it, or it is too old."""
+    """The decrypted form. None if we did not encrypt it, or if it is too old."""
     if not text:
         return None
     try:
@@ -74,7 +74,7 @@ def _vault(desk: PageRenderer) -> Vault:
 
 
 def _came_from_us(request: web.Request) -> bool:
-    """Whether a page of this very service sent it, as the browser says."""
+    """Whether a page of this service sent it, according to the browser."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"

@@ -1,4 +1,4 @@
-"""Where the parts of small charts go. Pure: the templates draw what is computed here, as SVG without styles of its own."""
+"""The layout of small charts. Pure. Templates draw the charts as SVG without inline styles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GAP: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ChartBar:
-    """A column: attempts that succeeded at the bottom, those that failed on top of them."""
+    """A column: successful attempts at the bottom, failed attempts above."""
 
     x: float
     width: float
@@ -21,12 +21,12 @@ class ChartBar:
     bad_height: float
     label: str
     href: str = ""
-    """The search for what it shows; none where it shows nothing."""
+    """The search for the attempts that it shows. Empty if it shows none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Columns in a box of ``width`` and ``height``; ``summary`` says in words what they show."""
+    """Columns in a box of ``width`` and ``height``. ``summary`` describes them in words."""
 
     width: float
     height: float

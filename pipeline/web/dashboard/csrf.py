@@ -1,4 +1,4 @@
-"""The token of the forms, written anew in each page: a page that is compressed does not tell it by its length (BREACH)."""
+"""The CSRF token of forms, masked differently in each page, so that the length of a compressed page does not reveal it (BREACH)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import secrets
 
 
 def masked(token: str) -> str:
-    """A token for a form: random bytes, and the token under them."""
+    """A token for a form: random bytes, and the token masked with them."""
     plain = token.encode()
     mask = secrets.token_bytes(len(plain))
     return base64.urlsafe_b64encode(mask + _under(mask, plain)).decode()
 
 
 def is_token(given: str, token: str) -> bool:
-    """Whether a form has the token of its session. A page of the release before has it unmasked."""
+    """Whether a form has the token of its session. Pages of the previous release have it unmasked."""
     if hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
         return True
     try:

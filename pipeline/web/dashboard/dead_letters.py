@@ -1,4 +1,4 @@
-"""``/webhooks/dead-letters``: what could not be used, why, its bytes; and publishing it again when it is mended."""
+"""``/webhooks/dead-letters``: records that could not be used, with the reason and the bytes; repair and publish them again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FIELDS: Final = ("key", "key_encoding", "value", "value_encoding")
 
 @dataclass(frozen=True, slots=True)
 class ShownBytes:
-    """Bytes for people, and in which form they can be edited."""
+    """Bytes to show, and the encoding to edit them in."""
 
     content: str
     encoding: str
@@ -44,7 +44,7 @@ class ShownBytes:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What is wrong with the text of the editor; ``event`` says what event it is, where it was checked and nothing is wrong."""
+    """The problems of the text in the editor. If it was checked and has none, ``event`` describes the event."""
 
     problems: Sequence[TextProblem] = ()
     event: str = ""
@@ -52,7 +52,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterView:
-    """What the page of a dead letter shows. ``errors`` are the sentences for each field of the form."""
+    """The content of a dead letter's page. ``errors`` are sentences for each field of the form."""
 
     letter: DeadLetterDetail
     advice: str
@@ -61,14 +61,14 @@ class DeadLetterView:
     headers: Sequence[tuple[str, str]]
     is_cut: bool
     is_event: bool
-    """Whether it came from a topic that events are published to, so that it can be published there again."""
+    """Whether it came from a topic of events, so that it can be published again."""
     draft_key: ShownBytes
     draft_value: ShownBytes
     errors: dict[str, list[str]]
     checked: Checked
     repaired_by: str
     is_refused: bool = False
-    """Whether it was to be published, and was not."""
+    """Whether publishing it was refused."""
 
 
 def dead_letter_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
@@ -88,7 +88,7 @@ class _Handlers:
 
     async def index(self, request: web.Request) -> web.Response:
         api = self._desk.api
-        # What was repaired has left the list; it has a list of its own.
+        # Repaired dead letters have their own list.
         page, given, ignored = await dead_letter_page(api, request, default=False)
         topics = dict.fromkeys([*api.events.sources, *([given["topic"]] if given["topic"] else [])])
         return self._desk.show(
@@ -107,14 +107,14 @@ class _Handlers:
         return self._desk.show(request, "dead_letter.html", view=self._view(letter, None, self._as_it_came(letter)))
 
     async def check(self, request: web.Request) -> web.Response:
-        """Say what is wrong with what was typed, and lay it out if asked to. Nothing is published."""
+        """Report the problems of the text, and format it if requested. Nothing is published."""
         form, given = form_of(request), _given(request)
         if given is None or given.value is None:
             raise ApiError(422, "Send the value to check.")
         value = given.value
         if form.get("do") == "format" and value.encoding == _TEXT:
             value = value.model_copy(update={"content": pretty(value.content)})
-        if "part" in form:  # while somebody types, who has opened the page: that it was looked at is on record
+        if "part" in form:  # no audit record while somebody types: opening the page was recorded
             async with searching(self._desk.api):
                 known = await self._desk.api.reports.dead_letter(path_id(request))
             if known is None:
@@ -142,7 +142,7 @@ class _Handlers:
     async def _refused(self, request: web.Request, error: InvalidError, given: RepairInput | None) -> web.Response:
         letter = await dead_letter_in_full(self._desk.api, request)
         found = self._checked(letter, given.value) if given is not None and given.value is not None else self._as_it_came(letter)
-        # What is said at its place is not said again.
+        # A problem that is shown at its place is not repeated.
         errors = {name: said for name, said in error.errors.items() if name != "value" or not found.problems}
         view = replace(self._view(letter, given, found), errors=errors, is_refused=True)
         return self._desk.show(request, "dead_letter.html", error.status, view=view)
@@ -198,7 +198,7 @@ def _given(request: web.Request) -> RepairInput | None:
         content = form.get(name, "").replace("\r\n", "\n")
         encoding: Literal["text", "base64"] = "text" if form.getall(f"{name}_encoding", [_TEXT])[-1] == _TEXT else "base64"
         found[name] = BytesInput(content=content, encoding=encoding)
-    # A field cannot say that there is no key; an empty one means it.
+    # A form field cannot be absent: an empty one means that there is no key.
     return RepairInput(key=found["key"] if found["key"].content else None, value=found["value"])
 
 

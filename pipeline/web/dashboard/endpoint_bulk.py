@@ -1,4 +1,4 @@
-"""``/webhooks/endpoints/several/change``: what is done to several endpoints at once. First what will happen, with the numbers; then it is done."""
+"""``/webhooks/endpoints/several/change``: change several endpoints together. A first page shows the effects and the numbers."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from schemas.http.endpoints import EndpointInput
 
 LIST: Final = f"{PREFIX}/endpoints"
 _MOST: Final = 200
-"""Endpoints at once: as many as a page of the list shows at most."""
-_NONE: Final = Notice("warning", "Choose endpoints first: tick them in the list.")
+"""The most endpoints in one change: as many as a page of the list shows."""
+_NONE: Final = Notice("warning", "Select endpoints in the list first.")
 _NEEDED: Final = {"pause": Access.ADMIN, "resume": Access.ADMIN, "disable": Access.ADMIN, "resend": Access.OPERATOR}
 _CHANGES: Final[Mapping[str, Mapping[str, bool]]] = {
     "pause": {"active": False},
@@ -39,14 +39,14 @@ _DONE: Final = {"pause": "paused", "resume": "resumed", "disable": "disabled"}
 
 @dataclass(frozen=True, slots=True)
 class BulkChange:
-    """What is about to be done. ``changed`` are the endpoints that it changes; of the others, nothing."""
+    """A planned change. ``changed`` are the endpoints that it changes; the others stay as they are."""
 
     action: str
     title: str
     button: str
     sentences: Sequence[str]
     changed: Sequence[tuple[EndpointName, int]]
-    """With how many deliveries are held for each."""
+    """The number of held deliveries of each endpoint."""
 
 
 def endpoint_bulk_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
@@ -58,7 +58,7 @@ def endpoint_bulk_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
         form = form_of(request)
         action = form.get("do", "")
         if action not in _NEEDED:
-            raise ApiError(422, "Choose what to do with the endpoints: pause, resume, disable or resend.")
+            raise ApiError(422, "Choose an action for the endpoints: pause, resume, disable or resend.")
         require_role(principal_of(request), _NEEDED[action])
         chosen = _chosen(desk, form)
         if not chosen:
@@ -84,7 +84,7 @@ def _chosen(desk: PageRenderer, form: MultiDictProxy[str]) -> list[Endpoint]:
 
 
 def _is_changed(action: str, endpoint: Endpoint) -> bool:
-    """Whether something changes. Who is disabled is resumed too, but need not be paused: it gets nothing either way."""
+    """Whether the action changes the endpoint. A disabled one can be resumed, but not paused: it receives nothing either way."""
     if action == "disable":
         return endpoint.record.disabled_at is None
     return endpoint.active is (action == "pause")
@@ -99,23 +99,27 @@ def _planned(desk: PageRenderer, action: str, chosen: Sequence[Endpoint]) -> Bul
     left = len(chosen) - len(changed)
     sentences = []
     if action in ("pause", "disable"):
-        until = "until you resume them" if action == "pause" else "any more. Lists show them as disabled, and by whom"
+        listed = "" if action == "pause" else " Lists show them as disabled, and by whom."
         sentences = [
-            f"They get nothing {until}. Nothing is lost by that: new events and retries that fall due are held, and use up no attempt.",
-            f"When you resume them, all of that goes out. What has been held for {span(api.hold)} expires: it is not sent any more, and that is on record.",
+            f"They receive nothing until you resume them.{listed} Nothing is lost: new events and due retries are held, and use up no "
+            "attempt.",
+            f"When you resume them, the held deliveries are sent. After {span(api.hold)}, held deliveries expire: they are never sent, and "
+            "are recorded as expired.",
         ]
         if held:
-            sentences.append(f"{held:,} {'delivery is' if held == 1 else 'deliveries are'} held for them already.")
+            sentences.append(f"{held:,} {'delivery is' if held == 1 else 'deliveries are'} already held for them.")
     elif held:
-        sentences = [f"{held:,} {'held delivery goes' if held == 1 else 'held deliveries go'} out at once."]
+        sentences = [f"{held:,} {'held delivery is' if held == 1 else 'held deliveries are'} sent immediately."]
     elif changed:
-        sentences = ["Nothing is held for them. They get what happens from now on."]
+        sentences = ["Nothing is held for them. They receive new events from now on."]
     if left:
-        state = {"pause": "gets nothing|get nothing", "resume": "is active|are active", "disable": "is disabled|are disabled"}[
-            action
-        ]
+        state = {
+            "pause": "receives nothing|receive nothing",
+            "resume": "is active|are active",
+            "disable": "is disabled|are disabled",
+        }[action]
         one, many = state.split("|")
-        sentences.append(f"{left:,} of those that you chose {one if left == 1 else many} already: nothing changes there.")
+        sentences.append(f"{left:,} of the selected endpoints already {one if left == 1 else many}, so nothing changes for them.")
     verb, count = action.capitalize(), len(changed)
     what = f"{count:,} endpoint{'' if count == 1 else 's'}"
     return BulkChange(action, f"{verb} {what}?" if changed else "Nothing to do", f"{verb} {what}", sentences, rows)

@@ -1,4 +1,4 @@
-"""The form of an endpoint: what it shows at first, and what was sent. The rules for the fields are those of the API."""
+"""The form of an endpoint: its initial content, and the input that was sent. The API's rules apply to the fields."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from schemas.verification import Verification
 
 CUSTOM_RETRIES: Final = "custom"
 """Stands in the form for delays of the endpoint's own."""
-_NO_EVENTS: Final = "Choose one event type at least."
+_NO_EVENTS: Final = "Select at least one event type."
 
 
 FIELDS: Final = (
@@ -53,19 +53,19 @@ FIELDS: Final = (
     *SIGNATURE_FIELDS,
     *CERTIFICATE_FIELDS,
 )
-"""What a form of an endpoint sends."""
+"""The fields that an endpoint's form sends."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointForm:
-    """What stands in the fields, as text, and what is wrong with it: sentences by field."""
+    """The content of the fields, as text, and their errors: sentences by field."""
 
     target_url: str = ""
     events: Sequence[str] = ()
     description: str = ""
     max_per_second: str = ""
     retry_policy: str = STANDARD
-    """A name, or CUSTOM_RETRIES: then ``retry_delays`` are the endpoint's own."""
+    """A policy's name, or CUSTOM_RETRIES. Then ``retry_delays`` holds the endpoint's own delays."""
     retry_delays: str = ""
     verification: str = Verification.NONE.value
     is_ordered: bool = False
@@ -78,11 +78,11 @@ class EndpointForm:
     signatures: SignatureForm = field(default_factory=SignatureForm)
     errors: Mapping[str, Sequence[str]] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
-    """What the fields hold that somebody else changed meanwhile, as text."""
+    """The current values of the fields that somebody else has changed, as text."""
 
 
 def shown(record: EndpointRecord) -> EndpointForm:
-    """The form of an endpoint that there is."""
+    """The form of an existing endpoint."""
     return EndpointForm(
         target_url=record.target_url,
         events=record.events,
@@ -102,7 +102,7 @@ def shown(record: EndpointRecord) -> EndpointForm:
 
 
 def sent(form: MultiDictProxy[str], errors: Mapping[str, Sequence[str]], stored: EndpointRecord | None = None) -> EndpointForm:
-    """The form as it was sent, to be mended. Secrets are not given back: nobody shall read them off a screen."""
+    """The form as it was sent, to be corrected. Secrets are left out, so that they never appear on a screen."""
     return EndpointForm(
         target_url=form.get("target_url", ""),
         events=form.getall("events", []),
@@ -124,7 +124,7 @@ def sent(form: MultiDictProxy[str], errors: Mapping[str, Sequence[str]], stored:
 
 
 def beside(typed: EndpointForm, current: EndpointRecord) -> EndpointForm:
-    """What was typed, beside what the endpoint is by now. Who saves it again has seen both."""
+    """The input together with the endpoint's current values, so that the user sees both before saving again."""
     now = shown(current)
     both = {name: (getattr(typed, name), getattr(now, name)) for name in ("target_url", "description", "max_per_second")}
     others = {name: theirs or "(empty)" for name, (ours, theirs) in both.items() if ours.strip() != theirs.strip()}
@@ -147,12 +147,12 @@ def beside(typed: EndpointForm, current: EndpointRecord) -> EndpointForm:
 
 
 def _squeezed(filters: str) -> str:
-    """Filters however they are laid out."""
+    """The filters, whatever their layout."""
     return "".join(filters.split())
 
 
 def given(form: MultiDictProxy[str], types: EventTypes, *, is_new: bool) -> EndpointInput:
-    """The fields that were given. Empty optional fields mean none; an empty token leaves the one that there is.
+    """The fields that were given. An empty optional field means none. An empty token keeps the stored one.
 
     Raises:
         InvalidError: a field has a wrong value.
@@ -165,7 +165,7 @@ def given(form: MultiDictProxy[str], types: EventTypes, *, is_new: bool) -> Endp
     }
     if (policy := _policy(form.get("retry_policy", ""), form.get("retry_delays", ""))) is not None:
         values["retry_policy"] = policy
-    if "verification" in form:  # not in a page that was loaded before an upgrade
+    if "verification" in form:  # missing if the page was loaded before an upgrade
         values["verification"] = form["verification"]
         values["ordered"] = "ordered" in form
     if is_new:
@@ -191,25 +191,25 @@ def given(form: MultiDictProxy[str], types: EventTypes, *, is_new: bool) -> Endp
 
 
 def _given_pins(form: MultiDictProxy[str]) -> dict[str, Any]:
-    """The field is not there where no event type has several versions."""
+    """The field is missing if no event type has several versions."""
     return {"event_type_versions": pins_of(form["event_type_versions"])} if "event_type_versions" in form else {}
 
 
 VERIFICATION_CHOICES: Final = (
-    (Verification.NONE.value, "None: it gets webhooks at once"),
-    (Verification.CLOUDEVENTS_HANDSHAKE.value, "CloudEvents handshake: it allows our origin"),
-    (Verification.SIGNED_EVENT.value, "Signed event: it acknowledges webhook.verify"),
+    (Verification.NONE.value, "None: webhooks are sent immediately"),
+    (Verification.CLOUDEVENTS_HANDSHAKE.value, "CloudEvents handshake: the receiver allows our origin"),
+    (Verification.SIGNED_EVENT.value, "Signed event: the receiver acknowledges webhook.verify"),
 )
 
 
 def retry_choices(policies: RetryPolicies) -> list[tuple[str, str]]:
-    """The retry policies that can be chosen, with what they do."""
+    """The retry policies to choose from, with a description of each."""
     named = [(name, f"{name.capitalize()}: {policies.words(name).rstrip('.')}") for name in POLICY_NAMES]
-    return [*named, (CUSTOM_RETRIES, "Delays of its own")]
+    return [*named, (CUSTOM_RETRIES, "Custom delays")]
 
 
 def _policy(chosen: str, delays: str) -> str | None:
-    """The retry policy that was chosen; None when the form has none (a page that was loaded before an upgrade)."""
+    """The selected retry policy. None if the form has no such field (the page was loaded before an upgrade)."""
     return delays.strip() if chosen == CUSTOM_RETRIES else chosen.strip() or None
 
 
@@ -223,13 +223,13 @@ def subscribed(form: MultiDictProxy[str]) -> dict[str, Any]:
 
 
 def version_choices(types: EventTypes) -> str:
-    """Which event types have several versions, in words; empty where none has."""
+    """The event types with several versions, in words. Empty if there are none."""
     several = {name: types.versions(name) for name in types.configured if len(types.versions(name)) > 1}
     return "; ".join(f"{name} has {', '.join(map(str, known[:-1]))} and {known[-1]}" for name, known in several.items())
 
 
 def _filters(text: str) -> object:
-    """One expression a line; or the JSON that this field took before."""
+    """One expression per line, or the JSON format that this field accepted earlier."""
     if text.lstrip().startswith("{"):
         with suppress(ValueError, RecursionError):
             return json.loads(text)
@@ -237,12 +237,12 @@ def _filters(text: str) -> object:
 
 
 def hears_everything(events: Sequence[str], types: EventTypes) -> bool:
-    """Whether these are all event types that there are."""
+    """Whether these are all existing event types."""
     return set(events) >= types.by_name.keys()
 
 
 def _whole_number(text: str) -> int | str | None:
-    """The number; a text that is none stays as it is, to be refused by the field's own rule."""
+    """The number. Other text is returned unchanged, so that the field's own rule refuses it."""
     if not text:
         return None
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text

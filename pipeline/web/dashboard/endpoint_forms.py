@@ -1,4 +1,4 @@
-"""Registering, changing, pausing and deleting endpoints, and giving them new secrets."""
+"""Pages to register, change, pause and delete endpoints."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _EVERYTHING: Final = Notice(
 
 
 def page_of(endpoint: Endpoint) -> str:
-    """Where an endpoint's page is."""
+    """The path of an endpoint's page."""
     return f"{_LIST}/{endpoint.id}"
 
 
@@ -103,14 +103,14 @@ class _Handlers:
         except InvalidError as error:
             return self._form(request, sent(form, await self._mistakes(form, error)), status=422)
         if secret is None:
-            known = Notice("warning", "This URL was registered already: here is its endpoint. Nothing was changed.")
+            known = Notice("warning", "This URL was already registered. This is its endpoint. Nothing was changed.")
             return self._desk.redirect(request, page_of(endpoint), known)
         endpoint = await verify_when_asked(self._desk.api, endpoint, principal_of(request).actor)
         made = Notice("good", f"The endpoint is registered. {SECRET_SHOWN}", secret=secret)
         return self._desk.redirect(request, page_of(endpoint), made, *self._warnings(endpoint))
 
     async def preview(self, request: web.Request) -> web.Response:
-        """What the endpoint would have received as the form has it. Nothing is saved; the form stays as it is."""
+        """Show what the endpoint would have received with these values. Nothing is saved, and the form keeps its content."""
         api, form = self._desk.api, form_of(request)
         endpoint = find_endpoint(api, path_id(request)) if "id" in request.match_info else None
         stored = None if endpoint is None else endpoint.record
@@ -127,7 +127,7 @@ class _Handlers:
     async def update(self, request: web.Request) -> web.Response:
         api, form = self._desk.api, form_of(request)
         endpoint = find_endpoint(api, path_id(request))
-        # What somebody else changed meanwhile is not overwritten unseen.
+        # Changes that somebody else made in the meantime are shown before they are overwritten.
         expected = frozenset({form.get("version", "")})
         try:
             changes = given(form, self._desk.api.events.types, is_new=False)
@@ -156,30 +156,30 @@ class _Handlers:
             "pause",
             "Pause this endpoint?",
             "Pause the endpoint",
-            "It gets nothing until you resume it. Nothing is lost by that: new events and retries that fall due are held, and use up no attempt.",
+            "It receives nothing until you resume it. Nothing is lost: new events and due retries are held, and use up no attempt.",
             *(
                 [
-                    f"In the last 24 hours it was sent {_deliveries(made, 'request', 'requests')}: expect about as many to be held for each day."
+                    f"In the last 24 hours, it was sent {_deliveries(made, 'request', 'requests')}. Expect about the same number to be held per day."
                 ]
                 if made
                 else []
             ),
-            *([f"{_deliveries(held, 'delivery is held', 'deliveries are held')} for it already."] if held else []),
-            f"When you resume it, all of that goes out at the endpoint's own pace. What has been held for {span(api.hold)} expires: it is "
-            "not sent any more, and that is on record.",
-            "The page of the endpoint says how many are held. There you can drop them, too.",
+            *([f"{_deliveries(held, 'delivery is held', 'deliveries are held')} for it."] if held else []),
+            f"When you resume it, the held deliveries are sent, at the endpoint's own pace. After {span(api.hold)}, held deliveries expire: "
+            "they are never sent, and are recorded as expired.",
+            "The endpoint's page shows how many deliveries are held. You can also drop them there.",
         )
 
     async def pause(self, request: web.Request) -> web.Response:
         endpoint = await self._change(request, {"active": False})
-        paused = f"The endpoint is paused. What is due for it is held for up to {span(self._desk.api.hold)}, and goes out when you resume it."
+        paused = f"The endpoint is paused. Its deliveries are held for up to {span(self._desk.api.hold)}, until you resume it."
         return self._back(request, endpoint, Notice("good", paused))
 
     async def resume(self, request: web.Request) -> web.Response:
         held = self._desk.api.registry.held(find_endpoint(self._desk.api, path_id(request))).count
         endpoint = await self._change(request, {"active": True})
-        waited = f" {_deliveries(held, 'held delivery goes', 'held deliveries go')} out now." if held else ""
-        return self._back(request, endpoint, Notice("good", f"The endpoint gets webhooks again.{waited}"))
+        waited = f" {_deliveries(held, 'held delivery is', 'held deliveries are')} sent now." if held else ""
+        return self._back(request, endpoint, Notice("good", f"The endpoint receives webhooks again.{waited}"))
 
     async def verify(self, request: web.Request) -> web.Response:
         endpoint = await verify_endpoint(self._desk.api, path_id(request), principal_of(request).actor)
@@ -199,8 +199,8 @@ class _Handlers:
             "drop",
             f"Drop {what}?",
             f"Drop {what}",
-            "They will not be sent, also when you resume the endpoint. Each ends on record as discarded, with your name.",
-            "What is held from now on stays. If the number has changed by the time you confirm, nothing is dropped.",
+            "They will not be sent, even if you resume the endpoint. Each is recorded as discarded, with your name.",
+            "Deliveries that are held from now on stay. If the number changes before you confirm, nothing is dropped.",
             count=str(count),
         )
 
@@ -214,7 +214,7 @@ class _Handlers:
             if error.status != HTTPStatus.CONFLICT:
                 raise
             return self._back(request, endpoint, Notice("bad", str(error)))
-        dropped = f"{_deliveries(count, 'held delivery is', 'held deliveries are')} dropped, and will be on record as discarded."
+        dropped = f"{_deliveries(count, 'held delivery is', 'held deliveries are')} dropped, and will be recorded as discarded."
         return self._back(request, endpoint, Notice("good", dropped))
 
     async def ask_delete(self, request: web.Request) -> web.Response:
@@ -225,8 +225,8 @@ class _Handlers:
             "delete",
             "Delete this endpoint?",
             "Delete the endpoint",
-            "It gets nothing any more, retries that are due included. Its signing secrets, token and headers are removed for good.",
-            "Attempts that were made stay on record. To stop it for a while only, pause it.",
+            "It receives nothing more, not even retries that are due. Its signing secrets, token and headers are deleted permanently.",
+            "Its recorded attempts are kept. To stop it only for a while, pause it.",
         )
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -235,7 +235,7 @@ class _Handlers:
         return self._desk.redirect(request, _LIST, Notice("good", f"The endpoint {endpoint.target_url} is deleted."))
 
     async def headers(self, request: web.Request) -> web.Response:
-        """Set one header of the endpoint's own, or take one away: nobody sees the values of the others."""
+        """Set or remove one custom header of the endpoint. The values of the others stay hidden."""
         form = form_of(request)
         name, value = form.get("name", "").strip(), form.get("value", "")
         try:
@@ -243,11 +243,11 @@ class _Handlers:
         except InvalidError as error:
             endpoint = find_endpoint(self._desk.api, path_id(request))
             return self._back(request, endpoint, *(Notice("bad", one) for found in error.errors.values() for one in found))
-        done = f"{name} is not sent any more." if "remove" in form else f"{name} is sent with every request from now on."
+        done = f"{name} is no longer sent." if "remove" in form else f"{name} is sent with every request from now on."
         return self._back(request, endpoint, Notice("good", done))
 
     async def _mistakes(self, form: MultiDictProxy[str], found: InvalidError) -> Mapping[str, Sequence[str]]:
-        """All that is wrong at once: where the URL leads is looked at only when everything else is right."""
+        """All errors together. The target of the URL is checked only if everything else is correct."""
         if "target_url" not in found.errors:
             try:
                 await check_target(self._desk.api, form.get("target_url", "").strip())

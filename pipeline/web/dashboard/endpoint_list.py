@@ -1,4 +1,4 @@
-"""``/webhooks/endpoints``: every endpoint, how it is, and how it did in the last 24 hours; found by name, URL and state."""
+"""``/webhooks/endpoints``: all endpoints with their state and their last 24 hours. Filter by name, URL and state."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from schemas.event_types import EventTypes
 from schemas.http.endpoints import EndpointAnswer
 
 _PER_PAGE: Final = 50
-_FIND: Final = Parameter("find", "A part of a name or of a URL.")
+_FIND: Final = Parameter("find", "Part of a name or URL.")
 _STATE: Final = Parameter("state", "Only endpoints in this state.")
-_SORT: Final = Parameter("sort", "The order: trouble, name, busiest, newest.")
+_SORT: Final = Parameter("sort", "Sort order: trouble, name, busiest, newest.")
 SORTS: Final[Mapping[str, str]] = {
     "": "Needs attention first",
     "name": "By name",
@@ -49,13 +49,13 @@ STATES: Final[Mapping[str, str]] = {
     "paused": "Paused",
     "active": "Working",
 }
-"""States for people, the worst first."""
+"""States in words, worst first."""
 _TROUBLE: Final = {state: place for place, state in enumerate(STATES)}
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointListRow:
-    """An endpoint and its last 24 hours; ``day`` is None when nobody knows."""
+    """An endpoint and its last 24 hours. ``day`` is None if it is not available."""
 
     endpoint: EndpointAnswer
     name: EndpointName
@@ -66,7 +66,7 @@ class EndpointListRow:
 
 @dataclass(frozen=True, slots=True)
 class EndpointListView:
-    """What the page shows. ``counts``: how many endpoints are in each state, of those that the other filters find."""
+    """The content of the page. ``counts``: endpoints by state, of those that match the other filters."""
 
     rows: Sequence[EndpointListRow]
     page: Found[EndpointAnswer]
@@ -118,7 +118,7 @@ def endpoint_list_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 def endpoint_rows(
     endpoints: Iterable[EndpointAnswer], days: Mapping[int, EndpointDay] | None, now: datetime, types: EventTypes
 ) -> list[EndpointListRow]:
-    """The rows of endpoints; ``days`` is None when nobody knows."""
+    """The rows of endpoints. ``days`` is None if it is not available."""
     return [_row(endpoint, days, now, types) for endpoint in endpoints]
 
 
@@ -145,7 +145,7 @@ def day_chart(day: EndpointDay, until: datetime) -> Chart:
 
 
 def _is_called(endpoint: EndpointAnswer, find: str) -> bool:
-    """Whether every word of what is looked for is in the name or in the URL, or the whole is the id."""
+    """Whether all words of the query are in the name or the URL, or the query is the id."""
     text = f"{endpoint.description}\n{endpoint.target_url}".casefold()
     return find == str(endpoint.id) or all(word in text for word in find.casefold().split())
 

@@ -1,4 +1,4 @@
-"""How endpoints are called on pages: by what people wrote about them, and otherwise by where they are. Pure."""
+"""The names of endpoints on pages: their description, or else their URL. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EndpointName:
 
 
 def endpoint_name(endpoint_id: int, description: str, target_url: str) -> EndpointName:
-    """The name of an endpoint: the first line of its description; without one, its URL, shortened."""
+    """The name of an endpoint: the first line of its description or, without one, its shortened URL."""
     first = next((line.strip() for line in description.splitlines() if line.strip()), "")
     return EndpointName(endpoint_id, end_shortened(first) if first else without_scheme(target_url), target_url, is_url=not first)
 
@@ -35,18 +35,18 @@ def endpoint_names(endpoints: Iterable[Endpoint]) -> Mapping[int, EndpointName]:
 
 
 def called(endpoint: Endpoint) -> str:
-    """What to call an endpoint above its URL: its name; where nobody gave it one, the URL itself."""
+    """The heading of an endpoint: its name or, without one, its URL."""
     description, url = endpoint.record.description, endpoint.target_url
     return endpoint_name(endpoint.id, description, url).name if description.strip() else url
 
 
 def end_shortened(text: str, most: int = _MOST_NAME) -> str:
-    """A text of at most ``most`` characters: its beginning."""
+    """The text, shortened to ``most`` characters at the end."""
     return text if len(text) <= most else text[: most - 1].rstrip() + _ELLIPSIS
 
 
 def middle(text: str, most: int = _MOST_URL) -> str:
-    """A text of at most ``most`` characters: its beginning and its end, as URLs differ at both."""
+    """The text, shortened to ``most`` characters in the middle, because URLs differ at both ends."""
     if len(text) <= most:
         return text
     end = (most - 1) // 2
@@ -54,5 +54,5 @@ def middle(text: str, most: int = _MOST_URL) -> str:
 
 
 def without_scheme(url: str, most: int = _MOST_URL) -> str:
-    """A URL for people who know that it is one."""
+    """A URL without its scheme, for places where it is clear that it is a URL."""
     return middle(url.partition("://")[2] or url, most)

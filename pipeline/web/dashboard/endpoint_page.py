@@ -1,4 +1,4 @@
-"""``/webhooks/endpoints/{id}``: one endpoint, how it is, and what can be done with it."""
+"""``/webhooks/endpoints/{id}``: one endpoint, its state, and its actions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from schemas.http.operations import StatsAnswer, TestInput
 
 _HOUR: Final = timedelta(hours=1)
 _EXPIRES_SOON: Final = timedelta(days=21)
-"""As the alert has it."""
+"""The same threshold as in the alert."""
 
 
 def endpoint_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
@@ -96,6 +96,6 @@ def _told(attempt: AttemptDetailAnswer) -> Notice:
     took, link = milliseconds(attempt.duration_ms), f"{PREFIX}/attempts/{attempt.id}"
     if attempt.state == "succeeded":
         text = f"Test acknowledged: {attempt.event_name} was answered with {attempt.http_status_code} in {took}."
-        return Notice("good", text, href=link, label="Look at the attempt")
+        return Notice("good", text, href=link, label="View the attempt")
     text = f"Test not acknowledged ({attempt.event_name}, {took}). {attempt.error or ''}"
-    return Notice("bad", text, href=link, label="Look at the attempt")
+    return Notice("bad", text, href=link, label="View the attempt")

@@ -1,4 +1,4 @@
-"""An event as text that somebody mends: what is wrong with it, and where. Pure."""
+"""The problems of an event's text, with their places, for somebody who repairs it. Pure."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from schemas.codec import InvalidRecordError
 
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _MOST_PLACED: Final = 500_000
-"""Characters. In a longer text places are not looked for."""
+"""In characters. In longer texts, places are not searched."""
 _MOST_PROBLEMS: Final = 20
 _BESIDE: Final = 60
-"""Characters of the line that are shown before a place, and after it."""
+"""How many characters of the line to show before and after a place."""
 _PLAIN: Final = (
-    ("Expecting property name", "A name in double quotes must stand here. Is there a comma too many before it?"),
-    ("Expecting ',' delimiter", "A comma, or the end of the list or object, must stand here."),
-    ("Expecting ':' delimiter", "A colon must stand here, between a name and its value."),
-    ("Expecting value", "A value must stand here: text in double quotes, a number, true, false, null, { or [."),
-    ("Illegal trailing comma", "There is a comma too many here."),
-    ("Extra data", "The event ends before this; nothing may follow."),
+    ("Expecting property name", "Expected a name in double quotes. Is there an extra comma before it?"),
+    ("Expecting ',' delimiter", "Expected a comma, or the end of the list or object."),
+    ("Expecting ':' delimiter", "Expected a colon between the name and its value."),
+    ("Expecting value", "Expected a value: text in double quotes, a number, true, false, null, { or [."),
+    ("Illegal trailing comma", "There is an extra comma here."),
+    ("Extra data", "There is text after the end of the event."),
     ("Unterminated string", "The text that begins here has no closing double quote."),
-    ("Invalid control character", "A line break or a tab stands inside a text here: write \\n or \\t."),
-    ("Invalid \\", "A backslash that means nothing stands here: write two for one."),
+    ("Invalid control character", "There is a line break or tab inside a text here. Write \\n or \\t."),
+    ("Invalid \\", "There is an invalid escape here. Write two backslashes for one."),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class TextProblem:
-    """What is wrong, in a sentence; ``line`` and ``column`` (from 1) say where, None where it is nowhere in particular.
+    """A problem in a sentence. ``line`` and ``column`` (from 1) say where; None if it has no place.
 
     ``before``, ``at`` and ``after`` are the line's text around the place; ``start`` and ``end`` are the place in the whole text.
     """
@@ -47,7 +47,7 @@ class TextProblem:
 
 
 def event_problems(text: str, check: Callable[[bytes], object]) -> tuple[TextProblem, ...]:
-    """What keeps a text from being an event; none when it is one. ``check`` raises InvalidRecordError for a value that is none."""
+    """The problems of a text. Empty if it is a valid event. ``check`` raises InvalidRecordError for a value that is not one."""
     try:
         check(text.encode("utf-8", "replace"))
     except InvalidRecordError as error:
@@ -66,12 +66,12 @@ def _broken_json(text: str) -> TextProblem | None:
     except json.JSONDecodeError as error:
         return _at(text, error.pos, _plain(error.msg))
     except (ValueError, RecursionError):
-        pass  # Python cannot hold it; it may be JSON
+        pass  # Python cannot represent it, but it may be valid JSON
     return None
 
 
 def member_places(text: str) -> Mapping[str, tuple[int, int]]:
-    """Where each member of a JSON text stands (``data.line_items.0.price``): its name, or the beginning of what has none."""
+    """The position of each member of a JSON text (``data.line_items.0.price``): its name, or the start of a list item."""
     places: dict[str, tuple[int, int]] = {}
     stack: list[_Open] = []
     for token in _TOKEN.finditer(text):
@@ -97,7 +97,7 @@ def member_places(text: str) -> Mapping[str, tuple[int, int]]:
 
 @dataclass(slots=True)
 class _Open:
-    """An object or a list whose end has not come yet, and the member that is being read."""
+    """An object or list that is still open, and the current member."""
 
     where: str
     is_list: bool
@@ -120,7 +120,7 @@ class _Open:
 
 def _of_member(text: str, where: str, what: str, places: Mapping[str, tuple[int, int]]) -> TextProblem:
     path, sentence = where, f"{where}: {what}." if where else f"{what}."
-    while path and path not in places:  # what is missing is missing in what it belongs to
+    while path and path not in places:  # a missing member is shown at its parent
         path = path.rpartition(".")[0]
     start, end = places.get(path, (0, 0))
     return _at(text, start, sentence, end)

@@ -1,4 +1,4 @@
-"""``/webhooks/event-types``: every event type, where it comes from, and what became of those that were added with the API."""
+"""``/webhooks/event-types``: all event types with their origin, and the state of those that were added with the API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ORIGINS: Final[Mapping[str, str]] = {"built_in": "built in", "file": "file", "ap
 
 @dataclass(frozen=True, slots=True)
 class EventTypeRow:
-    """An event type as the page lists it. ``topic`` is as Kafka names it; who changed it last is known of those of the API."""
+    """A row of the page. ``topic`` is the name in Kafka. Who changed it last is known only for event types from the API."""
 
     name: str
     description: str
@@ -29,7 +29,7 @@ class EventTypeRow:
     versions: Sequence[int]
     origin: str
     endpoints: int
-    """How many subscribe to it."""
+    """How many endpoints subscribe to it."""
     changed_at: datetime | None = None
     changed_by: str = ""
 
@@ -52,7 +52,7 @@ def event_type_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 
 
 def event_type_rows(api: Api) -> list[EventTypeRow]:
-    """The event types that there are, in their order."""
+    """The existing event types, in order."""
     types, catalogue = api.events.types, api.catalogue
     subscribed = Counter(name for endpoint in api.registry.all() for name in endpoint.events)
     rows = []

@@ -1,7 +1,7 @@
-"""The filters of a search as its page shows them: fields for the simple ones, chips for all that the fields cannot say. Pure.
+"""The filters of a search on its page: form fields for the simple ones, chips for all others. Pure.
 
-A search is its query string, so that a link to it says all. The form keeps what it does not know: chips travel along as hidden
-fields, and each can be taken away.
+A search is fully described by its query string, so a link is enough to repeat it. The form keeps filters that it has no field for: chips
+are sent as hidden fields, and each can be removed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FIELDS: Final[Mapping[str, str]] = {
 ORDERS: Final[Mapping[str, str]] = {"": "Newest first", "created_at asc": "Oldest first", "duration_ms desc": "Slowest first"}
 
 _PLACES: Final = frozenset({"page", "after", "before"})
-"""Where in the results somebody is: gone when the search changes."""
+"""The position in the results. Dropped when the search changes."""
 _KEPT: Final = frozenset({"per_page"})
 _KNOWN: Final = _PLACES | _KEPT | {"strict"}
 _WORDS: Final[Mapping[str, str]] = {
@@ -72,7 +72,7 @@ _OF_A_FIELD: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,3})
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """Filters that belong together and that the form has no field for; ``without`` is the search without them."""
+    """Related filters that the form has no field for. ``without`` is the search without them."""
 
     label: str
     pairs: Pairs
@@ -81,15 +81,15 @@ class Chip:
 
 @dataclass(frozen=True, slots=True)
 class FilterForm:
-    """A search's query string, taken apart."""
+    """A parsed query string of a search."""
 
     values: Mapping[str, str]
-    """What the form's fields hold, by their names in :data:`FIELDS`."""
+    """The values of the form's fields, by their names in :data:`FIELDS`."""
     chips: Sequence[Chip]
     pairs: Pairs
-    """All of it but the place: with it a search is done again."""
+    """All pairs except the position in the results. They repeat the search."""
     unknown: Pairs = ()
-    """What has no effect: neither a filter nor a place."""
+    """Pairs without effect: neither a filter nor a position."""
 
     @property
     def is_empty(self) -> bool:
@@ -98,20 +98,20 @@ class FilterForm:
 
     @property
     def hidden(self) -> Pairs:
-        """What the form carries along: what is kept, and the chips."""
+        """The hidden fields of the form: kept pairs and chips."""
         return [pair for pair in self.pairs if pair[0] in _KEPT] + [pair for chip in self.chips for pair in chip.pairs]
 
     def link(self, **changes: str) -> str:
-        """The query string with other values in the form's fields; an empty one takes a filter away."""
+        """The query string with other values in the form's fields. An empty value removes a filter."""
         return with_values(self.pairs, {FIELDS[name]: value for name, value in changes.items()})
 
     def query(self, **place: str) -> str:
-        """The query string with a place (``after``, ``before``, ``page``), or for another page of the same search."""
+        """The query string with a position (``after``, ``before``, ``page``), for another page of the same search."""
         return urlencode([*self.pairs, *place.items()])
 
 
 def read_filters(given: Iterable[tuple[str, str]]) -> FilterForm:
-    """Take a query string apart."""
+    """Parse a query string."""
     filled = [(key, value.strip()) for key, value in given if value.strip()]
     pairs = [(key, value) for key, value in filled if is_filter_key(key) or key in _KEPT]
     unknown = [(key, value) for key, value in filled if not is_filter_key(key) and key not in _KNOWN]
@@ -121,7 +121,7 @@ def read_filters(given: Iterable[tuple[str, str]]) -> FilterForm:
     for key, value in pairs:
         name = names.get(key)
         if name is not None and (name != "order_by" or value in ORDERS):
-            values[name] = value  # the last one counts, as in the search
+            values[name] = value  # the last one takes effect, as in the search
         elif key not in _KEPT:
             rest.setdefault(_group(key), []).append((key, value))
     chips = [Chip(_label(one), one, urlencode([pair for pair in pairs if pair not in one])) for one in rest.values()]
@@ -144,24 +144,24 @@ def _in_utc(value: str) -> str:
 
 
 def has_blanks(given: Iterable[tuple[str, str]]) -> bool:
-    """Whether there are fields that were left empty: such a link is longer than it need be."""
+    """Whether there are empty fields, which make a link unnecessarily long."""
     return any(is_filter_key(key) and not value.strip() for key, value in given)
 
 
 def search_link(since: datetime, until: datetime, **values: object) -> str:
-    """The search for what was sent from a time until just before another; ``values`` are those of further fields of the form."""
+    """The search for attempts from one time until just before another. ``values`` are values of other form fields."""
     times = {"since": iso(since), "until": iso(until - timedelta(milliseconds=1))}
     return urlencode([(FIELDS[name], str(value)) for name, value in {**values, **times}.items()])
 
 
 def with_values(pairs: Pairs, changes: Mapping[str, str]) -> str:
-    """A query string with other values for some keys, without its place."""
+    """A query string with other values for some keys, and without the position."""
     kept = [pair for pair in pairs if pair[0] not in changes and pair[0] not in _PLACES]
     return urlencode(kept + [pair for pair in changes.items() if pair[1]])
 
 
 def _group(key: str) -> str:
-    """What belongs together: the values of a list, and all of a group or of a condition in the long form."""
+    """Group related pairs: the values of a list, and all parts of a group or of a condition in the long form."""
     nested = _NESTED.match(key)
     return nested[1] if nested and not key.endswith("[]") else key
 
@@ -173,7 +173,7 @@ def _label(pairs: Pairs) -> str:
     if simple is None or len({key for key, _ in pairs}) > 1:
         text = "; ".join(f"{key.removeprefix('q') or key} = {value}" for key, value in pairs)
     elif simple[1] in ("m", "combinator"):
-        text = "one of all filters is enough" if values == "or" else f"filters are combined by {values}"
+        text = "any of the filters matches" if values == "or" else f"filters are combined by {values}"
     elif simple[1] in ("s", "sorts"):
         text = f"sorted by {values}"
     else:

@@ -1,4 +1,4 @@
-"""Where in a text the things are that were searched for. Pure: pieces of text, never markup."""
+"""Find the matches of a search in a text. Pure: returns pieces of text, never markup."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.core.search import AttemptQuery, Predicate, leaves
 _FOUND: Final = frozenset({Predicate.CONT, Predicate.I_CONT, Predicate.START, Predicate.END, Predicate.EQ, Predicate.IN})
 _AROUND: Final = 60
 _MOST: Final = 200
-"""Matches that are marked in one text."""
+"""The most matches to mark in one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,14 @@ class HighlightedText:
 
 
 def needles(query: AttemptQuery, attribute: str = "request_body") -> tuple[str, ...]:
-    """What a search looks for in an attribute, as it was typed."""
+    """The search terms for an attribute, as typed."""
     found = [leaf for one in query.conditions for leaf in leaves(one)]
     texts = [str(value) for leaf in found if leaf.attribute == attribute and leaf.predicate in _FOUND for value in leaf.values]
     return tuple(dict.fromkeys(texts))
 
 
 def marked(text: str, wanted: Sequence[str]) -> tuple[HighlightedText, ...]:
-    """A text in pieces, those that were searched for marked: what it says, as it is written."""
+    """A text in pieces, with the matches marked."""
     pieces: list[HighlightedText] = []
     end = 0
     for first, last in matches(text, wanted):
@@ -43,7 +43,7 @@ def marked(text: str, wanted: Sequence[str]) -> tuple[HighlightedText, ...]:
 
 
 def excerpt(text: str, wanted: Sequence[str]) -> tuple[HighlightedText, ...]:
-    """The surroundings of the first match, in pieces; nothing when there is none."""
+    """The text around the first match, in pieces. Empty if there is no match."""
     match = next(matches(text, wanted), None)
     if match is None:
         return ()
@@ -59,10 +59,10 @@ def excerpt(text: str, wanted: Sequence[str]) -> tuple[HighlightedText, ...]:
 
 
 def matches(text: str, wanted: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Where in a text what was searched for begins and ends, in order and apart from each other; at most so many."""
+    """The start and end of each match, in order and without overlap, up to a maximum number."""
     found = {place for one in wanted if one for place in _places(text, one)}
     end = number = 0
-    # Of two that begin at the same place, the longer one.
+    # Of two matches with the same start, take the longer one.
     for first, last in sorted(found, key=lambda place: (place[0], -place[1])):
         if first >= end and number < _MOST:
             yield first, last

@@ -1,4 +1,4 @@
-"""JSON with line breaks and an indent. Pure: only space changes; numbers, escapes and the order of members stay as they were sent."""
+"""JSON with line breaks and indentation. Pure: only whitespace changes; numbers, escapes and the order of members stay the same."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _INDENT: Final = "  "
 _DEEPEST: Final = 100
-"""Levels that are indented: a body of nothing but brackets would grow with the square of its size."""
+"""The most levels to indent. Otherwise, a body of nested brackets would grow quadratically."""
 
 
 def pretty(text: str) -> str:
-    """A text for people: JSON indented, anything else as it is."""
+    """The text, indented if it is JSON, otherwise unchanged."""
     return "".join(_laid_out(_TOKEN.findall(text))) if is_json(text) else text
 
 

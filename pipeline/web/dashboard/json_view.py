@@ -1,4 +1,4 @@
-"""JSON for people: laid out, in colours, with parts that fold, and with what was searched for marked. Pure: pieces of text, never markup."""
+"""JSON to read: indented, colored, foldable, and with matches marked. Pure: returns pieces of text, never markup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOKEN: Final = re.compile(
     r'(?P<key>"(?:[^"\\]|\\.)*"(?=\s*:))|(?P<str>"(?:[^"\\]|\\.)*")|(?P<num>-?\d[^\s,\]}]*)|(?P<word>true|false|null)'
 )
 _MOST_COLOURED: Final = 200_000
-"""Characters. A longer text would make a page of many megabytes."""
+"""In characters. A longer text would make a page of many megabytes."""
 _MOST_FOLDS: Final = 100
 _DEEPEST_FOLD: Final = 5
 _FEWEST_LINES: Final = 3
@@ -25,9 +25,9 @@ _FEWEST_LINES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class JsonPiece:
-    """A part of the text, with the kind of what it is (``key``, ``str``, ``num``, ``word`` or none); or where a fold begins and ends.
+    """A part of the text with its kind (``key``, ``str``, ``num``, ``word`` or none), or a boundary of a fold.
 
-    ``open`` stands before the line that stays when it is folded, ``inside`` behind it, ``close`` behind what goes.
+    ``open`` precedes the line that stays visible when folded, ``inside`` follows that line, ``close`` follows the hidden part.
     """
 
     text: str = ""
@@ -37,7 +37,7 @@ class JsonPiece:
 
 
 def json_pieces(text: str, wanted: Sequence[str] = ()) -> tuple[JsonPiece, ...]:
-    """A text in pieces. One that is not JSON, or very long, has no colours and does not fold."""
+    """A text in pieces. Text that is not JSON, or is very long, is neither colored nor foldable."""
     laid_out = pretty(text)
     if len(laid_out) > _MOST_COLOURED or not is_json(text):
         return tuple(JsonPiece(one.text, is_match=one.is_match) for one in marked(laid_out, wanted))
@@ -56,7 +56,7 @@ class _Writer:
         begin = 0
         for number, line in enumerate(self._lines):
             indent = len(line) - len(line.lstrip(" "))
-            # The line break before a closing bracket goes with what is folded: the bracket follows on the line that stays.
+            # The line break before a closing bracket is folded too, so that the bracket follows on the visible line.
             yield from self._plain(max(begin - 1, 0), begin + indent)
             if number in closes:
                 yield JsonPiece(fold="close")
@@ -76,7 +76,7 @@ class _Writer:
         yield from self._plain(place, end)
 
     def _plain(self, begin: int, end: int, kind: str = "") -> Iterator[JsonPiece]:
-        """A stretch of the text, cut where what was searched for begins and ends."""
+        """A part of the text, split at the start and end of matches."""
         place = begin
         for first, last in self._found[max(bisect_right(self._begins, begin) - 1, 0) :]:
             if first >= end:
@@ -92,7 +92,7 @@ class _Writer:
 
 
 def _folds(lines: Sequence[str]) -> tuple[set[int], set[int]]:
-    """The lines at which folds begin and end: the first ones that are long enough, and not too deep."""
+    """The lines at which folds begin and end: the first folds that are long enough and not nested too deeply."""
     opens: set[int] = set()
     closes: set[int] = set()
     stack: list[int] = []

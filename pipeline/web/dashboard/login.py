@@ -1,4 +1,4 @@
-"""What nobody needs to be logged in for: the login itself, and the files that pages are made of."""
+"""Pages that need no login: the login itself, and the static files."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ log = logger(__name__)
 _WRONG: Final = "This is not one of the service's API keys. Check it for missing characters."
 _NOT_EVERYWHERE: Final = Notice(
     "bad",
-    "This browser is logged out. Kafka has not confirmed it, so a copy of the session's cookie may still work elsewhere, for 12 hours at most. "
-    "If somebody may have one, revoke the API key.",
+    "This browser is logged out. Kafka has not confirmed the logout, so a copy of the session cookie may still work elsewhere, for up to "
+    "12 hours. If somebody may have a copy, revoke the API key.",
 )
-_NEXT: Final = Parameter("next", "Where to go after the login.")
+_NEXT: Final = Parameter("next", "Page to open after the login.")
 _NO_KEY: Final = "Enter your API key."
 
 
@@ -71,10 +71,10 @@ class _Handlers:
             response = self._form(request, error.status, wanted, str(error))
             response.headers.update({name: value for name, value in (error.headers or {}).items() if name == RETRY_AFTER})
             return response
-        if request.get(PRINCIPAL) is not None:  # of whoever was logged in before, no copy of the cookie remains valid
+        if request.get(PRINCIPAL) is not None:  # no copy of the previous user's cookie remains valid
             await self._end(request[SESSION])
         log.info("somebody logged in to the dashboard", key_id=who.key_id, role=who.role.value)
-        # A new session: nobody can have planted the cookie of this one.
+        # A new session, so that nobody can have planted its cookie.
         session = desk.sessions.new(who.key_id)
         if (typed := opened(desk, form.get(CARRIED_FIELD, ""))) is not None:
             request[SESSION], request[PRINCIPAL] = session, who
@@ -93,7 +93,7 @@ class _Handlers:
         return response
 
     async def _end(self, session: Session) -> bool:
-        """End a session on the server; False when Kafka does not confirm it in time."""
+        """End a session on the server. Returns False if Kafka does not confirm it in time."""
         api = self._desk.api
         if session.key_id is None:
             return True
@@ -119,11 +119,11 @@ class _Handlers:
     def _form(self, request: web.Request, status: int, wanted: str, error: str | None = None) -> web.Response:
         typed = form_of(request).get(CARRIED_FIELD, "") if request.method == "POST" else ""
         response = self._desk.show(request, "login.html", status, next=wanted, error=error, carried=typed)
-        # The form's token needs a session, though nobody is logged in: no other site's form may log a browser in.
+        # Even the login form needs a session for its token, so that a form on another site cannot log a browser in.
         self._desk.sessions.keep(request, response, request[SESSION])
         return response
 
 
 def _page(wanted: str) -> str:
-    """Where to go after the login: where somebody wanted to go, if it is a page of ours."""
+    """The page to open after the login: the requested one, if it belongs to the dashboard."""
     return wanted if is_own_page(wanted) else PREFIX

@@ -1,4 +1,4 @@
-"""What became of a notification, as things are now: the outcome that its attempts and its endpoint add up to. Pure."""
+"""The current status of a notification, derived from its attempts and the state of its endpoint. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "sev
 
 @dataclass(frozen=True, slots=True)
 class NotificationStatus:
-    """A title, such as "Delivered", and the rest of its sentence: ``at`` stands between it and ``how``."""
+    """A title, such as "Delivered", a time ``at``, and the rest of the sentence in ``how``."""
 
     kind: Literal["good", "warning", "bad"]
     title: str
@@ -27,7 +27,7 @@ class NotificationStatus:
 
 
 def notification_status(attempts: Sequence[AttemptAnswer], endpoint: EndpointAnswer | None, now: datetime) -> NotificationStatus:
-    """The status of a notification with these attempts, the oldest first; ``endpoint`` is None when it was deleted."""
+    """The status of a notification with these attempts, oldest first. ``endpoint`` is None if it was deleted."""
     acknowledged = next((one for one in attempts if one.state == "succeeded"), None)
     if acknowledged is not None:
         return NotificationStatus("good", "Delivered", acknowledged.created_at, _by(acknowledged, len(attempts)), acknowledged)
@@ -38,7 +38,7 @@ def notification_status(attempts: Sequence[AttemptAnswer], endpoint: EndpointAns
         case "discarded":
             return NotificationStatus("bad", "Not sent", last.created_at, "It was discarded.")
         case "expired":
-            return NotificationStatus("bad", "Not sent", last.created_at, "It had waited too long, and expired.")
+            return NotificationStatus("bad", "Not sent", last.created_at, "It waited too long and expired.")
     if last.trigger == "test":
         return NotificationStatus("bad", "Test not acknowledged", last.created_at)
     count = len(attempts)
@@ -46,7 +46,7 @@ def notification_status(attempts: Sequence[AttemptAnswer], endpoint: EndpointAns
 
 
 def ordinal(number: int) -> str:
-    """A number as people count: ``second``, ``12th``."""
+    """An ordinal number: ``second``, ``12th``."""
     if 1 <= number <= len(_ORDINALS):
         return _ORDINALS[number - 1]
     ends = {1: "st", 2: "nd", 3: "rd"}
@@ -63,19 +63,23 @@ def _by(attempt: AttemptAnswer, count: int) -> str:
 
 def _waiting(last: AttemptAnswer, endpoint: EndpointAnswer | None, now: datetime) -> NotificationStatus:
     if endpoint is None:
-        return NotificationStatus("bad", "Not delivered", how="The endpoint was deleted: it will not be sent any more.")
+        return NotificationStatus(
+            "bad", "Not delivered", how="The endpoint was deleted. The notification will not be sent again."
+        )
     if endpoint.problem is not None:
         return NotificationStatus("bad", "On hold", how=endpoint.problem)
     if endpoint.state != "active":
         kind: Literal["warning", "bad"] = "warning" if endpoint.state == "paused" else "bad"
         end = "verified" if endpoint.state == "unverified" else "resumed"
-        return NotificationStatus(kind, "On hold", how=f"The endpoint is {endpoint.state}: the retry goes out when it is {end}.")
+        return NotificationStatus(
+            kind, "On hold", how=f"The endpoint is {endpoint.state}. The retry will be sent when it is {end}."
+        )
     due = last.next_attempt_at
     if due is not None and due > now:
         return NotificationStatus("warning", "Will retry", due, "Not delivered so far.")
     if endpoint.circuit != CircuitState.CLOSED:
-        return NotificationStatus("bad", "On hold", how="The endpoint is down: the retry goes out when it answers again.")
-    return NotificationStatus("warning", "Retrying now", how="Not delivered so far; the result will be here in a moment.")
+        return NotificationStatus("bad", "On hold", how="The endpoint is down. The retry will be sent when it answers again.")
+    return NotificationStatus("warning", "Retrying now", how="Not delivered so far. The result will appear here in a moment.")
 
 
 def _deciding(attempts: Sequence[AttemptAnswer]) -> AttemptAnswer:

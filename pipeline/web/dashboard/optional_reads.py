@@ -1,4 +1,4 @@
-"""Figures from ClickHouse for pages that are worth something without them too: when it is away, the page says so."""
+"""Statistics from ClickHouse for pages that also work without them. If ClickHouse is unavailable, the page says so."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FiguresT = TypeVar("FiguresT")
 
 @dataclass(frozen=True, slots=True)
 class OptionalReads(Generic[FiguresT]):
-    """What was found; or None, and in a sentence why."""
+    """The result; or None, and the reason in a sentence."""
 
     found: FiguresT | None
     problem: str | None = None
 
 
 async def figures(api: Api, reading: Awaitable[FiguresT]) -> OptionalReads[FiguresT]:
-    """Wait for figures, within the time that a search has."""
+    """Wait for statistics, within the time limit of a search."""
     try:
         async with searching(api):
             return OptionalReads(await reading)

@@ -1,4 +1,4 @@
-"""``/webhooks``: how the whole pipeline does, now. The page fetches ``/webhooks/live`` again and again; without JavaScript, reload it."""
+"""``/webhooks``: the current state of the whole pipeline. The page polls ``/webhooks/live``; without JavaScript, reload it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from schemas.api_key import Access
 from schemas.http.endpoints import EndpointAnswer
 
 _SHOWN = 20
-"""How many endpoints: those that are sent most. The list has all of them."""
+"""How many endpoints to show: the busiest ones. The endpoint list has all of them."""
 
 _MINUTE = timedelta(minutes=1)
 _SEARCHES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -75,7 +75,7 @@ def overview_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 
 
 def is_troubled(endpoint: EndpointAnswer) -> bool:
-    """Whether somebody should look at an endpoint: it fails, is held back or was disabled for its failures. A pause is what somebody wanted."""
+    """Whether an endpoint needs attention: it fails, is on hold, or was disabled for its failures. A pause is intended."""
     if endpoint.problem is not None:
         return True
     if endpoint.state == "active":
@@ -84,7 +84,7 @@ def is_troubled(endpoint: EndpointAnswer) -> bool:
 
 
 def _since(hour: PipelineOverview, **values: str) -> str:
-    """The search for the attempts of the hour that the figures are of."""
+    """The search for the attempts of the hour in the statistics."""
     return f"{ATTEMPTS}?{search_link(hour.minutes[0].begins_at, hour.minutes[-1].begins_at + _MINUTE, **values)}"
 
 
@@ -93,7 +93,7 @@ def _attempts(row: EndpointListRow) -> int:
 
 
 def _waiting_at(hour: PipelineOverview | None, endpoints: Sequence[EndpointAnswer]) -> str:
-    """The name of the endpoint that the oldest delivery waits for."""
+    """The name of the endpoint of the oldest waiting delivery."""
     waiting = hour.oldest_waiting if hour is not None else None
     if waiting is None:
         return ""

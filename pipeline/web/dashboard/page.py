@@ -1,7 +1,7 @@
-"""The one declaration of a page: what makes it, and who may see it or send it.
+"""The declaration of a page: its handler, and the role that it needs.
 
-The application, the authorisation and the tests' matrix are made of these. A page without a rule does not exist: there is no other
-way to add one below ``/webhooks``.
+The application, the authorization and the tests' matrix are built from these declarations. A page cannot exist without a rule, because
+there is no other way to add one below ``/webhooks``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LOGIN: Final = f"{PREFIX}/login"
 
 @dataclass(frozen=True, slots=True)
 class DashboardPage:
-    """A page below ``/webhooks`` (GET), or what a form of one is sent to (POST: does its work, and redirects with 303).
+    """A page below ``/webhooks`` (GET), or the target of a form (POST: does its work, and redirects with 303).
 
-    ``access`` is the least role that may; None means that nobody needs to be logged in. ``parameters`` are those of its address,
-    ``fields`` those of the form that is sent to it. ``exports``: it hands out all that it finds, and refuses what it does not understand.
+    ``access`` is the least role that the page needs; None: no login is needed. ``parameters`` are those of its URL, ``fields`` those of the
+    form that is sent to it. ``exports``: it returns all results, and refuses unknown parameters.
     """
 
     method: Literal["GET", "POST"]
@@ -38,7 +38,7 @@ class DashboardPage:
 
     @property
     def acts(self) -> bool:
-        """Whether it does more than look."""
+        """Whether it does more than read."""
         return self.method == "POST" or self.exports
 
     @property
@@ -49,7 +49,7 @@ class DashboardPage:
     def definition(self) -> web.RouteDef:
         """As the router takes it. A GET answers HEAD too.
 
-        Parts of the path are whatever a segment may hold: aiohttp's own rule leaves out braces, and numbers of orders may have them.
+        A variable part matches any path segment. aiohttp's default pattern excludes braces, which order numbers may contain.
         """
         path = self.path.replace("}", ":[^/]+}")
         return web.get(path, self.handler) if self.method == "GET" else web.route(self.method, path, self.handler)

@@ -1,4 +1,4 @@
-"""The parameters and fields of a request to a page, against those that the page declares: the rule is that of the API."""
+"""Check the parameters and fields of a request against the page's declaration, by the same rule as in the API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_FIELD: Final = "this form has no such field"
 
 
 def check_page_parameters(pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
-    """A middleware behind the gate: what a page does not know is said on it; what a form or an export does not know is refused."""
+    """A middleware after authentication. Unknown parameters are reported on a page, and refused by a form or an export."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""What every page works with: the parts of the API, the browser's session, the templates."""
+"""Renders pages, with the services of the API, the browser's session and the templates."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ SESSION: Final = web.RequestKey("session", Session)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A way to a page, in the head of every page."""
+    """A navigation link in the header of every page."""
 
     label: str
     href: str
 
 
 _GUIDE: Final = f"{PREFIX}/guide"
-"""Open to everyone: it is not a page of the dashboard (pipeline/web/guide.py)."""
+"""Public. It is not a page of the dashboard (see pipeline/web/guide.py)."""
 _DOCS: Final = "/docs"
-"""The documentation as a site, where this installation has it (pipeline/web/docs_site.py)."""
+"""The documentation site, if this installation has it (see pipeline/web/docs_site.py)."""
 _NAVIGATION: Final = (
     Entry("Overview", PREFIX),
     Entry("Endpoints", f"{PREFIX}/endpoints"),
@@ -52,7 +52,7 @@ _NAVIGATION: Final = (
 
 @cache
 def _assets_and_templates() -> tuple[Assets, Environment]:
-    """The files of this release. A template is compiled once in a process, when it is used first."""
+    """The templates of this release. Each process compiles a template when it is first used."""
     assets = Assets()
     templates = Environment(
         loader=PackageLoader("pipeline.web"),
@@ -72,7 +72,7 @@ class PageRenderer:
     """Makes pages. One per process."""
 
     def __init__(self, api: Api, warnings: Callable[[], Mapping[str, str]]) -> None:
-        """``warnings`` tells what is wrong with this process, by the name of the check."""
+        """``warnings`` returns the problems of this process, by the name of the check."""
         self.api = api
         self.warnings = warnings
         self.sessions = Sessions(api.vault, api.clock)
@@ -80,11 +80,11 @@ class PageRenderer:
         self._access: dict[str, Access | None] = {}
 
     def know(self, pages: Iterable[DashboardPage]) -> None:
-        """Learn which pages there are: the navigation leads to those that the reader may see, and to no others."""
+        """Register the pages. The navigation shows only pages that the reader may see."""
         self._access = {page.key[1]: page.access for page in pages if page.method == "GET"}
 
     def show(self, request: web.Request, template: str, status: int = 200, **values: object) -> web.Response:
-        """A page of a template, which gets ``values`` and what :meth:`_context` says."""
+        """Render a template with ``values`` and the context from :meth:`_context`."""
         session = request.get(SESSION) or self.sessions.of(request)
         text = self._templates.get_template(f"dashboard/{template}").render(**self._context(request, session), **values)
         response = web.Response(text=text, status=status, content_type="text/html")
@@ -92,14 +92,14 @@ class PageRenderer:
         return response
 
     def redirect(self, request: web.Request, to: str, *notices: Notice) -> web.Response:
-        """On to a page of ours, which says the notices. 303: what comes next is a GET."""
+        """Redirect to a page of the dashboard, which shows the notices. 303: the browser continues with GET."""
         response = web.Response(status=303, headers={"Location": to})
         if notices:
             self.sessions.say(request, response, notices)
         return response
 
     def to_login(self, request: web.Request) -> web.Response:
-        """On to the login, and from there back to what was asked for, when that is a page."""
+        """Redirect to the login and, after it, back to the requested page, if it is one."""
         wanted = request.raw_path if request.method in ("GET", "HEAD") else ""
         return self.redirect(request, f"{LOGIN}?{urlencode({'next': wanted})}" if is_own_page(wanted) else LOGIN)
 
@@ -116,7 +116,7 @@ class PageRenderer:
             "zone": chosen_zone(request),
             "default_zone": DEFAULT,
             "docs": _DOCS if has_docs() else "",
-            # Where somebody comes back to: an address with what was searched for, as long as it fits.
+            # The URL to return to, with its search, if it is not too long.
             "here_in_full": request.raw_path if request.method == "GET" and is_own_page(request.raw_path) else PREFIX,
             "wrong_key": self.api.registry.wrong_key() if who else None,
             "who_name": self.api.ring.person(who.actor) if who else "",
@@ -141,6 +141,6 @@ _MAX_NEXT: Final = 2000
 
 
 def is_own_page(path: str) -> bool:
-    """Whether a browser may be sent there: only to a page of the dashboard, whatever a link to the login says."""
+    """Whether to redirect there. Only pages of the dashboard are allowed, whatever a link to the login says."""
     is_below = path == PREFIX or path.startswith((f"{PREFIX}/", f"{PREFIX}?"))
     return is_below and len(path) <= _MAX_NEXT and path.isascii() and path.isprintable() and "\\" not in path

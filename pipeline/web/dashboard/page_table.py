@@ -24,7 +24,7 @@ from pipeline.web.dashboard.timelines import story_pages
 
 
 def dashboard_pages(desk: PageRenderer) -> list[DashboardPage]:
-    """The pages, those about the same thing side by side."""
+    """The pages, grouped by topic."""
     return [
         *public_pages(desk),
         *time_zone_pages(desk),

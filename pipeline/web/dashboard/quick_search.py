@@ -1,4 +1,4 @@
-"""``/webhooks/go?text=…``: the search box of every page. It goes to what was pasted: a story, an endpoint, an attempt, or the search."""
+"""``/webhooks/go?text=…``: the search box of every page. It opens what was pasted: a timeline, an endpoint, an attempt, or the search."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.web.routes import Parameter
 from pipeline.web.services import Api
 from schemas.api_key import Access
 
-_TEXT: Final = Parameter("text", "What is looked for: a number, a name, an address, or any text.")
+_TEXT: Final = Parameter("text", "Text to search for: a number, a name, a URL, or any other text.")
 _MOST_CHOICES: Final = 12
 _NAMES: Final = {
     ReferenceKind.ORDER: "Order",
@@ -45,12 +45,12 @@ _FOLDERS: Final = {
 _OURS: Final = re.compile(
     rf"{PREFIX}/(?:(?:orders|shipments|subscriptions|stock-items)/[^/?]+|(?:endpoints|attempts|dead-letters)(?:/[0-9]+)?)(?:\?.*)?"
 )
-"""Pages that people send each other."""
+"""Pages that people share links to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A page that may be meant."""
+    """A possible target page."""
 
     label: str
     href: str
@@ -78,7 +78,7 @@ def quick_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
     def onward(
         request: web.Request, pasted: Pasted, found: Sequence[Choice], problem: str | None, *, is_guess: bool
     ) -> web.Response:
-        """To the one thing that was found; to the search, when nothing was; else to a page to choose on."""
+        """Redirect to the only result. Without a result: to the search. With several: show a page to choose from."""
         may_see_bodies = principal_of(request).role.covers(Access.OPERATOR)
         if len(found) == 1:
             return desk.redirect(
@@ -128,7 +128,7 @@ def _doubts(pasted: Pasted, only: Choice, *, is_guess: bool) -> Iterable[Notice]
 
 
 async def _existing(api: Api, guesses: Sequence[Reference]) -> Sequence[Reference]:
-    """Those of the guesses that are on record, each thing once."""
+    """The guesses that exist in the store, without duplicates."""
     known = await api.search.existing([(one.kind.value, one.value) for one in guesses])
     return [one for one in guesses if (one.kind.value, one.value) in known]
 
@@ -142,7 +142,7 @@ def _reference(one: Reference) -> Choice:
 
 
 def _own_page(request: web.Request, pasted: Pasted) -> str | None:
-    """The page of ours that an address leads to. It is opened on this host; where the address names another, it must look like ours."""
+    """The dashboard page that a URL points to. It is opened on this host. A URL with another host must look like one of ours."""
     path = pasted.path or ""
     if not is_own_page(path) or path.startswith((f"{PREFIX}/go", f"{PREFIX}/static/")):
         return None
@@ -155,7 +155,7 @@ def _in_bodies(text: str) -> str:
 
 
 def _or_in_bodies(text: str, what: str) -> Notice:
-    """Where the beginning of a word was taken for an endpoint's name, or a number in a text for what is meant, it may be something else."""
+    """A notice if the result is a guess, because something else may have been meant: a word in a body, for example."""
     short = text if len(text) <= 60 else f"{text[:60]}\N{HORIZONTAL ELLIPSIS}"
     return Notice(
         "good",

@@ -1,4 +1,4 @@
-"""``/webhooks/resends``: all failed notifications of a search again. First how many, then a yes; then how far it is, and a way to stop."""
+"""``/webhooks/resends``: resend all failed notifications of a search. Pages for the number and confirmation, the progress, and to stop."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ RESENDS: Final = f"{PREFIX}/resends"
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What would be sent. ``obstacles`` say why it cannot be."""
+    """The notifications to send. ``obstacles`` say why they cannot be sent."""
 
     filters: FilterForm
     found: Failed
     seconds: int
-    """How long it takes, at least."""
+    """The minimum duration."""
     endpoints: Mapping[int, str]
     obstacles: Sequence[str]
 
@@ -49,12 +49,12 @@ def _beginning(desk: PageRenderer) -> Iterable[DashboardPage]:
         query = await asked(desk.api, request, local(desk.api.clock()))
         found = await desk.api.runs.preview(query)
         obstacles = [
-            f"A filter is not understood, and without it more would be sent than you mean: {one}"
+            f"A filter is not valid, and without it more would be sent than you want: {one}"
             for one in (*request[IGNORED], *query.ignored)
         ]
         obstacles += doubts(query)
         if not found.is_all:
-            obstacles.append(f"More than {MOST:,} notifications failed; narrow the filters, by time for example.")
+            obstacles.append(f"More than {MOST:,} notifications failed. Narrow the filters, for example by time.")
         view = Preview(
             filters=read_filters(request.query.items()),
             found=found,

@@ -20,9 +20,9 @@ from pipeline.web.request_values import path_id
 from schemas.api_key import Access
 from schemas.http.signatures import RotationInput
 
-SECRET_SHOWN: Final = "Copy the signing secret now: it is shown this once. The receiver checks signatures with it."
+SECRET_SHOWN: Final = "Copy the signing secret now: it is shown only once. The receiver needs it to verify signatures."
 _OVERLAPS: Final = (
-    ("0", "no time: it ends at once"),
+    ("0", "no time: it becomes invalid immediately"),
     ("1", "an hour"),
     ("24", "24 hours"),
     ("72", "3 days"),
@@ -103,5 +103,5 @@ def _overlap(request: web.Request) -> timedelta:
 def _valid(overlap: timedelta) -> str:
     hours = round(overlap.total_seconds() / 3600)
     if not hours:
-        return "the one before it is not valid any more"
-    return f"the one before it is valid for another {hours} hours" if hours > 1 else "the one before it is valid for another hour"
+        return "the old one is no longer valid"
+    return f"the old one stays valid for another {hours} hours" if hours > 1 else "the old one stays valid for another hour"

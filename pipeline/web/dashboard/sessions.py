@@ -1,8 +1,8 @@
-"""Who is logged in, in a cookie; and what a page has to say once, in another. The server keeps only which sessions were logged out.
+"""The session in one cookie, and one-time notices in another. The server stores only the sessions that were logged out.
 
 Both are encrypted and signed with keys that are derived from ``encryption_key``, so that all API processes read what one
-of them wrote. A session names an API key and no role: the key is looked up at each request, and who has a key that was revoked is
-out. A session of which somebody has stolen the cookie ends with the logout, with the key, or after ``SESSION_TIME``.
+of them wrote. A session names an API key and no role. The key is looked up at each request, so a revoked key ends its sessions. A
+stolen session cookie stops working after the logout, when the key is revoked, or after ``SESSION_TIME``.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SESSION_COOKIE: Final = "oms_webhooks_session"
 NOTICES_COOKIE: Final = "oms_webhooks_notices"
 _NOTICES_TIME: Final = timedelta(minutes=2)
 _MAX_TEXT: Final = 400
-"""Characters. A browser takes cookies of 4096 bytes."""
+"""In characters. Browsers accept cookies of up to 4096 bytes."""
 
 KindT = TypeVar("KindT")
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A browser. ``csrf`` stands in each of its forms; ``key_id`` is None until somebody logs in."""
+    """A browser's session. Each of its forms contains ``csrf``. ``key_id`` is None until somebody logs in."""
 
     csrf: str
     until: datetime
@@ -41,13 +41,13 @@ class Session:
 
     @property
     def id(self) -> str:
-        """What names the session where it ends. Nobody can tell from it what stands in the forms."""
+        """The id under which the end of the session is recorded. It does not reveal the CSRF token."""
         return hashlib.sha256(f"session {self.csrf}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to say on the next page, once. ``secret`` is shown there to be copied; ``href`` leads on, with ``label``."""
+    """A message that the next page shows once. ``secret`` can be copied there. ``href`` is a link with the text ``label``."""
 
     kind: Literal["good", "bad", "warning"]
     text: str
@@ -70,35 +70,35 @@ class Sessions:
         self._clock = clock
 
     def of(self, request: web.Request) -> Session:
-        """The browser's session; a new one when it has none, or when it is over."""
+        """The browser's session. A new one if there is none or it has ended."""
         session = self._opened(request.cookies.get(SESSION_COOKIE), Session)
         return session if session is not None and session.until > self._clock() else self.new()
 
     def new(self, key_id: str | None = None) -> Session:
-        """A session of somebody who has shown an API key, or of nobody."""
+        """A session with an API key, or an anonymous one."""
         return Session(secrets.token_urlsafe(24), self._clock() + SESSION_TIME, key_id)
 
     def keep(self, request: web.Request, response: web.StreamResponse, session: Session) -> None:
-        """Give the session to the browser."""
+        """Set the session cookie."""
         self._set(request, response, SESSION_COOKIE, msgspec.json.encode(session), SESSION_TIME)
 
     def end(self, response: web.StreamResponse) -> None:
-        """Take the session from the browser."""
+        """Delete the session cookie."""
         response.del_cookie(SESSION_COOKIE, path=PREFIX)
 
     def say(self, request: web.Request, response: web.StreamResponse, notices: Sequence[Notice]) -> None:
-        """Have the next page say something."""
+        """Show a notice on the next page."""
         short = [replace(notice, text=notice.text[:_MAX_TEXT]) for notice in notices]
         content = msgspec.json.encode(_Notices(self._clock() + _NOTICES_TIME, short))
         self._set(request, response, NOTICES_COOKIE, content, _NOTICES_TIME)
 
     def notices(self, request: web.Request) -> list[Notice]:
-        """What this page has to say."""
+        """The notices to show on this page."""
         found = self._opened(request.cookies.get(NOTICES_COOKIE), _Notices)
         return found.notices if found is not None and found.until > self._clock() else []
 
     def said(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Have no other page say it again."""
+        """Delete the notices, so that no other page shows them."""
         if NOTICES_COOKIE in request.cookies:
             response.del_cookie(NOTICES_COOKIE, path=PREFIX)
 
@@ -107,7 +107,7 @@ class Sessions:
             return None
         try:
             return msgspec.json.decode(self._vault.open(cookie), type=kind)
-        except (VaultError, msgspec.ValidationError):  # the latter when a release before this one wrote it
+        except (VaultError, msgspec.ValidationError):  # the latter if an earlier release wrote it
             return None
 
     def _set(self, request: web.Request, response: web.StreamResponse, name: str, content: bytes, lifetime: timedelta) -> None:
@@ -118,20 +118,20 @@ class Sessions:
             path=PREFIX,
             secure=came_over_tls(request),
             httponly=True,
-            # Lax, not Strict: other pages of the OMS link here, and who follows such a link is logged in.
+            # Lax, not Strict: other pages of the OMS link here, and users who follow such a link must stay logged in.
             samesite="Lax",
         )
 
 
 def came_over_tls(request: web.Request) -> bool:
-    """Whether the browser talks TLS, to us or to a proxy before us: then its cookies must go no other way.
+    """Whether the browser uses TLS, to us or to a proxy in front of us. If so, its cookies must only be sent over TLS.
 
-    Whoever lies about it does so to himself, so that no proxy needs to be trusted for this.
+    A false claim only affects the client that makes it, so no proxy needs to be trusted for this.
     """
     forwarded = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
     return request.secure or forwarded == "https" or request.headers.get("Origin", "").startswith("https://")
 
 
 def own_address(request: web.Request) -> str:
-    """Where this service is, as the browser sees it: what a link that is sent to others begins with."""
+    """The base URL of this service as the browser sees it, for links to share."""
     return f"{'https' if came_over_tls(request) else 'http'}://{request.host}"

@@ -1,4 +1,4 @@
-"""The fields of an endpoint's form about signatures. A secret is never shown; one that is left empty stays as it is."""
+"""The signature fields of an endpoint's form. Secrets are never shown. An empty secret field keeps the stored secret."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.endpoint import EndpointRecord
 
 SIGNATURE_FIELDS: Final = ("signatures", "v1a", "signature_name", "signature_encoding", "signature_prefix", "signature_secret")
 CERTIFICATE_FIELDS: Final = ("certificate", "private_key", "remove_certificate")
-"""What the form sends; ``signatures`` stands in every form that has the others, as a box that is not ticked sends nothing."""
+"""The fields of the form. ``signatures`` is always sent with the others, because an unchecked box sends nothing."""
 ENCODING_CHOICES: Final = (("hex", "hexadecimal"), ("base64", "base64"))
 
 

@@ -1,4 +1,4 @@
-"""How values are written for people; the templates use these as filters. Pure, but for times of the day: they are in the reader's zone."""
+"""Template filters that format values for people. Pure, except that times of day depend on the reader's time zone."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pipeline.web.dashboard.time_zone import local
 from pipeline.web.endpoint_names import endpoint_name
 
 NOTHING: Final = "\N{EN DASH}"
-"""Stands where there is no value."""
+"""Shown if there is no value."""
 _HALF_A_DAY: Final = timedelta(hours=12)
 _WITH_A_CLOCK: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d", re.ASCII)
 _STEPS: Final = ((86_400, "day"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def ago(time: datetime, now: datetime) -> str:
-    """How long ago a time was, or how long it is until then: ``3 min ago``, ``in 2 days``."""
+    """A time relative to now: ``3 min ago``, ``in 2 days``."""
     seconds = (now - time).total_seconds()
     if abs(seconds) < 1:
         return "just now"
@@ -29,7 +29,7 @@ def ago(time: datetime, now: datetime) -> str:
 
 
 def span(length: timedelta) -> str:
-    """A length of time in its largest unit: ``45 s``, ``3 min``, ``2 days``."""
+    """A duration in its largest unit: ``45 s``, ``3 min``, ``2 days``."""
     seconds = length.total_seconds()
     for size, unit in _STEPS:
         if seconds >= size:
@@ -42,7 +42,7 @@ def stamp(time: datetime) -> str:
     """A time to the second, in the reader's zone, which is named: ``2026-03-02 16:04:00 CET``."""
     there = local(time)
     name = there.tzname() or ""
-    # Zones without an abbreviation are named by their distance.
+    # Zones without an abbreviation are named by their UTC offset.
     return f"{there:%Y-%m-%d %H:%M:%S} {f'UTC{name}' if name[:1] in '+-' else name}"
 
 
@@ -134,7 +134,7 @@ _OUTCOMES: Final[Mapping[str, str]] = {
 
 
 def outcome(name: str) -> str:
-    """What came of an attempt, in plain words; the name on the wire stays as it is in the API and in ClickHouse."""
+    """The outcome of an attempt in plain words. The API and ClickHouse keep the wire name."""
     return _OUTCOMES.get(name, name.replace("_", " "))
 
 
@@ -149,7 +149,7 @@ def segment(text: str) -> str:
 
 
 def about(sentence: str, field: str) -> str:
-    """A sentence about a field, below that field: there the field's name on the wire need not be said."""
+    """A sentence about a field, without the field's wire name, because it is shown below that field."""
     rest = sentence.removeprefix(f"{field} ")
     return sentence if rest == sentence else rest[:1].upper() + rest[1:]
 

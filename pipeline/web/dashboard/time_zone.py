@@ -1,4 +1,4 @@
-"""The time zone that a reader has chosen: in a cookie, for a year. While a request is answered, every time on its pages is in that zone."""
+"""The reader's time zone, stored in a cookie for a year. All times on the pages of a request are shown in that zone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def from_local(time: datetime) -> datetime:
 
 @contextmanager
 def read_in(name: str | None) -> Iterator[None]:
-    """Have times shown in a zone, by its name; in UTC where there is no such zone."""
+    """Show times in a zone, by its name. Unknown zones mean UTC."""
     token = _zone.set(zone_of(name) or UTC)
     try:
         yield
@@ -40,7 +40,7 @@ def read_in(name: str | None) -> Iterator[None]:
 
 
 def zone_of(name: str | None) -> tzinfo | None:
-    """A zone by its name (``Europe/Berlin``); None when it is not known. Only names that are listed are looked up: they are files."""
+    """A zone by its name (``Europe/Berlin``), or None. Only listed names are looked up, because zones are files."""
     if not name or len(name) > _MOST or name not in zone_names():
         return None
     return UTC if name == DEFAULT else ZoneInfo(name)
@@ -53,7 +53,7 @@ def zone_names() -> frozenset[str]:
 
 
 def chosen_zone(request: web.Request) -> str | None:
-    """The zone that the browser has chosen; None when it has not, or when it is not known any more."""
+    """The browser's chosen zone. None if there is none, or if it is no longer known."""
     name = request.cookies.get(ZONE_COOKIE)
     return name if zone_of(name) is not None else None
 

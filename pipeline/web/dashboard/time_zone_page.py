@@ -16,7 +16,7 @@ from pipeline.web.routes import Parameter
 from schemas.api_key import Access
 
 _YEAR: Final = 365 * 86_400
-_NEXT: Final = Parameter("next", "Where to go when a zone is chosen.")
+_NEXT: Final = Parameter("next", "Page to open after choosing a zone.")
 _UNKNOWN: Final = "There is no such time zone. Names look like Europe/Berlin."
 
 

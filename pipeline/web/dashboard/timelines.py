@@ -1,4 +1,4 @@
-"""``/webhooks/orders/{number}``, ``/shipments/…``, ``/subscriptions/…``, ``/stock-items/…``: what each endpoint got, and sending the rest."""
+"""``/webhooks/orders/{number}``, ``/shipments/…``, ``/subscriptions/…``, ``/stock-items/…``: what each endpoint received, and a way to resend the rest."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _MOST: Final = 255
 _MOST_DIGITS: Final = 18
 _MOST_SHIPMENTS: Final = 100
 _MOST_AT_ONCE: Final = 100
-"""Notifications that one press of a button sends again; more are counted and confirmed first."""
+"""The most notifications that a button resends directly. For more, the user confirms the number first."""
 _ENDPOINT: Final = "endpoint"
 _NOTHING: Final = TimelineRecords((), (), is_complete=True)
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineKind:
-    """A kind of page: what it is about, its name, and where it is."""
+    """A kind of page: its subject, name and path."""
 
     about: TimelineSubject
     name: str
@@ -77,7 +77,7 @@ KINDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ToldEndpoint:
-    """An endpoint's part of the page: what is said of it, and what fixes it."""
+    """An endpoint's part of the page: its status, and advice."""
 
     part: EndpointTimeline
     said: Sentence
@@ -151,7 +151,7 @@ class _Handlers:
         return self._desk.show(request, "story.html", view=view)
 
     async def resend(self, request: web.Request) -> web.Response:
-        """Send again what failed and was not delivered since: at one endpoint, or at all of them."""
+        """Resend the failed notifications that were not delivered since, to one endpoint or to all."""
         api, kind, number = self._desk.api, self._kind, self._number(request)
         endpoint = form_of(request).get(_ENDPOINT, "").strip()
         search = [(f"q[{kind.about.value}_eq]", number), *([("q[endpoint_id_eq]", endpoint)] if endpoint else [])]
@@ -166,10 +166,10 @@ class _Handlers:
             return back(Notice("bad", str(error)))
         count = run.progress.total
         if not count:
-            return back(Notice("good", "Nothing is left to resend: what failed has been delivered since."))
+            return back(Notice("good", "There is nothing to resend. All failed notifications have been delivered since."))
         known = api.registry.get(int(endpoint)) if endpoint.isascii() and endpoint.isdigit() else None
         to = f" to {_name(known)}" if known is not None else ""
-        text = f"{count:,} notification{' is' if count == 1 else 's are'} being sent again{to}. Reload this page to see what came of it."
+        text = f"{count:,} notification{' is' if count == 1 else 's are'} being resent{to}. Reload this page to see the result."
         return back(Notice("good", text, href=f"{PREFIX}/resends/{run.id}", label="Watch it"))
 
     def _number(self, request: web.Request) -> str:
@@ -219,7 +219,7 @@ def _told(part: EndpointTimeline) -> ToldEndpoint:
 
 
 def _advice(part: EndpointTimeline) -> str | None:
-    """What fixes it, where somebody can: about the last attempt that failed."""
+    """Advice on the last failed attempt, if there is any."""
     failed = [one.last for one in part.missing if one.last is not None]
     if not failed or part.endpoint.state != "active" or part.endpoint.problem is not None:
         return None

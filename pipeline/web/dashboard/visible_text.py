@@ -1,4 +1,4 @@
-"""Characters that are not seen, or that turn others round, written so that they are seen. Pure.
+"""Make invisible and direction-changing characters visible. Pure.
 
 ``U+202E`` makes a reader see ``evil.exe`` where ``exe.live`` stands; control characters hide text in a terminal. In JSON the escape
 means the same as the character, so that what is shown can still be copied.
@@ -26,7 +26,7 @@ _ESCAPES: Final = {code: f"\\u{code:04x}" for code in _UNSEEN}
 
 
 def visible(text: object) -> str:
-    """A text in which every character is seen as what it is. Line breaks and tabs stay; markup that is safe stays as it is."""
+    """A text in which every character is visible. Line breaks and tabs stay, and safe markup is not changed."""
     if isinstance(text, Markup):
         return text
     written = str(text)

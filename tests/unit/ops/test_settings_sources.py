@@ -35,11 +35,11 @@ def found() -> dict[str, str | None]:
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("OMS_WEBHOOKS_RETENTON_DAYS", "It is not a setting and has no effect; is OMS_WEBHOOKS_RETENTION_DAYS meant?"),
-        ("oms_webhooks_retenton_days", "It is not a setting and has no effect; is OMS_WEBHOOKS_RETENTION_DAYS meant?"),
-        ("OMS_WEBHOOKS_API_KEI", "It is not a setting and has no effect; is OMS_WEBHOOKS_API_KEY meant?"),
-        ("OMS_WEBHOOKS_SECRETS_DIRECTORY", "It is not a setting and has no effect; is OMS_WEBHOOKS_SECRETS_DIR meant?"),
-        ("OMS_WEBHOOKS_QQQ", "It is not a setting and has no effect."),
+        ("OMS_WEBHOOKS_RETENTON_DAYS", "This is not a setting and has no effect; did you mean OMS_WEBHOOKS_RETENTION_DAYS?"),
+        ("oms_webhooks_retenton_days", "This is not a setting and has no effect; did you mean OMS_WEBHOOKS_RETENTION_DAYS?"),
+        ("OMS_WEBHOOKS_API_KEI", "This is not a setting and has no effect; did you mean OMS_WEBHOOKS_API_KEY?"),
+        ("OMS_WEBHOOKS_SECRETS_DIRECTORY", "This is not a setting and has no effect; did you mean OMS_WEBHOOKS_SECRETS_DIR?"),
+        ("OMS_WEBHOOKS_QQQ", "This is not a setting and has no effect."),
     ],
 )
 def test_a_variable_that_is_no_setting(name: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,10 +70,10 @@ def test_a_file_and_a_line_that_are_no_settings(secrets_dir: Path) -> None:
     (secrets_dir / "oms_webhooks_encryption_ky").write_text("x")
     Path(".env").write_text("OMS_WEBHOOKS_LOG_LEVL=debug\n", encoding="utf-8")
     assert found() == {
-        "OMS_WEBHOOKS_LOG_LEVL in .env": "It is not a setting and has no effect; is OMS_WEBHOOKS_LOG_LEVEL meant?",
+        "OMS_WEBHOOKS_LOG_LEVL in .env": "This is not a setting and has no effect; did you mean OMS_WEBHOOKS_LOG_LEVEL?",
         str(
             secrets_dir / "oms_webhooks_encryption_ky"
-        ): "It is not a setting and has no effect; is oms_webhooks_encryption_key meant?",
+        ): "This is not a setting and has no effect; did you mean oms_webhooks_encryption_key?",
     }
 
 

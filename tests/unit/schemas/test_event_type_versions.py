@@ -104,7 +104,7 @@ def test_the_guide_the_api_and_the_published_schema_have_every_version() -> None
     assert one.versions[0].sample["data"] == {"total": "4.99"}
     jsonschema.validate(one.sample, one.json_schema)
     jsonschema.validate(one.versions[0].sample, one.versions[0].json_schema)
-    assert b"Version 1, which is sent too" in guide(VERSIONED).response().body  # type: ignore[operator]
+    assert b"Version 1, which is also sent" in guide(VERSIONED).response().body  # type: ignore[operator]
     producers = jsonschema.Draft202012Validator(VERSIONED.published_schema())
     for data in ({"total": "1"}, {"v": 2, "amount": 1}):
         assert producers.is_valid(json.loads(published(data).value or b""))

@@ -32,7 +32,7 @@ def test_each_status_has_advice_but_those_that_acknowledge() -> None:
         (203, "Only 200, 201, 202 and 204"),
         (301, "Redirects are not followed"),
         (401, "other credentials"),
-        (418, "It refuses the request"),
+        (418, "The receiver rejects the request"),
         (429, "max_per_second"),
         (500, "for the webhook-id"),
         (599, "for the webhook-id"),

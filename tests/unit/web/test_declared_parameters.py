@@ -179,7 +179,7 @@ FLAG = Parameter("flag", "", {"type": "boolean"})
     ("pairs", "expected"),
     [
         ([("count", "1"), ("flag", "t"), ("q[x_eq]", "1"), ("q", "1"), (" q[x]", "2"), (" count ", "2")][:5], []),
-        ([("count", "1"), ("count", "2")], ["count: it is given more than once, and only the last one counts"]),
+        ([("count", "1"), ("count", "2")], ["count: it is given more than once, and only the last value is used"]),
         ([("count", "1.5")], ["count: 1.5 is not a whole number"]),
         ([("count", "१")], ["count: १ is not a whole number"]),
         ([("count", "-7"), ("flag", "false")], []),
@@ -204,7 +204,7 @@ async def test_of_a_parameter_given_twice_the_last_one_counts_and_that_is_said(s
     async with service.client.get("/api/webhook/attempts/histogram?bars=3&bars=7") as response:
         body = await response.json()
     assert body["interval_seconds"] == 7  # the store in memory tells the number of bars
-    assert body["ignored_filters"] == ["bars: it is given more than once, and only the last one counts"]
+    assert body["ignored_filters"] == ["bars: it is given more than once, and only the last value is used"]
 
 
 async def test_strict_is_yes_or_no(service: Service) -> None:

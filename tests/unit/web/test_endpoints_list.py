@@ -137,7 +137,7 @@ async def test_too_many_attempts_at_once_are_refused(service: Service) -> None:
     query = "include_attempts=true&attempts_count=200&per_page="
     assert (await request(service, "GET", f"{PATH}?{query}25"))[0] == 200
     status, body = await request(service, "GET", f"{PATH}?{query}26")
-    sentence = "attempts_count is too large for 26 endpoints: at most 5000 attempts in all."
+    sentence = "attempts_count is too large for 26 endpoints. The limit is 5000 attempts in total."
     assert (status, body["errors"]) == (422, {"attempts_count": [sentence]})
 
 

@@ -77,7 +77,7 @@ async def test_bodies_are_for_operators_and_on_record(two_pages: Service) -> Non
     async with two_pages.anonymous.get(f"{CSV}?bodies=1", headers=viewer) as response:
         assert (response.status, (await response.json())["error"]) == (
             403,
-            "An export with bodies needs a key of the role operator.",
+            "An export with bodies needs a key with the role operator.",
         )
     assert two_pages.kafka.audits == []
 

@@ -155,7 +155,7 @@ async def test_a_budget_ends_it_and_it_says_how_far_it_came() -> None:
 
     assert (found.examined, found.matched, found.events, found.is_complete) == (100, 100, 100, False)
     assert found.since == sorted((one.received_at for one in history.events), reverse=True)[99]
-    assert "it covers the time since" in found.sentence
+    assert "covers the time since" in found.sentence
 
     whole = await preview(api, given_input)
     assert (whole.examined, whole.events, whole.is_complete) == (300, 300, True)

@@ -37,7 +37,7 @@ async def test_forms_and_compressed_bodies_are_refused_with_the_reason(service: 
     async with service.client.post(path, data=b"endpoint[target_url]=http%3A%2F%2F127.0.0.1", headers=form) as response:
         error = (await response.json())["error"]
         assert (response.status, response.headers["Accept"]) == (415, "application/json")
-        assert error == f"The body is a form ({FORM}); send JSON, with Content-Type: application/json."
+        assert error == f"The body is a form ({FORM}). Send JSON, with Content-Type: application/json."
     for encoding in ("gzip", "GZIP", "br", "x" * 5000):
         headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
         async with service.client.post(path, data=gzip.compress(BODY), headers=headers, compress=False) as response:

@@ -16,7 +16,7 @@ def test_an_address_has_its_guesses_back_after_the_window() -> None:
     for _ in range(2):
         with pytest.raises(WrongKeyError):
             guesses.checked("a", wrong)
-    with pytest.raises(ApiError, match="try again in 60 s") as caught:
+    with pytest.raises(ApiError, match="Try again in 60 s") as caught:
         guesses.checked("a", lambda: "right")
     assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "60"})
     assert guesses.checked("b", lambda: "right") == "right"

@@ -77,7 +77,7 @@ async def test_as_it_was_and_with_a_key(service: Service) -> None:
     status, body = await request(service, "POST", PATH)
     assert (status, body["errors"]) == (
         422,
-        {"key": ["The record has no key; give the order number (stock events: the stock item id)."]},
+        {"key": ["The record has no key. Enter the order number or, for stock events, the stock item id."]},
     )
 
     key = base64.b64encode(b"R\xff").decode()
@@ -92,7 +92,7 @@ async def test_as_it_was_and_with_a_key(service: Service) -> None:
     [
         (letter(), {}, "value", "The value is not JSON"),
         (letter(value=None), {}, "value", "The record has no value"),
-        (letter(value=EVENT, truncated=True), {}, "value", "Only the beginning of this record is here"),
+        (letter(value=EVENT, truncated=True), {}, "value", "Only the beginning of this record is stored here"),
         (
             letter(),
             {"value": {"content": '{"id":"x","event_name":"order_lost"}'}},
@@ -119,7 +119,7 @@ async def test_what_came_from_elsewhere_or_is_not_there(service: Service) -> Non
     assert await request(service, "POST", PATH) == (404, NOT_FOUND)
     service.reports.letters = [letter(topic="webhooks.attempts", value=EVENT)]
     status, body = await request(service, "POST", PATH)
-    assert (status, body["error"][:35]) == (409, "It came from webhooks.attempts, whi")
+    assert (status, body["error"][:35]) == (409, "This record came from webhooks.atte")
     service.reports.letters = [letter(value=EVENT)]
     service.kafka.is_down = True
     assert (await request(service, "POST", PATH))[0] == 503

@@ -130,7 +130,7 @@ async def test_more_than_a_run_may_send_is_refused(failing: Service, monkeypatch
     status, body = await request(failing, "POST", f"{RESENDS}{FILTER}")
     assert (status, body["errors"]["q"]) == (
         422,
-        ["More than 2 notifications failed; narrow the filters, by time for example."],
+        ["More than 2 notifications failed. Narrow the filters, for example by time."],
     )
 
 
@@ -159,7 +159,7 @@ async def test_a_cancelled_run_stops_before_its_next_batch(failing: Service, mon
 
     assert (shown["state"], shown["resent"], len(resent(failing))) == ("cancelled", 1, 1)
     status, body = await request(failing, "POST", f"{RESENDS}/{run}/cancel")
-    assert (status, body["error"]) == (409, "This run is over: cancelled.")
+    assert (status, body["error"]) == (409, "This run has ended: cancelled.")
 
 
 def listening(service: Service, action: AuditAction, then: Callable[[], None]) -> None:
@@ -210,7 +210,7 @@ async def test_a_run_whose_process_died_is_told_from_one_that_goes_on(failing: S
     failing.now[0] = NOW + timedelta(seconds=200)
     shown = (await request(failing, "GET", path))[1]
     assert (shown["state"], shown["resent"], shown["last_attempt_id"]) == ("stopped", 4, 77)
-    assert shown["problem"].startswith("Nothing has been heard of it")
+    assert shown["problem"].startswith("The run has reported nothing")
     # What is left can be sent by another run, and only that is.
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     assert (await over(failing, run))["state"] == "done"
@@ -232,7 +232,7 @@ async def test_a_run_that_cannot_go_on_says_why(failing: Service, monkeypatch: p
 
     sentence = {"kafka": "Kafka has not confirmed", "clickhouse": "Attempts cannot be searched right now"}
     assert work.seen.progress.state is RunState.FAILED
-    assert work.seen.progress.problem.startswith(sentence.get(failure, "Something went wrong here"))
+    assert work.seen.progress.problem.startswith(sentence.get(failure, "Something went wrong on our side"))
 
 
 async def test_what_is_paused_is_left_out(failing: Service) -> None:

@@ -131,7 +131,7 @@ async def test_wrong_methods_are_told_the_right_ones(service: Service) -> None:
     async with service.client.delete("/api/webhook/endpoints") as response:
         body = await response.json()
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD, POST")
-    assert body == {"error": "DELETE is not supported here; use GET, HEAD, POST."}
+    assert body == {"error": "DELETE is not supported here. Use GET, HEAD, POST."}
 
 
 async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:

@@ -78,7 +78,7 @@ def test_a_role_that_cannot_start_says_so_in_its_log(
     assert run_main(monkeypatch, "fanout") == 1
     warning, end = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert (warning["level"], warning["name"]) == ("warning", "OMS_WEBHOOKS_ENCRYPTION_KY")
-    assert "is OMS_WEBHOOKS_ENCRYPTION_KEY meant?" in warning["problem"]
+    assert "did you mean OMS_WEBHOOKS_ENCRYPTION_KEY?" in warning["problem"]
     assert (end["level"], end["event"], end["role"]) == ("error", "the role ends", "fanout")
     assert said[1] in end[said[0]]
 

@@ -60,4 +60,4 @@ async def test_signatures(service: Service, run: Command) -> None:
     done = await run("endpoints", "sign", "1", "--no-v1a", "--no-header")
     assert "is signed with v1." in done.stdout
     rotated = await run("endpoints", "rotate", "1", "--overlap-hours", "0")
-    assert "not valid any more" in rotated.stdout
+    assert "no longer valid" in rotated.stdout

@@ -21,7 +21,7 @@ async def test_out_and_in_again(service: Service, run: Command, tmp_path: Path) 
         await service.create(f"http://127.0.0.1/{number}")
     file = tmp_path / "endpoints.jsonl"
     made = await run("endpoints", "export", str(file))
-    assert (made.exit_code, made.stdout) == (0, f"25 endpoints are in {file}.\n")
+    assert (made.exit_code, made.stdout) == (0, f"Wrote 25 endpoints to {file}.\n")
     assert file.stat().st_mode & 0o777 == 0o600
     assert not file.with_name("endpoints.jsonl.part").exists()
     await request(service, "DELETE", f"{PATH}/1")
@@ -31,9 +31,9 @@ async def test_out_and_in_again(service: Service, run: Command, tmp_path: Path) 
     assert service.kafka.changes[-1].deleted
     restored = await run("endpoints", "import", str(file))
     assert restored.exit_code == 0
-    assert "1 created\n24 there, as they were\n" in restored.stdout
+    assert "1 created\n24 already identical\n" in restored.stdout
     again = await run("endpoints", "import", "-", stdin=file.read_text())
-    assert again.stdout.endswith("25 there, as they were\n")
+    assert again.stdout.endswith("25 already identical\n")
 
 
 async def test_a_description_with_line_separators_comes_back(service: Service, run: Command, tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ async def test_a_description_with_line_separators_comes_back(service: Service, r
     restored = await run("endpoints", "import", str(file))
     assert (restored.exit_code, restored.stdout.splitlines()[-1]) == (0, "1 created")
     again = await run("endpoints", "import", "-", stdin=file.read_text().replace("\n", "\r\n"))
-    assert again.stdout.endswith("1 there, as they were\n")
+    assert again.stdout.endswith("1 already identical\n")
     _, found = await request(service, "GET", f"{PATH}/{created}")
     assert found["description"] == description
 
@@ -75,7 +75,7 @@ async def test_where_no_backup_can_be_written(
     assert str(refused.exception) == f"{missing} cannot be written: No such file or directory. No backup was made."
     for directory in (tmp_path, Path("/")):
         refused = await run("endpoints", "export", str(directory))
-        assert str(refused.exception) == f"{directory} is a directory; name a file in it."
+        assert str(refused.exception) == f"{directory} is a directory. Name a file in it."
 
     file = tmp_path / "endpoints.jsonl"
     file.write_text("the one before")
@@ -110,9 +110,9 @@ async def test_what_cannot_be_read_as_a_backup(service: Service, run: Command, t
     [
         ("", "not a backup of endpoints"),
         ("[]", "not a backup of endpoints"),
-        (HEADER.replace(":1,", ":2,"), "of another version"),
-        (HEADER, "should hold 1 endpoints and holds 0"),
-        (f"{HEADER}\n{{}}\n{{}}", "should hold 1 endpoints and holds 2"),
+        (HEADER.replace(":1,", ":2,"), "its version is not supported"),
+        (HEADER, "should contain 1 endpoints but contains 0"),
+        (f"{HEADER}\n{{}}\n{{}}", "should contain 1 endpoints but contains 2"),
         (f"{HEADER}\n{{", "a line is not JSON"),
     ],
 )

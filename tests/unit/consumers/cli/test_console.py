@@ -125,7 +125,7 @@ LEFT_OUT = {
 @pytest.mark.parametrize("made", ALL)
 def test_on_a_terminal_ids_times_and_names_are_whole(made: Callable[[], RenderableType], width: int) -> None:
     text = printed(made(), width)
-    left_out = LEFT_OUT.get(made, ()) if "Not shown for want of width" in text else ()
+    left_out = LEFT_OUT.get(made, ()) if "Columns left out because" in text else ()
     assert [one for one in ALL[made] if one not in text and one not in left_out] == []
     assert text.count("…") == printed(made(), None).count("…"), "none is rich's, which stands for what was cut"
     assert max(map(len, text.splitlines())) <= width
@@ -165,7 +165,7 @@ def test_a_page_of_attempts_is_a_table_of_80_columns_that_says_what_it_leaves_ou
     )
     head = next(line for line in text.splitlines() if "outcome" in line)
     assert [cell.strip() for cell in head.strip("┃").split("┃")] == ["id", "time", "endpoint", "outcome", "code"]
-    assert "Not shown for want of width: event, order / item, try, ms, error." in " ".join(text.split())
+    assert "Columns left out because the terminal is too narrow: event, order / item, try, ms, error." in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 80
 
 

@@ -145,7 +145,7 @@ def test_of_several_none_is_guessed(
     with leave_note(note(8080)):
         forged(notes, other, begin(other), 8081)
         for ask in (lambda: reachable(SETTINGS), lambda: client_for(None, None)):
-            with pytest.raises(NoPipelineError, match=r"(?s)Several pipelines.*such as OMS_WEBHOOKS_API_URL=http.*8080 .*8081 "):
+            with pytest.raises(NoPipelineError, match=r"(?s)Several pipelines.*with OMS_WEBHOOKS_API_URL=http.*8080 .*8081 "):
                 ask()
         assert capsys.readouterr().err == ""
 
@@ -156,7 +156,7 @@ def test_of_several_none_is_guessed(
         reachable(SETTINGS)
         assert "of the local pipeline at http://127.0.0.1:8081" in capsys.readouterr().err
         monkeypatch.setenv("OMS_WEBHOOKS_API_URL", "https://webhooks.example.com")
-        with pytest.raises(NoPipelineError, match=r"no pipeline of this machine is at https://webhooks\.example\.com"):
+        with pytest.raises(NoPipelineError, match=r"no pipeline on this machine is at https://webhooks\.example\.com"):
             reachable(SETTINGS)
 
 

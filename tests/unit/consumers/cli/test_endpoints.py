@@ -58,7 +58,7 @@ async def test_endpoints_are_verified(service: Service, run: Command) -> None:
     assert (await run("endpoints", "verify", "1")).stdout == "Endpoint 1 is verified.\n"
     assert "signed_event: verified at" in " ".join((await run("endpoints", "show", "1")).stdout.split())
     assert (await run("endpoints", "verification", "1", "cloudevents_handshake")).exit_code == 1
-    assert (await run("endpoints", "verification", "1", "none")).stdout == "Endpoint 1 need not be verified.\n"
+    assert (await run("endpoints", "verification", "1", "none")).stdout == "Endpoint 1 does not need verification.\n"
 
 
 async def test_versions_are_pinned_and_every_version_is_sent_again(service: Service, run: Command) -> None:
@@ -66,9 +66,9 @@ async def test_versions_are_pinned_and_every_version_is_sent_again(service: Serv
     added = await run("endpoints", "add", "http://127.0.0.1/hooks", "--event", "order_completed", "--pin", "order_completed=1")
     assert added.exit_code == 0
     assert "order_completed: only version 1" in " ".join((await run("endpoints", "show", "1")).stdout.split())
-    assert (await run("endpoints", "pin", "1")).stdout == "Endpoint 1 gets every version of its event types.\n"
+    assert (await run("endpoints", "pin", "1")).stdout == "Endpoint 1 receives all versions of its event types.\n"
     pinned = await run("endpoints", "pin", "1", "order_completed=1")
-    assert pinned.stdout == "Endpoint 1 gets order_completed in version 1 only.\n"
+    assert pinned.stdout == "Endpoint 1 receives order_completed in version 1 only.\n"
     assert [record.event_type_versions for record in service.kafka.changes] == [
         {"order_completed": 1},
         {},
@@ -106,7 +106,7 @@ async def test_an_attempt_is_resent(service: Service, run: Command) -> None:
     service.attempts.details[11] = detail()
     service.attempts.sent["evt_1"] = BODY
     resent = await run("attempts", "resend", "11")
-    assert (resent.exit_code, resent.stdout) == (0, "Event evt_1 is on its way to endpoint 1, http://127.0.0.1/hooks.\n")
+    assert (resent.exit_code, resent.stdout) == (0, "Event evt_1 is queued for endpoint 1, http://127.0.0.1/hooks.\n")
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
     unknown = await run("attempts", "resend", "12")
     assert isinstance(unknown.exception, ApiCallError)
@@ -122,7 +122,7 @@ async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monke
     assert service.kafka.to("webhooks.delay.0s") == []
 
     done = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
-    assert (done.exit_code, "done. 1 of 2 resent, 0 were delivered already, 1 could not be sent." in done.stdout) == (0, True)
+    assert (done.exit_code, "done. 1 of 2 resent, 0 were delivered already, 1 could not be resent." in done.stdout) == (0, True)
     wrong = await run("attempts", "resend-failed", "--q", "colour_eq=red", "--yes")
     assert isinstance(wrong.exception, ApiCallError)
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
@@ -171,12 +171,12 @@ def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
 
 async def test_endpoints_are_sealed_with_a_new_key(service: Service, run: Command) -> None:
     await service.create()
-    assert "encrypted with the one key" in (await run("endpoints", "reencrypt")).stdout
+    assert "encrypted with the only key" in (await run("endpoints", "reencrypt")).stdout
     service.restart_with(f"{Vault.new_key()},{service.encryption_key}")
     asked = await run("endpoints", "reencrypt", "--status")
     assert (asked.exit_code, "1 of 1 endpoints are encrypted with an old key" in asked.stdout) == (1, True)
     made = await run("endpoints", "reencrypt")
-    assert (made.exit_code, "the others can be taken out" in made.stdout) == (0, True)
+    assert (made.exit_code, "You can remove the other keys" in made.stdout) == (0, True)
     service.restart_with(f"{Vault.new_key()},{Vault.new_key()}")
     lost = await run("endpoints", "reencrypt")
     assert (lost.exit_code, "1 of 1 endpoints cannot be opened with any of the 2 keys" in lost.stdout) == (1, True)

@@ -19,7 +19,7 @@ async def test_it_says_what_would_be_erased_and_erases_it_when_told(service: Ser
     service.eraser.found = [TRACES]
     made = await run("erase", "--email", "ada@example.com", "--yes")
     assert made.exit_code == 0
-    assert "ClickHouse finds nothing of it any more." in made.output
+    assert "ClickHouse no longer finds any of it." in made.output
     assert "oms-webhooks erase --order 'R 2' --yes" in made.output
     assert service.eraser.started == [TRACES]
 
@@ -28,13 +28,13 @@ async def test_what_came_meanwhile_is_an_error(service: Service, run: Command) -
     service.eraser.found = [TRACES, PersonTraces(attempts=(64,))]
     made = await run("erase", "--order", "R1", "--yes")
     assert made.exit_code != 0
-    assert str(made.exception) == "1 rows were recorded meanwhile: run the same command again."
+    assert str(made.exception) == "1 rows were recorded in the meantime. Run the same command again."
 
 
 async def test_one_of_the_two_is_given_or_read_from_standard_input(service: Service, run: Command) -> None:
     for arguments in ((), ("--email", "a@b.example", "--order", "R1")):
         refused = await run("erase", *arguments)
-        assert str(refused.exception) == "Give one of the two: --email or --order."
+        assert str(refused.exception) == "Give either --email or --order."
     assert service.eraser.asked == []
     assert (await run("erase", "--email", "-", stdin="ada@example.com\n")).exit_code == 0
     assert service.eraser.asked == [Subject(email="ada@example.com")]

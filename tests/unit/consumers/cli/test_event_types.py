@@ -123,14 +123,14 @@ def test_the_check_of_settings_says_what_is_wrong_with_the_file(tmp_path: Path) 
 def test_without_a_pipeline_it_is_said_what_is_missing() -> None:
     alone = run("event-types", "list")
     assert (alone.exit_code, alone.stdout.count("OMS webhooks")) == (0, 7)
-    assert "These are only the event types of the settings: no pipeline was named" in alone.stderr
+    assert "These are only the event types in the settings: no pipeline was named" in alone.stderr
     assert run("event-types", "list", "--offline").stderr == ""
     away = run("event-types", "list", "--url", "http://127.0.0.1:9", "--api-key", "k")
     assert (away.exit_code, away.stdout, "does not answer" in away.stderr) == (1, alone.stdout, True)
-    assert "Only the event types of these settings: no pipeline was named" in run("schema").stderr
+    assert "Only the event types in the settings: no pipeline was named" in run("schema").stderr
     assert run("schema", "--offline").stderr == ""
     refused = run("schema", "--url", "http://127.0.0.1:9", "--api-key", "k")
-    assert (refused.stdout, "With --offline" in str(refused.exception)) == ("", True)
+    assert (refused.stdout, "Use --offline" in str(refused.exception)) == ("", True)
 
 
 async def test_what_was_added_with_the_api_is_known_to_the_commands(service: Service, run: Command, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ async def test_what_was_added_with_the_api_is_known_to_the_commands(service: Ser
     typo = await run("publish", "--check", stdin=json.dumps(good | {"event_name": "refund_isued"}))
     assert (typo.exit_code, "(unknown_event)" in typo.stdout) == (1, True)
     assert "refund_issued" in typo.stdout
-    assert "has no such event type" in typo.stderr
+    assert "does not have this event type either" in typo.stderr
 
 
 async def test_searches_take_added_and_removed_types_and_no_other(service: Service, run: Command, tmp_path: Path) -> None:

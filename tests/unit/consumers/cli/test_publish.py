@@ -78,10 +78,10 @@ def test_an_unknown_event_type_may_have_been_added_with_the_api_and_it_is_said_h
         result = run(*checks, given=unknown)
         assert result.exit_code == 1
         assert "would become a dead letter (unknown_event)" in result.output
-        assert "Only the event types of these settings are known: " in result.stderr
+        assert "Only the event types in the settings are known: " in result.stderr
         assert "oms-webhooks event-types list" in result.stderr
     asked = run("--url", "http://127.0.0.1:9", given=unknown)
-    assert (asked.exit_code, "are for --check" in asked.stderr) == (2, True)
+    assert (asked.exit_code, "need --check" in asked.stderr) == (2, True)
     away = run("--check", "--url", "http://127.0.0.1:9", "--api-key", "k", given=unknown)
     assert (away.exit_code, "does not answer" in away.stderr) == (1, True)
 
@@ -89,7 +89,7 @@ def test_an_unknown_event_type_may_have_been_added_with_the_api_and_it_is_said_h
 def test_an_empty_input_is_an_error() -> None:
     result = run("--check")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "the input is empty" in result.stderr
+    assert "The input is empty" in result.stderr
 
 
 def test_what_comes_from_the_input_is_no_markup() -> None:

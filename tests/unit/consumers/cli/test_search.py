@@ -193,7 +193,7 @@ def test_a_filter_without_a_value_resends_nothing(url: str, query: str) -> None:
     assert Api.asked == []
     searched = run(url, "attempts", "--q", query)
     assert searched.exit_code == 0, "a search may have it"
-    assert f"--q {query!r} has no value (is a variable of the shell empty?): it is left out." in searched.output
+    assert f"--q {query!r} has no value (is a shell variable empty?). It is ignored." in searched.output
 
 
 @pytest.mark.parametrize(
@@ -258,4 +258,4 @@ def test_sql(url: str) -> None:
 
 def test_sql_says_where_else_to_ask(url: str) -> None:
     result = run(url, "sql", "SELECT missing")
-    assert "ClickHouse server of its own" in str(result.exception)
+    assert "uses a ClickHouse server" in str(result.exception)

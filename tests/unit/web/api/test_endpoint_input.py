@@ -77,7 +77,7 @@ def test_what_stands_beside_the_endpoint_is_ignored_and_named() -> None:
 
 
 def test_two_members_with_one_name_are_refused() -> None:
-    twice = "It stands twice in the request body; leave one of them out."
+    twice = "It occurs twice in the request body. Remove one of them."
     assert errors(b'{"endpoint": {"target_url": 5}, "endpoint": {}}') == {"endpoint": [twice]}
     assert errors(b'{"endpoint": {"active": true, "active": false}}') == {"active": [twice]}
 
@@ -122,8 +122,8 @@ def test_what_is_not_json_is_said_to_be_not(body: bytes) -> None:
         (b"\xef\xbb\xbf{}", "it begins with a byte order mark; save it as UTF-8 without one"),
         (b'{"a": "\xe9"}', "byte 8 is not UTF-8"),
         (b'{"a": [1, 2', "it ends too early"),
-        (b'{"a": 1,\n "b": tru}', "line 2, column 7 holds something else than JSON has there"),
-        (b"{'a': 1}", "line 1, column 2 holds something else than JSON has there"),
+        (b'{"a": 1,\n "b": tru}', "line 2, column 7 is not valid JSON"),
+        (b"{'a': 1}", "line 1, column 2 is not valid JSON"),
         (b'{"a": NaN}', "a number in it is too large, is NaN or Infinity, or a text has half of a surrogate pair"),
         (b'{"\\ud800": 1}', "a number in it is too large, is NaN or Infinity, or a text has half of a surrogate pair"),
     ],
@@ -136,9 +136,7 @@ def test_what_is_not_json_is_told_in_our_words(body: bytes, why: str) -> None:
 def test_names_that_stand_twice_are_found_in_one_look() -> None:
     """The time goes with the length and not with its square: a megabyte of names would stop the process for minutes."""
     names = b",".join(b'"%d":0' % number for number in range(90_000))
-    assert errors(b'{"endpoint": {' + names + b',"1":0}}') == {
-        "1": ["It stands twice in the request body; leave one of them out."]
-    }
+    assert errors(b'{"endpoint": {' + names + b',"1":0}}') == {"1": ["It occurs twice in the request body. Remove one of them."]}
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ async def test_updates_at_once_are_all_kept(service: Service) -> None:
 async def test_a_url_of_another_endpoint_cannot_be_taken(service: Service) -> None:
     first, second = await service.create("http://127.0.0.1/1"), await service.create("http://127.0.0.1/2")
     status, body = await request(service, "PATCH", f"{PATH}/{second}", **wrapped(target_url="http://127.0.0.1/1"))
-    sentence = f"target_url is registered already, as endpoint {first}: change or delete that one."
+    sentence = f"target_url is already registered as endpoint {first}. Change or delete that endpoint."
     assert (status, body) == (422, {"error": INVALID, "errors": {"target_url": [sentence]}})
 
     status, body = await request(service, "PATCH", f"{PATH}/{second}", **wrapped(target_url="http://127.0.0.1/2", active=False))
@@ -273,7 +273,7 @@ async def test_while_kafka_takes_no_changes_none_is_begun(service: Service) -> N
     identifier = await service.create()
     written = len(service.kafka.records)
     service.kafka.stuck = {TOPICS.endpoints}
-    sentence = "Kafka does not take changes of endpoints at the moment (/readyz says why), so nothing was changed; please try again later."
+    sentence = "Kafka does not accept changes of endpoints at the moment (/readyz says why), so nothing was changed. Please try again later."
     fields = wrapped(target_url="http://127.0.0.1/new", events=["order_completed"])
     assert await request(service, "POST", **fields) == (503, {"error": sentence})
     assert await request(service, "DELETE", f"{PATH}/{identifier}") == (503, {"error": sentence})
@@ -285,7 +285,9 @@ async def test_while_kafka_takes_no_changes_none_is_begun(service: Service) -> N
 async def test_without_kafka_a_change_is_not_confirmed(service: Service) -> None:
     identifier = await service.create()
     service.kafka.is_down = True
-    sentence = "Kafka has not confirmed the change in time. It may still take effect: look at the endpoint before you try again."
+    sentence = (
+        "Kafka has not confirmed the change in time. The change may still take effect. Check the endpoint before you try again."
+    )
     fields = wrapped(target_url="http://127.0.0.1/new", events=["order_completed"])
     changes = [
         request(service, "POST", **fields),

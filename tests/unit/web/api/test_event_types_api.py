@@ -60,7 +60,7 @@ async def test_a_type_that_is_subscribed_to_is_not_removed(service: Service) -> 
     status, refused = await request(service, "DELETE", f"{PATH}/refund_issued")
     assert (status, refused["error"]) == (
         409,
-        f"Endpoints subscribe to refund_issued: {identifier}. Take it out of their events first.",
+        f"Endpoints subscribe to refund_issued: {identifier}. Remove it from their events first.",
     )
     await request(service, "PATCH", f"/api/webhook/endpoints/{identifier}", **wrapped(events=["order_completed"]))
     assert (await request(service, "DELETE", f"{PATH}/refund_issued"))[0] == 204
@@ -221,5 +221,5 @@ async def test_there_is_a_most_of_topics(service: Service, monkeypatch: pytest.M
     monkeypatch.setattr("pipeline.web.event_type_changes.MAX_TOPICS", 1)
     assert (await request(service, "POST", PATH, **given(topic=REFUNDS)))[0] == 201
     status, answer = await request(service, "POST", PATH, **given(name="b_b", topic="oms.returns"))
-    assert (status, "no more are taken" in answer["error"]) == (409, True)
+    assert (status, "which is the maximum" in answer["error"]) == (409, True)
     assert (await request(service, "POST", PATH, **given(name="b_b", topic=REFUNDS)))[0] == 201

@@ -76,7 +76,10 @@ async def test_nothing_is_dropped_of_an_active_endpoint(paused: Service) -> None
 
     status, body = await drop(paused, {"count": 297})
 
-    assert (status, body["error"]) == (409, "The endpoint is active: what was held for it is on its way. Pause it first.")
+    assert (status, body["error"]) == (
+        409,
+        "The endpoint is active, so its held deliveries are already being sent. Pause it first.",
+    )
 
 
 async def test_what_cannot_be_put_on_record_is_not_dropped(paused: Service) -> None:

@@ -93,7 +93,7 @@ async def test_without_kafka_no_key_is_made(service: Service) -> None:
 async def test_while_kafka_takes_no_audit_entries_nobody_waits_for_one(service: Service) -> None:
     service.kafka.stuck = {TOPICS.audit}
     status, answer = await request(service, "POST", PATH, **body(name="Ada", role="viewer"))
-    assert (status, "not done" in answer["error"]) == (503, True)
+    assert (status, "was not carried out" in answer["error"]) == (503, True)
     assert service.kafka.records == [], "an entry of what is not done is not written later either"
 
 

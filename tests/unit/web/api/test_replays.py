@@ -96,9 +96,9 @@ async def test_to_an_endpoint_that_is_paused_or_gone_nothing_is_sent(filled: Ser
     await request(filled, "PATCH", f"{PATH}/3", **wrapped(active=False))
     for path, more in ((f"{REPLAYS}/preview", {}), (REPLAYS, {"run": RUN})):
         status, body = await request(filled, "POST", path, **of(endpoint_ids=[1, 3], **more))
-        assert (status, body["error"]) == (409, "Endpoint 3 is paused: make it active first.")
+        assert (status, body["error"]) == (409, "Endpoint 3 is paused. Resume it first.")
         status, body = await request(filled, "POST", path, **of(endpoint_ids=[9], **more))
-        assert (status, body["error"]) == (409, "There is no endpoint 9: it was deleted, or never made.")
+        assert (status, body["error"]) == (409, "There is no endpoint 9: it was deleted, or it never existed.")
     assert deliveries(filled) == []
 
 
@@ -120,8 +120,8 @@ async def test_without_kafka_nothing_is_promised(filled: Service) -> None:
         ({"order_numbers": ["\n"]}, "order_numbers", "order numbers"),
         ({"run": "x"}, "run", "hexadecimal"),
         ({"limit": 0}, "limit", "from 1 to 20"),
-        ({"after": "x"}, "after", "next of the step before"),
-        ({"after": "12"}, "after", "next of the step before"),
+        ({"after": "x"}, "after", "value of next from the previous step"),
+        ({"after": "12"}, "after", "value of next from the previous step"),
     ],
 )
 async def test_what_cannot_be_meant_is_refused(filled: Service, fields: dict[str, Any], field: str, sentence: str) -> None:

@@ -85,7 +85,7 @@ async def test_what_cannot_be_sent_again(recorded: Service) -> None:
     recorded.attempts.details[12] = detail(endpoint_id=9)
     assert await request(recorded, "POST", "/api/webhook/attempts/13/resend") == (404, NOT_FOUND)
     status, body = await request(recorded, "POST", "/api/webhook/attempts/12/resend")
-    assert (status, body["error"]) == (409, "Endpoint 9 was deleted: nothing can be sent to it any more.")
+    assert (status, body["error"]) == (409, "Endpoint 9 was deleted, so nothing can be sent to it.")
 
     recorded.attempts.details[14] = detail(trigger="test")
     status, body = await request(recorded, "POST", "/api/webhook/attempts/14/resend")
@@ -97,7 +97,7 @@ async def test_what_cannot_be_sent_again(recorded: Service) -> None:
 
     await request(recorded, "PATCH", f"{PATH}/1", **wrapped(active=False))
     status, body = await request(recorded, "POST", RESEND)
-    assert (status, body["error"]) == (409, "Endpoint 1 is paused: make it active first.")
+    assert (status, body["error"]) == (409, "Endpoint 1 is paused. Resume it first.")
     assert recorded.kafka.to("webhooks.delay.0s") == []
     assert recorded.kafka.audits == []
 
@@ -148,7 +148,7 @@ async def test_searching_in_bodies_needs_the_same_role(service: Service, name: s
     async with service.anonymous.get(url, headers=headers) as response:
         assert (response.status, await response.json()) == (
             403,
-            {"error": "Searching in bodies needs a key of the role operator."},
+            {"error": "Searching in bodies needs a key with the role operator."},
         )
     assert (service.attempts.queries, service.kafka.audits) == ([], [])
 

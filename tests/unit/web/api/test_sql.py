@@ -46,7 +46,7 @@ async def test_what_cannot_be_put_on_record_is_not_asked(service: Service) -> No
 async def test_a_clickhouse_server_is_asked_directly() -> None:
     async with running_service(is_embedded=False) as service:
         status, body = await request(service, "POST", PATH, json=STATEMENT)
-    assert (status, "ask it directly" in body["error"]) == (404, True)
+    assert (status, "Query the server directly" in body["error"]) == (404, True)
 
 
 async def test_what_is_not_utf_8_or_has_other_members_is_refused(service: Service) -> None:

@@ -126,7 +126,7 @@ async def test_a_test_that_does_not_end_in_time_says_so(service: Service) -> Non
     never = asyncio.Event()
     service.sender.before = never.wait
     status, body = await request(service, "POST", f"{PATH}/1/test")
-    assert (status, body["error"].startswith("The test did not end in time")) == (503, True)
+    assert (status, body["error"].startswith("The test did not finish in time")) == (503, True)
 
 
 async def test_what_cannot_be_put_on_record_is_not_sent(service: Service) -> None:

@@ -35,7 +35,7 @@ async def test_nothing_is_asked_unless_it_is_asked_for(service: Service) -> None
     assert service.sender.requests == []
     status, refused = await request(service, "POST", f"{PATH}/{identifier}/verify")
     assert status == 409
-    assert "set verification to" in refused["error"]
+    assert "Set verification to" in refused["error"]
 
 
 async def test_a_handshake_at_the_registration(service: Service) -> None:

@@ -39,7 +39,7 @@ async def test_a_key_is_revoked_after_a_question(service: Service, admin: Visito
     (record,) = service.ring.valid()
     seen = await admin.go(f"{KEYS}/{record.id}/revoke")
     assert "Revoke this key?" in seen.text
-    assert "you are logged in with" not in seen.text
+    assert "You are logged in with this key" not in seen.text
     seen = await admin.send(f"{KEYS}/{record.id}/revoke")
     assert "The key of Ada is revoked." in seen.text
     assert service.ring.valid() == []
@@ -52,6 +52,6 @@ async def test_who_revokes_his_own_key_is_out(service: Service, visitor: Visitor
     seen = await visitor.go(KEYS)
     assert "(you)" in seen.text
     seen = await visitor.go(f"{KEYS}/{record.id}/revoke")
-    assert "It is the key that you are logged in with" in seen.text
+    assert "You are logged in with this key" in seen.text
     seen = await visitor.send(f"{KEYS}/{record.id}/revoke")
     assert seen.path.startswith("/webhooks/login")

@@ -62,7 +62,7 @@ async def test_it_ends_with_the_session(service: Service, admin: Visitor, monkey
     await admin.go("/webhooks/endpoints")
     async with stream(admin) as response:
         await admin.send("/webhooks/logout")
-        assert await event(response) == "event: over\ndata: You are logged out: reload the page.\n\n"
+        assert await event(response) == "event: over\ndata: You are logged out. Reload the page.\n\n"
         assert await response.content.read() == b""
     async with stream(admin) as response:
         assert response.status == 303

@@ -106,7 +106,7 @@ async def test_the_form_holds_what_is_searched_for_and_chips_the_rest(searched: 
     assert "utm_source" not in str(fields)
     for label in ("attempt is more than 2", "sku is one of A, B", "colour_eq: red", "[g][0][m] = or; [g][0][state_eq] = failed;"):
         assert label in seen.text, label
-    assert "These filters cannot be used , so what is found may not be what you mean" in seen.text
+    assert "These filters cannot be used , so the results may not be what you want" in seen.text
     assert "colour_eq: attempts have no attribute colour" in seen.text
     [without] = [one for one in seen.html.split('<span class="chip">') if one.startswith("<span>sku is one of")]
     href = without.partition('<a href="?')[2].partition('"')[0].replace("&amp;", "&")
@@ -151,7 +151,7 @@ async def test_a_page_of_a_search_for_bodies_and_its_figures_come_of_one_look(se
     [asked] = searched.attempts.queries
     assert asked.per_page == 25
     assert "25 or more attempts" in seen.text
-    assert "Counted: the newest 25, since " in seen.text
+    assert "Only the newest 25 attempts are counted, since " in seen.text
     assert 'href="/webhooks/attempts/76?' in seen.html
     assert "/webhooks/attempts/75?" not in seen.html
     older = seen.html.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
@@ -162,10 +162,10 @@ async def test_a_page_of_a_search_for_bodies_and_its_figures_come_of_one_look(se
 
 async def test_another_order_says_what_was_sorted(searched: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ada&q[s]=duration_ms desc")
-    assert "Sorted:" not in seen.text
+    assert "results are sorted" not in seen.text
     searched.attempts.since = NOW
     seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ada&q[s]=duration_ms desc")
-    assert "Sorted: the newest 2 attempts that were found, since " in seen.text
+    assert "Only the newest 2 results are sorted, since " in seen.text
     assert 'rel="next"' not in seen.html, "there is no page behind what was sorted"
 
 
@@ -174,7 +174,7 @@ async def test_viewers_search_but_not_in_bodies(searched: Service, viewer: Visit
     assert "Body contains" not in seen.text
     assert "Resends" not in seen.text
     seen = await viewer.go(f"{SEARCH}?q[request_body_cont]=ada")
-    assert (seen.status, "Searching in bodies needs a key of the role operator." in seen.text) == (403, True)
+    assert (seen.status, "Searching in bodies needs a key with the role operator." in seen.text) == (403, True)
     assert len(searched.attempts.queries) == 1, "the one before"
 
 
@@ -242,7 +242,7 @@ async def test_another_order_has_pages_by_number(searched: Service, admin: Visit
 
 async def test_nothing_was_found(service: Service, admin: Visitor) -> None:
     assert "Nothing has been sent yet." in (await admin.go(SEARCH)).text
-    assert "No attempt fits all of these filters." in (await admin.go(f"{SEARCH}?q[order_number_eq]=R9")).text
+    assert "No attempt matches all of these filters." in (await admin.go(f"{SEARCH}?q[order_number_eq]=R9")).text
 
 
 async def test_an_export_from_the_page(searched: Service, viewer: Visitor) -> None:
@@ -263,7 +263,7 @@ async def test_an_attempt_in_full(service: Service, admin: Visitor) -> None:
     for part in (
         "Will retry in 1 min , at 2026-03-02 15:06:00 UTC Not delivered so far.",
         "The endpoint answered 503 (Service Unavailable).",
-        "What the receiver should do: Nothing, if it is overloaded or being maintained",
+        "What the receiver should do: Nothing, if it is temporarily overloaded or in maintenance",
         '"note" : ',
         "webhook-id",
         "curl --request POST",
@@ -298,14 +298,14 @@ async def test_an_attempt_knows_what_became_of_the_notification(service: Service
     service.attempts.sent["evt_1"] = b"{}"
     seen = await admin.go(f"{SEARCH}/11")
     assert "Delivered at 2026-03-02 15:05:30 UTC by the third attempt." in seen.text
-    assert "You are looking at the second attempt, before it was delivered. The one that was acknowledged" in seen.text
+    assert "You are viewing the second attempt, before it was delivered. Show the acknowledged attempt" in seen.text
     assert "will retry" not in seen.text.lower()
     assert "to The ERP" in seen.text
     assert f'href="{SEARCH}/11/resend">Resend …' in seen.html
     assert "button primary" not in seen.html
 
     asked = await admin.go(f"{SEARCH}/11/resend")
-    assert "Send it again, though it was delivered?" in asked.text
+    assert "Resend it although it was delivered?" in asked.text
     assert "the endpoint acknowledged it with 204, by the third attempt." in asked.text
     token = dict(asked.form(f"{SEARCH}/11/resend").fields)["csrf"]
     # A page that was opened before it was delivered has a button that sends: that asks, too.
@@ -332,7 +332,7 @@ async def test_the_answers_to_two_attempts_are_compared(service: Service, admin:
     assert 'href="?compare=10#compared"' in seen.html
     for page, other in ((11, 10), (10, 11)):
         seen = await admin.go(f"{SEARCH}/{page}?compare={other}")
-        diff = seen.html.partition('aria-label="What differs">')[2].partition("</section>")[0]
+        diff = seen.html.partition('aria-label="Differences">')[2].partition("</section>")[0]
         assert (
             'class="removed"><span class="unseen">earlier: </span>  &#34;error&#34;: &#34;&lt;b&gt;locked&lt;/b&gt;&#34;,' in diff
         )
@@ -362,7 +362,7 @@ async def test_what_turns_text_round_is_seen(service: Service, admin: Visitor) -
 async def test_a_viewer_sees_no_bodies(service: Service, viewer: Visitor) -> None:
     service.attempts.details[11] = detail()
     seen = await viewer.go(f"{SEARCH}/11")
-    assert "Bodies hold customers' data" in seen.text
+    assert "Bodies contain customer data" in seen.text
     assert "ada@example.com" not in seen.html
     assert "Grüße" not in seen.html
     assert "--data-binary @body.json" in seen.text
@@ -375,7 +375,7 @@ async def test_a_resend_from_the_page(service: Service, admin: Visitor) -> None:
     service.attempts.sent["evt_1"] = b"{}"
     await admin.go(f"{SEARCH}/11")
     seen = await admin.send(f"{SEARCH}/11/resend")
-    assert (seen.path, "It is on its way to endpoint 1 again." in seen.text) == (f"{SEARCH}/11", True)
+    assert (seen.path, "The notification is queued for endpoint 1 again." in seen.text) == (f"{SEARCH}/11", True)
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
 
     service.attempts.sent.clear()

@@ -48,7 +48,7 @@ async def test_what_was_typed_survives_the_end_of_the_session(service: Service, 
     assert (seen.status, "Your session has ended." in seen.text) == (401, True)
 
     seen = await visitor.send("/webhooks/login", {"key": API_KEY})
-    assert (seen.status, "has not been done yet" in seen.text) == (200, True)
+    assert (seen.status, "has not been processed yet" in seen.text) == (200, True)
     assert "&lt;b&gt;Typed&lt;/b&gt; for an hour" in seen.html
     assert "a-typed-token" not in seen.text
     assert not service.kafka.changes
@@ -78,12 +78,12 @@ async def test_a_carried_form_is_sealed_and_grows_old(service: Service, visitor:
     seen = await typed_and_expired(service, visitor, **OURS)
     sealed = dict(seen.form("/webhooks/login").fields)["carried"]
     seen = await visitor.send("/webhooks/login", {"key": API_KEY, "carried": sealed[:-8] + "AAAAAAAA"})
-    assert "has not been done yet" not in seen.text
+    assert "has not been processed yet" not in seen.text
     service.now[0] += timedelta(hours=2)
     await visitor.go("/webhooks/endpoints")
     await visitor.send("/webhooks/logout")
     seen = await visitor.send("/webhooks/login", {"key": API_KEY, "carried": sealed})
-    assert "has not been done yet" not in seen.text
+    assert "has not been processed yet" not in seen.text
 
 
 async def test_what_is_too_long_is_not_carried(service: Service, visitor: Visitor) -> None:
@@ -101,6 +101,6 @@ async def test_a_page_that_is_older_than_the_login_asks_before_it_sends(service:
         ("active", "on"),
     ]
     seen = await admin.go("/webhooks/endpoints", "POST", data=urlencode(pairs), headers=form)
-    assert (seen.status, "has not been done yet" in seen.text, len(service.kafka.changes)) == (200, True, 0)
+    assert (seen.status, "has not been processed yet" in seen.text, len(service.kafka.changes)) == (200, True, 0)
     await admin.send("/webhooks/endpoints")
     assert service.kafka.changes[-1].target_url == "http://127.0.0.1/typed"

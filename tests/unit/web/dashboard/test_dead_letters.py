@@ -28,7 +28,7 @@ async def test_the_list(service: Service, visitor: Visitor) -> None:
 async def test_one_with_its_bytes_is_on_record(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter(value=b"\xff{")]
     seen = await admin.go(f"{LIST}/7")
-    for part in ("Mend the JSON (UTF-8)", "R1", "in base64", base64.b64encode(b"\xff{").decode(), "trace"):
+    for part in ("Fix the JSON (UTF-8)", "R1", "in base64", base64.b64encode(b"\xff{").decode(), "trace"):
         assert part in seen.text, part
     assert "oms-webhooks-dead-letter" not in seen.text
     assert [(entry.action, entry.subject) for entry in service.kafka.audits] == [(AuditAction.VIEW_DEAD_LETTER, "dead letter 7")]
@@ -40,7 +40,7 @@ async def test_a_draft_that_would_fail_again_is_kept(service: Service, admin: Vi
     await admin.go(f"{LIST}/7")
     seen = await admin.post(AGAIN, [("csrf", token(admin)), ("key", ""), ("value", '{"id":\r\n"x"}')])
     assert seen.status == 422
-    for part in ("It would be a dead letter again.", "The record has no key", "event_name: Field required."):
+    for part in ("It would become a dead letter again.", "The record has no key", "event_name: Field required."):
         assert part in seen.text, part
     assert '{"id":\n&#34;x&#34;}' in seen.html or "{&#34;id&#34;:\n&#34;x&#34;}" in seen.html
     assert service.kafka.to("oms.orders") == []
@@ -121,9 +121,9 @@ async def test_a_text_is_checked_and_laid_out_without_being_published(service: S
 async def test_what_is_no_event_stays(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter(topic="webhooks.attempts")]
     seen = await admin.go(f"{LIST}/7")
-    assert ("Check and publish" in seen.text, "It is not an event that a producer published" in seen.text) == (False, True)
+    assert ("Check and publish" in seen.text, "This record is not an event from a producer" in seen.text) == (False, True)
     seen = await admin.post(AGAIN, [("csrf", token(admin))])
-    assert "It came from webhooks.attempts" in seen.text
+    assert "This record came from webhooks.attempts" in seen.text
 
 
 def token(visitor: Visitor) -> str:

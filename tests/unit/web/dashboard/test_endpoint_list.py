@@ -41,7 +41,7 @@ async def test_without_clickhouse_the_endpoints_are_shown(service: Service, admi
     service.attempts.error = StoreUnavailableError("ClickHouse at ch:8123 does not answer.")
     seen = await admin.go(LIST)
     assert seen.status == 200
-    assert "There are no figures at the moment." in seen.text
+    assert "Statistics are not available at the moment." in seen.text
     assert "ClickHouse at ch:8123 does not answer." in seen.text
     assert "127.0.0.1/hooks" in seen.text
 
@@ -59,7 +59,7 @@ async def test_the_list_can_be_filtered(service: Service, admin: Visitor) -> Non
     seen = await admin.go(f"{LIST}?q[target_url_cont]=TWO&q[colour_eq]=red")
     assert ("127.0.0.1/two" in seen.text, "127.0.0.1/one" in seen.text) == (True, False)
     assert "q[colour_eq]" in seen.text
-    assert "No endpoint fits." in (await admin.go(f"{LIST}?q[target_url_cont]=three")).text
+    assert "No endpoint matches." in (await admin.go(f"{LIST}?q[target_url_cont]=three")).text
 
 
 async def test_the_list_has_pages(service: Service, admin: Visitor) -> None:
@@ -87,7 +87,7 @@ async def test_names_and_urls_are_searched(service: Service, admin: Visitor) -> 
     ):
         seen = await admin.go(LIST, params={"find": find})
         assert [name for name in ("Alpha", "Mails, switched off", "Zeta mails") if f">{name}</a>" in seen.html] == names, find
-    assert "No endpoint fits." in seen.text
+    assert "No endpoint matches." in seen.text
 
 
 async def test_states_are_counted_and_chosen(service: Service, admin: Visitor) -> None:
@@ -127,8 +127,8 @@ async def test_several_are_paused_and_resumed(service: Service, admin: Visitor) 
     for part in (
         "Pause 2 endpoints?",
         "Zeta mails",
-        "What has been held for 14 days expires",
-        "1 of those that you chose gets nothing already",
+        "After 14 days, held deliveries expire",
+        "1 of the selected endpoints already receives nothing",
     ):
         assert part in asked.text, part
     assert [one.id for one in service.kafka.registry.all() if one.active] == [zeta, alpha], "nothing is done yet"
@@ -142,14 +142,17 @@ async def test_several_are_paused_and_resumed(service: Service, admin: Visitor) 
         )
     )
     asked = await admin.send(f"{LIST}/several/change", {"ids": [str(zeta), str(alpha)], "do": "resume"})
-    for part in ("Resume 2 endpoints?", "1,297 held deliveries go out at once.", "1,297 held"):
+    for part in ("Resume 2 endpoints?", "1,297 held deliveries are sent immediately.", "1,297 held"):
         assert part in asked.text, part
     seen = await admin.send(f"{LIST}/several/change")
     assert "2 endpoints are resumed." in seen.text
     assert [one.id for one in service.kafka.registry.all() if one.active] == [zeta, alpha]
     asked = await admin.send(f"{LIST}/several/change", {"ids": [str(zeta)], "do": "resume"})
     assert "Nothing to do" in asked.text
-    assert "Choose endpoints first" in (await admin.post(f"{LIST}/several/change", [("csrf", csrf(asked)), ("do", "pause")])).text
+    assert (
+        "Select endpoints in the list first"
+        in (await admin.post(f"{LIST}/several/change", [("csrf", csrf(asked)), ("do", "pause")])).text
+    )
 
 
 async def test_several_are_disabled(service: Service, admin: Visitor) -> None:
@@ -159,7 +162,12 @@ async def test_several_are_disabled(service: Service, admin: Visitor) -> None:
     )
     await admin.go(LIST)
     asked = await admin.send(f"{LIST}/several/change", {"ids": [str(zeta), str(off)], "do": "disable"})
-    for part in ("Disable 2 endpoints?", "Lists show them as disabled", "3 deliveries are held for them already", "expires"):
+    for part in (
+        "Disable 2 endpoints?",
+        "Lists show them as disabled",
+        "3 deliveries are already held for them",
+        "held deliveries expire",
+    ):
         assert part in asked.text, part
     seen = await admin.send(f"{LIST}/several/change")
     assert "2 endpoints are disabled." in seen.text
@@ -203,7 +211,7 @@ async def test_an_operator_pauses_nothing(service: Service, visitor: Visitor) ->
     assert (seen.status, service.kafka.registry.all()[0].active) == (403, True)
     seen = await visitor.go(LIST)
     seen = await visitor.post(f"{LIST}/several/change", [("csrf", csrf(seen)), ("do", "delete"), ("ids", "1")])
-    assert (seen.status, "Choose what to do" in seen.text) == (422, True)
+    assert (seen.status, "Choose an action" in seen.text) == (422, True)
 
 
 def csrf(seen: Seen) -> str:

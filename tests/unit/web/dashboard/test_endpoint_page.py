@@ -50,7 +50,7 @@ async def test_an_endpoint_that_goes_on_failing_says_when_it_will_be_disabled(se
     seen = await admin.go(f"/webhooks/endpoints/{identifier}")
 
     assert (
-        "It began to fail 2 h ago , and no attempt has succeeded since. If none does, it will be disabled in 4 days ."
+        "It started to fail 2 h ago , and no attempt has succeeded since. If no attempt succeeds, it will be disabled in 4 days ."
         in seen.text
     )
     assert "Its owner was told: endpoint.failing, endpoint.will_be_disabled (50%)." in seen.text
@@ -60,7 +60,7 @@ async def test_without_clickhouse_the_settings_are_shown(service: Service, admin
     identifier = await service.create()
     service.attempts.error = StoreUnavailableError("ClickHouse does not answer.")
     seen = await admin.go(f"/webhooks/endpoints/{identifier}")
-    assert (seen.status, "There are no figures at the moment." in seen.text) == (200, True)
+    assert (seen.status, "Statistics are not available at the moment." in seen.text) == (200, True)
     assert "Signing secret" in seen.text
 
 
@@ -76,7 +76,7 @@ async def test_an_endpoint_that_was_disabled_says_why(service: Service, admin: V
         )
     )
     seen = await admin.go(f"/webhooks/endpoints/{identifier}")
-    assert "It was disabled 1 h ago and gets nothing: The endpoint answered 410 (Gone)." in seen.text
+    assert "It was disabled 1 h ago and receives nothing: The endpoint answered 410 (Gone)." in seen.text
     assert "disabled" in (await admin.go("/webhooks/endpoints")).text
 
 

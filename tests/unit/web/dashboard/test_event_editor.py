@@ -24,12 +24,12 @@ def test_an_event_has_none() -> None:
 @pytest.mark.parametrize(
     ("text", "begins", "line", "column"),
     [
-        ('{"id": "evt_1"\n "data": {}}', "A comma", 2, 2),
-        ('{"id" "x"}', "A colon", 1, 7),
-        ('{"id": }', "A value", 1, 8),
-        ('{"id": "x"} {', "The event ends before this", 1, 13),
+        ('{"id": "evt_1"\n "data": {}}', "Expected a comma", 2, 2),
+        ('{"id" "x"}', "Expected a colon", 1, 7),
+        ('{"id": }', "Expected a value", 1, 8),
+        ('{"id": "x"} {', "There is text after the end of the event", 1, 13),
         ('{"id": "x', "The text that begins here", 1, 8),
-        ("", "A value", 1, 1),
+        ("", "Expected a value", 1, 1),
     ],
 )
 def test_what_is_no_json_is_told_at_its_place(text: str, begins: str, line: int, column: int) -> None:

@@ -56,7 +56,7 @@ def endpoint(**changes: Any) -> EndpointAnswer:
         ([attempt(next_attempt_at=LATER)], None, "bad: Not delivered The endpoint was deleted"),
         ([attempt(1), attempt(2, "exhausted")], endpoint(), "bad: Gave up after 2 attempts."),
         ([attempt(1, "discarded")], endpoint(), "bad: Not sent It was discarded."),
-        ([attempt(1, "expired")], endpoint(), "bad: Not sent It had waited too long"),
+        ([attempt(1, "expired")], endpoint(), "bad: Not sent It waited too long and"),
         (
             [attempt(1, "exhausted"), attempt(2, next_attempt_at=LATER, trigger="resend"), attempt(3, "discarded")],
             endpoint(),

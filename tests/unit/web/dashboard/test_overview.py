@@ -38,10 +38,10 @@ async def test_the_last_hour(service: Service, admin: Visitor) -> None:
         "2 h ago",
         "4 deliveries wait for their retry",
     )
-    for part in (*parts, "It began to fail 30 min ago"):
+    for part in (*parts, "Failing since 30 min ago"):
         assert part in seen.text, part
     assert 'href="/webhooks/attempts/77"' in seen.html
-    failing = seen.text.partition("What needs somebody now")[2].partition("Events in")[0]
+    failing = seen.text.partition("Needs attention")[2].partition("Events in")[0]
     assert ("127.0.0.1/down" in failing, "127.0.0.1/well" in failing) == (True, False)
 
 
@@ -62,13 +62,13 @@ async def test_without_clickhouse_it_says_what_fails(service: Service, admin: Vi
     service.learn(circuit)
     service.attempts.error = StoreUnavailableError("ClickHouse does not answer.")
     seen = await admin.go(HOME)
-    assert (seen.status, "There are no figures at the moment" in seen.text) == (200, True)
+    assert (seen.status, "Statistics are not available at the moment" in seen.text) == (200, True)
     assert "on hold: endpoint is down" in seen.text
 
 
 async def test_when_all_is_well_it_says_so(admin: Visitor) -> None:
     seen = await admin.go(HOME)
-    assert "Nothing: every endpoint that is active takes what it is sent, and every event could be used." in seen.text
+    assert "Nothing. All active endpoints acknowledge their notifications, and all events could be used." in seen.text
     assert "No endpoint is registered yet." in seen.text
 
 

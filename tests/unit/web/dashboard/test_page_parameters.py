@@ -53,7 +53,7 @@ async def test_a_search_that_left_something_out_is_neither_exported_nor_resent(s
     service.attempts.rows = (attempt_row(id=1, endpoint_id=1),)
     for query in ("q[endpoint_id_eq]=1&order_number_eq=R100", "q[endpoint_id_eq]=1&q[order_nummer_eq]=R100"):
         seen = await admin.go(f"/webhooks/attempts?{query}")
-        assert "Correct what was left out" in seen.text
+        assert "Correct the ignored filters" in seen.text
         assert not any(part in seen.html for part in ("export.csv", "resends/new"))
     seen = await admin.go("/webhooks/attempts?q[endpoint_id_eq]=1")
     assert all(part in seen.html for part in ("export.csv", "resends/new"))

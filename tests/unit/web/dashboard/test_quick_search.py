@@ -105,7 +105,7 @@ async def test_a_viewer_is_not_sent_to_the_bodies(shop: Service, visitor: Visito
     assert await goes_to(visitor, "r742992696") == "/webhooks/orders/R742992696"
     for text in ("grace.hopper@example.com", "Grace Hopper"):
         seen = await visitor.go("/webhooks/go?" + urlencode({"text": text}))
-        for part in ("Nothing found", f"is called “{text}”", "a key of the role operator"):
+        for part in ("Nothing found", f"is called “{text}”", "a key with the role operator"):
             assert part in seen.text, part
         assert "request_body_cont" not in seen.html
     assert not shop.kafka.audits

@@ -46,7 +46,7 @@ async def test_from_the_preview_to_the_end(failing: Service, admin: Visitor) -> 
     ("query", "words"),
     [
         ("", "Give a filter"),
-        ("q[endpoint_id_eq]=1&q[colour_eq]=red", "A filter is not understood"),
+        ("q[endpoint_id_eq]=1&q[colour_eq]=red", "A filter is not valid"),
     ],
 )
 async def test_what_stands_in_the_way(failing: Service, admin: Visitor, query: str, words: str) -> None:
@@ -61,7 +61,7 @@ async def test_what_stands_in_the_way(failing: Service, admin: Visitor, query: s
 async def test_too_many_are_not_sent(failing: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.web.resend_runs.MOST", 1)
     seen = await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
-    assert ("Resend 1 or more" in seen.text, "narrow the filters" in seen.text) == (True, True)
+    assert ("Resend 1 or more" in seen.text, "Narrow the filters" in seen.text) == (True, True)
 
 
 async def test_it_can_be_stopped(failing: Service, admin: Visitor) -> None:
@@ -78,7 +78,7 @@ async def test_it_can_be_stopped(failing: Service, admin: Visitor) -> None:
 
     await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
     seen = await admin.send(f"{RESENDS}?{FILTER}")
-    assert (seen.path, "Another run is under way in this process." in seen.text) == (RESENDS, True)
+    assert (seen.path, "Another run is in progress in this process." in seen.text) == (RESENDS, True)
 
 
 async def test_a_run_of_a_process_that_died(failing: Service, admin: Visitor) -> None:
@@ -86,11 +86,11 @@ async def test_a_run_of_a_process_that_died(failing: Service, admin: Visitor) ->
     failing.kafka.tell(run_entry("00000000000000bb", RunState.DONE))
     failing.now[0] = NOW + timedelta(minutes=5)
     seen = await admin.go(f"{RESENDS}/00000000000000aa")
-    for part in ("stopped", "Nothing has been heard of it for a minute", "begin again with the same search", "attempt 77"):
+    for part in ("stopped", "The run has reported nothing for a minute", "start again with the same search", "attempt 77"):
         assert part in seen.text, part
     token = [pair for pair in seen.form("/webhooks/logout").fields if pair[0] == "csrf"]
     seen = await admin.post(f"{RESENDS}/00000000000000bb/cancel", token)
-    assert "This run is over: done." in seen.text
+    assert "This run has ended: done." in seen.text
     assert (await admin.go(f"{RESENDS}/00000000000000cc")).status == 404
 
 

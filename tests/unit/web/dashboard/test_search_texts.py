@@ -30,7 +30,7 @@ def pairs(query: str) -> Pairs:
         ("q[order_number_or_event_id_cont]=X", ["order number or event id contains X"]),
         ("q[request_body_cont_all][]=a&q[request_body_cont_all][]=b", ["request body contains all of a, b"]),
         ("q[error_present]=1", ["error has a value: 1"]),
-        ("q[m]=or", ["one of all filters is enough"]),
+        ("q[m]=or", ["any of the filters matches"]),
         ("q[m]=and", ["filters are combined by and"]),
         ("q[s]=attempt desc", ["sorted by attempt desc"]),
         ("q[s]=duration_ms desc", []),

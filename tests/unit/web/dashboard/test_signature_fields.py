@@ -30,7 +30,7 @@ async def test_a_key_pair_and_a_second_header(service: Service, admin: Visitor) 
     assert [one.expires_at is None for one in service.kafka.changes[-1].key_pairs] == [True, False]
 
 
-@pytest.mark.parametrize(("hours", "secrets", "words"), [("0", 1, "not valid any more"), ("168", 2, "for another 168 hours")])
+@pytest.mark.parametrize(("hours", "secrets", "words"), [("0", 1, "no longer valid"), ("168", 2, "for another 168 hours")])
 async def test_a_secret_is_rotated_with_an_overlap(
     service: Service, admin: Visitor, hours: str, secrets: int, words: str
 ) -> None:

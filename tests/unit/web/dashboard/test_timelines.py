@@ -59,7 +59,7 @@ async def test_the_story_of_an_order(troubled: Service, viewer: Visitor) -> None
     for part in (
         "Order R/1 ERP did not get 1 of 2 notifications.",
         "1 of 2 not delivered, because it answered 503 at 15:05 ; no retry is left.",
-        "What to do: Nothing, if it is overloaded or being maintained",
+        "What to do: Nothing, if it is temporarily overloaded or in maintenance",
         "2 events",
         "answered 202",
         "2 attempts",
@@ -89,7 +89,7 @@ async def test_what_failed_is_sent_again_with_one_press(troubled: Service, admin
     seen = await admin.send("/webhooks/orders/R%2F1/resend")
 
     assert seen.path == "/webhooks/orders/R%2F1"
-    assert "1 notification is being sent again to ERP." in seen.text
+    assert "1 notification is being resent to ERP." in seen.text
     [query] = troubled.attempts.queries
     assert query.conditions == (
         Condition("order_number", Predicate.EQ, ("R/1",)),
@@ -100,7 +100,7 @@ async def test_what_failed_is_sent_again_with_one_press(troubled: Service, admin
 
     troubled.attempts.rows = ()
     await admin.go("/webhooks/orders/R%2F1")
-    assert "Nothing is left to resend" in (await admin.send("/webhooks/orders/R%2F1/resend")).text
+    assert "There is nothing to resend" in (await admin.send("/webhooks/orders/R%2F1/resend")).text
     token = [("csrf", dict(admin.seen.form("/webhooks/logout").fields)["csrf"])] if admin.seen else []
     for path, fields in (("orders/R1", [("endpoint", "x")]), ("stock-items/x", [])):
         seen = await admin.post(f"/webhooks/{path}/resend", [*token, *fields])
@@ -127,7 +127,7 @@ async def test_all_that_failed_at_several_endpoints(troubled: Service, admin: Vi
     # What is not all shown is counted first.
     troubled.attempts.record = TimelineRecords(troubled.attempts.record.events, rows, is_complete=False)
     seen = await admin.go("/webhooks/orders/R%2F1")
-    assert "It has more" in seen.text
+    assert "Only the newest events are shown" in seen.text
     assert 'href="/webhooks/resends/new?q%5Border_number_eq%5D=R%2F1"' in seen.html
     assert [form.action for form in seen.forms if "resend" in form.action] == []
 
@@ -160,10 +160,10 @@ async def test_what_is_true_now_and_not_what_was_planned(troubled: Service, admi
 async def test_a_number_that_does_not_exist_says_so(viewer: Visitor) -> None:
     seen = await viewer.go("/webhooks/orders/r742992696")
     for part in (
-        "No webhook of order “r742992696” is on record",
-        "whose order number is exactly this",
-        "Is it written like this? Order R742992696",
-        "capital letters and every digit count",
+        "No webhooks recorded for order “r742992696”",
+        "has exactly this order number",
+        "Did you mean Order R742992696",
+        "Every digit and the case of letters matter",
     ):
         assert part in seen.text, part
     assert 'href="/webhooks/orders/R742992696"' in seen.html
@@ -180,11 +180,11 @@ async def test_a_number_that_does_not_exist_says_so(viewer: Visitor) -> None:
 async def test_the_others_likewise(service: Service, viewer: Visitor, path: str, about: TimelineSubject, title: str) -> None:
     seen = await viewer.go(f"/webhooks/{path}")
     assert service.attempts.told == [(about, path.rpartition("/")[2])]
-    for part in (title, "No webhook of", "is on record"):
+    for part in (title, "No webhooks recorded for"):
         assert part in seen.text, part
     assert (await viewer.go(f"/webhooks/{path.partition('/')[0]}/" + "x" * 300)).status == 404
 
 
 async def test_a_stock_item_has_a_whole_number(service: Service, viewer: Visitor) -> None:
-    assert "No webhook of stock item “x”" in (await viewer.go("/webhooks/stock-items/x")).text
+    assert "No webhooks recorded for stock item “x”" in (await viewer.go("/webhooks/stock-items/x")).text
     assert service.attempts.told == []
