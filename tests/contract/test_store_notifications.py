@@ -203,6 +203,35 @@ async def test_a_record_is_bounded(store: Store, monkeypatch: Any) -> None:
     assert not found.is_complete
 
 
+async def test_the_newest_events_of_a_stock_item_are_found_window_by_window(store: Store, monkeypatch: Any) -> None:
+    monkeypatch.setattr(
+        "pipeline.store.reports.timeline.width_of_rows", lambda whole, rows: 6_000
+    )  # a minute, 16 minutes, 256 minutes
+    times = {n: START + timedelta(hours=n) for n in range(1, 9)}
+    rows = [
+        event_row(RowPosition(0, n), dispatch(n, event=meta(n, stock_item_id=1 + n % 2), received_at=at), body(n))
+        for n, at in times.items()
+    ]
+    await store_events(store, rows)
+    made = [attempt(n, event=meta(n, stock_item_id=1 + n % 2), created_at=at) for n, at in times.items()]
+    await store_attempts(store, *made)
+    every = await store.search.record_of(TimelineSubject.STOCK_ITEM, "1")
+    assert (
+        [one.event_id for one in every.events] == [one.event_id for one in every.attempts] == ["evt_8", "evt_6", "evt_4", "evt_2"]
+    )
+    assert every.is_complete
+    monkeypatch.setattr("pipeline.store.reports.timeline.MOST_STOCK_EVENTS", 2)
+    newest = await store.search.record_of(TimelineSubject.STOCK_ITEM, "1")
+    assert [one.event_id for one in newest.events] == [one.event_id for one in newest.attempts] == ["evt_8", "evt_6"]
+    assert not newest.is_complete
+    assert (await store.search.record_of(TimelineSubject.STOCK_ITEM, "3")).events == ()
+
+
+async def test_a_stock_item_whose_events_have_no_attempts_has_a_record(store: Store) -> None:
+    await store_events(store, [event_row(RowPosition(0, 1), dispatch(1, event=of_order(1), endpoint_ids=()), body(1))])
+    assert [one.event_id for one in (await store.search.record_of(TimelineSubject.STOCK_ITEM, "1")).events] == ["evt_1"]
+
+
 async def test_runs_as_the_audit_tells_of_them(store: Store) -> None:
     def told(at: int, run: str, state: RunState, resent: int, who: str = "api-key:1") -> AuditEntry:
         return AuditEntry(

@@ -8,7 +8,7 @@ from typing import Final
 
 from pipeline.core.search import Condition, Predicate, Value
 from pipeline.store.bound_values import BoundValues
-from pipeline.store.reader import Reader, sql
+from pipeline.store.reader import INDEX_FIRST, Reader, sql
 from pipeline.store.search.conditions import where
 
 Known = tuple[str, str]
@@ -43,7 +43,7 @@ async def existing(reader: Reader, asked: Iterable[Known]) -> frozenset[Known]:
         return frozenset()
     parameters = BoundValues()
     looks = [_look(attribute, values, parameters) for attribute, values in by_attribute.items()]
-    rows = await reader.rows(" UNION ALL ".join(looks), parameters.values)
+    rows = await reader.rows(" UNION ALL ".join(looks), parameters.values, more=INDEX_FIRST)
     return frozenset((attribute, value) for attribute, found in rows for value in found if value in by_attribute[attribute])
 
 

@@ -14,9 +14,15 @@ from pipeline.store.bound_values import BoundValues
 from pipeline.store.reader import IN_ORDER, INDEX_FIRST, Reader, columns, sql
 from pipeline.store.search.attempt_rows import ATTEMPT_COLUMNS, AttemptRow, attempt_of
 from pipeline.store.search.conditions import milliseconds, where
+from pipeline.store.search.time_windows import TimeWindow, step, width_of_rows
 
 MOST_EVENTS: Final = 200
+MOST_STOCK_EVENTS: Final = 50
+"""Of a stock item, which has thousands. Its attempts are spread over all blocks of their time: four times the time takes four times as long."""
 MOST_ATTEMPTS: Final = 2_000
+_FIRST_WINDOW: Final = 10
+"""For the newest events of a stock item, the first window of time has ten times as many attempts as that of a search."""
+_WIDER: Final = 16
 
 
 class TimelineSubject(enum.StrEnum):
@@ -53,6 +59,7 @@ class TimelineRecords:
     is_complete: bool
 
 
+_EVER: Final = TimeWindow(0, 0, open_start=True, open_end=True)
 _SETTINGS: Final = {**IN_ORDER, **INDEX_FIRST}
 _EVENT_COLUMNS: Final = (
     *("event_id", "event_name", "created_at", "received_at", "order_number", "shipment_numbers", "subscription_id"),
@@ -65,27 +72,42 @@ async def record_of(reader: Reader, about: TimelineSubject, value: str) -> Timel
     condition = Condition(about.value, Predicate.EQ, (int(value) if about is TimelineSubject.STOCK_ITEM else value,))
     # An event that is not in `events` (yet) may have attempts, so these are not asked for by the events' ids.
     if about is not TimelineSubject.STOCK_ITEM:
-        events, attempts = await asyncio.gather(_events(reader, condition), _attempts(reader, condition, None))
+        most = MOST_EVENTS
+        events, attempts = await asyncio.gather(_events(reader, condition, most + 1), _attempts(reader, condition, None))
     else:
-        # It has thousands: an attempt is made after its event was received, and so the time before the oldest event shown is left out.
-        events = await _events(reader, condition)
-        attempts = await _attempts(reader, condition, _since(events))
-    if (since := _since(events)) is not None:
+        # An attempt is made after its event was received, and so the time before the oldest event shown is left out.
+        most = MOST_STOCK_EVENTS
+        events = await _newest_events(reader, condition, most + 1)
+        attempts = await _attempts(reader, condition, _since(events, most))
+    if (since := _since(events, most)) is not None:
         attempts = [one for one in attempts if one.created_at >= since]
     return TimelineRecords(
-        _once(events[:MOST_EVENTS]),
+        _once(events[:most]),
         tuple(attempts[:MOST_ATTEMPTS]),
-        is_complete=len(events) <= MOST_EVENTS and len(attempts) <= MOST_ATTEMPTS,
+        is_complete=len(events) <= most and len(attempts) <= MOST_ATTEMPTS,
     )
 
 
-async def _events(reader: Reader, condition: Condition) -> list[EventRow]:
-    """The newest events, one more than are shown."""
+async def _newest_events(reader: Reader, condition: Condition, most: int) -> list[EventRow]:
+    """The newest of what may be thousands: from the newest back, in windows of time. All of time at once would read something of each part."""
+    stored = await reader.stored()
+    left = TimeWindow(stored.first, stored.end, open_start=True, open_end=True)
+    width = _FIRST_WINDOW * width_of_rows(left, stored.rows)
+    found: list[EventRow] = []
+    while left.first < left.end and len(found) < most:
+        window, left = step(left, width, descending=True)
+        found += await _events(reader, condition, most - len(found), window)
+        width *= _WIDER
+    return found
+
+
+async def _events(reader: Reader, condition: Condition, most: int, window: TimeWindow = _EVER) -> list[EventRow]:
+    """The newest events of a time."""
     parameters = BoundValues()
     # Columns of the same names, and Bloom filters on them, are in both tables.
-    test = where([condition], parameters)
+    test = f"{where([condition], parameters)} AND {window.sql('received_at', parameters)}"
     # A test has the references of a sample: it belongs to nobody's timeline.
-    newest = f"AND source_topic != 'test' ORDER BY received_at DESC, event_id LIMIT {MOST_EVENTS + 1:d}"
+    newest = f"AND source_topic != 'test' ORDER BY received_at DESC, event_id LIMIT {most:d}"
     statement = sql("SELECT", columns(_EVENT_COLUMNS), "FROM events WHERE", test, newest)
     return list(map(_event, await reader.rows(statement, parameters.values, more=_SETTINGS)))
 
@@ -101,9 +123,9 @@ async def _attempts(reader: Reader, condition: Condition, since: datetime | None
     return list(map(attempt_of, await reader.rows(statement, parameters.values, more=_SETTINGS)))
 
 
-def _since(events: Sequence[EventRow]) -> datetime | None:
-    """When the oldest event shown was received, where there are older ones."""
-    return events[MOST_EVENTS - 1].received_at if len(events) > MOST_EVENTS else None
+def _since(events: Sequence[EventRow], most: int) -> datetime | None:
+    """When the oldest of the ``most`` events shown was received, where there are older ones."""
+    return events[most - 1].received_at if len(events) > most else None
 
 
 def _event(row: Sequence[Any]) -> EventRow:

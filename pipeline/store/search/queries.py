@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from pipeline.core.search import AttemptQuery
 from pipeline.store.bound_values import BoundValues
 from pipeline.store.connection import Connections
-from pipeline.store.reader import QueryBudget, Reader, Rows, columns, sql
+from pipeline.store.reader import INDEX_FIRST, QueryBudget, Reader, Rows, columns, sql
 from pipeline.store.reports.existing import Known, existing
 from pipeline.store.reports.timeline import TimelineRecords, TimelineSubject, record_of
 from pipeline.store.rows import UNKNOWN_TIME
@@ -95,6 +95,8 @@ class EndpointSummary:
 
 _DETAIL_COLUMNS: Final = ("request_headers", "response_headers", "response_body", "response_body_encoding", "response_truncated")
 _MOST_SIBLINGS: Final = 100
+_CLOCKS_APART_MS: Final = 24 * 3_600_000
+"""An attempt is made after its event was received, but by another clock. Weeks before that are not looked at."""
 _NEWEST_FIRST: Final = "ORDER BY created_at DESC, id DESC"
 
 
@@ -171,7 +173,10 @@ class Search:
         parameters = BoundValues()
         # By the time that the event was received, too, where it is known: then few blocks are looked into.
         of_event = f"event_id = {parameters.add(attempt.event_id, 'String')}"
-        test = of_events([(attempt.event_id, received)], parameters) if received else of_event
+        test = of_event
+        if received:
+            since = parameters.time(received - _CLOCKS_APART_MS)
+            test = f"created_at >= {since} AND {of_events([(attempt.event_id, received)], parameters)}"
         endpoint, own = parameters.add(attempt.endpoint_id, "Int64"), parameters.add(attempt.id, "Int64")
         other = f"endpoint_id = {endpoint} AND id != {own}"
         return await self._attempts(
@@ -212,7 +217,8 @@ class Search:
         }
 
     async def _rows(self, statement: str, parameters: dict[str, Any]) -> Rows:
-        return await self._reader.anew().rows(statement, parameters)
+        # Nearly all of these queries are about a few rows, which an index finds.
+        return await self._reader.anew().rows(statement, parameters, more=INDEX_FIRST)
 
     async def _attempts(self, clauses: str, parameters: dict[str, Any]) -> tuple[AttemptRow, ...]:
         rows = await self._rows(sql("SELECT", columns(ATTEMPT_COLUMNS), "FROM attempts", clauses), parameters)
