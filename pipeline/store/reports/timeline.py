@@ -17,11 +17,11 @@ from pipeline.store.search.conditions import milliseconds, where
 from pipeline.store.search.time_windows import TimeWindow, step, width_of_rows
 
 MOST_EVENTS: Final = 200
-MOST_STOCK_EVENTS: Final = 50
-"""Of a stock item, which has thousands. Its attempts are spread over all blocks of their time: four times the time takes four times as long."""
+MOST_STOCK_EVENTS: Final = 30
+"""Of a stock item, which has thousands. Its attempts are spread over all blocks of their time: to show more means to read more days."""
 MOST_ATTEMPTS: Final = 2_000
-_FIRST_WINDOW: Final = 10
-"""For the newest events of a stock item, the first window of time has ten times as many attempts as that of a search."""
+_FIRST_WINDOW: Final = 40
+"""For the newest events of a stock item, the first window of time has forty times as many attempts as that of a search."""
 _WIDER: Final = 16
 
 
