@@ -76,7 +76,7 @@ class Recorder:
                 group=topics.recorder_group,
                 topics=topics.recorded,
                 # Several batches: one being inserted, one being gathered.
-                max_outstanding=settings.recorder_batch_rows * 4,
+                max_outstanding=settings.recorder_batch_records * 4,
                 max_outstanding_bytes=settings.max_outstanding_bytes,
                 # Batches are made of the records of a slice of time: nobody waits for one that is fetched a little later.
                 gather_seconds=min(_GATHER_S, settings.recorder_batch_seconds / 10),

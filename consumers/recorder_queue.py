@@ -168,7 +168,7 @@ class PartitionQueue:
                 break
         batch: list[Record] = []
         size = 0
-        while self._waiting and len(batch) < self._settings.recorder_batch_rows:
+        while self._waiting and len(batch) < self._settings.recorder_batch_records:
             size += self._waiting[0].size
             if batch and size > self._settings.recorder_batch_bytes:
                 break
@@ -179,7 +179,8 @@ class PartitionQueue:
 
     def _is_full(self) -> bool:
         return (
-            len(self._waiting) >= self._settings.recorder_batch_rows or self._waiting_bytes >= self._settings.recorder_batch_bytes
+            len(self._waiting) >= self._settings.recorder_batch_records
+            or self._waiting_bytes >= self._settings.recorder_batch_bytes
         )
 
     def _rows(self, records: list[Record]) -> tuple[list[Row], list[asyncio.Future[Any]]]:

@@ -220,7 +220,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     )
 
     # Recorder
-    recorder_batch_rows: int = Field(default=5000, ge=1, description="A batch is written when it has this many records ...")
+    recorder_batch_records: int = Field(default=5000, ge=1, description="A batch is written when it has this many records ...")
     recorder_batch_bytes: int = Field(default=32 * MIB, ge=1024, description="... or this many bytes ...")
     recorder_batch_seconds: float = Field(default=1.2, gt=0, description="... or is this old.")
 

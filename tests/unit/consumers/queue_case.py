@@ -106,7 +106,7 @@ class Scene:
         self.skipped: set[int] = set()
         self.added: list[int] = []
         self.settings = Settings(
-            _env_file=None, recorder_batch_rows=rows, recorder_batch_bytes=max(size, 1024), recorder_batch_seconds=seconds
+            _env_file=None, recorder_batch_records=rows, recorder_batch_bytes=max(size, 1024), recorder_batch_seconds=seconds
         )
 
     def open(self) -> PartitionQueue:

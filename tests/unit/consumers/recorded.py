@@ -15,7 +15,7 @@ from schemas.delivery import DEAD_LETTER_HEADER, DISPATCH_HEADER, DeadLetter, De
 from tests.unit.fake_kafka import record
 from tests.unit.sample_events import GOLDEN, META, NOW
 
-SETTINGS = Settings(_env_file=None, recorder_batch_rows=1, kafka_topic_prefix="t.")
+SETTINGS = Settings(_env_file=None, recorder_batch_records=1, kafka_topic_prefix="t.")
 DISPATCH = Dispatch(
     event=META, endpoint_ids=(7,), received_at=NOW, source_topic="oms.orders", source_partition=3, source_offset=41
 )

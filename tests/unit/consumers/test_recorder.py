@@ -142,7 +142,7 @@ async def test_a_bug_in_one_partition_ends_the_role(scene: Scene) -> None:
 
 
 async def test_stopping_writes_what_is_queued_first(scene: Scene) -> None:
-    slow = Settings(_env_file=None, recorder_batch_rows=1000, recorder_batch_seconds=60, kafka_topic_prefix="t.")
+    slow = Settings(_env_file=None, recorder_batch_records=1000, recorder_batch_seconds=60, kafka_topic_prefix="t.")
     scene.recorder._settings = slow
     await scene.take(ATTEMPT, EVENT)
     assert scene.writer.rows == []
