@@ -27,9 +27,9 @@ _ROLES: Final = (
 _BLANK: Final[Mapping[str, str]] = {"name": "", "owner": "", "role": Access.VIEWER}
 
 
-def key_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def key_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    handlers = _Handlers(desk)
+    handlers = _Handlers(renderer)
     return [
         DashboardPage("GET", "/keys", handlers.index, Access.ADMIN),
         DashboardPage("POST", "/keys", handlers.create, Access.ADMIN, fields=("name", "owner", "role")),
@@ -39,8 +39,8 @@ def key_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 
 
 class _Handlers:
-    def __init__(self, desk: PageRenderer) -> None:
-        self._desk = desk
+    def __init__(self, renderer: PageRenderer) -> None:
+        self._renderer = renderer
 
     async def index(self, request: web.Request) -> web.Response:
         return self._list(request)
@@ -49,18 +49,18 @@ class _Handlers:
         form = form_of(request)
         typed = {name: form.get(name, "") for name in ("name", "owner", "role")}
         try:
-            record, key = await create_key(self._desk.api, request, validated(typed, KeyInput))
+            record, key = await create_key(self._renderer.api, request, validated(typed, KeyInput))
         except InvalidError as error:
             return self._list(request, 422, typed, error.errors)
         text = (
             f"The key of {record.name} ({record.role.value}) was created. Copy it now: it is shown only once and is not stored."
         )
-        return self._desk.redirect(request, _LIST, Notice("good", text, secret=key))
+        return self._renderer.redirect(request, _LIST, Notice("good", text, secret=key))
 
     async def ask_revoke(self, request: web.Request) -> web.Response:
-        record = find_key(self._desk.api, request.match_info["id"])
+        record = find_key(self._renderer.api, request.match_info["id"])
         own = ["You are logged in with this key, so you will be logged out."] if self._is_own(request, record.id) else []
-        return self._desk.show(
+        return self._renderer.show(
             request,
             "confirm.html",
             title="Revoke this key?",
@@ -76,8 +76,8 @@ class _Handlers:
         )
 
     async def revoke(self, request: web.Request) -> web.Response:
-        record = await revoke_key(self._desk.api, request, request.match_info["id"])
-        return self._desk.redirect(request, _LIST, Notice("good", f"The key of {record.name} is revoked."))
+        record = await revoke_key(self._renderer.api, request, request.match_info["id"])
+        return self._renderer.redirect(request, _LIST, Notice("good", f"The key of {record.name} is revoked."))
 
     def _list(
         self,
@@ -86,13 +86,13 @@ class _Handlers:
         typed: Mapping[str, str] = _BLANK,
         errors: Mapping[str, Sequence[str]] | None = None,
     ) -> web.Response:
-        keys = self._desk.api.ring.valid()
-        return self._desk.show(
+        keys = self._renderer.api.ring.valid()
+        return self._renderer.show(
             request,
             "keys.html",
             status,
             keys=keys,
-            used={key.id: self._desk.api.ring.last_used(key.id) for key in keys},
+            used={key.id: self._renderer.api.ring.last_used(key.id) for key in keys},
             roles=[(one.value, text) for one, text in _ROLES],
             **typed,
             errors=errors or {},

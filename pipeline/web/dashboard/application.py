@@ -30,16 +30,16 @@ _HEADERS: Final = {
 
 def dashboard(api: Api, health: Health) -> web.Application:
     """The application that is mounted at ``/webhooks``."""
-    desk = PageRenderer(api, health.warnings)
-    pages = dashboard_pages(desk)
-    desk.know(pages)
+    renderer = PageRenderer(api, health.warnings)
+    pages = dashboard_pages(renderer)
+    renderer.know(pages)
     by_key = {page.key: page for page in pages}
     app = web.Application(
         middlewares=[
             in_time_zone(),
-            page_errors(desk),
+            page_errors(renderer),
             refuse_until_started(health),
-            gate(desk, by_key),
+            gate(renderer, by_key),
             check_page_parameters(by_key),
         ]
     )
@@ -49,7 +49,7 @@ def dashboard(api: Api, health: Health) -> web.Application:
     return app
 
 
-def page_errors(desk: PageRenderer) -> Middleware:
+def page_errors(renderer: PageRenderer) -> Middleware:
     """A middleware that answers every error as a page."""
 
     @web.middleware
@@ -60,7 +60,7 @@ def page_errors(desk: PageRenderer) -> Middleware:
             if isinstance(error, web.HTTPException) and error.status < 400:
                 raise
             problem = explained(request, error)
-        response = desk.show(request, "error.html", problem.status, problem=problem)
+        response = renderer.show(request, "error.html", problem.status, problem=problem)
         response.headers.update(problem.headers or {})
         return response
 

@@ -41,7 +41,7 @@ _COUNTED_AT_ONCE: Final = 100
 """Attempts of an order or a similar search. For more attempts, the statistics need another query."""
 
 
-def attempt_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def index(request: web.Request) -> web.StreamResponse:
@@ -49,29 +49,30 @@ def attempt_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
         if has_blanks(request.query.items()) or list(filters.pairs) != list(read_filters(request.query.items()).pairs):
             # A form also sends its empty fields. Redirect to the shorter link without them.
             # Parameters without effect stay in the link, so that they are reported. Times in the reader's zone are written in UTC.
-            return desk.redirect(request, f"{ATTEMPTS}?{urlencode([*filters.pairs, *filters.unknown])}")
+            return renderer.redirect(request, f"{ATTEMPTS}?{urlencode([*filters.pairs, *filters.unknown])}")
         link = f"{own_address(request)}{ATTEMPTS}" + (f"?{filters.query()}" if filters.pairs else "")
         try:
-            query = await asked(desk.api, request, local(desk.api.clock()))
+            query = await asked(renderer.api, request, local(renderer.api.clock()))
             if _is_one_look(request, query):
-                found, counted = await _found_and_counted(desk.api, request, query, filters)
+                found, counted = await _found_and_counted(renderer.api, request, query, filters)
             else:
                 found, counted = await asyncio.gather(
-                    _found(desk.api, request, query, filters), figures(desk.api, desk.api.search.summary(query, _BARS))
+                    _found(renderer.api, request, query, filters),
+                    figures(renderer.api, renderer.api.search.summary(query, _BARS)),
                 )
         except (ApiError, SearchLimitError) as error:
             problem = explained(request, error)
             sentences = [sentence for of_field in (problem.fields or {}).values() for sentence in of_field]
-            view = _view(desk.api, filters, None, OptionalReads(None), problems=sentences or [problem.message])
-            return desk.show(request, "attempts.html", problem.status, view=view, times=TIMES, link=link)
-        view = _view(desk.api, filters, found, counted, ignored=query.ignored)
-        return desk.show(request, "attempts.html", view=view, times=TIMES, link=link)
+            view = _view(renderer.api, filters, None, OptionalReads(None), problems=sentences or [problem.message])
+            return renderer.show(request, "attempts.html", problem.status, view=view, times=TIMES, link=link)
+        view = _view(renderer.api, filters, found, counted, ignored=query.ignored)
+        return renderer.show(request, "attempts.html", view=view, times=TIMES, link=link)
 
     async def as_csv(request: web.Request) -> web.StreamResponse:
-        return await export(desk.api, request, "csv", local(desk.api.clock()))
+        return await export(renderer.api, request, "csv", local(renderer.api.clock()))
 
     async def as_json(request: web.Request) -> web.StreamResponse:
-        return await export(desk.api, request, "json", local(desk.api.clock()))
+        return await export(renderer.api, request, "json", local(renderer.api.clock()))
 
     return [
         DashboardPage("GET", "/attempts", index, Access.VIEWER, (FILTERS, *PAGE, AFTER, _BEFORE)),

@@ -31,34 +31,34 @@ _HEARTBEAT_SECONDS: Final = HEARTBEAT_SECONDS
 _SHOWN: Final = 50
 
 
-def attempt_live_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The page, below ``/webhooks``."""
 
     async def live(request: web.Request) -> web.StreamResponse:
-        query = await asked(desk.api, request, local(desk.api.clock()))
+        query = await asked(renderer.api, request, local(renderer.api.clock()))
         if wants_events(request):
             form = StreamForm(
-                rows=lambda rows: _rows(desk, request, rows),
+                rows=lambda rows: _rows(renderer, request, rows),
                 problem=str,
-                may_listen=lambda: _may_listen(desk, request),
+                may_listen=lambda: _may_listen(renderer, request),
                 over="You are logged out. Reload the page.",
                 heartbeat_seconds=_HEARTBEAT_SECONDS,
             )
-            return await stream_attempts(desk.api, request, query, form)
-        page = await looked(desk.api, replace(query, sorts=(), page=1, per_page=_SHOWN, after=beginning()))
+            return await stream_attempts(renderer.api, request, query, form)
+        page = await looked(renderer.api, replace(query, sorts=(), page=1, per_page=_SHOWN, after=beginning()))
         filters = read_filters(request.query.items())
-        names = endpoint_names(desk.api.registry.all())
-        view = AttemptListView(filters, None, None, None, None, names, query.ignored, (), desk.api.events.types.names)
+        names = endpoint_names(renderer.api.registry.all())
+        view = AttemptListView(filters, None, None, None, None, names, query.ignored, (), renderer.api.events.types.names)
         search = filters.query()
         live = f"{ATTEMPTS}/live" + (f"?{search}" if search else "")
-        return desk.show(request, "attempts_live.html", view=view, rows=page.items, live=live, search=f"{ATTEMPTS}?{search}")
+        return renderer.show(request, "attempts_live.html", view=view, rows=page.items, live=live, search=f"{ATTEMPTS}?{search}")
 
     return [DashboardPage("GET", "/attempts/live", live, Access.VIEWER, (FILTERS, *PAGE))]
 
 
-def _may_listen(desk: PageRenderer, request: web.Request) -> bool:
+def _may_listen(renderer: PageRenderer, request: web.Request) -> bool:
     """Whether the listener is still logged in, with the same role as at the beginning."""
-    api, session = desk.api, request[SESSION]
+    api, session = renderer.api, request[SESSION]
     if session.key_id is None or session.until <= api.clock():
         return False
     who = api.keys.named(session.key_id)
@@ -66,7 +66,7 @@ def _may_listen(desk: PageRenderer, request: web.Request) -> bool:
     return not is_over and who is not None and who.role is principal_of(request).role
 
 
-def _rows(desk: PageRenderer, request: web.Request, attempts: Iterable[AttemptRow]) -> str:
+def _rows(renderer: PageRenderer, request: web.Request, attempts: Iterable[AttemptRow]) -> str:
     """Rows of the table, the newest first."""
-    names = endpoint_names(desk.api.registry.all())
-    return desk.show(request, "attempt_rows_live.html", rows=list(attempts)[::-1], names=names).text or ""
+    names = endpoint_names(renderer.api.registry.all())
+    return renderer.show(request, "attempt_rows_live.html", rows=list(attempts)[::-1], names=names).text or ""

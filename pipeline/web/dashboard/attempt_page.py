@@ -79,9 +79,9 @@ class AttemptView:
     """Who resent it last, and when."""
 
 
-def attempt_detail_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def attempt_detail_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    handlers = _Handlers(desk)
+    handlers = _Handlers(renderer)
     return [
         DashboardPage("GET", "/attempts/{id}", handlers.show, Access.VIEWER, (_FIND, _COMPARE)),
         DashboardPage("GET", "/attempts/{id}/resend", handlers.ask_resend, Access.OPERATOR),
@@ -90,13 +90,13 @@ def attempt_detail_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 
 
 class _Handlers:
-    def __init__(self, desk: PageRenderer) -> None:
-        self._desk = desk
+    def __init__(self, renderer: PageRenderer) -> None:
+        self._renderer = renderer
 
     async def show(self, request: web.Request) -> web.Response:
-        attempt = await attempt_in_full(self._desk.api, request)
+        attempt = await attempt_in_full(self._renderer.api, request)
         wanted = request.query.get("find", "").strip()[:_MOST_FIND]
-        endpoint = self._desk.api.registry.get(attempt.endpoint_id)
+        endpoint = self._renderer.api.registry.get(attempt.endpoint_id)
         name = endpoint_name(attempt.endpoint_id, endpoint.record.description if endpoint else "", attempt.target_url)
         is_text = attempt.response_body_encoding == "text"
         view = AttemptView(
@@ -114,10 +114,10 @@ class _Handlers:
             is_known=endpoint is not None,
             resent=await self._resent(attempt),
         )
-        return self._desk.show(request, "attempt.html", view=view, ordinal=ordinal)
+        return self._renderer.show(request, "attempt.html", view=view, ordinal=ordinal)
 
     async def _resent(self, attempt: AttemptDetailAnswer) -> tuple[str, datetime] | None:
-        api, made = self._desk.api, timeline(attempt)
+        api, made = self._renderer.api, timeline(attempt)
         if not any(one.trigger == Trigger.RESEND for one in made):
             return None
         found = (await figures(api, api.reports.resends([attempt.event_id], made[0].created_at))).found or {}
@@ -136,7 +136,7 @@ class _Handlers:
         if status.acknowledged is not None:
             answered = f"It was delivered: the endpoint acknowledged it with {status.acknowledged.http_status_code}, {status.how}"
             sentences.insert(0, answered)
-        return self._desk.show(
+        return self._renderer.show(
             request,
             "confirm.html",
             title="Send it again?" if status.acknowledged is None else "Resend it although it was delivered?",
@@ -150,34 +150,34 @@ class _Handlers:
         )
 
     async def resend(self, request: web.Request) -> web.Response:
-        desk, identifier = self._desk, path_id(request)
+        renderer, identifier = self._renderer, path_id(request)
         here = f"{PREFIX}/attempts/{identifier}"
         if (
             "again" not in form_of(request)
             and self._status(detail_answer(await self._found(identifier))).acknowledged is not None
         ):
             # It may have been delivered or resent since the page was loaded: ask first.
-            return desk.redirect(request, f"{here}/resend")
+            return renderer.redirect(request, f"{here}/resend")
         try:
-            endpoint = (await desk.api.again.attempt(desk.api.audit.asker(request), identifier)).endpoint
+            endpoint = (await renderer.api.again.attempt(renderer.api.audit.asker(request), identifier)).endpoint
         except ApiError as error:
             if error.status != 409:
                 raise
-            return desk.redirect(request, here, Notice("bad", str(error)))
+            return renderer.redirect(request, here, Notice("bad", str(error)))
         done = (
             f"The notification is queued for endpoint {endpoint.id} again. The new attempt will appear in the list in a moment."
         )
-        return desk.redirect(request, here, Notice("good", done))
+        return renderer.redirect(request, here, Notice("good", done))
 
     async def _found(self, identifier: int) -> AttemptDetail:
-        async with searching(self._desk.api):
-            found = await self._desk.api.search.attempt(identifier)
+        async with searching(self._renderer.api):
+            found = await self._renderer.api.search.attempt(identifier)
         if found is None:
             raise not_found()
         return found
 
     def _status(self, attempt: AttemptDetailAnswer) -> NotificationStatus:
-        api = self._desk.api
+        api = self._renderer.api
         endpoint = api.registry.get(attempt.endpoint_id)
         known = EndpointAnswer(**endpoint_values(api, endpoint)) if endpoint is not None else None
         return notification_status(timeline(attempt), known, api.clock())
@@ -187,7 +187,7 @@ class _Handlers:
         wanted = whole_number(request, _COMPARE.name, 0)
         if wanted not in {one.id for one in attempt.siblings}:
             return None
-        other = await show_bodies(self._desk.api, request, detail_answer(await self._found(wanted)))
+        other = await show_bodies(self._renderer.api, request, detail_answer(await self._found(wanted)))
         earlier, later = sorted([attempt, other], key=_order)
         return ComparedAnswers(earlier, later, answer_diff(earlier, later))
 

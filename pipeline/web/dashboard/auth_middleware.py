@@ -21,56 +21,56 @@ CSRF_FIELD: Final = "csrf"
 _EXPIRED: Final = "This form has expired. Go back, reload the page and send it again. Log in first if you are asked to."
 
 
-def gate(desk: PageRenderer, pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
+def gate(renderer: PageRenderer, pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
     """A middleware that denies pages to users without the role, and redirects users without a session to the login."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         page = declared(request, pages)
-        request[SESSION] = session = desk.sessions.of(request)
-        if session.key_id is not None and desk.api.ended_sessions.has(session.id, session.key_id, session.until):
-            request[SESSION] = session = desk.sessions.new()
-        who = desk.api.keys.named(session.key_id) if session.key_id is not None else None
+        request[SESSION] = session = renderer.sessions.of(request)
+        if session.key_id is not None and renderer.api.ended_sessions.has(session.id, session.key_id, session.until):
+            request[SESSION] = session = renderer.sessions.new()
+        who = renderer.api.keys.named(session.key_id) if session.key_id is not None else None
         if who is not None:
             request[PRINCIPAL] = who
-            desk.api.ring.note_use(desk.api.producer, who.key_id, desk.api.clock())
+            renderer.api.ring.note_use(renderer.api.producer, who.key_id, renderer.api.clock())
         if page is None:
             # Nothing matched. Only users who are logged in may learn that.
-            return await handler(request) if who is not None else desk.to_login(request)
+            return await handler(request) if who is not None else renderer.to_login(request)
         if page.access is not None:
             if who is None:
-                return await _after_login(desk, request)
+                return await _after_login(renderer, request)
             require_role(who, page.access)
         if page.method == "POST":
             request[FORM] = form = await _form(request)
             if not is_token(str(form.get(CSRF_FIELD, "")), session.csrf):
                 # The page is older than the login: show the form again before anything is done.
-                kept = _kept(desk, request, form) if who is not None and page.access is not None else None
+                kept = _kept(renderer, request, form) if who is not None and page.access is not None else None
                 if kept is None:
                     raise ApiError(403, _EXPIRED)
-                return desk.show(request, "carried.html", carried=kept)
+                return renderer.show(request, "carried.html", carried=kept)
         return await handler(request)
 
     return middleware
 
 
-async def _after_login(desk: PageRenderer, request: web.Request) -> web.Response:
+async def _after_login(renderer: PageRenderer, request: web.Request) -> web.Response:
     """Redirect to the login, and keep the form that was sent."""
     if request.method != "POST":
-        return desk.to_login(request)
+        return renderer.to_login(request)
     try:
-        kept = _kept(desk, request, await _form(request))
+        kept = _kept(renderer, request, await _form(request))
     except ApiError:
         kept = None
     if kept is None:
-        return desk.to_login(request)
-    response = desk.show(request, "login.html", 401, next="", error=None, carried=sealed(desk, kept))
-    desk.sessions.keep(request, response, request[SESSION])
+        return renderer.to_login(request)
+    response = renderer.show(request, "login.html", 401, next="", error=None, carried=sealed(renderer, kept))
+    renderer.sessions.keep(request, response, request[SESSION])
     return response
 
 
-def _kept(desk: PageRenderer, request: web.Request, form: MultiDictProxy[str]) -> CarriedForm | None:
-    return carried(request, [(name, value) for name, value in form.items() if name != CSRF_FIELD], desk.api.clock())
+def _kept(renderer: PageRenderer, request: web.Request, form: MultiDictProxy[str]) -> CarriedForm | None:
+    return carried(request, [(name, value) for name, value in form.items() if name != CSRF_FIELD], renderer.api.clock())
 
 
 def form_of(request: web.Request) -> MultiDictProxy[str]:

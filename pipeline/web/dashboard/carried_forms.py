@@ -53,24 +53,24 @@ def carried(request: web.Request, fields: Sequence[tuple[str, str]], now: dateti
     return CarriedForm(request.raw_path, tuple(fields), now + _LIFETIME)
 
 
-def sealed(desk: PageRenderer, form: CarriedForm) -> str:
+def sealed(renderer: PageRenderer, form: CarriedForm) -> str:
     """A form, encrypted as a field of another form."""
-    return _vault(desk).seal(msgspec.json.encode(form).decode())
+    return _vault(renderer).seal(msgspec.json.encode(form).decode())
 
 
-def opened(desk: PageRenderer, text: str) -> CarriedForm | None:
+def opened(renderer: PageRenderer, text: str) -> CarriedForm | None:
     """The decrypted form. None if we did not encrypt it, or if it is too old."""
     if not text:
         return None
     try:
-        form = msgspec.json.decode(_vault(desk).open(text), type=CarriedForm)
+        form = msgspec.json.decode(_vault(renderer).open(text), type=CarriedForm)
     except (VaultError, msgspec.MsgspecError):
         return None
-    return form if form.until > desk.api.clock() and is_own_page(form.path) else None
+    return form if form.until > renderer.api.clock() and is_own_page(form.path) else None
 
 
-def _vault(desk: PageRenderer) -> Vault:
-    return desk.api.vault.derived("carried forms")
+def _vault(renderer: PageRenderer) -> Vault:
+    return renderer.api.vault.derived("carried forms")
 
 
 def _came_from_us(request: web.Request) -> bool:

@@ -71,9 +71,9 @@ class DeadLetterView:
     """Whether publishing it was refused."""
 
 
-def dead_letter_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def dead_letter_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    handlers, one = _Handlers(desk), "/dead-letters/{id}"
+    handlers, one = _Handlers(renderer), "/dead-letters/{id}"
     return [
         DashboardPage("GET", "/dead-letters", handlers.index, Access.VIEWER, (FILTERS, *PAGE)),
         DashboardPage("GET", one, handlers.show, Access.OPERATOR),
@@ -83,15 +83,15 @@ def dead_letter_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 
 
 class _Handlers:
-    def __init__(self, desk: PageRenderer) -> None:
-        self._desk = desk
+    def __init__(self, renderer: PageRenderer) -> None:
+        self._renderer = renderer
 
     async def index(self, request: web.Request) -> web.Response:
-        api = self._desk.api
+        api = self._renderer.api
         # Repaired dead letters have their own list.
         page, given, ignored = await dead_letter_page(api, request, default=False)
         topics = dict.fromkeys([*api.events.sources, *([given["topic"]] if given["topic"] else [])])
-        return self._desk.show(
+        return self._renderer.show(
             request,
             "dead_letters.html",
             page=page,
@@ -103,8 +103,8 @@ class _Handlers:
         )
 
     async def show(self, request: web.Request) -> web.Response:
-        letter = await dead_letter_in_full(self._desk.api, request)
-        return self._desk.show(request, "dead_letter.html", view=self._view(letter, None, self._as_it_came(letter)))
+        letter = await dead_letter_in_full(self._renderer.api, request)
+        return self._renderer.show(request, "dead_letter.html", view=self._view(letter, None, self._as_it_came(letter)))
 
     async def check(self, request: web.Request) -> web.Response:
         """Report the problems of the text, and format it if requested. Nothing is published."""
@@ -115,17 +115,17 @@ class _Handlers:
         if form.get("do") == "format" and value.encoding == _TEXT:
             value = value.model_copy(update={"content": pretty(value.content)})
         if "part" in form:  # no audit record while somebody types: opening the page was recorded
-            async with searching(self._desk.api):
-                known = await self._desk.api.reports.dead_letter(path_id(request))
+            async with searching(self._renderer.api):
+                known = await self._renderer.api.reports.dead_letter(path_id(request))
             if known is None:
                 raise not_found()
-            return self._desk.show(request, "dead_letter_problems.html", checked=self._checked(known, value))
-        letter = await dead_letter_in_full(self._desk.api, request)
+            return self._renderer.show(request, "dead_letter_problems.html", checked=self._checked(known, value))
+        letter = await dead_letter_in_full(self._renderer.api, request)
         view = self._view(letter, given.model_copy(update={"value": value}), self._checked(letter, value))
-        return self._desk.show(request, "dead_letter.html", view=view)
+        return self._renderer.show(request, "dead_letter.html", view=view)
 
     async def publish_again(self, request: web.Request) -> web.Response:
-        api, identifier, given = self._desk.api, path_id(request), _given(request)
+        api, identifier, given = self._renderer.api, path_id(request), _given(request)
         here = f"{LIST}/{identifier}"
         try:
             done = await api.again.republish(api.audit.asker(request), identifier, repair_of(given) if given else Repair())
@@ -134,18 +134,18 @@ class _Handlers:
         except ApiError as error:
             if error.status != 409:
                 raise
-            return self._desk.redirect(request, here, Notice("bad", str(error)))
+            return self._renderer.redirect(request, here, Notice("bad", str(error)))
         told = f"Published to {done.position.topic} again."
         attempts = f"{PREFIX}/attempts?{urlencode({'q[event_id_eq]': done.event.id})}"
-        return self._desk.redirect(request, here, Notice("good", told, href=attempts, label="Its attempts"))
+        return self._renderer.redirect(request, here, Notice("good", told, href=attempts, label="Its attempts"))
 
     async def _refused(self, request: web.Request, error: InvalidError, given: RepairInput | None) -> web.Response:
-        letter = await dead_letter_in_full(self._desk.api, request)
+        letter = await dead_letter_in_full(self._renderer.api, request)
         found = self._checked(letter, given.value) if given is not None and given.value is not None else self._as_it_came(letter)
         # A problem that is shown at its place is not repeated.
         errors = {name: said for name, said in error.errors.items() if name != "value" or not found.problems}
         view = replace(self._view(letter, given, found), errors=errors, is_refused=True)
-        return self._desk.show(request, "dead_letter.html", error.status, view=view)
+        return self._renderer.show(request, "dead_letter.html", error.status, view=view)
 
     def _view(self, letter: DeadLetterDetail, given: RepairInput | None, checked: Checked) -> DeadLetterView:
         key, value, done = _shown(letter.key), _shown(letter.value), letter.summary.repaired
@@ -156,23 +156,23 @@ class _Handlers:
             value=value,
             headers=[(name, _shown(content).content) for name, content in letter.headers if name != DEAD_LETTER_HEADER],
             is_cut=is_cut(letter),
-            is_event=letter.summary.topic in self._desk.api.events.sources,
+            is_event=letter.summary.topic in self._renderer.api.events.sources,
             draft_key=_draft(given.key if given else None, key),
             draft_value=_draft(given.value if given else None, value),
             errors={},
             checked=checked,
-            repaired_by="" if done is None else done.name or self._desk.api.ring.person(done.actor),
+            repaired_by="" if done is None else done.name or self._renderer.api.ring.person(done.actor),
         )
 
     def _as_it_came(self, letter: DeadLetterDetail) -> Checked:
-        if letter.value is None or letter.summary.topic not in self._desk.api.events.sources or is_cut(letter):
+        if letter.value is None or letter.summary.topic not in self._renderer.api.events.sources or is_cut(letter):
             return Checked()
         shown = readable(letter.value)
         found = self._checked(letter, BytesInput(content=shown.content, encoding=shown.encoding))
         return Checked(found.problems)
 
     def _checked(self, letter: DeadLetterDetail, value: BytesInput) -> Checked:
-        event_of = functools.partial(self._desk.api.again.event_of, letter)
+        event_of = functools.partial(self._renderer.api.again.event_of, letter)
         try:
             content = value.decoded()
             found = event_problems(content.decode(), event_of)

@@ -49,38 +49,38 @@ class BulkChange:
     """The number of held deliveries of each endpoint."""
 
 
-def endpoint_bulk_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def endpoint_bulk_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The page, below ``/webhooks``."""
 
     async def several(request: web.Request) -> web.Response:
-        api = desk.api
+        api = renderer.api
         require_endpoints(api.registry)
         form = form_of(request)
         action = form.get("do", "")
         if action not in _NEEDED:
             raise ApiError(422, "Choose an action for the endpoints: pause, resume, disable or resend.")
         require_role(principal_of(request), _NEEDED[action])
-        chosen = _chosen(desk, form)
+        chosen = _chosen(renderer, form)
         if not chosen:
-            return desk.redirect(request, LIST, _NONE)
+            return renderer.redirect(request, LIST, _NONE)
         back = given if is_own_page(given := form.get("back", "")) else LIST
         if action == "resend":
             pairs = [("q[endpoint_id_in][]", str(one.id)) for one in chosen]
             since = [("q[state_eq]", "failed"), ("q[created_at_gteq]", "-24h")]
-            return desk.redirect(request, f"{PREFIX}/resends/new?{urlencode([*pairs, *since])}")
-        change = _planned(desk, action, chosen)
+            return renderer.redirect(request, f"{PREFIX}/resends/new?{urlencode([*pairs, *since])}")
+        change = _planned(renderer, action, chosen)
         if "confirmed" not in form or not change.changed:
-            return desk.show(request, "endpoints_confirm.html", change=change, back=back)
-        return desk.redirect(request, back, *await _carried_out(desk, request, change))
+            return renderer.show(request, "endpoints_confirm.html", change=change, back=back)
+        return renderer.redirect(request, back, *await _carried_out(renderer, request, change))
 
     return [
         DashboardPage("POST", "/endpoints/several/change", several, Access.OPERATOR, fields=("do", "ids", "confirmed", "back")),
     ]
 
 
-def _chosen(desk: PageRenderer, form: MultiDictProxy[str]) -> list[Endpoint]:
+def _chosen(renderer: PageRenderer, form: MultiDictProxy[str]) -> list[Endpoint]:
     wanted = {int(one) for one in form.getall("ids", [])[:_MOST] if one.isascii() and one.isdigit() and len(one) < 16}
-    return [endpoint for endpoint in desk.api.registry.all() if endpoint.id in wanted]
+    return [endpoint for endpoint in renderer.api.registry.all() if endpoint.id in wanted]
 
 
 def _is_changed(action: str, endpoint: Endpoint) -> bool:
@@ -90,8 +90,8 @@ def _is_changed(action: str, endpoint: Endpoint) -> bool:
     return endpoint.active is (action == "pause")
 
 
-def _planned(desk: PageRenderer, action: str, chosen: Sequence[Endpoint]) -> BulkChange:
-    api = desk.api
+def _planned(renderer: PageRenderer, action: str, chosen: Sequence[Endpoint]) -> BulkChange:
+    api = renderer.api
     names = endpoint_names(chosen)
     changed = [one for one in chosen if _is_changed(action, one)]
     rows = [(names[one.id], api.registry.held(one).count) for one in changed]
@@ -125,13 +125,13 @@ def _planned(desk: PageRenderer, action: str, chosen: Sequence[Endpoint]) -> Bul
     return BulkChange(action, f"{verb} {what}?" if changed else "Nothing to do", f"{verb} {what}", sentences, rows)
 
 
-async def _carried_out(desk: PageRenderer, request: web.Request, change: BulkChange) -> list[Notice]:
+async def _carried_out(renderer: PageRenderer, request: web.Request, change: BulkChange) -> list[Notice]:
     actor = principal_of(request).actor
     values = validated(_CHANGES[change.action], EndpointInput)
     failed: list[str] = []
     for name, _ in change.changed:
         try:
-            await update_endpoint(desk.api, name.id, values, actor)
+            await update_endpoint(renderer.api, name.id, values, actor)
         except ApiError as error:
             failed.append(f"{name.name}: {error}")
     done = len(change.changed) - len(failed)

@@ -65,9 +65,9 @@ def page_of(endpoint: Endpoint) -> str:
     return f"{_LIST}/{endpoint.id}"
 
 
-def endpoint_form_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def endpoint_form_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    handlers, one = _Handlers(desk), "/endpoints/{id}"
+    handlers, one = _Handlers(renderer), "/endpoints/{id}"
     return [
         DashboardPage("GET", "/endpoints/new", handlers.new, Access.ADMIN),
         DashboardPage("POST", "/endpoints", handlers.create, Access.ADMIN, fields=FIELDS),
@@ -88,8 +88,8 @@ def endpoint_form_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 
 
 class _Handlers:
-    def __init__(self, desk: PageRenderer) -> None:
-        self._desk = desk
+    def __init__(self, renderer: PageRenderer) -> None:
+        self._renderer = renderer
 
     async def new(self, request: web.Request) -> web.Response:
         return self._form(request, EndpointForm())
@@ -98,20 +98,20 @@ class _Handlers:
         form = form_of(request)
         try:
             endpoint, secret = await create_endpoint(
-                self._desk.api, given(form, self._desk.api.events.types, is_new=True), principal_of(request).actor
+                self._renderer.api, given(form, self._renderer.api.events.types, is_new=True), principal_of(request).actor
             )
         except InvalidError as error:
             return self._form(request, sent(form, await self._mistakes(form, error)), status=422)
         if secret is None:
             known = Notice("warning", "This URL was already registered. This is its endpoint. Nothing was changed.")
-            return self._desk.redirect(request, page_of(endpoint), known)
-        endpoint = await verify_when_asked(self._desk.api, endpoint, principal_of(request).actor)
+            return self._renderer.redirect(request, page_of(endpoint), known)
+        endpoint = await verify_when_asked(self._renderer.api, endpoint, principal_of(request).actor)
         made = Notice("good", f"The endpoint is registered. {SECRET_SHOWN}", secret=secret)
-        return self._desk.redirect(request, page_of(endpoint), made, *self._warnings(endpoint))
+        return self._renderer.redirect(request, page_of(endpoint), made, *self._warnings(endpoint))
 
     async def preview(self, request: web.Request) -> web.Response:
         """Show what the endpoint would have received with these values. Nothing is saved, and the form keeps its content."""
-        api, form = self._desk.api, form_of(request)
+        api, form = self._renderer.api, form_of(request)
         endpoint = find_endpoint(api, path_id(request)) if "id" in request.match_info else None
         stored = None if endpoint is None else endpoint.record
         try:
@@ -121,16 +121,16 @@ class _Handlers:
         return self._form(request, sent(form, {}, stored), endpoint, preview=seen)
 
     async def edit(self, request: web.Request) -> web.Response:
-        endpoint = find_endpoint(self._desk.api, path_id(request))
+        endpoint = find_endpoint(self._renderer.api, path_id(request))
         return self._form(request, shown(endpoint.record), endpoint)
 
     async def update(self, request: web.Request) -> web.Response:
-        api, form = self._desk.api, form_of(request)
+        api, form = self._renderer.api, form_of(request)
         endpoint = find_endpoint(api, path_id(request))
         # Changes that somebody else made in the meantime are shown before they are overwritten.
         expected = frozenset({form.get("version", "")})
         try:
-            changes = given(form, self._desk.api.events.types, is_new=False)
+            changes = given(form, self._renderer.api.events.types, is_new=False)
             endpoint = await update_endpoint(api, endpoint.id, changes, principal_of(request).actor, expected)
         except InvalidError as error:
             mistakes = await self._mistakes(form, error)
@@ -145,7 +145,7 @@ class _Handlers:
         return self._back(request, endpoint, Notice("good", "The changes are saved."), *self._warnings(endpoint))
 
     async def ask_pause(self, request: web.Request) -> web.Response:
-        api = self._desk.api
+        api = self._renderer.api
         endpoint = find_endpoint(api, path_id(request))
         held = api.registry.held(endpoint).count
         day = (await figures(api, api.reports.endpoint_days(api.clock()))).found
@@ -172,24 +172,26 @@ class _Handlers:
 
     async def pause(self, request: web.Request) -> web.Response:
         endpoint = await self._change(request, {"active": False})
-        paused = f"The endpoint is paused. Its deliveries are held for up to {span(self._desk.api.hold)}, until you resume it."
+        paused = (
+            f"The endpoint is paused. Its deliveries are held for up to {span(self._renderer.api.hold)}, until you resume it."
+        )
         return self._back(request, endpoint, Notice("good", paused))
 
     async def resume(self, request: web.Request) -> web.Response:
-        held = self._desk.api.registry.held(find_endpoint(self._desk.api, path_id(request))).count
+        held = self._renderer.api.registry.held(find_endpoint(self._renderer.api, path_id(request))).count
         endpoint = await self._change(request, {"active": True})
         waited = f" {_deliveries(held, 'held delivery is', 'held deliveries are')} sent now." if held else ""
         return self._back(request, endpoint, Notice("good", f"The endpoint receives webhooks again.{waited}"))
 
     async def verify(self, request: web.Request) -> web.Response:
-        endpoint = await verify_endpoint(self._desk.api, path_id(request), principal_of(request).actor)
+        endpoint = await verify_endpoint(self._renderer.api, path_id(request), principal_of(request).actor)
         if endpoint.is_unverified:
             return self._back(request, endpoint, Notice("bad", f"It is not verified. {endpoint.record.verification_problem}"))
         return self._back(request, endpoint, Notice("good", "The endpoint is verified."))
 
     async def ask_drop(self, request: web.Request) -> web.Response:
-        endpoint = find_endpoint(self._desk.api, path_id(request))
-        count = self._desk.api.registry.held(endpoint).count
+        endpoint = find_endpoint(self._renderer.api, path_id(request))
+        count = self._renderer.api.registry.held(endpoint).count
         if not count:
             return self._back(request, endpoint, Notice("good", "Nothing is held for this endpoint."))
         what = _deliveries(count, "held delivery", "held deliveries")
@@ -205,7 +207,7 @@ class _Handlers:
         )
 
     async def drop(self, request: web.Request) -> web.Response:
-        api, given_count = self._desk.api, form_of(request).get("count", "")
+        api, given_count = self._renderer.api, form_of(request).get("count", "")
         endpoint = find_endpoint(api, path_id(request))
         try:
             count = int(given_count) if given_count.isascii() and given_count.isdigit() and len(given_count) < 16 else 0
@@ -218,7 +220,7 @@ class _Handlers:
         return self._back(request, endpoint, Notice("good", dropped))
 
     async def ask_delete(self, request: web.Request) -> web.Response:
-        endpoint = find_endpoint(self._desk.api, path_id(request))
+        endpoint = find_endpoint(self._renderer.api, path_id(request))
         return self._ask(
             request,
             endpoint,
@@ -230,9 +232,9 @@ class _Handlers:
         )
 
     async def delete(self, request: web.Request) -> web.Response:
-        endpoint = find_endpoint(self._desk.api, path_id(request))
-        await delete_endpoint(self._desk.api, endpoint.id, principal_of(request).actor)
-        return self._desk.redirect(request, _LIST, Notice("good", f"The endpoint {endpoint.target_url} is deleted."))
+        endpoint = find_endpoint(self._renderer.api, path_id(request))
+        await delete_endpoint(self._renderer.api, endpoint.id, principal_of(request).actor)
+        return self._renderer.redirect(request, _LIST, Notice("good", f"The endpoint {endpoint.target_url} is deleted."))
 
     async def headers(self, request: web.Request) -> web.Response:
         """Set or remove one custom header of the endpoint. The values of the others stay hidden."""
@@ -241,7 +243,7 @@ class _Handlers:
         try:
             endpoint = await self._change(request, {"headers": {name: None if "remove" in form else value}})
         except InvalidError as error:
-            endpoint = find_endpoint(self._desk.api, path_id(request))
+            endpoint = find_endpoint(self._renderer.api, path_id(request))
             return self._back(request, endpoint, *(Notice("bad", one) for found in error.errors.values() for one in found))
         done = f"{name} is no longer sent." if "remove" in form else f"{name} is sent with every request from now on."
         return self._back(request, endpoint, Notice("good", done))
@@ -250,20 +252,20 @@ class _Handlers:
         """All errors together. The target of the URL is checked only if everything else is correct."""
         if "target_url" not in found.errors:
             try:
-                await check_target(self._desk.api, form.get("target_url", "").strip())
+                await check_target(self._renderer.api, form.get("target_url", "").strip())
             except InvalidError as more:
                 return {**found.errors, **more.errors}
         return found.errors
 
     async def _change(self, request: web.Request, values: dict[str, object]) -> Endpoint:
-        changes = validated(values, CompilableEndpointInput, types=self._desk.api.events.types)
-        return await update_endpoint(self._desk.api, path_id(request), changes, principal_of(request).actor)
+        changes = validated(values, CompilableEndpointInput, types=self._renderer.api.events.types)
+        return await update_endpoint(self._renderer.api, path_id(request), changes, principal_of(request).actor)
 
     def _back(self, request: web.Request, endpoint: Endpoint, *notices: Notice) -> web.Response:
-        return self._desk.redirect(request, page_of(endpoint), *notices)
+        return self._renderer.redirect(request, page_of(endpoint), *notices)
 
     def _warnings(self, endpoint: Endpoint) -> Sequence[Notice]:
-        return [_EVERYTHING] if hears_everything(endpoint.record.events, self._desk.api.events.types) else []
+        return [_EVERYTHING] if hears_everything(endpoint.record.events, self._renderer.api.events.types) else []
 
     def _form(
         self,
@@ -274,13 +276,13 @@ class _Handlers:
         status: int = 200,
         preview: PreviewAnswer | None = None,
     ) -> web.Response:
-        api = self._desk.api
+        api = self._renderer.api
         events = [
             (one.name, one.description, api.catalogue.origin(one.name) == "api") for one in api.events.types.by_name.values()
         ]
         conflict = status == HTTPStatus.PRECONDITION_FAILED
-        policies = self._desk.api.policies
-        return self._desk.show(
+        policies = self._renderer.api.policies
+        return self._renderer.show(
             request,
             "endpoint_form.html",
             status,
@@ -293,7 +295,7 @@ class _Handlers:
             client_methods=CLIENT_METHODS,
             encoding_choices=ENCODING_CHOICES,
             retry_choices=retry_choices(policies),
-            versions=version_choices(self._desk.api.events.types),
+            versions=version_choices(self._renderer.api.events.types),
             verification_choices=VERIFICATION_CHOICES,
             delays=", ".join(map(delay_label, policies.delays)),
         )
@@ -301,7 +303,7 @@ class _Handlers:
     def _ask(
         self, request: web.Request, endpoint: Endpoint, what: str, title: str, button: str, *sentences: str, **fields: str
     ) -> web.Response:
-        return self._desk.show(
+        return self._renderer.show(
             request,
             "confirm.html",
             title=title,

@@ -86,11 +86,11 @@ class EndpointListView:
         return with_values(self.pairs, changes)
 
 
-def endpoint_list_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def endpoint_list_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def index(request: web.Request) -> web.Response:
-        api = desk.api
+        api = renderer.api
         require_endpoints(api.registry)
         filters = parse_endpoint_filters(request.query.items())
         find, state, sort = (request.query.get(name, "").strip() for name in ("find", "state", "sort"))
@@ -108,7 +108,7 @@ def endpoint_list_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
         view = EndpointListView(
             endpoint_rows(page.items, days.found, now, api.events.types), page, counts, find, state, sort, pairs
         )
-        return desk.show(
+        return renderer.show(
             request, "endpoints.html", view=view, problem=days.problem, ignored=filters.ignored, sorts=SORTS, states=STATES
         )
 

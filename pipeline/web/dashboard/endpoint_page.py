@@ -36,14 +36,14 @@ _EXPIRES_SOON: Final = timedelta(days=21)
 """The same threshold as in the alert."""
 
 
-def endpoint_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def endpoint_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def show(request: web.Request) -> web.Response:
-        api = desk.api
+        api = renderer.api
         endpoint = find_endpoint(api, path_id(request))
         day = await figures(api, endpoint_stats(api, endpoint.id))
-        return desk.show(
+        return renderer.show(
             request,
             "endpoint.html",
             endpoint=EndpointAnswer(**endpoint_values(api, endpoint)),
@@ -60,10 +60,12 @@ def endpoint_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
         )
 
     async def test(request: web.Request) -> web.Response:
-        endpoint = find_endpoint(desk.api, path_id(request))
-        chosen = validated({"event_name": form_of(request).get("event_name")}, TestInput, types=desk.api.events.types).event_name
-        attempt = await try_endpoint(desk.api, request, endpoint, chosen)
-        return desk.redirect(request, page_of(endpoint), _told(attempt))
+        endpoint = find_endpoint(renderer.api, path_id(request))
+        chosen = validated(
+            {"event_name": form_of(request).get("event_name")}, TestInput, types=renderer.api.events.types
+        ).event_name
+        attempt = await try_endpoint(renderer.api, request, endpoint, chosen)
+        return renderer.redirect(request, page_of(endpoint), _told(attempt))
 
     return [
         DashboardPage("GET", "/endpoints/{id}", show, Access.VIEWER),

@@ -34,15 +34,15 @@ class EventTypeRow:
     changed_by: str = ""
 
 
-def event_type_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def event_type_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The page, below ``/webhooks``."""
 
     async def index(request: web.Request) -> web.Response:
-        catalogue = desk.api.catalogue
-        return desk.show(
+        catalogue = renderer.api.catalogue
+        return renderer.show(
             request,
             "event_types.html",
-            rows=event_type_rows(desk.api),
+            rows=event_type_rows(renderer.api),
             removed=catalogue.removed(),
             unusable=catalogue.unusable(),
             origins=ORIGINS,

@@ -36,9 +36,9 @@ _NEXT: Final = Parameter("next", "Page to open after the login.")
 _NO_KEY: Final = "Enter your API key."
 
 
-def public_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def public_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    handlers = _Handlers(desk)
+    handlers = _Handlers(renderer)
     return [
         DashboardPage("GET", "/login", handlers.login, None, (_NEXT,)),
         DashboardPage("POST", "/login", handlers.log_in, None, fields=("next", "key", "zone", CARRIED_FIELD)),
@@ -49,22 +49,24 @@ def public_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 
 
 class _Handlers:
-    def __init__(self, desk: PageRenderer) -> None:
-        self._desk = desk
+    def __init__(self, renderer: PageRenderer) -> None:
+        self._renderer = renderer
 
     async def login(self, request: web.Request) -> web.Response:
         wanted = request.query.get("next", "")
         if request.get(PRINCIPAL) is not None:
-            return self._desk.redirect(request, _page(wanted))
+            return self._renderer.redirect(request, _page(wanted))
         return self._form(request, 200, wanted)
 
     async def log_in(self, request: web.Request) -> web.Response:
-        form, desk = form_of(request), self._desk
+        form, renderer = form_of(request), self._renderer
         wanted, key = form.get("next", ""), form.get("key", "").strip()
         if not key:
             return self._form(request, 422, wanted, _NO_KEY)
         try:
-            who = desk.api.guesses.checked(client_address(request, desk.api.proxies), lambda: desk.api.keys.owner(key))
+            who = renderer.api.guesses.checked(
+                client_address(request, renderer.api.proxies), lambda: renderer.api.keys.owner(key)
+            )
         except WrongKeyError:
             return self._form(request, 401, wanted, _WRONG)
         except ApiError as error:
@@ -75,26 +77,28 @@ class _Handlers:
             await self._end(request[SESSION])
         log.info("somebody logged in to the dashboard", key_id=who.key_id, role=who.role.value)
         # A new session, so that nobody can have planted its cookie.
-        session = desk.sessions.new(who.key_id)
-        if (typed := opened(desk, form.get(CARRIED_FIELD, ""))) is not None:
+        session = renderer.sessions.new(who.key_id)
+        if (typed := opened(renderer, form.get(CARRIED_FIELD, ""))) is not None:
             request[SESSION], request[PRINCIPAL] = session, who
-            response = desk.show(request, "carried.html", carried=typed)
+            response = renderer.show(request, "carried.html", carried=typed)
         else:
-            response = desk.redirect(request, _page(wanted))
-        desk.sessions.keep(request, response, session)
+            response = renderer.redirect(request, _page(wanted))
+        renderer.sessions.keep(request, response, session)
         if chosen_zone(request) is None:
             keep_zone(request, response, form.get("zone", ""))
         return response
 
     async def log_out(self, request: web.Request) -> web.Response:
         has_ended = await self._end(request[SESSION])
-        response = self._desk.redirect(request, LOGIN, Notice("good", "You are logged out.") if has_ended else _NOT_EVERYWHERE)
-        self._desk.sessions.end(response)
+        response = self._renderer.redirect(
+            request, LOGIN, Notice("good", "You are logged out.") if has_ended else _NOT_EVERYWHERE
+        )
+        self._renderer.sessions.end(response)
         return response
 
     async def _end(self, session: Session) -> bool:
         """End a session on the server. Returns False if Kafka does not confirm it in time."""
-        api = self._desk.api
+        api = self._renderer.api
         if session.key_id is None:
             return True
         try:
@@ -107,20 +111,20 @@ class _Handlers:
         return True
 
     async def asset(self, request: web.Request) -> web.Response:
-        found = self._desk.assets.find(request.match_info["name"])
+        found = self._renderer.assets.find(request.match_info["name"])
         if found is None:
             raise not_found()
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "ETag": f'"{found.digest}"'}
         return web.Response(body=found.content, content_type=found.content_type, charset="utf-8", headers=headers)
 
     async def home(self, request: web.Request) -> web.Response:
-        return self._desk.redirect(request, PREFIX)
+        return self._renderer.redirect(request, PREFIX)
 
     def _form(self, request: web.Request, status: int, wanted: str, error: str | None = None) -> web.Response:
         typed = form_of(request).get(CARRIED_FIELD, "") if request.method == "POST" else ""
-        response = self._desk.show(request, "login.html", status, next=wanted, error=error, carried=typed)
+        response = self._renderer.show(request, "login.html", status, next=wanted, error=error, carried=typed)
         # Even the login form needs a session for its token, so that a form on another site cannot log a browser in.
-        self._desk.sessions.keep(request, response, request[SESSION])
+        self._renderer.sessions.keep(request, response, request[SESSION])
         return response
 
 

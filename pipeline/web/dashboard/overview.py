@@ -36,11 +36,11 @@ _SEARCHES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
-def overview_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def overview_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def values(template: str, request: web.Request) -> web.Response:
-        api = desk.api
+        api = renderer.api
         require_endpoints(api.registry)
         now = api.clock()
         hour, days, letters = await asyncio.gather(
@@ -50,7 +50,7 @@ def overview_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
         )
         endpoints = [EndpointAnswer(**endpoint_values(api, one)) for one in api.registry.all()]
         rows = endpoint_rows(endpoints, days.found, now, api.events.types)
-        return desk.show(
+        return renderer.show(
             request,
             template,
             hour=hour.found,
@@ -60,7 +60,7 @@ def overview_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
             troubled=[row for row in rows if is_troubled(row.endpoint)],
             busiest=sorted(rows, key=_attempts, reverse=True)[:_SHOWN],
             count=len(rows),
-            warnings=list(desk.warnings().values()),
+            warnings=list(renderer.warnings().values()),
             letters=letters.found or 0,
             last_hour={name: _since(hour.found, **values) for name, values in _SEARCHES.items()} if hour.found else {},
         )

@@ -23,24 +23,24 @@ from pipeline.web.dashboard.time_zone_page import time_zone_pages
 from pipeline.web.dashboard.timelines import story_pages
 
 
-def dashboard_pages(desk: PageRenderer) -> list[DashboardPage]:
+def dashboard_pages(renderer: PageRenderer) -> list[DashboardPage]:
     """The pages, grouped by topic."""
     return [
-        *public_pages(desk),
-        *time_zone_pages(desk),
-        *overview_pages(desk),
-        *quick_search_pages(desk),
-        *endpoint_list_pages(desk),
-        *endpoint_bulk_pages(desk),
-        *endpoint_form_pages(desk),
-        *endpoint_pages(desk),
-        *rotation_pages(desk),
-        *event_type_pages(desk),
-        *key_pages(desk),
-        *attempt_search_pages(desk),
-        *attempt_live_pages(desk),
-        *attempt_detail_pages(desk),
-        *story_pages(desk),
-        *resend_pages(desk),
-        *dead_letter_pages(desk),
+        *public_pages(renderer),
+        *time_zone_pages(renderer),
+        *overview_pages(renderer),
+        *quick_search_pages(renderer),
+        *endpoint_list_pages(renderer),
+        *endpoint_bulk_pages(renderer),
+        *endpoint_form_pages(renderer),
+        *endpoint_pages(renderer),
+        *rotation_pages(renderer),
+        *event_type_pages(renderer),
+        *key_pages(renderer),
+        *attempt_search_pages(renderer),
+        *attempt_live_pages(renderer),
+        *attempt_detail_pages(renderer),
+        *story_pages(renderer),
+        *resend_pages(renderer),
+        *dead_letter_pages(renderer),
     ]

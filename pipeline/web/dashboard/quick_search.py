@@ -57,21 +57,21 @@ class Choice:
     more: str = ""
 
 
-def quick_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def go(request: web.Request) -> web.Response:
         pasted = recognise(request.query.get("text", ""))
         if not pasted.text:
-            return desk.redirect(request, ATTEMPTS)
+            return renderer.redirect(request, ATTEMPTS)
         if pasted.certain is not None:
-            return desk.redirect(request, _reference(pasted.certain).href)
-        require_endpoints(desk.api.registry)
-        endpoints, is_exact = _matching(desk.api, pasted)
+            return renderer.redirect(request, _reference(pasted.certain).href)
+        require_endpoints(renderer.api.registry)
+        endpoints, is_exact = _matching(renderer.api, pasted)
         if not is_exact and (own := _own_page(request, pasted)):
-            return desk.redirect(request, own)
+            return renderer.redirect(request, own)
         found = [Choice(one.name, f"{PREFIX}/endpoints/{one.id}", one.target_url) for one in endpoints]
-        looked = await figures(desk.api, _existing(desk.api, pasted.guesses))
+        looked = await figures(renderer.api, _existing(renderer.api, pasted.guesses))
         found += map(_reference, looked.found or ())
         return onward(request, pasted, found or _named(pasted), looked.problem, is_guess=bool(endpoints) and not is_exact)
 
@@ -81,17 +81,17 @@ def quick_search_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
         """Redirect to the only result. Without a result: to the search. With several: show a page to choose from."""
         may_see_bodies = principal_of(request).role.covers(Access.OPERATOR)
         if len(found) == 1:
-            return desk.redirect(
+            return renderer.redirect(
                 request, found[0].href, *(_doubts(pasted, found[0], is_guess=is_guess) if may_see_bodies else ())
             )
         if not found and pasted.url is not None:
-            return desk.redirect(request, f"{ATTEMPTS}?{urlencode({'q[target_url_cont]': pasted.url})}")
+            return renderer.redirect(request, f"{ATTEMPTS}?{urlencode({'q[target_url_cont]': pasted.url})}")
         if not found and may_see_bodies:
-            return desk.redirect(request, _in_bodies(pasted.text))
+            return renderer.redirect(request, _in_bodies(pasted.text))
         return choose(request, pasted, found, problem)
 
     def choose(request: web.Request, pasted: Pasted, found: Sequence[Choice], problem: str | None) -> web.Response:
-        return desk.show(
+        return renderer.show(
             request,
             "go.html",
             text=pasted.text,

@@ -39,15 +39,15 @@ class Preview:
     obstacles: Sequence[str]
 
 
-def resend_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def resend_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    return [*_beginning(desk), *_watching(desk)]
+    return [*_beginning(renderer), *_watching(renderer)]
 
 
-def _beginning(desk: PageRenderer) -> Iterable[DashboardPage]:
+def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
     async def new(request: web.Request) -> web.Response:
-        query = await asked(desk.api, request, local(desk.api.clock()))
-        found = await desk.api.runs.preview(query)
+        query = await asked(renderer.api, request, local(renderer.api.clock()))
+        found = await renderer.api.runs.preview(query)
         obstacles = [
             f"A filter is not valid, and without it more would be sent than you want: {one}"
             for one in (*request[IGNORED], *query.ignored)
@@ -58,24 +58,24 @@ def _beginning(desk: PageRenderer) -> Iterable[DashboardPage]:
         view = Preview(
             filters=read_filters(request.query.items()),
             found=found,
-            seconds=round(len(found.notifications) * desk.api.runs.pause_seconds),
-            endpoints={one.id: one.name for one in endpoint_names(desk.api.registry.all()).values()},
+            seconds=round(len(found.notifications) * renderer.api.runs.pause_seconds),
+            endpoints={one.id: one.name for one in endpoint_names(renderer.api.registry.all()).values()},
             obstacles=obstacles,
         )
-        return desk.show(request, "resend_new.html", view=view)
+        return renderer.show(request, "resend_new.html", view=view)
 
     async def start(request: web.Request) -> web.Response:
         try:
-            query = await asked(desk.api, request, local(desk.api.clock()))
-            run = await desk.api.runs.start(desk.api.audit.asker(request), query)
+            query = await asked(renderer.api, request, local(renderer.api.clock()))
+            run = await renderer.api.runs.start(renderer.api.audit.asker(request), query)
         except InvalidError as error:
             sentences = [sentence for of_field in error.errors.values() for sentence in of_field]
-            return desk.redirect(request, ATTEMPTS, Notice("bad", " ".join(sentences)))
+            return renderer.redirect(request, ATTEMPTS, Notice("bad", " ".join(sentences)))
         except ApiError as error:
             if error.status != 409:
                 raise
-            return desk.redirect(request, RESENDS, Notice("bad", str(error)))
-        return desk.redirect(request, f"{RESENDS}/{run.id}")
+            return renderer.redirect(request, RESENDS, Notice("bad", str(error)))
+        return renderer.redirect(request, f"{RESENDS}/{run.id}")
 
     return [
         DashboardPage("GET", "/resends/new", new, Access.OPERATOR, (FILTERS, *PAGE)),
@@ -83,28 +83,28 @@ def _beginning(desk: PageRenderer) -> Iterable[DashboardPage]:
     ]
 
 
-def _watching(desk: PageRenderer) -> Iterable[DashboardPage]:
+def _watching(renderer: PageRenderer) -> Iterable[DashboardPage]:
     async def index(request: web.Request) -> web.Response:
-        return desk.show(request, "resends.html", runs=await desk.api.runs.last())
+        return renderer.show(request, "resends.html", runs=await renderer.api.runs.last())
 
     async def show(request: web.Request) -> web.Response:
-        return desk.show(request, "resend.html", run=await _run(request))
+        return renderer.show(request, "resend.html", run=await _run(request))
 
     async def progress(request: web.Request) -> web.Response:
-        return desk.show(request, "resend_progress.html", run=await _run(request))
+        return renderer.show(request, "resend_progress.html", run=await _run(request))
 
     async def cancel(request: web.Request) -> web.Response:
         identifier = run_id(request)
         try:
-            await desk.api.runs.cancel(desk.api.audit.asker(request), identifier)
+            await renderer.api.runs.cancel(renderer.api.audit.asker(request), identifier)
         except ApiError as error:
             if error.status != 409:
                 raise
-            return desk.redirect(request, f"{RESENDS}/{identifier}", Notice("warning", str(error)))
-        return desk.redirect(request, f"{RESENDS}/{identifier}")
+            return renderer.redirect(request, f"{RESENDS}/{identifier}", Notice("warning", str(error)))
+        return renderer.redirect(request, f"{RESENDS}/{identifier}")
 
     async def _run(request: web.Request) -> ResendRun:
-        run = await desk.api.runs.find(run_id(request))
+        run = await renderer.api.runs.find(run_id(request))
         if run is None:
             raise not_found()
         return run

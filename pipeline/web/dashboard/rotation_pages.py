@@ -30,12 +30,12 @@ _OVERLAPS: Final = (
 )
 
 
-def rotation_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def rotation_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     def ask(request: web.Request, title: str, button: str, *sentences: str) -> web.Response:
-        endpoint = find_endpoint(desk.api, path_id(request))
-        return desk.show(
+        endpoint = find_endpoint(renderer.api, path_id(request))
+        return renderer.show(
             request,
             "confirm.html",
             title=title,
@@ -61,9 +61,9 @@ def rotation_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 
     async def make_secret(request: web.Request) -> web.Response:
         overlap, actor = _overlap(request), principal_of(request).actor
-        endpoint, secret = await rotate_secret(desk.api, path_id(request), actor, None, overlap)
+        endpoint, secret = await rotate_secret(renderer.api, path_id(request), actor, None, overlap)
         made = f"There is a new signing secret; {_valid(overlap)}. {SECRET_SHOWN}"
-        return desk.redirect(request, _page(endpoint.id), Notice("good", made, secret=secret))
+        return renderer.redirect(request, _page(endpoint.id), Notice("good", made, secret=secret))
 
     async def ask_pair(request: web.Request) -> web.Response:
         return ask(
@@ -76,9 +76,9 @@ def rotation_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
 
     async def make_pair(request: web.Request) -> web.Response:
         overlap, actor = _overlap(request), principal_of(request).actor
-        endpoint = await rotate_key_pair(desk.api, path_id(request), actor, None, overlap)
+        endpoint = await rotate_key_pair(renderer.api, path_id(request), actor, None, overlap)
         made = f"There is a new key pair; {_valid(overlap)}. Its public key is below."
-        return desk.redirect(request, _page(endpoint.id), Notice("good", made))
+        return renderer.redirect(request, _page(endpoint.id), Notice("good", made))
 
     one = "/endpoints/{id}"
     return [

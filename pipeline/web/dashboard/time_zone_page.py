@@ -20,11 +20,11 @@ _NEXT: Final = Parameter("next", "Page to open after choosing a zone.")
 _UNKNOWN: Final = "There is no such time zone. Names look like Europe/Berlin."
 
 
-def time_zone_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def time_zone_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     def form(request: web.Request, status: int, given: str, wanted: str, error: str | None = None) -> web.Response:
-        return desk.show(
+        return renderer.show(
             request, "time_zone.html", status, zones=_zones(), given=given, next=wanted, errors={"zone": [error]} if error else {}
         )
 
@@ -37,7 +37,7 @@ def time_zone_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
         name = next((one for one in zone_names() if one.casefold() == given.replace(" ", "_").casefold()), given)
         if zone_of(name) is None:
             return form(request, 422, given, wanted, _UNKNOWN)
-        response = desk.redirect(request, wanted if is_own_page(wanted) else PREFIX)
+        response = renderer.redirect(request, wanted if is_own_page(wanted) else PREFIX)
         keep_zone(request, response, name)
         return response
 

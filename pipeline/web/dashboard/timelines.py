@@ -106,13 +106,13 @@ class TimelineView:
     """Who sent an event to an endpoint again last, and when."""
 
 
-def story_pages(desk: PageRenderer) -> Iterable[DashboardPage]:
+def story_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    return [page for kind in KINDS for page in _pages(desk, kind)]
+    return [page for kind in KINDS for page in _pages(renderer, kind)]
 
 
-def _pages(desk: PageRenderer, kind: TimelineKind) -> Iterable[DashboardPage]:
-    handlers = _Handlers(desk, kind)
+def _pages(renderer: PageRenderer, kind: TimelineKind) -> Iterable[DashboardPage]:
+    handlers = _Handlers(renderer, kind)
     path = f"/{kind.folder}/{{number}}"
     return (
         DashboardPage("GET", path, handlers.show, Access.VIEWER),
@@ -121,12 +121,12 @@ def _pages(desk: PageRenderer, kind: TimelineKind) -> Iterable[DashboardPage]:
 
 
 class _Handlers:
-    def __init__(self, desk: PageRenderer, kind: TimelineKind) -> None:
-        self._desk = desk
+    def __init__(self, renderer: PageRenderer, kind: TimelineKind) -> None:
+        self._renderer = renderer
         self._kind = kind
 
     async def show(self, request: web.Request) -> web.Response:
-        api, kind, number = self._desk.api, self._kind, self._number(request)
+        api, kind, number = self._renderer.api, self._kind, self._number(request)
         require_endpoints(api.registry)
         record = _NOTHING
         if kind.may_be(number):
@@ -148,14 +148,14 @@ class _Handlers:
             spelled=None if story.events else self._spelled(number),
             resent={place: (done.name or api.ring.person(done.actor), done.at) for place, done in resent.items()},
         )
-        return self._desk.show(request, "story.html", view=view)
+        return self._renderer.show(request, "story.html", view=view)
 
     async def resend(self, request: web.Request) -> web.Response:
         """Resend the failed notifications that were not delivered since, to one endpoint or to all."""
-        api, kind, number = self._desk.api, self._kind, self._number(request)
+        api, kind, number = self._renderer.api, self._kind, self._number(request)
         endpoint = form_of(request).get(_ENDPOINT, "").strip()
         search = [(f"q[{kind.about.value}_eq]", number), *([("q[endpoint_id_eq]", endpoint)] if endpoint else [])]
-        back = partial(self._desk.redirect, request, kind.path(number))
+        back = partial(self._renderer.redirect, request, kind.path(number))
         try:
             run = await api.runs.start(api.audit.asker(request), parse_query(search, api.clock()))
         except InvalidError as error:
