@@ -142,12 +142,12 @@ def make_deliveries(settings: Settings, broker: Broker, producer: Producer, trac
         is_time_certain=clock.may_disable,
     )
     rate_shares = RateShareExchange(broker, settings.topics.rate_shares, producer)
-    gate = _gate(settings, watch, registry, rate_shares)
-    registry.on_resumed = gate.begin_ramp
-    health.on_circuits = gate.hear_circuits
+    admission = _admission(settings, watch, registry, rate_shares)
+    registry.on_resumed = admission.begin_ramp
+    health.on_circuits = admission.hear_circuits
     delivery_service = DeliveryService(
         sender=sender,
-        gate=gate,
+        admission=admission,
         watch=watch,
         publisher=DeliveryPublisher(producer, settings.topics),
         policies=settings.retry_policies,
@@ -187,7 +187,7 @@ def egress_proxy_question(settings: Settings, guard: AddressGuard) -> Ask | None
     return partial(ask_egress_proxy, settings.proxy, guard, settings.resolver_probe_name)
 
 
-def _gate(settings: Settings, watch: EndpointHealthMonitor, registry: Registry, rate_shares: RateShareExchange) -> Admission:
+def _admission(settings: Settings, watch: EndpointHealthMonitor, registry: Registry, rate_shares: RateShareExchange) -> Admission:
     limits = CircuitLimits(
         failures=settings.circuit_failures,
         open_seconds=settings.circuit_open_seconds,

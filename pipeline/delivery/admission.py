@@ -311,12 +311,12 @@ class Pace:
 class Pass:
     """Lets one request through, in a ``with`` block."""
 
-    __slots__ = ("_circuit", "_endpoint", "_gate", "_has_ended", "_place", "_ticket")
+    __slots__ = ("_admission", "_circuit", "_endpoint", "_has_ended", "_place", "_ticket")
 
     def __init__(
-        self, gate: Admission, endpoint: Endpoint, place: ConcurrencySlot, circuit: Circuit, ticket: CircuitPermit
+        self, admission: Admission, endpoint: Endpoint, place: ConcurrencySlot, circuit: Circuit, ticket: CircuitPermit
     ) -> None:
-        self._gate = gate
+        self._admission = admission
         self._endpoint = endpoint
         self._place = place
         self._circuit = circuit
@@ -333,11 +333,11 @@ class Pass:
     def end(self, exchange: Exchange, at: datetime) -> None:
         """The request has ended, ``at`` this time (to read a date in Retry-After)."""
         self._has_ended = True
-        self._gate.ended(self._endpoint, self._circuit, self._ticket, exchange, at)
+        self._admission.ended(self._endpoint, self._circuit, self._ticket, exchange, at)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if not self._has_ended:
-            self._gate.abandoned(self._endpoint, self._circuit, self._ticket)
+            self._admission.abandoned(self._endpoint, self._circuit, self._ticket)
         self._place.__exit__(kind, error, traceback)
 
 

@@ -43,7 +43,7 @@ class DeliveryService:
     """Delivers. One per process."""
 
     sender: Sender
-    gate: Admission
+    admission: Admission
     watch: EndpointHealthMonitor
     publisher: DeliveryPublisher
     policies: RetryPolicies
@@ -70,7 +70,7 @@ class DeliveryService:
             return HeldDelivery(delivery)
         # While Kafka does not acknowledge records, start nothing: the results would pile up here.
         await self.publisher.room()
-        admitted = await self.gate.enter(delivery.endpoint)
+        admitted = await self.admission.enter(delivery.endpoint)
         if isinstance(admitted, Refusal):
             return self._parked(delivery, admitted)
         with admitted:
@@ -119,7 +119,7 @@ class DeliveryService:
 
     def forget(self, endpoint_id: int) -> None:
         """Forget this endpoint, because nothing more is sent to it."""
-        self.gate.forget(endpoint_id)
+        self.admission.forget(endpoint_id)
         self.access_tokens.forget(endpoint_id)
 
     def _parked(self, delivery: Delivery, refusal: Refusal) -> ParkedDelivery:

@@ -95,7 +95,9 @@ async def serving(
     watch = EndpointHealthMonitor(health, producer, topics, utc_now, limits=FailingLimits(disable_after=timedelta(days=5)))
     delivery_service = DeliveryService(
         sender=sender,
-        gate=Admission(ConcurrencyLimiter(1, 0.1), AdmissionLimits(CircuitLimits(), 0.1, 1), on_change=watch.circuit_changed),
+        admission=Admission(
+            ConcurrencyLimiter(1, 0.1), AdmissionLimits(CircuitLimits(), 0.1, 1), on_change=watch.circuit_changed
+        ),
         watch=watch,
         publisher=DeliveryPublisher(producer, topics),
         policies=settings.retry_policies,

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from pipeline.ops.health import Health
-from pipeline.web.dashboard.auth_middleware import gate
+from pipeline.web.dashboard.auth_middleware import auth_middleware
 from pipeline.web.dashboard.page_parameters import check_page_parameters
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.page_table import dashboard_pages
@@ -39,7 +39,7 @@ def dashboard(api: Api, health: Health) -> web.Application:
             in_time_zone(),
             page_errors(renderer),
             refuse_until_started(health),
-            gate(renderer, by_key),
+            auth_middleware(renderer, by_key),
             check_page_parameters(by_key),
         ]
     )

@@ -21,7 +21,7 @@ CSRF_FIELD: Final = "csrf"
 _EXPIRED: Final = "This form has expired. Go back, reload the page and send it again. Log in first if you are asked to."
 
 
-def gate(renderer: PageRenderer, pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
+def auth_middleware(renderer: PageRenderer, pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
     """A middleware that denies pages to users without the role, and redirects users without a session to the login."""
 
     @web.middleware

@@ -37,14 +37,14 @@ def shown() -> set[str]:
 
 def state(deliveries: Any) -> dict[str, int]:
     """How many endpoints each part knows something of."""
-    watch, failures, gate = deliveries.watch, deliveries.filter_failures, deliveries.delivery_service.gate
+    watch, failures, admission = deliveries.watch, deliveries.filter_failures, deliveries.delivery_service.admission
     parts = {
         "told": watch._told,
         "quiet": watch._quiet,
         "filters that failed": failures._told,
         "filters to tell of": failures._waiting,
-        "slow": gate._lanes._shares._usages,
-        "circuits": gate._circuits,
+        "slow": admission._lanes._shares._usages,
+        "circuits": admission._circuits,
         "attempts": metrics.ENDPOINT_ATTEMPTS._counts,
     }
     return {name: len(part) for name, part in parts.items() if part}
@@ -53,7 +53,7 @@ def state(deliveries: Any) -> dict[str, int]:
 async def test_nothing_is_kept_of_endpoints_that_were_deleted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics.ENDPOINT_ATTEMPTS, "_counts", defaultdict(lambda: defaultdict(int)))
     deliveries = make_deliveries(settings, MemoryBroker(), FakeProducer(), None)
-    registry, gate = deliveries.registry, deliveries.delivery_service.gate
+    registry, admission = deliveries.registry, deliveries.delivery_service.admission
     registry.table._loop = asyncio.get_running_loop()
     topic = settings.topics.endpoints
     for number in range(1, MANY + 1):
@@ -67,11 +67,11 @@ async def test_nothing_is_kept_of_endpoints_that_were_deleted(settings: Settings
         deliveries.filter_failures.tell()
         deliveries.filter_failures.note(FilterFailure("order_completed", "data.x > 1", FilterFault.TYPE, "", number), "evt_2")
         deliveries.filter_failures.tell()
-        token = gate._lanes._shares.enter(number, 0.0)
+        token = admission._lanes._shares.enter(number, 0.0)
         assert token is not None
-        gate._lanes._shares.start(number, token, 0.0)
-        gate._lanes._shares.leave(number, token, 100.0)
-        gate._circuit(endpoint)
+        admission._lanes._shares.start(number, token, 0.0)
+        admission._lanes._shares.leave(number, token, 100.0)
+        admission._circuit(endpoint)
         if number == MANY:
             assert set(state(deliveries).values()) == {1}, "of those before nothing is left"
             assert shown() == {str(number)}

@@ -102,7 +102,7 @@ class Scene:
         )
         self.delivery_service = DeliveryService(
             sender=cast("Sender", self.sender),
-            gate=Admission(
+            admission=Admission(
                 self.lanes,
                 AdmissionLimits(limits, longest_wait, most_waiting),
                 on_change=self.watch.circuit_changed,

@@ -347,26 +347,26 @@ async def test_the_circuit_and_the_pace_of_an_endpoint_that_is_gone_are_forgotte
     scene = Scene(limits=LIMITS)
     registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=scene.health)
     to = limited(100)
-    gate = Admission(
+    admission = Admission(
         scene.lanes,
         AdmissionLimits(LIMITS, 1.0, 10),
         on_change=lambda *_: None,
         clock=lambda: scene.seconds,
         current=registry.receiver,
     )
-    registry.on_idle = gate.forget
+    registry.on_idle = admission.forget
     key = str(to.id).encode()
     registry._apply([topic_record(to_json(to.record), topic=TOPICS.endpoints, key=key)])
     gauge, before = metrics.CIRCUITS.labels(state), metrics.CIRCUITS.labels(state)._value.get()
     probe: Pass | None = None
     for _ in range(3):
-        entry = await gate.enter(to)
+        entry = await admission.enter(to)
         assert isinstance(entry, Pass)
         with entry:
             entry.end(NO_ANSWER, NOW)
     if state == "half_open":
         scene.seconds += 6
-        entry = await gate.enter(to)
+        entry = await admission.enter(to)
         assert isinstance(entry, Pass)
         probe = entry
     assert gauge._value.get() == before + 1
@@ -380,9 +380,9 @@ async def test_the_circuit_and_the_pace_of_an_endpoint_that_is_gone_are_forgotte
     if probe is not None:
         with probe:
             probe.end(NO_ANSWER, NOW)  # it was under way
-    late = await gate.enter(to)  # a delivery that holds the endpoint as it was
+    late = await admission.enter(to)  # a delivery that holds the endpoint as it was
     assert isinstance(late, Pass)
     with late:
         late.end(NO_ANSWER, NOW)
     assert gauge._value.get() == before
-    assert (gate._circuits, gate._paces) == ({}, {})
+    assert (admission._circuits, admission._paces) == ({}, {})

@@ -19,7 +19,7 @@ async def _begun(stall_after: float, stall: float) -> list[float]:
     """When requests begin of 200 that are there at once, in a process that stands still for a while."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
-    gate = Admission(
+    admission = Admission(
         ConcurrencyLimiter(64, 1.0),
         AdmissionLimits(CircuitLimits(), 10.0, 10_000),
         on_change=lambda *_: None,
@@ -28,7 +28,7 @@ async def _begun(stall_after: float, stall: float) -> list[float]:
     to, begun = limited(LIMIT), list[float]()
 
     async def deliver() -> None:
-        admitted = await gate.enter(to)
+        admitted = await admission.enter(to)
         assert isinstance(admitted, Pass)
         with admitted:
             begun.append(loop.time())

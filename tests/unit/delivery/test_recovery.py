@@ -38,7 +38,7 @@ class Outage:
         self.is_down = True
         self.loop = asyncio.get_running_loop()
         self.waiting: list[tuple[float, int]] = []
-        self.gate = Admission(
+        self.admission = Admission(
             ConcurrencyLimiter(64, 1.0),
             AdmissionLimits(CircuitLimits(failures=10, open_seconds=5.0, max_open_seconds=600.0), 1.0, 256, ramp),
             on_change=lambda *_: None,
@@ -47,7 +47,7 @@ class Outage:
         )
 
     async def deliver(self, parked: int) -> None:
-        admitted = await self.gate.enter(self.to)
+        admitted = await self.admission.enter(self.to)
         if isinstance(admitted, Refusal):
             self.parked += 1
             delay = POLICIES.standard.parking(parked, admitted.at_least, admitted.longest, SHORT if admitted.is_recovery else ())
@@ -60,7 +60,7 @@ class Outage:
             admitted.end(NO_ANSWER if self.is_down else answer(200), NOW)
 
     async def open_circuit(self) -> None:
-        while not isinstance(await self.gate.enter(self.to), Refusal):
+        while not isinstance(await self.admission.enter(self.to), Refusal):
             await self.deliver(0)
         self.is_down = False
         self.waiting.clear()
@@ -132,7 +132,7 @@ def test_the_ramp_ends_at_the_endpoints_own_limit() -> None:
 async def test_an_endpoint_that_fails_again_during_its_ramp_begins_anew() -> None:
     seconds = [0.0]
     to = endpoint()
-    gate = Admission(
+    admission = Admission(
         ConcurrencyLimiter(64, 1.0),
         AdmissionLimits(CircuitLimits(failures=2, open_seconds=5.0), 0.0, 256, RAMP),
         on_change=lambda *_: None,
@@ -140,26 +140,26 @@ async def test_an_endpoint_that_fails_again_during_its_ramp_begins_anew() -> Non
     )
 
     async def exchange(is_good: bool) -> bool:
-        admitted = await gate.enter(to)
+        admitted = await admission.enter(to)
         if isinstance(admitted, Refusal):
             return False
         with admitted:
             admitted.end(answer(200) if is_good else NO_ANSWER, NOW)
         return True
 
-    gate.begin_ramp(to.id)
+    admission.begin_ramp(to.id)
     for _ in range(60):
         seconds[0] += 0.5
         assert await exchange(is_good=True)
-    grown = gate._ramps[to.id].per_second
+    grown = admission._ramps[to.id].per_second
     for _ in range(2):
         seconds[0] += 1.0
         await exchange(is_good=False)
-    assert to.id not in gate._ramps, "its circuit is open"
+    assert to.id not in admission._ramps, "its circuit is open"
 
     seconds[0] += 10.0
     assert await exchange(is_good=True)
-    assert gate._ramps[to.id].per_second == RAMP.start_per_second < grown
+    assert admission._ramps[to.id].per_second == RAMP.start_per_second < grown
 
 
 async def test_an_endpoint_that_was_resumed_gets_a_ramp_and_one_that_is_gone_none() -> None:

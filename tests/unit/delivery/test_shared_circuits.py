@@ -29,7 +29,7 @@ class Pair:
 
     def process(self) -> Scene:
         scene = Scene(limits=LIMITS, tell_every_seconds=0.0)
-        scene.delivery_service.gate = Admission(
+        scene.delivery_service.admission = Admission(
             scene.lanes,
             AdmissionLimits(LIMITS, 0.01, 100, RampLimits()),
             on_change=scene.watch.circuit_changed,
@@ -37,7 +37,7 @@ class Pair:
             current=lambda _: TO,
             others=OtherProcesses(circuit=scene.watch.others_circuit),
         )
-        scene.health.on_circuits = scene.delivery_service.gate.hear_circuits
+        scene.health.on_circuits = scene.delivery_service.admission.hear_circuits
         for offset, (key, value) in enumerate(self.topic):
             scene.health.apply([record(value, topic=TOPICS.endpoint_health, key=key, partition=0, offset=offset)])
         return scene
@@ -58,7 +58,7 @@ class Pair:
             scene.producer.sent.clear()
 
     def state(self, scene: Scene, to: Endpoint = TO) -> CircuitState:
-        return scene.delivery_service.gate._circuits[to.id][1].state
+        return scene.delivery_service.admission._circuits[to.id][1].state
 
     async def down(self) -> None:
         """The endpoint goes down, and the first process finds that out."""
@@ -93,7 +93,7 @@ async def test_a_process_whose_own_network_fails_does_not_cut_the_others_off() -
         await pair.other.deliver(TO)
 
     assert len(pair.other.sender.requests) == before + 20
-    assert pair.other.delivery_service.gate._ramps == {}, "nothing has gathered in that moment"
+    assert pair.other.delivery_service.admission._ramps == {}, "nothing has gathered in that moment"
 
 
 async def test_good_news_is_tried_once_by_the_one_whose_circuit_is_open() -> None:
@@ -111,7 +111,7 @@ async def test_good_news_is_tried_once_by_the_one_whose_circuit_is_open() -> Non
 
     assert len(pair.other.sender.requests) == before + 1, "though its circuit would have been open for longer"
     assert pair.state(pair.other) is CircuitState.CLOSED
-    assert TO.id in pair.other.delivery_service.gate._ramps
+    assert TO.id in pair.other.delivery_service.admission._ramps
 
 
 async def test_a_process_that_starts_begins_with_what_the_others_knew() -> None:
@@ -127,7 +127,7 @@ async def test_a_process_that_starts_begins_with_what_the_others_knew() -> None:
     third.sender.exchange = answer(200)
     third.seconds += 10.1
     await third.deliver(TO)
-    assert TO.id in third.delivery_service.gate._ramps
+    assert TO.id in third.delivery_service.admission._ramps
 
 
 async def test_what_was_told_before_the_endpoint_was_activated_anew_means_nothing() -> None:

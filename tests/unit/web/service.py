@@ -517,7 +517,9 @@ async def running_service(
     watch = EndpointHealthMonitor(known, kafka, TOPICS, lambda: now[0], limits=FailingLimits(disable_after=timedelta(days=5)))
     delivery_service = DeliveryService(
         sender=cast("Sender", sender),
-        gate=Admission(ConcurrencyLimiter(1, 0.01), AdmissionLimits(CircuitLimits(), 0.01, 10), on_change=watch.circuit_changed),
+        admission=Admission(
+            ConcurrencyLimiter(1, 0.01), AdmissionLimits(CircuitLimits(), 0.01, 10), on_change=watch.circuit_changed
+        ),
         watch=watch,
         publisher=DeliveryPublisher(kafka, TOPICS),
         policies=RetryPolicies(DELAYS),
