@@ -20,7 +20,7 @@ from schemas.authentication import AuthenticationRecord
 from schemas.endpoint import EndpointRecord, SealedSecret
 from tests.contract.http_endpoint import LOOPBACK, PATIENT
 from tests.contract.oauth_server import CLIENT_ID, CLIENT_SECRET, OAuthServer, oauth_server
-from tests.unit.delivery.courier_case import SECRET, VAULT, Scene
+from tests.unit.delivery.delivery_case import SECRET, VAULT, Scene
 from tests.unit.sample_events import NOW
 
 pytestmark = pytest.mark.usefixtures("each_wire")

@@ -215,7 +215,7 @@ async def test_what_is_due_at_the_built_in_receiver_is_sent() -> None:
 
 
 @pytest.mark.parametrize("endpoints", [[endpoint_record(7)], []], ids=["delivered", "discarded"])
-async def test_it_is_not_done_before_the_courier_is(endpoints: list[EndpointRecord]) -> None:
+async def test_it_is_not_done_before_its_delivery_is(endpoints: list[EndpointRecord]) -> None:
     scene = Scene(*endpoints)
     scene.delivery_service.gate.clear()
     handling = asyncio.create_task(scene.retry.handle(due()))

@@ -20,7 +20,7 @@ from pipeline.endpoints.endpoint import open_endpoint
 from pipeline.sender.client import Sender
 from schemas.authentication import AuthenticationRecord
 from schemas.endpoint import SealedSecret
-from tests.unit.delivery.courier_case import SECRET, VAULT, Scene, answer
+from tests.unit.delivery.delivery_case import SECRET, VAULT, Scene, answer
 from tests.unit.sample_events import endpoint_record
 
 TOKEN_URL = "https://login.example.com/token"

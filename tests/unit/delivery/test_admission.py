@@ -21,7 +21,7 @@ from schemas.delivery import DeliveryRecord, Trigger
 from schemas.endpoint import EndpointRecord
 from schemas.health import HealthFact, HealthRecord
 from schemas.topics import delay_label
-from tests.unit.delivery.courier_case import DELAYS, NO_ANSWER, TOPICS, VAULT, Scene, answer, delivery_of, endpoint
+from tests.unit.delivery.delivery_case import DELAYS, NO_ANSWER, TOPICS, VAULT, Scene, answer, delivery_of, endpoint
 from tests.unit.fake_kafka import record as topic_record
 from tests.unit.fake_kafka import settle
 from tests.unit.sample_events import META, NOW

@@ -19,7 +19,7 @@ from pipeline.ops import metrics
 from schemas.attempt import AttemptState, Outcome
 from schemas.codec import from_header, to_json
 from schemas.delivery import DELIVERY_HEADER, DeliveryRecord, Trigger
-from tests.unit.delivery.courier_case import (
+from tests.unit.delivery.delivery_case import (
     BODY,
     DELAYS,
     NO_ANSWER,

@@ -16,7 +16,7 @@ from pipeline.endpoints.endpoint import Endpoint, open_endpoint
 from pipeline.ops import metrics
 from schemas.attempt import Outcome
 from schemas.health import HealthFact
-from tests.unit.delivery.courier_case import NO_ANSWER, TELL_EVERY_SECONDS, TOPICS, VAULT, Scene, answer, endpoint
+from tests.unit.delivery.delivery_case import NO_ANSWER, TELL_EVERY_SECONDS, TOPICS, VAULT, Scene, answer, endpoint
 from tests.unit.fake_kafka import settle
 from tests.unit.sample_events import NOW
 

@@ -15,7 +15,7 @@ from schemas.client_certificate import SealedCertificate
 from schemas.codec import to_json
 from schemas.endpoint import SealedSecret
 from schemas.operational import OPERATIONAL_NAMES
-from tests.unit.delivery.courier_case import NO_ANSWER, OLD_SECRET, SECRET, TOPICS, VAULT, Scene, answer, endpoint
+from tests.unit.delivery.delivery_case import NO_ANSWER, OLD_SECRET, SECRET, TOPICS, VAULT, Scene, answer, endpoint
 from tests.unit.delivery.test_endpoint_health_monitor import attempted
 from tests.unit.fake_kafka import record, settle
 from tests.unit.sample_events import NOW, endpoint_record

@@ -16,7 +16,7 @@ from pipeline.delivery.admission import PARKED_WHILE_BUSY, Admission, AdmissionL
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops.settings import Settings
 from pipeline.sender.concurrency_limiter import ConcurrencyLimiter
-from tests.unit.delivery.courier_case import NO_ANSWER, answer, endpoint
+from tests.unit.delivery.delivery_case import NO_ANSWER, answer, endpoint
 from tests.unit.delivery.test_admission import limited
 from tests.unit.sample_events import NOW
 from tests.unit.virtual_time import VirtualLoop

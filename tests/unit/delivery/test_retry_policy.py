@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
-from tests.unit.delivery.courier_case import VAULT, Scene, answer, delivery_of, endpoint
+from tests.unit.delivery.delivery_case import VAULT, Scene, answer, delivery_of, endpoint
 
 
 def with_policy(policy: str) -> Endpoint:

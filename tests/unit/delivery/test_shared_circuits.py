@@ -13,7 +13,7 @@ from pipeline.delivery.admission import Admission, AdmissionLimits, OtherProcess
 from pipeline.endpoints.endpoint import Endpoint
 from schemas.codec import to_json
 from schemas.health import HealthFact
-from tests.unit.delivery.courier_case import NO_ANSWER, TOPICS, Scene, answer, endpoint
+from tests.unit.delivery.delivery_case import NO_ANSWER, TOPICS, Scene, answer, endpoint
 from tests.unit.fake_kafka import record, settle
 
 LIMITS = CircuitLimits(failures=3, open_seconds=5.0, max_open_seconds=300.0, max_asked_seconds=21_600.0)

@@ -14,8 +14,8 @@ from pipeline.endpoints.registry import Registry, deleted
 from schemas.codec import from_json, to_json
 from schemas.delivery import DeliveryRecord
 from schemas.endpoint import EndpointRecord
-from tests.unit.delivery.courier_case import BODY, answer, delivery_of, endpoint
-from tests.unit.delivery.courier_case import Scene as CourierScene
+from tests.unit.delivery.delivery_case import BODY, answer, delivery_of, endpoint
+from tests.unit.delivery.delivery_case import Scene as CourierScene
 from tests.unit.endpoints.registry_case import EndpointsTopic, registry
 from tests.unit.upgrade.golden import as_kind, golden
 from tests.unit.web.service import Service

@@ -66,7 +66,7 @@ from schemas.event_reader import EventReader
 from schemas.event_types import BUILT_IN
 from schemas.health import HealthRecord
 from schemas.topics import MAX_EVENT_BYTES_LIMIT, Topics
-from tests.unit.delivery.courier_case import DELAYS, FakeSender
+from tests.unit.delivery.delivery_case import DELAYS, FakeSender
 from tests.unit.fake_kafka import record
 
 API_KEY = "correct-horse-battery-staple"

@@ -16,7 +16,7 @@ from pipeline.endpoints.vault import Vault
 from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary
 from schemas.event_types import BUILT_IN
 from tests.unit.consumers.commands import Command
-from tests.unit.delivery.courier_case import answer
+from tests.unit.delivery.delivery_case import answer
 from tests.unit.schemas.versioned_types import VERSIONED
 from tests.unit.web.api.test_resend import BODY, detail
 from tests.unit.web.attempt_rows import attempt_row

@@ -15,7 +15,7 @@ from schemas.audit import AuditAction
 from schemas.codec import from_header, from_json
 from schemas.delivery import DISPATCH_HEADER, Dispatch, Trigger
 from schemas.event import EventType
-from tests.unit.delivery.courier_case import NO_ANSWER, answer
+from tests.unit.delivery.delivery_case import NO_ANSWER, answer
 from tests.unit.web.endpoint_requests import NOT_FOUND, PATH, request, wrapped
 from tests.unit.web.service import NOW, TOPICS, Service
 

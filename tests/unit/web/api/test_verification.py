@@ -14,7 +14,7 @@ from pipeline.delivery.delivery import Delivery
 from pipeline.delivery.signed_request import signed_request
 from schemas.batch import read_attempts
 from schemas.delivery import Trigger
-from tests.unit.delivery.courier_case import answer
+from tests.unit.delivery.delivery_case import answer
 from tests.unit.sample_events import META
 from tests.unit.web.endpoint_requests import INVALID, PATH, request, wrapped
 from tests.unit.web.service import NOW, TOPICS, Service

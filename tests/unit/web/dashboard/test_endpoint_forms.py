@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.event import EventType
-from tests.unit.delivery.courier_case import answer
+from tests.unit.delivery.delivery_case import answer
 from tests.unit.sample_events import held_fact
 from tests.unit.schemas.versioned_types import VERSIONED
 from tests.unit.web.dashboard.visitor import Visitor

@@ -11,7 +11,7 @@ from pipeline.delivery.delivery import DiscardedDelivery
 from pipeline.endpoints.endpoint import open_endpoint
 from schemas.attempt import Attempt
 from schemas.delivery import DeliveryRecord, Trigger
-from tests.unit.delivery.courier_case import (
+from tests.unit.delivery.delivery_case import (
     BODY,
     VAULT,
     Scene,

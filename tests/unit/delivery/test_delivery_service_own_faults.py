@@ -13,7 +13,7 @@ from pipeline.delivery.delivery import Delivery
 from pipeline.ops import metrics
 from schemas.attempt import Outcome
 from schemas.delivery import DeliveryRecord, Trigger
-from tests.unit.delivery.courier_case import BODY, NO_ANSWER, Scene, answer, delivery_of, endpoint
+from tests.unit.delivery.delivery_case import BODY, NO_ANSWER, Scene, answer, delivery_of, endpoint
 from tests.unit.sample_events import META
 
 SHORT = NotSent(LocalFault.DESCRIPTORS, "This process is short of resources: too many open files.")

@@ -13,7 +13,7 @@ from pipeline.core.trace import TraceContext
 from pipeline.delivery.delivery import Delivery, DiscardedDelivery
 from pipeline.ops import metrics
 from schemas.delivery import DeliveryRecord, Trigger
-from tests.unit.delivery.courier_case import BODY, Scene, answer, delivery_of, endpoint
+from tests.unit.delivery.delivery_case import BODY, Scene, answer, delivery_of, endpoint
 from tests.unit.sample_events import META
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
