@@ -30,7 +30,7 @@ SETTINGS = Settings(_env_file=None, max_event_bytes=100_000)
 VAULT = Vault(Vault.new_key())
 
 
-class FakeCourier:
+class FakeDeliveryService:
     """Notes what it is asked to deliver; ``gate`` holds it up, ``error`` makes it fail. What is for a paused endpoint it holds."""
 
     def __init__(self, publisher: DeliveryPublisher) -> None:
@@ -58,7 +58,7 @@ class Scene:
 
     def __init__(self, *endpoints: EndpointRecord, hold: bool = False, settings: Settings = SETTINGS) -> None:
         self.producer = FakeProducer(hold=hold)
-        self.delivery_service = FakeCourier(DeliveryPublisher(self.producer, settings.topics))
+        self.delivery_service = FakeDeliveryService(DeliveryPublisher(self.producer, settings.topics))
         self.registry = Registry(MemoryBroker(), "webhooks.endpoints", VAULT, operational=operational_endpoint(settings))
         self.registry._apply(
             record(to_json(endpoint), topic="webhooks.endpoints", key=str(endpoint.id).encode()) for endpoint in endpoints

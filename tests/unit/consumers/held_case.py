@@ -102,7 +102,7 @@ class Kafka(Producer):
         return self.held[max(offset, self.first) :][:most]
 
 
-class RecordingCourier:
+class RecordingDeliveryService:
     """Puts on record what is not sent."""
 
     def __init__(self, kafka: Kafka) -> None:
@@ -195,7 +195,7 @@ class World:
             MemoryBroker(),
             HopServices(
                 registry=self.registry,
-                service=cast("DeliveryService", RecordingCourier(self.kafka)),
+                service=cast("DeliveryService", RecordingDeliveryService(self.kafka)),
                 producer=self.kafka,
                 dead_letters=DeadLetters(self.kafka, "webhooks.dead-letters", lambda: NOW),
                 clock=lambda: NOW,

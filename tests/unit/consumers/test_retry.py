@@ -46,7 +46,7 @@ PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 REPEAT = DeliveryRecord(event=META, endpoint_id=7, attempt=3, trigger=Trigger.REPEAT, parked=2)
 
 
-class FakeCourier:
+class FakeDeliveryService:
     """Notes what it is asked to do; ``gate`` holds it up. What is for a paused endpoint it holds."""
 
     def __init__(self, publisher: DeliveryPublisher) -> None:
@@ -79,7 +79,7 @@ class Scene:
         broker_seconds: float | None = NOW.timestamp(),
     ) -> None:
         self.producer = FakeProducer(hold=hold)
-        self.delivery_service = FakeCourier(DeliveryPublisher(self.producer, SETTINGS.topics))
+        self.delivery_service = FakeDeliveryService(DeliveryPublisher(self.producer, SETTINGS.topics))
         self.health = HealthTable(MemoryBroker(), "t.webhooks.endpoint-health")
         operational = operational_endpoint(SETTINGS)
         self.registry = Registry(MemoryBroker(), "t.webhooks.endpoints", vault, health=self.health, operational=operational)

@@ -15,7 +15,7 @@ from schemas.codec import from_json, to_json
 from schemas.delivery import DeliveryRecord
 from schemas.endpoint import EndpointRecord
 from tests.unit.delivery.delivery_case import BODY, answer, delivery_of, endpoint
-from tests.unit.delivery.delivery_case import Scene as CourierScene
+from tests.unit.delivery.delivery_case import Scene as DeliveryScene
 from tests.unit.endpoints.registry_case import EndpointsTopic, registry
 from tests.unit.upgrade.golden import as_kind, golden
 from tests.unit.web.service import Service
@@ -69,7 +69,7 @@ def test_a_deleted_endpoint_keeps_it_and_loses_its_secrets() -> None:
 @pytest.mark.parametrize("is_parked", [False, True], ids=["repeated", "parked"])
 async def test_a_delivery_that_is_written_again_keeps_it(is_parked: bool) -> None:
     newer = from_json(golden("delivery.newer"), DeliveryRecord)
-    scene = CourierScene()
+    scene = DeliveryScene()
     scene.sender.exchange = answer(503)
 
     await scene.delivery_service.deliver(
