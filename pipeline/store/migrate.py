@@ -28,6 +28,9 @@ _UNDER_WAY: Final = (
 
 # An index for a year of rows takes as long as it takes: the role starts meanwhile. (By default ClickHouse 26 waits for it.)
 _IN_BACKGROUND: Final[dict[str, Any]] = {"mutations_sync": 0}
+# The files of an index that is dropped go in the background too: behind all that is being built.
+_DROP: Final = re.compile(r"^\s*DROP INDEX", re.MULTILINE)
+_WITHOUT_WAITING: Final[dict[str, Any]] = {"alter_sync": 0}
 
 Migrations = dict[str, str]
 """File name to SQL, in order."""
@@ -94,7 +97,8 @@ def _migrate(client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]],
         if name not in applied:
             for statement in statements:
                 if not _is_under_way(client, statement):
-                    client.command(statement, settings=_IN_BACKGROUND)
+                    settings = _IN_BACKGROUND | (_WITHOUT_WAITING if _DROP.search(statement) else {})
+                    client.command(statement, settings=settings)
             client.command(
                 "INSERT INTO schema_migrations (name, checksum) SELECT {name:String}, {checksum:String}",
                 parameters={"name": name, "checksum": checksum},

@@ -328,7 +328,7 @@ async def test_indexes_serve_the_common_searches(filled: Store) -> None:
         "events WHERE order_number = 'R1'": "order_number_blocks",
         "events WHERE hasAny(shipment_numbers, ['H1'])": "shipment_numbers_blocks",
         "events WHERE subscription_id = 'S1'": "subscription_id_blocks",
-        "events WHERE stock_item_id = 7": "stock_item_id_blocks",
+        "events WHERE stock_item_id = 7": "stock_item_id_bloom",
         "events WHERE event_id = 'e'": "event_id_blocks",
     }
     for condition, index in checks.items():

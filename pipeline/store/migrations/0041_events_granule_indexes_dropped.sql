@@ -3,5 +3,4 @@ ALTER TABLE events
     DROP INDEX IF EXISTS event_id_bloom,
     DROP INDEX IF EXISTS order_number_bloom,
     DROP INDEX IF EXISTS shipment_numbers_bloom,
-    DROP INDEX IF EXISTS subscription_id_bloom,
-    DROP INDEX IF EXISTS stock_item_id_bloom
+    DROP INDEX IF EXISTS subscription_id_bloom
