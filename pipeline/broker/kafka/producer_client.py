@@ -29,6 +29,7 @@ _BLOCK_MS: Final = 20
 """The longest that kafka-python may hold up the event loop: it asks for a topic's partitions when it has forgotten them."""
 _PART_S: Final = 1.0
 """How long one try to close a producer takes at most."""
+_LOOK_AGAIN_S: Final = 0.01
 _HELD_AT_ONCE: Final = 100
 """So many held records are written while the event loop may have to wait."""
 _FOR_THE_LOOP: Final[dict[str, Any]] = {"max_block_ms": _BLOCK_MS}
@@ -272,11 +273,12 @@ class KafkaProducerClient:
         with self._holding:
             self._is_closing.set()
             producer, self._producer = self._producer, None
-        try:
-            if producer is not None:
-                producer.close(timeout=max(deadline - time.monotonic(), 0.0))
-        except KafkaError as error:
-            log.warning("the producer was closed with records that Kafka had not acknowledged", error=repr(error))
+        # kafka-python gives up a close in whose midst a batch was divided, as when one of its records was too large. The next one goes on.
+        while producer is not None and not _closes(producer):
+            if time.monotonic() >= deadline:
+                log.warning("the producer was closed with records that Kafka had not acknowledged")
+                break
+            time.sleep(_LOOK_AGAIN_S)
         left = sorted((each for line in list(self._lines.values()) for each in tuple(line)), key=lambda written: written.number)
         with suppress(BrokerError):
             self._judge([written for written in left if written.is_in_doubt])
