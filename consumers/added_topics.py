@@ -37,7 +37,6 @@ _AGAIN_SECONDS: Final = 10.0
 """How often a topic is looked at that could not be read; sooner at first, as one that was just made may not be everywhere yet."""
 _FIRST_AGAIN_SECONDS: Final = 1.0
 _MOST_TOLD: Final = 3
-_ENDED: Final = "Topics of event types that are added from now on are not read by this process."
 
 
 class AddedTopics:
@@ -83,7 +82,7 @@ class AddedTopics:
     def warning(self) -> str | None:
         """Which topics are not read, in words (for health checks)."""
         if self._task is not None and self._task.done() and not self._task.cancelled():
-            return f"{_ENDED} Start the process again; its log says what went wrong."
+            return "This process does not read topics that are added from now on. Restart it; its log says what went wrong."
         if not self._problems:
             return None
         told = " ".join(list(self._problems.values())[:_MOST_TOLD])

@@ -12,8 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.ops.settings import Settings
+from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections, StoreError
-from pipeline.store.migrate import migrate
+from pipeline.store.migrate import migrate, shipped_migrations
 from pipeline.store.search.queries import Search
 from pipeline.store.writer import Table, Writer
 from tests.contract.clickhouse_shim import ShimProcess
@@ -58,6 +59,22 @@ async def opened(settings: Settings) -> AsyncIterator[Store]:
     try:
         await migrate(connections)
         yield Store(settings, connections, Writer(connections), Search(connections))
+    finally:
+        await connections.close()
+
+
+@asynccontextmanager
+async def upgraded_from(settings: Settings, release: str, table: Table, fill: str) -> AsyncIterator[Store]:
+    """A store of the release before a migration (``0017``, say) that ``fill`` filled, brought up to date. ``fill`` names ``{table}``."""
+    connections = Connections(settings)
+    try:
+        await migrate(connections, {name: sql for name, sql in shipped_migrations().items() if name < release})
+        store = Store(settings, connections, Writer(connections), Search(connections))
+        stored = storage_table(table.value, settings.clickhouse_cluster)
+        await store.command(fill.format(table=stored))
+        await store.command(f"OPTIMIZE TABLE {stored} FINAL")
+        await migrate(connections)
+        yield store
     finally:
         await connections.close()
 

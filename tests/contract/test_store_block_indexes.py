@@ -9,12 +9,9 @@ import pytest
 
 from pipeline.ops.settings import Settings
 from pipeline.store.cluster import storage_table
-from pipeline.store.connection import Connections
-from pipeline.store.migrate import migrate, shipped_migrations
 from pipeline.store.pending_mutations import watch_rebuilds
-from pipeline.store.search.queries import Search
-from pipeline.store.writer import Writer
-from tests.contract.store_case import Store
+from pipeline.store.writer import Table
+from tests.contract.store_case import upgraded_from
 from tests.contract.store_records import MONDAY
 
 ROWS = 100_000
@@ -35,16 +32,10 @@ CONDITIONS = (
 
 @pytest.mark.slow  # all migrations
 async def test_the_old_rows_of_an_upgraded_store_are_found_by_the_new_indexes(store_settings: Settings) -> None:
-    connections = Connections(store_settings)
-    try:
-        await migrate(connections, {name: sql for name, sql in shipped_migrations().items() if name < "0039"})
-        table = storage_table("events", store_settings.clickhouse_cluster)
-        await connections.write(lambda client: client.command(FILL.format(table=table)))
-        await connections.write(lambda client: client.command(f"OPTIMIZE TABLE {table} FINAL"))
-        await migrate(connections)
+    async with upgraded_from(store_settings, "0039", Table.EVENTS, FILL) as store:
         async with asyncio.timeout(60):
-            await watch_rebuilds(connections, lambda: asyncio.sleep(0.05))
-        store = Store(store_settings, connections, Writer(connections), Search(connections))
+            await watch_rebuilds(store.connections, lambda: asyncio.sleep(0.05))
+        table = storage_table("events", store_settings.clickhouse_cluster)
         indexes = await store.rows(
             f"SELECT name FROM system.data_skipping_indices WHERE database = currentDatabase() AND table = '{table}'"
         )
@@ -56,5 +47,3 @@ async def test_the_old_rows_of_an_upgraded_store_are_found_by_the_new_indexes(st
             # One block of 32 granules, and another one by chance, of 391 granules.
             assert read <= 3 * 32 < of, "\n".join(line for (line,) in plan)
             assert await store.rows(f"SELECT event_id FROM {table} WHERE {condition}") == [("70000",)]
-    finally:
-        await connections.close()

@@ -14,9 +14,8 @@ from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate, shipped_migrations
 from pipeline.store.pending_mutations import watch_rebuilds
 from pipeline.store.rows import attempt_id
-from pipeline.store.search.queries import Search
-from pipeline.store.writer import Writer
-from tests.contract.store_case import Store
+from pipeline.store.writer import Table
+from tests.contract.store_case import Store, upgraded_from
 from tests.contract.store_records import MONDAY
 
 ROWS = 200_000
@@ -34,16 +33,8 @@ SOME = [attempt_id(n % 24, (10_000_000 if n % 24 < 12 else 0) + n // 24) for n i
 @pytest.fixture
 async def upgraded(store_settings: Settings) -> AsyncIterator[Store]:
     """A store that the release before filled, and that is brought up to date."""
-    connections = Connections(store_settings)
-    try:
-        await migrate(connections, {name: sql for name, sql in shipped_migrations().items() if name < "0017"})
-        table = storage_table("attempts", store_settings.clickhouse_cluster)
-        await connections.write(lambda client: client.command(FILL.format(table=table)))
-        await connections.write(lambda client: client.command(f"OPTIMIZE TABLE {table} FINAL"))
-        await migrate(connections)
-        yield Store(store_settings, connections, Writer(connections), Search(connections))
-    finally:
-        await connections.close()
+    async with upgraded_from(store_settings, "0017", Table.ATTEMPTS, FILL) as store:
+        yield store
 
 
 async def blocks(store: Store, identifier: int) -> int:

@@ -273,7 +273,7 @@ class KafkaProducerClient:
         with self._holding:
             self._is_closing.set()
             producer, self._producer = self._producer, None
-        # kafka-python gives up a close in whose midst a batch was divided, as when one of its records was too large. The next one goes on.
+        # kafka-python aborts a close if it splits a batch meanwhile (a record was too large). The next try continues.
         while producer is not None and not _closes(producer):
             if time.monotonic() >= deadline:
                 log.warning("the producer was closed with records that Kafka had not acknowledged")

@@ -59,7 +59,7 @@ class TimelineRecords:
     is_complete: bool
 
 
-_EVER: Final = TimeWindow(0, 0, open_start=True, open_end=True)
+_ALL_TIME: Final = TimeWindow(0, 0, open_start=True, open_end=True)
 _SETTINGS: Final = {**IN_ORDER, **INDEX_FIRST}
 _EVENT_COLUMNS: Final = (
     *("event_id", "event_name", "created_at", "received_at", "order_number", "shipment_numbers", "subscription_id"),
@@ -101,7 +101,7 @@ async def _newest_events(reader: Reader, condition: Condition, most: int) -> lis
     return found
 
 
-async def _events(reader: Reader, condition: Condition, most: int, window: TimeWindow = _EVER) -> list[EventRow]:
+async def _events(reader: Reader, condition: Condition, most: int, window: TimeWindow = _ALL_TIME) -> list[EventRow]:
     """The newest events of a time."""
     parameters = BoundValues()
     # Columns of the same names, and Bloom filters on them, are in both tables.

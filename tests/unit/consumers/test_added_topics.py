@@ -159,5 +159,5 @@ async def test_should_it_end_by_itself_log_and_health_say_so_and_the_process_can
             await until(
                 lambda: any(line["log_level"] == "error" and "not read by this process" in line["event"] for line in lines)
             )
-            assert "Start the process again" in str(scene.added.warning())
+            assert "Restart it" in str(scene.added.warning())
     assert scene.read == []
