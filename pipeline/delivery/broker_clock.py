@@ -37,10 +37,12 @@ _NOT_A_TIME_MS: Final = 1
 """Stands in the record: a broker that leaves it there does not write down its own time."""
 
 
+_BOOT_TIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
+
+
 def steady_seconds() -> float:
     """Seconds of a clock that nobody sets."""
-    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+    return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)
 
 
 class BrokerClock:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import errno
+import functools
 import ipaddress
 import socket
 import time
@@ -126,6 +127,7 @@ class NetworkWatch:
         return FaultOwner.IN_DOUBT if is_cut_off or several else FaultOwner.THEIRS
 
 
+@functools.lru_cache(maxsize=8192)  # asked for every exchange
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

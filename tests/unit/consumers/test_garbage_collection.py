@@ -45,8 +45,11 @@ def connect_in_vain(kept: list[OSError] | None = None) -> weakref.ref[socket.soc
     return weakref.ref(forgotten)
 
 
-async def until_closed(forgotten: list[weakref.ref[socket.socket]]) -> None:
-    await until_gone(forgotten, asyncio.create_task(close_forgotten_sockets(every=0.01)))
+async def looking() -> asyncio.Task[Any]:
+    """The task has begun: it knows how many descriptors there are."""
+    closing = asyncio.create_task(close_forgotten_sockets(every=0.01))
+    await asyncio.sleep(0)
+    return closing
 
 
 async def until_gone(forgotten: list[weakref.ref[socket.socket]], closing: asyncio.Task[Any]) -> None:
@@ -58,28 +61,51 @@ async def until_gone(forgotten: list[weakref.ref[socket.socket]], closing: async
 
 
 async def test_sockets_that_a_client_of_kafka_forgets_are_closed() -> None:
+    closing = await looking()
     forgotten = [connect_in_vain() for _ in range(20)]
     assert all(one() is not None for one in forgotten)
-    await until_closed(forgotten)
+    await until_gone(forgotten, closing)
 
 
 async def test_those_that_have_become_old_meanwhile_are_closed_with_others() -> None:
+    closing = await looking()
     kept: list[OSError] = []
     old = connect_in_vain(kept)
     gc.collect()  # nobody looks at it again for long
     kept.clear()
-    await until_closed([old, *(connect_in_vain() for _ in range(20))])
+    await until_gone([old, *(connect_in_vain() for _ in range(20))], closing)
 
 
 async def test_many_that_are_old_are_closed_though_nothing_is_forgotten_besides() -> None:
     """Connections that had worked for long when they failed."""
-    closing = asyncio.create_task(close_forgotten_sockets(every=0.01))
-    await asyncio.sleep(0)
+    closing = await looking()
     kept: list[OSError] = []
     old = [connect_in_vain(kept) for _ in range(100)]
     gc.collect()
     kept.clear()
     await until_gone(old, closing)
+
+
+async def test_old_ones_are_closed_though_only_a_few_are_added_each_time() -> None:
+    closing = await looking()
+    old: list[weakref.ref[socket.socket]] = []
+    for _ in range(5):
+        kept: list[OSError] = []
+        old += [connect_in_vain(kept) for _ in range(15)]
+        gc.collect()
+        kept.clear()
+        await asyncio.wait([closing], timeout=0.05)
+    await until_gone(old[:50], closing)
+
+
+async def test_nothing_is_collected_while_the_number_of_descriptors_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At full load, each collection stops all deliveries for a while."""
+    collections: list[int] = []
+    monkeypatch.setattr(gc, "collect", collections.append)
+    closing = await looking()
+    await asyncio.wait([closing], timeout=0.1)
+    closing.cancel()
+    assert collections == []
 
 
 @pytest.mark.parametrize("role", Role)
@@ -91,5 +117,12 @@ async def test_every_role_closes_them_while_its_start_waits_for_kafka(role: Role
     )
     async with AsyncExitStack() as stack:
         starting: asyncio.Task[Any] = asyncio.create_task(stack.enter_async_context(running(settings, [role])))
-        await until_gone([connect_in_vain() for _ in range(20)], starting)
+        first = connect_in_vain()
+        async with asyncio.timeout(30):
+            while first() is not None:  # each failure of the client forgets some more
+                for _ in range(20):
+                    connect_in_vain()
+                await asyncio.wait([starting], timeout=0.05)
+                assert not starting.done()
+        starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
