@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -74,15 +74,6 @@ class _StockItem(Struct, gc=False):
     variant: _Sku | None = None
 
 
-class _Subject(NamedTuple):
-    """What an event is found by."""
-
-    order_number: str | None
-    skus: tuple[str, ...]
-    shipment_numbers: tuple[str, ...] = ()
-    stock_item_id: int | None = None
-
-
 _envelope: Final = msgspec.json.Decoder(_Envelope)
 _order: Final = msgspec.json.Decoder(_Order)
 _shipment: Final = msgspec.json.Decoder(_Shipment)
@@ -115,47 +106,48 @@ def read_quickly(value: bytes, received_at: datetime | None = None) -> tuple[Eve
 
 def _of_an_order(envelope: _Envelope, created_at: datetime, received_at: datetime | None) -> tuple[EventMeta, bytes, bool]:
     order = _order.decode(envelope.data)
-    subject = _Subject(
-        order_number=order.number,
-        shipment_numbers=unique([shipment.number for shipment in (order.shipments or ())[:MAX_ELEMENTS]]),
-        skus=unique([item.variant.sku for item in (order.line_items or ())[:MAX_ELEMENTS] if item.variant is not None]),
-    )
-    return _meta(envelope, created_at, received_at, subject), bytes(envelope.data), bool(bytes(order.token))
-
-
-def _of_a_shipment(envelope: _Envelope, created_at: datetime, received_at: datetime | None) -> tuple[EventMeta, bytes, bool]:
-    shipment = _shipment.decode(envelope.data)
-    order_id = shipment.order_id
-    subject = _Subject(
-        order_number=order_id if order_id and len(order_id) <= MAX_REFERENCE else envelope.references.order_number,
-        shipment_numbers=(shipment.number,),
-        skus=unique([item.sku for item in (shipment.manifest or ())[:MAX_ELEMENTS]]),
-    )
-    return _meta(envelope, created_at, received_at, subject), bytes(envelope.data), False
-
-
-def _of_a_stock_item(envelope: _Envelope, created_at: datetime, received_at: datetime | None) -> tuple[EventMeta, bytes, bool]:
-    stock_item = _stock_item.decode(envelope.data)
-    subject = _Subject(
-        order_number=envelope.references.order_number,
-        stock_item_id=stock_item.id,
-        skus=unique((stock_item.variant.sku,)) if stock_item.variant is not None else (),
-    )
-    return _meta(envelope, created_at, received_at, subject), bytes(envelope.data), False
-
-
-def _meta(envelope: _Envelope, created_at: datetime, received_at: datetime | None, subject: _Subject) -> EventMeta:
-    return EventMeta(
+    meta = EventMeta(
         id=envelope.id,
         event_name=envelope.event_name,
         created_at=created_at,
-        order_number=subject.order_number,
-        shipment_numbers=subject.shipment_numbers,
+        order_number=order.number,
+        shipment_numbers=unique([one.number for one in order.shipments[:MAX_ELEMENTS]]) if order.shipments else (),
         subscription_id=envelope.references.subscription_id,
-        stock_item_id=subject.stock_item_id,
-        skus=subject.skus,
+        skus=unique([item.variant.sku for item in (order.line_items or ())[:MAX_ELEMENTS] if item.variant is not None]),
         received_at=received_at,
     )
+    return meta, bytes(envelope.data), bool(bytes(order.token))
+
+
+def _of_a_shipment(envelope: _Envelope, created_at: datetime, received_at: datetime | None) -> tuple[EventMeta, bytes, bool]:
+    shipment, references = _shipment.decode(envelope.data), envelope.references
+    order_id = shipment.order_id
+    meta = EventMeta(
+        id=envelope.id,
+        event_name=envelope.event_name,
+        created_at=created_at,
+        order_number=order_id if order_id and len(order_id) <= MAX_REFERENCE else references.order_number,
+        shipment_numbers=(shipment.number,),
+        subscription_id=references.subscription_id,
+        skus=unique([item.sku for item in (shipment.manifest or ())[:MAX_ELEMENTS]]),
+        received_at=received_at,
+    )
+    return meta, bytes(envelope.data), False
+
+
+def _of_a_stock_item(envelope: _Envelope, created_at: datetime, received_at: datetime | None) -> tuple[EventMeta, bytes, bool]:
+    stock_item, references = _stock_item.decode(envelope.data), envelope.references
+    meta = EventMeta(
+        id=envelope.id,
+        event_name=envelope.event_name,
+        created_at=created_at,
+        order_number=references.order_number,
+        subscription_id=references.subscription_id,
+        stock_item_id=stock_item.id,
+        skus=unique([stock_item.variant.sku]) if stock_item.variant is not None else (),
+        received_at=received_at,
+    )
+    return meta, bytes(envelope.data), False
 
 
 _READERS: Final = {
