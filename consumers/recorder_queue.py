@@ -120,7 +120,7 @@ class PartitionQueue:
         wanted = await self._persist(lambda: self._writer.assign(self._table, self._partition.number))
         while True:
             batch = await self._next_batch()
-            self._refuse_a_topic_made_anew(wanted)
+            self._refuse_recreated_topic(wanted)
             try:
                 rows, letters = self._rows([record for record in batch if record.offset >= wanted])
                 await asyncio.gather(*letters)
@@ -132,7 +132,7 @@ class PartitionQueue:
             self._measure(batch, rows)
             self._finish(batch)
 
-    def _refuse_a_topic_made_anew(self, wanted: int) -> None:
+    def _refuse_recreated_topic(self, wanted: int) -> None:
         """A topic that was deleted and made again counts from 0: its records would be taken for recorded ones and skipped."""
         end = self._consumer.end(self._partition)
         if end is not None and wanted > end:

@@ -182,7 +182,7 @@ class _Composition:
         running = Running(await server.start(), roles, self._health)
         self._stack.push_async_callback(server.stop)  # for when a part below does not start
         self._probes.start()
-        running.failures.append(self._made_anew)
+        running.failures.append(self._topics_recreated)
         self._existing_topics = await self._kafka.take(lambda: in_thread(self._ensure_topics, "topics"))
         await _together(
             self._start_producer(producer, deliveries.clock if deliveries is not None else None),
@@ -247,18 +247,20 @@ class _Composition:
         self._stack.push_async_callback(self._probes.stop)
         self._health.warn("source topics", broker.warning)
         broker.on_ids = self._topic_ids.see
-        self._made_anew: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._topics_recreated: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails when a topic is made anew below the feet of a running process: its positions mean nothing any more."""
-        were_anew: list[str] = []
+        were_recreated: list[str] = []
 
         async def ask() -> None:
             """What brokers say of replicas may be old: also ask whether they take what is written."""
-            nonlocal were_anew
+            nonlocal were_recreated
             await broker.ask()
-            are_anew = [] if self._health.starting else self._topic_ids.made_anew()
-            if were_anew and are_anew and not self._made_anew.done():  # seen twice: one broker alone may be behind the others
-                self._made_anew.set_exception(TopicError(str(self._topic_ids.problem())))
-            were_anew = are_anew
+            are_recreated = [] if self._health.starting else self._topic_ids.recreated()
+            if (
+                were_recreated and are_recreated and not self._topics_recreated.done()
+            ):  # seen twice: one broker alone may be behind the others
+                self._topics_recreated.set_exception(TopicError(str(self._topic_ids.problem())))
+            were_recreated = are_recreated
             if problem := producer.problem():
                 raise UnavailableError(problem)
 
@@ -302,9 +304,9 @@ class _Composition:
         table.on_topic_ids = self._topic_ids.learn
         await self._kafka.take(table.table.start)
         self._stack.push_async_callback(table.table.stop)
-        await self._kafka.take(self._refuse_topics_made_anew)
+        await self._kafka.take(self._refuse_recreated_topics)
 
-    async def _refuse_topics_made_anew(self) -> None:
+    async def _refuse_recreated_topics(self) -> None:
         if problem := self._topic_ids.problem():
             raise TopicError(problem)
 

@@ -19,7 +19,7 @@ from consumers.cli.discovery import NoPipelineError, reachable
 from consumers.cli.known_event_types import types_on_kafka, why
 from consumers.cli.option_groups import grouped
 from consumers.cli.option_values import not_blank
-from consumers.cli.recreated_topics import begin_topic_anew
+from consumers.cli.recreated_topics import accept_recreated_topic
 from consumers.cli.settings_check import check_settings
 from consumers.grants import Grantee, clickhouse_grants, kafka_rights
 from consumers.run import RoleError
@@ -62,7 +62,7 @@ def topics(
             help="Add partitions to every topic with fewer than N, except topics that must have one. Explains the effects, and asks first.",
         ),
     ] = None,
-    begin_anew: Annotated[
+    accepted: Annotated[
         str | None,
         typer.Option(
             "--begin-anew",
@@ -81,15 +81,15 @@ def topics(
 
     Topics of event types that were added with the API are included, if this command may read the topic webhooks.event-types.
     """
-    if begin_anew is not None and (create or add_partitions):
+    if accepted is not None and (create or add_partitions):
         raise typer.BadParameter("It cannot be combined with --create or --add-partitions.", param_hint="--begin-anew")
     if topic and not add_partitions:
         raise typer.BadParameter("It needs --add-partitions N.", param_hint="--topic")
     chosen = _knowing_what_kafka_knows(reachable(Settings()))
     specs = chosen.topics_with(_event_topics(event_topic)).specs()
-    if begin_anew:
-        uvloop.run(begin_topic_anew(chosen, begin_anew, confirm=lambda text: yes or _confirmed(text)))
-        out.print(f"{begin_anew} is accepted as a new topic. Roles that waited for this continue within 15 s.")
+    if accepted:
+        uvloop.run(accept_recreated_topic(chosen, accepted, confirm=lambda text: yes or _confirmed(text)))
+        out.print(f"{accepted} is accepted as a new topic. Roles that waited for this continue within 15 s.")
         return
     with open_broker(chosen).admin() as admin:
         if add_partitions:

@@ -25,7 +25,7 @@ from schemas.topics import Topics
 _READERS: Final = "the groups' committed offsets for it are deleted, and it is read from its beginning"
 
 
-async def begin_topic_anew(settings: Settings, topic: str, *, confirm: Callable[[str], bool]) -> None:
+async def accept_recreated_topic(settings: Settings, topic: str, *, confirm: Callable[[str], bool]) -> None:
     """Forget the state of the deleted topic, if ``confirm``, which gets an explanation, returns true.
 
     Raises:
@@ -96,7 +96,7 @@ async def _write_down(settings: Settings, broker: Broker, ids: TopicIds, topic: 
     producer = Producer(broker, [settings.topics.endpoint_health])
     await producer.start()
     try:
-        record = ids.begun_anew([topic], utc_now())
+        record = ids.record_accepting([topic], utc_now())
         await producer.send(settings.topics.endpoint_health, key=TOPIC_IDS_KEY, value=to_json(record))
     finally:
         await producer.close()

@@ -38,7 +38,7 @@ class TopicIds:
         """Also check these topics, because they are read from now on."""
         self._topics = self._topics.union(topics)
 
-    def made_anew(self) -> list[str]:
+    def recreated(self) -> list[str]:
         """The recreated topics."""
         return self.other_than_known(self._topics)
 
@@ -49,7 +49,7 @@ class TopicIds:
 
     def problem(self) -> str | None:
         """The problem in words. None if no topic was recreated."""
-        if not (names := self.made_anew()):
+        if not (names := self.recreated()):
             return None
         commands = "; ".join(f"oms-webhooks topics --begin-anew {name}" for name in names)
         are = "is another topic" if len(names) == 1 else "are other topics"
@@ -64,6 +64,6 @@ class TopicIds:
             return None
         return TopicIdsRecord(ids={**self._found, **self._known}, at=at)
 
-    def begun_anew(self, names: Collection[str], at: datetime) -> TopicIdsRecord:
+    def record_accepting(self, names: Collection[str], at: datetime) -> TopicIdsRecord:
         """The record to write when the new topics are accepted."""
         return TopicIdsRecord(ids={**self._found, **self._known, **{name: self._found[name] for name in names}}, at=at)

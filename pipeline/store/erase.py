@@ -213,7 +213,7 @@ class Eraser:
         return weeks
 
     async def _rows(self, statement: str, parameters: BoundValues) -> Rows:
-        return await self._reader.anew().rows(statement, parameters.values, more={"log_queries": 0})
+        return await self._reader.with_full_budget().rows(statement, parameters.values, more={"log_queries": 0})
 
     async def _command(self, statement: str, parameters: BoundValues) -> None:
         def run(client: Client) -> None:

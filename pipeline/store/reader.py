@@ -53,7 +53,7 @@ class Reader:
         self._spent = 0.0
         self._place: int | None = None
 
-    def anew(self) -> Reader:
+    def with_full_budget(self) -> Reader:
         """For another piece of work, with the whole budget."""
         return Reader(self._connections, self._budget)
 

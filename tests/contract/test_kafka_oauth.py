@@ -78,7 +78,7 @@ def test_nobody_listens() -> None:
         ClientCredentials("http://127.0.0.1:9/token", CLIENT_ID, CLIENT_SECRET).token()
 
 
-def test_a_file_is_read_anew(tmp_path: Path) -> None:
+def test_a_file_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "token"
     provider = FileTokens(path)
     with pytest.raises(TokenError, match="cannot be read"):

@@ -209,7 +209,7 @@ async def test_a_forbidden_address_is_never_named_to_the_proxy(host: str) -> Non
 
 
 @on_each_loop
-async def test_a_name_that_is_bound_anew_is_not_followed() -> None:
+async def test_a_name_that_is_bound_again_is_not_followed() -> None:
     """Each port is a connection of its own, and so is each look-up, as none is kept here."""
     answers = iter([[PUBLIC], ["169.254.169.254"], ["10.0.0.1", "127.0.0.1"], ["10.0.0.1", PUBLIC]])
 

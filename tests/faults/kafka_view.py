@@ -65,9 +65,9 @@ class KafkaView:
                 if not error.retriable or time.monotonic() > deadline:
                     raise
                 time.sleep(_PAUSE_S)
-                self._connect_anew()
+                self._reconnect()
 
-    def _connect_anew(self) -> None:
+    def _reconnect(self) -> None:
         with self._lock, contextlib.suppress(KafkaError):  # nobody may be there yet
             fresh = KafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
             self._admin.close()

@@ -86,11 +86,11 @@ class LibrdkafkaFetchClient:
         came = {partition: offset for partition, offset in positions.items() if partition not in self._positions}
         self._give_up(gone)
         if came and self._positions:
-            self._begin_anew(self._positions | came)
+            self._replace_consumer(self._positions | came)
         else:
             self._begin(came)
 
-    def _begin_anew(self, positions: Mapping[Partition, int]) -> None:
+    def _replace_consumer(self, positions: Mapping[Partition, int]) -> None:
         """Go on with another consumer. What this one has fetched ahead is fetched again."""
         former, paused = self._consumer, self._paused
         self._consumer = Consumer(self._config)

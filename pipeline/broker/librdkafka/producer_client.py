@@ -200,13 +200,13 @@ class LibrdkafkaProducerClient:
 
     def _not_taken(self, topic: str, error: KafkaError) -> BrokerError:
         if is_fatal(error):
-            self._begin_anew(error)
+            self._replace_producer(error)
             return UnavailableError(f"the producer begins anew: {error.str()}")
         if error.code() == UNKNOWN_PARTITION:
             return PublishError(f"Kafka does not take a record for {topic}: {error.str()}")
         return _why(topic, error)
 
-    def _begin_anew(self, error: KafkaError) -> None:
+    def _replace_producer(self, error: KafkaError) -> None:
         log.warning("the producer cannot go on; another one takes its place", error=f"{error.name()}: {error.str()}")
         self._producer.purge(blocking=False)
         self._former.append(self._producer)
@@ -227,7 +227,7 @@ class LibrdkafkaProducerClient:
         fatal = next((error for error in self._said if error.fatal()), None)
         self._said.clear()
         if fatal is not None:
-            self._begin_anew(fatal)
+            self._replace_producer(fatal)
 
     def _judge(self) -> None:
         """Write the records of refused batches again, each alone."""

@@ -48,7 +48,7 @@ class EventHistory:
             "SELECT uniqExact(event_id) FROM events WHERE",
             _within(since, until, self._event_names, parameters),
         )
-        [(number,)] = await self._reader.anew().rows(statement, parameters.values)
+        [(number,)] = await self._reader.with_full_budget().rows(statement, parameters.values)
         return int(number)
 
     async def page(
@@ -68,7 +68,7 @@ class EventHistory:
             where,
             f"ORDER BY received_at DESC, event_id DESC LIMIT {limit:d}",
         )
-        rows = await self._reader.anew().rows(statement, parameters.values, {"body": "bytes"})
+        rows = await self._reader.with_full_budget().rows(statement, parameters.values, {"body": "bytes"})
         return [PastEvent(identifier, name, at, order, bytes(body) or None) for identifier, name, at, order, body in rows]
 
 

@@ -149,11 +149,11 @@ class Reports:
 
     async def endpoint_days(self, until: datetime) -> dict[int, EndpointDay]:
         """What each endpoint was sent in the last 24 hours; those that were sent nothing are left out."""
-        return await endpoint_days(self._reader.anew(), until)
+        return await endpoint_days(self._reader.with_full_budget(), until)
 
     async def overview(self, until: datetime) -> PipelineOverview:
         """How the whole pipeline did in the last hour, and what has been waiting longest."""
-        return await overview(self._reader.anew(), until)
+        return await overview(self._reader.with_full_budget(), until)
 
     async def dead_letters(
         self,
@@ -175,7 +175,7 @@ class Reports:
             self._rows(sql("SELECT", _SUMMARY, "FROM dead_letters WHERE", condition, order), parameters),
             self._rows(sql("SELECT count() FROM dead_letters WHERE", condition), parameters),
         )
-        known = await repairs.repairs(self._reader.anew(), [row[0] for row in rows])
+        known = await repairs.repairs(self._reader.with_full_budget(), [row[0] for row in rows])
         found = tuple(replace(DeadLetterSummary(*row), repaired=known.get(row[0])) for row in rows)
         return ResultPage(found, int(counted[0][0]), page, per_page)
 
@@ -200,7 +200,7 @@ class Reports:
         if not rows:
             return None
         key, value, headers = rows[0][_SUMMARY_COLUMNS:]
-        known = await repairs.repairs(self._reader.anew(), [identifier])
+        known = await repairs.repairs(self._reader.with_full_budget(), [identifier])
         return DeadLetterDetail(
             summary=replace(DeadLetterSummary(*rows[0][:_SUMMARY_COLUMNS]), repaired=known.get(identifier)),
             key=key,
@@ -210,7 +210,7 @@ class Reports:
 
     async def resends(self, events: Sequence[str], since: datetime) -> Mapping[tuple[str, int], DoneBy]:
         """Who sent events again last since a time, by event and endpoint."""
-        return await repairs.resends(self._reader.anew(), events, since)
+        return await repairs.resends(self._reader.with_full_budget(), events, since)
 
     async def resend_runs(self, run_id: str | None = None, limit: int = 20) -> tuple[RunRow, ...]:
         """The runs that resend many, the newest first; or the one that is named."""
@@ -231,7 +231,7 @@ class Reports:
         return tuple(RunRow(run, actor, begun, heard, detail, bool(asked)) for run, actor, begun, heard, detail, asked in rows)
 
     async def _rows(self, statement: str, parameters: dict[str, Any]) -> Rows:
-        return await self._reader.anew().rows(statement, parameters, _BYTES)
+        return await self._reader.with_full_budget().rows(statement, parameters, _BYTES)
 
 
 def _last_failure(row: Sequence[Any]) -> LastFailure:

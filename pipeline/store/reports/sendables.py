@@ -111,7 +111,7 @@ class Sendables:
 
         Without those that the endpoint has acknowledged in another attempt, and without tests.
         """
-        reader, parameters = self._reader.anew(), BoundValues()
+        reader, parameters = self._reader.with_full_budget(), BoundValues()
         only_failed = AttemptQuery((*query.required, _FAILED), combinator=Combinator.AND)
         scope = await Finder(reader).scope(only_failed, parameters)
         if scope is None:
@@ -139,7 +139,7 @@ class Sendables:
         """
         if not ids:
             return {}
-        reader, parameters = self._reader.anew(), BoundValues()
+        reader, parameters = self._reader.with_full_budget(), BoundValues()
         conditions = [f"id IN {parameters.add(list(ids), 'Array(Int64)')}"]
         if made:
             first, last = (parameters.time(milliseconds(one)) for one in (min(made), max(made)))
@@ -175,7 +175,7 @@ class Sendables:
             "GROUP BY event_id",
         )
         statement = sql("SELECT count(), sum(", each, ") FROM (", grouped, ")")
-        [(events, notifications)] = await self._replays.anew().rows(statement, parameters.values)
+        [(events, notifications)] = await self._replays.with_full_budget().rows(statement, parameters.values)
         return int(events), int(notifications)
 
     async def page(self, wanted: ReplayRequest, after: ReplayPosition | None, limit: int) -> list[Sendable]:
@@ -196,8 +196,8 @@ class Sendables:
             behind,
             f"ORDER BY first, event_id LIMIT {limit:d}",
         )
-        rows = await self._replays.anew().rows(statement, parameters.values)
-        found = await sent_events(self._replays.anew(), [(row[2], row[1]) for row in rows])
+        rows = await self._replays.with_full_budget().rows(statement, parameters.values)
+        found = await sent_events(self._replays.with_full_budget(), [(row[2], row[1]) for row in rows])
         return [
             _sendable(_event(first, *of_event), endpoint_id, found.get(of_event[0]))
             for matched, first, *of_event in rows

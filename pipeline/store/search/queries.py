@@ -111,37 +111,37 @@ class Search:
 
     async def attempts(self, query: AttemptQuery) -> AttemptPage:
         """The attempts that a query finds."""
-        found = await Finder(self._reader.anew(), ATTEMPT_COLUMNS).find(query)
+        found = await Finder(self._reader.with_full_budget(), ATTEMPT_COLUMNS).find(query)
         items = tuple(attempt_of(row) for row in found.rows)
         return AttemptPage(items, found.total, query.page, query.per_page, found.is_exact, found.next_cursor, found.sorted_since)
 
     async def facets(self, query: AttemptQuery) -> Facets:
         """How many attempts a search finds, by state, event type and endpoint."""
-        return await facets(self._reader.anew(), query)
+        return await facets(self._reader.with_full_budget(), query)
 
     async def histogram(self, query: AttemptQuery, bars: int = 60) -> Histogram:
         """When the attempts were made that a search finds: at most ``bars`` stretches of time of the same width."""
-        return await histogram(self._reader.anew(), query, bars)
+        return await histogram(self._reader.with_full_budget(), query, bars)
 
     async def summary(self, query: AttemptQuery, bars: int) -> SearchSummary:
         """What a search finds, counted within the quick budget (a second): facets and a histogram, for all of it or for the newest."""
-        return await summary(self._quick.anew(), query, bars)
+        return await summary(self._quick.with_full_budget(), query, bars)
 
     async def record_of(self, about: TimelineSubject, value: str) -> TimelineRecords:
         """The events and attempts of an order, a shipment, a subscription or a stock item."""
-        return await record_of(self._reader.anew(), about, value)
+        return await record_of(self._reader.with_full_budget(), about, value)
 
     async def existing(self, asked: Iterable[Known]) -> frozenset[Known]:
         """Those of the attributes with a value that something on record has, looked up within the quick budget (a second)."""
-        return await existing(self._quick.anew(), asked)
+        return await existing(self._quick.with_full_budget(), asked)
 
     async def bodies_of(self, attempts: Sequence[AttemptRow]) -> dict[int, Bodies]:
         """The bodies of attempts, by id."""
-        return await bodies_of(self._reader.anew(), attempts)
+        return await bodies_of(self._reader.with_full_budget(), attempts)
 
     async def request_bodies(self, attempts: Sequence[AttemptRow]) -> dict[str, str]:
         """What attempts sent, by the ids of their events."""
-        return await request_bodies(self._reader.anew(), attempts)
+        return await request_bodies(self._reader.with_full_budget(), attempts)
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:
         """One attempt with its bodies and headers, by its id; None when there is none."""
@@ -218,7 +218,7 @@ class Search:
 
     async def _rows(self, statement: str, parameters: dict[str, Any]) -> Rows:
         # Nearly all of these queries are about a few rows, which an index finds.
-        return await self._reader.anew().rows(statement, parameters, more=INDEX_FIRST)
+        return await self._reader.with_full_budget().rows(statement, parameters, more=INDEX_FIRST)
 
     async def _attempts(self, clauses: str, parameters: dict[str, Any]) -> tuple[AttemptRow, ...]:
         rows = await self._rows(sql("SELECT", columns(ATTEMPT_COLUMNS), "FROM attempts", clauses), parameters)

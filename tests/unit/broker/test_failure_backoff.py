@@ -61,7 +61,7 @@ def test_what_comes_and_goes_is_one_line_a_minute_too(clock: Clock) -> None:
     assert lines(logs) == [("it fails", 1), ("it works", 1), ("it fails", 20), ("it works", 1)]
 
 
-def test_after_it_was_over_pauses_begin_anew(clock: Clock) -> None:
+def test_after_it_was_over_pauses_start_over(clock: Clock) -> None:
     each = trouble(clock)
     with capture_logs():
         for _ in range(10):

@@ -204,7 +204,7 @@ def test_what_runs_out_while_the_brokers_are_asked_where_to_begin_commits_nothin
     assert committed(cluster) == before
 
 
-def test_partitions_that_are_lost_are_let_go_at_once_and_the_member_joins_anew(cluster: Cluster) -> None:
+def test_partitions_that_are_lost_are_let_go_at_once_and_the_member_joins_again(cluster: Cluster) -> None:
     member = process(cluster)
     write(cluster, 1)
     turns(member)
@@ -288,7 +288,7 @@ def test_a_static_member_that_comes_back_goes_on_at_once(cluster: Cluster) -> No
     assert begun(after) == [0, 1], "without waiting for the session to end"
 
 
-def test_a_member_that_was_given_nothing_joins_anew(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_was_given_nothing_joins_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     member = process(cluster, slot="0")
     known = cluster.coordinator.group(GROUP).members
     with monkeypatch.context() as changed:
@@ -306,7 +306,7 @@ def test_a_member_that_was_given_nothing_joins_anew(cluster: Cluster, monkeypatc
     assert held(member) == {ONLY}
 
 
-def test_who_is_one_too_many_joins_anew_ever_more_seldom_and_takes_nothing_from_others(cluster: Cluster) -> None:
+def test_a_member_too_many_joins_again_ever_more_rarely_and_takes_nothing_from_others(cluster: Cluster) -> None:
     first, second = process(cluster), process(cluster)
     turns(first)
     turns(first, second)

@@ -41,22 +41,22 @@ def test_the_same_topics_are_no_problem() -> None:
     assert topics.to_write(NOW) is None
 
 
-def test_a_topic_that_was_made_anew_is_refused_in_words_that_name_the_command() -> None:
+def test_a_topic_that_was_recreated_is_refused_in_words_that_name_the_command() -> None:
     ids = {ORDERS: uuid4(), ENDPOINTS: uuid4()}
     topics = known(ids)
     topics.see(ids | {ORDERS: uuid4()})
-    assert topics.made_anew() == [ORDERS]
+    assert topics.recreated() == [ORDERS]
     assert (topics.problem() or "").endswith("or accept the new one: oms-webhooks topics --begin-anew oms.orders")
     assert topics.to_write(NOW) is None, "it is not taken for known"
 
 
-def test_begun_anew_on_purpose_it_is_no_problem() -> None:
+def test_an_accepted_topic_is_no_problem() -> None:
     ids = {ORDERS: uuid4(), ENDPOINTS: uuid4()}
     topics = known(ids)
     topics.see({ORDERS: uuid4(), ENDPOINTS: uuid4()})
-    topics.learn(topics.begun_anew([ORDERS], NOW))
-    assert topics.made_anew() == [ENDPOINTS], "only what was named"
-    topics.learn(topics.begun_anew([ENDPOINTS], NOW))
+    topics.learn(topics.record_accepting([ORDERS], NOW))
+    assert topics.recreated() == [ENDPOINTS], "only what was named"
+    topics.learn(topics.record_accepting([ENDPOINTS], NOW))
     assert topics.problem() is None
 
 

@@ -133,7 +133,7 @@ async def test_a_former_topic_is_read_while_there_is_one() -> None:
         assert scene.added._wanted() == [], "and nobody looks for it again and again"
 
 
-async def test_a_topic_that_was_made_anew_is_not_read_before_somebody_says_so() -> None:
+async def test_a_topic_that_was_recreated_is_not_read_before_somebody_says_so() -> None:
     scene = Scene()
     scene.broker.cluster.create(REFUNDS)
     scene.ids.learn(TopicIdsRecord(ids={REFUNDS: str(uuid4())}, at=NOON))
@@ -141,8 +141,8 @@ async def test_a_topic_that_was_made_anew_is_not_read_before_somebody_says_so() 
     async with scene.running():
         assert scene.read == []
         assert f"topics --begin-anew {REFUNDS}" in (scene.added.warning() or "")
-        assert scene.ids.made_anew() == [], "the process does its work: the others are read"
-        scene.ids.learn(scene.ids.begun_anew([REFUNDS], NOON))
+        assert scene.ids.recreated() == [], "the process does its work: the others are read"
+        scene.ids.learn(scene.ids.record_accepting([REFUNDS], NOON))
         await until(lambda: scene.read == [REFUNDS])
 
 

@@ -206,7 +206,7 @@ async def test_a_drop_concerns_what_was_held_and_nothing_that_comes_later() -> N
     await world.die()
 
 
-async def test_a_topic_that_was_made_anew_begins_anew() -> None:
+async def test_a_topic_that_was_recreated_starts_over() -> None:
     """The marks and the drops of the former one, which say more than a thousand offsets, mean nothing in it."""
     world = World(7)
     world.hold(7, 50)

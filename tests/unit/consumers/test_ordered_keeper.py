@@ -219,7 +219,7 @@ async def test_what_is_sent_again_on_purpose_joins_the_end_of_its_lane() -> None
     await world.die()
 
 
-async def test_a_topic_that_was_made_anew_is_read() -> None:
+async def test_a_topic_that_was_recreated_is_read() -> None:
     world = World(7)
     for _ in range(3):
         world.publish("R1")

@@ -107,7 +107,7 @@ async def test_unusable_records_are_set_aside(scene: Scene) -> None:
     assert scene.writer.rows == []
 
 
-async def test_a_partition_that_comes_back_asks_anew_how_far_the_store_got(scene: Scene) -> None:
+async def test_a_partition_that_comes_back_asks_again_how_far_the_store_got(scene: Scene) -> None:
     scene.writer.gate.clear()
     await scene.take(ATTEMPT)
 

@@ -132,7 +132,7 @@ async def test_an_error_that_is_not_the_stores_ends_the_queue(scenes: list[Scene
 # --- a topic that counts from 0 again ---
 
 
-async def test_a_topic_made_anew_is_refused_before_anything_is_passed_over(scenes: list[Scene]) -> None:
+async def test_a_topic_recreated_is_refused_before_anything_is_passed_over(scenes: list[Scene]) -> None:
     scene = Scene(rows=1)
     scene.writer.wanted = 1000
     scene.consumer.end_offset = 5

@@ -41,7 +41,7 @@ def test_records_that_were_slow_take_nothing_back() -> None:
 
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0, 432_000.0])
-def test_a_clock_that_was_set_anew_is_followed_when_two_records_agree(step: float) -> None:
+def test_a_clock_that_was_set_again_is_followed_when_two_records_agree(step: float) -> None:
     time = BrokerTime()
     now = asked(time, 100.0)
     now = asked(time, now + 30, offset=EPOCH + step)

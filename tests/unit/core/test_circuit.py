@@ -91,7 +91,7 @@ def test_one_probe_at_a_time() -> None:
     assert (circuit.start(6.0), circuit.refuses(6.0)) == (None, 0.0)
 
 
-def test_open_times_double_up_to_the_cap_and_begin_anew_after_a_success() -> None:
+def test_open_times_double_up_to_the_cap_and_start_over_after_a_success() -> None:
     circuit, now, waits = opened(), 0.0, []
     for _ in range(6):
         wait = circuit.refuses(now)

@@ -175,7 +175,7 @@ async def test_a_probe_that_is_cancelled_leaves_the_next_one_free() -> None:
     assert len(scene.sender.requests) == 5
 
 
-async def test_an_endpoint_that_was_activated_anew_begins_anew() -> None:
+async def test_an_endpoint_that_was_activated_again_starts_over() -> None:
     scene = await failing()
     scene.sender.exchange = answer(200)
 

@@ -217,7 +217,7 @@ async def test_one_success_within_the_days_prevents_it() -> None:
     assert scene.told() == []
 
 
-async def test_a_process_that_starts_anew_knows_since_when() -> None:
+async def test_a_process_that_restarts_knows_since_when() -> None:
     before, after = Scene(), Scene()
     await attempted(before, NO_ANSWER)
     after.producer.sent += before.producer.to(TOPICS.endpoint_health)
@@ -335,7 +335,7 @@ async def test_a_clock_that_may_be_wrong_disables_nobody() -> None:
     assert len(scene.told()) == 1
 
 
-async def test_a_circuit_that_opens_anew_for_a_day_is_told_of_once() -> None:
+async def test_a_circuit_that_opens_again_for_a_day_is_told_of_once() -> None:
     scene = Scene()
     with capture_logs() as logs:
         for _ in range(288):  # a probe fails every five minutes

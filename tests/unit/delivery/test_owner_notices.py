@@ -61,7 +61,7 @@ async def test_many_that_find_out_at_once_tell_it_once_and_a_short_failure_is_no
     assert names(brief) == []
 
 
-async def test_a_process_that_starts_anew_does_not_tell_again() -> None:
+async def test_a_process_that_restarts_does_not_tell_again() -> None:
     before, after = Scene(tell_every_seconds=0.0), Scene()
     await failing_for(before, 0, 2)
     await settle()

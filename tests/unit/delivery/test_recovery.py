@@ -129,7 +129,7 @@ def test_the_ramp_ends_at_the_endpoints_own_limit() -> None:
     assert max(rates.values()) <= 22
 
 
-async def test_an_endpoint_that_fails_again_during_its_ramp_begins_anew() -> None:
+async def test_an_endpoint_that_fails_again_during_its_ramp_starts_over() -> None:
     seconds = [0.0]
     to = endpoint()
     admission = Admission(

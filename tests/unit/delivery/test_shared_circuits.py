@@ -130,16 +130,16 @@ async def test_a_process_that_starts_begins_with_what_the_others_knew() -> None:
     assert TO.id in third.delivery_service.admission._ramps
 
 
-async def test_what_was_told_before_the_endpoint_was_activated_anew_means_nothing() -> None:
+async def test_what_was_told_before_the_endpoint_was_activated_again_means_nothing() -> None:
     pair = Pair()
     await pair.down()
-    anew = replace(endpoint().record, activated_version=99, version=99)
+    activated_again = replace(endpoint().record, activated_version=99, version=99)
     fresh = Pair()
     fresh.topic = pair.topic
     third = fresh.process()
 
     assert third.watch.others_circuit(TO) is not None
-    assert third.health.fact(anew, HealthFact.CIRCUIT) is None
+    assert third.health.fact(activated_again, HealthFact.CIRCUIT) is None
 
 
 def opened(circuit: Circuit, now: float) -> None:

@@ -242,9 +242,9 @@ def test_what_a_newer_release_adds_goes_with_the_record_that_it_is_added_to() ->
     value = to_json(ENDPOINT).replace(b'"sealed":"a"', b'"sealed":"a",' + ADDED)
     newest, _ = from_json(value, EndpointRecord).secrets
 
-    sealed_anew = structs.replace(ENDPOINT, secrets=(structs.replace(newest, sealed="x"),))
+    resealed = structs.replace(ENDPOINT, secrets=(structs.replace(newest, sealed="x"),))
 
-    assert json.loads(to_json(sealed_anew))["secrets"] == [{"sealed": "x", "expires_at": None, "z": {"a": [1.1, None]}}]
+    assert json.loads(to_json(resealed))["secrets"] == [{"sealed": "x", "expires_at": None, "z": {"a": [1.1, None]}}]
 
 
 def test_the_name_that_stands_for_no_member_adds_none_inside_a_record() -> None:

@@ -65,7 +65,7 @@ async def test_everything_can_be_seen_and_pages_say_what_is_wrong(service: Servi
         assert "Nothing can be sent to this endpoint, and its deliveries wait. Its secrets were encrypted" in seen.text
 
 
-async def test_whoever_has_lost_the_key_begins_anew(service: Service, endpoint: int) -> None:
+async def test_whoever_has_lost_the_key_starts_over(service: Service, endpoint: int) -> None:
     assert (await request(service, "DELETE", f"{PATH}/{endpoint}"))[0] == 204
     assert await service.create() != endpoint
 

@@ -153,13 +153,13 @@ async def test_an_id_far_off_is_not_reserved(service: Service, monkeypatch: pyte
     assert (made["id"], made["step"], made["restored_as"] < 100) == (1000, "create", True)
 
 
-async def test_a_target_url_that_was_registered_anew_is_another_endpoint(service: Service) -> None:
+async def test_a_target_url_that_was_registered_again_is_another_endpoint(service: Service) -> None:
     await service.create()
     _, [line] = await exported(service)
     await request(service, "DELETE", f"{PATH}/1")
     service.now[0] = LATER
-    anew = await service.create()
-    reason = f"Its target_url is that of endpoint {anew}, which is another one: delete or change that first."
+    new_id = await service.create()
+    reason = f"Its target_url is that of endpoint {new_id}, which is another one: delete or change that first."
     assert await restore(service, line, overwrite=True) == [done("refuse", None, reason=reason)]
 
 

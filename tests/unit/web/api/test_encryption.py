@@ -32,7 +32,7 @@ def state(endpoints: int, remaining: int, reencrypted: int = 0, unusable: int = 
     }
 
 
-async def test_endpoints_are_sealed_anew_and_stay_what_they_are(service: Service) -> None:
+async def test_endpoints_are_sealed_again_and_stay_what_they_are(service: Service) -> None:
     await service.create("http://127.0.0.1/1", token="t0ken", headers={"X-Tenant": "acme"})
     await service.create("http://127.0.0.1/2")
     assert await request(service, "GET", ENCRYPTION) == (200, state(2, 0, keys=1))

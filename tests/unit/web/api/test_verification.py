@@ -114,7 +114,7 @@ async def test_no_answer_and_faults_of_ours_do_not_verify(service: Service) -> N
     assert "file descriptors" in found["verification_problem"]
 
 
-async def test_a_new_url_is_verified_anew_and_nothing_else_is(service: Service) -> None:
+async def test_a_new_url_is_verified_again_and_nothing_else_is(service: Service) -> None:
     identifier = await service.create(verification=EVENT_ASKED)
     await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(description="x", token="n3w"))
     await request(

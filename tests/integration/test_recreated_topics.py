@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaAdminClient
 from pydantic import SecretStr
 
-from consumers.cli.recreated_topics import begin_topic_anew
+from consumers.cli.recreated_topics import accept_recreated_topic
 from consumers.run import Role, running
 from pipeline.broker.errors import TopicError
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
@@ -21,7 +21,7 @@ from pipeline.ops.settings import Settings
 from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
 
 
-async def _make_anew(settings: Settings, topics: Sequence[str]) -> None:
+async def _recreate(settings: Settings, topics: Sequence[str]) -> None:
     def make() -> None:
         client = KafkaAdminClient(**client_config(settings))
         client.delete_topics(list(topics), timeout_ms=30_000)
@@ -43,15 +43,13 @@ async def _has(receiver: Any, event_id: str) -> bool:
 
 
 @pytest.mark.apache
-async def test_a_topic_that_is_made_anew_ends_the_roles_and_is_refused_until_it_is_begun_anew(
-    start_pipeline: StartPipeline, tmp_path: Path
-) -> None:
+async def test_a_recreated_topic_stops_the_roles_until_it_is_accepted(start_pipeline: StartPipeline, tmp_path: Path) -> None:
     place: dict[str, Any] = {"encryption_key": SecretStr(Vault.new_key()), "clickhouse_path": tmp_path / "clickhouse"}
     roles = [Role.FANOUT, Role.RETRY, Role.API]
     async with start_pipeline(**place, roles=roles) as pipeline:
         settings: Settings = pipeline.settings
         orders = settings.topics.orders
-        await _make_anew(settings, [orders])
+        await _recreate(settings, [orders])
         with pytest.raises(TopicError, match=f"{orders} is another topic than before"):
             await asyncio.wait_for(pipeline.running.until_failed(), 60)
 
@@ -61,11 +59,11 @@ async def test_a_topic_that_is_made_anew_ends_the_roles_and_is_refused_until_it_
     async with start_pipeline(**place, roles=[Role.RECORDER]) as pipeline:
         assert pipeline.running.health.problems().get("topics") is None, "it does not read the topic"
 
-    await begin_topic_anew(settings, orders, confirm=lambda _: True)
+    await accept_recreated_topic(settings, orders, confirm=lambda _: True)
 
     async with start_pipeline(**place, roles=roles) as pipeline:
         await pipeline.receiver("shop")
-        await _published(pipeline, "evt-anew")
+        await _published(pipeline, "evt-recreated")
 
 
 @pytest.mark.apache
@@ -77,18 +75,18 @@ async def test_endpoints_that_are_gone_are_not_taken_for_none(start_pipeline: St
         await _published(pipeline, "evt-before")
         await eventually(pipeline.attempts, 60)
     endpoints, attempts = settings.topics.endpoints, settings.topics.attempts
-    await _make_anew(settings, [endpoints, attempts])
+    await _recreate(settings, [endpoints, attempts])
 
     for role in (Role.FANOUT, Role.RECORDER):
         with pytest.raises(TopicError, match=f"--begin-anew {attempts if role is Role.RECORDER else endpoints}"):
             async with running(settings, [role], ends_when_refused=True):
                 pass
     with pytest.raises(TopicError, match=f"ClickHouse holds rows of {attempts} up to offset"):
-        await begin_topic_anew(settings, attempts, confirm=lambda _: True)
+        await accept_recreated_topic(settings, attempts, confirm=lambda _: True)
 
     elsewhere = settings.model_copy(update={"clickhouse_path": tmp_path / "new"})
-    await begin_topic_anew(elsewhere, attempts, confirm=lambda _: True)
-    await begin_topic_anew(elsewhere, endpoints, confirm=lambda _: True)
+    await accept_recreated_topic(elsewhere, attempts, confirm=lambda _: True)
+    await accept_recreated_topic(elsewhere, endpoints, confirm=lambda _: True)
     async with start_pipeline(**place | {"clickhouse_path": tmp_path / "new"}) as pipeline:
         await pipeline.receiver("shop")
         await _published(pipeline, "evt-after")
