@@ -1,6 +1,6 @@
 """The held deliveries: what is due for an endpoint that is paused or disabled waits in ``webhooks.held`` until it is resumed.
 
-A partition of the topic has one keeper at a time (group ``webhooks.held``). What it lets go of goes to the topic of what is due at once,
+A partition of the topic has one processor at a time (group ``webhooks.held``). What it lets go of goes to the topic of what is due at once,
 where the retry takes it; what somebody dropped, whose endpoint was deleted, or what has waited for ``hold_days``, ends on record.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from consumers.held_keeper import HeldPartition
+from consumers.held_partition import HeldPartition
 from consumers.held_values import HeldContext, LeavingDelivery
-from consumers.partition_keepers import PartitionKeepers
+from consumers.partition_processors import PartitionProcessors
 from pipeline.broker.api import Broker
 from pipeline.core.trace import trace_context
 from pipeline.delivery.delivery import DiscardedDelivery
@@ -60,15 +60,15 @@ class HeldDeliveries:
         self._at_once = settings.topics.delay(_AT_ONCE)
         self._scheduled = metrics.RETRIES_SCHEDULED.labels(delay_label(_AT_ONCE))
         self._hold_days = settings.hold_days
-        self._keepers = PartitionKeepers(
+        self._processors = PartitionProcessors(
             broker,
             group=settings.topics.held_group,
             topic=settings.topics.held,
-            make=lambda number: HeldPartition(self._around, number),
+            make=lambda number: HeldPartition(self._context, number),
             failure="the held deliveries cannot be kept",
         )
-        self._around = HeldContext(
-            browser=self._keepers.browser,
+        self._context = HeldContext(
+            browser=self._processors.browser,
             producer=services.producer,
             registry=services.registry,
             health=health,
@@ -82,22 +82,22 @@ class HeldDeliveries:
 
     async def start(self) -> None:
         """Join the group."""
-        metrics.HELD.set_function(lambda: float(sum(keeper.held for keeper in self._keepers.all)))
-        metrics.HELD_EXPIRING.set_function(lambda: float(sum(keeper.expiring for keeper in self._keepers.all)))
-        await self._keepers.start()
+        metrics.HELD.set_function(lambda: float(sum(processor.held for processor in self._processors.all)))
+        metrics.HELD_EXPIRING.set_function(lambda: float(sum(processor.expiring for processor in self._processors.all)))
+        await self._processors.start()
 
     @property
     def failed(self) -> asyncio.Future[None]:
         """Holds the error that ended the work."""
-        return self._keepers.failed
+        return self._processors.failed
 
     async def stop(self, drain_seconds: float) -> None:
         """Finish what was begun, commit, leave the group."""
-        await self._keepers.stop(drain_seconds)
+        await self._processors.stop(drain_seconds)
 
     def problem(self) -> str | None:
         """Why nothing held can be let go of (for health checks). While it is being counted, other work goes on."""
-        return self._keepers.problem()
+        return self._processors.problem()
 
     # --- letting go ---
 

@@ -1,4 +1,4 @@
-"""What keepers of held deliveries work with: what is let go of, what they share, and the facts that they tell."""
+"""What processors of held deliveries work with: what is let go of, what they share, and the facts that they tell."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LeavingDelivery(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeldContext:
-    """What all keepers of a process share. ``let_go`` returns when what comes of the delivery is acknowledged by Kafka."""
+    """What all processors of a process share. ``let_go`` returns when what comes of the delivery is acknowledged by Kafka."""
 
     browser: SeekingConsumer
     producer: Producer
@@ -64,22 +64,22 @@ def endpoint_id_of(record: Record) -> int:
 
 
 def told_of(fact: HealthRecord) -> ReportedHeld:
-    """A fact that was told, as a shelf takes it."""
+    """A fact that was told, as a ledger takes it."""
     done = OffsetBound(fact.done, milliseconds(fact.done_at)) if fact.done_at else NOWHERE
     counted = OffsetBound(fact.counted, milliseconds(fact.counted_at)) if fact.counted_at else NOWHERE
     return ReportedHeld(fact.held, done, counted)
 
 
-def fact_of(around: HeldContext, partition: int, shelf: HeldLedger, endpoint_id: int) -> HealthRecord:
+def fact_of(context: HeldContext, partition: int, ledger: HeldLedger, endpoint_id: int) -> HealthRecord:
     """What there is to tell of an endpoint."""
-    endpoint = around.registry.get(endpoint_id)
-    waiting, done = shelf.waiting.get(endpoint_id), shelf.done(endpoint_id)
+    endpoint = context.registry.get(endpoint_id)
+    waiting, done = ledger.waiting.get(endpoint_id), ledger.done(endpoint_id)
     counted = waiting.counted if waiting is not None else done
     return HealthRecord(
         endpoint_id=endpoint_id,
         endpoint_version=endpoint.record.version if endpoint is not None else 0,
         fact=HealthFact.HELD,
-        at=around.clock(),
+        at=context.clock(),
         since=from_milliseconds(waiting.since_ms) if waiting is not None else None,
         partition=partition,
         held=waiting.count if waiting is not None else 0,

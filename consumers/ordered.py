@@ -1,6 +1,6 @@
 """Deliveries in order: for an endpoint that asks for it, the events with one key are delivered one after the other.
 
-The fan-out writes them to ``webhooks.ordered``. A partition of the topic has one keeper at a time (group ``webhooks.ordered``), which makes the
+The fan-out writes them to ``webhooks.ordered``. A partition of the topic has one processor at a time (group ``webhooks.ordered``), which makes the
 attempts. Other endpoints have nothing to do with it: where no endpoint has asked for order, no process joins the group.
 """
 
@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
-from consumers.ordered_keeper import OrderedPartition
-from consumers.ordered_values import AttemptsInHand, OrderedContext
-from consumers.partition_keepers import PartitionKeepers
+from consumers.ordered_partition import OrderedPartition
+from consumers.ordered_values import AttemptsInFlight, OrderedContext
+from consumers.partition_processors import PartitionProcessors
 from pipeline.broker.api import Broker, FetchClient, Partition
 from pipeline.broker.errors import BrokerError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
@@ -62,16 +62,16 @@ class OrderedDeliveries:
         """Why it is not known whether deliveries wait in order."""
         self._trouble = FailureBackoff(log)
         self._loading = asyncio.Semaphore(2)
-        self._keepers = PartitionKeepers(
+        self._processors = PartitionProcessors(
             broker,
             group=settings.topics.ordered_group,
             topic=settings.topics.ordered,
-            make=lambda number: OrderedPartition(self._around, number),
+            make=lambda number: OrderedPartition(self._context, number),
             failure="deliveries in order cannot be kept",
             is_wanted=self._is_wanted,
         )
-        self._around = OrderedContext(
-            browser=self._keepers.browser,
+        self._context = OrderedContext(
+            browser=self._processors.browser,
             producer=services.producer,
             registry=services.registry,
             health=health,
@@ -84,40 +84,42 @@ class OrderedDeliveries:
             steady=steady_seconds,
             is_time_certain=is_time_certain,
             load=self._load,
-            in_flight=AttemptsInHand(settings.max_outstanding_records, settings.max_outstanding_bytes),
+            in_flight=AttemptsInFlight(settings.max_outstanding_records, settings.max_outstanding_bytes),
         )
 
     async def start(self) -> None:
         """Join the group as soon as an endpoint has asked for order, or something waits in order."""
-        metrics.ORDERED_WAITING.set_function(lambda: float(sum(keeper.waiting for keeper in self._keepers.all)))
-        metrics.ORDERED_HELD_BACK.set_function(lambda: float(sum(keeper.held_back for keeper in self._keepers.all)))
-        metrics.ORDERED_READY.set_function(lambda: float(sum(keeper.ready for keeper in self._keepers.all)))
-        metrics.ORDERED_OLDEST.set_function(lambda: max((keeper.oldest_seconds for keeper in self._keepers.all), default=0.0))
-        await self._keepers.start()
+        metrics.ORDERED_WAITING.set_function(lambda: float(sum(processor.waiting for processor in self._processors.all)))
+        metrics.ORDERED_HELD_BACK.set_function(lambda: float(sum(processor.held_back for processor in self._processors.all)))
+        metrics.ORDERED_READY.set_function(lambda: float(sum(processor.ready for processor in self._processors.all)))
+        metrics.ORDERED_OLDEST.set_function(
+            lambda: max((processor.oldest_seconds for processor in self._processors.all), default=0.0)
+        )
+        await self._processors.start()
 
     @property
     def failed(self) -> asyncio.Future[None]:
         """Holds the error that ended the work."""
-        return self._keepers.failed
+        return self._processors.failed
 
     async def stop(self, drain_seconds: float) -> None:
         """Finish what was begun, commit, leave the group."""
-        await self._keepers.stop(drain_seconds)
+        await self._processors.stop(drain_seconds)
 
     def problem(self) -> str | None:
         """Why nothing is delivered in order (for health checks)."""
-        return self._unseen or self._keepers.problem()
+        return self._unseen or self._processors.problem()
 
     def warning(self) -> str | None:
         """Behind what lanes are held back for more than a moment, in words for ``/readyz``; None: none.
 
         What waits for a paused endpoint is left out: it is meant to wait.
         """
-        heads = [head for keeper in self._keepers.all for head in keeper.heads if head.due_ms is not None]
+        heads = [head for processor in self._processors.all for head in processor.heads if head.due_ms is not None]
         oldest = min(heads, key=lambda head: head.since_ms, default=None)
-        if oldest is None or (seconds := self._around.now_ms() / 1000 - oldest.since_ms / 1000) < _WORTH_TELLING_S:
+        if oldest is None or (seconds := self._context.now_ms() / 1000 - oldest.since_ms / 1000) < _WORTH_TELLING_S:
             return None
-        waiting = sum(keeper.waiting for keeper in self._keepers.all)
+        waiting = sum(processor.waiting for processor in self._processors.all)
         return (
             f"{waiting:,} deliveries wait in order, and {len(heads):,} lanes are held back, one of them for {seconds:,.0f} s by event "
             f"{oldest.event_id} at endpoint {oldest.endpoint_id} ({oldest.reason}). It goes on when that succeeds, or has ended."
@@ -127,12 +129,12 @@ class OrderedDeliveries:
 
     async def _is_wanted(self) -> bool:
         """Whether an endpoint asks for order, or one that did so earlier has left deliveries behind, which must not be stranded."""
-        if self._around.registry.has_ordered:
+        if self._context.registry.has_ordered:
             self._unseen = None
             return True
         if steady_seconds() < self._look_at:
             return False
-        topic = self._around.topics.ordered
+        topic = self._context.topics.ordered
         try:
             partitions = [Partition(topic, number) for number in self._producer.partitions(topic)]
             has_records = await in_thread(lambda: self._holds_records(partitions), "ordered deliveries")
@@ -153,10 +155,10 @@ class OrderedDeliveries:
         finally:
             client.close()
 
-    # --- what earlier keepers have written ---
+    # --- what earlier processors have written ---
 
     async def _load(self, partition: int) -> Mapping[bytes, LaneProgress]:
-        """How far the lanes of a partition have come, also by the keeper that had it a moment ago."""
+        """How far the lanes of a partition have come, also by the processor that had it a moment ago."""
         place = Partition(self._progress, partition)
         async with self._loading:
             barrier = await self._producer.send(self._progress, key=_BARRIER, value=None, partition=partition)
@@ -193,7 +195,7 @@ class OrderedDeliveries:
 def take_progress(lanes: dict[bytes, LaneProgress], key: bytes | None, value: bytes | None) -> None:
     """Take a record of ``webhooks.ordered-progress``, in the topic's order.
 
-    What a frozen keeper wrote when it woke up is behind what its successor had written: a lane never goes back.
+    What a frozen processor wrote when it woke up is behind what its successor had written: a lane never goes back.
     """
     if key is None:
         return

@@ -1,4 +1,4 @@
-"""What keepers of lanes work with: what they share, what is held back, and what they read of records."""
+"""What processors of lanes work with: what they share, what is held back, and what they read of records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.broker.api import Record
 from pipeline.broker.producer import Producer
 from pipeline.broker.seeking_consumer import SeekingConsumer
 from pipeline.core.held_ledger import OffsetBound
-from pipeline.core.lanes import Source
+from pipeline.core.lane_ledger import Source
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.delivery_service import DeliveryService
 from pipeline.delivery.holding import milliseconds
@@ -25,8 +25,8 @@ from schemas.lane_progress import LaneProgress
 from schemas.topics import Topics
 
 
-class AttemptsInHand:
-    """How much all keepers of a process have in hand. Used from the event loop only."""
+class AttemptsInFlight:
+    """How much all processors of a process have in hand. Used from the event loop only."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most
@@ -55,7 +55,7 @@ class AttemptsInHand:
 
 @dataclass(frozen=True, slots=True)
 class OrderedContext:
-    """What all keepers of a process share.
+    """What all processors of a process share.
 
     ``broker_seconds``: the broker's time in seconds since 1970; None while it is not known. ``steady``: seconds of a clock that nobody
     sets. ``load`` reads how far the lanes of a partition have come.
@@ -74,7 +74,7 @@ class OrderedContext:
     steady: Callable[[], float]
     is_time_certain: Callable[[], bool]
     load: Callable[[int], Awaitable[Mapping[bytes, LaneProgress]]]
-    in_flight: AttemptsInHand
+    in_flight: AttemptsInFlight
 
     def now_ms(self) -> float:
         """What time it is by the broker's clock, in milliseconds since 1970; by ours while that is not known."""

@@ -196,9 +196,9 @@ def _admission(settings: Settings, watch: EndpointHealthMonitor, registry: Regis
     )
     wait, start = settings.endpoint_wait_seconds, settings.ramp_start_per_second
     ramp = RampLimits(start, settings.ramp_double_seconds) if start else None
-    lanes = ConcurrencyLimiter(settings.max_in_flight_per_endpoint, wait, settings.slow_budget)
+    limiter = ConcurrencyLimiter(settings.max_in_flight_per_endpoint, wait, settings.slow_budget)
     return Admission(
-        lanes,
+        limiter,
         AdmissionLimits(limits, wait, settings.slow_budget, ramp),
         on_change=watch.circuit_changed,
         current=registry.receiver,

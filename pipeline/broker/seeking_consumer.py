@@ -1,6 +1,6 @@
 """A member of a consumer group that goes back and forth in its partitions: whoever keeps a partition asks for what it wants to read.
 
-The group says who keeps a partition. What is committed is where its next keeper begins, and nothing else is committed: unlike a
+The group says who keeps a partition. What is committed is where its next processor begins, and nothing else is committed: unlike a
 GroupConsumer, this one reads without finishing what it has read. A partition is fetched only while it is asked for, so memory is bounded by one
 fetch each. Two threads, and two clients, as of a GroupConsumer: one keeps membership, the other fetches.
 """

@@ -65,17 +65,17 @@ class HeldLedger:
         """Up to where everything of the endpoint has been dealt with."""
         return self._done.get(endpoint_id, NOWHERE)
 
-    def pass_by(self, place: OffsetBound) -> None:
+    def skip(self, place: OffsetBound) -> None:
         """Note a record that belongs to no endpoint."""
         self.position = place.offset + 1
         self.latest_ms = max(self.latest_ms, place.time_ms)
 
-    def meet(self, endpoint_id: int, place: OffsetBound) -> bool:
+    def add(self, endpoint_id: int, place: OffsetBound) -> bool:
         """Take note of a record that was not counted yet. True: it is the head of what waits for its endpoint; see :meth:`wait`.
 
         Whoever gets True either deals with it at once, and calls :meth:`leave`, or lets it wait.
         """
-        self.pass_by(place)
+        self.skip(place)
         if self.done(endpoint_id).is_above(place):
             return False
         expected, told = self._expected.get(endpoint_id, (0, NOWHERE))
@@ -122,7 +122,7 @@ class HeldLedger:
         self._done[endpoint_id] = OffsetBound(place.offset + 1, max(place.time_ms, done.time_ms))
         self.changed.add(endpoint_id)
 
-    def lacking(self) -> dict[int, int]:
+    def missing(self) -> dict[int, int]:
         """How many deliveries were told of and are not there any more, by endpoint. Ask once, when all has been counted."""
         found = {endpoint_id: count for endpoint_id, (count, _) in self._expected.items() if count}
         self.changed |= self._expected.keys()

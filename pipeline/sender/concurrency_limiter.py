@@ -15,11 +15,11 @@ from pipeline.sender.deadlines import Deadlines
 
 
 class ConcurrencyLimiter:
-    """One lane an endpoint. A delivery enters when there is room, waits its turn, or is turned away.
+    """One queue for each endpoint. A delivery enters when there is room, waits its turn, or is turned away.
 
     A delivery is turned away when the endpoint is slow, not when we are busy: it has waited for ``wait_seconds``, and in that
-    time fewer requests have left the lane than it is wide; that is, the endpoint's answers take longer than ``wait_seconds``.
-    As long as a full lane moves faster, a delivery goes on waiting, and it is backpressure that bounds how many wait. At a slow
+    time fewer requests have ended than its limit allows at once; that is, the endpoint's answers take longer than ``wait_seconds``.
+    As long as a full queue moves faster, a delivery goes on waiting, and it is backpressure that bounds how many wait. At a slow
     endpoint no more may wait than may be under way: what waits holds a record of Kafka's, and those are bounded too.
     """
 
@@ -35,7 +35,7 @@ class ConcurrencyLimiter:
         return asyncio.get_running_loop()
 
     async def enter(self, endpoint_id: int) -> ConcurrencySlot | None:
-        """A place in the endpoint's lane, to be left again; None when the endpoint is too slow to wait for."""
+        """A place in the limit of the endpoint, to be released again; None when the endpoint is too slow to wait for."""
         waited = False
         while True:
             line = self._lines.get(endpoint_id)
@@ -54,7 +54,7 @@ class ConcurrencyLimiter:
                 return ConcurrencySlot(self, endpoint_id, turn)
             if line.left - left_before < self._shares.width(endpoint_id, monotonic()):
                 return None
-            waited = True  # the lane moves: wait on, in front of those who came later
+            waited = True  # the queue moves: wait on, in front of those who came later
 
     def _is_crowded(self, line: _Line, endpoint_id: int) -> bool:
         """Whether the endpoint is slow, and as many wait for it as may be under way."""
@@ -118,12 +118,12 @@ class _Line:
 
 
 class ConcurrencySlot:
-    """A place in a lane, left at the end of the ``with`` block."""
+    """One of the requests that an endpoint may have under way; released at the end of the ``with`` block."""
 
-    __slots__ = ("_endpoint_id", "_lanes", "_token")
+    __slots__ = ("_endpoint_id", "_limiter", "_token")
 
-    def __init__(self, lanes: ConcurrencyLimiter, endpoint_id: int, token: int) -> None:
-        self._lanes = lanes
+    def __init__(self, limiter: ConcurrencyLimiter, endpoint_id: int, token: int) -> None:
+        self._limiter = limiter
         self._endpoint_id = endpoint_id
         self._token = token
 
@@ -132,10 +132,10 @@ class ConcurrencySlot:
 
     def start(self) -> None:
         """The request that the place was taken for starts."""
-        self._lanes.start(self._endpoint_id, self._token)
+        self._limiter.start(self._endpoint_id, self._token)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._lanes.leave(self._endpoint_id, self._token)
+        self._limiter.leave(self._endpoint_id, self._token)
 
 
 def _give_up(turn: asyncio.Future[int | None]) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from consumers.held_keeper import CHUNK
+from consumers.held_partition import CHUNK
 from tests.faults.deployment import Deployment
 from tests.faults.receivers import Behaviour
 from tests.faults.scenario import Stage
@@ -53,7 +53,7 @@ async def test_a_killed_release_loses_nothing(stage: Stage) -> None:
         again = sum(count - 1 for count in times.values())
         run.say(f"{kills} kills during the release: {again:,} of {expected:,} went out twice")
         assert len(times) == expected
-        # What a keeper had let go of and not written down, for each partition; what the retry had in hand; and what it had taken since.
+        # What a processor had let go of and not written down, for each partition; what the retry had in hand; and what it had taken since.
         in_hand = deployment.settings.max_outstanding_records
         assert again <= kills * (CHUNK * deployment.settings.kafka_partitions + in_hand)
 

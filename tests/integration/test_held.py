@@ -53,7 +53,7 @@ async def publish(pipeline: Pipeline, events: list[str]) -> None:
     await asyncio.gather(*(pipeline.publish(event_bytes(event)) for event in events))
 
 
-@pytest.mark.slow  # two starts; holding and resuming is in test_path, restarts are in tests/unit/consumers/test_held_keeper.py
+@pytest.mark.slow  # two starts; holding and resuming is in test_path, restarts are in tests/unit/consumers/test_held_partition.py
 async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_all(start_pipeline: StartPipeline) -> None:
     due = [f"evt-due-{number}" for number in range(60)]
     new = [f"evt-new-{number}" for number in range(30)]
@@ -89,7 +89,7 @@ async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_al
     await receiver.stop()
 
 
-@pytest.mark.slow  # a pipeline of its own; the rule is in tests/unit/consumers/test_held_keeper
+@pytest.mark.slow  # a pipeline of its own; the rule is in tests/unit/consumers/test_held_partition
 async def test_what_nobody_resumes_in_time_expires_on_record(start_pipeline: StartPipeline) -> None:
     async with start_pipeline(**PATIENT, hold_days=6 / 86_400) as pipeline:
         receiver = await pipeline.receiver("erp", active=False)

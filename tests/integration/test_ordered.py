@@ -44,7 +44,7 @@ def inversions(receiver: Receiver) -> list[str]:
     return found
 
 
-@pytest.mark.slow  # two pipelines, and retries; the rules are in tests/unit/consumers/test_ordered_keeper
+@pytest.mark.slow  # two pipelines, and retries; the rules are in tests/unit/consumers/test_ordered_partition
 async def test_events_of_a_key_arrive_in_order_through_failures_and_a_restart(start_pipeline: StartPipeline) -> None:
     key = {"encryption_key": SecretStr(Vault.new_key())}
     keys = [f"R{number}" for number in range(4)]

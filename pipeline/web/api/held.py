@@ -1,7 +1,7 @@
 """``POST /api/webhook/endpoints/{id}/held/drop``: drop the held deliveries of an endpoint. The request must name their number.
 
 The decision is stored in the endpoint's record, as an offset for each partition of ``webhooks.held``: the end of the held deliveries at that
-time. Kafka has it when this answers. The keeper of the partition carries it out, now or after a restart. Deliveries that are held
+time. Kafka has it when this answers. The processor of the partition carries it out, now or after a restart. Deliveries that are held
 later are behind that end.
 """
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 from msgspec import structs
 
 from consumers.held import HeldDeliveries
-from consumers.held_keeper import HeldPartition
+from consumers.held_partition import HeldPartition
 from pipeline.broker.api import Partition, Position, Record
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.producer import Producer
@@ -147,11 +147,11 @@ class World:
         self.sent: list[tuple[int, str]] = []
         self.is_time_certain = True
         self._task: asyncio.Task[None] | None = None
-        self.keeper: HeldPartition | None = None
+        self.processor: HeldPartition | None = None
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
         self.registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=self.health)
 
-    # --- what happens around ---
+    # --- what happens context ---
 
     def hold(self, endpoint_id: int, count: int = 1) -> None:
         for _ in range(count):
@@ -204,8 +204,8 @@ class World:
             backlog=lambda: 0,
             is_time_certain=lambda: self.is_time_certain,
         )
-        self.keeper = HeldPartition(replace(held._around, browser=cast("SeekingConsumer", FakeBrowser(self.kafka))), 0)
-        self._task = asyncio.create_task(self.keeper.run())
+        self.processor = HeldPartition(replace(held._context, browser=cast("SeekingConsumer", FakeBrowser(self.kafka))), 0)
+        self._task = asyncio.create_task(self.processor.run())
 
     async def live(self, turns: int = 400) -> None:
         for _ in range(turns):

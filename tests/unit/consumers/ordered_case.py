@@ -14,8 +14,8 @@ from typing import Any, cast
 from msgspec import structs
 
 from consumers.ordered import take_progress
-from consumers.ordered_keeper import OrderedPartition
-from consumers.ordered_values import AttemptsInHand, OrderedContext
+from consumers.ordered_partition import OrderedPartition
+from consumers.ordered_values import AttemptsInFlight, OrderedContext
 from pipeline.broker.api import Partition, Position, Record
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.producer import Producer
@@ -178,15 +178,15 @@ class World:
         self.most_at_once: dict[bytes, int] = {}
         self._under_way: dict[bytes, int] = {}
         self.is_time_certain = True
-        self.in_flight = AttemptsInHand(1000, 64 * 1024 * 1024)
+        self.in_flight = AttemptsInFlight(1000, 64 * 1024 * 1024)
         self._task: asyncio.Task[None] | None = None
-        self.keeper: OrderedPartition | None = None
+        self.processor: OrderedPartition | None = None
         self.browser = FakeBrowser(self.kafka)
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
         self.registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=self.health)
         self.policies = RetryPolicies(DELAYS)
 
-    # --- what happens around ---
+    # --- what happens context ---
 
     def publish(self, key: str, *endpoint_ids: int) -> Event:
         """An event, which a fan-out writes down for its endpoints."""
@@ -219,7 +219,7 @@ class World:
         self.endpoints[endpoint_id] = structs.replace(before, **values, version=before.version + 1)
         self._read(endpoint_id)
 
-    # --- what the keeper asks ---
+    # --- what the processor asks ---
 
     @property
     def seconds(self) -> float:
@@ -260,7 +260,7 @@ class World:
     def start(self, most: int = 5, commit_every: int = 1) -> None:
         self.kafka.dies_at, self.kafka.writes = None, 0
         self._under_way.clear()
-        self.in_flight = AttemptsInHand(1000, 64 * 1024 * 1024)
+        self.in_flight = AttemptsInFlight(1000, 64 * 1024 * 1024)
         self.browser = FakeBrowser(self.kafka, most, commit_every)
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
         self.health.apply(self.kafka.health)
@@ -273,7 +273,7 @@ class World:
             await asyncio.sleep(0)
             return self.kafka.load()
 
-        around = OrderedContext(
+        context = OrderedContext(
             browser=cast("SeekingConsumer", self.browser),
             producer=self.kafka,
             registry=self.registry,
@@ -289,8 +289,8 @@ class World:
             load=load,
             in_flight=self.in_flight,
         )
-        self.keeper = OrderedPartition(around, PARTITION)
-        self._task = asyncio.create_task(self.keeper.run())
+        self.processor = OrderedPartition(context, PARTITION)
+        self._task = asyncio.create_task(self.processor.run())
 
     async def live(self, turns: int = 100) -> None:
         for _ in range(turns):
@@ -314,7 +314,7 @@ class World:
         """Let time pass until every delivery has ended."""
         for _ in range(200):
             await self.until_quiet()
-            if self.keeper is not None and not self.keeper.waiting and self.kafka.committed == len(self.kafka.ordered):
+            if self.processor is not None and not self.processor.waiting and self.kafka.committed == len(self.kafka.ordered):
                 return
             self.now_ms += 60_000
         raise AssertionError("something waits for ever")

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
-from consumers import partition_keepers
+from consumers import partition_processors
 from consumers.ordered import OrderedDeliveries
 from pipeline.broker.api import Partition
 from pipeline.broker.errors import PublishError
@@ -84,7 +84,7 @@ class Process:
 
 @pytest.fixture(autouse=True)
 def asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_keepers, "_ASKED_APART_S", 0.001)
+    monkeypatch.setattr(partition_processors, "_ASKED_APART_S", 0.001)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -9,11 +9,11 @@ from pipeline.core.held_ledger import NOWHERE, HeldLedger, OffsetBound, Reported
 
 def filled(*endpoint_ids: int, told: dict[int, ReportedHeld] | None = None) -> HeldLedger:
     """Records of these endpoints from offset 0 on, a millisecond apart, all of them waiting."""
-    shelf = HeldLedger(told or {})
+    ledger = HeldLedger(told or {})
     for offset, endpoint_id in enumerate(endpoint_ids):
-        if shelf.meet(endpoint_id, OffsetBound(offset, 1_000 + offset)):
-            shelf.wait(endpoint_id, OffsetBound(offset, 1_000 + offset))
-    return shelf
+        if ledger.add(endpoint_id, OffsetBound(offset, 1_000 + offset)):
+            ledger.wait(endpoint_id, OffsetBound(offset, 1_000 + offset))
+    return ledger
 
 
 @pytest.mark.parametrize(
@@ -26,54 +26,54 @@ def test_a_bound_is_above_what_stands_before_it_and_is_not_younger(place: Offset
 
 
 def test_each_endpoint_has_a_count_and_an_oldest() -> None:
-    shelf = filled(7, 8, 7, 7)
+    ledger = filled(7, 8, 7, 7)
 
-    assert {one: (waiting.count, waiting.first, waiting.since_ms) for one, waiting in shelf.waiting.items()} == {
+    assert {one: (waiting.count, waiting.first, waiting.since_ms) for one, waiting in ledger.waiting.items()} == {
         7: (3, 0, 1_000),
         8: (1, 1, 1_001),
     }
-    assert (shelf.waiting[7].counted, shelf.position, shelf.floor, shelf.latest_ms) == (OffsetBound(4, 1_003), 4, 0, 1_003)
+    assert (ledger.waiting[7].counted, ledger.position, ledger.floor, ledger.latest_ms) == (OffsetBound(4, 1_003), 4, 0, 1_003)
 
 
 def test_what_leaves_moves_the_mark_of_its_endpoint_alone() -> None:
-    shelf = filled(7, 8, 7, 7)
+    ledger = filled(7, 8, 7, 7)
     for offset in (0, 2):
-        assert shelf.is_next(7, OffsetBound(offset, 1_000 + offset))
-        shelf.take(7, OffsetBound(offset, 1_000 + offset))
-        shelf.leave(7, OffsetBound(offset, 1_000 + offset))
+        assert ledger.is_next(7, OffsetBound(offset, 1_000 + offset))
+        ledger.take(7, OffsetBound(offset, 1_000 + offset))
+        ledger.leave(7, OffsetBound(offset, 1_000 + offset))
 
-    assert (shelf.done(7), shelf.done(8)) == (OffsetBound(3, 1_002), NOWHERE)
-    assert not shelf.is_next(7, OffsetBound(2, 1_002))
-    assert (shelf.waiting[7].count, shelf.floor) == (1, 1)
-    shelf.stay(7, OffsetBound(3, 1_003))
-    assert (shelf.waiting[7].first, shelf.waiting[7].since_ms) == (3, 1_003)
-    shelf.take(7, OffsetBound(3, 1_003))
-    shelf.take(8, OffsetBound(1, 1_001))
-    assert (shelf.waiting, shelf.floor) == ({}, 4)
+    assert (ledger.done(7), ledger.done(8)) == (OffsetBound(3, 1_002), NOWHERE)
+    assert not ledger.is_next(7, OffsetBound(2, 1_002))
+    assert (ledger.waiting[7].count, ledger.floor) == (1, 1)
+    ledger.stay(7, OffsetBound(3, 1_003))
+    assert (ledger.waiting[7].first, ledger.waiting[7].since_ms) == (3, 1_003)
+    ledger.take(7, OffsetBound(3, 1_003))
+    ledger.take(8, OffsetBound(1, 1_001))
+    assert (ledger.waiting, ledger.floor) == ({}, 4)
 
 
 def test_what_was_dealt_with_earlier_is_not_counted_again() -> None:
-    shelf = filled(7, 7, 8, 7, told={7: ReportedHeld(1, OffsetBound(2, 1_001), OffsetBound(4, 1_003))})
+    ledger = filled(7, 7, 8, 7, told={7: ReportedHeld(1, OffsetBound(2, 1_001), OffsetBound(4, 1_003))})
 
-    assert {one: waiting.count for one, waiting in shelf.waiting.items()} == {7: 1, 8: 1}
-    assert shelf.lacking() == {}
+    assert {one: waiting.count for one, waiting in ledger.waiting.items()} == {7: 1, 8: 1}
+    assert ledger.missing() == {}
 
 
 def test_what_was_told_and_is_not_there_is_lacking_once() -> None:
-    shelf = filled(
+    ledger = filled(
         8, 7, told={7: ReportedHeld(5, NOWHERE, OffsetBound(9, 1_009)), 9: ReportedHeld(2, NOWHERE, OffsetBound(3, 1_003))}
     )
 
-    assert shelf.lacking() == {7: 4, 9: 2}
-    assert shelf.lacking() == {}
-    assert shelf.changed == {7, 8, 9}, "the number of now is told"
+    assert ledger.missing() == {7: 4, 9: 2}
+    assert ledger.missing() == {}
+    assert ledger.changed == {7, 8, 9}, "the number of now is told"
 
 
 def test_what_is_not_found_when_it_is_looked_for_is_given_up() -> None:
-    shelf = filled(7, 7, 8)
+    ledger = filled(7, 7, 8)
 
-    assert shelf.give_up({7, 9}) == {7: 2}
-    assert set(shelf.waiting) == {8}
+    assert ledger.give_up({7, 9}) == {7: 2}
+    assert set(ledger.waiting) == {8}
 
 
 def test_a_partition_that_nothing_was_read_of_has_no_floor() -> None:

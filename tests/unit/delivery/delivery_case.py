@@ -88,7 +88,7 @@ class Scene:
     ) -> None:
         self.sender = FakeSender()
         self.producer = FakeProducer(hold=hold)
-        self.lanes = ConcurrencyLimiter(width, 0.01)
+        self.limiter = ConcurrencyLimiter(width, 0.01)
         self.now = NOW
         self.seconds = 1000.0
         """The time of the circuits and rates."""
@@ -103,7 +103,7 @@ class Scene:
         self.delivery_service = DeliveryService(
             sender=cast("Sender", self.sender),
             admission=Admission(
-                self.lanes,
+                self.limiter,
                 AdmissionLimits(limits, longest_wait, most_waiting),
                 on_change=self.watch.circuit_changed,
                 clock=lambda: self.seconds,

@@ -348,7 +348,7 @@ async def test_the_circuit_and_the_pace_of_an_endpoint_that_is_gone_are_forgotte
     registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=scene.health)
     to = limited(100)
     admission = Admission(
-        scene.lanes,
+        scene.limiter,
         AdmissionLimits(LIMITS, 1.0, 10),
         on_change=lambda *_: None,
         clock=lambda: scene.seconds,

@@ -217,7 +217,7 @@ async def test_a_discarded_attempt_leaves_its_record() -> None:
 
 async def test_an_endpoint_at_its_bound_is_parked_without_using_up_an_attempt() -> None:
     scene = Scene(width=1)
-    await scene.lanes.enter(7)
+    await scene.limiter.enter(7)
 
     await scene.deliver(attempt=4, trigger=Trigger.RESEND, parked=2)
 
@@ -230,7 +230,7 @@ async def test_an_endpoint_at_its_bound_is_parked_without_using_up_an_attempt() 
 
 async def test_parking_is_done_when_it_is_acknowledged() -> None:
     scene = Scene(width=1, hold=True)
-    await scene.lanes.enter(7)
+    await scene.limiter.enter(7)
     delivering = asyncio.create_task(scene.deliver())
     while not scene.left_behind():  # noqa: ASYNC110 - the fake producer has no event to wait for
         await asyncio.sleep(0.01)
@@ -271,7 +271,7 @@ async def test_requests_to_one_endpoint_are_bounded() -> None:
 
 async def test_one_endpoint_at_its_bound_leaves_room_for_another() -> None:
     scene = Scene(width=1)
-    await scene.lanes.enter(8)
+    await scene.limiter.enter(8)
 
     await scene.deliver()
 

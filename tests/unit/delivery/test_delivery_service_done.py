@@ -112,7 +112,7 @@ async def test_a_repeat_waits_until_kafka_takes_its_body() -> None:
 
 async def test_what_is_parked_waits_until_kafka_takes_its_body() -> None:
     scene = Scene(width=1)
-    assert await scene.lanes.enter(7) is not None
+    assert await scene.limiter.enter(7) is not None
     scene.producer.rooms = 1
     parking = asyncio.create_task(scene.deliver())
     while scene.producer.rooms >= 0 and not scene.delayed():  # noqa: ASYNC110 - the delivery_service waits a moment for its lane first
@@ -142,7 +142,7 @@ async def test_the_lane_is_free_while_the_records_are_on_their_way() -> None:
     delivering = asyncio.create_task(scene.deliver())
     await settle()
 
-    assert await scene.lanes.enter(7) is not None
+    assert await scene.limiter.enter(7) is not None
     scene.left_behind()[0].acknowledge()
     await delivering
 
@@ -158,7 +158,7 @@ async def test_an_attempt_that_is_cancelled_leaves_nothing_and_holds_nothing() -
 
     assert delivering.cancelled()
     assert scene.left_behind() == []
-    assert await scene.lanes.enter(7) is not None
+    assert await scene.limiter.enter(7) is not None
 
 
 async def test_an_attempt_that_is_cancelled_before_its_acknowledgements_is_not_done() -> None:
@@ -184,7 +184,7 @@ async def test_an_error_of_the_sender_frees_the_lane_and_is_not_done() -> None:
     with pytest.raises(RuntimeError):
         await scene.deliver()
     assert scene.left_behind() == []
-    assert await scene.lanes.enter(7) is not None
+    assert await scene.limiter.enter(7) is not None
 
 
 # --- what must not end a role ---

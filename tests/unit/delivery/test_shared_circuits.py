@@ -30,7 +30,7 @@ class Pair:
     def process(self) -> Scene:
         scene = Scene(limits=LIMITS, tell_every_seconds=0.0)
         scene.delivery_service.admission = Admission(
-            scene.lanes,
+            scene.limiter,
             AdmissionLimits(LIMITS, 0.01, 100, RampLimits()),
             on_change=scene.watch.circuit_changed,
             clock=lambda: scene.seconds,

@@ -23,54 +23,54 @@ CLOCK = "pipeline.sender.concurrency_limiter.monotonic"
 
 @in_virtual_time(CLOCK)
 async def test_there_is_room_for_as_many_as_the_width() -> None:
-    lanes = ConcurrencyLimiter(2, 0.01)
+    limiter = ConcurrencyLimiter(2, 0.01)
 
-    first, second = await lanes.enter(7), await lanes.enter(7)
+    first, second = await limiter.enter(7), await limiter.enter(7)
 
     assert first is not None
     assert second is not None
-    assert await lanes.enter(7) is None
+    assert await limiter.enter(7) is None
     with first:
         pass
-    assert await lanes.enter(7) is not None
+    assert await limiter.enter(7) is not None
 
 
 @in_virtual_time(CLOCK)
-async def test_lanes_are_apart() -> None:
-    lanes = ConcurrencyLimiter(1, 0.01)
+async def test_endpoints_are_limited_independently() -> None:
+    limiter = ConcurrencyLimiter(1, 0.01)
 
-    assert await lanes.enter(7) is not None
-    assert await lanes.enter(8) is not None
-    assert await lanes.enter(7) is None
+    assert await limiter.enter(7) is not None
+    assert await limiter.enter(8) is not None
+    assert await limiter.enter(7) is None
 
 
 async def test_no_wait_means_no_wait() -> None:
-    lanes = ConcurrencyLimiter(1, 0)
-    await lanes.enter(7)
+    limiter = ConcurrencyLimiter(1, 0)
+    await limiter.enter(7)
 
     async with asyncio.timeout(60):
-        assert await lanes.enter(7) is None
+        assert await limiter.enter(7) is None
 
 
 async def test_a_lane_is_left_when_its_block_fails() -> None:
-    lanes = ConcurrencyLimiter(1, 0)
-    lane = await lanes.enter(7)
+    limiter = ConcurrencyLimiter(1, 0)
+    lane = await limiter.enter(7)
     assert lane is not None
 
     with pytest.raises(RuntimeError), lane:
         raise RuntimeError
 
-    assert await lanes.enter(7) is not None
+    assert await limiter.enter(7) is not None
 
 
 async def test_room_goes_to_the_one_that_waits_longest() -> None:
-    lanes = ConcurrencyLimiter(1, LONG)
-    inside = await lanes.enter(7)
+    limiter = ConcurrencyLimiter(1, LONG)
+    inside = await limiter.enter(7)
     assert inside is not None
     order: list[int] = []
 
     async def wait(number: int) -> None:
-        lane = await lanes.enter(7)
+        lane = await limiter.enter(7)
         assert lane is not None
         with lane:
             order.append(number)
@@ -87,15 +87,15 @@ async def test_room_goes_to_the_one_that_waits_longest() -> None:
 
 
 async def test_nobody_overtakes_those_that_wait() -> None:
-    lanes = ConcurrencyLimiter(1, LONG)
-    inside = await lanes.enter(7)
+    limiter = ConcurrencyLimiter(1, LONG)
+    inside = await limiter.enter(7)
     assert inside is not None
-    waiting = asyncio.create_task(lanes.enter(7))
+    waiting = asyncio.create_task(limiter.enter(7))
     await settle()
 
     with inside:
         pass
-    late = asyncio.create_task(lanes.enter(7))
+    late = asyncio.create_task(limiter.enter(7))
     await settle()
 
     assert waiting.done()
@@ -105,10 +105,10 @@ async def test_nobody_overtakes_those_that_wait() -> None:
 
 
 async def test_a_wait_that_is_cancelled_holds_nothing() -> None:
-    lanes = ConcurrencyLimiter(1, LONG)
-    inside = await lanes.enter(7)
+    limiter = ConcurrencyLimiter(1, LONG)
+    inside = await limiter.enter(7)
     assert inside is not None
-    waiting = asyncio.create_task(lanes.enter(7))
+    waiting = asyncio.create_task(limiter.enter(7))
     await settle()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -116,14 +116,14 @@ async def test_a_wait_that_is_cancelled_holds_nothing() -> None:
     with inside:
         pass
 
-    assert await lanes.enter(7) is not None
+    assert await limiter.enter(7) is not None
 
 
 async def test_room_that_comes_while_its_waiter_is_cancelled_is_passed_on() -> None:
-    lanes = ConcurrencyLimiter(1, LONG)
-    inside = await lanes.enter(7)
+    limiter = ConcurrencyLimiter(1, LONG)
+    inside = await limiter.enter(7)
     assert inside is not None
-    first, second = asyncio.create_task(lanes.enter(7)), asyncio.create_task(lanes.enter(7))
+    first, second = asyncio.create_task(limiter.enter(7)), asyncio.create_task(limiter.enter(7))
     await settle()
 
     with inside:
@@ -137,10 +137,10 @@ async def test_room_that_comes_while_its_waiter_is_cancelled_is_passed_on() -> N
 
 
 async def test_room_that_comes_while_its_waiter_is_cancelled_is_free_when_nobody_waits() -> None:
-    lanes = ConcurrencyLimiter(1, LONG)
-    inside = await lanes.enter(7)
+    limiter = ConcurrencyLimiter(1, LONG)
+    inside = await limiter.enter(7)
     assert inside is not None
-    waiting = asyncio.create_task(lanes.enter(7))
+    waiting = asyncio.create_task(limiter.enter(7))
     await settle()
     with inside:
         pass
@@ -148,7 +148,7 @@ async def test_room_that_comes_while_its_waiter_is_cancelled_is_free_when_nobody
     await asyncio.gather(waiting, return_exceptions=True)
 
     async with asyncio.timeout(60):
-        assert await lanes.enter(7) is not None
+        assert await limiter.enter(7) is not None
 
 
 class Traffic:
@@ -157,14 +157,14 @@ class Traffic:
     def __init__(self, seed: int, width: int, wait_seconds: float) -> None:
         self.random = random.Random(seed)
         self.width = width
-        self.lanes = ConcurrencyLimiter(width, wait_seconds)
+        self.limiter = ConcurrencyLimiter(width, wait_seconds)
         self.inside: Counter[int] = Counter()
         self.outcomes: Counter[str] = Counter()
 
     async def deliver(self, endpoint_id: int) -> None:
         for _ in range(self.random.randrange(4)):
             await asyncio.sleep(0)
-        lane = await self.lanes.enter(endpoint_id)
+        lane = await self.limiter.enter(endpoint_id)
         if lane is None:
             self.outcomes["turned away"] += 1
             return
@@ -195,8 +195,8 @@ class Traffic:
         for endpoint_id in range(endpoints):
             for _ in range(self.width):
                 async with asyncio.timeout(0):
-                    assert await self.lanes.enter(endpoint_id) is not None, "a place was lost"
-            assert await self.lanes.enter(endpoint_id) is None, "a place was made up"
+                    assert await self.limiter.enter(endpoint_id) is not None, "a place was lost"
+            assert await self.limiter.enter(endpoint_id) is None, "a place was made up"
 
 
 @settings(max_examples=examples(40), deadline=None)
@@ -207,24 +207,24 @@ def test_no_place_is_lost_or_made_up(seed: int, width: int, wait_seconds: float,
 
 @in_virtual_time(CLOCK)
 async def test_an_endpoint_without_traffic_takes_no_memory() -> None:
-    lanes = ConcurrencyLimiter(1, 0.001)
+    limiter = ConcurrencyLimiter(1, 0.001)
     for endpoint_id in range(50):
-        lane = await lanes.enter(endpoint_id)
+        lane = await limiter.enter(endpoint_id)
         assert lane is not None
-        assert await lanes.enter(endpoint_id) is None
+        assert await limiter.enter(endpoint_id) is None
         with lane:
             pass
 
-    assert not lanes._lines
+    assert not limiter._lines
 
 
 @in_virtual_time(CLOCK)
 async def test_a_lane_that_moves_turns_nobody_away_however_long_the_line() -> None:
     """Being busy is no fault of the endpoint: its answers take a tenth of the wait, so everyone gets a turn."""
-    lanes, answer = ConcurrencyLimiter(2, 0.05), 0.005
+    limiter, answer = ConcurrencyLimiter(2, 0.05), 0.005
 
     async def deliver() -> bool:
-        place = await lanes.enter(7)
+        place = await limiter.enter(7)
         if place is None:
             return False
         with place:
@@ -238,9 +238,9 @@ async def test_a_lane_that_moves_turns_nobody_away_however_long_the_line() -> No
 
 @in_virtual_time(CLOCK)
 async def test_a_slow_endpoint_turns_away_those_that_it_cannot_take() -> None:
-    lanes = ConcurrencyLimiter(2, 0.05)
-    places = [await lanes.enter(7) for _ in range(2)]
-    waiting = [asyncio.create_task(lanes.enter(7)) for _ in range(3)]
+    limiter = ConcurrencyLimiter(2, 0.05)
+    places = [await limiter.enter(7) for _ in range(2)]
+    waiting = [asyncio.create_task(limiter.enter(7)) for _ in range(3)]
     await asyncio.sleep(0.01)
     assert places[0] is not None
     with places[0]:
@@ -251,11 +251,11 @@ async def test_a_slow_endpoint_turns_away_those_that_it_cannot_take() -> None:
     assert [outcome is not None for outcome in outcomes] == [True, False, False]
 
 
-async def started(lanes: ConcurrencyLimiter, count: int, endpoint_id: int = 7) -> list[ConcurrencySlot]:
+async def started(limiter: ConcurrencyLimiter, count: int, endpoint_id: int = 7) -> list[ConcurrencySlot]:
     """Requests under way."""
     places = []
     for _ in range(count):
-        place = await lanes.enter(endpoint_id)
+        place = await limiter.enter(endpoint_id)
         assert place is not None
         place.start()
         places.append(place)
@@ -264,24 +264,24 @@ async def started(lanes: ConcurrencyLimiter, count: int, endpoint_id: int = 7) -
 
 @in_virtual_time(CLOCK)
 async def test_slow_endpoints_leave_room_within_their_budget() -> None:
-    lanes = ConcurrencyLimiter(64, 0.02, slow_budget=4)
+    limiter = ConcurrencyLimiter(64, 0.02, slow_budget=4)
     for endpoint_id in range(4):
-        await started(lanes, 2, endpoint_id)
+        await started(limiter, 2, endpoint_id)
     await asyncio.sleep(0.05)
     for endpoint_id in range(4):  # that an endpoint is slow is found out when a delivery comes
-        await lanes.enter(endpoint_id)
+        await limiter.enter(endpoint_id)
 
-    assert [await lanes.enter(endpoint_id) for endpoint_id in range(4)] == [None] * 4
-    assert await lanes.enter(99) is not None
+    assert [await limiter.enter(endpoint_id) for endpoint_id in range(4)] == [None] * 4
+    assert await limiter.enter(99) is not None
     assert [metric.samples[0].value for metric in metrics.SLOW_ENDPOINTS.collect()] == [4]
 
 
 @in_virtual_time(CLOCK)
 async def test_at_a_slow_endpoint_no_more_may_wait_than_may_be_under_way() -> None:
-    lanes = ConcurrencyLimiter(2, 0.05, slow_budget=2)
-    await started(lanes, 2)
+    limiter = ConcurrencyLimiter(2, 0.05, slow_budget=2)
+    await started(limiter, 2)
     await asyncio.sleep(0.1)
-    waiting = [asyncio.create_task(lanes.enter(7)) for _ in range(5)]
+    waiting = [asyncio.create_task(limiter.enter(7)) for _ in range(5)]
 
     await settle()
     turned_away_at_once = [task.done() for task in waiting]
@@ -291,9 +291,9 @@ async def test_at_a_slow_endpoint_no_more_may_wait_than_may_be_under_way() -> No
 
 
 async def test_the_first_quick_answer_lets_in_those_that_wait() -> None:
-    lanes = ConcurrencyLimiter(64, LONG)
-    places = await started(lanes, START)
-    waiting = [asyncio.create_task(lanes.enter(7)) for _ in range(100)]
+    limiter = ConcurrencyLimiter(64, LONG)
+    places = await started(limiter, START)
+    waiting = [asyncio.create_task(limiter.enter(7)) for _ in range(100)]
     await settle()
     assert not any(task.done() for task in waiting)
 
@@ -310,10 +310,10 @@ async def test_the_first_quick_answer_lets_in_those_that_wait() -> None:
 @in_virtual_time(CLOCK)
 async def test_what_waits_for_us_is_not_slow() -> None:
     """A request that has not started (no connection is free, say) takes our time and not the endpoint's."""
-    lanes = ConcurrencyLimiter(2, 0.02, slow_budget=1)
-    place = await lanes.enter(7)
+    limiter = ConcurrencyLimiter(2, 0.02, slow_budget=1)
+    place = await limiter.enter(7)
     assert place is not None
     await asyncio.sleep(0.05)
     place.start()
 
-    assert await lanes.enter(7) is not None
+    assert await limiter.enter(7) is not None

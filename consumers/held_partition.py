@@ -47,11 +47,11 @@ _EXPIRING: Final = timedelta(days=2)
 class HeldPartition:
     """One partition during one assignment. Used from the event loop only."""
 
-    def __init__(self, around: HeldContext, partition: int) -> None:
-        self._around = around
+    def __init__(self, context: HeldContext, partition: int) -> None:
+        self._context = context
         self._partition = partition
-        self._hold_ms = round(around.hold / timedelta(milliseconds=1))
-        self._shelf = HeldLedger({})
+        self._hold_ms = round(context.hold / timedelta(milliseconds=1))
+        self._ledger = HeldLedger({})
         self._is_counted = False
         self._is_stopping = False
         self._paces: dict[int, RateLimit] = {}
@@ -61,13 +61,13 @@ class HeldPartition:
 
     async def run(self) -> None:
         """Keep the partition until it is taken away (the task is cancelled), or until :meth:`stop`."""
-        self._shelf = HeldLedger(await self._what_was_told())
-        browser, shelf = self._around.browser, self._shelf
+        self._ledger = HeldLedger(await self._what_was_told())
+        browser, ledger = self._context.browser, self._ledger
         while not self._is_stopping:
-            wait = LOOK_SECONDS if shelf.waiting or not self._is_counted else _NOTHING_HELD_SECONDS
-            fetched = await browser.fetch(self._partition, shelf.position, wait)
+            wait = LOOK_SECONDS if ledger.waiting or not self._is_counted else _NOTHING_HELD_SECONDS
+            fetched = await browser.fetch(self._partition, ledger.position, wait)
             await self._count(fetched.records)
-            shelf.position = max(fetched.next, shelf.position or 0)
+            ledger.position = max(fetched.next, ledger.position or 0)
             if fetched.is_end and not self._is_counted:
                 self._all_is_counted()
             await self._go_through()
@@ -82,56 +82,56 @@ class HeldPartition:
     @property
     def held(self) -> int:
         """How many deliveries wait."""
-        return sum(one.count for one in self._shelf.waiting.values())
+        return sum(one.count for one in self._ledger.waiting.values())
 
     @property
     def expiring(self) -> int:
         """For how many endpoints the oldest expires soon."""
-        soon = self._now_ms() + min(_EXPIRING, self._around.hold / 2) / timedelta(milliseconds=1) - self._hold_ms
-        return sum(one.since_ms <= soon for one in self._shelf.waiting.values())
+        soon = self._now_ms() + min(_EXPIRING, self._context.hold / 2) / timedelta(milliseconds=1) - self._hold_ms
+        return sum(one.since_ms <= soon for one in self._ledger.waiting.values())
 
     # --- counting ---
 
     async def _what_was_told(self) -> dict[int, ReportedHeld]:
-        """What earlier keepers have told, also the one that had the partition a moment ago: what it wrote is read before this returns."""
-        around = self._around
+        """What earlier processors have told, also the one that had the partition a moment ago: what it wrote is read before this returns."""
+        context = self._context
         while True:
             try:
-                mark = await around.producer.send(
-                    around.topics.endpoint_health, key=f"held/{self._partition}".encode(), value=None
+                mark = await context.producer.send(
+                    context.topics.endpoint_health, key=f"held/{self._partition}".encode(), value=None
                 )
-                await around.health.table.wait_for(mark.offset)
+                await context.health.table.wait_for(mark.offset)
             except TimeoutError:
-                if times := around.said.times("health"):
+                if times := context.said.times("health"):
                     log.warning("the endpoints' health cannot be read; nothing held is let go of before", times=times)
             else:
-                return {one: told_of(fact) for one, fact in around.health.held_in(self._partition).items()}
+                return {one: told_of(fact) for one, fact in context.health.held_in(self._partition).items()}
 
     async def _count(self, records: Iterable[Record]) -> None:
         """Take note of what is new. What need not wait goes on at once, unless more of its endpoint waits before it."""
         chunk: list[LeavingDelivery] = []
-        shelf = self._shelf
-        before = shelf.latest_ms
+        ledger = self._ledger
+        before = ledger.latest_ms
         for record in records:
             place = place_of(record)
             if record.value is None:
-                shelf.pass_by(place)
+                ledger.skip(place)
                 continue
             endpoint_id = endpoint_id_of(record)
-            if not shelf.meet(endpoint_id, place):
+            if not ledger.add(endpoint_id, place):
                 continue
             fate = self._fate(endpoint_id, place)
             if self._may_go(endpoint_id, fate):
                 await self._let_go(chunk, LeavingDelivery(endpoint_id, record, fate))
             else:
-                shelf.wait(endpoint_id, place)
-        if shelf.latest_ms > before:
+                ledger.wait(endpoint_id, place)
+        if ledger.latest_ms > before:
             self._latest_at = time.monotonic()
         await self._carry_out(chunk)
 
     def _all_is_counted(self) -> None:
         self._is_counted = True
-        self._lost(self._shelf.lacking())
+        self._lost(self._ledger.missing())
 
     def _lost(self, found: dict[int, int]) -> None:
         for endpoint_id, count in found.items():
@@ -140,7 +140,7 @@ class HeldPartition:
                 "held deliveries are not in Kafka any more: its retention, or somebody, took them",
                 endpoint_id=endpoint_id,
                 count=count,
-                topic=self._around.topics.held,
+                topic=self._context.topics.held,
                 partition=self._partition,
             )
 
@@ -149,40 +149,40 @@ class HeldPartition:
     async def _go_through(self) -> None:
         """Let go of what has been waiting and need not wait any more."""
         await self._look_at_the_clock()
-        shelf = self._shelf
+        ledger = self._ledger
         wanted = {
-            one for one, waiting in shelf.waiting.items() if self._is_due(one, OffsetBound(waiting.first, waiting.since_ms))
+            one for one, waiting in ledger.waiting.items() if self._is_due(one, OffsetBound(waiting.first, waiting.since_ms))
         }
-        if not wanted or shelf.position is None:
+        if not wanted or ledger.position is None:
             return
-        at = min(shelf.waiting[one].first for one in wanted)
+        at = min(ledger.waiting[one].first for one in wanted)
         until = time.monotonic() + _PASS_SECONDS
-        while at < shelf.position and wanted & shelf.waiting.keys():
+        while at < ledger.position and wanted & ledger.waiting.keys():
             if self._is_stopping or time.monotonic() > until:
                 return
-            fetched = await self._around.browser.fetch(self._partition, at, 0.0)
-            await self._take_those_of(wanted, (record for record in fetched.records if record.offset < shelf.position))
+            fetched = await self._context.browser.fetch(self._partition, at, 0.0)
+            await self._take_those_of(wanted, (record for record in fetched.records if record.offset < ledger.position))
             at = fetched.next
-        self._lost(shelf.give_up(wanted))
+        self._lost(ledger.give_up(wanted))
 
     async def _take_those_of(self, wanted: set[int], records: Iterable[Record]) -> None:
         """An endpoint whose next delivery has to wait (again) leaves ``wanted``."""
         chunk: list[LeavingDelivery] = []
         for record in records:
             endpoint_id, place = endpoint_id_of(record), place_of(record)
-            if endpoint_id not in wanted or record.value is None or not self._shelf.is_next(endpoint_id, place):
+            if endpoint_id not in wanted or record.value is None or not self._ledger.is_next(endpoint_id, place):
                 continue
             fate = self._fate(endpoint_id, place)
             if self._may_go(endpoint_id, fate):
-                self._shelf.take(endpoint_id, place)
+                self._ledger.take(endpoint_id, place)
                 await self._let_go(chunk, LeavingDelivery(endpoint_id, record, fate))
             else:
-                self._shelf.stay(endpoint_id, place)
+                self._ledger.stay(endpoint_id, place)
                 wanted.discard(endpoint_id)
         await self._carry_out(chunk)
 
     def _fate(self, endpoint_id: int, place: OffsetBound) -> Fate:
-        registry = self._around.registry
+        registry = self._context.registry
         if endpoint_id == OPERATIONAL_ENDPOINT_ID:
             return Fate.RELEASE
         return fate_of(
@@ -190,7 +190,7 @@ class HeldPartition:
             self._partition,
             place,
             is_deleted=registry.is_deleted(endpoint_id),
-            is_too_old=place.time_ms + self._hold_ms <= self._shelf.latest_ms and self._around.is_time_certain(),
+            is_too_old=place.time_ms + self._hold_ms <= self._ledger.latest_ms and self._context.is_time_certain(),
         )
 
     def _is_due(self, endpoint_id: int, place: OffsetBound) -> bool:
@@ -204,7 +204,7 @@ class HeldPartition:
         """Whether a delivery goes now: an endpoint with a rate limit gets no more than it may."""
         if fate is not Fate.RELEASE:
             return fate is not Fate.WAIT
-        endpoint = self._around.registry.receiver(endpoint_id)
+        endpoint = self._context.registry.receiver(endpoint_id)
         limit = None if endpoint is None else endpoint.record.max_per_second
         if limit is None:
             self._paces.pop(endpoint_id, None)
@@ -224,31 +224,31 @@ class HeldPartition:
         """Do it, and write down that it was done when Kafka has what came of it."""
         if not chunk:
             return
-        around = self._around
+        context = self._context
         # Frozen for a while: another process may keep the partition by now. The poll thread finds out.
-        while not around.browser.is_sure:  # noqa: ASYNC110
+        while not context.browser.is_sure:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        await around.until_there_is_room()
-        await asyncio.gather(*map(around.let_go, chunk))
+        await context.until_there_is_room()
+        await asyncio.gather(*map(context.let_go, chunk))
         for leaving in chunk:
-            self._shelf.leave(leaving.endpoint_id, leaving.place)
+            self._ledger.leave(leaving.endpoint_id, leaving.place)
         await self._write_down({leaving.endpoint_id for leaving in chunk})
 
     async def _look_at_the_clock(self) -> None:
         """What is held expires by the broker's clock. When something may be too old by now, ask the broker what time it is."""
-        shelf, now = self._shelf, time.monotonic()
-        if not shelf.waiting or now - self._clock_asked_at < TELL_SECONDS:
+        ledger, now = self._ledger, time.monotonic()
+        if not ledger.waiting or now - self._clock_asked_at < TELL_SECONDS:
             return
-        due_ms = min(one.since_ms for one in shelf.waiting.values()) + self._hold_ms
+        due_ms = min(one.since_ms for one in ledger.waiting.values()) + self._hold_ms
         is_known = bool(self._clock_asked_at)  # what was read last may have been written days ago
-        if is_known and not shelf.latest_ms < due_ms <= self._now_ms():
+        if is_known and not ledger.latest_ms < due_ms <= self._now_ms():
             return
         self._clock_asked_at = now
-        await self._around.producer.send(self._around.topics.held, key=_CLOCK, value=None, partition=self._partition)
+        await self._context.producer.send(self._context.topics.held, key=_CLOCK, value=None, partition=self._partition)
 
     def _now_ms(self) -> float:
         """About what time it is by the broker's clock."""
-        return self._shelf.latest_ms + (time.monotonic() - self._latest_at) * 1000
+        return self._ledger.latest_ms + (time.monotonic() - self._latest_at) * 1000
 
     # --- telling ---
 
@@ -257,27 +257,27 @@ class HeldPartition:
         self._told_at = time.monotonic()
         if not self._is_counted:
             return
-        shelf = self._shelf
-        for endpoint_id, fact in self._around.health.held_in(self._partition).items():
-            waiting = shelf.waiting.get(endpoint_id)
-            if (fact.held, fact.done) != (waiting.count if waiting else 0, shelf.done(endpoint_id).offset):
-                shelf.changed.add(endpoint_id)
-        await self._write_down(set(sorted(shelf.changed)[:_MOST_TOLD]))
+        ledger = self._ledger
+        for endpoint_id, fact in self._context.health.held_in(self._partition).items():
+            waiting = ledger.waiting.get(endpoint_id)
+            if (fact.held, fact.done) != (waiting.count if waiting else 0, ledger.done(endpoint_id).offset):
+                ledger.changed.add(endpoint_id)
+        await self._write_down(set(sorted(ledger.changed)[:_MOST_TOLD]))
 
     async def _write_down(self, endpoint_ids: set[int]) -> None:
-        around = self._around
+        context = self._context
         if not endpoint_ids:
             return
-        facts = [fact_of(around, self._partition, self._shelf, one) for one in endpoint_ids]
-        self._shelf.changed -= endpoint_ids
+        facts = [fact_of(context, self._partition, self._ledger, one) for one in endpoint_ids]
+        self._ledger.changed -= endpoint_ids
         written = await asyncio.gather(
-            *(around.producer.send(around.topics.endpoint_health, key=one.key, value=to_json(one)) for one in facts)
+            *(context.producer.send(context.topics.endpoint_health, key=one.key, value=to_json(one)) for one in facts)
         )
         with suppress(TimeoutError):  # then it is told once more
-            await around.health.table.wait_for(max(position.offset for position in written))
+            await context.health.table.wait_for(max(position.offset for position in written))
 
     def _commit(self) -> None:
-        floor = self._shelf.floor
+        floor = self._ledger.floor
         if floor is not None and floor != self._committed:
             self._committed = floor
-            self._around.browser.commit(self._partition, floor)
+            self._context.browser.commit(self._partition, floor)

@@ -1,6 +1,6 @@
-"""One keeper for each partition of a topic that this process has: deliveries that are held, and deliveries in order.
+"""One processor for each partition of a topic that this process has: deliveries that are held, and deliveries in order.
 
-Keepers come and go with the partitions. The first that fails ends the work, and its error is in :attr:`PartitionKeepers.failed`.
+Processors come and go with the partitions. The first that fails ends the work, and its error is in :attr:`PartitionProcessors.failed`.
 An idle member of a group costs nearly 1% of a core, so a member that may never be needed joins only when it is needed.
 """
 
@@ -19,7 +19,7 @@ log = logger(__name__)
 _ASKED_APART_S: Final = 1.0
 
 
-class PartitionKeeper(Protocol):
+class PartitionProcessor(Protocol):
     """Keeps one partition."""
 
     async def run(self) -> None:
@@ -29,10 +29,10 @@ class PartitionKeeper(Protocol):
         """Finish what was begun, and end."""
 
 
-KeeperT = TypeVar("KeeperT", bound=PartitionKeeper)
+ProcessorT = TypeVar("ProcessorT", bound=PartitionProcessor)
 
 
-class PartitionKeepers(Generic[KeeperT]):
+class PartitionProcessors(Generic[ProcessorT]):
     """A member of the group whose partitions are kept."""
 
     def __init__(
@@ -41,11 +41,11 @@ class PartitionKeepers(Generic[KeeperT]):
         *,
         group: str,
         topic: str,
-        make: Callable[[int], KeeperT],
+        make: Callable[[int], ProcessorT],
         failure: str,
         is_wanted: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """``make`` makes the keeper of a partition. ``failure``: what the log says when one fails.
+        """``make`` makes the processor of a partition. ``failure``: what the log says when one fails.
 
         ``is_wanted`` is asked once a second until it says yes; then the group is joined, and stays joined. None: it is joined at once.
         """
@@ -53,13 +53,13 @@ class PartitionKeepers(Generic[KeeperT]):
         self._failure = failure
         self._is_wanted = is_wanted
         self._has_joined = False
-        self._keepers: dict[int, tuple[KeeperT, asyncio.Task[None]]] = {}
+        self._processors: dict[int, tuple[ProcessorT, asyncio.Task[None]]] = {}
         self.browser = SeekingConsumer(broker, group=group, topic=topic, on_assigned=self._assigned, on_revoked=self._revoked)
 
     @property
-    def all(self) -> list[KeeperT]:
-        """The keepers of now."""
-        return [keeper for keeper, _ in self._keepers.values()]
+    def all(self) -> list[ProcessorT]:
+        """The processors of now."""
+        return [processor for processor, _ in self._processors.values()]
 
     async def start(self) -> None:
         """Join the group, or wait until that is wanted."""
@@ -88,9 +88,9 @@ class PartitionKeepers(Generic[KeeperT]):
         await asyncio.wait([self._joining])
         if not self._has_joined:
             return
-        tasks = [task for _, task in self._keepers.values()]
-        for keeper in self.all:
-            keeper.stop()
+        tasks = [task for _, task in self._processors.values()]
+        for processor in self.all:
+            processor.stop()
         self.browser.hurry()
         if tasks:
             await asyncio.wait(tasks, timeout=drain_seconds)
@@ -100,18 +100,18 @@ class PartitionKeepers(Generic[KeeperT]):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._keepers.clear()
+            self._processors.clear()
 
     def _assigned(self, partitions: frozenset[int]) -> None:
-        for number in partitions - self._keepers.keys():
-            keeper = self._make(number)
-            task = asyncio.create_task(keeper.run())
+        for number in partitions - self._processors.keys():
+            processor = self._make(number)
+            task = asyncio.create_task(processor.run())
             task.add_done_callback(self._ended)
-            self._keepers[number] = keeper, task
+            self._processors[number] = processor, task
 
     def _revoked(self, partitions: frozenset[int]) -> None:
-        for number in partitions & self._keepers.keys():
-            self._keepers.pop(number)[1].cancel()
+        for number in partitions & self._processors.keys():
+            self._processors.pop(number)[1].cancel()
 
     def _ended(self, done: asyncio.Future[None]) -> None:
         if not done.cancelled() and (error := done.exception()) and not self.failed.done():

@@ -1,4 +1,4 @@
-"""The keeper of held deliveries: what it counts, what it lets go of, and what is left of it when it dies at any moment."""
+"""The processor of held deliveries: what it counts, what it lets go of, and what is left of it when it dies at any moment."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from consumers import held_keeper
-from consumers.held_keeper import HeldPartition
+from consumers import held_partition
+from consumers.held_partition import HeldPartition
 from pipeline.broker.table import CompactedTable
 from pipeline.ops import metrics
 from tests.property_examples import examples
@@ -23,8 +23,8 @@ HOLD_MS = round(HOLD.total_seconds() * 1000)
 
 @pytest.fixture(autouse=True)
 def _at_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_keeper, "TELL_SECONDS", 0.0)
-    monkeypatch.setattr(held_keeper, "CHUNK", 5)
+    monkeypatch.setattr(held_partition, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(held_partition, "CHUNK", 5)
 
 
 async def test_it_counts_and_lets_nothing_go() -> None:
@@ -38,14 +38,14 @@ async def test_it_counts_and_lets_nothing_go() -> None:
 
     assert world.counts() == {7: 32, 8: 3}
     assert world.outcomes() == Counter()
-    assert world.keeper is not None
-    assert world.keeper.held == 35
-    assert world.kafka.committed == 0, "the next keeper reads what waits"
+    assert world.processor is not None
+    assert world.processor.held == 35
+    assert world.kafka.committed == 0, "the next processor reads what waits"
     await world.die()
 
 
 async def test_while_kafka_does_not_answer_this_is_told_once_for_all_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight keepers wrote eight lines at once, each of them again and again (three brokers, librdkafka)."""
+    """Eight processors wrote eight lines at once, each of them again and again (three brokers, librdkafka)."""
     world = World(7)
     silent = 20
 
@@ -60,12 +60,12 @@ async def test_while_kafka_does_not_answer_this_is_told_once_for_all_partitions(
     with capture_logs() as lines:
         await world.start()
         await world.until_quiet()
-        assert world.keeper is not None
-        other = HeldPartition(world.keeper._around, 1)
+        assert world.processor is not None
+        other = HeldPartition(world.processor._context, 1)
         silent = 20
         assert await other._what_was_told() == {}
     assert [line["times"] for line in lines if "health cannot be read" in line["event"]] == [1]
-    assert world.keeper.held == 3
+    assert world.processor.held == 3
     await world.die()
 
 
@@ -109,8 +109,8 @@ async def test_an_endpoint_that_is_not_known_yet_is_not_a_deleted_one() -> None:
     await world.until_quiet()
 
     assert world.outcomes() == Counter()
-    assert world.keeper is not None
-    assert world.keeper.held == 2
+    assert world.processor is not None
+    assert world.processor.held == 2
     await world.die()
 
 
@@ -290,7 +290,7 @@ async def test_a_pause_during_a_release_leaves_the_rest_and_says_since_when_it_w
 
 async def test_a_rate_limit_is_kept_and_nobody_else_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_000.0]
-    monkeypatch.setattr("consumers.held_keeper.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("consumers.held_partition.time.monotonic", lambda: now[0])
     world = World(7, 8)
     for _ in range(30):
         world.hold(7)
@@ -310,7 +310,7 @@ async def test_a_rate_limit_is_kept_and_nobody_else_waits_for_it(monkeypatch: py
     await world.die()
 
 
-async def test_what_a_late_keeper_wrote_over_is_told_again() -> None:
+async def test_what_a_late_processor_wrote_over_is_told_again() -> None:
     world = World(7)
     world.hold(7, 5)
     await world.start()
@@ -358,14 +358,14 @@ async def _play(steps: list[tuple[str, int, int]]) -> None:
     told = Counter(world.counts())
     # What had left and was not written down when it died waits once more.
     assert not waiting - told
-    assert (told - waiting).total() <= crashes * held_keeper.CHUNK
+    assert (told - waiting).total() <= crashes * held_partition.CHUNK
     for endpoint_id in world.endpoints:
         world.change(endpoint_id, active=True)
     await world.until_quiet()
     await world.die()
     outcomes = world.outcomes()
     assert set(outcomes) == set(world.sent), "nothing is lost, nothing is made up"
-    assert sum(outcomes.values()) - len(world.sent) <= crashes * held_keeper.CHUNK
+    assert sum(outcomes.values()) - len(world.sent) <= crashes * held_partition.CHUNK
     if not crashes:
         assert outcomes == Counter(world.sent)
         order = {one: number for number, one in enumerate(world.sent)}

@@ -2,7 +2,7 @@
 
 A lane is one endpoint and one record key. Its head is tried where it stands; a failure is retried after the delay of the endpoint's policy, and
 what stands behind it waits. How far a lane has come is written to ``webhooks.ordered-progress``, in the partition of the same number, **before** the
-next one goes. So what a keeper that dies leaves to the next one is, in each lane, the head and nothing else.
+next one goes. So what a processor that dies leaves to the next one is, in each lane, the head and nothing else.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Final
 from msgspec import structs
 
 from consumers.ordered_values import BodyCache, HeldBack, OrderedContext, place_of, source_of
-from consumers.ordered_waits import LaneWaits
+from consumers.waiting_lanes import WaitingLanes
 from pipeline.broker.api import Record
 from pipeline.core.held_ledger import OffsetBound
-from pipeline.core.lanes import LaneLedger, Met, Source
+from pipeline.core.lane_ledger import LaneLedger, Placement, Source
 from pipeline.core.outcome import RetryLater
 from pipeline.core.trace import trace_context
 from pipeline.delivery.delivery import AttemptResult, DiscardedDelivery, ParkedDelivery, delivery_of
@@ -49,8 +49,8 @@ _GRACE: Final = timedelta(days=6)
 class OrderedPartition:
     """One partition during one assignment. Used from the event loop only."""
 
-    def __init__(self, around: OrderedContext, partition: int) -> None:
-        self._around = around
+    def __init__(self, context: OrderedContext, partition: int) -> None:
+        self._context = context
         self._partition = partition
         self._ledger = LaneLedger({})
         self._position: int | None = None
@@ -63,16 +63,16 @@ class OrderedPartition:
         """Lanes whose head is being tried, or whose progress is being written."""
         self._wanted: dict[int, bytes] = {}
         """Heads to read again, by their offsets."""
-        self._waits = LaneWaits(around)
+        self._waiting_lanes = WaitingLanes(context)
         self._tasks: set[asyncio.Task[None]] = set()
         self._was_at_end = False
-        self._told_at = self._tidied_at = around.steady()
+        self._told_at = self._tidied_at = context.steady()
         self._settled = 0
         self._committed: int | None = None
 
     async def run(self) -> None:
         """Keep the partition until it is taken away (the task is cancelled), or until :meth:`stop`."""
-        in_flight = self._around.in_flight
+        in_flight = self._context.in_flight
         in_flight.on_room.add(self._start_ready)
         try:
             while not self._is_stopping:
@@ -100,43 +100,43 @@ class OrderedPartition:
     @property
     def held_back(self) -> int:
         """In how many lanes the head waits for its next attempt, or for its endpoint."""
-        return len(self._waits)
+        return len(self._waiting_lanes)
 
     @property
     def heads(self) -> list[HeldBack]:
         """What holds lanes back."""
-        return self._waits.heads
+        return self._waiting_lanes.heads
 
     @property
     def ready(self) -> int:
         """In how many lanes the head is being tried, or could be."""
-        return self._ledger.lanes - len(self._waits)
+        return self._ledger.lanes - len(self._waiting_lanes)
 
     @property
     def oldest_seconds(self) -> float:
         """For how long the oldest head has been waiting that does not go now, by the broker's clock; 0: there is none."""
         since = min((one.since_ms for one in self.heads), default=None)
-        return 0.0 if since is None else max(0.0, self._around.now_ms() - since) / 1000
+        return 0.0 if since is None else max(0.0, self._context.now_ms() - since) / 1000
 
     async def _turn(self) -> None:
         self._check()
-        self._ready.extend(self._waits.over())
+        self._ready.extend(self._waiting_lanes.over())
         self._start_ready()
         again = await self._read_again()
         wait = LOOK_SECONDS if self.waiting else _NOTHING_WAITS_SECONDS
-        fetched = await self._around.browser.fetch(self._partition, self._position, 0.0 if again else wait)
+        fetched = await self._context.browser.fetch(self._partition, self._position, 0.0 if again else wait)
         if fetched.records and not self._is_loaded:
-            self._ledger = LaneLedger(await self._around.load(self._partition))
+            self._ledger = LaneLedger(await self._context.load(self._partition))
             self._is_loaded = True
         for record in fetched.records:
             if self._position is None or record.offset >= self._position:
-                await self._meet(record, is_new=True)
+                await self._add(record, is_new=True)
         self._position = max(fetched.next, self._position or 0)
         self._was_at_end = self._was_at_end or fetched.is_end
         self._start_ready()
-        if self._around.steady() - self._told_at >= TELL_SECONDS:
+        if self._context.steady() - self._told_at >= TELL_SECONDS:
             await self._tell()
-        if self._around.steady() - self._tidied_at >= TIDY_SECONDS:
+        if self._context.steady() - self._tidied_at >= TIDY_SECONDS:
             await self._tidy()
         self._commit()
 
@@ -153,21 +153,21 @@ class OrderedPartition:
 
     # --- reading ---
 
-    async def _meet(self, record: Record, *, is_new: bool) -> None:
+    async def _add(self, record: Record, *, is_new: bool) -> None:
         """Take note of a record; ``is_new``: for the first time."""
         ledger = self._ledger
         try:
             key, due = _read(record)
         except InvalidRecordError as error:
             if is_new:
-                await self._around.dead_letters.send(record, error.reason, str(error))
-                ledger.pass_by(record.offset)
+                await self._context.dead_letters.send(record, error.reason, str(error))
+                ledger.skip(record.offset)
             return
-        meet = ledger.meet if is_new else ledger.meet_again
-        met = meet(key, due.endpoint_id, place_of(record), source_of(due))
-        if met in (Met.HEAD, Met.WAITS):
+        add = ledger.add if is_new else ledger.add_again
+        placement = add(key, due.endpoint_id, place_of(record), source_of(due))
+        if placement in (Placement.HEAD, Placement.WAITING):
             self._bodies.put(record)
-        if met is Met.HEAD and key not in self._busy:
+        if placement is Placement.HEAD and key not in self._busy:
             self._come_to_the_head(key, due)
 
     def _come_to_the_head(self, key: bytes, due: DeliveryRecord) -> None:
@@ -176,16 +176,16 @@ class OrderedPartition:
         if progress is None:
             self._ready.append(key)
             return
-        now = self._around.broker_seconds()
+        now = self._context.broker_seconds()
         seconds = progress.delay_ms / 1000
         if now is not None:  # no wait is longer than the delay, whatever a clock says
             seconds = min(progress.due_ms / 1000 - now, seconds)
-        self._waits.wait(key, due, self._head(key), "retry", seconds)
+        self._waiting_lanes.wait(key, due, self._head(key), "retry", seconds)
 
     async def _read_again(self) -> bool:
         """Read what is wanted and not in memory: heads, then what no places are kept of. Returns whether there was anything."""
-        ledger, browser = self._ledger, self._around.browser
-        if self._wanted and self._around.in_flight.has_room:
+        ledger, browser = self._ledger, self._context.browser
+        if self._wanted and self._context.in_flight.has_room:
             first = min(self._wanted)
             fetched = await browser.fetch(self._partition, first, 0.0)
             for record in fetched.records:
@@ -200,7 +200,7 @@ class OrderedPartition:
                 fetched = await browser.fetch(self._partition, ledger.overflows[endpoint_id].first, 0.0)
                 for record in fetched.records:
                     if record.offset < (ledger.position or 0) and _is_for(record, endpoint_id):
-                        await self._meet(record, is_new=False)
+                        await self._add(record, is_new=False)
                 ledger.read_again(endpoint_id, min(fetched.next, ledger.position or 0))
                 return True
         return False
@@ -219,7 +219,7 @@ class OrderedPartition:
 
     def _start_ready(self) -> None:
         """Begin attempts while there is room."""
-        while self._ready and self._around.in_flight.has_room and not self._is_stopping:
+        while self._ready and self._context.in_flight.has_room and not self._is_stopping:
             key = self._ready.popleft()
             head = self._ledger.head(key)
             if head is None or key in self._busy:
@@ -233,7 +233,7 @@ class OrderedPartition:
     def _start(self, key: bytes, record: Record) -> None:
         size = record.size
         self._busy.add(key)
-        self._around.in_flight.begin(size)
+        self._context.in_flight.begin(size)
         task = asyncio.create_task(self._deal_with(key, record))
         self._tasks.add(task)
 
@@ -241,34 +241,34 @@ class OrderedPartition:
             self._tasks.discard(done)
             if not done.cancelled() and (error := done.exception()) is not None and not self._failed.done():
                 self._failed.set_exception(error)
-            self._around.in_flight.end(size)
+            self._context.in_flight.end(size)
 
         task.add_done_callback(ended)
 
     async def _deal_with(self, key: bytes, record: Record) -> None:
         """What becomes of the head of a lane now."""
-        around = self._around
+        context = self._context
         if not await self._is_ours():
             return
         due = self._as_due(key, from_header(record.headers, DELIVERY_HEADER, DeliveryRecord))
-        endpoint = around.registry.receiver(due.endpoint_id)
+        endpoint = context.registry.receiver(due.endpoint_id)
         trace = trace_context(due.traceparent, due.tracestate)
         if (discarded := self._discarded(due, endpoint, record)) is not None:
-            await around.service.settle(discarded, in_place=True)
+            await context.service.settle(discarded, in_place=True)
             await self._end(key, due)
             return
         if endpoint is None or not endpoint.active:
             self._block(key, due, record)
             return
-        outcome = await around.service.outcome(delivery_of(due, record.value or b"", endpoint, trace))
-        await around.service.settle(outcome, in_place=True)
+        outcome = await context.service.outcome(delivery_of(due, record.value or b"", endpoint, trace))
+        await context.service.settle(outcome, in_place=True)
         if isinstance(outcome, AttemptResult) and not isinstance(outcome.verdict, RetryLater):
             await self._end(key, due)
             return
         self._bodies.put(record)
         if isinstance(outcome, ParkedDelivery):
             self._busy.discard(key)
-            self._waits.park(key, due, self._head(key), outcome)
+            self._waiting_lanes.park(key, due, self._head(key), outcome)
         elif isinstance(outcome, AttemptResult) and isinstance(outcome.verdict, RetryLater):
             await self._retry(key, due, outcome.verdict.delay)
         else:  # it was paused this moment
@@ -276,18 +276,18 @@ class OrderedPartition:
 
     async def _retry(self, key: bytes, due: DeliveryRecord, delay: timedelta) -> None:
         delay_ms = round(delay / timedelta(milliseconds=1))
-        await self._write(key, self._ledger.retry(key, due.attempt + 1, round(self._around.now_ms()) + delay_ms, delay_ms))
+        await self._write(key, self._ledger.retry(key, due.attempt + 1, round(self._context.now_ms()) + delay_ms, delay_ms))
         self._busy.discard(key)
-        self._waits.retry(key, due, self._head(key), delay_ms / 1000)
+        self._waiting_lanes.retry(key, due, self._head(key), delay_ms / 1000)
 
     def _block(self, key: bytes, due: DeliveryRecord, record: Record) -> None:
         self._bodies.put(record)
         self._busy.discard(key)
-        self._waits.block(key, due, self._head(key))
+        self._waiting_lanes.block(key, due, self._head(key))
 
     def _as_due(self, key: bytes, due: DeliveryRecord) -> DeliveryRecord:
         """The delivery with its next attempt, and how often it was put off."""
-        parked = self._waits.parked(key)
+        parked = self._waiting_lanes.parked(key)
         progress = self._ledger.attempt(key)
         if progress is None:
             return structs.replace(due, parked=parked)
@@ -296,15 +296,15 @@ class OrderedPartition:
 
     def _discarded(self, due: DeliveryRecord, endpoint: Endpoint | None, record: Record) -> DiscardedDelivery | None:
         """Why no attempt is made, if none is."""
-        around = self._around
+        context = self._context
         trace = trace_context(due.traceparent, due.tracestate)
         if endpoint is None:
-            if not around.registry.is_deleted(due.endpoint_id):
+            if not context.registry.is_deleted(due.endpoint_id):
                 return None
             reason = "The endpoint was deleted while this delivery waited in order."
             return DiscardedDelivery(due, "", "endpoint_deleted", reason, trace)
-        hold = around.hold + (_GRACE if endpoint.active else timedelta(0))
-        if self._around.now_ms() - record.timestamp_ms >= hold / timedelta(milliseconds=1) and around.is_time_certain():
+        hold = context.hold + (_GRACE if endpoint.active else timedelta(0))
+        if self._context.now_ms() - record.timestamp_ms >= hold / timedelta(milliseconds=1) and context.is_time_certain():
             reason = f"It waited in order for {hold / timedelta(days=1):g} days, the longest that a delivery may (hold_days)."
             return DiscardedDelivery(due, endpoint.target_url, "expired", reason, trace, Outcome.EXPIRED)
         if endpoint.active and due.trigger is not Trigger.RESEND and due.event.event_name not in endpoint.events:
@@ -317,7 +317,7 @@ class OrderedPartition:
         await self._finish(key, source_of(due))
 
     async def _finish(self, key: bytes, source: Source | None) -> None:
-        progress = self._ledger.finish(key, source, self._around.steady())
+        progress = self._ledger.finish(key, source, self._context.steady())
         await self._write(key, progress)
         self._ledger.settle(progress)
         metrics.ORDERED_ENDED.inc()
@@ -325,7 +325,7 @@ class OrderedPartition:
 
     def _go_on(self, key: bytes) -> None:
         """What was to be written of a lane is written: its next delivery may go, if there is one."""
-        self._waits.ended(key)
+        self._waiting_lanes.ended(key)
         self._busy.discard(key)
         if self._ledger.head(key) is not None:
             self._ready.append(key)
@@ -333,42 +333,44 @@ class OrderedPartition:
     async def _write(self, key: bytes, progress: LaneProgress) -> None:
         if not await self._is_ours():  # somebody else has gone on, and knows better
             await asyncio.get_running_loop().create_future()
-        topic = self._around.topics.ordered_progress
-        await self._around.producer.send(topic, key=key, value=to_json(progress), partition=self._partition)
+        topic = self._context.topics.ordered_progress
+        await self._context.producer.send(topic, key=key, value=to_json(progress), partition=self._partition)
 
     async def _is_ours(self) -> bool:
         """Whether this process keeps the partition still. If not, whoever asks is about to be cancelled.
 
         A process that was frozen for a while does not know at once: the poll thread finds out.
         """
-        while not self._around.browser.is_sure:  # noqa: ASYNC110
+        while not self._context.browser.is_sure:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        return self._around.browser.keeps(self._partition)
+        return self._context.browser.keeps(self._partition)
 
     # --- telling, forgetting ---
 
     async def _tell(self) -> None:
         """Tell how much is held back, for whom and behind what, where that has changed."""
-        self._told_at = self._around.steady()
+        self._told_at = self._context.steady()
         if not self._was_at_end:
             return
-        topic, facts = self._around.topics.endpoint_health, self._waits.facts(self._ledger, self._partition)
+        topic, facts = self._context.topics.endpoint_health, self._waiting_lanes.facts(self._ledger, self._partition)
         await asyncio.gather(
-            *(self._around.producer.send(topic, key=fact.key, value=to_json(fact)) for fact in facts[:_MOST_TOLD])
+            *(self._context.producer.send(topic, key=fact.key, value=to_json(fact)) for fact in facts[:_MOST_TOLD])
         )
 
     async def _tidy(self) -> None:
         """Forget lanes in which nothing has happened for long: their progress is taken out of Kafka."""
-        self._tidied_at = self._around.steady()
+        self._tidied_at = self._context.steady()
         found = self._ledger.forgettable(self._tidied_at - IDLE_SECONDS, self._settled)
         # Committed for a minute at least when it is looked at next: what a successor reads begins there.
         self._settled = self._committed or 0
-        topic = self._around.topics.ordered_progress
+        topic = self._context.topics.ordered_progress
         gone = [key for key in found if key not in self._busy and self._ledger.forget(key)]
         self._ledger.leave_to_kafka(self._tidied_at - IDLE_SECONDS)
         # A lane that comes to life meanwhile waits: its progress must not stand before the tombstone.
         self._busy.update(gone)
-        await asyncio.gather(*(self._around.producer.send(topic, key=key, value=None, partition=self._partition) for key in gone))
+        await asyncio.gather(
+            *(self._context.producer.send(topic, key=key, value=None, partition=self._partition) for key in gone)
+        )
         for key in gone:
             self._go_on(key)
 
@@ -376,7 +378,7 @@ class OrderedPartition:
         floor = self._ledger.floor if self._is_loaded else None
         if floor is not None and floor != self._committed:
             self._committed = floor
-            self._around.browser.commit(self._partition, floor)
+            self._context.browser.commit(self._partition, floor)
 
 
 def _read(record: Record) -> tuple[bytes, DeliveryRecord]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.core import lanes
+from pipeline.core import lane_ledger
 from pipeline.core.held_ledger import OffsetBound
-from pipeline.core.lanes import LaneLedger, Met, Source
+from pipeline.core.lane_ledger import LaneLedger, Placement, Source
 
 HOUR = 3600.0
 
@@ -18,7 +18,7 @@ HOUR = 3600.0
 def ledger() -> LaneLedger:
     """At offset 0 a delivery waits for endpoint 7."""
     ledger = LaneLedger({})
-    assert ledger.meet(b"7/R0", 7, OffsetBound(0, 0), Source("oms.orders/0", 0, 0)) is Met.HEAD
+    assert ledger.add(b"7/R0", 7, OffsetBound(0, 0), Source("oms.orders/0", 0, 0)) is Placement.HEAD
     return ledger
 
 
@@ -26,7 +26,7 @@ def come_and_go(ledger: LaneLedger, offsets: range, key: str, now: float = 0.0) 
     """Deliveries for endpoint 8, each made at once; ``key`` is formatted with the offset."""
     for offset in offsets:
         lane, source = key.format(offset).encode(), Source("oms.orders/0", offset, offset)
-        assert ledger.meet(lane, 8, OffsetBound(offset, offset), source) is Met.HEAD
+        assert ledger.add(lane, 8, OffsetBound(offset, offset), source) is Placement.HEAD
         ledger.settle(ledger.finish(lane, source, now))
         yield lane
 
@@ -50,9 +50,9 @@ def test_what_ends_behind_a_head_that_waits_takes_up_no_more_memory(ledger: Lane
 
 
 def test_the_floor_is_the_lowest_that_waits_whatever_was_left_out(monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger) -> None:
-    monkeypatch.setattr(lanes, "_MOST_ENDED", 2)
+    monkeypatch.setattr(lane_ledger, "_MOST_ENDED", 2)
     for offset in range(1, 30):
-        ledger.meet(f"8/R{offset}".encode(), 8, OffsetBound(offset, offset), None)
+        ledger.add(f"8/R{offset}".encode(), 8, OffsetBound(offset, offset), None)
     for offset in [*range(29, 15, -1), *range(1, 13), 15]:
         ledger.settle(ledger.finish(f"8/R{offset}".encode(), None, 0.0))
     assert ledger.floor == 0
@@ -62,7 +62,7 @@ def test_the_floor_is_the_lowest_that_waits_whatever_was_left_out(monkeypatch: p
 
 
 def test_lanes_that_may_not_be_forgotten_are_dropped_from_memory(monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger) -> None:
-    monkeypatch.setattr(lanes, "MOST_IDLE", 10)
+    monkeypatch.setattr(lane_ledger, "MOST_IDLE", 10)
     keys = list(come_and_go(ledger, range(1, 101), "8/R{}"))
     assert ledger.forgettable(HOUR, 0) == [], "something below them waits"
     ledger.leave_to_kafka(0.0)
@@ -74,15 +74,15 @@ def test_lanes_that_may_not_be_forgotten_are_dropped_from_memory(monkeypatch: py
 
 
 def test_what_a_lane_had_is_known_until_it_was_met(monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger) -> None:
-    """A new keeper begins at the floor, and meets again what has ended above it."""
-    monkeypatch.setattr(lanes, "MOST_IDLE", 0)
+    """A new processor begins at the floor, and meets again what has ended above it."""
+    monkeypatch.setattr(lane_ledger, "MOST_IDLE", 0)
     source = Source("oms.orders/0", 1, 1)
-    ledger.meet(b"8/R1", 8, OffsetBound(1, 1), source)
+    ledger.add(b"8/R1", 8, OffsetBound(1, 1), source)
     successor = LaneLedger({b"8/R1": ledger.finish(b"8/R1", source, 0.0)})
     successor.leave_to_kafka(HOUR)
-    successor.meet(b"7/R0", 7, OffsetBound(0, 0), None)
+    successor.add(b"7/R0", 7, OffsetBound(0, 0), None)
     successor.leave_to_kafka(HOUR)
-    assert successor.meet(b"8/R1", 8, OffsetBound(1, 1), source) is Met.ENDED
+    assert successor.add(b"8/R1", 8, OffsetBound(1, 1), source) is Placement.ENDED
 
     successor.leave_to_kafka(HOUR)
     assert not successor.forget(b"8/R1"), "it was dropped"
@@ -90,15 +90,15 @@ def test_what_a_lane_had_is_known_until_it_was_met(monkeypatch: pytest.MonkeyPat
 
 def test_lanes_of_an_endpoint_whose_records_are_met_again_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what a fan-out had written twice would be sent twice."""
-    monkeypatch.setattr(lanes, "MOST_IDLE", 0)
+    monkeypatch.setattr(lane_ledger, "MOST_IDLE", 0)
     ledger = LaneLedger({}, most_places=1)
-    ledger.meet(b"8/R1", 8, OffsetBound(0, 0), Source("oms.orders/0", 0, 0))
+    ledger.add(b"8/R1", 8, OffsetBound(0, 0), Source("oms.orders/0", 0, 0))
     ledger.settle(ledger.finish(b"8/R1", Source("oms.orders/0", 0, 0), 0.0))
-    ledger.meet(b"8/R2", 8, OffsetBound(1, 1), None)
-    assert ledger.meet(b"8/R2", 8, OffsetBound(2, 2), None) is Met.LATER
-    assert ledger.meet(b"8/R1", 8, OffsetBound(3, 3), Source("oms.orders/0", 0, 0)) is Met.LATER
+    ledger.add(b"8/R2", 8, OffsetBound(1, 1), None)
+    assert ledger.add(b"8/R2", 8, OffsetBound(2, 2), None) is Placement.LATER
+    assert ledger.add(b"8/R1", 8, OffsetBound(3, 3), Source("oms.orders/0", 0, 0)) is Placement.LATER
     ledger.leave_to_kafka(HOUR)
 
     ledger.settle(ledger.finish(b"8/R2", None, 0.0))
-    assert ledger.meet_again(b"8/R2", 8, OffsetBound(2, 2), None) is Met.HEAD
-    assert ledger.meet_again(b"8/R1", 8, OffsetBound(3, 3), Source("oms.orders/0", 0, 0)) is Met.ENDED
+    assert ledger.add_again(b"8/R2", 8, OffsetBound(2, 2), None) is Placement.HEAD
+    assert ledger.add_again(b"8/R1", 8, OffsetBound(3, 3), Source("oms.orders/0", 0, 0)) is Placement.ENDED

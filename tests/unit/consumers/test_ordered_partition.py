@@ -1,4 +1,4 @@
-"""The keeper of lanes: one delivery of a lane at a time, in order, whatever fails, and whenever the process dies."""
+"""The processor of lanes: one delivery of a lane at a time, in order, whatever fails, and whenever the process dies."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumers import ordered_keeper
+from consumers import ordered_partition
 from consumers.ordered import take_progress
-from pipeline.core import lanes as core_lanes
+from pipeline.core import lane_ledger
 from schemas.codec import to_json
 from schemas.delivery import Trigger
 from schemas.lane_progress import LaneProgress
@@ -74,7 +74,7 @@ async def test_one_that_is_exhausted_lets_the_next_go() -> None:
     await world.die()
 
 
-async def test_a_new_keeper_goes_on_with_the_attempt_and_when_it_is_due() -> None:
+async def test_a_new_processor_goes_on_with_the_attempt_and_when_it_is_due() -> None:
     world = World(7)
     first = world.publish("R1")
     world.publish("R1")
@@ -252,7 +252,7 @@ async def test_a_record_that_cannot_be_used_is_set_aside() -> None:
     await world.die()
 
 
-async def test_a_keeper_that_has_lost_its_partition_writes_nothing_and_begins_nothing() -> None:
+async def test_a_processor_that_has_lost_its_partition_writes_nothing_and_begins_nothing() -> None:
     world = World(7)
     world.publish("R1")
     world.publish("R1")
@@ -270,7 +270,7 @@ async def test_lanes_in_which_nothing_happens_are_forgotten(monkeypatch: pytest.
     world.start()
     await world.until_all_ended()
     for _ in range(3):
-        world.now_ms += round(ordered_keeper.IDLE_SECONDS * 1000) + 1
+        world.now_ms += round(ordered_partition.IDLE_SECONDS * 1000) + 1
         await world.until_quiet()
 
     assert world.kafka.progress[-1] == (b"7/R1", None)
@@ -282,15 +282,15 @@ async def test_lanes_in_which_nothing_happens_are_forgotten(monkeypatch: pytest.
 
 
 async def test_more_waits_than_places_are_kept_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core_lanes.LaneLedger.__init__, "__kwdefaults__", {"most_places": 20})
+    monkeypatch.setattr(lane_ledger.LaneLedger.__init__, "__kwdefaults__", {"most_places": 20})
     world = World(7, 8)
     world.change(7, active=False)
     for number in range(150):
         world.publish(f"R{number % 5}")
     world.start()
     await world.until_quiet()
-    assert world.keeper is not None
-    assert world.keeper.waiting == 150
+    assert world.processor is not None
+    assert world.processor.waiting == 150
     assert [one.event for one in world.asked if one.key.endswith("/R1")] == [one.id for one in world.events if one.key == "R1"]
 
     world.change(7, active=True)
@@ -362,7 +362,7 @@ async def test_no_inversion_none_lost_one_at_a_time(
     await world.die()
 
 
-def test_what_a_frozen_keeper_writes_late_takes_no_lane_back() -> None:
+def test_what_a_frozen_processor_writes_late_takes_no_lane_back() -> None:
     lanes: dict[bytes, LaneProgress] = {}
     for done, attempt, time_ms in ((7, 1, 50), (5, 4, 40), (7, 2, 50), (7, 1, 50)):
         take_progress(lanes, b"7/R1", to_json(LaneProgress(done=done, done_ms=time_ms, head=done, attempt=attempt)))

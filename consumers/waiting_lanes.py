@@ -12,7 +12,7 @@ from msgspec import structs
 
 from consumers.ordered_values import HeldBack, OrderedContext
 from pipeline.core.held_ledger import OffsetBound
-from pipeline.core.lanes import LaneLedger
+from pipeline.core.lane_ledger import LaneLedger
 from pipeline.core.local_faults import LocalFault
 from pipeline.delivery.delivery import ParkedDelivery
 from pipeline.delivery.holding import from_milliseconds
@@ -28,11 +28,11 @@ _OWN_FAULTS: Final = frozenset(fault.value for fault in LocalFault)
 _NOT_ACTIVE: Final = "endpoint_not_active"
 
 
-class LaneWaits:
-    """One per keeper. A lane is told of here when its head does not go, and again (:meth:`ended`) when the head has ended."""
+class WaitingLanes:
+    """One per processor. A lane is told of here when its head does not go, and again (:meth:`ended`) when the head has ended."""
 
-    def __init__(self, around: OrderedContext) -> None:
-        self._around = around
+    def __init__(self, context: OrderedContext) -> None:
+        self._context = context
         self._heads: dict[bytes, HeldBack] = {}
         self._due: list[tuple[float, int, bytes]] = []
         self._order = itertools.count()
@@ -54,8 +54,8 @@ class LaneWaits:
 
     def wait(self, key: bytes, due: DeliveryRecord, head: OffsetBound, reason: str, seconds: float) -> None:
         """The head goes after so many seconds."""
-        self._hold_back(key, due, head, reason, round(self._around.now_ms() + seconds * 1000))
-        heapq.heappush(self._due, (self._around.steady() + max(0.0, seconds), next(self._order), key))
+        self._hold_back(key, due, head, reason, round(self._context.now_ms() + seconds * 1000))
+        heapq.heappush(self._due, (self._context.steady() + max(0.0, seconds), next(self._order), key))
 
     def retry(self, key: bytes, due: DeliveryRecord, head: OffsetBound, seconds: float) -> None:
         """The head has failed, and is retried after so many seconds."""
@@ -83,7 +83,7 @@ class LaneWaits:
 
     def over(self) -> list[bytes]:
         """Lanes whose wait is over: it is time, or the endpoint is active again or deleted, or the head has waited for too long."""
-        now, found = self._around.steady(), []
+        now, found = self._context.steady(), []
         while self._due and self._due[0][0] <= now:
             found.append(heapq.heappop(self._due)[2])
         return found + self._unblocked()
@@ -93,7 +93,7 @@ class LaneWaits:
         lanes: dict[int, list[bytes]] = {}
         for key, one in self._heads.items():
             lanes.setdefault(one.endpoint_id, []).append(key)
-        known = self._around.health.ordered_in(partition)
+        known = self._context.health.ordered_in(partition)
         concerned = lanes.keys() | {endpoint_id for endpoint_id, fact in known.items() if fact.held}
         facts = [self._describe(one, lanes.get(one, ()), ledger, partition) for one in sorted(concerned)]
         return [fact for fact in facts if _what_is_told(fact) != _what_is_told(known.get(fact.endpoint_id))]
@@ -102,13 +102,13 @@ class LaneWaits:
         self._heads[key] = HeldBack(due.endpoint_id, due.event.id, due.event.key or "", head.time_ms, reason, due_ms)
 
     def _unblocked(self) -> list[bytes]:
-        registry, found = self._around.registry, []
-        too_old = self._around.now_ms() - self._around.hold / timedelta(milliseconds=1)
+        registry, found = self._context.registry, []
+        too_old = self._context.now_ms() - self._context.hold / timedelta(milliseconds=1)
         for endpoint_id, keys in list(self._blocked.items()):
             endpoint = registry.receiver(endpoint_id)
             if registry.is_deleted(endpoint_id) if endpoint is None else endpoint.active:
                 going = list(keys)
-            elif endpoint is not None and self._around.is_time_certain():
+            elif endpoint is not None and self._context.is_time_certain():
                 going = [key for key in keys if self._heads[key].since_ms <= too_old]
             else:
                 continue
@@ -120,12 +120,12 @@ class LaneWaits:
 
     def _describe(self, endpoint_id: int, keys: Iterable[bytes], ledger: LaneLedger, partition: int) -> HealthRecord:
         found = [(self._heads[key], key) for key in keys]
-        endpoint = self._around.registry.get(endpoint_id)
+        endpoint = self._context.registry.get(endpoint_id)
         fact = HealthRecord(
             endpoint_id=endpoint_id,
             endpoint_version=endpoint.record.version if endpoint is not None else 0,
             fact=HealthFact.ORDERED,
-            at=self._around.clock(),
+            at=self._context.clock(),
             partition=partition,
         )
         if not found:

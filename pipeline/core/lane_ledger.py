@@ -36,12 +36,12 @@ _MOST_ENDED: Final = 1_000
 """What has ended above the floor is remembered by its offsets, up to so many, or as many as wait."""
 
 
-class Met(enum.Enum):
+class Placement(enum.Enum):
     """What a record is that was met."""
 
     HEAD = enum.auto()
     """The next one of its lane."""
-    WAITS = enum.auto()
+    WAITING = enum.auto()
     """Behind another one."""
     LATER = enum.auto()
     """To be met again: its place is not kept."""
@@ -96,24 +96,24 @@ class LaneLedger:
         """A heap of the offsets that wait, and of those in ``_ended``."""
         self._ended: set[int] = set()
 
-    def meet(self, key: bytes, endpoint_id: int, place: OffsetBound, source: Source | None) -> Met:
+    def add(self, key: bytes, endpoint_id: int, place: OffsetBound, source: Source | None) -> Placement:
         """Take note of the next record of the partition."""
         self.position = place.offset + 1
         overflow = self.overflows.get(endpoint_id)
         if overflow is not None:
             overflow.count += 1
             self.waiting[endpoint_id] += 1
-            return Met.LATER
+            return Placement.LATER
         if self._is_over(endpoint_id) and self._waits(key):
             self.overflows[endpoint_id] = Overflow(place.offset, 1)
             self.waiting[endpoint_id] += 1
-            return Met.LATER
+            return Placement.LATER
         if not self._take(key, endpoint_id, place, source):
-            return Met.ENDED
+            return Placement.ENDED
         self.waiting[endpoint_id] += 1
-        return Met.HEAD if len(self._lanes[key].waiting) == 1 else Met.WAITS
+        return Placement.HEAD if len(self._lanes[key].waiting) == 1 else Placement.WAITING
 
-    def pass_by(self, offset: int) -> None:
+    def skip(self, offset: int) -> None:
         """Take note of a record that is nobody's."""
         self.position = offset + 1
 
@@ -123,17 +123,17 @@ class LaneLedger:
         """Whether more of an endpoint's overflow can be kept track of now."""
         return endpoint_id in self.overflows and self._places[endpoint_id] < max(1, self._most // 20)
 
-    def meet_again(self, key: bytes, endpoint_id: int, place: OffsetBound, source: Source | None) -> Met:
+    def add_again(self, key: bytes, endpoint_id: int, place: OffsetBound, source: Source | None) -> Placement:
         """Take note of a record of an overflow, in the order of offsets."""
         overflow = self.overflows.get(endpoint_id)
         if overflow is None or place.offset < overflow.first:
-            return Met.ENDED  # that is, it is known already
+            return Placement.ENDED  # that is, it is known already
         overflow.first = place.offset + 1
         overflow.count -= 1
         if not self._take(key, endpoint_id, place, source):
             self._waits_no_more(endpoint_id)
-            return Met.ENDED
-        return Met.HEAD if len(self._lanes[key].waiting) == 1 else Met.WAITS
+            return Placement.ENDED
+        return Placement.HEAD if len(self._lanes[key].waiting) == 1 else Placement.WAITING
 
     def read_again(self, endpoint_id: int, offset: int) -> None:
         """All of an endpoint's overflow below an offset was met again."""
@@ -200,7 +200,7 @@ class LaneLedger:
         return lane.progress
 
     def settle(self, progress: LaneProgress) -> None:
-        """What a delivery's end has come to is written down: the next keeper need not read the delivery any more."""
+        """What a delivery's end has come to is written down: the next processor need not read the delivery any more."""
         self._ended.add(progress.done - 1)
         if len(self._ended) > max(_MOST_ENDED, self._count):
             self._leave_out_the_ended()
@@ -234,7 +234,7 @@ class LaneLedger:
         """Of more idle lanes than are remembered, drop from memory those that may not be forgotten: something below what they had waits.
 
         As long as that waits, for an endpoint that is paused for days, there would be more of them with every order. Kafka has their progress:
-        a later keeper begins below them and reads it. This one has met all that they had. Only lanes that are idle since ``before`` go.
+        a later processor begins below them and reads it. This one has met all that they had. Only lanes that are idle since ``before`` go.
         """
         position, surplus = self.position or 0, len(self._idle) - MOST_IDLE
         to_meet_again = tuple(f"{endpoint_id}/".encode() for endpoint_id in self.overflows)
