@@ -25,7 +25,7 @@ _PATH: Final = "attempts/live"
 _PAUSE_SECONDS: Final = 1.0
 _REMEMBERED: Final = 20_000
 _OVER: Final = 401
-_STORIES: Final = {ReferenceKind.ORDER: "orders", ReferenceKind.SHIPMENT: "shipments"}
+_TIMELINE_PAGES: Final = {ReferenceKind.ORDER: "orders", ReferenceKind.SHIPMENT: "shipments"}
 
 
 def tail(
@@ -129,10 +129,10 @@ def open_page(
 
 
 def page_of(url: str, words: Iterable[str]) -> str:
-    """The URL of an order's or a shipment's story on the dashboard at ``url``. For other texts: the URL of its search box."""
+    """The URL of an order's or a shipment's timeline on the dashboard at ``url``. For other texts: the URL of its search box."""
     text = " ".join(words)
     found = recognise(text).certain
-    folder = _STORIES.get(found.kind) if found is not None else None
+    folder = _TIMELINE_PAGES.get(found.kind) if found is not None else None
     if found is not None and folder is not None:
         return f"{root_of(url)}/webhooks/{folder}/{quote(found.value, safe='')}"
     return f"{root_of(url)}/webhooks/go?{urlencode({'text': text})}"

@@ -1,4 +1,4 @@
-"""The story in sentences: what an endpoint did not get, why, and what comes next. Pure.
+"""The timeline in sentences: what an endpoint did not get, why, and what comes next. Pure.
 
 A sentence is a sequence of pieces: texts, and times, which each reader sees in a time zone of their own.
 """
@@ -42,20 +42,20 @@ _FAILURES: Final[dict[str, tuple[str, str]]] = {
 _UNREACHABLE: Final = ("cannot be reached", "could not be reached")
 
 
-def headline(story: Timeline) -> Sentence:
+def headline(timeline: Timeline) -> Sentence:
     """What somebody who asks about an order wants to know first."""
-    missing, count = story.missing, sum(len(one.deliveries) for one in story.endpoints)
+    missing, count = timeline.missing, sum(len(one.deliveries) for one in timeline.endpoints)
     if not count:
-        return (_counted(len(story.events), "event", "came, and no endpoint was subscribed to", "it.", "any of them."),)
+        return (_counted(len(timeline.events), "event", "came, and no endpoint was subscribed to", "it.", "any of them."),)
     if not missing:
-        return (_all_is_well(story, count),)
+        return (_all_is_well(timeline, count),)
     if len(missing) == 2 and all(len(one.deliveries) == 1 for one in missing):
         return (f"{_listed([one.endpoint.name for one in missing], '')} did not get their notifications.",)
     if len(missing) <= 2:
         return (" ".join(filter(None, map(_not_got, missing))),)
     names = [one.endpoint.name for one in missing[:_NAMED]]
     rest = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-    return (f"{len(missing)} of {len(story.endpoints)} endpoints did not get everything: {_listed(names, rest)}.",)
+    return (f"{len(missing)} of {len(timeline.endpoints)} endpoints did not get everything: {_listed(names, rest)}.",)
 
 
 def sentence(part: EndpointTimeline) -> Sentence:
@@ -107,12 +107,12 @@ def _not_got(part: EndpointTimeline) -> str:
     return f"{name} did not get {missing:,} of {total:,} notifications."
 
 
-def _all_is_well(story: Timeline, count: int) -> str:
-    waiting = sum(one.status is DeliveryStatus.ON_ITS_WAY for part in story.endpoints for one in part.deliveries)
+def _all_is_well(timeline: Timeline, count: int) -> str:
+    waiting = sum(one.status is DeliveryStatus.ON_ITS_WAY for part in timeline.endpoints for one in part.deliveries)
     if waiting:
         rest = f"; {count - waiting:,} delivered." if count > waiting else "."
         return f"{waiting:,} notification{' is' if waiting == 1 else 's are'} on {'its' if waiting == 1 else 'their'} way{rest}"
-    receivers = story.endpoints[0].endpoint.name if len(story.endpoints) == 1 else f"{len(story.endpoints):,} endpoints"
+    receivers = timeline.endpoints[0].endpoint.name if len(timeline.endpoints) == 1 else f"{len(timeline.endpoints):,} endpoints"
     return f"Everything was delivered: {count:,} notification{'' if count == 1 else 's'} to {receivers}."
 
 

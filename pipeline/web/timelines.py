@@ -1,4 +1,4 @@
-"""The story of an order, a shipment, a subscription or a stock item: what each endpoint got, and where the rest is now. Pure.
+"""The timeline of an order, a shipment, a subscription or a stock item: what each endpoint got, and where the rest is now. Pure.
 
 What was planned when an attempt failed may not be what holds now: the endpoint may have been paused, disabled or deleted since, or be
 down, so that what is due for it waits. :func:`tell` takes both: what is on record, and how the endpoints are now.

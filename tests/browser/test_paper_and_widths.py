@@ -59,7 +59,7 @@ async def one_attempt(shop: Shop, number: str) -> tuple[str, int]:
 
 
 async def test_a_printed_page_is_whole_and_dark_on_white(shop: Shop, admin: Tab) -> None:
-    """Whatever the screen's colours: people print the story of an order, or an attempt, for a ticket."""
+    """Whatever the screen's colours: people print the timeline of an order, or an attempt, for a ticket."""
     page = admin.page
     attempt, endpoint_id = await one_attempt(shop, "R700000001")
     await page.set_viewport_size(_PAPER)

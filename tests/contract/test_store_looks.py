@@ -101,7 +101,7 @@ async def _looks_of_pages(filled: Store, looks: list[int]) -> dict[str, int]:
         + await taken(looks, reports.endpoint_days(_at(COUNT)))
         + await taken(looks, reports.dead_letters_left())
     )
-    counts["story"] = await taken(looks, search.record_of(TimelineSubject.ORDER, "R7"))
+    counts["timeline"] = await taken(looks, search.record_of(TimelineSubject.ORDER, "R7"))
     counts["attempt"] = await taken(looks, search.attempt(attempt_id(0, 7)))
     until = _at(COUNT)
     counts["endpoint"] = await taken(looks, reports.endpoint_stats(1, until, buckets=24, width=timedelta(hours=1)))

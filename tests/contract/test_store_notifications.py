@@ -1,4 +1,4 @@
-"""What resending, exporting and telling stories read, over both engines."""
+"""What resending, exporting and showing timelines read, over both engines."""
 
 from __future__ import annotations
 

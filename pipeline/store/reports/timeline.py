@@ -26,7 +26,7 @@ _WIDER: Final = 16
 
 
 class TimelineSubject(enum.StrEnum):
-    """What a story is about, by the attribute that attempts are found by."""
+    """What a timeline is about, by the attribute that attempts are found by."""
 
     ORDER = "order_number"
     SHIPMENT = "shipment_number"

@@ -20,7 +20,7 @@ from pipeline.web.dashboard.quick_search import quick_search_pages
 from pipeline.web.dashboard.resend_runs import resend_pages
 from pipeline.web.dashboard.rotation_pages import rotation_pages
 from pipeline.web.dashboard.time_zone_page import time_zone_pages
-from pipeline.web.dashboard.timelines import story_pages
+from pipeline.web.dashboard.timelines import timeline_pages
 
 
 def dashboard_pages(renderer: PageRenderer) -> list[DashboardPage]:
@@ -40,7 +40,7 @@ def dashboard_pages(renderer: PageRenderer) -> list[DashboardPage]:
         *attempt_search_pages(renderer),
         *attempt_live_pages(renderer),
         *attempt_detail_pages(renderer),
-        *story_pages(renderer),
+        *timeline_pages(renderer),
         *resend_pages(renderer),
         *dead_letter_pages(renderer),
     ]

@@ -76,7 +76,7 @@ KINDS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class ToldEndpoint:
+class ShownEndpoint:
     """An endpoint's part of the page: its status, and advice."""
 
     part: EndpointTimeline
@@ -94,9 +94,9 @@ class TimelineView:
 
     kind: TimelineKind
     number: str
-    story: Timeline
+    timeline: Timeline
     headline: Sentence
-    endpoints: Sequence[ToldEndpoint]
+    endpoints: Sequence[ShownEndpoint]
     own: str
     of_shipments: str | None
     link: str
@@ -106,7 +106,7 @@ class TimelineView:
     """Who sent an event to an endpoint again last, and when."""
 
 
-def story_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def timeline_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
     return [page for kind in KINDS for page in _pages(renderer, kind)]
 
@@ -133,22 +133,22 @@ class _Handlers:
             async with searching(api):
                 record = await api.search.record_of(kind.about, number)
         ids = {one for event in record.events for one in event.endpoint_ids} | {one.endpoint_id for one in record.attempts}
-        story = tell(record, conditions(api, ids), api.clock())
+        timeline = tell(record, conditions(api, ids), api.clock())
         resent = {} if not (again := _resent(record)) else (await figures(api, api.reports.resends(*again))).found or {}
         view = TimelineView(
             kind=kind,
             number=number,
-            story=story,
-            headline=headline(story) if story.events else (),
-            endpoints=[_told(one) for one in story.endpoints],
+            timeline=timeline,
+            headline=headline(timeline) if timeline.events else (),
+            endpoints=[_told(one) for one in timeline.endpoints],
             own=f"{PREFIX}/attempts?{kind.search(number)}",
-            of_shipments=_of_shipments(story),
+            of_shipments=_of_shipments(timeline),
             link=f"{own_address(request)}{kind.path(number)}",
-            is_sent_at_once=story.is_complete and story.resendable <= _MOST_AT_ONCE,
-            spelled=None if story.events else self._spelled(number),
+            is_sent_at_once=timeline.is_complete and timeline.resendable <= _MOST_AT_ONCE,
+            spelled=None if timeline.events else self._spelled(number),
             resent={place: (done.name or api.ring.person(done.actor), done.at) for place, done in resent.items()},
         )
-        return self._renderer.show(request, "story.html", view=view)
+        return self._renderer.show(request, "timeline.html", view=view)
 
     async def resend(self, request: web.Request) -> web.Response:
         """Resend the failed notifications that were not delivered since, to one endpoint or to all."""
@@ -214,8 +214,8 @@ def _name(endpoint: Endpoint) -> str:
     return endpoint_name(endpoint.record.description, endpoint.target_url)
 
 
-def _told(part: EndpointTimeline) -> ToldEndpoint:
-    return ToldEndpoint(part, sentence(part), _advice(part), [(one, note(one)) for one in part.deliveries])
+def _told(part: EndpointTimeline) -> ShownEndpoint:
+    return ShownEndpoint(part, sentence(part), _advice(part), [(one, note(one)) for one in part.deliveries])
 
 
 def _advice(part: EndpointTimeline) -> str | None:
@@ -227,7 +227,7 @@ def _advice(part: EndpointTimeline) -> str | None:
     return for_receiver(last.outcome, last.failure, last.http_status_code)
 
 
-def _of_shipments(story: Timeline) -> str | None:
-    numbers = story.shipment_numbers[:_MOST_SHIPMENTS]
+def _of_shipments(timeline: Timeline) -> str | None:
+    numbers = timeline.shipment_numbers[:_MOST_SHIPMENTS]
     pairs = [("q[shipment_number_in][]", number) for number in numbers]
     return f"{PREFIX}/attempts?{urlencode(pairs)}" if pairs else None

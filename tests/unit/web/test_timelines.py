@@ -1,4 +1,4 @@
-"""Events and attempts as a story: what each endpoint got, and where the rest is now, in words."""
+"""Events and attempts as a timeline: what each endpoint got, and where the rest is now, in words."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def plain(said: Sentence) -> str:
     )
 
 
-def story(*rows: dict[str, Any], endpoint: EndpointCondition | None = ERP, minutes: float = 10) -> Timeline:
+def timeline(*rows: dict[str, Any], endpoint: EndpointCondition | None = ERP, minutes: float = 10) -> Timeline:
     """One event at one endpoint."""
     record = TimelineRecords((event(1, 7, minutes=minutes),), attempts(*rows), is_complete=True)
     return tell(record, {7: endpoint} if endpoint else {}, NOW)
@@ -89,14 +89,14 @@ DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes
 def test_where_a_notification_is_now(
     made: tuple[dict[str, Any], ...], endpoint: EndpointCondition | None, status: DeliveryStatus, said: str
 ) -> None:
-    [part] = story(*made, endpoint=endpoint).endpoints
+    [part] = timeline(*made, endpoint=endpoint).endpoints
     [delivery] = part.deliveries
     assert (delivery.status, plain(note(delivery)), len(delivery.attempts)) == (status, said, len(made))
     assert (delivery.last is None) == (not made)
 
 
 def test_what_has_just_come_is_on_its_way() -> None:
-    told = story(minutes=0.5)
+    told = timeline(minutes=0.5)
     assert told.endpoints[0].status is DeliveryStatus.ON_ITS_WAY
     assert (told.missing, plain(headline(told))) == ((), "1 notification is on its way.")
     assert plain(sentence(told.endpoints[0])) == "1 of 1 is on its way."
@@ -146,9 +146,9 @@ def test_several_reasons_are_counted() -> None:
 
 
 def test_what_waits_for_a_paused_endpoint_is_not_resent() -> None:
-    assert story(LATE, endpoint=PAUSED).resendable == 0
-    assert story(LATE, endpoint=DOWN).resendable == 1
-    assert story(endpoint=DOWN).resendable == 0, "there is no attempt that a resend could find"
+    assert timeline(LATE, endpoint=PAUSED).resendable == 0
+    assert timeline(LATE, endpoint=DOWN).resendable == 1
+    assert timeline(endpoint=DOWN).resendable == 0, "there is no attempt that a resend could find"
 
 
 def test_endpoints_that_miss_something_come_first_and_events_in_their_order() -> None:
@@ -214,21 +214,21 @@ def test_the_first_sentence(missing: tuple[int, ...], said: str) -> None:
 def test_the_first_sentence_where_nobody_listens_and_where_there_was_one() -> None:
     nobody = tell(TimelineRecords((event(1), event(2)), (), is_complete=True), {}, NOW)
     assert plain(headline(nobody)) == "2 events came, and no endpoint was subscribed to any of them."
-    assert plain(headline(story(EXHAUSTED))) == "ERP did not get its notification."
+    assert plain(headline(timeline(EXHAUSTED))) == "ERP did not get its notification."
     both = tuple(attempt_row(**EXHAUSTED | {"id": one, "event_id": "evt_1", "endpoint_id": one}) for one in (1, 2))
     known = {one: EndpointCondition(one, name, "") for one, name in ((1, "ERP"), (2, "BI"))}
     told = tell(TimelineRecords((event(1, 1, 2),), both, is_complete=True), known, NOW)
     assert plain(headline(told)) == "BI and ERP did not get their notifications."
-    assert plain(headline(story(DELIVERED))) == "Everything was delivered: 1 notification to ERP."
+    assert plain(headline(timeline(DELIVERED))) == "Everything was delivered: 1 notification to ERP."
 
 
-def test_nothing_is_no_story() -> None:
+def test_nothing_is_no_timeline() -> None:
     told = tell(TimelineRecords((), (), is_complete=True), {}, NOW)
     assert (told.events, told.endpoints, told.order_numbers, told.resendable) == ((), (), (), 0)
 
 
 def test_an_endpoint_that_is_gone_is_named_by_where_it_was() -> None:
-    [part] = story(LATE, endpoint=None).endpoints
+    [part] = timeline(LATE, endpoint=None).endpoints
     assert (part.endpoint.name, part.endpoint.state) == ("127.0.0.1", "deleted")
-    [part] = story(endpoint=None).endpoints
+    [part] = timeline(endpoint=None).endpoints
     assert part.endpoint.name == "Endpoint 7"

@@ -1,4 +1,4 @@
-"""The stories of orders, shipments, subscriptions and stock items, as pages."""
+"""The timelines of orders, shipments, subscriptions and stock items, as pages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def troubled(service: Service) -> Service:
     return service
 
 
-async def test_the_story_of_an_order(troubled: Service, viewer: Visitor) -> None:
+async def test_the_timeline_of_an_order(troubled: Service, viewer: Visitor) -> None:
     seen = await viewer.go("/webhooks/orders/R%2F1")
     assert (await viewer.go("/webhooks/orders/%7BR%7D:%201")).status == 200
 

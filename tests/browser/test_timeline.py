@@ -27,7 +27,7 @@ _LEDGER = re.compile(r"Ledger.* did not get (its notification|their notification
 
 async def unreached(shop: Shop, number: str, status: int = 500) -> tuple[Receiver, int]:
     """An order that one endpoint did not get, whose server has been mended since."""
-    receiver = Receiver(f"story-{number}", behaviour=Behaviour(fail_rate=1.0, status=status))
+    receiver = Receiver(f"timeline-{number}", behaviour=Behaviour(fail_rate=1.0, status=status))
     shop.pipeline.receivers.append(receiver)
     url = f"{await receiver.start()}hooks/with/a/long/path/{number}"
     made = await shop.pipeline.register(url, [EventType.ORDER_COMPLETED], description="Ledger")
@@ -65,7 +65,7 @@ async def test_from_the_order_number_to_the_resend(shop: Shop, admin: Tab) -> No
     await expect(card).to_contain_text("Search its log at this time")
     await expect(card.locator("details")).to_have_attribute("open", "")
     await expect(page.locator("section.receiver", has_text="ERP").locator("details")).not_to_have_attribute("open", "")
-    await admin.look("story-trouble")
+    await admin.look("timeline-trouble")
 
     # Click 2: the button beside the answer.
     await card.get_by_role("button", name="Resend it").click()
@@ -75,7 +75,7 @@ async def test_from_the_order_number_to_the_resend(shop: Shop, admin: Tab) -> No
     await page.reload()
     await expect(page.locator(".verdict")).not_to_contain_text("Ledger")
     await expect(card).to_contain_text("Delivered at")
-    await admin.look("story-well")
+    await admin.look("timeline-well")
 
     # Control-K from anywhere, also where somebody writes; what was typed is still there.
     await admin.go("/webhooks/endpoints/new")
@@ -130,7 +130,7 @@ async def test_what_does_not_exist_and_what_may_be_several_things(shop: Shop, ad
     page = admin.page
     await admin.go("/webhooks/orders/r000000001")
     await expect(page.get_by_role("heading", name="No webhooks recorded for order")).to_be_visible()
-    await admin.look("story-none")
+    await admin.look("timeline-none")
     await admin.go("/webhooks/go?text=127.0.0.1")
     await expect(page.get_by_role("heading", name="Which one?")).to_be_visible()
     await admin.look("go")
@@ -139,7 +139,7 @@ async def test_what_does_not_exist_and_what_may_be_several_things(shop: Shop, ad
 
 
 async def test_a_paused_endpoint_and_one_that_is_down(shop: Shop, admin: Tab) -> None:
-    """What waits for them, by the story of a stock item."""
+    """What waits for them, by the timeline of a stock item."""
     page = admin.page
     found = await shop.pipeline.attempts(endpoint_id_eq=shop.ids["warehouse"], state_eq="failed")
     item = found[0]["stock_item_id"]
@@ -154,10 +154,10 @@ async def test_a_paused_endpoint_and_one_that_is_down(shop: Shop, admin: Tab) ->
     assert "waiting" not in await page.locator("main").inner_text()
     heights = await page.locator(".badge").evaluate_all("badges => badges.map(one => one.getBoundingClientRect().height)")
     assert max(heights) < 40, "a badge is a badge"
-    await admin.look("story-stock-item")
+    await admin.look("timeline-stock-item")
 
 
-async def test_nothing_moves_while_a_story_is_loaded(shop: Shop, admin: Tab) -> None:
+async def test_nothing_moves_while_a_timeline_is_loaded(shop: Shop, admin: Tab) -> None:
     """CLS: the proposal of a zone and the copy button appear without pushing anything."""
     await admin.page.add_init_script(
         "window.shift = 0; new PerformanceObserver(list => list.getEntries().forEach(one => window.shift += one.value))"
