@@ -102,7 +102,7 @@ class StatsServices(EndpointServices):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialServices(EndpointServices):
+class SendTestServices(EndpointServices):
     """Test deliveries."""
 
     delivery_service: DeliveryService
@@ -178,7 +178,7 @@ class Api(
     EndpointListServices,
     EventTypeServices,
     StatsServices,
-    TrialServices,
+    SendTestServices,
     SendAgainServices,
     DeadLetterServices,
     PreviewServices,

@@ -39,7 +39,7 @@ async def test_a_resend_outlives_the_process_that_took_it(start_pipeline: StartP
     await receiver.stop()
 
 
-@pytest.mark.slow  # starts a whole pipeline; what a test answers is in tests/unit/web/api/test_trial.py
+@pytest.mark.slow  # starts a whole pipeline; what a test answers is in tests/unit/web/api/test_send_test_event.py
 async def test_a_test_reaches_the_endpoint_now_and_is_recorded_as_one(start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
         receiver = await pipeline.receiver("tested", events=[EventType.ORDER_COMPLETED])

@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, create_model
 
-from pipeline.web.api.trial import sample_event
+from pipeline.web.api.send_test_event import sample_event
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.auth import principal_of
 from pipeline.web.errors import ApiError, not_found

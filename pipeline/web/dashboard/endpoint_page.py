@@ -10,8 +10,8 @@ from aiohttp import web
 
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.web.api.endpoint_answers import endpoint_values
+from pipeline.web.api.send_test_event import first_event, send_test_event
 from pipeline.web.api.stats import endpoint_stats
-from pipeline.web.api.trial import first_event, try_endpoint
 from pipeline.web.api.wrapped_input import validated
 from pipeline.web.dashboard.attempt_list import ATTEMPTS
 from pipeline.web.dashboard.auth_middleware import form_of
@@ -64,7 +64,7 @@ def endpoint_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         chosen = validated(
             {"event_name": form_of(request).get("event_name")}, TestInput, types=renderer.api.events.types
         ).event_name
-        attempt = await try_endpoint(renderer.api, request, endpoint, chosen)
+        attempt = await send_test_event(renderer.api, request, endpoint, chosen)
         return renderer.redirect(request, page_of(endpoint), _told(attempt))
 
     return [

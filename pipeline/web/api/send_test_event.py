@@ -26,7 +26,7 @@ from pipeline.web.errors import ApiError
 from pipeline.web.request_values import path_id, read_body
 from pipeline.web.responses import answer
 from pipeline.web.routes import TRACE, Route
-from pipeline.web.services import TrialServices
+from pipeline.web.services import SendTestServices
 from schemas.api_key import Access
 from schemas.attempt import Attempt
 from schemas.audit import AuditAction
@@ -69,14 +69,14 @@ def sample_event(
     return SampleEvent(event.meta, webhook_body(event))
 
 
-def trial_routes(api: TrialServices) -> Iterable[Route]:
+def send_test_event_routes(api: SendTestServices) -> Iterable[Route]:
     """The route, below ``/api``."""
 
     async def test(request: web.Request) -> web.Response:
         endpoint = find_endpoint(api, path_id(request))
         body = await read_body(request)
         given = parse_wrapped(body, "test", TestInput, hint=_WRAPPER, types=api.events.types) if body.strip() else TestInput()
-        return answer(TestAnswer(attempt=await try_endpoint(api, request, endpoint, given.event_name)))
+        return answer(TestAnswer(attempt=await send_test_event(api, request, endpoint, given.event_name)))
 
     return [
         Route(
@@ -94,8 +94,8 @@ def trial_routes(api: TrialServices) -> Iterable[Route]:
     ]
 
 
-async def try_endpoint(
-    api: TrialServices, request: web.Request, endpoint: Endpoint, event_type: str | None = None
+async def send_test_event(
+    api: SendTestServices, request: web.Request, endpoint: Endpoint, event_type: str | None = None
 ) -> AttemptDetailAnswer:
     """Send the sample of an event type (by default of the endpoint's first) to an endpoint now; that it was done is on record.
 
@@ -108,7 +108,7 @@ async def try_endpoint(
     await api.audit.put(request, AuditAction.TEST, f"endpoint {endpoint.id}", chosen)
     try:
         async with asyncio.timeout(api.test_timeout_seconds):
-            return await _try(api, endpoint, chosen, request.get(TRACE))
+            return await _send(api, endpoint, chosen, request.get(TRACE))
     except TimeoutError:
         raise ApiError(503, _LATE) from None
     except NotSentError as error:
@@ -121,7 +121,7 @@ def first_event(endpoint: Endpoint, types: EventTypes = BUILT_IN) -> str:
     return known[0] if known else types.names[0]
 
 
-async def _try(api: TrialServices, endpoint: Endpoint, event_type: str, trace: TraceContext | None) -> AttemptDetailAnswer:
+async def _send(api: SendTestServices, endpoint: Endpoint, event_type: str, trace: TraceContext | None) -> AttemptDetailAnswer:
     now = api.clock()
     pinned = endpoint.record.event_type_versions.get(event_type)
     event = sample_event(event_type, f"test_{secrets.token_hex(12)}", now, api.events.types, pinned)
