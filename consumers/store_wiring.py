@@ -26,8 +26,8 @@ from pipeline.store.errors import StoreError
 from pipeline.store.migrate import migrate
 from pipeline.store.pending_mutations import watch_rebuilds
 from pipeline.store.reports.history import EventHistory
+from pipeline.store.reports.notification_history import NotificationHistory
 from pipeline.store.reports.recent import Reports
-from pipeline.store.reports.sendables import Sendables
 from pipeline.store.retention import Retention
 from pipeline.store.search.queries import Search
 from pipeline.store.sql_console import SqlConsole
@@ -60,7 +60,7 @@ def make_api(
         producer=producer,
         topics=settings.topics,
         audit=audit,
-        sendables=Sendables(connections),
+        notifications=NotificationHistory(connections),
         reports=reports,
         events=events,
     )

@@ -22,8 +22,8 @@ from msgspec import structs
 from pipeline.broker.errors import PublishError
 from pipeline.core.search import AttemptQuery
 from pipeline.ops.logs import logger
+from pipeline.store.reports.notification_history import FailedNotification, FailedNotifications, PastNotification
 from pipeline.store.reports.recent import RunRow
-from pipeline.store.reports.sendables import Failed, Notification, Sendable
 from pipeline.web.audit import Actor
 from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.search_errors import searching
@@ -64,14 +64,14 @@ class ResendRuns:
         self._known: OrderedDict[str, RunInProcess] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
 
-    async def preview(self, query: AttemptQuery) -> Failed:
+    async def preview(self, query: AttemptQuery) -> FailedNotifications:
         """What a run would send.
 
         Raises:
             ApiError: 422, the search takes too much; 503, ClickHouse does not answer.
         """
         async with searching(self.again):
-            return await self.again.sendables.failed(query, MOST)
+            return await self.again.notifications.failed(query, MOST)
 
     async def start(self, who: Actor, query: AttemptQuery) -> ResendRun:
         """Begin to resend all failed notifications of a search, each once; returns when that is on record.
@@ -153,7 +153,7 @@ class ResendRuns:
 class RunInProcess:
     """One run in this process."""
 
-    def __init__(self, runs: ResendRuns, who: Actor, notifications: Sequence[Notification]) -> None:
+    def __init__(self, runs: ResendRuns, who: Actor, notifications: Sequence[FailedNotification]) -> None:
         now, progress = runs.again.audit.clock(), ResendProgress(state=RunState.RUNNING, total=len(notifications))
         self.seen = ResendRun(secrets.token_hex(8), who.actor, now, now, progress)
         """As people see it."""
@@ -193,16 +193,18 @@ class RunInProcess:
         self.is_cancelled = self.is_cancelled or any(row.is_cancelled for row in await self._runs.on_record(self.seen.id))
         return self.is_cancelled
 
-    async def _send(self, batch: Sequence[Notification]) -> None:
+    async def _send(self, batch: Sequence[FailedNotification]) -> None:
         async with searching(self._again):
-            found = await self._again.sendables.of_attempts([one.attempt_id for one in batch], [one.failed_at for one in batch])
+            found = await self._again.notifications.of_attempts(
+                [one.attempt_id for one in batch], [one.failed_at for one in batch]
+            )
         for one in batch:
             what = await self._sent(found.get(one.attempt_id))
             self._change(**{what: getattr(self.seen.progress, what) + 1}, last_attempt_id=one.attempt_id)
             if what == "resent":
                 await asyncio.sleep(self._runs.pause_seconds)
 
-    async def _sent(self, one: Sendable | None) -> str:
+    async def _sent(self, one: PastNotification | None) -> str:
         """What became of it: where :class:`ResendProgress` counts it."""
         if one is None:
             return "skipped"

@@ -21,9 +21,9 @@ from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
+from pipeline.store.reports.notification_history import NotificationHistory, PastNotification, ReplayPosition, ReplayRequest
 from pipeline.store.reports.recent import DeadLetterDetail, Reports
 from pipeline.store.reports.repairs import LETTER, PUBLISHED
-from pipeline.store.reports.sendables import ReplayPosition, ReplayRequest, Sendable, Sendables
 from pipeline.web.audit import Actor, AuditLog
 from pipeline.web.errors import ApiError, InvalidError, not_found, require_endpoints
 from pipeline.web.search_errors import searching
@@ -99,7 +99,7 @@ class SendAgain:
     producer: Producer
     topics: Topics
     audit: AuditLog
-    sendables: Sendables
+    notifications: NotificationHistory
     reports: Reports
     events: EventReader
     """Reads an event that is published again as the fan-out will."""
@@ -119,12 +119,14 @@ class SendAgain:
         """
         require_endpoints(self.registry)
         async with searching(self):
-            found = await self.sendables.of_attempts([identifier])
+            found = await self.notifications.of_attempts([identifier])
         if identifier not in found:
             raise not_found()
         return await self.notification(who, found[identifier], trace=trace)
 
-    async def notification(self, who: Actor, one: Sendable, *, run: str = "", trace: TraceContext | None = None) -> Resent:
+    async def notification(
+        self, who: Actor, one: PastNotification, *, run: str = "", trace: TraceContext | None = None
+    ) -> Resent:
         """Send a notification again, with the endpoint's current settings. ``run`` is the id of the run that does it.
 
         Raises:
@@ -163,7 +165,7 @@ class SendAgain:
         """
         self._check_endpoints(wanted)
         async with searching(self):
-            return await self.sendables.count(wanted)
+            return await self.notifications.count(wanted)
 
     async def replay(
         self, who: Actor, wanted: ReplayRequest, after: ReplayPosition | None, limit: int, run: str | None
@@ -176,7 +178,7 @@ class SendAgain:
         """
         self._check_endpoints(wanted)
         async with searching(self):
-            page = await self.sendables.page(wanted, after, limit)
+            page = await self.notifications.page(wanted, after, limit)
         bodies = {one.event.id: one.body for one in page}
         sent = 0
         if page and run is not None:
@@ -255,7 +257,7 @@ class SendAgain:
                 raise ApiError(409, f"There is no endpoint {endpoint_id}: it was deleted, or it never existed.")
             self.addressee(endpoint_id)
 
-    async def _deliver_all(self, notifications: Sequence[Sendable]) -> int:
+    async def _deliver_all(self, notifications: Sequence[PastNotification]) -> int:
         due = [self._deliver(one, one.body) for one in notifications if one.body is not None]
         try:
             await asyncio.gather(*due)
@@ -263,7 +265,7 @@ class SendAgain:
             raise ApiError(503, str(error)) from error
         return len(due)
 
-    async def _deliver(self, one: Sendable, body: bytes, trace: TraceContext | None = None) -> None:
+    async def _deliver(self, one: PastNotification, body: bytes, trace: TraceContext | None = None) -> None:
         """Put a delivery into the topic of what is due at once, or at the end of its lane; returns when Kafka has it."""
         delivery = DeliveryRecord(
             event=one.event,

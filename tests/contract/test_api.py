@@ -38,8 +38,8 @@ from pipeline.sender.limits import SenderLimits
 from pipeline.store.connection import Connections
 from pipeline.store.erase import Eraser
 from pipeline.store.reports.history import EventHistory
+from pipeline.store.reports.notification_history import NotificationHistory
 from pipeline.store.reports.recent import Reports
-from pipeline.store.reports.sendables import Sendables
 from pipeline.store.rows import RowPosition, Table, attempt_id, attempt_row, event_row
 from pipeline.store.search.queries import Search
 from pipeline.store.sql_console import SqlConsole
@@ -111,7 +111,7 @@ async def serving(
         producer=producer,
         topics=topics,
         audit=audit,
-        sendables=Sendables(connections),
+        notifications=NotificationHistory(connections),
         reports=reports,
     )
     api = Api(

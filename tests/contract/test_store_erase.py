@@ -17,7 +17,7 @@ from pipeline.core.search import parse_query
 from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import StoreRejectedError
 from pipeline.store.erase import Eraser, PersonTraces, Subject
-from pipeline.store.reports.sendables import Sendables
+from pipeline.store.reports.notification_history import NotificationHistory
 from pipeline.store.rows import MAX_PARTITIONS, RowPosition, Table, attempt_id, attempt_row, dead_letter_row, event_row
 from schemas.delivery import DeadLetter, DeadLetterReason
 from schemas.event import EventMeta
@@ -133,7 +133,7 @@ async def test_nothing_is_left_and_the_second_time_there_is_nothing_to_do(filled
 async def test_what_is_erased_cannot_be_sent_again(filled: Store) -> None:
     await erased(filled, Subject(email=ADA))
 
-    found = await Sendables(filled.connections).of_attempts([attempt_id(1, 1)])
+    found = await NotificationHistory(filled.connections).of_attempts([attempt_id(1, 1)])
     assert [one.body for one in found.values()] == [None]
     detail = await filled.search.attempt(attempt_id(1, 1))
     assert detail is not None

@@ -8,8 +8,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from pipeline.core.search import AttemptQuery, parse_query
+from pipeline.store.reports.notification_history import FailedNotification, NotificationHistory
 from pipeline.store.reports.recent import Reports
-from pipeline.store.reports.sendables import Notification, Sendables
 from pipeline.store.reports.timeline import TimelineSubject
 from pipeline.store.rows import Row, RowPosition, attempt_id, attempt_row, audit_row, event_row
 from pipeline.store.writer import Table
@@ -47,19 +47,21 @@ async def test_several_failures_of_an_event_at_an_endpoint_are_one_notification(
         attempt(5, event=meta(3)),
         attempt(6, event=meta(4), **FAILED),
     )
-    found = await Sendables(store.connections).failed(query(created_at_lt=(START + timedelta(seconds=6)).isoformat()), 10)
+    found = await NotificationHistory(store.connections).failed(
+        query(created_at_lt=(START + timedelta(seconds=6)).isoformat()), 10
+    )
 
     assert found.notifications == (
-        Notification("evt_1", 7, attempt_id(0, 1), START + timedelta(seconds=2, milliseconds=123)),
-        Notification("evt_1", 8, attempt_id(0, 2), START + timedelta(seconds=3, milliseconds=123)),
-        Notification("evt_2", 7, attempt_id(0, 3), START + timedelta(seconds=4, milliseconds=123)),
+        FailedNotification("evt_1", 7, attempt_id(0, 1), START + timedelta(seconds=2, milliseconds=123)),
+        FailedNotification("evt_1", 8, attempt_id(0, 2), START + timedelta(seconds=3, milliseconds=123)),
+        FailedNotification("evt_2", 7, attempt_id(0, 3), START + timedelta(seconds=4, milliseconds=123)),
     )
     assert (found.attempts, found.is_all, found.by_endpoint) == (4, True, {7: 2, 8: 1})
-    cut = await Sendables(store.connections).failed(query(endpoint_id_eq="7"), 2)
+    cut = await NotificationHistory(store.connections).failed(query(endpoint_id_eq="7"), 2)
     assert (len(cut.notifications), cut.is_all) == (2, False)
     either = parse_query([("q[m]", "or"), ("q[endpoint_id_eq]", "8"), ("q[event_id_eq]", "evt_3")])
-    assert [one.event_id for one in (await Sendables(store.connections).failed(either, 10)).notifications] == ["evt_1"]
-    assert (await Sendables(store.connections).failed(query(created_at_gt="2030-01-01"), 10)).notifications == ()
+    assert [one.event_id for one in (await NotificationHistory(store.connections).failed(either, 10)).notifications] == ["evt_1"]
+    assert (await NotificationHistory(store.connections).failed(query(created_at_gt="2030-01-01"), 10)).notifications == ()
 
 
 async def test_what_was_acknowledged_is_left_out_and_so_are_tests(store: Store) -> None:
@@ -72,14 +74,14 @@ async def test_what_was_acknowledged_is_left_out_and_so_are_tests(store: Store) 
         attempt(5, event=meta(2), trigger=Trigger.RESEND, **FAILED),  # delivered before
         attempt(6, event=meta(3), trigger=Trigger.TEST, **FAILED),
     )
-    found = await Sendables(store.connections).failed(parse_query([]), 10)
+    found = await NotificationHistory(store.connections).failed(parse_query([]), 10)
     assert [(one.event_id, one.endpoint_id) for one in found.notifications] == [("evt_1", 8)]
     assert (found.attempts, found.is_all) == (1, True)
 
 
 async def test_nothing_is_stored(store: Store) -> None:
-    assert (await Sendables(store.connections).failed(query(), 10)).is_all
-    assert await Sendables(store.connections).of_attempts([]) == {}
+    assert (await NotificationHistory(store.connections).failed(query(), 10)).is_all
+    assert await NotificationHistory(store.connections).of_attempts([]) == {}
     assert await store.search.bodies_of([]) == {}
     record = await store.search.record_of(TimelineSubject.ORDER, "R1")
     assert (record.events, record.attempts, record.is_complete) == ((), (), True)
@@ -97,12 +99,12 @@ async def test_all_that_sending_again_takes(store: Store) -> None:
         attempt(5, event=meta(3), endpoint_id=8, **FAILED),
         attempt(6, event=meta(9), **FAILED),
     )
-    found = await Sendables(store.connections).failed(query(), 10)
+    found = await NotificationHistory(store.connections).failed(query(), 10)
     delivered_meanwhile = attempt(4, event=meta(3), trigger=Trigger.RESEND)
     await store.writer.append(Table.ATTEMPTS, 1, [attempt_row(RowPosition(1, 0), delivered_meanwhile)])
-    sendables, ids = Sendables(store.connections), [one.attempt_id for one in found.notifications]
-    again = await sendables.of_attempts(ids, [one.failed_at for one in found.notifications])
-    assert await sendables.of_attempts(ids) == again
+    notifications, ids = NotificationHistory(store.connections), [one.attempt_id for one in found.notifications]
+    again = await notifications.of_attempts(ids, [one.failed_at for one in found.notifications])
+    assert await notifications.of_attempts(ids) == again
 
     by_event = {(one.event.id, one.endpoint_id): one for one in again.values()}
     assert [(key, one.is_delivered) for key, one in sorted(by_event.items())] == [
@@ -115,7 +117,7 @@ async def test_all_that_sending_again_takes(store: Store) -> None:
     assert (by_event["evt_1", 7].body, by_event["evt_1", 7].event.received_at) == (body(1, "Grüße"), received)
     assert (by_event["evt_2", 7].body, by_event["evt_2", 7].event.received_at) == (body(2, "Grüße"), None)
     assert by_event["evt_9", 7].body is None
-    assert await sendables.of_attempts([12345], [START]) == {}
+    assert await notifications.of_attempts([12345], [START]) == {}
 
 
 async def test_the_bodies_of_a_page(store: Store) -> None:

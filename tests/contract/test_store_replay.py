@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.store.cluster import storage_table
-from pipeline.store.reports.sendables import ReplayPosition, ReplayRequest, Sendable, Sendables
+from pipeline.store.reports.notification_history import NotificationHistory, PastNotification, ReplayPosition, ReplayRequest
 from pipeline.store.rows import RowPosition, Table, event_row
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, body, dispatch, meta
@@ -34,8 +34,8 @@ async def filled(store: Store) -> Store:
     return store
 
 
-async def pages(store: Store, wanted: ReplayRequest, limit: int) -> list[Sendable]:
-    replays, found, after = Sendables(store.connections), [], None
+async def pages(store: Store, wanted: ReplayRequest, limit: int) -> list[PastNotification]:
+    replays, found, after = NotificationHistory(store.connections), [], None
     while page := await replays.page(wanted, after, limit):
         found += page
         after = ReplayPosition.of(page[-1])
@@ -47,7 +47,7 @@ async def test_each_event_comes_once_in_the_order_received(filled: Store, limit:
     found = await pages(filled, WANTED, limit)
 
     assert [(one.event.id, one.endpoint_id) for one in found] == [("evt_1", 7), ("evt_2", 7), ("evt_3", 7)]
-    assert await Sendables(filled.connections).count(WANTED) == (3, 3)
+    assert await NotificationHistory(filled.connections).count(WANTED) == (3, 3)
     second = found[1]
     received_at = START + timedelta(seconds=2, milliseconds=50)
     assert second.event == meta(2, received_at=received_at)
@@ -59,12 +59,12 @@ async def test_an_endpoint_gets_what_it_matched_or_everything(filled: Store) -> 
     both = replace(WANTED, endpoint_ids=(8, 9))
     matched = [(one.event.id, one.endpoint_id) for one in await pages(filled, both, 2)]
     assert matched == [("evt_1", 8), ("evt_2", 8), ("evt_2", 9), ("evt_3", 8)]
-    assert await Sendables(filled.connections).count(both) == (3, 4)
+    assert await NotificationHistory(filled.connections).count(both) == (3, 4)
 
     everything = replace(both, matched_only=False)
     all_of_them = [(one.event.id, one.endpoint_id) for one in await pages(filled, everything, 2)]
     assert all_of_them == [(f"evt_{number}", endpoint) for number in (1, 2, 3, 4) for endpoint in (8, 9)]
-    assert await Sendables(filled.connections).count(everything) == (4, 8)
+    assert await NotificationHistory(filled.connections).count(everything) == (4, 8)
 
 
 async def test_by_time_type_and_order(filled: Store) -> None:
@@ -74,7 +74,7 @@ async def test_by_time_type_and_order(filled: Store) -> None:
     one_order = replace(WANTED, order_numbers=("R000000003", "R000000004"))
     assert [one.event.id for one in await pages(filled, one_order, 5)] == ["evt_3"]
     assert await pages(filled, replace(WANTED, event_names=("order_cancelled",)), 5) == []
-    assert await Sendables(filled.connections).count(replace(WANTED, endpoint_ids=(77,))) == (0, 0)
+    assert await NotificationHistory(filled.connections).count(replace(WANTED, endpoint_ids=(77,))) == (0, 0)
 
 
 async def test_an_erased_event_has_no_body(filled: Store) -> None:

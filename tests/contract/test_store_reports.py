@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from pipeline.store.reports.notification_history import NotificationHistory
 from pipeline.store.reports.recent import HourBucket, Reports
-from pipeline.store.reports.sendables import Sendables
 from pipeline.store.rows import MAX_PARTITIONS, RowPosition, attempt_id, attempt_row, audit_row, dead_letter_row, event_row
 from pipeline.store.writer import Table
 from schemas.api_key import Access
@@ -23,7 +23,7 @@ async def test_a_body_comes_back_byte_for_byte(store: Store) -> None:
     sent = body(1, "Gr\u00fc\u00dfe \u2713 '\\\"\t")
     await store.writer.append(Table.EVENTS, 0, [event_row(RowPosition(0, 0), dispatch(1), sent)])
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, at), attempt(at)) for at in (1, 2)])
-    found = await Sendables(store.connections).of_attempts([attempt_id(0, 1), attempt_id(0, 2)])
+    found = await NotificationHistory(store.connections).of_attempts([attempt_id(0, 1), attempt_id(0, 2)])
 
     assert [one.body for one in found.values()] == [sent, None]
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.core.search import AttemptQuery, parse_query
 from pipeline.store.connection import StoreBudgetError
-from pipeline.store.reports.sendables import Sendables
+from pipeline.store.reports.notification_history import NotificationHistory
 from pipeline.store.rows import RowPosition, attempt_id, attempt_row, event_row
 from pipeline.store.search.queries import EndpointSummary, QueryBudget, Search
 from pipeline.store.writer import Table
@@ -256,7 +256,7 @@ async def test_a_condition_whose_value_cannot_be_read_finds_nothing(filled: Stor
         assert (await filled.search.facets(query)).total == 0
         assert (await filled.search.histogram(query)).bars == ()
         assert (await filled.search.summary(query, 60)).facets.total == 0
-        assert (await Sendables(filled.connections).failed(query, 10)).notifications == ()
+        assert (await NotificationHistory(filled.connections).failed(query, 10)).notifications == ()
     either = parse_query([("q[m]", "or"), ("q[endpoint_id_eq]", "abc"), ("q[state_eq]", "failed")])
     assert [row.id // 65536 for row in (await filled.search.attempts(either)).items] == [3, 1]
     grouped = parse_query(

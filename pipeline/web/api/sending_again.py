@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import web
 from msgspec import structs
 
-from pipeline.store.reports.sendables import ReplayPosition, ReplayRequest
+from pipeline.store.reports.notification_history import ReplayPosition, ReplayRequest
 from pipeline.web.api.attempts import asked
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.errors import InvalidError, not_found

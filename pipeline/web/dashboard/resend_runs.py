@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from pipeline.store.reports.sendables import Failed
+from pipeline.store.reports.notification_history import FailedNotifications
 from pipeline.web.api.attempts import asked
 from pipeline.web.api.sending_again import run_id
 from pipeline.web.dashboard.attempt_list import ATTEMPTS
@@ -32,7 +32,7 @@ class Preview:
     """The notifications to send. ``obstacles`` say why they cannot be sent."""
 
     filters: FilterForm
-    found: Failed
+    found: FailedNotifications
     seconds: int
     """The minimum duration."""
     endpoints: Mapping[int, str]

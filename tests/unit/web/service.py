@@ -38,10 +38,17 @@ from pipeline.store.errors import StoreRejectedError
 from pipeline.store.reports import timeline
 from pipeline.store.reports.endpoint_days import EndpointDay
 from pipeline.store.reports.history import EventHistory, PastEvent
+from pipeline.store.reports.notification_history import (
+    FailedNotification,
+    FailedNotifications,
+    NotificationHistory,
+    PastNotification,
+    ReplayPosition,
+    ReplayRequest,
+)
 from pipeline.store.reports.pipeline_overview import MINUTES, OverviewMinute, PipelineOverview
 from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
 from pipeline.store.reports.repairs import LETTER, PUBLISHED, DoneBy
-from pipeline.store.reports.sendables import Failed, Notification, ReplayPosition, ReplayRequest, Sendable, Sendables
 from pipeline.store.reports.timeline import TimelineSubject
 from pipeline.store.search.aggregates import AggregateBar, Facets, Histogram
 from pipeline.store.search.bodies import Bodies
@@ -359,7 +366,7 @@ class FakeHistory(EventHistory):
         return [one for one in found if after is None or (one.received_at, one.id) < (after.received_at, after.id)][:limit]
 
 
-class Past(Sendables):
+class Past(NotificationHistory):
     """What can be sent again, of the attempts in memory; past events are taken for what is asked for."""
 
     def __init__(self, attempts: Attempts) -> None:
@@ -368,16 +375,17 @@ class Past(Sendables):
         """Each with the endpoints that get it, and its body."""
         self.asked: list[ReplayRequest] = []
 
-    async def failed(self, query: AttemptQuery, most: int) -> Failed:
+    async def failed(self, query: AttemptQuery, most: int) -> FailedNotifications:
         await self.attempts._answer()
         self.attempts.queries.append(query)
         rows = [row for row in self.attempts.rows if row.state == "failed"]
         kept = {
-            (row.event_id, row.endpoint_id): Notification(row.event_id, row.endpoint_id, row.id, row.created_at) for row in rows
+            (row.event_id, row.endpoint_id): FailedNotification(row.event_id, row.endpoint_id, row.id, row.created_at)
+            for row in rows
         }
-        return Failed(tuple(kept.values())[:most], len(rows), is_all=len(kept) <= most)
+        return FailedNotifications(tuple(kept.values())[:most], len(rows), is_all=len(kept) <= most)
 
-    async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, Sendable]:
+    async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, PastNotification]:
         await self.attempts._answer()
         rows = self.attempts.rows
         delivered = {(row.event_id, row.endpoint_id) for row in rows if row.state == "succeeded"}
@@ -385,7 +393,7 @@ class Past(Sendables):
             one: (detail.attempt, detail.event_received_at) for one, detail in self.attempts.details.items()
         }
         return {
-            one: Sendable(
+            one: PastNotification(
                 _event_of(row, received),
                 row.endpoint_id,
                 self.attempts.sent.get(row.event_id),
@@ -402,10 +410,10 @@ class Past(Sendables):
         self.asked.append(wanted)
         return len(self.events), sum(len(endpoints) for _, endpoints, _ in self.events)
 
-    async def page(self, wanted: ReplayRequest, after: ReplayPosition | None, limit: int) -> list[Sendable]:
+    async def page(self, wanted: ReplayRequest, after: ReplayPosition | None, limit: int) -> list[PastNotification]:
         await self.attempts._answer()
         self.asked.append(wanted)
-        found = [[Sendable(event, one, body) for one in endpoints] for event, endpoints, body in self.events]
+        found = [[PastNotification(event, one, body) for one in endpoints] for event, endpoints, body in self.events]
         behind = [each for each in found if after is None or ReplayPosition.of(each[0]) > after]
         return [one for each in behind[:limit] for one in each]
 
@@ -534,7 +542,7 @@ async def running_service(
         producer=kafka,
         topics=TOPICS,
         audit=audit,
-        sendables=past,
+        notifications=past,
         reports=reports or reported,
         search_timeout_seconds=search_timeout_seconds,
     )

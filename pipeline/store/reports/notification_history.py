@@ -32,7 +32,7 @@ _OF_EVENTS: Final = "any(event_name), any(created_at)"
 
 
 @dataclass(frozen=True, slots=True)
-class Sendable:
+class PastNotification:
     """A notification, and all that sending it again takes.
 
     ``body`` is None while the event is not in ClickHouse (yet, or any more), and when it was erased. ``attempt_id`` is that of the
@@ -48,7 +48,7 @@ class Sendable:
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
+class FailedNotification:
     """An event at an endpoint, by the last of its attempts that failed and that the search finds."""
 
     event_id: str
@@ -58,10 +58,10 @@ class Notification:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedNotifications:
     """The notifications of a search, the oldest first, and how many failed attempts they had. ``is_all``: there are no more."""
 
-    notifications: tuple[Notification, ...]
+    notifications: tuple[FailedNotification, ...]
     attempts: int
     is_all: bool
 
@@ -78,10 +78,10 @@ class ReplayPosition(NamedTuple):
     event_id: str
 
     @classmethod
-    def of(cls, sendable: Sendable) -> ReplayPosition:
+    def of(cls, notification: PastNotification) -> ReplayPosition:
         """Where the event of a replay's notification stands."""
-        received = sendable.event.received_at
-        return cls(0 if received is None else milliseconds(received), sendable.event.id)
+        received = notification.event.received_at
+        return cls(0 if received is None else milliseconds(received), notification.event.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +99,14 @@ class ReplayRequest:
     matched_only: bool = True
 
 
-class Sendables:
+class NotificationHistory:
     """Every method raises StoreUnavailableError, and StoreBudgetError when it asks for too much."""
 
     def __init__(self, connections: Connections) -> None:
         self._reader = Reader(connections, QueryBudget())
         self._replays = Reader(connections, QueryBudget(seconds=20.0))
 
-    async def failed(self, query: AttemptQuery, most: int) -> Failed:
+    async def failed(self, query: AttemptQuery, most: int) -> FailedNotifications:
         """The notifications with failed attempts among those that a search finds: each once, ``most`` at most.
 
         Without those that the endpoint has acknowledged in another attempt, and without tests.
@@ -115,7 +115,7 @@ class Sendables:
         only_failed = AttemptQuery((*query.required, _FAILED), combinator=Combinator.AND)
         scope = await Finder(reader).scope(only_failed, parameters)
         if scope is None:
-            return Failed((), 0, is_all=True)
+            return FailedNotifications((), 0, is_all=True)
         last = "argMax(id, (created_at, id)), max(created_at) AS failed_at, count()"
         grouped = f"GROUP BY event_id, endpoint_id ORDER BY failed_at, event_id, endpoint_id LIMIT {most + 1:d}"
         found = f"{scope[1]} AND trigger != 'test'"
@@ -128,11 +128,11 @@ class Sendables:
         statement = sql("SELECT event_id, endpoint_id,", last, "FROM attempts WHERE", found, *left, grouped)
         rows = await reader.rows(statement, parameters.values)
         kept = rows[:most]
-        return Failed(
-            tuple(Notification(*row[:4]) for row in kept), sum(int(row[4]) for row in kept), is_all=len(rows) == len(kept)
+        return FailedNotifications(
+            tuple(FailedNotification(*row[:4]) for row in kept), sum(int(row[4]) for row in kept), is_all=len(rows) == len(kept)
         )
 
-    async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, Sendable]:
+    async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, PastNotification]:
         """The notifications of attempts, by the attempts' ids. An attempt whose retention is over is not among them.
 
         ``made`` says when they were, where that is known: then less is read.
@@ -153,7 +153,7 @@ class Sendables:
             found |= await sent_events(reader, elsewhere)
         delivered = await _delivered(reader, [(row[4], row[6]) for row in rows])
         return {
-            identifier: _sendable(
+            identifier: _past_notification(
                 _event(received, *of_event),
                 endpoint_id,
                 found.get(of_event[0]),
@@ -178,7 +178,7 @@ class Sendables:
         [(events, notifications)] = await self._replays.with_full_budget().rows(statement, parameters.values)
         return int(events), int(notifications)
 
-    async def page(self, wanted: ReplayRequest, after: ReplayPosition | None, limit: int) -> list[Sendable]:
+    async def page(self, wanted: ReplayRequest, after: ReplayPosition | None, limit: int) -> list[PastNotification]:
         """The notifications of a replay's next events behind a place, event after event; of fewer than ``limit`` at the end."""
         parameters = BoundValues()
         behind = ""
@@ -199,7 +199,7 @@ class Sendables:
         rows = await self._replays.with_full_budget().rows(statement, parameters.values)
         found = await sent_events(self._replays.with_full_budget(), [(row[2], row[1]) for row in rows])
         return [
-            _sendable(_event(first, *of_event), endpoint_id, found.get(of_event[0]))
+            _past_notification(_event(first, *of_event), endpoint_id, found.get(of_event[0]))
             for matched, first, *of_event in rows
             for endpoint_id in wanted.endpoint_ids
             if endpoint_id in matched or not wanted.matched_only
@@ -234,12 +234,12 @@ def _where(wanted: ReplayRequest, parameters: BoundValues) -> str:
     return " AND ".join(tests)
 
 
-def _sendable(event: EventMeta, endpoint_id: int, sent: SentEvent | None, **known: Any) -> Sendable:
+def _past_notification(event: EventMeta, endpoint_id: int, sent: SentEvent | None, **known: Any) -> PastNotification:
     if sent is None:
-        return Sendable(event, endpoint_id, None, **known)
+        return PastNotification(event, endpoint_id, None, **known)
     if sent.key:
         event = structs.replace(event, key=sent.key, sequence=sent.sequence)
-    return Sendable(event, endpoint_id, sent.body, **known)
+    return PastNotification(event, endpoint_id, sent.body, **known)
 
 
 def _event(received_at: datetime, *of_event: Any) -> EventMeta:
