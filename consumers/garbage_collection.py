@@ -16,13 +16,13 @@ _MANY_DESCRIPTORS = 50
 """If so many more descriptors are open than after the last full collection, everything is collected."""
 
 
-def keep_what_was_built() -> None:
+def freeze_startup_objects() -> None:
     """What was built at the start lives as long as the process: the garbage collector need not walk through all of it again and again."""
     gc.collect()
     gc.freeze()
 
 
-def favour_the_event_loop() -> None:
+def tune_for_event_loop() -> None:
     """Give CPU time to deliveries.
 
     They leave no cycles behind, whether they succeed, fail or time out (nor does Kafka's client, see `pipeline.broker.kafka.compat`): the

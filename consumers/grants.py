@@ -65,7 +65,7 @@ def used_topics(grantees: Iterable[Grantee], topics: Topics) -> tuple[frozenset[
     return read, frozenset(name for right in rights if "Write" in right.operations for name in right.names)
 
 
-def _looks(topics: Topics) -> KafkaRight:
+def _describes(topics: Topics) -> KafkaRight:
     """Every role compares all topics with what they must look like when it starts; what is in them stays closed."""
     return KafkaRight(_LOOK, "topic", _every(topics))
 
@@ -111,7 +111,7 @@ def _fanout(topics: Topics) -> tuple[KafkaRight, ...]:
         topics.endpoint_health,
         topics.rate_shares,
     )
-    return (_looks(topics), reads, _writes(topics.dispatches, *_delivered_or_held(topics)), _joins(topics.fanout_group))
+    return (_describes(topics), reads, _writes(topics.dispatches, *_delivered_or_held(topics)), _joins(topics.fanout_group))
 
 
 def _retry(topics: Topics) -> tuple[KafkaRight, ...]:
@@ -121,14 +121,14 @@ def _retry(topics: Topics) -> tuple[KafkaRight, ...]:
     reads = _reads(topics.endpoints, topics.endpoint_health, topics.held, *in_order, topics.rate_shares)
     writes = _writes(*_delivered_or_held(topics), topics.ordered_progress)
     groups = (topics.retry_group, topics.held_group, topics.ordered_group)
-    return (_looks(topics), delays, reads, writes, *map(_joins, groups))
+    return (_describes(topics), delays, reads, writes, *map(_joins, groups))
 
 
 def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
     # To the health topic: what Kafka removed before it was recorded, for the overview to tell of.
     writes = _writes(topics.dead_letters, topics.endpoint_health)
     # From it: which topics are known, so that one that was made anew is not taken for recorded.
-    return (_looks(topics), _reads(*topics.recorded, topics.endpoint_health), writes, _joins(topics.recorder_group))
+    return (_describes(topics), _reads(*topics.recorded, topics.endpoint_health), writes, _joins(topics.recorder_group))
 
 
 def _api(topics: Topics) -> tuple[KafkaRight, ...]:
@@ -137,7 +137,7 @@ def _api(topics: Topics) -> tuple[KafkaRight, ...]:
     # And dead letters are published again where they came from.
     writes = _writes(*changes, *topics.sources, topics.dispatches, topics.ordered, *_delivered(topics))
     reads = _reads(topics.endpoints, topics.event_types, topics.endpoint_health, topics.api_keys, topics.ended_sessions)
-    return (_looks(topics), reads, writes)
+    return (_describes(topics), reads, writes)
 
 
 def _operator(topics: Topics) -> tuple[KafkaRight, ...]:

@@ -41,7 +41,7 @@ ToRows = Callable[[RowPosition, Record], list[Row]]
 """Turns a record into rows; none for a record that is not recorded."""
 
 
-def gathering_seconds(longest: float, wall: float) -> float:
+def batch_seconds(longest: float, wall: float) -> float:
     """How long to gather records from the first one on. ``wall``: seconds since 1970, when it came.
 
     Producers write to one partition for a slice of time, by the wall clock. A batch that lasts about as long ends with its slice: none of its
@@ -158,7 +158,7 @@ class PartitionQueue:
         while not self._waiting:
             self._changed.clear()
             await self._changed.wait()
-        deadline = time.monotonic() + gathering_seconds(self._settings.recorder_batch_seconds, time.time())
+        deadline = time.monotonic() + batch_seconds(self._settings.recorder_batch_seconds, time.time())
         while not self._is_full() and not self._hurry and (left := deadline - time.monotonic()) > 0:
             self._changed.clear()
             try:

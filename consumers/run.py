@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from consumers.added_topics import AddedTopics
-from consumers.garbage_collection import close_forgotten_sockets, favour_the_event_loop, keep_what_was_built
+from consumers.garbage_collection import close_forgotten_sockets, freeze_startup_objects, tune_for_event_loop
 from consumers.grants import Grantee, used_topics
 from consumers.startup import StartupRetries
 from consumers.wiring import (
@@ -183,7 +183,7 @@ class _Composition:
         self._stack.push_async_callback(server.stop)  # for when a part below does not start
         self._probes.start()
         running.failures.append(self._topics_recreated)
-        self._existing_topics = await self._kafka.take(lambda: in_thread(self._ensure_topics, "topics"))
+        self._existing_topics = await self._kafka.run(lambda: in_thread(self._ensure_topics, "topics"))
         await _together(
             self._start_producer(producer, deliveries.clock if deliveries is not None else None),
             self._start_health_table(deliveries.health if deliveries is not None else None),
@@ -207,8 +207,8 @@ class _Composition:
             running.failures.append(await self._start_recording(clickhouse, self._recording(tables, recorder, connections)))
         if roles & DELIVERING and deliveries is not None:
             running.failures += await self._start_workers(producer, deliveries)
-            favour_the_event_loop()
-        keep_what_was_built()
+            tune_for_event_loop()
+        freeze_startup_objects()
         for role in roles:
             metrics.ROLE.labels(role).set(1)
             self._stack.callback(metrics.ROLE.remove, role)
@@ -277,20 +277,20 @@ class _Composition:
         """Let ``/readyz`` tell of a dependency. Who does not need it at all times is ready without it, once it has started."""
         always = not self._roles.isdisjoint(needed_by)
         for_start = always or name == "Kafka"  # every role waits for it
-        patience = StartupRetries(probe, ends_when_refused=self._ends_when_refused)
+        retries = StartupRetries(probe, ends_when_refused=self._ends_when_refused)
         if for_start:
-            self._health.add_wait(name, patience.is_waiting)
+            self._health.add_wait(name, retries.is_waiting)
 
         def is_needed() -> bool:
             return always or (for_start and self._health.starting)
 
-        self._health.add(probe.outage.dependency, lambda: patience.problem() if is_needed() else None)
-        self._health.warn(probe.outage.dependency, lambda: None if is_needed() else patience.problem())
-        return patience
+        self._health.add(probe.outage.dependency, lambda: retries.problem() if is_needed() else None)
+        self._health.warn(probe.outage.dependency, lambda: None if is_needed() else retries.problem())
+        return retries
 
     async def _start_producer(self, producer: Producer, clock: BrokerClock | None) -> None:
         """And the clock that asks by it."""
-        await self._kafka.take(producer.start)
+        await self._kafka.run(producer.start)
         self._stack.push_async_callback(producer.close)
         if clock is not None:
             await clock.start(producer)
@@ -302,9 +302,9 @@ class _Composition:
         table = health or HealthTable(self._broker, self._settings.topics.endpoint_health)
         table.on_missing = self._losses.learn
         table.on_topic_ids = self._topic_ids.learn
-        await self._kafka.take(table.table.start)
+        await self._kafka.run(table.table.start)
         self._stack.push_async_callback(table.table.stop)
-        await self._kafka.take(self._refuse_recreated_topics)
+        await self._kafka.run(self._refuse_recreated_topics)
 
     async def _refuse_recreated_topics(self) -> None:
         if problem := self._topic_ids.problem():
@@ -324,17 +324,17 @@ class _Composition:
     async def _start_registry(self, registry: Registry) -> None:
         # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them do; the API can still show everything.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
-        await self._kafka.take(registry.table.start)
+        await self._kafka.run(registry.table.start)
         self._stack.push_async_callback(registry.table.stop)
 
     async def _start_event_types(self, catalogue: EventTypeCatalogue) -> None:
         """No event is read before they are known: it would become a dead letter."""
         self._health.add("event types", catalogue.table.problem)
-        await self._kafka.take(catalogue.table.start)
+        await self._kafka.run(catalogue.table.start)
         self._stack.push_async_callback(catalogue.table.stop)
 
     async def _start_rate_shares(self, rate_shares: RateShareExchange) -> None:
-        await self._kafka.take(rate_shares.table.start)
+        await self._kafka.run(rate_shares.table.start)
         self._stack.push_async_callback(rate_shares.table.stop)
 
     async def _start_deliveries(self, deliveries: DeliveryContext) -> list[asyncio.Future[None]]:
@@ -360,7 +360,7 @@ class _Composition:
 
     async def _start_table(self, name: str, table: CompactedTable) -> asyncio.Future[None]:
         self._health.add(name, table.problem)
-        await self._kafka.take(table.start)
+        await self._kafka.run(table.start)
         self._stack.push_async_callback(table.stop)
         return table.stopped
 
@@ -410,7 +410,7 @@ class _Composition:
         if Role.RETRY in self._roles:
             deliveries.secrets.start()
             self._stack.push_async_callback(deliveries.secrets.stop)
-        await asyncio.gather(*(self._kafka.take(worker.start) for _, worker in workers))
+        await asyncio.gather(*(self._kafka.run(worker.start) for _, worker in workers))
         self._stop_later(lambda: asyncio.gather(*(worker.stop(settings.drain_seconds) for _, worker in workers)))
         return [worker.failed for _, worker in workers]
 

@@ -33,7 +33,7 @@ class StartupRetries:
         self._probe = probe
         self._ends_when_refused = ends_when_refused
 
-    async def take(self, step: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    async def run(self, step: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Take a step; returns its result.
 
         Raises:
@@ -42,11 +42,11 @@ class StartupRetries:
         refusal = OutageLog(f"{self._probe.outage.dependency}, for the start")  # where it answers, and refuses the step
         number = next(self._numbers)
         try:
-            return await self._take(step, refusal, number)
+            return await self._run(step, refusal, number)
         finally:
             self._failing.pop(number, None)
 
-    async def _take(self, step: Callable[[], Awaitable[ResultT]], refusal: OutageLog, number: int) -> ResultT:
+    async def _run(self, step: Callable[[], Awaitable[ResultT]], refusal: OutageLog, number: int) -> ResultT:
         failures = 0
         while True:
             try:

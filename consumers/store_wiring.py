@@ -19,7 +19,7 @@ from pipeline.ops.clock import utc_now
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 from pipeline.store.backfill import Backfill
-from pipeline.store.backfill_hourly import mend_hourly_figures
+from pipeline.store.backfill_hourly import backfill_hourly
 from pipeline.store.connection import Connections
 from pipeline.store.erase import Eraser
 from pipeline.store.errors import StoreError
@@ -117,7 +117,7 @@ def make_maintenance(settings: Settings, recorder: Recorder, connections: Connec
     return Maintenance(jobs, recorder.keeps_the_store)
 
 
-async def prepare_store(connections: Connections, patience: StartupRetries) -> None:
+async def prepare_store(connections: Connections, retries: StartupRetries) -> None:
     """Make the tables what this release needs; until they are, who reads or writes them is refused at once, and told why.
 
     Raises:
@@ -128,7 +128,7 @@ async def prepare_store(connections: Connections, patience: StartupRetries) -> N
         try:
             await migrate(connections)
             await Backfill(connections).at_the_start()
-            if lacking := await mend_hourly_figures(connections):
+            if lacking := await backfill_hourly(connections):
                 log.warning("the hourly figures lacked attempts, as after a crash; they were mended", attempts=lacking)
         except StoreError as error:
             connections.hold(str(error))
@@ -136,7 +136,7 @@ async def prepare_store(connections: Connections, patience: StartupRetries) -> N
 
     connections.hold(f"{connections.where} is not ready yet: its tables are being looked at.")
     # Nothing but this process can mend what is wrong with an engine in it.
-    await (prepare() if connections.is_embedded else patience.take(prepare))
+    await (prepare() if connections.is_embedded else retries.run(prepare))
     connections.release()
 
 
@@ -186,7 +186,7 @@ class Recording:
     async def _record(self, tables: asyncio.Task[None]) -> None:
         await tables
         if self._recorder is not None:
-            await self._kafka.take(self._recorder.start)
+            await self._kafka.run(self._recorder.start)
         self._begun.set()
         upkeep = asyncio.create_task(self._upkeep.run()) if self._upkeep is not None else None
         try:

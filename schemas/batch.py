@@ -18,9 +18,9 @@ from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 
-MAX_BUNDLE = 64
+MAX_BATCH = 64
 """Entries of a bundle that is read, at most: releases before ids began at 1 wrote so many."""
-MOST_BUNDLED = MAX_BUNDLE - 1
+MOST_BATCHED = MAX_BATCH - 1
 """Entries of a bundle that is written: an attempt's id has room for so many from 1 on (pipeline/store/rows.py)."""
 
 
@@ -60,9 +60,9 @@ def _with_bodies(dispatches: list[Dispatch], bodies: bytes) -> list[tuple[Dispat
 def _lines(value: bytes | None) -> list[bytes]:
     if value is None:
         raise InvalidRecordError(DeadLetterReason.NULL_VALUE, "The record has no value.")
-    lines = value.rstrip(b"\n").split(b"\n", MAX_BUNDLE)
-    if len(lines) > MAX_BUNDLE:
-        raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, f"The record has more than {MAX_BUNDLE} lines.")
+    lines = value.rstrip(b"\n").split(b"\n", MAX_BATCH)
+    if len(lines) > MAX_BATCH:
+        raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, f"The record has more than {MAX_BATCH} lines.")
     return lines
 
 

@@ -11,7 +11,7 @@ from schemas.delivery import DeadLetterReason
 from schemas.event_codec import DecodedEvent, checked_value, decode_event, without_token
 from schemas.event_fast_path import read_quickly
 from schemas.event_types import EventTypes
-from schemas.foreign_bytes import looks_like
+from schemas.foreign_formats import looks_like
 from schemas.producer_forms import ProducerForm, Translated, is_missing_key, translated, unframed
 from schemas.topics import Topics
 

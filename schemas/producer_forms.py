@@ -31,7 +31,7 @@ from schemas.cloud_events import cloud_event_in
 from schemas.debezium_outbox import OUTBOX, outbox_in
 from schemas.delivery import DeadLetterReason
 from schemas.event_types import known_name
-from schemas.foreign_bytes import looks_like
+from schemas.foreign_formats import looks_like
 from schemas.found_event import FoundEvent, form_error, is_envelope, members_in
 
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)

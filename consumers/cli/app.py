@@ -19,7 +19,7 @@ from consumers.cli.dead_letters import dead_letters_app
 from consumers.cli.demo import run_demo
 from consumers.cli.discovery import NoPipelineError, reachable, say
 from consumers.cli.doctor import doctor
-from consumers.cli.embedded import KafkaKind, surroundings
+from consumers.cli.embedded import KafkaKind, embedded_services
 from consumers.cli.encryption import reencrypt
 from consumers.cli.endpoints import endpoints_app
 from consumers.cli.erase import erase
@@ -106,7 +106,7 @@ def all_roles(
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
     warn_of_unknown_names()
-    with surroundings(settings, kafka) as here:
+    with embedded_services(settings, kafka) as here:
         key = here.settings.api_keys[0].get_secret_value()
 
         async def serve_all() -> None:

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from consumers.cli import tables
 from consumers.cli.api_client import ApiCallError, ApiClient
-from consumers.cli.embedded import EmbeddedServices, KafkaKind, surroundings
+from consumers.cli.embedded import EmbeddedServices, KafkaKind, embedded_services
 from consumers.cli.runtime_files import leave_note, note_of
 from consumers.cli.traffic import simulate
 from consumers.run import ALL_ROLES, running
@@ -113,7 +113,7 @@ def run_demo(out: Console, *, kafka: KafkaKind, seconds: float | None, rate: flo
     )
     base = base.model_copy(update={"http_port": _free(base.http_port)})
     out.print("Starting the broker ...")
-    with surroundings(base, kafka) as here:
+    with embedded_services(base, kafka) as here:
         settings = here.settings
         if here.broker is not None and here.broker.durable:
             # The numbers of this run must not mix with those of an earlier run on the same disk.

@@ -41,7 +41,7 @@ class EmbeddedServices:
 
 
 @contextmanager
-def surroundings(
+def embedded_services(
     settings: Settings, kafka: KafkaKind = "embedded", data_dir: Path = Path("var/apache")
 ) -> Iterator[EmbeddedServices]:
     """Start a broker unless one is configured, and make missing keys. The broker stops at the end of the block."""

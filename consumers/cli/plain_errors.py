@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from schemas.plain_findings import plain_sentence
+from schemas.validation_sentences import plain_sentence
 
 _PREFIX: Final = "Value error, "
 

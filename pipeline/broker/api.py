@@ -228,7 +228,7 @@ class FetchClient(Protocol):
     def longest_poll(self) -> float:
         """How many seconds a poll may wait while nothing is expected. Short if :meth:`wake` cannot end a poll."""
 
-    def be_patient(self) -> None:
+    def allow_long_polls(self) -> None:
         """From now on the broker may hold a fetch for long, where the client can have it so: records end it, but what is assigned or resumed
         meanwhile waits for it.
         """

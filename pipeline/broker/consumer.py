@@ -349,8 +349,8 @@ class GroupConsumer:
     def _pause(self, client: FetchClient) -> None:
         """Fetch from partitions without a buffer, and only while there is room for what comes."""
         now = self._clock()
-        self._buffers.wake(now)
-        for partition, offset in self._buffers.send_to_sleep(self._max_waiting_bytes, now).items():
+        self._buffers.release_due(now)
+        for partition, offset in self._buffers.evict(self._max_waiting_bytes, now).items():
             self._reading.go_back(client, partition, offset)
         has_room = self._outstanding.leaves_room(self._buffers.bytes)
         client.pause(self._reading.paused(self._buffers.partitions) if has_room else self._reading.partitions)

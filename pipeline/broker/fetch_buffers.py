@@ -47,7 +47,7 @@ class FetchBuffers:
     def __init__(self, due_in: DueIn | None = None) -> None:
         self._due_in = due_in
         self._queues: dict[Partition, _Queue] = {}
-        self._asleep: dict[Partition, float] = {}
+        self._evicted: dict[Partition, float] = {}
 
     def add(self, partition: Partition, epoch: int, records: Iterable[Fetched], now: float = 0.0, wall: float = 0.0) -> None:
         """Keep what was polled, in the order of the offsets.
@@ -86,9 +86,9 @@ class FetchBuffers:
     def drop(self, partition: Partition) -> None:
         """Forget a partition: it is somebody else's."""
         self._queues.pop(partition, None)
-        self._asleep.pop(partition, None)
+        self._evicted.pop(partition, None)
 
-    def send_to_sleep(self, max_bytes: int, now: float) -> dict[Partition, int]:
+    def evict(self, max_bytes: int, now: float) -> dict[Partition, int]:
         """Forget records that are not due, those that are due last first, until such records take at most ``max_bytes``.
 
         Returns from which offset each of their partitions must be read again; it is not to be fetched before it is due.
@@ -103,16 +103,16 @@ class FetchBuffers:
             queue = self._queues.pop(partition)
             held -= queue.bytes
             offsets[partition] = queue.records[0].record.offset
-            self._asleep[partition] = due
+            self._evicted[partition] = due
         return offsets
 
-    def wake(self, now: float) -> None:
+    def release_due(self, now: float) -> None:
         """Let partitions be fetched whose records are due."""
-        self._asleep = {partition: due for partition, due in self._asleep.items() if due > now}
+        self._evicted = {partition: due for partition, due in self._evicted.items() if due > now}
 
     def next_due(self) -> float:
         """When the next record is due; infinity when there is none."""
-        return min((*map(self._due_of, self._queues), *self._asleep.values()), default=math.inf)
+        return min((*map(self._due_of, self._queues), *self._evicted.values()), default=math.inf)
 
     def heads(self) -> dict[Partition, Buffered]:
         """The first record that is held of each partition."""
@@ -121,7 +121,7 @@ class FetchBuffers:
     @property
     def partitions(self) -> frozenset[Partition]:
         """The partitions that are not to be fetched now."""
-        return frozenset(self._queues) | frozenset(self._asleep)
+        return frozenset(self._queues) | frozenset(self._evicted)
 
     @property
     def records(self) -> int:

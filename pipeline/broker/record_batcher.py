@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pipeline.broker.api import Position
 from pipeline.broker.producer import Producer
-from schemas.batch import MOST_BUNDLED
+from schemas.batch import MOST_BATCHED
 
 _GATHER_S = 0.02
 _MOST_GATHERS = 5
@@ -35,13 +35,13 @@ class EntryPosition(NamedTuple):
     number: int
 
 
-class GatherPace:
+class BatchPace:
     """How long entries gather, by how many came in the last second or so. No I/O and no clock."""
 
     def __init__(self) -> None:
         self._since: float | None = None
         self._entries = 0
-        self._gathers = 1
+        self._periods = 1
 
     def count(self) -> None:
         """An entry came."""
@@ -56,13 +56,13 @@ class GatherPace:
             self._since = now
         elif (passed := now - self._since) >= _RATE_OVER_S:
             a_second = self._entries / passed
-            self._gathers = gathers_at(a_second)
+            self._periods = batch_periods(a_second)
             self._since, self._entries = now, 0
-        period = self._gathers * _GATHER_S
+        period = self._periods * _GATHER_S
         return period - now % period
 
 
-def gathers_at(a_second: float) -> int:
+def batch_periods(a_second: float) -> int:
     """For how many times the shortest time entries gather that come at this rate."""
     if a_second < _SPARSE:
         return 1
@@ -81,8 +81,8 @@ class RecordBatcher:
         self._topic = topic
         self._separator = separator
         self._header = header
-        self._open: dict[date, _Bundle] = {}
-        self._pace = GatherPace()
+        self._open: dict[date, _Batch] = {}
+        self._pace = BatchPace()
 
     @functools.cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -93,32 +93,32 @@ class RecordBatcher:
 
         ``soon``: something waits for the acknowledgement, such as the next delivery of a lane.
         """
-        bundle = self._open.get(day)
-        if bundle is not None and not bundle.has_room(len(value) + len(header)):
-            self._close(day, bundle)
-            bundle = None
+        batch = self._open.get(day)
+        if batch is not None and not batch.has_room(len(value) + len(header)):
+            self._close(day, batch)
+            batch = None
         self._pace.count()
         now = self._loop.time()
-        if bundle is None:
+        if batch is None:
             seconds = _until_next(now) if soon else self._pace.seconds(now)
-            bundle = self._open[day] = _Bundle(now + seconds)
-            self._loop.call_later(seconds, self._close, day, bundle)
-        elif soon and bundle.closes_at > now + (seconds := _until_next(now)):
-            bundle.closes_at = now + seconds
-            self._loop.call_later(seconds, self._close, day, bundle)
+            batch = self._open[day] = _Batch(now + seconds)
+            self._loop.call_later(seconds, self._close, day, batch)
+        elif soon and batch.closes_at > now + (seconds := _until_next(now)):
+            batch.closes_at = now + seconds
+            self._loop.call_later(seconds, self._close, day, batch)
         acknowledged: asyncio.Future[EntryPosition] = self._loop.create_future()
-        bundle.add(value, header, acknowledged)
+        batch.add(value, header, acknowledged)
         return acknowledged
 
-    def _close(self, day: date, bundle: _Bundle) -> None:
-        if self._open.get(day) is not bundle:  # it was full, or wanted soon, before its time was up
+    def _close(self, day: date, batch: _Batch) -> None:
+        if self._open.get(day) is not batch:  # it was full, or wanted soon, before its time was up
             return
         del self._open[day]
-        headers = [(self._header, b"\n".join(bundle.headers))] if self._header else []
+        headers = [(self._header, b"\n".join(batch.headers))] if self._header else []
         written = self._producer.send(
-            self._topic, key=None, value=self._separator.join(bundle.values), headers=headers, spread=True
+            self._topic, key=None, value=self._separator.join(batch.values), headers=headers, spread=True
         )
-        written.add_done_callback(bundle.settle)
+        written.add_done_callback(batch.settle)
 
 
 def _until_next(now: float) -> float:
@@ -126,7 +126,7 @@ def _until_next(now: float) -> float:
     return _GATHER_S - now % _GATHER_S
 
 
-class _Bundle:
+class _Batch:
     __slots__ = ("_acknowledged", "_size", "closes_at", "headers", "values")
 
     def __init__(self, closes_at: float) -> None:
@@ -137,7 +137,7 @@ class _Bundle:
         self._size = 0
 
     def has_room(self, size: int) -> bool:
-        return len(self.values) < MOST_BUNDLED and self._size + size <= _FULL_BYTES
+        return len(self.values) < MOST_BATCHED and self._size + size <= _FULL_BYTES
 
     def add(self, value: bytes, header: bytes, acknowledged: asyncio.Future[EntryPosition]) -> None:
         self.values.append(value)

@@ -139,7 +139,7 @@ class CompactedTable:
         caught_up = end is not None and self._reached(client, end)
         if caught_up and not self._is_patient:
             self._is_patient = True
-            client.be_patient()  # an empty topic is known to be read when its first fetch ends, so not before
+            client.allow_long_polls()  # an empty topic is known to be read when its first fetch ends, so not before
         if records or (caught_up and not self.is_caught_up):
             self._loop.call_soon_threadsafe(self._apply, records, self._position, caught_up)
 

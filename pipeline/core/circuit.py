@@ -64,12 +64,12 @@ class CircuitLimits:
         return max(self.max_open_seconds, self.max_asked_seconds)
 
 
-class _Hope(enum.Enum):
+class _EarlyProbe(enum.Enum):
     """Whether another process's good news was tried in this time that the circuit is open."""
 
     NONE = enum.auto()
-    TRIED = enum.auto()
-    IN_VAIN = enum.auto()
+    ALLOWED = enum.auto()
+    FAILED = enum.auto()
 
 
 class CircuitPermit(NamedTuple):
@@ -87,10 +87,10 @@ class Circuit:
     """
 
     __slots__ = (
+        "_early_probe",
         "_failures",
         "_generation",
         "_heard_until",
-        "_hope",
         "_limits",
         "_open_until",
         "_openings",
@@ -107,7 +107,7 @@ class Circuit:
         self._open_until = 0.0
         self._probing = False
         self._heard_until = 0.0
-        self._hope = _Hope.NONE
+        self._early_probe = _EarlyProbe.NONE
         self.is_hearsay = False
         """Whether it is open only because another process said so."""
         self.state = CircuitState.CLOSED
@@ -167,9 +167,9 @@ class Circuit:
 
     def hear_closed(self, now: float) -> None:
         """Another process has had an answer: the next request is a probe, once for each time that the circuit opens."""
-        if self.state is CircuitState.OPEN and self._hope is _Hope.NONE and self._open_until > now:
+        if self.state is CircuitState.OPEN and self._early_probe is _EarlyProbe.NONE and self._open_until > now:
             self._open_until = now
-            self._hope = _Hope.TRIED
+            self._early_probe = _EarlyProbe.ALLOWED
 
     def open_for(self, now: float) -> float:
         """Seconds until a probe may start."""
@@ -185,7 +185,7 @@ class Circuit:
         self._open_until = until
         self._failures = 0
         self._probing = False
-        self._hope = _Hope.IN_VAIN if self._hope is _Hope.TRIED else _Hope.NONE
+        self._early_probe = _EarlyProbe.FAILED if self._early_probe is _EarlyProbe.ALLOWED else _EarlyProbe.NONE
         self.is_hearsay = False
         self._generation += 1
         self.state = CircuitState.OPEN
@@ -194,6 +194,6 @@ class Circuit:
         if self.state is not CircuitState.CLOSED:
             self.state = CircuitState.CLOSED
             self._probing = False
-            self._hope = _Hope.NONE
+            self._early_probe = _EarlyProbe.NONE
             self._heard_until = 0.0
             self._generation += 1

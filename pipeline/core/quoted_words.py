@@ -15,7 +15,7 @@ _NO_WORD_BEFORE: Final = r"(?:^|[^\pL\pN._%+\-]|\\u[0-9a-f]{4}|\\[nrtbf]|%[0-9a-
 _NO_WORD_BEHIND: Final = r"(?:$|[^\pL\pN._+\-]|[.\-](?:$|[^\pL\pN]))"
 
 
-def forms(text: str) -> tuple[str, ...]:
+def encoded_forms(text: str) -> tuple[str, ...]:
     """The ways in which a text is written in JSON and in URLs, in lower case, each once."""
     lower = text.lower()
     escaped = json.dumps(lower)[1:-1]
@@ -23,6 +23,6 @@ def forms(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def pattern(form: str) -> str:
+def whole_word_pattern(form: str) -> str:
     """A regular expression (RE2's) that finds a form in a text in lower case, as a word of its own."""
     return _NO_WORD_BEFORE + re.escape(form) + _NO_WORD_BEHIND

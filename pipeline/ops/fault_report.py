@@ -20,7 +20,7 @@ LASTS_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True)
-class _Spell:
+class _FaultPeriod:
     """A fault that lasts: since when, how often, and what of it is not in the log yet."""
 
     since: float
@@ -36,7 +36,7 @@ class LocalFaultReport:
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, tell_every_seconds: float = TELL_EVERY_SECONDS) -> None:
         self._clock = clock
         self._tell_every_seconds = tell_every_seconds
-        self._spells: dict[LocalFault, _Spell] = {}
+        self._periods: dict[LocalFault, _FaultPeriod] = {}
         self._quiet: dict[LocalFault, asyncio.TimerHandle] = {}
         for fault in LocalFault:  # counted from 0 on: Prometheus sees no rise from nothing to 1
             metrics.OWN_FAULTS.labels(fault.value)
@@ -45,21 +45,21 @@ class LocalFaultReport:
         """A delivery was parked through a fault of ours."""
         metrics.OWN_FAULTS.labels(fault.value).inc()
         now = self._clock()
-        spell = self._spells.get(fault)
-        if spell is None or not self._lasts(spell):
-            spell = self._spells[fault] = _Spell(now, now, untold=0 if spell is None else spell.untold)
-        spell.last, spell.detail = now, detail
-        spell.count += 1
-        spell.untold += 1
+        period = self._periods.get(fault)
+        if period is None or not self._lasts(period):
+            period = self._periods[fault] = _FaultPeriod(now, now, untold=0 if period is None else period.untold)
+        period.last, period.detail = now, detail
+        period.count += 1
+        period.untold += 1
         if fault not in self._quiet:
             self._tell(fault)
 
     def warning(self) -> str | None:
         """What keeps deliveries back now, in words for ``/readyz`` and for the overview; None when nothing does."""
-        lasting = [(fault, spell) for fault, spell in self._spells.items() if self._lasts(spell)]
+        lasting = [(fault, period) for fault, period in self._periods.items() if self._lasts(period)]
         if not lasting:
             return None
-        return "; ".join(self._words(fault, spell) for fault, spell in lasting)
+        return "; ".join(self._words(fault, period) for fault, period in lasting)
 
     def close(self) -> None:
         """Tell what has not been told, and say nothing more."""
@@ -67,13 +67,13 @@ class LocalFaultReport:
             self._quiet.pop(fault).cancel()
             self._log(fault)
 
-    def _lasts(self, spell: _Spell) -> bool:
-        return self._clock() - spell.last <= LASTS_SECONDS
+    def _lasts(self, period: _FaultPeriod) -> bool:
+        return self._clock() - period.last <= LASTS_SECONDS
 
-    def _words(self, fault: LocalFault, spell: _Spell) -> str:
-        deliveries = "1 delivery was" if spell.count == 1 else f"{spell.count:,} deliveries were"
-        minutes = max(1, round((self._clock() - spell.since) / 60 + 0.5))
-        return f"{deliveries} parked in the last {minutes} min through a fault of this process ({fault.value}): {spell.detail}"
+    def _words(self, fault: LocalFault, period: _FaultPeriod) -> str:
+        deliveries = "1 delivery was" if period.count == 1 else f"{period.count:,} deliveries were"
+        minutes = max(1, round((self._clock() - period.since) / 60 + 0.5))
+        return f"{deliveries} parked in the last {minutes} min through a fault of this process ({fault.value}): {period.detail}"
 
     def _tell(self, fault: LocalFault) -> None:
         self._quiet.pop(fault, None)
@@ -81,14 +81,14 @@ class LocalFaultReport:
             self._quiet[fault] = asyncio.get_running_loop().call_later(self._tell_every_seconds, self._tell, fault)
 
     def _log(self, fault: LocalFault) -> bool:
-        spell = self._spells[fault]
-        if not spell.untold:
+        period = self._periods[fault]
+        if not period.untold:
             return False
         log.error(
             "deliveries were parked through a fault of this process; no attempt was used up",
             fault=fault.value,
-            deliveries=spell.untold,
-            detail=spell.detail,
+            deliveries=period.untold,
+            detail=period.detail,
         )
-        spell.untold = 0
+        period.untold = 0
         return True

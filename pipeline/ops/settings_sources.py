@@ -15,7 +15,7 @@ from pydantic_settings import DotEnvSettingsSource
 from pipeline.ops.reachability import CheckResult
 from pipeline.ops.settings import SECRETS_DIR, Settings
 from pipeline.ops.settings_file import SETTINGS_FILE, read_settings_file
-from schemas.plain_findings import sentence_of
+from schemas.validation_sentences import sentence_of
 
 _PREFIX: Final = "OMS_WEBHOOKS_"
 _SERVICE_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")

@@ -98,10 +98,10 @@ class Backfill:
             self._ends = await self._connections.read(_ends)
             return
         ends = self._ends
-        gaps = await self._connections.aside(_gaps)
-        cut = ends | await self._connections.aside(_fed_from)
+        gaps = await self._connections.write_concurrently(_gaps)
+        cut = ends | await self._connections.write_concurrently(_fed_from)
         for gap in gaps:
-            await self._connections.aside(lambda client, gap=gap: self._add(client, gap, cut))  # type: ignore[misc]
+            await self._connections.write_concurrently(lambda client, gap=gap: self._add(client, gap, cut))  # type: ignore[misc]
         self._is_done = not gaps
 
     def leave(self) -> None:

@@ -55,7 +55,7 @@ WHERE made > summed.counted
 _SETTINGS: Final[dict[str, Any]] = {"async_insert": 0, "insert_deduplicate": 0}
 
 
-async def mend_hourly_figures(connections: Connections) -> int:
+async def backfill_hourly(connections: Connections) -> int:
     """Add what the hourly figures lack; returns how many attempts that were. Call it before anything is inserted.
 
     What dies in here leaves a year's figures mended, or as they were: they are one part each.
@@ -65,10 +65,10 @@ async def mend_hourly_figures(connections: Connections) -> int:
     """
     if not connections.is_embedded:
         return 0
-    return await connections.set_up(_mend)
+    return await connections.set_up(_backfill)
 
 
-def _mend(client: Client) -> int:
+def _backfill(client: Client) -> int:
     lacking: list[tuple[datetime, int]] = [(hour, number) for hour, number in client.query(_LACKING).result_rows]
     if lacking:
         hours = [hour for hour, _ in lacking]

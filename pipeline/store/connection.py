@@ -159,7 +159,7 @@ class Connections:
         """Run something with a client of its own, which is closed afterwards: what it sets concerns nobody else."""
         return await self._in_turn(lambda token: self._alone(work, self._open_for_searches, token), None)
 
-    async def aside(self, work: Callable[[Client], ResultT]) -> ResultT:
+    async def write_concurrently(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something that changes data and need not wait for inserts, nor may keep them waiting, with a client of its own."""
         self._refuse_while_held()
         return await self._run(self._readers, lambda: self._alone(work, self._open_ours))
@@ -170,7 +170,7 @@ class Connections:
         Raises:
             StoreError: it does not.
         """
-        await self._beside(lambda client: client.command("SELECT 1"))
+        await self._with_probe_client(lambda client: client.command("SELECT 1"))
 
     async def prepare(self, work: Callable[[Client], ResultT]) -> ResultT:
         """Run something with a client that uses no database yet: for the migrations."""
@@ -188,11 +188,11 @@ class Connections:
 
     async def _stop(self, token: str) -> None:
         try:
-            await self._beside(lambda client: client.command(_STOP, parameters={"token": token}))
+            await self._with_probe_client(lambda client: client.command(_STOP, parameters={"token": token}))
         except StoreError as error:
             log.info("a search that nobody waits for could not be stopped; it ends when its time is over", reason=str(error))
 
-    async def _beside(self, work: Callable[[Client], object]) -> None:
+    async def _with_probe_client(self, work: Callable[[Client], object]) -> None:
         await self._run(self._probe, lambda: self._call(work, lambda: self._open(None, PING_SECONDS)))
 
     async def _run(self, executor: Executor, call: Callable[[], ResultT]) -> ResultT:

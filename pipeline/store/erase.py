@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.core.quoted_words import forms, pattern
+from pipeline.core.quoted_words import encoded_forms, whole_word_pattern
 from pipeline.store.bound_values import BoundValues
 from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import Connections, StoreRejectedError
@@ -231,9 +231,9 @@ def _quoted(subject: Subject) -> str:
 def _quotes(column: str, text: str, parameters: BoundValues) -> str:
     """Whether a column quotes a text in one of its forms. The first test is the index's."""
     tests = []
-    for form in forms(text):
+    for form in encoded_forms(text):
         like = f"lowerUTF8({column}) LIKE {parameters.add(like_pattern(form), 'String')}"
-        tests.append(f"({like} AND match(lowerUTF8({column}), {parameters.add(pattern(form), 'String')}))")
+        tests.append(f"({like} AND match(lowerUTF8({column}), {parameters.add(whole_word_pattern(form), 'String')}))")
     return f"({' OR '.join(tests)})"
 
 

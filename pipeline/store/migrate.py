@@ -110,7 +110,7 @@ def _migrate(client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]],
                 f"Migration {name} was edited after it had been applied. Restore the file, and put the change into a new one."
             )
             raise StoreRejectedError(message)
-    _remove_lifetimes(client, cluster)
+    _remove_ttls(client, cluster)
     comment_all(client, cluster)
     return tuple(names)
 
@@ -140,21 +140,21 @@ def _refuse_another_layout(engines: dict[str, str], cluster: str) -> None:
         raise StoreRejectedError(f"{message}. Set it as it was, or set clickhouse_database to a new database.")
 
 
-def _remove_lifetimes(client: Client, cluster: str) -> None:
+def _remove_ttls(client: Client, cluster: str) -> None:
     """Weeks that are too old are dropped by name (see retention): ClickHouse must not drop what an earlier setting gave a part.
 
     Without a TTL in the table, what parts remember of one has no effect: nothing is rewritten, and nothing is waited for.
     """
-    for name in _mortal(client, cluster):
+    for name in _tables_with_ttl(client, cluster):
         try:
             client.command(f"ALTER TABLE {name}{on_cluster(cluster)} REMOVE TTL")
         except DatabaseError:
             # Another process that starts was first, and there is none to remove any more.
-            if name in _mortal(client, cluster):
+            if name in _tables_with_ttl(client, cluster):
                 raise
 
 
-def _mortal(client: Client, cluster: str) -> list[str]:
+def _tables_with_ttl(client: Client, cluster: str) -> list[str]:
     engines = _texts(client, _ENGINES)
     names = (storage_table(table.value, cluster) for table in PARTITIONED_BY)
     return [name for name in names if " TTL " in engines.get(name, "")]

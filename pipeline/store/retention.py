@@ -73,7 +73,7 @@ class Retention:
         dropped = []
         try:
             for week in weeks:
-                await self._connections.aside(lambda client, week=week: self._drop(client, week))  # type: ignore[misc]
+                await self._connections.write_concurrently(lambda client, week=week: self._drop(client, week))  # type: ignore[misc]
                 dropped.append(week)
                 metrics.RETENTION_DROPPED.labels(week.table.value).inc(week.rows)
                 log.info(

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from pipeline.core.filters.stored import texts_of
 from schemas.attempt import Attempt
 from schemas.audit import AuditEntry
-from schemas.batch import MAX_BUNDLE
+from schemas.batch import MAX_BATCH
 from schemas.delivery import DeadLetter, Dispatch
 from schemas.endpoint import EndpointRecord
 from schemas.event import EventMeta
@@ -163,9 +163,9 @@ def attempt_id(partition: int, offset: int, index: int = 0) -> int:
         raise ValueError(
             f"partition {partition} has no attempt ids: the attempts topic may have {MAX_PARTITIONS} partitions at most"
         )
-    if not 0 <= index < MAX_BUNDLE:
-        raise ValueError(f"a record has {MAX_BUNDLE} attempts at most, and none with the index {index}")
-    return (offset * MAX_PARTITIONS + partition) * MAX_BUNDLE + index + 1
+    if not 0 <= index < MAX_BATCH:
+        raise ValueError(f"a record has {MAX_BATCH} attempts at most, and none with the index {index}")
+    return (offset * MAX_PARTITIONS + partition) * MAX_BATCH + index + 1
 
 
 def weeks(table: Table, rows: Sequence[Row]) -> list[int] | None:

@@ -40,7 +40,7 @@ class AuditLog:
     """What people call an actor."""
     write_timeout_seconds: float = 10.0
 
-    def asker(self, request: web.Request) -> Actor:
+    def actor(self, request: web.Request) -> Actor:
         """Who sent a request."""
         who = principal_of(request)
         return Actor(who.actor, who.role, client_address(request, self.proxies))
@@ -55,7 +55,7 @@ class AuditLog:
         """
         if self.producer.is_stuck(self.topic):  # whoever comes next need not wait as long as the first one did
             raise _unrecorded()
-        who = asked if isinstance(asked, Actor) else self.asker(asked)
+        who = asked if isinstance(asked, Actor) else self.actor(asked)
         entry = AuditEntry(
             at=self.clock(),
             actor=who.actor,

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from pipeline.core.search import AttemptQuery
 from pipeline.store.search.queries import AttemptPage, AttemptRow
+from pipeline.web.compression import EVENT_STREAM
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
-from pipeline.web.transfer import EVENT_STREAM
 
 HEARTBEAT_SECONDS: Final = 10.0
 """At most so long nothing is written: then what lies between knows that somebody is there, and who listens is looked at again."""
@@ -38,7 +38,7 @@ def wants_events(request: web.Request) -> bool:
     return request.method == "GET" and EVENT_STREAM in request.headers.get("Accept", "")
 
 
-async def looked(api: Api, query: AttemptQuery) -> AttemptPage:
+async def search_attempts(api: Api, query: AttemptQuery) -> AttemptPage:
     """One look for attempts."""
     async with searching(api):
         return await api.search.attempts(query)
@@ -52,7 +52,7 @@ async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, f
     """
 
     async def look(one: AttemptQuery) -> AttemptPage:
-        return await looked(api, one)
+        return await search_attempts(api, one)
 
     async with api.streams.listen(query, look, api.clock) as listener:
         response = web.StreamResponse(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8", "X-Accel-Buffering": "no"})

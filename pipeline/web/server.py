@@ -15,11 +15,11 @@ from pipeline.core.trace import TRACEPARENT, TRACESTATE, exemplar, trace_context
 from pipeline.ops import metrics
 from pipeline.ops.health import Health
 from pipeline.ops.logs import logger
+from pipeline.web.compression import EVENT_STREAM, compress
 from pipeline.web.connection_guard import ConnectionGuard, ConnectionLimits
 from pipeline.web.errors import json_errors
 from pipeline.web.health_routes import ops_routes
 from pipeline.web.routes import PREFIX, PUBLISHED, SLASH, TRACE
-from pipeline.web.transfer import EVENT_STREAM, lean
 
 if TYPE_CHECKING:
     from pipeline.ops.tracing import Tracing
@@ -68,7 +68,7 @@ _http_log.addFilter(_WithoutRequests())
 def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None = None) -> web.Application:
     """One application: ``/healthz``, ``/startupz``, ``/readyz``, ``/metrics``; with an ``api`` also ``/api/…`` and ``/webhooks/…``."""
     observers = [_observe] if tracing is None else [_traced(tracing), _observe]
-    app = web.Application(middlewares=[_finish_changes, *observers, lean, json_errors], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_finish_changes, *observers, compress, json_errors], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(_harden)
     app.add_routes(ops_routes(health))
     if api is not None:

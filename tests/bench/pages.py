@@ -34,7 +34,7 @@ from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate
 from pipeline.store.reports.recent import Reports
 from pipeline.store.search.queries import Search
-from pipeline.web.transfer import gzipped
+from pipeline.web.compression import gzipped
 from tests.bench.search import Load, end_of, fill, needles_in, select
 from tests.bench.search_data import ENDPOINTS, KINDS, START, batches
 from tests.unit.web.dashboard.visitor import Visitor, visiting

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.ops.settings import Settings
 from pipeline.store.backfill import Backfill
-from pipeline.store.backfill_hourly import mend_hourly_figures
+from pipeline.store.backfill_hourly import backfill_hourly
 from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import migrate, shipped_migrations
@@ -130,12 +130,12 @@ async def test_in_this_process_it_is_done_at_the_start_and_a_crash_is_mended_too
     await before.command("ATTACH TABLE attempts_hourly_feed")
     await migrate(before.connections)
     await Backfill(before.connections).at_the_start()
-    assert await mend_hourly_figures(before.connections) == 20
+    assert await backfill_hourly(before.connections) == 20
     await before.command("DETACH TABLE attempts_hourly_feed")
     await before.writer.append(Table.ATTEMPTS, 0, discarded(range(150, 170), created_at=START))
     await before.command("ATTACH TABLE attempts_hourly_feed")
     await Backfill(before.connections).at_the_start()
-    assert await mend_hourly_figures(before.connections) == 20
+    assert await backfill_hourly(before.connections) == 20
     assert await before.rows(FIGURES) == await before.rows(TRUTH)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.quoted_words import forms, pattern
+from pipeline.core.quoted_words import encoded_forms, whole_word_pattern
 from pipeline.core.search import parse_query
 from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import StoreRejectedError
@@ -209,8 +209,8 @@ QUOTES: dict[str, bool] = {
 
 
 async def test_where_an_address_begins_and_ends(embedded_store: Store) -> None:
-    asked = " OR ".join(f"match(text, {{p{number}:String}})" for number, _ in enumerate(forms(ADA)))
-    values = {"texts": list(QUOTES)} | {f"p{number}": pattern(form) for number, form in enumerate(forms(ADA))}
+    asked = " OR ".join(f"match(text, {{p{number}:String}})" for number, _ in enumerate(encoded_forms(ADA)))
+    values = {"texts": list(QUOTES)} | {f"p{number}": whole_word_pattern(form) for number, form in enumerate(encoded_forms(ADA))}
     query = f"SELECT text, {asked} FROM (SELECT arrayJoin({{texts:Array(String)}}) AS text)"
     result = await embedded_store.connections.read(lambda client: client.query(query, parameters=values).result_rows)
     assert {text: bool(found) for text, found in result} == QUOTES

@@ -189,8 +189,8 @@ async def test_which_of_several_things_are_on_record(store: Store) -> None:
     }
     # R2 is of a test.
     nothing = {("order_number", "R2"), ("order_number", "R1' OR 1 --"), ("sku", "SKU-2"), ("sku", "SKU"), ("stock_item_id", "2")}
-    assert await store.search.existing(on_record | nothing) == on_record
-    assert await store.search.existing([]) == frozenset()
+    assert await store.search.recorded_values(on_record | nothing) == on_record
+    assert await store.search.recorded_values([]) == frozenset()
 
 
 async def test_a_record_is_bounded(store: Store, monkeypatch: Any) -> None:

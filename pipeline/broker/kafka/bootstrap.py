@@ -50,7 +50,7 @@ class NoAnswer(NamedTuple):
 _NOTHING_HEARD: Final = NoAnswer(f"Nothing was heard from it within {_ALL_SECONDS:g} s.")
 
 
-def meet_brokers(config: Mapping[str, Any]) -> list[str]:
+def reach_brokers(config: Mapping[str, Any]) -> list[str]:
     """Those of the ``bootstrap_servers`` of a client's ``config`` that answer, in their order. Blocks for some seconds at most.
 
     All are asked at once. When one has answered, the others have half a second left: one that hangs holds up nobody.

@@ -52,7 +52,7 @@ class KafkaFetchClient:
         with opening_session(config) as met:
             self._consumer = KafkaConsumer(**met | own)
         self._hooks = hooks
-        self._may_be_patient = config["fetch_max_wait_ms"] >= _SHORT_MS
+        self._has_long_polls = config["fetch_max_wait_ms"] >= _SHORT_MS
         self._end_poll = hooks.wait_cheaply(self._consumer)
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
@@ -77,8 +77,8 @@ class KafkaFetchClient:
     def longest_poll(self) -> float:
         return _LONGEST_UNENDED_S if self._end_poll is None else _LONGEST_S
 
-    def be_patient(self) -> None:
-        if self._may_be_patient:
+    def allow_long_polls(self) -> None:
+        if self._has_long_polls:
             self._hooks.hold_longer(self._consumer, _PATIENT_MS)
 
     def rest(self) -> None:

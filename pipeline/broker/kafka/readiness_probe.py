@@ -14,7 +14,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
 from pipeline.broker.errors import NoSessionError, UnavailableError
-from pipeline.broker.kafka.bootstrap import meet_brokers
+from pipeline.broker.kafka.bootstrap import reach_brokers
 from pipeline.broker.kafka.config import client_config
 from pipeline.broker.kafka.replication import TopicMetadata, ids_of, what_fails
 from pipeline.broker.kafka.session import opening_session
@@ -90,7 +90,7 @@ class BrokerProbe:
                 topics = self._topics(self._session())
             except KafkaError as error:
                 self._disconnect()
-                meet_brokers(self._config)  # says why in words, when it is that
+                reach_brokers(self._config)  # says why in words, when it is that
                 raise NoSessionError(f"A Kafka broker answers, but not as it should: {error}") from error
             self._look_at_configs(self._session(), [topic["name"] for topic in topics])
         self.on_ids(ids_of(topics))

@@ -12,7 +12,7 @@ from typing import Any, Final
 from kafka.errors import AuthorizationError, KafkaError
 
 from pipeline.broker.errors import NoSessionError
-from pipeline.broker.kafka.bootstrap import meet_brokers
+from pipeline.broker.kafka.bootstrap import reach_brokers
 from pipeline.broker.kafka.library_log import listening
 
 SESSION_MS: Final = 6_000
@@ -33,7 +33,7 @@ def opening_session(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     Raises:
         NoSessionError: no broker answers, or none lets it in.
     """
-    met = meet_brokers(config)
+    met = reach_brokers(config)
     with listening() as said:
         try:
             yield {**config, "bootstrap_servers": met}

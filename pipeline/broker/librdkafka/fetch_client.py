@@ -14,7 +14,7 @@ from pipeline.broker.errors import BrokerError, OutOfRangeError, UnavailableErro
 from pipeline.broker.librdkafka.config import QUEUE_BYTES, reader_config
 from pipeline.broker.librdkafka.errors import GROUP_ERRORS, OUT_OF_RANGE, PARTITION_END, ours, translated
 from pipeline.broker.librdkafka.library_log import heard_by
-from pipeline.broker.librdkafka.session import close_within, meet, open_session
+from pipeline.broker.librdkafka.session import close_within, open_session, require_brokers
 from pipeline.ops.settings import Settings
 
 _READ_S: Final = 5.0
@@ -70,7 +70,7 @@ class LibrdkafkaFetchClient:
         self._outside: set[Partition] = set()
         """Positions that are not in the log. librdkafka says so once, and stops fetching there: it is said until somebody seeks."""
         self._failure: BrokerError | None = None
-        meet(settings)
+        require_brokers(settings)
         config = reader_config(settings, partition_bytes=partition_bytes, read_committed=read_committed)
         self._config = config | {"error_cb": heard_by(hear)}
         self._consumer = Consumer(self._config)
@@ -159,7 +159,7 @@ class LibrdkafkaFetchClient:
     def longest_poll(self) -> float:
         return _LONGEST_S
 
-    def be_patient(self) -> None:
+    def allow_long_polls(self) -> None:
         """Nothing changes."""
 
     def rest(self) -> None:

@@ -18,7 +18,7 @@ from pipeline.broker.librdkafka.config import member_config
 from pipeline.broker.librdkafka.errors import error_of, is_fatal, ours
 from pipeline.broker.librdkafka.fetch_client import bounds
 from pipeline.broker.librdkafka.library_log import heard_by
-from pipeline.broker.librdkafka.session import close_within, meet, open_session
+from pipeline.broker.librdkafka.session import close_within, open_session, require_brokers
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 
@@ -72,7 +72,7 @@ class LibrdkafkaGroupClient:
         self._unanswered = 0
         """Commits whose answer has not come."""
         self._answers: list[tuple[KafkaError | None, list[TopicPartition]]] = []
-        meet(settings)
+        require_brokers(settings)
         self._consumer = Consumer(
             member_config(settings, group, instance_id)
             | {"error_cb": heard_by(self._errors.append), "stats_cb": self._measured, "on_commit": self._answered}

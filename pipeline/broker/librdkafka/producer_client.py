@@ -14,7 +14,7 @@ from pipeline.broker.errors import BrokerError, NoSessionError, PublishError, Un
 from pipeline.broker.librdkafka.config import producer_config
 from pipeline.broker.librdkafka.errors import UNKNOWN_PARTITION, error_of, is_fatal, ours, translated
 from pipeline.broker.librdkafka.library_log import heard_by
-from pipeline.broker.librdkafka.session import close_within, meet, open_session
+from pipeline.broker.librdkafka.session import close_within, open_session, require_brokers
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 
@@ -103,7 +103,7 @@ class LibrdkafkaProducerClient:
         """
         self._settings = settings
         self._said: list[KafkaError] = []
-        meet(settings)
+        require_brokers(settings)
         self._producer = self._connect()
         self._former: list[Producer] = []
         self._alone: Producer | None = None

@@ -9,7 +9,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from pipeline.broker.errors import NoSessionError
-from pipeline.broker.kafka.bootstrap import meet_brokers
+from pipeline.broker.kafka.bootstrap import reach_brokers
 from pipeline.broker.kafka.config import client_config as plain_config
 from pipeline.broker.kafka.oauth import TokenError, token_provider
 from pipeline.broker.librdkafka.errors import AUTHENTICATION_FAILED
@@ -24,13 +24,13 @@ _LOGIN: Final = "OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_SASL_PASSW
 _PROTOCOL: Final = "Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL and the port"
 
 
-def meet(settings: Settings) -> None:
+def require_brokers(settings: Settings) -> None:
     """Return when a broker has answered and, where one is needed, there is a token.
 
     Raises:
         NoSessionError: none has, or there is none.
     """
-    meet_brokers(plain_config(settings))
+    reach_brokers(plain_config(settings))
     if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_mechanism == "OAUTHBEARER":
         try:
             token_provider(settings).token()

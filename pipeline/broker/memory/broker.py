@@ -211,7 +211,7 @@ class MemoryFetchClient:
     def longest_poll(self) -> float:
         return 0.1
 
-    def be_patient(self) -> None:
+    def allow_long_polls(self) -> None:
         """Nothing changes."""
 
     def rest(self) -> None:

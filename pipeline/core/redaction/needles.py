@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.core.redaction.readings import squeezed, undone
+from pipeline.core.redaction.normalization import normalized, normalized_texts
 
 _LEAST: Final = 4
 """Characters. Shorter values stand in too many answers by chance."""
@@ -59,16 +59,16 @@ def needles_of_key(secret: str) -> set[Needle]:
         key = base64.b64decode(text, validate=True)
     except binascii.Error:
         return found
-    raw = squeezed(key)
+    raw = normalized(key)
     return found | {Needle(raw, raw, is_word=False), _needle(key.hex().encode())}
 
 
 def _needles(value: bytes) -> Iterator[Needle]:
-    plain = squeezed(value)
+    plain = normalized(value)
     if len(plain) < _LEAST or plain in _ORDINARY or _NUMBER.fullmatch(plain):
         return
     # A value that holds what looks like an escape is read like the answer, in which that cannot be told from a real one.
-    yield from map(_needle, undone(value))
+    yield from map(_needle, normalized_texts(value))
     if len(plain) < _ANYWHERE:
         return
     yield _needle(value.hex().encode())
@@ -80,7 +80,7 @@ def _needles(value: bytes) -> Iterator[Needle]:
 
 
 def _needle(form: bytes) -> Needle:
-    text = squeezed(form)
+    text = normalized(form)
     return Needle(text, max(_CORE.findall(text), key=len, default=b""), len(text) < _ANYWHERE)
 
 

@@ -1,7 +1,7 @@
 """Cuts an endpoint's secrets out of what it answers. Pure. There is one for each endpoint, and it shows its secrets nowhere.
 
 On the way of every delivery, so a first look decides as a rule: the core of each form of each secret is looked for in the whole answer. Only
-when one is there, or when letters are escaped, the answer is read as :mod:`readings` does.
+when one is there, or when letters are escaped, the answer is read as :mod:`normalization` does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from pipeline.core.exchange import Exchange, Headers, NoResponse, Response
 from pipeline.core.redaction.needles import Needle, needles_of_key, needles_of_value
-from pipeline.core.redaction.readings import NormalizedText, broken_readings, readings, skimmed, undone
+from pipeline.core.redaction.normalization import NormalizedText, normalized_forms, normalized_texts, quick_scan, truncated_forms
 
 REDACTED: Final = "[redacted]"
 _MARK: Final = REDACTED.encode()
@@ -87,7 +87,7 @@ class Redactor:
     def _may_hold(self, text: bytes) -> bool:
         if self._needles is None:
             self._prepared()
-        quick, has_escapes, has_odd_ones = skimmed(text)
+        quick, has_escapes, has_odd_ones = quick_scan(text)
         if has_odd_ones or (has_escapes and self._coreless):
             return True
         for core in self._cores:
@@ -101,9 +101,9 @@ class Redactor:
 
     def _cut(self, text: bytes) -> bytes:
         needles = self._prepared()
-        if not any(needle.text in seen for seen in undone(text) for needle in needles):
+        if not any(needle.text in seen for seen in normalized_texts(text) for needle in needles):
             return text
-        spans = [span for reading in readings(text) for needle in needles for span in _found(reading, needle)]
+        spans = [span for form in normalized_forms(text) for needle in needles for span in _found(form, needle)]
         return _without(text, spans) if spans else text
 
     def _without_beginning(self, text: bytes) -> bytes:
@@ -111,29 +111,29 @@ class Redactor:
         first = max(0, len(text) - 12 * self._longest - 64)
         tail = text[first:]
         starts = [
-            reading.starts[place]
-            for reading in broken_readings(tail)
+            form.starts[place]
+            for form in truncated_forms(tail)
             for needle in self._prepared()
-            if (place := _begun(reading.text, needle.text)) is not None
+            if (place := _begun(form.text, needle.text)) is not None
         ]
         return text[: first + min(starts)] + _MARK if starts else text
 
 
-def _found(reading: NormalizedText, needle: Needle) -> Iterable[_Span]:
-    text, size = reading.text, len(needle.text)
+def _found(form: NormalizedText, needle: Needle) -> Iterable[_Span]:
+    text, size = form.text, len(needle.text)
     at = text.find(needle.text)
     while at >= 0:
         end = at + size
-        if not needle.is_word or (_ends_word(reading, at) and _ends_word(reading, end)):
-            yield reading.starts[at], reading.ends[end - 1]
+        if not needle.is_word or (_ends_word(form, at) and _ends_word(form, end)):
+            yield form.starts[at], form.ends[end - 1]
         at = text.find(needle.text, at + 1)
 
 
-def _ends_word(reading: NormalizedText, at: int) -> bool:
+def _ends_word(form: NormalizedText, at: int) -> bool:
     """Whether there is no letter or digit on one side of a place; white space that was taken out separates too."""
-    if at == 0 or at == len(reading.text) or reading.ends[at - 1] != reading.starts[at]:
+    if at == 0 or at == len(form.text) or form.ends[at - 1] != form.starts[at]:
         return True
-    return not (reading.text[at - 1 : at].isalnum() and reading.text[at : at + 1].isalnum())
+    return not (form.text[at - 1 : at].isalnum() and form.text[at : at + 1].isalnum())
 
 
 def _begun(text: bytes, needle: bytes) -> int | None:

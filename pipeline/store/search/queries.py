@@ -12,7 +12,7 @@ from pipeline.core.search import AttemptQuery
 from pipeline.store.bound_values import BoundValues
 from pipeline.store.connection import Connections
 from pipeline.store.reader import INDEX_FIRST, QueryBudget, Reader, Rows, columns, sql
-from pipeline.store.reports.existing import Known, existing
+from pipeline.store.reports.recorded_values import SearchedValue, recorded_values
 from pipeline.store.reports.timeline import TimelineRecords, TimelineSubject, record_of
 from pipeline.store.rows import UNKNOWN_TIME
 from pipeline.store.search.aggregates import Facets, Histogram, facets, histogram
@@ -131,9 +131,9 @@ class Search:
         """The events and attempts of an order, a shipment, a subscription or a stock item."""
         return await record_of(self._reader.with_full_budget(), about, value)
 
-    async def existing(self, asked: Iterable[Known]) -> frozenset[Known]:
+    async def recorded_values(self, asked: Iterable[SearchedValue]) -> frozenset[SearchedValue]:
         """Those of the attributes with a value that something on record has, looked up within the quick budget (a second)."""
-        return await existing(self._quick.with_full_budget(), asked)
+        return await recorded_values(self._quick.with_full_budget(), asked)
 
     async def bodies_of(self, attempts: Sequence[AttemptRow]) -> dict[int, Bodies]:
         """The bodies of attempts, by id."""

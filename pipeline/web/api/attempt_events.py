@@ -9,11 +9,11 @@ from aiohttp import web
 
 from pipeline.web.api.attempts import asked, attempt_answer
 from pipeline.web.auth import principal_of
+from pipeline.web.compression import EVENT_STREAM
 from pipeline.web.errors import ApiError
 from pipeline.web.event_stream import StreamForm, stream_attempts, wants_events
 from pipeline.web.routes import FILTERS, STRICT, Route
 from pipeline.web.services import Api
-from pipeline.web.transfer import EVENT_STREAM
 from schemas.api_key import Access
 
 

@@ -41,7 +41,7 @@ from schemas.endpoint import EndpointRecord
 from schemas.endpoint_backup import MEDIA_TYPE, BackupHeader
 from schemas.http.backups import MAX_RESTORED, RestoreAnswer, RestoreBody, RestoredEndpoint, RestoreInput
 from schemas.http.endpoints import EndpointInput
-from schemas.plain_findings import sentence_of
+from schemas.validation_sentences import sentence_of
 
 log = logger(__name__)
 

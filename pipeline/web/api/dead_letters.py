@@ -71,7 +71,7 @@ def dead_letter_routes(api: DeadLetterServices) -> Iterable[Route]:
         identifier = path_id(request)
         body = await read_body(request)
         given = parse_wrapped(body, "record", RepairInput, hint=_WRAPPER) if body.strip() else RepairInput()
-        done = await api.again.republish(api.audit.asker(request), identifier, repair_of(given))
+        done = await api.again.republish(api.audit.actor(request), identifier, repair_of(given))
         return answer(
             RepublishAnswer(
                 event_id=done.event.id,

@@ -38,7 +38,7 @@ def held_drop_routes(api: EndpointServices) -> Iterable[Route]:
     async def drop(request: web.Request) -> web.Response:
         endpoint = find_endpoint(api, path_id(request))
         given = validated(parse_object(await read_body(request), "body", _HINT), HeldDropInput, required=("count",))
-        await drop_held(api, api.audit.asker(request), endpoint.id, given.count)
+        await drop_held(api, api.audit.actor(request), endpoint.id, given.count)
         return answer(HeldDropAnswer(dropped=given.count))
 
     return [

@@ -39,7 +39,7 @@ def resend_routes(api: SendAgainServices) -> Iterable[Route]:
     """The route for one notification, below ``/api``."""
 
     async def resend(request: web.Request) -> web.Response:
-        sent = await api.again.attempt(api.audit.asker(request), path_id(request), request.get(TRACE))
+        sent = await api.again.attempt(api.audit.actor(request), path_id(request), request.get(TRACE))
         return answer(
             ResendAnswer(
                 event_id=sent.event.id,
@@ -84,7 +84,7 @@ def resend_run_routes(api: SendAgainServices) -> Iterable[Route]:
         )
 
     async def start(request: web.Request) -> web.Response:
-        return answer(_shown(await api.runs.start(api.audit.asker(request), await asked(api, request))), 202)
+        return answer(_shown(await api.runs.start(api.audit.actor(request), await asked(api, request))), 202)
 
     async def index(_: web.Request) -> web.Response:
         return answer(ResendRunsAnswer(runs=[_shown(run) for run in await api.runs.last()]))
@@ -96,7 +96,7 @@ def resend_run_routes(api: SendAgainServices) -> Iterable[Route]:
         return answer(_shown(run))
 
     async def cancel(request: web.Request) -> web.Response:
-        return answer(_shown(await api.runs.cancel(api.audit.asker(request), run_id(request))), 202)
+        return answer(_shown(await api.runs.cancel(api.audit.actor(request), run_id(request))), 202)
 
     return [
         Route(
@@ -188,7 +188,7 @@ def replay_routes(api: SendAgainServices) -> Iterable[Route]:
         given = parse_wrapped(
             await read_body(request), "replay", ReplayStep, hint=_WRAPPER, required=(*_REQUIRED, "run"), types=api.events.types
         )
-        who, after = api.audit.asker(request), _place(given.after)
+        who, after = api.audit.actor(request), _place(given.after)
         done = await api.again.replay(who, _wanted(api, given), after, given.limit, None if given.skip else given.run)
         next_place = None if done.end is None else f"{done.end.received_ms}.{done.end.event_id}"
         return answer(ReplayAnswer(events=done.events, sent=done.sent, skipped=done.skipped, next=next_place))

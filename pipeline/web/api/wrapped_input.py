@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.web.errors import InvalidError
 from schemas.event_types import BUILT_IN, EventTypes
-from schemas.plain_findings import plain_sentence, sentence_of
+from schemas.validation_sentences import plain_sentence, sentence_of
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

@@ -23,7 +23,7 @@ from pipeline.web.dashboard.filter_chips import read_filters
 from pipeline.web.dashboard.page import DashboardPage
 from pipeline.web.dashboard.page_renderer import SESSION, PageRenderer
 from pipeline.web.dashboard.time_zone import local
-from pipeline.web.event_stream import HEARTBEAT_SECONDS, StreamForm, looked, stream_attempts, wants_events
+from pipeline.web.event_stream import HEARTBEAT_SECONDS, StreamForm, search_attempts, stream_attempts, wants_events
 from pipeline.web.routes import FILTERS, PAGE
 from schemas.api_key import Access
 
@@ -45,7 +45,7 @@ def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
                 heartbeat_seconds=_HEARTBEAT_SECONDS,
             )
             return await stream_attempts(renderer.api, request, query, form)
-        page = await looked(renderer.api, replace(query, sorts=(), page=1, per_page=_SHOWN, after=beginning()))
+        page = await search_attempts(renderer.api, replace(query, sorts=(), page=1, per_page=_SHOWN, after=beginning()))
         filters = read_filters(request.query.items())
         names = endpoint_names(renderer.api.registry.all())
         view = AttemptListView(filters, None, None, None, None, names, query.ignored, (), renderer.api.events.types.names)

@@ -128,7 +128,7 @@ class _Handlers:
         api, identifier, given = self._renderer.api, path_id(request), _given(request)
         here = f"{LIST}/{identifier}"
         try:
-            done = await api.again.republish(api.audit.asker(request), identifier, repair_of(given) if given else Repair())
+            done = await api.again.republish(api.audit.actor(request), identifier, repair_of(given) if given else Repair())
         except InvalidError as error:
             return await self._refused(request, error, given)
         except ApiError as error:

@@ -236,7 +236,7 @@ def _filters(text: str) -> object:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def hears_everything(events: Sequence[str], types: EventTypes) -> bool:
+def subscribes_to_all(events: Sequence[str], types: EventTypes) -> bool:
     """Whether these are all existing event types."""
     return set(events) >= types.by_name.keys()
 

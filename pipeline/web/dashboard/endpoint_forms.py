@@ -22,11 +22,11 @@ from pipeline.web.dashboard.endpoint_fields import (
     EndpointForm,
     beside,
     given,
-    hears_everything,
     retry_choices,
     sent,
     shown,
     subscribed,
+    subscribes_to_all,
     version_choices,
 )
 from pipeline.web.dashboard.endpoint_names import called
@@ -211,7 +211,7 @@ class _Handlers:
         endpoint = find_endpoint(api, path_id(request))
         try:
             count = int(given_count) if given_count.isascii() and given_count.isdigit() and len(given_count) < 16 else 0
-            await drop_held(api, api.audit.asker(request), endpoint.id, count)
+            await drop_held(api, api.audit.actor(request), endpoint.id, count)
         except ApiError as error:
             if error.status != HTTPStatus.CONFLICT:
                 raise
@@ -265,7 +265,7 @@ class _Handlers:
         return self._renderer.redirect(request, page_of(endpoint), *notices)
 
     def _warnings(self, endpoint: Endpoint) -> Sequence[Notice]:
-        return [_EVERYTHING] if hears_everything(endpoint.record.events, self._renderer.api.events.types) else []
+        return [_EVERYTHING] if subscribes_to_all(endpoint.record.events, self._renderer.api.events.types) else []
 
     def _form(
         self,

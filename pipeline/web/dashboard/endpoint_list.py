@@ -16,7 +16,7 @@ from pipeline.store.search.queries import ResultPage as Found
 from pipeline.web.api.endpoint_answers import endpoint_values
 from pipeline.web.api.endpoint_filters import parse_endpoint_filters
 from pipeline.web.dashboard.charts import Chart, columns
-from pipeline.web.dashboard.endpoint_fields import hears_everything
+from pipeline.web.dashboard.endpoint_fields import subscribes_to_all
 from pipeline.web.dashboard.endpoint_names import EndpointName, endpoint_name
 from pipeline.web.dashboard.filter_chips import with_values
 from pipeline.web.dashboard.optional_reads import figures
@@ -61,7 +61,7 @@ class EndpointListRow:
     name: EndpointName
     day: EndpointDay | None
     chart: Chart | None
-    hears_everything: bool
+    subscribes_to_all: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,5 +169,5 @@ def _row(endpoint: EndpointAnswer, days: Mapping[int, EndpointDay] | None, now: 
     day = days.get(endpoint.id, EndpointDay()) if days is not None else None
     name = endpoint_name(endpoint.id, endpoint.description, endpoint.target_url)
     return EndpointListRow(
-        endpoint, name, day, day_chart(day, now) if day is not None else None, hears_everything(endpoint.events, types)
+        endpoint, name, day, day_chart(day, now) if day is not None else None, subscribes_to_all(endpoint.events, types)
     )

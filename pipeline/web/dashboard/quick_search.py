@@ -129,7 +129,7 @@ def _doubts(pasted: Pasted, only: Choice, *, is_guess: bool) -> Iterable[Notice]
 
 async def _existing(api: Api, guesses: Sequence[Reference]) -> Sequence[Reference]:
     """The guesses that exist in the store, without duplicates."""
-    known = await api.search.existing([(one.kind.value, one.value) for one in guesses])
+    known = await api.search.recorded_values([(one.kind.value, one.value) for one in guesses])
     return [one for one in guesses if (one.kind.value, one.value) in known]
 
 

@@ -67,7 +67,7 @@ def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
     async def start(request: web.Request) -> web.Response:
         try:
             query = await asked(renderer.api, request, local(renderer.api.clock()))
-            run = await renderer.api.runs.start(renderer.api.audit.asker(request), query)
+            run = await renderer.api.runs.start(renderer.api.audit.actor(request), query)
         except InvalidError as error:
             sentences = [sentence for of_field in error.errors.values() for sentence in of_field]
             return renderer.redirect(request, ATTEMPTS, Notice("bad", " ".join(sentences)))
@@ -96,7 +96,7 @@ def _watching(renderer: PageRenderer) -> Iterable[DashboardPage]:
     async def cancel(request: web.Request) -> web.Response:
         identifier = run_id(request)
         try:
-            await renderer.api.runs.cancel(renderer.api.audit.asker(request), identifier)
+            await renderer.api.runs.cancel(renderer.api.audit.actor(request), identifier)
         except ApiError as error:
             if error.status != 409:
                 raise

@@ -157,7 +157,7 @@ class _Handlers:
         search = [(f"q[{kind.about.value}_eq]", number), *([("q[endpoint_id_eq]", endpoint)] if endpoint else [])]
         back = partial(self._renderer.redirect, request, kind.path(number))
         try:
-            run = await api.runs.start(api.audit.asker(request), parse_query(search, api.clock()))
+            run = await api.runs.start(api.audit.actor(request), parse_query(search, api.clock()))
         except InvalidError as error:
             return back(Notice("bad", " ".join(one for found in error.errors.values() for one in found)))
         except ApiError as error:

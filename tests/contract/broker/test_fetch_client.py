@@ -75,7 +75,7 @@ def test_whoever_waits_for_records_is_woken_from_another_thread(backend: Backend
             waiting = other.submit(reader.poll, seconds)
             reader.wake()  # before the wait, or during it: either ends the poll
             assert waiting.result(30) == {}
-    reader.be_patient()
+    reader.allow_long_polls()
     backend.write(partition, b"came")
     assert [record.value for record in read(reader, 1)[partition]] == [b"came"]
 

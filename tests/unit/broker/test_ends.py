@@ -35,7 +35,7 @@ class Broker:
 @pytest.fixture
 async def broker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
     monkeypatch.setattr(
-        "pipeline.broker.kafka.session.meet_brokers", lambda config: config["bootstrap_servers"]
+        "pipeline.broker.kafka.session.reach_brokers", lambda config: config["bootstrap_servers"]
     )  # it hangs only after it was met
     broker = Broker()
     async with await asyncio.start_server(broker.serve, "127.0.0.1", 0) as server:

@@ -95,30 +95,30 @@ def test_those_that_are_due_last_go_to_sleep_when_there_are_too_many() -> None:
     buffers.add(C, 1, [polled(7, size=9_000, due=0.0)])  # due: it is handed over, not put to sleep
     one = size_of(b"", b"x" * 1_000, [])
 
-    assert buffers.send_to_sleep(2 * one, now=10.0) == {}
-    assert buffers.send_to_sleep(one, now=10.0) == {B: 6}
+    assert buffers.evict(2 * one, now=10.0) == {}
+    assert buffers.evict(one, now=10.0) == {B: 6}
     assert buffers.partitions == {A, B, C}, "none of them is to be fetched"
     assert B not in buffers.heads()
     assert taken(buffers, 9, now=60.0) == [(A, 5), (C, 7)]
     assert buffers.next_due() == 70.0
 
-    buffers.wake(69.9)
+    buffers.release_due(69.9)
     assert buffers.partitions == {B}
-    buffers.wake(70.0)
+    buffers.release_due(70.0)
     assert buffers.partitions == frozenset(), "it can be fetched again"
 
 
 def test_a_consumer_whose_records_are_always_due_puts_none_to_sleep() -> None:
     buffers = FetchBuffers()
     buffers.add(A, 1, [polled(0, size=5_000)])
-    assert buffers.send_to_sleep(0, now=0.0) == {}
+    assert buffers.evict(0, now=0.0) == {}
 
 
 def test_a_partition_that_goes_is_forgotten() -> None:
     buffers = FetchBuffers(by_due)
     buffers.add(A, 1, [polled(0, due=50.0)])
     buffers.add(B, 1, [polled(0, due=60.0)])
-    buffers.send_to_sleep(0, now=0.0)
+    buffers.evict(0, now=0.0)
     buffers.drop(A)
     assert buffers.partitions == {B}
     buffers.drop(B)
@@ -144,7 +144,7 @@ def test_nothing_is_lost_or_reordered_and_the_bounds_hold(seed: int) -> None:
     position, came = dict.fromkeys(logs, 0), {partition: list[int]() for partition in logs}
     under_way: deque[int] = deque()
     for now in range(2_000):
-        buffers.wake(now)
+        buffers.release_due(now)
         for partition in set(logs) - buffers.partitions:
             count = chance.randint(1, 4)
             buffers.add(partition, 1, logs[partition][position[partition] : position[partition] + count])
@@ -154,7 +154,7 @@ def test_nothing_is_lost_or_reordered_and_the_bounds_hold(seed: int) -> None:
             under_way.append(buffered.size)
             came[partition].append(buffered.record.offset)
         assert outstanding.bytes <= max_bytes or outstanding.records == 1
-        position |= buffers.send_to_sleep(max_bytes // 2, now)
+        position |= buffers.evict(max_bytes // 2, now)
         while under_way and chance.random() < 0.7:
             outstanding.finish(under_way.popleft())
         if all(len(offsets) == 20 for offsets in came.values()):

@@ -8,8 +8,8 @@ from datetime import date
 import pytest
 
 from pipeline.broker import record_batcher
-from pipeline.broker.record_batcher import GatherPace, RecordBatcher, gathers_at
-from schemas.batch import MOST_BUNDLED
+from pipeline.broker.record_batcher import BatchPace, RecordBatcher, batch_periods
+from schemas.batch import MOST_BATCHED
 from tests.unit.fake_kafka import FakeProducer, settle
 
 DAY = date(2026, 3, 2)
@@ -57,7 +57,7 @@ async def test_a_record_is_of_one_day() -> None:
     assert sorted(sent.value or b"" for sent in producer.sent) == [b"0\n2", b"1\n3"]
 
 
-@pytest.mark.parametrize(("size", "entries"), [(1, MOST_BUNDLED), (100_000, 2), (300_000, 1), (6_000_000, 1)])
+@pytest.mark.parametrize(("size", "entries"), [(1, MOST_BATCHED), (100_000, 2), (300_000, 1), (6_000_000, 1)])
 async def test_a_record_has_bounds_in_number_and_size(size: int, entries: int) -> None:
     producer = FakeProducer()
     gathering = bundles(producer)
@@ -99,14 +99,14 @@ def test_entries_gather_longer_where_few_come_and_not_where_each_is_alone(
 ) -> None:
     monkeypatch.setattr(record_batcher, "_GATHER_S", 0.02)
 
-    assert gathers_at(a_second) == gathers
+    assert batch_periods(a_second) == gathers
 
 
 def test_the_pace_is_that_of_the_last_second_and_all_topics_are_written_at_the_same_moments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(record_batcher, "_GATHER_S", 0.0625)  # binary, so that moments can be compared
-    pace = GatherPace()
+    pace = BatchPace()
     moments = []
     for number in range(600):  # 64 a second
         now = 100 + number / 64

@@ -58,7 +58,7 @@ class Dependency:
 
 async def test_what_is_refused_is_told_until_it_works_whatever_else_works() -> None:
     """Several steps are taken at once: one that succeeds says nothing of another."""
-    patience = StartupRetries(Dependency(), ends_when_refused=False)  # type: ignore[arg-type]
+    retries = StartupRetries(Dependency(), ends_when_refused=False)  # type: ignore[arg-type]
     granted = asyncio.Event()
 
     async def refused() -> str:
@@ -69,14 +69,14 @@ async def test_what_is_refused_is_told_until_it_works_whatever_else_works() -> N
     async def works() -> str:
         return "connected"
 
-    step = asyncio.create_task(patience.take(refused))
-    await patience.has_waited.wait()
+    step = asyncio.create_task(retries.run(refused))
+    await retries.has_waited.wait()
     for _ in range(5):  # until it has asked whether the dependency answers
         await asyncio.sleep(0)
-    assert await patience.take(works) == "connected"
-    assert patience.problem() == "no right to read webhooks.endpoints"
-    assert patience.is_waiting()
+    assert await retries.run(works) == "connected"
+    assert retries.problem() == "no right to read webhooks.endpoints"
+    assert retries.is_waiting()
     granted.set()
     assert await step == "read"
-    assert patience.problem() is None
-    assert not patience.is_waiting()
+    assert retries.problem() is None
+    assert not retries.is_waiting()

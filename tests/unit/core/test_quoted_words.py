@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.core.quoted_words import forms
+from pipeline.core.quoted_words import encoded_forms
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from pipeline.core.quoted_words import forms
     ],
 )
 def test_the_forms_of_a_text(text: str, written: tuple[str, ...]) -> None:
-    assert forms(text) == written
+    assert encoded_forms(text) == written

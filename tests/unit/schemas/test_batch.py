@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from schemas.batch import MAX_BUNDLE, read_attempts, read_dispatches
+from schemas.batch import MAX_BATCH, read_attempts, read_dispatches
 from schemas.codec import InvalidRecordError, to_json
 from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch
 from tests.contract.store_records import START, attempt, dispatch
@@ -31,7 +31,7 @@ def test_one_attempt_with_or_without_a_line_break_behind_it() -> None:
     assert read_attempts(line) == read_attempts(line + b"\n") == [attempt()]
 
 
-@given(st.lists(st.binary(max_size=20), min_size=1, max_size=MAX_BUNDLE))
+@given(st.lists(st.binary(max_size=20), min_size=1, max_size=MAX_BATCH))
 def test_each_dispatch_gets_its_body_byte_for_byte(bodies: list[bytes]) -> None:
     dispatches = [replace(dispatch(), body_bytes=len(body)) for body in bodies]
 
@@ -64,7 +64,7 @@ def test_bodies_that_do_not_add_up(lengths: tuple[int | None, ...], value: bytes
         (to_json(attempt()) + b"\n{", DeadLetterReason.NOT_JSON),
         (b"{}", DeadLetterReason.INVALID_RECORD),
         (b'{"schema_version": 2}', DeadLetterReason.UNSUPPORTED_VERSION),
-        (b"\n".join([to_json(attempt())] * (MAX_BUNDLE + 1)), DeadLetterReason.INVALID_RECORD),
+        (b"\n".join([to_json(attempt())] * (MAX_BATCH + 1)), DeadLetterReason.INVALID_RECORD),
     ],
 )
 def test_unusable_attempts(value: bytes | None, reason: DeadLetterReason) -> None:

@@ -18,7 +18,7 @@ from pipeline.core.outcome import Delivered, Exhausted, RetryLater, Verdict
 from pipeline.delivery.records import attempt_record
 from schemas.attempt import Attempt
 from schemas.authentication import AuthenticationRecord
-from schemas.batch import MAX_BUNDLE
+from schemas.batch import MAX_BATCH
 from schemas.client_certificate import SealedCertificate
 from schemas.codec import InvalidRecordError, from_json, quickly, to_json
 from schemas.delivery import DeliveryRecord, Dispatch, Trigger
@@ -140,7 +140,7 @@ DELIVERY = DeliveryRecord(event=META, endpoint_id=7, attempt=3, trigger=Trigger.
         LINE[:-1] + b',"x":' + b"[" * 300 + b"]" * 300 + b"}",
         LINE[:-1] + b',"x":"' + b"y" * 2**21 + b'"}',
         LINE[:-1] + b',"schema_version":2}',
-        b"\n".join([LINE] * (MAX_BUNDLE + 1)),
+        b"\n".join([LINE] * (MAX_BATCH + 1)),
         b"\n".join([LINE, to_json(attempt(created_at=START.replace(day=4)))]),
     ],
     ids=lambda value: repr(value)[-40:],

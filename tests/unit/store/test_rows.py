@@ -24,7 +24,7 @@ from pipeline.store.rows import (
 )
 from schemas.api_key import Access
 from schemas.audit import AuditAction, AuditEntry
-from schemas.batch import MAX_BUNDLE
+from schemas.batch import MAX_BATCH
 from schemas.delivery import DeadLetter, DeadLetterReason
 from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event import EventMeta
@@ -59,7 +59,7 @@ def test_a_row_has_a_value_for_each_column_and_ends_with_its_position(table: Tab
     assert ROWS[table][-2:] == (3, 9)
 
 
-PLACES = st.tuples(st.integers(0, MAX_PARTITIONS - 1), st.integers(0, 2**37 - 1), st.integers(0, MAX_BUNDLE - 1))
+PLACES = st.tuples(st.integers(0, MAX_PARTITIONS - 1), st.integers(0, 2**37 - 1), st.integers(0, MAX_BATCH - 1))
 
 
 @given(PLACES, PLACES)

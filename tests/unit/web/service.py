@@ -216,7 +216,7 @@ class Attempts(Search):
         self.told.append((about, value))
         return self.record
 
-    async def existing(self, asked: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    async def recorded_values(self, asked: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         await self._answer()
         return frozenset(asked) & self.known
 

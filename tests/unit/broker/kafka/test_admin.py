@@ -84,7 +84,7 @@ class FakeClient:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     fake = FakeClient()
-    monkeypatch.setattr("pipeline.broker.kafka.session.meet_brokers", lambda config: config["bootstrap_servers"])
+    monkeypatch.setattr("pipeline.broker.kafka.session.reach_brokers", lambda config: config["bootstrap_servers"])
     monkeypatch.setattr("pipeline.broker.kafka.admin.KafkaAdminClient", lambda **_: fake)
     return fake
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.broker.errors import NoSessionError
 from pipeline.broker.kafka import bootstrap
-from pipeline.broker.kafka.bootstrap import meet_brokers
+from pipeline.broker.kafka.bootstrap import reach_brokers
 from pipeline.broker.kafka.session import opening_session
 
 
@@ -61,7 +61,7 @@ def config(*servers: str) -> dict[str, object]:
 
 def test_those_that_answer_are_named_in_their_order(sockets: ExitStack) -> None:
     first, second = answering(sockets), answering(sockets)
-    assert meet_brokers(config(first, refusing(), second)) == [first, second]
+    assert reach_brokers(config(first, refusing(), second)) == [first, second]
 
 
 def test_one_that_hangs_is_not_waited_for(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_without_any_each_is_named_with_its_reason(sockets: ExitStack, monkeypat
     monkeypatch.setattr(bootstrap, "_ANSWER_SECONDS", 0.2)
     frozen, away = hanging(sockets), refusing()
     with pytest.raises(NoSessionError) as caught:
-        meet_brokers(config(frozen, away))
+        reach_brokers(config(frozen, away))
     assert f"{frozen}: It takes connections and does not answer within" in str(caught.value)
     assert f"{away}: It cannot be connected to (Connection refused)" in str(caught.value)
     assert not caught.value.needs_a_person
@@ -89,4 +89,4 @@ def test_one_of_which_nothing_is_heard_is_named_too(sockets: ExitStack, monkeypa
     monkeypatch.setattr(bootstrap, "_ALL_SECONDS", 0.1)
     frozen = hanging(sockets)
     with pytest.raises(NoSessionError, match=f"{frozen}: Nothing was heard from it within"):
-        meet_brokers(config(frozen))
+        reach_brokers(config(frozen))

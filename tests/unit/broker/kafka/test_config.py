@@ -56,7 +56,7 @@ def test_a_broker_answers_and_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) ->
     def give_up(**_: Any) -> None:
         raise KafkaTimeoutError("Unable to bootstrap from ['127.0.0.1:1']")
 
-    monkeypatch.setattr("pipeline.broker.kafka.session.meet_brokers", lambda config: config["bootstrap_servers"])
+    monkeypatch.setattr("pipeline.broker.kafka.session.reach_brokers", lambda config: config["bootstrap_servers"])
     monkeypatch.setattr("pipeline.broker.kafka.diagnosis.server_finding", lambda *_: CheckResult("Kafka: it listens"))
     monkeypatch.setattr("pipeline.broker.kafka.admin.KafkaAdminClient", give_up)
     *_, last = kafka_findings(SETTINGS)

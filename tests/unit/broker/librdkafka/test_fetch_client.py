@@ -64,7 +64,7 @@ class Library:
 def client(monkeypatch: pytest.MonkeyPatch) -> LibrdkafkaFetchClient:
     Library.made = []
     monkeypatch.setattr(fetch_client, "Consumer", Library)
-    monkeypatch.setattr(fetch_client, "meet", lambda settings: None)
+    monkeypatch.setattr(fetch_client, "require_brokers", lambda settings: None)
     monkeypatch.setattr(fetch_client, "open_session", lambda *given: None)
     return LibrdkafkaFetchClient(Settings(_env_file=None), partition_bytes=1024, read_committed=False)
 

@@ -50,7 +50,7 @@ class Library:
 @pytest.fixture
 def member(monkeypatch: pytest.MonkeyPatch) -> LibrdkafkaGroupClient:
     monkeypatch.setattr(group_client, "Consumer", Library)
-    monkeypatch.setattr(group_client, "meet", lambda settings: None)
+    monkeypatch.setattr(group_client, "require_brokers", lambda settings: None)
     monkeypatch.setattr(group_client, "open_session", lambda *given: None)
     monkeypatch.setattr(group_client, "CommittedOffsets", lambda *given: None)
     client = LibrdkafkaGroupClient(Settings(_env_file=None), "group", ["t"], Heard(), instance_id=None, on_replaced=lambda: None)

@@ -87,7 +87,7 @@ def test_all_roles_in_one_process_warn_of_names_too(monkeypatch: pytest.MonkeyPa
     def refuse(*_: object, **__: object) -> None:
         raise NoSessionError("There is no broker to start")
 
-    monkeypatch.setattr("consumers.cli.app.surroundings", refuse)
+    monkeypatch.setattr("consumers.cli.app.embedded_services", refuse)
     monkeypatch.setenv("OMS_WEBHOOKS_API_PORT", "8090")
     assert run_main(monkeypatch, "all") == 1
     warning, error = capsys.readouterr().err.splitlines()

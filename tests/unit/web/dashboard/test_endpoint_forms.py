@@ -165,7 +165,7 @@ async def test_a_url_that_is_registered_leads_to_its_endpoint(service: Service, 
     assert len(service.kafka.changes) == 1
 
 
-async def test_who_hears_everything_is_warned(admin: Visitor) -> None:
+async def test_an_endpoint_of_all_events_gets_a_warning(admin: Visitor) -> None:
     page = await register(admin, events=[event.value for event in EventType])
     assert admin.seen is not None
     assert "This endpoint hears of everything." in admin.seen.text

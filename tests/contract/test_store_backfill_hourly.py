@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from pipeline.ops.settings import Settings
-from pipeline.store.backfill_hourly import mend_hourly_figures
+from pipeline.store.backfill_hourly import backfill_hourly
 from pipeline.store.connection import Connections
 from pipeline.store.rows import Table
 from schemas.attempt import AttemptState
@@ -47,7 +47,7 @@ def failed(first: datetime, numbers: range) -> list[tuple[object, ...]]:
 
 
 async def test_what_lacks_is_added_once(embedded: Store) -> None:
-    assert await mend_hourly_figures(embedded.connections) == 0
+    assert await backfill_hourly(embedded.connections) == 0
     async with dying_in_between(embedded):
         await embedded.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(50, 80)))
         # In an hour that has no figures yet, of the year before.
@@ -55,10 +55,10 @@ async def test_what_lacks_is_added_once(embedded: Store) -> None:
     await embedded.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(90, 95)))
     assert await embedded.rows(SUMS) != await embedded.rows(COUNTED)
 
-    assert await mend_hourly_figures(embedded.connections) == 40
+    assert await backfill_hourly(embedded.connections) == 40
 
     assert await embedded.rows(SUMS) == await embedded.rows(COUNTED)
-    assert await mend_hourly_figures(embedded.connections) == 0
+    assert await backfill_hourly(embedded.connections) == 0
     [(slowest,)] = await embedded.rows("SELECT round(max(quantiles_ms[2])) FROM attempt_figures")
     assert slowest == 900
 
@@ -67,7 +67,7 @@ async def test_the_same_may_lack_twice(embedded: Store) -> None:
     for first in (50, 60):
         async with dying_in_between(embedded):
             await embedded.writer.append(Table.ATTEMPTS, 0, failed(START, range(first, first + 10)))
-        assert await mend_hourly_figures(embedded.connections) == 10
+        assert await backfill_hourly(embedded.connections) == 10
         assert await embedded.rows(SUMS) == await embedded.rows(COUNTED)
 
 
@@ -75,13 +75,13 @@ async def test_figures_that_outlive_their_attempts_stay(embedded: Store) -> None
     before = await embedded.rows(SUMS)
     await embedded.command("TRUNCATE TABLE attempts")
 
-    assert await mend_hourly_figures(embedded.connections) == 0
+    assert await backfill_hourly(embedded.connections) == 0
     assert await embedded.rows(SUMS) == before
 
 
 async def test_a_server_is_left_alone() -> None:
     connections = Connections(Settings(clickhouse_url="http://127.0.0.1:1"))
     try:
-        assert await mend_hourly_figures(connections) == 0
+        assert await backfill_hourly(connections) == 0
     finally:
         await connections.close()

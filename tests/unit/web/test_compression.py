@@ -8,8 +8,8 @@ import re
 
 import pytest
 
+from pipeline.web.compression import gzipped, takes_gzip
 from pipeline.web.dashboard.csrf import is_token, masked
-from pipeline.web.transfer import gzipped, takes_gzip
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import visiting
 from tests.unit.web.service import Service

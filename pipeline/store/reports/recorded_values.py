@@ -11,7 +11,7 @@ from pipeline.store.bound_values import BoundValues
 from pipeline.store.reader import INDEX_FIRST, Reader, sql
 from pipeline.store.search.conditions import where
 
-Known = tuple[str, str]
+SearchedValue = tuple[str, str]
 """An attribute that attempts are searched by, and a value of it."""
 
 # Where the index is that finds an attribute, and its column as texts. Events are there before their attempts, and without any where
@@ -31,7 +31,7 @@ NUMBERS: Final = frozenset({"stock_item_id", "id"})
 """Attributes whose values are whole numbers."""
 
 
-async def existing(reader: Reader, asked: Iterable[Known]) -> frozenset[Known]:
+async def recorded_values(reader: Reader, asked: Iterable[SearchedValue]) -> frozenset[SearchedValue]:
     """Those that an event or an attempt has: one look for each attribute, which ends with the first row.
 
     Of several values of one attribute it may find one only.

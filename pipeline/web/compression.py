@@ -32,7 +32,7 @@ _HAS_NAME: Final = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff"
 
 
 @web.middleware
-async def lean(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def compress(request: web.Request, handler: Handler) -> web.StreamResponse:
     """A middleware that answers 304 where the client has the answer, and compresses the others. Streams are left as they are."""
     response = await handler(request)
     if not isinstance(response, web.Response) or response.prepared or not isinstance(response.body, bytes):

@@ -1,6 +1,6 @@
 """An answer's bytes as somebody would read them: in lower case, without white space, with one level of escapes undone at a time.
 
-Each byte of a reading knows where it stood in the answer, so that what is found in a reading can be cut out of the answer.
+Each byte of a form knows where it stood in the answer, so that what is found in a form can be cut out of the answer.
 """
 
 from __future__ import annotations
@@ -55,27 +55,27 @@ class NormalizedText:
     ends: list[int]
 
 
-def squeezed(text: bytes) -> bytes:
+def normalized(text: bytes) -> bytes:
     """In lower case and without white space. Non-ASCII bytes stay as they are, so that the length of the rest does."""
     return text.translate(_LOWER, _SPACE)
 
 
-def skimmed(text: bytes) -> tuple[bytes, bool, bool]:
+def quick_scan(text: bytes) -> tuple[bytes, bool, bool]:
     """A first look that costs little: ``text`` squeezed and without escaped line breaks; whether it has escapes; whether odd ones.
 
     Odd are those of letters and digits. Common encoders make none, so that as a rule these stand in the squeezed text if they stand in
-    any reading of it.
+    any form of it.
     """
-    quick = squeezed(text)
+    quick = normalized(text)
     if b"%" not in quick and b"&" not in quick and b"\\" not in quick:  # nearly all answers
         return quick, False, False
     marked = [pattern for mark, pattern in _ODD if mark in quick]
     return _BREAKS.sub(b"", quick), True, any(pattern.search(quick) for pattern in marked)
 
 
-def undone(text: bytes) -> Iterator[bytes]:
-    """The texts of :func:`readings`: they cost a third of what it takes to know where each byte stood."""
-    text = squeezed(text)
+def normalized_texts(text: bytes) -> Iterator[bytes]:
+    """The texts of :func:`normalized_forms`: they cost a third of what it takes to know where each byte stood."""
+    text = normalized(text)
     yield text
     for _ in range(MAX_LEVELS):
         before, text = text, _ESCAPE.sub(_unescaped, text).translate(None, _SPACE)
@@ -84,25 +84,23 @@ def undone(text: bytes) -> Iterator[bytes]:
         yield text
 
 
-def readings(text: bytes) -> Iterator[NormalizedText]:
-    """Every reading of ``text``: as it is, then with one more level of escapes undone each time, until there are none."""
+def normalized_forms(text: bytes) -> Iterator[NormalizedText]:
+    """Every form of ``text``: as it is, then with one more level of escapes undone each time, until there are none."""
     places = list(range(len(text) + 1))
-    reading = _replaced(NormalizedText(text.translate(_LOWER), places[:-1], places[1:]), _SPACES, lambda _: b"")
-    yield reading
+    form = _replaced(NormalizedText(text.translate(_LOWER), places[:-1], places[1:]), _SPACES, lambda _: b"")
+    yield form
     for _ in range(MAX_LEVELS):
-        before, reading = reading, _replaced(_replaced(reading, _ESCAPE, _unescaped), _SPACES, lambda _: b"")
-        if reading.text == before.text:
+        before, form = form, _replaced(_replaced(form, _ESCAPE, _unescaped), _SPACES, lambda _: b"")
+        if form.text == before.text:
             return
-        yield reading
+        yield form
 
 
-def broken_readings(text: bytes) -> Iterator[NormalizedText]:
+def truncated_forms(text: bytes) -> Iterator[NormalizedText]:
     """The readings of what broke off, without the beginning of an escape at its end."""
-    for reading in readings(text[: _end_of_whole_escapes(text.lower())]):
-        end = _end_of_whole_escapes(reading.text)
-        yield (
-            reading if end == len(reading.text) else NormalizedText(reading.text[:end], reading.starts[:end], reading.ends[:end])
-        )
+    for form in normalized_forms(text[: _end_of_whole_escapes(text.lower())]):
+        end = _end_of_whole_escapes(form.text)
+        yield (form if end == len(form.text) else NormalizedText(form.text[:end], form.starts[:end], form.ends[:end]))
 
 
 def _end_of_whole_escapes(text: bytes) -> int:
@@ -111,9 +109,9 @@ def _end_of_whole_escapes(text: bytes) -> int:
 
 
 def _replaced(
-    reading: NormalizedText, pattern: re.Pattern[bytes], replacement: Callable[[re.Match[bytes]], bytes]
+    form: NormalizedText, pattern: re.Pattern[bytes], replacement: Callable[[re.Match[bytes]], bytes]
 ) -> NormalizedText:
-    text, at = reading.text, 0
+    text, at = form.text, 0
     pieces: list[bytes] = []
     starts: list[int] = []
     ends: list[int] = []
@@ -121,15 +119,15 @@ def _replaced(
         begin, end = match.span()
         piece = replacement(match)
         pieces += (text[at:begin], piece)
-        starts += reading.starts[at:begin]
-        ends += reading.ends[at:begin]
-        starts += [reading.starts[begin]] * len(piece)
-        ends += [reading.ends[end - 1]] * len(piece)
+        starts += form.starts[at:begin]
+        ends += form.ends[at:begin]
+        starts += [form.starts[begin]] * len(piece)
+        ends += [form.ends[end - 1]] * len(piece)
         at = end
     if not pieces:
-        return reading
+        return form
     pieces.append(text[at:])
-    return NormalizedText(b"".join(pieces), starts + reading.starts[at:], ends + reading.ends[at:])
+    return NormalizedText(b"".join(pieces), starts + form.starts[at:], ends + form.ends[at:])
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:

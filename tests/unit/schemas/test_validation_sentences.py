@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from schemas.plain_findings import plain_sentence, sentence_of
+from schemas.validation_sentences import plain_sentence, sentence_of
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from consumers.recorder_queue import gathering_seconds
+from consumers.recorder_queue import batch_seconds
 from pipeline.broker.producer import SLICE_S
 from pipeline.ops.settings import Settings
 
@@ -17,11 +17,11 @@ BEGIN = 1000 * SLICE_S
 
 @pytest.mark.parametrize("came", [0.001, 0.045, 0.5, SLICE_S - 0.01])
 def test_a_batch_ends_a_little_after_the_slice_of_its_first_record(came: float) -> None:
-    assert came + gathering_seconds(LONGEST, BEGIN + came) == pytest.approx(SLICE_S + 0.2)
+    assert came + batch_seconds(LONGEST, BEGIN + came) == pytest.approx(SLICE_S + 0.2)
 
 
 def test_no_record_waits_for_longer_than_attempts_may_take_to_be_searchable() -> None:
-    waits = [gathering_seconds(LONGEST, BEGIN + step / 1000) for step in range(2000)]
+    waits = [batch_seconds(LONGEST, BEGIN + step / 1000) for step in range(2000)]
     assert max(waits) <= 1.41
     assert min(waits) >= 0.19
 
@@ -37,7 +37,7 @@ def test_a_slice_is_one_batch_and_searchable_within_two_seconds(a_second: int) -
         partition = int(at / SLICE_S) % len(ends)
         if arrived > ends[partition]:
             batches += 1
-            ends[partition] = arrived + gathering_seconds(LONGEST, arrived)
+            ends[partition] = arrived + batch_seconds(LONGEST, arrived)
         waits.append(ends[partition] - at)
     assert batches == len(slices)
     assert sorted(waits)[int(0.95 * len(waits))] < 1.5
@@ -45,4 +45,4 @@ def test_a_slice_is_one_batch_and_searchable_within_two_seconds(a_second: int) -
 
 @pytest.mark.parametrize("longest", [0.1, 1.0, 5.0])
 def test_another_length_is_kept(longest: float) -> None:
-    assert {gathering_seconds(longest, BEGIN + step / 10) for step in range(20)} == {longest}
+    assert {batch_seconds(longest, BEGIN + step / 10) for step in range(20)} == {longest}
