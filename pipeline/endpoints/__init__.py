@@ -1,4 +1,4 @@
-"""The registered endpoints in memory, their secrets, and what is known of their health.
+"""The registered endpoints in memory, their secrets and their health.
 
 Kept up to date from compacted topics. Uses `broker`, `ops` and `core`.
 Start reading in `registry.py`.

@@ -1,4 +1,4 @@
-"""How an endpoint's requests authenticate, with its secret opened; and the record of what somebody asked for. Pure."""
+"""How an endpoint's requests authenticate: opens the stored secret, and makes the stored record of a request to change it. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AUTHORIZATION: Final = "authorization"
 
 @dataclass(frozen=True, slots=True)
 class HeaderCredential:
-    """A header that is the same for every request. ``secrets`` are what must not be seen of it in an answer."""
+    """A header that is the same for every request. ``secrets`` are its parts that must not appear in a recorded answer."""
 
     name: str
     value: str = field(repr=False)
@@ -38,7 +38,7 @@ Credential = HeaderCredential | TokenQuestion
 
 
 def open_credential(record: EndpointRecord, vault: Vault) -> Credential | None:
-    """What an endpoint's requests authenticate with; None for nothing.
+    """How an endpoint's requests authenticate; None if they do not.
 
     Raises:
         VaultError: the secret cannot be opened, or a newer release wrote a type that is not known here.
@@ -74,16 +74,16 @@ def _basic(username: str, password: str) -> HeaderCredential:
 
 
 class AuthenticationError(Exception):
-    """An authentication that cannot be; ``str(error)`` is a sentence without secrets."""
+    """An impossible authentication; ``str(error)`` is a sentence without secrets."""
 
 
 def stored_authentication(
     given: AuthenticationInput, current: EndpointRecord | None, vault: Vault
 ) -> tuple[str | None, AuthenticationRecord | None]:
-    """The fields ``sealed_token`` and ``authentication`` of a record. A secret that was left out is the one that there is.
+    """The fields ``sealed_token`` and ``authentication`` of a record. If no secret is given, the existing one is kept.
 
     Raises:
-        AuthenticationError: there is none, or it would be sent to another token endpoint than it was given for.
+        AuthenticationError: there is no secret, or it would be sent to another token endpoint than it was given for.
     """
     kind = AuthenticationType(given.type)
     if kind is AuthenticationType.NONE:
@@ -103,7 +103,7 @@ def stored_authentication(
 
 
 def _kept(given: AuthenticationInput, current: EndpointRecord | None) -> str | None:
-    """The sealed secret that there is, where it goes on to be what it was given for."""
+    """The existing sealed secret, if it is still used for the same purpose."""
     if current is None:
         return None
     if given.type == "bearer":
@@ -115,7 +115,7 @@ def _kept(given: AuthenticationInput, current: EndpointRecord | None) -> str | N
 
 
 def _is_for_somebody_else(given: AuthenticationInput, stored: AuthenticationRecord) -> bool:
-    # Nobody can see a client secret; whoever may change the endpoint must not get it by naming a token endpoint of their own.
+    # Nobody can see a client secret. A person who may change the endpoint must not get it by naming their own token endpoint.
     if given.type != "oauth2_client_credentials":
         return False
     return (given.token_url, given.client_id) != (stored.token_url, stored.client_id)
@@ -128,7 +128,7 @@ def _why(given: AuthenticationInput, current: EndpointRecord | None) -> str:
 
 
 def shown_authentication(record: EndpointRecord) -> dict[str, object]:
-    """What is shown of an endpoint's authentication: everything but its secret."""
+    """An endpoint's authentication as it is shown: everything but its secret."""
     stored = record.authentication
     if stored is None:
         return {"type": AuthenticationType.BEARER if record.sealed_token else AuthenticationType.NONE}
@@ -140,11 +140,11 @@ def shown_authentication(record: EndpointRecord) -> dict[str, object]:
         case AuthenticationType.OAUTH2:
             names = ("type", "token_url", "client_id", "scopes", "audience", "client_auth_method")
             return {name: getattr(stored, name) for name in names}
-    return {"type": AuthenticationType.NONE}  # of a newer release; the endpoint's problem says so
+    return {"type": AuthenticationType.NONE}  # written by a newer release; the endpoint's problem says so
 
 
 def opened_authentication(record: EndpointRecord, vault: Vault) -> dict[str, object]:
-    """An endpoint's authentication as somebody would give it, its secret included: to check a record of a backup by the same rules.
+    """An endpoint's authentication in the form of an API input, with its secret: a backup is validated by the same rules.
 
     Raises:
         VaultError: the secret cannot be opened.
@@ -157,5 +157,5 @@ def opened_authentication(record: EndpointRecord, vault: Vault) -> dict[str, obj
 
 
 def header_collision(header: str, others: Iterable[str]) -> str | None:
-    """One of the names that a receiver may take for the header; None when there is none."""
+    """A header name that a receiver may confuse with this header; None if there is none."""
     return next((other for other in others if read_alike(header, other)), None)

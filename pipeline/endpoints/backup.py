@@ -1,7 +1,7 @@
-"""What restoring an endpoint from a backup means for the endpoints that there are. Pure.
+"""Decides what restoring an endpoint from a backup does to the existing endpoints. Pure.
 
-An endpoint is the same one when it was created at the same moment: an id may be another's in another deployment, and a target_url may
-have been registered anew, with other secrets.
+An endpoint is the same one if it was created at the same moment. Its id may belong to another endpoint in another deployment, and
+its target_url may have been registered again, with other secrets.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ SEALED_OTHERWISE: Final = "Its secrets were encrypted with another key: add that
 
 
 class RestoreStep(enum.StrEnum):
-    """What becomes of an endpoint of a backup."""
+    """What happens to an endpoint of a backup."""
 
     CREATE = "create"
-    """It is not there (any more)."""
+    """It does not exist (any more)."""
     UPDATE = "update"
-    """It is there and differs, and is to be as it was."""
+    """It exists and differs, and is changed back."""
     KEEP = "keep"
-    """It is there and differs, and stays as it is."""
+    """It exists and differs, and is left alone."""
     NONE = "none"
-    """It is there and as it was."""
+    """It exists unchanged."""
     REFUSE = "refuse"
-    """It cannot be restored as things are."""
+    """It cannot be restored at present."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,6 @@ class RestorePlan:
 
 
 def plan(record: EndpointRecord, registry: Registry, vault: Vault, now: datetime, *, overwrite: bool) -> RestorePlan:
-    """What to do about an endpoint of a backup."""
     if record.deleted or not record.secrets:
         return RestorePlan(RestoreStep.REFUSE, reason="It is the record of a deleted endpoint: it has no signing secret.")
     try:
@@ -88,7 +87,7 @@ def plan(record: EndpointRecord, registry: Registry, vault: Vault, now: datetime
 
 
 def restored(record: EndpointRecord, vault: Vault, *, at: datetime, changed_by: str) -> dict[str, Any]:
-    """The fields of an endpoint that is as the backup has it, encrypted with the first key.
+    """The fields of an endpoint as in the backup, encrypted with the first key.
 
     Raises:
         VaultError: its secrets cannot be opened.
@@ -98,7 +97,7 @@ def restored(record: EndpointRecord, vault: Vault, *, at: datetime, changed_by: 
 
 
 def _same(record: EndpointRecord, registry: Registry) -> Endpoint | None:
-    """It has the id of the backup, or, where that was another's, the target_url; and was created at the same moment."""
+    """The endpoint that was created at the same moment and has the id of the backup or, if that id is another's, its target_url."""
     candidates = (registry.get(record.id), registry.by_url(record.target_url))
     return next((one for one in candidates if one is not None and one.record.created_at == record.created_at), None)
 
@@ -107,13 +106,13 @@ def _differences(record: EndpointRecord, opened: dict[str, Any], same: Endpoint,
     plain = [name for name in _PLAIN if getattr(record, name) != getattr(same.record, name)]
     try:
         other = _opened(same.record, vault, now)
-    except VaultError:  # what cannot be opened is not what the backup has
+    except VaultError:  # an endpoint that cannot be opened differs from the backup
         return (*plain, *_SEALED)
     return (*plain, *(name for name in _SEALED if opened[name] != other[name]))
 
 
 def _opened(record: EndpointRecord, vault: Vault, now: datetime) -> dict[str, Any]:
-    """The secrets, to compare them: each encryption of a text differs. A secret whose grace is over is none any more."""
+    """The secrets, for comparison: each encryption of a text differs. Secrets whose grace period is over are left out."""
     return {
         "token": vault.open(record.sealed_token) if record.sealed_token else None,
         "authentication": (shown_authentication(record), open_credential(record, vault)) if record.authentication else None,

@@ -1,4 +1,4 @@
-"""An endpoint as the hops need it: secrets opened once, when its record is read, and never again on the way of a delivery."""
+"""An endpoint as the roles use it. Its secrets are opened once, when its record is read, and never again for a delivery."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Endpoint:
     """A registered endpoint. ``repr`` shows no secrets.
 
     ``problem`` says in a sentence why nothing can be sent to it (its secrets cannot be opened), and what to do. Until that is
-    mended its deliveries wait: it is not a deleted endpoint.
+    fixed, its deliveries wait, unlike those of a deleted endpoint.
     """
 
     id: int
@@ -44,33 +44,33 @@ class Endpoint:
     problem: str | None
     record: EndpointRecord = field(repr=False)
     credential: Credential | None = field(repr=False)
-    """What its requests authenticate with, beside their signature."""
+    """How its requests authenticate, beside their signature."""
     headers: Mapping[str, str] = field(repr=False)
-    """Headers of its own, sent with every request. Values are secrets. Those in ``unsent_headers`` are not among them."""
+    """Custom headers of every request. Values are secrets. ``unsent_headers`` are not among them."""
     _keys: _Keys = field(repr=False)
     disabled: HealthRecord | None = None
-    """When and why it was disabled, by a process that delivers; None when it was not."""
+    """When and why a delivering process disabled it; None if it is not disabled."""
     is_current: bool = True
     """Whether all of its secrets are encrypted with the first encryption key."""
     is_sealed_otherwise: bool = False
     """Whether its problem is that none of the encryption keys opens its secrets."""
     identity: ClientIdentity | None = field(default=None, repr=False)
-    """The client certificate that it is shown."""
+    """The client certificate for TLS."""
     body_signature: BodySignature | None = field(default=None, repr=False)
     """A second header with an HMAC of the body."""
     _pairs: OpenPairs = field(default=(), repr=False)
     redactor: Redactor = field(default=_NO_SECRETS, repr=False)
-    """Cuts its credentials, the values of its headers and its signing secrets out of what it answers."""
+    """Removes its credentials, the values of its headers and its signing secrets from its answers."""
 
     @property
     def token(self) -> str | None:
-        """The bearer token, where there is one."""
+        """The bearer token, if it has one."""
         credential = self.header_credential
         return credential.secrets[0] if credential is not None and self.record.sealed_token else None
 
     @property
     def is_plain(self) -> bool:
-        """Whether its requests carry a signature, and nothing else of its own."""
+        """Whether its requests carry a signature and nothing else that is specific to it."""
         return (
             self.credential is None
             and not self.headers
@@ -81,40 +81,40 @@ class Endpoint:
 
     @property
     def token_question(self) -> TokenQuestion | None:
-        """What a token endpoint is asked with, for an endpoint that wants access tokens."""
+        """The request for an access token, if it uses access tokens."""
         return self.credential if isinstance(self.credential, TokenQuestion) else None
 
     @property
     def header_credential(self) -> HeaderCredential | None:
-        """The header that authenticates, for an endpoint with one that stays the same."""
+        """The header that authenticates, if it is the same for every request."""
         return self.credential if isinstance(self.credential, HeaderCredential) else None
 
     @property
     def active(self) -> bool:
-        """Whether anything is sent to it: neither paused by its owner nor disabled, and verified if that is asked for."""
+        """Whether requests are sent to it: it is not paused or disabled, and it is verified if that is required."""
         return self.record.active and not self.record.deleted and self.disabled is None and not self.is_unverified
 
     @property
     def is_unverified(self) -> bool:
-        """Whether it has to be verified and was not, as far as its target_url goes."""
+        """Whether its target_url must still be verified."""
         record = self.record
         return record.verification != Verification.NONE and record.verified_url != record.target_url
 
     @property
     def unsent_headers(self) -> tuple[str, ...]:
-        """Names of headers that an older release accepted, and that a receiver may take for those that the sender sets."""
+        """Names of headers that an older release accepted, and that a receiver may confuse with the sender's own."""
         return tuple(sorted(filter(is_reserved, self.record.sealed_headers)))
 
     def keys(self, now: datetime) -> list[SigningKey]:
-        """The keys to sign with: the newest, and one that was rotated out until its grace is over.
+        """The keys to sign with: the newest, and a rotated one until its grace period is over.
 
-        Should the grace of all be over, it is the newest alone: never none, unless the endpoint has a problem.
+        If the grace periods of all are over, only the newest is used: never none, unless the endpoint has a problem.
         """
         valid = [key for key, expires_at in self._keys if expires_at is None or expires_at > now]
         return valid or [key for key, _ in self._keys[:1]]
 
     def signers(self, now: datetime) -> Sequence[Signer]:
-        """What signs a request: the keys, and then the key pairs that are valid."""
+        """What signs a request: the keys, and then the valid key pairs."""
         keys = self.keys(now)
         if not self._pairs:
             return keys
@@ -122,7 +122,7 @@ class Endpoint:
 
 
 def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
-    """Open a record's secrets. Where that fails, the endpoint has a problem, and neither credential nor keys."""
+    """Open a record's secrets. If that fails, the endpoint has a problem, and neither credential nor keys."""
     opened, problem, is_sealed_otherwise = _Opened(), None, False
     try:
         opened = _opened(record, vault)

@@ -1,7 +1,8 @@
-"""The event types of a deployment while it runs: the built-in ones, those of its file, and those that were made with the API.
+"""The current event types of a deployment: the built-in ones, those of its file, and those that were added with the API.
 
-The last are read from the compacted topic ``webhooks.event-types``, from its beginning and on. Two changes of one event type that race in two
-processes are settled the same way by all: the one that stands first in the topic counts. A record that cannot be used is told of and left out.
+The last are read from the compacted topic ``webhooks.event-types``, continuously from its beginning. If two processes change an
+event type at once, all processes decide alike: the change that is first in the topic counts. Unusable records are reported and
+left out.
 """
 
 from __future__ import annotations
@@ -29,45 +30,45 @@ _MOST_TOLD: Final = 3
 
 
 class StaleEventTypeError(Exception):
-    """A change that took no effect: another one of the same event type stands before it in the topic."""
+    """A change that took no effect: another change of the same event type is before it in the topic."""
 
 
 class EventTypeCatalogue:
     """Used from the event loop only."""
 
     def __init__(self, broker: Broker, topic: str, of_file: EventTypes) -> None:
-        """``of_file``: the built-in event types and those of the file. They go before any other of the same name."""
+        """``of_file``: the built-in event types and those of the file. They take precedence over others of the same name."""
         self.table = CompactedTable(broker, topic, self._apply)
         self.of_file = of_file
         self.types = of_file
         self.topics: tuple[str, ...] = (*SOURCE_TOPICS, *of_file.more_topics)
-        """Those that fan-outs read anyway, without the prefix."""
+        """Topics that fan-outs read anyway, without the prefix."""
         self._topic = topic
         self._records: dict[str, EventTypeRecord] = {}
-        """The last record of each that took effect, removed ones included: a change that is late must not bring one back."""
+        """The last effective record of each, including removed ones: a late change must not bring one back."""
         self._made: dict[str, ConfiguredEventType] = {}
         self._stale: dict[str, EventTypeRecord] = {}
-        """Event types whose last record took no effect. Compaction would keep just that one; see :meth:`settle`."""
+        """Event types whose last record took no effect. Compaction would keep only that one; see :meth:`settle`."""
         self._refused: set[int] = set()
         self._unusable: dict[str, str] = {}
         self._followers: list[Callable[[EventTypes], object]] = []
 
     def follow(self, follower: Callable[[EventTypes], object]) -> None:
-        """Tell of the event types now, and whenever they change."""
+        """Call ``follower`` with the event types now, and whenever they change."""
         self._followers.append(follower)
         follower(self.types)
 
     def get(self, name: str) -> EventTypeRecord | None:
-        """The record of an event type that was made with the API, and not removed."""
+        """The record of an event type that was added with the API, and not removed."""
         record = self._records.get(name)
         return None if record is None or record.entry is None else record
 
     def made(self, name: str) -> ConfiguredEventType | None:
-        """An event type that was made with the API, as it is used."""
+        """An event type that was added with the API, as it is used."""
         return self._made.get(name)
 
     def former_topics(self, name: str, topic: str | None) -> tuple[str, ...]:
-        """The topics that the next record of an event type must name as former ones. ``topic``: the one that it has then."""
+        """The topics that the next record of an event type must list as former ones. ``topic`` is its new topic."""
         record = self._records.get(name)
         if record is None:
             return ()
@@ -75,7 +76,7 @@ class EventTypeCatalogue:
         return tuple(sorted(left))
 
     def removed(self) -> Sequence[EventTypeRecord]:
-        """The last records of removed event types, sorted by name, without those that the file now has."""
+        """The last records of removed event types, sorted by name, except for those that are now in the file."""
         return [
             record for name, record in sorted(self._records.items()) if record.entry is None and name not in self.of_file.by_name
         ]
@@ -91,7 +92,7 @@ class EventTypeCatalogue:
         return "file" if name in self.of_file.configured else "built_in"
 
     def next_revision(self, name: str) -> int:
-        """The revision that the next record of an event type must have at least."""
+        """The least revision for the next record of an event type."""
         record = self._records.get(name)
         return 1 if record is None else record.revision + 1
 
@@ -107,11 +108,11 @@ class EventTypeCatalogue:
             raise StaleEventTypeError(f"Another change of the event type {record.name} was first.")
 
     async def settle(self, producer: Producer) -> None:
-        """Write the event types anew whose last record took no effect, as they are: for compaction, the last record is all."""
+        """Write the event types again whose last record took no effect: compaction keeps only the last record."""
         while self._stale:
             name = next(iter(self._stale))
             current = self._records[name]
-            with suppress(StaleEventTypeError):  # then somebody changed it meanwhile, and it is looked at again
+            with suppress(StaleEventTypeError):  # somebody changed it in the meantime, so it is checked again
                 await self.write(producer, replace(current, revision=self.next_revision(name)))
 
     def _apply(self, records: Iterable[Record]) -> None:
@@ -121,7 +122,7 @@ class EventTypeCatalogue:
                 self._apply_one(record)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others count
                 metrics.TABLE_ERRORS.inc()
-                # The text of an error that nobody foresaw may hold a value of the record.
+                # The text of an unexpected error may contain a value of the record.
                 reason = str(error) if isinstance(error, InvalidRecordError | _UnusableError) else type(error).__name__
                 log.warning("an event type's record cannot be used", topic=self._topic, offset=record.offset, error=reason)
         types = EventTypes([*self.of_file.configured.values(), *self._made.values()], self._all_former_topics())
@@ -132,7 +133,7 @@ class EventTypeCatalogue:
 
     def _all_former_topics(self) -> tuple[str, ...]:
         named = {topic for record in self._records.values() for topic in record.former_topics}
-        # Of one that is in the file now, and was made with the API before.
+        # An event type that is now in the file, and was added with the API before.
         named.update(
             topic for name, record in self._records.items() if name in self.of_file.by_name for topic in _topic_in(record)
         )
@@ -159,7 +160,7 @@ class EventTypeCatalogue:
             return
         try:
             self._made[change.name] = self._usable(change.name, change.entry)
-        except Exception as error:  # what was before it stays in use
+        except Exception as error:  # the version before it stays in use
             self._unusable[change.name] = str(error) if isinstance(error, _UnusableError) else type(error).__name__
             raise
 
@@ -178,10 +179,10 @@ class EventTypeCatalogue:
 
 
 def _topic_in(record: EventTypeRecord) -> tuple[str, ...]:
-    """The topic that stands in a record, if one does."""
+    """The topic in a record, if there is one."""
     topic = None if record.entry is None else record.entry.get("topic")
     return (topic,) if isinstance(topic, str) and added_topic_problem(topic) is None else ()
 
 
 class _UnusableError(Exception):
-    """An event type that this process cannot use; ``str(error)`` says why. No value stands in it."""
+    """An event type that this process cannot use; ``str(error)`` says why, without values."""

@@ -1,4 +1,4 @@
-"""What is known of the endpoints' health, in memory, from the compacted topic that every delivering process writes."""
+"""The endpoints' health in memory, from the compacted topic that every delivering process writes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OrderedSummary:
-    """What is held back in order for an endpoint: how many deliveries, in how many lanes, and the oldest since when.
+    """The deliveries in order that wait for an endpoint: how many, in how many lanes, and the time of the oldest.
 
-    ``behind`` is the fact about the head that has held others back for longest.
+    ``behind`` is the fact about the head that has blocked others for longest.
     """
 
     count: int = 0
@@ -35,7 +35,7 @@ class OrderedSummary:
 
 @dataclass(frozen=True, slots=True)
 class HeldSummary:
-    """What waits for an endpoint that is paused or disabled: how many deliveries, the oldest since when, and in which partitions."""
+    """The held deliveries of a paused or disabled endpoint: how many, the time of the oldest, and in which partitions."""
 
     count: int = 0
     since: datetime | None = None
@@ -52,20 +52,20 @@ class HealthTable:
         self._held: dict[int, dict[int, HealthRecord]] = {}
         """By partition, then by endpoint."""
         self._ordered: dict[int, dict[int, HealthRecord]] = {}
-        """The same of what is held back in order."""
+        """The same for deliveries in order."""
         self._by_partition = {HealthFact.HELD: self._held, HealthFact.ORDERED: self._ordered}
         self._known: set[int] = set()
         self.on_disabled: Callable[[set[int]], None] = lambda _: None
         """Called with the ids of endpoints that were disabled."""
         self.on_circuits: Callable[[set[int]], None] = lambda _: None
-        """Called with the ids of endpoints whose circuits were told of."""
+        """Called with the ids of endpoints whose circuits have changed in another process."""
         self.on_missing: Callable[[MissingRecord], None] = lambda _: None
-        """Called with what a process has told of records that it misses."""
+        """Called with a process's record about lost records."""
         self.on_topic_ids: Callable[[TopicIdsRecord], None] = lambda _: None
-        """Called with the topics as they are known."""
+        """Called with the record of known topics."""
 
     def apply(self, records: Iterable[Record]) -> None:
-        """Take records of the topic, in its order."""
+        """Apply records of the topic, in its order."""
         told: dict[HealthFact, set[int]] = {}
         for record in records:
             if record.value is None:
@@ -91,7 +91,7 @@ class HealthTable:
             self.on_disabled(told[HealthFact.DISABLED])
 
     def _is_about_topics(self, record: Record) -> bool:
-        """Whether a record tells of topics and of no endpoint; then those who want to know are told.
+        """Whether a record is about topics and not about an endpoint. If so, the listener is called.
 
         Raises:
             InvalidRecordError: it cannot be read.
@@ -109,25 +109,25 @@ class HealthTable:
         return endpoint_id in self._known
 
     def offset(self, endpoint_id: int, fact: HealthFact) -> int:
-        """Where the fact's last record stands; -1 when there is none."""
+        """The offset of the fact's last record; -1 if there is none."""
         return self._facts[endpoint_id, fact][1] if (endpoint_id, fact) in self._facts else -1
 
     def last(self, endpoint_id: int, fact: HealthFact) -> HealthRecord | None:
-        """The last record of a fact, whatever version of the endpoint it is of."""
+        """The last record of a fact, for any version of the endpoint."""
         known = self._facts.get((endpoint_id, fact))
         return None if known is None else known[0]
 
     def fact(self, endpoint: EndpointRecord, fact: HealthFact) -> HealthRecord | None:
-        """What is known, unless it was before the endpoint's last activation."""
+        """The fact, unless it is older than the endpoint's last activation."""
         known = self._facts.get((endpoint.id, fact))
         return known[0] if known is not None and known[0].endpoint_version >= endpoint.activated_version else None
 
     def disabled(self, endpoint: EndpointRecord) -> HealthRecord | None:
-        """When and why the endpoint was disabled; None when it is not."""
+        """When and why the endpoint was disabled; None if it is not."""
         return self.fact(endpoint, HealthFact.DISABLED)
 
     def held(self, endpoint_id: int, drops: Iterable[HeldDrop] = ()) -> HeldSummary:
-        """What waits for an endpoint, as those who keep it have told; without the partitions of which all was dropped."""
+        """The held deliveries of an endpoint, as reported by their processors; without the partitions of which all was dropped."""
         found = (facts.get(endpoint_id) for facts in self._held.values())
         parts = tuple(fact for fact in found if fact is not None and fact.held and not any(_is_all(drop, fact) for drop in drops))
         if not parts:
@@ -137,7 +137,7 @@ class HealthTable:
         )
 
     def ordered(self, endpoint_id: int) -> OrderedSummary:
-        """What is held back in order for an endpoint, as those who keep its lanes have told."""
+        """The waiting deliveries in order of an endpoint, as reported by the processors of its lanes."""
         found = (facts.get(endpoint_id) for facts in self._ordered.values())
         parts = [fact for fact in found if fact is not None and fact.held and fact.since is not None]
         if not parts:
@@ -146,20 +146,20 @@ class HealthTable:
         return OrderedSummary(sum(fact.held for fact in parts), sum(fact.count for fact in parts), oldest.since, oldest)
 
     def ordered_in(self, partition: int) -> Mapping[int, HealthRecord]:
-        """What was told of the lanes of one partition, by endpoint."""
+        """The reported lanes of one partition, by endpoint."""
         return self._ordered.get(partition, {})
 
     def held_in(self, partition: int) -> Mapping[int, HealthRecord]:
-        """What was told of one partition of the held deliveries, by endpoint."""
+        """The reported held deliveries of one partition, by endpoint."""
         return self._held.get(partition, {})
 
     def failing_since(self, endpoint: EndpointRecord) -> datetime | None:
-        """The first failure after the last success; None when the last attempt succeeded."""
+        """The first failure after the last success; None if the last attempt succeeded."""
         known = self.fact(endpoint, HealthFact.FAILING)
         return known.since if known is not None else None
 
     def circuit(self, endpoint: EndpointRecord, now: datetime) -> CircuitState:
-        """The circuit as the process that told of it last has it. An open one whose time is over waits for a probe."""
+        """The circuit's state, as reported by the last process. If its open time is over, it waits for a probe."""
         known = self.fact(endpoint, HealthFact.CIRCUIT)
         if known is None or known.circuit == CircuitState.CLOSED:
             return CircuitState.CLOSED
@@ -167,6 +167,6 @@ class HealthTable:
 
 
 def _is_all(drop: HeldDrop, fact: HealthRecord) -> bool:
-    """Whether a drop concerns everything that a fact counted."""
+    """Whether a drop covers everything that a fact counted."""
     is_old = fact.counted_at is None or fact.counted_at <= drop.until
     return drop.partition == fact.partition and fact.counted <= drop.below and is_old

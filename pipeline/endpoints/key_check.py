@@ -1,7 +1,8 @@
-"""Is the encryption key of this process the one of the others? Told by what they have encrypted, as nobody else knows.
+"""Checks whether this process has the same encryption key as the others, by values that they have encrypted.
 
-The record that claims an endpoint's id holds a sample, encrypted with the first key of whoever wrote it. So a key that opens the last sample is right
-even where it opens no endpoint: then the endpoints are damaged, or were encrypted before by somebody with a wrong key.
+The record that claims an endpoint's id contains a sample, encrypted with the writer's first key. So a key that opens the last
+sample is right even if it opens no endpoint: then the endpoints are damaged, or were encrypted earlier by somebody with a wrong
+key.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ _SAMPLE: Final = "sample"
 
 
 def sealed_sample(vault: Vault) -> bytes:
-    """The value of a record that claims an id. Older releases write an empty object, and do not look at it."""
+    """The value of a record that claims an id. Older releases write an empty object, and do not read it."""
     return json.dumps({_SAMPLE: vault.seal(_SAMPLE)}).encode()
 
 
 def wrong_key(endpoints: Iterable[Endpoint], sample: bytes | None, vault: Vault) -> str | None:
-    """What is wrong with the encryption keys and what to do, in sentences; None when one of them opens anything, or there is nothing to open.
+    """What is wrong with the encryption keys and what to do, in sentences; None if a key opens something, or there is nothing to
+    open.
 
     ``sample`` is the value of the last claim of an id.
     """
@@ -42,7 +44,7 @@ def wrong_key(endpoints: Iterable[Endpoint], sample: bytes | None, vault: Vault)
 
 
 def unusable(endpoints: Iterable[Endpoint]) -> str | None:
-    """How many endpoints nothing can be sent to, and why not to the first of them; None when there is none."""
+    """How many endpoints cannot be sent to, with the reason for the first; None if there are none."""
     found = [endpoint for endpoint in endpoints if endpoint.problem]
     if not found:
         return None
@@ -58,5 +60,5 @@ def unusable(endpoints: Iterable[Endpoint]) -> str | None:
 def _opens(sample: bytes | None, vault: Vault) -> bool:
     try:
         return sample is not None and vault.open(json.loads(sample)[_SAMPLE]) == _SAMPLE
-    except (VaultError, ValueError, TypeError, KeyError):  # the latter three when an older release wrote it
+    except (VaultError, ValueError, TypeError, KeyError):  # the last three if an older release wrote it
         return False

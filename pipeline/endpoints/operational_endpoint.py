@@ -1,4 +1,4 @@
-"""The built-in endpoint that operational events are sent to: it is set by the settings, not registered."""
+"""The built-in endpoint for operational events: it comes from the settings and is not registered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def operational_endpoint(settings: Settings) -> Endpoint | None:
-    """The receiver of operational events; None when none is set."""
+    """The receiver of operational events; None if none is configured."""
     if not settings.operational_url or settings.operational_secret is None:
         return None
     record = EndpointRecord(

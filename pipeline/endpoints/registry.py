@@ -1,9 +1,9 @@
-"""Every endpoint in memory, kept up to date from the compacted topic; and the only place that writes that topic.
+"""Every endpoint in memory, read from the compacted topic. This is the only module that writes that topic.
 
-Ids are integers that need no coordination: an offset of the topic's one partition. A write is answered when this process has
-read it back (read your writes). Two creates of one target_url that race in two processes are settled the same way by both:
-the one that stands first in the topic stays. So are two changes of one endpoint at once, and two changes that give two endpoints
-one target_url: a record that comes too late takes effect nowhere, and its writer learns of it.
+Ids are integers that need no coordination: an offset of the topic's only partition. A write returns when this process has read it
+back (read your writes). If two processes create the same target_url at once, both decide alike: the endpoint that is first in the
+topic stays. The same applies to two changes of one endpoint, and to two changes that give two endpoints the same target_url: the
+later record takes effect nowhere, and its writer is told.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from schemas.operational import OPERATIONAL_ENDPOINT_ID
 log = logger(__name__)
 
 _ID_CLAIM = b"id-claim"
-"""Key of the records whose offsets make new ids; compaction keeps the last of them."""
+"""Key of the records whose offsets become new ids; compaction keeps the last of them."""
 _CLIENT = "endpoint-client"
-"""What the metric calls the endpoints' client certificates; the one that expires first counts."""
+"""The name of the endpoints' client certificates in the metric; the one that expires first counts."""
 _MOST_CLAIMS = 20_000
-"""Claims that are written at once, so that an id that was chosen elsewhere is never given again."""
+"""How many claims are written at once, so that an id that was chosen elsewhere is never given again."""
 
 
 def deleted(record: EndpointRecord, *, changed_by: str, at: datetime) -> EndpointRecord:
@@ -65,11 +65,11 @@ def deleted(record: EndpointRecord, *, changed_by: str, at: datetime) -> Endpoin
 
 
 class NewerEndpointError(Exception):
-    """An endpoint's record is of a newer major version: what it subscribed to cannot be known, so that nothing may be decided."""
+    """An endpoint's record has a newer major version: its subscriptions cannot be known, so nothing may be decided."""
 
 
 class SupersededError(Exception):
-    """A change that took no effect, here or anywhere: another one stands before it in the topic."""
+    """A change that took no effect anywhere: another change is before it in the topic."""
 
 
 class Registry:
@@ -96,25 +96,25 @@ class Registry:
             health.on_disabled = self._disabled
         self.table = CompactedTable(broker, topic, self._apply)
         self.on_idle: Callable[[int], None] = lambda _: None
-        """Called with the id of an endpoint that nothing is sent to any more: it was deleted, paused or disabled."""
+        """Called with the id of an endpoint that receives nothing any more: it was deleted, paused or disabled."""
         self.on_deleted: Callable[[int], None] = lambda _: None
-        """Called besides with the id of one that was deleted. No other endpoint will have its id."""
+        """Also called with the id of a deleted endpoint. No other endpoint will get its id."""
         self.on_resumed: Callable[[int], None] = lambda _: None
-        """Called with the id of an endpoint that was paused or disabled, and is sent to again."""
+        """Called with the id of an endpoint that was paused or disabled and is active again."""
         self._endpoints: dict[int, Endpoint] = {}
         self._subscriptions = Subscriptions()
         self._states: Counter[str] = Counter()
         self._ids_by_url: dict[str, int] = {}
         self._versions: dict[int, int] = {}
-        """The version of every endpoint that was read, deleted ones included: a change that is late must not bring one back."""
+        """The version of every endpoint that was read, including deleted ones: a late change must not bring one back."""
         self._deleted: dict[int, datetime] = {}
-        """When each deleted endpoint had been created: that tells whether a backup holds the same one."""
+        """When each deleted endpoint was created, to tell whether a backup contains the same one."""
         self._unsettled: dict[int, EndpointRecord] = {}
-        """Endpoints whose last record took no effect. Compaction would keep just that one; see :meth:`settle`."""
+        """Endpoints whose last record took no effect. Compaction would keep only that one; see :meth:`settle`."""
         self._refused: set[int] = set()
         """Offsets of the records that took no effect."""
         self._sample: bytes | None = None
-        """What the last claim of an id holds: see key_check."""
+        """The content of the last claim of an id: see key_check."""
         self._ordered: set[int] = set()
         """Endpoints that get their events in order."""
         self._certificates: dict[int, datetime] = {}
@@ -125,7 +125,7 @@ class Registry:
         """Why a record cannot be read, by its key."""
 
     def may_write(self, producer: Producer) -> bool:
-        """Whether Kafka has taken the changes before. If it has not for long, another one would only join them."""
+        """Whether Kafka has accepted earlier changes. If it has not for a long time, another change would only queue behind them."""
         return not producer.is_stuck(self._topic)
 
     def get(self, endpoint_id: int) -> Endpoint | None:
@@ -133,15 +133,15 @@ class Registry:
         return self._endpoints.get(endpoint_id)
 
     def receiver(self, endpoint_id: int) -> Endpoint | None:
-        """The same for who delivers: the built-in receiver is one too."""
+        """As :meth:`get`, but for deliveries: includes the built-in receiver."""
         return self.operational if endpoint_id == OPERATIONAL_ENDPOINT_ID else self.get(endpoint_id)
 
     def is_deleted(self, endpoint_id: int) -> bool:
-        """Whether it is known that the endpoint was deleted. One that is not known (yet) was not."""
+        """Whether the endpoint is known to be deleted. An endpoint that is unknown (yet) is not."""
         return endpoint_id in self._deleted
 
     def held(self, endpoint: Endpoint) -> HeldSummary:
-        """What waits for an endpoint that is paused or disabled. What somebody chose to drop does not wait any more."""
+        """The held deliveries of a paused or disabled endpoint, without those that somebody dropped."""
         if self.health is None:
             return HeldSummary()
         return self.health.held(endpoint.id, endpoint.record.drops)
@@ -161,12 +161,12 @@ class Registry:
         return None if endpoint_id is None else self._endpoints[endpoint_id]
 
     def problem(self) -> str | None:
-        """Why this process can deliver to no endpoint, and what to do (for health checks). Single ones that are unusable are none."""
+        """Why this process can deliver to no endpoint, and what to do (for health checks). Ignores single unusable endpoints."""
         unread = self.table.problem() or (self.health.table.problem() if self.health is not None else None)
         return unread or self.wrong_key()
 
     def wrong_key(self) -> str | None:
-        """Why the encryption key must be a wrong one, and what to do: whoever has it must encrypt nothing."""
+        """Why the encryption key must be wrong, and what to do: with a wrong key, nothing may be encrypted."""
         return wrong_key(self._endpoints.values(), self._sample, self._vault) if self.table.is_caught_up else None
 
     def unusable(self) -> str | None:
@@ -174,10 +174,10 @@ class Registry:
         return unusable(self._endpoints.values())
 
     def refuse_newer(self) -> None:
-        """Make sure that every endpoint can be read. Going on without one would lose its notifications without a trace.
+        """Make sure that every endpoint can be read. To continue without one would silently lose its notifications.
 
         Raises:
-            NewerEndpointError: a newer release wrote an endpoint, and it still stands so.
+            NewerEndpointError: a newer release wrote an endpoint, and this is still its last record.
         """
         if self._newer:
             key, reason = next(iter(self._newer.items()))
@@ -188,18 +188,18 @@ class Registry:
             raise NewerEndpointError(message)
 
     def matching(self, event: MatchInput, on_failure: OnFailure = ignore_failures) -> list[Endpoint]:
-        """The endpoints that subscribed to the event and whose filters accept it; ``on_failure`` hears of filters that fail on it.
+        """The endpoints that subscribe to the event and whose filters accept it. ``on_failure`` is called for filters that fail.
 
-        For those that are not active, it is held.
+        Includes endpoints that are not active: their deliveries are held.
         """
         return self._subscriptions.matching(event, on_failure)
 
     def filtered_by(self, event_name: str, path: str) -> list[Endpoint]:
-        """The endpoints whose filters compare this path with values other than null, and are decided by that first."""
+        """The endpoints whose filters first compare this path with values other than null."""
         return self._subscriptions.filtered_by(event_name, path)
 
     async def create(self, producer: Producer, make: Callable[[int], EndpointRecord]) -> tuple[Endpoint, bool]:
-        """Register an endpoint, unless its target_url is registered: then that endpoint is returned, with False.
+        """Register an endpoint. If its target_url is registered already, return that endpoint and False.
 
         ``make`` builds the record for the new id.
         """
@@ -215,17 +215,17 @@ class Registry:
                     await self.settle(producer)
                     if first := self.by_url(record.target_url):
                         return first, False
-                    # Whoever was first is gone already: the URL is free again.
+                    # The first one is already gone: the URL is free again.
                 else:
                     return self._endpoints[record.id], True
 
     def may_return(self, endpoint_id: int, created_at: datetime) -> bool:
-        """Whether an endpoint of a backup may have its id again: it is this one that was deleted, or nobody ever had the id."""
+        """Whether an endpoint of a backup may get its id back: it is this deleted endpoint, or nobody ever had the id."""
         known = endpoint_id in self._versions
         return endpoint_id > 0 and (self._deleted.get(endpoint_id) == created_at if known else True)
 
     async def reserve(self, producer: Producer, endpoint_id: int) -> bool:
-        """Make sure that no new endpoint will ever get this id; False when that would take too many records."""
+        """Make sure that no new endpoint gets this id; False if that would take too many records."""
         value = sealed_sample(self._vault)
         claim = await producer.send(self._topic, key=_ID_CLAIM, value=value)
         missing = endpoint_id - 1 - claim.offset
@@ -235,15 +235,15 @@ class Registry:
         return True
 
     def next_version(self, endpoint_id: int) -> int:
-        """The version that the next record of an endpoint must have at least, be it deleted or new."""
+        """The least version for the next record of an endpoint, also of a deleted or a new one."""
         return self._versions.get(endpoint_id, 0) + 1
 
     async def write(self, producer: Producer, record: EndpointRecord) -> None:
         """Write a change and wait until it can be read here.
 
         Raises:
-            SupersededError: it took no effect: the endpoint was changed at the same time (then its version is another one), or
-                another endpoint got the target_url. Call :meth:`settle` when there is nothing else to write for the endpoint.
+            SupersededError: it took no effect: the endpoint was changed at the same time (then its version has changed), or
+                another endpoint got the target_url. Call :meth:`settle` if there is nothing else to write for the endpoint.
         """
         position = await producer.send(self._topic, key=str(record.id).encode(), value=to_json(record))
         await self.table.wait_for(position.offset)
@@ -251,17 +251,17 @@ class Registry:
             raise SupersededError(f"Another change of endpoint {record.id}, or of its target_url, was first.")
 
     async def settle(self, producer: Producer) -> None:
-        """Write the endpoints anew whose last record took no effect, as they are: for compaction, the last record is all.
+        """Write the endpoints again whose last record took no effect: compaction keeps only the last record.
 
-        Whoever wrote such a record calls this; and an API process that starts, for one that died before it could. Should two do
-        it at once, they write the same.
+        Called by the writer of such a record, and by an API process that starts, in case the writer died before. If two processes
+        do it at once, they write the same.
         """
         while self._unsettled:
             endpoint_id, refused = next(iter(self._unsettled.items()))
             current = self._endpoints.get(endpoint_id)
             record = deleted(refused, changed_by=refused.changed_by, at=refused.updated_at) if current is None else current.record
             next_version = max(self._versions.get(endpoint_id, 0), 0 if current else refused.version) + 1
-            with suppress(SupersededError):  # then somebody changed the endpoint meanwhile, and it is looked at again
+            with suppress(SupersededError):  # somebody changed the endpoint in the meantime, so it is checked again
                 await self.write(producer, structs.replace(record, version=next_version))
 
     def _apply(self, records: Iterable[Record]) -> None:
@@ -274,13 +274,13 @@ class Registry:
                 self._newer.pop(record.key, None)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others count
                 metrics.TABLE_ERRORS.inc()
-                # The text of an error that nobody foresaw may hold a value of the record.
+                # The text of an unexpected error may contain a value of the record.
                 reason = str(error) if isinstance(error, InvalidRecordError) else type(error).__name__
                 if isinstance(error, InvalidRecordError) and error.reason is DeadLetterReason.UNSUPPORTED_VERSION:
                     self._newer[record.key] = reason
                 log.warning("an endpoint record cannot be used", topic=self._topic, offset=record.offset, error=reason)
         self._count()
-        if self.table.is_caught_up:  # before that, a later record may take its place
+        if self.table.is_caught_up:  # before that, a later record may replace it
             self.refuse_newer()
 
     def _count(self) -> None:
@@ -308,19 +308,19 @@ class Registry:
             self._deleted[change.id] = change.created_at
         endpoint = None if change.deleted else self._judged(open_endpoint(change, self._vault))
         self._replace(change.id, endpoint)
-        # Not before everything was read: a record that another took the place of may be encrypted with a key that is gone.
+        # Only when everything was read: a record that was replaced may be encrypted with a key that is gone.
         if endpoint is not None and endpoint.problem and self.table.is_caught_up:
             log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
 
     def _comes_too_late(self, change: EndpointRecord) -> bool:
-        """Whether a record was overtaken. Every process reads the same order, so every process says the same."""
+        """Whether a record comes too late. Every process reads the same order, so every process decides alike."""
         if change.version <= self._versions.get(change.id, 0):
             return True
         other = None if change.deleted else self.by_url(change.target_url)
         return other is not None and other.id != change.id
 
     def _replace(self, endpoint_id: int, endpoint: Endpoint | None) -> None:
-        """Put an endpoint in its place, or nothing. The indexes are changed for it alone: there may be many others."""
+        """Set or remove an endpoint, and update the indexes for it alone: there may be many others."""
         if former := self._endpoints.pop(endpoint_id, None):
             self._subscriptions.remove(former)
             self._states[_state(former)] -= 1
@@ -361,8 +361,8 @@ def _state(endpoint: Endpoint) -> str:
 
 
 def state_of(endpoint: Endpoint) -> str:
-    """``active``, ``paused`` (for a while, by its owner), ``disabled`` (by somebody; or it was gone, or failed for too long), or
-    ``unverified`` (it has not shown yet that it wants webhooks).
+    """``active``, ``paused`` (temporarily, by its owner), ``disabled`` (by a person, or because it was gone or failed for too
+    long), or ``unverified`` (it has not confirmed yet that it wants webhooks).
     """
     if endpoint.active:
         return "active"

@@ -1,13 +1,13 @@
-"""Adds to the hourly figures of before an upgrade what only later releases count: discarded and expired attempts, and durations without them.
+"""Adds counts to the hourly aggregates of older releases: discarded and expired attempts, and durations without them.
 
-What has to be added, and no more, is known by offsets. Rows of a Kafka partition are inserted in the order of their offsets; the feed
-of the figures was changed between two inserts, and has noted the first offset that its new form saw (``fed_from``). What stands
-before that was counted by the old form. A partition that the new form has seen nothing of is counted up to where it ended when it
-was looked at first, which on a server is ten minutes earlier: no insert takes that long.
+Only later releases count these. Offsets tell what must be added. Rows of a Kafka partition are inserted in the order of their
+offsets. The view that feeds the aggregates was replaced between two inserts, and noted the first offset that its new form saw
+(``fed_from``). The old form counted everything below that offset. If the new form has seen nothing of a partition, the partition
+is counted up to where it ended at the first look. On a server, that look is ten minutes earlier: no insert takes that long.
 
-A week is one insert with a token of its own, and each hour says of how many of its attempts the outcomes are known. So a process that
-dies on the way loses nothing, the next one goes on, and two at once add a week once. Attempts that are no longer there stay what
-they were counted as.
+A week is one insert with its own token, and each hour says for how many of its attempts the outcomes are known. So a process that
+dies in between loses nothing, the next one continues, and two at once add a week once. Attempts whose rows are gone keep their
+old counts.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _FED_FROM: Final = "SELECT minMap(fed_from) FROM attempts_hourly"
 
 _IN_WEEK: Final = "{column} >= toDateTime({week:Date}, 'UTC') AND {column} < toDateTime({week:Date} + 7, 'UTC')"
 _GROUP: Final = "GROUP BY hour, endpoint_id, event_name"
-# Where rows are gone, the durations that were summed before stand for all. A second look at an hour, after an insert that took very long,
-# only notes that it was looked at.
+# If rows are gone, the durations that were summed before stand for all. A second look at an hour, after an insert that took very
+# long, only notes that it was looked at.
 _ADD: Final = sql(
     "INSERT INTO attempts_hourly (hour, endpoint_id, event_name, backfilled, discarded, expired, answered_ms)",
     "SELECT hour, endpoint_id, event_name, unknown, if(before > 0, 0, least(there.discarded, unknown)),",
@@ -55,7 +55,7 @@ _ADD: Final = sql(
     _GROUP, ") AS there USING (hour, endpoint_id, event_name)",
 )  # fmt: skip
 
-# One block, which is one part or nothing, and which ClickHouse drops when it comes again.
+# One block, so one part or nothing. ClickHouse drops it if it comes again.
 _SETTINGS: Final[dict[str, Any]] = {
     "async_insert": 0,
     "max_insert_threads": 1,
@@ -63,20 +63,21 @@ _SETTINGS: Final[dict[str, Any]] = {
     "min_insert_block_size_bytes": 0,
     "join_use_nulls": 0,
 }
-# The figures have no sharding key: they are summed over all shards, and what is added may stand in any one, always the same.
+# The aggregates have no sharding key: they are summed over all shards. The addition may be in any shard, but always in the same
+# one.
 _ON_CLUSTER: Final[dict[str, Any]] = {"insert_shard_id": 1, "distributed_foreground_insert": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A week of the figures, and of how many of its attempts the outcomes are not known."""
+    """One week of the aggregates, and for how many of its attempts the outcomes are unknown."""
 
     week: date
     attempts: int
 
 
 class Backfill:
-    """A job of the store's upkeep (see consumers/maintenance.py)."""
+    """A job of the store's maintenance (see consumers/maintenance.py)."""
 
     name = "tell discarded attempts apart in the hourly figures of before the upgrade"
 
@@ -86,10 +87,10 @@ class Backfill:
         self._is_done = False
 
     async def do(self, _now: datetime) -> None:
-        """Look where the partitions end; the next time, add what lacks.
+        """The first call looks where the partitions end. The next one adds what is missing.
 
         Raises:
-            StoreError: ClickHouse does not answer, or refuses. Weeks that were added stay so.
+            StoreError: ClickHouse does not answer, or refuses. Weeks that were added stay added.
         """
         if self._is_done:
             return
@@ -105,12 +106,12 @@ class Backfill:
         self._is_done = not gaps
 
     def leave(self) -> None:
-        """Another process goes on."""
+        """Another process takes over."""
         self._ends = None
         self._is_done = False
 
     async def at_the_start(self) -> None:
-        """All at once, for the ClickHouse in this process: nobody inserts, and nothing is under way.
+        """Add everything at once, for the embedded ClickHouse: nothing else inserts at this time.
 
         Raises:
             StoreError: ClickHouse refuses a statement.

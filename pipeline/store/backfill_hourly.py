@@ -1,9 +1,9 @@
-"""Mends the hourly figures after a crash of the ClickHouse in this process.
+"""Repairs the hourly aggregates after a crash of the embedded ClickHouse.
 
-An insert makes a part of ``attempts`` and then one of ``attempts_hourly``. Where ClickHouse died between the two, the figures lack
-that insert for good: its rows are there, so nobody inserts them again. Whoever opens the directory next is alone with it and
-has inserted nothing yet; what the figures lack then, they lack for that reason, and it is added.
-A server is shared: there an insert may be between the two at this moment, and adding to it would count it twice.
+An insert creates a part of ``attempts`` and then one of ``attempts_hourly``. If ClickHouse dies between the two, the aggregates
+miss that insert for good: its rows are there, so nobody inserts them again. The next process that opens the directory is alone
+with it and has inserted nothing yet. Whatever the aggregates miss at that moment was lost in a crash, so it is added.
+A server is shared: an insert may be between the two steps at any moment, and adding to it would count it twice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WHERE made > summed.counted
 ORDER BY hour
 """
 
-# How long the lacking ones took is not known apart from the others of their hour: the hour as a whole stands for them.
+# The durations of the missing attempts are not known separately: those of the whole hour stand for them.
 _ADD: Final = """
 INSERT INTO attempts_hourly (hour, endpoint_id, event_name, attempts, failures, discarded, expired, classified, answered_ms)
 SELECT
@@ -51,14 +51,14 @@ LEFT JOIN (
 WHERE made > summed.counted
 """
 
-# The same may be lacking twice, after two crashes: that is not a duplicate.
+# The same counts may be missing twice, after two crashes. That is not a duplicate.
 _SETTINGS: Final[dict[str, Any]] = {"async_insert": 0, "insert_deduplicate": 0}
 
 
 async def backfill_hourly(connections: Connections) -> int:
-    """Add what the hourly figures lack; returns how many attempts that were. Call it before anything is inserted.
+    """Add the missing counts; returns the number of attempts. Call it before anything is inserted.
 
-    What dies in here leaves a year's figures mended, or as they were: they are one part each.
+    If the process dies here, each year of aggregates is either repaired or unchanged: it is one part.
 
     Raises:
         StoreError: ClickHouse refuses a statement.

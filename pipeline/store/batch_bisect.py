@@ -1,7 +1,7 @@
-"""Rows that ClickHouse refuses together: fewer at a time, until those that it refuses for good stand alone.
+"""Splits a batch that ClickHouse refuses, until the rows that it refuses for good stand alone.
 
-A batch that is too large makes progress in parts. A row that no table takes must not hold up its partition for ever, and must not
-take the rows around it along: it is set aside, alone.
+A batch that is too large makes progress in parts. A row that no table accepts must not block its partition for ever, and must not
+take its neighbours with it: it alone is set aside.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ SetAside = Callable[[int, StoreRowsError], Awaitable[None]]
 async def append_in_parts(append: Append, set_aside: SetAside, rows: Sequence[Row]) -> int:
     """Append rows in the order of their offsets; returns how many were stored.
 
-    ``append`` raises :class:`StoreRowsError` or :class:`StoreLimitError` where fewer rows may do better. A record that is refused alone
-    goes to ``set_aside``, by its offset. That ends before any row behind it is appended: afterwards the table's position is beyond
-    the record, and nobody would look at it again.
+    ``append`` raises :class:`StoreRowsError` or :class:`StoreLimitError` if fewer rows may succeed. If a single record is
+    refused, its offset goes to ``set_aside``. This finishes before any later row is appended: afterwards the table's position is
+    beyond the record, and nobody would look at it again.
     """
     parts, stored = [rows], 0
     while parts:
@@ -40,14 +40,14 @@ async def append_in_parts(append: Append, set_aside: SetAside, rows: Sequence[Ro
 
 
 def is_one_record(rows: Sequence[Row]) -> bool:
-    """Whether all rows came of one record of Kafka."""
+    """Whether all rows come from one Kafka record."""
     return bool(rows[0][-1] == rows[-1][-1])
 
 
 def _halves(rows: Sequence[Row]) -> tuple[Sequence[Row], Sequence[Row]]:
     """Two parts of about the same length, cut between two records."""
     middle = len(rows) // 2
-    # Rows of one record stay together: where they meet the middle, the cut is before the first or behind the last of them.
+    # Rows of one record stay together. If they span the middle, the cut is before the first or behind the last of them.
     first = next(index for index in range(middle, -1, -1) if index == 0 or rows[index - 1][-1] != rows[middle][-1])
     cut = first or next(index for index in range(middle, len(rows)) if rows[index][-1] != rows[middle][-1])
     return rows[:cut], rows[cut:]

@@ -1,4 +1,4 @@
-"""Values on their way to ClickHouse, beside the text of a statement. Pure."""
+"""Bound values of a statement: they are sent beside its text. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Any
 
 
 class BoundValues:
-    """Values on their way to the server, beside the statement."""
-
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
 
@@ -18,5 +16,5 @@ class BoundValues:
         return f"{{{name}:{type_name}}}"
 
     def time(self, milliseconds: int) -> str:
-        """Bind a time: as a time, so that weeks that cannot match are left out."""
+        """Bind a time with a time type, so that ClickHouse skips weeks that cannot match."""
         return f"fromUnixTimestamp64Milli({self.add(milliseconds, 'Int64')}, 'UTC')"

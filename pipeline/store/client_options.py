@@ -1,4 +1,4 @@
-"""How the driver's clients are opened: where ClickHouse is, and what holds for all statements. Pure."""
+"""How the driver's clients are opened: where ClickHouse is, and what applies to all statements. Pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def for_all(settings: Settings) -> dict[str, Any]:
     """Errors without the server's version and address; times with their time zone."""
     common: dict[str, Any] = {"show_clickhouse_errors": "scrub", "tz_mode": "aware"}
     if settings.clickhouse_cluster:
-        # The rows of an event and of its attempts may stand in different shards: a subquery is asked of all of them, once.
+        # The rows of an event and of its attempts may be in different shards: a subquery runs once, over all shards.
         common["settings"] = {"distributed_product_mode": "global"}
     return common
 
 
 def in_process(directory: Path) -> dict[str, Any]:
-    """ClickHouse in this process."""
+    """For the embedded ClickHouse."""
     return {"interface": "chdb", "path": str(directory)}
 
 
 def at_a_server(settings: Settings, answer_seconds: int) -> dict[str, Any]:
-    """A server; it may take so many seconds to answer."""
+    """For a server that may take ``answer_seconds`` to answer."""
     url = urlsplit(settings.clickhouse_url)
     return {
         "interface": url.scheme,
@@ -38,7 +38,7 @@ def at_a_server(settings: Settings, answer_seconds: int) -> dict[str, Any]:
         "ca_cert": str(settings.clickhouse_ca_file) if settings.clickhouse_ca_file else None,
         "connect_timeout": CONNECT_SECONDS,
         "send_receive_timeout": answer_seconds,
-        # No session: the server would keep it locked while an insert that we no longer wait for is running.
+        # No session: the server would keep it locked while an abandoned insert still runs.
         "autogenerate_session_id": False,
         "dedicated_pool": True,
     }

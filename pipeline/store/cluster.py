@@ -1,10 +1,10 @@
-"""The same migrations for a ClickHouse cluster: pure text to text.
+"""Translates the migrations for a ClickHouse cluster: pure text to text.
 
-On a cluster each table of a migration becomes two: ``<name>_local``, replicated within a shard, and ``<name>``, ``Distributed`` in
-front of it, which everything else reads and writes. The sharding key is ``kafka_partition``: all rows of a Kafka partition stand
-in one shard, so that an insert is one part there or nothing, and one shard knows how far a partition got (see writer).
-A table without that column is fed by a materialized view, on the shard that its rows come from, and only read through its
-``Distributed``. Views read the latter.
+On a cluster, each table of a migration becomes two: ``<name>_local``, replicated within a shard, and ``<name>``, a
+``Distributed`` table in front of it, which everything else reads and writes. The sharding key is ``kafka_partition``. So all rows
+of a Kafka partition are in one shard: an insert is one part or nothing, and one shard knows how far a partition got (see
+`writer.py`). A table without that column is fed by a materialized view, on the shard of its rows, and is only read through its
+``Distributed`` table. Views read the ``Distributed`` tables.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Final
 
 SHARDING_KEY: Final = "kafka_partition"
 TOKEN_SECONDS: Final = 7 * 24 * 3600
-"""How long a shard knows the token of an insert: as long as Kafka keeps what may be inserted again. The default is an hour."""
+"""How long a shard knows the token of an insert: as long as Kafka keeps records that may be inserted again. The default is an
+hour.
+"""
 
-# Its macros are the servers' own: <macros><shard>, <replica>. The other two are filled in by ClickHouse.
+# The macros <shard> and <replica> are the servers' own. ClickHouse fills in the other two.
 _REPLICA: Final = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
 # A table that every node has, whatever its shard.
 _EVERYWHERE: Final = "'/clickhouse/tables/all/{database}/{table}', '{shard}-{replica}'"
@@ -35,19 +37,19 @@ _COLUMN_ACTION: Final = re.compile(r"(?:ADD|DROP|MODIFY|RENAME|COMMENT) COLUMN\b
 
 
 def storage_table(table: str, cluster: str) -> str:
-    """The table that holds the rows, for what cannot be done through a ``Distributed``: deletes, lifetimes, indexes."""
+    """The table that holds the rows. Deletes, TTLs and indexes do not work through a ``Distributed`` table."""
     return f"{table}_local" if cluster else table
 
 
 def on_cluster(cluster: str) -> str:
-    """What stands behind the name in a statement that is for every node."""
+    """What follows the name in a statement that runs on every node."""
     return f" ON CLUSTER '{cluster}'" if cluster else ""
 
 
 def render(sql: str, cluster: str, database: str) -> tuple[str, ...]:
-    """The statements that a migration means: itself, or, with a ``cluster``, those for all of its nodes.
+    """The statements of a migration: unchanged, or, with a ``cluster``, those for all of its nodes.
 
-    Migrations are written in few forms (see the tests); this reads no others.
+    Migrations are written in a few forms (see the tests). Other forms are not understood.
 
     Raises:
         ValueError: it has none of these forms.
@@ -70,7 +72,7 @@ def render(sql: str, cluster: str, database: str) -> tuple[str, ...]:
 
 
 def render_everywhere(sql: str, cluster: str) -> str:
-    """A small table that all nodes have the same rows of, without a ``Distributed``: what was applied."""
+    """A small table with the same rows on all nodes, without a ``Distributed`` table: the applied migrations."""
     match = _TABLE.search(sql)
     if not cluster or match is None:
         return sql
@@ -105,9 +107,11 @@ def _distributed(name: str, sql: str, cluster: str, database: str) -> str:
 
 
 def _altered(name: str, actions: str, cluster: str) -> tuple[str, ...]:
-    """All actions on what holds the rows; those about columns also on what stands in front of it, which has nothing else."""
+    """All actions on the table that holds the rows; those about columns also on the ``Distributed`` table, which has nothing
+    else.
+    """
     local = f"ALTER TABLE {storage_table(name, cluster)}{on_cluster(cluster)}\n    {actions}"
-    # Each action begins a line with four blanks, as migrations are written; lines with more go on with it.
+    # Each action begins a line with four spaces, as migrations are written. Lines with more spaces continue it.
     columns = [action.strip() for action in _NEXT_ACTION.split(actions) if _COLUMN_ACTION.match(action.strip())]
     if not columns:
         return (local,)

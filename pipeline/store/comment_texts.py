@@ -1,4 +1,4 @@
-"""The texts: a sentence for each table and view, and for each column what stands in it. Data only."""
+"""The texts: a sentence for each table and view, and for each column its meaning. Data only."""
 
 from __future__ import annotations
 

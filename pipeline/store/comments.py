@@ -1,6 +1,6 @@
-"""What each table, view and column is for, where analysts and their tools look: as COMMENT in ClickHouse.
+"""Describes each table, view and column with a COMMENT in ClickHouse, where analysts and their tools look.
 
-They are compared with every start and set where they differ, so that a text changes without a migration.
+Comments are compared at every start and set if they differ, so a text changes without a migration.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NOT_ENOUGH_PRIVILEGES: Final = 497
 
 
 def comment_all(client: Client, cluster: str) -> None:
-    """Set the comments that differ. Who may not is told in the log and goes on: they are for people.
+    """Set the comments that differ. Without the right to do so, it logs that and continues: comments are for people.
 
     Raises:
         DatabaseError: ClickHouse refuses for another reason.
@@ -36,7 +36,7 @@ def comment_all(client: Client, cluster: str) -> None:
 
 
 def _differences(client: Client) -> dict[str, list[str]]:
-    """Table to the actions of an ALTER. Columns and tables that are not ours keep what they have."""
+    """Table to the actions of an ALTER. Columns and tables that are not ours keep their comments."""
     actions: dict[str, list[str]] = {}
     of_columns = "SELECT table, name, comment FROM system.columns WHERE database = currentDatabase() ORDER BY table, position"
     for table, column, comment in client.query(of_columns).result_rows:
@@ -52,7 +52,7 @@ def _differences(client: Client) -> dict[str, list[str]]:
 
 
 def column_comment(table: str, column: str) -> str:
-    """The text for a column; empty for one that is not ours."""
+    """The text for a column; empty if the column is not ours."""
     base = _base(table)
     return COLUMNS.get(base, {}).get(column) or (SHARED.get(column, "") if base in TABLES else "")
 

@@ -1,8 +1,8 @@
-"""Connections to ClickHouse: a server over HTTP, or ClickHouse in this process (chDB). Blocking clients behind an async face.
+"""Connections to ClickHouse: a server over HTTP, or embedded in this process (chDB). Async methods around blocking clients.
 
-A client belongs to one thread: a chDB client does one thing at a time, and so does a ClickHouse session. Inserts have a thread
-of their own, so that a slow search never keeps one waiting and so that inserts happen in the order in which they were asked for.
-Searches take turns (see turns): in one process they share the processor with the recorder, and must leave it what it needs.
+A client belongs to one thread: a chDB client does one thing at a time, and so does a ClickHouse session. Inserts have their own
+thread, so that a slow search never delays them, and so that they happen in the order of the calls. Searches take turns (see
+`query_queue.py`): the embedded ClickHouse shares the processor with the recorder, and must leave it what it needs.
 """
 
 from __future__ import annotations
@@ -63,24 +63,26 @@ ANSWER_SECONDS: Final = 30
 """How long to wait for an answer. Longer than any search may take; an insert that takes longer is safe to retry."""
 
 PING_SECONDS: Final = 8
-"""How long to wait for the answer of a server that is only asked whether it is there."""
+"""How long to wait for the answer to a ping."""
 CLOSE_SECONDS: Final = 0.5
-"""How long a server that does not answer may keep this process from ending. Whoever inserts has waited for the answer before."""
+"""How long a server that does not answer may delay the end of this process. Callers have already waited for their inserts."""
 _PAUSE_MS: Final = 20
-"""How long a search lets an insert go first, at most, after each block that it reads. It must not stand still while a backlog is recorded."""
+"""How long a search waits for an insert, at most, after each block that it reads. It must not stand still while a backlog is
+recorded.
+"""
 _STOP: Final = "KILL QUERY WHERE user = currentUser() AND Settings['log_comment'] = {token:String} ASYNC"
 
-# The driver and its HTTP client log what they raise, with stack traces. Their errors reach our own logs once, as StoreErrors.
+# The driver and its HTTP client log what they raise, with stack traces. Our logs show their errors once, as StoreErrors.
 for _name in ("clickhouse_connect", "urllib3"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class Connections:
-    """One ClickHouse, as the settings say: ``clickhouse_url``, or in process at ``clickhouse_path``.
+    """One ClickHouse, as configured: ``clickhouse_url``, or embedded at ``clickhouse_path``.
 
     Nothing is opened before it is needed. ``read``, ``write`` and ``prepare`` run a function with a client in a thread and raise
-    :class:`StoreError`. A function that was started ends in its thread, also when its caller is cancelled; ClickHouse is told then to stop
-    the query of a search.
+    :class:`StoreError`. A started function runs to its end even if its caller is cancelled. ClickHouse is then told to stop the
+    query of a search.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -100,12 +102,12 @@ class Connections:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether ClickHouse runs in this process."""
+        """Whether ClickHouse is embedded in this process."""
         return not self._settings.clickhouse_url
 
     @property
     def where(self) -> str:
-        """Names this ClickHouse in messages."""
+        """The name of this ClickHouse in messages."""
         if self.is_embedded:
             return "ClickHouse in this process"
         return f"ClickHouse at {urlsplit(self._settings.clickhouse_url).netloc.rpartition('@')[2]}"
@@ -117,29 +119,29 @@ class Connections:
 
     @property
     def insert_quorum(self) -> str:
-        """Replicas that must have an insert before it counts, on a cluster."""
+        """How many replicas must have an insert before it counts, on a cluster."""
         return self._settings.clickhouse_insert_quorum
 
     @property
     def database(self) -> str:
-        """The database that holds the tables."""
         return self._settings.clickhouse_database
 
     def hold(self, why: str) -> None:
-        """Refuse every read and write from now on, at once: the tables are not known to be there."""
+        """Refuse every read and write from now on: the tables may not exist yet."""
         self._held = why
 
     def refuse_reads_while(self, is_away: Callable[[], str | None]) -> None:
-        """Refuse searches at once while ClickHouse is known not to answer: three that hang would keep all others waiting."""
+        """Refuse searches immediately while ClickHouse is known not to answer: three hanging searches would block all others."""
         if not self.is_embedded:
             self._is_away = is_away
 
     def release(self) -> None:
-        """The tables are there."""
+        """Allow reads and writes: the tables exist."""
         self._held = ""
 
     async def read(self, work: Callable[[Client], ResultT], place: int | None = None) -> ResultT:
-        """Run a part of a search when it is its turn. ``place`` is where the search stands in line (``turns.place()``); else at the end.
+        """Run a part of a search when it is its turn. ``place`` is the search's place in the queue (``turns.place()``); by
+        default the end.
 
         Raises:
             StoreBusyError: too many other searches are ahead.
@@ -147,25 +149,25 @@ class Connections:
         return await self._in_turn(lambda token: self._call(work, self._open_for_searches, token), place)
 
     async def write(self, work: Callable[[Client], ResultT]) -> ResultT:
-        """Run something that changes data, after everything that was asked for earlier."""
+        """Change data, after everything that was asked for earlier."""
         self._refuse_while_held()
         return await self.set_up(work)
 
     async def set_up(self, work: Callable[[Client], ResultT]) -> ResultT:
-        """The same for what makes the tables, so that it is not held."""
+        """As :meth:`write`, but not refused by :meth:`hold`: it creates the tables."""
         return await self._run(self._writer, lambda: self._call(work, self._open_ours))
 
     async def read_alone(self, work: Callable[[Client], ResultT]) -> ResultT:
-        """Run something with a client of its own, which is closed afterwards: what it sets concerns nobody else."""
+        """Read with a separate client, which is closed afterwards: its settings affect nobody else."""
         return await self._in_turn(lambda token: self._alone(work, self._open_for_searches, token), None)
 
     async def write_concurrently(self, work: Callable[[Client], ResultT]) -> ResultT:
-        """Run something that changes data and need not wait for inserts, nor may keep them waiting, with a client of its own."""
+        """Change data with a separate client: it neither waits for inserts nor delays them."""
         self._refuse_while_held()
         return await self._run(self._readers, lambda: self._alone(work, self._open_ours))
 
     async def ping(self) -> None:
-        """Return when ClickHouse answers. It is asked over a connection of its own, in no line with searches.
+        """Return when ClickHouse answers. The ping has its own connection and does not queue with searches.
 
         Raises:
             StoreError: it does not.
@@ -173,11 +175,11 @@ class Connections:
         await self._with_probe_client(lambda client: client.command("SELECT 1"))
 
     async def prepare(self, work: Callable[[Client], ResultT]) -> ResultT:
-        """Run something with a client that uses no database yet: for the migrations."""
+        """Run migrations, with a client that uses no database yet."""
         return await self._run(self._writer, lambda: self._alone(work, lambda: self._open(None, ANSWER_SECONDS)))
 
     async def close(self) -> None:
-        """Wait for what is running, then let go of everything: the directory can be opened by another process after this."""
+        """Wait for what is running, then release everything: another process can open the directory afterwards."""
         if not self._closed:
             self._closed = True
             await asyncio.to_thread(self._close)
@@ -210,7 +212,7 @@ class Connections:
             raise StoreUnavailableError(self._held)
 
     def _call(self, work: Callable[[Client], ResultT], open_client: Callable[[], Client], token: str | None = None) -> ResultT:
-        """Run it with the client of this thread. A search has a ``token``, by which it can be stopped."""
+        """Run it with this thread's client. A search has a ``token``, by which it can be stopped."""
         client = getattr(self._thread, "client", None)
         if client is None:
             client = self._thread.client = open_client()
@@ -224,7 +226,7 @@ class Connections:
             raise
 
     def _replace(self, client: Client, open_client: Callable[[], Client]) -> None:
-        """Replace a chDB client whose statement failed: chDB 4.4 would put that statement's rows before the answer of the next one."""
+        """Replace a chDB client whose statement failed: chDB 4.4 would put that statement's rows before the next answer."""
         self._thread.client = None
         # Open the new one first: closing the last client would close the engine.
         fresh = open_client()
@@ -250,7 +252,7 @@ class Connections:
         return self._translated(named, searching=token is not None)
 
     def _open_ours(self) -> Client:
-        """For what is recorded. In one process it goes before searches: their queries pause while an insert runs."""
+        """For inserts. In the embedded ClickHouse they have priority: queries of searches pause while an insert runs."""
         return self._set(self._open(self.database, ANSWER_SECONDS), {"priority": 1} if self.is_embedded else {})
 
     def _open_for_searches(self) -> Client:
@@ -286,7 +288,7 @@ class Connections:
             metrics.STORE_ERRORS.labels(translated.kind).inc()
             raise translated from error
         except OSError as error:
-            # An insert into the ClickHouse in this process goes through a temporary file.
+            # The embedded ClickHouse uses a temporary file for an insert.
             metrics.STORE_ERRORS.labels(StoreUnavailableError.kind).inc()
             raise StoreUnavailableError(f"{self.where} cannot use its files: {error.strerror or error}") from error
 
@@ -304,7 +306,7 @@ class Connections:
             return Path(self._temporary.name)
 
     def _close(self) -> None:
-        # What a server does not answer is left to itself. The directory of the engine in this process must be free afterwards.
+        # A server that does not answer is abandoned. The directory of the embedded engine must be free afterwards.
         deadline = None if self.is_embedded else time.monotonic() + CLOSE_SECONDS
         ended = [threads.join(deadline) for threads in (self._writer, self._readers, self._probe)]
         if not all(ended):

@@ -1,4 +1,4 @@
-"""What is wrong with ClickHouse, in words: its address, the credentials, the grants, its clock."""
+"""Finds what is wrong with ClickHouse: its address, the credentials, the grants, its clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GRANTS: Final = ("SELECT", "INSERT", "CREATE TABLE", "CREATE VIEW", "ALTER TABL
 
 
 async def clickhouse_findings(settings: Settings, clock: Clock) -> AsyncIterator[CheckResult]:
-    """Look at everything; it stops where nothing answers."""
+    """Check everything; stops at the first step that gets no answer."""
     url = urlsplit(settings.clickhouse_url)
     secure = url.scheme == "https"
     try:

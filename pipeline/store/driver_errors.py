@@ -1,4 +1,4 @@
-"""The driver's errors as ours. The one place where they are read."""
+"""Translates the driver's errors into ours. No other module reads them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _LOGIN: Final = {
     192,  # UNKNOWN_USER
     193,  # WRONG_PASSWORD
     194,  # REQUIRED_PASSWORD
-    516,  # AUTHENTICATION_FAILED: it does not say which of the two is wrong
+    516,  # AUTHENTICATION_FAILED: it does not say whether the user or the password is wrong
 }
 _TOO_MANY_QUERIES: Final = 202
 _OF_THE_SERVER: Final = "(total)"
-"""What ClickHouse says of memory when all queries together have too much of it, not this one."""
+"""ClickHouse's text when all queries together use too much memory, not this one alone."""
 _UNAVAILABLE: Final = {
     74,  # CANNOT_READ_FROM_FILE_DESCRIPTOR
     75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR
@@ -73,7 +73,7 @@ _ROWS: Final = {
     349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
     469,  # VIOLATED_CONSTRAINT
 }
-"""What is wrong with a row. Errors that a table or a setting of the server may cause just as well are not among them."""
+"""The row itself is wrong. Errors that a table or a setting of the server may also cause are not listed."""
 _TOO_LARGE: Final = re.compile(r"^HTTP driver received HTTP status 413\b")
 _HINTS: Final = {
     60: " The migrations have not been applied to this database.",
@@ -84,10 +84,10 @@ _CHECK_LOGIN: Final = "Check OMS_WEBHOOKS_CLICKHOUSE_USERNAME and OMS_WEBHOOKS_C
 
 
 def store_error(error: Error, where: str, *, searching: bool) -> StoreError:
-    """Name an error of the driver by what there is to do about it.
+    """Classify an error of the driver by what can be done about it.
 
-    ``where`` names the ClickHouse, as a sentence begins. For a search a limit means that it asks for too much; for an insert it
-    means that the server is short of something now.
+    ``where`` names the ClickHouse and begins a sentence. A limit means for a search that it asks for too much; for an insert,
+    that the server is short of something at the moment.
     """
     code = error.code
     if code in _LOGIN:
@@ -113,7 +113,7 @@ def _unreached(error: Error, where: str) -> StoreUnavailableError:
 
 
 def _too_much(error: Error, where: str, *, searching: bool) -> StoreError | None:
-    """A limit that was met: the search's own, or one of the server."""
+    """A limit was reached: the search's own, or one of the server."""
     if error.code == _TOO_MANY_QUERIES and searching:
         return StoreBusyError()
     if error.code not in _BUDGET:
@@ -145,5 +145,5 @@ def _innermost(error: Error) -> BaseException:
 
 
 def _transport(error: Error, cause: BaseException) -> str:
-    """What the network said: the innermost cause, whose text names no credentials (the outer ones may quote the URL)."""
+    """The network error: the innermost cause, whose text contains no credentials (outer ones may quote the URL)."""
     return _first_line(error) if cause is error else f"{type(cause).__name__}: {_first_line(cause)}"

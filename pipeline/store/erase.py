@@ -1,11 +1,11 @@
-"""Takes a person's data out of ClickHouse: finds what there is, and overwrites it in place.
+"""Erases a person's data from ClickHouse: finds it, and overwrites it in place.
 
-Rows stay, without what they said of the person: that an attempt was made, when, to whom and with which status is not personal data,
-and the writer tells by the rows' positions what it has stored (exactly once). Overwritten means rewritten on disk: a mutation writes
-the parts anew, unlike DELETE FROM, which only hides rows until some merge.
+Rows stay, without the personal content. That an attempt was made, when, to whom and with which status is not personal data, and
+the writer needs the rows' positions to know what is stored (exactly once). Overwritten means rewritten on disk: a mutation
+rewrites the parts, unlike DELETE FROM, which only hides rows until some merge.
 
-Statements that change something name ids only: ClickHouse keeps the text of mutations. What was looked for is a bound parameter of
-queries that are not logged.
+Statements that change data name ids only, because ClickHouse keeps the text of mutations. The search terms are bound parameters
+of queries that are not logged.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pipeline.store.search.conditions import milliseconds
 from pipeline.store.search.like_patterns import like_pattern
 
 MAX_EVENTS: Final = 20_000
-"""More do not belong to one person: an address of the shop's own, say."""
+"""No single person has more. It may be an address of the shop itself."""
 _SHORTEST_QUOTED: Final = 6
-"""An order number shorter than this is looked for in columns only: in bodies it could be any number."""
+"""A shorter order number is only looked for in columns: in bodies it could be any number."""
 _IDS_AT_ONCE: Final = 400
-"""Ids travel in the URL of a request."""
+"""Ids are sent in the URL of a request."""
 _BUDGET: Final = QueryBudget(seconds=25.0)
 _WEEK: Final = timedelta(days=7)
 
@@ -42,7 +42,7 @@ _REFERENCES: Final = "order_number = '', shipment_numbers = [], subscription_id 
 _HAS_REFERENCES: Final = "order_number != '' OR notEmpty(shipment_numbers) OR subscription_id != ''"
 _HAS_ANSWER: Final = "response_body != '' OR notEmpty(response_headers) OR error != ''"
 
-# In this order: the events come last, since what else belongs to the person is found by them, should this break off.
+# In this order. The events come last, because the rest is found by them if this is interrupted.
 _BLANKED: Final = (
     (
         "attempts",
@@ -60,14 +60,14 @@ _BLANKED: Final = (
     ),
     ("events", "event_id", "String", f"{_REFERENCES}, request_body = ''", f"{_HAS_REFERENCES} OR request_body != ''"),
 )
-"""Table, expression of the id, its type, what is overwritten, and how a row is told where it is not overwritten yet."""
+"""Table, expression of the id, its type, what is overwritten, and the condition for a row that is not overwritten yet."""
 ERASED: Final = tuple(table for table, *_ in _BLANKED)
 """The tables that are overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose data: one of the two is given. ``orders`` are further order numbers that are known to be the person's."""
+    """Whose data: exactly one of the two is given. ``orders`` are further order numbers that are known to be the person's."""
 
     email: str = ""
     order_number: str = ""
@@ -76,7 +76,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class PersonTraces:
-    """What ClickHouse holds of a person: ids, and the order numbers. Nothing else of it leaves the store."""
+    """What ClickHouse holds about a person: ids and order numbers. Nothing else leaves the store."""
 
     events: tuple[str, ...] = ()
     attempts: tuple[int, ...] = ()
@@ -101,11 +101,11 @@ class Eraser:
         self._reader = Reader(connections, _BUDGET)
 
     async def find(self, subject: Subject) -> PersonTraces:
-        """All that belongs to a person and is not overwritten yet.
+        """Everything about a person that is not overwritten yet.
 
-        By e-mail address: the events whose body quotes it, and all events of the orders that those belong to. By order number: the
-        events of that order. With them, their attempts; and besides, attempts whose answer quotes what was looked for, and dead letters
-        that do, or whose key is the number of such an order.
+        By e-mail address: the events whose body quotes it, and all events of their orders. By order number: the events of that
+        order. In addition, their attempts, attempts whose answer quotes the search term, and dead letters that quote it or whose
+        key is the number of such an order.
 
         Raises:
             StoreRejectedError: it is far too much for one person.
@@ -124,7 +124,7 @@ class Eraser:
         return replace(found, attempts=tuple(sorted(attempts)), dead_letters=await self._dead_letters(subject, found.orders))
 
     async def start(self, traces: PersonTraces) -> None:
-        """Begin to overwrite. ClickHouse goes through with it, whatever becomes of this process; see :meth:`left`."""
+        """Begin to overwrite. ClickHouse finishes even if this process dies; see :meth:`left`."""
         cluster = self._connections.cluster
         for table, key, key_type, changes, _ in _BLANKED:
             storage = f"{storage_table(table, cluster)}{on_cluster(cluster)}"
@@ -144,7 +144,7 @@ class Eraser:
         return total
 
     async def _quoting_events(self, email: str) -> list[tuple[str, str]]:
-        """Event id and order number. Week by week: so no query has to read more than it may."""
+        """Event id and order number. Week by week, so that no query exceeds its budget."""
         found: list[tuple[str, str]] = []
         for first in await self._weeks("events", "received_at"):
             parameters = BoundValues()
@@ -154,7 +154,7 @@ class Eraser:
         return found
 
     async def _events_of(self, orders: Sequence[str]) -> list[str]:
-        """A body that was overwritten has nothing left to find; references that came later are found."""
+        """An overwritten body contains nothing to find, but references that arrived later are found."""
         found: list[str] = []
         for some in _pieces(orders):
             parameters = BoundValues()
@@ -203,7 +203,7 @@ class Eraser:
         return {int(row[0]) for row in rows}
 
     async def _weeks(self, table: str, column: str) -> list[datetime]:
-        """The beginnings of the weeks that the table has rows of; minimum and maximum are in the parts' indexes."""
+        """The starts of the weeks in which the table has rows; minimum and maximum are in the parts' indexes."""
         select = sql("SELECT min(", column, "), max(", column, "), count() FROM", table)
         [(first, last, count)] = await self._rows(select, BoundValues())
         weeks, start = [], first.astimezone(UTC)
@@ -223,13 +223,13 @@ class Eraser:
 
 
 def _quoted(subject: Subject) -> str:
-    """What is looked for in texts."""
+    """The texts to look for."""
     text = subject.email or subject.order_number
     return text if len(text) >= _SHORTEST_QUOTED else ""
 
 
 def _quotes(column: str, text: str, parameters: BoundValues) -> str:
-    """Whether a column quotes a text in one of its forms. The first test is the index's."""
+    """Whether a column quotes a text in one of its forms. The first test uses the index."""
     tests = []
     for form in encoded_forms(text):
         like = f"lowerUTF8({column}) LIKE {parameters.add(like_pattern(form), 'String')}"

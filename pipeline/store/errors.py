@@ -1,4 +1,4 @@
-"""What can go wrong with ClickHouse, by what there is to do about it. Messages hold no credentials and no statements."""
+"""Errors of ClickHouse, by what can be done about them. Messages contain no credentials and no statements."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 
 class StoreError(Exception):
-    """ClickHouse did not do what was asked. The tree of what this package raises::
+    """ClickHouse did not do what was asked. The tree of errors of this package::
 
         StoreError
          +-- StoreUnavailableError   not reached, or no answer for now: try again later
@@ -17,9 +17,7 @@ class StoreError(Exception):
          |    +-- StoreRowsError     the rows themselves are refused
          +-- StoreBudgetError        a search needs more than a search may take
 
-    ``kind`` is its label in the metrics.
-
-    ``needs_a_person``: trying again is of no use before somebody has changed something.
+    ``kind`` is the label in the metrics. ``needs_a_person``: a retry is useless until somebody has changed something.
     """
 
     kind: ClassVar[str] = "rejected"
@@ -27,45 +25,47 @@ class StoreError(Exception):
 
 
 class StoreUnavailableError(StoreError):
-    """ClickHouse cannot be reached or cannot answer at present: try again later. The statement may have been carried out."""
+    """ClickHouse cannot be reached or cannot answer at the moment: try again later. The statement may have taken effect."""
 
     kind = "unavailable"
     needs_a_person = False
 
 
 class StoreLoginError(StoreUnavailableError):
-    """ClickHouse refuses the user name or the password, or its certificate is not trusted. It may be mended at either side, so trying again can help."""
+    """ClickHouse refuses the user name or the password, or its certificate is not trusted. Either side may be fixed, so a retry
+    can help.
+    """
 
     kind = "login"
     needs_a_person = True
 
 
 class StoreRejectedError(StoreError):
-    """The statement, the data or the configuration is wrong: trying again does not help."""
+    """The statement, the data or the configuration is wrong: a retry does not help."""
 
 
 class StoreLimitError(StoreUnavailableError):
-    """ClickHouse is short of memory or time for so much at once: less at a time may succeed, and so may trying again."""
+    """ClickHouse lacks memory or time for this much: a smaller batch may succeed, and so may a retry."""
 
 
 class StoreRowsError(StoreRejectedError):
-    """ClickHouse refuses the rows themselves. Fewer at a time show which; a record that is refused alone is refused for good."""
+    """ClickHouse refuses the rows themselves. Smaller batches show which; a record that is refused alone is refused for good."""
 
 
 class StoreBudgetError(StoreError):
-    """A search needed more time or memory than a search may take: narrow it."""
+    """A search needed more time or memory than allowed: narrow it."""
 
     kind = "budget"
 
 
 class StoreBusyError(StoreUnavailableError):
-    """Too many searches at once: this one was not begun, or ClickHouse would not take it. ``retry_after`` seconds later it may be."""
+    """Too many searches at once: this one was not begun, or ClickHouse refused it. Retry after ``retry_after`` seconds."""
 
     kind = "busy"
     retry_after = 5
 
     def __init__(self, ahead: int | None = None, seconds: float | None = None) -> None:
-        """``ahead`` searches were before this one when it gave up, after so many ``seconds``; at once without them."""
+        """``ahead`` searches were before this one when it gave up after ``seconds``. Without them it was refused immediately."""
         before = "other searches are" if ahead is None else f"{ahead} other searches are" if ahead != 1 else "one other search is"
         waited = "" if seconds is None else f", and none of them ended within {seconds:g} seconds"
         super().__init__(
@@ -74,7 +74,7 @@ class StoreBusyError(StoreUnavailableError):
 
 
 _TOO_MUCH: Final = {158, 191, 307, 396}
-"""Codes of ClickHouse's errors about how much is read (system.errors lists them on a server)."""
+"""ClickHouse's error codes for reading too much (system.errors lists them on a server)."""
 
 NARROW: Final = (
     "Narrow it: a time range (created_at_gteq, created_at_lteq), an order number, an endpoint, or a longer part of the body "
@@ -83,7 +83,7 @@ NARROW: Final = (
 
 
 def over_budget(code: int | None = None) -> StoreBudgetError:
-    """A search that takes more than it may: of time, unless the code of ClickHouse's error says something else."""
+    """A search that exceeds its budget: of time, unless the code of ClickHouse's error says otherwise."""
     what = {
         241: "The search needs more memory than it may take.",
         **dict.fromkeys(_TOO_MUCH, "The search reads more than it may."),

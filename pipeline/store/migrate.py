@@ -1,6 +1,6 @@
-"""Makes and upgrades the tables: plain SQL files, applied once each, in the order of their names, and recorded.
+"""Creates and upgrades the tables: plain SQL files, each applied once, in the order of their names, and recorded.
 
-With the setting ``clickhouse_cluster`` the same files make replicated and sharded tables (see cluster).
+With the setting ``clickhouse_cluster``, the same files create replicated and sharded tables (see `cluster.py`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _UNDER_WAY: Final = (
     "AND position(command, {action:String}) > 0 LIMIT 1"
 )
 
-# An index for a year of rows takes as long as it takes: the role starts meanwhile. (By default ClickHouse 26 waits for it.)
+# Building an index over a year of rows takes long. The role starts meanwhile. (By default ClickHouse 26 waits for it.)
 _IN_BACKGROUND: Final[dict[str, Any]] = {"mutations_sync": 0}
-# The files of an index that is dropped go in the background too: behind all that is being built.
+# The files of a dropped index are also removed in the background, after all indexes that are being built.
 _DROP: Final = re.compile(r"^\s*DROP INDEX", re.MULTILINE)
 _WITHOUT_WAITING: Final[dict[str, Any]] = {"alter_sync": 0}
 
@@ -50,16 +50,15 @@ _ENGINES: Final = "SELECT name, engine_full FROM system.tables WHERE database = 
 
 
 def shipped_migrations() -> Migrations:
-    """The migrations of this release."""
     files = sorted(resources.files("pipeline.store.migrations").iterdir(), key=lambda file: file.name)
     return {file.name: file.read_text(encoding="utf-8") for file in files if file.name.endswith(".sql")}
 
 
 async def migrate(connections: Connections, migrations: Migrations | None = None) -> tuple[str, ...]:
-    """Bring the database up to date; returns the names of what was applied.
+    """Bring the database up to date; returns the names of the applied migrations.
 
-    Every statement can be repeated, so that processes may start at the same time. How long rows are kept is not part of the tables
-    (see retention).
+    Every statement can be repeated, so processes may start at the same time. Retention is not part of the tables (see
+    `retention.py`).
 
     Raises:
         StoreRejectedError: a migration was edited after it had been applied, or ClickHouse refuses a statement.
@@ -77,7 +76,7 @@ def _checksum(sql: str) -> str:
 
 
 def _make_database(client: Client, database: str, cluster: str) -> None:
-    # Asked first: whoever may use a database need not have the right to make one.
+    # Check first: a user of the database need not have the right to create one.
     exists = client.query("SELECT 1 FROM system.databases WHERE name = {name:String}", parameters={"name": database})
     if not exists.result_rows:
         # The name has only letters, digits and underscores (settings).
@@ -88,7 +87,7 @@ def _migrate(client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]],
     """``migrations``: name to checksum and statements."""
     engines = _texts(client, _ENGINES)
     _refuse_another_layout(engines, cluster)
-    # Asked first: who may only read can do without the right to make tables, as long as there is nothing to make.
+    # Check first: a read-only user needs no right to create tables as long as there is nothing to create.
     if "schema_migrations" not in engines:
         client.command(render_everywhere(_RECORD, cluster))
     applied = _texts(client, "SELECT name, checksum FROM schema_migrations")
@@ -116,20 +115,20 @@ def _migrate(client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]],
 
 
 def _is_under_way(client: Client, statement: str) -> bool:
-    """Whether ClickHouse carries out the same already: of several processes that start, one is enough to have an index built."""
+    """Whether ClickHouse already executes the same statement: if several processes start, one is enough to build an index."""
     match = _MATERIALIZE.search(statement)
     if match is None:
         return False
     try:
         found = client.query(_UNDER_WAY, parameters=match.groupdict()).result_rows
     except DatabaseError:
-        # Whoever may not look does it once more: that is a waste and no harm.
+        # Without the right to look, it is done once more: a waste, but harmless.
         return False
     return bool(found)
 
 
 def _refuse_another_layout(engines: dict[str, str], cluster: str) -> None:
-    """Tables are not moved between the two layouts: rows would stand where nobody looks."""
+    """Tables are not moved between the two layouts: rows would be where nobody looks."""
     is_distributed = engines.get(Table.ATTEMPTS.value, "").startswith("Distributed")
     if Table.ATTEMPTS.value in engines and is_distributed != bool(cluster):
         message = (
@@ -141,15 +140,15 @@ def _refuse_another_layout(engines: dict[str, str], cluster: str) -> None:
 
 
 def _remove_ttls(client: Client, cluster: str) -> None:
-    """Weeks that are too old are dropped by name (see retention): ClickHouse must not drop what an earlier setting gave a part.
+    """Old weeks are dropped by name (see `retention.py`): ClickHouse must not drop parts by the TTL of an earlier release.
 
-    Without a TTL in the table, what parts remember of one has no effect: nothing is rewritten, and nothing is waited for.
+    Without a TTL on the table, the TTLs that parts remember have no effect: nothing is rewritten, and nothing is waited for.
     """
     for name in _tables_with_ttl(client, cluster):
         try:
             client.command(f"ALTER TABLE {name}{on_cluster(cluster)} REMOVE TTL")
         except DatabaseError:
-            # Another process that starts was first, and there is none to remove any more.
+            # Another starting process was first, and there is no TTL left to remove.
             if name in _tables_with_ttl(client, cluster):
                 raise
 

@@ -1,4 +1,4 @@
-"""What ClickHouse still has to work out for rows of releases before, after a migration: it does so in the background."""
+"""Mutations that are pending after a migration: ClickHouse rewrites rows of earlier releases in the background."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ORDER BY table
 
 @dataclass(frozen=True, slots=True)
 class PendingMutation:
-    """Of a table: how many parts are left, and why the last try failed, if it did."""
+    """How many parts of a table are left, and why the last try failed, if it did."""
 
     table: str
     parts_left: int
@@ -37,7 +37,7 @@ class PendingMutation:
 
 
 async def rebuilds(connections: Connections) -> tuple[PendingMutation, ...]:
-    """What is left, by table; nothing when all is done. Of a cluster: on the node that answers.
+    """What is left, by table; empty when all is done. On a cluster: on the node that answers.
 
     Raises:
         StoreError: ClickHouse cannot be reached, or refuses.
@@ -54,7 +54,7 @@ async def _pause() -> None:
 
 
 async def watch_rebuilds(connections: Connections, pause: Callable[[], Awaitable[None]] = _pause) -> None:
-    """Show how much is left in the metrics, and say in the log when it begins, fails and is over. Returns when nothing is left."""
+    """Show how much is left in the metrics, and log when it begins, fails and ends. Returns when nothing is left."""
     known: dict[str, PendingMutation] = {}
     while True:
         try:

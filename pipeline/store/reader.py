@@ -1,4 +1,4 @@
-"""How reads are carried out: bound parameters, and a budget that a query cannot exceed."""
+"""Runs reads with bound parameters, and with a budget that a query cannot exceed."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ Rows = Sequence[Sequence[Any]]
 _STORED: Final = "SELECT toUnixTimestamp64Milli(min(created_at)), toUnixTimestamp64Milli(max(created_at)), count() FROM attempts"
 
 INDEX_FIRST: Final = {"use_skip_indexes_on_data_read": 0}
-"""For what an index finds: it is asked for all parts at once. Part by part while it reads, ClickHouse takes twice as long for what is rare."""
+"""For queries that an index answers: look it up for all parts at once. If ClickHouse looks part by part while it reads, rare
+values take twice as long.
+"""
 IN_ORDER: Final = {"read_in_order_use_buffering": 0}
-"""For the first rows in the order of time: weeks are read one after the other. To read all of them ahead takes twice as long for nothing."""
+"""For the first rows in time order: read one week after the other. Reading all weeks ahead takes twice as long for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryBudget:
-    """What one query may take."""
+    """What one query may use."""
 
     seconds: float = 10.0
     memory_bytes: int = 2 * 1024**3
 
     def settings(self) -> dict[str, Any]:
-        """As ClickHouse's settings."""
         return {
             "max_execution_time": self.seconds,
             "max_memory_usage": self.memory_bytes,
             # Stop when the time is over, not when ClickHouse estimates that it will be.
             "timeout_before_checking_execution_speed": 0,
-            # It remembers which rows a condition met. Our conditions hold subqueries, whose results change while rows come in.
+            # ClickHouse caches which rows a condition matched. Our conditions contain subqueries, whose results change as rows
+            # arrive.
             "use_query_condition_cache": 0,
-            # To compile an expression takes longer than these queries do.
+            # Compiling an expression takes longer than these queries do.
             "compile_expressions": 0,
             "compile_aggregate_expressions": 0,
             "compile_sort_description": 0,
@@ -45,7 +47,7 @@ class QueryBudget:
 
 
 class Reader:
-    """Runs the queries of one piece of work; together they have one budget of time, and one place in line."""
+    """Runs the queries of one request. They share one time budget and one place in the queue."""
 
     def __init__(self, connections: Connections, budget: QueryBudget) -> None:
         self._connections = connections
@@ -54,14 +56,14 @@ class Reader:
         self._place: int | None = None
 
     def with_full_budget(self) -> Reader:
-        """For another piece of work, with the whole budget."""
+        """A reader for another request, with the whole budget."""
         return Reader(self._connections, self._budget)
 
     async def stored(self, *, exactly: bool = False) -> StoredSpan:
-        """From when to when there are attempts, and how many: as of a few seconds ago, unless it must be exact. Raises as :meth:`rows`."""
+        """The time span of the attempts, and their number: a few seconds old, unless it must be exact. Raises as :meth:`rows`."""
         known = self._connections.stored
         if known is None or exactly or not known.is_fresh:
-            # The minima and maxima are in the parts' own indexes: nothing is read.
+            # The minima and maxima are in the parts' indexes: no rows are read.
             [(first, last, rows)] = await self.rows(_STORED, {})
             known = self._connections.stored = StoredSpan(first, last + 1, rows)
         return known
@@ -73,12 +75,12 @@ class Reader:
         formats: dict[str, str] | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> Rows:
-        """What a query returns. ``more`` are further settings of ClickHouse.
+        """The rows of a query. ``more`` are further ClickHouse settings.
 
         Raises:
             StoreUnavailableError: ClickHouse cannot answer now.
             StoreBusyError: too many other searches are ahead.
-            StoreBudgetError: the work takes more time or memory than it may.
+            StoreBudgetError: the work takes more time or memory than allowed.
         """
 
         def query(client: Client) -> Rows:
@@ -106,10 +108,9 @@ class Reader:
 
 
 def columns(names: Sequence[str]) -> str:
-    """Names of columns, for a SELECT."""
     return ", ".join(names)
 
 
 def sql(*parts: str) -> str:
-    """A statement of parts that are constants, names of columns or placeholders; values are bound."""
+    """A statement from parts that are constants, column names or placeholders; values are bound."""
     return " ".join(parts)

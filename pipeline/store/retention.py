@@ -1,8 +1,9 @@
-"""Drops the weeks that are older than ``retention_days``: by name, so that it is exact, can be seen and takes effect at once.
+"""Drops weeks that are older than ``retention_days``. They are dropped by name: this is exact, visible and takes effect
+immediately.
 
-ClickHouse's own TTL is not used. A part remembers when it expires from when it was written: with a longer limit it went at the
-old hour, unless all parts were rewritten first, and with a shorter one it stayed. Here the limit is looked at when a week is dropped,
-and nothing about it is stored with the rows.
+ClickHouse's TTL is not used. A part remembers from when it was written when it expires: after the limit was raised, the part
+would still go at the old time unless all parts were rewritten first, and after it was lowered, the part would stay. Here the
+limit is read when a week is dropped, and nothing about it is stored with the rows.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ log = logger(__name__)
 
 WEEK: Final = timedelta(days=7)
 _DROP: Final[dict[str, Any]] = {
-    # A week may well be larger than the 50 GB that ClickHouse drops without being told that they are meant.
+    # A week may be larger than the 50 GB that ClickHouse drops without confirmation.
     "max_partition_size_to_drop": 0,
-    # A node that does not answer gets to it later; what it still has is seen with the next look.
+    # A node that does not answer does it later; the next look finds what it still has.
     "distributed_ddl_task_timeout": 20,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Week:
-    """A week of a table, which begins on a Monday (UTC), and its rows."""
+    """One week of a table, which begins on a Monday (UTC), and its number of rows."""
 
     table: Table
     begins: date
@@ -41,20 +42,20 @@ class Week:
 
 
 def last_expired_week(now: datetime, days: int) -> date:
-    """The Monday of the newest week all of whose rows are older than ``days``."""
+    """The Monday of the newest week in which all rows are older than ``days``."""
     end = (now.astimezone(UTC) - timedelta(days=days)).date()
     return end - timedelta(days=end.weekday()) - WEEK
 
 
 class Retention:
-    """How long rows are kept. A week goes when its last moment is older than that, so a row stays for up to seven days longer."""
+    """How long rows are kept. A week is dropped when its last moment is too old, so a row stays up to seven days longer."""
 
     def __init__(self, connections: Connections, days: int) -> None:
         self._connections = connections
         self._days = days
 
     async def expired(self, now: datetime) -> tuple[Week, ...]:
-        """The weeks that are older than they are kept, by our clock and by that of ClickHouse: one that is wrong deletes nothing.
+        """The expired weeks, by our clock and by ClickHouse's: one wrong clock deletes nothing.
 
         Raises:
             StoreError: ClickHouse does not answer, or refuses.
@@ -62,9 +63,10 @@ class Retention:
         return await self._connections.read(lambda client: self._expired(client, now))
 
     async def drop_expired(self, now: datetime) -> tuple[Week, ...]:
-        """Drop these weeks; returns those that are gone. Logs and counts each, and says how many rows are left that should be gone.
+        """Drop these weeks; returns those that are gone. Logs and counts each, and reports how many rows are overdue.
 
-        Whoever dies here has dropped some of the weeks; the next look finds the others. Two at once drop the same weeks once.
+        If the process dies, some of the weeks are dropped, and the next look finds the others. Two processes drop the same weeks
+        once.
 
         Raises:
             StoreError: ClickHouse does not answer, or refuses.
@@ -90,11 +92,11 @@ class Retention:
     name = "drop weeks that are older than retention_days"
 
     async def do(self, now: datetime) -> None:
-        """One look (see consumers/maintenance.py)."""
+        """Look once (see consumers/maintenance.py)."""
         await self.drop_expired(now)
 
     def leave(self) -> None:
-        """Another process drops weeks now, and says what is left."""
+        """Another process drops weeks now, and reports what is left."""
         for table in PARTITIONED_BY:
             metrics.RETENTION_OVERDUE.labels(table.value).set(0)
 
@@ -103,7 +105,7 @@ class Retention:
         last = last_expired_week(min(now, theirs), self._days)
         weeks = []
         for table, column in PARTITIONED_BY.items():
-            # All of it is in the parts' own indexes: no row is read.
+            # All of it is in the parts' indexes: no rows are read.
             week = f"toMonday({column})"
             query = sql(
                 "SELECT", week, "AS week, count() FROM", table.value, "WHERE", week, "<= {last:Date} GROUP BY week ORDER BY week"

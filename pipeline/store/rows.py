@@ -1,4 +1,7 @@
-"""Records to rows: the tables' columns, and one pure function a table. A row ends with the record's position in Kafka."""
+"""Converts records to rows: the tables' columns, and one pure function for each table. A row ends with the record's position in
+Kafka.
+
+"""
 
 from __future__ import annotations
 
@@ -17,24 +20,24 @@ from schemas.endpoint import EndpointRecord
 from schemas.event import EventMeta
 
 MAX_PARTITIONS = 1024
-"""A topic that is recorded has at most this many partitions (see :func:`attempt_id`)."""
+"""A recorded topic has at most this many partitions (see :func:`attempt_id`)."""
 
 Row = tuple[Any, ...]
 """Values in the order of the table's columns; the last two are ``kafka_partition`` and ``kafka_offset``.
 
-Times are milliseconds since 1970, as DateTime64(3) holds them: the driver takes ten times as long for a datetime.
+Times are milliseconds since 1970, as in DateTime64(3): the driver takes ten times as long for a datetime.
 """
 
 
 class RowPosition(NamedTuple):
-    """Where a record stands in its topic."""
+    """The position of a record in its topic."""
 
     partition: int
     offset: int
 
 
 class Table(enum.StrEnum):
-    """What the recorder writes to."""
+    """The tables that the recorder writes."""
 
     ATTEMPTS = "attempts"
     EVENTS = "events"
@@ -141,23 +144,24 @@ PARTITIONED_BY: Final[dict[Table, str]] = {
     Table.EVENTS: "received_at",
     Table.DEAD_LETTERS: "failed_at",
 }
-"""The time by whose week a table is partitioned, and whose age ends a row's life. Endpoint changes and the audit log are few and are kept."""
+"""The time whose week is the table's partition, and whose age decides when a row is dropped. Endpoint changes and the audit log
+are few and are kept.
+"""
 
 
 NOT_MADE: Final = "outcome IN ('discarded', 'expired')"
-"""Holds for attempts that were due and not made: they are not failures, and have no duration."""
+"""True for attempts that were due but not made: they are not failures, and have no duration."""
 
 UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""The ``event_received_at`` of an attempt whose record does not say."""
+"""The ``event_received_at`` of an attempt whose record does not contain it."""
 
 
 def attempt_id(partition: int, offset: int, index: int = 0) -> int:
-    """The public id of the ``index``-th attempt in a record: always the same, 1 at least, and it fits a JavaScript number for long.
+    """The public id of the ``index``-th attempt in a record. It never changes, is at least 1, and fits into a JavaScript number
+    up to offset 137 billion in each partition; 64 bits last a thousand times as long.
 
-    (Ids began at 0 once: where a client takes 0 for none, the first attempt could not be asked for. No id means two attempts by that, as
-    what is written now has one entry fewer than there is room for.)
-
-    (Up to offset 137 billion in each partition; 64 bits last for a thousand times as many.)
+    Ids once began at 0. Some clients treat 0 as none, and could not ask for the first attempt. No id means two attempts because
+    of that: a record has one entry fewer than there is room for.
     """
     if not 0 <= partition < MAX_PARTITIONS:
         raise ValueError(
@@ -169,7 +173,7 @@ def attempt_id(partition: int, offset: int, index: int = 0) -> int:
 
 
 def weeks(table: Table, rows: Sequence[Row]) -> list[int] | None:
-    """The week (Monday to Sunday, UTC) of each row: its partition in ClickHouse; None where a table has no partitions."""
+    """The week (Monday to Sunday, UTC) of each row, which is its partition in ClickHouse; None if the table has no partitions."""
     column = PARTITIONED_BY.get(table)
     if column is None:
         return None
@@ -180,7 +184,7 @@ def weeks(table: Table, rows: Sequence[Row]) -> list[int] | None:
 _DAY_MS: Final = 86_400_000
 _WEEK_MS: Final = 7 * _DAY_MS
 _THURSDAY_MS: Final = 3 * _DAY_MS
-"""1970 began on one, three days after a Monday."""
+"""1970 began on a Thursday, three days after a Monday."""
 _INDEX: Final = {table: {name: index for index, name in enumerate(columns)} for table, columns in COLUMNS.items()}
 
 
@@ -217,7 +221,7 @@ def attempt_row(position: RowPosition, attempt: Attempt, index: int = 0) -> Row:
 
 
 def event_row(position: RowPosition, dispatch: Dispatch, body: bytes) -> Row:
-    """A row of ``events``: the body as it is sent, and who matched."""
+    """A row of ``events``: the body as it is sent, and the matched endpoints."""
     event = dispatch.event
     return (
         event.id,
@@ -242,7 +246,7 @@ def dead_letter_row(
     value: bytes | None,
     headers: Iterable[tuple[str, bytes]],
 ) -> Row:
-    """A row of ``dead_letters``: key and value as they came; a null stays a null."""
+    """A row of ``dead_letters``: the original key and value; a null stays a null."""
     return (
         dead_letter.reason.value,
         dead_letter.detail,
@@ -291,7 +295,7 @@ def audit_row(position: RowPosition, entry: AuditEntry) -> Row:
 
 
 def _references(event: EventMeta) -> tuple[str, tuple[str, ...], str, int | None, tuple[str, ...]]:
-    # The OMS decides what an id looks like; one that no column can hold must not stop the rows around it.
+    # The OMS decides what an id looks like. An id that fits no column must not block the rows around it.
     fits = event.stock_item_id is not None and -(2**63) <= event.stock_item_id < 2**63
     return (
         event.order_number or "",
@@ -309,6 +313,6 @@ _LAST_MS: Final = (datetime(2300, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND - 
 
 
 def _time(value: datetime) -> int:
-    """A time inside what DateTime64 can compare; a producer may send any year."""
+    """A time within the range that DateTime64 can compare; a producer may send any year."""
     milliseconds: int = (value - _EPOCH) // _MILLISECOND
     return milliseconds if _FIRST_MS <= milliseconds <= _LAST_MS else min(max(milliseconds, _FIRST_MS), _LAST_MS)

@@ -1,8 +1,8 @@
-"""One SELECT of somebody's own, for the embedded ClickHouse: read-only, bounded, and away from files and networks.
+"""Runs a single SELECT that a person wrote, on the embedded ClickHouse: read-only, bounded, without access to files and networks.
 
-A ClickHouse server has users, roles and quotas for this (deploy/clickhouse). ClickHouse in process has none, and its read-only mode
-still writes files (INTO OUTFILE) and reads them (file()). So the engine itself takes the statement apart first: what is carried out is
-its own rendering of one statement, as a subquery, where nothing but a SELECT can stand, and only with functions that stay inside.
+A ClickHouse server has users, roles and quotas for this (deploy/clickhouse). The embedded ClickHouse has none, and its read-only
+mode still writes files (INTO OUTFILE) and reads them (file()). So the engine itself first parses the statement. What runs is the
+engine's own rendering of one statement, as a subquery, where only a SELECT is possible, and only with functions that stay inside.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VIEWS: Final = (
     *("attempt_history", "attempt_details", "attempt_figures", "attempt_figures_daily", "received_events", "event_bodies"),
     "endpoint_history",
 )
-"""What is for people: the tables behind them may change."""
+"""The views for people: the tables behind them may change."""
 _TOO_MANY_ROWS_OR_BYTES: Final = 396
 _UNKNOWN_TABLE: Final = 60
 _SYNTAX_ERROR: Final = 62
@@ -34,11 +34,11 @@ _SYNTAX_ERROR: Final = 62
 _LIMITS: Final = (
     f"SET max_execution_time = {MAX_SECONDS}, timeout_before_checking_execution_speed = 0, max_memory_usage = {MAX_MEMORY}, "
     f"max_result_rows = {MAX_ROWS}, result_overflow_mode = 'throw', "
-    # A condition on the body in attempt_details then reads the attempts of what it finds, and no others.
+    # A condition on the body in attempt_details then reads only the attempts of matching events.
     "enable_join_runtime_filters_index_analysis = 1"
 )
 _OURS_AROUND: Final = re.compile(r"[.:\s]*In scope SELECT formatQuery\(.*\)(?=\.)", re.DOTALL)
-"""What ClickHouse says of the statement of ours that the other one stood in."""
+"""How ClickHouse refers to our statement around the person's."""
 _FUNCTION: Final = re.compile(r"^( *)Function (\S+)", re.MULTILINE)
 _TABLE_FUNCTION: Final = re.compile(r"TableExpression[^\n]*\n *Function (\S+)")
 _SETTINGS: Final = re.compile(r"^ *Set *$", re.MULTILINE)
@@ -58,17 +58,17 @@ class SqlResult:
 
 
 class SqlConsole:
-    """Carries out statements, each on a connection of its own."""
+    """Runs statements, each on a separate connection."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
     async def ask(self, statement: str) -> SqlResult:
-        """What a SELECT returns.
+        """The result of a SELECT.
 
         Raises:
-            StoreRejectedError: it is not one SELECT, it is wrong, or it reaches out.
-            StoreBudgetError: it takes more time, memory or rows than it may.
+            StoreRejectedError: it is not a single SELECT, it is wrong, or it accesses something outside.
+            StoreBudgetError: it takes more time, memory or rows than allowed.
             StoreUnavailableError: ClickHouse cannot answer now.
         """
         if len(statement) > MAX_STATEMENT:
@@ -83,7 +83,9 @@ class SqlConsole:
 
 
 def _explained(error: StoreError) -> StoreError | None:
-    """An error in words for who wrote the statement, which is no search, nor are its tables ours for sure. None: its own words will do."""
+    """An error message for the author of the statement, which is not a search and may not use our tables. None: ClickHouse's
+    words are good enough.
+    """
     code = error.__cause__.code if isinstance(error.__cause__, Error) else None
     if code == _TOO_MANY_ROWS_OR_BYTES:
         return StoreBudgetError(f"The answer has more than {MAX_ROWS:,} rows; add a LIMIT, or group them.")
@@ -102,11 +104,12 @@ def _explained(error: StoreError) -> StoreError | None:
 
 def _ask(client: Client, statement: str) -> SqlResult:
     started = time.monotonic()
-    # Before anything of the statement gets to the engine, and for as long as this connection lives.
+    # Before the engine sees anything of the statement, and for as long as this connection lives.
     client.command(_LIMITS)
     client.command("SET readonly = 1")
     [(rendered,)] = client.query("SELECT formatQuery({statement:String})", parameters={"statement": statement}).result_rows
-    # One statement without comments, as the engine writes it: it cannot leave the parentheses, and in them only a SELECT is one.
+    # One statement without comments, as rendered by the engine: it cannot leave the parentheses, and inside them only a SELECT is
+    # valid.
     select = "\n".join(("SELECT * FROM (", rendered, ")"))
     _check(client.raw_query(f"EXPLAIN AST {select}", fmt="TSVRaw").decode("utf-8", "replace"))
     began = time.monotonic()
@@ -123,7 +126,7 @@ def _ask(client: Client, statement: str) -> SqlResult:
 
 
 def _check(tree: str) -> None:
-    """Refuse what reaches files, networks or models, and settings; ``tree`` is the engine's own, one node a line."""
+    """Refuse access to files, networks or models, and settings; ``tree`` is the engine's syntax tree, one node per line."""
     if _SETTINGS.search(tree):
         raise StoreRejectedError("The limits stand: leave out SETTINGS.")
     used = {name.lower() for _, name in _FUNCTION.findall(tree)}

@@ -1,4 +1,4 @@
-"""What was last seen of the attempts: how many there are, and from when to when. Searches plan with it, and look whether more has come."""
+"""The last known time span and number of attempts. Searches plan with it, and check whether more has arrived."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _SECONDS: Final = 10.0
-"""So long it is good enough to plan with: a plan leaves out nothing that came since (see TimeWindow)."""
+"""How long it is good enough for planning: a plan leaves out nothing that arrived since (see TimeWindow)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSpan:
-    """Times in milliseconds since 1970: of the oldest attempt, and one behind that of the newest."""
+    """Times in milliseconds since 1970: that of the oldest attempt, and one after that of the newest."""
 
     first: int
     end: int
@@ -21,5 +21,5 @@ class StoredSpan:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether a plan may be made with it. That there is nothing is never remembered."""
+        """Whether it may be used for planning. That there is nothing is never remembered."""
         return self.rows > 0 and time.monotonic() - self.seen_at < _SECONDS

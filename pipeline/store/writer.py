@@ -1,20 +1,20 @@
 """Writes rows exactly once.
 
-Promise 3: every record is in ClickHouse once, though a recorder may die between insert and commit, an insert may fail after it
-took effect, and two recorders may for a while believe that a partition is theirs. What keeps it:
+Promise 3: every record is in ClickHouse once, even if a recorder dies between insert and commit, an insert fails after it took
+effect, or two recorders believe for a while that a partition is theirs. How:
 
 * The rows of one Kafka partition are inserted in the order of their offsets; an insert is one part or nothing. So a table always
   holds a partition's records up to some offset, without gaps; ``max(kafka_offset)`` says which.
-* The token of an insert is its partition and its **first** offset; ClickHouse drops an insert whose token it knows (table
-  setting ``non_replicated_deduplication_window``). Of all inserts that start behind the same offset one takes effect,
-  however long each is and whenever it arrives.
-* ClickHouse does not say whether it dropped an insert. So after each one the writer asks how far the table reaches, and goes on
-  from there, be it in the middle of its rows (another's shorter insert was first) or behind them.
+* The token of an insert is its partition and its **first** offset. ClickHouse drops an insert whose token it knows (table setting
+  ``non_replicated_deduplication_window``). Of all inserts that start at the same offset, one takes effect, however long each is
+  and whenever it arrives.
+* ClickHouse does not say whether it dropped an insert. So after each insert the writer asks how far the table reaches, and
+  continues from there, which may be in the middle of its rows (another's shorter insert was first) or behind them.
 
-On a cluster all rows of a Kafka partition stand in one shard (see cluster), and tokens are in Keeper, where all replicas of the
-shard see them at once. The rows are not: a replica may be behind, and say that the table ends earlier than it does. Where it says
-so, another insert begins, and the rows there have a token; so the writer is told nothing new, or waits, and inserts nothing twice.
-It waits for as long as that takes, with the same token: in Keeper a token and its part are written together, none is void.
+On a cluster, all rows of a Kafka partition are in one shard (see `cluster.py`), and tokens are in Keeper, where all replicas of
+the shard see them at once. The rows are not: a replica may lag, and report an end that is too early. The writer then begins
+another insert there. The rows have a token, so the insert changes nothing, and the writer either learns the true end or waits. It
+waits as long as necessary, with the same token: in Keeper, a token and its part are written together, so no token is void.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ SELECT max(kafka_offset) FROM {table:Identifier} WHERE kafka_partition = {partit
 _LAST_SQL: Final = "SELECT count(), max(kafka_offset) FROM {table:Identifier}"
 _EXISTS_SQL: Final = "EXISTS TABLE {table:Identifier}"
 
-# One part, at once, or an error. ClickHouse 26 gathers inserts of several clients by default (async_insert).
+# One part, immediately, or an error. By default, ClickHouse 26 combines inserts of several clients (async_insert).
 _SETTINGS: Final[dict[str, Any]] = {"async_insert": 0, "insert_deduplicate": 1, "wait_end_of_query": 1}
 
 _ON_CLUSTER: Final[dict[str, Any]] = {
-    # The insert is over when the shard has it, not when the node that was asked has put it aside.
+    # The insert is finished when the shard has it, not when the contacted node has queued it.
     "distributed_foreground_insert": 1,
-    # Before the driver gives up. What was not confirmed is inserted again, with its token.
+    # Earlier than the driver's timeout. An unconfirmed insert is repeated with its token.
     "insert_quorum_timeout": 20_000,
 }
 _NEAREST: Final[dict[str, Any]] = {
-    # The same replica for the insert and for the question behind it, whichever node a load balancer chooses.
+    # The same replica for the insert and the following query, whichever node a load balancer chooses.
     "prefer_localhost_replica": 0,
     "load_balancing": "in_order",
 }
 _POSITION_SETTINGS: Final[dict[str, Any]] = {
     **_NEAREST,
-    # A replica that is so far behind that tokens may have been forgotten meanwhile is not asked.
+    # A replica that lags so far that tokens may have been forgotten meanwhile is not asked.
     "max_replica_delay_for_distributed_queries": 60,
     "fallback_to_stale_replicas_for_distributed_queries": 0,
 }
@@ -62,7 +62,7 @@ _Key = tuple[Table, int]
 
 
 class Writer:
-    """The recorder's way into ClickHouse. One ``append`` per table and partition at a time."""
+    """The recorder's way into ClickHouse. One ``append`` for each table and partition at a time."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -70,24 +70,24 @@ class Writer:
         self._insert_settings = dict(_SETTINGS)
         if self._on_cluster:
             self._insert_settings |= _ON_CLUSTER | _NEAREST | {"insert_quorum": connections.insert_quorum}
-        # Touched by the writer's thread only, except that forget() may drop an entry: what is not known is asked for.
+        # Used by the writer's thread only, except that forget() may drop an entry: missing entries are read from ClickHouse.
         self._stored: dict[_Key, int] = {}
         self._void_tokens: dict[_Key, tuple[int, int]] = {}
 
     async def assign(self, table: Table, partition: int) -> int:
-        """The offset to go on from: one behind the last that is stored, 0 when there is none."""
+        """The offset to continue from: one after the last that is stored, 0 if there is none."""
         return await self._connections.write(lambda client: self._refresh(client, (table, partition))) + 1
 
     async def last_offset(self, table: Table) -> int | None:
-        """The highest offset of any partition; None when nothing is stored, or the tables have not been made."""
+        """The highest offset of any partition; None if nothing is stored, or the tables do not exist."""
         return await self._connections.write(lambda client: _last_offset(client, table))
 
     def forget(self, table: Table, partition: int) -> None:
-        """The partition is somebody else's now."""
+        """The partition now belongs to another recorder."""
         self._stored.pop((table, partition), None)
 
     async def append(self, table: Table, partition: int, rows: Sequence[Row]) -> None:
-        """Store rows, in the order of their offsets; those that are stored already are skipped.
+        """Store rows, in the order of their offsets; rows that are already stored are skipped.
 
         Raises:
             StoreUnavailableError: some or all of the rows may not be stored. Retry with the same rows.
@@ -113,7 +113,7 @@ class Writer:
                 raise _replica_behind(key, run[0][-1]) if self._on_cluster else self._void_token(key, run[0][-1])
             while begin < len(left) and left[begin][-1] <= stored:
                 begin += 1
-        # Set at the end: after any error the position is asked for anew.
+        # Set at the end: after any error, the position is read again.
         self._stored[key] = stored
 
     def _refresh(self, client: Client, key: _Key) -> int:
@@ -128,9 +128,9 @@ class Writer:
         return f"{key[1]}/{first}" + (f"/{times}" if void_first == first and times else "")
 
     def _void_token(self, key: _Key, first: int) -> StoreUnavailableError:
-        """The token is known but its rows are not there: a crash came between the two, or somebody deleted the rows.
+        """The token is known, but its rows are missing: a crash came between the two, or somebody deleted the rows.
 
-        Another insert with the token might be about to finish, so the rows get a new token with the next call only.
+        Another insert with the token might be about to finish, so the rows get a new token only at the next call.
         """
         void_first, times = self._void_tokens.get(key, (first, 0))
         self._void_tokens[key] = (first, times + 1 if void_first == first else 1)
@@ -138,7 +138,7 @@ class Writer:
 
 
 def _replica_behind(key: _Key, first: int) -> StoreUnavailableError:
-    """The shard has the rows, and the replica that answered has not, yet."""
+    """The shard has the rows, but the replica that answered does not have them yet."""
     return StoreUnavailableError(
         f"A replica of {key[0].value} is behind: it does not show partition {key[1]} from offset {first} on. Waiting for it; see "
         "system.replicas and system.replication_queue."
@@ -146,7 +146,7 @@ def _replica_behind(key: _Key, first: int) -> StoreUnavailableError:
 
 
 def _stored(client: Client, key: _Key, settings: dict[str, Any]) -> int:
-    """The highest offset that is stored, -1 when there is none. A projection holds it: few rows are read."""
+    """The highest offset that is stored, -1 if there is none. A projection holds it: few rows are read."""
     parameters = {"table": key[0].value, "partition": key[1]}
     rows = client.query(_POSITION_SQL, parameters=parameters, settings=settings).result_rows
     return int(rows[0][0]) if rows else -1
@@ -161,13 +161,13 @@ def _last_offset(client: Client, table: Table) -> int | None:
 
 
 def _end_of_run(rows: Sequence[Row], of_week: Sequence[int] | None, begin: int) -> int:
-    """Up to the first row of another week: an insert into two partitions would be two parts, and not atomic.
+    """The rows up to the first of another week: an insert into two partitions would be two parts, and not atomic.
 
-    Around the turn of a week records of both follow each other, as some attempts began before it: there are many runs then, of few
-    rows each.
+    Around the turn of a week, records of both weeks alternate, because some attempts began before it: there are many runs then,
+    of a few rows each.
 
     Raises:
-        StoreRowsError: a record has rows of two weeks (whoever writes one sees to it that it has not).
+        StoreRowsError: a record has rows of two weeks (writers ensure that this does not happen).
     """
     if of_week is None:
         return len(rows)
@@ -187,7 +187,7 @@ def _insert(client: Client, table: Table, rows: Sequence[Row], settings: dict[st
             settings=settings,
             data=rows,
         )
-        # One block, however large: the driver would cut it every two megabytes.
+        # One block, however large: the driver would split it every two megabytes.
         context.block_row_count = len(rows)
         client.data_insert(context)
     except (TypeError, ValueError, AttributeError, OverflowError, LookupError, struct.error) as error:

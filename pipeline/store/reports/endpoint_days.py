@@ -1,4 +1,4 @@
-"""What all endpoints were sent lately, for lists: the rollup says how much, the newest failures say what went wrong."""
+"""The last day of all endpoints, for lists: the hourly aggregates give the counts, the newest failures the reasons."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class LatestFailure:
 
 @dataclass(slots=True)
 class EndpointDay:
-    """The last 24 hours of an endpoint by the clock's hours, the oldest first.
+    """The last 24 hours of an endpoint, by clock hour, oldest first.
 
-    Each hour has successes and failures. Test deliveries count too; what was discarded or has expired was not attempted.
+    Each hour has successes and failures. Test deliveries count; discarded and expired deliveries do not, because they were not
+    attempted.
     """
 
     hours: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)] * HOURS)
@@ -41,7 +42,7 @@ class EndpointDay:
 
     @property
     def failed(self) -> int:
-        """Attempts that were not."""
+        """Attempts that were not acknowledged."""
         return sum(failed for _, failed in self.hours)
 
     @property
@@ -52,7 +53,7 @@ class EndpointDay:
 
 
 def first_hour(until: datetime) -> datetime:
-    """When the first of the hours begins."""
+    """When the first of the 24 hours begins."""
     return until.replace(minute=0, second=0, microsecond=0) - (HOURS - 1) * _HOUR
 
 
@@ -73,7 +74,7 @@ _LAST_FAILURES: Final = sql(
 
 
 async def endpoint_days(reader: Reader, until: datetime) -> dict[int, EndpointDay]:
-    """The endpoints that were sent something in the last 24 hours: one query, however many endpoints there are."""
+    """The endpoints that were sent something in the last 24 hours: one query for any number of endpoints."""
     since = first_hour(until)
     parameters = {"since": (since - _EPOCH) // timedelta(seconds=1)}
     days: dict[int, EndpointDay] = {}
@@ -86,6 +87,6 @@ async def endpoint_days(reader: Reader, until: datetime) -> dict[int, EndpointDa
             days.setdefault(endpoint_id, EndpointDay()).last_failure = failed
             continue
         number = (hour - since) // _HOUR
-        if 0 <= number < HOURS:  # a clock that is ahead of ours can have written later ones
+        if 0 <= number < HOURS:  # a clock ahead of ours may have written later ones
             days.setdefault(endpoint_id, EndpointDay()).hours[number] = (attempts - failures, failures)
     return days

@@ -1,4 +1,4 @@
-"""Events of the past with their bodies, the newest first: what a preview of filters looks at."""
+"""Past events with their bodies, newest first, for the preview of filters."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from schemas.event import EventType
 from schemas.event_types import EventTypes
 
 MAX_BODY: Final = 256 * 1024
-"""Bodies that are larger are not read: a page of them would not fit into memory."""
+"""Larger bodies are not read: a page of them would not fit into memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastEvent:
-    """An event as it was received. ``body`` is None when it is too large, was erased, or its retention is over."""
+    """An event as it was received. ``body`` is None if it is too large, was erased, or its retention is over."""
 
     id: str
     event_name: str
@@ -30,7 +30,7 @@ class PastEvent:
 
 
 class EventHistory:
-    """Every method raises StoreUnavailableError, and StoreBudgetError when it asks for too much."""
+    """Every method raises StoreUnavailableError, and StoreBudgetError if it exceeds its budget."""
 
     def __init__(self, connections: Connections, event_names: Sequence[str] = tuple(EventType)) -> None:
         """``event_names`` are the deployment's event types."""
@@ -42,7 +42,7 @@ class EventHistory:
         self._event_names = types.names
 
     async def count(self, since: datetime, until: datetime) -> int:
-        """How many events of the OMS were received from ``since`` up to, and without, ``until``; each once."""
+        """How many OMS events were received from ``since`` (inclusive) to ``until`` (exclusive), each counted once."""
         parameters = BoundValues()
         statement = sql(
             "SELECT uniqExact(event_id) FROM events WHERE",
@@ -54,7 +54,9 @@ class EventHistory:
     async def page(
         self, since: datetime, until: datetime, event_names: Sequence[str], after: PastEvent | None, limit: int
     ) -> list[PastEvent]:
-        """The events before one of a former page, the newest first; fewer than ``limit`` at the end. One may come twice."""
+        """The events before the last one of the previous page, newest first; fewer than ``limit`` at the end. An event may appear
+        twice.
+        """
         parameters = BoundValues()
         where = _within(since, until, event_names, parameters)
         if after is not None:

@@ -1,7 +1,7 @@
-"""Notifications (an event at an endpoint) to send again: those that failed, those of some attempts, those of past events.
+"""Notifications (an event for an endpoint) to send again: failed ones, those of given attempts, and those of past events.
 
-An event may stand there twice (a fan-out that crashed dispatched it again). A replay takes it for one, where it was received first, and
-the whole range is looked at for every page, so that its second row never makes it a second event.
+An event may have two rows, because a fan-out that crashed dispatched it again. A replay treats them as one event, received at the
+earlier time. For every page the whole range is examined, so that the second row never becomes a second event.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _OF_EVENTS: Final = "any(event_name), any(created_at)"
 
 @dataclass(frozen=True, slots=True)
 class PastNotification:
-    """A notification, and all that sending it again takes.
+    """A notification, with everything that is needed to send it again.
 
-    ``body`` is None while the event is not in ClickHouse (yet, or any more), and when it was erased. ``attempt_id`` is that of the
-    attempt it was found by; None in a replay. ``is_delivered``: the endpoint has acknowledged the event, in whichever attempt.
+    ``body`` is None if the event is not in ClickHouse (yet, or any more), or was erased. ``attempt_id`` is the attempt by which
+    it was found; None in a replay. ``is_delivered``: the endpoint has acknowledged the event, in any attempt.
     """
 
     event: EventMeta
@@ -49,7 +49,7 @@ class PastNotification:
 
 @dataclass(frozen=True, slots=True)
 class FailedNotification:
-    """An event at an endpoint, by the last of its attempts that failed and that the search finds."""
+    """A failed notification, with the last failed attempt that the search finds."""
 
     event_id: str
     endpoint_id: int
@@ -59,7 +59,7 @@ class FailedNotification:
 
 @dataclass(frozen=True, slots=True)
 class FailedNotifications:
-    """The notifications of a search, the oldest first, and how many failed attempts they had. ``is_all``: there are no more."""
+    """The failed notifications of a search, oldest first, and the number of their failed attempts. ``is_all``: there are no more."""
 
     notifications: tuple[FailedNotification, ...]
     attempts: int
@@ -67,28 +67,28 @@ class FailedNotifications:
 
     @property
     def by_endpoint(self) -> dict[int, int]:
-        """How many there are for each endpoint, the most first."""
+        """The number of notifications for each endpoint, the most first."""
         return dict(Counter(one.endpoint_id for one in self.notifications).most_common())
 
 
 class ReplayPosition(NamedTuple):
-    """Where an event stands in the order of a replay: milliseconds since 1970 when it was first received, and its id."""
+    """The position of an event in a replay: when it was first received (milliseconds since 1970), and its id."""
 
     received_ms: int
     event_id: str
 
     @classmethod
     def of(cls, notification: PastNotification) -> ReplayPosition:
-        """Where the event of a replay's notification stands."""
+        """The position of a notification's event."""
         received = notification.event.received_at
         return cls(0 if received is None else milliseconds(received), notification.event.id)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """Which events, to which endpoints. ``since`` up to, and without, ``until``, by the time received. Empty: all.
+    """Which events, to which endpoints, received from ``since`` (inclusive) to ``until`` (exclusive). Empty means all.
 
-    ``matched_only``: an endpoint gets what it matched when the event was received; otherwise it gets all of them.
+    ``matched_only``: an endpoint gets the events that it matched when they were received; otherwise it gets all of them.
     """
 
     since: datetime
@@ -100,16 +100,16 @@ class ReplayRequest:
 
 
 class NotificationHistory:
-    """Every method raises StoreUnavailableError, and StoreBudgetError when it asks for too much."""
+    """Every method raises StoreUnavailableError, and StoreBudgetError if it exceeds its budget."""
 
     def __init__(self, connections: Connections) -> None:
         self._reader = Reader(connections, QueryBudget())
         self._replays = Reader(connections, QueryBudget(seconds=20.0))
 
     async def failed(self, query: AttemptQuery, most: int) -> FailedNotifications:
-        """The notifications with failed attempts among those that a search finds: each once, ``most`` at most.
+        """The notifications with failed attempts that a search finds: each once, at most ``most``.
 
-        Without those that the endpoint has acknowledged in another attempt, and without tests.
+        Excludes notifications that the endpoint has acknowledged in another attempt, and tests.
         """
         reader, parameters = self._reader.with_full_budget(), BoundValues()
         only_failed = AttemptQuery((*query.required, _FAILED), combinator=Combinator.AND)
@@ -133,9 +133,9 @@ class NotificationHistory:
         )
 
     async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, PastNotification]:
-        """The notifications of attempts, by the attempts' ids. An attempt whose retention is over is not among them.
+        """The notifications of attempts, by attempt id. Attempts whose retention is over are left out.
 
-        ``made`` says when they were, where that is known: then less is read.
+        ``made`` says when the attempts were made, if that is known: then less is read.
         """
         if not ids:
             return {}
@@ -165,7 +165,7 @@ class NotificationHistory:
         }
 
     async def count(self, wanted: ReplayRequest) -> tuple[int, int]:
-        """How many events a replay has, and how many notifications they make."""
+        """The number of events in a replay, and of the notifications for them."""
         parameters = BoundValues()
         asked = parameters.add(list(wanted.endpoint_ids), "Array(Int64)")
         each = f"length(arrayIntersect(endpoints, {asked}))" if wanted.matched_only else f"length({asked})"
@@ -179,7 +179,7 @@ class NotificationHistory:
         return int(events), int(notifications)
 
     async def page(self, wanted: ReplayRequest, after: ReplayPosition | None, limit: int) -> list[PastNotification]:
-        """The notifications of a replay's next events behind a place, event after event; of fewer than ``limit`` at the end."""
+        """The notifications of the next events after a position, event by event; of fewer than ``limit`` events at the end."""
         parameters = BoundValues()
         behind = ""
         if after is not None:
@@ -207,12 +207,12 @@ class NotificationHistory:
 
 
 async def _delivered(reader: Reader, events: Sequence[tuple[str, datetime]]) -> set[tuple[str, int]]:
-    """Of events, with when they happened: those that were acknowledged, each with the endpoint."""
+    """The given events (with the time when they happened) that were acknowledged, each with the endpoint."""
     if not events:
         return set()
     parameters = BoundValues()
     ids = parameters.add(sorted({event_id for event_id, _ in events}), "Array(String)")
-    # Nothing is delivered before it happened; a producer's clock may be wrong by a day.
+    # Nothing is delivered before it happens, but a producer's clock may be wrong by a day.
     since = parameters.time(min(milliseconds(created_at) for _, created_at in events) - 86_400_000)
     condition = f"created_at >= {since} AND state = 'succeeded' AND event_id IN {ids}"
     rows = await reader.rows(sql("SELECT DISTINCT event_id, endpoint_id FROM attempts WHERE", condition), parameters.values)

@@ -1,4 +1,7 @@
-"""How the whole pipeline does: the last hour minute by minute, and what has been waiting longest. Test deliveries do not count."""
+"""The state of the whole pipeline: the last hour minute by minute, and the delivery that has waited longest. Test deliveries do
+not count.
+
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pipeline.store.search.conditions import milliseconds
 MINUTES: Final = 60
 _MINUTE: Final = timedelta(minutes=1)
 _WAITING: Final = timedelta(days=1)
-"""How far back a delivery is looked for that waits for its retry. The schedule is over within eight hours."""
+"""How far back to look for a delivery that waits for its retry. All retries are over within eight hours."""
 
 Percentiles = tuple[float, float, float]
 """50, 95 and 99, in milliseconds."""
@@ -21,7 +24,7 @@ Percentiles = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class OverviewMinute:
-    """What happened in a minute: events that came in, attempts that were acknowledged, and that were not."""
+    """One minute: events received, attempts acknowledged, attempts not acknowledged."""
 
     begins_at: datetime
     events: int
@@ -43,10 +46,10 @@ class WaitingDelivery:
 
 @dataclass(frozen=True, slots=True)
 class PipelineOverview:
-    """The last hour, the oldest minute first.
+    """The last hour, oldest minute first.
 
-    ``delivery_ms``: from an event's arrival to its acknowledgement, of what was acknowledged, retries included. ``answer_ms``: how long
-    single attempts took. None when there was none. ``oldest_waiting`` is the delivery whose event is the oldest; None when none waits.
+    ``delivery_ms``: from an event's arrival to its acknowledgement, retries included. ``answer_ms``: the duration of single
+    attempts. None without attempts. ``oldest_waiting``: the waiting delivery with the oldest event; None if none waits.
     """
 
     minutes: tuple[OverviewMinute, ...]
@@ -57,7 +60,7 @@ class PipelineOverview:
 
     @property
     def events(self) -> int:
-        """Events that came in."""
+        """Events received."""
         return sum(one.events for one in self.minutes)
 
     @property
@@ -67,7 +70,7 @@ class PipelineOverview:
 
     @property
     def failed(self) -> int:
-        """Attempts that were not."""
+        """Attempts that were not acknowledged."""
         return sum(one.failed for one in self.minutes)
 
     @property
@@ -80,7 +83,7 @@ class PipelineOverview:
 _MADE: Final = "FROM attempts WHERE created_at >= fromUnixTimestamp64Milli({%s:Int64}, 'UTC') AND trigger != 'test'"
 _ASKED: Final = "outcome NOT IN ('discarded', 'expired')"
 _DELIVERY: Final = "Tuple(Int64, String, String, Int64, DateTime64(3, ''UTC''), Nullable(DateTime64(3, ''UTC'')))"
-"""The columns of a :class:`WaitingDelivery`, as a text in a statement."""
+"""The columns of a :class:`WaitingDelivery`, in a statement."""
 _NO_TIMES: Final = "emptyArrayFloat64(), emptyArrayFloat64()"
 _NO_DELIVERY: Final = f"defaultValueOfTypeName('{_DELIVERY}')"
 _EVENTS: Final = sql(
@@ -93,12 +96,12 @@ _ATTEMPTS: Final = sql(
     "if(countIf(arrived) = 0, [], quantilesTDigestIf(0.5, 0.95, 0.99)(greatest(waited_ms + duration_ms, 0), arrived)),",
     f"{_NO_DELIVERY} FROM (SELECT toStartOfMinute(created_at) AS minute, state, outcome, duration_ms,",
     "toUnixTimestamp64Milli(created_at) - toUnixTimestamp64Milli(event_received_at) AS waited_ms,",
-    # Not every record says when its event arrived (then it is 1970), and a resend is about an event of long ago.
+    # Not every record says when its event arrived (then it is 1970), and a resend is about an old event.
     "state = 'succeeded' AND trigger != 'resend' AND toUnixTimestamp64Milli(event_received_at) > 0 AS arrived",
     _MADE % "hour",
     ") GROUP BY GROUPING SETS ((minute), ())",
 )
-# Only what is retried is remembered while this runs, not every attempt of the day.
+# Keep only what will be retried in memory, not every attempt of the day.
 _WAITING_NOW: Final = sql(
     f"SELECT 'waiting', toDateTime(0, 'UTC'), count(), toUInt64(0), {_NO_TIMES},",
     f"CAST(argMin((id, event_id, toString(event_name), endpoint_id, event_created_at, next_attempt_at), event_created_at), '{_DELIVERY}')",
@@ -110,7 +113,7 @@ _WAITING_NOW: Final = sql(
 
 
 async def overview(reader: Reader, until: datetime) -> PipelineOverview:
-    """Read it, by one query: each has its price, and this page is asked for again and again."""
+    """Read it with one query: each query has a cost, and this page is requested again and again."""
     since = until.replace(second=0, microsecond=0) - (MINUTES - 1) * _MINUTE
     parameters = {"hour": milliseconds(since), "day": milliseconds(until - _WAITING)}
     rows = await reader.rows(sql(_EVENTS, "UNION ALL", _ATTEMPTS, "UNION ALL", _WAITING_NOW), parameters)

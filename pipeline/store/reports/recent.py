@@ -1,4 +1,4 @@
-"""Reads beside the search for attempts: an event's body, an endpoint's last hours, dead letters."""
+"""Reads beside the search for attempts: an endpoint's recent hours, dead letters, runs of resends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class HourBucket:
-    """The attempts of a part of the time, counted."""
+    """The counted attempts of one time interval."""
 
     start: datetime
     succeeded: int
@@ -43,7 +43,7 @@ class LastFailure:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStats:
-    """What an endpoint was sent in a time. Test deliveries do not count, discarded attempts count apart.
+    """An endpoint's recent attempts. Test deliveries do not count; discarded attempts are counted separately.
 
     ``duration_ms`` holds the percentiles 50, 95 and 99; None without an attempt.
     """
@@ -67,12 +67,12 @@ class DeadLetterSummary:
     failed_at: datetime
     size: int
     repaired: DoneBy | None = None
-    """Who published it again, and when, where somebody did."""
+    """Who published it again, and when; None if nobody did."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterDetail:
-    """A dead letter with its bytes as they came."""
+    """A dead letter with its original bytes."""
 
     summary: DeadLetterSummary
     key: bytes | None
@@ -82,7 +82,7 @@ class DeadLetterDetail:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run that resends many, as the audit tells of it. ``detail`` is the last progress that it put on record."""
+    """A run of resends, from the audit log. ``detail`` is the last recorded progress."""
 
     id: str
     actor: str
@@ -92,7 +92,7 @@ class RunRow:
     is_cancelled: bool
 
 
-# As with attempts: the position in the topic makes the id.
+# As with attempts, the position in the topic becomes the id.
 _SUMMARY: Final = (
     f"kafka_offset * {MAX_PARTITIONS} + kafka_partition, reason, detail, topic, partition, offset, failed_at, "
     "length(ifNull(record_value, ''))"
@@ -107,13 +107,13 @@ _OF_ENDPOINT: Final = (
 
 
 class Reports:
-    """Every method raises StoreUnavailableError, and StoreBudgetError when it takes too long."""
+    """Every method raises StoreUnavailableError, and StoreBudgetError if it takes too long."""
 
     def __init__(self, connections: Connections, budget: QueryBudget | None = None) -> None:
         self._reader = Reader(connections, budget or QueryBudget())
 
     async def endpoint_stats(self, endpoint_id: int, until: datetime, *, buckets: int, width: timedelta) -> EndpointStats:
-        """What an endpoint was sent in the ``buckets`` times ``width`` before ``until``."""
+        """An endpoint's attempts in ``buckets`` intervals of ``width``, ending at ``until``."""
         since = until - buckets * width
         parameters = {
             "endpoint": endpoint_id,
@@ -148,11 +148,11 @@ class Reports:
         )
 
     async def endpoint_days(self, until: datetime) -> dict[int, EndpointDay]:
-        """What each endpoint was sent in the last 24 hours; those that were sent nothing are left out."""
+        """Each endpoint's last 24 hours; endpoints without attempts are left out."""
         return await endpoint_days(self._reader.with_full_budget(), until)
 
     async def overview(self, until: datetime) -> PipelineOverview:
-        """How the whole pipeline did in the last hour, and what has been waiting longest."""
+        """The whole pipeline's last hour, and the delivery that has waited longest."""
         return await overview(self._reader.with_full_budget(), until)
 
     async def dead_letters(
@@ -164,7 +164,7 @@ class Reports:
         topic: str | None = None,
         repaired: bool | None = None,
     ) -> ResultPage[DeadLetterSummary]:
-        """The records that could not be used, the newest first; ``repaired``: only those that were, or were not, published again."""
+        """Dead letters, newest first. ``repaired``: only those that were, or were not, published again."""
         tests = ["reason = {reason:String}"] * (reason is not None) + ["topic = {topic:String}"] * (topic is not None)
         tests += [_REPAIRED if repaired else f"NOT ({_REPAIRED})"] * (repaired is not None)
         condition = " AND ".join(tests) or "1"
@@ -180,12 +180,12 @@ class Reports:
         return ResultPage(found, int(counted[0][0]), page, per_page)
 
     async def dead_letters_left(self) -> int:
-        """How many records could not be used and were not published again."""
+        """The number of dead letters that were not published again."""
         [(count,)] = await self._rows(sql("SELECT count() FROM dead_letters WHERE NOT (", _REPAIRED, ")"), {})
         return int(count)
 
     async def dead_letter(self, identifier: int) -> DeadLetterDetail | None:
-        """One record that could not be used, with its bytes; None when there is none."""
+        """One dead letter with its bytes; None if there is none."""
         offset, partition = divmod(identifier, MAX_PARTITIONS)
         position = RowPosition(partition, offset)
         rows = await self._rows(
@@ -209,11 +209,11 @@ class Reports:
         )
 
     async def resends(self, events: Sequence[str], since: datetime) -> Mapping[tuple[str, int], DoneBy]:
-        """Who sent events again last since a time, by event and endpoint."""
+        """Who last sent these events again since a time, by event and endpoint."""
         return await repairs.resends(self._reader.with_full_budget(), events, since)
 
     async def resend_runs(self, run_id: str | None = None, limit: int = 20) -> tuple[RunRow, ...]:
-        """The runs that resend many, the newest first; or the one that is named."""
+        """The runs of resends, newest first; or only the named one."""
         state = "JSONExtractString(detail, 'state')"
         # Records of the same millisecond: the one that ends a run is the last.
         last = f"argMax(detail, ({state} NOT IN ('running', 'cancelling'), at))"

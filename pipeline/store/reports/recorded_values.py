@@ -1,4 +1,4 @@
-"""Which of several things that a number may be of are on record."""
+"""Finds which of several readings of a number exist in the records."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.store.reader import INDEX_FIRST, Reader, sql
 from pipeline.store.search.conditions import where
 
 SearchedValue = tuple[str, str]
-"""An attribute that attempts are searched by, and a value of it."""
+"""A searchable attribute of attempts, and a value."""
 
-# Where the index is that finds an attribute, and its column as texts. Events are there before their attempts, and without any where
-# nobody was subscribed. What a test sent has the references of a sample.
+# Where the index of an attribute is, and its column as texts. Events are stored before their attempts, and some have no attempts
+# because nobody was subscribed. The events of tests have the references of a sample.
 _NO_TEST_EVENT: Final = "AND source_topic != 'test'"
 _NO_TEST_ATTEMPT: Final = "AND trigger != 'test'"
 _PLACES: Final = {
@@ -32,9 +32,9 @@ NUMBERS: Final = frozenset({"stock_item_id", "id"})
 
 
 async def recorded_values(reader: Reader, asked: Iterable[SearchedValue]) -> frozenset[SearchedValue]:
-    """Those that an event or an attempt has: one look for each attribute, which ends with the first row.
+    """Those that an event or an attempt has: one lookup for each attribute, which stops at the first row.
 
-    Of several values of one attribute it may find one only.
+    Of several values of one attribute, it may find only one.
     """
     by_attribute: defaultdict[str, list[str]] = defaultdict(list)
     for attribute, value in asked:

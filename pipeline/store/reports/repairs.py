@@ -1,4 +1,4 @@
-"""Who sent something again, as the audit tells: resends of notifications, and dead letters that were repaired."""
+"""Who sent something again, from the audit log: resent notifications, and repaired dead letters."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Final
 from pipeline.store.reader import Reader, sql
 
 PUBLISHED: Final = "published "
-"""How the detail of a record begins that tells of a dead letter whose repair Kafka has acknowledged."""
+"""The beginning of the detail of an audit record, for a dead letter whose repair Kafka has acknowledged."""
 LETTER: Final = "dead letter "
-"""How the subject of such a record begins; the id follows."""
+"""The beginning of the subject of such a record; the id follows."""
 _REPAIRS: Final = f"FROM audit_log WHERE action = 'republish' AND startsWith(detail, '{PUBLISHED}')"
 REPAIRED_SUBJECTS: Final = f"SELECT subject {_REPAIRS}"
 _EVENT: Final = r"extract(detail, '^event (.*), endpoint [0-9]+')"
@@ -21,7 +21,7 @@ _ENDPOINT: Final = r"toInt64OrZero(extract(detail, ', endpoint ([0-9]+)(?:$|, ru
 
 @dataclass(frozen=True, slots=True)
 class DoneBy:
-    """Who did something, and when. ``name`` is that of then; empty where the record does not say."""
+    """Who did something, and when. ``name`` is the name at that time; empty if the record has none."""
 
     at: datetime
     actor: str
@@ -29,7 +29,7 @@ class DoneBy:
 
 
 async def repairs(reader: Reader, letters: Sequence[int]) -> Mapping[int, DoneBy]:
-    """The last repair of each of these dead letters that was repaired."""
+    """The last repair of each of these dead letters, if it was repaired."""
     if not letters:
         return {}
     rows = await reader.rows(

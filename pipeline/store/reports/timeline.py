@@ -1,4 +1,7 @@
-"""What is on record about an order, a shipment, a subscription or a stock item: its events with who matched, and their attempts."""
+"""The records about an order, a shipment, a subscription or a stock item: its events with the matched endpoints, and their
+attempts.
+
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,17 @@ from pipeline.store.search.time_windows import TimeWindow, step, width_of_rows
 
 MOST_EVENTS: Final = 200
 MOST_STOCK_EVENTS: Final = 30
-"""Of a stock item, which has thousands. Its attempts are spread over all blocks of their time: to show more means to read more days."""
+"""For a stock item, which has thousands of events. Its attempts are spread over all blocks of their time: showing more means
+reading more days.
+"""
 MOST_ATTEMPTS: Final = 2_000
 _FIRST_WINDOW: Final = 40
-"""For the newest events of a stock item, the first window of time has forty times as many attempts as that of a search."""
+"""For the newest events of a stock item, the first time window has forty times as many attempts as that of a search."""
 _WIDER: Final = 16
 
 
 class TimelineSubject(enum.StrEnum):
-    """What a timeline is about, by the attribute that attempts are found by."""
+    """The subject of a timeline: the attribute by which attempts are found."""
 
     ORDER = "order_number"
     SHIPMENT = "shipment_number"
@@ -36,7 +41,7 @@ class TimelineSubject(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """An event as it was received. ``endpoint_ids`` are those that matched then; nobody may have."""
+    """An event as it was received. ``endpoint_ids`` are the endpoints that matched then, if any."""
 
     event_id: str
     event_name: str
@@ -52,7 +57,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class TimelineRecords:
-    """The newest events and attempts, the newest first. ``is_complete`` is False where there are more than are shown."""
+    """The newest events and attempts, newest first. ``is_complete`` is False if there are more than are shown."""
 
     events: tuple[EventRow, ...]
     attempts: tuple[AttemptRow, ...]
@@ -68,14 +73,14 @@ _EVENT_COLUMNS: Final = (
 
 
 async def record_of(reader: Reader, about: TimelineSubject, value: str) -> TimelineRecords:
-    """Look up what is on record; bounded, whatever has happened to an order. A stock item's ``value`` is a whole number."""
+    """Look up the records; bounded, whatever has happened to an order. A stock item's ``value`` is a whole number."""
     condition = Condition(about.value, Predicate.EQ, (int(value) if about is TimelineSubject.STOCK_ITEM else value,))
-    # An event that is not in `events` (yet) may have attempts, so these are not asked for by the events' ids.
+    # An event that is not in `events` (yet) may have attempts, so attempts are not looked up by the events' ids.
     if about is not TimelineSubject.STOCK_ITEM:
         most = MOST_EVENTS
         events, attempts = await asyncio.gather(_events(reader, condition, most + 1), _attempts(reader, condition, None))
     else:
-        # An attempt is made after its event was received, and so the time before the oldest event shown is left out.
+        # An attempt is made after its event was received, so the time before the oldest shown event is left out.
         most = MOST_STOCK_EVENTS
         events = await _newest_events(reader, condition, most + 1)
         attempts = await _attempts(reader, condition, _since(events, most))
@@ -89,7 +94,9 @@ async def record_of(reader: Reader, about: TimelineSubject, value: str) -> Timel
 
 
 async def _newest_events(reader: Reader, condition: Condition, most: int) -> list[EventRow]:
-    """The newest of what may be thousands: from the newest back, in windows of time. All of time at once would read something of each part."""
+    """The newest of possibly thousands: in time windows, newest first. A single query over all time would read something from
+    each part.
+    """
     stored = await reader.stored()
     left = TimeWindow(stored.first, stored.end, open_start=True, open_end=True)
     width = _FIRST_WINDOW * width_of_rows(left, stored.rows)
@@ -102,11 +109,11 @@ async def _newest_events(reader: Reader, condition: Condition, most: int) -> lis
 
 
 async def _events(reader: Reader, condition: Condition, most: int, window: TimeWindow = _ALL_TIME) -> list[EventRow]:
-    """The newest events of a time."""
+    """The newest events of a time window."""
     parameters = BoundValues()
-    # Columns of the same names, and Bloom filters on them, are in both tables.
+    # Both tables have columns of the same names, with Bloom filters.
     test = f"{where([condition], parameters)} AND {window.sql('received_at', parameters)}"
-    # A test has the references of a sample: it belongs to nobody's timeline.
+    # A test has the references of a sample: it belongs to no timeline.
     newest = f"AND source_topic != 'test' ORDER BY received_at DESC, event_id LIMIT {most:d}"
     statement = sql("SELECT", columns(_EVENT_COLUMNS), "FROM events WHERE", test, newest)
     return list(map(_event, await reader.rows(statement, parameters.values, more=_SETTINGS)))
@@ -124,7 +131,7 @@ async def _attempts(reader: Reader, condition: Condition, since: datetime | None
 
 
 def _since(events: Sequence[EventRow], most: int) -> datetime | None:
-    """When the oldest of the ``most`` events shown was received, where there are older ones."""
+    """When the oldest of the ``most`` shown events was received, if there are older ones."""
     return events[most - 1].received_at if len(events) > most else None
 
 

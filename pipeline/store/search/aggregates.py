@@ -1,8 +1,8 @@
-"""Figures of what a search finds: counts by state, event type and endpoint, and when the attempts were made.
+"""Aggregates of a search: counts by state, event type and endpoint, and when the attempts were made.
 
-All attempts are counted where that is cheap: where no text is looked into, and the indexes leave no more than :data:`EXACT_ROWS` rows. Otherwise
-the hourly figures answer if they can, and if not, the newest attempts are counted and the answer says since when. So a common word
-costs the same whatever the history's length.
+All attempts are counted if that is cheap: no text has to be read, and the indexes leave no more than :data:`EXACT_ROWS` rows.
+Otherwise the hourly aggregates answer if they can; if not, the newest attempts are counted and the answer says since when. So a
+common word costs the same however long the history is.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from pipeline.store.search.time_windows import TimeWindow
 DEFAULT_BARS: Final = 60
 MAX_BARS: Final = 400
 EXACT_ROWS: Final = 2_000_000
-"""Rows of narrow columns that are read to count all attempts: a fraction of a second on one core."""
+"""Rows of narrow columns that may be read to count all attempts: a fraction of a second on one core."""
 
 MOST_BY_BODY: Final = 1_000
-"""Attempts that are counted of a search for bodies, each of which has to be read."""
+"""How many attempts are counted in a search for bodies, where each body has to be read."""
 _MINUTE: Final = 60_000
 _DAY: Final = 1440 * _MINUTE
 WIDTHS: Final = (*(minutes * _MINUTE for minutes in (1, 5, 15, 60, 180, 720)), _DAY, 7 * _DAY, 28 * _DAY)
-"""How wide bars may be, in milliseconds."""
-# The first Monday of 1970: a week of a histogram is a week.
+"""Possible widths of bars, in milliseconds."""
+# The first Monday of 1970, so that the bars of a histogram are calendar weeks.
 MONDAY: Final = 4 * _DAY
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """Counts; the most first. ``since`` is when the oldest attempt was made that was counted; None when all were counted."""
+    """Counts, largest first. ``since`` is when the oldest counted attempt was made; None if all were counted."""
 
     total: int
     states: dict[str, int]
@@ -50,7 +50,7 @@ class Facets:
 
 @dataclass(frozen=True, slots=True)
 class AggregateBar:
-    """A stretch of time."""
+    """One time interval."""
 
     begins_at: datetime
     attempts: int
@@ -59,7 +59,9 @@ class AggregateBar:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Bars of ``seconds`` each, the oldest first, without gaps. ``since`` is when the oldest counted attempt was made; None: all count."""
+    """Bars of ``seconds`` each, oldest first, without gaps. ``since`` is when the oldest counted attempt was made; None if all
+    were counted.
+    """
 
     seconds: int
     bars: tuple[AggregateBar, ...]
@@ -81,7 +83,7 @@ async def facets(reader: Reader, query: AttemptQuery) -> Facets:
 
 
 async def histogram(reader: Reader, query: AttemptQuery, bars: int = DEFAULT_BARS) -> Histogram:
-    """Count what a search finds by time, in at most ``bars`` bars (more where even the widest are not enough)."""
+    """Count a search's attempts by time, in at most ``bars`` bars (more if even the widest are too narrow)."""
     parameters = BoundValues()
     scope = await Finder(reader).scope(query, parameters, exactly=True)
     if scope is None:
@@ -119,7 +121,7 @@ def facets_of(counts: AttemptCounts) -> Facets:
 
 
 def histogram_of(counts: AttemptCounts, shown: range, width: int) -> Histogram:
-    """Counts by time, as the bars with these numbers."""
+    """Counts by time, for the bars with these numbers."""
     attempts: Counter[int] = Counter()
     failures: Counter[int] = Counter()
     for state, time, count in counts.by_time:
@@ -132,12 +134,12 @@ def histogram_of(counts: AttemptCounts, shown: range, width: int) -> Histogram:
 
 
 def numbers(span: TimeWindow, width: int) -> range:
-    """The numbers of the bars of a width that a time takes; bar 0 begins at :data:`MONDAY`."""
+    """The numbers of the bars of a width that cover a time; bar 0 begins at :data:`MONDAY`."""
     return range((span.first - MONDAY) // width, (span.end - 1 - MONDAY) // width + 1)
 
 
 def width_of(span: TimeWindow, bars: int, widths: Sequence[int] = WIDTHS) -> int:
-    """The least width with which a time takes no more than so many bars; the widest where none does."""
+    """The smallest width for which a time has at most so many bars; otherwise the largest width."""
     return next((one for one in widths if len(numbers(span, one)) <= bars), widths[-1])
 
 
@@ -152,7 +154,7 @@ async def _newest(reader: Reader, query: AttemptQuery) -> AttemptCounts:
 
 
 async def _is_cheap(reader: Reader, query: AttemptQuery, condition: str, parameters: BoundValues) -> bool:
-    """Whether all that a search finds can be counted at once. ClickHouse says beforehand how many rows its indexes leave."""
+    """Whether all attempts that a search finds can be counted. ClickHouse estimates how many rows its indexes leave."""
     if not is_quickly_counted(query):
         return False
     estimate = ("SELECT sum(rows) FROM (EXPLAIN ESTIMATE SELECT state FROM attempts WHERE", condition, ")")

@@ -1,4 +1,4 @@
-"""An attempt as the store returns it, for lists: its columns, and a row of them as a value."""
+"""An attempt as a search returns it, for lists: the columns, and a row as a value."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _EMPTY_IS_NONE: Final = frozenset({"order_number", "subscription_id", "failure",
 
 
 def attempt_of(row: Sequence[Any]) -> AttemptRow:
-    """The attempt of a row with the columns ``ATTEMPT_COLUMNS``."""
+    """The attempt in a row with the columns ``ATTEMPT_COLUMNS``."""
     values = dict(zip(ATTEMPT_COLUMNS, row, strict=True))
     values.update({name: tuple(values[name]) for name in _TUPLES})
     values.update({name: values[name] or None for name in _EMPTY_IS_NONE})

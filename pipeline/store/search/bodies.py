@@ -1,4 +1,7 @@
-"""The bodies of many attempts at once: what was sent, by its place in the primary key of ``events``, and what was answered."""
+"""Reads the bodies of many attempts together: what was sent, by its place in the primary key of ``events``, and what was
+answered.
+
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from pipeline.store.search.first_events import among, constant_times
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """Of an attempt. ``request_body`` is None while the event is not in ClickHouse (yet, or any more)."""
+    """The bodies of an attempt. ``request_body`` is None if the event is not in ClickHouse (yet, or any more)."""
 
     request_body: str | None
     response_body: str
@@ -25,7 +28,7 @@ class Bodies:
 
 @dataclass(frozen=True, slots=True)
 class SentEvent:
-    """An event as it was sent: its body, and what receivers can order it by; ``key`` is empty where that is not on record."""
+    """An event as it was sent: its body, and the values by which receivers can order it; ``key`` is empty if it was not recorded."""
 
     body: bytes
     key: str
@@ -37,7 +40,7 @@ async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[int,
     if not attempts:
         return {}
     parameters = BoundValues()
-    # By time too: it begins the primary key.
+    # The time is a condition too, because it begins the primary key.
     within = f"created_at IN {constant_times([milliseconds(one.created_at) for one in attempts], parameters)}"
     wanted = f"id IN {parameters.add([one.id for one in attempts], 'Array(Int64)')}"
     answered = "id, event_id, event_received_at, response_body, response_body_encoding"
@@ -48,7 +51,7 @@ async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[int,
 
 
 async def request_bodies(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[str, str]:
-    """What attempts sent, by the ids of their events, in one look where the attempts say when their events were received."""
+    """What attempts sent, by event id, in one query if the attempts say when their events were received."""
     if not attempts:
         return {}
     parameters = BoundValues()
@@ -67,14 +70,14 @@ async def request_bodies(reader: Reader, attempts: Sequence[AttemptRow]) -> dict
 
 
 async def bodies(reader: Reader, events: Sequence[tuple[str, datetime]]) -> dict[str, bytes]:
-    """The bodies of events, as they are sent, by id; see :func:`sent_events`."""
+    """The bodies of events as they were sent, by id; see :func:`sent_events`."""
     return {event_id: event.body for event_id, event in (await sent_events(reader, events)).items()}
 
 
 async def sent_events(reader: Reader, events: Sequence[tuple[str, datetime]]) -> dict[str, SentEvent]:
-    """Events as they were sent, by id; those that were erased are left out.
+    """Events as they were sent, by id. Erased events are left out.
 
-    ``events`` are ids with the times received, 1970 where that is not known.
+    ``events`` are ids with the times received, 1970 if unknown.
     """
     if not events:
         return {}

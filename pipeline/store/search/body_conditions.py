@@ -1,10 +1,11 @@
-r"""What a search asks of a body, as SQL: of its bytes as they were published, and of what they say to a reader.
+r"""Conditions on bodies as SQL: on the published bytes, and on the text that they mean to a reader. Pure.
 
-A body is JSON, and each language's encoder escapes other characters: ``Müller`` may stand there as ``M\u00fcller``. So a body is looked
-at twice: as it is, and with its escapes undone (``…_text``). Letters are compared after full case folding and NFC.
-The two differ in some strings only. ``request_body_strings`` holds these strings, folded, and has an index of its own; it is empty for
-most bodies (see migration 0030). A needle lies within one string of a body, unless it has a quote that may be one of JSON's own. Then,
-and for whole bodies (``start``, ``end``, ``eq``, ``matches``), the index finds the pieces between quotes, and the text decides. Pure.
+A body is JSON, and each language's encoder escapes other characters: ``Müller`` may be written as ``M\u00fcller``. So a body is
+searched twice: as it is, and with its escapes undone (``…_text``). Letters are compared after full case folding and NFC. The two
+differ in few strings. ``request_body_strings`` holds these strings, folded, and has its own index; it is empty for most bodies
+(see migration 0030). A search text lies within one string of a body, unless it contains a quote that may be one of JSON's own. In
+that case, and for whole bodies (``start``, ``end``, ``eq``, ``matches``), the index finds the pieces between quotes, and the full
+text decides.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from pipeline.store.bound_values import BoundValues
 from pipeline.store.search.like_patterns import SHAPES, like_pattern, literals, wildcard_pattern
 
 NGRAM: Final = 3
-"""Characters that the indexes of the bodies are made of."""
+"""The length of the n-grams in the indexes of bodies."""
 _PIECES: Final = 4
-"""So many pieces of a needle the index is asked for, the longest ones."""
+"""How many pieces of a search text are looked up in the index: the longest ones."""
 
-# A quote that can end or begin a string of JSON: what is beside it decides.
+# A quote that can begin or end a JSON string, depending on its neighbours.
 _JSONS_OWN_QUOTE: Final = re.compile(r'"\s*(?:[:,}\]]|$)|(?:^|[:,\[{])\s*"')
 
 
@@ -38,7 +39,7 @@ class Body:
     differs: str
     """Whether the two can differ, folded."""
     strings: str = ""
-    """The column with the strings that differ, where there is one."""
+    """The column with the strings that differ, if there is one."""
 
 
 BODIES: Final = {
@@ -53,25 +54,25 @@ BODIES: Final = {
 
 
 def is_body_test(attribute: str, predicate: Predicate) -> bool:
-    """Whether a condition is one of those below."""
+    """Whether this module handles a condition."""
     return attribute in BODIES and predicate in (*SHAPES, Predicate.EQ, Predicate.IN)
 
 
 def body_test(attribute: str, predicate: Predicate, values: Sequence[Value], parameters: BoundValues) -> str:
-    """A condition on a body that is not a negation."""
+    """A condition on a body, without negation."""
     tests = _tests(BODIES[attribute], predicate, [str(value) for value in values], parameters)
     return _or(*tests.of_bytes, *tests.of_text)
 
 
 def body_tests(attribute: str, predicate: Predicate, values: Sequence[Value], parameters: BoundValues) -> list[str]:
-    """The same in two parts, one of which must hold: what the bytes are asked for, and what the text. Each has an index of its own."""
+    """The same as two parts, one of which must hold: the condition on the bytes, and that on the text. Each has its own index."""
     tests = _tests(BODIES[attribute], predicate, [str(value) for value in values], parameters)
     return [_or(*part) for part in (tests.of_bytes, tests.of_text) if part]
 
 
 @dataclass(frozen=True, slots=True)
 class _Tests:
-    """One of them must hold."""
+    """Conditions, one of which must hold."""
 
     of_bytes: list[str]
     of_text: list[str]
@@ -91,7 +92,7 @@ def _tests(body: Body, predicate: Predicate, texts: Sequence[str], parameters: B
 
 
 def index_knows(predicate: Predicate, text: str) -> bool:
-    """Whether the index finds the bodies that a text is looked for in."""
+    """Whether the index can find the bodies that contain a text."""
     if predicate is Predicate.MATCHES or len(text) < NGRAM:
         return False
     if predicate in (Predicate.CONT, Predicate.I_CONT):
@@ -103,7 +104,7 @@ def _contains(body: Body, text: str, parameters: BoundValues) -> _Tests:
     tests = _Tests([], [])
     for reading in _readings(text):
         pattern = _Pattern(reading, like_pattern(reading), parameters)
-        # What is literally there is found whatever it may mean besides.
+        # What is literally there is found, whatever else it may mean.
         tests.of_bytes.extend(pattern.in_bytes(body) if reading == text else [pattern.folded_in(f"lowerUTF8({body.column})")])
         if not body.strings:
             tests.of_text.append(_as_a_whole(body, pattern, (), parameters))
@@ -115,12 +116,12 @@ def _contains(body: Body, text: str, parameters: BoundValues) -> _Tests:
 
 
 def _equals(body: Body, text: str, parameters: BoundValues) -> tuple[str, str]:
-    """What its bytes must be, and what its text."""
+    """The condition on the bytes, and that on the text."""
     value = parameters.add(text, "String")
     pattern = _Pattern(text, like_pattern(text), parameters)
     composed = f"normalizeUTF8NFC({value})"
     same = f"{body.column} = {value}" if text.isascii() else f"{body.column} IN ({value}, {composed})"
-    # What is equal is contained: for that there is the index.
+    # Equal implies contained, and the index answers that.
     contained = _or(*pattern.in_bytes(body))
     says = f"normalizeUTF8NFC({body.text}) = {composed}"
     return _and(contained, same), _and(body.differs, *_located(body, (text,), parameters), says)
@@ -132,7 +133,7 @@ def _as_a_whole(body: Body, pattern: _Pattern, pieces: Iterable[str], parameters
 
 
 def _located(body: Body, texts: Iterable[str], parameters: BoundValues) -> list[str]:
-    """What a body with these texts has in its bytes or in its strings: something for the index."""
+    """That a body contains these texts in its bytes or in its strings: a condition that the index can answer."""
     if not body.strings:
         return []
     patterns = [_Pattern(piece, like_pattern(piece), parameters) for piece in _long_pieces(texts)]
@@ -140,25 +141,25 @@ def _located(body: Body, texts: Iterable[str], parameters: BoundValues) -> list[
 
 
 class _Pattern:
-    """A LIKE pattern, bound. It is lowered or folded by the server: by the same rules as the columns."""
+    """A bound LIKE pattern. The server lowers or folds it, by the same rules as the columns."""
 
     def __init__(self, text: str, pattern: str, parameters: BoundValues) -> None:
         self._is_ascii = text.isascii()
         self._bound = parameters.add(pattern, "String")
 
     def in_bytes(self, body: Body) -> list[str]:
-        """That a body matches as it is; of ASCII lower case is all that folding means."""
+        """That the body's bytes match. For ASCII, folding is lowering."""
         lower = f"lowerUTF8({body.column})"
         tests = [f"{lower} LIKE lowerUTF8({self._bound})"]
         return tests if self._is_ascii else [*tests, self.folded_in(lower)]
 
     def folded_in(self, expression: str) -> str:
-        """That something folded matches."""
+        """That a folded expression matches."""
         return f"{expression} LIKE normalizeUTF8NFC(caseFoldUTF8({self._bound}))"
 
 
 def _readings(text: str) -> tuple[str, ...]:
-    """What somebody may mean by a needle: itself; and, pasted from a raw body, what its escapes stand for."""
+    """What a search text may mean: itself, or, if it was pasted from a raw body, the text without its escapes."""
     meant = unescaped(text)
     return (text, meant) if meant != text and _is_long(meant) else (text,)
 
@@ -168,7 +169,7 @@ def _may_span(text: str) -> bool:
 
 
 def _long_pieces(texts: Iterable[str]) -> list[str]:
-    """The pieces between quotes that the index knows; the longest ones."""
+    """The longest pieces between quotes that the index can find."""
     return sorted({piece for text in texts for piece in text.split('"') if _is_long(piece)}, key=lambda one: (-len(one), one))[
         :_PIECES
     ]

@@ -1,4 +1,4 @@
-"""A search as SQL: conditions with bound parameters. No value ever becomes part of a statement's text. Pure."""
+"""A search as SQL conditions with bound parameters. No value ever becomes part of a statement's text. Pure."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ EVENT_ATTRIBUTES: Final = frozenset(
         *("stock_item_id", "sku"),
     }
 )
-"""What an event has in common with all of its attempts, in columns of the same names."""
+"""The columns that events and attempts have in common, under the same names."""
 
-# Attributes whose column in `attempts` has another name. The webhook-id, which receivers tell retries by, is the event's id.
+# Attributes whose column in `attempts` has another name. The webhook-id, by which receivers recognize retries, is the event's id.
 _COLUMNS: Final = {"idempotency_key": "event_id", "shipment_number": "shipment_numbers", "sku": "skus"}
 
 _TYPES: Final = {Kind.INTEGER: "Int64", Kind.NUMBER: "Float64", Kind.TIME: "Int64", Kind.BOOLEAN: "Bool"}
@@ -51,22 +51,22 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 def where(filters: Sequence[Filter], parameters: BoundValues, candidates: str = "1") -> str:
     """Filters, all of which must hold, as an expression over ``attempts``.
 
-    ``candidates`` is an expression over ``events``: no event that it leaves out can belong to an attempt that is asked for.
+    ``candidates`` is an expression over ``events``: attempts of other events cannot match.
     """
     return _joined(Combinator.AND, filters, parameters, candidates) if filters else "1"
 
 
 def event_where(filters: Sequence[Filter], parameters: BoundValues) -> list[str]:
-    """Of filters that must hold for an attempt, those that say something of its event, as expressions over ``events``."""
+    """The given filters that concern the event, as expressions over ``events``."""
     return [
         _expression(one, parameters, "1") for one in filters if all(leaf.attribute in EVENT_ATTRIBUTES for leaf in leaves(one))
     ]
 
 
 def indexed_bodies(filters: Sequence[Filter], parameters: BoundValues) -> list[str]:
-    """Of filters that must hold, those on bodies that the indexes find, as expressions over ``events``: one of these must hold.
+    """Of the given filters, those on bodies that the indexes can answer, as expressions over ``events``, one of which must hold.
 
-    Two where they can be looked for one after the other, each by one index: ClickHouse takes twice as long for both at once.
+    Two expressions if they can be looked up one after the other, each with one index: both at once take ClickHouse twice as long.
     """
     found = [one for one in filters if isinstance(one, Condition) and is_indexed(one)]
     if len(found) == 1:
@@ -75,19 +75,19 @@ def indexed_bodies(filters: Sequence[Filter], parameters: BoundValues) -> list[s
 
 
 def is_indexed(one: Filter) -> bool:
-    """Whether the index finds the bodies that are meant: every value is long enough for the n-grams, and known as it stands."""
+    """Whether the index can find the bodies: every value is long enough for the n-grams."""
     if not isinstance(one, Condition) or not one.values or not _asks_for_body(one):
         return False
     return all(index_knows(one.predicate, str(value)) for value in one.values)
 
 
 def has_body(one: Filter) -> bool:
-    """Whether the bodies of events must be looked at."""
+    """Whether the condition needs the bodies of events."""
     return any(ATTRIBUTES[leaf.attribute] is Kind.BODY for leaf in leaves(one))
 
 
 def order_by(query: AttemptQuery) -> str:
-    """The order of a search: the newest first, and always the same order for the same rows."""
+    """The order of a search: newest first, and always the same order for the same rows."""
     if query.in_time is not None:
         direction = "DESC" if query.in_time.descending else "ASC"
         return f"created_at {direction}, id {direction}"
@@ -96,7 +96,7 @@ def order_by(query: AttemptQuery) -> str:
 
 
 def _in_order(sort: Sort) -> str:
-    """What has no value is larger than all that has one, as in PostgreSQL: last in ascending order, first in descending."""
+    """As in PostgreSQL, rows without a value are the largest: last in ascending order, first in descending."""
     column, direction = _COLUMNS.get(sort.attribute, sort.attribute), "DESC" if sort.descending else "ASC"
     if ATTRIBUTES[sort.attribute] is Kind.TEXT:
         return f"{column} = '' {direction}, {column} {direction}"
@@ -109,7 +109,7 @@ def milliseconds(moment: datetime) -> int:
 
 
 def _joined(combinator: Combinator, parts: Sequence[Filter], parameters: BoundValues, candidates: str) -> str:
-    """Parts of a group. Bodies that are asked for side by side are looked for together: every look has its price."""
+    """The parts of a group. Conditions on bodies are combined into one lookup, because every lookup has a cost."""
     bodies = [part for part in parts if isinstance(part, Condition) and _asks_for_body(part)]
     others = [part for part in parts if part not in bodies]
     expressions = [_expression(part, parameters, candidates) for part in others]
@@ -124,7 +124,7 @@ def _asks_for_body(condition: Condition) -> bool:
 
 
 def _expression(one: Filter, parameters: BoundValues, candidates: str) -> str:
-    """A negation also holds for what has no value: no answer at all is an answer other than 200."""
+    """A negation also holds for rows without a value: no answer differs from 200."""
     if one == NOTHING:
         return "0"
     if isinstance(one, ConditionGroup):
@@ -137,12 +137,12 @@ def _expression(one: Filter, parameters: BoundValues, candidates: str) -> str:
 
 
 def _events(test: str, candidates: str) -> str:
-    """The index of the bodies finds the events, the events' ids find the attempts. IN: an event may stand there twice."""
+    """The index of the bodies finds the events, and their ids find the attempts. IN, because an event may have two rows."""
     return " ".join(("event_id IN (SELECT event_id FROM events WHERE", candidates, "AND (", test, "))"))
 
 
 def _test(condition: Condition, parameters: BoundValues) -> str:
-    """A condition that is not a negation, as an expression over the columns of its table."""
+    """A condition without negation, as an expression over the columns of its table."""
     kind = ATTRIBUTES[condition.attribute]
     column = _COLUMNS.get(condition.attribute, condition.attribute)
     if is_body_test(condition.attribute, condition.predicate):
@@ -169,7 +169,7 @@ def _scalar_test(column: str, kind: Kind, predicate: Predicate, values: Sequence
 
 
 def _of_value(column: str, test: str) -> str:
-    """A text that is none is stored as an empty one. It is not less than others, nor like any pattern: as NULL is not."""
+    """A missing text is stored as an empty one. Like NULL, it is not less than others and matches no pattern."""
     return f"({column} != '' AND {test})"
 
 
@@ -178,14 +178,14 @@ def _array_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[
         return f"notEmpty({column})"
     if predicate in SHAPES:
         return f"arrayExists(element -> lowerUTF8(element) LIKE {_pattern(predicate, values[0], parameters)}, {column})"
-    # hasAny, for one value too: the bloom filters know it.
+    # hasAny, even for a single value: the Bloom filters support it.
     return f"hasAny({column}, {_bind_all(kind, values, parameters)})"
 
 
 def _pattern(predicate: Predicate, value: Value, parameters: BoundValues) -> str:
     text = str(value)
     pattern = wildcard_pattern(text) if predicate is Predicate.MATCHES else like_pattern(text, SHAPES[predicate])
-    # Lowered by the server: by the same rules as the column.
+    # The server lowers it, by the same rules as the column.
     return f"lowerUTF8({parameters.add(pattern, 'String')})"
 
 

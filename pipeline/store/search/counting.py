@@ -1,4 +1,4 @@
-"""Counts of what a search finds that take little time however much it finds: by the hourly figures, or of the newest attempts."""
+"""Fast counts for any search: from the hourly aggregates, or of the newest attempts."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from pipeline.store.search.find import Finder
 from pipeline.store.search.time_windows import TimeWindow
 
 MOST: Final = 5_000
-"""Attempts that are counted one by one."""
+"""How many attempts are counted one by one."""
 HOUR: Final = 3_600_000
 _DAY: Final = 24 * HOUR
 _BY_HOURS_UP_TO: Final = 60 * _DAY
-"""Longer times are counted by days: more hours than that are more than a chart has room for."""
+"""Longer times are counted by days, because a chart has no room for so many hours."""
 _EVER: Final = 2**62
 _KEPT: Final = "hour >= (SELECT toStartOfHour(min(created_at)) FROM attempts)"
-"""The hourly counts outlive the attempts. The minimum is in the parts' own indexes: nothing is read."""
+"""The hourly counts are kept longer than the attempts. The minimum is in the parts' indexes: no rows are read."""
 _KEPT_DAYS: Final = "toStartOfDay(hour) >= (SELECT toStartOfDay(min(created_at)) FROM attempts)"
 _COUNTED: Final = "sum(attempts) - sum(failures), sum(failures)"
 _HOURLY: Final = frozenset({"endpoint_id", "event_name", "state", "created_at"})
 _BY_DAYS: Final[Mapping[str, int]] = {"optimize_time_filter_with_preimage": 0}
-"""ClickHouse would ask for hours where days are asked for, and then not find the sums by days (migration 0043)."""
+"""Otherwise ClickHouse would read hours where days are asked for, and not use the daily sums (migration 0043)."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptCounts:
-    """The same attempts, counted twice."""
+    """The same attempts, counted by two criteria."""
 
     by_kind: Sequence[tuple[str, str, int, int]]
     """State, event type, endpoint, count."""
     by_time: Sequence[tuple[str, int, int]]
     """State, time (milliseconds since 1970), count."""
     since: datetime | None = None
-    """When the oldest attempt was made that was counted, where older ones were not; None when all were counted."""
+    """When the oldest counted attempt was made; None if all were counted."""
 
 
 def hours(required: Sequence[Filter]) -> TimeWindow | None:
-    """The time that is asked for, where the hourly counts know all that is asked for; None otherwise."""
+    """The time of a search that the hourly counts can answer completely; None if they cannot."""
     first, end = -_EVER, _EVER
     for one in required:
         if not isinstance(one, Condition) or one.attribute not in _HOURLY:
@@ -51,7 +51,7 @@ def hours(required: Sequence[Filter]) -> TimeWindow | None:
         if one.attribute != "created_at":
             continue
         values = [milliseconds(value) for value in one.values if isinstance(value, datetime)]
-        # LTEQ of the last millisecond of an hour is that whole hour.
+        # LTEQ with the last millisecond of an hour means that whole hour.
         moment = values[0] + (one.predicate is Predicate.LTEQ) if values else 1
         if one.predicate not in (Predicate.GTEQ, Predicate.LT, Predicate.LTEQ) or moment % HOUR:
             return None
@@ -60,7 +60,7 @@ def hours(required: Sequence[Filter]) -> TimeWindow | None:
 
 
 async def hourly(reader: Reader, query: AttemptQuery, span: TimeWindow) -> tuple[AttemptCounts, int]:
-    """Counts, and how many milliseconds each time covers: a day where hours would be too many for a chart."""
+    """Counts, and how many milliseconds each time covers: a day if there are too many hours for a chart."""
     stored = await reader.stored()
     if not stored.rows or span.first >= span.end:
         return AttemptCounts((), ()), HOUR
@@ -84,9 +84,9 @@ async def hourly(reader: Reader, query: AttemptQuery, span: TimeWindow) -> tuple
 
 
 def _by_hours(span: TimeWindow, test: str, parameters: BoundValues) -> str:
-    """Whether a row is of a kind, event type, endpoint, time, and how many attempts succeeded and failed.
+    """Counts of succeeded and failed attempts by event type, by endpoint and by time.
 
-    Not by all of it together: that would be a row for each hour, endpoint and event type.
+    Not by all of them together: that would be a row for each hour, endpoint and event type.
     """
     within = " AND ".join((_KEPT, *_bounds("hour", span, parameters)))
     select = ("SELECT grouping(time), event_name, endpoint_id, toUnixTimestamp(hour) * 1000 AS time,", _COUNTED)
@@ -95,7 +95,7 @@ def _by_hours(span: TimeWindow, test: str, parameters: BoundValues) -> str:
 
 
 def _by_days(span: TimeWindow, test: str, parameters: BoundValues) -> str:
-    """The same by days (UTC). Whole days are summed already; hours are read only where what is asked for begins or ends within a day."""
+    """The same by days (UTC). Whole days have sums; hours are only read where the time begins or ends within a day."""
     first = span.first if span.first == -_EVER else -(-span.first // _DAY) * _DAY
     end = span.end if span.end == _EVER else span.end // _DAY * _DAY
     edges = [edge for edge in (TimeWindow(span.first, first), TimeWindow(end, span.end)) if edge.first < edge.end]
@@ -130,16 +130,16 @@ def _has_state(condition: Condition, state: str) -> bool:
 
 
 async def newest(reader: Reader, query: AttemptQuery, most: int | None = None) -> AttemptCounts:
-    """Counts of the newest attempts that a search finds; of all of them, when there are no more than ``most`` (:data:`MOST`)."""
+    """Counts of the newest attempts that a search finds; of all of them if there are at most ``most`` (:data:`MOST`)."""
     finder = Finder(reader, ("created_at", "id", "state", "event_name", "endpoint_id"))
-    # Behind a cursor nothing is counted beside.
+    # A page behind a cursor shows no counts.
     found = await finder.find(replace(query, sorts=(), page=1, per_page=most or MOST, after=beginning()))
     rows = [(time, state, event, endpoint) for time, _, state, event, endpoint in found.rows]
     return counted(rows, since=None if found.next_cursor is None else rows[-1][0])
 
 
 def counted(attempts: Iterable[tuple[datetime, str, str, int]], since: datetime | None) -> AttemptCounts:
-    """Count attempts: time, state, event type and endpoint of each."""
+    """Count attempts: the time, state, event type and endpoint of each."""
     rows = list(attempts)
     by_kind = [(state, event, endpoint, 1) for _, state, event, endpoint in rows]
     return AttemptCounts(by_kind, [(state, milliseconds(time), 1) for time, state, *_ in rows], since)

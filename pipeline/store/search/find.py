@@ -1,4 +1,4 @@
-"""Finds the attempts of a search: a page of their columns, a cursor for the next one, and how many there are."""
+"""Finds the attempts of a search: a page of rows, a cursor for the next page, and the number of attempts."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ from pipeline.store.search.time_windows import (
 )
 
 COUNTED_UP_TO: Final = 1_000
-"""Where counting stops when it would mean to read texts: beyond, a count is a lower bound."""
+"""Where counting stops if it has to read texts: the count is then a lower bound."""
 SORTED: Final = 2_000
-"""In another order than that of time, so many of the newest attempts are sorted when finding them means to read texts."""
+"""In another order than by time, so many of the newest attempts are sorted if finding them requires reading texts."""
 _FEW: Final = 200
-"""With at most this many attempts left by its other conditions, a search looks at the bodies of those only."""
+"""If the other conditions leave at most so many attempts, only their bodies are read."""
 _FEW_EVENTS: Final = 16
-"""So many events the index of the bodies is asked for first. When it has no more, their attempts are counted. Otherwise they are not: each
-body would have to be read, which takes longer than the page does."""
+"""How many events are first looked up in the index of bodies. If there are no more, their attempts are counted. Otherwise they
+are not counted: each body would have to be read, which takes longer than the page.
+"""
 _READ_OF_FEW: Final = 100
-"""So many attempts of those events are read at once, where they have no more."""
+"""If these events have at most so many attempts, all are read at once."""
 _ATTEMPTS_AN_EVENT: Final = 2
-"""With more attempts wanted, it is asked for as many events as have them, roughly."""
+"""If more attempts are wanted, the index is asked for about as many events as have them."""
 _MORE_EVENTS: Final = 8
-"""So many times as many it is asked for when those were not enough."""
+"""If these were not enough, it is asked for so many times as many."""
 _INDEXED: Final = frozenset({"id", "event_id", "order_number", "shipment_number", "subscription_id", "stock_item_id", "sku"})
-"""Attributes with an index of their own (see migrations 0002 and 0017)."""
+"""Attributes with an index (see migrations 0002 and 0017)."""
 _EQUAL: Final = {
     Predicate.EQ, Predicate.NOT_EQ, Predicate.IN, Predicate.NOT_IN, Predicate.GT, Predicate.GTEQ, Predicate.LT, Predicate.LTEQ,
 }  # fmt: skip
@@ -49,9 +50,10 @@ _EQUAL: Final = {
 
 @dataclass(frozen=True, slots=True)
 class FoundAttempts:
-    """Rows of a page. ``total`` is a lower bound unless ``is_exact``. ``next_cursor`` is None at the end, and in other orders.
+    """The rows of a page. ``total`` is a lower bound unless ``is_exact``. ``next_cursor`` is None at the end, and in other
+    orders.
 
-    ``sorted_since`` is when the oldest attempt was made that was sorted, where only the newest were; None when all were.
+    ``sorted_since``: when the oldest sorted attempt was made, if only the newest were sorted; None if all were.
     """
 
     rows: Rows
@@ -62,16 +64,15 @@ class FoundAttempts:
 
 
 class Finder:
-    """Walks through time, see walk. One a search."""
+    """Searches time window by time window (see `time_windows.py`). One for each search."""
 
     def __init__(self, reader: Reader, selected: Sequence[str] = ("created_at", "id")) -> None:
-        """Pages have the columns ``selected``; ``created_at`` and ``id`` are among them."""
+        """Pages have the columns ``selected``, which include ``created_at`` and ``id``."""
         self._reader = reader
         self._selected = columns(selected)
         self._time, self._id = list(selected).index("created_at"), list(selected).index("id")
 
     async def find(self, query: AttemptQuery) -> FoundAttempts:
-        """One page."""
         plan = await self._plan(query)
         if query.in_time is None and not is_quickly_counted(query):
             return await self._sorted(plan)
@@ -91,9 +92,10 @@ class Finder:
     async def scope(
         self, query: AttemptQuery, parameters: BoundValues, *, exactly: bool = False
     ) -> tuple[TimeWindow, str] | None:
-        """All that a search means, pages aside: the time that it covers, and an expression over ``attempts``; None: nothing.
+        """The time that a search covers, and its condition as an expression over ``attempts``, ignoring pages. None: it finds
+        nothing.
 
-        ``exactly``: the time ends with what is stored now, not a few seconds ago.
+        ``exactly``: the time ends with what is stored now, not with what was stored a few seconds ago.
         """
         plan = await self._plan(query, exactly=exactly)
         return (plan.asked, plan.conditions(plan.asked, parameters)) if plan.asked.first < plan.asked.end else None
@@ -106,7 +108,7 @@ class Finder:
         return SearchPlan(query, whole, stored.rows, asked, few)
 
     async def _few(self, required: Sequence[Filter], asked: TimeWindow) -> Events | None:
-        """Whether the conditions that need no body leave so few attempts that their bodies can be looked at one by one."""
+        """Whether the conditions that need no body leave so few attempts that their bodies can be read one by one."""
         others = [one for one in required if not has_body(one)]
         if len(others) == len(required) or all(isinstance(one, Condition) and one.attribute == "created_at" for one in others):
             return None
@@ -118,10 +120,10 @@ class Finder:
         return tuple({(event_id, received) for event_id, received in found}) if len(found) <= _FEW else None
 
     async def _walk(self, plan: SearchPlan, progress: WindowProgress) -> AsyncGenerator[tuple[SearchPlan, TimeWindow], None]:
-        """The windows, and what is known of the search in each. Whoever walks keeps ``progress`` up to date.
+        """The windows, and the plan of the search in each. The caller keeps ``progress`` up to date.
 
-        First the index of the bodies is asked for the first events, if it knows anything; the first windows reach as far as these. Where
-        there are few, one window is enough.
+        If the index of bodies can answer, it is first asked for the first events, and the first windows extend to these. If there
+        are few events, one window is enough.
         """
         in_time, left = plan.query.in_time, plan.asked
         if left.first >= left.end:
@@ -161,7 +163,7 @@ class Finder:
             looked_at += window.end - window.first
 
     async def _page(self, plan: SearchPlan, skip: int) -> tuple[Rows, int, SearchPlan]:
-        """The rows and at least one more if there are more, how many were skipped, and what is known of the search by then."""
+        """The rows, with at least one extra row if there are more; how many were skipped; and the plan at that point."""
         rows: list[Sequence[Any]] = []
         wanted = plan.query.per_page + 1
         skipped = 0
@@ -179,7 +181,7 @@ class Finder:
                 else:
                     offset = 0
                 parameters = BoundValues()
-                # Of a few events all attempts are read: how many there are is known then without another look.
+                # All attempts of a few events are read, so their number is known without another query.
                 most = _READ_OF_FEW if known.is_counted and plan.query.after is None else 0
                 limit = f"LIMIT {max(wanted - len(rows), most):d} OFFSET {offset:d}"
                 condition = known.conditions(window, parameters)
@@ -192,7 +194,7 @@ class Finder:
         return rows, skipped, known
 
     async def _sorted(self, plan: SearchPlan) -> FoundAttempts:
-        """A page in another order. Each text that is read has its price: the newest attempts are found, as many as are to be sorted."""
+        """A page in another order. Each text that is read has a cost: only the newest attempts are found and sorted."""
         query = plan.query
         newest = replace(plan, query=replace(query, sorts=(), page=1, per_page=SORTED, after=None))
         finder = Finder(self._reader)
@@ -242,15 +244,15 @@ class Finder:
 
 
 def _settings(plan: SearchPlan) -> Mapping[str, int]:
-    """How ClickHouse is to read a page."""
+    """ClickHouse settings for reading a page."""
     if plan.is_narrow:
-        # A few rows here and there are read at once, not week by week from the newest back.
+        # A few scattered rows are read at once, not week by week from the newest.
         return {"optimize_read_in_order": 0}
     return {**IN_ORDER, **INDEX_FIRST} if is_found_by_index(plan.query) else IN_ORDER
 
 
 def is_found_by_index(query: AttemptQuery) -> bool:
-    """Whether an index leaves little of the whole history to read."""
+    """Whether an index reduces the whole history to a small part."""
     return any(
         isinstance(one, Condition) and one.attribute in _INDEXED and one.predicate in (Predicate.EQ, Predicate.IN)
         for one in query.required
@@ -258,7 +260,7 @@ def is_found_by_index(query: AttemptQuery) -> bool:
 
 
 def is_quickly_counted(query: AttemptQuery) -> bool:
-    """Whether all attempts can be compared at once: not when that means to look into texts."""
+    """Whether all attempts can be compared: not if texts would have to be read."""
     return all(_is_quickly_compared(leaf) for one in query.required for leaf in leaves(one))
 
 

@@ -1,4 +1,4 @@
-"""Which events a search for bodies means: the first ones in the order of time, as the indexes of the bodies find them."""
+"""Finds the first events, in time order, that a search for bodies may mean, with the indexes of bodies."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from pipeline.store.search.conditions import event_where, indexed_bodies
 from pipeline.store.search.time_windows import TimeWindow, other_events, step
 
 MANY_EVENTS: Final = 1_000
-"""So many are named in a statement, at most."""
+"""How many events a statement names, at most."""
 _LONG_AGO: Final = 1
-"""Behind the time that stands for one that is not known."""
+"""Later than the time that stands for an unknown one."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RETRIED: Final = 24 * 3_600_000
-"""Milliseconds. Nearly all attempts of an event are made within a day: the schedule of retries is over then."""
+"""Milliseconds. Nearly all attempts of an event are made within a day: the retry schedule is over by then."""
 _SPARSE: Final = 8
 """The window is shortened by a day only if the first events span more than so many days."""
 _NEARLY: Final = 0.75
 """If the first part has this share of the wanted events, the rest is not searched."""
 _LONG: Final = 90 * 24 * 3_600_000
-"""Milliseconds. A shorter time is searched in one look."""
+"""Milliseconds. A shorter time is searched in one query."""
 
 Events = Sequence[tuple[str, int]]
-"""Ids, and when each was received, in milliseconds since 1970; 0 where that is not known."""
+"""Ids, with the time received in milliseconds since 1970; 0 if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class FirstEvents:
-    """All events that attempts of a window can be of, but for those of :meth:`late`. ``is_end``: there is nothing behind the window."""
+    """All events whose attempts can be in a window, except for those of :meth:`late`. ``is_end``: there is nothing behind the
+    window.
+    """
 
     events: Events
     window: TimeWindow
     received: TimeWindow
-    """When these were received."""
+    """When these events were received."""
     is_end: bool
     has_late: bool
     """Whether there may be attempts of other events."""
@@ -46,7 +48,9 @@ class FirstEvents:
     """Whether there may be attempts that do not say when their event was received."""
 
     def late(self, required: Sequence[Filter], parameters: BoundValues) -> str:
-        """That an attempt's event was received before, or nobody knows when, and is meant: a retry or a resend, seldom more than a few."""
+        """The condition for attempts whose event was received earlier, or at an unknown time: a retry or a resend, rarely more
+        than a few.
+        """
         others = other_events(self.window, self.received, parameters, has_unknown=self.has_unknown)
         conditions = [others, *event_where(required, parameters)]
         conditions.append(f"({' OR '.join(indexed_bodies(required, parameters))})")
@@ -54,7 +58,7 @@ class FirstEvents:
         return sql("NOT (", self.received.sql("event_received_at", parameters), ") AND", *meant)
 
     def of_attempts(self, required: Sequence[Filter], parameters: BoundValues) -> str:
-        """That an attempt is of one of these events, or late and meant."""
+        """The condition for attempts of these events, or of late ones."""
         if not self.has_late:
             return of_events(self.events, parameters)
         late = self.late(required, parameters)
@@ -64,7 +68,7 @@ class FirstEvents:
 async def first_events(
     reader: Reader, required: Sequence[Filter], left: TimeWindow, most: int, *, descending: bool
 ) -> FirstEvents | None:
-    """The first events of what is left, ``most`` at most, and the window that needs no others. None: the indexes cannot say."""
+    """The first events of the rest, at most ``most``, and the window that needs no others. None: the indexes cannot tell."""
     if not indexed_bodies(required, BoundValues()):
         return None
     received = _received(left, descending=descending)
@@ -83,12 +87,13 @@ async def first_events(
             end = window.first - 1 if descending else window.end
         if end is not None:
             break
-    # What does not say when its event was received is late, too.
+    # Attempts that do not say when their event was received are late, too.
     has_late = any(look < 0 for _, _, look in rows)
     if end is None:
         return FirstEvents(_named(found), left, received, is_end=True, has_late=has_late, has_unknown=has_late)
     received = _behind(received, end, descending=descending)
-    # Most retries are made within a day. So if the window begins a day after the last event, few of its attempts are of older events.
+    # Most retries are made within a day. So if the window begins a day after the last event, few of its attempts belong to older
+    # events.
     is_sparse = descending and left.end - end > _SPARSE * _RETRIED
     window = _behind(left, end + _RETRIED if is_sparse else end, descending=descending)
     found = [one for one in found if (one[0] > end if descending else one[0] < end)]
@@ -98,7 +103,8 @@ async def first_events(
 def _parts(left: TimeWindow, *, descending: bool) -> list[TimeWindow]:
     """Split a long time in two: the quarter that is searched first, and the rest.
 
-    ClickHouse reads the indexes of a whole part before the first row. Texts that are frequent enough to fill a page are found in a quarter.
+    ClickHouse reads the indexes of a whole part before the first row. If a text is frequent enough to fill a page, a quarter is
+    enough.
     """
     length = left.end - left.first
     if length < _LONG:
@@ -108,7 +114,7 @@ def _parts(left: TimeWindow, *, descending: bool) -> list[TimeWindow]:
 
 
 def _within(received: TimeWindow, window: TimeWindow, left: TimeWindow) -> TimeWindow:
-    """When the events of a part's attempts were received: ``received`` up to where the part ends within what is left."""
+    """When the events of a part's attempts were received: ``received``, up to where the part ends within the rest."""
     return replace(
         received,
         first=received.first if window.first == left.first else window.first,
@@ -120,7 +126,7 @@ def _within(received: TimeWindow, window: TimeWindow, left: TimeWindow) -> TimeW
 def _looks(
     required: Sequence[Filter], received: TimeWindow, most: int, parameters: BoundValues, *, descending: bool
 ) -> list[str]:
-    """The first events that each index knows, one more than ``most``, with the number of the index."""
+    """The first events that each index finds, one more than ``most``, with the number of the index."""
     conditions = [received.sql("received_at", parameters), *event_where(required, parameters)]
     order = f"ORDER BY received_at {'DESC' if descending else 'ASC'} LIMIT {most + 1:d}"
     select = ("(SELECT toUnixTimestamp64Milli(received_at), event_id,", "AS look FROM events WHERE")
@@ -131,9 +137,10 @@ def _looks(
 
 
 def _last(found: Sequence[tuple[int, str]], rows: Rows, most: int, *, descending: bool) -> int | None:
-    """When the first event was received that does not count any more; None if all events were found. ``found`` are the events of ``rows``.
+    """When the first event was received that no longer counts; None if all events were found. ``found`` are the events of
+    ``rows``.
 
-    Of those that were received in the same millisecond as that one, some may be missing.
+    Of the events received in the same millisecond as that one, some may be missing.
     """
     last = [time for time, _ in found[most : most + 1]]
     for number in {look for _, _, look in rows if look >= 0}:
@@ -143,12 +150,12 @@ def _last(found: Sequence[tuple[int, str]], rows: Rows, most: int, *, descending
 
 
 def _received(window: TimeWindow, *, descending: bool) -> TimeWindow:
-    """When the events of a window's attempts were received, but for a few that were retried or sent again after days.
+    """When the events of a window's attempts were received, except for a few that were retried or resent days later.
 
-    From the newest back, the last day costs nothing. The other way round, its events would come first and have nothing in the window.
+    Newest first, the extra day costs nothing. Oldest first, its events would come first and have no attempts in the window.
     """
     if window.open_start:
-        # The very first attempts are of events that were received before.
+        # The earliest attempts belong to events that were received before.
         return replace(window, first=_LONG_AGO, open_start=False)
     return replace(window, first=max(window.first - _RETRIED, _LONG_AGO)) if descending else window
 
@@ -158,27 +165,29 @@ def _named(found: Sequence[tuple[int, str]]) -> Events:
 
 
 def _behind(window: TimeWindow, last: int, *, descending: bool) -> TimeWindow:
-    """The part of a window on the near side of a time, seen in an order."""
+    """The part of a window before a time, in the search order."""
     if descending:
         return replace(window, first=max(window.first, last + 1), open_start=False)
     return replace(window, end=max(window.first, min(window.end, last)), open_end=False)
 
 
 def of_events(events: Events, parameters: BoundValues) -> str:
-    """That an attempt is of one of some events. By time too: a Bloom filter of ids lets one block of a hundred pass for each of them."""
+    """The condition for attempts of these events. With the time, because a Bloom filter of ids lets one block of a hundred pass
+    for each id.
+    """
     named = f"event_id IN {parameters.add([event_id for event_id, _ in events], 'Array(String)')}"
-    # 0: an attempt need not say when its event was received.
+    # 0: an attempt may not say when its event was received.
     return f"event_received_at IN {constant_times([0, *(time for _, time in events)], parameters)} AND {named}"
 
 
 def among(events: Events, parameters: BoundValues) -> str:
-    """That an event is one of some, over ``events``. By time too, where all times are known: it begins the primary key."""
+    """The condition for these events, over ``events``. With the time, if all times are known, because it begins the primary key."""
     named = f"event_id IN {parameters.add([event_id for event_id, _ in events], 'Array(String)')}"
     times = [time for _, time in events]
     return f"received_at IN {constant_times(times, parameters)} AND {named}" if all(times) else named
 
 
 def constant_times(milliseconds: Sequence[int], parameters: BoundValues) -> str:
-    """Times, for IN. As constants: of what a function makes no index is asked."""
+    """Times, for IN. As constants, because ClickHouse does not use an index for the result of a function."""
     times = [f"{_EPOCH + timedelta(milliseconds=time):%Y-%m-%d %H:%M:%S.%f}"[:-3] for time in milliseconds]
     return parameters.add(times, "Array(DateTime64(3, 'UTC'))")

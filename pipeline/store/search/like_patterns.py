@@ -1,4 +1,4 @@
-"""LIKE patterns: of texts as they stand, and of those with wildcards. Pure."""
+"""LIKE patterns for literal texts and for texts with wildcards. Pure."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ SHAPES: Final = {
     Predicate.END: "%{}",
     Predicate.MATCHES: "{}",
 }
-"""The patterns of predicates; ``{}`` stands for the text."""
+"""The patterns of predicates; ``{}`` is the text."""
 _ESCAPED: Final = re.compile(r"\\(.)?", re.DOTALL)
 _LITERAL: Final = re.compile(r"((?:\\.|[^\\%_])+)|.", re.DOTALL)
 
 
 def like_pattern(text: str, shape: str = "%{}%") -> str:
-    """A LIKE pattern that finds ``text`` as it stands: ``%``, ``_`` and the backslash have no meaning in it."""
+    """A LIKE pattern that finds ``text`` literally: ``%``, ``_`` and the backslash have no special meaning."""
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return shape.replace("{}", escaped)
 
 
 def wildcard_pattern(text: str) -> str:
-    """The pattern of ``matches`` as ClickHouse's LIKE takes it: a backslash makes the character behind it an ordinary one."""
+    """The pattern of ``matches`` for ClickHouse's LIKE: a backslash makes the next character literal."""
     return _ESCAPED.sub(lambda found: like_pattern(found[1] or "\\", "{}"), text)
 
 
 def literals(pattern: str) -> tuple[str, ...]:
-    """The texts between the wildcards of ``matches``, as they stand."""
+    """The literal texts between the wildcards of ``matches``."""
     found = (match[1] for match in _LITERAL.finditer(pattern))
     return tuple(re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) for text in found if text)

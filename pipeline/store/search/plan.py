@@ -1,4 +1,4 @@
-"""What is known of a search while it is carried out, and which attempts it means by that. Pure."""
+"""What is known about a search during its execution, and the resulting condition on attempts. Pure."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from pipeline.store.search.time_windows import TimeWindow, candidate_events, oth
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """What is known of a search."""
+    """What is known about a search."""
 
     query: AttemptQuery
     whole: TimeWindow
     stored: int
     asked: TimeWindow
     few: Events | None
-    """Event id and time received of all attempts that can be meant, where these are few."""
+    """Event id and time received of all attempts that can match, if there are few."""
     first: FirstEvents | None = None
-    """The events that the index of the bodies knows for a window."""
+    """The events that the index of bodies found for a window."""
 
     @property
     def is_narrow(self) -> bool:
-        """Whether the attempts of a few events are looked for."""
+        """Whether the search is narrowed to the attempts of a few events."""
         return self.few is not None or self.first is not None
 
     @property
     def is_counted(self) -> bool:
-        """Whether the events of all that is asked for are known, and not only those of a window."""
+        """Whether the events are known for the whole search, and not only for a window."""
         return self.few is not None or (self.first is not None and self.first.window == self.asked)
 
     def conditions(self, window: TimeWindow, parameters: BoundValues) -> str:
-        """The search within a window, as an expression over ``attempts``."""
+        """The condition of the search within a window, as an expression over ``attempts``."""
         required = self.query.required
-        # Without any condition ClickHouse need not read all rows for the first ones in another order: an index says where they are.
+        # Without any condition, ClickHouse can find the first rows in another order with an index, without reading all rows.
         parts = [window.sql("created_at", parameters)]
         if self.query.after is not None:
             parts.append(_behind(self.query.after, parameters))
         if self.first is not None:
             parts.append(self.first.of_attempts(required, parameters))
-            # Their bodies are known to be as asked for: nobody need look at them again.
+            # Their bodies are known to match: no need to read them again.
             required = tuple(one for one in required if not is_indexed(one))
         candidates = "1"
         if any(map(has_body, required)):

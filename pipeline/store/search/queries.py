@@ -1,4 +1,4 @@
-"""Reads: searches for attempts, one attempt in full, what endpoints were sent lately."""
+"""The queries of the store: searches for attempts, one attempt in full, recent attempts of endpoints."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ItemT = TypeVar("ItemT")
 
 @dataclass(frozen=True, slots=True)
 class ResultPage(Generic[ItemT]):
-    """One page of what was found."""
+    """One page of results."""
 
     items: tuple[ItemT, ...]
     total_count: int
@@ -47,7 +47,6 @@ class ResultPage(Generic[ItemT]):
 
     @property
     def pages(self) -> int:
-        """How many pages there are."""
         return -(-self.total_count // self.per_page)
 
 
@@ -55,10 +54,10 @@ class ResultPage(Generic[ItemT]):
 class AttemptPage(ResultPage["AttemptRow"]):
     """One page of attempts.
 
-    ``total_count`` is a lower bound when it is not exact: counting stops where it would mean to read on and on, and a page behind a
-    cursor is not counted. ``next_cursor`` is what the next page is asked for with; None at the end, or when the order is not that
-    of time. ``sorted_since``: in another order than that of time, only the newest attempts were sorted, ``total_count`` of them, the
-    oldest of which was made then; None when all were.
+    ``total_count`` is a lower bound if it is not exact: counting stops where it would have to read on and on, and a page behind a
+    cursor is not counted. ``next_cursor`` is the cursor of the next page; None at the end, or in another order than by time.
+    ``sorted_since``: in another order than by time, only the newest ``total_count`` attempts were sorted, and the oldest of them
+    was made then; None if all were sorted.
     """
 
     is_exact: bool = True
@@ -68,9 +67,9 @@ class AttemptPage(ResultPage["AttemptRow"]):
 
 @dataclass(frozen=True, slots=True)
 class AttemptDetail:
-    """An attempt in full. ``request_body`` is None while the event is not in ClickHouse (yet, or any more).
+    """An attempt in full. ``request_body`` is None if the event is not in ClickHouse (yet, or any more).
 
-    ``siblings`` are the other attempts of the same event at the same endpoint, the newest first (100 at most).
+    ``siblings`` are the other attempts of the same event at the same endpoint, newest first (at most 100).
     """
 
     attempt: AttemptRow
@@ -82,12 +81,12 @@ class AttemptDetail:
     request_body: str | None
     siblings: tuple[AttemptRow, ...]
     event_received_at: datetime | None = None
-    """When the event was received; None when the attempt's record does not say."""
+    """When the event was received; None if the attempt's record does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointSummary:
-    """How many attempts an endpoint got, and the last of them, the newest first."""
+    """The number of an endpoint's attempts, and the last of them, newest first."""
 
     attempts_count: int = 0
     attempts: tuple[AttemptRow, ...] = ()
@@ -96,35 +95,34 @@ class EndpointSummary:
 _DETAIL_COLUMNS: Final = ("request_headers", "response_headers", "response_body", "response_body_encoding", "response_truncated")
 _MOST_SIBLINGS: Final = 100
 _CLOCKS_APART_MS: Final = 24 * 3_600_000
-"""An attempt is made after its event was received, but by another clock. Weeks before that are not looked at."""
+"""An attempt is made after its event was received, but by another clock. Earlier weeks are not read."""
 _NEWEST_FIRST: Final = "ORDER BY created_at DESC, id DESC"
 
 
 class Search:
-    """The reading side of the store. Every method raises StoreUnavailableError, and StoreBudgetError when it asks for too much."""
+    """The reading side of the store. Every method raises StoreUnavailableError, and StoreBudgetError if it exceeds its budget."""
 
     def __init__(self, connections: Connections, budget: QueryBudget | None = None, quick: QueryBudget | None = None) -> None:
-        """``quick`` is what :meth:`summary` may take: a page is not held up by its figures."""
+        """``quick`` is the budget of :meth:`summary`: aggregates must not delay a page."""
         self._connections = connections
         self._reader = Reader(connections, budget or QueryBudget())
         self._quick = Reader(connections, quick or QueryBudget(seconds=1.0))
 
     async def attempts(self, query: AttemptQuery) -> AttemptPage:
-        """The attempts that a query finds."""
         found = await Finder(self._reader.with_full_budget(), ATTEMPT_COLUMNS).find(query)
         items = tuple(attempt_of(row) for row in found.rows)
         return AttemptPage(items, found.total, query.page, query.per_page, found.is_exact, found.next_cursor, found.sorted_since)
 
     async def facets(self, query: AttemptQuery) -> Facets:
-        """How many attempts a search finds, by state, event type and endpoint."""
+        """The number of attempts that a search finds, by state, event type and endpoint."""
         return await facets(self._reader.with_full_budget(), query)
 
     async def histogram(self, query: AttemptQuery, bars: int = 60) -> Histogram:
-        """When the attempts were made that a search finds: at most ``bars`` stretches of time of the same width."""
+        """When the attempts of a search were made: at most ``bars`` intervals of equal width."""
         return await histogram(self._reader.with_full_budget(), query, bars)
 
     async def summary(self, query: AttemptQuery, bars: int) -> SearchSummary:
-        """What a search finds, counted within the quick budget (a second): facets and a histogram, for all of it or for the newest."""
+        """Facets and a histogram within the quick budget (a second), for all attempts of a search or for the newest."""
         return await summary(self._quick.with_full_budget(), query, bars)
 
     async def record_of(self, about: TimelineSubject, value: str) -> TimelineRecords:
@@ -132,7 +130,7 @@ class Search:
         return await record_of(self._reader.with_full_budget(), about, value)
 
     async def recorded_values(self, asked: Iterable[SearchedValue]) -> frozenset[SearchedValue]:
-        """Those of the attributes with a value that something on record has, looked up within the quick budget (a second)."""
+        """The searched values that exist in the records, looked up within the quick budget (a second)."""
         return await recorded_values(self._quick.with_full_budget(), asked)
 
     async def bodies_of(self, attempts: Sequence[AttemptRow]) -> dict[int, Bodies]:
@@ -144,7 +142,7 @@ class Search:
         return await request_bodies(self._reader.with_full_budget(), attempts)
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:
-        """One attempt with its bodies and headers, by its id; None when there is none."""
+        """One attempt by id, with its bodies and headers; None if there is none."""
         selected = columns((*ATTEMPT_COLUMNS, *_DETAIL_COLUMNS, "event_received_at"))
         found = await self._rows(sql("SELECT", selected, "FROM attempts WHERE id = {id:Int64} LIMIT 1"), {"id": identifier})
         if not found:
@@ -171,7 +169,7 @@ class Search:
     async def _siblings(self, attempt: AttemptRow, received: int) -> tuple[AttemptRow, ...]:
         """The other attempts of the same event at the same endpoint."""
         parameters = BoundValues()
-        # By the time that the event was received, too, where it is known: then few blocks are looked into.
+        # With the time that the event was received, if known: then few blocks are read.
         of_event = f"event_id = {parameters.add(attempt.event_id, 'String')}"
         test = of_event
         if received:
@@ -184,18 +182,18 @@ class Search:
         )
 
     async def _request_body(self, event_id: str, received: int) -> str | None:
-        """The body that was sent: at its place in the primary key, or, when that is not known, wherever it is."""
+        """The sent body: from its place in the primary key, or, if that is unknown, by a search."""
         select = "SELECT request_body FROM events WHERE event_id = {event:String}"
         at_its_place = "AND received_at = fromUnixTimestamp64Milli({received:Int64}, 'UTC') LIMIT 1"
         rows = await self._rows(sql(select, at_its_place), {"event": event_id, "received": received})
         if not rows:
             rows = await self._rows(sql(select, "LIMIT 1"), {"event": event_id})
-        # An erased body is empty; a body that was sent never is.
+        # An erased body is empty; a sent body never is.
         return (rows[0][0] or None) if rows else None
 
     async def endpoint_summaries(self, endpoint_ids: Sequence[int], last: int = 25) -> dict[int, EndpointSummary]:
-        """For each endpoint its number of attempts and the last ones."""
-        # First which ones they are, from three narrow columns; then only those in full.
+        """The number of attempts of each endpoint, and the last ones."""
+        # First find which attempts these are, from three narrow columns; then read only those in full.
         newest = f"groupArraySorted({max(last, 1):d})((-toUnixTimestamp64Milli(created_at), -id))"
         query = sql("SELECT endpoint_id, count(),", newest, "FROM attempts WHERE endpoint_id IN {ids:Array(Int64)} GROUP BY 1")
         found = await self._rows(query, {"ids": list(endpoint_ids)})
@@ -217,7 +215,7 @@ class Search:
         }
 
     async def _rows(self, statement: str, parameters: dict[str, Any]) -> Rows:
-        # Nearly all of these queries are about a few rows, which an index finds.
+        # Nearly all of these queries concern a few rows, which an index finds.
         return await self._reader.with_full_budget().rows(statement, parameters, more=INDEX_FIRST)
 
     async def _attempts(self, clauses: str, parameters: dict[str, Any]) -> tuple[AttemptRow, ...]:

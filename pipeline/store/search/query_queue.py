@@ -1,4 +1,7 @@
-"""Who is next: so many searches at once, the others in line, in the order in which they began. The line is bounded, and so is the wait."""
+"""Queues the queries of searches: a limited number at once, the others in the order in which their searches began. The length of
+the queue and the wait are bounded.
+
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ ResultT = TypeVar("ResultT")
 _AT_A_SERVER: Final = 8
 
 MOST_WAITING: Final = 64
-"""More are told at once that they cannot be served, rather than after a wait."""
+"""Further searches are refused at once instead of after a wait."""
 
 
 def at_once(settings: Settings) -> int:
-    """Queries of searches that run at the same time.
+    """How many queries of searches run at the same time.
 
-    In one process a core is the recorder's, whose inserts go first besides. With two queries at least, one goes on while the other
-    waits for the interpreter.
+    With the embedded ClickHouse, one core is reserved for the recorder, whose inserts also have priority. With at least two
+    queries, one continues while the other waits for the interpreter.
     """
     if settings.searches_at_once:
         return settings.searches_at_once
@@ -34,10 +37,10 @@ def at_once(settings: Settings) -> int:
 
 
 class QueryQueue:
-    """Gives turns to the queries of searches. A search that began earlier goes first with each of its queries: it will end sooner."""
+    """Gives turns to the queries of searches. An earlier search goes first with each of its queries, because it ends sooner."""
 
     def __init__(self, at_once: int, seconds: float) -> None:
-        """``at_once`` have a turn at the same time; nobody waits for longer than ``seconds``."""
+        """``at_once`` queries run at the same time; none waits longer than ``seconds``."""
         self.at_once = at_once
         self._seconds = seconds
         self._free = at_once
@@ -55,15 +58,15 @@ class QueryQueue:
         stop: Callable[[str], Coroutine[Any, Any, None]],
         place: int | None = None,
     ) -> ResultT:
-        """Carry out a query when it is its turn. Each has a token, by which it can be stopped: when nobody waits for it any more, it is.
+        """Run a query when it is its turn. Each query has a token. If nobody waits for it any more, it is stopped by its token.
 
         Raises:
-            StoreBusyError: the line is too long, or did not move in time.
+            StoreBusyError: the queue is too long, or did not move in time.
         """
         await self.wait(self.place() if place is None else place)
         token = f"oms-webhooks search {secrets.token_hex(8)}"
         running = asyncio.ensure_future(query(token))
-        # The turn ends with the query, not with whoever waits for it.
+        # The turn ends with the query, even if the caller is gone.
         running.add_done_callback(self._ended)
         try:
             return await asyncio.shield(running)
@@ -75,10 +78,10 @@ class QueryQueue:
             raise
 
     async def wait(self, place: int) -> None:
-        """Return when it is the turn of the search at this place. Whoever got a turn must :meth:`end` it.
+        """Return when it is the turn of the search at this place. The caller must call :meth:`end` afterwards.
 
         Raises:
-            StoreBusyError: the line is too long, or did not move in time.
+            StoreBusyError: the queue is too long, or did not move in time.
         """
         if self._free and not self._line:
             self._free -= 1
@@ -115,8 +118,8 @@ class QueryQueue:
     def _ended(self, query: asyncio.Future[Any]) -> None:
         self.end()
         if not query.cancelled():
-            query.exception()  # whoever still waits for it is told; otherwise there is nobody to tell
+            query.exception()  # tell the caller if it still waits
 
     def _ahead(self, place: int) -> int:
-        """Searches that have a turn, or get one before this."""
+        """Searches that run now, or go before this one."""
         return self.at_once - self._free + sum(other < place for other, _, _ in self._line)

@@ -1,7 +1,7 @@
-"""What a search finds, counted for a page: quickly, however much it finds.
+"""A quick summary of a search for a page, however much it finds.
 
-Where a search asks for endpoints, event types, states and whole hours only, the hourly counts (``attempts_hourly``) answer for all of
-it. Otherwise the newest attempts are counted, a bounded number of them, and the page says so.
+If a search only concerns endpoints, event types, states and whole hours, the hourly counts (``attempts_hourly``) cover all of it.
+Otherwise a limited number of the newest attempts is counted, and the page says so.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from pipeline.store.search.counting import AttemptCounts, counted, hourly, hours
 from pipeline.store.search.time_windows import TimeWindow
 
 MOST_BY_BODY: Final = 25
-"""Attempts that are counted of a search for bodies, as many as a page shows: each of them has to be read."""
+"""How many attempts are counted in a search for bodies: as many as a page shows, because each body has to be read."""
 _FEW_HOURS: Final = 6
 _FEWEST_BARS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSummary:
-    """Counts of a search: those of the newest attempts only, unless ``is_all``."""
+    """The counts of a search: only of the newest attempts, unless ``is_all``."""
 
     facets: Facets
     histogram: Histogram
 
     @property
     def is_all(self) -> bool:
-        """Whether all that the search finds was counted."""
+        """Whether everything that the search finds was counted."""
         return self.facets.since is None
 
 
@@ -50,14 +50,14 @@ async def summary(reader: Reader, query: AttemptQuery, bars: int) -> SearchSumma
 
 
 def summary_of(attempts: Sequence[AttemptRow], *, is_all: bool, bars: int) -> SearchSummary:
-    """Count attempts that were found: all that there are, or the newest."""
+    """Count the attempts that were found: all, or the newest."""
     since = None if is_all or not attempts else min(one.created_at for one in attempts)
     counts = counted(((one.created_at, one.state, one.event_name, one.endpoint_id) for one in attempts), since)
     return SearchSummary(facets_of(counts), _histogram(counts, WIDTHS, bars))
 
 
 def _are_few(counts: AttemptCounts) -> bool:
-    """Whether hours are too coarse for what there is: then there is little, too. Where there is nothing they are not."""
+    """Whether hours are too coarse because there are few attempts. False if there are none."""
     times = {time for _, time, _ in counts.by_time}
     return 0 < len(times) <= _FEW_HOURS and sum(count for *_, count in counts.by_time) <= counting.MOST
 

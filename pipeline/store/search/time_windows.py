@@ -1,8 +1,8 @@
-"""Which windows of time a search looks at, one after the other, until its page is full. Pure.
+"""Chooses the time windows that a search reads one after the other, until its page is full. Pure.
 
-Where the index of the bodies says when the first events that can be meant were received, the first window reaches as far as these.
-Otherwise it is small. Each further one is sixteen times as long, or less: as long as it takes to fill the page if what is looked for
-is as frequent as it was so far.
+If the index of bodies says when the first possible events were received, the first window extends to them. Otherwise it is small.
+Each further window is up to sixteen times as long: as long as filling the page takes if matches stay as frequent as they were so
+far.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _FIRST_ROWS: Final = 4_000
 """Attempts in the first window, if they were spread evenly."""
 _WIDER: Final = 16
 _WIDER_AT_LEAST: Final = 4
-"""A needle that is frequent lately may never have been before: its windows must not stay small for a year."""
+"""A text that is frequent now may never have occurred before: the windows must not stay small for a year."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
-    """A stretch of time in milliseconds since 1970: from ``first`` up to, and without, ``end``.
+    """An interval in milliseconds since 1970, from ``first`` (inclusive) to ``end`` (exclusive).
 
-    One that is open includes all that is earlier (``open_start``), or later (``open_end``): ``first`` and ``end`` are known from a look at
-    the store a moment ago, and rows have come since.
+    An open interval includes everything earlier (``open_start``) or later (``open_end``): ``first`` and ``end`` come from a
+    recent look at the store, and rows have arrived since.
     """
 
     first: int
@@ -39,13 +39,13 @@ class TimeWindow:
     open_end: bool = False
 
     def without(self, part: TimeWindow) -> TimeWindow:
-        """What is left without a part that begins or ends with this one; it may be empty."""
+        """The rest without a part at its beginning or end; it may be empty."""
         if part.end == self.end:
             return TimeWindow(self.first, part.first, open_start=self.open_start)
         return TimeWindow(part.end, self.end, open_end=self.open_end)
 
     def sql(self, column: str, parameters: BoundValues) -> str:
-        """That a time lies within."""
+        """The condition that a time lies within."""
         bounds = [] if self.open_start else [f"{column} >= {parameters.time(self.first)}"]
         bounds += [] if self.open_end else [f"{column} < {parameters.time(self.end)}"]
         return " AND ".join(bounds) or "1"
@@ -55,10 +55,10 @@ _EMPTY: Final = TimeWindow(0, 0)
 
 
 def asked_span(whole: TimeWindow, required: Sequence[Filter], cursor: Cursor | None, *, exactly: bool = False) -> TimeWindow:
-    """The part of the history that can hold what is asked for. It may be empty (``end`` not behind ``first``).
+    """The part of the history that a search can match. It may be empty (``end`` not after ``first``).
 
-    Its ends are within ``whole``; where it reaches as far as that does, it is open. ``exactly``: nothing has come since ``whole`` was looked up,
-    so that what lies outside is empty.
+    Its ends lie within ``whole``; if it extends as far as ``whole``, it is open. ``exactly``: nothing has arrived since ``whole``
+    was read, so everything outside is empty.
     """
     first, end = -_EVER, _EVER
     for one in required:
@@ -88,24 +88,24 @@ def asked_span(whole: TimeWindow, required: Sequence[Filter], cursor: Cursor | N
 
 @dataclass(slots=True)
 class WindowProgress:
-    """How many attempts a walk is for, and how many it has found so far."""
+    """How many attempts a search wants, and how many it has found so far."""
 
     wanted: int
     found: int = 0
 
 
 def first_width(whole: TimeWindow, rows: int) -> int:
-    """How long the first window is for a search that reads bodies, in milliseconds; ``rows`` are in ``whole``."""
+    """The length in milliseconds of the first window for a search that reads bodies; ``whole`` contains ``rows``."""
     return min(width_of_rows(whole, rows), 30 * _DAY)
 
 
 def width_of_rows(whole: TimeWindow, rows: int) -> int:
-    """How many milliseconds have so many attempts as the first window should have, roughly; ``rows`` are in ``whole``."""
+    """About how many milliseconds contain as many attempts as the first window should have; ``whole`` contains ``rows``."""
     return max((whole.end - whole.first) * _FIRST_ROWS // max(rows, 1), 1)
 
 
 def next_width(width: int, looked_at: int, progress: WindowProgress) -> int:
-    """How long the window behind one of ``width`` is, when so many milliseconds were looked at in all."""
+    """The length of the window after one of ``width``, when so many milliseconds were read in all."""
     widest = width * _WIDER
     if not progress.found:
         return widest
@@ -114,9 +114,9 @@ def next_width(width: int, looked_at: int, progress: WindowProgress) -> int:
 
 
 def step(left: TimeWindow, width: int, *, descending: bool) -> tuple[TimeWindow, TimeWindow]:
-    """The next window of what is left, and what is left then."""
+    """The next window of the rest, and the new rest."""
     length = left.end - left.first
-    # What would be left is not left for another window when it is hardly more than this one.
+    # Do not leave a remainder that is hardly larger than this window.
     width = width if length > 2 * width else length
     if descending:
         start = left.end - width
@@ -130,11 +130,11 @@ def step(left: TimeWindow, width: int, *, descending: bool) -> tuple[TimeWindow,
 def windows_of_columns(
     left: TimeWindow, width: int, progress: WindowProgress, *, is_one: bool, descending: bool
 ) -> Iterator[TimeWindow]:
-    """A few windows, for a search that reads no bodies: each is a look of its own, and it reads from its end until it has enough.
+    """A few windows, for a search that reads no bodies: each is one query, which reads from its end until it has enough.
 
-    ``width`` is that of the first window for a page; where more is wanted than a page, it is longer. The last window is all that is left.
-    Thousands are not looked for in all of it before a part was looked at: to read a year in order takes half a second at ten million attempts.
-    ``is_one``: an index says what to read, and one look is enough.
+    ``width`` is that of the first window for a page; it is longer if more than a page is wanted. The last window is all the rest.
+    Thousands of rows are not searched in all of it before a part was read: reading a year in order takes half a second at ten
+    million attempts. ``is_one``: an index says what to read, so one query is enough.
     """
     if is_one:
         yield left
@@ -151,7 +151,7 @@ def windows_of_columns(
 
 
 def _second_width(width: int, progress: WindowProgress) -> int:
-    """Twice what fills what is still wanted, if what is looked for stays as frequent as in the first window."""
+    """Twice what fills the page if matches stay as frequent as in the first window."""
     if not progress.found:
         return width * _WIDER
     missing = max(progress.wanted - progress.found, 0)
@@ -159,7 +159,7 @@ def _second_width(width: int, progress: WindowProgress) -> int:
 
 
 def candidate_events(whole: TimeWindow, window: TimeWindow, parameters: BoundValues) -> str:
-    """An expression over ``events`` that leaves out none whose attempts are in the window.
+    """An expression over ``events`` that includes every event with attempts in the window.
 
     Most attempts are made soon after their event was received; the others are looked up.
     """
@@ -170,10 +170,10 @@ def candidate_events(whole: TimeWindow, window: TimeWindow, parameters: BoundVal
 
 
 def other_events(window: TimeWindow, received: TimeWindow, parameters: BoundValues, *, has_unknown: bool = True) -> str:
-    """An expression over ``events``: those whose attempts are in the window, but that were not received in another stretch of time.
+    """An expression over ``events``: those with attempts in the window that were received outside another interval.
 
-    These are few (late retries, resends, a backlog). The column ``event_received_at`` of an attempt says which, and it is the beginning
-    of the primary key of ``events``. ``has_unknown``: there may be some that do not say it, and are looked up by the id.
+    There are few of these (late retries, resends, a backlog). The column ``event_received_at`` of an attempt says when, and it
+    begins the primary key of ``events``. ``has_unknown``: some attempts may not say it, and are looked up by id.
     """
     in_window = window.sql("created_at", parameters)
     known = received.sql("event_received_at", parameters)
