@@ -1,6 +1,6 @@
-"""Asymmetric signatures as Standard Webhooks defines them: ``v1a,`` and the base64 of Ed25519 over ``id.timestamp.body``. Pure.
+"""Asymmetric signatures according to Standard Webhooks: ``v1a,`` and the base64 of Ed25519 over ``id.timestamp.body``. Pure.
 
-Whoever has the public key can check a delivery, and can make none.
+The public key can check a delivery, but cannot sign one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SEED_BYTES: Final = 32
 
 
 class SigningKeyPair:
-    """A private key, read once. It shows its key nowhere."""
+    """A private key, parsed once. Never shows its key."""
 
     __slots__ = ("_private", "public_key")
 
@@ -59,7 +59,7 @@ def new_key_pair() -> str:
 
 
 def key_id(public_key: str) -> str:
-    """What a public key is called in a JWKS: its thumbprint (RFC 7638)."""
+    """The id of a public key in a JWKS: its thumbprint (RFC 7638)."""
     members = {"crv": "Ed25519", "kty": "OKP", "x": _x(public_key)}
     digest = hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest()
     return _url_base64(digest)

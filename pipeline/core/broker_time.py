@@ -1,8 +1,9 @@
-"""What time it is at the broker, from the times that it wrote down (Cristian's algorithm, kept as an interval as Marzullo's does). Pure.
+"""Estimates the broker's time from the timestamps that it writes (Cristian's algorithm, kept as an interval like Marzullo's).
+Pure.
 
-A record that was sent at one moment and acknowledged at a later one, both of a clock of ours that never jumps, was stamped by the broker in
-between. So the difference between the two clocks lies in an interval as long as the round trip took; each further record narrows it.
-The answer is its lower end: what waits for a time is taken a little late, and never early.
+We send a record at one moment and get its acknowledgement at a later one, both by a local clock that never jumps. The broker
+stamps the record in between. So the difference between the two clocks lies in an interval as long as the round trip; each further
+record narrows it. The estimate is the lower end: what waits for a time is started a little late, and never early.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 
 _DRIFT: Final = 200e-6
-"""How far two clocks may go apart, in seconds a second: crystals stay well below."""
+"""How far two clocks may drift apart, in seconds per second: crystals stay well below."""
 _RESOLUTION: Final = 0.001
 """The broker writes whole milliseconds."""
 
 
 @dataclass(slots=True)
 class _Interval:
-    """The broker's time less ours, as known at a moment of ours."""
+    """The broker's time minus ours, as known at one of our moments."""
 
     low: float
     high: float
@@ -34,17 +35,17 @@ class _Interval:
 
 
 class BrokerTime:
-    """The broker's time. All times are seconds; ``steady`` ones are of a clock of ours that never jumps."""
+    """The broker's time. All times are seconds; ``steady`` ones are of a local clock that never jumps."""
 
     def __init__(self) -> None:
         self._known: _Interval | None = None
         self._other: _Interval | None = None
 
     def sample(self, sent: float, acknowledged: float, broker: float) -> None:
-        """A record was sent and acknowledged at these steady times, and has this time of the broker.
+        """A record was sent and acknowledged at these steady times, and the broker stamped it with ``broker``.
 
-        One that contradicts what is known changes nothing by itself: two that agree do. Then the broker's clock was set anew, or our steady
-        clock stood still (a virtual machine that was suspended).
+        A sample that contradicts the estimate has no effect unless a second one agrees. Then the broker's clock was set, or our
+        steady clock stood still (a virtual machine was suspended).
         """
         new = _Interval(broker - acknowledged, broker + _RESOLUTION - sent, acknowledged)
         if self._known is None:
@@ -61,15 +62,15 @@ class BrokerTime:
             self._known, self._other = agreed, None
 
     def at(self, steady: float) -> float | None:
-        """The broker's time, never later than it is; None before the first sample."""
+        """The broker's time, never later than the real one; None before the first sample."""
         return None if self._known is None else steady + self._known.low
 
     @property
     def needs_another(self) -> bool:
-        """Whether another sample should be taken soon: the last one contradicts what is known."""
+        """Whether another sample should be taken soon, because the last one contradicts the estimate."""
         return self._other is not None
 
     @property
     def error(self) -> float:
-        """How far the answer may be behind, in seconds."""
+        """By how many seconds the estimate may be behind."""
         return 0.0 if self._known is None else self._known.high - self._known.low

@@ -1,8 +1,9 @@
-"""A circuit breaker for one endpoint: it keeps requests from an endpoint that is down, and probes whether it is back.
+"""A circuit breaker for one endpoint: it stops requests to an endpoint that is down, and probes whether it is back.
 
 A pure state machine; times are seconds of any clock that never goes back, passed in as ``now``::
 
-    CLOSED --(so many failures in a row, Retry-After, or another process said so)--> OPEN --(its time is over)--> HALF_OPEN (one probe at a time)
+    CLOSED --(so many failures in a row, Retry-After, or another process said so)--> OPEN --(its time is over)--> HALF_OPEN (one
+    probe at a time)
        ^------------------(the endpoint answered the probe)--------------------------------'   | failed: OPEN, for longer
 """
 
@@ -28,17 +29,16 @@ class CircuitState(enum.StrEnum):
 
 
 class HealthSign(enum.Enum):
-    """What an exchange says of the endpoint (not of the event that was sent)."""
+    """What an exchange says about the endpoint (not about the event)."""
 
     ACKNOWLEDGED = enum.auto()
     ANSWERED = enum.auto()
-    """It answers, though it did not want this event: 4xx, 3xx, a 2xx that acknowledges nothing."""
+    """It answers, but did not accept this event: 4xx, 3xx, a 2xx that acknowledges nothing."""
     FAILED = enum.auto()
-    """No answer that can be used, 5xx, or 429."""
+    """No usable answer, 5xx, or 429."""
 
 
 def sign_of(exchange: Exchange) -> HealthSign:
-    """Read an exchange."""
     if isinstance(exchange, NoResponse):
         return HealthSign.FAILED
     if exchange.status in ACKNOWLEDGED:
@@ -48,9 +48,9 @@ def sign_of(exchange: Exchange) -> HealthSign:
 
 @dataclass(frozen=True, slots=True)
 class CircuitLimits:
-    """``failures`` in a row open it, for ``open_seconds``; twice as long each time, up to ``max_open_seconds``.
+    """``failures`` in a row open the circuit for ``open_seconds``; twice as long each time, up to ``max_open_seconds``.
 
-    A wish of the endpoint (Retry-After) is met up to ``max_asked_seconds``.
+    The endpoint may ask for a time (Retry-After) of up to ``max_asked_seconds``.
     """
 
     failures: int = 10
@@ -60,12 +60,12 @@ class CircuitLimits:
 
     @property
     def longest_heard(self) -> float:
-        """Another process may say what it will: no circuit is open for longer than one of ours could be."""
+        """Whatever another process says, no circuit is open for longer than one of ours could be."""
         return max(self.max_open_seconds, self.max_asked_seconds)
 
 
 class _EarlyProbe(enum.Enum):
-    """Whether another process's good news was tried in this time that the circuit is open."""
+    """Whether another process's success led to an early probe while the circuit is open."""
 
     NONE = enum.auto()
     ALLOWED = enum.auto()
@@ -73,7 +73,7 @@ class _EarlyProbe(enum.Enum):
 
 
 class CircuitPermit(NamedTuple):
-    """A request that was let through; its end must be told."""
+    """A permitted request; its end must be reported."""
 
     generation: int
     is_probe: bool
@@ -82,8 +82,8 @@ class CircuitPermit(NamedTuple):
 class Circuit:
     """One endpoint's circuit.
 
-    An exchange counts only in the generation that it was started in: what had been under way when the circuit opened or closed
-    says nothing new. (Without that, 64 requests that time out together would open it again right after a good probe.)
+    An exchange counts only in the generation in which it was started: requests that were under way when the circuit opened or
+    closed say nothing new. (Otherwise 64 requests that time out together would open it again right after a successful probe.)
     """
 
     __slots__ = (
@@ -113,7 +113,7 @@ class Circuit:
         self.state = CircuitState.CLOSED
 
     def refuses(self, now: float) -> float | None:
-        """None when a request may start; else how many seconds it is refused for at least (0: until the probe has ended)."""
+        """None if a request may start; otherwise for how many seconds it is refused at least (0: until the probe has ended)."""
         if self.state is CircuitState.CLOSED:
             return None
         if now < self._open_until:
@@ -121,7 +121,7 @@ class Circuit:
         return 0.0 if self._probing else None
 
     def start(self, now: float) -> CircuitPermit | None:
-        """Let a request through, or not."""
+        """Permit a request, or not."""
         if self.refuses(now) is not None:
             return None
         if self.state is not CircuitState.CLOSED:
@@ -130,7 +130,7 @@ class Circuit:
         return CircuitPermit(self._generation, self._probing)
 
     def end(self, ticket: CircuitPermit, sign: HealthSign, now: float, asked_for: float | None = None) -> None:
-        """Tell how a request ended. ``asked_for``: seconds that the endpoint wants to be left alone (Retry-After)."""
+        """Report the end of a request. ``asked_for``: for how many seconds the endpoint asks for no requests (Retry-After)."""
         if ticket.generation != self._generation:
             return
         match sign:
@@ -138,7 +138,7 @@ class Circuit:
                 self._failures = self._openings = 0
                 self._close()
             case HealthSign.ANSWERED:
-                # It is back, but it has not taken anything: should it fail again, it is left alone for as long as before.
+                # It is back, but has accepted nothing: if it fails again, the circuit is open for as long as before.
                 self._failures = 0
                 self._close()
             case HealthSign.FAILED:
@@ -149,16 +149,17 @@ class Circuit:
                     self._open(max(now + self._next_open_seconds(), self._heard_until))
 
     def abandon(self, ticket: CircuitPermit) -> None:
-        """Tell that a request that was let through was not made."""
+        """Report that a permitted request was not made."""
         if ticket.is_probe and ticket.generation == self._generation:
             self._probing = False
             self.state = CircuitState.OPEN
 
     def hear_open(self, seconds: float, now: float, *, is_new: bool = False) -> None:
-        """Another process has opened its circuit, for so many seconds yet.
+        """Another process has opened its circuit, for ``seconds`` more.
 
-        This one looks for itself: the next request is a probe. Should it fail, the circuit is open for as long as the other one's. (Another
-        process whose network fails must not cut this one off.) ``is_new``: this process has sent nothing to the endpoint yet.
+        This process checks for itself: the next request is a probe. If it fails, the circuit is open for as long as the other
+        one. (Another process whose network fails must not cut this one off.) ``is_new``: this process has sent nothing to the
+        endpoint yet.
         """
         if self.state is CircuitState.CLOSED:
             self._open(now)
@@ -166,7 +167,7 @@ class Circuit:
             self.is_hearsay = not is_new
 
     def hear_closed(self, now: float) -> None:
-        """Another process has had an answer: the next request is a probe, once for each time that the circuit opens."""
+        """Another process got an answer: the next request is a probe, once for each time that the circuit opens."""
         if self.state is CircuitState.OPEN and self._early_probe is _EarlyProbe.NONE and self._open_until > now:
             self._open_until = now
             self._early_probe = _EarlyProbe.ALLOWED

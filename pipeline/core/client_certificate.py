@@ -1,4 +1,4 @@
-"""The client certificate of an endpoint, and its key: is it one, do the two belong together, until when is it valid? Pure."""
+"""Checks an endpoint's client certificate and its key: whether they are valid, belong together, and when they expire. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ClientIdentity:
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What is shown of a certificate. ``fingerprint`` is its SHA-256 in hexadecimal."""
+    """The shown facts of a certificate. ``fingerprint`` is its SHA-256 in hexadecimal."""
 
     subject: str
     expires_at: datetime
@@ -28,11 +28,11 @@ class CertificateFacts:
 
 
 class CertificateError(ValueError):
-    """A certificate or a key cannot be used; ``str(error)`` says why, and holds nothing of the key."""
+    """A certificate or a key cannot be used; ``str(error)`` says why, without any part of the key."""
 
 
 def certificate_facts(identity: ClientIdentity, now: datetime | None = None) -> CertificateFacts:
-    """Check a certificate and its key. ``now``: one that is not valid any more is refused too.
+    """Check a certificate and its key. An expired certificate (at ``now``) is refused too.
 
     Raises:
         CertificateError: they cannot be used.

@@ -1,4 +1,4 @@
-"""An HTTP proxy that all requests to endpoints go through, so that they come from fixed source addresses. Pure: what is said to it (CONNECT,
+"""An HTTP proxy for all requests to endpoints, so that they come from fixed source addresses. Pure: what is sent to it (CONNECT,
 RFC 9110 section 9.3.6), and what its answer means.
 """
 
@@ -30,25 +30,23 @@ _NO_TARGET: Final = frozenset(
 
 
 class ProxyFault(enum.Enum):
-    """Why there is no tunnel."""
-
     AWAY = enum.auto()
     """The proxy cannot be connected to."""
     CREDENTIALS = enum.auto()
     """It answered 407."""
     REFUSED = enum.auto()
-    """It answered with another status, with something that is no answer, or closed the connection."""
+    """It answered with another status or something invalid, or closed the connection."""
     SILENT = enum.auto()
     """It has not answered in time: it is at fault, or waits for the target."""
     NO_TARGET = enum.auto()
-    """It says that it could not reach the target."""
+    """It reports that it could not reach the target."""
     TARGET_SPOKE_FIRST = enum.auto()
-    """There is a tunnel, and the target sent something before it was asked: it does not speak HTTP."""
+    """There is a tunnel, but the target sent something first, so it does not speak HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
 class EgressProxy:
-    """Where the proxy is. ``host`` is a name or an address, an IPv6 address without brackets."""
+    """Where the proxy is. ``host`` is a name or an address; an IPv6 address has no brackets."""
 
     host: str
     port: int
@@ -73,7 +71,7 @@ def egress_proxy(url: str, credentials: str | None = None) -> EgressProxy:
     """The proxy of a URL, ``http://host:port``; ``credentials`` are ``user:password``.
 
     Raises:
-        ValueError: in words for the operator, without any part of what was given, which may be a secret.
+        ValueError: for the operator, without any part of the input, which may be a secret.
     """
     parts = _URL.fullmatch(url)
     if parts is None or not 1 <= int(parts[4]) <= 65535:
@@ -83,13 +81,13 @@ def egress_proxy(url: str, credentials: str | None = None) -> EgressProxy:
 
 
 def read_answer(head: bytes) -> int | None:
-    """The status of the proxy's answer, from its beginning; None when it is no HTTP/1."""
+    """The status in the beginning of the proxy's answer; None if it is not HTTP/1."""
     line = _STATUS_LINE.match(head)
     return None if line is None else int(line[1])
 
 
 def fault_of(status: int) -> ProxyFault | None:
-    """What a status means; None when there is a tunnel."""
+    """What a status means; None if there is a tunnel."""
     if 200 <= status <= 299:
         return None
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:

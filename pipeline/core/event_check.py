@@ -1,8 +1,8 @@
-"""What a producer should know of an event before it publishes it. Pure.
+"""Checks an event for its producer before it is published. Pure.
 
-Two things are looked at. Whether the fan-out would take the event: by the very function that it uses, so that what passes here
-becomes no dead letter (but for its key, which an event does not hold). And whether the payload is as documented: it is delivered
-even when it is not, but receivers rely on it. No value of an event stands in a finding: it may be a customer's data.
+First, whether the fan-out would accept the event. This uses the fan-out's own function, so an accepted event does not become a
+dead letter (except for its key, which is not part of the event). Second, whether the payload is as documented: it is delivered
+even if it is not, but receivers rely on it. Findings contain no value of an event, which may be a customer's data.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from schemas.event_types import BUILT_IN, EventTypes
 from schemas.published_event import json_schema
 
 MAX_FINDINGS: Final = 20
-"""Warnings about one event; a list of a thousand elements may have a thousand."""
+"""The most warnings about one event; a list of a thousand elements may have a thousand."""
 
 _ADVICE: Final = {
     "id": "Give it an id of 1 to 128 of A-Z a-z 0-9 _ : = + / - (no dots) that no other event has: a UUID, say.",
@@ -67,9 +67,9 @@ _formats.checks("date-time", raises=ValueError)(_is_time)
 
 @dataclass(frozen=True, slots=True)
 class EventProblem:
-    """Something about an event: where in it (``data.number``; empty for all of it), what, and what to do.
+    """A problem of an event: where (``data.number``; empty for the whole event), what, and what to do.
 
-    An ``is_fatal`` one makes it a dead letter. Any other is about what is delivered, and may hurt a receiver.
+    A fatal one makes the event a dead letter. Any other concerns what is delivered, and may hurt a receiver.
     """
 
     path: str
@@ -79,7 +79,7 @@ class EventProblem:
 
 @dataclass(frozen=True, slots=True)
 class CheckedEvent:
-    """An event that was looked at. ``event`` is None when the fan-out would not take it, and ``reason`` says why, in its word."""
+    """A checked event. ``event`` is None if the fan-out would refuse it, and ``reason`` is the dead letter's reason."""
 
     source: EventInFile
     event: EventMeta | None
@@ -88,7 +88,7 @@ class CheckedEvent:
 
 
 def check_events(events: Iterable[EventInFile], *, max_bytes: int, types: EventTypes = BUILT_IN) -> Iterator[CheckedEvent]:
-    """Look at events, in their order. ``max_bytes`` is what the fan-out takes (setting ``max_event_bytes``)."""
+    """Check events, in their order. ``max_bytes`` is the fan-out's limit (setting ``max_event_bytes``)."""
     seen: dict[str, EventInFile] = {}
     for source in events:
         try:
@@ -127,14 +127,14 @@ def _warnings(decoded: DecodedEvent, value: bytes, types: EventTypes) -> Iterato
     if "token" in event["data"] and decoded.meta.event_name in names_of(OrderEvent):
         yield EventProblem("data.token", _TOKEN, is_fatal=False)
     for name in sorted(event.keys() - OrderEvent.model_fields.keys()):
-        # A name may hold anything, such as what a terminal takes for a command.
+        # A name may contain anything, for example control sequences of a terminal.
         yield EventProblem(
             name[:100].encode("unicode_escape").decode(),
             "The envelope has no such member: it is ignored, and not delivered.",
             is_fatal=False,
         )
     if decoded.meta.event_name in types.configured:
-        return  # its schema is what decides
+        return  # its schema decides
     errors = [leaf for error in _validator(decoded.meta.event_name).iter_errors(event) for leaf in _leaves(error)]
     for error in errors[:MAX_FINDINGS]:
         yield EventProblem(_path(error), _deviation(error), is_fatal=False)
@@ -144,7 +144,7 @@ def _warnings(decoded: DecodedEvent, value: bytes, types: EventTypes) -> Iterato
 
 @functools.cache
 def _validator(event_name: str) -> Draft202012Validator:
-    """For the branch of the schema that an event type belongs to: of a union, a validator says only that nothing fits."""
+    """For the branch of the schema for an event type: for a union, a validator only says that nothing fits."""
     schema = json_schema()
     branches = [one["$ref"] for one in schema["oneOf"]]
     definitions = schema["$defs"]
@@ -155,7 +155,7 @@ def _validator(event_name: str) -> Draft202012Validator:
 
 
 def _leaves(error: ValidationError) -> Iterator[ValidationError]:
-    """What is wrong inside an object that may also be null, in place of "neither this nor null"."""
+    """What is wrong inside an object that may also be null, instead of "neither this nor null"."""
     inside = [one for one in error.context or () if one.path]
     if not inside:
         yield error

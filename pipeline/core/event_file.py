@@ -1,4 +1,4 @@
-"""Events in a file: one, a list of them, or one a line. Each is kept as the bytes that it would be published as. Pure."""
+"""Events in a file: one, a list, or one per line. Each is kept as the bytes that it would be published as. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _value: Final = msgspec.json.Decoder(msgspec.Raw)
 
 @dataclass(frozen=True, slots=True)
 class EventInFile:
-    """An event, whether it is one or not: ``value`` as the record would have it, and where it stands, in words ("line 3")."""
+    """An event, valid or not: ``value`` as in the record, and its place in words ("line 3")."""
 
     place: str
     value: bytes
 
 
 def events_in(content: bytes) -> Sequence[EventInFile]:
-    """Take a file apart. A file that is not JSON at all is one event, so that the check can say so. An empty file has none."""
+    """Split a file. A file that is not JSON at all is one event, so that the check can report it. An empty file has none."""
     content = content.strip()
     if not content:
         return []
@@ -43,7 +43,7 @@ def _of_list(content: bytes) -> Sequence[EventInFile]:
 
 
 def _looks_like_lines(lines: Sequence[bytes]) -> bool:
-    """One event a line, some of them broken perhaps; and not one event over many lines that is broken."""
+    """Whether it is one event per line, some of them perhaps broken, and not one broken event over many lines."""
     return _is_json(lines[0]) or sum(line.startswith(b'{"') for line in lines) > len(lines) / 2
 
 

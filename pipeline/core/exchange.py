@@ -1,7 +1,7 @@
-"""One HTTP exchange with an endpoint, as plain data: what was sent, and what came of it.
+"""One HTTP exchange with an endpoint, as plain data: what was sent, and the answer or failure.
 
-An `Exchange` says what happened, not whether that was good: which statuses acknowledge a notification is decided
-by whoever reads it. Times are milliseconds, sizes are bytes.
+An `Exchange` says what happened, not whether that was good: its reader decides which statuses acknowledge a notification. Times
+are milliseconds, sizes are bytes.
 """
 
 from __future__ import annotations
@@ -37,24 +37,26 @@ class Failure(enum.StrEnum):
     TOKEN_ENDPOINT = "token_endpoint"
 
 
-@dataclass(slots=True)  # one each delivery, and a frozen one takes three times as long to make
+@dataclass(slots=True)  # one for each delivery, and creating a frozen one takes three times as long
 class Request:
-    """A request to be made: a POST, but for a handshake. Headers and body stay out of the repr, as they carry tokens and signatures."""
+    """A request to make: a POST, except for a handshake. The repr omits headers and body, because they contain tokens and
+    signatures.
+    """
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     identity: ClientIdentity | None = None
-    """The client certificate that is shown in the TLS handshake."""
+    """The client certificate for the TLS handshake."""
     method: str = "POST"
 
 
-@dataclass(slots=True)  # one each delivery, and a frozen one takes three times as long to make
+@dataclass(slots=True)  # one for each delivery, and creating a frozen one takes three times as long
 class Response:
-    """A complete answer, or its beginning when `body_truncated`.
+    """A complete answer, or its beginning if `body_truncated`.
 
-    `first_byte_ms` is the time until status and headers were there, `duration_ms` until the body was read;
-    both count from the start of the exchange, connecting included.
+    `first_byte_ms` is the time until status and headers had arrived, `duration_ms` until the body was read. Both count from the
+    start of the exchange, including connecting.
     """
 
     status: int
@@ -69,7 +71,7 @@ class Response:
 class NoResponse:
     """No usable answer. `detail` is one sentence for the integrator, at most `MAX_DETAIL` characters.
 
-    When a status line had arrived, `status`, `headers` and the `body` up to there are kept.
+    If a status line arrived, `status`, `headers` and the `body` so far are kept.
     """
 
     failure: Failure
@@ -86,8 +88,8 @@ Exchange: TypeAlias = Response | NoResponse
 def bounded_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     """The first headers, in order: at most `MAX_HEADERS` of them and `MAX_HEADER_BYTES` in all.
 
-    Bytes that are not UTF-8, which HTTP libraries hand over as lone surrogates, become U+FFFD, so that the result
-    can always be encoded. Names become plain strings: aiohttp has a type of its own for them.
+    Bytes that are not UTF-8, which HTTP libraries return as lone surrogates, become U+FFFD, so that the result can always be
+    encoded. Names become plain strings: aiohttp uses a special type for them.
     """
     kept: list[tuple[str, str]] = []
     room = MAX_HEADER_BYTES

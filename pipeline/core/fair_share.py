@@ -1,13 +1,14 @@
-"""Who may have how many requests under way, so that endpoints that keep us waiting leave room for those that do not. Pure.
+"""Decides how many requests each endpoint may have under way, so that slow endpoints leave room for the others. Pure.
 
-An endpoint is **slow** while a request to it has been under way for longer than ``slow_seconds``, or when the last one that ended
-took longer (the former is found out when the next delivery comes). All slow endpoints together may have ``slow_budget`` requests under way, in equal shares. One that answers sooner
-is **quick**, and has the full ``width``. One of which nothing is known yet begins with ``START`` until its first answer.
+An endpoint is **slow** while a request to it has been under way for longer than ``slow_seconds`` (found out at the next
+delivery), or if the last one that ended took longer. All slow endpoints together may have ``slow_budget`` requests under way, in
+equal shares. An endpoint that answers sooner is **quick**, and has the full ``width``. An unknown endpoint begins with ``START``
+until its first answer.
 
-Why not additive increase, multiplicative decrease as in TCP: what is scarce is the sum over all endpoints. Twenty endpoints that
-never answer would each have to be driven down by timeouts, of 15 s each, and a slow but good one would be driven down as far though
-there is room for it. A share of a budget needs no timeout (age alone shows that an endpoint is slow), bounds the sum at once, and
-gives a single slow endpoint all that it can use.
+Why not additive increase, multiplicative decrease as in TCP: the scarce resource is the sum over all endpoints. Twenty endpoints
+that never answer would each have to be reduced by timeouts of 15 s, and a slow but good endpoint would be reduced as much
+although there is room for it. A share of a budget needs no timeout (age alone shows that an endpoint is slow), limits the sum
+immediately, and gives a single slow endpoint everything that it can use.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ START: Final = 8
 
 
 class EndpointSpeed(enum.Enum):
-    """What is known of an endpoint."""
-
     UNKNOWN = enum.auto()
     QUICK = enum.auto()
     SLOW = enum.auto()
@@ -43,7 +42,7 @@ class _Usage:
     def __init__(self) -> None:
         self.inside = 0
         self.running: dict[int, float] = {}
-        """When each request that is under way was started; the oldest one first."""
+        """When each request that is under way was started, oldest first."""
         self.speed = EndpointSpeed.UNKNOWN
 
 
@@ -63,7 +62,7 @@ class FairShare:
         return self._slow_endpoints
 
     def enter(self, endpoint_id: int, now: float) -> int | None:
-        """Take a place: a token that stands for it; None when the endpoint has all that it may have."""
+        """Take a slot: returns its token; None if the endpoint already has its maximum."""
         usage = self._usages.get(endpoint_id)
         if usage is None:
             usage = self._usages[endpoint_id] = _Usage()
@@ -81,11 +80,11 @@ class FairShare:
         return self._tokens
 
     def start(self, endpoint_id: int, token: int, now: float) -> None:
-        """The request that a place was taken for starts. (What it waited for before was not the endpoint.)"""
+        """The request of a slot starts. (What it waited for before was not the endpoint.)"""
         self._usages[endpoint_id].running[token] = now
 
     def leave(self, endpoint_id: int, token: int, now: float) -> None:
-        """Give a place back; how long the request took says how fast the endpoint is."""
+        """Release a slot; the duration of the request shows how fast the endpoint is."""
         usage = self._usages[endpoint_id]
         started = usage.running.pop(token, None)
         speed = usage.speed
@@ -99,7 +98,7 @@ class FairShare:
         self._forget(endpoint_id, usage)
 
     def forget(self, endpoint_id: int) -> None:
-        """Nothing is sent to the endpoint any more: that it was slow is of no use."""
+        """Nothing is sent to the endpoint any more, so forget that it was slow."""
         usage = self._usages.get(endpoint_id)
         if usage is not None and not usage.inside:
             del self._usages[endpoint_id]
@@ -113,7 +112,6 @@ class FairShare:
         return self._width(usage)
 
     def is_slow(self, endpoint_id: int, now: float) -> bool:
-        """Whether the endpoint keeps us waiting."""
         usage = self._usages.get(endpoint_id)
         if usage is None:
             return False
@@ -149,6 +147,6 @@ class FairShare:
             self._slow_inside += sign * usage.inside
 
     def _forget(self, endpoint_id: int, usage: _Usage) -> None:
-        # A slow one is remembered: it would begin with a burst again otherwise.
+        # Remember a slow endpoint: otherwise it would begin with a burst again.
         if not usage.inside and usage.speed is not EndpointSpeed.SLOW:
             del self._usages[endpoint_id]

@@ -16,14 +16,18 @@ _MOST_SHOWN: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """``problem`` is a sentence for the endpoint's owner; empty: it is verified. ``max_per_second``: the rate that it allows, if it names one."""
+    """``problem`` is a sentence for the endpoint's owner; empty: it is verified. ``max_per_second``: the rate that it allows, if
+    it names one.
+    """
 
     problem: str = ""
     max_per_second: int | None = None
 
 
 def handshake_request(url: str, origin: str, template: Request | None = None) -> Request:
-    """The question. It carries no credentials; ``template`` lends its client certificate, without which there may be no connection."""
+    """The request. It carries no credentials; ``template`` provides the client certificate, without which there may be no
+    connection.
+    """
     return Request(url, {REQUEST_ORIGIN: origin}, b"", None if template is None else template.identity, method="OPTIONS")
 
 
@@ -45,7 +49,7 @@ def judge_handshake(exchange: Exchange, origin: str) -> VerificationResult:
 
 
 def _judge_rate(rate: str) -> VerificationResult:
-    """Requests a minute, or ``*``. We limit by the second, so less than 60 cannot be kept."""
+    """Requests per minute, or ``*``. We limit by the second, so fewer than 60 cannot be kept."""
     if rate == "*":
         return VerificationResult()
     if not (rate.isascii() and rate.isdigit() and len(rate) <= 12):

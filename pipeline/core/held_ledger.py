@@ -1,8 +1,9 @@
-"""What is held in one partition of ``webhooks.held``: how much for whom, since when, and how far it was dealt with. Pure.
+"""Tracks the held deliveries in one partition of ``webhooks.held``: how many for each endpoint, since when, and how far they were
+processed. Pure.
 
-The topic is a log that nothing is taken out of. For each endpoint there is a mark: what stands below it has been dealt with, what
-stands above it waits. So an endpoint is released without a look at what waits for others; and what was held at a moment has an end,
-an offset, that no later delivery stands below. Bodies are not kept here: memory is a few numbers an endpoint.
+The topic is a log from which nothing is removed. For each endpoint there is a mark: everything below it was processed, everything
+above it waits. So an endpoint is released without reading what waits for others, and the deliveries held at one moment end at an
+offset below which no later delivery can be. Bodies are not kept here: memory is a few numbers for each endpoint.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import NamedTuple
 class OffsetBound(NamedTuple):
     """An offset, and the time of the last record below it, in milliseconds since 1970.
 
-    The time tells whether a record belongs to the topic as it was: one that was made anew begins with offset 0 again.
+    The time tells whether a record is in the same topic: a recreated topic begins with offset 0 again.
     """
 
     offset: int
     time_ms: int
 
     def is_above(self, place: OffsetBound) -> bool:
-        """Whether a record (its offset, its time) stands below this bound."""
+        """Whether a record (its offset, its time) is below this bound."""
         return place.offset < self.offset and place.time_ms <= self.time_ms
 
 
@@ -31,7 +32,7 @@ NOWHERE = OffsetBound(0, 0)
 
 @dataclass(slots=True)
 class HeldForEndpoint:
-    """What waits for one endpoint: from ``first`` on (of which ``since_ms`` is the time), to below ``counted``."""
+    """The waiting deliveries of one endpoint: from ``first`` (whose time is ``since_ms``) to below ``counted``."""
 
     count: int
     first: int
@@ -40,7 +41,7 @@ class HeldForEndpoint:
 
 
 class ReportedHeld(NamedTuple):
-    """What was told of an endpoint before: how many waited below ``counted``, and up to where all had been dealt with."""
+    """What was reported about an endpoint: how many waited below ``counted``, and up to where everything was processed."""
 
     held: int
     done: OffsetBound
@@ -52,17 +53,17 @@ class HeldLedger:
 
     def __init__(self, told: Mapping[int, ReportedHeld]) -> None:
         self.position: int | None = None
-        """The offset up to which all was counted; None when nothing was read."""
+        """The offset up to which everything was counted; None if nothing was read."""
         self.latest_ms = 0
-        """The youngest time that was seen here: the broker's clock has reached it."""
+        """The latest time that was seen here: the broker's clock has reached it."""
         self.waiting: dict[int, HeldForEndpoint] = {}
         self.changed: set[int] = set()
-        """Endpoints of which something is to be told."""
+        """Endpoints whose counts must be reported."""
         self._done = {endpoint_id: one.done for endpoint_id, one in told.items()}
         self._expected = {endpoint_id: (one.held, one.counted) for endpoint_id, one in told.items()}
 
     def done(self, endpoint_id: int) -> OffsetBound:
-        """Up to where everything of the endpoint has been dealt with."""
+        """Up to where everything of the endpoint was processed."""
         return self._done.get(endpoint_id, NOWHERE)
 
     def skip(self, place: OffsetBound) -> None:
@@ -71,9 +72,9 @@ class HeldLedger:
         self.latest_ms = max(self.latest_ms, place.time_ms)
 
     def add(self, endpoint_id: int, place: OffsetBound) -> bool:
-        """Take note of a record that was not counted yet. True: it is the head of what waits for its endpoint; see :meth:`wait`.
+        """Note a record that was not counted yet. True: it is the first that waits for its endpoint; see :meth:`wait`.
 
-        Whoever gets True either deals with it at once, and calls :meth:`leave`, or lets it wait.
+        If it returns True, the caller either processes the record and calls :meth:`leave`, or calls :meth:`wait`.
         """
         self.skip(place)
         if self.done(endpoint_id).is_above(place):
@@ -87,7 +88,7 @@ class HeldLedger:
         return True
 
     def wait(self, endpoint_id: int, place: OffsetBound) -> None:
-        """A record that was met waits."""
+        """An added record waits."""
         counted = OffsetBound(place.offset + 1, place.time_ms)
         waiting = self.waiting.get(endpoint_id)
         if waiting is None:
@@ -103,13 +104,13 @@ class HeldLedger:
         return waiting is not None and waiting.first <= place.offset and not self.done(endpoint_id).is_above(place)
 
     def stay(self, endpoint_id: int, place: OffsetBound) -> None:
-        """The next one of what waits stands here, and goes on waiting."""
+        """The next waiting record is this one, and it keeps waiting."""
         waiting = self.waiting[endpoint_id]
         waiting.first, waiting.since_ms = place.offset, place.time_ms
         self.changed.add(endpoint_id)
 
     def take(self, endpoint_id: int, place: OffsetBound) -> None:
-        """The next one of what waits is being dealt with. It is not done yet: see :meth:`leave`."""
+        """The next waiting record is being processed. It is not done yet: see :meth:`leave`."""
         waiting = self.waiting[endpoint_id]
         waiting.count -= 1
         waiting.first, waiting.since_ms = place.offset + 1, place.time_ms
@@ -117,25 +118,25 @@ class HeldLedger:
             del self.waiting[endpoint_id]
 
     def leave(self, endpoint_id: int, place: OffsetBound) -> None:
-        """A record has been dealt with; so has everything of the endpoint that stands before it."""
+        """A record was processed; so was everything of the endpoint before it."""
         done = self.done(endpoint_id)
         self._done[endpoint_id] = OffsetBound(place.offset + 1, max(place.time_ms, done.time_ms))
         self.changed.add(endpoint_id)
 
     def missing(self) -> dict[int, int]:
-        """How many deliveries were told of and are not there any more, by endpoint. Ask once, when all has been counted."""
+        """How many reported deliveries are not there any more, by endpoint. Call it once, when everything was counted."""
         found = {endpoint_id: count for endpoint_id, (count, _) in self._expected.items() if count}
         self.changed |= self._expected.keys()
         self._expected = {}
         return found
 
     def give_up(self, endpoint_ids: Iterable[int]) -> dict[int, int]:
-        """What was counted for endpoints and was not there when it was looked for, and is forgotten now."""
+        """Forget what was counted for endpoints and could not be found; returns the numbers."""
         found = {one: self.waiting.pop(one).count for one in endpoint_ids if one in self.waiting}
         self.changed |= found.keys()
         return found
 
     @property
     def floor(self) -> int | None:
-        """Everything below has been dealt with, whoever it was for."""
+        """Everything below was processed, for all endpoints."""
         return min((one.first for one in self.waiting.values()), default=self.position)

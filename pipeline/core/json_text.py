@@ -1,4 +1,4 @@
-"""What a JSON text says to a reader: escapes undone, in one spelling of each letter. Pure."""
+"""What a JSON text means to a reader: escapes undone, and one spelling of each letter. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNPAIRED: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 def unescaped(text: str) -> str:
-    """The text with each JSON escape replaced by its character, wherever it stands. Everything else stays as it is."""
+    """The text with each JSON escape replaced by its character, anywhere. Everything else is unchanged."""
     return _ESCAPE.sub(_character, text) if "\\" in text else text
 
 
@@ -38,7 +38,7 @@ def _character(match: re.Match[str]) -> str:
 
 
 def places(text: str, wanted: str) -> Iterator[tuple[int, int]]:
-    r"""Where a text says something, as starts and ends in the text as it is: ``M\u00fcller`` says ``müller``."""
+    r"""The places where a text means ``wanted``, as starts and ends in the original text: ``M\u00fcller`` means ``müller``."""
     needle = folded(wanted)
     if not needle:
         return
@@ -51,7 +51,7 @@ def places(text: str, wanted: str) -> Iterator[tuple[int, int]]:
 
 
 def _said(text: str) -> tuple[str, list[int], list[int]]:
-    """What a text says, folded; and for each of its characters where what it stands for begins and ends."""
+    """The meaning of a text, folded, and for each of its characters the start and end in the original."""
     if text.isascii() and "\\" not in text:
         return text.lower(), list(range(len(text))), list(range(1, len(text) + 1))
     parts, starts, ends = list[str](), list[int](), list[int]()
@@ -69,7 +69,7 @@ def _said(text: str) -> tuple[str, list[int], list[int]]:
 
 
 def _letters(text: str) -> Iterator[tuple[str, int, int]]:
-    """A letter with all that is composed with it, each as it is meant, and where it stands; or a run of ASCII that stands for itself."""
+    """A letter with everything composed with it, each as meant, and where it is; or a run of ASCII that stands for itself."""
     letter, first, last = "", 0, 0
     for match in _RUN.finditer(text):
         meant = unescaped(match[0]) if match["escape"] else match[0]
@@ -80,7 +80,7 @@ def _letters(text: str) -> Iterator[tuple[str, int, int]]:
             yield letter, first, last
         letter, first, last = meant, match.start(), match.end()
         if len(meant) > 1 and match["plain"]:
-            # What follows may be composed with the last one.
+            # The following characters may be composed with the last one.
             yield meant[:-1], first, last - 1
             letter, first = meant[-1], last - 1
     if letter:

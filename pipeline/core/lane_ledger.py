@@ -1,17 +1,18 @@
-"""What waits in order in one partition of ``webhooks.ordered``: which delivery of each lane is next, and what has ended. Pure.
+"""Tracks the deliveries in order in one partition of ``webhooks.ordered``: which delivery of each lane is next, and which have
+ended. Pure.
 
-A lane is one endpoint and one record key. Its deliveries stand in the partition in the order in which they are to be made::
+A lane is one endpoint and one record key. Its deliveries are in the partition in the order in which they are made::
 
     lane 7/R1      10      14 15            done: all below 14, so 14 is the head
     lane 7/R2         12                    12 is the head
     lane 9/R1            13                 13 is the head
                    ^finished                the floor is 12: what is committed
 
-Only places are kept here, no bodies. Of an endpoint with very much to wait, even the places are not kept: what stands from its
-``Overflow.first`` on is read again when there is room.
+Only offsets are kept here, no bodies. For an endpoint with very many waiting deliveries, not even all offsets are kept:
+everything from its ``Overflow.first`` on is read again when there is room.
 
-A fan-out that died, or that was frozen, may write an event a second time. The first occurrence counts. Events of one source partition are
-written in the order of their offsets, so one that is not above the last one taken from there was here before.
+A fan-out that died or was frozen may write an event a second time. The first occurrence counts. Events of one source partition
+are written in the order of their offsets, so an event that is not above the last one from there is a duplicate.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ from pipeline.core.held_ledger import OffsetBound
 from schemas.lane_progress import LaneProgress, TakenEvent
 
 MOST_PLACES: Final = 20_000
-"""Deliveries of one partition whose places are kept. With more, endpoints that have a tenth of them keep no further ones."""
+"""How many offsets of one partition are kept. With more, endpoints that have a tenth of them keep no further ones."""
 MOST_IDLE: Final = 20_000
-"""Lanes of one partition that are remembered when nothing waits in them."""
+"""How many lanes of one partition are remembered while nothing waits in them."""
 _MOST_ENDED: Final = 1_000
-"""What has ended above the floor is remembered by its offsets, up to so many, or as many as wait."""
+"""How many ended offsets above the floor are remembered, or as many as wait."""
 
 
 class Placement(enum.Enum):
-    """What a record is that was met."""
+    """What happens to an added record."""
 
     HEAD = enum.auto()
-    """The next one of its lane."""
+    """It is the next one of its lane."""
     WAITING = enum.auto()
-    """Behind another one."""
+    """It waits behind another one."""
     LATER = enum.auto()
-    """To be met again: its place is not kept."""
+    """Its offset is not kept: it must be added again later."""
     ENDED = enum.auto()
-    """It has ended before, or its event was here before."""
+    """It has ended before, or its event is a duplicate."""
 
 
 class Source(NamedTuple):
@@ -59,7 +60,7 @@ class Source(NamedTuple):
 
 @dataclass(slots=True)
 class Overflow:
-    """What waits for an endpoint and is not kept track of: ``count`` deliveries, from the offset ``first`` on."""
+    """The waiting deliveries of an endpoint whose offsets are not kept: ``count`` of them, from the offset ``first`` on."""
 
     first: int
     count: int = 0
@@ -67,7 +68,9 @@ class Overflow:
 
 @dataclass(slots=True)
 class Lane:
-    """What waits in a lane, in order, and how far it has come. ``taken`` is of all that were met, ``progress.taken`` of those that ended."""
+    """The waiting deliveries of a lane, in order, and its progress. ``taken`` covers all added events, ``progress.taken`` only
+    ended ones.
+    """
 
     endpoint_id: int
     progress: LaneProgress
@@ -80,7 +83,7 @@ class LaneLedger:
 
     def __init__(self, progress: Mapping[bytes, LaneProgress], *, most_places: int = MOST_PLACES) -> None:
         self.position: int | None = None
-        """The offset up to which all was met; None when nothing was read."""
+        """The offset up to which everything was added; None if nothing was read."""
         self.waiting: Counter[int] = Counter()
         """How many deliveries wait, by endpoint."""
         self.overflows: dict[int, Overflow] = {}
@@ -88,16 +91,16 @@ class LaneLedger:
         self._places: Counter[int] = Counter()
         self._count = 0
         self._known = dict(progress)
-        """Of lanes that nothing was met of yet."""
+        """The progress of lanes without deliveries."""
         self._lanes: dict[bytes, Lane] = {}
         self._idle: OrderedDict[bytes, float] = OrderedDict.fromkeys(progress, 0.0)
-        """Lanes without deliveries, the longest idle first, and since when (seconds)."""
+        """Lanes without deliveries, longest idle first, and since when (seconds)."""
         self._taken: list[int] = []
-        """A heap of the offsets that wait, and of those in ``_ended``."""
+        """A heap of the waiting offsets, and of those in ``_ended``."""
         self._ended: set[int] = set()
 
     def add(self, key: bytes, endpoint_id: int, place: OffsetBound, source: Source | None) -> Placement:
-        """Take note of the next record of the partition."""
+        """Add the next record of the partition."""
         self.position = place.offset + 1
         overflow = self.overflows.get(endpoint_id)
         if overflow is not None:
@@ -114,20 +117,20 @@ class LaneLedger:
         return Placement.HEAD if len(self._lanes[key].waiting) == 1 else Placement.WAITING
 
     def skip(self, offset: int) -> None:
-        """Take note of a record that is nobody's."""
+        """Note a record that belongs to no lane."""
         self.position = offset + 1
 
     # --- what is not kept track of ---
 
     def has_room(self, endpoint_id: int) -> bool:
-        """Whether more of an endpoint's overflow can be kept track of now."""
+        """Whether more of an endpoint's overflow can be kept now."""
         return endpoint_id in self.overflows and self._places[endpoint_id] < max(1, self._most // 20)
 
     def add_again(self, key: bytes, endpoint_id: int, place: OffsetBound, source: Source | None) -> Placement:
-        """Take note of a record of an overflow, in the order of offsets."""
+        """Add a record of an overflow, in the order of offsets."""
         overflow = self.overflows.get(endpoint_id)
         if overflow is None or place.offset < overflow.first:
-            return Placement.ENDED  # that is, it is known already
+            return Placement.ENDED  # it is known already
         overflow.first = place.offset + 1
         overflow.count -= 1
         if not self._take(key, endpoint_id, place, source):
@@ -136,13 +139,13 @@ class LaneLedger:
         return Placement.HEAD if len(self._lanes[key].waiting) == 1 else Placement.WAITING
 
     def read_again(self, endpoint_id: int, offset: int) -> None:
-        """All of an endpoint's overflow below an offset was met again."""
+        """All of an endpoint's overflow below an offset was added again."""
         overflow = self.overflows.get(endpoint_id)
         if overflow is None:
             return
         overflow.first = max(overflow.first, offset)
         if self.position is not None and overflow.first >= self.position:
-            # What was counted and is not there any more: Kafka has removed it, and its consumer has said so.
+            # Counted, but not there any more: Kafka has removed it, and its consumer has reported that.
             self._waits_no_more(endpoint_id, overflow.count)
             del self.overflows[endpoint_id]
 
@@ -150,31 +153,31 @@ class LaneLedger:
 
     @property
     def lanes(self) -> int:
-        """In how many lanes something waits, as far as it is kept track of."""
+        """In how many lanes something waits, as far as offsets are kept."""
         return len(self._lanes)
 
     def head(self, key: bytes) -> OffsetBound | None:
-        """The place of the delivery that is next in a lane; None when nothing waits."""
+        """The offset of the next delivery in a lane; None if nothing waits."""
         lane = self._lanes.get(key)
         return lane.waiting[0] if lane is not None and lane.waiting else None
 
     def endpoint_id(self, key: bytes) -> int:
-        """Whose lane it is; something waits in it."""
+        """The endpoint of a lane in which something waits."""
         return self._lanes[key].endpoint_id
 
     def depth(self, key: bytes) -> int:
-        """How many deliveries wait in a lane, as far as they are kept track of."""
+        """How many deliveries wait in a lane, as far as offsets are kept."""
         lane = self._lanes.get(key)
         return 0 if lane is None else len(lane.waiting)
 
     def attempt(self, key: bytes) -> LaneProgress | None:
-        """How far the head of a lane has come; None when its first attempt is next."""
+        """The progress of the head of a lane; None if its first attempt is next."""
         lane = self._lanes[key]
         progress, head = lane.progress, lane.waiting[0]
         return progress if progress.head == head.offset and not _is_done(progress, head) else None
 
     def retry(self, key: bytes, attempt: int, due_ms: int, delay_ms: int) -> LaneProgress:
-        """The head of a lane has failed: its next attempt, and when it is due. Returns what is to be written down."""
+        """The head of a lane has failed: note its next attempt, and when it is due. Returns the progress to write."""
         lane = self._lanes[key]
         lane.progress = structs.replace(
             lane.progress, head=lane.waiting[0].offset, attempt=attempt, due_ms=due_ms, delay_ms=delay_ms
@@ -182,7 +185,7 @@ class LaneLedger:
         return lane.progress
 
     def finish(self, key: bytes, source: Source | None, now: float) -> LaneProgress:
-        """The head of a lane has ended. Returns what is to be written down before the next one goes; then call :meth:`settle`."""
+        """The head of a lane has ended. Returns the progress to write before the next one goes; then call :meth:`settle`."""
         lane = self._lanes[key]
         head = lane.waiting.popleft()
         taken = lane.progress.taken
@@ -200,20 +203,20 @@ class LaneLedger:
         return lane.progress
 
     def settle(self, progress: LaneProgress) -> None:
-        """What a delivery's end has come to is written down: the next processor need not read the delivery any more."""
+        """The end of a delivery is written: the next processor need not read the delivery any more."""
         self._ended.add(progress.done - 1)
         if len(self._ended) > max(_MOST_ENDED, self._count):
             self._leave_out_the_ended()
 
     def _leave_out_the_ended(self) -> None:
-        """One head may wait for days, for an endpoint that is paused, while others come and go behind it by the million."""
+        """One head may wait for days because its endpoint is paused, while millions of others come and go behind it."""
         left = [offset for offset in self._taken if offset not in self._ended]
         self._ended.difference_update(self._taken)
         heapq.heapify(left)
         self._taken = left
 
     def forgettable(self, before: float, settled: int) -> list[bytes]:
-        """Lanes to forget: idle since before a time, or more than are remembered; and whatever they had is below ``settled``."""
+        """Lanes to forget: idle since before a time, or more than are remembered; and all their deliveries are below ``settled``."""
         surplus = len(self._idle) - MOST_IDLE
         found: list[bytes] = []
         for number, (key, since) in enumerate(self._idle.items()):
@@ -231,10 +234,12 @@ class LaneLedger:
         return True
 
     def leave_to_kafka(self, before: float) -> None:
-        """Of more idle lanes than are remembered, drop from memory those that may not be forgotten: something below what they had waits.
+        """If there are too many idle lanes, drop those from memory that may not be forgotten because something below their
+        deliveries waits.
 
-        As long as that waits, for an endpoint that is paused for days, there would be more of them with every order. Kafka has their progress:
-        a later processor begins below them and reads it. This one has met all that they had. Only lanes that are idle since ``before`` go.
+        While that waits (for days, for a paused endpoint), every order would add lanes. Kafka has their progress: a later
+        processor begins below them and reads it, and this one has already added all their deliveries. Only drops lanes that are
+        idle since ``before``.
         """
         position, surplus = self.position or 0, len(self._idle) - MOST_IDLE
         to_meet_again = tuple(f"{endpoint_id}/".encode() for endpoint_id in self.overflows)
@@ -258,7 +263,7 @@ class LaneLedger:
         return min(lowest, default=self.position)
 
     def _take(self, key: bytes, endpoint_id: int, place: OffsetBound, source: Source | None) -> bool:
-        """Let a record wait in its lane. False: it has ended already, or was here before."""
+        """Let a record wait in its lane. False: it has ended already, or is a duplicate."""
         lane = self._lanes.get(key)
         progress = lane.progress if lane is not None else self._known.get(key, _NOTHING)
         if _is_done(progress, place):
@@ -299,8 +304,8 @@ def _is_done(progress: LaneProgress, place: OffsetBound) -> bool:
 
 
 def _later(known: TakenEvent | None, source: Source) -> TakenEvent:
-    # The latest time: where producers stamp their records, times do not rise with offsets, and what was taken must stay recognised.
-    # What is above the offset, or younger, is new. The latter is of a topic that was made anew.
+    # The latest time: if producers stamp their records, times do not rise with offsets, and earlier events must still be
+    # recognised. Events above the offset, or younger, are new. Younger ones at lower offsets belong to a recreated topic.
     if known is None or (source.offset <= known.offset and source.time_ms > known.time_ms):
         return TakenEvent(source.offset, source.time_ms)
     return TakenEvent(max(known.offset, source.offset), max(known.time_ms, source.time_ms))

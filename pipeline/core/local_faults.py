@@ -1,7 +1,7 @@
-"""Our own faults, which are not the endpoint's (promise 9): what they are, and how to tell them apart. Pure.
+"""Our own faults, which are not the endpoint's (promise 9): what they are, and how to recognize them. Pure.
 
-Some say so themselves: no descriptors, no memory. That a name does not resolve, or that there is no route, may be the endpoint's
-fault or ours. `RecentNames` decides by what happens to others at the same time.
+Some are obvious: no descriptors, no memory. An unresolved name or a missing route may be the endpoint's fault or ours.
+`RecentNames` decides by what happens to others at the same time.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pipeline.core.exchange import Exchange, NoResponse
 
 _REMEMBERED: Final = 64
 _FRESH_SECONDS: Final = 30.0
-"""If somebody else got an answer within this time, what all of them need works."""
+"""If another name worked within this time, the shared infrastructure works."""
 _SEVERAL: Final = 3
 _MOST_FAILING: Final = 1024
 PARKED_IN_DOUBT: Final = 100
-"""A delivery that was parked so often (about 16 hours, with the usual schedule) and still fails in a way that may be the endpoint's fault uses
-up attempts from then on: nothing is parked for ever because of its own endpoint."""
+"""A delivery that was parked so often (about 16 hours, with the usual schedule) and still fails in a way that may be the
+endpoint's fault uses up attempts from then on: no delivery is parked for ever because of its own endpoint.
+"""
 
 
 class LocalFault(enum.StrEnum):
@@ -39,7 +40,7 @@ class LocalFault(enum.StrEnum):
 class NotSent:
     """A request of which no byte left this machine, through a fault of ours. ``detail`` is one sentence for the operator.
 
-    ``otherwise`` is what came of it should the fault be the endpoint's after all. None: it cannot be.
+    ``otherwise`` is the result if the fault is the endpoint's after all. None: it cannot be.
     """
 
     fault: LocalFault
@@ -52,32 +53,31 @@ class NotSentError(Exception):
 
 
 def charged(sent: Exchange | NotSent, parked: int) -> Exchange | NotSent:
-    """What came of a delivery that was ``parked`` so often: in doubt it is ours at first, and the endpoint's in the end."""
+    """The result of a delivery that was ``parked`` so often: in doubt, the fault is ours at first, and the endpoint's in the end."""
     if isinstance(sent, NotSent) and sent.otherwise is not None and parked >= PARKED_IN_DOUBT:
         return sent.otherwise
     return sent
 
 
 class Evidence(enum.Enum):
-    """What others say about a name that failed."""
+    """What other names tell about a name that failed."""
 
     OTHERS_WORK = enum.auto()
     """Another name worked a moment ago: the fault is this name's."""
     SEVERAL_FAIL = enum.auto()
-    """Several names failed, and none has worked since the first of them did: the fault is ours."""
+    """Several names failed, and none has worked since the first failure: the fault is ours."""
     NONE = enum.auto()
-    """There is nobody to compare with."""
+    """There are no other names to compare with."""
 
 
 class RecentNames:
-    """Which names worked lately, and which failed since. ``now`` is seconds of a clock that never goes back."""
+    """Which names worked recently, and which failed since. ``now`` is seconds of a clock that never goes back."""
 
     def __init__(self) -> None:
         self._worked: OrderedDict[str, float] = OrderedDict()
         self._failing: set[str] = set()
 
     def worked(self, name: str, now: float) -> None:
-        """It worked for this name."""
         self._failing.clear()
         self._worked[name] = now
         self._worked.move_to_end(name)
@@ -85,16 +85,15 @@ class RecentNames:
             self._worked.popitem(last=False)
 
     def failed(self, name: str) -> None:
-        """It failed for this name."""
         if len(self._failing) < _MOST_FAILING:
             self._failing.add(name)
 
     def evidence(self, name: str, now: float) -> Evidence:
-        """Whose fault a failure of this name is, as far as others can tell."""
+        """Whose fault a failure of this name is, judged by other names."""
         if any(now - at <= _FRESH_SECONDS for other, at in self._worked.items() if other != name):
             return Evidence.OTHERS_WORK
         return Evidence.SEVERAL_FAIL if len(self._failing) >= _SEVERAL else Evidence.NONE
 
     def latest(self, most: int) -> list[str]:
-        """Names that worked, the latest first."""
+        """Names that worked, latest first."""
         return list(reversed(self._worked))[:most]

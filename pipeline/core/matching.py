@@ -1,4 +1,4 @@
-"""The comparisons of filters that an index decides: paths in the payload, each with the values that it may have. Pure."""
+"""The comparisons of filters that an index decides: paths in the payload, each with its accepted values. Pure."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 MAX_ELEMENTS: Final = 10_000
-"""Elements of arrays that one filter looks at in one payload: a payload can hold millions, and the events behind it wait."""
+"""How many array elements one filter reads in one payload: a payload can hold millions, and the next events wait."""
 
 
 def values_at(payload: Any, path: str) -> Iterator[Any]:
-    """What a path leads to: one value, or several where it meets an array."""
+    """The value at a path; several if there is an array on the way."""
     return _walk(payload, path.split("."))
 
 
 def missing_member(payload: Any, path: str) -> str | None:
-    """The first member of a path that the payload does not have; None when all are there, or an array is on the way."""
+    """The first member of a path that the payload lacks; None if all exist, or if an array is on the way."""
     value = payload
     for name in path.split("."):
         if isinstance(value, list):
@@ -29,11 +29,10 @@ def missing_member(payload: Any, path: str) -> str | None:
 def has_one_of(payload: Any, path: str, values: Sequence[object]) -> bool:
     """Whether a path leads to one of these values.
 
-    A path is member names joined by dots (``ship_address.country_iso``); a path that leads nowhere, be it
-    into an empty array, has the value None. Where a path meets an array, any of its elements may have the value
-    (``line_items.variant.sku``), of the first 10,000.
+    A path is member names joined by dots (``ship_address.country_iso``). A path that leads nowhere, or into an empty array, has
+    the value None. If a path meets an array, any of its first 10,000 elements may have the value (``line_items.variant.sku``).
     """
-    # True == 1 in Python; in JSON they are different values.
+    # In Python True == 1; in JSON these are different values.
     wanted = {(isinstance(value, bool), value) for value in values}
     return any(not isinstance(found, dict) and (isinstance(found, bool), found) in wanted for found in values_at(payload, path))
 

@@ -1,10 +1,10 @@
-"""Out-of-order completion of one partition's records, and what may be committed.
+"""Tracks the out-of-order completion of one partition's records, and what may be committed.
 
-Records are started in the order of their offsets and finish in any order. The offset that may be committed is the lowest
-unfinished one: every record before it has been dealt with. What was finished beyond it goes along as the commit's metadata, so
-that after a crash only what was really under way is done again, however slow the record is that holds the offset back. So is
-the progress inside records that are dealt with in many parts (see `pipeline.core.record_progress`). Offsets may have gaps (compaction,
-transactions).
+Records are started in the order of their offsets and finish in any order. The committed offset is the lowest unfinished one:
+every record before it is done. Records that finished beyond it are listed in the commit's metadata, so that after a crash only
+records that were really under way are processed again, however slow the record at the committed offset is. The metadata also
+holds the progress inside records that are processed in many parts (see `pipeline.core.record_progress`). Offsets may have gaps
+(compaction, transactions).
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from pipeline.core.record_progress import RecordParts, RecordProgress, decode_pr
 
 _FORMAT = "1;"
 _MAX_METADATA = 4_000
-"""Kafka takes 4,096 bytes of metadata by default (offset.metadata.max.bytes). What does not fit is done again after a crash."""
+"""Kafka accepts 4,096 bytes of metadata by default (offset.metadata.max.bytes). What does not fit is processed again after a
+crash.
+"""
 _MAX_PROGRESS = 2_000
-"""Of these characters, for the progress inside records; the rest is for records that are finished."""
+"""How many of these characters are for the progress inside records; the rest is for finished records."""
 
 
 class Commit(NamedTuple):
     """The next offset to read, what was finished beyond it, and how many completions the commit covers.
 
-    ``epoch`` is that of the assignment whose completions these are (see ``broker.assignment``): another one counts its own.
+    ``epoch`` is that of the assignment of these completions (see ``broker.assignment``): another assignment counts its own.
     ``progress`` is that inside unfinished records, by their offsets.
     """
 
@@ -38,7 +40,7 @@ class Commit(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What the metadata of a commit says: offsets beyond it that are finished, and the progress inside those that are not."""
+    """The content of a commit's metadata: finished offsets beyond it, and the progress inside unfinished records."""
 
     finished: frozenset[int] = frozenset()
     progress: tuple[RecordProgress, ...] = ()
@@ -50,19 +52,21 @@ class OffsetTracker:
     __slots__ = ("_committed", "_completions", "_earlier", "_finished", "_next", "_parts", "_progress", "_unfinished")
 
     def __init__(self, earlier: Iterable[int] = (), progress: Iterable[RecordProgress] = ()) -> None:
-        """``earlier`` are offsets that an earlier assignment finished: they are not to be done again. ``progress`` is what it did of others."""
-        self._unfinished: deque[int] = deque()  # started, in order; those in _finished leave from the left
+        """``earlier`` are offsets that an earlier assignment finished: they are skipped. ``progress`` is what it did of other
+        records.
+        """
+        self._unfinished: deque[int] = deque()  # started, in order; finished ones leave from the left
         self._finished: set[int] = set()
         self._earlier = set(earlier)
         self._parts: dict[int, RecordParts] = {}
         self._progress = {each.offset: each for each in progress}
-        """Of records that have not been divided here: it must stay known until they are."""
+        """Of records that have not been divided here: it must be kept until they are."""
         self._next = 0
         self._completions = 0
         self._committed = 0
 
     def start(self, offset: int) -> bool:
-        """Note that a record was taken. False: an earlier assignment finished it, it is finished here too.
+        """Note that a record was started. False: an earlier assignment finished it, so it is finished here too.
 
         Raises:
             ValueError: the offset is not higher than those before it.
@@ -79,7 +83,7 @@ class OffsetTracker:
         return False
 
     def finish(self, offset: int) -> None:
-        """Note that a record has been dealt with. Finishing it again changes nothing."""
+        """Note that a record is done. Finishing it again has no effect."""
         if not self._unfinished or not self._unfinished[0] <= offset < self._next:
             return
         self._finished.add(offset)
@@ -90,8 +94,8 @@ class OffsetTracker:
             self._finished.remove(self._unfinished.popleft())
 
     def divide(self, offset: int, check: int, parts: Sequence[int]) -> RecordParts | None:
-        """Note that a record that was started is dealt with in parts (see `pipeline.core.record_progress`), some of which may be done. None: it is
-        not under way.
+        """Note that a started record is processed in parts (see `pipeline.core.record_progress`), some of which may be done.
+        None: it is not under way.
         """
         if offset in self._finished or not self._unfinished or not self._unfinished[0] <= offset < self._next:
             return None
@@ -99,18 +103,19 @@ class OffsetTracker:
         return divided
 
     def finish_part(self, offset: int, part: int) -> None:
-        """Note that a part of a record has been dealt with."""
+        """Note that a part of a record is done."""
         parts = self._parts.get(offset)
         if parts is not None and parts.finish(part):
             self._completions += 1
 
     def committable(self) -> Commit | None:
-        """What to commit; None when nothing has been finished since the last commit."""
+        """What to commit; None if nothing has been finished since the last commit."""
         if self._completions == self._committed:
             return None
         offset = self._unfinished[0] if self._unfinished else self._next
         progress = self._progress_inside(offset) if self._parts or self._progress else ()
-        # What an earlier assignment finished and has not come by yet must stay known, too; what was removed never comes by.
+        # What an earlier assignment finished and was not read again yet must stay known, too; removed records are never read
+        # again.
         finished = self._finished.union(each for each in self._earlier if each >= offset)
         return Commit(offset, tuple(sorted(finished)), self._completions, progress=progress)
 
@@ -124,15 +129,15 @@ class OffsetTracker:
 
     @property
     def lowest_unfinished(self) -> int | None:
-        """The offset that holds the commits back; None when everything that was started is finished."""
+        """The offset that holds the commit back; None if everything that was started is finished."""
         return self._unfinished[0] if self._unfinished else None
 
 
 def encode_metadata(commit: Commit) -> str:
     """The metadata of a commit, such as ``1;3,2,1,7;0,4711,220,15,60``.
 
-    After the format come gaps and lengths of the finished runs beyond its offset, then, for each record with progress, what
-    `encode_progress` makes of it: here, parts up to 220 of the record at the offset itself are done, without 15 and 75.
+    After the format version come gaps and lengths of the finished runs beyond its offset. Then, for each record with progress,
+    comes the result of `encode_progress`: here, parts up to 220 of the record at the offset itself are done, except 15 and 75.
     """
     progress = _encoded_progress(commit)
     runs = _encoded_runs(commit, _MAX_METADATA - len(_FORMAT) - len(progress))
@@ -162,7 +167,7 @@ def _encoded_runs(commit: Commit, room: int) -> str:
 
 
 def decode_metadata(offset: int, metadata: str | None) -> Kept | None:
-    """What :func:`encode_metadata` wrote down for a commit at this offset; None when it is damaged or somebody else's."""
+    """What :func:`encode_metadata` wrote for a commit at this offset; None if it is damaged or somebody else's."""
     if not metadata:
         return Kept()
     if not metadata.startswith(_FORMAT):
@@ -191,4 +196,4 @@ def _decoded_runs(offset: int, text: str) -> set[int] | None:
 
 
 _MOST_FINISHED = 1_000_000
-"""Far more than is finished behind one slow record; metadata that claims more is damaged, and must not fill the memory."""
+"""Far more than is ever finished behind one slow record; metadata that claims more is damaged, and must not fill the memory."""

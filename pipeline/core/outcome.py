@@ -1,6 +1,6 @@
 """What follows from an exchange: delivered, retried after a delay, or exhausted.
 
-An endpoint acknowledges with 200, 201, 202 or 204 and nothing else (the product's fixed points).
+An endpoint acknowledges with 200, 201, 202 or 204 and nothing else (a fixed requirement of the product).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def judge(exchange: Exchange, attempt: int, schedule: RetrySchedule, now: dateti
 
 
 def error_sentence(exchange: Exchange) -> str | None:
-    """Why it was not acknowledged, in a sentence for the integrator; None when it was."""
+    """Why it was not acknowledged, in a sentence for the integrator; None if it was."""
     if isinstance(exchange, NoResponse):
         return exchange.detail
     if exchange.status in ACKNOWLEDGED:

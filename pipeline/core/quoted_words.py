@@ -1,7 +1,7 @@
-"""How a text quotes an e-mail address or an order number: in which forms, and where such a word begins and ends. Pure.
+"""How a text may quote an e-mail address or an order number: in which encodings, and where such a word begins and ends. Pure.
 
-An address is found in any case, and neither as a part of a longer one (``ada@x.example`` is not in ``grada@x.example``) nor of
-another host (``ada@x.example.org``). Escapes of JSON and of URLs are letters and digits too, but they end a word.
+An address is found in upper and lower case, but not as a part of a longer one (``ada@x.example`` is not in ``grada@x.example``)
+nor of another host (``ada@x.example.org``). Escapes of JSON and of URLs consist of letters and digits too, but they end a word.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NO_WORD_BEHIND: Final = r"(?:$|[^\pL\pN._+\-]|[.\-](?:$|[^\pL\pN]))"
 
 
 def encoded_forms(text: str) -> tuple[str, ...]:
-    """The ways in which a text is written in JSON and in URLs, in lower case, each once."""
+    """How a text is written in JSON and in URLs, in lower case, without duplicates."""
     lower = text.lower()
     escaped = json.dumps(lower)[1:-1]
     found = (lower, escaped, escaped.replace("@", "\\u0040"), quote(lower, safe="").lower())
@@ -24,5 +24,5 @@ def encoded_forms(text: str) -> tuple[str, ...]:
 
 
 def whole_word_pattern(form: str) -> str:
-    """A regular expression (RE2's) that finds a form in a text in lower case, as a word of its own."""
+    """A regular expression (RE2's) that finds a form in a lower-case text as a whole word."""
     return _NO_WORD_BEFORE + re.escape(form) + _NO_WORD_BEHIND

@@ -1,7 +1,8 @@
-"""A rate limit that spreads requests evenly, by what has begun: a process that was held up does not catch up all at once. Pure.
+"""A rate limit that spreads requests evenly, counting actual starts: a process that was delayed does not catch up all at once.
+Pure.
 
-It is the generic cell rate algorithm (GCRA) with a small tolerance. Within any ``T`` seconds it lets no more begin than
-``per_second * (T + tolerance)``, and one; of rates that are low there is no tolerance.
+It is the generic cell rate algorithm (GCRA) with a small tolerance. Within any ``T`` seconds at most ``per_second * (T +
+tolerance)`` requests begin, plus one; low rates have no tolerance.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 from typing import Final
 
 MOST_TOLERANCE_SECONDS: Final = 0.04
-"""So much too late a request may begin without the next ones being later for it: timers are late by a few milliseconds."""
+"""A request may begin so much too late without delaying the next ones: timers are late by a few milliseconds."""
 _BOUND: Final = 0.1
-"""In any second at most so much of the rate is let through beyond it, the one request included that any window may see beside."""
+"""By how much the rate may be exceeded in any second, including the extra request of a window."""
 
 
 class RateLimit:
     """At most ``per_second`` starts a second; ``now`` is seconds of a clock that never goes back.
 
-    A request takes its turn first (:meth:`reserve`), waits for it, and then begins (:meth:`begin`) or is withdrawn.
+    A request first takes its turn (:meth:`reserve`), waits for it, and then begins (:meth:`begin`) or is withdrawn.
     """
 
     __slots__ = ("_free_at", "_waiting", "per_second")
@@ -30,21 +31,21 @@ class RateLimit:
 
     @property
     def tolerance(self) -> float:
-        """How many seconds earlier than planned a request may begin, to make good for others that were late."""
+        """How many seconds earlier than planned a request may begin, to make up for late ones."""
         return min(MOST_TOLERANCE_SECONDS, max(0.0, _BOUND - 1.0 / self.per_second))
 
     def change(self, per_second: float, now: float) -> None:
-        """Go on at another rate: the wait for the next start shrinks or grows with it."""
+        """Continue at another rate: the wait for the next start shrinks or grows accordingly."""
         if per_second != self.per_second:
             self._free_at = now + (self._free_at - now) * self.per_second / per_second if self._free_at > now else self._free_at
             self.per_second = per_second
 
     def wait(self, now: float) -> float:
-        """The seconds until the next turn comes, behind all that were taken; none is taken."""
+        """The seconds until the next turn, after all taken ones; takes none."""
         return max(0.0, self._free_at - now) + self._waiting / self.per_second
 
     def spend(self, now: float, ahead: float) -> bool:
-        """Let something go up to so many seconds before its turn: for who only plans, and leaves the start to others. False: not yet."""
+        """Use a turn up to ``ahead`` seconds before it comes, for planners that leave the start to others. False: not yet."""
         wait = self.wait(now)
         if wait > ahead:
             return False
@@ -52,7 +53,7 @@ class RateLimit:
         return True
 
     def reserve(self, now: float, longest_wait: float) -> float | None:
-        """Take a turn: the seconds until it comes, behind all that were taken before; None, and none is taken, when that is too long."""
+        """Take a turn: returns the seconds until it comes, after all taken ones. None if that is too long; then no turn is taken."""
         wait = self.wait(now)
         if wait > longest_wait:
             return None
@@ -60,7 +61,7 @@ class RateLimit:
         return wait
 
     def begin(self, now: float) -> float:
-        """Begin a request whose turn was taken: 0, or the seconds that it has to wait yet; then nothing was begun."""
+        """Begin a request whose turn was taken: returns 0, or the seconds that it must still wait; then nothing was begun."""
         wait = self._free_at - self.tolerance - now
         if wait > 0.0:
             return wait
@@ -69,5 +70,5 @@ class RateLimit:
         return 0.0
 
     def withdraw(self) -> None:
-        """Give a turn back that was taken and will not be used."""
+        """Return a turn that will not be used."""
         self._waiting -= 1

@@ -1,16 +1,17 @@
-"""Which part of an endpoint's rate a process may have, so that all processes together stay within it. Pure.
+"""Decides which share of an endpoint's rate a process may use, so that all processes together stay within it. Pure.
 
-Each process that sends to an endpoint whose rate is limited says so in a topic, and goes on saying so while it does. All read the same topic in
-the same order, and all get equal parts. What keeps the sum within the limit:
+Each process that sends to an endpoint with a rate limit announces this in a topic, and repeats it while it sends. All read the
+same topic in the same order, and all get equal shares. What keeps the sum within the limit:
 
-- Nobody takes its part before its own word has come back to it. Until then it has ``UNHEARD`` of the rate; for the first
-  ``ALONE_SECONDS``, if it has heard of nobody else, ``ALONE``: what comes at once after a quiet time is not to be put off for a round trip to Kafka.
-- Whoever then finds others in front of it gives them ``GRACE_SECONDS`` to read of it, and to take less. Until then those that have just come
-  share ``UNSURE`` among them. Whoever finds nobody has all of it.
-- A process that has not been heard of for ``LOST_SECONDS`` is gone, and its part returns. That is measured against one's own word in the topic:
-  while the topic cannot be read or written nobody is lost, and each goes on with the part that it has.
+- A process takes no share before it has read its own announcement back. Until then it has ``UNHEARD`` of the rate; for the first
+  ``ALONE_SECONDS``, if it knows of no others, ``ALONE``: the first deliveries after a quiet time should not wait for a round trip
+  to Kafka.
+- If it then finds earlier processes, it gives them ``GRACE_SECONDS`` to read the announcement and to reduce their shares. Until
+  then, newcomers together have ``UNSURE``. If it finds none, it has the whole rate.
+- A process that was silent for ``LOST_SECONDS`` is gone, and its share is free. This is measured against the own announcements in
+  the topic: while the topic cannot be read or written, no process is lost, and each keeps its share.
 
-Times are seconds of a clock that never goes back, of this process alone: no clock of another one counts.
+Times are seconds of a clock of this process that never goes back: no clock of another process counts.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from dataclasses import dataclass
 from typing import Final
 
 UNSURE: Final = 0.03
-"""The part of a rate that all who are not sure of theirs have together, besides those that are."""
+"""The share of a rate that all newcomers have together, beside the established processes."""
 UNHEARD: Final = 0.01
-"""The part of one whose own word has not come back yet: it knows of no others that come at the same time."""
+"""The share of a process whose own announcement has not come back yet: it does not know who else comes at the same time."""
 ALONE: Final = 0.5
 ALONE_SECONDS: Final = 0.2
-"""Four that begin at the same moment have so long twice the rate together: a fifth of what they may have in a second each."""
+"""Four processes that begin together have twice the rate for this time: a fifth of what they may have in a second each."""
 GRACE_SECONDS: Final = 2.0
 TELL_SECONDS: Final = 2.0
-"""How often a process says what it sends to."""
+"""How often a process announces its endpoints."""
 LOST_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 10.0
-"""After so long without a delivery a process gives its part of an endpoint's rate back."""
+"""After so long without a delivery, a process gives up its share of an endpoint's rate."""
 _MOST_PROCESSES: Final = 10_000
 _ALWAYS: Final = float("-inf")
 
@@ -40,28 +41,28 @@ _ALWAYS: Final = float("-inf")
 class _Heard:
     at: float
     since: dict[int, float]
-    """By endpoint: since when the process says that it sends to it."""
+    """By endpoint: since when the process announces it."""
 
 
 class RateShares:
-    """What one process knows, and what it is to say."""
+    """What one process knows, and what it must announce."""
 
     def __init__(self, process: str) -> None:
         self.process = process
         self._heard: dict[str, _Heard] = {}
         self._echo_at = _ALWAYS
-        """When its own word was last read."""
+        """When its own announcement was last read."""
         self._used: dict[int, float] = {}
         self._told: frozenset[int] = frozenset()
         self._asked: dict[int, float] = {}
-        """By endpoint: since when it waits for its own word to come back."""
+        """By endpoint: since when it waits for its own announcement to come back."""
         self._joined: dict[int, float] = {}
-        """By endpoint: when its own word came back; ``_ALWAYS`` when nobody was in front of it."""
+        """By endpoint: when its own announcement came back; ``_ALWAYS`` if nobody was before it."""
         self._others: dict[int, int] = {}
         """A cache, until something is heard."""
 
     def share(self, endpoint_id: int, now: float) -> float:
-        """The part of the endpoint's rate that this process may have now, above 0. It is about to make use of it."""
+        """The share of the endpoint's rate that this process may use now, above 0. It is about to use it."""
         self._used[endpoint_id] = now
         joined = self._joined.get(endpoint_id)
         if joined is None:
@@ -82,7 +83,7 @@ class RateShares:
         return endpoint_id not in self._told
 
     def tell(self, now: float) -> tuple[int, ...]:
-        """What to say now: the endpoints that this process sends to. Of those that it leaves out it has no part any more."""
+        """What to announce now: the endpoints that this process sends to. It has no share of any others."""
         self._used = {endpoint_id: at for endpoint_id, at in self._used.items() if now - at < IDLE_SECONDS}
         for known in (self._joined, self._asked):
             for endpoint_id in known.keys() - self._used.keys():
@@ -91,7 +92,7 @@ class RateShares:
         return tuple(sorted(self._told))
 
     def hear(self, process: str, endpoint_ids: Collection[int], now: float) -> None:
-        """A process has said what it sends to; in the order of the topic."""
+        """A process has announced its endpoints; call it in the order of the topic."""
         known = self._heard.get(process)
         since = {one: known.since.get(one, now) if known is not None else now for one in endpoint_ids}
         self._others.clear()
@@ -106,11 +107,11 @@ class RateShares:
             self._heard[process] = _Heard(now, since)
         else:
             self._heard.pop(process, None)
-        if len(self._heard) > _MOST_PROCESSES:  # whoever writes nonsense takes up no more memory
+        if len(self._heard) > _MOST_PROCESSES:  # a process that writes nonsense must not take more memory
             del self._heard[next(iter(self._heard))]
 
     def _living(self, endpoint_id: int) -> list[float]:
-        """Since when each other process sends to the endpoint; those that are gone are forgotten."""
+        """Since when each other process sends to the endpoint; processes that are gone are dropped."""
         lost = [process for process, heard in self._heard.items() if self._echo_at - heard.at >= LOST_SECONDS]
         for process in lost:
             del self._heard[process]

@@ -1,7 +1,7 @@
-"""How far one record has come that is dealt with in many parts: an event for thousands of endpoints, say. Pure.
+"""The progress inside one record that is processed in many parts, such as an event for thousands of endpoints. Pure.
 
-Parts are numbered and begun in the order of their numbers, so "all up to this one, but for these few" says what is done. A commit carries
-it in its metadata (see `pipeline.core.offsets`): whoever goes on with the record leaves out what was done before.
+Parts are numbered and begun in the order of their numbers, so "all up to this one, except for a few" describes what is done. A
+commit carries it in its metadata (see `pipeline.core.offsets`), so that the next process skips finished parts.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ _LONGEST_NUMBER = 19
 
 
 class RecordProgress(NamedTuple):
-    """What is done of the record at ``offset``: every part up to ``up_to`` (which is 1 or more), but for those in ``but`` (rising).
+    """What is done of the record at ``offset``: every part up to ``up_to`` (at least 1), except those in ``but`` (rising).
 
-    ``check`` is a number that belongs to the record's content: progress of another record that once stood at this offset does not count.
+    ``check`` is a number derived from the record's content: the progress of another record that was once at this offset does not
+    count.
     """
 
     offset: int
@@ -37,7 +38,7 @@ class RecordParts:
         self._check = check
         self._up_to = 0
         self.is_foreign = earlier is not None and (earlier.offset, earlier.check) != (offset, check)
-        """Whether the earlier progress is another record's. It was ignored."""
+        """Whether the earlier progress belongs to another record. It was ignored."""
         if earlier is None or self.is_foreign:
             self._undone = dict.fromkeys(parts)
             return
@@ -46,11 +47,11 @@ class RecordParts:
 
     @property
     def left(self) -> tuple[int, ...]:
-        """What is not done, rising."""
+        """The parts that are not done, rising."""
         return tuple(self._undone)
 
     def finish(self, part: int) -> bool:
-        """Note that a part is done. False: it was before, or is none."""
+        """Note that a part is done. False: it was done before, or does not exist."""
         if part not in self._undone:
             return False
         del self._undone[part]
@@ -58,7 +59,7 @@ class RecordParts:
         return True
 
     def progress(self) -> RecordProgress | None:
-        """What is done; None when nothing is. Where too much in between is undone, it says less than is true, never more."""
+        """What is done; None if nothing is. With too many exceptions, it says less than is true, never more."""
         but = tuple(takewhile(lambda part: part < self._up_to, self._undone))
         if len(but) > _MOST_EXCEPTIONS:
             return _useful(RecordProgress(self._offset, self._check, but[_MOST_EXCEPTIONS] - 1, but[:_MOST_EXCEPTIONS]))
@@ -70,9 +71,10 @@ def _useful(progress: RecordProgress) -> RecordProgress | None:
 
 
 def encode_progress(progress: RecordProgress, base: int, room: int) -> str:
-    """As text of at most ``room`` characters: distance from the offset ``base``, check, ``up_to``, and the distances between the exceptions.
+    """As text of at most ``room`` characters: distance from the offset ``base``, check, ``up_to``, and the distances between the
+    exceptions.
 
-    Where not all exceptions fit, ``up_to`` ends before the first one that does not. Empty when it is not worth its room.
+    If not all exceptions fit, ``up_to`` ends before the first one that does not. Empty if it is not worth its room.
     """
     up_to, before, exceptions = progress.up_to, 0, ""
     left = room - len(f"{progress.offset - base},{progress.check},{up_to}")
@@ -88,7 +90,7 @@ def encode_progress(progress: RecordProgress, base: int, room: int) -> str:
 
 
 def decode_progress(text: str, base: int) -> RecordProgress | None:
-    """What :func:`encode_progress` wrote down; None when it is something else."""
+    """What :func:`encode_progress` wrote; None if it is something else."""
     numbers = text.split(",")
     if len(numbers) < 3 or not all(each.isascii() and each.isdigit() and len(each) <= _LONGEST_NUMBER for each in numbers):
         return None

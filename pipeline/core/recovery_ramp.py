@@ -1,10 +1,10 @@
-"""How fast an endpoint that is back may be sent what has gathered meanwhile: a ramp, not a flood. Pure.
+"""How fast an endpoint that is back may receive the deliveries that have accumulated: a ramp, not a flood. Pure.
 
-The rate begins low and doubles every ``double_seconds`` as long as there is something to send, up to four times the rate at which the
-endpoint answered last: what it has not shown it is not given. While nothing waits, the rate stays. A failure halves it.
+The rate begins low and doubles every ``double_seconds`` while there is something to send, up to four times the rate at which the
+endpoint last answered: it gets no more than it has shown it can take. While nothing waits, the rate stays. A failure halves it.
 
-What finds no place gets a time to come back at: those before it are counted, and the rate that is expected by then. So what has gathered
-is put off a few times, not every few seconds.
+A delivery that does not fit gets a time to return, computed from the number of deliveries before it and the expected rate. So
+accumulated deliveries are put off a few times, not every few seconds.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from typing import Final
 
 LONGEST_SECONDS: Final = 75 * 60.0
-"""How long a ramp lasts at most: deliveries to an endpoint that is down are put off for up to an hour, and come back in that time."""
+"""The longest duration of a ramp: deliveries to an endpoint that is down are put off for up to an hour, and return within that
+time.
+"""
 _BEYOND_PROOF: Final = 4.0
 _BUSY_SECONDS: Final = 1.0
-"""Deliveries that come in shorter intervals keep the endpoint busy."""
+"""Deliveries at shorter intervals keep the endpoint busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class RampLimits:
-    """Requests a second at first; the seconds in which that doubles; where the ramp of an endpoint without a limit of its own ends."""
+    """The first rate (requests a second); the seconds in which it doubles; where the ramp ends for an endpoint without a limit."""
 
     start_per_second: float = 10.0
     double_seconds: float = 10.0
@@ -30,7 +32,7 @@ class RampLimits:
 
 
 class RecoveryRamp:
-    """One endpoint's. Times are seconds of a clock that never goes back; rates are those of all processes together."""
+    """The ramp of one endpoint. Times are seconds of a clock that never goes back; rates are those of all processes together."""
 
     __slots__ = ("_began", "_growth", "_limits", "_proven", "_seen_at", "_waiting", "per_second")
 
@@ -39,16 +41,16 @@ class RecoveryRamp:
         self._growth = math.log(2) / limits.double_seconds
         self._began = self._seen_at = now
         self._waiting = 0.0
-        """About how many of those that found no place are still to come."""
+        """About how many of the put-off deliveries are still to come."""
         self.per_second = self._proven = limits.start_per_second
 
     def is_over(self, normal: float | None, now: float) -> bool:
-        """Whether the endpoint gets its ``normal`` rate again (None: it has no limit): it has answered at that rate."""
+        """Whether the endpoint gets its ``normal`` rate again (None: it has no limit), because it has answered at that rate."""
         end = self._limits.end_per_second if normal is None else normal
         return self._proven >= end or now - self._began >= LONGEST_SECONDS
 
     def arrive(self, share: float, now: float) -> float:
-        """A delivery has come: how many a second this process may make now. ``share``: the part of the rate that it has."""
+        """A delivery has come: how many a second this process may make now. ``share``: its share of the rate."""
         passed = now - self._seen_at
         if self._waiting or passed <= _BUSY_SECONDS:
             grown = self.per_second * math.exp(min(self._growth * passed, 60.0))
@@ -59,14 +61,12 @@ class RecoveryRamp:
         return rate
 
     def answered(self) -> None:
-        """The endpoint answered a request."""
         self._proven = self.per_second
 
     def failed(self) -> None:
-        """The endpoint failed again."""
         self.per_second = self._proven = max(self._limits.start_per_second, self.per_second / 2)
 
     def put_off(self, share: float) -> float:
-        """There is no place for the delivery that has just come: in how many seconds there will be one."""
+        """The last delivery does not fit: returns in how many seconds it should come back."""
         self._waiting += 1
         return math.log1p(self._growth * self._waiting / (self.per_second * share)) / self._growth

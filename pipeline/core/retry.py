@@ -1,4 +1,4 @@
-"""The retry schedule: a notification is retried up to five times, after delays that a deployment can set."""
+"""The retry schedule: a notification is retried up to five times, after delays that a deployment can configure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pipeline.core.exchange import Exchange, NoResponse
 
 
 class RetrySchedule:
-    """The delay before each retry; ``delays[0]`` comes after the first attempt.
+    """The delay before each retry; ``delays[0]`` follows the first attempt.
 
-    ``longer``: further delays that there are topics for. Only what a receiver asks for makes use of them.
+    ``longer``: further delays that have topics. Only Retry-After uses them.
     """
 
     __slots__ = ("_for_wishes", "delays")
@@ -23,14 +23,14 @@ class RetrySchedule:
 
     @property
     def attempts(self) -> int:
-        """How many attempts are made in all: the first and its retries."""
+        """The number of attempts: the first and its retries."""
         return 1 + len(self.delays)
 
     def after(self, attempt: int, at_least: timedelta | None = None) -> timedelta | None:
-        """The delay before the attempt that follows ``attempt`` (from 1), or None when that was the last one.
+        """The delay before the attempt after ``attempt`` (from 1), or None if that was the last one.
 
-        ``at_least`` is what the receiver asked for (Retry-After). Records in a delay topic are due in the order of their
-        offsets, so a wish is met by the first delay that is not shorter, up to the longest one that there is.
+        ``at_least`` is what the receiver asked for (Retry-After). Records in a delay topic are due in the order of their offsets,
+        so a request is met by the first delay that is not shorter, or by the longest one that exists.
         """
         if attempt >= self.attempts:
             return None
@@ -40,11 +40,12 @@ class RetrySchedule:
         return next((longer for longer in self._for_wishes if longer >= at_least), self._for_wishes[-1])
 
     def parking(self, times: int, at_least: timedelta, longest: timedelta, there_are: Sequence[timedelta] = ()) -> timedelta:
-        """How long a delivery is put off that has been put off ``times`` before without an attempt.
+        """How long to put off a delivery that was put off ``times`` before without an attempt.
 
-        Each time it is the next delay of the schedule, up to ``longest``: few deliveries are soon tried again, and a hundred
-        thousand that wait for a dead endpoint are not written anew every few seconds. It is never shorter than ``at_least``,
-        where the schedule has such a delay. ``there_are``: delays to choose from instead of the schedule's; the longest, if none is that long.
+        Each time it is the next delay of the schedule, up to ``longest``: a few deliveries are tried again soon, and a hundred
+        thousand that wait for a dead endpoint are not rewritten every few seconds. It is never shorter than ``at_least``, if the
+        schedule has such a delay. ``there_are``: delays to choose from instead of the schedule's; the longest, if none is that
+        long.
         """
         usual = [delay for delay in self.delays if delay <= longest] or [self.delays[0]]
         delay = usual[min(times, len(usual) - 1)]
@@ -55,7 +56,7 @@ class RetrySchedule:
 
 
 def asked_for(exchange: Exchange, now: datetime) -> timedelta | None:
-    """How long the endpoint wants to be left alone (Retry-After), if it says so."""
+    """How long the endpoint asks for no requests (Retry-After), if it says so."""
     if isinstance(exchange, NoResponse):
         return None
     value = next((value for name, value in exchange.headers if name.lower() == "retry-after"), None)
@@ -63,13 +64,13 @@ def asked_for(exchange: Exchange, now: datetime) -> timedelta | None:
 
 
 def parse_retry_after(value: str, now: datetime) -> timedelta | None:
-    """Read a Retry-After header: seconds, or an HTTP date (RFC 9110, 10.2.3). None when it is neither."""
+    """Parse a Retry-After header: seconds, or an HTTP date (RFC 9110, 10.2.3). None if it is neither."""
     value = value.strip()
     if value.isascii() and value.isdigit():
         return timedelta(seconds=min(int(value[:10]), 10**9))
     try:
         date = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # the latter for numbers that no date can hold
+    except (ValueError, OverflowError):  # OverflowError for numbers that no date can hold
         return None
     # RFC 5322 allows a date without a zone ("-0000"); HTTP dates are always GMT.
     return max(timedelta(0), (date if date.tzinfo else date.replace(tzinfo=UTC)) - now)

@@ -1,6 +1,7 @@
-"""The retry policies of a deployment: what a policy of an endpoint means, and how it is said. Pure.
+"""The retry policies of a deployment: what an endpoint's policy means, and its description in words. Pure.
 
-``standard``, ``patient`` and ``impatient`` are the deployment's; an endpoint may have delays of its own, out of those that have topics.
+The deployment defines ``standard``, ``patient`` and ``impatient``; an endpoint may have custom delays, out of those that have
+topics.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ _KNOWN_POLICIES: Final = 1024
 
 
 class RetryPolicies:
-    """One per process."""
-
     def __init__(
         self,
         standard: Sequence[timedelta],
@@ -31,17 +30,17 @@ class RetryPolicies:
         """``further``: delays that have topics, and that endpoints may choose. A policy without delays is the standard one."""
         named = {STANDARD: standard, PATIENT: patient or standard, IMPATIENT: impatient or standard}
         self.delays = tuple(sorted({delay for delays in (*named.values(), tuple(further)) for delay in delays}))
-        """Every delay that a policy may have, the shortest first."""
+        """Every delay that a policy may have, shortest first."""
         self.standard = RetrySchedule(standard)
         self._named = {name: self._schedule(delays) for name, delays in named.items()}
-        # Endpoints come and go, and their policies are few.
+        # Endpoints come and go, but their policies are few.
         self.schedule = functools.lru_cache(maxsize=_KNOWN_POLICIES)(self._find)
         """The schedule of a policy, by its text."""
 
     def _find(self, policy: str) -> RetrySchedule:
-        """One that is not understood (a newer release's) is the standard one: a notification is never left without retries.
+        """An unknown policy (of a newer release) is the standard one: a notification is never left without retries.
 
-        A delay that has no topic any more is the next longer one that has, or the longest.
+        A delay that has no topic any more becomes the next longer one that has, or the longest.
         """
         if (named := self._named.get(policy)) is not None:
             return named
@@ -52,11 +51,13 @@ class RetryPolicies:
         return self._schedule([next((one for one in self.delays if one >= delay), self.delays[-1]) for delay in wanted])
 
     def _schedule(self, delays: Sequence[timedelta]) -> RetrySchedule:
-        # What a receiver asks for (Retry-After) may be longer than any delay of an impatient policy.
+        # A receiver may ask (Retry-After) for more than any delay of an impatient policy.
         return RetrySchedule(delays, longer=self.standard.delays)
 
     def unknown(self, policy: str) -> str | None:
-        """Which of a policy's delays the deployment does not have, in a sentence that names those that it has; None: none."""
+        """The delays of a policy that the deployment does not have, in a sentence that lists the existing ones; None if there are
+        none.
+        """
         if policy in self._named:
             return None
         missing = [delay_label(delay) for delay in custom_delays(policy) if delay not in self.delays]
@@ -66,7 +67,7 @@ class RetryPolicies:
         return f"retry_policy has delays that there are no topics for: {', '.join(missing)}. Choose from {names}."
 
     def words(self, policy: str) -> str:
-        """What a policy does, as a sentence: ``Retries after 5 s, 1 min and 10 min; gives up after 11 min 5 s.``"""
+        """The policy as a sentence: ``Retries after 5 s, 1 min and 10 min; gives up after 11 min 5 s.``"""
         delays = self.schedule(policy).delays
         names = [length(delay) for delay in delays]
         listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

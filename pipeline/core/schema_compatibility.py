@@ -1,4 +1,7 @@
-"""What a changed event type breaks: events that were good and are refused now, or members that receivers had and lose. Pure."""
+"""Finds what a changed event type breaks: events that were valid and are refused now, or members that receivers had and lose.
+Pure.
+
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ _MISSING: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class SchemaChange:
-    """What changed: the event type, where in it (``data.items.sku``; empty for all of it), and what; ``breaks`` somebody, or not."""
+    """What changed: the event type, where in it (``data.items.sku``; empty for all of it), and what; ``breaks``: whether it
+    breaks somebody.
+    """
 
     event_type: str
     path: str
@@ -156,7 +161,7 @@ class _Walk:
 
 
 def _resolved(schema: Any, root: Mapping[str, Any]) -> Any:
-    """What a local reference leads to; a schema without one as it is."""
+    """The target of a local reference; a schema without a reference is returned unchanged."""
     for _ in range(_DEPTH):
         if not isinstance(schema, Mapping) or not isinstance(reference := schema.get("$ref"), str):
             return schema

@@ -1,4 +1,4 @@
-"""What an endpoint signs with beside its signing secret, opened: key pairs, and the HMAC of a second header. Pure."""
+"""An endpoint's signatures beside its signing secret: opened key pairs, and the HMAC in a second header. Pure."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ OpenPairs = tuple[tuple[SigningKeyPair, datetime | None], ...]
 
 
 class BodySignature:
-    """A header with an HMAC-SHA256 of the body, for receivers that know no other form. It shows its key nowhere."""
+    """A header with an HMAC-SHA256 of the body, for receivers that know no other form. Never shows its key."""
 
     __slots__ = ("_hmac", "_is_hex", "_prefix", "name")
 
     def __init__(self, stored: SignatureHeaderRecord, key: str) -> None:
-        """``key`` is used as it is written, as such receivers do: nothing of it is decoded."""
+        """``key`` is used literally, as such receivers do: nothing of it is decoded."""
         self.name = stored.name
         self._prefix = stored.prefix
         self._is_hex = stored.encoding == "hex"
@@ -40,10 +40,10 @@ class BodySignature:
 
 
 def open_key_pairs(record: EndpointRecord, vault: Vault) -> OpenPairs:
-    """An endpoint's key pairs, the newest first.
+    """An endpoint's key pairs, newest first.
 
     Raises:
-        VaultError: one cannot be opened, or is none.
+        VaultError: one cannot be opened, or is invalid.
     """
     try:
         return tuple((SigningKeyPair(vault.open(pair.sealed)), pair.expires_at) for pair in record.key_pairs)
@@ -52,7 +52,7 @@ def open_key_pairs(record: EndpointRecord, vault: Vault) -> OpenPairs:
 
 
 def open_body_signature(record: EndpointRecord, vault: Vault, newest_secret: str) -> tuple[BodySignature | None, tuple[str, ...]]:
-    """The second header, and what must not be seen of it in an answer.
+    """The second header, and the secrets that must not appear in a recorded answer.
 
     Raises:
         VaultError: its secret cannot be opened.
@@ -67,7 +67,7 @@ def open_body_signature(record: EndpointRecord, vault: Vault, newest_secret: str
 
 
 def opened_signature_header(record: EndpointRecord, vault: Vault) -> dict[str, object] | None:
-    """The second header as somebody would give it, its secret included.
+    """The second header in the form of an API input, with its secret.
 
     Raises:
         VaultError: its secret cannot be opened.
@@ -80,5 +80,5 @@ def opened_signature_header(record: EndpointRecord, vault: Vault) -> dict[str, o
 
 
 def valid_pairs(pairs: tuple[SealedKeyPair, ...], now: datetime) -> list[SealedKeyPair]:
-    """Those that sign at this time."""
+    """The key pairs that are valid at this time."""
     return [pair for pair in pairs if pair.expires_at is None or pair.expires_at > now]

@@ -1,4 +1,4 @@
-"""Topics of event types that are added while the pipeline runs: the API makes those that are missing, or says who can."""
+"""Topics of event types that are added at run time: the API creates missing topics, or says who can."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.topics import TopicSpec, added_source
 log = logger(__name__)
 
 _LONGEST_NAME: Final = 249
-"""As Kafka has it."""
+"""Kafka's limit."""
 _SECONDS: Final = 20.0
 _MOST_TOLD: Final = 4
 
@@ -25,24 +25,24 @@ class SourceTopics:
     """Used from the event loop."""
 
     def __init__(self, broker: Broker, prefix: str = "", seconds: float = _SECONDS) -> None:
-        """``seconds``: how long Kafka may take to make a topic."""
+        """``seconds``: how long Kafka may take to create a topic."""
         self._broker = broker
         self._prefix = prefix
         self._seconds = seconds
 
     def name_problem(self, topic: str) -> str | None:
-        """Why a topic cannot have this name with the prefix before it."""
+        """Why a topic cannot have this name after the prefix."""
         if len(self._prefix + topic) <= _LONGEST_NAME:
             return None
         return f"With the prefix {self._prefix} the name has more than the {_LONGEST_NAME} characters that Kafka takes; write a shorter one."
 
     async def provide(self, topic: str, *, is_read: bool) -> Sequence[str]:
-        """See to it that a topic is there; returns what there is to say of it. ``topic`` is without the prefix.
+        """Make sure that a topic exists; returns remarks about it. ``topic`` is without the prefix.
 
         ``is_read``: fan-outs read it already.
 
         Raises:
-            TopicError: it is not there, and this process cannot make it; says what to do.
+            TopicError: it does not exist, and this process cannot create it; says what to do.
             UnavailableError: Kafka does not answer.
             TimeoutError: it takes too long.
         """
@@ -71,7 +71,7 @@ class SourceTopics:
                 if not error.needs_a_person:
                     raise
                 raise TopicError(_cannot_be_made(spec.name, topic, error)) from error
-            with suppress(BrokerError):  # whoever may not see the settings of topics does without
+            with suppress(BrokerError):  # without the right to see the settings of topics, skip the comparison
                 return False, [f"{one.what} is {one.found}, wanted {one.wanted}" for one in admin.differences([spec])]
         return False, ()
 

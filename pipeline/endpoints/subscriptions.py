@@ -1,7 +1,7 @@
-"""Which endpoints get an event, without asking each of them: an index by event name, and by a value that a filter asks for.
+"""Finds the endpoints of an event without examining each one: an index by event name, and by a value that a filter requires.
 
-With 10,000 endpoints of as many shops, each with a filter for its own, an event is held against the filters of a few. What the
-index cannot decide is evaluated: for those endpoints alone that it left.
+With 10,000 endpoints of as many shops, each with a filter for its shop, an event is compared with the filters of a few. Only for
+endpoints that the index leaves are the remaining filters evaluated.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _by_id = attrgetter("id")
 
 @dataclass(slots=True)  # one each event, and a frozen one takes three times as long to make
 class MatchInput:
-    """An event as filters see it. ``payload`` parses it, and is asked only when some endpoint's filter needs it."""
+    """An event as filters see it. ``payload`` parses it, and is called only if some endpoint's filter needs it."""
 
     event_name: str
     payload: Callable[[], Any]
     members: Callable[[], Mapping[str, str]] = dict
-    """The members of the webhook's body but ``data``: what filters know as ``event``."""
+    """The members of the webhook's body except ``data``: filters know them as ``event``."""
     version: Callable[[], int | None] | None = None
-    """The version of the payload; None for an event type that has only one."""
+    """The version of the payload; None if the event type has only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilterFailure:
-    """A filter that gave neither true nor false on an event: of one endpoint, or of all whose filters compare ``path``."""
+    """A filter that failed on an event: that of one endpoint, or of all endpoints whose filters compare ``path``."""
 
     event_name: str
     expression: str
@@ -51,27 +51,28 @@ OnFailure: TypeAlias = Callable[[FilterFailure], None]
 
 
 def ignore_failures(_: FilterFailure) -> None:
-    """Nobody wants to know."""
+    """The default listener: it does nothing."""
 
 
 class Subscriptions:
-    """The endpoints, active or not. Changed one endpoint at a time."""
+    """The endpoints, active or not. Updated one endpoint at a time."""
 
     def __init__(self) -> None:
         self._events: dict[str, _Subscribers] = {}
 
     def add(self, endpoint: Endpoint) -> None:
-        """Take an endpoint in."""
         for event in endpoint.events:
             self._events.setdefault(event, _Subscribers()).add(endpoint)
 
     def remove(self, endpoint: Endpoint) -> None:
-        """Take an endpoint out, as it was taken in."""
+        """Remove an endpoint, which must be unchanged since :meth:`add`."""
         for event in endpoint.events:
             self._events[event].remove(endpoint)
 
     def matching(self, event: MatchInput, on_failure: OnFailure = ignore_failures) -> list[Endpoint]:
-        """Those that subscribed to the event and whose filters accept it, by id; of those that pin a version, where it is this one."""
+        """The endpoints, by id, that subscribe to the event and whose filters accept it. An endpoint that pins a version gets
+        only that version.
+        """
         subscribers = self._events.get(event.event_name)
         found = subscribers.matching(event, on_failure) if subscribers else []
         if not found or event.version is None:
@@ -80,19 +81,21 @@ class Subscriptions:
         return [one for one in found if one.record.event_type_versions.get(name, version) == version]
 
     def filtered_by(self, event_name: str, path: str) -> list[Endpoint]:
-        """Those that stand in the index under this path, and do not want null there."""
+        """The endpoints that are indexed by this path and require a value other than null."""
         subscribers = self._events.get(event_name)
         return subscribers.filtered_by(path) if subscribers else []
 
 
 class _Subscribers:
-    """The endpoints of one event. Each with comparisons stands under the values of one of its paths; it accepts no other ones there."""
+    """The endpoints of one event. An endpoint with comparisons is indexed by the values of one of its paths, because it accepts
+    no others.
+    """
 
     def __init__(self) -> None:
         self._unfiltered: _Endpoints = {}
         self._filtered: dict[str, dict[_Value, _Endpoints]] = {}
         self._evaluated: _Endpoints = {}
-        """Those that the index knows nothing about: their filters are evaluated on each event of this type."""
+        """Endpoints that the index cannot decide: their filters are evaluated on each event of this type."""
         self._places: dict[int, Equality] = {}
         self._paths: Counter[Path] = Counter()
         self._tree: PathTree | None = None
@@ -125,7 +128,7 @@ class _Subscribers:
         by_value = self._filtered.get(path, {})
         for value in values:
             endpoints = by_value.get(_key(value), {})
-            endpoints.pop(endpoint.id, None)  # a value may stand twice in a filter
+            endpoints.pop(endpoint.id, None)  # a filter may list a value twice
             if not endpoints:
                 by_value.pop(_key(value), None)
         if not by_value:
@@ -149,14 +152,14 @@ class _Subscribers:
         return [one for endpoints in by_value.values() for one in endpoints.values() if one.id not in with_null]
 
     def tree(self) -> PathTree:
-        """What all the expressions look at; made anew when one was added or removed."""
+        """The parts of the payload that all expressions read; rebuilt after one was added or removed."""
         if self._tree is None:
             self._tree = PathTree(self._paths)
         return self._tree
 
     def _candidates(self, match: _Match) -> Iterator[Endpoint]:
         for path, by_value in self._filtered.items():
-            # Each value once, though an array may hold it often. A filter's value is never an object.
+            # Each value once, though an array may contain it often. A filter's value is never an object.
             keys = {_key(value) for value in values_at(match.payload, path) if not isinstance(value, dict)}
             if keys == _ONLY_NULL:
                 match.look_for(path)
@@ -164,7 +167,7 @@ class _Subscribers:
                 yield from by_value.get(key, {}).values()
 
     def _company(self, equality: Equality) -> int:
-        """How many others stand under the same values of this path: the fewer, the better the path tells them apart."""
+        """How many other endpoints have the same values of this path: the fewer, the more selective the path is."""
         path, values = equality
         by_value = self._filtered.get(path, {})
         return sum(len(by_value.get(_key(value), ())) for value in values)
@@ -172,7 +175,7 @@ class _Subscribers:
 
 @dataclass(slots=True)
 class _Match:
-    """One event, held against the filters of the endpoints that may want it."""
+    """One event, compared with the filters of candidate endpoints."""
 
     event: MatchInput
     payload: Any
@@ -181,7 +184,7 @@ class _Match:
     evaluation: Evaluation | None = field(default=None)
 
     def accepted_by(self, endpoint: Endpoint) -> bool:
-        """Whether all filters of an endpoint hold. Where one is false, another one that fails does not matter."""
+        """Whether all filters of an endpoint hold. If one is false, failures of others do not matter."""
         filters = endpoint.filters
         failure: FilterFailure | None = None
         if filters.unreadable is not None:
@@ -203,7 +206,7 @@ class _Match:
         return failure is None
 
     def look_for(self, path: str) -> None:
-        """A path led to null: say so if it is because the payload does not have it. All endpoints under it fail then."""
+        """A path gave null: report it if the payload lacks the member. All endpoints with that path fail then."""
         member = missing_member(self.payload, path)
         if member is not None:
             failure = FilterFailure(
@@ -225,7 +228,7 @@ def _no_field(member: str) -> str:
 
 
 def _key(value: object) -> _Value:
-    # True == 1 in Python; in JSON they are different values.
+    # In Python True == 1; in JSON these are different values.
     return isinstance(value, bool), value
 
 

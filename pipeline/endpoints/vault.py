@@ -1,4 +1,4 @@
-"""Secrets at rest: tokens and signing secrets are encrypted in the compacted topic (Fernet: AES-128-CBC and HMAC-SHA256)."""
+"""Encrypts tokens and signing secrets in the compacted topic (Fernet: AES-128-CBC and HMAC-SHA256)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 
 class VaultError(Exception):
-    """A secret could not be opened, or a key is not a key. The message holds neither."""
+    """A secret could not be opened, or a key is not a valid key. The message contains neither."""
 
 
 class SealedOtherwiseError(VaultError):
@@ -19,7 +19,7 @@ class SealedOtherwiseError(VaultError):
 
 
 class Vault:
-    """Encrypts with the first key, opens with any of them (so that the key can be rotated): comma-separated Fernet keys."""
+    """Encrypts with the first key and decrypts with any, so that keys can be rotated: comma-separated Fernet keys."""
 
     def __init__(self, keys: str) -> None:
         self._keys = [SecretStr(key.strip()) for key in keys.split(",")]
@@ -33,13 +33,12 @@ class Vault:
 
     @staticmethod
     def new_key() -> str:
-        """Make a key."""
         return Fernet.generate_key().decode()
 
     def derived(self, purpose: str) -> Vault:
-        """A vault for something else, whose keys come of these (HKDF-SHA256): what one of the two has encrypted the other cannot open.
+        """A vault for another purpose, with keys derived from these (HKDF-SHA256): neither can open what the other has encrypted.
 
-        Every process that has the same encryption_key gets the same keys, and there is no second secret to keep.
+        All processes with the same encryption_key derive the same keys, so there is no second secret to keep.
         """
         return Vault(",".join(_derived(key.get_secret_value(), purpose) for key in self._keys))
 
@@ -55,7 +54,7 @@ class Vault:
         """
         try:
             return self._fernet.decrypt(sealed).decode()
-        except (InvalidToken, ValueError):  # the latter for a text that is not ASCII
+        except (InvalidToken, ValueError):  # UnicodeEncodeError for a text that is not ASCII
             message = (
                 "Its secrets were encrypted with another encryption_key; add that key to OMS_WEBHOOKS_ENCRYPTION_KEY in every role, "
                 "comma-separated, behind the first."
@@ -63,7 +62,7 @@ class Vault:
             raise SealedOtherwiseError(message) from None
 
     def is_current(self, sealed: str) -> bool:
-        """Whether a secret that can be opened was encrypted with the first key. With one key there is no other."""
+        """Whether a secret was encrypted with the first key. It must be possible to open it."""
         if self.key_count == 1:
             return True
         try:
@@ -82,6 +81,6 @@ class Vault:
 
 
 def _derived(key: str, purpose: str) -> str:
-    # The key is random in all its bits, so there is nothing for a salt to do (RFC 5869, 3.1).
+    # The key is fully random, so a salt would add nothing (RFC 5869, 3.1).
     derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"oms-webhooks " + purpose.encode())
     return base64.urlsafe_b64encode(derivation.derive(base64.urlsafe_b64decode(key))).decode()

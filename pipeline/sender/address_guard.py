@@ -1,11 +1,11 @@
-"""Which addresses webhooks may be sent to: the rule behind server-side request forgery protection.
+"""Decides which addresses webhooks may be sent to: the protection against server-side request forgery.
 
-The rule is about the address that is dialled, never about a name: names are resolved again for every connection, and
-may answer differently each time.
+The rule concerns the dialled address, never a name: names are resolved again for every connection, and may give a different
+answer each time.
 
-Sources: the IANA special-purpose address registries for IPv4 and IPv6 (RFC 6890 and its updates), and for the IPv6
-forms that carry an IPv4 address RFC 4291 (mapped, compatible), RFC 2765 (translated), RFC 6052 and RFC 8215 (NAT64),
-RFC 3056 (6to4) and RFC 5214 (ISATAP).
+Sources: the IANA special-purpose address registries for IPv4 and IPv6 (RFC 6890 and its updates). For IPv6 forms that contain an
+IPv4 address: RFC 4291 (mapped, compatible), RFC 2765 (translated), RFC 6052 and RFC 8215 (NAT64), RFC 3056 (6to4) and RFC 5214
+(ISATAP).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 
 _CACHED_ADDRESSES: Final = 8192
 
-# The first network that holds an address names it, so the narrow ones stand before the wide ones.
+# The first network that contains an address names it, so narrow networks come before wide ones.
 _REFUSED_V4: Final = tuple(
     (IPv4Network(network), words)
     for network, words in (
@@ -27,7 +27,7 @@ _REFUSED_V4: Final = tuple(
         ("100.64.0.0/10", "a carrier-grade NAT address"),
         ("127.0.0.0/8", "a loopback address"),
         ("168.63.129.16/32", "a cloud metadata address"),  # Azure's wire server: a public address, yet host-local.
-        ("169.254.0.0/16", "a link-local address"),  # The metadata services of most clouds among them.
+        ("169.254.0.0/16", "a link-local address"),  # Includes the metadata services of most clouds.
         ("172.16.0.0/12", "a private address"),
         ("192.0.0.0/24", "a protocol assignment address"),
         ("192.0.2.0/24", "a documentation address"),
@@ -67,7 +67,7 @@ _REFUSED_V6: Final = tuple(
 
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 
-# Networks whose last 32 bits are an IPv4 address. What is reached there is that IPv4 address alone.
+# Networks whose last 32 bits are an IPv4 address. Only that IPv4 address is reached there.
 _V4_IN_LAST_BITS: Final = (
     (IPv6Network("::ffff:0:0/96"), "the IPv4-mapped form"),
     (IPv6Network("::ffff:0:0:0/96"), "the IPv4-translated form"),
@@ -80,24 +80,24 @@ _ISATAP_MARKS: Final = (0x0000_5EFE, 0x0200_5EFE)
 
 
 class AddressGuard:
-    """Tells whether an IP address may be dialled. `allowed_networks` are open whatever they are (development)."""
+    """Decides whether an IP address may be dialled. `allowed_networks` are always allowed (for development)."""
 
     def __init__(self, allowed_networks: Sequence[IPv4Network | IPv6Network] = ()) -> None:
         self._allowed = tuple(allowed_networks)
-        # On the path of every new connection; an endpoint's addresses seldom change.
+        # On the path of every new connection; an endpoint's addresses rarely change.
         self._cached_refusal = functools.lru_cache(maxsize=_CACHED_ADDRESSES)(self._judge)
 
     def refusal(self, address: str) -> str | None:
-        """None when `address` may be dialled, otherwise what it is, in words: "a loopback address (127.0.0.0/8)".
+        """None if `address` may be dialled, otherwise what it is, in words: "a loopback address (127.0.0.0/8)".
 
-        `address` is an IPv4 address of four decimal parts, or an IPv6 address, with a scope id or without. Anything
-        else (a name, `127.1`) is refused, as it is unknown what a socket would make of it.
+        `address` is an IPv4 address of four decimal parts, or an IPv6 address, with or without a scope id. Anything else (a name,
+        `127.1`) is refused, because it is unknown how a socket would interpret it.
         """
         return self._cached_refusal(address)
 
     def _judge(self, address: str) -> str | None:
         try:
-            # A scope id only chooses the interface; what the address is does not depend on it.
+            # A scope id only chooses the interface; the rule does not depend on it.
             ip = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
             return "not an IP address"
@@ -117,7 +117,7 @@ class AddressGuard:
     def _refusal_v6(self, ip: IPv6Address) -> str | None:
         if self._is_allowed(ip):
             return None
-        if int(ip) > 1:  # Not :: and ::1, which are addresses of their own in the IPv4-compatible network.
+        if int(ip) > 1:  # Except :: and ::1, which lie in the IPv4-compatible network but mean something else.
             for network, form in _V4_IN_LAST_BITS:
                 if ip in network:
                     return self._refusal_of_inner(int(ip) & 0xFFFF_FFFF, form)

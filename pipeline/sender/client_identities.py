@@ -1,4 +1,4 @@
-"""TLS with a client certificate: one context for each certificate, built apart from the event loop and kept."""
+"""TLS with a client certificate: one cached context for each certificate, built outside the event loop."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from typing import Final, Generic, TypeVar
 from pipeline.core.client_certificate import ClientIdentity
 
 _MOST: Final = 1000
-"""Each takes most of a megabyte: the authorities of the system are a part of it."""
+"""Each takes most of a megabyte, which includes the system's certificate authorities."""
 _KEPT_SECONDS: Final = 600.0
-"""After so long without a delivery a context is forgotten, and with it the private key of an endpoint that may be deleted by then."""
+"""A context that was not used for so long is dropped, and with it the private key of an endpoint that may be deleted by then."""
 
 MadeT = TypeVar("MadeT")
 
 
 class ClientContexts(Generic[MadeT]):
-    """What is made of the contexts of the certificates that were used last. A new certificate is another one: nothing of the old is used with it.
+    """Objects built from the TLS contexts of recently used certificates. A new certificate gets a new object and shares nothing
+    with the old one.
 
-    Whatever holds a context belongs into what is made of it, so that it goes with it.
+    Whatever references a context belongs into that object, so that both are dropped together.
     """
 
     def __init__(
@@ -35,27 +36,27 @@ class ClientContexts(Generic[MadeT]):
         make: Callable[[ssl.SSLContext], MadeT],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``base``: whose authorities are trusted; True for those of the system. ``clock``: seconds that only rise."""
+        """``base``: whose authorities are trusted; True for those of the system. ``clock``: seconds that never go back."""
         self._base = base
         self._make = make
         self._clock = clock
         self._kept: OrderedDict[ClientIdentity, tuple[MadeT, float]] = OrderedDict()
-        """With the time of the last use; the one that was not used for longest comes first."""
+        """With the time of the last use, least recently used first."""
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._kept)
 
     async def of(self, identity: ClientIdentity) -> MadeT:
-        """What was made of the context that shows this certificate. Servers are verified as without it.
+        """The object for the context with this certificate. Servers are verified as usual.
 
         Raises:
-            ssl.SSLError: certificate and key do not fit.
+            ssl.SSLError: certificate and key do not match.
         """
         known = self._kept.get(identity)
         if known is None:
             context = await asyncio.to_thread(_context, identity, self._base)
-            known = self._kept.get(identity)  # somebody else may have been faster
+            known = self._kept.get(identity)  # another task may have been faster
         made = self._make(context) if known is None else known[0]
         self._kept[identity] = made, self._clock()
         self._kept.move_to_end(identity)
@@ -66,13 +67,13 @@ class ClientContexts(Generic[MadeT]):
         return made
 
     def forget_unused(self) -> None:
-        """Forget what was not used for long."""
+        """Drop what was not used for a long time."""
         before = self._clock() - _KEPT_SECONDS
         while self._kept and next(iter(self._kept.values()))[1] < before:
             self._kept.popitem(last=False)
 
     def close(self) -> None:
-        """Forget all."""
+        """Drop everything."""
         self._kept.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -101,7 +102,7 @@ def _context(identity: ClientIdentity, base: ssl.SSLContext | bool) -> ssl.SSLCo
 
 @contextlib.contextmanager
 def _as_file(pem: bytes) -> Iterator[str]:
-    """A path that OpenSSL can read a key from: in memory where the system can do that, as no disk is to hold it."""
+    """A path from which OpenSSL can read a key: in memory if the system supports it, because the key must not be on a disk."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
         try:
@@ -110,7 +111,7 @@ def _as_file(pem: bytes) -> Iterator[str]:
         finally:
             os.close(descriptor)
         return
-    with tempfile.NamedTemporaryFile() as file:  # for its owner alone, and gone in a moment
+    with tempfile.NamedTemporaryFile() as file:  # readable by the owner only, and deleted in a moment
         file.write(pem)
         file.flush()
         yield file.name

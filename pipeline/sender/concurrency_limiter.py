@@ -1,4 +1,4 @@
-"""At most so many requests under way to one endpoint, and to all slow ones: a bad endpoint hurts nobody else (promise 4)."""
+"""Limits the concurrent requests to one endpoint, and to all slow ones: a bad endpoint hurts nobody else (promise 4)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from pipeline.sender.deadlines import Deadlines
 
 
 class ConcurrencyLimiter:
-    """One queue for each endpoint. A delivery enters when there is room, waits its turn, or is turned away.
+    """One queue for each endpoint. A delivery enters if there is room, waits its turn, or is turned away.
 
-    A delivery is turned away when the endpoint is slow, not when we are busy: it has waited for ``wait_seconds``, and in that
-    time fewer requests have ended than its limit allows at once; that is, the endpoint's answers take longer than ``wait_seconds``.
-    As long as a full queue moves faster, a delivery goes on waiting, and it is backpressure that bounds how many wait. At a slow
-    endpoint no more may wait than may be under way: what waits holds a record of Kafka's, and those are bounded too.
+    A delivery is turned away because the endpoint is slow, not because we are busy: it has waited for ``wait_seconds``, and fewer
+    requests have ended in that time than the endpoint may have at once. So the endpoint takes longer than ``wait_seconds`` to
+    answer. While a full queue moves faster, a delivery keeps waiting, and backpressure limits how many wait. For a slow endpoint,
+    no more deliveries may wait than requests may be under way: a waiting delivery holds a Kafka record, and those are limited,
+    too.
     """
 
     def __init__(self, width: int, wait_seconds: float, slow_budget: int = sys.maxsize) -> None:
-        """``slow_budget``: requests under way to all slow endpoints together (see `pipeline.core.fair_share`)."""
+        """``slow_budget``: the requests under way to all slow endpoints together (see `pipeline.core.fair_share`)."""
         self._waits: Deadlines[asyncio.Future[int | None]] = Deadlines(wait_seconds, _give_up)
         self._shares = FairShare(ShareLimits(width, wait_seconds, slow_budget))
         self._lines: dict[int, _Line] = {}
@@ -35,11 +36,11 @@ class ConcurrencyLimiter:
         return asyncio.get_running_loop()
 
     async def enter(self, endpoint_id: int) -> ConcurrencySlot | None:
-        """A place in the limit of the endpoint, to be released again; None when the endpoint is too slow to wait for."""
+        """A slot of the endpoint, to be released afterwards; None if the endpoint is too slow to wait for."""
         waited = False
         while True:
             line = self._lines.get(endpoint_id)
-            # Nobody overtakes those that wait.
+            # Nobody overtakes waiting deliveries.
             if waited or line is None or not line.waiting:
                 token = self._shares.enter(endpoint_id, monotonic())
                 if token is not None:
@@ -54,15 +55,15 @@ class ConcurrencyLimiter:
                 return ConcurrencySlot(self, endpoint_id, turn)
             if line.left - left_before < self._shares.width(endpoint_id, monotonic()):
                 return None
-            waited = True  # the queue moves: wait on, in front of those who came later
+            waited = True  # the queue moves: keep waiting, before those that came later
 
     def _is_crowded(self, line: _Line, endpoint_id: int) -> bool:
-        """Whether the endpoint is slow, and as many wait for it as may be under way."""
+        """Whether the endpoint is slow, and as many deliveries wait for it as may be under way."""
         now = monotonic()
         return self._shares.is_slow(endpoint_id, now) and len(line.waiting) >= self._shares.width(endpoint_id, now)
 
     async def _wait(self, line: _Line, endpoint_id: int, *, first: bool) -> int | None:
-        """Stand in line for ``wait_seconds``; the token of our place, when it became our turn."""
+        """Wait in the queue for ``wait_seconds``; returns the token of our slot, or None."""
         turn: asyncio.Future[int | None] = self._loop.create_future()
         line.waiting.appendleft(turn) if first else line.waiting.append(turn)
         self._waits.add(turn)
@@ -71,18 +72,18 @@ class ConcurrencyLimiter:
             token = await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and (passed := turn.result()) is not None:
-                self.leave(endpoint_id, passed)  # the place came at the very moment that we gave up: pass it on
+                self.leave(endpoint_id, passed)  # the slot was assigned at the moment of the cancellation: pass it on
             raise
         finally:
             self._waits.remove(turn)
-            if token is None and turn in line.waiting:  # one that got a place has been taken out
+            if token is None and turn in line.waiting:  # if it got a slot, it was removed already
                 line.waiting.remove(turn)
             if not line.waiting and self._lines.get(endpoint_id) is line:
                 del self._lines[endpoint_id]
         return token
 
     def start(self, endpoint_id: int, token: int) -> None:
-        """The request starts: from now on the endpoint is what takes the time."""
+        """The request starts: from now on, the endpoint takes the time."""
         self._shares.start(endpoint_id, token, monotonic())
 
     def forget(self, endpoint_id: int) -> None:
@@ -90,7 +91,7 @@ class ConcurrencyLimiter:
         self._shares.forget(endpoint_id)
 
     def leave(self, endpoint_id: int, token: int) -> None:
-        """Give the place to the next ones that wait."""
+        """Pass the slot on to waiting deliveries."""
         now = monotonic()
         self._shares.leave(endpoint_id, token, now)
         line = self._lines.get(endpoint_id)
@@ -98,7 +99,7 @@ class ConcurrencyLimiter:
             return
         line.left += 1
         while line.waiting:
-            if line.waiting[0].done():  # its time is up, or its task was cancelled
+            if line.waiting[0].done():  # it timed out, or its task was cancelled
                 line.waiting.popleft()
                 continue
             next_token = self._shares.enter(endpoint_id, now)
@@ -108,7 +109,7 @@ class ConcurrencyLimiter:
 
 
 class _Line:
-    """Those that wait for a place, and how many requests have ended meanwhile (``left``)."""
+    """The waiting deliveries, and how many requests have ended meanwhile (``left``)."""
 
     __slots__ = ("left", "waiting")
 
@@ -118,7 +119,7 @@ class _Line:
 
 
 class ConcurrencySlot:
-    """One of the requests that an endpoint may have under way; released at the end of the ``with`` block."""
+    """One of the concurrent requests of an endpoint; released at the end of the ``with`` block."""
 
     __slots__ = ("_endpoint_id", "_limiter", "_token")
 
@@ -131,7 +132,7 @@ class ConcurrencySlot:
         pass
 
     def start(self) -> None:
-        """The request that the place was taken for starts."""
+        """The request of this slot starts."""
         self._limiter.start(self._endpoint_id, self._token)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

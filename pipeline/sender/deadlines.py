@@ -1,4 +1,4 @@
-"""Deadlines that are all equally far away: one timer for all of them. A timer each costs more than what it watches over."""
+"""Deadlines of equal length, with one timer for all of them: separate timers would cost more than what they watch."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from typing import Final, Generic, TypeVar
 WaitingT = TypeVar("WaitingT")
 
 _RESOLUTION: Final = 0.001
-"""Of uvloop's clock, in seconds: its timers may come that much too early."""
+"""The resolution of uvloop's clock in seconds: its timers may fire that much too early."""
 _AT_ONCE: Final = 4
 _PAUSE: Final = 0.002
-"""Requests to endpoints that hang begin together and end together, hundreds at a time, and each has much to do then: write the attempt down,
-sign, begin another. So many are told of at once, and then others get so many seconds: a healthy endpoint is not to wait for all of it."""
+"""Requests to endpoints that hang begin and end together, hundreds at a time, and each then has much to do: write the attempt,
+sign, begin another. So at most so many expire at once, followed by a pause of so many seconds: a healthy endpoint must not
+wait for all of them.
+"""
 
 
 class Deadlines(Generic[WaitingT]):
-    """Tells ``expire`` of what was added ``seconds`` ago and has not been removed. For one event loop."""
+    """Calls ``expire`` for what was added ``seconds`` ago and has not been removed. For one event loop."""
 
     def __init__(self, seconds: float, expire: Callable[[WaitingT], None]) -> None:
         self._seconds = seconds
         self._expire = expire
         self._due: dict[WaitingT, float] = {}
-        """In the order of time, as all wait equally long."""
+        """In time order, because all wait equally long."""
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, waiting: WaitingT) -> None:
-        """It is to be done in time."""
+        """Start its deadline."""
         self._due[waiting] = monotonic() + self._seconds
-        if self._timer is None:  # only then, as before Python 3.12 it asks the system for the process's id
+        if self._timer is None:  # only then: before Python 3.12 it asks the system for the process id
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._seconds, self._look, loop)
 
     def remove(self, waiting: WaitingT) -> None:
-        """It is done, or its time was up."""
+        """It is done, or has expired."""
         self._due.pop(waiting, None)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -55,13 +57,13 @@ class Deadlines(Generic[WaitingT]):
 
 
 class TimeLimit:
-    """``with limit.begin():`` raises TimeoutError when the block takes longer, as ``asyncio.timeout`` does, in a fifth of its time."""
+    """``with limit.begin():`` raises TimeoutError if the block takes longer, as ``asyncio.timeout`` does, at a fifth of its cost."""
 
     def __init__(self, seconds: float) -> None:
         self._deadlines: Deadlines[_Limited] = Deadlines(seconds, _Limited.expire)
 
     def begin(self) -> _Limited:
-        """Watch over a block of the current task."""
+        """Limit a block of the current task."""
         return _Limited(self._deadlines, self._loop)
 
     @functools.cached_property
@@ -91,6 +93,6 @@ class _Limited:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._deadlines.remove(self)
-        # Somebody else may have cancelled the task too: then it stays cancelled.
+        # If somebody else has cancelled the task too, it stays cancelled.
         if self._has_expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error

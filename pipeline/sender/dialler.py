@@ -1,8 +1,8 @@
-"""From a host name to a socket: resolves, and lets the address guard decide at the last moment before dialling.
+"""From a host name to a socket: resolves the name, and asks the address guard at the last moment before dialling.
 
-`GuardedResolver` drops the forbidden addresses of a name, so that only real attempts to connect can fail. It is
-`guarded_socket_factory` that keeps the promise: the HTTP client calls it with the very address that it then connects
-to, for names and literal addresses alike.
+`GuardedResolver` drops a name's forbidden addresses, so that the client does not try them. The guarantee comes from
+`guarded_socket_factory`: the HTTP client calls it with the very address that it then connects to, for names and literal addresses
+alike.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from pipeline.core.local_faults import RecentNames
 from pipeline.ops.daemon_threads import DaemonThreads
 from pipeline.sender.address_guard import AddressGuard
 
-# The client tries every address, several times over. A name with hundreds of them would make a port scanner of us.
+# The client tries every address, several times. A name with hundreds of them would turn us into a port scanner.
 _MAX_ADDRESSES_PER_FAMILY: Final = 3
 
 Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 
-# Threads of our own: a look-up blocks until the system gives up (half a minute), and a few names with dead name
-# servers would use up the event loop's threads (uvloop runs only two look-ups at once). They start on demand. The end of
-# the process waits for none of them.
+# Separate threads: a look-up blocks until the system gives up (half a minute), and a few names with dead name servers would use
+# up the event loop's threads (uvloop runs only two look-ups at once). They start on demand, and the end of the process does not
+# wait for them.
 _LOOKUP_THREADS: Final = DaemonThreads(32, "dns-lookup")
-# Whether the resolver works must be found out also while all of those wait for it.
+# Whether the resolver works must be determined even if all of those threads wait for it.
 _PROBE_THREADS: Final = DaemonThreads(4, "dns-probe")
 _HOSTS_FILE: Final = Path("/etc/hosts")
 _HOSTS_FILE_SECONDS: Final = 60.0
 
 
 class BlockedAddressError(OSError):
-    """The guard refused an address. An OSError, as that is what a failed attempt to connect is to the client."""
+    """The guard refused an address. An OSError, because the client expects that of a failed attempt to connect."""
 
     def __init__(self, address: str, refusal: str) -> None:
         super().__init__(f"{address} is {refusal}")
@@ -52,7 +52,7 @@ _lookups_under_way: Final[dict[str, Future[Sequence[str]]]] = {}
 
 
 async def resolve_host(host: str) -> Sequence[str]:
-    """The addresses of a name as the operating system has them, best first. Raises `socket.gaierror`, or OSError for a shortage."""
+    """The addresses of a name from the operating system, best first. Raises `socket.gaierror`, or OSError for a shortage."""
     lookup = _lookups_under_way[host] = _LOOKUP_THREADS.submit(_look_up, host)
     try:
         return await asyncio.wrap_future(lookup)
@@ -62,13 +62,13 @@ async def resolve_host(host: str) -> Sequence[str]:
 
 
 def waits_for_a_thread(host: str) -> bool:
-    """Whether the look-up of a name is in line behind others, so that nobody has been asked yet."""
+    """Whether the look-up of a name is still queued, so that no resolver was asked yet."""
     lookup = _lookups_under_way.get(host)
     return lookup is not None and not lookup.running() and not lookup.done()
 
 
 async def resolve_apart(host: str) -> Sequence[str]:
-    """As `resolve_host`, and not behind its look-ups."""
+    """As `resolve_host`, but in a separate thread that does not queue behind its look-ups."""
     return await asyncio.wrap_future(_PROBE_THREADS.submit(_look_up, host))
 
 
@@ -78,19 +78,19 @@ def _look_up(host: str) -> Sequence[str]:
     except UnicodeError as error:
         raise socket.gaierror(socket.EAI_NONAME, "Name cannot be encoded") from error
     except socket.gaierror:
-        # Without descriptors the system cannot ask anybody, and says that there is no such name.
+        # Without descriptors the system cannot ask anybody, and reports that the name does not exist.
         os.close(os.open(os.devnull, os.O_RDONLY))
         raise
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
 def is_answer(error: socket.gaierror) -> bool:
-    """Whether a resolver said that there is no such name, or no address of it."""
+    """Whether a resolver answered that there is no such name, or no address of it."""
     return error.errno in {socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDRFAMILY, socket.EAI_FAMILY}
 
 
 class Lookups:
-    """Resolves names and remembers what came of it: which are under way, and which the resolver answered."""
+    """Resolves names and remembers which look-ups are under way, and which names the resolver answered."""
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
@@ -120,7 +120,7 @@ class Lookups:
         return host in self._under_way
 
     def _answered(self, host: str) -> None:
-        """The resolver did, unless the name is in the hosts file."""
+        """The resolver answered, unless the name is in the hosts file."""
         now = time.monotonic()
         if now - self._read_file_at > _HOSTS_FILE_SECONDS:
             self._in_file, self._read_file_at = _names_in_hosts_file(), now
@@ -137,14 +137,14 @@ def _names_in_hosts_file() -> frozenset[str]:
 
 
 class GuardedResolver(AbstractResolver):
-    """Gives the HTTP client those addresses of a name that may be dialled."""
+    """Gives the HTTP client the addresses of a name that may be dialled."""
 
     def __init__(self, guard: AddressGuard, resolve: Resolve) -> None:
         self._guard = guard
         self._resolve = resolve
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
-        """Raises `BlockedAddressError` when every address of the name is refused, `socket.gaierror` for no address."""
+        """Raises `BlockedAddressError` if every address of the name is refused, `socket.gaierror` if it has none."""
         blocked: BlockedAddressError | None = None
         results: list[ResolveResult] = []
         taken: Counter[socket.AddressFamily] = Counter()
@@ -170,7 +170,7 @@ def _result(host: str, address: str, port: int, family: socket.AddressFamily) ->
 
 
 def guarded_socket_factory(guard: AddressGuard) -> Callable[[AddrInfoType], socket.socket]:
-    """A `socket_factory` for the client's connector, that raises `BlockedAddressError` for a refused address."""
+    """A `socket_factory` for the client's connector, which raises `BlockedAddressError` for a refused address."""
 
     def make_socket(info: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, (address, *_) = info

@@ -1,4 +1,7 @@
-"""Does the egress proxy answer? For ``oms-webhooks settings --check``, ``oms-webhooks doctor``, and for the watch that a process keeps."""
+"""Checks whether the egress proxy works: for ``oms-webhooks settings --check``, ``oms-webhooks doctor``, and the probe of a
+process.
+
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class ProxyDownError(Exception):
 
 
 async def ask_egress_proxy(proxy: EgressProxy, guard: AddressGuard, probe_name: str) -> None:
-    """Raises ProxyDownError when the proxy opens no tunnels."""
+    """Raises ProxyDownError if the proxy opens no tunnels."""
     if problem := (await egress_proxy_finding(proxy, guard, probe_name)).problem:
         raise ProxyDownError(problem)
 
@@ -27,9 +30,10 @@ async def ask_egress_proxy(proxy: EgressProxy, guard: AddressGuard, probe_name: 
 async def egress_proxy_finding(
     proxy: EgressProxy, guard: AddressGuard, probe_name: str, *, resolve: Resolve = resolve_host, seconds: float = CONNECT_SECONDS
 ) -> CheckResult:
-    """Ask for a tunnel to port 443 of a name, and close it: that shows the credentials to be good too.
+    """Ask for a tunnel to port 443 of a name, and close it: this also checks the credentials.
 
-    The proxy answers also when it says that it cannot reach that name. Where the name does not resolve here, only the connection is tried.
+    The proxy works even if it answers that it cannot reach that name. If the name does not resolve here, only the connection is
+    tried.
     """
     tunnels = Tunnels(proxy, guard, resolve, seconds)
     try:

@@ -1,6 +1,6 @@
-"""From an exception of the HTTP client to a `Failure` and one sentence that tells the integrator what is wrong.
+"""Translates an exception of the HTTP client into a `Failure` and one sentence that tells the integrator what is wrong.
 
-The sentences name the host and port only: path and query of a target_url may hold a secret.
+The sentences name the host and port only: path and query of a target_url may contain a secret.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ _HANDSHAKE_PROBLEMS: Final = {
     "TLSV1_UNRECOGNIZED_NAME": "it has no certificate for this host name",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate; set one on the endpoint",
 }
-# The first kind that fits counts. By name, as the parser's kinds have no public place, and other releases of aiohttp may not have all of them.
+# The first matching kind counts. By name, because the parser's exceptions have no public module, and other releases of aiohttp
+# may lack some.
 _ANSWER_PROBLEMS: Final = (
     ("PayloadEncodingError", Failure.TRUNCATED, "the answer broke off before its body was complete"),
     ("LineTooLong", Failure.INVALID_RESPONSE, "the answer has a status line or a header that is too long"),
@@ -60,7 +61,7 @@ _ANSWER_PROBLEMS: Final = (
         Failure.INVALID_RESPONSE,
         "the answer is not HTTP/1.1, or goes on after its end; check scheme and port of the URL",
     ),
-    # It quotes the header, which may hold what we sent as a secret.
+    # It quotes the header, which may be a secret that we sent.
     ("InvalidHeader", Failure.INVALID_RESPONSE, "the answer is not valid HTTP (one of its headers is invalid)"),
     ("ClientPayloadError", Failure.INVALID_RESPONSE, "the answer has an invalid body"),
     ("ClientConnectionError", Failure.CONNECTION, "the connection was lost"),
@@ -74,7 +75,7 @@ _RESETS: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 @dataclass(frozen=True, slots=True)
 class FailureContext:
-    """What the sentences may tell of the endpoint: `name` is host and port, the timeouts are seconds."""
+    """What the sentences may say about the endpoint: `name` is host and port, the timeouts are seconds."""
 
     host: str
     name: str
@@ -84,7 +85,7 @@ class FailureContext:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`status` is that of an answer that broke off in its headers."""
+    """`status` belongs to an answer that ended within its headers."""
 
     failure: Failure
     detail: str
@@ -92,15 +93,15 @@ class Explanation:
 
 
 class InvalidAnswerError(Exception):
-    """An answer that is none, for the reason that the message gives."""
+    """An invalid answer; the message says why."""
 
 
 def explain(error: Exception, endpoint: FailureContext) -> Explanation | None:
-    """What an exception of the HTTP client means; None for one that neither network nor server can have caused."""
+    """What an exception of the HTTP client means; None if neither network nor server can have caused it."""
     explanation = _explain_timeout(error, endpoint) or _explain_causes(error, endpoint)
     if explanation is None:
         return None
-    # A blocked address names its host itself.
+    # A blocked address already names its host.
     subject = "" if explanation.failure is Failure.BLOCKED_ADDRESS else f"{endpoint.name}: "
     return replace(explanation, detail=f"{subject}{explanation.detail}."[:MAX_DETAIL])
 
@@ -108,14 +109,14 @@ def explain(error: Exception, endpoint: FailureContext) -> Explanation | None:
 def _explain_timeout(error: Exception, endpoint: FailureContext) -> Explanation | None:
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return Explanation(Failure.CONNECT_TIMEOUT, f"no connection within {endpoint.connect_timeout:g} s")
-    # The operating system's ETIMEDOUT is a TimeoutError too, one with an errno.
+    # The operating system's ETIMEDOUT is also a TimeoutError, but has an errno.
     if isinstance(error, TimeoutError) and error.errno is None:
         return Explanation(Failure.TIMEOUT, f"no complete answer within {endpoint.total_timeout:g} s")
     return None
 
 
 def _explain_causes(error: Exception, endpoint: FailureContext) -> Explanation | None:
-    """The client wraps what the system, the TLS library or its parser said; the innermost known cause counts."""
+    """The client wraps errors of the system, the TLS library or its parser; the innermost known cause counts."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -150,7 +151,7 @@ def _explain_connection(error: BaseException, endpoint: FailureContext) -> Expla
 
 
 def _explain_proxy(error: EgressProxyError, endpoint: FailureContext) -> Explanation:
-    """For the integrator, who does not know the proxy: without its name."""
+    """For the integrator, who does not know the proxy, so without its name."""
     if error.fault is ProxyFault.TARGET_SPOKE_FIRST:
         return Explanation(Failure.INVALID_RESPONSE, f"{_NOT_HTTP} (it came before it was asked for)")
     if error.fault is ProxyFault.SILENT:
@@ -183,7 +184,7 @@ def _explain_os_error(error: OSError) -> Explanation:
 def _explain_disconnect(error: aiohttp.ServerDisconnectedError) -> Explanation:
     if isinstance(error.message, str):
         return Explanation(Failure.CONNECTION_RESET, "the connection was closed without an answer")
-    # The parser reports the digits it has, so a status is one only when there are three of them.
+    # The parser reports the digits so far, so only three digits are a status.
     code = getattr(error.message, "code", 0)
     status = code if 100 <= code <= 999 else None
     return Explanation(Failure.TRUNCATED, "the answer broke off before its headers were complete", status)
@@ -204,6 +205,6 @@ def _explain_answer(error: BaseException) -> Explanation | None:
 
 
 def _plain(text: str) -> str:
-    """The first line, without anything that a terminal or a log would interpret."""
+    """The first line, without characters that a terminal or a log would interpret."""
     line = text.strip().partition("\n")[0].rstrip(".: ")
     return "".join(character for character in line if character.isprintable())[:200]

@@ -1,4 +1,4 @@
-"""Whether it was a fault of ours that a request did not leave this machine (promise 9)."""
+"""Decides whether it is our fault that a request did not leave this machine (promise 9)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _SHORTAGES: Final = {
 _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH})
 _NO_THREAD: Final = "can't start new thread"
 _NO_PORT: Final = "There is no free local port for another connection: too many were closed within the last minute."
-# aiohappyeyeballs tells of several addresses in one error without a number.
+# aiohappyeyeballs reports several addresses in one error without a number.
 _NUMBERS: Final = re.compile(r"\[Errno (\d+)\]")
 
 
 class FaultAttribution:
-    """Judges the errors of exchanges in which nothing was sent. One per sender."""
+    """Judges the errors of exchanges in which nothing was sent. One for each sender."""
 
     def __init__(self, lookups: Lookups, resolver: ResolverWatch, network: NetworkWatch, proxy: ProxyWatch) -> None:
         self._lookups = lookups
@@ -41,14 +41,14 @@ class FaultAttribution:
         self._network = network
         self._proxy = proxy
         self.tunnels: Tunnels | None = None
-        """With an egress proxy: how the proxy itself is asked."""
+        """With an egress proxy: how to ask the proxy itself."""
 
     async def own_fault(
         self, error: Exception, endpoint: FailureContext, otherwise: NoResponse, *, is_known: bool
     ) -> NotSent | None:
-        """Why nothing was sent, when that was our fault; None when it was the endpoint's.
+        """Why nothing was sent, if that was our fault; None if it was the endpoint's.
 
-        ``otherwise`` is what came of it in the latter case. ``is_known`` says that network or server can have caused such an error.
+        ``otherwise`` is the outcome in the latter case. ``is_known``: a network or server can cause such an error.
         """
         causes = list(_causes(error))
         if shortage := _shortage(causes):
@@ -123,7 +123,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _numbers(error: BaseException) -> frozenset[int]:
-    """The system's numbers of an error; a resolver's error has numbers of another kind."""
+    """The system's error numbers; a resolver's error has other numbers."""
     if not isinstance(error, OSError) or isinstance(error, socket.gaierror):
         return frozenset()
     if error.errno is not None:
@@ -136,7 +136,7 @@ def _is_no_answer(error: BaseException) -> bool:
 
 
 def _lacks_ipv6(endpoint: FailureContext) -> bool:
-    """Whether the endpoint is an IPv6 address and this machine has none to dial it from, which says the same."""
+    """Whether the endpoint is an IPv6 address and this machine has no IPv6 address to dial from."""
     return ":" in endpoint.host and not has_route(socket.AF_INET6, endpoint.host)
 
 

@@ -1,4 +1,4 @@
-"""Bounds the connections that are kept open without a request."""
+"""Limits the idle connections that are kept open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ConnectionT = TypeVar("ConnectionT", bound=_Closable)
 
 
 class IdlePool(Generic[ConnectionT]):
-    """The connections that are kept open without a request, the oldest first; of those beyond ``most`` the oldest is closed.
+    """The idle connections, oldest first; beyond ``most``, the oldest is closed.
 
     Each takes a descriptor, and every endpoint may have some.
     """
@@ -27,7 +27,7 @@ class IdlePool(Generic[ConnectionT]):
         return len(self._idle)
 
     def add(self, connection: ConnectionT) -> None:
-        """A connection has nothing to do."""
+        """A connection has become idle."""
         self._idle[connection] = None
         if len(self._idle) > self._most:
             oldest = next(iter(self._idle))
@@ -35,11 +35,10 @@ class IdlePool(Generic[ConnectionT]):
             oldest.close()
 
     def remove(self, connection: ConnectionT) -> None:
-        """It has something to do again, or is gone."""
+        """A connection is in use again, or closed."""
         self._idle.pop(connection, None)
 
     def close(self) -> None:
-        """Close all of them."""
         idle, self._idle = self._idle, {}
         for connection in idle:
             connection.close()

@@ -1,4 +1,4 @@
-"""The bounds of exchanges."""
+"""The limits of exchanges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SenderLimits:
-    """Bounds of all exchanges together (`connections`, and `idle` ones kept open) and of each (seconds, bytes of the body kept)."""
+    """Limits of all exchanges together (`connections`, and `idle` ones) and of each (seconds, bytes of the body kept)."""
 
     connections: int = 512
     total_timeout: float = 15.0

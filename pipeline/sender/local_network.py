@@ -1,16 +1,16 @@
-"""Whether the local resolver and the local network work: asked when a name does not resolve, or when there is no route to a host.
+"""Checks the local resolver and the local network if a name does not resolve, or if there is no route to a host.
 
-The rule for names. "No such name" is an answer (RFC 8020), so the resolver works and the fault is the endpoint's. "Try again" (EAI_AGAIN,
-RFC 3493 section 6.1) and silence may come of the domain's own name servers or of our resolver. The fault is the endpoint's when the resolver
-answered for another name within the last 30 seconds, or answers for one now: for those that resolved last and, as nobody else may be known,
-for the probe name of the settings. Names in /etc/hosts say nothing about a resolver. When none is answered, the fault is ours: for certain when
-three names fail, and in doubt when there are fewer.
+The rule for names. "No such name" is an answer (RFC 8020), so the resolver works and the fault is the endpoint's. "Try again"
+(EAI_AGAIN, RFC 3493 section 6.1) and silence may be caused by the domain's name servers or by our resolver. The fault is the
+endpoint's if the resolver answered for another name within the last 30 seconds, or answers for one now: for the names that last
+resolved and, because there may be none, for the probe name of the settings. Names in /etc/hosts say nothing about a resolver. If
+no name is answered, the fault is ours: for certain if three names fail, and in doubt if fewer do.
 
-The rule for routes. "Unreachable" is the endpoint's when another host was reached within the last 30 seconds. Otherwise it is ours: for
-certain when there is no route to any public address (a connected UDP socket asks the routing table and sends nothing) and three hosts fail,
-and in doubt when there is no route, or when three hosts fail.
+The rule for routes. "Unreachable" is the endpoint's fault if another host was reached within the last 30 seconds. Otherwise it is
+ours: for certain if there is no route to any public address (a connected UDP socket consults the routing table and sends nothing)
+and three hosts fail; in doubt if there is no route, or if three hosts fail.
 
-What is in doubt does not stay so for ever: see `pipeline.delivery.delivery_service`.
+Doubt is limited in time: see `pipeline.delivery.delivery_service`.
 """
 
 from __future__ import annotations
@@ -32,21 +32,19 @@ PROBE_NAME: Final = "example.com"
 _ASKED: Final = 3
 _PROBE_SECONDS: Final = 3.0
 _PROBE_KEPT_SECONDS: Final = 10.0
-# Of the documentation networks (RFC 5737, RFC 3849): they are routed as any public address is, and nothing is sent there.
+# From the documentation networks (RFC 5737, RFC 3849): routed like any public address, and nothing is sent there.
 _ANYWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
 class FaultOwner(enum.Enum):
-    """Whose fault it is."""
-
     THEIRS = enum.auto()
     OURS = enum.auto()
     IN_DOUBT = enum.auto()
-    """Ours, unless it goes on for so long that it must be theirs."""
+    """Ours, unless it lasts so long that it must be the endpoint's."""
 
 
 class ResolverWatch:
-    """What is known of the resolver of this machine."""
+    """What is known about this machine's resolver."""
 
     def __init__(self, lookups: Lookups, resolve: Resolve, probe_name: str = PROBE_NAME) -> None:
         self._lookups = lookups
@@ -66,7 +64,7 @@ class ResolverWatch:
         return FaultOwner.OURS if witnesses.evidence(name, time.monotonic()) is Evidence.SEVERAL_FAIL else FaultOwner.IN_DOUBT
 
     async def _probe(self) -> frozenset[str]:
-        """Which names are answered now. Whoever asks at the same time, or a moment later, gets the same answer."""
+        """Which names are answered now. Concurrent and slightly later callers share the result."""
         now = time.monotonic()
         if self._probing is None or now - self._probed_at > _PROBE_KEPT_SECONDS:
             self._probed_at = now
@@ -89,29 +87,29 @@ class ResolverWatch:
 
 
 def has_route(family: socket.AddressFamily, address: str) -> bool:
-    """Whether the routing table has a way to an address. Nothing is sent."""
+    """Whether the routing table has a route to an address. Nothing is sent."""
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((address, 9))
     except OSError as error:
-        return error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}  # then nothing was learned
+        return error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}  # nothing was learned
     return True
 
 
 def has_any_route() -> bool:
-    """Whether the routing table has a way to any public address."""
+    """Whether the routing table has a route to any public address."""
     return any(has_route(family, address) for family, address in _ANYWHERE)
 
 
 class NetworkWatch:
-    """What is known of the network of this machine."""
+    """What is known about this machine's network."""
 
     def __init__(self, has_any_route: Callable[[], bool] = has_any_route) -> None:
         self._has_any_route = has_any_route
         self._witnesses = RecentNames()
 
     def reached(self, host: str) -> None:
-        """A connection to a host was set up. One to this machine itself says nothing of the network."""
+        """A connection to a host was established. One to this machine itself says nothing about the network."""
         if not _is_loopback(host):
             self._witnesses.worked(host, time.monotonic())
 

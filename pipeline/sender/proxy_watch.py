@@ -1,10 +1,10 @@
-"""Whose fault it is that the egress proxy gave no tunnel.
+"""Decides whose fault it is that the egress proxy opened no tunnel.
 
-The rule. A proxy that cannot be connected to, or refuses our credentials, is our fault for certain. Where it says that it cannot reach the
-target, or is silent, the target or the proxy may be at fault. It is the target's when the proxy has reached another host within the last
-30 seconds, or reaches one now: the probe name of the settings. Otherwise it is ours, in doubt.
+The rule. If the proxy cannot be connected to, or refuses our credentials, the fault is certainly ours. If it reports that it
+cannot reach the target, or is silent, either the target or the proxy may be at fault. It is the target if the proxy has reached
+another host within the last 30 seconds, or reaches one now: the probe name of the settings. Otherwise it is ours, in doubt.
 
-What is in doubt does not stay so for ever: see `pipeline.delivery.delivery_service`.
+Doubt is limited in time: see `pipeline.delivery.delivery_service`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PROBE_KEPT_SECONDS: Final = 10.0
 
 
 class ProxyWatch:
-    """What is known of the proxy. ``witnesses``: the hosts that it reached, and those that it did not."""
+    """What is known about the proxy. ``witnesses``: the hosts that it reached, and those that it did not."""
 
     def __init__(self, witnesses: RecentNames, probe_name: str) -> None:
         self._witnesses = witnesses
@@ -33,7 +33,7 @@ class ProxyWatch:
         self._probed_at = float("-inf")
 
     async def blame(self, tunnels: Tunnels, fault: ProxyFault, host: str) -> FaultOwner:
-        """Whose fault it is. ``tunnels``: how to ask the proxy for the probe name; they tell the witnesses what came of it."""
+        """Whose fault it is. ``tunnels``: how to ask the proxy for the probe name; the result goes to the witnesses."""
         if fault in {ProxyFault.SILENT, ProxyFault.NO_TARGET} and self._evidence(host) is not Evidence.OTHERS_WORK:
             await self._probe(tunnels)
         return proxy_blame(fault, self._evidence(host))
@@ -42,7 +42,7 @@ class ProxyWatch:
         return self._witnesses.evidence(host, time.monotonic())
 
     async def _probe(self, tunnels: Tunnels) -> None:
-        """Whoever asks at the same time, or a moment later, gets the same answer."""
+        """Concurrent and slightly later callers share the result."""
         now = time.monotonic()
         if self._probing is None or (self._probing.done() and now - self._probed_at > _PROBE_KEPT_SECONDS):
             self._probed_at = now
@@ -50,7 +50,7 @@ class ProxyWatch:
         await asyncio.shield(self._probing)
 
     async def close(self) -> None:
-        """End a question that is under way."""
+        """Cancel a probe that is under way."""
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
@@ -58,12 +58,12 @@ class ProxyWatch:
 
 
 async def _ask(tunnels: Tunnels, name: str) -> None:
-    with contextlib.suppress(OSError):  # the witnesses are told
+    with contextlib.suppress(OSError):  # the witnesses get the result
         await tunnels.try_out(name, PROBE_PORT)
 
 
 def proxy_blame(fault: ProxyFault, evidence: Evidence) -> FaultOwner:
-    """Whose fault it is that there is no tunnel. ``evidence``: how the proxy's tunnels to other hosts fare."""
+    """Whose fault it is that there is no tunnel. ``evidence``: whether the proxy's tunnels to other hosts work."""
     match fault:
         case ProxyFault.TARGET_SPOKE_FIRST:
             return FaultOwner.THEIRS

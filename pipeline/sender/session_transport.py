@@ -1,15 +1,15 @@
-"""POSTs by aiohttp's public `ClientSession`, for releases of aiohttp that `pipeline.sender.compat` was not checked with.
+"""POSTs with aiohttp's public `ClientSession`, for releases of aiohttp that `pipeline.sender.compat` was not checked with.
 
-What holds here as it does there: the address guard on the dialled address, TLS, no redirects, no cookies, no decompression, no proxies, the
-bounds of time, of connections under way, of each header and their number, of the body that is kept, large bodies in pieces, and the names of
-failures. What aiohttp has no public way to bound:
+The same guarantees hold here: the address guard on the dialled address, TLS, no redirects, no cookies, no decompression, no
+proxies from the environment, the limits on time, on connections under way, on each header and their number, on the kept body,
+large bodies in pieces, and the names of failures. aiohttp has no public way to limit the following:
 
-- Interim responses, chunk extensions and other bytes around a body are bounded by the total time, not by number.
-- Connections that are kept open without a request are bounded by four seconds, not by number. What a server sends on one meanwhile is
-  parsed and kept until then. Such an answer, which nobody had asked for, is not taken for the next one's: that exchange fails as
-  ``invalid_response`` and ends the connection, and the delivery is retried.
-- An endpoint that does not read keeps the socket, and up to 64 KiB of a body beside what the system buffers, for as long as the total
-  timeout beyond its exchange (Linux: TCP_USER_TIMEOUT; elsewhere until the system gives up).
+- Interim responses, chunk extensions and other bytes around a body are limited by the total time, not by number.
+- Idle connections are limited to four seconds, not by number. What a server sends on one in that time is parsed and kept. Such an
+  unrequested answer is not mistaken for the next one: the next exchange fails as ``invalid_response`` and closes the connection,
+  and the delivery is retried.
+- An endpoint that does not read keeps the socket, and up to 64 KiB of a body beside the system's buffers, for the total timeout
+  after its exchange (Linux: TCP_USER_TIMEOUT; elsewhere until the system gives up).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _RESET: Final = "ConnectionResetError"
 
 
 class _Watched:
-    """An exchange as it is traced."""
+    """The traced state of an exchange."""
 
     __slots__ = ("answer", "has_turned", "is_reused")
 
@@ -48,14 +48,14 @@ class _Watched:
         self.answer = answer
         self.is_reused = False
         self.has_turned = False
-        """The event loop has turned since the head was sent: an answer may have come of it."""
+        """The event loop has turned since the head was sent, so an answer may be to this request."""
 
     def turn(self) -> None:
         self.has_turned = True
 
 
 class SessionTransport:
-    """See `pipeline.sender.transport.Wire`."""
+    """See `pipeline.sender.transport.Transport`."""
 
     def __init__(self, dialling: Dialling) -> None:
         self.dialling = dialling
@@ -82,7 +82,7 @@ class SessionTransport:
 
 
 class SessionRoute:
-    """See `pipeline.sender.transport.Way`."""
+    """See `pipeline.sender.transport.TransportRoute`."""
 
     __slots__ = ("_dialled", "_host", "_ssl", "_url", "_verified", "_wire")
 
@@ -116,7 +116,7 @@ class SessionRoute:
             answer.begin(response.status, response.headers)
             return await read_body(response.content, dialling.limits.response_bytes, answer.chunks)
         except aiohttp.ClientPayloadError as error:
-            if _RESET in str(error):  # aiohttp names it there only; without that, the answer is one that broke off
+            if _RESET in str(error):  # aiohttp gives the message only there; without it, the answer ended early
                 raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
             raise
         finally:
@@ -124,7 +124,8 @@ class SessionRoute:
 
 
 def _head(user_agent: str, headers: Mapping[str, str], length: int) -> CIMultiDict[str]:
-    """The headers of a request. aiohttp looks at them when there is a connection already; here none is made for what is not sent.
+    """The headers of a request. aiohttp checks them only when there is a connection; here no connection is opened for an invalid
+    request.
 
     Raises:
         ValueError: a control character, which would split the request.
@@ -140,7 +141,9 @@ def _head(user_agent: str, headers: Mapping[str, str], length: int) -> CIMultiDi
 
 
 def _leave(response: aiohttp.ClientResponse) -> None:
-    """End the connection, unless the answer was read to its end, and so has given it back. At once: TLS would wait for a farewell."""
+    """Close the connection, unless the answer was read to its end and the connection was released. Immediately: TLS would wait
+    for a closing message.
+    """
     if response.connection is not None and response.connection.transport is not None:
         response.connection.transport.abort()
     response.close()
@@ -160,7 +163,7 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 
 
 def _tracing() -> aiohttp.TraceConfig:
-    """Tells whether there was a connection, and whether an answer stood there before the request."""
+    """Records whether there was a connection, and whether an answer was there before the request."""
     tracing = aiohttp.TraceConfig()
 
     async def created(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
@@ -171,7 +174,7 @@ def _tracing() -> aiohttp.TraceConfig:
         context.trace_request_ctx.is_reused = True
 
     async def sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        # Whoever waits for the answer is woken by the loop after this, if the answer comes of the request.
+        # The loop wakes the waiting task after this, if the answer is to this request.
         asyncio.get_running_loop().call_soon(context.trace_request_ctx.turn)
 
     tracing.on_connection_create_end.append(created)
@@ -181,8 +184,9 @@ def _tracing() -> aiohttp.TraceConfig:
 
 
 def _bounded(make: Callable[[AddrInfoType], socket.socket], seconds: float) -> Callable[[AddrInfoType], socket.socket]:
-    """Sockets that hand over little at a time, as aiohttp parses all that came at once, and the loop waits for it: thousands of interim
-    responses, say. And they end when the other side has not taken what was sent for so long: aiohttp closes a connection when all is sent.
+    """Sockets that deliver little at a time, because aiohttp parses everything that arrives at once, and blocks the loop:
+    thousands of interim responses, for example. They also end if the other side does not accept data for ``seconds``: aiohttp
+    closes a connection only when everything is sent.
     """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
 

@@ -1,8 +1,8 @@
 """The rules for a target_url: which URLs may be registered, and how one is read when it is dialled.
 
-Registration and delivery read a URL with the same function, built on the URL class of the HTTP client itself, so that
-what was checked is what is dialled. The check of addresses at registration is a courtesy to the user, who hears of a
-mistake at once; the decision falls on the dialled address (see `guard`).
+Registration and delivery read a URL with the same function, built on the HTTP client's own URL class, so that what is checked is
+what is dialled. The address check at registration is a courtesy to the user, who learns of a mistake immediately; the decision is
+made about the dialled address (see `address_guard.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_URL_CHARACTERS: Final = 2048
 _RESOLVE_SECONDS: Final = 3.0
 _MAX_NAME_CHARACTERS: Final = 253
 
-# Lone surrogates cannot be encoded; a JSON document can contain them all the same.
+# Lone surrogates cannot be encoded, but a JSON document can contain them.
 _FORBIDDEN_CHARACTERS: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 _SCHEME_AND_AUTHORITY: Final = re.compile(r"(?i:https?)://([^/?]*)")
 _HOST_AND_PORT: Final = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::([0-9]{1,5}))?")
@@ -37,9 +37,9 @@ class TargetUrlError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ParsedTarget:
-    """A target_url as it is dialled. `host` is ASCII and lower case, an IPv6 address without brackets.
+    """A target_url as it is dialled. `host` is ASCII and lower case; an IPv6 address has no brackets.
 
-    `address` is the IP address that the host stands for by itself, and None when the host is a name.
+    `address` is the IP address if the host is one, and None if the host is a name.
     """
 
     url: URL
@@ -49,7 +49,7 @@ class ParsedTarget:
 
 
 def parse_target_url(url: str) -> ParsedTarget:
-    """Read a target_url, without any look-up. Raises `TargetUrlError`."""
+    """Read a target_url without any look-up. Raises `TargetUrlError`."""
     host, port = _split(url)
     try:
         parsed = URL(url)
@@ -65,7 +65,7 @@ def parse_target_url(url: str) -> ParsedTarget:
 
 
 def _split(url: str) -> tuple[str, int | None]:
-    """The host and the port as written. Refuses what URL parsers are known to disagree about."""
+    """The host and the port as written. Refuses forms about which URL parsers are known to disagree."""
     if len(url) > MAX_URL_CHARACTERS:
         raise TargetUrlError(f"target_url must not be longer than {MAX_URL_CHARACTERS} characters.")
     if _FORBIDDEN_CHARACTERS.search(url):
@@ -91,7 +91,7 @@ def _split(url: str) -> tuple[str, int | None]:
 
 def _ipv6_address(host: str) -> str:
     try:
-        if "%" not in host:  # A scope id means something on one machine only.
+        if "%" not in host:  # A scope id is meaningful on one machine only.
             return str(ipaddress.IPv6Address(host))
     except ValueError:
         pass
@@ -99,11 +99,11 @@ def _ipv6_address(host: str) -> str:
 
 
 def _ipv4_address(host: str) -> str | None:
-    """The IPv4 address that a host stands for, in any form that `inet_aton` reads; None for a name."""
+    """The IPv4 address that a host means, in any form that `inet_aton` reads; None for a name."""
     name = host.removesuffix(".")
     labels = name.split(".")
     if _NUMBER.fullmatch(labels[-1]):
-        # No top-level domain is a number: this is an address, or nothing (as the WHATWG URL standard has it).
+        # No top-level domain is a number: it is an address or invalid (WHATWG URL standard).
         try:
             return socket.inet_ntoa(socket.inet_aton(name))
         except OSError:
@@ -122,8 +122,8 @@ def refuse_odd_address(target: ParsedTarget) -> None:
 async def check_target_url(url: str, guard: AddressGuard, *, resolve: Resolve = resolve_host) -> None:
     """Check a URL that a user registers. Raises `TargetUrlError`.
 
-    A name that does not resolve within three seconds passes: DNS may follow, and the guard decides again whenever the
-    endpoint is dialled.
+    A name that does not resolve within three seconds is accepted: it may be added to DNS later, and the guard decides again
+    whenever the endpoint is dialled.
     """
     target = parse_target_url(url)
     if target.address is not None:

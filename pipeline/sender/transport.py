@@ -1,8 +1,8 @@
-"""The way of a POST over the wire: what `Sender` asks for, and which of two ways there is.
+"""How a POST gets on the wire: the interface that `Sender` uses, and the choice between two implementations.
 
-`pipeline.sender.compat` works with the insides of aiohttp. It is several times as fast, and bounds what hostile servers can do in every
-direction. It is tied to the releases in `CHECKED_WITH`. With any other release, or with ``sender_speedups`` off, POSTs are made by
-aiohttp's public `ClientSession`: `pipeline.sender.session_transport`, whose docstring says which bounds it cannot keep.
+`pipeline.sender.compat` uses private parts of aiohttp. It is several times as fast, and limits hostile servers in every
+direction. It is tied to the releases in `CHECKED_WITH`. With any other release, or with ``sender_speedups`` off, POSTs use
+aiohttp's public `ClientSession`: `pipeline.sender.session_transport`, whose docstring says which limits it cannot keep.
 """
 
 from __future__ import annotations
@@ -27,55 +27,57 @@ from pipeline.sender.tunnels import Tunnels, tunnelled_url
 log = logger(__name__)
 
 CHECKED_WITH: Final = frozenset({"3.14.5"})
-"""The releases of aiohttp that `pipeline.sender.compat` was checked with: the suites of the sender in tests/contract run both ways."""
+"""The releases of aiohttp that `pipeline.sender.compat` was checked with: the sender's suites in tests/contract run with both
+implementations.
+"""
 
 _DNS_SECONDS: Final = 10
-# Shorter than the five seconds after which common servers close an idle connection: a POST that meets a closing
-# connection fails, and it is not for us to say whether the endpoint has seen it.
+# Shorter than the five seconds after which common servers close an idle connection: a POST on a closing connection fails, and we
+# cannot tell whether the endpoint has seen it.
 _IDLE_SECONDS: Final = 4.0
 PIECE_BYTES: Final = 65536
-"""A larger body is sent in pieces, as fast as the endpoint reads it: TLS would encrypt the whole of it at once otherwise."""
+"""A larger body is sent in pieces, as fast as the endpoint reads it: otherwise TLS would encrypt all of it at once."""
 
 
 class PartialResponse:
-    """What has come of an exchange so far."""
+    """The part of an exchange that has happened so far."""
 
     __slots__ = ("chunks", "first_byte_at", "headers", "is_connected", "status")
 
     def __init__(self) -> None:
         self.is_connected = False
-        """There was a connection: something may have been sent."""
+        """There was a connection, so something may have been sent."""
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.chunks: list[bytes] = []
         self.first_byte_at = 0.0
-        """When status and headers had come, by `perf_counter`."""
+        """When status and headers were complete, by `perf_counter`."""
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """Status and headers of the final response have come."""
+        """Status and headers of the final response are complete."""
         self.first_byte_at = perf_counter()
         self.status = status
         self.headers = headers
 
 
 class TransportRoute(Protocol):
-    """The way to one URL."""
+    """The route to one URL."""
 
     async def exchange(self, request: Request, answer: PartialResponse) -> bool:
-        """POST, and fill in the answer as it comes. Returns whether its body was read to the end.
+        """POST, and fill in the answer as it arrives. Returns whether its body was read to the end.
 
-        It ends when the task is cancelled, and leaves no connection in use. Raises what `pipeline.sender.failures` explains.
+        It ends if the task is cancelled, and leaves no connection in use. Raises what `pipeline.sender.failures` explains.
         """
 
 
 class Transport(Protocol):
-    """Ways to URLs, over one pool of connections. Opened in the event loop that uses it."""
+    """Routes to URLs, over one pool of connections. Open it in the event loop that uses it."""
 
     def way(self, url: URL, context: ssl.SSLContext | None = None) -> TransportRoute:
-        """The way to a URL; it is used for all POSTs there. ``context``: its own TLS, with a client certificate."""
+        """The route to a URL, used for all POSTs there. ``context``: its TLS context, with a client certificate."""
 
     def close_idle(self) -> None:
-        """Give back the descriptors of connections without a request, as far as that can be done."""
+        """Release the descriptors of idle connections, as far as possible."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -83,7 +85,7 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dialling:
-    """What both ways keep to: bounds, addresses, TLS. ``reached`` is told the host of each connection that is there."""
+    """What both implementations share: limits, addresses, TLS. ``reached`` is called with the host of each new connection."""
 
     limits: SenderLimits
     guard: AddressGuard
@@ -96,7 +98,7 @@ class Dialling:
 
     @property
     def timeout(self) -> aiohttp.ClientTimeout:
-        """For connecting. Without a total: that one covers the answer too, and the sender itself watches it."""
+        """For connecting. Without a total timeout, which would include the answer: the sender watches that itself."""
         return aiohttp.ClientTimeout(total=None, connect=self.limits.connect_timeout, ceil_threshold=float("inf"))
 
     @property
@@ -105,17 +107,17 @@ class Dialling:
         return max(self.limits.response_bytes, 1024)
 
     def dialled(self, url: URL) -> tuple[URL, str | None]:
-        """The URL for aiohttp; and, where its host stands for another one, that one, which TLS is to verify."""
+        """The URL for aiohttp; and, if its host stands for a literal address, the host that TLS must verify."""
         return (url, None) if self.tunnels is None else tunnelled_url(url)
 
     def connector_options(self) -> dict[str, Any]:
         """The arguments of a `TCPConnector`."""
         options: dict[str, Any] = {
-            "limit": 0,  # Bounded by the sender: in the connector's queue a request would use up its own timeout.
+            "limit": 0,  # The sender limits them: in the connector's queue, a request would use up its own timeout.
             "keepalive_timeout": _IDLE_SECONDS,
             "ssl": self.ssl,
         }
-        if self.tunnels is not None:  # the resolver is asked for each connection, as it opens it
+        if self.tunnels is not None:  # the resolver is asked when a connection is opened
             return options | {"resolver": self.tunnels, "socket_factory": self.tunnels.make_socket, "use_dns_cache": False}
         return options | {
             "resolver": GuardedResolver(self.guard, self.resolve),
@@ -125,7 +127,7 @@ class Dialling:
 
 
 def open_wire(dialling: Dialling, *, speedups: bool) -> Transport:
-    """The fast way where the setting and the installed release allow it, the plain one otherwise."""
+    """The fast implementation if the setting and the installed release allow it, otherwise the public one."""
     why = _why_plain(version("aiohttp"), speedups=speedups)
     if why is None:
         from pipeline.sender.compat import CompatTransport  # noqa: PLC0415 - imports what other releases may not have
@@ -146,8 +148,8 @@ def _why_plain(installed: str, *, speedups: bool) -> str | None:
 
 
 async def read_body(content: aiohttp.StreamReader, limit: int, chunks: list[bytes]) -> bool:
-    """Read until the end, or until there is more than `limit` bytes. Returns whether the end was reached."""
-    if content.is_eof():  # A short answer, which came in one piece: nothing to wait for.
+    """Read to the end, or until there are more than `limit` bytes. Returns whether the end was reached."""
+    if content.is_eof():  # A short answer, which arrived in one piece: nothing to wait for.
         chunks.append(content.read_nowait())
         return True
     size = 0

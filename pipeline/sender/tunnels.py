@@ -1,9 +1,10 @@
-"""Connections through an egress proxy: a tunnel for each, which ends at an address that the address guard has let pass.
+"""Connections through an egress proxy: one tunnel each, to an address that the address guard has allowed.
 
-The HTTP client knows nothing of it. It asks its resolver for a name's addresses, and its socket factory for a socket to dial one with. Here the
-resolver looks the name up, lets the guard decide, has the proxy open a tunnel to that very address, and hands out a ticket in place of the
-address. The socket factory exchanges the ticket for the socket, which is connected already. All else (TLS and its verification, the pool, limits)
-is as without a proxy. A ticket that nobody knows gives no connection: nothing is ever dialled past the proxy.
+The HTTP client is unaware of it. It asks its resolver for a name's addresses, and its socket factory for a socket to dial one.
+Here the resolver looks the name up, asks the guard, has the proxy open a tunnel to that very address, and returns a ticket in
+place of the address. The socket factory exchanges the ticket for the socket, which is connected already. Everything else (TLS and
+its verification, the pool, limits) works as without a proxy. An unknown ticket gives no connection: nothing is ever dialled
+around the proxy.
 
 The client does not ask its resolver for a literal address, so such a URL gets a name that stands for it: see `tunnelled_url`.
 """
@@ -33,22 +34,24 @@ from pipeline.sender.dialler import BlockedAddressError, GuardedResolver, Resolv
 _KEPT_NAMES: Final = 8192
 _KEPT_SECONDS: Final = 10.0
 _TO_THE_PROXY: Final = 0.5
-"""The part of the time to connect that the way to the proxy may take."""
+"""The share of the time to connect that the connection to the proxy may take."""
 _TO_THE_TARGET: Final = 0.9
-"""The part of it after which the proxy is silent. What is left is for TLS, and so that this is told, and not that time is up."""
+"""The share after which the proxy counts as silent. The rest is for TLS, and so that the silence is reported instead of a
+timeout.
+"""
 _NO_DOMAIN: Final = f".{secrets.token_hex(16)}.invalid"
-"""Names of literal addresses end so: in no URL of anybody."""
-# Of networks that nobody dials: "this network" (RFC 6890), and discard-only (RFC 6666). The family is that of the socket.
+"""Names of literal addresses end like this, which no real URL does."""
+# From networks that nobody dials: "this network" (RFC 6890), and discard-only (RFC 6666). The family is that of the socket.
 _TICKETS_V4: Final = 0
 _TICKETS_V6: Final = int(ipaddress.IPv6Address("100::"))
 _TICKETS: Final = 2**24 - 1
 
 
 class EgressProxyError(OSError):
-    """There is no tunnel. The message is for the operator; it has no credentials in it."""
+    """There is no tunnel. The message is for the operator and contains no credentials."""
 
     def __init__(self, fault: ProxyFault, message: str, *, number: int | None = None, status: int | None = None) -> None:
-        """``number``: the system's, when it has failed. ``status``: what the proxy answered."""
+        """``number``: the system's error number, if it failed. ``status``: the proxy's answer."""
         super().__init__(message)
         self.fault = fault
         self.message = message
@@ -57,18 +60,18 @@ class EgressProxyError(OSError):
 
 
 class TunnelSocket(socket.socket):
-    """A socket that is connected once, to the proxy. To connect it to the target is nothing then: it is there."""
+    """A socket that is already connected to the proxy. Connecting it to the target does nothing."""
 
     is_tunnel = False
 
     def connect(self, address: Any, /) -> None:
-        """Connect to the proxy; do nothing when there is a tunnel."""
+        """Connect to the proxy; do nothing if there is a tunnel."""
         if not self.is_tunnel:
             super().connect(address)
 
 
 def tunnelled_url(url: URL) -> tuple[URL, str | None]:
-    """The URL for the HTTP client; and, if its host was a literal address, this one, whose certificate is to be verified."""
+    """The URL for the HTTP client; and, if its host was a literal address, the original, whose certificate is verified."""
     host = url.raw_host or ""
     try:
         address = ipaddress.ip_address(host)
@@ -92,7 +95,7 @@ class Tunnels(AbstractResolver):
     def __init__(
         self, proxy: EgressProxy, guard: AddressGuard, resolve: Resolve, seconds: float, witnesses: RecentNames | None = None
     ) -> None:
-        """``seconds``: the time to connect. ``witnesses`` is told which hosts there was a tunnel to, and which there was none to."""
+        """``seconds``: the time to connect. ``witnesses`` is told which hosts could be reached and which could not."""
         self._proxy = proxy
         self._guard = guard
         self._names = _KeptNames(GuardedResolver(guard, resolve))
@@ -103,12 +106,12 @@ class Tunnels(AbstractResolver):
         self._tickets = 0
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:  # noqa: ARG002 - the proxy's family counts
-        """Open a tunnel to a host, and give a ticket for it.
+        """Open a tunnel to a host, and return a ticket for it.
 
         Raises:
             BlockedAddressError: no address of the name may be dialled.
             EgressProxyError: there is no tunnel.
-            OSError: the name does not resolve (``socket.gaierror``), or this process is short of something.
+            OSError: the name does not resolve (``socket.gaierror``), or this process lacks a resource.
         """
         until = time.monotonic() + self._seconds * _TO_THE_TARGET
         literal = _literal(host)
@@ -127,12 +130,12 @@ class Tunnels(AbstractResolver):
         return made[1]
 
     async def close(self) -> None:
-        """Close tunnels that were not fetched."""
+        """Close tunnels that were not claimed."""
         while self._made:
             self._made.popitem()[1][1].close()
 
     async def reach_proxy(self) -> None:
-        """Connect to the proxy and say nothing. Raises EgressProxyError."""
+        """Connect to the proxy without sending anything. Raises EgressProxyError."""
         (await self._to_the_proxy(self._seconds)).close()
 
     async def try_out(self, host: str, port: int) -> None:
@@ -141,10 +144,12 @@ class Tunnels(AbstractResolver):
         (await self.open(host, addresses, port, time.monotonic() + self._seconds * _TO_THE_TARGET)).close()
 
     async def open(self, host: str, addresses: list[str], port: int, until: float) -> TunnelSocket:
-        """A tunnel to the first of the addresses that the proxy reaches. ``until``: by `time.monotonic`; each gets a share of the time."""
+        """A tunnel to the first of the addresses that the proxy reaches. ``until``: by `time.monotonic`; each address gets a
+        share of the time.
+        """
         error: EgressProxyError | None = None
         for position, address in enumerate(addresses):
-            # Where the look-up took all the time, the client's own bound ends it.
+            # If the look-up took all the time, the client's own timeout ends it.
             seconds = (until - time.monotonic()) / (len(addresses) - position)
             try:
                 made = await self._through(address, port, seconds if seconds > 0 else self._seconds)
@@ -216,7 +221,7 @@ class Tunnels(AbstractResolver):
         raise last or OSError("no address")
 
     async def _ask(self, made: TunnelSocket, request: bytes) -> None:
-        """Ask for the tunnel. Raises EgressProxyError when there is none."""
+        """Ask for the tunnel. Raises EgressProxyError if it is refused."""
         name = self._proxy.name
         loop = asyncio.get_running_loop()
         answer = b""
@@ -244,7 +249,7 @@ class Tunnels(AbstractResolver):
     def _ticket(self, made: TunnelSocket) -> str:
         now = time.monotonic()
         while self._made and next(iter(self._made.values()))[0] < now - 2 * self._seconds:
-            self._made.popitem(last=False)[1][1].close()  # whoever wanted it is gone
+            self._made.popitem(last=False)[1][1].close()  # the caller is gone
         self._tickets = self._tickets % _TICKETS + 1
         ticket = str(
             ipaddress.IPv6Address(_TICKETS_V6 + self._tickets)
@@ -262,7 +267,7 @@ _ADVICE: Final = {
 
 
 class _KeptNames:
-    """The addresses of names that may be dialled, kept for some seconds. Those who ask at the same time share one look-up."""
+    """Cached addresses of names that may be dialled, for some seconds. Concurrent callers share one look-up."""
 
     def __init__(self, resolver: GuardedResolver) -> None:
         self._resolver = resolver
@@ -292,13 +297,13 @@ class _KeptNames:
 
 
 def _heard(task: asyncio.Task[list[str]]) -> None:
-    """Whoever asked may be gone, and then nobody fetches the error."""
+    """The caller may be gone, and then nobody would retrieve the error."""
     if not task.cancelled():
         task.exception()
 
 
 class _ProxyAddresses:
-    """The addresses of the proxy. They are the operator's to choose: the address guard has no say."""
+    """The addresses of the proxy. The operator chooses them: the address guard does not apply."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -319,4 +324,4 @@ class _ProxyAddresses:
         except OSError:
             if self._known is None:
                 raise
-            return self._known[1]  # it is still there, most likely
+            return self._known[1]  # it is still valid, most likely

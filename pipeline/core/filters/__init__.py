@@ -1,1 +1,1 @@
-"""Filters of endpoints: expressions of the Common Expression Language over ``event`` and ``data``, all of which must hold."""
+"""Filters of endpoints: expressions in the Common Expression Language over ``event`` and ``data``, all of which must hold."""

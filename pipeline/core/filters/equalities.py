@@ -1,4 +1,4 @@
-"""The comparisons that an index can decide: a path in the payload, and the values that it may have. Pure."""
+"""Extracts comparisons that an index can decide: a path in the payload, and its accepted values. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONSTANTS: Final[dict[str, FilterValue]] = {"true": True, "false": False, "null
 
 
 def split(text: str) -> tuple[list[Equality], list[str]]:
-    """The comparisons of an expression that an index decides, and the rest of it: all of both must hold.
+    """The comparisons of an expression that an index can decide, and the rest: both must hold.
 
     Raises:
         FilterError: a word is not part of the language.
@@ -29,7 +29,7 @@ def split(text: str) -> tuple[list[Equality], list[str]]:
         elif part:
             rest.append(text[part[0].start : part[-1].start + len(part[-1].text)])
         else:
-            return [], [text]  # nothing before or behind &&: the library says so
+            return [], [text]  # nothing before or behind &&: the library reports it
     return equalities, rest
 
 
@@ -62,7 +62,7 @@ def _one(words: Sequence[Word]) -> tuple[FilterValue, ...] | None:
 
 
 def _values(words: Sequence[Word]) -> tuple[FilterValue, ...] | None:
-    """Literals with commas between them; None where there is anything else."""
+    """Literals separated by commas; None if there is anything else."""
     values: list[FilterValue] = []
     at = 0
     while at < len(words):
@@ -77,13 +77,13 @@ def _values(words: Sequence[Word]) -> tuple[FilterValue, ...] | None:
         if at + 1 < len(words) and words[at + 1].text != ",":
             return None
         at += 2
-        if at == len(words):  # a comma at the end
+        if at == len(words):  # a trailing comma
             return None
     return tuple(values)
 
 
 def _literal(word: Word, *, is_negative: bool) -> list[FilterValue] | None:
-    """The value in a list; None when the word is not a literal."""
+    """The value in a list; None if the word is not a literal."""
     if word.kind == "number" and word.text[-1] not in "uU" and word.text[:2].lower() != "0x":
         number = float(word.text) if set(word.text) & set(".eE") else int(word.text)
         return [-number if is_negative else number]

@@ -1,7 +1,8 @@
-"""Evaluating expressions on one event: what they look at is taken out of the payload once, measured, and handed to the library. Pure.
+"""Evaluates expressions on one event: the needed parts of the payload are extracted once, measured, and passed to the library.
+Pure.
 
-Handing over all of a payload takes twenty times as long as the parts that expressions name, and each step of an evaluation copies
-what it passes: so only those parts are handed over. A member that is not there is not there for the expression either.
+Passing a whole payload takes twenty times as long as passing the parts that expressions name, and each evaluation step copies
+what it passes on. So only those parts are passed. A member that is missing in the payload is also missing for the expression.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     import cel
 
 MAX_VALUES: Final = 20_000
-"""Values that an expression may look at in one event; 64 characters of a text count as one."""
+"""The most values that an expression may read in one event; 64 characters of a text count as one."""
 MAX_STEPS: Final = 1_000_000
-"""What one evaluation may cost at most: about a fifth of a second on a slow machine."""
+"""The most steps of one evaluation: about a fifth of a second on a slow machine."""
 _MAX_DEPTH: Final = 64
 _MAX_NUMBER_TEXT: Final = 40
 _MOST_DIGITS: Final = 13
@@ -37,7 +38,7 @@ class FilterFault(enum.StrEnum):
     VALUE = "value"
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
-    """The expression itself: it was registered with another release."""
+    """The expression itself is invalid here: it was registered with another release."""
 
 
 class EvaluationError(Exception):
@@ -49,7 +50,7 @@ class EvaluationError(Exception):
 
 
 class PathTree:
-    """The parts of payloads that some expressions look at."""
+    """The parts of payloads that some expressions read."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         kept: set[Path] = set()
@@ -57,7 +58,7 @@ class PathTree:
             if not any(path[:length] in kept for length in range(len(path) + 1)):
                 kept.add(path)
         self.paths: Final = frozenset(kept)
-        """None of them begins with another one."""
+        """No path begins with another one."""
         self._tree: Final[dict[str, Any]] = {}
         for path in kept:
             node = self._tree
@@ -68,7 +69,7 @@ class PathTree:
         self.is_all: Final = () in kept
 
     def cut(self, payload: Any) -> Any:
-        """The payload with nothing else in it."""
+        """The payload reduced to these parts."""
         return payload if self.is_all else _cut(payload, self._tree)
 
 
@@ -80,10 +81,10 @@ class _Size:
 
 
 class Evaluation:
-    """One event, as the expressions of some endpoints see it. The same expression is evaluated once, however many have it."""
+    """One event, as the expressions of some endpoints see it. An expression is evaluated once, however many endpoints have it."""
 
     def __init__(self, event: Mapping[str, str], payload: Any, tree: PathTree) -> None:
-        """``event`` holds the members of the webhook's body but ``data``; ``tree`` what all of the expressions look at."""
+        """``event`` holds the members of the webhook's body except ``data``; ``tree`` is what all of the expressions read."""
         self._event = event
         self._payload = payload
         self._tree = tree
@@ -135,7 +136,7 @@ class Evaluation:
     def _converted(self) -> cel.Context:
         sizes = {path: self._size(path) for path in self._tree.paths}
         if any(size.is_too_deep or size.values > MAX_VALUES for size in sizes.values()):
-            # No expression that looks there is evaluated; the others are.
+            # Expressions that read this are not evaluated; the others are.
             fitting = (path for path, size in sizes.items() if not size.is_too_deep and size.values <= MAX_VALUES)
             part = PathTree(fitting).cut(self._payload)
         else:
@@ -151,7 +152,7 @@ class Evaluation:
 
 @functools.lru_cache(maxsize=1024, typed=True)
 def decimal(value: object) -> timedelta:
-    """``decimal("19.90")``, to six places. The library knows no decimals; a duration is as exact, and cannot be mixed with numbers.
+    """``decimal("19.90")``, to six places. The library has no decimals; a duration is as exact, and cannot be mixed with numbers.
 
     Raises:
         ValueError: the value is no such number.
@@ -187,7 +188,7 @@ def _at(value: Any, path: Path) -> Any:
 
 
 def _measured(value: Any) -> _Size:
-    """How many values there are; counting ends where there are too many."""
+    """The number of values; counting stops if there are too many."""
     values = longest = 0
     level, depth = [value], 0
     while level:
@@ -213,7 +214,7 @@ def _kind(result: object) -> str:
 
 
 def _explained(error: BaseException, text: str) -> EvaluationError:
-    """The library's messages may hold values of the event, and these are customers' data."""
+    """The library's messages may contain values of the event, which are customers' data."""
     if isinstance(error, KeyError):
         name = str(error.args[0]).strip("'\"") if error.args else ""
         what = f"no field {name!r}" if name and name in text else "no such field"

@@ -1,7 +1,8 @@
-"""An expression that is evaluated: checked, compiled once, and with a bound on what one evaluation may cost. Pure.
+"""A filter expression: checked, compiled once, and with a limit on the cost of one evaluation. Pure.
 
-The library has no limit of its own on time or memory: five loops in each other take minutes, and ``map`` can double a text a hundred
-times. So loops may be nested twice, ``map`` is not there, and before each evaluation its cost is estimated from the size of what it looks at.
+The library limits neither time nor memory: five nested loops take minutes, and ``map`` can double a text a hundred times. So
+loops may be nested twice, ``map`` is not available, and before each evaluation the cost is estimated from the size of the values
+that it reads.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pipeline.core.filters.tokens import FilterError, Word, closing, member_path
 MAX_LOOPS: Final = 2
 MAX_PATTERN: Final = 200
 _PATTERN_COST: Final = 500
-"""A pattern is compiled each time that it is matched: about as long as so many words take."""
+"""A pattern is compiled at each match, which takes about as long as so many words."""
 
 _LOOPS: Final = frozenset({"all", "exists", "exists_one", "filter"})
 _FUNCTIONS: Final = frozenset(
@@ -63,28 +64,30 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Expression:
-    """One expression. ``paths``: what it looks at, as members of ``data``; an empty one means all of it."""
+    """One expression. ``paths``: what it reads, as members of ``data``; an empty one means all of it."""
 
     text: str
     program: cel.Program
     paths: frozenset[Path]
     words: int
     loops: int
-    """How deep loops are nested where one looks beyond its own element; else 0, as each element is looked at once."""
+    """How deeply loops are nested if one reads more than its own element; otherwise 0, because each element is read once."""
     literals: int
 
     def cost(self, values: int, longest: int) -> int:
-        """The most steps that an evaluation takes, when it looks at so many values, and at lists of at most this length."""
+        """The most steps of an evaluation that reads so many values, and lists of at most this length."""
         rounds: int = max(longest, self.literals) ** self.loops
         return self.words * rounds * max(values, self.literals, 1)
 
 
 @functools.cache
 def library() -> ModuleType:
-    """The library, imported when the first expression needs it: it brings a command line of its own, half as much as all else that a role imports."""
+    """The library, imported when the first expression needs it: it imports its own command line, half as much as everything else
+    that a role imports.
+    """
     import cel  # noqa: PLC0415
 
-    # It writes what a function was given into the log, and that may be a customer's.
+    # It logs the arguments of functions, which may be customers' data.
     logging.getLogger("cel").disabled = True
     return cel
 
@@ -120,13 +123,15 @@ def compile_expression(text: str) -> Expression:
 
 
 def _folded(text: str, words: Sequence[Word]) -> str:
-    """The text with ``decimal("100")`` as the duration that it is: the library makes that without calling us back, which takes 5 µs."""
+    """The text with ``decimal("100")`` replaced by its duration: the library makes that without calling us back, which takes 5
+    µs.
+    """
     for at in range(len(words) - 3, -1, -1):
         word, number, last = words[at], words[at + 2], words[min(at + 3, len(words) - 1)]
         if word.text == "decimal" and words[at + 1].text == "(" and last.text == ")" and (at == 0 or words[at - 1].text != "."):
             given = plain_text(number)
             if given is not None and _FOLDED.fullmatch(given):
-                # In whole microseconds, and no more than that: it multiplies in floating point, which is exact up to here.
+                # In whole microseconds only: it multiplies in floating point, which is exact up to here.
                 micros = int(Decimal(given).scaleb(6))
                 text = f'{text[: word.start]}duration("{micros}us"){text[last.start + 1 :]}'
     return text
@@ -137,18 +142,18 @@ def _is_variable(words: Sequence[Word], at: int) -> bool:
 
 
 class _Names:
-    """Looks at each name of an expression: whether it is known, and how deep in loops it stands."""
+    """Checks each name of an expression: whether it is known, and how deeply nested in loops it is."""
 
     def __init__(self, text: str, words: Sequence[Word]) -> None:
         self._text = text
         self._words = words
         self._open: list[tuple[int, str]] = []
-        """The loops around the word that is looked at: where each ends, and the name of its element."""
+        """The loops around the current word: where each ends, and the name of its element."""
         self._depth = 0
         self._looks_beyond = False
 
     def check(self) -> int:
-        """How deep loops are nested, if one looks beyond its own element; else 0.
+        """How deeply loops are nested if one reads more than its own element; otherwise 0.
 
         Raises:
             FilterError: a name is not known, or loops are nested too deeply.

@@ -1,7 +1,8 @@
-"""The filters of an endpoint: as they were given, as its record keeps them, and as events are matched with them. Pure.
+"""The filters of an endpoint in three forms: as they were given, as its record keeps them, and as events are matched with them.
+Pure.
 
-Records keep what can be said as paths with values that way, as they always did: every release reads those. Other expressions make a record of
-version 2. A process that reads up to version 1 refuses it and says so, rather than delivering what the endpoint did not want.
+What can be expressed as paths with values is kept that way, because every release can read it. Other expressions make a record of
+version 2. A process that reads up to version 1 refuses it and reports that, rather than delivering unwanted events.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from schemas.event import SCHEMA_VERSION
 from schemas.filter_texts import FilterValue, expressions_of
 
 MAX_VALUES: Final = 100
-"""Values of one comparison that are kept as paths with values; what has more is kept as an expression."""
+"""A comparison with at most so many values is kept as a path with values; others are kept as expressions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What an event must fulfil. ``equalities`` are decided by an index, ``expressions`` are evaluated."""
+    """The conditions on an event. An index decides ``equalities``; ``expressions`` are evaluated."""
 
     texts: tuple[str, ...] = ()
     equalities: tuple[Equality, ...] = ()
     expressions: tuple[Expression, ...] = ()
     unreadable: str | None = None
-    """Why these filters cannot be evaluated here. Then no event fulfils them."""
+    """Why these filters cannot be evaluated here. Then they accept no event."""
 
     def __bool__(self) -> bool:
         return bool(self.equalities or self.expressions or self.unreadable)
@@ -42,7 +43,7 @@ def compiled(texts: Iterable[str]) -> Filters:
     """Expressions, checked and compiled.
 
     Raises:
-        FilterError: one of them cannot be a filter; the message says which one when there are several.
+        FilterError: one of them cannot be a filter; the message says which one if there are several.
     """
     given = tuple(texts)
     equalities: list[Equality] = []
@@ -50,7 +51,7 @@ def compiled(texts: Iterable[str]) -> Filters:
     for number, text in enumerate(given, 1):
         try:
             found, rest = split(text)
-            if rest:  # errors are told at their place in all of it
+            if rest:  # errors give the position in the whole text
                 compile_expression(text)
             expressions += map(compile_expression, rest)
         except FilterError as error:
@@ -72,7 +73,8 @@ def fields_of(filters: Filters) -> dict[str, Any]:
 def filters_of(record: EndpointRecord) -> Filters:
     """The filters of a record of any release. Never fails: see ``Filters.unreadable``.
 
-    A process of an older release may have changed ``filters`` and kept ``expressions``, which it does not know: then those are outdated.
+    A process of an older release may have changed ``filters`` and kept ``expressions``, which it does not know: then those are
+    outdated.
     """
     if not record.expressions:
         return _of_paths(record.filters) if record.filters else NO_FILTERS
@@ -95,7 +97,7 @@ def _of_paths(paths: Mapping[str, tuple[FilterValue, ...]]) -> Filters:
 
 
 def _same(equalities: Sequence[Equality], paths: Mapping[str, tuple[FilterValue, ...]]) -> bool:
-    # True == 1 in Python, so types are compared too.
+    # In Python True == 1, so types are compared too.
     def typed(pairs: Iterable[Equality]) -> dict[str, list[tuple[type, object]]]:
         return {path: [(type(value), value) for value in values] for path, values in pairs}
 

@@ -1,7 +1,7 @@
-"""The words of a filter's expression, and where they stand. Pure.
+"""Splits a filter expression into words, with their positions. Pure.
 
-The library says whether an expression is well formed, and evaluates it. What it does not say is how much that may cost, and which
-fields of an event it looks at; so the words are looked at here too.
+The library decides whether an expression is well formed, and evaluates it. It does not tell how much that may cost, nor which
+fields of an event are read, so the words are examined here.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _CLOSING: Final = frozenset(")]}")
 
 
 class FilterError(ValueError):
-    """An expression that cannot be a filter: ``str(error)`` is a sentence that names the place, where there is one."""
+    """An invalid filter expression: ``str(error)`` is a sentence that names the position, if there is one."""
 
     def __init__(self, message: str, text: str = "", position: int | None = None) -> None:
-        """``position`` counts the characters of ``text`` before the place."""
+        """``position`` counts the characters of ``text`` before the error."""
         self.column = None if position is None else position - text.rfind("\n", 0, position)
         line = None if position is None else text.count("\n", 0, position) + 1
         place = "" if line is None else f"column {self.column}: " if line == 1 else f"line {line}, column {self.column}: "
@@ -64,7 +64,7 @@ def words_of(text: str) -> list[Word]:
 
 
 def conjuncts(words: Sequence[Word]) -> list[Sequence[Word]]:
-    """The parts that ``&&`` joins outside of all brackets; all of them as one part where something else binds less."""
+    """The parts that ``&&`` joins outside of all brackets; everything as one part if an operator binds less tightly."""
     parts: list[Sequence[Word]] = []
     depth = start = 0
     for index, word in enumerate(words):
@@ -83,7 +83,7 @@ def conjuncts(words: Sequence[Word]) -> list[Sequence[Word]]:
 
 
 def closing(words: Sequence[Word], opening: int) -> int:
-    """The index of the bracket that closes the one at ``opening``; the end when there is none."""
+    """The index of the bracket that closes the one at ``opening``; the end if there is none."""
     depth = 0
     for index in range(opening, len(words)):
         if words[index].kind == "sign":
@@ -94,7 +94,7 @@ def closing(words: Sequence[Word], opening: int) -> int:
 
 
 def plain_text(word: Word) -> str | None:
-    """What a text in simple quotes says; None for the other forms (raw, bytes, three quotes, the rarer escapes)."""
+    """The value of a text in simple quotes; None for other forms (raw, bytes, three quotes, rare escapes)."""
     quoted = word.text
     if word.kind != "text" or quoted[0] not in "\"'" or quoted.startswith(('"""', "'''")):
         return None
@@ -107,7 +107,7 @@ def plain_text(word: Word) -> str | None:
 
 
 def member_path(words: Sequence[Word], start: int) -> tuple[tuple[str, ...], int]:
-    """The members named behind the word at ``start`` (``.a.b["c"]``), and the index behind them. A function's name is none."""
+    """The members named after the word at ``start`` (``.a.b["c"]``), and the index after them. A function's name does not count."""
     names: list[str] = []
     at = start + 1
     while at + 1 < len(words):

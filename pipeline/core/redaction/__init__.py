@@ -1,4 +1,4 @@
-"""What was sent to an endpoint as a secret is cut out of what it answers: a :class:`Redactor` for each endpoint."""
+"""Removes an endpoint's secrets from its answers: a :class:`Redactor` for each endpoint."""
 
 from pipeline.core.redaction.redactor import REDACTED, Redactor
 

@@ -1,4 +1,4 @@
-"""What to look for in an answer: a secret, and the forms that it takes on when a program shows it."""
+"""What to look for in an answer: a secret, and the forms in which a program may show it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Final
 from pipeline.core.redaction.normalization import normalized, normalized_texts
 
 _LEAST: Final = 4
-"""Characters. Shorter values stand in too many answers by chance."""
+"""Characters. Shorter values are in too many answers by chance."""
 _ANYWHERE: Final = 8
-"""Characters from which on a value is cut out wherever it stands; a shorter one only where it stands alone, as a word."""
+"""From so many characters on, a value is removed anywhere; a shorter one only if it is a whole word."""
 _LEAST_PART: Final = 12
 """Characters of a part of a value, such as a cookie's; with a digit in it, `_ANYWHERE` are enough."""
 _ORDINARY: Final = frozenset(
@@ -34,16 +34,16 @@ _CORE: Final = re.compile(rb"[a-z0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Needle:
-    """``text`` is squeezed, as readings are. ``core`` is its longest run of letters and digits, which no encoder escapes."""
+    """``text`` is normalized. ``core`` is its longest run of letters and digits, which no encoder escapes."""
 
     text: bytes
     core: bytes
     is_word: bool
-    """Whether it counts only where no letter or digit stands beside it."""
+    """Whether it counts only as a whole word, without a letter or digit beside it."""
 
 
 def needles_of_value(value: str) -> set[Needle]:
-    """For a token or the value of a custom header: it, what it holds (credentials, parts), and their forms."""
+    """For a token or the value of a custom header: the value, its parts (such as credentials), and their forms."""
     whole = value.encode("utf-8", "surrogatepass")
     found = set(_needles(whole))
     for part in _parts(whole):
@@ -52,7 +52,7 @@ def needles_of_value(value: str) -> set[Needle]:
 
 
 def needles_of_key(secret: str) -> set[Needle]:
-    """For a signing secret: its text behind the prefix, which is the base64 of its key, and the key."""
+    """For a signing secret: its text after the prefix, which is the base64 of its key, and the key."""
     text = secret.partition("_")[2].encode("utf-8", "surrogatepass")
     found = set(_needles(text))
     try:
@@ -67,7 +67,7 @@ def _needles(value: bytes) -> Iterator[Needle]:
     plain = normalized(value)
     if len(plain) < _LEAST or plain in _ORDINARY or _NUMBER.fullmatch(plain):
         return
-    # A value that holds what looks like an escape is read like the answer, in which that cannot be told from a real one.
+    # A value with what looks like an escape is normalized like the answer, where that cannot be told from a real escape.
     yield from map(_needle, normalized_texts(value))
     if len(plain) < _ANYWHERE:
         return
@@ -85,7 +85,7 @@ def _needle(form: bytes) -> Needle:
 
 
 def _base64_forms(value: bytes) -> Iterable[bytes]:
-    """What base64 makes of a value in the middle of something longer: three forms, without the characters that share bits."""
+    """The base64 of a value in the middle of a longer text: three forms, without the characters that share bits."""
     for before in range(3):
         whole = base64.b64encode(bytes(before) + value).rstrip(b"=")
         shared_at_end = 0 if (before + len(value)) % 3 == 0 else 1

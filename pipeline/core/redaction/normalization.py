@@ -1,6 +1,6 @@
-"""An answer's bytes as somebody would read them: in lower case, without white space, with one level of escapes undone at a time.
+"""Normalizes an answer's bytes: lower case, no white space, and one level of escapes undone at a time.
 
-Each byte of a form knows where it stood in the answer, so that what is found in a form can be cut out of the answer.
+Each byte of a form knows its place in the answer, so that what is found in a form can be removed from the answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from html.entities import html5
 from typing import Final
 
 MAX_LEVELS: Final = 4
-"""Escapes within escapes that are undone, such as JSON in a JSON string on an HTML page."""
+"""The most nested escapes that are undone, such as JSON in a JSON string on an HTML page."""
 
 _SPACE: Final = b" \t\r\n\x0b\x0c\x00"
 """What breaks and pads encoded text. NUL is the other half of ASCII in UTF-16."""
@@ -32,7 +32,7 @@ _ESCAPE: Final = re.compile(
 )
 _LAST_POINT: Final = 0x10FFFF
 _CUT_ESCAPE: Final = re.compile(rb"(?:%[0-9a-f]?|\\(?:u[0-9a-f]{0,3}|u\{[0-9a-f]*|x[0-9a-f]?)?|&(?:\#?x?[0-9a-f]*|[a-z]*))\Z")
-"""An escape that broke off at the end."""
+"""An incomplete escape at the end."""
 _LONGEST_ESCAPE: Final = 24
 
 # The digits of an ASCII letter or digit in hexadecimal, and in decimal.
@@ -48,7 +48,7 @@ _BREAKS: Final = re.compile(rb"\\+[nrt]|%(?:25)*0[ad]|&(?:amp;)*#(?:x0*[ad]|0*1[
 
 @dataclass(frozen=True, slots=True)
 class NormalizedText:
-    """``text``, and for each of its bytes where that begins and ends in the answer."""
+    """``text``, and for each of its bytes where it begins and ends in the answer."""
 
     text: bytes
     starts: list[int]
@@ -56,15 +56,15 @@ class NormalizedText:
 
 
 def normalized(text: bytes) -> bytes:
-    """In lower case and without white space. Non-ASCII bytes stay as they are, so that the length of the rest does."""
+    """In lower case and without white space. Non-ASCII bytes are unchanged, so that their lengths are."""
     return text.translate(_LOWER, _SPACE)
 
 
 def quick_scan(text: bytes) -> tuple[bytes, bool, bool]:
-    """A first look that costs little: ``text`` squeezed and without escaped line breaks; whether it has escapes; whether odd ones.
+    """A cheap first look: ``text`` normalized and without escaped line breaks; whether it has escapes; whether it has odd ones.
 
-    Odd are those of letters and digits. Common encoders make none, so that as a rule these stand in the squeezed text if they stand in
-    any form of it.
+    Odd escapes are those of letters and digits. Common encoders make none, so letters and digits that are in any form of the text
+    are usually in the normalized text, too.
     """
     quick = normalized(text)
     if b"%" not in quick and b"&" not in quick and b"\\" not in quick:  # nearly all answers
@@ -74,7 +74,7 @@ def quick_scan(text: bytes) -> tuple[bytes, bool, bool]:
 
 
 def normalized_texts(text: bytes) -> Iterator[bytes]:
-    """The texts of :func:`normalized_forms`: they cost a third of what it takes to know where each byte stood."""
+    """Only the texts of :func:`normalized_forms`, at a third of the cost, because the places are not tracked."""
     text = normalized(text)
     yield text
     for _ in range(MAX_LEVELS):
@@ -85,7 +85,7 @@ def normalized_texts(text: bytes) -> Iterator[bytes]:
 
 
 def normalized_forms(text: bytes) -> Iterator[NormalizedText]:
-    """Every form of ``text``: as it is, then with one more level of escapes undone each time, until there are none."""
+    """Every form of ``text``: first as it is, then with one more level of escapes undone each time, until there are none."""
     places = list(range(len(text) + 1))
     form = _replaced(NormalizedText(text.translate(_LOWER), places[:-1], places[1:]), _SPACES, lambda _: b"")
     yield form
@@ -97,7 +97,7 @@ def normalized_forms(text: bytes) -> Iterator[NormalizedText]:
 
 
 def truncated_forms(text: bytes) -> Iterator[NormalizedText]:
-    """The readings of what broke off, without the beginning of an escape at its end."""
+    """The forms of a text that was cut off, without an incomplete escape at its end."""
     for form in normalized_forms(text[: _end_of_whole_escapes(text.lower())]):
         end = _end_of_whole_escapes(form.text)
         yield (form if end == len(form.text) else NormalizedText(form.text[:end], form.starts[:end], form.ends[:end]))

@@ -1,7 +1,7 @@
-"""Cuts an endpoint's secrets out of what it answers. Pure. There is one for each endpoint, and it shows its secrets nowhere.
+"""Removes an endpoint's secrets from its answers. Pure. There is one for each endpoint, and it never shows its secrets.
 
-On the way of every delivery, so a first look decides as a rule: the core of each form of each secret is looked for in the whole answer. Only
-when one is there, or when letters are escaped, the answer is read as :mod:`normalization` does.
+It runs for every delivery, so a first look usually decides: the core of each form of each secret is searched in the whole answer.
+Only if one is found, or if letters are escaped, the answer is read as in :mod:`normalization`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.core.redaction.normalization import NormalizedText, normalized_for
 REDACTED: Final = "[redacted]"
 _MARK: Final = REDACTED.encode()
 _LEAST_CUT: Final = 3
-"""Bytes at the end of an answer that broke off, from which on they are taken for the beginning of a secret."""
+"""From so many bytes on, the end of a cut-off answer is taken for the beginning of a secret."""
 _LEAST_CORE: Final = 3
 _ENCODED: Final = "content-encoding"
 _COMPRESSED: Final = (
@@ -37,7 +37,7 @@ _Span = tuple[int, int]
 
 
 class Redactor:
-    """The secrets of one endpoint, and what they are looked for by; that is worked out when the first answer comes."""
+    """The secrets of one endpoint, and the search terms for them, which are computed at the first answer."""
 
     __slots__ = ("_coreless", "_cores", "_keys", "_longest", "_needles", "_values")
 
@@ -51,7 +51,9 @@ class Redactor:
         return "Redactor(***)"
 
     def redact(self, exchange: Exchange) -> Exchange:
-        """The same exchange, with :data:`REDACTED` where a secret stood. What broke off loses the beginning of one at its end."""
+        """The same exchange, with :data:`REDACTED` in place of secrets. A cut-off text loses the beginning of a secret at its
+        end.
+        """
         head = "".join(chain.from_iterable(exchange.headers))
         broke_off = isinstance(exchange, NoResponse)
         if isinstance(exchange, NoResponse):
@@ -79,7 +81,7 @@ class Redactor:
             found = [*map(needles_of_value, self._values), *map(needles_of_key, self._keys)]
             self._needles = tuple(sorted(set().union(*found), key=lambda needle: (-len(needle.text), needle.text)))
             self._cores = tuple({needle.core for needle in self._needles if len(needle.core) >= _LEAST_CORE})
-            # What is hardly letters and digits looks another way in each escape.
+            # A value with few letters and digits looks different in each escape.
             self._coreless = tuple(needle.text for needle in self._needles if len(needle.core) < _LEAST_CORE)
             self._longest = max((len(needle.text) for needle in self._needles), default=0)
         return self._needles
@@ -107,7 +109,7 @@ class Redactor:
         return _without(text, spans) if spans else text
 
     def _without_beginning(self, text: bytes) -> bytes:
-        # Six bytes a character for each level is what escapes make of a text; deeper ones are not written that long.
+        # Escapes turn a character into six bytes for each level; deeper ones are not written that long.
         first = max(0, len(text) - 12 * self._longest - 64)
         tail = text[first:]
         starts = [
@@ -130,14 +132,14 @@ def _found(form: NormalizedText, needle: Needle) -> Iterable[_Span]:
 
 
 def _ends_word(form: NormalizedText, at: int) -> bool:
-    """Whether there is no letter or digit on one side of a place; white space that was taken out separates too."""
+    """Whether there is no letter or digit on one side of a place; removed white space separates too."""
     if at == 0 or at == len(form.text) or form.ends[at - 1] != form.starts[at]:
         return True
     return not (form.text[at - 1 : at].isalnum() and form.text[at : at + 1].isalnum())
 
 
 def _begun(text: bytes, needle: bytes) -> int | None:
-    """Where the end of a text begins that is the beginning of a needle; None when there is no such end."""
+    """Where the end of a text that is the beginning of a needle starts; None if there is none."""
     beginning = needle[:_LEAST_CUT]
     at = text.find(beginning, max(0, len(text) - len(needle) + 1))
     while at >= 0:
@@ -162,7 +164,7 @@ def _is_encoded(headers: Headers) -> bool:
 
 
 def _withheld(body: bytes) -> bytes:
-    """What is kept of a body that says to be compressed: all of it when it is text, else a sentence."""
+    """What is kept of a body that is declared as compressed: all of it if it is text, otherwise a sentence."""
     try:
         body.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What attempts are searched and sorted by, and what each attribute holds."""
+"""The attributes by which attempts are searched and sorted, and their types."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Kind(enum.Enum):
-    """What an attribute holds; it decides how values are read and which predicates make sense."""
+    """The type of an attribute; it decides how values are read and which predicates make sense."""
 
     INTEGER = "a whole number"
     NUMBER = "a number"
@@ -44,7 +44,7 @@ ATTRIBUTES: Final[dict[str, Kind]] = {
     "response_body": Kind.TEXT,
     "response_truncated": Kind.BOOLEAN,
 }
-"""Everything that attempts are searched by. ``outcome``, ``failure``, ``trigger`` and ``response_truncated`` are ours.
+"""All attributes that attempts can be searched by. ``outcome``, ``failure``, ``trigger`` and ``response_truncated`` are ours.
 
 Tokens and secrets are not in the store at all.
 """

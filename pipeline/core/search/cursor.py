@@ -1,4 +1,4 @@
-"""Cursors: where a page ended, as a text that clients hand back as they got it (``after``)."""
+"""Cursors: where a page ended, as a text that clients send back unchanged (``after``)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _FORM: Final = re.compile(r"1([ad])(-?[0-9]{1,16})\.(-?[0-9]{1,19})")
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last row of a page: its time in milliseconds since 1970 and its id, and whether the newest came first."""
+    """The last row of a page: its time in milliseconds since 1970 and its id, and whether the order is newest first."""
 
     created_at_ms: int
     id: int
     descending: bool = True
 
     def encode(self) -> str:
-        """The text that a client hands back. What is in it is nobody else's business, and may change with its version."""
+        """The text that a client sends back. Its content is private, and may change with its version."""
         text = f"{_VERSION}{'d' if self.descending else 'a'}{self.created_at_ms}.{self.id}"
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
