@@ -1,4 +1,7 @@
-"""The record of an API key in the compacted topic ``webhooks.api-keys`` (key: the API key's id). It holds no key, only a digest."""
+"""The record of an API key in the compacted topic ``webhooks.api-keys`` (key: the API key's id). It contains only a digest of the
+key.
+
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from schemas.own_records import RewrittenRecord, Time
 
 
 class Access(enum.StrEnum):
-    """What a key may do; each may do all that those before it may."""
+    """What a key may do. Each level includes those before it."""
 
     VIEWER = "viewer"
-    """Look at endpoints and attempts, without bodies."""
+    """See endpoints and attempts, without bodies."""
     OPERATOR = "operator"
-    """See bodies, which hold customers' data; resend; send test events."""
+    """See bodies, which contain customers' data; resend; send test events."""
     ADMIN = "admin"
     """Change endpoints and API keys."""
 
@@ -28,9 +31,9 @@ class Access(enum.StrEnum):
 
 
 class ApiKeyRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
-    """One API key. ``sha256`` is the digest of the whole key in hex; ``id`` is its beginning, and names the key in audits.
+    """One API key. ``sha256`` is the digest of the whole key in hex; ``id`` is its beginning, and identifies the key in audits.
 
-    A revoked key keeps its record, so that who revoked it stays known.
+    A revoked key keeps its record, which says who revoked it.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -41,10 +44,10 @@ class ApiKeyRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     created_at: Time
     created_by: str
     is_first: bool = False
-    """Made because there was no admin key; void when there is one already."""
+    """Created because there was no admin key; void if there is one already."""
     revoked_at: Time | None = None
     revoked_by: str = ""
     owner: str = ""
     """The person who answers for it."""
     last_used_at: Time | None = None
-    """Of the record of a use, with the key used:<id>: it is not a key; a release that does not know uses reads it as a revoked key."""
+    """In the record of a use, with the key used:<id>. It is not an API key: older releases read it as a revoked one."""

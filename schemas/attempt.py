@@ -1,6 +1,6 @@
-"""Attempts in ``webhooks.attempts``: one HTTP exchange each, or one decision not to make it. They hold no request body.
+"""Attempts in ``webhooks.attempts``: each is one HTTP exchange, or one decision not to make it. They contain no request body.
 
-The value of a record is one or more attempts, one JSON object a line.
+The value of a record is one or more attempts, one JSON object per line.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from schemas.own_records import Int64Value, OwnRecord, Time
 
 
 class AttemptState(enum.StrEnum):
-    """Acknowledged or not: all that a receiver's answer can mean."""
+    """Acknowledged or not: nothing else follows from a receiver's answer."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
 
 
 class Outcome(enum.StrEnum):
-    """What followed from an attempt."""
+    """The result of an attempt."""
 
     DELIVERED = "delivered"
     REPEATED = "repeated"
@@ -31,16 +31,16 @@ class Outcome(enum.StrEnum):
     EXHAUSTED = "exhausted"
     """It failed and was the last one."""
     DISCARDED = "discarded"
-    """It was due and not made: the endpoint was deleted or no longer subscribed, or somebody dropped what was held for it."""
+    """It was due but not made: the endpoint was deleted or no longer subscribed, or somebody dropped its held deliveries."""
     EXPIRED = "expired"
-    """It was held for an endpoint that was paused or disabled for longer than ``hold_days``."""
+    """It was held for longer than ``hold_days`` because the endpoint was paused or disabled."""
 
 
 class Attempt(OwnRecord, frozen=True, kw_only=True, gc=False):
     """One attempt. Times are UTC; durations are milliseconds; ``error`` is a sentence for people, ``failure`` a word.
 
-    ``response_body`` is text as it came, or base64 of bytes that are not UTF-8 (``response_body_encoding``), 16 KiB at most.
-    ``request_headers`` holds no credentials.
+    ``response_body`` is the received text, or base64 of bytes that are not UTF-8 (``response_body_encoding``), at most 16 KiB.
+    ``request_headers`` contains no credentials.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION

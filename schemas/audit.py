@@ -1,6 +1,6 @@
-"""The audit record in ``webhooks.audit``: who looked at customers' data, who sent what again, who changed the API keys.
+"""The audit record in ``webhooks.audit``: who saw customers' data, who sent what again, who changed the API keys.
 
-(Changes of endpoints are on record in ``webhooks.endpoints``.)
+(Changes of endpoints are recorded in ``webhooks.endpoints``.)
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ from schemas.own_records import OwnRecord, Time
 
 
 class AuditAction(enum.StrEnum):
-    """What was done."""
-
     VIEW_BODY = "view_body"
     SEARCH_BODIES = "search_bodies"
     SQL = "sql"
     VIEW_DEAD_LETTER = "view_dead_letter"
     RESEND = "resend"
     RESEND_RUN = "resend_run"
-    """How far a run that resends many has come: ``detail`` is a :class:`ResendProgress`."""
+    """The progress of a run of resends: ``detail`` is a :class:`ResendProgress`."""
     REPUBLISH = "republish"
     TEST = "test"
     CREATE_KEY = "create_key"
@@ -38,7 +36,7 @@ class AuditAction(enum.StrEnum):
 
 
 class AuditEntry(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """Who did what to what. ``subject`` is a kind and an id (``attempt 1024``); ``detail`` holds neither bodies nor secrets."""
+    """Who did what to what. ``subject`` is a kind and an id (``attempt 1024``); ``detail`` contains neither bodies nor secrets."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     at: Time
@@ -49,21 +47,21 @@ class AuditEntry(OwnRecord, frozen=True, kw_only=True, gc=False):
     detail: str = ""
     remote_address: str = ""
     actor_name: str = ""
-    """What people call whoever did it, as it was then."""
+    """The name of the actor at that time."""
 
 
 class RunState(enum.StrEnum):
-    """Where a run that resends many stands."""
+    """The state of a run of resends."""
 
     RUNNING = "running"
     CANCELLING = "cancelling"
-    """Somebody asked for it to stop; it does so before its next batch."""
+    """Somebody asked for it to stop; it stops before its next batch."""
     DONE = "done"
     CANCELLED = "cancelled"
     STOPPED = "stopped"
     """Its process ended."""
     FAILED = "failed"
-    """Kafka or ClickHouse did not answer any more."""
+    """Kafka or ClickHouse stopped answering."""
 
     @property
     def is_over(self) -> bool:
@@ -72,10 +70,10 @@ class RunState(enum.StrEnum):
 
 
 class ResendProgress(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """How far a run has come. What counts as ``resent`` was acknowledged by Kafka. Filters and bodies are not in it.
+    """The progress of a run. ``resent`` counts what Kafka has acknowledged. Contains neither filters nor bodies.
 
-    ``delivered``: acknowledged by now, so not sent again. ``skipped``: it could not be sent again (endpoint deleted or paused,
-    body gone). ``last_attempt_id`` is the last that was looked at; a run goes from the oldest notification to the newest.
+    ``delivered``: acknowledged in the meantime, so not sent again. ``skipped``: it could not be sent again (endpoint deleted or
+    paused, body gone). ``last_attempt_id`` is the last examined attempt; a run goes from the oldest notification to the newest.
     """
 
     state: RunState

@@ -1,6 +1,7 @@
-"""How an endpoint's requests prove to the receiver who sends them: what is stored of it, and which values are accepted.
+"""How an endpoint's requests authenticate to the receiver: the stored record, and the accepted values.
 
-A bearer token stands in the field ``sealed_token`` of an endpoint's record, as it always did. The other kinds are an `AuthenticationRecord`.
+A bearer token is in the field ``sealed_token`` of an endpoint's record, as it always was. The other kinds are an
+`AuthenticationRecord`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MAX_URL: Final = 2048
 MAX_SCOPES: Final = 20
 MAX_SCOPE: Final = 255
 
-# A token travels in a header, where spaces and line breaks would end it.
+# A token is sent in a header, where spaces and line breaks would end it.
 TOKEN: Final = re.compile(rf"[\x21-\x7e]{{1,{MAX_TOKEN}}}")
 # RFC 7617, 2: no control characters in either, and no colon in the user name.
 _USERNAME: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f:\ud800-\udfff]{{0,{MAX_USERNAME}}}")
@@ -43,14 +44,14 @@ class AuthenticationType(enum.StrEnum):
 
 
 class ClientAuthMethod(enum.StrEnum):
-    """How a client proves itself to a token endpoint (RFC 7591): in the header Authorization, or in the form."""
+    """How a client authenticates to a token endpoint (RFC 7591): in the header Authorization, or in the form."""
 
     BASIC = "client_secret_basic"
     POST = "client_secret_post"
 
 
 class AuthenticationRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
-    """The authentication of an endpoint as it is stored. ``sealed_secret`` is the password, the key or the client secret.
+    """The stored authentication of an endpoint. ``sealed_secret`` is the password, the key or the client secret.
 
     ``type`` is a text: a newer release may write a type that this one does not know.
     """
@@ -72,7 +73,7 @@ SECRET_MEMBERS: Final = {
     AuthenticationType.API_KEY: "key",
     AuthenticationType.OAUTH2: "client_secret",
 }
-"""What the secret of each type is called in the API."""
+"""The API's name for the secret of each type."""
 _MEMBERS: Final[dict[AuthenticationType, tuple[str, ...]]] = {
     AuthenticationType.NONE: (),
     AuthenticationType.BEARER: ("token",),
@@ -85,9 +86,10 @@ _ALL_MEMBERS: Final = frozenset(member for members in _MEMBERS.values() for memb
 
 
 def check_authentication(value: object) -> dict[str, Any] | None:
-    """Read the field ``authentication``: an object whose ``type`` says which other members it has. Null means ``none``.
+    """Read the field ``authentication``: an object whose ``type`` determines its other members. Null means ``none``.
 
-    Members of other types are accepted when they are null or empty, as answers have them. Messages never hold a value: it may be a secret.
+    Members of other types are accepted if they are null or empty, as in answers. Messages never contain a value, which may be a
+    secret.
 
     Raises:
         ValueError: a sentence that says what is wrong.
@@ -146,7 +148,7 @@ def _key(value: object) -> str:
 
 
 def _token_url(value: object) -> str:
-    # The rules for the URL itself need the address guard; the API asks it.
+    # The rules for the URL itself need the address guard, so the API checks them.
     if isinstance(value, str) and 0 < len(value) <= MAX_URL:
         return value
     raise ValueError("authentication.token_url must be a URL, such as https://login.example.com/oauth2/token.")

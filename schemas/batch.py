@@ -1,7 +1,7 @@
-"""Several attempts, or several dispatches, in one record: what a delivery leaves behind is small, and each record costs.
+"""Several attempts, or several dispatches, in one record: they are small, and each record has a cost.
 
-A bundle is of one UTC day. It is stored as a whole or not at all, and ClickHouse can promise that only within one partition of
-a table, which is made of whole days (pipeline/store/writer.py).
+A batch is of one UTC day. It is stored as a whole or not at all, and ClickHouse can guarantee that only within one partition of a
+table, which consists of whole days (pipeline/store/writer.py).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 
 MAX_BATCH = 64
-"""Entries of a bundle that is read, at most: releases before ids began at 1 wrote so many."""
+"""The most entries of a batch that is read: releases whose ids began at 0 wrote so many."""
 MOST_BATCHED = MAX_BATCH - 1
-"""Entries of a bundle that is written: an attempt's id has room for so many from 1 on (pipeline/store/rows.py)."""
+"""The most entries of a batch that is written: an attempt's id, which begins at 1, has room for so many (pipeline/store/rows.py)."""
 
 
 def read_attempts(value: bytes | None) -> list[Attempt]:
-    """The attempts in the value of a record of ``webhooks.attempts``: one JSON object a line.
+    """The attempts in the value of a record of ``webhooks.attempts``: one JSON object per line.
 
     Raises:
-        InvalidRecordError: one of them is as from_json says; they are too many, or of several days.
+        InvalidRecordError: one of them is invalid (see from_json); there are too many, or they are of several days.
     """
     attempts = quickly(_lines(value), Attempt)
     _check_one_day([attempt.created_at for attempt in attempts])
@@ -36,7 +36,7 @@ def read_attempts(value: bytes | None) -> list[Attempt]:
 
 
 def read_dispatches(headers: Headers, value: bytes | None) -> list[tuple[Dispatch, bytes]]:
-    """The dispatches in a record of ``webhooks.dispatches``, one JSON object a line of its header, each with its event's body.
+    """The dispatches in a record of ``webhooks.dispatches``, one JSON object per line of its header, each with its event's body.
 
     Raises:
         InvalidRecordError: as read_attempts; or the bodies' lengths do not add up to the value's.
@@ -67,7 +67,7 @@ def _lines(value: bytes | None) -> list[bytes]:
 
 
 def _check_one_day(times: Sequence[datetime]) -> None:
-    # By subtraction: times at the ends of what a datetime holds have no equal in UTC.
+    # By subtraction: times at the ends of a datetime's range have no equivalent in UTC.
     if len({(time - _EPOCH) // _DAY for time in times}) > 1:
         first, last = min(times), max(times)
         message = f"The record holds what happened on several days ({first} to {last}); write a record for each (UTC)."

@@ -1,4 +1,4 @@
-"""An endpoint's client certificate, for mutual TLS: what is stored of it."""
+"""An endpoint's client certificate for mutual TLS: the stored record, and the accepted input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from schemas.own_records import RewrittenRecord, Time
 
 _READ: Final = frozenset({"subject", "expires_at", "fingerprint"})
-"""What answers have: whoever sends back what they read is understood."""
+"""Members of answers, so that an answer can be sent back unchanged."""
 _GIVEN: Final = frozenset({"certificate", "private_key"})
 
 
@@ -22,7 +22,7 @@ class SealedCertificate(RewrittenRecord, frozen=True, kw_only=True, gc=False):
 
 
 def check_client_certificate(value: object) -> dict[str, Any] | None:
-    """Read the field ``client_certificate``: both PEM texts, or neither. Messages never hold any of them.
+    """Read the field ``client_certificate``: both PEM texts, or neither. Messages never contain them.
 
     Raises:
         ValueError: a sentence that says what is wrong.

@@ -19,10 +19,10 @@ _PREFIXES: Final = ("ce_", "ce-")
 
 
 def cloud_event_in(content: bytes, texts: Mapping[str, str]) -> FoundEvent | None:
-    """What a CloudEvent holds; None: it is none. ``texts`` are the headers.
+    """The event in a CloudEvent; None: it is not a CloudEvent. ``texts`` are the headers.
 
     Raises:
-        InvalidRecordError: it is one, but not whole, or of a kind that is not read.
+        InvalidRecordError: it is a CloudEvent, but incomplete, or of an unsupported kind.
     """
     media_type = _media_type(texts)
     if media_type.startswith(_STRUCTURED):

@@ -1,4 +1,4 @@
-"""Bytes to our own records and back. Pure functions. Events are decoded in `schemas.event_codec`."""
+"""Encodes and decodes our own records. Pure functions. Events are decoded in `schemas.event_codec`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _payload = msgspec.json.Decoder(float_hook=float)
 
 MAX_METADATA_BYTES = 2 * 1024 * 1024
-"""A record of ours without a body (an attempt, an endpoint, a header) is far smaller; what is not may cost seconds to refuse."""
+"""A record of ours without a body (an attempt, an endpoint, a header) is far smaller. Refusing a larger one may take seconds."""
 
 
 class InvalidRecordError(ValueError):
     """A record that cannot be used: ``reason`` as a word, ``str(error)`` as a sentence that says what to do.
 
-    ``problems`` are those of single members, where there are such: where (``data.number``), and what.
+    ``problems`` are those of single members, if any: where (``data.number``), and what.
     """
 
     def __init__(self, reason: DeadLetterReason, message: str, problems: Sequence[tuple[str, str]] = ()) -> None:
@@ -38,18 +38,18 @@ class InvalidRecordError(ValueError):
 
 
 def payload_of(data: bytes) -> Any:
-    """A payload, parsed; None for one that Python cannot hold."""
+    """A parsed payload; None if Python cannot represent it."""
     try:
         return _payload.decode(data)
-    except (msgspec.DecodeError, RecursionError, ValueError):  # a whole number of thousands of digits, say
+    except (msgspec.DecodeError, RecursionError, ValueError):  # a whole number of thousands of digits, for example
         return None
 
 
 def split_members(value: bytes) -> dict[str, msgspec.Raw]:
-    """The members of a JSON object, as they came.
+    """The members of a JSON object, as raw bytes.
 
     Raises:
-        InvalidRecordError: it is none.
+        InvalidRecordError: it is not one.
     """
     try:
         return _members.decode(value)
@@ -88,7 +88,7 @@ def to_json(record: OwnRecord) -> bytes:
 
 
 def _plain(value: object) -> Any:
-    """As a value that the standard library writes."""
+    """The number as the standard library writes it."""
     return payload_of(bytes(value)) if isinstance(value, msgspec.Raw) else msgspec.to_builtins(value)
 
 
@@ -104,7 +104,7 @@ def from_header(headers: Headers, name: str, model: type[RecordT]) -> RecordT:
     """Read a record's metadata from its header.
 
     Raises:
-        InvalidRecordError: no such header, or it does not fit the model.
+        InvalidRecordError: there is no such header, or it does not match the model.
     """
     return from_json(header_value(headers, name), model)
 
@@ -136,7 +136,7 @@ def from_json(value: bytes | None, model: type[RecordT]) -> RecordT:
     newest = getattr(model, "newest_version", SCHEMA_VERSION)
     check_version(members, "Upgrade the roles that read a record before the roles that write it", newest)
     try:
-        value.decode()  # what msgspec skips it does not decode
+        value.decode()  # msgspec does not decode what it skips
         record: RecordT = _decoder(model).decode(value)
         return keeping_later(record, members)
     except msgspec.ValidationError as error:
@@ -150,20 +150,20 @@ def from_json(value: bytes | None, model: type[RecordT]) -> RecordT:
         RecursionError,
         ValueError,
         OverflowError,
-    ) as error:  # no UTF-8, or a number of thousands of digits
+    ) as error:  # not UTF-8, or a number of thousands of digits
         raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, f"The value cannot be read: {type(error).__name__}.") from error
 
 
 def quickly(lines: Sequence[bytes], model: type[RecordT]) -> list[RecordT]:
-    """Records of which there are thousands a second, one a line. Members that are not known are passed over.
+    """Read records that arrive at thousands a second, one per line. Unknown members are skipped.
 
     Raises:
-        InvalidRecordError: one of them is as :func:`from_json` says.
+        InvalidRecordError: one of them is invalid, see :func:`from_json`.
     """
     decode = _decoder(model).decode
     try:
         for line in lines:
-            line.decode()  # what msgspec skips it does not decode
+            line.decode()  # msgspec does not decode what it skips
         if max(map(len, lines), default=0) <= MAX_METADATA_BYTES:
             return [decode(line) for line in lines]
     except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):

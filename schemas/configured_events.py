@@ -1,4 +1,4 @@
-"""An event type that a deployment adds: its schema in each of its versions, its samples, and where its references are. Pure."""
+"""An event type that a deployment adds: the schema of each of its versions, its samples, and where its references are. Pure."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 REFERENCES: Final = ("order_number", "shipment_numbers", "subscription_id", "stock_item_id", "skus")
-"""What an event can be found by."""
+"""The references by which an event can be found."""
 _MOST_FINDINGS: Final = 5
 _MOST_VALUES: Final = 1000
-"""Elements of a list that references are looked for in."""
+"""How many elements of a list are searched for references."""
 EVERY: Final = "*"
-"""A step of a pointer that stands for every element of a list."""
+"""The step of a pointer that means every element of a list."""
 FIRST_VERSION: Final = 1
 
 
 @dataclass(frozen=True)
 class EarlierVersion:
-    """A version of an event type's payload that is still published, beside the newest one."""
+    """A version of an event type's payload that is still published beside the newest one."""
 
     version: int
     json_schema: Mapping[str, Any]
@@ -34,10 +34,10 @@ class EarlierVersion:
 
 @dataclass(frozen=True)
 class ConfiguredEventType:
-    """A name, the topic (without the deployment's prefix), and what the file says besides.
+    """A name, the topic (without the deployment's prefix), and the rest of its entry in the file.
 
-    ``references`` are JSON pointers into the payload by what they are; ``json_schema`` describes the payload in its newest ``version``.
-    ``version_at`` is the JSON pointer to the version in a payload; one that has none there is of the lowest version.
+    ``references`` maps references to JSON pointers into the payload; ``json_schema`` describes the payload in its newest
+    ``version``. ``version_at`` is the JSON pointer to the version in a payload; a payload without one is of the lowest version.
     """
 
     name: str
@@ -56,7 +56,7 @@ class ConfiguredEventType:
         object.__setattr__(self, "_validators", validators)
 
     def entry(self) -> dict[str, Any]:
-        """As a file of event types has it."""
+        """The entry as in a file of event types."""
         made: dict[str, Any] = {"name": self.name, "topic": self.topic, "description": self.description}
         if self.references:
             made["references"] = {name: list(pointers) for name, pointers in self.references.items()}
@@ -73,26 +73,26 @@ class ConfiguredEventType:
 
     @property
     def versions(self) -> tuple[int, ...]:
-        """All versions that there are, the newest last."""
+        """All versions, newest last."""
         return tuple(sorted([*(one.version for one in self.earlier), self.version]))
 
     def in_version(self, version: int | None) -> ConfiguredEventType | EarlierVersion:
-        """What describes a version; the newest for one that there is not, or none."""
+        """The description of a version; of the newest if the version is None or unknown."""
         return next((one for one in self.earlier if one.version == version), self)
 
     def version_of(self, payload: object) -> int | None:
-        """The version that a payload is of; None when it says another than there are."""
+        """The version of a payload; None if it is unknown."""
         if not self.earlier:
             return self.version
         versions = self.versions
         found = list(_at(payload, self.version_at))
         if not found or found[0] is None:
             return versions[0]
-        text = str(found[0])  # True is no version, and no text of one either
+        text = str(found[0])  # True is neither a version nor the text of one
         return next((one for one in versions if str(one) == text), None)
 
     def embedded_schema(self, version: int | None = None) -> dict[str, Any]:
-        """The schema as a part of another: its references still lead into itself."""
+        """The schema as a part of another one: its references still point into itself."""
         described = self.in_version(version)
         of_version = f":{described.version}" if self.earlier else ""
         return {"$id": f"urn:oms-webhooks:event-type:{self.name}{of_version}", **described.json_schema}
@@ -104,7 +104,9 @@ class ConfiguredEventType:
         return {"anyOf": [self.embedded_schema(version) for version in reversed(self.versions)]}
 
     def problems(self, payload: object) -> list[tuple[str, str]]:
-        """What is wrong with a payload by the schema, the first few: where (``data.total``), and what. No value stands in it."""
+        """What is wrong with a payload according to the schema, the first few problems: where (``data.total``), and what, without
+        values.
+        """
         version = self.version_of(payload)
         if version is None:
             path = ".".join(["data", *self.version_at.split("/")[1:]])
@@ -113,7 +115,7 @@ class ConfiguredEventType:
         return [_problem(error) for error in itertools.islice(validator.iter_errors(payload), _MOST_FINDINGS)]
 
     def meta(self, envelope: EventMeta, payload: object, given: EventReferences) -> EventMeta:
-        """What the event is found by: what its pointers lead to; else what the envelope says."""
+        """The references of the event: the targets of the pointers, or what the envelope says."""
         found = {
             name: [one for pointer in pointers for one in texts_at(payload, pointer)]
             for name, pointers in self.references.items()
@@ -135,7 +137,7 @@ class ConfiguredEventType:
 
 
 def validator_of(schema: Mapping[str, Any]) -> Validator:
-    """Fetches nothing: what a reference leads to must stand in the schema."""
+    """Fetches nothing: the targets of references must be inside the schema."""
     from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415 - every role loads this file, and few have such types
     from referencing import Registry  # noqa: PLC0415
 
@@ -145,7 +147,7 @@ def validator_of(schema: Mapping[str, Any]) -> Validator:
 
 
 def texts_at(payload: object, pointer: str) -> list[str]:
-    """The texts and whole numbers that a JSON pointer leads to; ``*`` is every element of a list, and so is a list at the end."""
+    """The texts and whole numbers at a JSON pointer; ``*`` means every element of a list, and so does a list at the end."""
     found = _at(payload, pointer)
     ends = itertools.chain.from_iterable(one if isinstance(one, list) else [one] for one in found)
     return [str(one) for one in itertools.islice(ends, _MOST_VALUES) if isinstance(one, str | int) and not isinstance(one, bool)]

@@ -1,4 +1,4 @@
-"""Headers of the integrator's own that are sent with every request to an endpoint: which ones may be, and how large."""
+"""Custom headers of every request to an endpoint: which are allowed, and how large they may be."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ MAX_HEADERS: Final = 20
 MAX_HEADER_NAME: Final = 100
 MAX_HEADER_VALUE: Final = 4096
 MAX_HEADERS_BYTES: Final = 6000
-"""Names and values in all. Common servers refuse a head of more than 8 KiB, and ours and the target's path come on top."""
+"""Names and values together. Common servers refuse a head of more than 8 KiB, and our headers and the target's path are added."""
 
-# RFC 9110, 5.6.2 (token) and 5.5 (field values; visible ASCII, and spaces and tabs inside only).
+# RFC 9110, 5.6.2 (token) and 5.5 (field values; visible ASCII, with spaces and tabs only inside).
 _NAME: Final = re.compile(rf"[A-Za-z0-9!#$%&'*+.^_`|~-]{{1,{MAX_HEADER_NAME}}}")
 _NOT_IN_VARIABLES: Final = re.compile(r"[^a-z0-9]")
 _VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 
-# Hop-by-hop headers (RFC 9110, 7.6.1, and 10.1.1 for expect), and those that the sender sets itself.
+# Hop-by-hop headers (RFC 9110, 7.6.1, and 10.1.1 for expect), and those that the sender sets.
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade", "http2-settings", "expect"}
 )
-# CGI makes HTTP_PROXY of proxy, which programs take for a setting (CVE-2016-5385).
+# CGI turns proxy into HTTP_PROXY, which programs interpret as a setting (CVE-2016-5385).
 _OF_EVENTS: Final = frozenset({EVENT_KEY_HEADER, EVENT_SEQUENCE_HEADER})
 _OURS: Final = frozenset({"host", "user-agent", "accept-encoding", "proxy", *_OF_EVENTS})
 _ACCEPTED_BEFORE: Final = frozenset({"http2-settings", "proxy", *_OF_EVENTS})
@@ -32,9 +32,9 @@ _OUR_PREFIXES: Final = ("webhook-", "content-", "proxy-")
 
 
 def check_headers(value: object) -> dict[str, str | None] | None:
-    """Read the field ``headers``: names with values, or with null to take one away. Null itself takes all of them away.
+    """Read the field ``headers``: names with values, or with null to remove one. Null itself removes all.
 
-    Names come back in lower case. Messages never hold a value: it may be a password.
+    Names are returned in lower case. Messages never contain a value, which may be a password.
 
     Raises:
         ValueError: a sentence that says what is wrong.
@@ -48,7 +48,7 @@ def check_headers(value: object) -> dict[str, str | None] | None:
     checked: dict[str, str | None] = {}
     for name, content in value.items():
         lowered = _name(name)
-        if content is not None:  # one that an older release accepted can be taken away
+        if content is not None:  # one that an older release accepted can be removed
             _refuse_reserved(lowered)
         if lowered in checked:
             raise ValueError(f"headers has {lowered!r} twice; the case of a name does not matter.")
@@ -61,7 +61,7 @@ def check_headers(value: object) -> dict[str, str | None] | None:
 
 
 def check_size(headers: Mapping[str, str | None]) -> None:
-    """Hold the headers of one endpoint to their bounds.
+    """Check the headers of one endpoint against their limits.
 
     Raises:
         ValueError: there are too many, or they are too long.
@@ -77,10 +77,10 @@ def is_header_value(value: object) -> bool:
 
 
 def check_header_name(name: str, field: str) -> str:
-    """The name of a header that a setting of an endpoint names, in lower case.
+    """The name of a header in a setting of an endpoint, in lower case.
 
     Raises:
-        ValueError: it is none, or reserved. ``field`` is what the sentence begins with.
+        ValueError: it is invalid or reserved. The sentence begins with ``field``.
     """
     lowered = name.lower()
     if not _NAME.fullmatch(name):
@@ -91,7 +91,7 @@ def check_header_name(name: str, field: str) -> str:
 
 
 def read_alike(one: str, other: str) -> bool:
-    """Whether a receiver may take two headers for one: many servers make one name of ``x-api-key`` and ``x_api_key``."""
+    """Whether a receiver may confuse two headers: many servers treat ``x-api-key`` and ``x_api_key`` as one name."""
     return _read_as(one) == _read_as(other)
 
 
@@ -103,9 +103,9 @@ def _name(name: str) -> str:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a receiver may take a header for one that the sender sets, or for one that is not for the receiver.
+    """Whether a receiver may confuse a header with one that the sender sets, or with one that is not for the receiver.
 
-    Servers that hand headers on as variables (CGI, WSGI, Rack, PHP) make one name of ``webhook-id`` and ``webhook_id``.
+    Servers that pass headers on as variables (CGI, WSGI, Rack, PHP) treat ``webhook-id`` and ``webhook_id`` as one name.
     """
     read_as = _read_as(name)
     return read_as == _TOKEN or read_as in _HOP_BY_HOP or read_as in _OURS or read_as.startswith(_OUR_PREFIXES)

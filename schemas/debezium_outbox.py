@@ -23,13 +23,13 @@ _HOW_TO_NAME: Final = (
 
 
 def outbox_in(content: bytes, texts: Mapping[str, str], *, is_known: bool) -> FoundEvent | bytes | None:
-    """What an outbox record holds; bytes: our envelope, which is inside; None: it is none."""
+    """The event in an outbox record; bytes: our envelope inside it; None: it is not an outbox record."""
     said = {_folded(name): _header_text(text) for name, text in texts.items()}
     has_headers = bool(said.get("id")) or any(said.get(name) for name in _NAME[:2])
     inner, is_wrapped = _unwrapped(content, is_known=is_known or has_headers)
     members = members_in(inner)
     if members is not None and "payload" in members and not members.keys() & ENVELOPE:
-        # Columns that are placed in the envelope stand beside the payload.
+        # Columns that are placed in the envelope are beside the payload.
         beside = {
             _folded(name): text for name, raw in members.items() if name != "payload" and (text := text_of(raw)) is not None
         }
@@ -41,10 +41,10 @@ def outbox_in(content: bytes, texts: Mapping[str, str], *, is_known: bool) -> Fo
         return inner
     is_ours = members is not None and ("event_name" in members or members.keys() >= {"occurred_at", "data"})
     if not is_known and (is_ours or not has_headers):
-        # Kafka Connect's converter alone does not make it an outbox, and adds nothing.
+        # Kafka Connect's converter alone does not make it an outbox record, and adds nothing.
         return inner if is_wrapped and is_ours else None
     if members is None and not is_known and not is_wrapped and inner[:1] not in (b"{", b"", b"n"):
-        return None  # no JSON at all: what it looks like says more
+        return None  # not JSON: the format detection can say more
     return _outbox_found(inner, said)
 
 
@@ -65,7 +65,7 @@ def _outbox_found(data: bytes, said: Mapping[str, str]) -> FoundEvent:
 
 
 def _unwrapped(content: bytes, *, is_known: bool) -> tuple[bytes, bool]:
-    """What Kafka Connect's JSON converter has wrapped: ``{"schema", "payload"}``, a string, or bytes as Base64."""
+    """The content that Kafka Connect's JSON converter has wrapped: ``{"schema", "payload"}``, a string, or bytes as Base64."""
     inner, is_wrapped = content.strip(), False
     members = members_in(inner)
     if members is not None and members.keys() == {"schema", "payload"} and bytes(members["schema"])[:1] in (b"{", b"n"):
@@ -94,7 +94,7 @@ def _folded(name: str) -> str:
 
 
 def _header_text(text: str) -> str:
-    """A header as the simple header converter writes it (as it is), or as the JSON converter does (quoted, or with its schema)."""
+    """A header as the simple header converter writes it (unchanged), or as the JSON converter does (quoted, or with its schema)."""
     content = text.encode()
     if content[:1] == b"{" and (members := members_in(content)) is not None and "payload" in members:
         content = bytes(members["payload"])

@@ -1,11 +1,12 @@
-"""Records that carry a body: the body is the record's value, as the bytes that are sent; what is known of it is a header.
+"""Records that carry a body: the value is the body, as the bytes that are sent; a header holds the metadata.
 
-* ``webhooks.delay.*``, ``webhooks.held``: header ``oms-webhooks-delivery`` holds a :class:`DeliveryRecord`, all that the next attempt needs.
-* ``webhooks.dispatches``: several events in one record: the value is their bodies, one behind the other; header
-  ``oms-webhooks-dispatch`` holds a :class:`Dispatch` each, one a line: how long its body is, which endpoints matched.
-* ``webhooks.dead-letters``: header ``oms-webhooks-dead-letter`` holds a :class:`DeadLetter`; key, value and other
-  headers are those of the record that could not be used, untouched, so that it can be published again after repair (what Kafka
-  or its client cannot take is the exception, see :class:`DeadLetter`).
+* ``webhooks.delay.*``, ``webhooks.held``: the header ``oms-webhooks-delivery`` contains a :class:`DeliveryRecord`, everything
+  that the next attempt needs.
+* ``webhooks.dispatches``: several events in one record. The value is their concatenated bodies; the header
+  ``oms-webhooks-dispatch`` contains one :class:`Dispatch` per line: the length of the body, and the matched endpoints.
+* ``webhooks.dead-letters``: the header ``oms-webhooks-dead-letter`` contains a :class:`DeadLetter`; key, value and other headers
+  are those of the unusable record, unchanged, so that it can be repaired and published again (except for what Kafka or its client
+  does not accept, see :class:`DeadLetter`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ DISPATCH_HEADER = "oms-webhooks-dispatch"
 DEAD_LETTER_HEADER = "oms-webhooks-dead-letter"
 
 MAX_ATTEMPT = 255
-"""What a record may count attempts up to; a schedule has far fewer."""
+"""The highest attempt number in a record; a schedule has far fewer."""
 
 
 class Trigger(enum.StrEnum):
@@ -39,10 +40,10 @@ class DeliveryRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     """The next attempt of one event at one endpoint. ``attempt`` counts from 1.
 
     In a delay topic it is due when the topic's delay has passed since the record was written (the record's own timestamp). In
-    ``webhooks.held`` it waits, from that time on, for its endpoint to be resumed.
+    ``webhooks.held`` it waits, from that time on, until its endpoint is resumed.
 
-    ``parked``: how often it was put off without an attempt (circuit open, at its bound, …). ``traceparent`` is the trace that it belongs
-    to (W3C), for the next attempt; ``tracestate`` comes with it.
+    ``parked``: how often it was put off without an attempt (circuit open, limit reached, …). ``traceparent`` is its trace (W3C),
+    for the next attempt; ``tracestate`` belongs to it.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -56,9 +57,9 @@ class DeliveryRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
 
 
 class Dispatch(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """An event as the fan-out saw it: who matched, where it came from.
+    """An event as the fan-out handled it: the matched endpoints, and where it came from.
 
-    ``body_bytes`` is how much of the record's value is this event's body; none: all that is left of it.
+    ``body_bytes`` is the length of this event's body in the record's value; None: the whole rest.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -88,7 +89,7 @@ class DeadLetterReason(enum.StrEnum):
 
 
 class DeadLetter(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """Why and where: the reason as a word and as a sentence, and the position of the record that could not be used."""
+    """The reason as a word and as a sentence, and the position of the unusable record."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     reason: DeadLetterReason
@@ -98,6 +99,6 @@ class DeadLetter(OwnRecord, frozen=True, kw_only=True, gc=False):
     offset: OffsetValue
     failed_at: Time
     null_value: bool = False
-    """The value was null and stands as an empty one: no client can write a record without key and value."""
+    """The value was null and is stored as an empty one: no client can write a record without key and value."""
     truncated: bool = False
-    """The record was too large to be set aside whole: the beginning is kept; detail says where it is."""
+    """The record was too large to be stored whole: its beginning is kept; detail says where the original is."""

@@ -36,11 +36,11 @@ from schemas.payloads import OrderIdentity, ShipmentIdentity, StockItemIdentity
 SCHEMA_VERSION: Final = 1
 
 MAX_REFERENCES = 100
-"""Shipment numbers, and SKUs, that an event is found by."""
+"""How many shipment numbers, and how many SKUs, an event can be found by."""
 MAX_REFERENCE = 255
-"""Characters of such a reference."""
+"""The most characters of such a reference."""
 
-# Printable, no spaces: the id is sent as the `webhook-id` header. No dot: a dot separates the parts of what is signed.
+# Printable, no spaces: the id is sent as the `webhook-id` header. No dot: a dot separates the parts of the signed text.
 EventId = Annotated[
     str,
     Field(
@@ -56,7 +56,7 @@ _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt _]")
 
 
 def _moment(value: object, validate: ValidatorFunctionWrapHandler) -> datetime:
-    """Refuse what pydantic takes for a time besides (Unix times), and what has no equal in UTC."""
+    """Refuse other times that pydantic accepts (Unix times), and those without an equivalent in UTC."""
     if not isinstance(value, datetime) and not (isinstance(value, str) and _ISO_DATE.match(value)):
         raise PydanticCustomError("iso_8601", "Input should be an ISO 8601 time with an offset, such as 2026-03-02T15:04:00.512Z")
     moment: datetime = validate(value)
@@ -71,7 +71,7 @@ OccurredAt = Annotated[AwareDatetime, Field(strict=False), WrapValidator(_moment
 
 
 class EventType(enum.StrEnum):
-    """The built-in event types (the product's fixed points)."""
+    """The built-in event types (a fixed requirement of the product)."""
 
     ORDER_COMPLETED = "order_completed"
     ORDER_CANCELLED = "order_cancelled"
@@ -94,7 +94,7 @@ EVENT_DESCRIPTIONS: dict[EventType, str] = {
 
 
 class EventReferences(BaseModel):
-    """References that the payload itself does not hold; search finds the event's attempts by them."""
+    """References that are not in the payload itself; search finds the event's attempts by them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -138,31 +138,31 @@ OMS_EVENT: TypeAdapter[OrderEvent | ShipmentEvent | StockItemEvent] = TypeAdapte
 
 
 def names_of(envelope: type[OrderEvent | ShipmentEvent | StockItemEvent]) -> tuple[EventType, ...]:
-    """The built-in event types that an envelope stands for: what its ``event_name`` may be."""
+    """The possible ``event_name`` values of an envelope."""
     names: tuple[EventType, ...] = get_args(envelope.model_fields["event_name"].annotation)
     return names
 
 
 class ConfiguredEvent(_Envelope):
-    """An event of a type that the deployment adds; its payload is checked by the schema that it comes with."""
+    """An event of a type that the deployment adds; its own schema checks its payload."""
 
     event_name: str
     data: dict[str, Any]
 
 
 class EventMeta(RewrittenRecord, frozen=True, kw_only=True, gc=False):
-    """An event without its body: what every record about the event carries, and what search finds it by.
+    """An event without its body: what every record about the event contains, and what search finds it by.
 
-    ``created_at`` is the envelope's ``occurred_at``. References are taken from the payload once, by the fan-out. They are bounded,
-    as this is a part of every record about the event: the first 100 shipment numbers and the first 100 SKUs, and none that is
-    longer than 255 characters. What is beyond that is in the body, and is found by a search of bodies.
+    ``created_at`` is the envelope's ``occurred_at``. The fan-out extracts the references from the payload once. They are limited,
+    because every record about the event contains them: the first 100 shipment numbers and the first 100 SKUs, and none that is
+    longer than 255 characters. Others are in the body, and can be found by a search of bodies.
 
-    ``received_at`` is when the event was written to Kafka, as its dispatch has it too: by it a search gets from an attempt to
-    the body. Whoever makes another delivery of an event copies it; without it the search still works, but takes longer. None when the
-    record's timestamp cannot be when it was written.
+    ``received_at`` is when the event was written to Kafka, the same time as in its dispatch: with it a search gets from an
+    attempt to the body. Code that makes another delivery of an event copies it; without it the search still works, but takes
+    longer. None if the record's timestamp cannot be when it was written.
 
-    ``key`` and ``sequence`` are the event key and the offset (see `schemas.event_key`). None for tests, for a record without a key, and
-    in records of releases that did not write them.
+    ``key`` and ``sequence`` are the event key and the offset (see `schemas.event_key`). None for tests, for a record without a
+    key, and in records of releases that did not write them.
     """
 
     id: str
@@ -179,7 +179,7 @@ class EventMeta(RewrittenRecord, frozen=True, kw_only=True, gc=False):
 
 
 def event_meta(event: OrderEvent | ShipmentEvent | StockItemEvent, received_at: datetime | None = None) -> EventMeta:
-    """Take the references out of an event's payload and envelope."""
+    """Extract the references from an event's payload and envelope."""
     order_number = event.references.order_number
     shipment_numbers: tuple[str, ...] = ()
     stock_item_id = None
@@ -210,6 +210,6 @@ def event_meta(event: OrderEvent | ShipmentEvent | StockItemEvent, received_at: 
 
 
 def unique(values: Iterable[str | None]) -> tuple[str, ...]:
-    """Each reference once, in their order, within the bounds that EventMeta promises."""
+    """Each reference once, in order, within the limits of EventMeta."""
     known = dict.fromkeys([value for value in values if value and len(value) <= MAX_REFERENCE])
     return tuple(known) if len(known) <= MAX_REFERENCES else tuple(itertools.islice(known, MAX_REFERENCES))

@@ -1,7 +1,7 @@
-"""The quick way to read an event that is as documented: msgspec, with the same result as the models in event and payloads.
+"""The fast way to read a documented event: msgspec, with the same result as the models in event and payloads.
 
-Whatever it does not take is left to those models, which know what else is accepted, and what to say about the rest. Only whole
-numbers of thousands of digits in members that nobody looks at are refused by them and taken here.
+If it cannot read an event, those models decide whether it is accepted, and explain why not. There is one difference: whole
+numbers of thousands of digits in unused members are refused by the models and accepted here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _References(Struct, gc=False, frozen=True):
 
 
 class _Envelope(Struct, gc=False):
-    # The anchor is \Z: Python's $ also stands before a line break at the end.
+    # The anchor is \Z: Python's $ also matches before a line break at the end.
     id: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_:=+/-]+\Z")]
     event_name: str
     occurred_at: str
@@ -81,18 +81,18 @@ _stock_item: Final = msgspec.json.Decoder(_StockItem)
 
 _CURRENT: Final = str(SCHEMA_VERSION).encode()
 _NESTED: Final = 200
-"""Levels that pydantic's parser follows; what has no more brackets cannot be nested deeper."""
+"""The depth that pydantic's parser accepts; with no more brackets, nothing can be nested deeper."""
 _TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 )
 
 
 def read_quickly(value: bytes, received_at: datetime | None = None) -> tuple[EventMeta, bytes, bool] | None:
-    """An event's metadata, the bytes of its payload, and whether that is an Order with a guest token; None: ask the models."""
+    """An event's metadata, the bytes of its payload, and whether that is an Order with a guest token; None: use the models."""
     if value.count(b"{") + value.count(b"[") > _NESTED:
         return None
     try:
-        value.decode()  # what msgspec skips it does not decode, and the payload travels on as text
+        value.decode()  # msgspec does not decode what it skips, and the payload is passed on as text
         envelope = _envelope.decode(value)
         if bytes(envelope.schema_version) != _CURRENT or not _TIME.fullmatch(envelope.occurred_at):
             return None
@@ -100,7 +100,7 @@ def read_quickly(value: bytes, received_at: datetime | None = None) -> tuple[Eve
         if read := _READERS.get(envelope.event_name):
             return read(envelope, created_at, received_at)
     except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
-        pass  # the models say what is wrong, if it is
+        pass  # the models say what is wrong, if anything
     return None
 
 

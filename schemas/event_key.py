@@ -1,8 +1,9 @@
-"""What lets a receiver order events by itself: the headers ``oms-event-key`` and ``oms-event-sequence``. Pure.
+"""The headers ``oms-event-key`` and ``oms-event-sequence``, with which a receiver can order events. Pure.
 
-An event key is ``<topic>/<partition>/<record key>``, such as ``oms.orders/3/R123456789``. The sequence is the event's offset. Kafka's
-offsets rise within a partition only, so the key names the partition: among events with one event key, a later one always has a higher
-sequence. That would not be true of the record key alone, when an order has events in two topics, or when partitions were added.
+An event key is ``<topic>/<partition>/<record key>``, such as ``oms.orders/3/R123456789``. The sequence is the event's offset.
+Kafka's offsets only rise within a partition, so the key contains the partition: among events with one event key, a later one
+always has a higher sequence. This is not true of the record key alone if an order has events in two topics, or if partitions were
+added.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ EVENT_KEY_HEADER: Final = "oms-event-key"
 EVENT_SEQUENCE_HEADER: Final = "oms-event-sequence"
 
 MAX_RECORD_KEY: Final = 255
-"""Characters of a record key, percent-encoded; a longer one is replaced by its digest. Receivers refuse long headers."""
+"""The most characters of a record key, percent-encoded; a longer one is replaced by its digest. Receivers refuse long headers."""
 MAX_EVENT_KEY: Final = 600
-"""Characters of an event key: a topic's name, a partition, a record key."""
+"""The most characters of an event key: a topic's name, a partition, a record key."""
 
 _USUAL: Final = re.compile(rb"[A-Za-z0-9._~-]{1,255}")
 
@@ -26,13 +27,13 @@ _USUAL: Final = re.compile(rb"[A-Za-z0-9._~-]{1,255}")
 def event_key(topic: str, partition: int, key: bytes | None) -> str | None:
     """The event key of a record; ``topic`` is without the deployment's prefix. None for a record without a key.
 
-    It is safe in a header, whatever the producer chose: what is not a letter, a digit or one of ``-._~`` is percent-encoded.
+    It is safe in a header, whatever the producer chose: everything except letters, digits and ``-._~`` is percent-encoded.
     """
     return f"{topic}/{partition}/{_encoded(key)}" if key else None
 
 
 def record_key(event_key: str) -> str:
-    """The record key in an event key, as it is encoded there: the same in all topics and partitions."""
+    """The encoded record key in an event key: the same in all topics and partitions."""
     return event_key.rpartition("/")[2]
 
 
@@ -45,5 +46,5 @@ def _encoded(key: bytes) -> str:
     if _USUAL.fullmatch(key):
         return key.decode("ascii")
     encoded = quote_from_bytes(key, safe="") if len(key) <= MAX_RECORD_KEY else ""
-    # No encoded key has a colon, so no producer can choose the digest of another's key.
+    # No encoded key contains a colon, so no producer can choose the digest of another's key.
     return encoded if encoded and len(encoded) <= MAX_RECORD_KEY else f"sha256:{sha256(key).hexdigest()}"

@@ -1,4 +1,4 @@
-"""Records of the source topics to events, in whatever form producers wrote them. Pure; one for a process, made at the start."""
+"""Reads events from records of the source topics, in every supported form. Pure; one for each process, made at the start."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from schemas.topics import Topics
 
 NO_KEY: Final = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
 _ODD_KEYS: Final = b'\x00"{'
-"""What a key begins with that a converter or a serializer has written, perhaps around nothing."""
+"""How a key begins that a converter or a serializer has written, perhaps around nothing."""
 _NO_OBJECT: Final = "The value is not a JSON object: "
 
 
 class PublishedRecord(Protocol):
-    """What is read of a record; ``timestamp_ms`` is when it was written, -1 if that is not known."""
+    """What is read of a record; ``timestamp_ms`` is when it was written, -1 if unknown."""
 
     @property
     def key(self) -> bytes | None: ...
@@ -35,9 +35,9 @@ class PublishedRecord(Protocol):
 
 
 class EventReader:
-    """Takes records for what they are: by looking, or as the setting ``producer_forms`` says of their topic.
+    """Recognizes the form of a record: by its content, or by the setting ``producer_forms`` for its topic.
 
-    Our own envelope is read in any topic, whatever the setting says of the others.
+    Our own envelope is accepted in any topic, whatever the setting says.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class EventReader:
         max_bytes: int,
         forms: Mapping[str, ProducerForm] | None = None,
     ) -> None:
-        """``forms`` are by topic, as Kafka names it; what is not there is looked at (``auto``)."""
+        """``forms`` are by topic, under Kafka's names; by default, the content decides (``auto``)."""
         self._prefix = topics.prefix
         self._sources = topics.sources
         self._max_bytes = max_bytes
@@ -62,16 +62,16 @@ class EventReader:
         self._topics = frozenset((*self._sources, *self._topic_of.values()))
         added = (*types.more_topics, *types.former_topics)
         self.sources = tuple(dict.fromkeys((*self._sources, *(self._prefix + topic for topic in added))))
-        """The topics that events are read from, as Kafka names them."""
+        """The topics that events are read from, under Kafka's names."""
 
     def read(self, record: PublishedRecord, topic: str, received_at: datetime | None = None) -> DecodedEvent:
-        """The event in a record of a source topic; ``received_at`` is when it was written there, if that is known.
+        """The event in a record of a source topic; ``received_at`` is when it was written there, if known.
 
         Raises:
-            InvalidRecordError: it has no key, has none of the known forms, belongs in another topic, or is as ``decode_event`` says.
+            InvalidRecordError: it has no key, has no known form, belongs in another topic, or is invalid (see ``decode_event``).
         """
         key, value = record.key, record.value
-        # What nearly all are: done with in one step, as there are thousands a second.
+        # Nearly all events are of this kind: handled in one step, because there are thousands a second.
         is_usual = key and key[0] not in _ODD_KEYS and value is not None and len(value) <= self._max_bytes
         if is_usual and (read := read_quickly(value, received_at)):  # type: ignore[arg-type]
             meta, data, has_token = read
@@ -96,7 +96,7 @@ class EventReader:
         )
         content = other.value if other is not None else value
         try:
-            # An envelope may be larger than what it was made of, and that was small enough.
+            # An envelope may be larger than its source, which was small enough.
             return decode_event(
                 content, max_bytes=max(self._max_bytes, len(content)), received_at=received_at, configured=self.types.configured
             )
@@ -104,7 +104,7 @@ class EventReader:
             raise _told(error, value, other) from error
 
     def topic_of(self, event_name: str) -> str:
-        """The topic that an event type belongs in, as Kafka names it."""
+        """The topic of an event type, under Kafka's name."""
         return self._topic_of[event_name]
 
     def _in_the_wrong_topic(self, event_name: str, topic: str) -> InvalidRecordError:
@@ -113,7 +113,7 @@ class EventReader:
 
 
 def _told(error: InvalidRecordError, value: bytes, other: Translated | None) -> InvalidRecordError:
-    """The same error, with what the value looks like, and the form that it was read as."""
+    """The same error, with the recognized format of the value, and the form that it was read as."""
     message = str(error)
     if other is not None:
         return InvalidRecordError(error.reason, f"Read as {other.form}: {message}", error.problems)

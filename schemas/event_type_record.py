@@ -1,6 +1,6 @@
-"""The record of an event type in the compacted topic ``webhooks.event-types`` (key: its name): one that was made with the API.
+"""The record of an event type that was added with the API, in the compacted topic ``webhooks.event-types`` (key: its name).
 
-An event type that was removed keeps a last record without an entry, so that who removed it is on record too.
+A removed event type keeps a last record without an entry, which says who removed it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from schemas.own_records import Int64Value, RewrittenRecord, Time
 
 
 class EventTypeRecord(RewrittenRecord, frozen=True, kw_only=True):
-    """One event type and who changed it last. ``entry`` is what a file of event types would have for it; None: it was removed."""
+    """One event type and who changed it last. ``entry`` is its entry as in a file of event types; None: it was removed."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str
@@ -25,4 +25,4 @@ class EventTypeRecord(RewrittenRecord, frozen=True, kw_only=True):
     """create, update, remove"""
     changed_by: str = ""
     former_topics: tuple[str, ...] = ()
-    """Topics, without the prefix, that its events were published to before. Fan-outs go on reading them: records may be left there."""
+    """Earlier topics of its events, without the prefix. Fan-outs continue to read them: they may still contain records."""

@@ -1,4 +1,4 @@
-"""Versions of event types that an endpoint pins: it gets events of the type in this version, and in no other."""
+"""Versions of event types that an endpoint pins: it gets events of the type in this version only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_versions(value: object, types: EventTypes = BUILT_IN) -> dict[str, int
     """Pinned versions, in the order of the event types.
 
     Raises:
-        ValueError: they are none that can be pinned; the text is a sentence.
+        ValueError: they cannot be pinned; the text is a sentence.
     """
     if value is None:
         return {}
@@ -49,11 +49,13 @@ def not_subscribed(pins: Mapping[str, int], events: Collection[str]) -> str | No
 
 
 def pins_of(text: str) -> object:
-    """Pins as people write them: ``refund_issued=1, order_returned=2``. Any other text is returned as it is, for the field's own rule to refuse."""
+    """Pins as people write them: ``refund_issued=1, order_returned=2``. Any other text is returned unchanged, so that the field's
+    own rule refuses it.
+    """
     parts = [part for part in re.split(r"[,;\n]|\s(?=\S+\s*=)", text) if part.strip()]
     found = [_PIN.fullmatch(part) for part in parts]
     pins = {match[1]: int(match[2]) for match in found if match is not None}
-    return pins if len(pins) == len(parts) else text  # one is no pin, or an event type is pinned twice
+    return pins if len(pins) == len(parts) else text  # one is not a pin, or an event type is pinned twice
 
 
 def text_of(pins: Mapping[str, int]) -> str:

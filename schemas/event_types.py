@@ -1,4 +1,4 @@
-"""The event types of a deployment: a value that is made once, at the start, and handed to whoever needs it."""
+"""The event types of a deployment: a value that is created at the start, and passed to its users."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _VERSION: Final = re.compile(r"[vV]?[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class EventTypeSpec:
-    """One event type: its name, the topic that it is published to (without the deployment's prefix), and when it comes, in a sentence."""
+    """One event type: its name, its topic (without the deployment's prefix), and a sentence about when it is published."""
 
     name: str
     topic: str
@@ -36,7 +36,7 @@ class EventTypeSpec:
 
 
 class EventTypes:
-    """All event types of a deployment, in their order: the built-in ones, then its own."""
+    """All event types of a deployment, in order: the built-in ones, then its own."""
 
     def __init__(self, configured: Iterable[ConfiguredEventType] = (), former_topics: Iterable[str] = ()) -> None:
         """``former_topics``: those of event types that were removed, or that have another topic now; without the prefix."""
@@ -56,12 +56,12 @@ class EventTypes:
 
     @property
     def more_topics(self) -> tuple[str, ...]:
-        """Topics of events besides the three, without the deployment's prefix."""
+        """Topics of events in addition to the three, without the deployment's prefix."""
         return tuple(dict.fromkeys(one.topic for one in self.configured.values() if one.topic not in SOURCE_TOPICS))
 
     @property
     def former_topics(self) -> tuple[str, ...]:
-        """Topics of events, besides those of the event types that there are: they are read too."""
+        """Former topics of events, which are still read."""
         current = {*SOURCE_TOPICS, *self.more_topics}
         return tuple(dict.fromkeys(topic for topic in self._former_topics if topic not in current))
 
@@ -86,39 +86,41 @@ class EventTypes:
         return schema
 
     def sample(self, name: str, version: int | None = None) -> Any:
-        """A payload of this type, of its newest version if none is named."""
+        """A payload of this type; of its newest version by default."""
         if (configured := self.configured.get(name)) is not None:
             return configured.in_version(version).sample
         return sample_payload(EventType(name))
 
     def versions(self, name: str) -> tuple[int, ...]:
-        """The versions of an event type's payload, the newest last. Built-in event types have one."""
+        """The versions of an event type's payload, newest last. Built-in event types have one."""
         configured = self.configured.get(name)
         return (FIRST_VERSION,) if configured is None else configured.versions
 
     def version_question(self, name: str, payload: Callable[[], Any]) -> Callable[[], int | None] | None:
-        """Asks for the version of a payload; None for an event type that has only one."""
+        """A function that returns the version of a payload; None for an event type that has only one."""
         configured = self.configured.get(name)
         return None if configured is None or not configured.earlier else lambda: configured.version_of(payload())
 
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Each event type once, in our order; what is not known comes last."""
+        """Each event type once, in our order; unknown ones last."""
         return tuple(
             sorted(dict.fromkeys(names), key=lambda name: self.names.index(name) if name in self.by_name else len(self.names))
         )
 
 
 BUILT_IN: Final = EventTypes()
-"""What every deployment has."""
+"""The event types of every deployment."""
 
 
 def types_in(info: ValidationInfo) -> EventTypes:
-    """Those that a model is validated with (its context); without one, the built-in ones."""
+    """The event types of a model's validation context; by default, the built-in ones."""
     return info.context if isinstance(info.context, EventTypes) else BUILT_IN
 
 
 class EventNameSchema:
-    """Annotates a ``str`` that names an event type: documented as an enumeration, checked by whoever knows the deployment's types."""
+    """Annotates a ``str`` that names an event type: documented as an enumeration, checked by code that knows the deployment's
+    types.
+    """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.str_schema()
@@ -131,10 +133,11 @@ EventName: TypeAlias = Annotated[str, EventNameSchema()]
 
 
 def known_name(text: str, names: Collection[str]) -> str:
-    """The event type that another convention's name means, or the text as it is.
+    """The event type that a name in another convention means, or the text unchanged.
 
-    The last parts of ``com.example.order_completed``, ``com.example.order.completed.v1``, ``OrderCompleted`` and ``order-completed`` are
-    compared with the names, the longest first. Parts are separated by dots, slashes or colons; a version at the end is left out.
+    The last parts of ``com.example.order_completed``, ``com.example.order.completed.v1``, ``OrderCompleted`` and
+    ``order-completed`` are compared with the names, longest first. Parts are separated by dots, slashes or colons; a version at
+    the end is left out.
     """
     if text in names or len(text) > 1000:
         return text

@@ -1,4 +1,4 @@
-"""Filters as they are given, as expressions or as paths with the values that they may have, read as expressions. Pure."""
+"""Reads filters in either input form (expressions, or paths with accepted values) as expressions. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_FILTER_PATH: Final = 255
 MAX_FILTER_TEXT: Final = 1000
 
 KEYWORDS: Final = frozenset({"false", "in", "null", "true"})
-"""Words that the expression language does not take for a member's name."""
+"""Words that the expression language does not accept as a member's name."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FILTERS_FORM: Final = 'filters must be a list of expressions, such as ["data.channel == \\"spree\\""]'
 _PATHS_FORM: Final = (
@@ -27,7 +27,9 @@ _PATHS_FORM: Final = (
 
 
 def expressions_of(filters: Mapping[str, Sequence[FilterValue]]) -> tuple[str, ...]:
-    """One expression for each path: ``{"channel": ["spree"]}`` is ``data.channel == "spree"``, several values ``data.channel in […]``."""
+    """One expression for each path: ``{"channel": ["spree"]}`` becomes ``data.channel == "spree"``, several values ``data.channel
+    in […]``.
+    """
     return tuple(_expression(path, values) for path, values in filters.items())
 
 
@@ -47,10 +49,10 @@ def _literal(value: FilterValue) -> str:
 
 
 def check_filters(value: object) -> tuple[str, ...]:
-    """Filters in either form, as expressions. Whether they can be compiled is not looked at.
+    """Filters in either form, as expressions. Does not check whether they can be compiled.
 
     Raises:
-        ValueError: they are of neither form; the text is a sentence.
+        ValueError: they have neither form; the text is a sentence.
     """
     if value is None:
         return ()
@@ -87,7 +89,7 @@ def _filter_values(path: str, value: object) -> tuple[FilterValue, ...]:
 
 
 def filters_schema(schema: dict[str, Any]) -> None:
-    """A list of expressions, or the other form that is taken on input."""
+    """A list of expressions, or the other accepted form."""
     texts = {"type": "array", "items": {"type": "string", "maxLength": MAX_FILTER_LENGTH}, "maxItems": MAX_FILTERS}
     paths = {"type": "object", "maxProperties": MAX_FILTER_PATHS}
     for name in ("type", "items", "default"):

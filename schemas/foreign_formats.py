@@ -1,7 +1,7 @@
-"""What a value that is not an event looks like, in words for its producer: Avro, Protobuf, gzip, UTF-16, one event a line, …
+"""Describes a value that is not an event for its producer: Avro, Protobuf, gzip, UTF-16, one event per line, …
 
-Nothing here decides whether a record is used. It only makes a dead letter say more than "not JSON". Pure; looks at the first bytes, and
-never raises.
+Nothing here decides whether a record is used. It only makes a dead letter say more than "not JSON". Pure; examines the first
+bytes, and never raises.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MAGIC: Final = b"\x00"
 _LOOKED_AT: Final = 64 * 1024
-"""Bytes of a binary value that are looked at."""
+"""How many bytes of a binary value are examined."""
 
 _JSON: Final = "Publish JSON in UTF-8."
 _REGISTRY: Final = "Publish JSON (a JSON Schema serializer may frame it), or put a converter before the topic."
@@ -52,7 +52,7 @@ _TEXTS: Final = (
 
 
 def looks_like(value: bytes) -> str | None:
-    """``gzip. Publish …``: what the value looks like, and what to do; None when nothing is known of it."""
+    """``gzip. Publish …``: what the value seems to be, and what to do; None if it is not recognized."""
     for signature, name, advice in _SIGNATURES:
         if value.startswith(signature):
             return f"{name}. {advice}"
@@ -74,7 +74,7 @@ def _is_text(value: bytes) -> bool:
 
 
 def _utf_16(value: bytes) -> str | None:
-    """Without a byte order mark: every other byte of what begins a JSON text is zero."""
+    """Without a byte order mark: every other byte at the beginning of a JSON text is zero."""
     if len(value) < 4:
         return None
     first = value[:4]
@@ -86,11 +86,11 @@ def _utf_16(value: bytes) -> str | None:
 
 
 def _framed(value: bytes) -> str | None:
-    """A schema registry's magic byte and schema id before something that is not JSON (JSON is read, with or without a frame)."""
+    """A schema registry's magic byte and schema id before something that is not JSON (JSON is accepted with or without them)."""
     if not value.startswith(_MAGIC) or len(value) < 6:
         return None
     schema_id, content = int.from_bytes(value[1:5], "big"), value[5 : 5 + _LOOKED_AT]
-    # Confluent's serializer writes which message of the schema it is before a Protobuf: a zero for the first.
+    # Before a Protobuf message, Confluent's serializer writes its index in the schema: a zero for the first.
     kind = "Protobuf" if content[0] == 0 and len(content) > 1 and _is_protobuf(content[1:]) else "Avro"
     return f"{kind} in Confluent framing (magic byte 0, schema id {schema_id}). {_REGISTRY}"
 
@@ -115,7 +115,7 @@ def _is_messagepack(value: bytes) -> bool:
 
 
 def _is_protobuf(content: bytes, *, is_whole: bool = True) -> bool:
-    """Whether the bytes can be read as fields of a Protobuf message, one behind the other, to the end."""
+    """Whether all bytes can be read as consecutive fields of a Protobuf message."""
     position, fields = 0, 0
     while position < len(content):
         tag, position = _varint(content, position)
@@ -138,7 +138,7 @@ def _is_protobuf(content: bytes, *, is_whole: bool = True) -> bool:
 
 
 def _varint(content: bytes, position: int) -> tuple[int, int]:
-    """The number, and where it ends; -1 when it does not."""
+    """The number, and where it ends; -1 if it does not."""
     number = 0
     for index in range(10):
         if position + index >= len(content):
@@ -181,7 +181,7 @@ def _list(text: bytes) -> str | None:
 
 
 def _lines(text: bytes) -> str | None:
-    """One JSON text a line (NDJSON), or several with nothing between them."""
+    """One JSON text per line (NDJSON), or several with nothing between them."""
     lines = [line for line in text.split(b"\n") if line.strip()]
     if len(lines) < 2 and b"}{" not in text:
         return None

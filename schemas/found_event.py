@@ -1,4 +1,4 @@
-"""What the forms of producers have in common: an event that was found in one, and how its members are read. Pure."""
+"""What the producers' forms have in common: an event that was found in one, and how its members are read. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REFERENCES: Final = {"subscriptionid": "subscription_id", "ordernumber": "order_
 
 @dataclass(slots=True)
 class FoundEvent:
-    """What a form holds of an event; what it does not hold is None."""
+    """The parts of an event that a form contains; missing parts are None."""
 
     form: str
     event_id: str | None
@@ -32,7 +32,7 @@ class FoundEvent:
 
 
 def members_in(content: bytes) -> dict[str, msgspec.Raw] | None:
-    """The members of a JSON object, as they came; None for anything else."""
+    """The members of a JSON object, as raw bytes; None for anything else."""
     try:
         return _MEMBERS.decode(content) if content.lstrip()[:1] == b"{" else None
     except (msgspec.DecodeError, RecursionError, ValueError):
@@ -55,12 +55,12 @@ def text_of(raw: msgspec.Raw | None) -> str | None:
 
 
 def fitting_id(event_id: str, source: str = "") -> str:
-    """The id as it is, when receivers can have it; otherwise one that is made of it, the same each time."""
+    """The id unchanged, if receivers can have it; otherwise one that is derived from it, always the same."""
     if _EVENT_ID.fullmatch(event_id) or not event_id:
         return event_id
     return "sha256:" + hashlib.sha256(f"{source}\n{event_id}".encode()).hexdigest()
 
 
 def form_error(message: str, path: str = "", reason: DeadLetterReason = DeadLetterReason.INVALID_ENVELOPE) -> InvalidRecordError:
-    """The error of a record that has a form and is not whole. ``path``: the member of our envelope that is missing or wrong."""
+    """The error of an incomplete record with a known form. ``path``: the member of our envelope that is missing or wrong."""
     return InvalidRecordError(reason, message, [(path, message.rstrip("."))] if path else ())

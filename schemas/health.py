@@ -1,7 +1,7 @@
-"""What is known of an endpoint's health: records of the compacted topic ``webhooks.endpoint-health``.
+"""The endpoints' health: records of the compacted topic ``webhooks.endpoint-health``.
 
-A record is one fact about one endpoint (key: ``7/failing``). Facts are apart so that no process overwrites what another one has
-found out about something else: any process that delivers may write any of them, and the last one to know stands.
+A record is one fact about one endpoint (key: ``7/failing``). Facts have separate records so that no process overwrites a
+different fact of another: any delivering process may write any of them, and the last record counts.
 """
 
 from __future__ import annotations
@@ -16,34 +16,36 @@ from schemas.own_records import Int64Value, OffsetValue, OwnRecord, PartitionVal
 
 
 class HealthFact(enum.StrEnum):
-    """What a record tells."""
+    """The kinds of facts."""
 
     FAILING = "failing"
-    """``since``: the first failure after the last success; none when the last attempt succeeded."""
+    """``since``: the first failure after the last success; None if the last attempt succeeded."""
     CIRCUIT = "circuit"
-    """``circuit``, and ``until`` when an open one will be probed: as the process that wrote it last has it."""
+    """``circuit``, and ``until`` when an open one will be probed, in the process that wrote it last."""
     DISABLED = "disabled"
-    """It was disabled ``at``, for ``reason`` and ``detail``. Never taken back: an activation of the endpoint outdates it."""
+    """It was disabled ``at``, for ``reason`` and ``detail``. Never withdrawn: an activation of the endpoint outdates it."""
     HELD = "held"
-    """What waits for it in one ``partition`` of ``webhooks.held``. It holds whatever the version of the endpoint is.
+    """Its held deliveries in one ``partition`` of ``webhooks.held``. Valid for all versions of the endpoint.
 
-    ``held`` deliveries wait in the offsets from ``done`` to below ``counted``, the oldest ``since``. What stands below ``done`` was released, or
-    ended on record. ``done_at`` and ``counted_at`` are the times of the last records below these offsets: a topic that was made anew
-    begins again with offset 0, and what it holds is younger.
+    ``held`` deliveries wait at the offsets from ``done`` to below ``counted``, the oldest ``since``. Those below ``done`` were
+    released or have ended. ``done_at`` and ``counted_at`` are the times of the last records below these offsets: a recreated
+    topic begins again with offset 0, and its records are younger.
     """
     ORDERED = "ordered"
-    """What is held back in order for it in one ``partition`` of ``webhooks.ordered``: ``held`` deliveries in ``count`` lanes, the oldest ``since``.
+    """Its waiting deliveries in order in one ``partition`` of ``webhooks.ordered``: ``held`` deliveries in ``count`` lanes, the
+    oldest ``since``.
 
-    The one that has been the head for longest is ``event_id``, with the event key ``detail``; its next attempt is due ``until`` then, or
-    none is, for a ``reason`` (a word).
+    The longest-waiting head is ``event_id``, with the event key ``detail``; its next attempt is due ``until``, or never, for a
+    ``reason`` (a word).
     """
     SECRET = "secret"
-    """Its owner was told that a secret that was rotated out ends: the last one does ``until`` then."""
+    """Its owner was told that a rotated secret expires; the last one expires ``until``."""
     CERTIFICATE = "certificate"
-    """Its owner was ``told`` that its client certificate, which expires ``until`` then, expires within so many days."""
+    """Its owner was ``told`` that its client certificate, which expires ``until``, expires within so many days."""
     FILTER = "filter"
-    """A filter of it failed on ``count`` events, the last of them ``event_id``, ``at``: ``expression``, for ``reason`` and ``detail``. It has done
-    so ``since`` then without a day between two failures; ``told``: the last of those days of which its owner was told.
+    """One of its filters failed on ``count`` events, the last of them ``event_id``, ``at``: ``expression``, for ``reason`` and
+    ``detail``. Since ``since`` there was no day without a failure; ``told``: the last of those days of which its owner was
+    told.
     """
 
 
@@ -55,7 +57,7 @@ class DisabledReason(enum.StrEnum):
 
 
 class HealthRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """One fact. It holds for the endpoint as it was at ``endpoint_version``: a later activation of the endpoint ends it.
+    """One fact. It applies to the endpoint at ``endpoint_version``: a later activation of the endpoint ends it.
 
     Versions are compared, not times: the clocks of two processes may differ.
     """
@@ -69,7 +71,7 @@ class HealthRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
     circuit: str = ""
     until: Time | None = None
     reason: str = ""
-    """A DisabledReason; of a filter, the kind of failure."""
+    """A DisabledReason; for a filter, the kind of failure."""
     detail: str = ""
     """The reason in a sentence, for people."""
     partition: PartitionValue | None = None
@@ -82,11 +84,11 @@ class HealthRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
     event_id: str = ""
     expression: str = ""
     count: Annotated[int, Meta(ge=0)] = 0
-    """On how many events the filter failed; in how many lanes deliveries are held back."""
+    """On how many events the filter failed; in how many lanes deliveries wait."""
     process: str = ""
     """Of a circuit: which process reported it, so that a process does not mistake its own report for another's."""
     told: tuple[str, ...] = ()
-    """What its owner was told: of a failing endpoint see core.failing_stages."""
+    """What its owner was told: for a failing endpoint see core.failing_stages."""
 
     @property
     def key(self) -> bytes:

@@ -1,4 +1,4 @@
-"""How far a lane has come: records of the compacted topic ``webhooks.ordered-progress``. A record's key is that of the lane.
+"""The progress of a lane: records of the compacted topic ``webhooks.ordered-progress``. A record's key is that of the lane.
 
 A lane is one endpoint and one record key. Its deliveries wait in ``webhooks.ordered``, and are made one after the other.
 """
@@ -14,11 +14,11 @@ from schemas.event import SCHEMA_VERSION
 from schemas.own_records import OffsetValue, OwnRecord
 
 MAX_LANE_KEY: Final = 300
-"""Characters of a lane's key: an endpoint's id and a record key."""
+"""The most characters of a lane's key: an endpoint's id and a record key."""
 
 
 class TakenEvent(NamedTuple):
-    """The last event that was taken from a partition of a source topic: its offset, and the latest time up to it (milliseconds)."""
+    """The last processed event of a partition of a source topic: its offset, and the latest time up to it (milliseconds)."""
 
     offset: OffsetValue
     time_ms: int
@@ -27,11 +27,11 @@ class TakenEvent(NamedTuple):
 class LaneProgress(OwnRecord, frozen=True, kw_only=True, gc=False):
     """All deliveries of the lane below ``done`` have ended; ``done_ms`` is the time of the last of them.
 
-    A topic that was made anew begins again with offset 0, and what it holds is younger than ``done_ms``.
+    A recreated topic begins again with offset 0, and its records are younger than ``done_ms``.
 
-    ``attempt`` is the next attempt of the delivery at ``head``, and due at ``due_ms``, ``delay_ms`` after the one before. Without a head, the
-    next delivery begins with its first attempt. ``taken`` says up to where events of each source partition (``oms.orders/3``) have ended:
-    one that a fan-out has written again is not sent again.
+    ``attempt`` is the next attempt of the delivery at ``head``, due at ``due_ms``, ``delay_ms`` after the one before. Without a
+    head, the next delivery begins with its first attempt. ``taken`` says up to where events of each source partition
+    (``oms.orders/3``) have ended: an event that a fan-out has written again is not sent again.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION

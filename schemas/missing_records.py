@@ -1,7 +1,7 @@
-"""Records that Kafka removed before a group had read them, as the process that noticed tells all others.
+"""Records that Kafka removed before a group had read them: the process that noticed it tells all others.
 
-It stands in the compacted topic ``webhooks.endpoint-health`` beside the facts about endpoints (key: ``missing/webhooks.fanout/oms.orders/0/100``):
-every process with a dashboard reads that topic anyway.
+They are in the compacted topic ``webhooks.endpoint-health`` beside the facts about endpoints (key:
+``missing/webhooks.fanout/oms.orders/0/100``), because every process with a dashboard reads that topic anyway.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from schemas.event import SCHEMA_VERSION
 from schemas.own_records import OffsetValue, PartitionValue, RewrittenRecord, Time
 
 MISSING_KEY: Final = b"missing/"
-"""What the keys of these records begin with; those of facts about endpoints begin with a number."""
+"""The beginning of the keys of these records; keys of facts about endpoints begin with a number."""
 
 
 class MissingRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
-    """What one process found missing in one partition. A later record of the same key tells of all that came to it since."""
+    """What one process found missing in one partition. A later record with the same key includes what was lost since."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     group: str
@@ -29,7 +29,7 @@ class MissingRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     until: OffsetValue
     """The first offset that was still there."""
     records: Annotated[int, Meta(ge=1)]
-    """How many of the offsets between the two were not dealt with."""
+    """How many of the offsets between the two were not processed."""
     since: Time
     """When the first of them was noticed."""
     at: Time

@@ -1,7 +1,7 @@
-"""The payload objects with every documented field (the Solidus API's objects): Order, Shipment, Stock Item, and what is in them.
+"""The payload objects with every documented field (the Solidus API's objects): Order, Shipment, Stock Item, and their parts.
 
-They make the JSON Schemas that producers and receivers check themselves against (``oms-webhooks schema``, ``GET event_types``).
-Every documented field may be null and may be missing, and there may be others: nothing here is validated on the way (see payloads).
+The JSON Schemas for producers and receivers are made from them (``oms-webhooks schema``, ``GET event_types``). Every documented
+field may be null or missing, and there may be others: nothing is validated against them during a delivery (see payloads).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _documented(schema: dict[str, Any]) -> WithJsonSchema:
 
 
 class _Shaped:
-    """Shapes the JSON Schema as another type would, and accepts everything."""
+    """Shapes the JSON Schema like another type, and accepts everything."""
 
     def __init__(self, shape: Any) -> None:
         self._shape = shape

@@ -1,7 +1,7 @@
 """Operational events, for the people who run the pipeline: topic ``webhooks.operational-events``, key: the endpoint's id.
 
-They have the envelope of the OMS's events, are signed, retried, recorded and found like those, and go to one receiver only, which
-is set by ``operational_url``.
+They have the envelope of the OMS's events. They are signed, retried, recorded and found like those, and go to a single receiver,
+which ``operational_url`` sets.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ class DisabledEndpoint(OwnRecord, frozen=True, kw_only=True, gc=False):
 
 
 class EndpointNotice(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """The data of the other events. What does not concern an event is null.
+    """The data of the other events. Members that do not apply to an event are null.
 
-    ``failing``, ``will_be_disabled``: failing_since, will_be_disabled_at; the latter also ``percent`` (50, 75, 90). ``recovered``:
-    failing_since, recovered_at. ``secret_expiring``: expires_at. ``certificate_expiring``: expires_at, and ``days`` (30, 7, 1), within which that
-    is. ``filter_failing``: failing_since, the ``expression`` or the part of it that fails, and ``event_id``, the last event that it failed on.
+    ``failing``, ``will_be_disabled``: failing_since, will_be_disabled_at; the latter also ``percent`` (50, 75, 90).
+    ``recovered``: failing_since, recovered_at. ``secret_expiring``: expires_at. ``certificate_expiring``: expires_at, and
+    ``days`` (30, 7, 1), within which it expires. ``filter_failing``: failing_since, the ``expression`` or its part that fails,
+    and ``event_id``, the last event on which it failed.
     """
 
     id: Int64Value
@@ -74,9 +75,9 @@ _notice = msgspec.json.Decoder(EndpointNotice)
 
 
 class OperationalEvent(RewrittenRecord, frozen=True, kw_only=True, gc=False):
-    """An operational event. Its id is the same however often one occurrence is told, by whichever process.
+    """An operational event. One occurrence always has the same id, however often and by whichever process it is reported.
 
-    ``data`` are the bytes of a `DisabledEndpoint` or an `EndpointNotice`, as the name has it. They are sent as they came.
+    ``data`` are the bytes of a `DisabledEndpoint` or an `EndpointNotice`, depending on the name. They are sent unchanged.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -86,7 +87,7 @@ class OperationalEvent(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     data: Raw
 
     def __post_init__(self) -> None:
-        """Raises ValueError: the data are not those of the name."""
+        """Raises ValueError: the data do not belong to the name."""
         if isinstance(self.notice, DisabledEndpoint) != (self.event_name == ENDPOINT_DISABLED):
             raise ValueError(f"the data are not those of {self.event_name}")
 
@@ -104,5 +105,4 @@ class OperationalEvent(RewrittenRecord, frozen=True, kw_only=True, gc=False):
 
     @property
     def meta(self) -> EventMeta:
-        """The event without its data."""
         return EventMeta(id=self.id, event_name=self.event_name, created_at=self.occurred_at)

@@ -1,7 +1,7 @@
-"""What our own records have in common: they are msgspec Structs, read and written by codec.
+"""The common base of our own records: msgspec Structs, read and written by codec.
 
-A Struct is made of values that our own code has, and nothing is checked then. What is read from Kafka is checked against its types. Their
-order is the order on the wire.
+Creating a Struct checks nothing, because our own code provides the values. Records from Kafka are checked against their types.
+The order of the fields is the order on the wire.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOST_PATH: Final = 200
 
 
 NO_MEMBER: Final = "(later)"
-"""Stands for no member of a record: nothing is written under this name."""
+"""A marker for a missing member of a record: nothing is written under this name."""
 
 
 class OwnRecord(Struct, frozen=True, kw_only=True, gc=False):
@@ -40,16 +40,18 @@ class OwnRecord(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RewrittenRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """One that is read, and written again by itself or as a part of what follows.
+    """A record that is read, and written again, by itself or as a part of another record.
 
-    ``later`` are members that a newer release has added, as they came; they are written again behind the others.
+    ``later`` are raw members that a newer release has added; they are written again after the others.
     """
 
     later: dict[str, Raw] | UnsetType = field(default=UNSET, name=NO_MEMBER)
 
 
 def keeping_later(record: RecordT, members: Mapping[str, Raw]) -> RecordT:
-    """A record that was read, with what a newer release has added to it and to the records in it. ``members`` are all that it came with."""
+    """A record that was read, with the members that a newer release has added to it and to the records in it. ``members`` are all
+    of its raw members.
+    """
     kept: dict[str, Any] = {}
     for name in _records_in(type(record)):
         if part := getattr(record, name):
@@ -69,7 +71,7 @@ def _part_keeping_later(part: Any, value: Raw) -> Any:
 
 
 def has_later(record: OwnRecord) -> bool:
-    """Whether a newer release has added something to it, or to a record in it."""
+    """Whether a newer release has added a member to it, or to a record in it."""
     if isinstance(record, RewrittenRecord) and record.later is not UNSET:
         return True
     for name in _records_in(type(record)):
@@ -83,7 +85,7 @@ def has_later(record: OwnRecord) -> bool:
 
 
 def members_of(record: OwnRecord) -> dict[str, Any]:
-    """What is written of it, by name; the members of a newer release as they came."""
+    """The members to write, by name, including the raw ones of a newer release."""
     members = structs.asdict(record)
     for name in _records_in(type(record)):
         part = members[name]

@@ -1,7 +1,7 @@
-"""What the pipeline relies on in the payload objects of the events: Order, Shipment and Stock Item.
+"""The parts of the payload objects that the pipeline relies on: Order, Shipment and Stock Item.
 
-Only this is validated on the way: an OMS that adds, drops or retypes any other field must not break deliveries. The objects with
-every documented field are in ``objects``.
+Only these are validated: an OMS that adds, drops or retypes any other field must not break deliveries. ``objects`` has the
+objects with every documented field.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import (
 
 
 def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    """Take a value that has another type than documented for absent: search loses a reference, nobody loses a delivery."""
+    """Treat a value of an undocumented type as missing: search loses a reference, but no delivery is lost."""
     try:
         return validate(value)
     except ValueError:
@@ -28,22 +28,22 @@ def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
 
 
 MAX_ELEMENTS = 1000
-"""Shipments, line items and lines of a manifest that references are looked for in; millions of them would take seconds."""
+"""How many shipments, line items and lines of a manifest are searched for references; millions of them would take seconds."""
 
 _Lenient = WrapValidator(_or_none)
 _First = BeforeValidator(lambda elements: elements[:MAX_ELEMENTS] if isinstance(elements, list) else elements)
-# An element that is odd is left out, and hides no other.
+# An invalid element is left out, and does not hide others.
 _Present = AfterValidator(lambda elements: elements and [element for element in elements if element is not None])
 
 
 class _Part(BaseModel):
-    """A piece of a payload. Unknown fields do not concern us: the payload travels as the bytes that came."""
+    """A part of a payload. Unknown fields are ignored: the payload is passed on as the received bytes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)  # as of the events
 
 
 class VariantIdentity(_Part):
-    """The SKU of a variant, as far as there is one."""
+    """The SKU of a variant, if there is one."""
 
     sku: Annotated[str | None, _Lenient] = None
 
@@ -67,7 +67,7 @@ class NumberedIdentity(_Part):
 
 
 class OrderIdentity(_Part):
-    """What the pipeline relies on in an Order: its number; and, where present, its shipments' numbers and SKUs."""
+    """What the pipeline relies on in an Order: its number, and its shipments' numbers and SKUs if present."""
 
     number: str = Field(min_length=1, max_length=255, description="Order number: R and 9 digits, or a tenant's own prefix.")
     shipments: Annotated[list[Annotated[NumberedIdentity, _Lenient]] | None, _First, _Present, _Lenient] = None
@@ -75,7 +75,7 @@ class OrderIdentity(_Part):
 
 
 class ShipmentIdentity(_Part):
-    """What the pipeline relies on in a Shipment: its number; and, where present, its order's number and SKUs."""
+    """What the pipeline relies on in a Shipment: its number, and its order's number and SKUs if present."""
 
     number: str = Field(min_length=1, max_length=255, description="Shipment number: H and 11 digits.")
     order_id: Annotated[str | None, _Lenient] = Field(default=None, description="The order NUMBER, a string.")
@@ -83,7 +83,7 @@ class ShipmentIdentity(_Part):
 
 
 class StockItemIdentity(_Part):
-    """What the pipeline relies on in a Stock Item: its id; and, where present, its SKU."""
+    """What the pipeline relies on in a Stock Item: its id, and its SKU if present."""
 
     id: int = Field(description="Stock item id.")
     variant: Annotated[VariantIdentity | None, _Lenient] = None

@@ -36,12 +36,12 @@ from schemas.found_event import FoundEvent, form_error, is_envelope, members_in
 
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 _MAX_HEADER: Final = 4096
-"""Characters of an id, a name or a time that are looked at: a longer one is refused anyway."""
+"""The most characters of an id, a name or a time that are read: a longer one is refused anyway."""
 
 _FRAME: Final = 5
-"""Bytes before the JSON of a schema registry: a zero, and the schema's id."""
+"""The bytes that a schema registry puts before JSON: a zero, and the schema's id."""
 _WIDE_FRAME: Final = 9
-"""The same of a registry whose ids have eight bytes (Apicurio)."""
+"""The same for a registry whose ids have eight bytes (Apicurio)."""
 
 
 class ProducerForm(enum.StrEnum):
@@ -55,7 +55,7 @@ class ProducerForm(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """An event in our envelope, and the form that it came in, in words."""
+    """An event in our envelope, and the name of its original form."""
 
     value: bytes
     form: str
@@ -69,12 +69,12 @@ def translated(
     written_at: datetime | None,
     form: ProducerForm = ProducerForm.AUTO,
 ) -> Translated | None:
-    """Our envelope around what another form holds; None: it is not one of them, or it is our envelope as it is.
+    """Our envelope around an event in another form; None: it has none of these forms, or is already in our envelope.
 
-    ``names`` are the event types. ``written_at`` is when Kafka got the record: when it happened, for a form that does not say.
+    ``names`` are the event types. ``written_at`` is when Kafka got the record, and the time of the event if the form has none.
 
     Raises:
-        InvalidRecordError: it is in one of the forms, but not whole; the message says what is missing, and where it belongs.
+        InvalidRecordError: it has one of the forms, but is incomplete; the message says what is missing, and where it belongs.
     """
     if form is ProducerForm.PLAIN:
         return None
@@ -99,7 +99,7 @@ def _wrapping(value: bytes, texts: Mapping[str, str]) -> str:
 
 
 def unframed(value: bytes) -> bytes:
-    """The JSON behind a schema registry's frame; any other value as it is."""
+    """The JSON after a schema registry's frame; any other value unchanged."""
     if value[:1] != b"\x00":
         return value
     for length in (_FRAME, _WIDE_FRAME):
@@ -109,7 +109,7 @@ def unframed(value: bytes) -> bytes:
 
 
 def is_missing_key(key: bytes | None) -> bool:
-    """Whether a record has no key: none, an empty one, or what Kafka Connect's JSON converter makes of none."""
+    """Whether a record has no key: none, an empty one, or what Kafka Connect's JSON converter writes for none."""
     if not key:
         return True
     content = unframed(key)
@@ -121,7 +121,7 @@ def is_missing_key(key: bytes | None) -> bool:
 
 
 def _texts(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
-    """Headers by name, in lower case; of several with one name the last. A header that is not UTF-8 is ignored."""
+    """Headers by name, in lower case; the last one of each name. A header that is not UTF-8 is ignored."""
     texts: dict[str, str] = {}
     for name, content in headers:
         try:
@@ -137,9 +137,9 @@ def _translation(found: FoundEvent, names: Collection[str], written_at: datetime
         message = f"Read as {found.form}: its payload is a JSON string; publish the payload as a JSON object, encoded once."
         raise form_error(message, "data", DeadLetterReason.INVALID_PAYLOAD)
     if is_envelope(data):
-        return Translated(data, found.form)  # our envelope inside another: ours says it all
+        return Translated(data, found.form)  # our envelope inside another one: ours is complete
     try:
-        _ANY.decode(data)  # one JSON value and nothing behind it, or else it could add members to the envelope
+        _ANY.decode(data)  # it must be a single JSON value, or it could add members to the envelope
         data.decode()
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         looks = looks_like(data)
@@ -164,7 +164,7 @@ def _plainly(error: Exception) -> str:
 
 
 def _time(text: str) -> str:
-    """ISO 8601; a number is the time since 1970 in seconds, milliseconds, microseconds or nanoseconds, by how large it is."""
+    """ISO 8601, or a number: the time since 1970 in seconds, milliseconds, microseconds or nanoseconds, depending on its size."""
     if not text.isascii() or not text.isdigit() or not 9 <= len(text) <= 19:
         return text
     number = int(text)

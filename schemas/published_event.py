@@ -1,4 +1,4 @@
-"""What producers publish, as a JSON Schema for producers in any language. Apart from the event: no role needs it to run."""
+"""The JSON Schema of published events, for producers in any language. Separate from the event, because no role needs it to run."""
 
 from __future__ import annotations
 

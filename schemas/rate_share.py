@@ -1,4 +1,7 @@
-"""What a process that delivers says in ``webhooks.rate-shares`` (key: the process): to which endpoints with a limited rate it sends."""
+"""The announcement of a delivering process in ``webhooks.rate-shares`` (key: the process): the endpoints with a rate limit that
+it sends to.
+
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from schemas.own_records import Int64Value, OwnRecord
 
 
 class RateShareRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """The last record of a process says all: an endpoint that it leaves out gets nothing from it any more."""
+    """The last record of a process is complete: it no longer sends to endpoints that are not in it."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     process: str
-    """Made up anew by each process that starts."""
+    """Each process chooses a new one when it starts."""
     endpoint_ids: tuple[Int64Value, ...]

@@ -1,4 +1,4 @@
-"""How an endpoint's retry policy is written: the name of one that the deployment has, or delays, such as ``5s,1m,10m``."""
+"""The text form of an endpoint's retry policy: the name of one of the deployment's policies, or delays such as ``5s,1m,10m``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_delays(delays: Sequence[timedelta]) -> tuple[timedelta, ...]:
     """The delays of a schedule.
 
     Raises:
-        ValueError: they are none.
+        ValueError: they are invalid.
     """
     if not 1 <= len(delays) <= MAX_RETRIES:
         message = f"a schedule has 1 to {MAX_RETRIES} delays (a notification is retried up to {MAX_RETRIES} times)"
@@ -37,7 +37,7 @@ def check_delays(delays: Sequence[timedelta]) -> tuple[timedelta, ...]:
 
 
 def custom_delays(policy: str) -> tuple[timedelta, ...]:
-    """The delays that a policy consists of.
+    """The delays in a policy.
 
     Raises:
         ValueError: it is a name, or something else.
@@ -46,12 +46,12 @@ def custom_delays(policy: str) -> tuple[timedelta, ...]:
 
 
 def check_retry_policy(value: object) -> str:
-    """A policy as it is kept: a name, or delays in their shortest form (``60s`` is ``1m``). None means ``standard``.
+    """A policy as it is stored: a name, or delays in their shortest form (``60s`` becomes ``1m``). None means ``standard``.
 
-    Whether the deployment has the delays is not looked at.
+    Does not check whether the deployment has the delays.
 
     Raises:
-        ValueError: it is none; the text is a sentence.
+        ValueError: it is invalid; the text is a sentence.
     """
     if value is None:
         return STANDARD

@@ -1,6 +1,6 @@
-"""The record of a dashboard session that ended before its time, in the topic ``webhooks.ended-sessions`` (key: the session's id).
+"""The record of a dashboard session that was ended early, in the topic ``webhooks.ended-sessions`` (key: the session's id).
 
-The id is a digest: who reads the topic can make no cookie of it.
+The id is a digest: a reader of the topic cannot make a cookie from it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from schemas.own_records import OwnRecord, Time
 
 
 class EndedSession(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """``until`` is when the session would have ended by itself; from then on nobody needs the record."""
+    """``until`` is when the session would have expired; afterwards nobody needs the record."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     key_id: str

@@ -1,4 +1,4 @@
-"""What an endpoint's signatures are made with, beside its signing secret: what is stored, and which values are accepted."""
+"""An endpoint's signatures beside its signing secret: the stored records, and the accepted values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENCODINGS: Final = ("hex", "base64")
 
 
 class SealedKeyPair(RewrittenRecord, frozen=True, kw_only=True, gc=False):
-    """A key pair for signatures of version v1a. ``expires_at`` is set when it was rotated out."""
+    """A key pair for signatures of version v1a. ``expires_at`` is set when it was rotated."""
 
     sealed: str
     public_key: str
@@ -26,7 +26,7 @@ class SealedKeyPair(RewrittenRecord, frozen=True, kw_only=True, gc=False):
 
 
 class SignatureHeaderRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
-    """A second header with an HMAC-SHA256 of the body. Without a secret of its own, the text of the newest signing secret is the key."""
+    """A second header with an HMAC-SHA256 of the body. Without its own secret, the text of the newest signing secret is the key."""
 
     name: str
     encoding: Literal["hex", "base64"] = "hex"
@@ -47,7 +47,7 @@ def check_signature_versions(value: object) -> tuple[str, ...]:
 
 
 def check_signature_header(value: object) -> dict[str, Any] | None:
-    """Read the field ``signature_header``. Messages never hold the secret.
+    """Read the field ``signature_header``. Messages never contain the secret.
 
     Raises:
         ValueError: a sentence that says what is wrong.

@@ -1,6 +1,6 @@
-"""Which topics there are, by the ids that Kafka gave them: one record of ``webhooks.endpoint-health``, the latest of which holds.
+"""The known topics, by the ids that Kafka gave them: one record of ``webhooks.endpoint-health``, of which the latest counts.
 
-A topic that was deleted and made again under its name has another id. Whoever goes on in it from where it was would skip what is new.
+A recreated topic has the same name and another id. A reader that continued at its old position would skip new records.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TOPIC_IDS_KEY: Final = b"topic-ids"
 
 
 class TopicIdsRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """The topics as they were when they were seen first, or begun anew on purpose."""
+    """The topics as they were first seen, or accepted after they were recreated."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     ids: dict[str, str]

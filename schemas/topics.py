@@ -12,16 +12,16 @@ HOUR_MS = 60 * 60 * 1000
 DAY_MS = 24 * HOUR_MS
 MIB = 1024 * 1024
 
-# A body that the pipeline accepts must fit into every topic that carries it, with its metadata: the topics accept more
-# than the largest event that a deployment can allow (settings.max_event_bytes), so that bad input can be set aside whole.
+# Every topic that carries an accepted body must have room for it, with its metadata. The limits are above the largest event that
+# a deployment can allow (settings.max_event_bytes), so that invalid input can be stored whole.
 MAX_RECORD_BYTES = 16 * MIB
 MAX_EVENT_BYTES_LIMIT = 12 * MIB
 MAX_DEAD_LETTER_BYTES = 20 * MIB
-"""A dead letter is the largest record of another topic, and a header that says what is wrong with it."""
+"""A dead letter is as large as the largest record of another topic, plus a header that says what is wrong with it."""
 
 DEFAULT_HOLD = timedelta(days=14)
 _SMALL_SEGMENT_BYTES = 4 * MIB
-"""For a topic that is read from its beginning whenever a partition changes hands: little of it is not compacted."""
+"""For a topic that is read from its beginning whenever a partition is reassigned: little of it stays uncompacted."""
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
 _DELAY = re.compile(r"^(\d+)(ms|s|m|h|d)$")
@@ -39,7 +39,7 @@ def parse_delay(text: str) -> timedelta:
         raise ValueError(message)
     try:
         return timedelta(milliseconds=int(match[1]) * _UNITS_MS[match[2]])
-    except (OverflowError, ValueError):  # the latter for more digits than int() reads
+    except (OverflowError, ValueError):  # OverflowError for more digits than int() reads
         message = f"{text[:50]!r} is too long a delay"
         raise ValueError(message) from None
 
@@ -55,7 +55,7 @@ def delay_label(delay: timedelta) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """What a topic must look like. ``partitions`` of None means: as many as the deployment's setting says."""
+    """The required configuration of a topic. ``partitions`` of None means: as many as the deployment's setting."""
 
     name: str
     key: str
@@ -67,7 +67,7 @@ class TopicSpec:
     broker_time: bool = False
     """Whether the records' timestamps are the broker's, not the producer's."""
     segment_bytes: int | None = None
-    """How large the files of its log are; None: as the broker has it. Kafka compacts no file that is written to."""
+    """The size of its log files; None: the broker's default. Kafka does not compact the file that is being written."""
 
     def config(self) -> dict[str, str]:
         """The topic-level settings, as Kafka names them."""
@@ -84,7 +84,7 @@ class TopicSpec:
 
 
 def added_source(name: str) -> TopicSpec:
-    """The topic of an event type that a deployment adds; ``name`` is as Kafka has it."""
+    """The topic of an event type that a deployment adds; ``name`` is Kafka's."""
     return TopicSpec(name, "as its producers choose", "delete", 7 * DAY_MS, broker_time=True)
 
 
@@ -121,7 +121,7 @@ class Topics:
         self.event_types = f"{prefix}webhooks.event-types"
         self.ordered = f"{prefix}webhooks.ordered"
         self.ordered_progress = f"{prefix}webhooks.ordered-progress"
-        # Delay 0 takes what is due at once: resends and replays.
+        # Delay 0 is for records that are due immediately: resends and replays.
         self.delays = tuple(sorted({timedelta(0), *delays}))
         self.fanout_group = f"{prefix}webhooks.fanout"
         self.retry_group = f"{prefix}webhooks.retry"
@@ -135,7 +135,7 @@ class Topics:
 
     @property
     def delay_prefix(self) -> str:
-        """What the names of all delay topics begin with."""
+        """The beginning of the names of all delay topics."""
         return f"{self.prefix}webhooks.delay."
 
     def delay_of(self, topic: str) -> timedelta | None:
@@ -148,25 +148,25 @@ class Topics:
 
     @property
     def delay_topics(self) -> tuple[str, ...]:
-        """Every delay topic, the shortest delay first."""
+        """Every delay topic, shortest delay first."""
         return tuple(self.delay(delay) for delay in self.delays)
 
     @property
     def recorded(self) -> tuple[str, ...]:
-        """What the recorder copies into ClickHouse."""
+        """The topics that the recorder copies into ClickHouse."""
         return (self.attempts, self.dispatches, self.dead_letters, self.endpoints, self.audit)
 
     def specs(self) -> tuple[TopicSpec, ...]:
-        """Every topic with what it must look like, sources first."""
+        """Every topic with its required configuration, sources first."""
         week, month = 7 * DAY_MS, 30 * DAY_MS
         return (
-            # Retention goes by timestamps. A producer's may be old (an outbox that was held up, a wrong clock), and then events would be
-            # removed before they are read.
+            # Retention uses timestamps. A producer's may be old (an outbox that was delayed, a wrong clock), and then events
+            # would be removed before they are read.
             TopicSpec(self.orders, "order number", "delete", week, broker_time=True),
             TopicSpec(self.shipments, "order number", "delete", week, broker_time=True),
             TopicSpec(self.stock_items, "stock item id", "delete", week, broker_time=True),
             *map(added_source, self.sources[3:]),
-            # One partition: its offsets order all changes, and an offset makes a new endpoint's id.
+            # One partition: its offsets order all changes, and an offset becomes a new endpoint's id.
             TopicSpec(self.endpoints, "endpoint id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
             TopicSpec(self.api_keys, "API key id", "compact", -1, partitions=1, min_compaction_lag_ms=week),
             TopicSpec(self.event_types, "event type", "compact", -1, partitions=1, min_compaction_lag_ms=week),
@@ -178,11 +178,11 @@ class Topics:
             TopicSpec(self.dispatches, "none", "delete", week),
             TopicSpec(self.attempts, "none", "delete", week),
             TopicSpec(self.dead_letters, "as it came", "delete", month, max_record_bytes=MAX_DEAD_LETTER_BYTES),
-            # Who delivers learns the broker's time from the acknowledgements; nobody reads it.
+            # Delivering processes learn the broker's time from the acknowledgements; nobody reads it.
             TopicSpec(self.clock, "none", "delete", HOUR_MS, partitions=1, broker_time=True),
-            # What was said more than a few seconds ago says nothing.
+            # Announcements are outdated after a few seconds.
             TopicSpec(self.rate_shares, "process", "delete", HOUR_MS, partitions=1, broker_time=True),
-            # What is held must outlast the time that it may be held, however long nobody looks at it.
+            # Held deliveries must be kept for longer than they may be held, even if nobody reads them for a while.
             TopicSpec(
                 self.held,
                 "endpoint id",
@@ -190,7 +190,8 @@ class Topics:
                 week + DAY_MS + round(self._hold / timedelta(milliseconds=1)),
                 broker_time=True,
             ),
-            # What waits in order may be held as long. One partition a lane, and its progress in the partition of the same number.
+            # Deliveries in order may wait as long. A lane has one partition, and its progress is in the partition of the same
+            # number.
             TopicSpec(
                 self.ordered,
                 "endpoint id / record key",
@@ -206,8 +207,8 @@ class Topics:
                 max_record_bytes=MIB,
                 segment_bytes=_SMALL_SEGMENT_BYTES,
             ),
-            # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind. A record is due
-            # by its timestamp: one clock for all, so that due times rise with offsets whoever wrote them.
+            # A delay topic must keep its records for longer than they wait, however far the retry consumer is behind. A record is
+            # due by its timestamp: all timestamps are the broker's, so that due times rise with offsets, whoever wrote them.
             *(
                 TopicSpec(
                     self.delay(delay),

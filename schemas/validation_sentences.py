@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a value, in the words of the rest of our messages. No value stands in them: it may be a secret."""
+"""Describes pydantic's findings in the words of our other messages, without values, which may be secrets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ _TOO_SHORT: Final[Mapping[str, str]] = {"string_too_short": "characters", "too_s
 
 
 def plain_sentence(finding: ErrorDetails) -> str | None:
-    """Say what a value must be; None where the finding is of a kind that has no sentence here, such as an error of a validator of ours."""
+    """A sentence about what a value must be; None if the kind of finding has no sentence here, such as an error of our own
+    validator.
+    """
     kind, facts = finding["type"], {name: _short(fact) for name, fact in finding.get("ctx", {}).items()}
     if kind in _TOO_SHORT:
         least = facts["min_length"]

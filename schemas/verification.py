@@ -1,4 +1,4 @@
-"""Whether an endpoint has to show, before anything is delivered to it, that it wants to be one."""
+"""Whether and how an endpoint must show that it wants webhooks before anything is delivered to it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class Verification(enum.StrEnum):
     CLOUDEVENTS_HANDSHAKE = "cloudevents_handshake"
     """OPTIONS with WebHook-Request-Origin, which WebHook-Allowed-Origin answers (CloudEvents, HTTP 1.1 Web Hooks, section 4)."""
     SIGNED_EVENT = "signed_event"
-    """A signed event ``webhook.verify``, which it acknowledges."""
+    """A signed event ``webhook.verify``, which the endpoint acknowledges."""
 
 
 VERIFICATION_DESCRIPTION: Final = (
     "Whether the endpoint must be verified before anything is delivered: none, cloudevents_handshake (OPTIONS, answered with "
     "WebHook-Allowed-Origin) or signed_event (webhook.verify, which it acknowledges). Until then, what is due is held. A new target_url is "
-    "verified anew."
+    "verified again."
 )
 
 
 def check_verification(value: object) -> str:
-    """Raises ValueError: it is none of the ways; the text is a sentence."""
+    """Raises ValueError: it is unknown; the text is a sentence."""
     if value is None:
         return Verification.NONE.value
     if isinstance(value, str) and value in set(Verification):

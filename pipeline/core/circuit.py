@@ -2,8 +2,7 @@
 
 A pure state machine; times are seconds of any clock that never goes back, passed in as ``now``::
 
-    CLOSED --(so many failures in a row, Retry-After, or another process said so)--> OPEN --(its time is over)--> HALF_OPEN (one
-    probe at a time)
+    CLOSED --(so many failures in a row, Retry-After, or another process said so)--> OPEN --(its time is over)--> HALF_OPEN (one probe at a time)
        ^------------------(the endpoint answered the probe)--------------------------------'   | failed: OPEN, for longer
 """
 

@@ -1,4 +1,4 @@
-"""Signatures as Standard Webhooks 1.0.0 defines them: ``v1,`` and the base64 of HMAC-SHA256 over ``id.timestamp.body``."""
+"""Signatures according to Standard Webhooks 1.0.0: ``v1,`` and the base64 of HMAC-SHA256 over ``id.timestamp.body``."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ TIMESTAMP_HEADER = "webhook-timestamp"
 SIGNATURE_HEADER = "webhook-signature"
 
 HOW_TO_MAKE_A_SECRET = "echo whsec_$(openssl rand -base64 32)"
-"""For a shell."""
+"""A shell command."""
 
 _PREFIX = "whsec_"
 _VERSION = "v1,"
 _NEW_KEY_BYTES = 32
-# The specification's bounds for a symmetric key.
+# The specification's limits for a symmetric key.
 _MIN_KEY_BYTES, _MAX_KEY_BYTES = 24, 64
 
 
 class SignatureError(Exception):
-    """A delivery whose signature does not hold; ``str(error)`` says why. It never holds a key or the expected signature."""
+    """A delivery with an invalid signature; ``str(error)`` says why, but never contains a key or the expected signature."""
 
 
 class Signer(Protocol):
-    """What makes one of the signatures of a request."""
+    """Makes one of the signatures of a request."""
 
     def signature(self, message: bytes) -> str:
         """Sign ``id.timestamp.body``: the version, a comma, and the signature in base64."""
 
 
 class SigningKey:
-    """A secret, decoded once, so that signing on the hot path decodes nothing. It shows its key nowhere."""
+    """A secret, decoded once, so that signing decodes nothing. Never shows its key."""
 
     __slots__ = ("_hmac",)
 
@@ -57,13 +57,14 @@ class SigningKey:
         try:
             key = b64decode(secret[len(_PREFIX) :], validate=True)
         except ValueError:
-            # Without its cause: a UnicodeEncodeError carries the secret along.
+            # Without its cause: a UnicodeEncodeError contains the secret.
             message = f"The signing secret is not base64 after {_PREFIX}; copy it whole, without spaces or line breaks."
             raise ValueError(message) from None
         if not _MIN_KEY_BYTES <= len(key) <= _MAX_KEY_BYTES:
             message = f"The signing secret holds {len(key)} bytes; it must hold {_MIN_KEY_BYTES} to {_MAX_KEY_BYTES}."
             raise ValueError(message)
-        # A copy of it signs two kilobytes in two thirds of the time of hmac.digest(): the key's own blocks are hashed here, once.
+        # A copy of it signs two kilobytes in two thirds of the time of hmac.digest(), because the key's own blocks are hashed
+        # only once, here.
         self._hmac = HMAC(key, SHA256())
 
     def __repr__(self) -> str:
@@ -82,11 +83,12 @@ def new_secret(token_bytes: Callable[[int], bytes] = secrets.token_bytes) -> str
 
 
 def sign(keys: Sequence[Signer], webhook_id: str, timestamp: int, body: bytes) -> str:
-    """Make the header ``webhook-signature``: one signature a key, joined by spaces (two keys while a secret is rotated).
+    """Make the header ``webhook-signature``: one signature for each key, separated by spaces (two keys while a secret is
+    rotated).
 
     Args:
-        keys: every key that is valid now, the newest first.
-        webhook_id: the event's id; it must not hold a dot, which separates the parts of what is signed.
+        keys: every key that is valid now, newest first.
+        webhook_id: the event's id; it must not contain a dot, which separates the parts of the signed text.
         timestamp: the attempt's time in whole seconds since 1970.
         body: the bytes as they are sent.
 
@@ -101,14 +103,14 @@ def sign(keys: Sequence[Signer], webhook_id: str, timestamp: int, body: bytes) -
 
 
 def verify(keys: Sequence[SigningKey], headers: Mapping[str, str], body: bytes, *, now: int, tolerance: int = 300) -> None:
-    """Check a delivery against every key that the receiver holds to be valid.
+    """Check a delivery against every key that the receiver considers valid.
 
     Args:
         keys: the keys; one that matches one of the signatures is enough.
         headers: the request's headers; the case of their names does not matter.
-        body: the bytes as they came.
+        body: the bytes as they were received.
         now: the receiver's time in whole seconds since 1970.
-        tolerance: how many seconds the timestamp may be away from ``now``, either way.
+        tolerance: how many seconds the timestamp may differ from ``now``, in either direction.
 
     Raises:
         SignatureError: a header is missing or malformed, the timestamp is too old or too new, or no signature matches.
@@ -122,7 +124,7 @@ def verify(keys: Sequence[SigningKey], headers: Mapping[str, str], body: bytes, 
 
 
 def read_signed(headers: Mapping[str, str], body: bytes, *, now: int, tolerance: int = 300) -> tuple[bytes, list[str]]:
-    """What was signed, and the signatures, of whatever version.
+    """The signed bytes, and the signatures of all versions.
 
     Raises:
         SignatureError: a header is missing or malformed, or the timestamp is too old or too new.
@@ -132,7 +134,7 @@ def read_signed(headers: Mapping[str, str], body: bytes, *, now: int, tolerance:
     timestamp = _header(lowered, TIMESTAMP_HEADER)
     signatures = _header(lowered, SIGNATURE_HEADER)
     _check_age(timestamp, now, tolerance)
-    # The header's own text is what was signed, so it is not parsed and written again.
+    # The header's literal text was signed, so it is not parsed and formatted again.
     return f"{webhook_id}.{timestamp}.".encode("ascii") + body, signatures.split(" ")
 
 
@@ -148,7 +150,7 @@ def _header(lowered: Mapping[str, str], name: str) -> str:
 
 
 def _check_age(timestamp: str, now: int, tolerance: int) -> None:
-    # 15 digits reach millions of years ahead; int() of a longer text costs time and says nothing more.
+    # 15 digits reach millions of years ahead; int() of a longer text costs time and tells nothing more.
     if not timestamp.isdigit() or len(timestamp) > 15:
         message = f"The header {TIMESTAMP_HEADER} is not a whole number of seconds since 1970."
         raise SignatureError(message)

@@ -1,7 +1,7 @@
-"""How many processes, how much disk: a capacity model, from what an event, an attempt and a byte cost. Pure.
+"""A capacity model: how many processes and how much disk a load needs, from the costs of an event, an attempt and a byte. Pure.
 
-The costs were measured once, on one machine (docs/sizing.md says how). They are CPU seconds of one core, so that a faster core
-divides them and a busy machine does not change them. Measure your own with ``make bench-path``, and give the model yours.
+The costs were measured on one machine (docs/sizing.md says how). They are CPU seconds of one core: a faster core divides them,
+and a busy machine does not change them. Measure yours with ``make bench-path``, and pass them to the model.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ MAX_PARTITIONS: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What comes in, at the peak (processes) and on average (disk)."""
+    """The incoming load: at the peak (for processes) and on average (for disk)."""
 
     events_per_second: float
     """At the peak."""
     average_share: float = 0.3
-    """Of the peak, over the day."""
+    """The average over the day, as a share of the peak."""
     deliveries_per_event: float = 2.0
-    """Endpoints that an event matches."""
+    """How many endpoints match an event."""
     attempts_per_delivery: float = 1.15
-    """1 and the retries."""
+    """1 plus the retries."""
     body_bytes: int = 2_000
     noise: float = 0.0
-    """The share of a body that is random text: tokens, base64, hashes. Its n-grams are all different, so that its index is large."""
+    """The share of a body that is random text: tokens, base64, hashes. Its n-grams all differ, so its index is large."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
     """CPU in microseconds, sizes in bytes."""
 
-    # The figure of `make bench-path` stands here and in docs/sizing.md, and nowhere else.
+    # The figure of `make bench-path` is here and in docs/sizing.md, and nowhere else.
     delivery_us: float = 300.0
     """The fan-out and the retry: one attempt of 2 KB, with its share of the event, of signing and of Kafka."""
     recorded_attempt_us: float = 45.0
@@ -44,7 +44,7 @@ class Costs:
     stored_event_us: float = 190.0
     """ClickHouse: inserting a row; an event with the index of its body."""
     merging: float = 2.0
-    """What ClickHouse spends on merges and replication beside inserts, as a factor."""
+    """What ClickHouse spends on merges and replication in addition to inserts, as a factor."""
     attempt_disk: float = 80.0
     event_disk_per_body_byte: float = 0.55
     """ClickHouse, compressed: the body is a quarter of it, its index the rest."""
@@ -52,24 +52,24 @@ class Costs:
     """The same for random text, which hardly compresses."""
     attempt_kafka: float = 170.0
     body_kafka_per_byte: float = 0.4
-    """Kafka: an attempt in a bundle, and a byte of a body, as lz4 leaves them."""
+    """Kafka: an attempt in a batch, and a byte of a body, compressed with lz4."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What is kept, how often, and how full a process may be."""
+    """Retention, replication, and how busy a process may be."""
 
     retention_days: int = 400
     kafka_days: int = 7
     kafka_replicas: int = 3
     clickhouse_replicas: int = 2
     utilisation: float = 0.5
-    """Of a core at the peak: room to catch up after an outage, and for one process less."""
+    """Of a core at the peak. The rest is for catching up after an outage, and for the failure of a process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What is needed."""
+    """The result."""
 
     deliveries_per_second: float
     attempts_per_second: float
@@ -87,7 +87,7 @@ class Size:
 
 SHARD_BYTES: Final = 4e12
 SHARD_CORES: Final = 16.0
-"""What one node is given here, before there is a second shard."""
+"""How many cores one node gets before a second shard is added."""
 
 
 def size(load: Load, costs: Costs | None = None, deployment: Deployment | None = None) -> Size:
@@ -102,7 +102,7 @@ def size(load: Load, costs: Costs | None = None, deployment: Deployment | None =
     fanout = _processes(deliveries * costs.delivery_us, deployment)
     retry = _processes((attempts - deliveries) * costs.delivery_us, deployment)
     recorder = _processes((attempts + load.events_per_second) * costs.recorded_attempt_us, deployment)
-    # Twice as many partitions as processes: they are shared evenly with one process less, and there is room to grow.
+    # Twice as many partitions as processes: they are divided evenly if one process fails, and there is room to grow.
     partitions = max(6, 2 * max(fanout, retry, recorder))
     if partitions > MAX_PARTITIONS:
         raise ValueError(f"{partitions} partitions are more than a topic may have ({MAX_PARTITIONS}): use several prefixes")
@@ -127,12 +127,12 @@ def size(load: Load, costs: Costs | None = None, deployment: Deployment | None =
 
 
 def _processes(microseconds_per_second: float, deployment: Deployment) -> int:
-    """Two at least: one may die."""
+    """At least two: one may die."""
     return max(2, math.ceil(microseconds_per_second / 1e6 / deployment.utilisation))
 
 
 def _kafka(load: Load, costs: Costs, deployment: Deployment) -> float:
-    """An event stands there as the OMS wrote it and as it is sent, and once more for each retry; and its attempts."""
+    """An event is stored as published and as sent, and once more for each retry; and its attempts."""
     events = load.events_per_second * load.average_share * SECONDS_PER_DAY * deployment.kafka_days
     attempts = events * load.deliveries_per_event * load.attempts_per_delivery
     retries = attempts - events * load.deliveries_per_event

@@ -1,4 +1,7 @@
-"""What a token endpoint is asked (RFC 6749, section 4.4), and what its answer means. Pure; no sentence holds a secret or a token."""
+"""The request to a token endpoint (RFC 6749, section 4.4), and the meaning of its answer. Pure; no sentence contains a secret or
+a token.
+
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from urllib.parse import quote, urlencode
 from pipeline.core.exchange import Exchange, NoResponse, Request, Response
 
 USUAL_SECONDS: Final = 300.0
-"""How long a token is used that does not say how long it is valid."""
+"""How long to use a token that does not state its lifetime."""
 _MOST_SECONDS: Final = 86_400.0
 _MARGIN: Final = 60.0
-"""Seconds before its end in which a token is renewed; a fifth of its life, where that is shorter."""
+"""How many seconds before its end a token is renewed; a fifth of its lifetime, if that is shorter."""
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,8192}")
 _KNOWN_ERRORS: Final = frozenset(
     [
@@ -33,12 +36,12 @@ _KNOWN_ERRORS: Final = frozenset(
         "temporarily_unavailable",
     ]
 )
-"""Errors that a sentence may name: whatever else stands there may be anything."""
+"""Errors that a sentence may name: any other text may be anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenQuestion:
-    """What a token endpoint is asked with."""
+    """The request for a token."""
 
     token_url: str
     client_id: str
@@ -46,11 +49,11 @@ class TokenQuestion:
     scopes: Sequence[str] = ()
     audience: str | None = None
     is_in_form: bool = False
-    """Whether id and secret are sent in the form, and not as a header."""
+    """Whether id and secret are sent in the form instead of a header."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be seen in an answer."""
+        """Values that must not appear in a recorded answer."""
         forms = () if self.is_in_form else (_basic(self.client_id, self.client_secret),)
         return (self.client_secret, *forms)
 
@@ -70,14 +73,14 @@ class TokenQuestion:
 
 
 def _basic(client_id: str, client_secret: str) -> str:
-    # Both are encoded as in a form first (section 2.3.1). Some servers read a plus as itself there, so a space is %20.
+    # Both are first encoded as in a form (section 2.3.1). Some servers do not decode a plus there, so a space is %20.
     pair = f"{quote(client_id, safe='')}:{quote(client_secret, safe='')}"
     return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 @dataclass(frozen=True, slots=True)
 class GrantedToken:
-    """An access token, for how many seconds it is valid, and after how many it is renewed."""
+    """An access token, its lifetime in seconds, and after how many seconds it is renewed."""
 
     token: str = field(repr=False)
     lifetime: float
@@ -85,7 +88,7 @@ class GrantedToken:
 
 
 class TokenAnswerError(Exception):
-    """A token endpoint gave no token; ``str(error)`` is a sentence that says why."""
+    """A token endpoint returned no token; ``str(error)`` is a sentence that says why."""
 
 
 def granted(exchange: Exchange) -> GrantedToken:

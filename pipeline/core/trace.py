@@ -1,7 +1,7 @@
-"""The W3C trace context of an event: read from a record's headers, sent on to the receivers. Pure; hostile values are dropped.
+"""The W3C trace context of an event: read from a record's headers, and sent to the receivers. Pure; hostile values are dropped.
 
-What is read here becomes an HTTP header, so only what the grammar of the specification allows gets through: there is no way to
-smuggle a line break into a request. What breaks it is as if it were not there: it never stops an event.
+What is read here becomes an HTTP header, so only values in the specification's grammar are accepted: no line break gets into a
+request. Invalid values are treated as missing and never block an event.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 
-# Lower case only. A later version may add parts behind a hyphen; the first four are as they are in version 00.
+# Lower case only. A later version may add parts after a hyphen; the first four are as in version 00.
 _TRACEPARENT: Final = re.compile(
     r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<rest>-[\x21-\x7e]*)?"
 )
@@ -31,19 +31,19 @@ _MEMBER: Final = re.compile(
 
 
 class TraceContext(NamedTuple):
-    """Where something stands in a trace: both fields as they are written in headers; ``tracestate`` may be empty."""
+    """A place in a trace: both fields as they are written in headers; ``tracestate`` may be empty."""
 
     traceparent: str
     tracestate: str = ""
 
     @property
     def trace_id(self) -> str:
-        """32 hexadecimal digits, the same in all that came of one event."""
+        """32 hexadecimal digits, the same for everything that follows from one event."""
         return self.traceparent[3:35]
 
     @property
     def is_sampled(self) -> bool:
-        """Whether whoever began the trace records it."""
+        """Whether the trace is recorded by whoever began it."""
         return bool(int(self.traceparent[53:55], 16) & _SAMPLED)
 
     def headers(self) -> dict[str, str]:
@@ -54,7 +54,7 @@ class TraceContext(NamedTuple):
 
 
 def read_trace(headers: Sequence[tuple[str, bytes | None]]) -> TraceContext | None:
-    """The trace context in the headers of a record. Of several headers with one name the last one counts, as in Kafka's clients."""
+    """The trace context in the headers of a record. If a header occurs several times, the last one counts, as in Kafka's clients."""
     parent = state = None
     for name, value in headers:
         if name == TRACEPARENT:
@@ -65,13 +65,13 @@ def read_trace(headers: Sequence[tuple[str, bytes | None]]) -> TraceContext | No
 
 
 def trace_context(traceparent: str | None, tracestate: str | None = None) -> TraceContext | None:
-    """Two headers as a trace context; None when the first is missing or is none. A second one that is none is left out."""
+    """Two headers as a trace context; None if the first is missing or invalid. An invalid second one is left out."""
     if not traceparent or len(traceparent) > _MAX_TRACEPARENT:
         return None
     found = _TRACEPARENT.fullmatch(traceparent)
     if found is None or found["trace"] == _NO_TRACE or found["span"] == _NO_SPAN or found["version"] == "ff":
         return None
-    if found["version"] != "00":  # what is known of it, as the specification wants it to be handed on
+    if found["version"] != "00":  # the known part of a later version, as the specification requires it to be passed on
         flags = int(found["flags"], 16) & _SAMPLED
         traceparent = f"00-{found['trace']}-{found['span']}-{flags:02x}"
     elif found["rest"] is not None:
@@ -80,12 +80,12 @@ def trace_context(traceparent: str | None, tracestate: str | None = None) -> Tra
 
 
 def exemplar(trace: TraceContext | None) -> dict[str, str] | None:
-    """What a histogram keeps of an observation, so that a dashboard leads to its trace; None when nobody records that."""
+    """The exemplar of an observation, which links a dashboard to its trace; None if the trace is not recorded."""
     return {"trace_id": trace.trace_id} if trace is not None and trace.is_sampled else None
 
 
 def _text(value: bytes | None) -> str | None:
-    # A header's value may be null in Kafka. What is not ASCII fits no grammar here.
+    # A header's value may be null in Kafka. Text that is not ASCII is invalid here.
     return value.decode("ascii", "replace") if value is not None and len(value) <= _MAX_TRACEPARENT else None
 
 

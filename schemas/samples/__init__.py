@@ -1,4 +1,4 @@
-"""One sample payload for each event type: what a test delivery sends, and what the documentation shows."""
+"""One sample payload for each event type, for test deliveries and for the documentation."""
 
 from __future__ import annotations
 

@@ -30,14 +30,14 @@ _END_OF_TIME_MS: Final = 9_000_000_000_000
 
 
 def beginning(*, descending: bool = True) -> Cursor:
-    """The cursor before every row: behind it comes all that a search finds, and nothing is counted."""
+    """The cursor before every row: all results follow it, and nothing is counted."""
     if descending:
         return Cursor(_END_OF_TIME_MS, 2**63 - 1)
     return Cursor(-_END_OF_TIME_MS, -(2**63), descending=False)
 
 
 def decode_cursor(text: str) -> Cursor | None:
-    """What :meth:`Cursor.encode` wrote; None when it is something else."""
+    """What :meth:`Cursor.encode` wrote; None if it is something else."""
     try:
         decoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):

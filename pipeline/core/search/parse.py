@@ -1,7 +1,7 @@
-"""From a query string in the ransack grammar to an :class:`AttemptQuery`.
+"""Parses a query string in the ransack grammar into an :class:`AttemptQuery`.
 
-A condition that cannot be understood is ignored, as in ransack, and always reported: a typo must not look like a search that found
-everything. One whose value cannot be read is reported too, and finds nothing.
+As in ransack, a condition that cannot be understood is ignored. It is always reported, because a typo must not look like a search
+that found everything. A condition whose value cannot be read is reported too, and finds nothing.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from pipeline.core.search.query_keys import Node, elements, is_filter_key, neste
 from pipeline.core.search.values import condition, truth
 
 MAX_DEPTH: Final = 5
-"""Groups within groups."""
+"""The most levels of nested groups."""
 MAX_CONDITIONS: Final = 200
-"""Conditions of a search, each value of an ``_any`` or ``_all`` and each combined attribute counted."""
+"""The most conditions of a search; each value of an ``_any`` or ``_all`` and each combined attribute counts."""
 MAX_LISTED: Final = 1_000
-"""Values of all ``in`` lists together."""
+"""The most values of all ``in`` lists together."""
 MAX_SORTS: Final = 8
 _MAX_PAGE: Final = 10**9
 
@@ -49,12 +49,13 @@ _DIRECTIONS: Final = ("asc", "desc", "")
 
 
 def parse_query(pairs: Iterable[tuple[str, str]], now: datetime | None = None) -> AttemptQuery:
-    """Read the decoded pairs of a query string; keys other than ``q``, ``page``, ``per_page``, ``after`` are not its business.
+    """Parse the decoded pairs of a query string; ignores keys other than ``q``, ``page``, ``per_page`` and ``after``.
 
-    ``now`` is what relative times (``yesterday``, ``-2h``) begin from; without it they are not understood.
+    ``now`` is the reference of relative times (``yesterday``, ``-2h``); without it they are not understood.
 
     Raises:
-        SearchLimitError: it is beyond a bound, or ``after`` is not a cursor. Everything else that is wrong is left out and reported.
+        SearchLimitError: it exceeds a limit, or ``after`` is not a cursor. Everything else that is wrong is left out and
+            reported.
     """
     notes = SearchNotes()
     of_query: list[tuple[str, str]] = []
@@ -83,7 +84,7 @@ def parse_query(pairs: Iterable[tuple[str, str]], now: datetime | None = None) -
 
 
 def _number(text: str | None, default: int) -> int:
-    """A number that is none means the default, one that is out of range the nearest."""
+    """An invalid number means the default; one that is out of range means the nearest."""
     if text is None or not re.fullmatch(r"[+-]?[0-9]+", text):
         return default
     digits = text.lstrip("+-0")
@@ -145,7 +146,7 @@ class _Reader:
         self._listed = 0
 
     def parts(self, node: Node, path: str, depth: int) -> tuple[Combinator, tuple[Filter, ...]]:
-        """What stands in a group; ``path`` is its key, ``q`` for the outermost."""
+        """The parts of a group; ``path`` is its key, ``q`` for the outermost."""
         if depth > MAX_DEPTH:
             raise SearchLimitError(f"Groups may be nested {MAX_DEPTH} deep; write the search with fewer levels.")
         combinator = Combinator.AND
@@ -213,7 +214,7 @@ class _Reader:
         return self._made(path, make_name(attributes, form, is_any_attribute=is_any), values)
 
     def _made(self, name: str, asked: Name, texts: list[str] | None) -> list[Filter]:
-        """What a condition with known attributes and predicate means. Where its value cannot be read it holds for nothing."""
+        """The meaning of a condition with known attributes and predicate. If its value cannot be read, it is true for nothing."""
         if texts is None:
             raise NeverHoldsError("several values look like q[order_number_in][]=A&q[order_number_in][]=B")
         made: list[Filter]
@@ -230,7 +231,7 @@ class _Reader:
         return _grouped(Combinator.OR if asked.is_any_attribute else Combinator.AND, tuple(made))
 
     def _compared(self, name: str, attribute: str, asked: Name, texts: list[str]) -> Filter:
-        """One attribute compared with each value. A comparison with a value that cannot be read holds for nothing."""
+        """One attribute compared with each value. A comparison with an unreadable value is true for nothing."""
         compared = []
         for text in texts:
             try:
@@ -256,7 +257,7 @@ class _Reader:
 
 
 def _quantified(attribute: str, predicate: Predicate, quantifier: Quantifier | None, compared: list[Condition]) -> Filter:
-    """``in``, ``_any`` and ``_all``: one condition where that means the same, a group of them where it does not."""
+    """``in``, ``_any`` and ``_all``: one condition if that is equivalent, otherwise a group of them."""
     is_negation = predicate in (Predicate.NOT_EQ, Predicate.NOT_IN)
     if quantifier is None and predicate not in LISTS:
         return compared[0]
@@ -272,7 +273,7 @@ def _quantified(attribute: str, predicate: Predicate, quantifier: Quantifier | N
 
 
 def _grouped(combinator: Combinator, parts: tuple[Filter, ...]) -> list[Filter]:
-    """A group, where one is needed: none of no parts, the part itself of one."""
+    """A group if necessary: nothing for no parts, the part itself for one."""
     return [ConditionGroup(combinator, parts)] if len(parts) > 1 else list(parts)
 
 

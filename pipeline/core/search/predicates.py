@@ -1,4 +1,4 @@
-"""The predicates of the ransack grammar, and how the name of a condition comes apart into attributes and a predicate."""
+"""The predicates of the ransack grammar, and how a condition's name is split into attributes and a predicate."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.core.search.problems import NeverHoldsError, NotUsableError, shown
 
 
 class Predicate(enum.StrEnum):
-    """How an attribute compares with the values.
+    """How an attribute is compared with the values.
 
-    ``cont``, ``start``, ``end`` and ``matches`` ignore case, as in ransack. A ``not_…`` (and ``does_not_match``) is the opposite of
-    its positive, so it also holds for what has no value.
+    ``cont``, ``start``, ``end`` and ``matches`` ignore case, as in ransack. A ``not_…`` (and ``does_not_match``) is the opposite
+    of its positive, so it also holds for rows without a value.
     """
 
     EQ = "eq"
@@ -47,7 +47,7 @@ class Predicate(enum.StrEnum):
 
 
 class Quantifier(enum.StrEnum):
-    """``_any`` or ``_all`` behind a predicate: each value is a condition of its own, and one or all of them must hold."""
+    """``_any`` or ``_all`` after a predicate: each value is a separate condition, and one or all of them must hold."""
 
     ANY = "any"
     ALL = "all"
@@ -63,7 +63,7 @@ INVERSE: Final = {
     Predicate.NULL: Predicate.NOT_NULL,
     Predicate.NOT_NULL: Predicate.NULL,
 }
-"""The predicates that take yes or no, and what a no makes of them."""
+"""The predicates that take yes or no, and their opposites for no."""
 
 POSITIVE: Final = {
     Predicate.NOT_EQ: Predicate.EQ,
@@ -78,7 +78,7 @@ POSITIVE: Final = {
     Predicate.BLANK: Predicate.PRESENT,
     Predicate.NULL: Predicate.NOT_NULL,
 }
-"""Each negation with what it is the opposite of."""
+"""Each negation with its opposite."""
 
 LISTS: Final = frozenset({Predicate.IN, Predicate.NOT_IN})
 ORDER: Final = frozenset({Predicate.GT, Predicate.GTEQ, Predicate.LT, Predicate.LTEQ})
@@ -118,7 +118,7 @@ _COMBINATOR: Final = re.compile(r"_(and|or)_")
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """``order_number_or_shipment_number_eq_any``, taken apart."""
+    """A name such as ``order_number_or_shipment_number_eq_any``, split."""
 
     attributes: tuple[str, ...]
     is_any_attribute: bool
@@ -127,7 +127,7 @@ class Name:
 
 
 def split_name(name: str) -> Name:
-    """Take the name of a condition apart.
+    """Split the name of a condition.
 
     Raises:
         NotUsableError: it is not one.
@@ -143,11 +143,11 @@ def split_name(name: str) -> Name:
 
 
 def make_name(attributes: list[str], form: str, *, is_any_attribute: bool) -> Name:
-    """Check attributes and a predicate against each other.
+    """Check that attributes and a predicate fit together.
 
     Raises:
         NotUsableError: attempts have no such attribute, or there is no such predicate.
-        NeverHoldsError: they do not go together.
+        NeverHoldsError: they do not fit together.
     """
     if form not in _FORMS:
         raise NotUsableError(f"there is no predicate {shown(form)}")

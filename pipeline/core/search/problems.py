@@ -1,4 +1,4 @@
-"""What a search leaves out, and what it refuses: always with a reason for people."""
+"""What a search leaves out or refuses, always with a reason for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MAX_NOTES: Final = 50
 
 
 class SearchLimitError(ValueError):
-    """A search is beyond a bound, or its cursor is none; ``str(error)`` says which and what to do. Answered with 422."""
+    """A search exceeds a limit, or its cursor is invalid; ``str(error)`` says which and what to do. Answered with 422."""
 
 
 class NotUsableError(ValueError):
@@ -16,11 +16,11 @@ class NotUsableError(ValueError):
 
 
 class NeverHoldsError(NotUsableError):
-    """A condition whose attributes and predicate are known, but that can hold for no attempt. It is reported, and finds nothing."""
+    """A condition with a known attribute and predicate that can hold for no attempt. It is reported, and finds nothing."""
 
 
 class SearchNotes:
-    """What was left out, in order; the first of them, and how many more."""
+    """What was left out, in order: the first notes, and how many more there are."""
 
     def __init__(self) -> None:
         self._notes: list[str] = []
@@ -40,15 +40,14 @@ class SearchNotes:
             self._blank[shown(name)] = None
 
     def blank(self) -> tuple[str, ...]:
-        """The keys without a value, as they were typed, each once."""
+        """The keys without a value, as they were typed, without duplicates."""
         return tuple(self._blank)
 
     def all(self) -> tuple[str, ...]:
-        """The notes."""
         more = (f"and {self._more} more were left out",) if self._more else ()
         return (*self._notes, *more)
 
 
 def shown(text: str) -> str:
-    """What somebody typed, short and printable, for a note."""
+    """Text that a person typed, short and printable, for a note."""
     return repr(text[:60])[1:-1].encode("utf-8", "replace").decode()

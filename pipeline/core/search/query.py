@@ -18,7 +18,7 @@ Value = str | int | float | bool | datetime
 
 
 class Combinator(enum.StrEnum):
-    """How the parts of a group go together."""
+    """How the parts of a group are combined."""
 
     AND = "and"
     OR = "or"
@@ -35,7 +35,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class ConditionGroup:
-    """Parts of which all (and) or one at least (or) must hold. It has two parts at least, but for :data:`NOTHING`."""
+    """Parts of which all (and) or at least one (or) must hold. It has at least two parts, except for :data:`NOTHING`."""
 
     combinator: Combinator
     parts: tuple[Condition | ConditionGroup, ...]
@@ -44,7 +44,7 @@ class ConditionGroup:
 Filter = Condition | ConditionGroup
 
 NOTHING: Final = ConditionGroup(Combinator.OR, ())
-"""Holds for no attempt: what becomes of a condition whose value cannot be read. A typing mistake must not find everything."""
+"""Holds for no attempt: the result of a condition whose value cannot be read. A typing mistake must not find everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ class Sort:
 
 @dataclass(frozen=True, slots=True)
 class AttemptQuery:
-    """A search. Without sorts the newest come first. ``ignored`` says what was left out, and why.
+    """A search. By default, the newest attempts come first. ``ignored`` says what was left out, and why.
 
-    ``blank`` are keys without a value (a form has many): for a search they mean nothing, for what acts on all that it finds they are
-    suspect.
+    ``blank`` are keys without a value (a form has many): they mean nothing for a search, but are suspicious if an action applies
+    to everything that it finds.
 
-    ``after`` asks for what follows a row (see :class:`Cursor`); ``page`` has no meaning then.
+    ``after`` asks for the rows after a cursor (see :class:`Cursor`); ``page`` has no meaning then.
     """
 
     conditions: tuple[Filter, ...] = ()
@@ -76,21 +76,21 @@ class AttemptQuery:
 
     @property
     def required(self) -> tuple[Filter, ...]:
-        """What must hold, all of it."""
+        """The conditions that must all hold."""
         if self.combinator is Combinator.OR and len(self.conditions) > 1:
             return (ConditionGroup(Combinator.OR, self.conditions),)
         return tuple(part for one in self.conditions for part in _required(one))
 
     @property
     def in_time(self) -> Sort | None:
-        """The sort, if the order is that of time: then pages can be found by walking through time, and have cursors."""
+        """The sort, if the order is by time: then pages are found in time windows, and have cursors."""
         if not self.sorts:
             return Sort("created_at", descending=True)
         return self.sorts[0] if len(self.sorts) == 1 and self.sorts[0].attribute == "created_at" else None
 
 
 def leaves(one: Filter) -> Iterator[Condition]:
-    """Every condition in it."""
+    """All conditions in it."""
     if isinstance(one, Condition):
         yield one
     else:

@@ -9,11 +9,11 @@ from typing import Final
 from pipeline.core.search.problems import SearchLimitError, SearchNotes, shown
 
 MAX_PAIRS: Final = 2_000
-"""Keys below ``q``, repeated ones included."""
+"""The most keys below ``q``, including repeated ones."""
 MAX_VALUE: Final = 20_000
-"""Characters of a value."""
+"""The most characters of a value."""
 MAX_KEY_DEPTH: Final = 16
-"""Brackets of a key: enough for the long form inside of the deepest groups."""
+"""The most brackets of a key: enough for the long form inside the deepest groups."""
 
 Node = dict[str, "Node | list[str]"]
 """Values, or more keys, by key."""
@@ -25,12 +25,12 @@ _HOW: Final = "conditions look like q[order_number_eq]"
 
 
 def is_filter_key(key: str) -> bool:
-    """Whether a key of a query string belongs to the search. Blanks after an ``&`` mean nothing, as in Rack."""
+    """Whether a key of a query string belongs to the search. Spaces after an ``&`` are ignored, as in Rack."""
     return key == "q" or key.lstrip().startswith("q[")
 
 
 def nested(pairs: Iterable[tuple[str, str]], notes: SearchNotes) -> Node:
-    """The keys below ``q`` with their values, stripped; blank values are dropped, and noted as such.
+    """The keys below ``q`` with their values, stripped; blank values are dropped and noted.
 
     Raises:
         SearchLimitError: there are too many, a value is too long, or a key is nested too deeply.
@@ -60,7 +60,7 @@ def nested(pairs: Iterable[tuple[str, str]], notes: SearchNotes) -> Node:
 
 
 def elements(node: Node | list[str]) -> list[str] | None:
-    """The texts of a list: ``q[x][]=A&q[x][]=B`` or ``q[x][0]=A&q[x][1]=B``, by their numbers; None when it holds anything else."""
+    """The texts of a list: ``q[x][]=A&q[x][]=B`` or ``q[x][0]=A&q[x][1]=B``, by their numbers; None if it contains anything else."""
     if isinstance(node, list):
         return node
     numbered = [(int(key), child) for key, child in node.items() if _NUMBER.fullmatch(key) and isinstance(child, list)]
@@ -70,9 +70,9 @@ def elements(node: Node | list[str]) -> list[str] | None:
 
 
 def _put(node: Node, path: list[str], value: str) -> list[str] | None:
-    """Put a value where its path leads; None where there is something else already.
+    """Put a value at its path; None if there is something else already.
 
-    ``q[x][]`` is a list; of ``q[x]`` that is given more than once the last one counts, as in Rack. Returned are those that it replaced.
+    ``q[x][]`` is a list; if ``q[x]`` is given several times, the last one counts, as in Rack. Returns the replaced values.
     """
     *parents, last = path if path[-1] else path[:-1]
     for position, name in enumerate(parents):
@@ -88,7 +88,7 @@ def _put(node: Node, path: list[str], value: str) -> list[str] | None:
 
 
 def _index(node: Node, following: str) -> str:
-    """An element of a list of hashes (``q[g][][m]``): a key that it has already begins the next one."""
+    """An element of a list of hashes (``q[g][][m]``): a key that the current one already has begins the next one."""
     last = node.get(str(len(node) - 1))
     is_new = not isinstance(last, dict) or (following != "" and following in last and not isinstance(last[following], dict))
     return str(len(node)) if is_new else str(len(node) - 1)

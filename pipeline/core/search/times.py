@@ -1,4 +1,4 @@
-"""Times as people type them: ISO 8601, a date, or one that is relative to now. Pure: ``now`` is given."""
+"""Times as people type them: ISO 8601, a date, or relative to now. Pure: ``now`` is an argument."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMS: Final = (
 )
 EARLIEST: Final = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2299, 1, 1, tzinfo=UTC)
-"""What a column can compare. Nothing was ever recorded before or after."""
+"""The range that a column can compare. Nothing was ever recorded before or after."""
 
 _DATE: Final = re.compile(r"(\d{4})([-/]?)(\d{1,2})\2(\d{1,2})", re.ASCII)
 _CLOCK: Final = re.compile(r"(?P<date>\d{4}-?\d\d-?\d\d)[T ](?P<clock>\d\d.*)", re.ASCII | re.IGNORECASE)
@@ -35,24 +35,24 @@ _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "sat
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """A time; ``is_day``: no time of day was given, and it is the beginning of that day, in the zone that days are counted in."""
+    """A time. ``is_day``: no time of day was given, and it is the start of that day, in the time zone of ``now``."""
 
     at: datetime
     is_day: bool = False
 
     @property
     def text(self) -> str:
-        """As it is sent on: a date stays one."""
+        """The text to send on: a date stays a date."""
         return f"{self.at:%Y-%m-%d}" if self.is_day else self.at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def read_time(text: str, now: datetime | None = None) -> TimeRange:
-    """Read a time. Without ``now``, relative ones are not understood.
+    """Read a time. Without ``now``, relative times are not understood.
 
-    Days, and times without an offset, are those of the zone of ``now``; without it, of UTC.
+    Days, and times without an offset, are in the time zone of ``now``; without it, in UTC.
 
     Raises:
-        NotUsableError: it is none.
+        NotUsableError: it is not a time.
     """
     words = " ".join(text.lower().split())
     zone = (now.tzinfo if now is not None else None) or UTC
@@ -86,7 +86,7 @@ def _relative(words: str, now: datetime) -> TimeRange | None:
 
 
 def _absolute(text: str, zone: tzinfo) -> TimeRange | None:
-    """Raises ValueError or OverflowError where there is no such day or hour."""
+    """Raises ValueError or OverflowError if there is no such day or hour."""
     if date := _DATE.fullmatch(text):
         if not date[2] and len(text) != len("20260302"):
             return None
@@ -101,5 +101,5 @@ def _absolute(text: str, zone: tzinfo) -> TimeRange | None:
     moment = datetime.fromisoformat(f"{parts['date']}T{clock}") + timedelta(days=midnight is not None)
     if moment.tzinfo is None:
         return TimeRange(moment.replace(tzinfo=zone))
-    # Near the ends of the calendar an offset may lead out of it.
+    # Near the ends of the calendar, an offset may exceed the range.
     return TimeRange(moment.astimezone(UTC) if EARLIEST.year <= moment.year <= LATEST.year else moment.replace(tzinfo=UTC))

@@ -1,4 +1,4 @@
-"""Values as they are typed, read as what an attribute holds."""
+"""Reads typed values as the types of attributes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGEST: Final = 1.7976931348623157e308
 
 
 def condition(attribute: str, predicate: Predicate, text: str, now: datetime | None = None) -> Condition:
-    """An attribute compared with one value. ``now`` is what relative times begin from.
+    """An attribute compared with one value. ``now`` is the reference of relative times.
 
     Raises:
         NotUsableError: the attribute cannot have such a value.
@@ -39,7 +39,7 @@ def condition(attribute: str, predicate: Predicate, text: str, now: datetime | N
         return Condition(attribute, Predicate.LT, (min(moment.at + timedelta(days=1), LATEST),))
     at = moment.at
     if predicate in (Predicate.GTEQ, Predicate.LT):
-        # Times are kept in milliseconds: what is not before this one is not before the next whole one.
+        # Times are stored in milliseconds: what is not before this time is not before the next whole millisecond.
         at += timedelta(microseconds=-at.microsecond % 1000)
     return Condition(attribute, predicate, (at,))
 
@@ -58,7 +58,7 @@ def truth(text: str) -> bool:
 
 
 def _integer(text: str) -> int:
-    """A whole number. One that is larger than any there can be compares as the largest does."""
+    """A whole number. A number beyond the column's range compares as the largest one."""
     # Not int(): it also takes 1_000 and digits of other scripts.
     if _WHOLE.fullmatch(text) or _LARGE.fullmatch(text):
         digits = text.lstrip("+-0").partition(".")[0]
