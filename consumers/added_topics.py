@@ -1,11 +1,11 @@
-"""Topics of event types that are added with the API: the fan-out learns of them while it runs, and reads them.
+"""Topics of event types that are added with the API: a running fan-out discovers them, and reads them.
 
-The way of such a topic: the API makes it, then writes the event type down; every fan-out reads that, and from then on knows what it finds in the
-topic. Only then it looks whether the topic is there and may be read, and subscribes to it. A topic that cannot be read yet keeps nobody from
-reading the others: that would be one call of the API that stops all deliveries. It is told of, and looked at again.
+How it works: the API creates the topic, then writes the event type. Every fan-out reads that, and from then on understands the
+events in the topic. Only then does it check whether the topic exists and may be read, and subscribes to it. A topic that cannot
+be read yet does not block the others: otherwise one API call could stop all deliveries. It is reported, and checked again.
 
-A topic is never given up while the process runs, and not at its next start either, while Kafka has it: records may be left there. What is
-published to it after its event type was removed becomes dead letters, as any event that nobody knows.
+A topic is never dropped while Kafka has it, neither in a running process nor at its next start: records may be left in it. Events
+that are published after their event type was removed become dead letters, like all unknown events.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from schemas.topics import Topics
 log = logger(__name__)
 
 _START_SECONDS: Final = 5.0
-"""So long a start waits for what can be read. What takes longer is read a little later."""
+"""How long a start waits for topics that can be read. Slower ones are read a little later."""
 _AGAIN_SECONDS: Final = 10.0
-"""How often a topic is looked at that could not be read; sooner at first, as one that was just made may not be everywhere yet."""
+"""How often an unreadable topic is checked again; sooner at first, because a new topic may not be known to all brokers yet."""
 _FIRST_AGAIN_SECONDS: Final = 1.0
 _MOST_TOLD: Final = 3
 
 
 class AddedTopics:
-    """Used from the event loop. ``read`` is told, once for each, which topics can be read."""
+    """Used from the event loop. ``read`` is called with topics that can be read, once for each."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class AddedTopics:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to read what can be read, and go on looking."""
+        """Begin to read topics that can be read, and keep looking for others."""
         self._catalogue.follow(lambda _: self._changed.set())
         first = asyncio.create_task(self._look())
         await asyncio.wait([first], timeout=_START_SECONDS)
@@ -74,7 +74,6 @@ class AddedTopics:
         self._task.add_done_callback(_note_end)
 
     async def stop(self) -> None:
-        """Look no more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -145,7 +144,7 @@ class AddedTopics:
         former = {prefix + topic for topic in self._catalogue.types.former_topics}
         told = {topic: _refused(topic, topic.removeprefix(prefix), why) for topic, why in found.refused.items()}
         for topic in found.missing:
-            if topic in former:  # with the topic, its records are gone
+            if topic in former:  # its records are gone with the topic
                 self._given_up.add(topic)
             else:
                 told[topic] = _missing(topic, topic.removeprefix(prefix))
@@ -179,12 +178,12 @@ def _refused(topic: str, bare: str, why: str) -> str:
 
 
 def _note_end(task: asyncio.Task[None]) -> None:
-    """It ends by itself only through a bug."""
+    """Only a bug ends it."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("topics of event types that are added from now on are not read by this process", exc_info=error)
 
 
 def _note_failure(written: asyncio.Future[Position]) -> None:
-    """Of a record that only tells other processes something: it is written again at the next start."""
+    """For a record that only informs other processes: it is written again at the next start."""
     if not written.cancelled() and (error := written.exception()) is not None:
         log.warning("the ids of topics could not be written", error=str(error))

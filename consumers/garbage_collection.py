@@ -1,4 +1,4 @@
-"""When a process looks for garbage."""
+"""Tunes the garbage collector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MANY_DESCRIPTORS = 50
 
 
 def freeze_startup_objects() -> None:
-    """What was built at the start lives as long as the process: the garbage collector need not walk through all of it again and again."""
+    """Objects from the start live as long as the process: exclude them from all further collections."""
     gc.collect()
     gc.freeze()
 
@@ -25,11 +25,13 @@ def freeze_startup_objects() -> None:
 def tune_for_event_loop() -> None:
     """Give CPU time to deliveries.
 
-    They leave no cycles behind, whether they succeed, fail or time out (nor does Kafka's client, see `pipeline.broker.kafka.compat`): the
-    garbage collector need not look at them. Each time it does, it stops everything for 30 to 100 ms.
+    Deliveries leave no reference cycles behind, whether they succeed, fail or time out (nor does Kafka's client, see
+    `pipeline.broker.kafka.compat`). So the garbage collector need not examine them; each run would stop everything for 30 to 100
+    ms.
 
-    Kafka's threads get the interpreter after 3 ms at the latest. They need it several times to hand a record over; with 20 ms each, deliveries
-    waited for 20 to 40 ms whenever the loop was busy (tests/bench/isolation.py). With 1 ms, a delivery costs a tenth more CPU (tests/bench/path.py).
+    Kafka's threads get the interpreter after at most 3 ms. They need it several times to hand a record over; with 20 ms each,
+    deliveries waited for 20 to 40 ms whenever the loop was busy (tests/bench/isolation.py). With 1 ms, a delivery costs a tenth
+    more CPU (tests/bench/path.py).
     """
     gc.set_threshold(200_000, 10, 20)
     sys.setswitchinterval(0.003)
@@ -38,13 +40,14 @@ def tune_for_event_loop() -> None:
 async def close_forgotten_sockets(every: float = 10.0) -> None:
     """Collect garbage when the number of open file descriptors has risen; look every so many seconds, until cancelled.
 
-    kafka-python (3.0) leaves the socket of a connection that failed in a cycle of an exception and its frames. Only the garbage collector closes
-    it. While a broker is away, a fan-out tries three or four times a second. That makes too few objects to start the collector before the file
-    descriptors run out. In other roles it starts more often, but still too late: a recorder lost a thousand descriptors an hour.
+    kafka-python (3.0) leaves the socket of a failed connection in a cycle of an exception and its frames. Only the garbage
+    collector closes it. While a broker is away, a fan-out tries three or four times a second. That creates too few objects to
+    start the collector before the file descriptors run out. In other roles it starts more often, but still too late: a recorder
+    lost a thousand descriptors an hour.
 
-    At full load a collection of the young generations stops everything for 10 to 70 ms, so there is none while the number of descriptors stays.
-    A full collection follows only if they held much garbage, or if there are many more descriptors than before: a connection that was old
-    when it failed is in the oldest generation.
+    At full load, collecting the young generations stops all deliveries for 10 to 70 ms, so it is done only after the number of
+    descriptors has risen. A full collection follows only if they contained much garbage, or if there are many more descriptors
+    than before: a connection that was old when it failed is in the oldest generation.
     """
     after_any = after_full = open_descriptors()
     while True:

@@ -1,6 +1,7 @@
-"""The least rights of each role, in Kafka and in ClickHouse: from the topics and tables of the code, so that they do not drift.
+"""The minimum rights of each role in Kafka and in ClickHouse, derived from the topics and tables in the code, so that they stay
+up to date.
 
-``oms-webhooks grants`` prints them. Tests run every role with these and no others, on a real Kafka and on the real engine.
+``oms-webhooks grants`` prints them. Tests run every role with exactly these rights, on a real Kafka and on the real engine.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ class Grantee(enum.StrEnum):
     RECORDER = "recorder"
     API = "api"
     OPERATOR = "operator"
-    """Who makes topics and tables, changes and checks them."""
+    """The person who creates, changes and checks topics and tables."""
     PRODUCER = "producer"
     """The OMS."""
     AUTOSCALER = "autoscaler"
-    """KEDA, which looks at lag."""
+    """KEDA, which reads the lag."""
 
 
 Operation = Literal["Read", "Write", "Describe", "DescribeConfigs", "Create", "Alter", "AlterConfigs"]
@@ -33,7 +34,7 @@ Operation = Literal["Read", "Write", "Describe", "DescribeConfigs", "Create", "A
 
 @dataclass(frozen=True, slots=True)
 class KafkaRight:
-    """Operations on topics or groups, by name or by the beginning of it."""
+    """Operations on topics or groups, by name or by prefix."""
 
     operations: tuple[Operation, ...]
     kind: Literal["topic", "group"]
@@ -41,7 +42,7 @@ class KafkaRight:
     prefixed: bool = False
 
     def command(self, principal: str, servers: str) -> str:
-        """The command of Kafka's own tools that grants it."""
+        """The command of Kafka's tools that grants it."""
         operations = " ".join(f"--operation {operation}" for operation in self.operations)
         names = " ".join(f"--{self.kind} {name}" for name in self.names)
         pattern = " --resource-pattern-type prefixed" if self.prefixed else ""
@@ -66,7 +67,7 @@ def used_topics(grantees: Iterable[Grantee], topics: Topics) -> tuple[frozenset[
 
 
 def _describes(topics: Topics) -> KafkaRight:
-    """Every role compares all topics with what they must look like when it starts; what is in them stays closed."""
+    """Every role compares all topics with their required configuration when it starts; their content stays closed."""
     return KafkaRight(_LOOK, "topic", _every(topics))
 
 
@@ -87,7 +88,7 @@ def _joins(group: str) -> KafkaRight:
 
 
 def _delivered(topics: Topics) -> tuple[str, ...]:
-    """Where a delivery leaves something: an attempt, perhaps a retry, a dead letter, news about the endpoint; and the clock."""
+    """The topics that a delivery writes to: an attempt, perhaps a retry, a dead letter, news about the endpoint; and the clock."""
     return (
         topics.attempts,
         *topics.delay_topics,
@@ -115,7 +116,7 @@ def _fanout(topics: Topics) -> tuple[KafkaRight, ...]:
 
 
 def _retry(topics: Topics) -> tuple[KafkaRight, ...]:
-    # By the beginning of the name: delays that left the schedule are read until they are empty.
+    # By prefix: delays that are no longer in the schedule are read until they are empty.
     delays = KafkaRight(("Read", *_LOOK), "topic", (topics.delay_prefix,), prefixed=True)
     in_order = (topics.ordered, topics.ordered_progress)
     reads = _reads(topics.endpoints, topics.endpoint_health, topics.held, *in_order, topics.rate_shares)
@@ -125,23 +126,23 @@ def _retry(topics: Topics) -> tuple[KafkaRight, ...]:
 
 
 def _recorder(topics: Topics) -> tuple[KafkaRight, ...]:
-    # To the health topic: what Kafka removed before it was recorded, for the overview to tell of.
+    # To the health topic: records that Kafka removed before they were recorded, for the overview.
     writes = _writes(topics.dead_letters, topics.endpoint_health)
-    # From it: which topics are known, so that one that was made anew is not taken for recorded.
+    # From it: which topics are known, so that a recreated topic is not mistaken for a recorded one.
     return (_describes(topics), _reads(*topics.recorded, topics.endpoint_health), writes, _joins(topics.recorder_group))
 
 
 def _api(topics: Topics) -> tuple[KafkaRight, ...]:
     changes = (topics.endpoints, topics.event_types, topics.api_keys, topics.ended_sessions, topics.audit)
-    # Resends go to the topic of no delay, or to the end of their lane; test deliveries leave what deliveries leave.
-    # And dead letters are published again where they came from.
+    # Resends go to the topic without delay, or to the end of their lane; test deliveries write the same as deliveries.
+    # And dead letters are published again to their original topics.
     writes = _writes(*changes, *topics.sources, topics.dispatches, topics.ordered, *_delivered(topics))
     reads = _reads(topics.endpoints, topics.event_types, topics.endpoint_health, topics.api_keys, topics.ended_sessions)
     return (_describes(topics), reads, writes)
 
 
 def _operator(topics: Topics) -> tuple[KafkaRight, ...]:
-    # It reads which topics there are besides: those of event types that were added with the API.
+    # It reads which other topics exist: those of event types that were added with the API.
     return (KafkaRight((*_LOOK, "Create", "Alter", "AlterConfigs"), "topic", _every(topics)), _reads(topics.event_types))
 
 
@@ -170,7 +171,7 @@ APPLIED: Final = "schema_migrations"
 
 
 def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str = "") -> tuple[str, ...]:
-    """Statements that give a user what a grantee needs in ClickHouse; none for one that has no business there."""
+    """Statements that give a user the required rights in ClickHouse; empty for a role that does not use it."""
     from pipeline.store.cluster import storage_table  # noqa: PLC0415 - every role loads this file; tables and drivers are for this function only
     from pipeline.store.rows import PARTITIONED_BY  # noqa: PLC0415
 
@@ -178,7 +179,7 @@ def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str =
         case Grantee.RECORDER:
             rights = [(f"SELECT, INSERT ON {database}.{name}") for name in _stored(cluster)]
             rights += [f"SELECT ON {database}.{APPLIED}", "SELECT ON system.mutations"]
-            # What an upgrade adds to the hourly figures of before it.
+            # What an upgrade adds to the earlier hourly aggregates.
             rights += [f"SELECT, INSERT ON {database}.{name}" for name in _both(SUMMED, cluster)]
             # Weeks that are older than retention_days are dropped, on every node of a cluster.
             rights += [f"ALTER DELETE ON {database}.{storage_table(table.value, cluster)}" for table in PARTITIONED_BY]
@@ -208,7 +209,7 @@ def _stored(cluster: str) -> Iterator[str]:
 
 
 def _both(table: str, cluster: str) -> Sequence[str]:
-    """On a cluster also the table behind the ``Distributed``: the nodes ask each other as the same user."""
+    """On a cluster also the table behind the ``Distributed`` one: the nodes query each other as the same user."""
     from pipeline.store.cluster import storage_table  # noqa: PLC0415 - see clickhouse_grants
 
     return (table, storage_table(table, cluster)) if cluster else (table,)

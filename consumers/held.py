@@ -1,7 +1,8 @@
-"""The held deliveries: what is due for an endpoint that is paused or disabled waits in ``webhooks.held`` until it is resumed.
+"""Held deliveries: deliveries to a paused or disabled endpoint wait in ``webhooks.held`` until it is resumed.
 
-A partition of the topic has one processor at a time (group ``webhooks.held``). What it lets go of goes to the topic of what is due at once,
-where the retry takes it; what somebody dropped, whose endpoint was deleted, or what has waited for ``hold_days``, ends on record.
+Each partition of the topic has one processor at a time (group ``webhooks.held``). Released deliveries go to the topic without
+delay, from where the retry takes them. Dropped deliveries, those of deleted endpoints, and those that have waited for
+``hold_days`` are recorded as ended.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class HeldDeliveries:
         backlog: Callable[[], int],
         is_time_certain: Callable[[], bool],
     ) -> None:
-        """``backlog``: how many records the retry of this process has in hand. ``is_time_certain``: without that, nothing expires."""
+        """``backlog``: how many records the retry of this process is processing. ``is_time_certain``: without that, nothing
+        expires.
+        """
         self._registry = services.registry
         self._producer = services.producer
         self._service = services.service
@@ -81,14 +84,13 @@ class HeldDeliveries:
         )
 
     async def start(self) -> None:
-        """Join the group."""
         metrics.HELD.set_function(lambda: float(sum(processor.held for processor in self._processors.all)))
         metrics.HELD_EXPIRING.set_function(lambda: float(sum(processor.expiring for processor in self._processors.all)))
         await self._processors.start()
 
     @property
     def failed(self) -> asyncio.Future[None]:
-        """Holds the error that ended the work."""
+        """The error that ended the work."""
         return self._processors.failed
 
     async def stop(self, drain_seconds: float) -> None:
@@ -96,13 +98,13 @@ class HeldDeliveries:
         await self._processors.stop(drain_seconds)
 
     def problem(self) -> str | None:
-        """Why nothing held can be let go of (for health checks). While it is being counted, other work goes on."""
+        """Why held deliveries cannot be released (for health checks). While they are being counted, other work continues."""
         return self._processors.problem()
 
     # --- letting go ---
 
     async def _until_there_is_room(self) -> None:
-        """Wait a moment while the retry has much in hand: its other work is not to wait behind all that was held."""
+        """Wait a moment while the retry has much to do: its other work must not wait behind all held deliveries."""
         until = time.monotonic() + _LONGEST_WAIT_S
         while self._backlog() > self._most_in_hand and time.monotonic() < until:  # noqa: ASYNC110 - it is a consumer's counter
             await asyncio.sleep(_LOOK_AGAIN_S)
@@ -113,7 +115,7 @@ class HeldDeliveries:
         if fate is Fate.RELEASE:
             await self._producer.room(len(body))
             self._scheduled.inc()
-            # As it came: what a newer release wrote into it is kept, and the retry sets aside what cannot be used.
+            # Unchanged: members of a newer release are kept, and the retry makes dead letters of unusable records.
             await self._producer.send(self._at_once, key=record.key, value=body, headers=record.headers, spread=True)
             metrics.RELEASED.inc()
             return
@@ -129,7 +131,7 @@ class HeldDeliveries:
         await self._service.settle(DiscardedDelivery(held, target_url, kind, reason, trace, outcome))
 
     def _why(self, leaving: LeavingDelivery, endpoint: Endpoint | None) -> tuple[str, str, Outcome]:
-        """Why an attempt is not made: as a word and as a sentence; and what that is called."""
+        """Why no attempt is made: as a word and as a sentence; and the outcome."""
         if leaving.fate is Fate.EXPIRE:
             reason = f"It was held for {self._hold_days:g} days (hold_days): the endpoint was not resumed in that time."
             return "expired", reason, Outcome.EXPIRED

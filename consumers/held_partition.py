@@ -1,7 +1,8 @@
-"""Keeps one partition of ``webhooks.held``: counts what waits, tells how much it is, and lets go of what need not wait any more.
+"""Processes one partition of ``webhooks.held``: counts the waiting deliveries, reports the numbers, and releases deliveries that
+need not wait any more.
 
-What if the process dies? Everything stays in the topic. What has been let go of is written down for each endpoint (`HealthFact.HELD`) when
-Kafka has what came of it, a hundred deliveries at a time; so a hundred at most go out twice.
+If the process dies, everything stays in the topic. What was released is recorded for each endpoint (`HealthFact.HELD`) when Kafka
+has the results, a hundred deliveries at a time; so at most a hundred are sent twice.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from schemas.operational import OPERATIONAL_ENDPOINT_ID
 log = logger(__name__)
 
 CHUNK: Final = 100
-"""Deliveries that are let go of at once: what may go out twice when the process dies."""
+"""How many deliveries are released together: so many may be sent twice if the process dies."""
 LOOK_SECONDS: Final = 0.25
-"""How often it is looked whether an endpoint was resumed."""
+"""How often it checks whether an endpoint was resumed."""
 _NOTHING_HELD_SECONDS: Final = 5.0
-"""How often it is looked where nothing is held; what comes is seen at once."""
+"""How often it checks if nothing is held; new deliveries are seen immediately."""
 TELL_SECONDS: Final = 1.0
-"""How often counts are told."""
+"""How often counts are reported."""
 _MOST_TOLD: Final = 200
-"""Endpoints whose counts are told at once; the others come next."""
+"""For how many endpoints counts are reported together; the others follow."""
 _PASS_SECONDS: Final = 2.0
-"""How long what waits is gone through before it is looked again for what is new."""
+"""How long waiting deliveries are examined before new ones are read."""
 _AHEAD_SECONDS: Final = 1.0
-"""How far ahead of its endpoint's rate limit a delivery is let go: the next hop waits for so long."""
+"""How far ahead of its endpoint's rate limit a delivery is released: it waits for that long in the next step."""
 _CLOCK: Final = b"clock"
-"""Key of records without a value: their timestamp is the time of the broker's clock."""
+"""The key of records without a value: their timestamp is the time of the broker's clock."""
 _EXPIRING: Final = timedelta(days=2)
 
 
@@ -60,7 +61,7 @@ class HeldPartition:
         self._committed: int | None = None
 
     async def run(self) -> None:
-        """Keep the partition until it is taken away (the task is cancelled), or until :meth:`stop`."""
+        """Process the partition until it is revoked (the task is cancelled), or until :meth:`stop`."""
         self._ledger = HeldLedger(await self._what_was_told())
         browser, ledger = self._context.browser, self._ledger
         while not self._is_stopping:
@@ -93,7 +94,9 @@ class HeldPartition:
     # --- counting ---
 
     async def _what_was_told(self) -> dict[int, ReportedHeld]:
-        """What earlier processors have told, also the one that had the partition a moment ago: what it wrote is read before this returns."""
+        """What earlier processors have reported, including the previous owner of the partition: its reports are read before this
+        returns.
+        """
         context = self._context
         while True:
             try:
@@ -108,7 +111,7 @@ class HeldPartition:
                 return {one: told_of(fact) for one, fact in context.health.held_in(self._partition).items()}
 
     async def _count(self, records: Iterable[Record]) -> None:
-        """Take note of what is new. What need not wait goes on at once, unless more of its endpoint waits before it."""
+        """Note new records. Deliveries that need not wait are released immediately, unless earlier ones of the endpoint wait."""
         chunk: list[LeavingDelivery] = []
         ledger = self._ledger
         before = ledger.latest_ms
@@ -147,7 +150,7 @@ class HeldPartition:
     # --- letting go ---
 
     async def _go_through(self) -> None:
-        """Let go of what has been waiting and need not wait any more."""
+        """Release waiting deliveries that need not wait any more."""
         await self._look_at_the_clock()
         ledger = self._ledger
         wanted = {
@@ -166,7 +169,7 @@ class HeldPartition:
         self._lost(ledger.give_up(wanted))
 
     async def _take_those_of(self, wanted: set[int], records: Iterable[Record]) -> None:
-        """An endpoint whose next delivery has to wait (again) leaves ``wanted``."""
+        """An endpoint whose next delivery has to wait (again) is removed from ``wanted``."""
         chunk: list[LeavingDelivery] = []
         for record in records:
             endpoint_id, place = endpoint_id_of(record), place_of(record)
@@ -201,7 +204,7 @@ class HeldPartition:
         )
 
     def _may_go(self, endpoint_id: int, fate: Fate) -> bool:
-        """Whether a delivery goes now: an endpoint with a rate limit gets no more than it may."""
+        """Whether a delivery may go now: an endpoint with a rate limit gets no more than that."""
         if fate is not Fate.RELEASE:
             return fate is not Fate.WAIT
         endpoint = self._context.registry.receiver(endpoint_id)
@@ -221,11 +224,11 @@ class HeldPartition:
             chunk.clear()
 
     async def _carry_out(self, chunk: list[LeavingDelivery]) -> None:
-        """Do it, and write down that it was done when Kafka has what came of it."""
+        """Release deliveries, and record that when Kafka has the results."""
         if not chunk:
             return
         context = self._context
-        # Frozen for a while: another process may keep the partition by now. The poll thread finds out.
+        # If the process was frozen, another one may own the partition by now. The poll thread finds out.
         while not context.browser.is_sure:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         await context.until_there_is_room()
@@ -235,7 +238,7 @@ class HeldPartition:
         await self._write_down({leaving.endpoint_id for leaving in chunk})
 
     async def _look_at_the_clock(self) -> None:
-        """What is held expires by the broker's clock. When something may be too old by now, ask the broker what time it is."""
+        """Held deliveries expire by the broker's clock. If something may be too old by now, ask the broker for the time."""
         ledger, now = self._ledger, time.monotonic()
         if not ledger.waiting or now - self._clock_asked_at < TELL_SECONDS:
             return
@@ -247,13 +250,15 @@ class HeldPartition:
         await self._context.producer.send(self._context.topics.held, key=_CLOCK, value=None, partition=self._partition)
 
     def _now_ms(self) -> float:
-        """About what time it is by the broker's clock."""
+        """The approximate time of the broker's clock."""
         return self._ledger.latest_ms + (time.monotonic() - self._latest_at) * 1000
 
     # --- telling ---
 
     async def _tell(self) -> None:
-        """Tell how much waits, where that has changed, or where somebody told otherwise: who kept the partition before and woke up late."""
+        """Report how many deliveries wait, if the number has changed, or if a previous owner that woke up late has reported
+        another one.
+        """
         self._told_at = time.monotonic()
         if not self._is_counted:
             return
@@ -273,7 +278,7 @@ class HeldPartition:
         written = await asyncio.gather(
             *(context.producer.send(context.topics.endpoint_health, key=one.key, value=to_json(one)) for one in facts)
         )
-        with suppress(TimeoutError):  # then it is told once more
+        with suppress(TimeoutError):  # it is reported again then
             await context.health.table.wait_for(max(position.offset for position in written))
 
     def _commit(self) -> None:

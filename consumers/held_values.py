@@ -1,4 +1,4 @@
-"""What processors of held deliveries work with: what is let go of, what they share, and the facts that they tell."""
+"""The values of processors of held deliveries: released deliveries, what the processors share, and the facts that they report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schemas.topics import Topics
 
 
 class LeavingDelivery(NamedTuple):
-    """A delivery that is let go of."""
+    """A delivery that is being released."""
 
     endpoint_id: int
     record: Record
@@ -30,13 +30,13 @@ class LeavingDelivery(NamedTuple):
 
     @property
     def place(self) -> OffsetBound:
-        """Where it stands."""
+        """Its offset and time."""
         return place_of(self.record)
 
 
 @dataclass(frozen=True, slots=True)
 class HeldContext:
-    """What all processors of a process share. ``let_go`` returns when what comes of the delivery is acknowledged by Kafka."""
+    """What all processors of a process share. ``let_go`` returns when Kafka has the results of the delivery."""
 
     browser: SeekingConsumer
     producer: Producer
@@ -49,29 +49,29 @@ class HeldContext:
     let_go: Callable[[LeavingDelivery], Awaitable[None]]
     until_there_is_room: Callable[[], Awaitable[None]]
     said: OnceAMinute = field(default_factory=OnceAMinute)
-    """Log lines about what affects all partitions at once."""
+    """Logs what affects all partitions once."""
 
 
 def place_of(record: Record) -> OffsetBound:
-    """Where a record stands."""
+    """The offset and time of a record."""
     return OffsetBound(record.offset, record.timestamp_ms)
 
 
 def endpoint_id_of(record: Record) -> int:
-    """Whose it is. What has no such key goes on to the retry, which sets aside what it cannot use."""
+    """The endpoint of a record. A record without such a key goes to the retry, which makes a dead letter of it."""
     key = record.key or b""
     return int(key) if key.isdigit() and len(key) < 20 else OPERATIONAL_ENDPOINT_ID
 
 
 def told_of(fact: HealthRecord) -> ReportedHeld:
-    """A fact that was told, as a ledger takes it."""
+    """A reported fact in the form of the ledger."""
     done = OffsetBound(fact.done, milliseconds(fact.done_at)) if fact.done_at else NOWHERE
     counted = OffsetBound(fact.counted, milliseconds(fact.counted_at)) if fact.counted_at else NOWHERE
     return ReportedHeld(fact.held, done, counted)
 
 
 def fact_of(context: HeldContext, partition: int, ledger: HeldLedger, endpoint_id: int) -> HealthRecord:
-    """What there is to tell of an endpoint."""
+    """The fact about an endpoint to report."""
     endpoint = context.registry.get(endpoint_id)
     waiting, done = ledger.waiting.get(endpoint_id), ledger.done(endpoint_id)
     counted = waiting.counted if waiting is not None else done

@@ -1,7 +1,7 @@
-"""What the store needs besides inserts, from time to time: one of the recorders does it, the one that holds a certain partition.
+"""Regular maintenance of the store: done by one of the recorders, the owner of a certain partition.
 
-Who holds a partition is settled by Kafka, so that nobody else is asked. While it moves, two may believe that they hold it; each job
-is safe to do twice.
+Kafka decides who owns a partition, so no other coordination is needed. While it moves, two recorders may believe that they own
+it; each job is safe to do twice.
 """
 
 from __future__ import annotations
@@ -22,21 +22,19 @@ _LOOK_SECONDS: Final = 1.0
 
 
 class MaintenanceJob(Protocol):
-    """One thing to do."""
-
     @property
     def name(self) -> str:
-        """What it does, for the log."""
+        """Its description in the log."""
 
     async def do(self, now: datetime) -> None:
-        """Do it, or go on with it. Raises StoreError: it is tried again later."""
+        """Do it, or continue it. Raises StoreError: it is tried again later."""
 
     def leave(self) -> None:
-        """Another process does it now."""
+        """Another process does it from now on."""
 
 
 class Maintenance:
-    """Does the jobs one after the other, in the background, while ``is_ours`` says so: at once, and then every ten minutes."""
+    """Does the jobs one after the other, in the background, while ``is_ours`` is true: at the start, and then every ten minutes."""
 
     def __init__(
         self, jobs: Sequence[MaintenanceJob], is_ours: Callable[[], bool], clock: Callable[[], datetime] = utc_now
@@ -46,7 +44,7 @@ class Maintenance:
         self._clock = clock
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Until it is cancelled."""
+        """Runs until it is cancelled."""
         waited = EVERY_SECONDS
         were_ours = False
         while True:
@@ -68,5 +66,5 @@ class Maintenance:
                 await job.do(self._clock())
             except StoreError as error:
                 log.warning("the store's upkeep failed; it is tried again in ten minutes", job=job.name, error=str(error))
-            except Exception:  # one job must not end the others, nor the recorder
+            except Exception:  # one job must stop neither the others nor the recorder
                 log.exception("the store's upkeep failed unexpectedly; it is tried again in ten minutes", job=job.name)

@@ -1,7 +1,8 @@
-"""Deliveries in order: for an endpoint that asks for it, the events with one key are delivered one after the other.
+"""Deliveries in order: if an endpoint asks for it, events with the same key are delivered one after the other.
 
-The fan-out writes them to ``webhooks.ordered``. A partition of the topic has one processor at a time (group ``webhooks.ordered``), which makes the
-attempts. Other endpoints have nothing to do with it: where no endpoint has asked for order, no process joins the group.
+The fan-out writes them to ``webhooks.ordered``. Each partition of the topic has one processor at a time (group
+``webhooks.ordered``), which makes the attempts. Other endpoints are not affected: if no endpoint asks for order, no process joins
+the group.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _WORTH_TELLING_S: Final = 60.0
 _LOOKS_APART_S: Final = 60.0
 """How often the topic is checked for deliveries while no endpoint asks for order."""
 _BARRIER: Final = b"barrier"
-"""Key of records without a value: when one of them has been read, so has everything that was written before."""
+"""The key of records without a value: when one has been read, so has everything that was written before."""
 
 
 class OrderedDeliveries:
@@ -53,13 +54,13 @@ class OrderedDeliveries:
         broker_seconds: Callable[[], float | None],
         is_time_certain: Callable[[], bool],
     ) -> None:
-        """``broker_seconds``: the time at the broker; None while it is not known. ``is_time_certain``: without that, nothing expires."""
+        """``broker_seconds``: the broker's time; None while it is unknown. ``is_time_certain``: without that, nothing expires."""
         self._broker = broker
         self._producer = services.producer
         self._progress = settings.topics.ordered_progress
         self._look_at = -math.inf
         self._unseen: str | None = None
-        """Why it is not known whether deliveries wait in order."""
+        """Why it is unknown whether deliveries wait in order."""
         self._trouble = FailureBackoff(log)
         self._loading = asyncio.Semaphore(2)
         self._processors = PartitionProcessors(
@@ -88,7 +89,7 @@ class OrderedDeliveries:
         )
 
     async def start(self) -> None:
-        """Join the group as soon as an endpoint has asked for order, or something waits in order."""
+        """Join the group when an endpoint asks for order, or when something waits in order."""
         metrics.ORDERED_WAITING.set_function(lambda: float(sum(processor.waiting for processor in self._processors.all)))
         metrics.ORDERED_HELD_BACK.set_function(lambda: float(sum(processor.held_back for processor in self._processors.all)))
         metrics.ORDERED_READY.set_function(lambda: float(sum(processor.ready for processor in self._processors.all)))
@@ -99,7 +100,7 @@ class OrderedDeliveries:
 
     @property
     def failed(self) -> asyncio.Future[None]:
-        """Holds the error that ended the work."""
+        """The error that ended the work."""
         return self._processors.failed
 
     async def stop(self, drain_seconds: float) -> None:
@@ -111,9 +112,9 @@ class OrderedDeliveries:
         return self._unseen or self._processors.problem()
 
     def warning(self) -> str | None:
-        """Behind what lanes are held back for more than a moment, in words for ``/readyz``; None: none.
+        """Which lanes have waited for more than a moment, and why, in words for ``/readyz``; None if there are none.
 
-        What waits for a paused endpoint is left out: it is meant to wait.
+        Deliveries to a paused endpoint are left out: they are meant to wait.
         """
         heads = [head for processor in self._processors.all for head in processor.heads if head.due_ms is not None]
         oldest = min(heads, key=lambda head: head.since_ms, default=None)
@@ -158,7 +159,7 @@ class OrderedDeliveries:
     # --- what earlier processors have written ---
 
     async def _load(self, partition: int) -> Mapping[bytes, LaneProgress]:
-        """How far the lanes of a partition have come, also by the processor that had it a moment ago."""
+        """The progress of a partition's lanes, including what the previous owner wrote."""
         place = Partition(self._progress, partition)
         async with self._loading:
             barrier = await self._producer.send(self._progress, key=_BARRIER, value=None, partition=partition)
@@ -193,9 +194,9 @@ class OrderedDeliveries:
 
 
 def take_progress(lanes: dict[bytes, LaneProgress], key: bytes | None, value: bytes | None) -> None:
-    """Take a record of ``webhooks.ordered-progress``, in the topic's order.
+    """Apply a record of ``webhooks.ordered-progress``, in the topic's order.
 
-    What a frozen processor wrote when it woke up is behind what its successor had written: a lane never goes back.
+    If a frozen processor wakes up, it may write less progress than its successor already wrote: a lane never goes back.
     """
     if key is None:
         return

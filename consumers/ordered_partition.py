@@ -1,8 +1,9 @@
-"""Keeps one partition of ``webhooks.ordered``: the deliveries of each lane are made one after the other, those of different lanes at once.
+"""Processes one partition of ``webhooks.ordered``: makes the deliveries of each lane one after the other, and those of different
+lanes concurrently.
 
-A lane is one endpoint and one record key. Its head is tried where it stands; a failure is retried after the delay of the endpoint's policy, and
-what stands behind it waits. How far a lane has come is written to ``webhooks.ordered-progress``, in the partition of the same number, **before** the
-next one goes. So what a processor that dies leaves to the next one is, in each lane, the head and nothing else.
+A lane is one endpoint and one record key. The attempt of its head is made in place; a failure is retried after the delay of the
+endpoint's policy, and later deliveries wait. The progress of a lane is written to ``webhooks.ordered-progress``, in the partition
+of the same number, **before** the next delivery starts. So if a processor dies, at most the head of each lane is repeated.
 """
 
 from __future__ import annotations
@@ -33,17 +34,19 @@ from schemas.lane_progress import LaneProgress
 log = logger(__name__)
 
 LOOK_SECONDS: Final = 0.25
-"""How often it is looked what is due, and whether an endpoint was resumed."""
+"""How often it checks what is due, and whether an endpoint was resumed."""
 _NOTHING_WAITS_SECONDS: Final = 5.0
-"""How often it is looked where nothing waits; what comes is seen at once."""
+"""How often it checks if nothing waits; new deliveries are seen immediately."""
 TELL_SECONDS: Final = 5.0
 TIDY_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 3600.0
-"""How long a lane is remembered in which nothing waits: an event that a fan-out writes again within that time is not sent again."""
+"""How long an idle lane is remembered: if a fan-out writes an event again within that time, it is not sent again."""
 _MOST_TOLD: Final = 200
 _CACHE_BYTES: Final = 4 * 1024 * 1024
 _GRACE: Final = timedelta(days=6)
-"""Kafka keeps the topic for so much longer than ``hold_days``, and two days more: what waits at an endpoint in use ends on record before."""
+"""Kafka keeps the topic for this time longer than ``hold_days``, plus two days: before that, deliveries to an active endpoint are
+recorded as expired.
+"""
 
 
 class OrderedPartition:
@@ -54,7 +57,7 @@ class OrderedPartition:
         self._partition = partition
         self._ledger = LaneLedger({})
         self._position: int | None = None
-        """Where to read on; None: from what is committed."""
+        """Where to continue reading; None: at the committed offset."""
         self._is_loaded = self._is_stopping = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._bodies = BodyCache(_CACHE_BYTES)
@@ -71,7 +74,7 @@ class OrderedPartition:
         self._committed: int | None = None
 
     async def run(self) -> None:
-        """Keep the partition until it is taken away (the task is cancelled), or until :meth:`stop`."""
+        """Process the partition until it is revoked (the task is cancelled), or until :meth:`stop`."""
         in_flight = self._context.in_flight
         in_flight.on_room.add(self._start_ready)
         try:
@@ -94,7 +97,7 @@ class OrderedPartition:
 
     @property
     def waiting(self) -> int:
-        """How many deliveries have not ended, those that are being made included."""
+        """How many deliveries have not ended, including those that are being made."""
         return self._ledger.waiting.total()
 
     @property
@@ -104,7 +107,7 @@ class OrderedPartition:
 
     @property
     def heads(self) -> list[HeldBack]:
-        """What holds lanes back."""
+        """What blocks lanes."""
         return self._waiting_lanes.heads
 
     @property
@@ -114,7 +117,7 @@ class OrderedPartition:
 
     @property
     def oldest_seconds(self) -> float:
-        """For how long the oldest head has been waiting that does not go now, by the broker's clock; 0: there is none."""
+        """How long the oldest waiting head has been waiting, by the broker's clock; 0 if none waits."""
         since = min((one.since_ms for one in self.heads), default=None)
         return 0.0 if since is None else max(0.0, self._context.now_ms() - since) / 1000
 
@@ -141,7 +144,7 @@ class OrderedPartition:
         self._commit()
 
     def _head(self, key: bytes) -> OffsetBound:
-        """Where the head of a lane stands, in which something waits."""
+        """The offset and time of the head of a lane in which something waits."""
         head = self._ledger.head(key)
         if head is None:
             raise KeyError(key)
@@ -154,7 +157,7 @@ class OrderedPartition:
     # --- reading ---
 
     async def _add(self, record: Record, *, is_new: bool) -> None:
-        """Take note of a record; ``is_new``: for the first time."""
+        """Note a record; ``is_new``: for the first time."""
         ledger = self._ledger
         try:
             key, due = _read(record)
@@ -171,7 +174,7 @@ class OrderedPartition:
             self._come_to_the_head(key, due)
 
     def _come_to_the_head(self, key: bytes, due: DeliveryRecord) -> None:
-        """The head of a lane that nothing is being done in: it goes, or waits for its next attempt."""
+        """A lane has a new head and is not busy: start the head, or let it wait for its next attempt."""
         progress = self._ledger.attempt(key)
         if progress is None:
             self._ready.append(key)
@@ -183,7 +186,9 @@ class OrderedPartition:
         self._waiting_lanes.wait(key, due, self._head(key), "retry", seconds)
 
     async def _read_again(self) -> bool:
-        """Read what is wanted and not in memory: heads, then what no places are kept of. Returns whether there was anything."""
+        """Read what is needed and not in memory: heads, then deliveries whose offsets are not kept. Returns whether there was
+        anything.
+        """
         ledger, browser = self._ledger, self._context.browser
         if self._wanted and self._context.in_flight.has_room:
             first = min(self._wanted)
@@ -206,7 +211,7 @@ class OrderedPartition:
         return False
 
     async def _lost(self, key: bytes) -> None:
-        """Kafka does not have the head any more; the consumer has told of it. The lane goes on."""
+        """Kafka does not have the head any more, which the consumer has reported. The lane continues."""
         self._busy.add(key)
         log.error(
             "a delivery that waited in order is not in Kafka any more",
@@ -218,7 +223,7 @@ class OrderedPartition:
     # --- attempts ---
 
     def _start_ready(self) -> None:
-        """Begin attempts while there is room."""
+        """Start attempts while there is room."""
         while self._ready and self._context.in_flight.has_room and not self._is_stopping:
             key = self._ready.popleft()
             head = self._ledger.head(key)
@@ -246,7 +251,7 @@ class OrderedPartition:
         task.add_done_callback(ended)
 
     async def _deal_with(self, key: bytes, record: Record) -> None:
-        """What becomes of the head of a lane now."""
+        """Process the head of a lane."""
         context = self._context
         if not await self._is_ours():
             return
@@ -271,7 +276,7 @@ class OrderedPartition:
             self._waiting_lanes.park(key, due, self._head(key), outcome)
         elif isinstance(outcome, AttemptResult) and isinstance(outcome.verdict, RetryLater):
             await self._retry(key, due, outcome.verdict.delay)
-        else:  # it was paused this moment
+        else:  # it was paused in this moment
             self._block(key, due, record)
 
     async def _retry(self, key: bytes, due: DeliveryRecord, delay: timedelta) -> None:
@@ -295,7 +300,7 @@ class OrderedPartition:
         return structs.replace(due, attempt=progress.attempt, trigger=trigger, parked=parked)
 
     def _discarded(self, due: DeliveryRecord, endpoint: Endpoint | None, record: Record) -> DiscardedDelivery | None:
-        """Why no attempt is made, if none is."""
+        """Why no attempt is made; None if one is made."""
         context = self._context
         trace = trace_context(due.traceparent, due.tracestate)
         if endpoint is None:
@@ -313,7 +318,7 @@ class OrderedPartition:
         return None
 
     async def _end(self, key: bytes, due: DeliveryRecord) -> None:
-        """The head has ended, on record: write that down, then the next one goes."""
+        """The head has ended, and this is recorded: write the progress, then continue the lane."""
         await self._finish(key, source_of(due))
 
     async def _finish(self, key: bytes, source: Source | None) -> None:
@@ -324,22 +329,22 @@ class OrderedPartition:
         self._go_on(key)
 
     def _go_on(self, key: bytes) -> None:
-        """What was to be written of a lane is written: its next delivery may go, if there is one."""
+        """The progress of a lane is written: its next delivery may start, if there is one."""
         self._waiting_lanes.ended(key)
         self._busy.discard(key)
         if self._ledger.head(key) is not None:
             self._ready.append(key)
 
     async def _write(self, key: bytes, progress: LaneProgress) -> None:
-        if not await self._is_ours():  # somebody else has gone on, and knows better
+        if not await self._is_ours():  # another process has continued, and knows better
             await asyncio.get_running_loop().create_future()
         topic = self._context.topics.ordered_progress
         await self._context.producer.send(topic, key=key, value=to_json(progress), partition=self._partition)
 
     async def _is_ours(self) -> bool:
-        """Whether this process keeps the partition still. If not, whoever asks is about to be cancelled.
+        """Whether this process still owns the partition. If not, the calling task is about to be cancelled.
 
-        A process that was frozen for a while does not know at once: the poll thread finds out.
+        A process that was frozen does not know immediately: the poll thread finds out.
         """
         while not self._context.browser.is_sure:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -348,7 +353,7 @@ class OrderedPartition:
     # --- telling, forgetting ---
 
     async def _tell(self) -> None:
-        """Tell how much is held back, for whom and behind what, where that has changed."""
+        """Report how many deliveries wait, for which endpoints and why, if that has changed."""
         self._told_at = self._context.steady()
         if not self._was_at_end:
             return
@@ -358,15 +363,15 @@ class OrderedPartition:
         )
 
     async def _tidy(self) -> None:
-        """Forget lanes in which nothing has happened for long: their progress is taken out of Kafka."""
+        """Forget idle lanes: their progress is deleted from Kafka."""
         self._tidied_at = self._context.steady()
         found = self._ledger.forgettable(self._tidied_at - IDLE_SECONDS, self._settled)
-        # Committed for a minute at least when it is looked at next: what a successor reads begins there.
+        # At the next check it will have been committed for at least a minute: a successor begins reading there.
         self._settled = self._committed or 0
         topic = self._context.topics.ordered_progress
         gone = [key for key in found if key not in self._busy and self._ledger.forget(key)]
         self._ledger.leave_to_kafka(self._tidied_at - IDLE_SECONDS)
-        # A lane that comes to life meanwhile waits: its progress must not stand before the tombstone.
+        # A lane that becomes active meanwhile waits: its progress must not be written before the tombstone.
         self._busy.update(gone)
         await asyncio.gather(
             *(self._context.producer.send(topic, key=key, value=None, partition=self._partition) for key in gone)

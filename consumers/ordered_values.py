@@ -1,4 +1,4 @@
-"""What processors of lanes work with: what they share, what is held back, and what they read of records."""
+"""The values of processors of lanes: what they share, what is blocked, and what they read from records."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from schemas.topics import Topics
 
 
 class AttemptsInFlight:
-    """How much all processors of a process have in hand. Used from the event loop only."""
+    """The attempts under way of all processors of a process. Used from the event loop only."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most
         self._most_bytes = most_bytes
         self._count = self._bytes = 0
         self.on_room: set[Callable[[], None]] = set()
-        """Called when something has ended."""
+        """Called when an attempt has ended."""
 
     @property
     def has_room(self) -> bool:
-        """Whether another attempt may begin. A record that is larger than the bound goes when it is alone."""
+        """Whether another attempt may begin. A record that is larger than the limit is processed alone."""
         return self._count < self._most and self._bytes < self._most_bytes
 
     def begin(self, size: int) -> None:
@@ -46,7 +46,7 @@ class AttemptsInFlight:
         self._bytes += size
 
     def end(self, size: int) -> None:
-        """It has ended."""
+        """An attempt has ended."""
         self._count -= 1
         self._bytes -= size
         for told in tuple(self.on_room):
@@ -57,8 +57,8 @@ class AttemptsInFlight:
 class OrderedContext:
     """What all processors of a process share.
 
-    ``broker_seconds``: the broker's time in seconds since 1970; None while it is not known. ``steady``: seconds of a clock that nobody
-    sets. ``load`` reads how far the lanes of a partition have come.
+    ``broker_seconds``: the broker's time in seconds since 1970; None while it is unknown. ``steady``: seconds of a clock that is
+    never set. ``load`` reads the progress of a partition's lanes.
     """
 
     browser: SeekingConsumer
@@ -77,14 +77,14 @@ class OrderedContext:
     in_flight: AttemptsInFlight
 
     def now_ms(self) -> float:
-        """What time it is by the broker's clock, in milliseconds since 1970; by ours while that is not known."""
+        """The time of the broker's clock, in milliseconds since 1970; our own while that is unknown."""
         seconds = self.broker_seconds()
         return (time.time() if seconds is None else seconds) * 1000
 
 
 @dataclass(slots=True)
 class BodyCache:
-    """Records that wait for their turn, in memory while there is room; the others are read again."""
+    """Waiting records, in memory while there is room; the others are read again."""
 
     most_bytes: int
     _bytes: int = 0
@@ -97,7 +97,7 @@ class BodyCache:
             self._bytes += record.size
 
     def pop(self, offset: int) -> Record | None:
-        """Take a record out."""
+        """Remove and return a record."""
         record = self._records.pop(offset, None)
         if record is not None:
             self._bytes -= record.size
@@ -105,7 +105,7 @@ class BodyCache:
 
 
 class HeldBack(NamedTuple):
-    """Why the head of a lane does not go now. ``due_ms`` is by the broker's clock; None: when its endpoint is active again."""
+    """Why the head of a lane does not start now. ``due_ms`` is by the broker's clock; None: when its endpoint is active again."""
 
     endpoint_id: int
     event_id: str
@@ -116,12 +116,12 @@ class HeldBack(NamedTuple):
 
 
 def place_of(record: Record) -> OffsetBound:
-    """Where a record stands."""
+    """The offset and time of a record."""
     return OffsetBound(record.offset, record.timestamp_ms)
 
 
 def source_of(due: DeliveryRecord) -> Source | None:
-    """Where the event came from; None for what was sent again on purpose: that is never taken for a duplicate."""
+    """Where the event came from; None for a resend, which is never treated as a duplicate."""
     event = due.event
     if due.trigger is Trigger.RESEND or event.key is None or event.sequence is None:
         return None

@@ -1,7 +1,8 @@
-"""One processor for each partition of a topic that this process has: deliveries that are held, and deliveries in order.
+"""One processor for each of this process's partitions of a topic, used for held deliveries and for deliveries in order.
 
-Processors come and go with the partitions. The first that fails ends the work, and its error is in :attr:`PartitionProcessors.failed`.
-An idle member of a group costs nearly 1% of a core, so a member that may never be needed joins only when it is needed.
+Processors come and go with the partitions. The first failure ends the work, and its error is in
+:attr:`PartitionProcessors.failed`. An idle member of a group costs nearly 1% of a core, so a member that may never be needed
+joins only when it is.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ _ASKED_APART_S: Final = 1.0
 
 
 class PartitionProcessor(Protocol):
-    """Keeps one partition."""
+    """Processes one partition."""
 
     async def run(self) -> None:
-        """Keep it until it is taken away (the task is cancelled), or until :meth:`stop`."""
+        """Run until the partition is revoked (the task is cancelled), or until :meth:`stop`."""
 
     def stop(self) -> None:
         """Finish what was begun, and end."""
@@ -33,7 +34,7 @@ ProcessorT = TypeVar("ProcessorT", bound=PartitionProcessor)
 
 
 class PartitionProcessors(Generic[ProcessorT]):
-    """A member of the group whose partitions are kept."""
+    """A member of the group, with a processor for each assigned partition."""
 
     def __init__(
         self,
@@ -45,9 +46,10 @@ class PartitionProcessors(Generic[ProcessorT]):
         failure: str,
         is_wanted: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """``make`` makes the processor of a partition. ``failure``: what the log says when one fails.
+        """``make`` creates the processor of a partition. ``failure``: the log message if one fails.
 
-        ``is_wanted`` is asked once a second until it says yes; then the group is joined, and stays joined. None: it is joined at once.
+        ``is_wanted`` is asked once a second until it returns true; then the member joins the group, and stays. None: it joins
+        immediately.
         """
         self._make = make
         self._failure = failure
@@ -58,13 +60,13 @@ class PartitionProcessors(Generic[ProcessorT]):
 
     @property
     def all(self) -> list[ProcessorT]:
-        """The processors of now."""
+        """The current processors."""
         return [processor for processor, _ in self._processors.values()]
 
     async def start(self) -> None:
-        """Join the group, or wait until that is wanted."""
+        """Join the group, or begin to wait until that is wanted."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Holds the error that ended the work."""
+        """The error that ended the work."""
         self._joining = asyncio.create_task(self._join())
         if self._is_wanted is None:
             await self._joining

@@ -1,8 +1,8 @@
-"""The recorder hop: attempts, dispatches, dead letters and endpoint changes from Kafka into ClickHouse, each exactly once.
+"""The recorder: copies attempts, dispatches, dead letters and endpoint changes from Kafka to ClickHouse, each exactly once.
 
 One partition's records are written in the order of their offsets, one batch at a time: insert, then commit. After a crash the
-store says how far it got (``Writer.assign``), so that what was inserted and not committed is skipped.
-While ClickHouse is down, Kafka is the buffer: batches are tried again until they are in, and delivery goes on.
+store says how far it got (``Writer.assign``), so records that were inserted but not committed are skipped.
+While ClickHouse is down, Kafka is the buffer: batches are retried until they are stored, and delivery continues.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _GATHER_S: Final = 0.1
 
 
 class Recorder:
-    """Reads what the other hops wrote, as group ``webhooks.recorder``."""
+    """Reads the records of the other roles, as group ``webhooks.recorder``."""
 
     def __init__(
         self,
@@ -75,10 +75,10 @@ class Recorder:
             ConsumerOptions(
                 group=topics.recorder_group,
                 topics=topics.recorded,
-                # Several batches: one being inserted, one being gathered.
+                # Several batches: one being inserted, one being collected.
                 max_outstanding=settings.recorder_batch_records * 4,
                 max_outstanding_bytes=settings.max_outstanding_bytes,
-                # Batches are made of the records of a slice of time: nobody waits for one that is fetched a little later.
+                # A batch contains the records of a slice of time: it does not wait for one that is fetched a little later.
                 gather_seconds=min(_GATHER_S, settings.recorder_batch_seconds / 10),
             ),
             on_records=self._queue,
@@ -86,9 +86,8 @@ class Recorder:
         )
 
     async def start(self) -> None:
-        """Join the group."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Holds the error that ended the work."""
+        """The error that ended the work."""
         await self.consumer.start()
         self.consumer.stopped.add_done_callback(self._consumer_stopped)
 
@@ -98,13 +97,13 @@ class Recorder:
             queue.hurry()
         try:
             await self.consumer.stop(drain_seconds)
-        finally:  # also when the poll loop had failed: no queue goes on without a store
+        finally:  # also if the poll loop failed: no queue continues without a store
             for queue in self._queues.values():
                 queue.close()
             await asyncio.gather(*(queue.task for queue in self._queues.values()), return_exceptions=True)
 
     def keeps_the_store(self) -> bool:
-        """Whether this one of all recorders does what only one of them has to do (see upkeep)."""
+        """Whether this one of all recorders does the maintenance (see `maintenance.py`)."""
         return self.consumer.holds(Partition(self._settings.topics.attempts, 0))
 
     def problem(self) -> str | None:
@@ -131,7 +130,7 @@ class Recorder:
         return queue
 
     def _tell_of_troubles(self) -> None:
-        """Of all partitions together: while ClickHouse is away, each of them tries again and again."""
+        """For all partitions together: while ClickHouse is away, each of them keeps trying."""
         troubles = [queue.problem for queue in self._queues.values() if queue.problem]
         if troubles:
             self._outage.failed(troubles[0])
@@ -167,7 +166,7 @@ def _dead_letter_rows(position: RowPosition, record: Record) -> list[Row]:
     try:
         letter = from_header(record.headers, DEAD_LETTER_HEADER, DeadLetter)
     except InvalidRecordError as error:
-        # Somebody else wrote to the topic: it is a dead letter all the same, and it must not become another one.
+        # Another program wrote to the topic: it is a dead letter all the same, and must not become another one.
         letter = DeadLetter(
             reason=DeadLetterReason.INVALID_RECORD,
             detail=str(error),
@@ -180,7 +179,7 @@ def _dead_letter_rows(position: RowPosition, record: Record) -> list[Row]:
 
 
 def _written_at(record: Record) -> datetime:
-    """By the record's timestamp; now, when a producer set one that is not a time (microseconds, say)."""
+    """The record's timestamp; the current time if a producer set an invalid one (microseconds, for example)."""
     try:
         return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,7 @@
-"""The records of one partition on their way into ClickHouse: gathered into batches, inserted in their order, tried until they are in."""
+"""The records of one partition on their way to ClickHouse: collected into batches, inserted in order, retried until they are
+stored.
+
+"""
 
 from __future__ import annotations
 
@@ -34,18 +37,20 @@ _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
 _REQUEST_HEADERS: Final = list(COLUMNS[Table.ATTEMPTS]).index("request_headers")
 
 _LATEST_S: Final = 0.2
-"""How long after it was written a record may come here: the producer (`kafka_linger_ms`) and the reader gather, too. The first ones of a slice
-come within milliseconds, with what the producer sends of the last one."""
+"""How late after it was written a record may arrive: the producer (`kafka_linger_ms`) and the reader also collect batches. The
+first records of a slice arrive within milliseconds, together with the last ones of the previous slice.
+"""
 
 ToRows = Callable[[RowPosition, Record], list[Row]]
-"""Turns a record into rows; none for a record that is not recorded."""
+"""Converts a record to rows; to none if the record is not stored."""
 
 
 def batch_seconds(longest: float, wall: float) -> float:
-    """How long to gather records from the first one on. ``wall``: seconds since 1970, when it came.
+    """How long to collect records from the first one on. ``wall``: seconds since 1970, when it arrived.
 
-    Producers write to one partition for a slice of time, by the wall clock. A batch that lasts about as long ends with its slice: none of its
-    records are left for another insert, which would cost as much, and nobody waits for records that do not come.
+    Producers write to one partition for a slice of time, by the wall clock. A batch that lasts about as long ends with its slice.
+    So none of the slice's records need another insert, which would cost as much, and the batch does not wait for records that do
+    not come.
     """
     if not SLICE_S <= longest < 2 * SLICE_S:
         return longest
@@ -53,12 +58,12 @@ def batch_seconds(longest: float, wall: float) -> float:
 
 
 class TopicRecreatedError(Exception):
-    """A topic counts from 0 again while ClickHouse holds records of its former self."""
+    """A topic's offsets are lower than those that ClickHouse holds: the topic was recreated."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingContext:
-    """What the queues of all partitions share. ``on_trouble`` is called when a queue's problem was set, and when there is none any more."""
+    """What the queues of all partitions share. ``on_trouble`` is called when a queue's problem appears or disappears."""
 
     settings: Settings
     writer: Writer
@@ -98,18 +103,17 @@ class PartitionQueue:
         self.task = asyncio.create_task(self._run())
 
     def add(self, record: Record) -> None:
-        """Queue a record."""
         self._waiting.append(record)
         self._waiting_bytes += record.size
         self._changed.set()
 
     def hurry(self) -> None:
-        """Do not wait for batches to fill."""
+        """Do not wait for batches to fill up."""
         self._hurry = True
         self._changed.set()
 
     def close(self) -> None:
-        """The partition is gone: forget what is queued. An insert under way may still succeed; the next owner will see it."""
+        """The partition was revoked: forget what is queued. An insert under way may still succeed; the next owner will see it."""
         self._closed = True
         self.task.cancel()
         self._writer.forget(self._table, self._partition.number)
@@ -126,14 +130,14 @@ class PartitionQueue:
                 await asyncio.gather(*letters)
                 await self._write(rows, batch)
             except asyncio.CancelledError:
-                if self._closed:  # the partition is gone: the completions are fenced, they only make room
+                if self._closed:  # the partition was revoked: the completions are fenced, they only make room
                     self._finish(batch)
                 raise
             self._measure(batch, rows)
             self._finish(batch)
 
     def _refuse_recreated_topic(self, wanted: int) -> None:
-        """A topic that was deleted and made again counts from 0: its records would be taken for recorded ones and skipped."""
+        """The offsets of a recreated topic begin at 0: its records would be mistaken for recorded ones and skipped."""
         end = self._consumer.end(self._partition)
         if end is not None and wanted > end:
             message = (
@@ -149,12 +153,12 @@ class PartitionQueue:
     def _measure(self, batch: list[Record], rows: list[Row]) -> None:
         if self._table is Table.ATTEMPTS:
             now = time.time()
-            example = exemplar(next(_traces(rows[-1:]), None))  # one a batch will do
+            example = exemplar(next(_traces(rows[-1:]), None))  # one for each batch is enough
             for record in batch:
                 metrics.SEARCHABLE.observe(max(0.0, now - record.timestamp_ms / 1000), example)
 
     async def _next_batch(self) -> list[Record]:
-        """Records in order: as many as a batch takes, or as came in time."""
+        """Records in order: as many as a batch holds, or as arrived in time."""
         while not self._waiting:
             self._changed.clear()
             await self._changed.wait()
@@ -209,21 +213,21 @@ class PartitionQueue:
         return _traces(rows) if self._table is Table.ATTEMPTS else ()
 
     async def _append(self, rows: Sequence[Row]) -> None:
-        # One record cannot be halved: when there is no room even for it, it waits.
+        # One record cannot be split: if there is no room even for it, it waits.
         halved = (StoreRowsError,) if is_one_record(rows) else (StoreRowsError, StoreLimitError)
         await self._persist(lambda: self._writer.append(self._table, self._partition.number, rows), passed_on=halved)
 
     async def _set_aside(self, record: Record, error: StoreRowsError) -> None:
-        """ClickHouse refuses the record for good: it becomes a dead letter, and those behind it go on."""
+        """ClickHouse refuses the record for good: it becomes a dead letter, and later records continue."""
         metrics.UNRECORDED.labels(self._table.value).inc()
         log.error("a record cannot be recorded", partition=record.partition, offset=record.offset, error=str(error))
-        if self._table is not Table.DEAD_LETTERS:  # that would be refused again, and so on; it stands in its topic
+        if self._table is not Table.DEAD_LETTERS:  # its dead letter would be refused again, and so on; it stays in its topic
             await self._dead_letters.send(record, DeadLetterReason.NOT_RECORDABLE, str(error))
 
     async def _persist(self, statement: Callable[[], Any], passed_on: tuple[type[StoreError], ...] = ()) -> Any:
-        """Run a statement until it succeeds: nothing else can be done, and nothing may be skipped.
+        """Run a statement until it succeeds: there is nothing else to do, and nothing may be skipped.
 
-        Errors that the caller can do something about are ``passed_on``.
+        Errors that the caller can handle are ``passed_on``.
         """
         tries = 0
         while True:
@@ -245,7 +249,7 @@ class PartitionQueue:
 
 
 def _traces(attempts: Iterable[Row]) -> Iterator[TraceContext]:
-    """Where attempts stand in traces, as far as they do: what their receivers were told."""
+    """The traces of attempts, for those that have one: the trace that their receivers got."""
     for row in attempts:
         found = trace_context(row[_REQUEST_HEADERS].get(TRACEPARENT))
         if found is not None:

@@ -1,7 +1,8 @@
-"""The retry hop: a delivery from a delay topic, when it is due, to its next attempt; it is held when its endpoint is paused.
+"""The retry: takes a delivery from a delay topic when it is due, and makes the next attempt, or holds it if its endpoint is
+paused.
 
-Every record of a delay topic waits equally long, so due times rise with offsets: the head of a partition is always the next
-one due. The partition is paused until then; nothing is skipped and nothing is scanned.
+Every record of a delay topic waits equally long, so due times rise with offsets: the head of a partition is always the next one
+due. The partition is paused until then; nothing is skipped and nothing is scanned.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from schemas.delivery import DELIVERY_HEADER, DeadLetterReason, DeliveryRecord, 
 from schemas.topics import delay_label
 
 _PARTITION_FETCH_BYTES = 128 * 1024
-"""There are many partitions (each delay has its own), and what was fetched waits in memory until it is due."""
+"""There are many partitions (each delay has its own), and fetched records wait in memory until they are due."""
 
 
 class Retry:
@@ -40,9 +41,9 @@ class Retry:
         existing_topics: Collection[str] = (),
         broker_seconds: Callable[[], float | None] = time.time,
     ) -> None:
-        """``existing_topics`` are those that Kafka has: a delay that left the schedule may still hold deliveries.
+        """``existing_topics`` are the topics in Kafka: a delay that is no longer in the schedule may still hold deliveries.
 
-        ``broker_seconds`` is the time at the broker, which the records' timestamps are of; None while it is not known.
+        ``broker_seconds`` is the broker's time, which stamps the records; None while it is unknown.
         """
         self._broker_seconds = broker_seconds
         topics = settings.topics
@@ -68,9 +69,9 @@ class Retry:
         )
 
     def _due_in(self, record: Any, _: float) -> float:
-        """In how many seconds a record is due, by the broker's clock: one of ours may be wrong, and jump.
+        """In how many seconds a record is due, by the broker's clock: ours may be wrong, and jump.
 
-        While the broker's time is not known, nothing is taken for due too early. No wait is longer than the delay, whatever is wrong.
+        While the broker's time is unknown, nothing is due too early. No wait is longer than the delay, whatever is wrong.
         """
         delay, now = self._delay_seconds[record.topic], self._broker_seconds()
         if now is None:
@@ -78,7 +79,7 @@ class Retry:
         return min(float(record.timestamp) / 1000 + delay - now, delay)
 
     async def handle(self, record: Record) -> None:
-        """Make the attempt that is due; returns when everything that came of it is acknowledged by Kafka."""
+        """Make the attempt that is due; returns when Kafka has acknowledged all of its results."""
         delay = self._delays[record.partition.topic]
         age_seconds = (self._broker_seconds() or time.time()) - record.timestamp_ms / 1000
         try:
@@ -115,7 +116,7 @@ def _count_due(delay: timedelta, age_seconds: float, trace: TraceContext | None)
     _lateness(label).observe(max(0.0, age_seconds - delay.total_seconds()), exemplar(trace))
 
 
-# labels() takes a lock and builds a key each time; the delays are few.
+# labels() takes a lock and builds a key each time, and there are few delays.
 _label = functools.cache(delay_label)
 _due = functools.cache(metrics.RETRIES_DUE.labels)
 _lateness = functools.cache(metrics.RETRY_LATENESS.labels)

@@ -1,6 +1,6 @@
-"""The composition root: starts each role from the settings, runs it, and takes it down in order.
+"""The composition root: starts the roles from the settings, runs them, and stops them in order.
 
-Nothing else in the project knows in which order the parts need each other; consumers/wiring.py builds them.
+Only this module knows in which order the parts need each other; consumers/wiring.py builds them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ log = logger(__name__)
 
 
 class Role(enum.StrEnum):
-    """What a process does."""
+    """The task of a process."""
 
     FANOUT = "fanout"
     RETRY = "retry"
@@ -82,7 +82,7 @@ class Role(enum.StrEnum):
 ALL_ROLES = frozenset(Role)
 DELIVERING = frozenset({Role.FANOUT, Role.RETRY})
 _KNOWING_TYPES = frozenset({Role.FANOUT, Role.API})
-"""They read events as producers write them; the others see what became of them."""
+"""They read events as producers write them; the other roles read only what follows from them."""
 
 
 class RoleError(Exception):
@@ -91,17 +91,17 @@ class RoleError(Exception):
 
 @dataclass(slots=True)
 class Running:
-    """What runs in this process: for the banner and for those who wait for it."""
+    """What runs in this process, for the banner and for code that waits for its end."""
 
     url: str
     roles: frozenset[Role]
     health: Health
     first_key: str | None = field(default=None, repr=False)
-    """An admin key, made because there was none: to be shown once. It is kept nowhere."""
+    """An admin key that was created because there was none: show it once. It is not stored."""
     failures: list[asyncio.Future[None]] = field(default_factory=list)
 
     async def until_failed(self) -> None:
-        """Return never, but raise what ended a part of it."""
+        """Never returns; raises the error that ended a part."""
         done, _ = await asyncio.wait(self.failures, return_when=asyncio.FIRST_COMPLETED)
         for future in done:
             future.result()
@@ -111,8 +111,8 @@ class Running:
 async def running(settings: Settings, roles: Collection[Role], *, ends_when_refused: bool = False) -> AsyncIterator[Running]:
     """Run roles in this process; on leaving, drain them: no more input, finish what is under way, commit, close.
 
-    It begins when the roles work. While Kafka is away they wait for it, and the recorder for ClickHouse. What waiting cannot mend
-    (a wrong password, a right that is missing) they wait for too, unless it ``ends_when_refused``.
+    The block begins when the roles work. While Kafka is unavailable they wait for it, and the recorder waits for ClickHouse. With
+    ``ends_when_refused``, a problem that waiting cannot fix (a wrong password, a missing right) is raised instead.
     """
     _check(settings, roles)
     give_back_large_blocks()
@@ -136,7 +136,7 @@ def _check(settings: Settings, roles: Collection[Role]) -> None:
 
 
 class _Composition:
-    """Starts the parts in the order of their needs. The exit stack takes them down in the opposite order."""
+    """Starts the parts in the order of their dependencies. The exit stack stops them in reverse order."""
 
     def __init__(self, settings: Settings, roles: frozenset[Role], stack: AsyncExitStack, *, ends_when_refused: bool) -> None:
         self._settings = settings
@@ -155,8 +155,8 @@ class _Composition:
         self._tracing = open_tracing(settings, roles)
         if self._tracing is not None:
             self._stack.push_async_callback(asyncio.to_thread, self._tracing.close)  # the last: all others may end spans
-        self._in_background(close_forgotten_sockets(), "garbage")  # also while the start waits for Kafka, for a day perhaps
-        # Built first and started after the server: /healthz answers from the beginning on, and the API that it is starting.
+        self._in_background(close_forgotten_sockets(), "garbage")  # also while the start waits for Kafka, perhaps for a day
+        # Built first and started after the server: /healthz answers from the beginning, and the API answers that it is starting.
         connections = self._connections() if roles & {Role.RECORDER, Role.API} else None
         self._broker = broker = open_broker(settings, slot=self._slot())
         producer = make_producer(settings, broker)
@@ -164,7 +164,7 @@ class _Composition:
         self._health.warn("records missing", self._losses.warning)
         self._topic_ids = TopicIds(
             used_topics((Grantee(role.value) for role in roles), settings.topics)[0]
-            - {settings.topics.clock, settings.topics.rate_shares}  # whose records mean nothing a few seconds later
+            - {settings.topics.clock, settings.topics.rate_shares}  # its announcements mean nothing a few seconds later
         )
         self._health.add("topics", self._topic_ids.problem)
         deliveries = make_deliveries(settings, broker, producer, self._tracing) if roles - {Role.RECORDER} else None
@@ -180,7 +180,7 @@ class _Composition:
         app = make_app(health=self._health, api=api, tracing=self._tracing)
         server = WebServer(app, settings.http_host, settings.http_port, ConnectionLimits(most=self._budget.visitors))
         running = Running(await server.start(), roles, self._health)
-        self._stack.push_async_callback(server.stop)  # for when a part below does not start
+        self._stack.push_async_callback(server.stop)  # in case a part below does not start
         self._probes.start()
         running.failures.append(self._topics_recreated)
         self._existing_topics = await self._kafka.run(lambda: in_thread(self._ensure_topics, "topics"))
@@ -200,7 +200,7 @@ class _Composition:
             running.failures.append(await self._start_table("sessions", api.ended_sessions.table))
             running.first_key = await self._settle(api)
         self._in_background(watch_certificates(self._settings), "certificates")
-        # What the API works with is there now, and outlives it: requests under way are answered before that is taken down.
+        # Everything that the API needs exists now, and outlives it: requests under way are answered before it is stopped.
         self._stack.push_async_callback(server.stop)
         if connections is not None and clickhouse is not None and tables is not None:
             recorder = self._make_recorder(producer, connections) if Role.RECORDER in roles else None
@@ -216,7 +216,7 @@ class _Composition:
         return running
 
     def _in_background(self, work: Coroutine[Any, Any, None], part: str) -> None:
-        """Nothing depends on it that anybody waits for. Should it fail, the log says so."""
+        """Run work on which nothing waits. If it fails, the log says so."""
 
         def ended(done: asyncio.Task[None]) -> None:
             if not done.cancelled() and (error := done.exception()) is not None:
@@ -227,13 +227,13 @@ class _Composition:
         self._stack.callback(task.cancel)
 
     def _connections(self) -> Connections:
-        """What uses ClickHouse is loaded here and below only: the fan-out and the retry start in half the time without it."""
+        """Code that uses ClickHouse is loaded here and below only: without it, the fan-out and the retry start in half the time."""
         from pipeline.store.connection import Connections  # noqa: PLC0415 - as it says
 
         return Connections(self._settings)
 
     def _slot(self) -> str | None:
-        """The name that this process's members have in their groups, also after a restart."""
+        """The name of this process's group members, which survives a restart."""
         if not self._settings.kafka_static_members:
             return None
         slot = claim_slot(f"{self._settings.kafka_bootstrap_servers} {self._settings.kafka_topic_prefix} {sorted(self._roles)}")
@@ -248,11 +248,11 @@ class _Composition:
         self._health.warn("source topics", broker.warning)
         broker.on_ids = self._topic_ids.see
         self._topics_recreated: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Fails when a topic is made anew below the feet of a running process: its positions mean nothing any more."""
+        """Fails if a topic is recreated while the process runs: its positions mean nothing any more."""
         were_recreated: list[str] = []
 
         async def ask() -> None:
-            """What brokers say of replicas may be old: also ask whether they take what is written."""
+            """The brokers' view of replicas may be outdated, so also ask whether they accept writes."""
             nonlocal were_recreated
             await broker.ask()
             are_recreated = [] if self._health.starting else self._topic_ids.recreated()
@@ -268,13 +268,15 @@ class _Composition:
         return self._watch("Kafka", probe, needed_by={Role.FANOUT, Role.RETRY, Role.RECORDER})
 
     def _watch_egress_proxy(self, deliveries: DeliveryContext) -> None:
-        """Deliveries are parked while it is down. The process stays ready: to take it out of service would not help."""
+        """Deliveries are parked while it is down. The process stays ready: taking it out of service would not help."""
         if (ask := egress_proxy_question(self._settings, deliveries.guard)) is not None:
             outage = self._probes.add("egress_proxy", ask, every=PROXY_ASKED_EVERY).outage
             self._health.warn("egress proxy", lambda: outage.problem)
 
     def _watch(self, name: str, probe: Probe, *, needed_by: Collection[Role]) -> StartupRetries:
-        """Let ``/readyz`` tell of a dependency. Who does not need it at all times is ready without it, once it has started."""
+        """Include a dependency in ``/readyz``. A role that does not need it at all times is ready without it, once it has
+        started.
+        """
         always = not self._roles.isdisjoint(needed_by)
         for_start = always or name == "Kafka"  # every role waits for it
         retries = StartupRetries(probe, ends_when_refused=self._ends_when_refused)
@@ -289,7 +291,7 @@ class _Composition:
         return retries
 
     async def _start_producer(self, producer: Producer, clock: BrokerClock | None) -> None:
-        """And the clock that asks by it."""
+        """Also starts the clock that uses it."""
         await self._kafka.run(producer.start)
         self._stack.push_async_callback(producer.close)
         if clock is not None:
@@ -298,7 +300,7 @@ class _Composition:
             self._health.warn("clock", clock.warning)
 
     async def _start_health_table(self, health: HealthTable | None) -> None:
-        """Read the topic that also tells which topics are known, and refuse those that were made anew."""
+        """Read the topic that also contains the known topics, and refuse recreated ones."""
         table = health or HealthTable(self._broker, self._settings.topics.endpoint_health)
         table.on_missing = self._losses.learn
         table.on_topic_ids = self._topic_ids.learn
@@ -311,7 +313,7 @@ class _Composition:
             raise TopicError(problem)
 
     def _ensure_topics(self) -> list[str]:
-        """Make the topics that are missing; returns all that there are."""
+        """Create missing topics; returns all that exist."""
         specs = self._settings.topics.specs()
         with self._broker.admin() as admin:
             if created := admin.create_missing(specs):
@@ -322,13 +324,14 @@ class _Composition:
             return admin.names()
 
     async def _start_registry(self, registry: Registry) -> None:
-        # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them do; the API can still show everything.
+        # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them wait, but the API can still
+        # show everything.
         self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
         await self._kafka.run(registry.table.start)
         self._stack.push_async_callback(registry.table.stop)
 
     async def _start_event_types(self, catalogue: EventTypeCatalogue) -> None:
-        """No event is read before they are known: it would become a dead letter."""
+        """No event is read before the event types are known: it would become a dead letter."""
         self._health.add("event types", catalogue.table.problem)
         await self._kafka.run(catalogue.table.start)
         self._stack.push_async_callback(catalogue.table.stop)
@@ -365,13 +368,13 @@ class _Composition:
         return table.stopped
 
     async def _settle(self, api: Api) -> str | None:
-        """What an API process writes when it starts; returns the first admin key, when it had to be made."""
+        """What an API process writes when it starts; returns the first admin key, if it had to be created."""
         await api.registry.settle(api.producer)
         await api.catalogue.settle(api.producer)
         return None if self._settings.api_keys else await api.ring.create_first(api.producer, at=utc_now())
 
     def _prepare_store(self, connections: Connections) -> tuple[StartupRetries, asyncio.Task[None]]:
-        """Make the tables in the background."""
+        """Create the tables in the background."""
         self._stack.push_async_callback(connections.close)
         probe = self._probes.add("clickhouse", connections.ping)
         connections.refuse_reads_while(lambda: probe.outage.problem)
@@ -385,7 +388,7 @@ class _Composition:
 
     async def _start_recording(self, clickhouse: StartupRetries, recording: Recording) -> asyncio.Future[None]:
         self._stop_later(lambda: recording.stop(self._settings.drain_seconds))
-        # Neither deliveries nor the API wait for ClickHouse. Where it answers at once, they wait for what is done in a moment.
+        # Neither deliveries nor the API wait for ClickHouse. If it answers immediately, they wait for what takes a moment.
         await recording.until_begun(unless=None if self._roles == {Role.RECORDER} else clickhouse.has_waited)
         return recording.task
 
@@ -415,7 +418,7 @@ class _Composition:
         return [worker.failed for _, worker in workers]
 
     async def _follow_added_topics(self, producer: Producer, deliveries: DeliveryContext, fan_out: FanOut) -> None:
-        """Those that can be read are read from the start."""
+        """Topics that can be read already are read from the start."""
 
         def read(topics: Sequence[str]) -> None:
             self._broker_probe.also_reads(topics)
@@ -452,7 +455,7 @@ class _Composition:
 
 
 async def _together(*steps: Coroutine[Any, Any, None]) -> None:
-    """Take steps of the start at once. When one fails, the others are not waited for."""
+    """Run steps of the start concurrently. If one fails, the others are cancelled."""
     tasks = [asyncio.create_task(step) for step in steps]
     try:
         await asyncio.gather(*tasks)

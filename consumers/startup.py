@@ -1,4 +1,4 @@
-"""A start that waits for Kafka and for ClickHouse: what is away is tried again until it is there."""
+"""Start steps that wait for Kafka and for ClickHouse: while one is unavailable, they are tried again."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _EXPECTED = (BrokerError, StoreError)
 
 
 class StartupRetries:
-    """Takes the steps of a start that need one dependency, each until it succeeds; several at once, too."""
+    """Runs start steps that need one dependency, each until it succeeds, also concurrently."""
 
     def __init__(self, probe: Probe, *, ends_when_refused: bool) -> None:
-        """``ends_when_refused``: raise what waiting cannot mend."""
+        """``ends_when_refused``: raise errors that waiting cannot fix."""
         self.has_waited = asyncio.Event()
         """Set when a step has failed for the first time."""
         self._failing: dict[int, str | None] = {}
-        """The steps that have failed, and why what answers refuses them."""
+        """The steps that have failed, and the reason if the dependency answers but refuses them."""
         self._numbers = itertools.count()
         self._probe = probe
         self._ends_when_refused = ends_when_refused
 
     async def run(self, step: Callable[[], Awaitable[ResultT]]) -> ResultT:
-        """Take a step; returns its result.
+        """Run a step; returns its result.
 
         Raises:
-            BrokerError: (and StoreError) it is of no use to wait, and it ``ends_when_refused``.
+            BrokerError: (and StoreError) waiting is useless, and it ``ends_when_refused``.
         """
-        refusal = OutageLog(f"{self._probe.outage.dependency}, for the start")  # where it answers, and refuses the step
+        refusal = OutageLog(f"{self._probe.outage.dependency}, for the start")  # it answers, but refuses the step
         number = next(self._numbers)
         try:
             return await self._run(step, refusal, number)
@@ -67,7 +67,7 @@ class StartupRetries:
                 return result
 
     def is_waiting(self) -> bool:
-        """Whether a step has failed and is tried again, or the dependency has gone while a step is taken."""
+        """Whether a step has failed and is tried again, or the dependency has disappeared during a step."""
         return bool(self._failing) or self._probe.outage.problem is not None
 
     def problem(self) -> str | None:

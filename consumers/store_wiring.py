@@ -1,4 +1,7 @@
-"""The parts of the roles that use ClickHouse: the recorder and the API. The other roles do not load this: they start in half the time."""
+"""The parts of the roles that use ClickHouse: the recorder and the API. Other roles do not load this, so they start in half the
+time.
+
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ log = logger(__name__)
 def make_api(
     settings: Settings, broker: Broker, producer: Producer, connections: Connections, deliveries: DeliveryContext
 ) -> Api:
-    """What the HTTP API works with."""
+    """The services of the HTTP API."""
     ring, reports, events = KeyRing(broker, settings.topics.api_keys), Reports(connections), settings.event_reader
     history = EventHistory(connections, settings.event_types.names)
     deliveries.event_types.follow(events.use)
@@ -97,7 +100,7 @@ def make_api(
             origin=settings.webhook_origin,
             seconds=settings.request_timeout_seconds + 10.0,
         ),
-        # A ClickHouse server is asked directly, with users and roles of its own (deploy/clickhouse).
+        # A ClickHouse server is queried directly, with its own users and roles (deploy/clickhouse).
         analyst=SqlConsole(connections) if connections.is_embedded else None,
     )
 
@@ -105,23 +108,22 @@ def make_api(
 def make_recorder(
     settings: Settings, broker: Broker, producer: Producer, connections: Connections, tracing: Tracing | None
 ) -> Recorder:
-    """The recorder."""
     topics = settings.topics
     dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=topics.recorded)
     return Recorder(settings, broker, writer=Writer(connections), dead_letters=dead_letters, tracing=tracing)
 
 
 def make_maintenance(settings: Settings, recorder: Recorder, connections: Connections) -> Maintenance:
-    """What the store needs besides inserts."""
+    """The maintenance jobs of the store."""
     jobs = (Retention(connections, settings.retention_days), Backfill(connections))
     return Maintenance(jobs, recorder.keeps_the_store)
 
 
 async def prepare_store(connections: Connections, retries: StartupRetries) -> None:
-    """Make the tables what this release needs; until they are, who reads or writes them is refused at once, and told why.
+    """Create or upgrade the tables; until that is done, reads and writes are refused immediately, with the reason.
 
     Raises:
-        StoreError: ClickHouse runs in this process, and cannot.
+        StoreError: the embedded ClickHouse cannot run.
     """
 
     async def prepare() -> None:
@@ -135,37 +137,38 @@ async def prepare_store(connections: Connections, retries: StartupRetries) -> No
             raise
 
     connections.hold(f"{connections.where} is not ready yet: its tables are being looked at.")
-    # Nothing but this process can mend what is wrong with an engine in it.
+    # Nobody else can repair an embedded engine.
     await (prepare() if connections.is_embedded else retries.run(prepare))
     connections.release()
 
 
 async def watch_store(connections: Connections, tables: asyncio.Task[None]) -> None:
-    """When the tables are made: tell of what is rebuilt in them in the background, until nothing is."""
+    """When the tables exist: report the pending rebuilds in the background, until there are none."""
     await asyncio.wait([tables])
     if not tables.cancelled() and tables.exception() is None:
         await watch_rebuilds(connections)
 
 
 class Recording:
-    """The recorder, begun in the background when its tables are there: deliveries and the API do without ClickHouse.
+    """The recorder, started in the background when its tables exist: deliveries and the API do not need ClickHouse.
 
-    Until then the recorder is not a member of its group: Kafka is the buffer, and who can record has the partitions.
+    Until then, the recorder is not a member of its group: Kafka is the buffer, and other recorders that can store records get the
+    partitions.
     """
 
     def __init__(
         self, tables: asyncio.Task[None], recorder: Recorder | None, kafka: StartupRetries, upkeep: Maintenance | None = None
     ) -> None:
-        """``tables`` makes them. Without a ``recorder`` that is all. The ``upkeep`` of the store goes on beside the recorder."""
+        """``tables`` creates them. Without a ``recorder``, nothing follows. The ``upkeep`` of the store runs beside the recorder."""
         self._recorder = recorder
         self._upkeep = upkeep
         self._kafka = kafka
         self._begun = asyncio.Event()
         self.task = asyncio.create_task(self._record(tables))
-        """Never done, but for the error that ended it."""
+        """Never done, except with the error that ended it."""
 
     async def until_begun(self, unless: asyncio.Event | None = None) -> None:
-        """Return when it has begun, or ``unless`` is set; raises what ended it."""
+        """Return when it has begun, or ``unless`` is set; raises the error that ended it."""
         events = [self._begun] if unless is None else [self._begun, unless]
         waiting = [asyncio.create_task(event.wait()) for event in events]
         try:
@@ -177,7 +180,7 @@ class Recording:
             self.task.result()
 
     async def stop(self, drain_seconds: float) -> None:
-        """Write what is queued, commit, leave the group; or wait no more."""
+        """Write what is queued, commit, leave the group; or stop waiting."""
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
         if self._recorder is not None and self._begun.is_set():

@@ -1,4 +1,4 @@
-"""Lanes that do not go on now, in one partition: why, since when, and when to look again; and the facts that are told of them."""
+"""The lanes of one partition that wait: why, since when, and when to try again; and the facts to report about them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from schemas.health import HealthFact, HealthRecord
 
 _LEAST_WAIT_S: Final = 1.0
 _MOST_WAIT_S: Final = 10.0
-"""A head that is not admitted asks again after one second at first, then later, up to this; or when its circuit may be probed."""
+"""A head that is not admitted tries again after one second at first, then later, up to this; or when its circuit allows a probe."""
 _ASK_A_SECOND: Final = 200
-"""With thousands of lanes that are not admitted, each asks less often: asking takes time, too."""
+"""With thousands of lanes that are not admitted, each tries less often: a try takes time, too."""
 _OWN_FAULTS: Final = frozenset(fault.value for fault in LocalFault)
 _NOT_ACTIVE: Final = "endpoint_not_active"
 
 
 class WaitingLanes:
-    """One per processor. A lane is told of here when its head does not go, and again (:meth:`ended`) when the head has ended."""
+    """One for each processor. A lane is added when its head does not start, and removed (:meth:`ended`) when the head has ended."""
 
     def __init__(self, context: OrderedContext) -> None:
         self._context = context
@@ -45,7 +45,7 @@ class WaitingLanes:
 
     @property
     def heads(self) -> list[HeldBack]:
-        """What holds lanes back."""
+        """What blocks lanes."""
         return list(self._heads.values())
 
     def parked(self, key: bytes) -> int:
@@ -53,7 +53,7 @@ class WaitingLanes:
         return self._parked.get(key, 0)
 
     def wait(self, key: bytes, due: DeliveryRecord, head: OffsetBound, reason: str, seconds: float) -> None:
-        """The head goes after so many seconds."""
+        """The head starts after so many seconds."""
         self._hold_back(key, due, head, reason, round(self._context.now_ms() + seconds * 1000))
         heapq.heappush(self._due, (self._context.steady() + max(0.0, seconds), next(self._order), key))
 
@@ -63,7 +63,9 @@ class WaitingLanes:
         self.wait(key, due, head, "retry", seconds)
 
     def park(self, key: bytes, due: DeliveryRecord, head: OffsetBound, parked: ParkedDelivery) -> None:
-        """The head goes later, and no attempt is used up. Waiting here costs nothing, so it asks again sooner than from a delay topic."""
+        """The head starts later, without using up an attempt. Waiting here costs nothing, so it tries again sooner than from a
+        delay topic.
+        """
         times = self._parked[key] = self.parked(key) + 1
         seconds = parked.delay.total_seconds()
         if parked.reason not in _OWN_FAULTS:
@@ -72,12 +74,11 @@ class WaitingLanes:
         self.wait(key, due, head, parked.reason, seconds)
 
     def block(self, key: bytes, due: DeliveryRecord, head: OffsetBound) -> None:
-        """The head goes when its endpoint is active."""
+        """The head starts when its endpoint is active."""
         self._hold_back(key, due, head, _NOT_ACTIVE, None)
         self._blocked.setdefault(due.endpoint_id, set()).add(key)
 
     def ended(self, key: bytes) -> None:
-        """The head has ended."""
         self._parked.pop(key, None)
         self._heads.pop(key, None)
 
@@ -89,7 +90,7 @@ class WaitingLanes:
         return found + self._unblocked()
 
     def facts(self, ledger: LaneLedger, partition: int) -> list[HealthRecord]:
-        """What is to be told: how much is held back, for whom and behind what, where that is not what was told last."""
+        """The facts to report: how many deliveries wait, for which endpoint and why, if that differs from the last report."""
         lanes: dict[int, list[bytes]] = {}
         for key, one in self._heads.items():
             lanes.setdefault(one.endpoint_id, []).append(key)

@@ -1,4 +1,4 @@
-"""The parts of the roles, built from the settings. Nothing is started here; consumers/run.py knows in which order that is done."""
+"""Builds the parts of the roles from the settings. Nothing is started here; consumers/run.py knows the order."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ PROXY_ASKED_EVERY: Final = 30.0
 
 
 class NoTracingError(Exception):
-    """There is a collector for traces, and nothing that could send them; ``str(error)`` says what to do."""
+    """A collector for traces is configured, but the package to send them is missing; ``str(error)`` says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryContext:
-    """What the fan-out, the retry and the API's test deliveries share: the endpoints, and a sender with its bounds."""
+    """What the fan-out, the retry and the API's test deliveries share: the endpoints, and a sender with its limits."""
 
     vault: Vault
     guard: AddressGuard
@@ -72,7 +72,7 @@ class DeliveryContext:
     event_types: EventTypeCatalogue
 
     def for_hop(self, producer: Producer, dead_letters: DeadLetters, tracing: Tracing | None = None) -> HopServices:
-        """What one of the hops works with."""
+        """The services of one role."""
         return HopServices(
             registry=self.registry,
             service=self.delivery_service,
@@ -85,7 +85,7 @@ class DeliveryContext:
 
 
 def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
-    """Who makes the spans; None without a collector.
+    """Creates spans; None without a collector.
 
     Raises:
         NoTracingError: OpenTelemetry is not installed.
@@ -103,13 +103,12 @@ def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
 
 
 def make_producer(settings: Settings, broker: Broker) -> Producer:
-    """The process's producer."""
     topics = [spec.name for spec in settings.topics.specs()]
     return Producer(broker, topics, max_bytes=settings.max_outstanding_bytes)
 
 
 def make_deliveries(settings: Settings, broker: Broker, producer: Producer, tracing: Tracing | None) -> DeliveryContext:
-    """The endpoints and who delivers to them."""
+    """The endpoints and the services that deliver to them."""
     metrics.ENDPOINT_ATTEMPTS.size = settings.metrics_top_endpoints
     key = settings.encryption_key
     vault = Vault(key.get_secret_value() if key else "")
@@ -181,7 +180,7 @@ def make_deliveries(settings: Settings, broker: Broker, producer: Producer, trac
 
 
 def egress_proxy_question(settings: Settings, guard: AddressGuard) -> Ask | None:
-    """How to ask the egress proxy whether it works; None when there is none."""
+    """A function that checks the egress proxy; None if there is none."""
     if settings.proxy is None:
         return None
     return partial(ask_egress_proxy, settings.proxy, guard, settings.resolver_probe_name)
@@ -209,7 +208,6 @@ def _admission(settings: Settings, watch: EndpointHealthMonitor, registry: Regis
 def make_fan_out(
     settings: Settings, broker: Broker, producer: Producer, deliveries: DeliveryContext, tracing: Tracing | None
 ) -> FanOut:
-    """The fan-out."""
     topics = settings.topics
     read_topics = (*topics.sources, topics.operational_events)
     dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=read_topics)
@@ -226,7 +224,7 @@ def make_retry(
     existing_topics: Collection[str],
     tracing: Tracing | None,
 ) -> Retry:
-    """The retry; ``existing_topics`` are those that Kafka has."""
+    """The retry; ``existing_topics`` are the topics in Kafka."""
     from consumers.retry import Retry  # noqa: PLC0415 - a fan-out starts sooner without it
 
     dead_letters = DeadLetters(producer, settings.topics.dead_letters, utc_now, read_topics=settings.topics.delay_topics)
@@ -242,7 +240,7 @@ def make_retry(
 def make_held(
     settings: Settings, broker: Broker, producer: Producer, deliveries: DeliveryContext, retry: Retry
 ) -> HeldDeliveries:
-    """The held deliveries, kept beside the retry."""
+    """The held deliveries, processed beside the retry."""
     from consumers.held import HeldDeliveries  # noqa: PLC0415 - as of the retry
 
     topics = settings.topics
@@ -258,7 +256,7 @@ def make_held(
 
 
 def make_ordered(settings: Settings, broker: Broker, producer: Producer, deliveries: DeliveryContext) -> OrderedDeliveries:
-    """The deliveries in order, kept beside the retry."""
+    """The deliveries in order, processed beside the retry."""
     from consumers.ordered import OrderedDeliveries  # noqa: PLC0415 - as of the retry
 
     topics = settings.topics

@@ -1,11 +1,11 @@
-"""What the simulated shops sell, to whom, where, and who carries it. Made up; every address in it leads nowhere."""
+"""What the simulated shops sell, to whom, where, and with which carriers. Fictitious; no address exists."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
-# Most tenants number their orders R and 9 digits; some have a prefix of their own. Repeated prefixes weigh more.
+# Most tenants number their orders R and 9 digits; some have their own prefix. Repeated prefixes are more likely.
 ORDER_PREFIXES = ("R", "R", "R", "R", "R", "R", "MAPLE-", "NORD-", "JP-W-")
 
 DELIVERY_DETAILS = {
@@ -35,7 +35,7 @@ class Currency:
     per_dollar: Decimal
 
     def round(self, amount: Decimal) -> Decimal:
-        """Round half up to what can be paid."""
+        """Round half up to a payable amount."""
         return amount.quantize(Decimal(1).scaleb(-self.exponent), ROUND_HALF_UP)
 
     def price(self, dollars: Decimal) -> Decimal:
@@ -58,7 +58,7 @@ JPY = Currency("JPY", "¥{}", 0, Decimal(150))
 
 @dataclass(frozen=True, slots=True)
 class Country:
-    """A country as the addresses show it."""
+    """A country as addresses show it."""
 
     id: int
     iso: str
@@ -69,7 +69,7 @@ class Country:
 
 @dataclass(frozen=True, slots=True)
 class City:
-    """A city with its state; ``tax`` is the rate there, in percent."""
+    """A city with its state; ``tax`` is the local rate in percent."""
 
     name: str
     zipcode: str

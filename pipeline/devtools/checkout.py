@@ -1,8 +1,8 @@
 """The Order, Shipment and Stock Item objects that the simulated shop publishes, with every field of the Solidus API.
 
 Amounts are Decimals inside and decimal strings outside. They add up exactly: an order's total is the sum of item_total,
-ship_total and adjustment_total; the adjustments are those of its line items and its own. A tax that prices include is
-listed as an adjustment too, but adds to no total.
+ship_total and adjustment_total, and the adjustments are those of its line items and its own. A tax that is included in prices is
+also listed as an adjustment, but not added to any total.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHECKOUT_STEPS = ("address", "delivery", "payment", "confirm", "complete")
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """What was put into the cart and how it was paid: all that the Order object is made of."""
+    """The cart and the payment: everything that the Order object is made from."""
 
     number: str
     customer: Customer
@@ -43,7 +43,7 @@ def money(amount: Decimal) -> str:
 
 
 def variant(stock: Stock, currency: Currency) -> Json:
-    """A Variant with its price in the currency and what is on hand now."""
+    """A Variant with its price in the currency and the current stock."""
     product, (code, shown) = stock.product, stock.option
     price = currency.price(product.price)
     slug = product.name.lower().replace(" ", "-")
@@ -64,7 +64,7 @@ def variant(stock: Stock, currency: Currency) -> Json:
 
 
 def stock_item(stock: Stock, currency: Currency) -> Json:
-    """A Stock Item as it is now, with the pictures of its variant."""
+    """A Stock Item in its current state, with the pictures of its variant."""
     images = [_image(stock, position) for position in (1, 2)]
     return {
         "id": stock.id, "count_on_hand": stock.on_hand, "backorderable": False, "stock_location_id": stock.location.id,
@@ -84,7 +84,7 @@ def _image(stock: Stock, position: int) -> Json:
 
 
 def order(purchase: Purchase, ids: Ids) -> Json:
-    """The Order at the moment that it is completed, its shipments ready."""
+    """The Order at the moment of its completion, with shipments that are ready."""
     market = purchase.customer.market
     currency = market.currency
     line_items = [_line_item(purchase, stock, quantity, ids) for stock, quantity in purchase.picks]
@@ -162,7 +162,7 @@ def _promotion(purchase: Purchase, code: str, order_id: int, amount: Decimal, id
 
 
 def _adjustment(purchase: Purchase, amount: Decimal, label: str, ids: Ids) -> Json:
-    """What all adjustments have; who made it and what it adjusts is the caller's."""
+    """The common part of all adjustments; the caller adds who made it and what it adjusts."""
     made_at = format_time(purchase.completed_at - timedelta(milliseconds=2400))
     return {
         "id": ids.next("adjustment"), "amount": money(amount), "label": label,
@@ -188,7 +188,7 @@ def _payment(purchase: Purchase, total: Decimal, ids: Ids) -> Json:
 
 
 def _shipment(purchase: Purchase, number: str, location_id: int, ids: Ids) -> Json:
-    """A shipment of everything in the purchase that lies at one location, by that carrier's cheapest rate."""
+    """A shipment of everything in the purchase from one location, at the carrier's cheapest rate."""
     picks = [(stock, quantity) for stock, quantity in purchase.picks if stock.location.id == location_id]
     location = picks[0][0].location
     currency = purchase.customer.market.currency

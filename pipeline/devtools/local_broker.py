@@ -1,7 +1,7 @@
-"""Kafka brokers started on this machine, for trying out, developing and testing; never for production.
+"""Kafka brokers on this machine for trying out, developing and testing; never for production.
 
-`TansuBroker` needs one wheel and holds its data in memory. `ApacheKafkaBroker` is the real one, with its data on
-disk; it needs Java 17 and, once, Maven. Both listen on loopback only and end with the process that started them.
+`TansuBroker` needs one wheel and holds its data in memory. `ApacheKafkaBroker` is the real one, with its data on disk; it needs
+Java 17 and, once, Maven. Both listen on loopback only and end with the process that started them.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ class LocalBroker(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """The broker's process id; None when it does not run."""
+        """The broker's process id; None if it is not running."""
 
     def start(self) -> str:
         """Start the broker, wait until it answers, and return its bootstrap servers.
 
-        It may be called from any thread, does nothing when the broker runs, and reuses the port of an earlier start.
-        Raises BrokerStartError.
+        May be called from any thread, does nothing if the broker is running, and reuses the port of an earlier start. Raises
+        BrokerStartError.
         """
 
     def stop(self) -> None:
-        """End the broker in an orderly way and wait for its end; does nothing when it does not run."""
+        """Stop the broker in an orderly way and wait for its end; does nothing if it is not running."""
 
 
 class TansuBroker(BrokerProcess):
@@ -72,7 +72,7 @@ class TansuBroker(BrokerProcess):
     _stop_seconds = 5.0
 
     def __init__(self, *, log_path: Path | None = None) -> None:
-        """`log_path` receives what the broker prints; None drops it."""
+        """`log_path` receives the broker's output; None drops it."""
         super().__init__(directory=None, log_path=log_path)
 
     def _prepare(self, port: int) -> tuple[Sequence[str], str]:
@@ -83,12 +83,12 @@ class TansuBroker(BrokerProcess):
 
 
 class ApacheKafkaBroker(BrokerProcess):
-    """A real Apache Kafka of one node (KRaft, broker and controller in one JVM) with its data in `data_dir`.
+    """A real Apache Kafka with one node (KRaft, broker and controller in one JVM) and its data in `data_dir`.
 
-    `libs_dir` holds Kafka's jars. The default is the variable OMS_WEBHOOKS_KAFKA_LIBS, else var/kafka/libs-VERSION
-    of the checkout; Maven fills a directory that does not exist. `log_path` is broker.log in `data_dir` by default.
-    `server_properties` adds to the server's configuration or overrides it. `listeners` opens more ports beside the plain
-    one, by name, which `server_properties` secure; `format_options` go to Kafka's storage tool (`--add-scram`).
+    `libs_dir` contains Kafka's jars. The default is the variable OMS_WEBHOOKS_KAFKA_LIBS, else var/kafka/libs-VERSION of the
+    checkout; Maven fills a directory that does not exist. `log_path` is broker.log in `data_dir` by default. `server_properties`
+    adds to the server's configuration or overrides it. `listeners` opens more ports beside the plain one, by name, which
+    `server_properties` secure; `format_options` are passed to Kafka's storage tool (`--add-scram`).
     """
 
     name = "Apache Kafka"  # start() adds the version
@@ -118,7 +118,7 @@ class ApacheKafkaBroker(BrokerProcess):
         self._cluster_id = new_cluster_id()
 
     def kill(self) -> None:
-        """SIGKILL, for fault tests; start() brings the broker back on the same port with the same data."""
+        """SIGKILL, for fault tests; start() starts the broker again on the same port with the same data."""
         if self._child is not None:
             self._child.kill()
         self._forget_child()
@@ -134,14 +134,14 @@ class ApacheKafkaBroker(BrokerProcess):
         self.name = f"Apache Kafka {_jar_version(libs)}"
         self._data_dir.mkdir(parents=True, exist_ok=True)
         properties = _server_properties(port, free_port(), self._listeners) | self._server_properties
-        # Paths in the file are relative to data_dir: no escaping, and a data directory may be moved.
+        # Paths in the file are relative to data_dir: this needs no escaping, and a data directory may be moved.
         lines = [f"{key}={value}\n" for key, value in properties.items()]
         (self._data_dir / "server.properties").write_text("".join(lines), encoding="ascii")
         run = [java, f"-Xmx{self.heap}", *_JVM_OPTIONS, "-cp", f"{libs.absolute()}/*"]
         return [*run, "kafka.Kafka", "server.properties"], self._format(run)
 
     def _format(self, run: Sequence[str]) -> str:
-        """Format the data directory unless it is; return its cluster id."""
+        """Format the data directory if necessary; return its cluster id."""
         meta = self._data_dir / "log" / "meta.properties"
         if not meta.exists():
             command = [*run, "kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id}"]
@@ -158,7 +158,7 @@ class ApacheKafkaBroker(BrokerProcess):
 
 
 def new_cluster_id() -> str:
-    """An id for a cluster that is to be made."""
+    """An id for a new cluster."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
@@ -205,7 +205,7 @@ def _tansu_binary() -> str:
 
 
 def _kafka_libs(libs_dir: Path | None) -> Path:
-    """Return the directory of Kafka's jars; have Maven fill it when it does not exist."""
+    """Return the directory of Kafka's jars; Maven fills it if it does not exist."""
     if libs_dir is None and _LIBS_VARIABLE in os.environ:
         libs_dir = Path(os.environ[_LIBS_VARIABLE])
     if libs_dir is not None and libs_dir.is_dir():
@@ -234,7 +234,7 @@ def _download_kafka(libs_dir: Path) -> None:
         command = [maven, "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode != 0:
-            # Its output is not repeated here: it may hold the address of a registry, with a password.
+            # Its output is not repeated here: it may contain the address of a registry, with a password.
             raise BrokerStartError(
                 f"Maven could not fetch Kafka's jars (exit code {done.returncode}). "
                 f"Run `mvn -f {_POM} dependency:copy-dependencies` to see why, {ELSEWHERE}."
@@ -242,7 +242,7 @@ def _download_kafka(libs_dir: Path) -> None:
         try:
             jars.rename(libs_dir)
         except OSError:
-            if not libs_dir.is_dir():  # otherwise a parallel run was quicker
+            if not libs_dir.is_dir():  # otherwise a parallel run was faster
                 raise
 
 

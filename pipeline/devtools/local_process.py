@@ -1,4 +1,4 @@
-"""A broker as a child process on loopback: choosing its port, waiting until it answers, ending it with this process."""
+"""A broker as a child process on loopback: chooses its port, waits until it answers, ends it with this process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ HOST = "127.0.0.1"
 ELSEWHERE = "or set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS to a broker that is running already"
 _PORT_ATTEMPTS = 5
 
-# A small Python runs this and then becomes the broker: Linux keeps PR_SET_PDEATHSIG (1) across exec. A preexec_fn
-# would do the same in a fork of a process with threads, which can deadlock. A parent that ended before the prctl
-# call sends no signal any more, hence the look at getppid().
+# A small Python runs this and then becomes the broker: Linux keeps PR_SET_PDEATHSIG (1) across exec. A preexec_fn would do the
+# same in a fork of a process with threads, which can deadlock. A parent that ended before the prctl call cannot send the signal
+# any more, so getppid() is checked.
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 if ctypes.CDLL(None).prctl(1, signal.SIGKILL) != 0:
@@ -32,8 +32,8 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
-# Metadata v2 of no topics: api key 3, version 2, correlation id, null client id, empty array. Brokers answer it
-# when they serve clients, and the answer holds their cluster id. No client library: a failed bootstrap leaks a thread.
+# Metadata v2 of no topics: api key 3, version 2, correlation id, null client id, empty array. Brokers answer it when they serve
+# clients, and the answer contains their cluster id. No client library: a failed bootstrap leaks a thread.
 _METADATA_REQUEST = struct.pack(">ihhihi", 14, 3, 2, 1, -1, 0)
 
 
@@ -42,10 +42,10 @@ class BrokerStartError(RuntimeError):
 
 
 class _Child:
-    """A process in a session of its own (Ctrl-C does not reach it) that ends when this process ends.
+    """A process in a separate session (Ctrl-C does not reach it) that ends when this process ends.
 
-    Linux sends the death signal when the *thread* that forked ends, so a thread that lives exactly as long as the
-    child forks it and waits for it. On other systems only an orderly exit of this process ends the child.
+    Linux sends the death signal when the *thread* that forked ends, so a thread that lives exactly as long as the child forks it
+    and waits for it. On other systems only an orderly exit of this process ends the child.
     """
 
     def __init__(self, command: Sequence[str], *, directory: Path | None, log_path: Path | None) -> None:
@@ -64,7 +64,7 @@ class _Child:
         return self._thread.is_alive()
 
     def terminate(self, timeout: float) -> None:
-        """SIGTERM, then SIGKILL when it has not ended within `timeout` seconds."""
+        """SIGTERM, then SIGKILL if it has not ended within `timeout` seconds."""
         self._process.terminate()
         self._thread.join(timeout)
         self.kill()
@@ -96,7 +96,7 @@ def _spawn_and_wait(
 
 
 class BrokerProcess(ABC):
-    """What both brokers share: choosing a port, waiting until the broker answers, ending it."""
+    """The common part of both brokers: choosing a port, waiting until the broker answers, ending it."""
 
     name: str
     durable: bool
@@ -112,7 +112,7 @@ class BrokerProcess(ABC):
 
     @abstractmethod
     def _prepare(self, port: int) -> tuple[Sequence[str], str]:
-        """Make a start on `port` possible; return the command and the cluster id that the broker will have."""
+        """Prepare a start on `port`; return the command and the future cluster id."""
 
     @property
     def bootstrap_servers(self) -> str:
@@ -127,7 +127,7 @@ class BrokerProcess(ABC):
     def start(self) -> str:
         if self.pid is not None:
             return self.bootstrap_servers
-        # Clients know the port of a broker that comes back; only a first start may choose.
+        # Clients know the port of a broker that is started again; only a first start may choose.
         ports = [self._port] if self._port is not None else [free_port() for _ in range(_PORT_ATTEMPTS)]
         for port in ports:
             if self._start_on(port):
@@ -146,7 +146,7 @@ class BrokerProcess(ABC):
         atexit.unregister(self.stop)
 
     def _start_on(self, port: int) -> bool:
-        """Start on `port` and wait; False when another process has the port."""
+        """Start on `port` and wait; False if another process has the port."""
         command, cluster_id = self._prepare(port)
         try:
             self._child = child = _Child(command, directory=self._directory, log_path=self._log_path)
@@ -154,7 +154,7 @@ class BrokerProcess(ABC):
             raise BrokerStartError(f"{self.name} cannot be run: {error}. {self._advice}") from error
         atexit.register(self.stop)
         deadline = time.monotonic() + self._start_seconds
-        # A broker that finds its port taken ends; the cluster id tells it from the one that has the port.
+        # A broker whose port is taken ends; the cluster id distinguishes it from the owner of the port.
         while child.alive and time.monotonic() < deadline:
             if _answers(port, cluster_id):
                 return True
@@ -169,10 +169,10 @@ class BrokerProcess(ABC):
 def free_port() -> int:
     """Return a free loopback port below the ephemeral ranges of Linux and macOS.
 
-    A client that keeps connecting to an ephemeral port on which nobody listens may be given that very port as its
-    own, connects to itself, and keeps a restarted broker from its port.
+    A client that keeps connecting to an unused ephemeral port may be assigned that very port, connect to itself, and keep a
+    restarted broker from its port.
 
-    No other call on this machine returns the same port while this process lives, because its user may start to listen late, or
+    No other call on this machine returns the same port while this process lives, because the caller may start to listen late, or
     be restarted. The UDP port of the same number marks it as taken.
     """
     while True:
@@ -198,7 +198,7 @@ def _accepts(port: int) -> bool:
 
 
 def _answers(port: int, cluster_id: str) -> bool:
-    """Tell whether the broker of `cluster_id` answers a metadata request on `port` and counts itself in."""
+    """Whether the broker of `cluster_id` answers a metadata request on `port` and lists itself."""
     try:
         with socket.create_connection((HOST, port), timeout=1) as connection, connection.makefile("rb") as replies:
             connection.sendall(_METADATA_REQUEST)

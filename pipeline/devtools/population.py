@@ -1,4 +1,4 @@
-"""The simulated shop on its first day: its customers, what they subscribed to, and its stock."""
+"""The simulated shop on its first day: its customers, their subscriptions, and its stock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUBSCRIBER_SHARE = 0.4
 
 
 class Ids:
-    """Rising ids, one sequence a kind of object."""
+    """Rising ids, one sequence for each kind of object."""
 
     def __init__(self) -> None:
         self._sequences: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1001))
@@ -31,7 +31,7 @@ class Ids:
 
 @dataclass(slots=True)
 class Stock:
-    """One variant at one location, and how many of it are there."""
+    """One variant at one location, and its quantity."""
 
     id: int
     variant_id: int
@@ -62,7 +62,7 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A customer who gets one of a variant again and again."""
+    """A customer who regularly gets a variant."""
 
     id: str
     customer: Customer
@@ -70,7 +70,7 @@ class Subscription:
 
 
 def new_customer(rng: random.Random, ids: Ids) -> Customer:
-    """Someone with a home, and now and then with bills that go elsewhere."""
+    """A customer with a home, and sometimes with a different billing address."""
     market = MARKETS[0] if rng.random() < 0.45 else rng.choice(MARKETS[1:])
     city = rng.choice(market.cities)
     name, local = rng.choice(market.people)
@@ -87,7 +87,7 @@ def new_customer(rng: random.Random, ids: Ids) -> Customer:
 
 
 def new_stock(rng: random.Random, ids: Ids) -> Iterator[Stock]:
-    """Every variant of every product, a product's variants at one location."""
+    """Every variant of every product; all variants of a product are at one location."""
     for product in PRODUCTS:
         location = rng.choice(LOCATIONS)
         for option_id, option in enumerate(product.options, start=1):
@@ -132,14 +132,14 @@ def _country(country: Country) -> Json:
 
 
 def scattered(rng: random.Random, digits: int) -> Iterator[str]:
-    """Numbers of so many digits that look random and do not repeat before all of them were used."""
+    """Numbers of so many digits that look random and only repeat after all of them were used."""
     size = 10**digits
-    # A step that shares no factor with 10 visits every number once.
+    # A step without a common factor with 10 visits every number once.
     step, start = 38_742_048_907 % size, rng.randrange(size)
     return (f"{(start + n * step) % size:0{digits}}" for n in itertools.count())
 
 
 def filled(rng: random.Random, pattern: str) -> str:
-    """Put a digit in place of each ``#``, and a digit or a capital letter in place of each ``?``."""
+    """Replace each ``#`` with a digit, and each ``?`` with a digit or a capital letter."""
     alphabets = {"#": string.digits, "?": string.digits + string.ascii_uppercase}
     return "".join(rng.choice(alphabets[char]) if char in alphabets else char for char in pattern)

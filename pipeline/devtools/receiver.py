@@ -1,7 +1,7 @@
-"""A sample integrator: an endpoint that checks signatures, acknowledges, or fails in the ways that endpoints fail.
+"""A sample integrator: an endpoint that checks signatures, and acknowledges or fails in the ways in which endpoints fail.
 
-It is for demonstrations and tests. A real integrator would also look every ``webhook-id`` up before acting on a delivery,
-because a delivery may come more than once.
+For demonstrations and tests. A real integrator would also look up every ``webhook-id`` before acting on a delivery, because a
+delivery may arrive more than once.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ Failure = Literal["status", "hang", "reset"]
 Outcome = Literal["acknowledged", "refused", "bad_signature", "abandoned"]
 
 _SHUTDOWN_S = 1.0
-# Closing a socket with a linger time of 0 sends a reset in place of an orderly end.
+# Closing a socket with a linger time of 0 sends a reset instead of an orderly end.
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How the endpoint answers. The default acknowledges everything at once.
+    """How the endpoint answers. By default, it acknowledges everything immediately.
 
     Args:
         fail_rate: the share of attempts that fail, 0 to 1, drawn from ``seed``.
         fail_first: how many attempts of each webhook-id fail before any is acknowledged.
-        failure: what a failing attempt meets: an answer with ``status``, no answer at all, or a connection reset.
+        failure: how an attempt fails: an answer with ``status``, no answer at all, or a connection reset.
         status: the status code of a failing answer.
         delay: seconds to wait before any answer.
     """
@@ -53,10 +53,10 @@ class Behaviour:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Refuse invalid values.
 
         Raises:
-            ValueError: names the argument and what it may be.
+            ValueError: names the argument and its valid values.
         """
         allowed = {
             "fail_rate must be between 0 and 1": 0 <= self.fail_rate <= 1,
@@ -72,9 +72,10 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One attempt as the endpoint saw it. ``attempt`` counts this webhook-id's attempts from 1, 0 when it was not believed.
+    """One attempt as the endpoint saw it. ``attempt`` counts this webhook-id's attempts from 1; 0 if its signature was not
+    accepted.
 
-    ``status`` is what was answered; None when nothing was. Headers and body are left out of the repr: they may hold a
+    ``status`` is the answer's status; None without an answer. Headers and body are left out of the repr: they may contain a
     bearer token and customers' data.
     """
 
@@ -91,10 +92,10 @@ class Received:
 
 @dataclass(slots=True)
 class ReceiverCounts:
-    """What happened so far. ``received`` is the sum of the four outcomes and of what is being answered right now.
+    """The counts so far. ``received`` is the sum of the four outcomes and of the requests that are being answered.
 
-    ``distinct`` counts the webhook-ids that were believed, ``retries`` the further attempts of those. ``late`` counts acknowledged
-    deliveries that came after a later event of the same event key (see :func:`is_late`).
+    ``distinct`` counts the accepted webhook-ids, ``retries`` their further attempts. ``late`` counts acknowledged deliveries that
+    came after a later event of the same event key (see :func:`is_late`).
     """
 
     received: int = 0
@@ -109,7 +110,7 @@ class ReceiverCounts:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverLimits:
-    """How much a receiver remembers: ``keep`` of the last attempts, with their bodies; ``max_ids`` webhook-ids, the newest."""
+    """How much a receiver remembers: the last ``keep`` attempts with their bodies, and the newest ``max_ids`` webhook-ids."""
 
     keep: int = 100
     max_ids: int = 1_000_000
@@ -144,7 +145,7 @@ class Receiver:
         self.secret = secret
         self.behaviour = behaviour or Behaviour()
         self.checks = ReceiverChecks()
-        """What it asks for besides a signature with the secret; it may be set at any time."""
+        """Further requirements beside a signature with the secret; they may be changed at any time."""
         self.counts = ReceiverCounts()
         self.deliveries: deque[Received] = deque(maxlen=limits.keep)
         self.attempts: dict[str, int] = {}
@@ -172,11 +173,11 @@ class Receiver:
         self._secret = secret
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Listen, and return the URL to register. Port 0 takes a free one.
+        """Listen, and return the URL to register. Port 0 chooses a free one.
 
         Raises:
             RuntimeError: it is listening already.
-            ListenError: the address cannot be listened on, as when the port is in use.
+            ListenError: the address cannot be listened on, for example because the port is in use.
         """
         if self._runner is not None:
             message = f"The receiver {self.name} is listening already; stop it first."
@@ -185,7 +186,7 @@ class Receiver:
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         application.router.add_post("/{path:.*}", self._handle)
         application.router.add_options("/{path:.*}", self._shake_hands)
-        # A handler whose client is gone is cancelled, so that it counts as abandoned and ends.
+        # A handler whose client is gone is cancelled, so that it is counted as abandoned and ends.
         runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         try:
@@ -199,14 +200,14 @@ class Receiver:
         return f"http://[{host}]:{address[1]}/" if ":" in host else f"http://{host}:{address[1]}/"
 
     async def stop(self) -> None:
-        """Close the port and every connection, also those that hang. Stopping twice does nothing."""
+        """Close the port and every connection, including those that hang. Stopping twice does nothing."""
         runner, self._runner = self._runner, None
         self._stopping.set()
         if runner is not None:
             await runner.cleanup()
 
     async def _shake_hands(self, request: web.Request) -> web.Response:
-        """The handshake that asks whether webhooks are wanted here. It is no delivery, and is not counted."""
+        """The handshake that asks whether webhooks are wanted here. It is not a delivery, and is not counted."""
         allowed = self.checks.handshake(request.headers)
         return web.Response(status=405, headers={"Allow": "POST"}) if allowed is None else web.Response(headers=allowed)
 
@@ -243,7 +244,7 @@ class Receiver:
             # Until the sender gives up, which cancels this handler, or the receiver stops.
             await self._stopping.wait()
         _reset(request)
-        # It goes nowhere: aiohttp wants a response, and drops it when the connection is gone.
+        # Never sent: aiohttp requires a response, and drops it if the connection is gone.
         return web.Response(status=204)
 
     def _check(self, request: web.Request, body: bytes) -> None:
@@ -300,10 +301,10 @@ class Receiver:
 
 
 def is_late(sequences: dict[str, int], headers: Mapping[str, str], most: int = 1_000_000) -> bool:
-    """Whether a delivery is older than what is known of its event key; if not, it is what is known from now on.
+    """Whether a delivery is older than the last known event of its event key; if not, it becomes the last known one.
 
-    ``sequences`` are the highest sequences by event key, ``most`` at most. A real receiver keeps them in its database. A delivery without
-    the two headers is never late.
+    ``sequences`` are the highest sequences by event key, at most ``most``. A real receiver keeps them in its database. A delivery
+    without the two headers is never late.
     """
     key, sequence = headers.get(EVENT_KEY_HEADER), headers.get(EVENT_SEQUENCE_HEADER, "")
     if key is None or not (sequence.isascii() and sequence.isdigit() and len(sequence) < 20):
@@ -319,7 +320,7 @@ def is_late(sequences: dict[str, int], headers: Mapping[str, str], most: int = 1
 def _fails(behaviour: Behaviour, webhook_id: str, attempt: int) -> bool:
     if attempt <= behaviour.fail_first:
         return True
-    # Drawn from the attempt itself, so that it does not depend on the order in which attempts come in.
+    # Derived from the attempt itself, so that it does not depend on the order of the attempts.
     draw = blake2b(f"{behaviour.seed} {webhook_id} {attempt}".encode(errors="replace"), digest_size=8).digest()
     return int.from_bytes(draw) < behaviour.fail_rate * 2**64
 

@@ -1,4 +1,4 @@
-"""What the sample receiver asks of a request besides its signature with a secret, and how it answers a handshake."""
+"""The sample receiver's requirements beside a signature with a secret, and its answer to a handshake."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class ReceiverChecks:
-    """All that are set must hold.
+    """All requirements that are set must be met.
 
     Args:
-        basic: user name and password of HTTP Basic, with a colon between them.
-        api_key: the name of a header, a colon, and the key that it must hold.
+        basic: user name and password of HTTP Basic, separated by a colon.
+        api_key: the name of a header, a colon, and the key that it must contain.
         public_key: ``whpk_`` and the base64 of the Ed25519 key that checks signatures of version v1a.
         allowed_origin: the sender that a handshake (OPTIONS) allows; ``*``: any; empty: none.
 
     Raises:
-        ValueError: one of them has another form; the message does not repeat it.
+        ValueError: one of them is malformed; the message does not repeat it.
     """
 
     basic: str = field(default="", repr=False)
@@ -38,7 +38,7 @@ class ReceiverChecks:
     allowed_origin: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what has another form."""
+        """Refuse malformed values."""
         if self.basic and ":" not in self.basic:
             raise ValueError("Give user name and password with a colon between them: user:password.")
         name, colon, key = self.api_key.partition(":")
@@ -48,7 +48,7 @@ class ReceiverChecks:
             _public_key(self.public_key)
 
     def check(self, headers: Mapping[str, str], body: bytes, now: Callable[[], float]) -> None:
-        """Look at one request. Raises SignatureError when it is refused."""
+        """Check one request. Raises SignatureError if it is refused."""
         lowered = {name.lower(): value for name, value in headers.items()}
         if self.basic:
             expected = f"Basic {base64.b64encode(self.basic.encode()).decode()}"
@@ -68,7 +68,7 @@ class ReceiverChecks:
         raise SignatureError(f"No signature of version v1a in {SIGNATURE_HEADER} matches the public key.")
 
     def handshake(self, headers: Mapping[str, str]) -> dict[str, str] | None:
-        """The headers that answer a handshake; None when the origin is not allowed."""
+        """The headers that answer a handshake; None if the origin is not allowed."""
         origin = next((value for name, value in headers.items() if name.lower() == "webhook-request-origin"), "")
         if not origin or self.allowed_origin not in ("*", origin):
             return None

@@ -1,7 +1,7 @@
 """A simulated OMS: orders that are bought, cancelled, shipped and delivered, and the stock that they use up.
 
-Everything comes of one seed: the same seed and the same times give the same bytes. Days of a real order pass in as many
-events as it has, so that a demonstration shows whole lives of orders in seconds.
+Everything depends on one seed: the same seed and the same times give the same bytes. Time is compressed: a whole order passes in
+as many events as it has, so a demonstration shows whole lives of orders in seconds.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _Step = Callable[[datetime], SimulatedEvent]
 
 @dataclass(slots=True)
 class _LiveOrder:
-    """An order that something will still happen to."""
+    """An order with events still to come."""
 
     payload: Json
     picks: tuple[tuple[Stock, int], ...]
@@ -84,7 +84,7 @@ class Shop:
         self._stock_moves: deque[_Step] = deque()
 
     def events(self, rate: float, start: datetime) -> Iterator[SimulatedEvent]:
-        """Endless events, ``rate`` of them a second of virtual time, the first at ``start``. It never waits.
+        """Endless events, ``rate`` of them per second of virtual time, the first at ``start``. It never waits.
 
         Raises:
             ValueError: the rate is not above 0.
@@ -95,7 +95,7 @@ class Shop:
         return (self.next_event(start + timedelta(seconds=n / rate)) for n in itertools.count())
 
     def next_event(self, now: datetime) -> SimulatedEvent:
-        """The next thing that happens, at ``now``.
+        """The next event, at ``now``.
 
         Raises:
             ValueError: ``now`` has no time zone.
@@ -103,7 +103,7 @@ class Shop:
         if now.tzinfo is None:
             message = "The time has no time zone; use datetime.now(UTC)."
             raise ValueError(message)
-        # What a step does to the stock is told before anything else happens, so that every event is true when it is told.
+        # A step's effects on the stock are published before any other event, so that every event is true when it is published.
         if not self._stock_moves:
             self._resupply()
         if self._stock_moves:
@@ -158,18 +158,18 @@ class Shop:
         rng = self._random
         available = [stock for stock in self._stock if stock.on_hand]
         first = rng.choice(available)
-        # Most orders leave from one place; some are split into several shipments.
+        # Most orders are shipped from one place; some are split into several shipments.
         split = rng.random() < 0.2
         others = [stock for stock in available if stock is not first and (split or stock.location is first.location)]
         chosen = [first, *rng.sample(others, min(len(others), rng.choice((0, 0, 0, 0, 0, 1, 1, 2))))]
         return tuple((stock, min(stock.on_hand, rng.choice((1, 1, 1, 2, 3)))) for stock in chosen)
 
     def _plan(self, order: _LiveOrder) -> deque[_Step]:
-        """What will happen to the order. Its shipments travel side by side."""
+        """Plan the events of the order. Its shipments travel in parallel."""
         rng = self._random
         journeys = [self._journey(order, shipment) for shipment in order.payload["shipments"]]
         if rng.random() < CANCELLED_SHARE:
-            # Some are cancelled when the label is printed already.
+            # Some are cancelled when the label is already printed.
             labels = [journeys[0].popleft()] if rng.random() < 0.3 else []
             return deque([*labels, partial(self._cancel, order)])
         steps: deque[_Step] = deque()
@@ -247,7 +247,7 @@ class Shop:
             stock.on_hand += quantity
 
     def _resupply(self) -> None:
-        """Now and then, and in any case before the shelves are half empty, something that was sold out comes in again."""
+        """Sometimes, and at the latest before half of the stock is sold out, sold-out items are resupplied."""
         missing = [stock for stock in self._stock if not stock.on_hand]
         if missing and (len(missing) * 2 >= len(self._stock) or self._random.random() < RESUPPLY_SHARE):
             self._put_back(((self._random.choice(missing), self._random.randint(12, 60)),))
