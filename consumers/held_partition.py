@@ -14,7 +14,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-from consumers.held_values import HeldContext, LeavingDelivery, endpoint_id_of, fact_of, place_of, told_of
+from consumers.held_values import HeldContext, LeavingDelivery, endpoint_id_of, fact_of, told_of
+from consumers.partition_processors import place_of
 from pipeline.broker.api import Record
 from pipeline.core.held_ledger import HeldLedger, OffsetBound, ReportedHeld
 from pipeline.core.rate_limit import RateLimit

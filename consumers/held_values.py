@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
+from consumers.partition_processors import place_of
 from pipeline.broker.api import Record
 from pipeline.broker.producer import Producer
 from pipeline.broker.seeking_consumer import SeekingConsumer
@@ -50,11 +51,6 @@ class HeldContext:
     until_there_is_room: Callable[[], Awaitable[None]]
     said: OnceAMinute = field(default_factory=OnceAMinute)
     """Logs what affects all partitions once."""
-
-
-def place_of(record: Record) -> OffsetBound:
-    """The offset and time of a record."""
-    return OffsetBound(record.offset, record.timestamp_ms)
 
 
 def endpoint_id_of(record: Record) -> int:

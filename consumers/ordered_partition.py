@@ -15,7 +15,8 @@ from typing import Final
 
 from msgspec import structs
 
-from consumers.ordered_values import BodyCache, HeldBack, OrderedContext, place_of, source_of
+from consumers.ordered_values import BodyCache, HeldBack, OrderedContext, source_of
+from consumers.partition_processors import place_of
 from consumers.waiting_lanes import WaitingLanes
 from pipeline.broker.api import Record
 from pipeline.core.held_ledger import OffsetBound

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from pipeline.broker.api import Record
 from pipeline.broker.producer import Producer
 from pipeline.broker.seeking_consumer import SeekingConsumer
-from pipeline.core.held_ledger import OffsetBound
 from pipeline.core.lane_ledger import Source
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.delivery_service import DeliveryService
@@ -113,11 +112,6 @@ class HeldBack(NamedTuple):
     since_ms: int
     reason: str
     due_ms: int | None
-
-
-def place_of(record: Record) -> OffsetBound:
-    """The offset and time of a record."""
-    return OffsetBound(record.offset, record.timestamp_ms)
 
 
 def source_of(due: DeliveryRecord) -> Source | None:

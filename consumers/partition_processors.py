@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, Protocol, TypeVar
 
-from pipeline.broker.api import Broker
+from pipeline.broker.api import Broker, Record
 from pipeline.broker.seeking_consumer import SeekingConsumer
+from pipeline.core.held_ledger import OffsetBound
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -119,3 +120,8 @@ class PartitionProcessors(Generic[ProcessorT]):
         if not done.cancelled() and (error := done.exception()) and not self.failed.done():
             log.error(self._failure, error=repr(error), exc_info=error)
             self.failed.set_exception(error)
+
+
+def place_of(record: Record) -> OffsetBound:
+    """The offset and time of a record."""
+    return OffsetBound(record.offset, record.timestamp_ms)

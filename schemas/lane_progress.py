@@ -5,16 +5,13 @@ A lane is one endpoint and one record key. Its deliveries wait in ``webhooks.ord
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta
 
 from schemas.delivery import MAX_ATTEMPT
 from schemas.event import SCHEMA_VERSION
 from schemas.own_records import OffsetValue, OwnRecord
-
-MAX_LANE_KEY: Final = 300
-"""The most characters of a lane's key: an endpoint's id and a record key."""
 
 
 class TakenEvent(NamedTuple):

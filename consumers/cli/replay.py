@@ -231,7 +231,7 @@ def _settle_doubt(client: ApiClient, progressed: Progressed, in_doubt: ReplayDou
         raise ApiCallError(message)
     progressed.in_flight = False
     if in_doubt is ReplayDoubt.SKIP:
-        _advance(progressed, _step(client, progressed, MAX_REPLAY_EVENTS, skip=True))
+        _advance(progressed, _step(client, progressed, skip=True))
     progressed.save()
 
 
@@ -244,7 +244,7 @@ def _carry_out(client: ApiClient, progressed: Progressed, rate: float) -> None:
             progressed.in_flight = True
             progressed.save()
             try:
-                step = _step(client, progressed, MAX_REPLAY_EVENTS)
+                step = _step(client, progressed)
             except ApiCallError as error:
                 progressed.in_flight = error.status not in _REFUSED
                 progressed.save()
@@ -256,12 +256,12 @@ def _carry_out(client: ApiClient, progressed: Progressed, rate: float) -> None:
             time.sleep(max(0.0, begun + (progressed.sent - before) / rate - time.monotonic()))
 
 
-def _step(client: ApiClient, progressed: Progressed, limit: int, *, skip: bool = False) -> dict[str, Any]:
+def _step(client: ApiClient, progressed: Progressed, *, skip: bool = False) -> dict[str, Any]:
     # The files of earlier releases have empty lists.
     wanted = _without_empty_lists(progressed.replay) | {
         "run": progressed.run,
         "after": progressed.after,
-        "limit": limit,
+        "limit": MAX_REPLAY_EVENTS,
         "skip": skip,
     }
     answer: dict[str, Any] = client.call("POST", "replays", json={"replay": wanted}, seconds=_STEP_SECONDS)
