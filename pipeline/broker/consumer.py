@@ -27,6 +27,7 @@ from pipeline.broker.lag import Lag, waiting_since
 from pipeline.broker.member import Member
 from pipeline.broker.start_offset import MissingOffsets
 from pipeline.ops import metrics
+from pipeline.ops.daemon_threads import start_thread
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -114,11 +115,10 @@ class GroupConsumer:
         self._loop = asyncio.get_running_loop()
         self.stopped: asyncio.Future[None] = self._loop.create_future()
         """Done when both threads have ended; holds the error that ended them."""
-        self._fetch_ended: asyncio.Future[None] = self._loop.create_future()
         self._member_ended = self._member.start()
+        self._fetch_ended = start_thread(self._run, f"fetch {self._group}")
         self._member_ended.add_done_callback(self._one_ended)
         self._fetch_ended.add_done_callback(self._one_ended)
-        threading.Thread(target=self._run, name=f"fetch {self._group}", daemon=True).start()
 
     async def stop(self, drain_seconds: float) -> None:
         """Hand over nothing more, wait for what is under way, commit, leave the group."""
@@ -236,23 +236,18 @@ class GroupConsumer:
     # --- the fetch thread ---
 
     def _run(self) -> None:
-        failure: Exception | None = None
         self._lag.show()
         try:
             while not self._drained():
                 self._rest(self.step())
-        except Exception as error:
+        except Exception:
             log.exception("consumer failed", group=self._group)
-            failure = error
-        if self._client is not None:
-            self._client.close()
-        self._lag.forget()
-        self._post(self._look_again)
-        self._post(self._settle, failure)
-
-    def _settle(self, failure: Exception | None) -> None:
-        if not self._fetch_ended.done():
-            self._fetch_ended.set_exception(failure) if failure else self._fetch_ended.set_result(None)
+            raise
+        finally:
+            if self._client is not None:
+                self._client.close()
+            self._lag.forget()
+            self._post(self._look_again)
 
     def _drained(self) -> bool:
         if self._stop_at is None:

@@ -11,7 +11,6 @@ everything: epochs, positions, and the client with whatever it believes. A new c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import threading
 from collections import deque
@@ -26,6 +25,7 @@ from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.broker.lease import Lease
 from pipeline.broker.start_offset import MissingOffsets, starting_point
 from pipeline.ops import metrics
+from pipeline.ops.daemon_threads import start_thread
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -122,26 +122,16 @@ class Member:
         return None
 
     def start(self) -> asyncio.Future[None]:
-        """Start the thread. The future is done when it has ended; it holds the error that ended it."""
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-
-        def settle(error: Exception | None) -> None:
-            if not ended.done():
-                ended.set_exception(error) if error else ended.set_result(None)
+        """Start the thread. The future is done when it has ended, and holds the error that ended it."""
 
         def run() -> None:
-            failure: Exception | None = None
             try:
                 self._run()
-            except Exception as error:
+            except Exception:
                 log.exception("membership has ended", group=self._group)
-                failure = error
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, failure)
+                raise
 
-        threading.Thread(target=run, name=f"group {self._group}", daemon=True).start()
-        return ended
+        return start_thread(run, f"group {self._group}")
 
     def stop(self) -> None:
         """Commit what is finished, and leave the group."""

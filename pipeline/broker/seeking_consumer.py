@@ -23,6 +23,7 @@ from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.broker.member import Member
 from pipeline.broker.start_offset import MissingOffsets, overtaken
 from pipeline.ops import metrics
+from pipeline.ops.daemon_threads import start_thread
 from pipeline.ops.logs import logger
 from pipeline.ops.once_a_minute import OnceAMinute
 
@@ -97,11 +98,10 @@ class SeekingConsumer:
         self._loop = asyncio.get_running_loop()
         self.stopped: asyncio.Future[None] = self._loop.create_future()
         """Done when both threads have ended; holds the error that ended them."""
-        self._fetch_ended: asyncio.Future[None] = self._loop.create_future()
         self._member_ended = self._member.start()
+        self._fetch_ended = start_thread(self._run, f"fetch {self._group}")
         self._member_ended.add_done_callback(self._one_ended)
         self._fetch_ended.add_done_callback(self._one_ended)
-        threading.Thread(target=self._run, name=f"fetch {self._group}", daemon=True).start()
 
     async def stop(self) -> None:
         """Commit what was to be committed, and leave the group."""
@@ -180,20 +180,15 @@ class SeekingConsumer:
     # --- the fetch thread ---
 
     def _run(self) -> None:
-        failure: Exception | None = None
         try:
             while not self._stopping.is_set():
                 self._stopping.wait(self.step())
-        except Exception as error:
+        except Exception:
             log.exception("consumer failed", group=self._group)
-            failure = error
-        if self._client is not None:
-            self._client.close()
-        self._post(self._settle, failure)
-
-    def _settle(self, failure: Exception | None) -> None:
-        if not self._fetch_ended.done():
-            self._fetch_ended.set_exception(failure) if failure else self._fetch_ended.set_result(None)
+            raise
+        finally:
+            if self._client is not None:
+                self._client.close()
 
     def _post(self, call: Callable[..., None], *arguments: object) -> None:
         """Have something done on the event loop."""

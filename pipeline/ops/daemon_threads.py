@@ -16,10 +16,15 @@ P = ParamSpec("P")
 
 
 async def in_thread(work: Callable[[], ResultT], name: str) -> ResultT:
-    """Run blocking work in a thread of its own. A caller that is cancelled leaves the thread behind, and so does the end of the process.
+    """Run blocking work in a separate thread. If the caller is cancelled or the process ends, the thread is left behind.
 
     ``asyncio.to_thread`` waits for its threads when the loop is closed.
     """
+    return await start_thread(work, name)
+
+
+def start_thread(work: Callable[[], ResultT], name: str) -> asyncio.Future[ResultT]:
+    """Start blocking work in a daemon thread. The future gets its result, or the error that ended it."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[ResultT] = loop.create_future()
 
@@ -29,7 +34,7 @@ async def in_thread(work: Callable[[], ResultT], name: str) -> ResultT:
         if error is not None:
             future.set_exception(error)
         else:
-            future.set_result(result)  # type: ignore[arg-type]  # it is only None when the work returns None
+            future.set_result(result)  # type: ignore[arg-type]  # it is only None if the work returns None
 
     def run() -> None:
         result, failure = None, None
@@ -41,7 +46,7 @@ async def in_thread(work: Callable[[], ResultT], name: str) -> ResultT:
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=run, name=name, daemon=True).start()
-    return await future
+    return future
 
 
 class DaemonThreads(Executor):
