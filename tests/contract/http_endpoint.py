@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+import trustme
 import uvloop
 
 from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response
@@ -32,6 +33,13 @@ QUICK = SenderLimits(connections=8, total_timeout=0.8, connect_timeout=0.4)
 PATIENT = SenderLimits(connections=8, total_timeout=60.0, connect_timeout=50.0)
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY_OK = OK + b"Content-Length: 0\r\n\r\n"
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    """A context for clients that trusts this authority."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
 
 
 def on_each_loop(scenario: Scenario) -> Callable[..., None]:

@@ -19,7 +19,7 @@ from pipeline.core.exchange import Exchange, Failure, NoResponse, Request, Respo
 from pipeline.core.local_faults import NotSent
 from pipeline.sender import client_identities, transport
 from pipeline.sender.client import Sender
-from tests.contract.http_endpoint import EMPTY_OK, LOOPBACK, PATIENT, on_each_loop, read_request
+from tests.contract.http_endpoint import EMPTY_OK, LOOPBACK, PATIENT, on_each_loop, read_request, trusting
 
 pytestmark = pytest.mark.usefixtures("each_wire")
 
@@ -74,12 +74,6 @@ async def receiver(authority: trustme.CA, seen: list[str], *, asks: bool = True)
 def _name(der: bytes) -> str:
     names = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     return str(names.value.get_values_for_type(x509.DNSName)[0])
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 def request(url: str, shown: ClientIdentity | None) -> Request:

@@ -40,6 +40,7 @@ from tests.contract.http_endpoint import (
     on_each_loop,
     read_request,
     serving,
+    trusting,
 )
 
 pytestmark = pytest.mark.usefixtures("each_wire")
@@ -75,12 +76,6 @@ def saying(seen: list[list[str]]) -> Behaviour:
             writer.write(OK + b"Content-Length: 5\r\n\r\nthere")
 
     return behave
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 def identity(authority: trustme.CA, *names: str) -> ssl.SSLContext:

@@ -25,6 +25,7 @@ from tests.contract.http_endpoint import (
     on_each_loop,
     post,
     serving,
+    trusting,
 )
 
 pytestmark = pytest.mark.usefixtures("each_wire")
@@ -33,12 +34,6 @@ pytestmark = pytest.mark.usefixtures("each_wire")
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 def identity(authority: trustme.CA, *names: str, **options: Any) -> ssl.SSLContext:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from pipeline.devtools.local_broker import ApacheKafkaBroker
 from tests.faults.scale import Scale, chosen_scale, chosen_seeds
 from tests.faults.scenario import Result, Stage
 
@@ -32,6 +33,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         seeds = stash[SEEDS]
         metafunc.parametrize("seed", seeds, ids=[f"seed={seed}" for seed in seeds])
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[ApacheKafkaBroker]:
+    """A broker that no other scenario uses: it can be restarted, and its offsets topic has this run's commits only."""
+    broker = ApacheKafkaBroker(data_dir=tmp_path / "kafka")
+    broker.start()
+    yield broker
+    broker.stop()
 
 
 @pytest.fixture(scope="session")

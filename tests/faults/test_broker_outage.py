@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -14,15 +13,6 @@ from tests.faults.evidence import Fault
 from tests.faults.scenario import Scenario, Stage
 
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[ApacheKafkaBroker]:
-    """A broker that no other scenario needs."""
-    broker = ApacheKafkaBroker(data_dir=tmp_path / "kafka")
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 async def test_a_broker_that_comes_back_finds_all_going_on(stage: Stage, own_broker: ApacheKafkaBroker) -> None:

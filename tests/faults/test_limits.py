@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -49,15 +47,6 @@ class Kill:
     """The partitions that it held."""
     kept: frozenset[tuple[str, int]] = frozenset()
     """Those of its neighbour."""
-
-
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[ApacheKafkaBroker]:
-    """A broker that can be restarted, and whose offsets topic holds this run's commits only."""
-    broker = ApacheKafkaBroker(data_dir=tmp_path / "kafka")
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 @pytest.fixture

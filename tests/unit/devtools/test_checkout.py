@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,10 +10,10 @@ from pydantic import BaseModel
 
 from pipeline.devtools.catalog import EUR, JPY, PLN, USD
 from pipeline.devtools.checkout import money
-from pipeline.devtools.simulator import Shop, SimulatedEvent
 from schemas.event import EventType
 from schemas.event_codec import decode_event, webhook_body
 from schemas.objects import Order, Shipment, StockItem
+from tests.unit.devtools.parsed_events import ParsedEvent, named, parsed_events
 
 
 def words(text: str) -> frozenset[str]:
@@ -52,31 +49,13 @@ SHIPMENT_KEYS = words(
 STOCK_ITEM_KEYS = words("id count_on_hand backorderable stock_location_id variant_id variant")
 
 
-@dataclass(frozen=True)
-class Told:
-    """An event beside its parsed value."""
-
-    event: SimulatedEvent
-    envelope: dict[str, Any]
-
-    @property
-    def data(self) -> dict[str, Any]:
-        data: dict[str, Any] = self.envelope["data"]
-        return data
-
-
 @pytest.fixture(scope="module")
-def story() -> list[Told]:
-    events = Shop(7).events(10.0, datetime(2026, 3, 2, 15, 4, tzinfo=UTC))
-    return [Told(event, json.loads(event.value)) for event in itertools.islice(events, 3000)]
+def events() -> list[ParsedEvent]:
+    return parsed_events(seed=7, count=3000)
 
 
-def named(story: Sequence[Told], *names: EventType) -> list[Told]:
-    return [told for told in story if told.event.event_name in names]
-
-
-def test_payloads_have_every_field(story: list[Told]) -> None:
-    for told in named(story, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
+def test_payloads_have_every_field(events: list[ParsedEvent]) -> None:
+    for told in named(events, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
         assert told.data.keys() == ORDER_KEYS
         assert told.data["token"]
         assert told.data["bill_address"].keys() == told.data["ship_address"].keys() == ADDRESS_KEYS
@@ -85,20 +64,20 @@ def test_payloads_have_every_field(story: list[Told]) -> None:
             assert item["variant"].keys() == VARIANT_KEYS
         for shipment in told.data["shipments"]:
             assert shipment.keys() == SHIPMENT_KEYS
-    for told in named(story, EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_SHIPPED):
+    for told in named(events, EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_SHIPPED):
         assert told.data.keys() == SHIPMENT_KEYS
-    for told in named(story, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED):
+    for told in named(events, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED):
         assert told.data.keys() == SHIPMENT_KEYS | {"delivery_status", "tracking_detail"}
-    for told in named(story, EventType.STOCK_ITEM_BACK_IN_STOCK, EventType.STOCK_ITEM_OUT_OF_STOCK):
+    for told in named(events, EventType.STOCK_ITEM_BACK_IN_STOCK, EventType.STOCK_ITEM_OUT_OF_STOCK):
         assert told.data.keys() == STOCK_ITEM_KEYS
         assert told.data["variant"].keys() == VARIANT_KEYS
 
 
-def test_documented_fields_have_the_documented_types(story: list[Told]) -> None:
+def test_documented_fields_have_the_documented_types(events: list[ParsedEvent]) -> None:
     kinds = {"string": str, "integer": int, "boolean": bool, "object": dict, "array": list, "null": type(None)}
     models: dict[str, type[BaseModel]] = {"orders": Order, "shipments": Shipment, "stock_items": StockItem}
     properties = {kind: model.model_json_schema()["properties"] for kind, model in models.items()}
-    for told in story[:1000]:
+    for told in events[:1000]:
         for name, schema in properties[told.event.topic_kind].items():
             types = schema.get("type", [])
             allowed = tuple(kinds[kind] for kind in ([types] if isinstance(types, str) else types))
@@ -106,17 +85,17 @@ def test_documented_fields_have_the_documented_types(story: list[Told]) -> None:
                 assert isinstance(told.data[name], allowed), name
 
 
-def test_guest_token_does_not_reach_the_webhook_body(story: list[Told]) -> None:
-    for told in named(story, EventType.ORDER_COMPLETED)[:50]:
+def test_guest_token_does_not_reach_the_webhook_body(events: list[ParsedEvent]) -> None:
+    for told in named(events, EventType.ORDER_COMPLETED)[:50]:
         body = webhook_body(decode_event(told.event.value, max_bytes=64 * 1024))
 
         assert told.data["token"].encode() not in body
         assert json.loads(body)["data"] == {name: value for name, value in told.data.items() if name != "token"}
 
 
-def test_bodies_have_realistic_sizes(story: list[Told]) -> None:
-    sizes = sorted(len(told.event.value) for told in story)
-    order_sizes = sorted(len(told.event.value) for told in named(story, EventType.ORDER_COMPLETED))
+def test_bodies_have_realistic_sizes(events: list[ParsedEvent]) -> None:
+    sizes = sorted(len(told.event.value) for told in events)
+    order_sizes = sorted(len(told.event.value) for told in named(events, EventType.ORDER_COMPLETED))
 
     assert sizes[0] > 1_200
     assert sizes[-1] < 13_000
@@ -124,8 +103,8 @@ def test_bodies_have_realistic_sizes(story: list[Told]) -> None:
     assert 4_000 < order_sizes[len(order_sizes) // 2] < 6_000
 
 
-def test_text_outside_ascii_is_there_as_utf_8(story: list[Told]) -> None:
-    everything = b"".join(told.event.value for told in story).decode()
+def test_text_outside_ascii_is_there_as_utf_8(events: list[ParsedEvent]) -> None:
+    everything = b"".join(told.event.value for told in events).decode()
 
     for text in ("Günther", "Łódź", "São Paulo", "東京", "花子"):
         assert text in everything
@@ -135,9 +114,9 @@ def amounts(objects: Sequence[dict[str, Any]], name: str) -> Decimal:
     return sum((Decimal(item[name]) for item in objects), Decimal(0))
 
 
-def test_totals_add_up(story: list[Told]) -> None:
+def test_totals_add_up(events: list[ParsedEvent]) -> None:
     promotions = 0
-    for told in named(story, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
+    for told in named(events, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
         order = told.data
         totals = {name: Decimal(order[name]) for name in ORDER_KEYS if name.endswith("_total") and "display" not in name}
         total = Decimal(order["total"])
@@ -169,8 +148,8 @@ def test_money_is_written_as_the_api_writes_it() -> None:
     assert EUR.price(Decimal("17.50")) == Decimal("16.63")
 
 
-def test_times_are_coherent(story: list[Told]) -> None:
-    for told in named(story, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
+def test_times_are_coherent(events: list[ParsedEvent]) -> None:
+    for told in named(events, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
         order = told.data
         adjusted = [adjustment["created_at"] for item in order["line_items"] for adjustment in item["adjustments"]]
         paid = [payment["created_at"] for payment in order["payments"]]

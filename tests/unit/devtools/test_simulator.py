@@ -4,59 +4,34 @@ import itertools
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.devtools.simulator import Shop, SimulatedEvent
+from pipeline.devtools.simulator import Shop
 from schemas.codec import format_time
 from schemas.event import EventType
 from schemas.event_codec import decode_event
 from tests.property_examples import examples
-
-START = datetime(2026, 3, 2, 15, 4, tzinfo=UTC)
-RATE = 10.0
-
-
-@dataclass(frozen=True)
-class Told:
-    """An event beside its parsed value."""
-
-    event: SimulatedEvent
-    envelope: dict[str, Any]
-
-    @property
-    def data(self) -> dict[str, Any]:
-        data: dict[str, Any] = self.envelope["data"]
-        return data
-
-
-def tell(seed: int, count: int) -> list[Told]:
-    return [Told(event, json.loads(event.value)) for event in itertools.islice(Shop(seed).events(RATE, START), count)]
+from tests.unit.devtools.parsed_events import RATE, START, ParsedEvent, named, parsed_events
 
 
 @pytest.fixture(scope="module")
-def story() -> list[Told]:
-    return tell(seed=7, count=6000)
+def events() -> list[ParsedEvent]:
+    return parsed_events(seed=7, count=6000)
 
 
 @pytest.fixture(scope="module")
-def orders(story: list[Told]) -> dict[str, list[Told]]:
+def orders(events: list[ParsedEvent]) -> dict[str, list[ParsedEvent]]:
     """Every order's events by its number, in order."""
-    by_number: defaultdict[str, list[Told]] = defaultdict(list)
-    for told in story:
+    by_number: defaultdict[str, list[ParsedEvent]] = defaultdict(list)
+    for told in events:
         if told.event.topic_kind != "stock_items":
             by_number[told.event.key].append(told)
     return dict(by_number)
-
-
-def named(story: Sequence[Told], *names: EventType) -> list[Told]:
-    return [told for told in story if told.event.event_name in names]
 
 
 @settings(max_examples=examples(20), deadline=None)
@@ -84,9 +59,9 @@ def test_same_seed_gives_the_same_bytes() -> None:
 
 
 @pytest.mark.slow  # 1.5 s of CPU, and about the demo alone
-def test_everything_happens_in_realistic_shares(story: list[Told]) -> None:
-    names = Counter(told.event.event_name for told in story)
-    completed = named(story, EventType.ORDER_COMPLETED)
+def test_everything_happens_in_realistic_shares(events: list[ParsedEvent]) -> None:
+    names = Counter(told.event.event_name for told in events)
+    completed = named(events, EventType.ORDER_COMPLETED)
 
     assert set(names) == set(EventType)
     assert 0.04 < names[EventType.ORDER_CANCELLED] / len(completed) < 0.13
@@ -95,17 +70,17 @@ def test_everything_happens_in_realistic_shares(story: list[Told]) -> None:
     prefixes = Counter(told.event.key.rstrip("0123456789") for told in completed)
     assert prefixes.most_common(1)[0][0] == "R"
     assert len(prefixes) >= 3
-    assert {told.data["delivery_status"] for told in named(story, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED)} >= {
+    assert {told.data["delivery_status"] for told in named(events, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED)} >= {
         *("pre_transit", "in_transit", "out_for_delivery", "delivered", "failure", "return_to_sender"),
     }
 
 
-def test_topics_fit_the_event_names(story: list[Told]) -> None:
-    for told in story:
+def test_topics_fit_the_event_names(events: list[ParsedEvent]) -> None:
+    for told in events:
         assert told.event.event_name.startswith(told.event.topic_kind.split("_")[0].rstrip("s"))
 
 
-def test_cancelled_order_is_the_completed_one_cancelled(orders: dict[str, list[Told]]) -> None:
+def test_cancelled_order_is_the_completed_one_cancelled(orders: dict[str, list[ParsedEvent]]) -> None:
     changing = {"state", "updated_at", "payment_total", "shipment_state", "payment_state", "canceler_id", "payments", "shipments"}
     cancellations = 0
     for events in orders.values():
@@ -123,7 +98,7 @@ def test_cancelled_order_is_the_completed_one_cancelled(orders: dict[str, list[T
     assert cancellations > 10
 
 
-def test_lives_of_orders_are_coherent(orders: dict[str, list[Told]]) -> None:
+def test_lives_of_orders_are_coherent(orders: dict[str, list[ParsedEvent]]) -> None:
     finished = 0
     for number, events in orders.items():
         completed = events[0].data
@@ -132,7 +107,7 @@ def test_lives_of_orders_are_coherent(orders: dict[str, list[Told]]) -> None:
         assert [told.event.event_name for told in events].count(EventType.ORDER_COMPLETED) == 1
         assert EventType.ORDER_CANCELLED not in [told.event.event_name for told in events[:-1]]
         assert len({json.dumps(told.envelope.get("references")) for told in events}) == 1
-        journeys: dict[str, list[Told]] = {shipment["number"]: [] for shipment in completed["shipments"]}
+        journeys: dict[str, list[ParsedEvent]] = {shipment["number"]: [] for shipment in completed["shipments"]}
         for told in events:
             if told.event.topic_kind == "shipments":
                 assert told.data["order_id"] == number
@@ -145,7 +120,7 @@ def test_lives_of_orders_are_coherent(orders: dict[str, list[Told]]) -> None:
     assert finished > 100
 
 
-def check_journey(shipment: dict[str, Any], events: list[Told]) -> bool:
+def check_journey(shipment: dict[str, Any], events: list[ParsedEvent]) -> bool:
     """Check one shipment's events against the shipment of the completed order; True when it came to its end."""
     names = [told.event.event_name for told in events]
     updates = [EventType.SHIPMENT_DELIVERY_STATUS_UPDATED] * (len(names) - 2)
@@ -166,15 +141,15 @@ def check_journey(shipment: dict[str, Any], events: list[Told]) -> bool:
     return bool(statuses) and statuses[-1] in ("delivered", "return_to_sender")
 
 
-def test_several_orders_are_under_way_at_a_time(story: list[Told]) -> None:
-    keys = [told.event.key for told in story if told.event.topic_kind != "stock_items"]
+def test_several_orders_are_under_way_at_a_time(events: list[ParsedEvent]) -> None:
+    keys = [told.event.key for told in events if told.event.topic_kind != "stock_items"]
 
     assert all(len(set(window)) > 5 for window in zip(*(keys[n:] for n in range(40)), strict=False))
 
 
-def test_subscriptions_come_again_for_the_same_customer_and_sku(story: list[Told]) -> None:
+def test_subscriptions_come_again_for_the_same_customer_and_sku(events: list[ParsedEvent]) -> None:
     instalments: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for told in named(story, EventType.ORDER_COMPLETED):
+    for told in named(events, EventType.ORDER_COMPLETED):
         subscription = told.envelope.get("references", {}).get("subscription_id")
         assert (subscription is not None) == (told.data["channel"] == "subscriptions")
         if subscription:
@@ -186,10 +161,10 @@ def test_subscriptions_come_again_for_the_same_customer_and_sku(story: list[Told
         assert len({order["line_items"][0]["variant"]["sku"] for order in orders}) == 1
 
 
-def test_stock_follows_what_is_sold(story: list[Told]) -> None:
+def test_stock_follows_what_is_sold(events: list[ParsedEvent]) -> None:
     on_hand: dict[str, int] = {}
     sold_out: dict[str, bool] = {}
-    for told in story:
+    for told in events:
         name, data = told.event.event_name, told.data
         if told.event.topic_kind == "stock_items":
             sku = data["variant"]["sku"]
@@ -212,8 +187,8 @@ def test_stock_follows_what_is_sold(story: list[Told]) -> None:
     assert len(sold_out) > 5
 
 
-def test_ids_rise_and_numbers_do_not_repeat(story: list[Told]) -> None:
-    completed = [told.data for told in named(story, EventType.ORDER_COMPLETED)]
+def test_ids_rise_and_numbers_do_not_repeat(events: list[ParsedEvent]) -> None:
+    completed = [told.data for told in named(events, EventType.ORDER_COMPLETED)]
     shipments = [shipment for order in completed for shipment in order["shipments"]]
     items = [item for order in completed for item in order["line_items"]]
 
@@ -222,7 +197,7 @@ def test_ids_rise_and_numbers_do_not_repeat(story: list[Told]) -> None:
         assert ids == sorted(set(ids))
     for numbers in ([order["number"] for order in completed], [shipment["number"] for shipment in shipments]):
         assert len(set(numbers)) == len(numbers)
-    assert len({told.event.id for told in story}) == len(story)
+    assert len({told.event.id for told in events}) == len(events)
     assert {len(shipment["number"]) for shipment in shipments} == {12}
 
 

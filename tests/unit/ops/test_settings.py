@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -13,6 +12,8 @@ from pydantic_settings import SettingsError
 from pipeline.ops.settings import Settings
 from pipeline.sender.limits import SenderLimits
 
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
 SECRETS = {
     "kafka_ssl_password": "pem-hunter2",
     "kafka_sasl_password": "sasl-hunter2",
@@ -23,14 +24,6 @@ SECRETS = {
     "operational_secret": "whsec_hunter2",
     "egress_proxy_credentials": "proxy-hunter2",
 }
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variables and no .env file but those of the test."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.upper().startswith("OMS_WEBHOOKS_")]:
-        monkeypatch.delenv(name)
 
 
 def refused(**values: Any) -> str:

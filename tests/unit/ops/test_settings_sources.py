@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from pipeline.ops.settings_sources import place_of, unknown_names
 
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
 OTHERS = ("OMS_WEBHOOKS_API_KEY", "OMS_WEBHOOKS_API_URL")
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variables and no .env file but those of the test."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.upper().startswith("OMS_WEBHOOKS_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -63,6 +63,11 @@ def wrapped(**fields: Any) -> dict[str, Any]:
     return {"json": {"endpoint": fields}}
 
 
+async def change(service: Service, **fields: Any) -> tuple[int, Any]:
+    """Change the endpoint 1."""
+    return await request(service, "PATCH", f"{PATH}/1", **wrapped(**fields))
+
+
 def authenticated(kind: str, **members: Any) -> dict[str, Any]:
     """An authentication as answers have it: members of other types are null."""
     names = ("username", "header", "token_url", "client_id", "scopes", "audience", "client_auth_method")

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from pipeline.endpoints.endpoint import open_endpoint, renewed
 from pipeline.endpoints.vault import Vault
 from schemas.endpoint import EndpointRecord
-from tests.unit.web.endpoint_requests import PATH, request, wrapped
+from tests.unit.web.endpoint_requests import PATH, change, request, wrapped
 from tests.unit.web.service import Service
 
 BASIC = {"type": "basic", "username": "oms", "password": "hunter2-password"}
@@ -33,10 +33,6 @@ def without_secret(given: dict[str, Any]) -> dict[str, Any]:
 
 def shown(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer["authentication"].items() if value is not None}
-
-
-async def change(service: Service, **fields: Any) -> tuple[int, Any]:
-    return await request(service, "PATCH", f"{PATH}/1", **wrapped(**fields))
 
 
 async def created(service: Service, authentication: dict[str, Any]) -> dict[str, Any]:

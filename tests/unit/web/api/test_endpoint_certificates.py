@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from pipeline.endpoints.endpoint import open_endpoint, renewed
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
-from tests.unit.web.endpoint_requests import PATH, request, wrapped
+from tests.unit.web.endpoint_requests import PATH, change, request
 from tests.unit.web.service import NOW, Service
 
 AUTHORITY = trustme.CA()
@@ -29,10 +29,6 @@ def pem(name: str = "oms.example.com", not_after: dt.datetime | None = None) -> 
 
 
 GIVEN = pem(not_after=NOW + dt.timedelta(days=100))
-
-
-async def change(service: Service, **fields: Any) -> tuple[int, Any]:
-    return await request(service, "PATCH", f"{PATH}/1", **wrapped(**fields))
 
 
 def expiry() -> float | None:

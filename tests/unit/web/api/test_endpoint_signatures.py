@@ -20,16 +20,12 @@ from pipeline.delivery.signed_request import signed_request
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint, renewed
 from pipeline.endpoints.vault import Vault
 from tests.unit.sample_events import META
-from tests.unit.web.endpoint_requests import PATH, request, wrapped
+from tests.unit.web.endpoint_requests import PATH, change, request
 from tests.unit.web.service import NOW, Service
 
 BODY = b'{"id":"evt_1"}'
 BOTH = ["v1", "v1a"]
 JWKS = "/.well-known/jwks.json"
-
-
-async def change(service: Service, **fields: Any) -> tuple[int, Any]:
-    return await request(service, "PATCH", f"{PATH}/1", **wrapped(**fields))
 
 
 async def rotate(service: Service, what: str, hours: object = None) -> tuple[int, Any]:
