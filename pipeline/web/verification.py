@@ -7,7 +7,7 @@ from typing import Any, Final
 from pipeline.core.handshake import VerificationResult
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops.logs import logger
-from pipeline.web.endpoint_changes import Versions, change_endpoint, changed, find_endpoint
+from pipeline.web.endpoint_writes import Versions, change_endpoint, changed, find_endpoint
 from pipeline.web.errors import ApiError
 from pipeline.web.services import EndpointServices
 from schemas.endpoint import EndpointRecord

@@ -41,7 +41,7 @@ async def test_dialling_refuses_what_slipped_through(start_pipeline: StartPipeli
     async def unchecked(*_: Any, **__: Any) -> None:
         await asyncio.sleep(0)
 
-    monkeypatch.setattr("pipeline.web.endpoint_changes.check_target_url", unchecked)
+    monkeypatch.setattr("pipeline.web.endpoint_values.check_target_url", unchecked)
     async with start_pipeline(allowed_networks=()) as pipeline:
         await pipeline.register(url)
         await pipeline.publish(event_bytes("evt-inside"))

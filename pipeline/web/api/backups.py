@@ -26,7 +26,7 @@ from pipeline.ops.logs import logger
 from pipeline.sender.target_url import TargetUrlError, check_target_url
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.auth import principal_of
-from pipeline.web.endpoint_changes import changing, require_right_key
+from pipeline.web.endpoint_writes import changing, require_right_key
 from pipeline.web.errors import require_endpoints
 from pipeline.web.filter_check import CompilableEndpointInput
 from pipeline.web.request_values import read_body

@@ -20,14 +20,8 @@ from pipeline.web.api.endpoint_filters import parse_endpoint_filters
 from pipeline.web.api.endpoint_input import parse_endpoint
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.auth import principal_of
-from pipeline.web.endpoint_changes import (
-    create_endpoint,
-    delete_endpoint,
-    find_endpoint,
-    rotate_key_pair,
-    rotate_secret,
-    update_endpoint,
-)
+from pipeline.web.endpoint_changes import create_endpoint, delete_endpoint, rotate_key_pair, rotate_secret, update_endpoint
+from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.errors import InvalidError, require_endpoints
 from pipeline.web.request_values import (
     expected_versions,

@@ -16,7 +16,7 @@ from pipeline.endpoints.health import HeldSummary
 from pipeline.ops.logs import logger
 from pipeline.web.api.wrapped_input import parse_object, validated
 from pipeline.web.audit import Actor
-from pipeline.web.endpoint_changes import change_endpoint, changed, find_endpoint
+from pipeline.web.endpoint_writes import change_endpoint, changed, find_endpoint
 from pipeline.web.errors import ApiError, HeldCountError
 from pipeline.web.request_values import path_id, read_body
 from pipeline.web.responses import answer

@@ -21,7 +21,7 @@ from pipeline.delivery.unpublished_event import UnpublishedEvent, dispatch_unpub
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.store.rows import attempt_id
 from pipeline.web.api.wrapped_input import parse_wrapped
-from pipeline.web.endpoint_changes import find_endpoint
+from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.errors import ApiError
 from pipeline.web.request_values import path_id, read_body
 from pipeline.web.responses import answer

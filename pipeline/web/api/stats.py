@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from pipeline.web.endpoint_changes import find_endpoint
+from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.request_values import path_id
 from pipeline.web.responses import answer
 from pipeline.web.routes import Route

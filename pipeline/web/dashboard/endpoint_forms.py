@@ -37,13 +37,9 @@ from pipeline.web.dashboard.rotation_pages import SECRET_SHOWN
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.signature_fields import ENCODING_CHOICES
 from pipeline.web.dashboard.text_filters import span
-from pipeline.web.endpoint_changes import (
-    check_target,
-    create_endpoint,
-    delete_endpoint,
-    find_endpoint,
-    update_endpoint,
-)
+from pipeline.web.endpoint_changes import create_endpoint, delete_endpoint, update_endpoint
+from pipeline.web.endpoint_values import check_target
+from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.filter_check import CompilableEndpointInput
 from pipeline.web.request_values import path_id

@@ -24,7 +24,7 @@ from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.text_filters import hour, milliseconds
-from pipeline.web.endpoint_changes import find_endpoint
+from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.request_values import path_id
 from schemas.api_key import Access
 from schemas.http.attempts import AttemptDetailAnswer

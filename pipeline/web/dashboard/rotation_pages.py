@@ -15,7 +15,8 @@ from pipeline.web.dashboard.endpoint_names import called
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
-from pipeline.web.endpoint_changes import find_endpoint, rotate_key_pair, rotate_secret
+from pipeline.web.endpoint_changes import rotate_key_pair, rotate_secret
+from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.request_values import path_id
 from schemas.api_key import Access
 from schemas.http.signatures import RotationInput

@@ -1,0 +1,115 @@
+"""How a change of an endpoint is written: one at a time, for the version that the client has read, until Kafka has confirmed it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from msgspec import structs
+
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.endpoints.registry import SupersededError
+from pipeline.ops.logs import logger
+from pipeline.web.errors import ApiError, not_found, require_endpoints
+from pipeline.web.services import EndpointServices
+from schemas.endpoint import EndpointRecord
+
+log = logger(__name__)
+
+Versions = Collection[str] | None
+"""The versions that a change was made for (If-Match): None for any."""
+
+_NOT_NOW: Final = (
+    "Kafka does not accept changes of endpoints at the moment (/readyz says why), so nothing was changed. Please try again later."
+)
+_UNCONFIRMED: Final = (
+    "Kafka has not confirmed the change in time. The change may still take effect. Check the endpoint before you try again."
+)
+
+
+def find_endpoint(api: EndpointServices, endpoint_id: int) -> Endpoint:
+    """The endpoint with this id.
+
+    Raises:
+        ApiError: 404, there is none; 503, the endpoints have not been read yet.
+    """
+    require_endpoints(api.registry)
+    endpoint = api.registry.get(endpoint_id)
+    if endpoint is None:
+        raise not_found()
+    return endpoint
+
+
+def require_right_key(api: EndpointServices) -> None:
+    """Make sure that the other processes can open what is encrypted now.
+
+    Raises:
+        ApiError: 503, this process has another encryption key than the others.
+    """
+    require_endpoints(api.registry)
+    if problem := api.registry.wrong_key():
+        raise ApiError(503, f"Nothing is changed: {problem}")
+
+
+@asynccontextmanager
+async def changing(api: EndpointServices) -> AsyncIterator[None]:
+    """Allow one change at a time, with a limit for waiting for Kafka.
+
+    While Kafka does not accept changes, none is written. Otherwise, they would wait in memory and take effect long after their answer.
+    """
+    require_endpoints(api.registry)
+    if not api.registry.may_write(api.producer):
+        raise ApiError(503, _NOT_NOW, headers={"Retry-After": "5"})
+    try:
+        async with asyncio.timeout(api.write_timeout_seconds), api.changing:
+            yield
+    except TimeoutError:
+        log.warning("Kafka has not confirmed a change of an endpoint in time")
+        raise ApiError(503, _UNCONFIRMED) from None
+
+
+async def change_endpoint(
+    api: EndpointServices, endpoint_id: int, expected: Versions, change: Callable[[EndpointRecord], EndpointRecord | None]
+) -> None:
+    """Apply ``change`` to the current endpoint and write the result (None: nothing), after whatever another process just wrote.
+
+    Raises:
+        ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer; and what ``change`` raises.
+    """
+    async with changing(api):
+        try:
+            while True:
+                current = find_endpoint(api, endpoint_id).record
+                _require_version(current, expected)
+                written = change(current)
+                if written is None:
+                    return
+                try:
+                    await api.registry.write(api.producer, written)
+                except SupersededError:
+                    log.info("a change of an endpoint was overtaken, making it again", endpoint_id=endpoint_id)
+                else:
+                    log.info(
+                        "an endpoint was changed", endpoint_id=endpoint_id, change=written.change, changed_by=written.changed_by
+                    )
+                    return
+        except ApiError:
+            await api.registry.settle(api.producer)
+            raise
+
+
+def _require_version(record: EndpointRecord, expected: Versions) -> None:
+    if expected is not None and str(record.version) not in expected:
+        message = (
+            "The endpoint has changed since you read it. Read it again, and make your change to the current version."
+            if any(one.isdigit() for one in expected)
+            else f'If-Match does not contain a version of an endpoint. Send the ETag that you read, quotes included, such as "{record.version}".'
+        )
+        raise ApiError(412, message, headers={"ETag": f'"{record.version}"'})
+
+
+def changed(api: EndpointServices, record: EndpointRecord, values: dict[str, Any]) -> EndpointRecord:
+    """A record with other values, as the next version of the endpoint."""
+    return structs.replace(record, **values, version=record.version + 1, updated_at=api.clock())
