@@ -23,7 +23,7 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 
 BY_PUBLIC_APIS := OMS_WEBHOOKS_KAFKA_SPEEDUPS=false OMS_WEBHOOKS_SENDER_SPEEDUPS=false
 
-# Where it is set, every process of a test compiles everything anew: twice the time to start.
+# Where it is set, every process of a test compiles everything again: twice the time to start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -146,7 +146,7 @@ bounds: install ## Memory and idle CPU of each role in the worst cases (real Apa
 soak: install ## A long run with faults at random (real Apache Kafka); MINUTES=30
 	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
-lock: ## Resolve requirements.lock anew (names and versions, no hosts)
+lock: ## Resolve requirements.lock again (names and versions, no hosts)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --no-header pyproject.toml -o requirements.lock

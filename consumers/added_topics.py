@@ -150,8 +150,8 @@ class AddedTopics:
                 told[topic] = _missing(topic, topic.removeprefix(prefix))
         for topic in others:
             told[topic] = (
-                f"{topic} is another topic than before: it was deleted, and made again under the same name. It is not read. Begin anew on "
-                f"purpose: oms-webhooks topics --begin-anew {topic}."
+                f"{topic} is another topic than before: it was deleted and created again. It is not read. To accept it, "
+                f"run: oms-webhooks topics --begin-anew {topic}."
             )
         return told
 

@@ -142,7 +142,7 @@ class PartitionQueue:
         if end is not None and wanted > end:
             message = (
                 f"ClickHouse holds records of {self._partition.topic}, partition {self._partition.number}, up to offset {wanted - 1:,}, "
-                f"but the topic ends at {end:,}: it was made anew. Set clickhouse_database to a new database, or restore the topic."
+                f"but the topic ends at {end:,}: it was recreated. Set clickhouse_database to a new database, or restore the topic."
             )
             raise TopicRecreatedError(message)
 

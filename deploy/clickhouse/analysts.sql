@@ -2,7 +2,7 @@
 --
 --     clickhouse-client --multiquery < deploy/clickhouse/analysts.sql
 --
--- Run it again after an upgrade: views that are made anew forget with whose rights they read. The last setting of the profile lets a search for
+-- Run it again after an upgrade: recreated views forget with whose rights they read. The last setting of the profile lets a search for
 -- bodies in attempt_details read less; leave it out where your ClickHouse does not know it.
 --
 -- The database is oms_webhooks; change it here when clickhouse_database says otherwise. Then give people the role:

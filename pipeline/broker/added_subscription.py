@@ -1,10 +1,11 @@
-"""Topics that a member of a group reads besides those that it began with. Pure: `pipeline.broker.member` does what is decided here.
+"""Topics that a member of a group reads in addition to its initial ones. Pure: `pipeline.broker.member` carries out the
+decisions.
 
-A member that joins with another subscription makes the group share out its partitions anew, with one exception: a static member that comes
-back after a crash takes the place of its former self, and nobody looks at what it reads. If it died after it had learned of a topic, and
-before it had joined with it, the topic would be given to nobody until the next rebalance. So a member looks whether somebody has begun
-with each added topic: whoever gets a partition for the first time commits where it begins. If nobody has, the member joins without the topic,
-and then with it.
+If a member joins with another subscription, the group assigns its partitions again, with one exception: a static member that
+returns after a crash takes its former place, and its subscription is not compared. If it died after it had learned of a topic,
+and before it had joined with it, nobody would get the topic until the next rebalance. So a member checks whether somebody has
+begun with each added topic: a member that gets a partition for the first time commits its starting offset. If nobody has, the
+member joins without the topic, and then with it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import Final
 from pipeline.broker.api import Partition
 
 FIRST_LOOK_S: Final = 15.0
-"""How long a group may take to give a topic to somebody, before its members see to it; twice as long each time after that."""
+"""How long a group may take to assign a topic before its members intervene; twice as long each time after that."""
 _LONGEST_S: Final = 3_600.0
 
 
 class AddedSubscription:
-    """What is added is never taken out: records that are left in a topic must be read. :meth:`add` may be called on any thread."""
+    """Added topics are never removed: records that are left in a topic must be read. :meth:`add` may be called on any thread."""
 
     def __init__(self) -> None:
         self._added: tuple[str, ...] = ()
@@ -28,12 +29,11 @@ class AddedSubscription:
         self._read: set[str] = set()
         """Topics that somebody in the group has begun with."""
         self._left_out_in: int | None = None
-        """The generation in which topics that nobody reads are left out of the subscription; that of the next one has all."""
+        """The generation in which topics that nobody reads are left out of the subscription; the next one includes them again."""
         self._patience = FIRST_LOOK_S
         self._look_at = 0.0
 
     def add(self, topics: Iterable[str]) -> None:
-        """Read these too."""
         self._added = tuple(dict.fromkeys((*self._added, *topics)))
 
     def begin(self, now: float) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class AddedSubscription:
         return self._subscribed
 
     def to_subscribe(self, generation: int, now: float) -> tuple[str, ...] | None:
-        """The added topics to subscribe to now, in this generation of the group; None: nothing changes."""
+        """The added topics to subscribe to now, in this generation of the group; None: no change."""
         if self._left_out_in == generation and now < self._look_at:
             left = tuple(topic for topic in self._added if topic in self._read)
         else:
@@ -55,14 +55,16 @@ class AddedSubscription:
         return left
 
     def to_look_for(self, held: Collection[Partition], now: float) -> Sequence[str]:
-        """The topics of which it is time to ask whether anybody reads them."""
+        """The topics for which it is time to check whether anybody reads them."""
         if len(self._read) == len(self._added) or self._left_out_in is not None or now < self._look_at:
             return ()
         self._read.update(partition.topic for partition in held if partition.topic in self._added)
         return [topic for topic in self._subscribed if topic not in self._read]
 
     def see(self, committed: Iterable[Partition], generation: int, now: float) -> bool:
-        """Partitions that the group has committed something for. Returns whether the member must join anew for the sake of the others."""
+        """Partitions for which the group has committed something. Returns whether the member must join again so that others get
+        the rest.
+        """
         self._read.update(partition.topic for partition in committed)
         if self._read.issuperset(self._subscribed):
             return False

@@ -50,7 +50,7 @@ class Position(NamedTuple):
     partition: int
     offset: int
     timestamp_ms: int = -1
-    """By the broker's clock when the topic is LogAppendTime; -1 when it is not known."""
+    """By the broker's clock if the topic is LogAppendTime; -1 if unknown."""
 
 
 class Receipt(NamedTuple):
@@ -93,7 +93,9 @@ def size_of(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str,
 
 
 class Fetched(Protocol):
-    """A record as a client fetched it; each client has a type of its own, so that nothing is copied. ``timestamp``: milliseconds since 1970."""
+    """A record as a client fetched it; each client has its own type, so that nothing is copied. ``timestamp``: milliseconds since
+    1970.
+    """
 
     @property
     def topic(self) -> str: ...
@@ -117,7 +119,7 @@ class Committed(NamedTuple):
 
 
 class OffsetRange(NamedTuple):
-    """The first offset that a partition still has, and the one that its next record will get."""
+    """The first offset that a partition still has, and the offset of its next record."""
 
     first: int
     end: int
@@ -141,10 +143,10 @@ class RebalanceListener(Protocol):
         """Partitions were assigned, in addition to the current ones."""
 
     def releasing(self, partitions: Collection[Partition]) -> bool:
-        """Partitions are about to go: no further records of them are begun. True once all that were begun are finished.
+        """Partitions will be revoked: start no further records of them. Returns whether all started records are finished.
 
-        A client that can keep a rebalance waiting for a moment asks until it is True, and then calls :meth:`revoked`. So fewer records are
-        begun again by the next member.
+        A client that can delay a rebalance for a moment asks until it is True, and then calls :meth:`revoked`. So the next member
+        repeats fewer records.
         """
 
     def revoked(self, partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
@@ -161,12 +163,13 @@ class GroupClient(Protocol):
     """
 
     def poll(self, seconds: float) -> None:
-        """Take part in the group for up to so many seconds: join, join again, tell the listener. Returns early when all is settled.
+        """Take part in the group for up to so many seconds: join, join again, call the listener. Returns early when there is
+        nothing left to do.
 
         Raises:
             UnavailableError: no answer for now.
             NotMemberError: the group removed this process, or another process has taken its place.
-            RefusedError: the group does not take this member (no permission, an invalid session).
+            RefusedError: the group does not accept this member (no permission, an invalid session).
         """
 
     def subscribe(self, topics: Sequence[str]) -> None:
@@ -203,7 +206,7 @@ class GroupClient(Protocol):
         """
 
     def close(self, *, leave: bool) -> None:
-        """Disconnect; with ``leave``, leave the group too, so that others need not wait for the session to end.
+        """Disconnect; with ``leave``, also leave the group, so that others need not wait for the session to expire.
 
         Never raises, and gives up after some seconds.
         """
@@ -219,7 +222,7 @@ class FetchClient(Protocol):
         """Fetch exactly these partitions: new ones from the given positions, the others from their current positions."""
 
     def seek(self, partition: Partition, offset: int) -> None:
-        """Fetch a partition from an offset on. What was fetched of it and not returned is dropped."""
+        """Fetch a partition from an offset on. Fetched records that were not returned are dropped."""
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """Pause exactly these partitions, and fetch all others."""
@@ -229,14 +232,15 @@ class FetchClient(Protocol):
         """How many seconds a poll may wait while nothing is expected. Short if :meth:`wake` cannot end a poll."""
 
     def allow_long_polls(self) -> None:
-        """From now on the broker may hold a fetch for long, where the client can have it so: records end it, but what is assigned or resumed
-        meanwhile waits for it.
+        """From now on the broker may hold a fetch for a long time, if the client supports that. Records end it, but newly
+        assigned or resumed partitions wait for it.
         """
 
     def rest(self) -> None:
-        """Nothing is polled at the moment; called every few seconds at least. Some clients keep what happens until somebody hears of it.
+        """Called every few seconds at least while nothing is polled, because some clients accumulate events until they are
+        called.
 
-        Nothing is assigned, or all of it is paused. Does not wait.
+        Nothing is assigned, or everything is paused. Does not wait.
         """
 
     def wake(self) -> None:
@@ -255,7 +259,9 @@ class FetchClient(Protocol):
         """The end of a partition as the latest fetch saw it; None before the first one."""
 
     def position(self, partition: Partition) -> int | None:
-        """Where the client reads on: at the end of a partition it is the end, also where no record has the last offsets. None: not known."""
+        """The offset at which the client continues: at the end of a partition it is the end, even if the last offsets have no
+        record. None: unknown.
+        """
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
         """Where partitions begin and end.
@@ -277,10 +283,10 @@ class Pending(Protocol):
 
 
 class ProducerClient(Protocol):
-    """Writes records with ``acks=all``, idempotent. Used from the event loop; nothing in it may block for longer than a moment.
+    """Writes records with ``acks=all``, idempotent. Used from the event loop; no method may block for longer than a moment.
 
-    Records of one partition are acknowledged in the order in which they were sent. A refused record does not cause others to be refused, but
-    records that were sent with it may then be written after later ones, and twice.
+    Records of one partition are acknowledged in the order in which they were sent. A refused record does not cause others to be
+    refused, but records that were sent with it may then be written after later ones, and twice.
     """
 
     def partitions(self, topic: str) -> Collection[int]:
@@ -323,15 +329,15 @@ class ProducerClient(Protocol):
 
 
 class Broker(Protocol):
-    """One way to Kafka: it makes the clients. The constructors block while they connect.
+    """One implementation of Kafka access: it creates the clients. The constructors block while they connect.
 
     Raises:
-        NoSessionError: no broker let the client in.
+        NoSessionError: no broker accepted the client.
     """
 
     @property
     def clock(self) -> Callable[[], float]:
-        """Seconds of a clock that never goes back, and that goes on while the machine is suspended."""
+        """Seconds of a clock that never goes back, and that runs while the machine is suspended."""
 
     @property
     def session_seconds(self) -> float:
@@ -341,10 +347,12 @@ class Broker(Protocol):
         """A member of a group that reads topics."""
 
     def fetch_client(self, *, partition_bytes: int, read_committed: bool = False) -> FetchClient:
-        """A reader. ``partition_bytes``: most of a partition in one fetch. ``read_committed``: without what transactions took back."""
+        """A reader. ``partition_bytes``: the most bytes of a partition in one fetch. ``read_committed``: without records of
+        aborted transactions.
+        """
 
     def producer_client(self, topics: Sequence[str]) -> ProducerClient:
         """A writer that knows these topics already."""
 
     def admin(self, answer_seconds: float = 30.0) -> TopicAdmin:
-        """An administrator whose questions are answered within so many seconds, or not at all."""
+        """An administrator whose requests are answered within so many seconds, or not at all."""

@@ -5,8 +5,8 @@ The life of a partition here::
     assigned --(the group thread learns where to begin)--> ready --(the fetch thread reads)--> ... --> revoked or lost
        epoch n                                                                                        epoch n has ended
 
-Each assignment of a partition has an epoch of its own. A completion that carries another epoch belongs to an assignment that
-has ended: somebody else delivers those records now, and nothing may be committed for them here (promise 1).
+Each assignment of a partition has a separate epoch. A completion with another epoch belongs to an assignment that has ended:
+another process delivers those records now, and nothing may be committed for them here (promise 1).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class _Held:
     start: int | None = None
     """Where reading begins; None until it is known."""
     last: Committed | None = None
-    """What the group has, as far as this process knows."""
+    """The group's commit, as far as this process knows."""
     waiting: deque[tuple[int, float]] = field(default_factory=deque)
     """The records from the lowest unfinished one on: offset, and since when it waits."""
     is_released: bool = False
-    """Nothing more is begun: the partition is about to go."""
+    """No further records are started: the partition is about to be revoked."""
 
     def committable(self) -> Commit | None:
         commit = self.tracker.committable()
@@ -48,35 +48,35 @@ class Beginning(NamedTuple):
     epoch: int
     last: Committed
     finished: Collection[int] = ()
-    """What an earlier assignment has finished beyond that."""
+    """Later records that an earlier assignment has finished."""
     progress: Collection[RecordProgress] = ()
-    """What it has made with others."""
+    """The progress of an earlier assignment in other records."""
 
 
 def committed_of(commit: Commit) -> Committed:
-    """A commit as the group keeps it."""
+    """A commit as it is stored for the group."""
     return Committed(commit.offset, encode_metadata(commit))
 
 
 class Assignment:
-    """Thread-safe: the group thread, the fetch thread, the client's own thread (rebalances) and the event loop meet here."""
+    """Thread-safe: used by the group thread, the fetch thread, the client's own thread (rebalances) and the event loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._epochs = count(1)
         self._held: dict[Partition, _Held] = {}
         self.on_change: Callable[[], None] = lambda: None
-        """Called on any thread when partitions can be read, or are gone; it must not block."""
+        """Called on any thread when partitions become readable or are gone; it must not block."""
 
     def assign(self, partitions: Iterable[Partition]) -> None:
-        """Take partitions; one that is held already keeps its epoch (cooperative rebalancing)."""
+        """Take partitions; one that is already held keeps its epoch (cooperative rebalancing)."""
         with self._lock:
             for partition in partitions:
                 if partition not in self._held:
                     self._held[partition] = _Held(next(self._epochs))
 
     def release(self, partitions: Iterable[Partition]) -> bool:
-        """Begin no further records of partitions that are about to go. Returns whether all that were begun are finished."""
+        """Start no further records of partitions that are about to be revoked. Returns whether all started records are finished."""
         with self._lock:
             going = [held for partition in partitions if (held := self._held.get(partition))]
             for held in going:
@@ -92,17 +92,17 @@ class Assignment:
         return {partition: commit for partition, commit in commits if commit is not None}
 
     def epoch(self, partition: Partition) -> int | None:
-        """The epoch of a partition's assignment; None when it is not held."""
+        """The epoch of a partition's assignment; None if it is not held."""
         held = self._held.get(partition)
         return held.epoch if held else None
 
     def unready(self) -> dict[Partition, int]:
-        """The partitions of which it is not known yet where to begin, and their epochs."""
+        """The partitions whose starting offset is not known yet, with their epochs."""
         with self._lock:
             return {partition: held.epoch for partition, held in self._held.items() if held.start is None}
 
     def begin(self, *beginnings: Beginning) -> None:
-        """Read partitions from where they begin. All that came together are ready at once: the next fetch asks for all of them."""
+        """Make partitions readable. Partitions that came together become ready together: the next fetch asks for all of them."""
         with self._lock:
             for partition, epoch, last, finished, progress in beginnings:
                 held = self._held.get(partition)
@@ -111,12 +111,13 @@ class Assignment:
         self.on_change()
 
     def ready(self) -> dict[Partition, tuple[int, int]]:
-        """The partitions that can be read: the epoch, and where reading begins under it."""
+        """The readable partitions: the epoch, and where reading begins under it."""
         with self._lock:
             return {partition: (held.epoch, held.start) for partition, held in self._held.items() if held.start is not None}
 
     def start(self, partition: Partition, epoch: int, offset: int, since: float = 0.0) -> bool:
-        """Note that a record is taken. False: do not hand it over; its assignment is gone, or about to go, or an earlier one finished it.
+        """Note that a record is started. False: do not process it; its assignment has ended or is about to, or an earlier one
+        finished it.
 
         ``since`` is when it began to wait, in seconds of any one clock; see :meth:`oldest`.
         """
@@ -128,9 +129,9 @@ class Assignment:
             return True
 
     def oldest(self) -> dict[Partition, float]:
-        """Since when the lowest unfinished record of each partition waits (its ``since``); nothing where all is finished.
+        """Since when the lowest unfinished record of each partition waits (its ``since``); partitions without one are left out.
 
-        Call it now and then: it forgets what has been finished.
+        Call it regularly: it forgets finished records.
         """
         with self._lock:
             for held in self._held.values():
@@ -140,7 +141,7 @@ class Assignment:
             return {partition: held.waiting[0][1] for partition, held in self._held.items() if held.waiting}
 
     def finish(self, partition: Partition, epoch: int, offset: int) -> bool:
-        """Note that a record has been dealt with. False: its assignment is gone, the completion is fenced."""
+        """Note that a record is done. False: its assignment has ended, and the completion is ignored."""
         with self._lock:
             held = self._held.get(partition)
             if held is None or held.epoch != epoch:
@@ -149,13 +150,13 @@ class Assignment:
             return True
 
     def divide(self, partition: Partition, epoch: int, offset: int, check: int, parts: Sequence[int]) -> RecordParts | None:
-        """Note that a record is dealt with in parts (see `pipeline.core.record_progress`). None: its assignment is gone."""
+        """Note that a record is processed in parts (see `pipeline.core.record_progress`). None: its assignment has ended."""
         with self._lock:
             held = self._held.get(partition)
             return held.tracker.divide(offset, check, parts) if held is not None and held.epoch == epoch else None
 
     def finish_part(self, partition: Partition, epoch: int, offset: int, part: int) -> None:
-        """Note that a part of a record has been dealt with; nothing happens when its assignment is gone."""
+        """Note that a part of a record is done; no effect if its assignment has ended."""
         with self._lock:
             held = self._held.get(partition)
             if held is not None and held.epoch == epoch:
@@ -168,7 +169,7 @@ class Assignment:
             return {partition: commit for partition, commit in commits if commit is not None}
 
     def committed(self, commits: dict[Partition, Commit]) -> None:
-        """Note that commits were acknowledged. One of an assignment that is gone says nothing of a later one."""
+        """Note that commits were acknowledged. A commit of an ended assignment says nothing about a later one."""
         with self._lock:
             for partition, commit in commits.items():
                 held = self._held.get(partition)
@@ -177,11 +178,10 @@ class Assignment:
                     held.last = committed_of(commit)
 
     def last_committed(self) -> dict[Partition, Committed]:
-        """What the group has for the partitions that are read, as far as this process knows."""
+        """The group's commits for the partitions that are read, as far as this process knows."""
         with self._lock:
             return {partition: held.last for partition, held in self._held.items() if held.last is not None}
 
     @property
     def partitions(self) -> frozenset[Partition]:
-        """The partitions that are held."""
         return frozenset(self._held)

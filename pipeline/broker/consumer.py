@@ -1,8 +1,8 @@
-"""A consumer of a group: records of the partitions that it holds go to the event loop, completions come back.
+"""A consumer in a group: passes the records of its partitions to the event loop, and takes completions back.
 
-Two threads, and two clients: one keeps membership (`pipeline.broker.member`), the other fetches. What the fetch thread does, over and
-over: take over the assignment; fetch; keep what came in a buffer per partition; hand over what is due while there is room. A partition
-with a buffer is paused, and all are when what is buffered and what is outstanding reach ``max_outstanding_bytes``: memory stays bounded.
+Two threads, and two clients: one keeps membership (`pipeline.broker.member`), the other fetches. The fetch thread repeats: take
+over the assignment; fetch; buffer records by partition; hand over what is due while there is room. A partition with a buffer is
+paused. All are paused if buffered and outstanding records reach ``max_outstanding_bytes``, so memory is bounded.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from pipeline.ops.logs import logger
 log = logger(__name__)
 
 _DOUBT_POLL_S: Final = 0.1
-"""While it is in doubt whether this process is a member, it is looked often whether it may go on."""
+"""While membership is in doubt, it is checked often whether processing may continue."""
 _ROOM_WAIT_S: Final = 0.1
 _GATHER_S: Final = 0.02
-"""Each turn of the fetch thread takes the interpreter from the loop: where all room is taken, completions of so long are waited for."""
+"""Each turn of the fetch thread takes the interpreter from the loop. If there is no room, it waits so long for completions."""
 _DRAIN_S: Final = 0.01
 _MEASURED_EVERY_S: Final = 1.0
 _SILENT_S: Final = 30.0
@@ -46,9 +46,9 @@ _SILENT_S: Final = 30.0
 class ConsumerOptions:
     """What a group consumer reads, and how much of it at a time.
 
-    At most ``max_outstanding`` records of ``max_outstanding_bytes`` in all are handed over and not finished; a larger record is handed
-    over alone. ``due_in`` says in how many seconds a record is due; without it all are due at once. ``read_committed``: without what
-    belongs to a transaction that was aborted. ``gather_seconds``: how long records may gather at the broker after a little has come.
+    At most ``max_outstanding`` records with ``max_outstanding_bytes`` in all are handed over and not finished; a larger record is
+    handed over alone. ``due_in`` says in how many seconds a record is due; by default, immediately. ``read_committed``: without
+    records of aborted transactions. ``gather_seconds``: how long records may accumulate at the broker after a small fetch.
     """
 
     group: str
@@ -64,9 +64,9 @@ class ConsumerOptions:
 class GroupConsumer:
     """Reads topics as a member of a group.
 
-    ``on_records`` gets the records on the event loop, in order within a partition; the owner calls :meth:`finish` for each when
-    everything that came of it is acknowledged. ``on_revoked`` says which partitions are gone, ``on_missing`` which records were removed
-    before they were read.
+    ``on_records`` gets the records on the event loop, in order within a partition. The owner calls :meth:`finish` for each when
+    all of its results are acknowledged. ``on_revoked`` is called with revoked partitions, ``on_missing`` with records that were
+    removed before they were read.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class GroupConsumer:
         self.on_missing = on_missing
         """Called on the threads of this consumer."""
         self._told_until: dict[Partition, int] = {}
-        """Below which offset it was told what is missing."""
+        """The offset below which missing records were already reported."""
         self._telling = threading.Lock()
         self._partition_fetch_bytes = options.partition_fetch_bytes
         self._read_committed = options.read_committed
@@ -108,7 +108,7 @@ class GroupConsumer:
         self._assignment.on_change = self._end_poll
         self._trouble = FailureBackoff(log)
         self._in_doubt: list[asyncio.Future[None]] = []
-        """Who waits for the next turn of the fetch thread to look at the lease again."""
+        """Futures that wait until the fetch thread checks the lease again."""
 
     async def start(self) -> None:
         """Start both threads."""
@@ -131,7 +131,7 @@ class GroupConsumer:
         await self.stopped
 
     def _one_ended(self, ended: asyncio.Future[None]) -> None:
-        """One thread has ended: the other one is of no use without it."""
+        """One thread has ended: end the other, which is useless without it."""
         if ended.exception() is not None:
             self._stop_at = 0.0
             self._stopping.set()
@@ -147,17 +147,17 @@ class GroupConsumer:
             self.stopped.set_result(None)
 
     def finish(self, record: Record | Receipt) -> None:
-        """Everything that came of the record is acknowledged by Kafka (or ClickHouse): its offset may be committed."""
+        """All results of the record are acknowledged by Kafka (or ClickHouse): its offset may be committed."""
         self._member.finish(record)
         self._outstanding.finish(record.size)
         if not self._room.is_set():  # set() takes a lock; the fetch thread looks for room after it has cleared this
             self._room.set()
 
     def divide(self, record: Record | Receipt, check: int, parts: Sequence[int]) -> tuple[int, ...]:
-        """Deal with a record in parts (numbers from 1 on, rising): what is done of it is committed before all of it is.
+        """Process a record in parts (numbers from 1 on, rising): finished parts are committed before the whole record is.
 
-        Returns the parts that are left: an earlier assignment, here or elsewhere, may have done the others. They are to be begun in
-        this order, and each is told to :meth:`finish_part`. ``check`` tells the record from another one at its offset.
+        Returns the parts that are left: an earlier assignment, here or elsewhere, may have done the others. Start them in this
+        order, and call :meth:`finish_part` for each. ``check`` distinguishes the record from another one at its offset.
         """
         divided = self._assignment.divide(record.partition, record.epoch, record.offset, check, parts)
         if divided is None:
@@ -171,11 +171,11 @@ class GroupConsumer:
         return divided.left
 
     def finish_part(self, record: Record | Receipt, part: int) -> None:
-        """Everything that came of a part is acknowledged by Kafka."""
+        """All results of a part are acknowledged by Kafka."""
         self._member.finish_part(record, part)
 
     def is_current(self, record: Record | Receipt) -> bool:
-        """Whether the record's partition is still held under the epoch that it was taken under."""
+        """Whether the record's partition is still held under the epoch of the record."""
         return self._assignment.epoch(record.partition) == record.epoch
 
     def holds(self, partition: Partition) -> bool:
@@ -183,9 +183,9 @@ class GroupConsumer:
         return self._assignment.epoch(partition) is not None
 
     async def may_begin(self, record: Record | Receipt) -> bool:
-        """Whether the record may be dealt with now. Waits while membership is in doubt (see `pipeline.broker.lease`).
+        """Whether the record may be processed now. Waits while membership is in doubt (see `pipeline.broker.lease`).
 
-        Those that ask one after the other are answered in that order: whoever comes while others wait, waits behind them.
+        Callers are answered in the order of their calls, also if some of them have to wait.
         """
         while self.is_current(record) and (self._in_doubt or not self._member.lease.is_valid()):
             turned = self._loop.create_future()
@@ -194,7 +194,7 @@ class GroupConsumer:
         return self.is_current(record)
 
     def _post(self, call: Callable[..., None], *arguments: object) -> None:
-        """Have something done on the event loop."""
+        """Call it on the event loop."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(call, *arguments)
 
@@ -205,16 +205,16 @@ class GroupConsumer:
                 turned.set_result(None)
 
     def read_also(self, topics: Sequence[str]) -> None:
-        """Read these topics too: from where the group has come to, or from their beginning. They are there, and may be read.
+        """Also read these topics, which exist and are readable: from the group's committed offset, or from their beginning.
 
-        What is held stays held, also what is under way. It may be called before the start.
+        Current partitions and records under way are kept. May be called before the start.
         """
         self._lag.read_also(topics)
         self._member.read_also(topics)
 
     @property
     def topics(self) -> Sequence[str]:
-        """What it reads, or is about to read."""
+        """The topics that it reads, or is about to read."""
         return self._lag.topics
 
     @property
@@ -255,7 +255,7 @@ class GroupConsumer:
         return self.outstanding <= 0 or self._clock() > self._stop_at
 
     def step(self) -> float:
-        """One turn. Returns how many seconds to wait before the next one at least."""
+        """One turn. Returns the least number of seconds until the next one."""
         pause, came = 0.0, 0
         try:
             if self._client is None:
@@ -281,7 +281,7 @@ class GroupConsumer:
         return pause or self._gathering.seconds(came)
 
     def _rest(self, seconds: float) -> None:
-        """Wait for so many seconds, and until there is room; no longer than until this consumer stops."""
+        """Wait for so many seconds, and until there is room, but not after this consumer was stopped."""
         if self._stop_at is not None:
             time.sleep(_DRAIN_S)
             return
@@ -318,7 +318,7 @@ class GroupConsumer:
         return min(max(self._buffers.next_due() - self._clock() + 0.001, 0.001), longest)
 
     def _take(self, client: FetchClient, fetched: Mapping[Partition, Sequence[Fetched]]) -> int:
-        """Buffer what came; returns how many bytes it has."""
+        """Buffer fetched records; returns their size in bytes."""
         held = self._buffers.bytes
         wall, now = time.time(), self._clock()
         for partition, records in fetched.items():
@@ -328,7 +328,7 @@ class GroupConsumer:
         return self._buffers.bytes - held
 
     def _hand_over(self) -> None:
-        """Hand over what is due while there is room, one partition after the other."""
+        """Hand over due records while there is room, one partition after the other."""
         if self._stop_at is not None or not self._member.lease.is_valid():
             return
         batch: list[Record] = []
@@ -342,7 +342,7 @@ class GroupConsumer:
         metrics.OUTSTANDING.labels(self._group).set(self.outstanding)
 
     def _pause(self, client: FetchClient) -> None:
-        """Fetch from partitions without a buffer, and only while there is room for what comes."""
+        """Fetch only partitions without a buffer, and only while there is room."""
         now = self._clock()
         self._buffers.release_due(now)
         for partition, offset in self._buffers.evict(self._max_waiting_bytes, now).items():
@@ -359,7 +359,7 @@ class GroupConsumer:
     # --- any thread ---
 
     def _end_poll(self) -> None:
-        """There is something to do beside waiting for records."""
+        """There is something to do other than waiting for records."""
         if self._client is not None:
             self._client.wake()
 
@@ -368,7 +368,7 @@ class GroupConsumer:
             self._post(self._on_revoked, partitions)
 
     def _missing(self, found: MissingOffsets) -> None:
-        """Tell of each record once: a commit that would go beyond them may fail, and then they are found again."""
+        """Report each record once: a commit that would pass it may fail, and then it is found again."""
         with self._telling:
             missing = found.beyond(self._told_until.get(found.partition, 0))
             if missing is None:

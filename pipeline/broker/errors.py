@@ -1,4 +1,4 @@
-"""What can go wrong between this process and Kafka. Clients translate the errors of their libraries into these."""
+"""Errors of the connection to Kafka. Clients translate the errors of their libraries into these."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BrokerError(Exception):
 
 
 class UnavailableError(BrokerError):
-    """Kafka did not answer, or cannot do what was asked for now."""
+    """Kafka did not answer, or cannot do this now."""
 
     needs_a_person = False
 
@@ -55,16 +55,18 @@ class OutOfRangeError(BrokerError):
 
 
 class RefusedError(BrokerError):
-    """Kafka refuses, and asking again changes nothing."""
+    """Kafka refuses, and asking again does not help."""
 
 
 class MetadataError(RefusedError):
-    """The brokers take less metadata with a commit than it has (``offset.metadata.max.bytes``); they take the commit without."""
+    """The brokers accept less metadata with a commit than it has (``offset.metadata.max.bytes``); they accept the commit without
+    it.
+    """
 
 
 class PublishError(RefusedError):
-    """Kafka will not take a record, and sending it again is of no use (too large, no permission, the producer is closed)."""
+    """Kafka does not accept a record, and sending it again does not help (too large, no permission, the producer is closed)."""
 
 
 class TopicError(RefusedError):
-    """Topics could not be made, read or changed."""
+    """Topics could not be created, read or changed."""

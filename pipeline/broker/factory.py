@@ -1,4 +1,4 @@
-"""Which client speaks to Kafka: the setting decides, and nothing above this package knows."""
+"""Chooses the Kafka client from the settings; no code above this package knows which one it is."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pipeline.ops.settings import Settings
 
 
 def open_broker(settings: Settings, *, slot: str | None = None) -> Broker:
-    """The way to Kafka that the settings choose. Nothing is connected yet.
+    """The access to Kafka according to the settings. Nothing is connected yet.
 
     ``slot`` names this process among the members of its groups, also after a restart; None: members are dynamic.
 
     Raises:
-        MissingClientError: the client that is chosen is not installed.
+        MissingClientError: the chosen client is not installed.
     """
     if settings.kafka_client == "kafka-python":
         return KafkaBroker(settings, slot=slot)

@@ -1,4 +1,4 @@
-"""What to do while something fails again and again: wait longer each time, and say so once a minute with a count."""
+"""Handles repeated failures: wait longer each time, and log them once a minute with a count."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SAID_EVERY_S: Final = 60.0
 
 
 class FailureBackoff:
-    """Failures of one kind, in a row. It belongs to one thread."""
+    """Consecutive failures of one kind. Used by one thread."""
 
     def __init__(
         self, log: structlog.stdlib.BoundLogger, *, longest: float = _LONGEST_S, clock: Callable[[], float] = time.monotonic
@@ -27,11 +27,11 @@ class FailureBackoff:
         self._failures = 0
         self._unsaid = 0
         self._is_told = False
-        """Whether anybody knows of these failures."""
+        """Whether these failures were logged."""
         self._said_at = -_SAID_EVERY_S
 
     def note(self, message: str, **fields: object) -> float:
-        """Another failure. Logs the first one, and then a line a minute; returns how long to wait, in seconds."""
+        """Another failure. Logs the first one, and then one line a minute; returns how many seconds to wait."""
         self._failures += 1
         self._unsaid += 1
         if self._clock() - self._said_at >= _SAID_EVERY_S:
@@ -41,9 +41,10 @@ class FailureBackoff:
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - so that processes do not ask in step
 
     def over(self, message: str, **fields: object) -> None:
-        """It works again. Says so, if anybody was told that it did not.
+        """It works again. Logs that, if the failure was logged.
 
-        What fails anew within the minute is counted, and said when the minute is over: it may come and go many times a minute.
+        Further failures within the minute are counted, and logged when the minute is over, because a fault may come and go many
+        times a minute.
         """
         if self._is_told:
             self._log.info(message, **fields, failures=self._failures)

@@ -1,4 +1,4 @@
-"""How long records gather at the broker before they are fetched."""
+"""How long records accumulate at the broker before they are fetched."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import time
 from collections.abc import Callable
 
 GATHER_S = 0.008
-"""After a little has come. At 200 events a second it halves the fetches; a record waits half of it in the mean."""
+"""The wait after a small fetch. At 200 events a second it halves the number of fetches; a record waits half of it on average."""
 _LONGEST_S = 0.02
 _LITTLE_BYTES = 64 * 1024
 _BUSY_FROM = 0.5
-"""Of a core. One process of Python can use about one."""
+"""The share of a core. A Python process can use about one core."""
 
 
 class FetchBackoff:
-    """Decides that for one consumer; it belongs to the poll thread.
+    """Chooses the wait between fetches of one consumer; used by the poll thread.
 
-    A fetch costs about a millisecond of CPU time with 24 partitions, however few records it brings, and as much at the broker. Records that
-    trickle in would have one each. So after a little has come, the next fetch waits for ``gather_s`` seconds; what comes after a quiet time is
-    handed over at once. The busier the process, the longer: at 250 events a second, in bursts of three, a quarter of the fan-out's CPU time goes
-    into its fetches otherwise (tests/bench/isolation.py).
+    A fetch costs about a millisecond of CPU time with 24 partitions, however few records it returns, and as much at the broker.
+    If records arrive one by one, each would cost a fetch. So after a small fetch, the next one waits for ``gather_s`` seconds;
+    records after a quiet time are handed over immediately. The busier the process, the longer the wait: otherwise, at 250 events
+    a second in bursts of three, a quarter of the fan-out's CPU time is spent on fetches (tests/bench/isolation.py).
     """
 
     def __init__(
@@ -28,14 +28,14 @@ class FetchBackoff:
         now: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.process_time,
     ) -> None:
-        """``now`` and ``cpu``: seconds of a clock, and seconds of CPU time that the process has taken."""
+        """``now`` and ``cpu``: seconds of a clock, and the process's CPU time in seconds."""
         self._gather_s = gather_s
         self._now = now
         self._cpu = cpu
         self._looked_at = (now(), cpu())
 
     def seconds(self, came: int) -> float:
-        """How long to wait before the next fetch; the last one brought so many bytes. Ask after each."""
+        """How long to wait before the next fetch; ``came`` is the size of the last one in bytes. Call it after each."""
         now, cpu = self._now(), self._cpu()
         passed, used = now - self._looked_at[0], cpu - self._looked_at[1]
         self._looked_at = (now, cpu)

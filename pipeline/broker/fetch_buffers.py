@@ -1,7 +1,7 @@
-"""What was polled and has not been handed over yet, by partition. No I/O and no clock.
+"""Fetched records that were not handed over yet, by partition. No I/O and no clock.
 
-A partition that has something here is not fetched, so each holds one fetch at most. Records that are not due yet may hold half
-of the memory that the consumer has; of those that exceed it, the ones that are due last are forgotten and read again in time.
+A partition with a buffer is not fetched, so each holds at most one fetch. Records that are not due yet may use half of the
+consumer's memory; beyond that, the ones that are due last are dropped and fetched again in time.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import NamedTuple
 from pipeline.broker.api import Fetched, Partition, size_of
 
 DueIn = Callable[[Fetched, float], float]
-"""In how many seconds from a moment (seconds since 1970) a record may be handed over, asked when it comes; 0 and below: at once."""
+"""In how many seconds from a moment (seconds since 1970) a record may be handed over, asked when it arrives; 0 and below:
+immediately.
+"""
 
 
 class Buffered(NamedTuple):
-    """A record as a client fetched it, the epoch that it was polled under, its size in bytes, and when it is due."""
+    """A record as a client fetched it, the epoch in which it was fetched, its size in bytes, and when it is due."""
 
     epoch: int
     record: Fetched
@@ -41,7 +43,8 @@ class _Queue:
 class FetchBuffers:
     """Used by the fetch thread.
 
-    ``now`` and what is due are seconds of a clock that never goes back: one that is set anew while records wait changes nothing.
+    ``now`` and due times are seconds of a clock that never goes back, so setting the wall clock changes nothing for waiting
+    records.
     """
 
     def __init__(self, due_in: DueIn | None = None) -> None:
@@ -50,9 +53,9 @@ class FetchBuffers:
         self._evicted: dict[Partition, float] = {}
 
     def add(self, partition: Partition, epoch: int, records: Iterable[Fetched], now: float = 0.0, wall: float = 0.0) -> None:
-        """Keep what was polled, in the order of the offsets.
+        """Add fetched records, in the order of the offsets.
 
-        ``wall`` is the same moment as ``now``, in seconds since 1970. Look at that clock first: should time pass in between, records
+        ``wall`` is the same moment as ``now``, in seconds since 1970. Read that clock first: if time passes in between, records
         are due a little late, and never early.
         """
         queue = self._queues.setdefault(partition, _Queue())
@@ -65,9 +68,10 @@ class FetchBuffers:
             del self._queues[partition]
 
     def take(self, fits: Callable[[int], bool], now: float) -> Iterator[tuple[Partition, Buffered]]:
-        """Take what is due while it fits; ``fits`` is asked for each record when those before it have been dealt with.
+        """Take due records while they fit; ``fits`` is called for each record after the previous ones were processed.
 
-        Every partition gets its turn: one that gave something goes to the end, and what does not fit is not overtaken.
+        Every partition gets its turn: after it has given a record it goes to the end, and a record that does not fit is not
+        overtaken.
         """
         for partition in list(self._queues):
             queue = self._queues[partition]
@@ -84,14 +88,14 @@ class FetchBuffers:
                 return
 
     def drop(self, partition: Partition) -> None:
-        """Forget a partition: it is somebody else's."""
+        """Forget a partition: it belongs to another process."""
         self._queues.pop(partition, None)
         self._evicted.pop(partition, None)
 
     def evict(self, max_bytes: int, now: float) -> dict[Partition, int]:
-        """Forget records that are not due, those that are due last first, until such records take at most ``max_bytes``.
+        """Drop records that are not due, the ones that are due last first, until such records use at most ``max_bytes``.
 
-        Returns from which offset each of their partitions must be read again; it is not to be fetched before it is due.
+        Returns the offset at which each of their partitions must be read again. They must not be fetched before they are due.
         """
         if self._due_in is None or self.bytes <= max_bytes:
             return {}
@@ -107,30 +111,30 @@ class FetchBuffers:
         return offsets
 
     def release_due(self, now: float) -> None:
-        """Let partitions be fetched whose records are due."""
+        """Allow fetching partitions whose evicted records are due."""
         self._evicted = {partition: due for partition, due in self._evicted.items() if due > now}
 
     def next_due(self) -> float:
-        """When the next record is due; infinity when there is none."""
+        """When the next record is due; infinity if there is none."""
         return min((*map(self._due_of, self._queues), *self._evicted.values()), default=math.inf)
 
     def heads(self) -> dict[Partition, Buffered]:
-        """The first record that is held of each partition."""
+        """The first buffered record of each partition."""
         return {partition: queue.records[0] for partition, queue in self._queues.items()}
 
     @property
     def partitions(self) -> frozenset[Partition]:
-        """The partitions that are not to be fetched now."""
+        """The partitions that must not be fetched now."""
         return frozenset(self._queues) | frozenset(self._evicted)
 
     @property
     def records(self) -> int:
-        """How many records are held."""
+        """How many records are buffered."""
         return sum(len(queue.records) for queue in self._queues.values())
 
     @property
     def bytes(self) -> int:
-        """How many bytes they have."""
+        """Their size in bytes."""
         return sum(queue.bytes for queue in self._queues.values())
 
     def _due_of(self, partition: Partition) -> float:

@@ -1,7 +1,7 @@
-"""What the fetch thread reads and from where: the assignment on one side, a client on the other, positions in between.
+"""What the fetch thread reads and from where: translates the assignment into positions for a client.
 
-Positions are ours. Whatever a client returns below one is dropped, so that a client that reads on from an older place (a broker that came
-back with an old state, a leader epoch that was taken for a newer one) repeats nothing.
+Positions are ours. Records below a position are dropped, so that a client that continues from an older place repeats nothing (for
+example, because a broker came back with an old state, or because of a wrong leader epoch).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.ops.once_a_minute import OnceAMinute
 log = logger(__name__)
 
 _LOOKED_AGAIN_S: Final = 5.0
-"""How often a log that ends below our position is looked at again."""
+"""How often a log that ends below our position is checked again."""
 
 
 @dataclass(slots=True)
@@ -48,12 +48,11 @@ class FetchPositions:
         self._read: dict[Partition, _Read] = {}
         self._repeats = OnceAMinute(clock)
         self._cut: dict[Partition, tuple[int, float]] = {}
-        """Partitions whose log ends below our position: where, and when that was looked at last."""
+        """Partitions whose log ends below our position: where it ends, and when that was last checked."""
         self.ends: dict[Partition, int] = {}
 
     @property
     def partitions(self) -> frozenset[Partition]:
-        """What is read."""
         return frozenset(self._read)
 
     def positions(self) -> dict[Partition, int]:
@@ -61,16 +60,16 @@ class FetchPositions:
         return {partition: read.position for partition, read in self._read.items()}
 
     def problem(self) -> str | None:
-        """Why a partition is not read, though it is held."""
+        """Why a held partition is not read."""
         for partition, (end, _) in list(self._cut.items()):
             return (
-                f"{partition} ends at offset {end}, below what group {self._group} has read: the topic was made anew, or has lost records. "
-                f"Nothing is read from it. If it is to begin anew, run: oms-webhooks topics --begin-anew {partition.topic}"
+                f"{partition} ends at offset {end}, below what group {self._group} has read: the topic was recreated, or has lost records. "
+                f"Nothing is read from it. If it is to starts over, run: oms-webhooks topics --begin-anew {partition.topic}"
             )
         return None
 
     def follow(self, client: FetchClient) -> None:
-        """Read what is held now, and nothing else."""
+        """Read the partitions that are held now, and no others."""
         ready = self._assignment.ready()
         if any(ready.get(partition, (0, 0))[0] != read.epoch for partition, read in self._read.items()) or len(ready) != len(
             self._read
@@ -92,7 +91,7 @@ class FetchPositions:
             client.seek(partition, start)  # it may have been read before, under another epoch
 
     def take(self, client: FetchClient, partition: Partition, records: Sequence[Fetched]) -> tuple[int, Sequence[Fetched]]:
-        """Of what was fetched, what is wanted, and the epoch that it belongs to."""
+        """The wanted part of fetched records, and their epoch."""
         read = self._read.get(partition)
         if read is None or not records or self._assignment.epoch(partition) != read.epoch:
             return 0, ()
@@ -112,14 +111,14 @@ class FetchPositions:
         return read.epoch, records
 
     def go_back(self, client: FetchClient, partition: Partition, offset: int) -> None:
-        """Read a partition again from a record on that was buffered and has been forgotten."""
+        """Read a partition again from an evicted record on."""
         read = self._read.get(partition)
         if read is not None:
             read.position = offset
             client.seek(partition, offset)
 
     def out_of_range(self, client: FetchClient, partitions: Iterable[Partition]) -> None:
-        """Positions are not in the logs: find out why, and go on where that is right."""
+        """Positions are not in the logs: find out why, and continue if that is right."""
         concerned = [partition for partition in partitions if partition in self._read]
         for partition, bounds in client.bounds(concerned).items():
             read = self._read[partition]
@@ -133,7 +132,7 @@ class FetchPositions:
             client.seek(partition, read.position)
 
     def _look_again(self, client: FetchClient) -> None:
-        """A broker that showed an old state may show the new one by now."""
+        """A broker that returned an old state may return the new one by now."""
         due = [partition for partition, (_, at) in self._cut.items() if self._clock() - at > _LOOKED_AGAIN_S]
         for partition, bounds in (client.bounds(due) if due else {}).items():
             if bounds.end >= self._read[partition].position:
@@ -143,11 +142,11 @@ class FetchPositions:
                 self._cut[partition] = (bounds.end, self._clock())
 
     def paused(self, buffered: Collection[Partition]) -> frozenset[Partition]:
-        """What is not to be fetched now: what has a buffer, and logs that end below our position."""
+        """Partitions that must not be fetched now: those with a buffer, and logs that end below our position."""
         return frozenset(buffered) | frozenset(self._cut)
 
     def look_at_ends(self, client: FetchClient) -> dict[Partition, int]:
-        """The ends of what is read, as the latest fetches saw them."""
+        """The ends of the partitions, as seen by the latest fetches."""
         for partition in self._read:
             self._see_end(client, partition)
         return {partition: self.ends[partition] for partition in self._read if partition in self.ends}

@@ -1,4 +1,4 @@
-"""What was handed over and is not finished: bounded by count, because each costs a task, and by bytes."""
+"""Records that were handed over and are not finished: limited by number, because each costs a task, and by bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class InFlight:
         self._added_bytes += size
 
     def finish(self, size: int) -> None:
-        """Note that a record has been dealt with."""
+        """Note that a record is done."""
         self._finished_bytes += size
         self._finished += 1
 
@@ -29,19 +29,19 @@ class InFlight:
 
     @property
     def bytes(self) -> int:
-        """How many bytes they have."""
+        """Their size in bytes."""
         return self._added_bytes - self._finished_bytes
 
     def fits(self, size: int) -> bool:
-        """Whether a record of this size may be handed over. One that is larger than the bound passes alone."""
+        """Whether a record of this size may be handed over. One that is larger than the limit is allowed alone."""
         records = self.records
         return records <= 0 or (records < self._max_records and self.bytes + size <= self._max_bytes)
 
     def leaves_room(self, buffered_bytes: int) -> bool:
-        """Whether there are bytes left for what is fetched next, beside these and what is buffered."""
+        """Whether there are bytes left for the next fetch, in addition to these and the buffered ones."""
         return self.bytes + buffered_bytes < self._max_bytes
 
     def is_full(self, buffered_bytes: int) -> bool:
-        """Whether there is nothing to fetch or to hand over until something is finished."""
+        """Whether nothing can be fetched or handed over until something is finished."""
         records = self.records
         return records > 0 and (records >= self._max_records or not self.leaves_room(buffered_bytes))

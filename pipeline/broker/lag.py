@@ -15,7 +15,9 @@ from pipeline.ops import metrics
 
 
 def waiting_since(buffered: Buffered, now: float) -> float:
-    """Since when a record waits for us: since it was due or, where none waits, written. ``now`` and the answer: seconds of the broker's clock."""
+    """Since when a record waits for us: since it was due or, without a due time, since it was written. ``now`` and the result:
+    seconds of the broker's clock.
+    """
     if math.isfinite(buffered.due):
         return buffered.due
     written_at = float(buffered.record.timestamp) / 1000
@@ -23,8 +25,8 @@ def waiting_since(buffered: Buffered, now: float) -> float:
 
 
 class Lag:
-    """The measurements of one consumer. Its fetch thread measures; ages are computed when they are scraped, also when that thread
-    hangs.
+    """The measurements of one consumer. Its fetch thread measures; ages are computed at the scrape, so they are right even if
+    that thread hangs.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Lag:
         self._measured: set[Partition] = set()
 
     def show(self) -> None:
-        """Let the ages be scraped from now on."""
+        """Allow the ages to be scraped from now on."""
         self._is_shown = True
         self._show(self.topics)
 
@@ -62,7 +64,9 @@ class Lag:
             metrics.OLDEST_UNFINISHED.labels(self._group, topic).set_function(functools.partial(self._oldest_seconds, topic))
 
     def measure(self, positions: Mapping[Partition, int], ends: Mapping[Partition, int]) -> None:
-        """Set the metrics. ``positions`` and ``ends`` are of the partitions that are read; what is buffered has not been looked at yet."""
+        """Set the metrics. ``positions`` and ``ends`` are of the partitions that are read; buffered records are counted as
+        unread.
+        """
         metrics.OUTSTANDING_BYTES.labels(self._group).set(self._outstanding.bytes)
         metrics.BUFFERED_BYTES.labels(self._group).set(self._buffers.bytes)
         heads, now = self._buffers.heads(), self._clock()
@@ -76,7 +80,7 @@ class Lag:
             self._measured.add(partition)
 
     def forget(self) -> None:
-        """What was held is somebody else's now: it must not look as if it stood still here."""
+        """Another process holds these partitions now: they must not appear as stuck here."""
         self._remove(set(self._measured))
         self._is_shown = False
         for topic in self.topics:
@@ -88,6 +92,6 @@ class Lag:
         self._measured -= set(partitions)
 
     def _oldest_seconds(self, topic: str) -> float:
-        """How long the oldest record of a topic waits; 0 when none does. For the scrape, on the event loop."""
+        """How long the oldest record of a topic waits; 0 if none does. For the scrape, on the event loop."""
         waiting = [since for partition, since in self._waiting_since.items() if partition.topic == topic]
         return max(0.0, self._clock() - min(waiting)) if waiting else 0.0

@@ -1,10 +1,10 @@
-"""For how long this process may believe that its group counts it in. Pure: the clock is passed in.
+"""How long this process may believe that it is a member of its group. Pure: the clock is an argument.
 
-A group gives a member up when it has heard nothing from it for the length of a session. The member does not learn of that while it is
-frozen (SIGSTOP, a suspended machine, a long pause of the host) or cut off, and goes on with what it has in memory. So belief
-needs evidence, and evidence has a date: a commit that the coordinator accepted proves membership as of the moment that it was sent, and
-so does a join as of the moment that its answer was waited for. Beyond that, the member is in doubt: it begins nothing and commits
-nothing until it has proof again, or has lost everything.
+A group removes a member from which it has heard nothing for the length of a session. While the member is frozen (SIGSTOP, a
+suspended machine, a long pause of the host) or cut off, it does not learn of that, and continues with its state in memory. So
+membership needs proof, and a proof has a date: a commit that the coordinator accepted proves membership at the moment when it was
+sent, and a join proves it at the moment when its answer was awaited. After that, the member is in doubt: it begins nothing and
+commits nothing until it has a new proof, or has lost everything.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import time
 from collections.abc import Callable
 
 _MARGIN = 0.3
-"""Of a session: the part that is left for a delivery to begin after the last look at the lease, and for clocks that differ."""
+"""The share of a session that is left for a delivery to begin after the last check of the lease, and for differences between
+clocks.
+"""
 _LONGEST_JOIN = 3.0
-"""Sessions. While a join is under way nobody else can be given what this member holds: the group waits for it. A join that takes longer
-than this is not trusted any more; the connection may be gone without a word."""
+"""In sessions. During a join, nobody else can get this member's partitions: the group waits for it. A join that takes longer than
+this is not trusted any more; the connection may be silently gone.
+"""
 
 
 def boot_time() -> float:
-    """Seconds of a clock that never goes back, and that also runs while the machine is suspended."""
+    """Seconds of a clock that never goes back, and that runs while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Lease:
-    """The evidence of one member. The group thread writes it, every other thread may ask."""
+    """The proof of one member. The group thread writes it, every other thread may read it."""
 
     __slots__ = ("_proven_at", "_valid_seconds", "clock", "session_seconds")
 
@@ -37,15 +40,15 @@ class Lease:
         self._proven_at = -math.inf
 
     def prove(self, at: float) -> None:
-        """The group counted this process in at a moment of the clock."""
+        """Membership is proven as of a moment of the clock."""
         self._proven_at = max(self._proven_at, at)
 
     def end(self) -> None:
-        """Membership is lost, or was never there."""
+        """Membership is lost, or never existed."""
         self._proven_at = -math.inf
 
     def is_valid(self) -> bool:
-        """Whether something may be begun."""
+        """Whether work may begin."""
         return self.clock() - self._proven_at < self._valid_seconds
 
     def wants_proof(self) -> bool:

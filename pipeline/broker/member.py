@@ -1,11 +1,11 @@
 """Membership: a thread that keeps this process in its group, learns which partitions it holds, and commits.
 
-It fetches nothing. So a join that takes long (a dead neighbour must be given up first) keeps nobody from being delivered to: what is
-held is read by the fetch thread meanwhile (`pipeline.broker.consumer`).
+It fetches nothing. So a long join (a dead neighbour must be removed first) delays no deliveries: the fetch thread keeps reading
+the current partitions (`pipeline.broker.consumer`).
 
-What the thread does, over and over: take part in the group; look whether the group has given this process up meanwhile; learn where to
-begin with partitions that came; commit what is finished. Whoever has lost membership begins nothing, commits nothing, and forgets
-everything: epochs, positions, and the client with whatever it believes. A new client joins as a new member.
+The thread repeats: take part in the group; check whether the group has removed this process; learn where to begin with new
+partitions; commit what is finished. A process that has lost membership begins nothing, commits nothing, and forgets everything:
+epochs, positions, and the client with its state. A new client joins as a new member.
 """
 
 from __future__ import annotations
@@ -31,16 +31,20 @@ from pipeline.ops.logs import logger
 log = logger(__name__)
 
 _JOIN_POLL_S: Final = 1.0
-"""A join is waited for in one go: kafka-python throws one away that ends between two polls."""
+"""A join is awaited in one poll: kafka-python drops one that ends between two polls."""
 _SUBSCRIBED_S: Final = 10.0
-"""For so long after it has subscribed to more topics, a member may have to join: by then every process knows of them, and has their metadata."""
+"""For this time after a subscription to more topics, a member may have to join again: by then every process knows of them, and
+has their metadata.
+"""
 _TURN_S: Final = 0.5
-"""How often a member looks for a rebalance, and commits what little there is: less than `_COMMIT_AT` records."""
+"""How often a member checks for a rebalance, and commits small numbers of records (less than `_COMMIT_AT`)."""
 _EMPTY_S: Final = 15.0
-"""For so long a member without partitions waits for some, before it leaves the group and joins anew; twice as long each time after that."""
+"""How long a member without partitions waits for some before it leaves the group and joins again; twice as long each time after
+that.
+"""
 _LONGEST_EMPTY_S: Final = 3_600.0
 _COMMIT_AT: Final = 50
-"""So many finished records are committed at once: what is not committed is delivered again after a crash."""
+"""So many finished records are committed immediately: uncommitted ones are delivered again after a crash."""
 _COMMITS_APART_S: Final = 0.02
 """The least time between two commits. At 3,000 records a second, 60 are committed at a time."""
 
@@ -58,8 +62,8 @@ class Member:
         on_gone: Callable[[frozenset[Partition]], None],
         on_missing: Callable[[MissingOffsets], None],
     ) -> None:
-        """``on_gone`` is told which partitions are not ours any more; it must not block. ``on_missing`` is told which records were
-        removed unread, before a commit goes beyond them; it may block for a moment. Both are called on any thread.
+        """``on_gone`` is called with partitions that are no longer ours; it must not block. ``on_missing`` is called with records
+        that were removed unread, before a commit passes them; it may block for a moment. Both are called on any thread.
         """
         self._broker = broker
         self._group = group
@@ -70,23 +74,23 @@ class Member:
         self._on_missing = on_missing
         self.lease = Lease(broker.session_seconds, broker.clock)
         self._completions: deque[tuple[Partition, int, int, int | None]] = deque()
-        """Of whole records, and (with a number) of their parts."""
+        """Of whole records, or (with a number) of a part."""
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._client: GroupClient | None = None
         self._identity: Membership | None = None
-        """Who we are; None while a join is under way."""
+        """Our identity; None during a join."""
         self._member_id: str | None = None
-        """Whom the group knows us as; None before the first join."""
+        """Our id in the group; None before the first join."""
         self._joining_since: float | None = None
         self._empty_since: float | None = None
-        """Since when the group has given this member no partition; None while it has some, or is not in the group."""
+        """Since when the group has assigned no partition to this member; None if it has some, or is not in the group."""
         self._empty_seconds = _EMPTY_S
         self._left_empty_at = -math.inf
         self._subscribed_until = -math.inf
         self._lost: str | None = None
         self._sent: dict[Partition, Committed] = {}
-        """Commits whose answer has not been seen. The group may have them."""
+        """Commits without an answer yet. The group may have them."""
         self._trouble = FailureBackoff(log)
         self._losses = FailureBackoff(log)
         self._metadata_trouble = FailureBackoff(log)
@@ -94,11 +98,11 @@ class Member:
     # --- any thread ---
 
     def finish(self, record: Record | Receipt) -> None:
-        """A record was dealt with: its offset may be committed."""
+        """A record is done: its offset may be committed."""
         self._complete((record.partition, record.epoch, record.offset, None))
 
     def finish_part(self, record: Record | Receipt, part: int) -> None:
-        """A part of a record was dealt with: it may be committed."""
+        """A part of a record is done: it may be committed."""
         self._complete((record.partition, record.epoch, record.offset, part))
 
     def _complete(self, completion: tuple[Partition, int, int, int | None]) -> None:
@@ -107,7 +111,7 @@ class Member:
             self._wake.set()
 
     def read_also(self, topics: Collection[str]) -> None:
-        """Read these topics too, which are there and may be read. What is held stays held."""
+        """Also read these topics, which exist and are readable. Current partitions are kept."""
         self._added.add(topics)
         self._wake.set()
 
@@ -115,7 +119,7 @@ class Member:
         """Why this process is not a working member of the group (for health checks)."""
         if self._member_id is None:
             if self.lease.clock() - self._left_empty_at < self.lease.session_seconds:
-                return None  # it had nothing to do, and is about to join anew
+                return None  # it had nothing to do, and is about to join again
             return f"this process is not a member of group {self._group} yet, or was put out of it"
         if self._assignment.partitions and not self.lease.is_valid():
             return f"group {self._group} has not confirmed this member for a while; nothing is begun until it does"
@@ -141,17 +145,17 @@ class Member:
     # --- the client's thread ---
 
     def assigned(self, partitions: Collection[Partition]) -> None:
-        """Partitions came."""
+        """Partitions were assigned."""
         self._assignment.assign(partitions)
         metrics.REBALANCES.labels(self._group, "assigned").inc()
 
     def releasing(self, partitions: Collection[Partition]) -> bool:
-        """Partitions are about to go. Whoever is in doubt waits for nothing: they may be somebody else's already."""
+        """Partitions are about to be revoked. In doubt, wait for nothing: they may already belong to another member."""
         self._drain()
         return self._assignment.release(partitions) or not self.lease.is_valid()
 
     def revoked(self, partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
-        """Partitions go: their completions are fenced from here on."""
+        """Partitions are revoked: their completions are ignored from now on."""
         self._drain()
         commits = self._assignment.revoke(partitions)
         metrics.REBALANCES.labels(self._group, "revoked").inc()
@@ -159,7 +163,7 @@ class Member:
         return {partition: committed_of(commit) for partition, commit in commits.items()} if self.lease.is_valid() else {}
 
     def lost(self, partitions: Collection[Partition]) -> None:
-        """Partitions are somebody else's already."""
+        """Partitions already belong to another member."""
         self.lease.end()
         self._lost = "the client was put out of the group"
         self._assignment.revoke(partitions)
@@ -178,7 +182,7 @@ class Member:
             self._end()
 
     def step(self) -> float:
-        """One turn. Returns how many seconds to wait before the next one at least."""
+        """One turn. Returns the least number of seconds until the next one."""
         try:
             if self._client is None:
                 wanted = (*self._topics, *self._added.begin(self.lease.clock()))
@@ -189,7 +193,7 @@ class Member:
         except NotMemberError as error:
             metrics.REBALANCES.labels(self._group, "lost").inc()
             self._part(leave=False)
-            return self._losses.note("membership is lost; joining anew", group=self._group, reason=str(error))
+            return self._losses.note("membership is lost; joining again", group=self._group, reason=str(error))
         self._trouble.over("the group answers again", group=self._group)
         if self._identity is not None:
             self._losses.over("this process is a member again", group=self._group)
@@ -207,7 +211,7 @@ class Member:
         self._part(leave=is_member)
 
     def _part(self, *, leave: bool) -> None:
-        """Part from the client, and forget all that it has told."""
+        """Drop the client, and forget everything that it reported."""
         client, self._client = self._client, None
         self.lease.end()
         held = self._assignment.partitions
@@ -235,7 +239,7 @@ class Member:
         self._leave_when_empty()
 
     def _follow_added_topics(self, client: GroupClient, generation: int) -> None:
-        """Subscribe to topics that were added, and see to it that the group gives them to somebody."""
+        """Subscribe to added topics, and make sure that the group assigns them to somebody."""
         now = self.lease.clock()
         if unread := self._added.to_look_for(self._assignment.partitions, now):
             begun = client.committed([Partition(topic, 0) for topic in unread])
@@ -246,11 +250,11 @@ class Member:
             self._subscribed_until = now + _SUBSCRIBED_S
 
     def _leave_when_empty(self) -> None:
-        """Leave a group that has given this member no partition, and join anew.
+        """Leave a group that has assigned no partition to this member, and join again.
 
-        There may be more members than partitions, and then nothing changes. But a leader of the group that had been told of no topic, by a broker
-        that was just back, gives nothing to anybody; and a static member that comes back is given what it was given before, which is nothing.
-        Without a new member the group would stay so for ever.
+        There may be more members than partitions; then nothing changes. But if a broker that just came back told the group's
+        leader of no topic, the leader assigns nothing to anybody. A static member that returns gets its former assignment, which
+        is nothing. Without a new member, the group would stay like that for ever.
         """
         if self._assignment.partitions:
             self._empty_since, self._empty_seconds = None, _EMPTY_S
@@ -260,13 +264,13 @@ class Member:
             self._empty_since = now
         if now - self._empty_since < self._empty_seconds or self._stop.is_set():
             return
-        log.info("the group has given this process no partition; it leaves and joins anew", group=self._group)
+        log.info("the group has given this process no partition; it leaves and joins again", group=self._group)
         self._empty_since, self._empty_seconds = None, min(self._empty_seconds * 2, _LONGEST_EMPTY_S)
         self._left_empty_at = now
         self._part(leave=True)
 
     def _look(self, identity: Membership | None, began: float) -> None:
-        """Compare who we are with who we were. ``began``: a moment before the group was asked."""
+        """Compare our identity with the former one. ``began``: a moment before the group was asked."""
         if self._lost is not None:
             raise NotMemberError(self._lost)
         former, self._identity = self._identity, identity
@@ -279,10 +283,10 @@ class Member:
             raise NotMemberError(message)
         self._member_id = identity.member_id
         if former is None or former.generation != identity.generation:
-            self.lease.prove(began)  # a join has ended since
+            self.lease.prove(began)  # a join has ended in between
 
     def _watch_join(self, now: float) -> None:
-        """The group waits for its members while a join is under way: as long as we are awake, nobody else is given what we hold."""
+        """During a join the group waits for its members: while we are awake, nobody else gets our partitions."""
         if self._member_id is None:
             return
         if self._joining_since is None:
@@ -294,10 +298,12 @@ class Member:
             self.lease.prove(now)
 
     def _prove(self, client: GroupClient) -> None:
-        """Ask whether the group still counts us in, by a commit that changes nothing. Somebody else may have gone on in our place.
+        """Check whether the group still counts us as a member, by a commit that changes nothing. Another process may have
+        continued in our place.
 
-        A commit that was not acknowledged may be in the coordinator's log all the same: the coordinator does not report it while too few
-        replicas have it. To repeat the commit before it would move the group back, so the unacknowledged one is sent again.
+        A commit that was not acknowledged may be in the coordinator's log nevertheless: the coordinator does not report it while
+        too few replicas have it. Repeating the previous commit would move the group back, so the unacknowledged one is sent
+        again.
         """
         sent = self.lease.clock()
         known_commits = self._assignment.last_committed()
@@ -312,11 +318,11 @@ class Member:
         if client.membership() != self._identity:
             raise NotMemberError("the group has given this process up while it was asked")
         self.lease.prove(sent)
-        if known_commits:  # a member without partitions has nothing to commit, and so no other proof: that is not news
+        if known_commits:  # a member without partitions has nothing to commit, and so no other proof: not worth a log line
             log.info("the group still counts this process in", group=self._group)
 
     def _begin(self, client: GroupClient) -> None:
-        """Learn where to begin with the partitions that came."""
+        """Learn where to begin with new partitions."""
         unready = self._assignment.unready()
         if not unready:
             return
@@ -327,7 +333,7 @@ class Member:
             if start.missing is not None:
                 self._on_missing(start.missing)
             if start.last != committed.get(partition):
-                client.commit({partition: start.last})  # what is removed from now on is missed
+                client.commit({partition: start.last})  # records that are removed from now on count as missing
             if start.is_unreadable:
                 log.warning(
                     "what was committed beside an offset cannot be read; what was finished beyond it is done again",
@@ -360,7 +366,7 @@ class Member:
         self.lease.prove(sent)
 
     def _send(self, client: GroupClient, texts: Mapping[Partition, Committed]) -> None:
-        """Commit; without what is beside the offsets, where the brokers do not take that much."""
+        """Commit; without metadata, if the brokers do not accept that much."""
         try:
             client.commit(texts)
         except MetadataError as error:
@@ -368,7 +374,7 @@ class Member:
             client.commit({partition: Committed(committed.offset) for partition, committed in texts.items()})
 
     def _drain(self) -> None:
-        """Note what was finished. A rebalance does it too, on the client's thread."""
+        """Note completions. A rebalance does the same on the client's thread."""
         while self._completions:
             try:
                 partition, epoch, offset, part = self._completions.popleft()

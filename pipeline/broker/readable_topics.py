@@ -1,4 +1,4 @@
-"""Can a process read topics? Asked before a member of a group subscribes to them: one that may not be read would end it."""
+"""Checks whether a process can read topics before a member of a group subscribes to them: an unreadable one would end the member."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _POLL_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ReadableTopics:
-    """``readable``: topics that records were asked of, and no broker refused; ``missing``: not there, or not to be seen by this process."""
+    """``readable``: topics whose records no broker refused; ``missing``: they do not exist, or are not visible to this process."""
 
     readable: Sequence[str] = ()
     missing: Sequence[str] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
-    """What Kafka says of the others."""
+    """Kafka's reason for the other topics."""
     ids: Mapping[str, UUID] = field(default_factory=dict)
 
 
 def look_at_topics(broker: Broker, topics: Sequence[str]) -> ReadableTopics:
-    """See which topics can be read. Blocks.
+    """Find out which topics can be read. Blocks.
 
     Raises:
         BrokerError: Kafka does not answer.
@@ -40,13 +40,13 @@ def look_at_topics(broker: Broker, topics: Sequence[str]) -> ReadableTopics:
         ids = admin.ids(there) if there else {}
     missing = [topic for topic in topics if topic not in known]
     refused: dict[str, str] = {}
-    if there and _refusal(broker, there) is not None:  # which of them is it?
+    if there and _refusal(broker, there) is not None:  # find out which one
         refused = {topic: refusal for topic in there if (refusal := _refusal(broker, [topic])) is not None}
     return ReadableTopics([topic for topic in there if topic not in refused], missing, refused, ids)
 
 
 def _refusal(broker: Broker, topics: Sequence[str]) -> str | None:
-    """Why records of the topics cannot be fetched; None when they can."""
+    """Why records of the topics cannot be fetched; None if they can."""
     client = broker.fetch_client(partition_bytes=_FETCH_BYTES)
     partitions = [Partition(topic, 0) for topic in topics]
     try:
@@ -54,7 +54,7 @@ def _refusal(broker: Broker, topics: Sequence[str]) -> str | None:
         client.assign({partition: bounds[partition].first for partition in partitions})
         until, unanswered = time.monotonic() + _ANSWER_S, set(partitions)
         while unanswered:
-            with contextlib.suppress(OutOfRangeError):  # its beginning has just been removed: it is readable all the same
+            with contextlib.suppress(OutOfRangeError):  # its beginning has just been removed, so it is readable
                 client.pause([partition for partition in partitions if partition not in unanswered])
                 unanswered -= client.poll(_POLL_S).keys()
             unanswered = {partition for partition in unanswered if client.end(partition) is None}

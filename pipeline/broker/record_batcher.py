@@ -1,7 +1,7 @@
-"""Several entries in one record: what a delivery leaves behind is small, and kafka-python's cost is per record.
+"""Combines several entries into one record: the results of a delivery are small, and kafka-python's cost is per record.
 
-Measured with tests/bench/path.py: two records a delivery (its dispatch, its attempt) were nearly half of its CPU time.
-An entry waits a few milliseconds for others, longer where few come. It is acknowledged when its record is: if the process dies before, the
+Measured with tests/bench/path.py: two records for each delivery (its dispatch, its attempt) were nearly half of its CPU time. An
+entry waits a few milliseconds for others, longer if few come. It is acknowledged with its record: if the process dies before, the
 input of its delivery is not committed, and the delivery is made again.
 """
 
@@ -18,17 +18,19 @@ from schemas.batch import MOST_BATCHED
 
 _GATHER_S = 0.02
 _MOST_GATHERS = 5
-"""Entries gather for so many times `_GATHER_S` at most. It adds to the time until an attempt can be searched for."""
+"""The longest wait of entries, in `_GATHER_S`. It adds to the time until an attempt can be searched."""
 _WANTED = 16
-"""Entries of a record, where so many come in that time. A record costs the fan-out, Kafka and the recorder some wake-ups each."""
+"""The wanted entries of a record, if so many come in that time. A record costs the fan-out, Kafka and the recorder some wake-ups
+each.
+"""
 _SPARSE = 5.0
-"""Entries a second. With fewer each is alone in its record anyway."""
+"""Entries a second. With fewer, each is alone in its record anyway."""
 _RATE_OVER_S = 1.0
 _FULL_BYTES = 256 * 1024
 
 
 class EntryPosition(NamedTuple):
-    """Where Kafka put an entry: its record, and its number there (from 0)."""
+    """The position of an entry in Kafka: its record, and its number there (from 0)."""
 
     partition: int
     offset: int
@@ -36,7 +38,7 @@ class EntryPosition(NamedTuple):
 
 
 class BatchPace:
-    """How long entries gather, by how many came in the last second or so. No I/O and no clock."""
+    """How long entries wait, depending on how many came in the last second or so. No I/O and no clock."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -50,7 +52,7 @@ class BatchPace:
     def seconds(self, now: float) -> float:
         """How long from now on. ``now``: seconds of the event loop's clock.
 
-        All topics' records are closed at the same moments, or at some of them: one request takes them all.
+        The records of all topics are closed at the same moments, or at some of them, so that one request takes them all.
         """
         if self._since is None:
             self._since = now
@@ -63,17 +65,17 @@ class BatchPace:
 
 
 def batch_periods(a_second: float) -> int:
-    """For how many times the shortest time entries gather that come at this rate."""
+    """How many of the shortest periods entries wait at this rate."""
     if a_second < _SPARSE:
         return 1
     return max(1, min(int(_WANTED / (a_second * _GATHER_S)), _MOST_GATHERS))
 
 
 class RecordBatcher:
-    """Entries on their way into one topic. ``separator`` stands between their values, line breaks between their headers.
+    """Entries on their way into one topic. ``separator`` separates their values, line breaks their headers.
 
     All entries of a record are of the same UTC day: the recorder inserts a record as a whole or not at all, and ClickHouse can
-    promise that only within one partition of a table, which is made of whole days.
+    guarantee that only within one partition of a table, which consists of whole days.
     """
 
     def __init__(self, producer: Producer, topic: str, *, separator: bytes, header: str | None = None) -> None:
@@ -89,7 +91,7 @@ class RecordBatcher:
         return asyncio.get_running_loop()
 
     def add(self, value: bytes, *, day: date, header: bytes = b"", soon: bool = False) -> asyncio.Future[EntryPosition]:
-        """Write an entry. The future is done when all in-sync replicas have it; PublishError when Kafka refuses its record.
+        """Write an entry. The future is done when all in-sync replicas have it; PublishError if Kafka refuses its record.
 
         ``soon``: something waits for the acknowledgement, such as the next delivery of a lane.
         """

@@ -1,4 +1,4 @@
-"""Runs one task a record, and finishes the record when its task has ended well."""
+"""Runs one task for each record, and finishes the record when its task has succeeded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.ops.logs import logger
 log = logger(__name__)
 
 Handle = Callable[[Record], Awaitable[None]]
-"""Deals with a record. It returns when everything that came of the record is acknowledged; it raises only when going on makes no sense."""
+"""Processes a record. It returns when all results of the record are acknowledged; it raises only if continuing makes no sense."""
 
 
 class RecordWorker:
-    """A group consumer whose records are dealt with at once, in any order, as many as ``max_outstanding`` (and its bytes) at a time."""
+    """A group consumer that processes records concurrently, in any order, up to ``max_outstanding`` (and its bytes) at a time."""
 
     def __init__(
         self,
@@ -31,15 +31,15 @@ class RecordWorker:
     async def start(self) -> None:
         """Join the group."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Holds the error that ended the work: the handler's, or the poll loop's."""
+        """The error that ended the work: the handler's, or the poll loop's."""
         await self.consumer.start()
         self.consumer.stopped.add_done_callback(self._consumer_stopped)
 
     async def stop(self, drain_seconds: float) -> None:
-        """Take no more records, let those under way finish, commit, leave the group; then give up on the rest."""
+        """Take no more records, let those under way finish, commit, leave the group; then cancel the rest."""
         try:
             await self.consumer.stop(drain_seconds)
-        finally:  # also when the poll loop had failed: nothing goes on behind the back of what is taken down next
+        finally:  # also if the poll loop had failed: nothing may continue while later parts are stopped
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -58,7 +58,7 @@ class RecordWorker:
         receipt = record.receipt
         if await self.consumer.may_begin(record):
             handled = self._handle(record)
-            del record  # the handler holds of it what it still needs
+            del record  # the handler keeps what it still needs of it
             try:
                 await handled
             except Exception as error:  # not finished, so not committed; the role ends and a restart reads it again

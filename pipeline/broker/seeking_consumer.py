@@ -1,8 +1,8 @@
-"""A member of a consumer group that goes back and forth in its partitions: whoever keeps a partition asks for what it wants to read.
+"""A member of a consumer group that can seek in its partitions: the owner of a partition requests what it wants to read.
 
-The group says who keeps a partition. What is committed is where its next processor begins, and nothing else is committed: unlike a
-GroupConsumer, this one reads without finishing what it has read. A partition is fetched only while it is asked for, so memory is bounded by one
-fetch each. Two threads, and two clients, as of a GroupConsumer: one keeps membership, the other fetches.
+The group decides who owns a partition. The committed offset is where the partition's next owner begins, and nothing else is
+committed: unlike a GroupConsumer, this one reads without finishing records. A partition is fetched only on request, so memory is
+limited to one fetch each. As in a GroupConsumer there are two threads and two clients: one keeps membership, the other fetches.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _DOUBT_POLL_S: Final = 0.1
 _BUSY_POLL_S: Final = 0.01
 _BUSY_S: Final = 0.5
 _LOOKED_AGAIN_S: Final = 5.0
-"""How often a log that ends below what is asked for is looked at again."""
+"""How often a log that ends below the requested offset is checked again."""
 _SILENT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedPage:
-    """Records in the order of their offsets; where to read on; and whether that is the end of the partition, as far as is known."""
+    """Records in the order of their offsets; where to continue; and whether that is the end of the partition, as far as is known."""
 
     records: list[Record]
     next: int
@@ -55,7 +55,7 @@ class _Request:
 
 
 class SeekingConsumer:
-    """Reads one topic. Every method but those of the threads is for the event loop."""
+    """Reads one topic. Every method except those of the threads is for the event loop."""
 
     def __init__(
         self,
@@ -83,9 +83,9 @@ class SeekingConsumer:
         self._requests: dict[int, _Request] = {}
         self._positions: dict[int, int] = {}
         self._told_below: dict[int, int] = {}
-        """Below which offset it was told already that records are missing."""
+        """The offset below which missing records were already reported."""
         self._cut: dict[int, float] = {}
-        """Partitions whose log ends below what is asked for, and when to look again."""
+        """Partitions whose log ends below the requested offset, and when to check again."""
         self._cuts = OnceAMinute(broker.clock)
         self._client: FetchClient | None = None
         self._is_hurried = False
@@ -104,7 +104,7 @@ class SeekingConsumer:
         self._fetch_ended.add_done_callback(self._one_ended)
 
     async def stop(self) -> None:
-        """Commit what was to be committed, and leave the group."""
+        """Commit the requested offsets, and leave the group."""
         self._end_fetching()
         await asyncio.wait([self._fetch_ended])
         self._member.stop()
@@ -115,18 +115,18 @@ class SeekingConsumer:
         self._end_wait()
 
     def hurry(self) -> None:
-        """Answer what is asked without waiting for records: whoever asks is to end."""
+        """Answer requests without waiting for records: the callers are about to end."""
         self._is_hurried = True
         self._end_wait()
 
     def _end_wait(self) -> None:
-        """Of the fetch thread: there is something else to do. Called on any thread."""
+        """The fetch thread has something else to do. Called on any thread."""
         self._wake.set()
         if self._client is not None:
             self._client.wake()
 
     def _one_ended(self, ended: asyncio.Future[None]) -> None:
-        """One thread has ended: the other one is of no use without it."""
+        """One thread has ended: end the other, which is useless without it."""
         if ended.exception() is not None:
             self._end_fetching()
             self._member.stop()
@@ -136,10 +136,10 @@ class SeekingConsumer:
         self.stopped.set_exception(error) if error else self.stopped.set_result(None)
 
     async def fetch(self, partition: int, offset: int | None, wait_seconds: float) -> FetchedPage:
-        """Read a partition from an offset on (None: from what is committed), as much as one fetch brings.
+        """Read a partition from an offset on (None: the committed one), as much as one fetch returns.
 
-        Without records at the end of the partition, when none have come in ``wait_seconds``. Ask again when this has answered, and
-        only for a partition that is assigned; one that is revoked meanwhile is not answered.
+        The page is empty if there were no records at the end of the partition for ``wait_seconds``. Send the next request after
+        the answer, and only for an assigned partition; a request for a partition that is revoked meanwhile is never answered.
         """
         answer: asyncio.Future[FetchedPage] = self._loop.create_future()
         self._asked.append((partition, _Request(offset, self._broker.clock() + wait_seconds, answer)))
@@ -147,12 +147,12 @@ class SeekingConsumer:
         return await answer
 
     def commit(self, partition: int, offset: int) -> None:
-        """Everything below the offset has been dealt with: the next one who keeps the partition begins there."""
+        """Everything below the offset is done: the partition's next owner begins there."""
         place = Partition(self._topic, partition)
         epoch, known = self._assignment.epoch(place), self._assignment.last_committed().get(place)
         if epoch is None or known is None or offset <= known.offset:
             return
-        with contextlib.suppress(ValueError):  # the same was said before, and is on its way
+        with contextlib.suppress(ValueError):  # the same offset was committed before, and is on its way
             if self._assignment.start(place, epoch, offset - 1):
                 self._member.finish(Receipt(place, offset - 1, epoch, 0))
         self._assignment.oldest()  # it forgets what is finished
@@ -172,7 +172,7 @@ class SeekingConsumer:
             return problem
         for number in list(self._cut):
             return (
-                f"{Partition(self._topic, number)} ends below what was read of it: the topic was made anew, or has lost records"
+                f"{Partition(self._topic, number)} ends below what was read of it: the topic was recreated, or has lost records"
             )
         silent = self._broker.clock() - self._turned_at
         return f"nothing was fetched for {silent:.0f} s" if silent > _SILENT_S else None
@@ -191,12 +191,12 @@ class SeekingConsumer:
                 self._client.close()
 
     def _post(self, call: Callable[..., None], *arguments: object) -> None:
-        """Have something done on the event loop."""
+        """Call it on the event loop."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(call, *arguments)
 
     def step(self) -> float:
-        """One turn. Returns how many seconds to wait before the next one at least."""
+        """One turn. Returns the least number of seconds until the next one."""
         pause = 0.0
         self._wake.clear()  # what is set from here on concerns this turn or the next one
         try:
@@ -214,7 +214,7 @@ class SeekingConsumer:
         return pause
 
     def _follow(self, client: FetchClient) -> None:
-        """Read what is held now, and nothing else."""
+        """Read the partitions that are held now, and no others."""
         ready = {place.number: held for place, held in self._assignment.ready().items()}
         epochs = {number: epoch for number, (epoch, _) in ready.items()}
         if epochs == self._epochs:
@@ -231,12 +231,12 @@ class SeekingConsumer:
                 self._post(self._came, number, epoch)
 
     def _came(self, number: int, epoch: int) -> None:
-        """On the event loop: a partition can be read, unless it has gone again."""
+        """On the event loop: a partition can be read, unless it was revoked again."""
         if self._assignment.epoch(Partition(self._topic, number)) == epoch:
             self._on_assigned(frozenset({number}))
 
     def _take_requests(self, client: FetchClient) -> None:
-        """Go where the requests want to read."""
+        """Move to the offsets of the requests."""
         while self._asked:
             number, request = self._asked.popleft()
             if number in self._epochs:
@@ -249,7 +249,7 @@ class SeekingConsumer:
             if request.offset is None:
                 committed = self._assignment.last_committed().get(place)
                 if committed is None:
-                    continue  # it is gone; the next turn sees that
+                    continue  # it was revoked; the next turn sees that
                 request.offset = committed.offset
             if self._positions.get(number) != request.offset:
                 client.seek(place, request.offset)
@@ -277,7 +277,7 @@ class SeekingConsumer:
         self._answer_at_the_end(client)
 
     def _poll_seconds(self, client: FetchClient, now: float) -> float:
-        """No longer than until the next request is to be answered without records."""
+        """At most until the next request must be answered without records."""
         if now - self._read_at < _BUSY_S or self._is_hurried:
             return _BUSY_POLL_S
         left = min(request.until for number, request in self._requests.items() if number not in self._cut) - now
@@ -288,7 +288,7 @@ class SeekingConsumer:
             self._read_at = self._broker.clock()
             number = place.number
             request, epoch = self._requests.get(number), self._epochs.get(number)
-            if request is None or request.offset is None or epoch is None:  # it is read again when somebody wants it
+            if request is None or request.offset is None or epoch is None:  # it is read again on request
                 self._positions.pop(number, None)
                 continue
             taken = [
@@ -303,7 +303,7 @@ class SeekingConsumer:
         now = self._broker.clock()
         for number, request in list(self._requests.items()):
             place = Partition(self._topic, number)
-            # As a fetch saw it, the end is right on every broker; ListOffsets(LATEST) is not (the embedded one's is too low).
+            # The end in a fetch's answer is right on every broker; ListOffsets(LATEST) is not (the embedded one's is too low).
             position, end = client.position(place), client.end(place)
             if (now >= request.until or self._is_hurried) and position is not None and end is not None and position >= end:
                 self._answer(number, FetchedPage([], position, is_end=True))
@@ -313,13 +313,13 @@ class SeekingConsumer:
         self._positions[number] = fetched.next
 
         def settle() -> None:
-            if not request.answer.done():  # its asker may be gone
+            if not request.answer.done():  # its caller may be gone
                 request.answer.set_result(fetched)
 
         self._post(settle)
 
     def _out_of_range(self, client: FetchClient, places: frozenset[Partition]) -> None:
-        """What is asked for is not in the log: go on at its beginning, or wait for a log that has lost its end."""
+        """The requested offset is not in the log: continue at its beginning, or wait for a log that has lost its end."""
         concerned = [place for place in places if place.number in self._requests]
         for place, bounds in client.bounds(concerned).items():
             number, request = place.number, self._requests[place.number]

@@ -1,7 +1,7 @@
-"""Where reading a partition begins, and what is missing there. Pure.
+"""Where reading a partition begins, and which records are missing. Pure.
 
-Kafka's own reset policies (``earliest``, ``latest``) answer this without a word: one sends the whole retention again, the other skips what
-was never read. So no client is given a policy; this module decides, and what it decides is told.
+Kafka's reset policies (``earliest``, ``latest``) decide this silently: one repeats the whole retention, the other skips records
+that were never read. So no client gets a policy; this module decides, and its decision is reported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class MissingOffsets:
     until: int
     """The first offset that is left."""
     records: int
-    """How many of the offsets between the two were not dealt with. What a transaction writes for itself counts too."""
+    """How many of the offsets between the two were not processed. A transaction's own markers count too."""
 
     def __str__(self) -> str:
         return (
@@ -32,7 +32,7 @@ class MissingOffsets:
         )
 
     def beyond(self, told_until: int) -> MissingOffsets | None:
-        """Without what was told before: the offsets below this one."""
+        """Without what was reported before: the offsets below this one."""
         first = max(self.first_offset, told_until)
         records = min(self.records, self.until - first)
         return MissingOffsets(self.group, self.partition, first, self.until, records) if records > 0 else None
@@ -40,8 +40,8 @@ class MissingOffsets:
 
 @dataclass(frozen=True, slots=True)
 class StartOffset:
-    """``last`` is what the group's commit must say from now on; ``finished`` are offsets beyond it that were dealt with before, and
-    ``progress`` is what was done of others. ``is_unreadable``: the commit has metadata that says nothing to us.
+    """``last`` is what the group must commit from now on; ``finished`` are later offsets that are already done, and ``progress``
+    is the progress of others. ``is_unreadable``: the commit's metadata cannot be read.
     """
 
     last: Committed
@@ -52,7 +52,7 @@ class StartOffset:
 
 
 def starting_point(group: str, partition: Partition, committed: Committed | None, bounds: OffsetRange) -> StartOffset:
-    """Where a group goes on that has committed this. A group that comes for the first time reads all that there is."""
+    """Where a group continues after this commit. A new group reads everything."""
     if committed is None:
         return StartOffset(Committed(bounds.first))
     read = decode_metadata(committed.offset, committed.metadata)
@@ -68,6 +68,6 @@ def starting_point(group: str, partition: Partition, committed: Committed | None
 
 
 def overtaken(group: str, partition: Partition, position: int, bounds: OffsetRange) -> MissingOffsets | None:
-    """What a reader misses whose position is below the first offset that is left."""
+    """What a reader misses if its position is below the first offset that is left."""
     gone = bounds.first - position
     return MissingOffsets(group, partition, position, bounds.first, gone) if gone > 0 else None

@@ -1,4 +1,7 @@
-"""A topic of one partition as a table in memory: ready when caught up, and able to wait for an offset (read your writes)."""
+"""A topic with one partition as a table in memory: ready when it has caught up, and able to wait for an offset (read your
+writes).
+
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ _FETCH_BYTES: Final = 1024 * 1024
 
 
 class CompactedTable:
-    """Reads a one-partition topic from its beginning, in a thread of its own, and keeps reading.
+    """Reads a topic with one partition from its beginning, in a separate thread, and keeps reading.
 
-    ``on_records`` gets every record on the event loop, in the order of the topic. When it raises, reading ends.
+    ``on_records`` gets every record on the event loop, in the order of the topic. If it raises, reading ends.
     """
 
     def __init__(self, broker: Broker, topic: str, on_records: Callable[[list[Record]], None]) -> None:
@@ -41,10 +44,10 @@ class CompactedTable:
         self._is_patient = False
 
     async def start(self) -> None:
-        """Start reading and return when everything that stood in the topic has been read.
+        """Start reading and return when all existing records have been read.
 
         Raises:
-            NoSessionError: there is none with Kafka. It can be started again.
+            NoSessionError: Kafka accepted no connection. It can be started again.
         """
         self._loop = asyncio.get_running_loop()
         self._caught_up: asyncio.Future[None] = self._loop.create_future()
@@ -57,7 +60,6 @@ class CompactedTable:
             self.stopped.result()
 
     async def stop(self) -> None:
-        """End the thread."""
         self._end()
         await asyncio.wait([self.stopped])
 
@@ -117,14 +119,14 @@ class CompactedTable:
 
     def _turn(self, client: FetchClient) -> None:
         try:
-            # A record ends the wait; so does whoever stops this.
+            # A record ends the wait; so does a stop.
             wait = client.longest_poll if self.is_caught_up else _CATCHING_UP_S
             fetched = client.poll(wait).get(self._partition, ())
         except UnavailableError as error:
             self._pause(error)
             return
         except OutOfRangeError as error:
-            message = f"{self._partition.topic} ends below what was read of it: it was made anew, or has lost records. Restart this process."
+            message = f"{self._partition.topic} ends below what was read of it: it was recreated, or has lost records. Restart this process."
             raise TopicError(message) from error
         self._trouble.over("a table can be read again", topic=self._partition.topic)
         records = [
@@ -134,17 +136,17 @@ class CompactedTable:
         ]
         if records:
             self._position = records[-1].offset + 1
-        # The end as a fetch saw it is right on every broker; ListOffsets(LATEST) is not (the embedded one's is too low).
+        # The end in a fetch's answer is right on every broker; ListOffsets(LATEST) is not (the embedded one's is too low).
         end = client.end(self._partition)
         caught_up = end is not None and self._reached(client, end)
         if caught_up and not self._is_patient:
             self._is_patient = True
-            client.allow_long_polls()  # an empty topic is known to be read when its first fetch ends, so not before
+            client.allow_long_polls()  # an empty topic is known to be read only when its first fetch ends
         if records or (caught_up and not self.is_caught_up):
             self._loop.call_soon_threadsafe(self._apply, records, self._position, caught_up)
 
     def _reached(self, client: FetchClient, end: int) -> bool:
-        """Whether everything below the end was read. Compaction and transactions leave offsets that no record has."""
+        """Whether everything below the end was read. Compaction and transactions leave offsets without records."""
         position = client.position(self._partition)
         if position is not None:
             self._position = max(self._position, position)

@@ -1,4 +1,4 @@
-"""What whoever administers topics must do, and what differs about a topic."""
+"""The protocol of topic administration, and the differences of a topic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.topics import TopicSpec
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where a topic is not as it must be."""
+    """A difference between a topic and its required configuration."""
 
     topic: str
     what: str
@@ -25,7 +25,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """A topic that is to have more partitions."""
+    """A topic that needs more partitions."""
 
     topic: str
     before: int
@@ -44,19 +44,19 @@ class TopicAdmin(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def names(self) -> list[str]:
-        """Every topic that there is."""
+        """The names of all topics."""
 
     def ids(self, topics: Collection[str]) -> dict[str, UUID]:
-        """The ids of topics. One that was deleted and made anew has another id. Brokers that have none leave them out."""
+        """The ids of topics. A recreated topic has another id. Topics are left out if the brokers have no ids."""
 
     def create_missing(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Make the topics that do not exist, and return their names. Safe to run from many processes at once."""
+        """Create the missing topics, and return their names. Safe to run from many processes at once."""
 
     def differences(self, specs: Sequence[TopicSpec]) -> list[Difference]:
-        """Compare the topics with what they must look like: missing ones, fewer partitions, other settings."""
+        """Compare the topics with their required configuration: missing topics, fewer partitions, other settings."""
 
     def planned_growth(self, specs: Sequence[TopicSpec], wanted: int) -> list[Growth]:
-        """Which topics have fewer than ``wanted`` partitions: those whose number is a setting. Empty when there is nothing to do."""
+        """Which topics have fewer than ``wanted`` partitions, of those whose number is a setting. Empty if nothing is missing."""
 
     def grow(self, planned: Sequence[Growth]) -> None:
         """Add partitions and wait until the brokers show them."""

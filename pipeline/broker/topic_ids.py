@@ -14,7 +14,9 @@ from schemas.topic_ids import TopicIdsRecord
 
 
 class TopicIds:
-    """What is known of the topics of one process, and what Kafka says now. Brokers that give no ids are taken at their word."""
+    """The known ids of this process's topics, and their current ids. Without ids from the brokers, every topic counts as
+    unchanged.
+    """
 
     def __init__(self, topics: Collection[str]) -> None:
         """``topics``: those whose content this process reads."""
@@ -23,11 +25,11 @@ class TopicIds:
         self._found: Mapping[str, str] = {}
 
     def learn(self, record: TopicIdsRecord) -> None:
-        """What stands in Kafka."""
+        """The ids that are recorded in Kafka."""
         self._known = record.ids
 
     def see(self, found: Mapping[str, UUID]) -> None:
-        """What brokers say now. May be called on any thread."""
+        """The current ids according to the brokers. May be called on any thread."""
         self._found = {**self._found, **{name: str(topic_id) for name, topic_id in found.items()}}
 
     def is_there(self, topic: str) -> bool:

@@ -249,7 +249,7 @@ def _download_kafka(libs_dir: Path) -> None:
 def _jar_version(libs: Path) -> str:
     for jar in libs.glob("kafka-clients-*.jar"):
         return jar.stem.removeprefix("kafka-clients-")
-    raise BrokerStartError(f"{libs} holds no Kafka jars: remove it, and it is filled anew.")
+    raise BrokerStartError(f"{libs} holds no Kafka jars: remove it, and it is filled again.")
 
 
 def _executable(name: str, advice: str) -> str:

@@ -52,8 +52,10 @@ class SourceTopics:
         if is_new:
             log.info("made the topic of an event type", topic=spec.name)
             told = f"The topic {spec.name} is new: it was made."
-            anew = f" Fan-outs knew another one of this name: `oms-webhooks topics --begin-anew {spec.name}`." if is_read else ""
-            return (told + anew,)
+            advice = (
+                f" Fan-outs knew another one of this name: `oms-webhooks topics --begin-anew {spec.name}`." if is_read else ""
+            )
+            return (told + advice,)
         others = [f"The topic {spec.name} is not as it should be: {difference}." for difference in differences[:_MOST_TOLD]]
         if is_read:
             return others

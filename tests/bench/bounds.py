@@ -67,7 +67,7 @@ class Scenario:
     behaviour: Behaviour = field(default_factory=Behaviour)
     settings: Mapping[str, str] = field(default_factory=dict)
     keeps_partitions: bool = True
-    """Whether nothing may be taken away from a role; when the broker itself goes away, groups may form anew."""
+    """Whether nothing may be taken away from a role; when the broker itself goes away, groups may form again."""
 
 
 def event(number: int, size: int = 1000, shop: int = 0) -> Filled:

@@ -31,7 +31,7 @@ async def test_a_zombie_commits_nothing(stage: Stage) -> None:
             async with run.under_load(waves=run.scale.rounds, rate=BURST):
                 await deployment.roles["fanout-zombie"].until_above_zero("oms_webhooks_attempts_total")
                 await deployment.roles["retry-zombie"].until_above_zero("oms_webhooks_attempts_total")
-                # Without partitions a zombie has nothing to lose: it must have been given some, in later rounds anew.
+                # Without partitions a zombie has nothing to lose: it must have been given some, in later rounds again.
                 for role in FROZEN:
                     zombie = deployment.roles[f"{role}-zombie"]
                     assigned[role] = await zombie.until_above(REBALANCES, assigned.get(role, 0.0), kind="assigned")

@@ -127,7 +127,7 @@ async def test_a_failed_notification_is_repeated_with_the_same_id_and_body(pipel
     ]
     assert {each.headers["webhook-id"] for each in receiver.deliveries} == {"evt-flaky"}
     assert len({each.body for each in receiver.deliveries}) == 1
-    # Each attempt is signed anew, with its own time.
+    # Each attempt has its own signature and time.
     assert receiver.counts.bad_signature == 0
 
 

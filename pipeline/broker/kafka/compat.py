@@ -81,7 +81,7 @@ class Speedups(Hooks):
         """Ask for the join that the member has to make, or has begun, until it is over.
 
         kafka-python forgets a join that it began because a topic has grown, and that ends between two polls. Without this, the member
-        finds out by itself that its join takes too long, and joins anew.
+        finds out by itself that its join takes too long, and joins again.
         """
         coordinator = consumer._coordinator  # noqa: SLF001
         if coordinator.need_rejoin() or coordinator.rejoining:

@@ -41,7 +41,7 @@ class _Token(NamedTuple):
 
 
 class FileTokens(AbstractTokenProvider):  # type: ignore[misc]
-    """Reads the token anew for each connection."""
+    """Reads the token again for each connection."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -201,7 +201,7 @@ class LibrdkafkaProducerClient:
     def _not_taken(self, topic: str, error: KafkaError) -> BrokerError:
         if is_fatal(error):
             self._replace_producer(error)
-            return UnavailableError(f"the producer begins anew: {error.str()}")
+            return UnavailableError(f"the producer is replaced: {error.str()}")
         if error.code() == UNKNOWN_PARTITION:
             return PublishError(f"Kafka does not take a record for {topic}: {error.str()}")
         return _why(topic, error)

@@ -74,7 +74,7 @@ class Log:
 
 
 class Topic:
-    """A topic. Made anew, it has another id."""
+    """A topic. A recreated topic has another id."""
 
     def __init__(self, partitions: int) -> None:
         self.id: UUID = uuid4()
@@ -95,7 +95,7 @@ class Cluster:
         """Whether no broker answers."""
 
     def create(self, name: str, partitions: int = 1) -> Topic:
-        """Make a topic; one of that name is made anew, and what groups had committed for it is forgotten, as Kafka does."""
+        """Make a topic; one of that name is recreated, and what groups had committed for it is forgotten, as Kafka does."""
         with self.lock:
             if name in self.topics:
                 self.coordinator.forget_topic(name)

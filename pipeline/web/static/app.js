@@ -41,7 +41,7 @@ if (zone) {
   }
 }
 
-// Live parts: <div data-live="/webhooks/live" data-seconds="5">. Their content is fetched anew while the page is looked at.
+// Live parts: <div data-live="/webhooks/live" data-seconds="5">. Their content is fetched again while the page is looked at.
 // A part in which somebody moves with the keyboard waits; an answer that is no such part (a login) ends it.
 for (const part of document.querySelectorAll("[data-live]")) {
   const pause = Number(part.dataset.seconds || 5) * 1000;

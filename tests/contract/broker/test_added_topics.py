@@ -83,7 +83,7 @@ async def test_all_of_an_added_topic_is_read_once_by_two_processes(kafka: RealBa
         await asyncio.to_thread(write, second, "after")
         await _until(lambda: len(began) == 200)
         assert one.problem() is None
-    # Where a join gets stuck, the member joins anew, and begins what it had under way again: kafka-python forgets one now and then without
+    # Where a join gets stuck, the member joins again, and repeats what it had under way: kafka-python forgets one now and then without
     # the speed-ups, and the embedded broker does not tell members of one.
     is_exact = speedups and not kafka.is_embedded
     if is_exact:

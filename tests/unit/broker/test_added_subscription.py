@@ -81,7 +81,7 @@ def test_who_does_not_know_the_topic_yet_is_given_none_of_it(cluster: Cluster) -
 
 @pytest.mark.parametrize("slot", [None, "a"])
 def test_after_a_kill_between_the_news_and_the_join_the_topic_is_read_all_the_same(cluster: Cluster, slot: str | None) -> None:
-    """A static member comes back in the place of its former self, and the group shares nothing out anew."""
+    """A static member comes back in the place of its former self, and the group shares nothing out again."""
     ledger = Ledger()
     killed = Process(cluster, ledger, slot)
     turns(cluster, killed)

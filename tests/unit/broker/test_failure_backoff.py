@@ -51,7 +51,7 @@ def test_a_minute_of_failures_is_one_line(clock: Clock) -> None:
 
 
 def test_what_comes_and_goes_is_one_line_a_minute_too(clock: Clock) -> None:
-    """A coordinator that answers every other question: each answer ends the trouble, and it begins anew."""
+    """A coordinator that answers every other question: each answer ends the trouble, and it starts over."""
     each = trouble(clock)
     with capture_logs() as logs:
         for _ in range(30):

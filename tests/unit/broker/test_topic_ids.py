@@ -1,4 +1,4 @@
-"""A topic that was made anew is told from the one that is known."""
+"""A topic that was recreated is told from the one that is known."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def run(service: Service) -> Command:
 
 @pytest.fixture(autouse=True)
 def _commands_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Typer makes all commands anew for each one that is run: half of the CPU of the command line's tests."""
+    """Typer rebuilds all commands for each one that is run: half of the CPU of the command line's tests."""
     monkeypatch.setattr(typer.testing, "_get_command", _made, raising=False)
 
 

@@ -81,7 +81,7 @@ async def test_what_is_there_is_read_from_the_start_and_what_comes_later_as_soon
     assert scene.read == [REFUNDS, "eu.oms.b"], "each once; oms.orders is read anyway"
     assert scene.added.warning() is None
     known = [from_json(sent.value, TopicIdsRecord).ids for sent in scene.producer.sent]
-    assert set(known[-1]) == {REFUNDS, "eu.oms.b"}, "so that one that is made anew is told from them, also after a restart"
+    assert set(known[-1]) == {REFUNDS, "eu.oms.b"}, "so that one that is recreated is told from them, also after a restart"
 
 
 async def test_a_topic_that_cannot_be_read_stops_no_other_and_is_told_and_looked_at_again() -> None:

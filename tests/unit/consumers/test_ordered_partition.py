@@ -371,6 +371,6 @@ def test_what_a_frozen_processor_writes_late_takes_no_lane_back() -> None:
     take_progress(lanes, b"7/R1", b"no JSON")
     assert lanes[b"7/R1"].done == 7
     take_progress(lanes, b"7/R1", to_json(LaneProgress(done=1, done_ms=90)))
-    assert lanes[b"7/R1"].done == 1, "of a topic that was made anew"
+    assert lanes[b"7/R1"].done == 1, "of a topic that was recreated"
     take_progress(lanes, b"7/R1", None)
     assert lanes == {}

@@ -140,7 +140,7 @@ async def test_a_topic_recreated_is_refused_before_anything_is_passed_over(scene
     scene.add(0)
 
     with pytest.raises(
-        TopicRecreatedError, match=r"webhooks\.attempts, partition 3, up to offset 999, but the topic ends at 5: it was made anew"
+        TopicRecreatedError, match=r"webhooks\.attempts, partition 3, up to offset 999, but the topic ends at 5: it was recreated"
     ):
         await scene.queue.task
     assert scene.consumer.finished == []

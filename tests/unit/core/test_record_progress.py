@@ -63,7 +63,7 @@ def test_exceptions_that_do_not_fit_end_what_is_said_before_them() -> None:
 
 
 def test_progress_of_another_record_at_the_same_offset_is_none() -> None:
-    """A topic that was made anew: the offset is the same, the event is not."""
+    """A topic that was recreated: the offset is the same, the event is not."""
     parts = RecordParts(5, CHECK, [1, 2, 3], RecordProgress(5, CHECK + 1, 2))
 
     assert parts.is_foreign

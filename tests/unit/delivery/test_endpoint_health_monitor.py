@@ -241,7 +241,7 @@ async def test_an_activation_outdates_all_that_was_known() -> None:
     await quiet_is_over()
     await attempted(scene, NO_ANSWER, again)
 
-    assert len(scene.told()) == 1, "its days begin anew"
+    assert len(scene.told()) == 1, "its days start over"
     assert scene.health.failing_since(again.record) == scene.now
     await attempted(scene, answer(410), again)
     assert [event.id for event in scene.told()] == ["endpoint-disabled_7_1", "endpoint-disabled_7_2"]

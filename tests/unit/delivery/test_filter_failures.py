@@ -82,7 +82,7 @@ async def test_the_owner_is_told_of_a_filter_that_goes_on_failing_once_a_day() -
     assert isinstance(events[0].notice, EndpointNotice)
     assert (events[0].notice.expression, events[0].notice.failing_since) == ("data.total > 1", NOW)
 
-    for hours in (12, 30, 31, 70, 71):  # it goes on for another day; then it is quiet for more than a day, and begins anew
+    for hours in (12, 30, 31, 70, 71):  # it goes on for another day; then it is quiet for more than a day, and starts over
         await fails_after(hours=hours)
     ids = [from_json(sent.value, OperationalEvent).id for sent in producer.to("webhooks.operational-events")]
     assert len(set(ids)) == len(ids) == 3

@@ -183,7 +183,7 @@ async def test_the_owner_is_told_30_7_and_1_days_before_a_client_certificate_exp
     scene.read_health()
     renewed = NOW + timedelta(days=71)
     await certified(scene, renewed).look()
-    assert scene.notices()[-1][1].expires_at == renewed, "another certificate is told of anew"
+    assert scene.notices()[-1][1].expires_at == renewed, "another certificate is told of again"
 
 
 async def test_a_certificate_that_has_expired_is_not_told_of() -> None:

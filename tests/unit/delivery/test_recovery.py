@@ -113,7 +113,7 @@ def test_an_endpoint_that_is_back_sees_a_ramp_and_no_flood(count: int) -> None:
         assert rates[second] <= 1.5 * RAMP.start_per_second * 2 ** ((second + 1) / RAMP.double_seconds) + 5, f"in second {second}"
     assert sum(rates[second] for second in range(10)) > 50, "the rate that it may have is made use of"
     assert max(outage.seen) < timedelta(minutes=30).total_seconds()
-    assert outage.parked < 6 * count, "what waits is not written anew every few seconds"
+    assert outage.parked < 6 * count, "what waits is not written again every few seconds"
 
 
 def test_without_a_ramp_it_is_flooded() -> None:

@@ -157,7 +157,7 @@ def test_what_is_held_is_the_sum_of_its_partitions_whatever_the_version_of_the_e
 @pytest.mark.parametrize(
     ("below", "until", "left"),
     [(5_000, NOW, 4), (4_999, NOW, 7), (5_000, NOW - timedelta(seconds=1), 7)],
-    ids=["all of a partition", "some came later", "of a topic that was made anew"],
+    ids=["all of a partition", "some came later", "of a topic that was recreated"],
 )
 def test_what_somebody_dropped_is_not_held_any_more(below: int, until: datetime, left: int) -> None:
     drop = HeldDrop(partition=0, below=below, until=until, dropped_by="ada", dropped_at=NOW)

@@ -138,4 +138,4 @@ OF_THE_PACKAGE: Final[dict[str, Published]] = {
         older_binding.to_structured(_older(), data_marshaller=lambda data: json.dumps(data).encode())
     ),
 }
-"""The package writes the payload anew."""
+"""The package rewrites the payload."""

@@ -478,7 +478,7 @@ class Service:
         self.known.apply([record(to_json(fact), key=fact.key) for fact in facts])
 
     def restart_with(self, keys: str) -> None:
-        """As after a restart with other encryption keys: everything is read anew."""
+        """As after a restart with other encryption keys: everything is read again."""
         vars(self.vault).update(vars(Vault(keys)))
         registry = self.kafka.registry
         registry._versions.clear()

@@ -1,4 +1,4 @@
-"""Which groups are concerned when a topic begins anew."""
+"""Which groups are concerned when a topic starts over."""
 
 from __future__ import annotations
 

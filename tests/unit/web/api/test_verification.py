@@ -128,7 +128,7 @@ async def test_a_new_url_is_verified_again_and_nothing_else_is(service: Service)
     assert service.sender.requests[-1].url == "http://127.0.0.1/other"
 
     _, back = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(target_url="http://127.0.0.1/hooks"))
-    assert back["state"] == "unverified", "what was once verified is asked anew, too"
+    assert back["state"] == "unverified", "what was once verified is asked again, too"
 
     _, unasked = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(verification=None))
     assert (unasked["verification"], unasked["state"], unasked["verification_problem"]) == ("none", "active", None)
