@@ -1,1 +1,1 @@
-"""The way to Kafka over kafka-python, the default."""
+"""Kafka access with kafka-python, the default."""

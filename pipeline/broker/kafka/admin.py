@@ -1,4 +1,4 @@
-"""Topics: make those that are missing, and say where one differs from what it must look like."""
+"""Creates missing topics, and reports differences from their required configuration."""
 
 from __future__ import annotations
 
@@ -61,17 +61,16 @@ class KafkaTopicAdmin:
 
     @translated()
     def names(self) -> list[str]:
-        """Every topic that there is."""
         return [str(name) for name in self._client.list_topics()]
 
     @translated()
     def ids(self, topics: Collection[str]) -> dict[str, UUID]:
-        """The ids of topics; a broker that has none leaves them out."""
+        """The ids of topics; left out if a broker has none."""
         return ids_of(self._client.describe_topics(list(topics)))
 
     @translated()
     def create_missing(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Make the topics that do not exist, and return their names. Safe to run from many processes at once.
+        """Create the missing topics, and return their names. Safe to run from many processes at once.
 
         Raises:
             TopicError: Kafka refused.
@@ -90,14 +89,14 @@ class KafkaTopicAdmin:
             replicas = self._replicas(spec)
             self._client.create_topics({spec.name: self._topic(spec, replicas)}, timeout_ms=30_000)
         except TopicAlreadyExistsError:
-            return  # another process was quicker
+            return  # another process was faster
         except KafkaError as error:
             asked = self._settings.kafka_replication_factor if replicas is None else replicas
             message = (
                 f"Topic {spec.name} could not be made: {error}. Check kafka_replication_factor ({asked}) "
                 "and the permission to create topics, or create it by hand with: " + describe(spec, self._settings, replicas)
             )
-            # Brokers of a cluster that is being started come one after the other: there may be enough of them in a moment.
+            # The brokers of a starting cluster appear one after the other: there may be enough of them in a moment.
             passes = error.retriable or isinstance(error, InvalidReplicationFactorError)
             raise TopicError(message, needs_a_person=not passes) from error
 
@@ -109,22 +108,22 @@ class KafkaTopicAdmin:
         }
 
     def _replicas(self, spec: TopicSpec) -> int:
-        """How many to make. A cluster that is being started has fewer brokers than it will have: its own default may know better."""
+        """How many replicas to create. A starting cluster has fewer brokers than it will have, so its own default may be better."""
         wanted = wanted_replicas(self._settings, self._brokers())
         if self._settings.kafka_replication_factor > 0 or wanted >= MOST_REPLICAS:
             return wanted
-        # Asks what the default is, and makes nothing; refused as long as there are fewer brokers than that.
+        # Asks for the default without creating anything; refused while there are fewer brokers than that.
         answer = self._client.create_topics({spec.name: self._topic(spec, -1)}, timeout_ms=30_000, validate_only=True)
         default = next((topic.get("replication_factor") or -1 for topic in answer["topics"]), -1)
         return max(wanted, default)
 
     def _brokers(self) -> int:
-        """How many belong to the cluster, with those that are away for now."""
+        """The number of brokers in the cluster, including those that are down."""
         return len(self._client.describe_cluster()["brokers"])
 
     @translated()
     def differences(self, specs: Sequence[TopicSpec]) -> list[Difference]:
-        """Compare the topics with what they must look like: missing ones, fewer partitions, other settings."""
+        """Compare the topics with their required configuration: missing topics, fewer partitions, other settings."""
         existing = set(self.names())
         present = [spec for spec in specs if spec.name in existing]
         found = [Difference(spec.name, "the topic", "there", "missing") for spec in specs if spec.name not in existing]
@@ -141,7 +140,7 @@ class KafkaTopicAdmin:
 
     @translated()
     def planned_growth(self, specs: Sequence[TopicSpec], wanted: int) -> list[Growth]:
-        """Which topics have fewer than ``wanted`` partitions: those whose number is a setting. None when there is nothing to do."""
+        """Which topics have fewer than ``wanted`` partitions, of those whose number is a setting. None if nothing is missing."""
         existing = set(self.names())
         growing = [spec.name for spec in specs if spec.partitions is None and spec.name in existing]
         topics = self._client.describe_topics(growing) if growing else []
@@ -150,9 +149,9 @@ class KafkaTopicAdmin:
 
     @translated()
     def grow(self, planned: Sequence[Growth]) -> None:
-        """Add partitions and wait until the brokers show them. In one request: members of a group join again once, not for each topic.
+        """Add partitions and wait until the brokers show them. In one request, so that members of a group join again only once.
 
-        Repeating it does no harm: it says how many there are to be, and not how many come to it.
+        Repeating it is harmless: the request states the total number of partitions.
 
         Raises:
             TopicError: Kafka refused some of them; the others have grown.
@@ -215,10 +214,10 @@ def _config(spec: TopicSpec, settings: Settings, replicas: int) -> dict[str, str
 
 def _partition_differences(spec: TopicSpec, topic: dict[str, Any], settings: Settings, replicas: int) -> Iterable[Difference]:
     wanted, count = spec.partitions or settings.kafka_partitions, len(topic["partitions"])
-    # More partitions than the setting says are fine (a topic was scaled out), except where there must be just one.
+    # More partitions than configured are fine (a topic was scaled out), except where there must be exactly one.
     if count < wanted or (spec.partitions is not None and count != wanted):
         yield Difference(spec.name, "partitions", str(wanted), str(count))
-    # More replicas than are wanted are fine, too.
+    # More replicas than wanted are fine, too.
     if (found := replicas_of(topic)) < replicas:
         yield Difference(spec.name, "replicas", str(replicas), str(found))
 
@@ -228,7 +227,7 @@ def _config_differences(
 ) -> Iterable[Difference]:
     wanted = _config(spec, settings, replicas)
     for name, value in wanted.items():
-        # A broker that does not report a setting (the embedded one) cannot be checked for it.
+        # If a broker does not report a setting (the embedded one), it cannot be checked.
         if name in config and config[name]["value"] != value:
             yield Difference(spec.name, name, value, str(config[name]["value"]))
     in_sync = str(config[_IN_SYNC]["value"]) if _IN_SYNC in config else ""
@@ -239,7 +238,7 @@ def _config_differences(
 
 
 def describe(spec: TopicSpec, settings: Settings, replicas: int | None = None) -> str:
-    """The command of Kafka's own tools that makes the topic. ``replicas``: of the cluster, where the settings do not say how many."""
+    """The command of Kafka's tools that creates the topic. ``replicas``: the cluster's, if the settings have no number."""
     count = settings.kafka_replication_factor if replicas is None else replicas
     options = " ".join(f"--config {name}={value}" for name, value in _config(spec, settings, count).items())
     partitions = spec.partitions or settings.kafka_partitions

@@ -1,6 +1,6 @@
-"""Which brokers answer at all? Asked without kafka-python, which tries for long and says why in its log only.
+"""Finds out which brokers answer, without kafka-python, which tries for a long time and gives the reasons only in its log.
 
-Brokers answer ApiVersions to whoever asks, before any login.
+Brokers answer ApiVersions to everybody, before any login.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pipeline.ops.settings_kafka import addresses
 _CONNECT_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 3.0
 _ALL_SECONDS: Final = 7.0
-"""For all brokers together. Names may take longer to be resolved than all that follows."""
+"""For all brokers together. Resolving names may take longer than everything else."""
 _OTHERS_SECONDS: Final = 0.5
-"""For those that have not answered when one has."""
+"""For the brokers that have not answered when one has."""
 
 # API key 18 (ApiVersions), version 0, correlation id 1, client id null.
 _API_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 _MOST_BYTES: Final = 64 * 1024
-"""Of the answer; a larger number cannot be Kafka's protocol."""
+"""Of the answer; a larger number is not Kafka's protocol."""
 
 TLS_WANTED: Final = (
     "This port speaks TLS. Set OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL, or take the port without TLS."
@@ -51,9 +51,9 @@ _NOTHING_HEARD: Final = NoAnswer(f"Nothing was heard from it within {_ALL_SECOND
 
 
 def reach_brokers(config: Mapping[str, Any]) -> list[str]:
-    """Those of the ``bootstrap_servers`` of a client's ``config`` that answer, in their order. Blocks for some seconds at most.
+    """The ``bootstrap_servers`` of a client's ``config`` that answer, in their order. Blocks for some seconds at most.
 
-    All are asked at once. When one has answered, the others have half a second left: one that hangs holds up nobody.
+    All are asked at once. When one has answered, the others have half a second left: one that hangs delays nobody.
 
     Raises:
         NoSessionError: none answers.
@@ -83,7 +83,7 @@ def _ask(
 
 
 def _within(answers: SimpleQueue[tuple[str, NoAnswer | None]], count: int) -> Iterator[tuple[str, NoAnswer | None]]:
-    """The answers that come in time."""
+    """The answers that arrive in time."""
     deadline = time.monotonic() + _ALL_SECONDS
     for _ in range(count):
         try:
@@ -106,7 +106,7 @@ def _context(config: Mapping[str, Any]) -> ssl.SSLContext:
 
 
 def _silence(host: str, port: int, context: ssl.SSLContext | None) -> NoAnswer | None:
-    """Why a broker does not answer; None when it does."""
+    """Why a broker does not answer; None if it does."""
     try:
         plain = socket.create_connection((host, port), timeout=_CONNECT_SECONDS)
     except OSError as error:
@@ -142,7 +142,7 @@ def _broken_off(error: OSError) -> NoAnswer:
         case ssl.SSLCertVerificationError():
             advice = "Check OMS_WEBHOOKS_KAFKA_SSL_CAFILE, the host name and the dates of the certificate."
             return NoAnswer(f"Its certificate is not trusted: {error.verify_message}. {advice}", needs_a_person=True)
-        case ssl.SSLEOFError():  # as a broker does that is being stopped
+        case ssl.SSLEOFError():  # as a broker does while it is being stopped
             return NoAnswer("It ends the connection during the TLS handshake.")
         case ssl.SSLError():
             return NoAnswer(f"TLS fails ({error.reason or error}). Does this port speak TLS? {_TLS_FILES}", needs_a_person=True)

@@ -1,4 +1,4 @@
-"""The way to Kafka by kafka-python: makes the clients, from the settings."""
+"""Kafka access with kafka-python: creates the clients from the settings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class KafkaBroker:
         return KafkaGroupClient(config, identity, listener, hooks=self._hooks, on_replaced=self._replaced)
 
     def _replaced(self) -> None:
-        """Two processes have one name, so each would put the other out in turn: this one does without."""
+        """Two processes have the same name and would remove each other in turn: this one continues without a name."""
         log.warning("another process came with the same member name; this one joins without a name", slot=self._slot)
         self._slot = None
 

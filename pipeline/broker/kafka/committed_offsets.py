@@ -1,4 +1,4 @@
-"""What groups have committed, read without being a member."""
+"""Reads what groups have committed, without being a member."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ANSWER_MS: Final = 5_000
 
 
 class CommittedOffsets:
-    """The commits of one group. It connects when it is asked first, and keeps the connection. One thread uses it."""
+    """The commits of one group. It connects at the first request, and keeps the connection. Used by one thread."""
 
     def __init__(self, settings: Settings, group: str) -> None:
         self._config = client_config(settings) | {"request_timeout_ms": _ANSWER_MS}
@@ -44,7 +44,7 @@ class CommittedOffsets:
             with translated():
                 stored = self._client.list_group_offsets(asked)[self._group]
         except Exception:
-            self.close()  # the next question gets a connection of its own
+            self.close()  # the next request gets a new connection
             raise
         return {
             Partition(*partition): Committed(found.offset, text_of(found.metadata))
@@ -63,5 +63,5 @@ class CommittedOffsets:
 
 
 def text_of(metadata: str | None) -> str:
-    """The text beside a commit. confluent-kafka writes the zero byte behind it, too."""
+    """The text in a commit. confluent-kafka includes the zero byte after it."""
     return (metadata or "").rstrip("\0")

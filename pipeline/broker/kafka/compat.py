@@ -1,21 +1,22 @@
-"""What is private in kafka-python, and touched for speed. The only place that does.
+"""The private parts of kafka-python that we use for speed. No other module uses them.
 
-Correctness does not depend on anything here: with ``kafka_speedups`` off, or a version of kafka-python that this was not checked with, the
-product works on kafka-python's public API alone, says so once, and takes more CPU time.
+Correctness does not depend on anything here: with ``kafka_speedups`` off, or with a version of kafka-python that this was not
+checked with, the product uses kafka-python's public API alone, logs that once, and takes more CPU time.
 
 What it saves, with kafka-python 3.0.12:
 
-- A poll of a member that waits asks the I/O thread three times (is the coordinator known, send fetches, wait for them), and each time both
-  threads take the interpreter from whoever delivers. Here it asks once.
-- A reader has an I/O thread of its own, and whoever polls waits for it: four wake-ups a fetch, and a socket to wake each other. Here the
-  thread that polls does it itself, as kafka-python does where no I/O thread was started: two.
-- A wait in vain ends with an exception that holds on to itself: some 50 objects for the garbage collector each time, and pauses of 30 to
-  100 ms, in which nothing is delivered. Here it just ends.
-- Thirteen system calls for each answer of a broker. Each lets go of the interpreter, and gets it back from a busy event loop only after
-  milliseconds. Here it is six.
-- A poll cannot be ended from another thread, so that it has to be short, and there are many. Here it can.
-- A poll of a member that waits for a join goes on until its time is over, however soon the join ends. Here it ends with the join.
-- A producer that may not send more for now spins 24,000 times a second. Here it waits.
+- A poll of a waiting member asks the I/O thread three times (is the coordinator known, send fetches, wait for them), and each
+  time both threads take the interpreter from deliveries. Here it asks once.
+- A reader has its own I/O thread, and the polling thread waits for it: four wake-ups for each fetch, and a socket to wake each
+  other. Here the polling thread does the work itself, as kafka-python does if no I/O thread was started: two wake-ups.
+- A wait without a result ends with an exception that references itself: some 50 objects for the garbage collector each time, and
+  pauses of 30 to 100 ms without deliveries. Here it simply ends.
+- There are thirteen system calls for each answer of a broker. Each releases the interpreter, and gets it back from a busy event
+  loop only after milliseconds. Here there are six.
+- Another thread cannot end a poll, so polls must be short and many. Here it can.
+- A poll of a member that waits for a join continues until its time is over, even if the join ends early. Here it ends with the
+  join.
+- A producer that may not send more at the moment spins 24,000 times a second. Here it waits.
 """
 
 from __future__ import annotations
@@ -42,34 +43,34 @@ CHECKED_WITH: Final = frozenset({"3.0.12"})
 
 
 class Hooks:
-    """No hooks: kafka-python as it is."""
+    """No hooks: kafka-python unchanged."""
 
     def configure(self, config: dict[str, Any]) -> dict[str, Any]:
         """The configuration of a client."""
         return config
 
     def ask_for_the_join(self, consumer: KafkaConsumer) -> None:
-        """Before a poll of a member of a group."""
+        """Called before a poll of a member of a group."""
 
     def poll_cheaply(self, consumer: KafkaConsumer) -> None:
-        """For a member of a group, once."""
+        """For a member of a group, called once."""
 
     def wait_cheaply(self, consumer: KafkaConsumer) -> Callable[[], None] | None:  # noqa: ARG002 - as below
-        """For a reader, once. Returns what ends its poll from another thread; None: nothing does."""
+        """For a reader, called once. Returns a function that ends its poll from another thread; None if there is none."""
         return None
 
     def hold_longer(self, consumer: KafkaConsumer, milliseconds: int) -> None:
-        """For a reader: the broker may hold a fetch for so long from now on."""
+        """For a reader: from now on, the broker may hold a fetch for so long."""
 
     def wait_while_full(self, producer: KafkaProducer) -> None:
-        """For a producer, once."""
+        """For a producer, called once."""
 
 
 class Speedups(Hooks):
     """The hooks for the versions in `CHECKED_WITH`."""
 
     def __init__(self) -> None:
-        # kafka-python has no setting for the transport: connections that this process opens from now on are of ours.
+        # kafka-python has no setting for the transport: connections that this process opens from now on use ours.
         import kafka.net.manager  # noqa: PLC0415 - private, and only where the version is known
 
         kafka.net.manager.KafkaTCPTransport, kafka.net.manager.KafkaSSLTransport = _transports()
@@ -78,10 +79,10 @@ class Speedups(Hooks):
         return config | {"selector": SparingSelector}
 
     def ask_for_the_join(self, consumer: KafkaConsumer) -> None:
-        """Ask for the join that the member has to make, or has begun, until it is over.
+        """Ask for the join that the member has to make or has begun, until it is over.
 
-        kafka-python forgets a join that it began because a topic has grown, and that ends between two polls. Without this, the member
-        finds out by itself that its join takes too long, and joins again.
+        If kafka-python begins a join because a topic has grown, and it ends between two polls, kafka-python forgets it. Without
+        this, the member finds out by itself that its join takes too long, and joins again.
         """
         coordinator = consumer._coordinator  # noqa: SLF001
         if coordinator.need_rejoin() or coordinator.rejoining:
@@ -90,23 +91,23 @@ class Speedups(Hooks):
     def poll_cheaply(self, consumer: KafkaConsumer) -> None:
         coordinator = consumer._coordinator  # noqa: SLF001
         _trust_connection(coordinator)
-        # The I/O thread sends heartbeats by itself. While an answer to one is overdue (the broker hangs), no poll would wait at all.
+        # The I/O thread sends heartbeats. While the answer to one is overdue (the broker hangs), no poll would wait at all.
         coordinator.time_to_next_poll = lambda: math.inf
         _end_with_the_join(consumer)
 
     def wait_cheaply(self, consumer: KafkaConsumer) -> Callable[[], None] | None:
         fetches = _Fetches(consumer._fetcher)  # noqa: SLF001
-        # Heartbeats need an I/O thread, and a reader has none. What is due between two polls (metadata) is done with the next one.
+        # Heartbeats need an I/O thread, but a reader has none. What is due between two polls (metadata) is done at the next one.
         consumer._net.stop()  # noqa: SLF001
         consumer._fetcher.fetch_records = fetches.fetch_records  # noqa: SLF001
         return fetches.end_poll
 
     def hold_longer(self, consumer: KafkaConsumer, milliseconds: int) -> None:
-        """It is configuration, which kafka-python reads for each fetch."""
+        """kafka-python reads this configuration for each fetch."""
         consumer._fetcher.config["fetch_max_wait_ms"] = milliseconds  # noqa: SLF001
 
     def wait_while_full(self, producer: KafkaProducer) -> None:
-        """kafka-python takes seconds for milliseconds there, and with the answer 0 it spins."""
+        """kafka-python confuses seconds with milliseconds there, and spins at the answer 0."""
         client = producer._sender._client  # noqa: SLF001 - nobody but its thread asks this object
         delay_s = client.connection_delay
         client.connection_delay = lambda node: max(delay_s(node) * 1000, _FULL_WAIT_MS)
@@ -126,22 +127,22 @@ def hooks_for(settings: Settings) -> Hooks:
 
 
 _FULL_WAIT_MS = 10
-"""Of a producer that may not send more for now: an answer wakes it, or a new connection. This is for what does not."""
+"""For a producer that may not send more at the moment: an answer or a new connection wakes it. This is for other events."""
 _NO_PARTITION: Final = TopicPartition("", -1)
 _WAITS_LEFT_OUT = 3
-"""Of those that take no time, in a row: what has arrived is to wait for a few steps of the client at most."""
+"""How many zero-length waits are skipped in a row: received data must wait for a few steps of the client at most."""
 _READ_BYTES = 64 * 1024
 _NOTHING_LEFT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class SparingSelector(selectors.DefaultSelector):
-    """The standard one, with two differences.
+    """The standard selector, with two differences.
 
-    - A wait of no time (the client has more to do) is left out, up to three times in a row.
-    - A socket that it does not know is not described: kafka-python asks for one before every wait, and takes the KeyError. The
-      standard selector writes the socket's addresses into its text, twice, which takes system calls.
+    - A zero-length wait (the client has more to do) is skipped, up to three times in a row.
+    - An unknown socket is not described: kafka-python asks for one before every wait, and catches the KeyError. The standard
+      selector includes the socket's addresses in its text, twice, which takes system calls.
 
-    What is registered is the standard one's alone: kafka-python closes a client's sockets from another thread, in the middle of a wait.
+    Registration is the standard selector's: kafka-python closes a client's sockets from another thread, during a wait.
     """
 
     def __init__(self) -> None:
@@ -149,17 +150,17 @@ class SparingSelector(selectors.DefaultSelector):
         self._left_out = 0
 
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        """What was registered for a file object, or for its descriptor.
+        """The registration of a file object, or of its descriptor.
 
         Raises:
-            KeyError: nothing was.
+            KeyError: it is not registered.
         """
         descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        # One that was closed is still found by itself, as the standard selector does.
+        # A closed one is still found by identity, as in the standard selector.
         return super().get_key(fileobj if descriptor < 0 else descriptor)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What has happened; waits for ``timeout`` seconds at most."""
+        """The events so far; waits for at most ``timeout`` seconds."""
         if timeout is not None and timeout <= 0 and self._left_out < _WAITS_LEFT_OUT:
             self._left_out += 1
             return []
@@ -168,19 +169,21 @@ class SparingSelector(selectors.DefaultSelector):
 
 
 def _transports() -> tuple[type, type]:  # noqa: C901 - two classes that need their bases first
-    """The classes of the transports: kafka-python 3.1 has no module for them any more, so that they are made when they are wanted."""
+    """The classes of the transports, created on demand, because kafka-python 3.1 has no module for them any more."""
     from kafka.errors import KafkaConnectionError  # noqa: PLC0415
     from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport  # noqa: PLC0415
 
     class _Transport(KafkaTCPTransport):  # type: ignore[misc]  # kafka-python is untyped
         def _sock_recv(self) -> tuple[bytes, Exception | None]:
-            """What there is to read, or what ended the connection. What came before the end is handed over first: it may say why."""
+            """The received data, or the error that ended the connection. Data before the end is returned first: it may contain
+            the reason.
+            """
             received: list[bytes] = []
             try:
                 while data := self._sock.recv(_READ_BYTES):
                     received.append(data)
                     if len(data) < _READ_BYTES and not isinstance(self._sock, ssl.SSLSocket):
-                        return b"".join(received), None  # there is no more, and should there be, we are told
+                        return b"".join(received), None  # there is no more; if there is, we are notified
             except _NOTHING_LEFT:
                 return b"".join(received), None
             except Exception as error:  # noqa: BLE001 - those who wait for answers are told
@@ -189,12 +192,12 @@ def _transports() -> tuple[type, type]:  # noqa: C901 - two classes that need th
                 end = KafkaConnectionError("The broker closed the connection.")
             if not received:
                 return b"", end
-            # Not now, nor soon: those come first whom the answer wakes.
+            # Later, so that those that the answer wakes run first.
             self._net.call_later(0, lambda: self.abort(end))
             return b"".join(received), None
 
         async def _write_to_sock(self) -> None:
-            """Write what there is, and wait only for what the socket does not take."""
+            """Write the data, and wait only for what the socket does not accept."""
             if self._write_buffer:
                 _, error = self._sock_send()
                 if error:
@@ -211,7 +214,7 @@ def _transports() -> tuple[type, type]:  # noqa: C901 - two classes that need th
 
 
 def _trust_connection(coordinator: Any) -> None:
-    """As long as there is a connection to the coordinator, it is known: nobody need be asked."""
+    """While there is a connection to the coordinator, it is known: nobody need be asked."""
     make_ready = coordinator.ensure_coordinator_ready
 
     def ensure_coordinator_ready(timeout_ms: float | None = None) -> bool:
@@ -224,13 +227,13 @@ def _trust_connection(coordinator: Any) -> None:
 
 
 def _end_with_the_join(consumer: KafkaConsumer) -> None:
-    """A poll of a member that waits for a join ends when the join does, and not when its time is over: there is nothing to fetch."""
+    """A poll of a member that waits for a join ends with the join, and not when its time is over: there is nothing to fetch."""
     fetch_records = consumer._fetcher.fetch_records  # noqa: SLF001
 
     def fetch_nothing(*arguments: Any, **named: Any) -> tuple[dict[Any, list[Any]], bool]:
         known = consumer.group_metadata()
         if known.state == MemberState.STABLE and known.generation_id >= 0 and known.member_id:
-            return {_NO_PARTITION: []}, False  # a poll goes on as long as it has nothing at all
+            return {_NO_PARTITION: []}, False  # a poll continues while it has nothing at all
         found: tuple[dict[Any, list[Any]], bool] = fetch_records(*arguments, **named)
         return found
 
@@ -238,14 +241,14 @@ def _end_with_the_join(consumer: KafkaConsumer) -> None:
 
 
 def _nothing() -> None:
-    """Nobody waits."""
+    """Does not wait."""
 
 
 class _Fetches:
-    """Takes the place of `Fetcher.fetch_records`.
+    """Replaces `Fetcher.fetch_records`.
 
-    The original also ends a wait in vain with an exception that nobody hears of, and that holds on to itself: some 50 objects for
-    the garbage collector each time. Every 15 ms that is enough for pauses of 30 to 100 ms, in which nothing is delivered.
+    The original also ends a wait without a result with an exception that nobody sees, and that references itself: some 50 objects
+    for the garbage collector each time. Every 15 ms, that is enough for pauses of 30 to 100 ms without deliveries.
     """
 
     def __init__(self, fetcher: Any) -> None:
@@ -255,18 +258,20 @@ class _Fetches:
         self._fetcher = fetcher
         self._is_to_end = False
         self._wake: Callable[[], None] = _nothing
-        """Ends the wait under way. Set and called on the thread that polls."""
+        """Ends the current wait. Set and called on the polling thread."""
 
     def end_poll(self) -> None:
-        """End the poll under way, or the next one. Called on any thread."""
+        """End the current or the next poll. Called on any thread."""
         self._is_to_end = True
-        with suppress(Exception):  # the client is closed, or its thread has died: nobody waits any more, and the poll says why
+        with suppress(
+            Exception
+        ):  # the client is closed, or its thread has died: nobody waits any more, and the poll raises the reason
             self._fetcher._net.call_soon_threadsafe(lambda: self._wake())  # noqa: PLW0108, SLF001 - the wait that is under way then
 
     def fetch_records(
         self, max_records: int | None = None, update_offsets: bool = True, timeout_ms: float | None = None
     ) -> tuple[dict[Any, list[Any]], bool]:
-        """What has come, or what comes within the time; and whether there is nothing to wait for. See kafka-python."""
+        """Records that have arrived, or that arrive within the time; and whether there is nothing to wait for. See kafka-python."""
         fetcher = self._fetcher
         records, partial = fetcher.fetched_records(max_records, update_offsets=update_offsets)
         if records:
@@ -274,7 +279,7 @@ class _Fetches:
                 self._run(fetcher._send_fetches_async())  # noqa: SLF001
             return records, False
         if self._ends():
-            return {_NO_PARTITION: []}, False  # a poll goes on as long as it has nothing at all
+            return {_NO_PARTITION: []}, False  # a poll continues while it has nothing at all
         if not self._run(self._await_records(timeout_ms, not partial)):
             return records, True
         records, _ = fetcher.fetched_records(max_records, update_offsets=update_offsets)
@@ -283,7 +288,7 @@ class _Fetches:
         return records, False
 
     def _run(self, work: Coroutine[Any, Any, object]) -> object:
-        """Run kafka-python's loop on this thread until the work is done. Its own way of doing that wakes the loop first, over a socket."""
+        """Run kafka-python's loop on this thread until the work is done. The original first wakes the loop, over a socket."""
         net, done = self._fetcher._net, self._new_future()  # noqa: SLF001
 
         async def run() -> None:
@@ -303,7 +308,7 @@ class _Fetches:
         return ends
 
     async def _await_records(self, timeout_ms: float | None, is_to_send: bool) -> bool:
-        """Send fetches, and wait for any; whether there was something to wait for. A coroutine of kafka-python's loop."""
+        """Send fetches, and wait for any; returns whether there was something to wait for. A coroutine of kafka-python's loop."""
         fetcher = self._fetcher
         if is_to_send:
             await fetcher._send_fetches_async()  # noqa: SLF001
@@ -323,9 +328,9 @@ class _Fetches:
         for future in awaited:
             future.add_both(wake)
         self._wake = wake
-        if self._is_to_end:  # said before this wait began
+        if self._is_to_end:  # requested before this wait began
             wake()
-        # kafka-python rounds down, and would ask again and again for what is left of the last millisecond.
+        # kafka-python rounds down, and would poll repeatedly in the last millisecond.
         timer = None if timeout_ms is None else fetcher._net.call_later((timeout_ms + 1) / 1000, wake)  # noqa: SLF001
         try:
             await woken

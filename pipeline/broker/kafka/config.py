@@ -1,4 +1,4 @@
-"""How to reach Kafka: the arguments that every client of kafka-python takes, from the settings."""
+"""The connection arguments of every kafka-python client, from the settings."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from pipeline.ops.settings import Settings
 
 # Room for the largest record with its metadata in one request.
 _REQUEST_BYTES = 32 * 1024 * 1024
-# As much as a fast fan-out writes in the time of `kafka_linger_ms`, and less than brokers take where nobody has told them (1 MiB). Each batch has
-# kafka-python's thread ask the event loop's for the interpreter many times: a third of this, and half the time, cost a tenth more CPU a delivery
-# (tests/bench/path.py).
+# As much as a fast fan-out writes in the time of `kafka_linger_ms`, and less than brokers accept by default (1 MiB). For each
+# batch, kafka-python's thread asks the event loop's for the interpreter many times: a third of this size, and half the time, cost
+# a tenth more CPU for each delivery (tests/bench/path.py).
 _BATCH_BYTES = 768 * 1024
 
 _REQUEST_MS = 10_000
-"""How long an answer may take. A broker that hangs (a frozen machine) keeps its connections: until this is over, kafka-python waits for it, though
-the other brokers have replaced it long before."""
+"""How long an answer may take. A broker that hangs (a frozen machine) keeps its connections: until this time is over,
+kafka-python waits for it, although the other brokers have replaced it long before.
+"""
 _ANSWER_MS = 5_000
-"""Of that, beside what a broker may hold a fetch."""
+"""The part of it that is added to the time for which a broker may hold a fetch."""
 
 
 def client_config(settings: Settings) -> dict[str, Any]:
@@ -53,12 +54,14 @@ def client_config(settings: Settings) -> dict[str, Any]:
 
 
 def heartbeat_ms(settings: Settings) -> int:
-    """By its heartbeats an idle member learns that another one is gone: what that takes comes on top of the session of the dead."""
+    """Through its heartbeats an idle member learns that another one is gone; this time is added to the session of the dead
+    member.
+    """
     return min(3_000, settings.kafka_session_timeout_ms // 10)
 
 
 def consumer_config(settings: Settings) -> dict[str, Any]:
-    """What every consumer takes besides: commits and positions are ours."""
+    """The further arguments of every consumer: we manage commits and positions."""
     return client_config(settings) | {
         "enable_auto_commit": False,
         "allow_auto_create_topics": False,
@@ -66,14 +69,14 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "request_timeout_ms": max(_REQUEST_MS, settings.kafka_fetch_max_wait_ms + _ANSWER_MS),
         "session_timeout_ms": settings.kafka_session_timeout_ms,
         "heartbeat_interval_ms": heartbeat_ms(settings),
-        "metrics_enabled": False,  # kafka-python's own: nobody reads them, and each request would pay for them
+        "metrics_enabled": False,  # kafka-python's metrics: nobody reads them, and each request would pay for them
     }
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:
     """Durable and batched: acks=all, idempotent, and patient while the brokers are away.
 
-    A record is retried by the client itself for a day, so that the idempotent producer and not a second send() keeps it single.
+    The client retries a record for a day, so that the idempotent producer prevents duplicates, instead of a second send().
     """
     return client_config(settings) | {
         "acks": "all",
@@ -84,5 +87,5 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "max_request_size": _REQUEST_BYTES,
         "delivery_timeout_ms": 24 * 60 * 60 * 1000,
         "allow_auto_create_topics": False,
-        "metrics_enabled": False,  # as of consumers
+        "metrics_enabled": False,  # as for consumers
     }

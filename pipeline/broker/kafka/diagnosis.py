@@ -1,4 +1,4 @@
-"""What is wrong with Kafka, in words: each broker's address, the credentials, the topics."""
+"""Finds what is wrong with Kafka: each broker's address, the credentials, the topics."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pipeline.ops.settings_kafka import addresses
 _ANSWER_SECONDS = 10.0
 _SIZE = struct.Struct(">I")
 _HEAD = struct.Struct(">hhih")
-"""Of a request: which one, its version, a number that the answer repeats, and the length of the client's name."""
+"""The head of a request: its kind, its version, a number that the answer repeats, and the length of the client's name."""
 _SASL_HANDSHAKE = 17
 _CLIENT = b"oms-webhooks"
 
 
 def kafka_findings(settings: Settings) -> Iterator[CheckResult]:
-    """Look at everything; what comes later makes no sense without what came before, so it stops where nothing answers."""
+    """Check everything, in an order in which each step needs the ones before; stops at the first without an answer."""
     servers = list(_bootstrap(settings))
     try:
         tls = settings.kafka_security_protocol.endswith("SSL")
@@ -84,9 +84,9 @@ def _beyond_the_address(
 
 
 def _mechanisms(servers: Sequence[TlsServer], context: ssl.SSLContext | None, mechanism: str) -> list[str]:
-    """The SASL mechanisms that the brokers offer to who asks for ``mechanism``; none when no broker tells.
+    """The SASL mechanisms that the brokers offer if ``mechanism`` is requested; none if no broker answers that.
 
-    kafka-python says it in a line of its log among others, and tries again; here it is asked for once, with nothing else in the way.
+    kafka-python only logs this among other lines, and tries again; here it is requested once, separately.
     """
     for server in servers:
         try:
@@ -98,22 +98,22 @@ def _mechanisms(servers: Sequence[TlsServer], context: ssl.SSLContext | None, me
                 with connection.makefile("rb") as answer:
                     return _offered(answer.read(*_SIZE.unpack(answer.read(_SIZE.size))))
         except (OSError, struct.error, UnicodeError):
-            continue  # the refusal is told without it
+            continue  # the refusal is reported without it
     return []
 
 
 def _handshake(mechanism: str) -> bytes:
-    """SaslHandshake, version 1, as Kafka's protocol writes it (https://kafka.apache.org/protocol)."""
+    """SaslHandshake, version 1, of Kafka's protocol (https://kafka.apache.org/protocol)."""
     asked = mechanism.encode()
     request = _HEAD.pack(_SASL_HANDSHAKE, 1, 1, len(_CLIENT)) + _CLIENT + struct.pack(">h", len(asked)) + asked
     return _SIZE.pack(len(request)) + request
 
 
 def _offered(answer: bytes) -> list[str]:
-    """The mechanisms in an answer to it: after the number that it repeats and an error code, an array of texts.
+    """The mechanisms in the answer: after the repeated number and an error code, an array of texts.
 
     Raises:
-        struct.error: it is cut off.
+        struct.error: it is incomplete.
     """
     found: list[str] = []
     _, _, count = struct.unpack_from(">ihi", answer)

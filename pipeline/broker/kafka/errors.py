@@ -1,4 +1,4 @@
-"""kafka-python's errors as ours. The one place where they are read."""
+"""Translates kafka-python's errors into ours. No other module reads them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from pipeline.broker.api import Partition
 from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, OutOfRangeError, RefusedError, UnavailableError
 
 _PASSES = (RebalanceInProgressError, CommitFailedError, KafkaTimeoutError, BrokerNotAvailableError)
-"""What kafka-python does not call retriable, and is."""
+"""Errors that pass, although kafka-python does not call them retriable."""
 _PUT_OUT = (UnknownMemberIdError, IllegalGenerationError, FencedInstanceIdError)
 
 
 def ours(error: KafkaError) -> BrokerError:
-    """What an error of kafka-python means."""
+    """The meaning of a kafka-python error."""
     if isinstance(error, OffsetOutOfRangeError | LogTruncationError) and error.args and isinstance(error.args[0], dict):
         return OutOfRangeError([Partition(*partition) for partition in error.args[0]])
     if isinstance(error, _PUT_OUT):
@@ -46,10 +46,10 @@ def ours(error: KafkaError) -> BrokerError:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Errors of kafka-python leave as ours.
+    """Translate errors of kafka-python.
 
     Raises:
-        BrokerError: as `ours` reads it.
+        BrokerError: according to `ours`.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""A reader that is in no group, by kafka-python."""
+"""A reader outside of any group, with kafka-python."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from pipeline.ops.logs import logger
 log = logger(__name__)
 
 _EVERYTHING_FETCHED: Final = 1_000_000_000
-"""Records a poll may return. kafka-python 3.0.12 never gives back the rest of a fetch that was half taken when its partition was
-paused (Fetcher.fetched_records: a used-up PartitionRecords is false but not None), so a poll takes all of it. Memory is bounded
-by the bytes of a fetch instead."""
+"""How many records a poll may return. kafka-python 3.0.12 never returns the rest of a partly taken fetch of a partition that was
+then paused (Fetcher.fetched_records: a used-up PartitionRecords is false but not None), so a poll takes everything. The bytes
+of a fetch limit the memory instead.
+"""
 _FETCH_BYTES: Final = 4 * 1024 * 1024
-"""Of a fetch, before it is decompressed. There is one at a time from each broker. A batch that is larger comes alone."""
+"""The size of a fetch, compressed. There is one at a time from each broker. A larger batch comes alone."""
 _CLOSE_MS: Final = 2_000
 _PATIENT_MS: Final = 5_000
 _SHORT_MS: Final = 500
-"""Who has chosen a shorter time has a broker that does not end a fetch when records come."""
+"""A shorter configured time means that the broker does not end a fetch when records arrive."""
 _LONGEST_S: Final = 1.0
 _LONGEST_UNENDED_S: Final = 0.1
-"""Of a poll that nobody can end: whoever stops, or gets other partitions, waits for it."""
+"""The longest poll that cannot be ended: a stop or a new assignment waits for it."""
 
 
 class KafkaFetchClient:
@@ -43,7 +44,7 @@ class KafkaFetchClient:
         """
         own = {
             "group_id": None,
-            "auto_offset_reset": "none",  # where to read on is decided in pipeline/broker/start_offset.py and reading.py
+            "auto_offset_reset": "none",  # pipeline/broker/start_offset.py and fetch_positions.py decide where to continue
             "max_poll_records": _EVERYTHING_FETCHED,
             "fetch_max_bytes": _FETCH_BYTES,
             "max_partition_fetch_bytes": partition_bytes,
@@ -82,7 +83,7 @@ class KafkaFetchClient:
             self._hooks.hold_longer(self._consumer, _PATIENT_MS)
 
     def rest(self) -> None:
-        """Nothing is kept: what happens is seen by the next poll."""
+        """Nothing to do: the next poll sees all events."""
 
     def wake(self) -> None:
         if self._end_poll is not None:
@@ -101,7 +102,7 @@ class KafkaFetchClient:
         try:
             position: int | None = self._consumer.position(TopicPartition(*partition), timeout_ms=0)
         except KafkaError:
-            return None  # not known for now; asking for longer would hold up the reader
+            return None  # unknown for now; asking for longer would delay the reader
         return position
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:

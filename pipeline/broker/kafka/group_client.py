@@ -1,4 +1,4 @@
-"""A member of a group, by kafka-python."""
+"""A member of a group, with kafka-python."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _JOINED: Final = MemberState.STABLE
 
 @dataclass(frozen=True, slots=True)
 class MemberIdentity:
-    """What a member joins. ``instance_id``: for static membership, the name that the member keeps over restarts."""
+    """The identity for joining. ``instance_id``: for static membership, the name that the member keeps across restarts."""
 
     group: str
     topics: Collection[str]
@@ -49,7 +49,7 @@ class KafkaGroupClient:
         hooks: Hooks,
         on_replaced: Callable[[], None],
     ) -> None:
-        """Connect. ``on_replaced`` is told when another living process has come with the same name.
+        """Connect. ``on_replaced`` is called if another living process has the same name.
 
         Raises:
             NoSessionError: no broker let the client in.
@@ -62,7 +62,7 @@ class KafkaGroupClient:
         joining = {
             "group_id": group,
             "partition_assignment_strategy": [CooperativeStickyAssignor()],
-            # Where to read is not this client's business, and no policy may decide it.
+            # This client does not decide where to read, and no policy may decide it.
             "auto_offset_reset": "none",
         }
         if instance_id is not None:
@@ -135,7 +135,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pytho
 
     def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         for partition in assigned:
-            self._consumer.seek(partition, 0)  # a position of any kind: without one, the client asks where to begin
+            self._consumer.seek(partition, 0)  # any position: without one, the client asks where to begin
             self._consumer.pause(partition)
         self._listener.assigned([Partition(*partition) for partition in assigned])
 
@@ -153,7 +153,7 @@ def _to_kafka(commits: Mapping[Partition, Committed]) -> dict[TopicPartition, Of
 
 
 def bounds(consumer: KafkaConsumer, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
-    """Where partitions begin and end, as the brokers say.
+    """Where partitions begin and end, according to the brokers.
 
     Raises:
         UnavailableError: no answer, or none about one of them.

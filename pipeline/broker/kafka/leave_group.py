@@ -1,4 +1,7 @@
-"""Leaving a group for good. A static member does not leave by closing: it is expected back. Whoever stops in order does not come back."""
+"""Leaves a group for good. Closing does not remove a static member, because it is expected back. After an orderly stop it does
+not come back.
+
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ _LEAVE_MS: Final = 2_000
 
 
 def remove_static_member(config: Mapping[str, Any], group: str, instance_id: str) -> None:
-    """Have the group give a static member up at once. ``config``: of any client of kafka-python.
+    """Have the group remove a static member immediately. ``config``: that of any kafka-python client.
 
     Raises:
         KafkaError: no broker did so in time.

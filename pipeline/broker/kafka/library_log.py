@@ -1,7 +1,8 @@
-"""What kafka-python logs. It says the same many times a second while brokers are away, at levels that call for somebody.
+"""Filters kafka-python's log. While brokers are away, it repeats the same messages many times a second, at levels that demand
+attention.
 
-What it says of connections stands in our log at the level ``debug`` only: the probe tells of brokers that are away, in one line. Of the
-rest each kind of message is said once a minute, with how often it came.
+Its messages about connections are in our log at level ``debug`` only, because the readiness probe reports unavailable brokers in
+one line. Other messages are logged once a minute for each kind, with a count.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pipeline.ops.once_a_minute import OnceAMinute
 log = logger(__name__)
 
 _CONNECTIONS: Final = ("kafka.net", "kafka.cluster")
-"""Loggers that speak of nothing else; they see brokers go before anybody else does."""
+"""Loggers for connections only; they notice unavailable brokers first."""
 _AWAY: Final = (
     *("KafkaConnectionError", "NodeNotReadyError", "KafkaTimeoutError", "RequestTimedOutError", "ECONNREFUSED", "Cancelled"),
     *(
@@ -30,13 +31,13 @@ _AWAY: Final = (
         "Heartbeat failed",
     ),
 )
-"""In messages of other loggers: it is because a broker is away."""
+"""Texts in messages of other loggers that mean that a broker is away."""
 _NAMES: Final = re.compile(r"\S*[\d.'=]\S*")
-"""Of topics, partitions and clients, and numbers: kafka-python says the same of each topic in turn."""
+"""Names of topics, partitions and clients, and numbers: kafka-python repeats a message for each topic."""
 
 
 class LibraryLog(logging.Handler):
-    """Says less of what a library says."""
+    """Reduces the log of a library."""
 
     library = "kafka-python"
 
@@ -45,7 +46,7 @@ class LibraryLog(logging.Handler):
         self._counts = OnceAMinute(clock)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it, or not."""
+        """Log it, or not."""
         message = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             message += f" ({record.exc_info[1]!r})"
@@ -66,7 +67,7 @@ class LibraryLog(logging.Handler):
 
 @contextmanager
 def listening() -> Iterator[list[str]]:
-    """What kafka-python says of its connections meanwhile."""
+    """Collects kafka-python's messages about connections."""
     said: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
@@ -81,4 +82,4 @@ _library = logging.getLogger("kafka")
 _library.propagate = False
 _library.addHandler(LibraryLog())
 _net = logging.getLogger("kafka.net")
-_net.setLevel(logging.WARNING)  # heard, whatever our own level is
+_net.setLevel(logging.WARNING)  # received, whatever our own level is

@@ -1,7 +1,8 @@
-"""Tokens for SASL OAUTHBEARER: from a file that somebody keeps fresh, or from an OpenID provider by client credentials (RFC 6749, 4.4).
+"""Tokens for SASL OAUTHBEARER: from a file that another program keeps up to date, or from an OpenID provider with client
+credentials (RFC 6749, 4.4).
 
-kafka-python asks for a token at every connection, on its I/O thread. So a token is kept until most of its life is over, an
-answer is waited for briefly, and a provider that is away does no harm as long as the last token is good.
+kafka-python asks for a token at every connection, on its I/O thread. So a token is kept until most of its lifetime is over, an
+answer is awaited only briefly, and an unavailable provider does no harm while the last token is valid.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ if TYPE_CHECKING:
     import httpx
 
 ANSWER_SECONDS: Final = 5.0
-"""How long the provider may take. The I/O thread sends no heartbeats meanwhile: far below any session timeout."""
+"""How long the provider may take. The I/O thread sends no heartbeats meanwhile, so it is far below any session timeout."""
 _REFRESH_AT: Final = 0.8
-"""Of a token's life. What is left is for a provider that is away for a while."""
+"""The share of a token's lifetime. The rest is for a provider that is unavailable for a while."""
 _ASSUMED_SECONDS: Final = 60.0
-"""The life of a token whose provider does not say (``expires_in`` is optional)."""
+"""The lifetime of a token if its provider does not state it (``expires_in`` is optional)."""
 
 
 class TokenError(KafkaConnectionError):  # type: ignore[misc]  # kafka-python is untyped
-    """There is no token; the message says why and holds no secret. kafka-python takes it for a failed connection and tries again."""
+    """There is no token; the message says why and contains no secret. kafka-python treats it as a failed connection and tries
+    again.
+    """
 
 
 class _Token(NamedTuple):
@@ -41,7 +44,7 @@ class _Token(NamedTuple):
 
 
 class FileTokens(AbstractTokenProvider):  # type: ignore[misc]
-    """Reads the token again for each connection."""
+    """Reads the token from the file for each connection."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -63,7 +66,7 @@ class FileTokens(AbstractTokenProvider):  # type: ignore[misc]
 
 
 class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
-    """Asks the provider; used by several clients, each in a thread of its own."""
+    """Asks the provider; used by several clients, each in its own thread."""
 
     def __init__(
         self,
@@ -87,10 +90,10 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         self._kept: _Token | None = None
 
     def token(self) -> str:
-        """A token that is good for a while.
+        """A token that is valid for a while.
 
         Raises:
-            TokenError: the provider gives none, and the last one is over.
+            TokenError: the provider returns none, and the last one has expired.
         """
         with self._lock:
             now = self._clock()
@@ -106,7 +109,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         import httpx  # noqa: PLC0415 - as above
 
         try:
-            # No proxy and no .netrc from the environment: the secret goes where the setting says.
+            # No proxy and no .netrc from the environment: the secret is only sent to the configured address.
             with httpx.Client(verify=self._verify, timeout=ANSWER_SECONDS, trust_env=False) as client:
                 answer = client.post(self._url, data=self._form, auth=self._login)
         except httpx.HTTPError as error:

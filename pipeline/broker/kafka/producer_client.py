@@ -1,4 +1,4 @@
-"""A writer, by kafka-python."""
+"""A writer, with kafka-python."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ log = logger(__name__)
 
 _CONNECT_S: Final = 10.0
 _BLOCK_MS: Final = 20
-"""The longest that kafka-python may hold up the event loop: it asks for a topic's partitions when it has forgotten them."""
+"""The longest time for which kafka-python may block the event loop: it asks for a topic's partitions if it has forgotten them."""
 _PART_S: Final = 1.0
-"""How long one try to close a producer takes at most."""
+"""The longest time of one try to close a producer."""
 _LOOK_AGAIN_S: Final = 0.01
 _HELD_AT_ONCE: Final = 100
-"""So many held records are written while the event loop may have to wait."""
+"""How many held records are written at once while the event loop may have to wait."""
 _FOR_THE_LOOP: Final[dict[str, Any]] = {"max_block_ms": _BLOCK_MS}
 _ONE_BY_ONE: Final[dict[str, Any]] = {
     "enable_idempotence": False,
-    "max_in_flight_requests_per_connection": 1,  # the order stays
+    "max_in_flight_requests_per_connection": 1,  # to keep the order
     "batch_size": 0,
     "linger_ms": 0,
     "max_block_ms": int(_CONNECT_S * 1000),
@@ -51,18 +51,18 @@ class _Record(NamedTuple):
     timestamp_ms: int | None
 
     def write(self, producer: KafkaProducer) -> Any:
-        """The future of kafka-python.
+        """Returns kafka-python's future.
 
         Raises:
-            UnavailableError: it cannot be taken for now.
-            PublishError: it will never be taken.
+            UnavailableError: it cannot be accepted for now.
+            PublishError: it will never be accepted.
         """
         topic, partition, key, value, headers, timestamp_ms = self
         try:
             return producer.send(topic, key=key, value=value, headers=headers, partition=partition, timestamp_ms=timestamp_ms)
         except KafkaError as error:
             raise _why(topic, error) from error
-        except Exception as error:  # what kafka-python's checks raise: it would raise it again
+        except Exception as error:  # raised by kafka-python's checks, which would raise it again
             raise PublishError(f"Kafka does not take a record for {topic}: {error}") from error
 
 
@@ -74,11 +74,11 @@ class _Written:
     def __init__(self, record: _Record, number: int) -> None:
         self.record = record
         self.number = number
-        """In the order in which records are sent."""
+        """The order in which records are sent."""
         self.future: Any = None
         """kafka-python's; None while no producer has the record."""
         self.is_judged = False
-        """Whether the record was written alone, so that a refusal is its own."""
+        """Whether the record was written alone, so that a refusal concerns it."""
         self.error: BrokerError | None = None
 
     @property
@@ -90,12 +90,12 @@ class _Written:
 
     @property
     def is_in_doubt(self) -> bool:
-        """It was refused, or another one was and took this one with it."""
+        """It was refused, or failed because another one was."""
         future = self.future
         return not self.is_judged and future is not None and future.is_done and _is_refusal(future.exception)
 
     def write(self, producer: KafkaProducer, *, is_judged: bool = False) -> None:
-        """Give it to a producer. What is wrong is seen at :meth:`position`."""
+        """Pass it to a producer. :meth:`position` reports errors."""
         try:
             self.future = self.record.write(producer)
         except BrokerError as error:
@@ -106,10 +106,11 @@ class _Written:
 class KafkaProducerClient:
     """See `pipeline.broker.api.ProducerClient`.
 
-    kafka-python ends an idempotent producer with the first record that a broker refuses: all others that are under way fail with the same
-    error, and so does everything later. So the producer is replaced. The records that failed are written one by one, by a producer that is
-    not idempotent: it tells those that are refused from those that failed with them. Then another idempotent producer goes on. What is
-    sent meanwhile is held, so that the order stays. A record that Kafka had taken, but not acknowledged yet, is there twice then.
+    In kafka-python, the first record that a broker refuses ends an idempotent producer: all others that are under way fail with
+    the same error, and so do all later ones. So the producer is replaced. The failed records are written one by one, by a
+    producer that is not idempotent: this distinguishes refused records from those that failed with them. Then another idempotent
+    producer continues. Records that are sent meanwhile are held, to keep the order. A record that Kafka had accepted, but not
+    acknowledged yet, is then written twice.
     """
 
     def __init__(self, config: dict[str, Any], topics: Collection[str], *, hooks: Hooks) -> None:
@@ -121,7 +122,7 @@ class KafkaProducerClient:
         self._config = config
         self._hooks = hooks
         self._lines: dict[tuple[str, int | None], deque[_Written]] = {}
-        """Records whose fate is not known, in order; without a partition, those whose key chooses it."""
+        """Records without a result, in order; those without a partition are the ones whose key chooses it."""
         self._known: dict[str, Collection[int]] = {}
         self._held: deque[_Written] = deque()
         self._holding = threading.Lock()
@@ -145,7 +146,9 @@ class KafkaProducerClient:
         return producer
 
     def _learn_all(self, producer: KafkaProducer, topics: Collection[str], deadline: float) -> None:
-        """Ask for all topics at once: kafka-python asks the brokers ten times a second at most, for as many topics as are wanted by then."""
+        """Ask for all topics at once: kafka-python asks the brokers at most ten times a second, for all topics that are wanted by
+        then.
+        """
         with ThreadPoolExecutor(max(len(topics), 1), "topics of the producer") as threads:
             for learned in [threads.submit(self._learn, producer, topic, deadline) for topic in topics]:
                 learned.result()
@@ -192,7 +195,9 @@ class KafkaProducerClient:
         return written
 
     def serve(self) -> None:
-        """Forget what is settled; replace the producer when it has failed a record. kafka-python has a thread for all else."""
+        """Forget finished records; replace the producer if one of its records failed. kafka-python has a thread for everything
+        else.
+        """
         failed: _Written | None = None
         for line in self._lines.values():
             while line and line[0].is_done:
@@ -212,7 +217,7 @@ class KafkaProducerClient:
         self._replacing.start()
 
     def _replace(self, former: KafkaProducer, under_way: Sequence[_Written]) -> None:
-        """Settle what the former producer had, and have another one go on with what was held."""
+        """Determine the results of the former producer's records, and let another one continue with the held ones."""
         self._close_in_time(former)
         trouble = FailureBackoff(log)
         while not self._is_closing.is_set():
@@ -225,12 +230,12 @@ class KafkaProducerClient:
                 return
 
     def _close_in_time(self, producer: KafkaProducer) -> None:
-        """Close a producer when the fate of all that it has is known, or when this client is closed."""
+        """Close a producer when the results of all its records are known, or when this client is closed."""
         while not _closes(producer) and not self._is_closing.is_set():
             pass
 
     def _judge(self, in_doubt: Sequence[_Written]) -> None:
-        """Write what failed one by one, in order, until the fate of each is known."""
+        """Write failed records one by one, in order, until the result of each is known."""
         if not in_doubt:
             return
         producer = self._connect(_ONE_BY_ONE)
@@ -239,10 +244,10 @@ class KafkaProducerClient:
         self._close_in_time(producer)
 
     def _go_on(self, producer: KafkaProducer) -> None:
-        """Write what was held, and let the event loop write by itself from then on."""
+        """Write the held records, and from then on let the event loop write directly."""
         deadline = time.monotonic() + _CONNECT_S
         for topic in list(self._known):
-            with suppress(BrokerError):  # it may have been deleted: what is written to it fails by itself
+            with suppress(BrokerError):  # it may have been deleted: writing to it fails by itself
                 self._learn(producer, topic, deadline)
         while True:
             with self._holding:
@@ -288,7 +293,7 @@ class KafkaProducerClient:
 
 
 def _closes(producer: KafkaProducer) -> bool:
-    """Close a producer; False: something that it has is not settled yet, so it is still open."""
+    """Close a producer; False: some of its records have no result yet, so it is still open."""
     try:
         producer.close(timeout=_PART_S)
     except KafkaError:

@@ -1,4 +1,7 @@
-"""Does Kafka do what this process needs? Asked with a client of its own: consumers and producers wait in silence while the brokers are away."""
+"""Checks whether Kafka does what this process needs, with a separate client: consumers and producers wait silently while the
+brokers are away.
+
+"""
 
 from __future__ import annotations
 
@@ -22,19 +25,19 @@ from pipeline.ops.daemon_threads import in_thread
 from pipeline.ops.settings import Settings
 
 EVERY_SECONDS: Final = 5.0
-"""How often to ask. A question is one request; the settings of topics are another one, now and then."""
+"""How often to ask: one request each time, and sometimes another one for the settings of topics."""
 _ANSWER_MS: Final = 3_000
 _TRIES: Final = 3
-"""A broker that hangs is asked once: kafka-python asks another one next."""
+"""A broker that hangs is asked once: kafka-python then asks another one."""
 _CONFIGS_SECONDS: Final = 300.0
 _CLOSE_SECONDS: Final = 0.5
-"""How long a question may keep the process from ending."""
+"""How long a request may delay the end of the process."""
 _IN_SYNC: Final = "min.insync.replicas"
 _TIMES: Final = "message.timestamp.type"
 
 
 class BrokerProbe:
-    """One client, kept as long as it works."""
+    """One client, kept while it works."""
 
     def __init__(self, settings: Settings, *, read: Collection[str] = (), written: Collection[str] = ()) -> None:
         """``read``, ``written``: the topics that this process reads, and writes to."""
@@ -50,21 +53,21 @@ class BrokerProbe:
         """Called on another thread with the ids of the topics, each time."""
 
     def also_reads(self, sources: Collection[str]) -> None:
-        """Look after these topics of events too, which this process reads from now on."""
+        """Also check these topics of events, which this process reads from now on."""
         self._sources, self._read = self._sources.union(sources), self._read.union(sources)
 
     async def ask(self) -> None:
         """Return when a broker has answered, and every topic of this process can be used.
 
         Raises:
-            NoSessionError: no broker did; it says why.
+            NoSessionError: no broker answered; it says why.
             UnavailableError: a topic has no leader, or too few replicas in sync to be written to.
         """
         if problem := await in_thread(self._ask, "broker probe"):
             raise UnavailableError(problem)
 
     async def close(self) -> None:
-        """Disconnect. A question that takes long is left to itself."""
+        """Disconnect. A request that takes long is abandoned."""
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await in_thread(self._close, "broker probe")
@@ -72,7 +75,7 @@ class BrokerProbe:
             return
 
     def warning(self) -> str | None:
-        """Which source topics keep the producers' timestamps, in words; as it was when that was looked at last."""
+        """Which source topics keep the producers' timestamps, in words, according to the last check."""
         found = sorted(
             name for name, config in self._configs.items() if config.get(_TIMES) == "CreateTime" and name in self._sources
         )
@@ -90,7 +93,7 @@ class BrokerProbe:
                 topics = self._topics(self._session())
             except KafkaError as error:
                 self._disconnect()
-                reach_brokers(self._config)  # says why in words, when it is that
+                reach_brokers(self._config)  # raises the reason in words, if that is it
                 raise NoSessionError(f"A Kafka broker answers, but not as it should: {error}") from error
             self._look_at_configs(self._session(), [topic["name"] for topic in topics])
         self.on_ids(ids_of(topics))
@@ -104,7 +107,7 @@ class BrokerProbe:
         return self._client
 
     def _topics(self, client: KafkaAdminClient) -> list[TopicMetadata]:
-        """The topics of this process, as far as they are there and may be looked at."""
+        """The topics of this process that exist and are visible."""
         wanted = sorted(self._read | self._written)
         for tries in range(_TRIES):
             try:
@@ -118,7 +121,7 @@ class BrokerProbe:
         return []
 
     def _look_at_configs(self, client: KafkaAdminClient, names: Collection[str]) -> None:
-        """Who may not see them does without."""
+        """Without the right to see them, they are skipped."""
         if time.monotonic() - self._configs_at < _CONFIGS_SECONDS or not names:
             return
         wanted = [ConfigResource(ConfigResourceType.TOPIC, name, {_IN_SYNC: None, _TIMES: None}) for name in names]

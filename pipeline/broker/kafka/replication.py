@@ -1,7 +1,7 @@
-"""How many replicas topics get, how many of them must have a record, and whether what a process needs of Kafka works. Pure.
+"""Decides how many replicas topics get, and how many must be in sync; and whether Kafka does what a process needs. Pure.
 
-Unset, both follow the cluster: three replicas where there are three brokers, and two that must be in sync. So one broker may be away, and no record
-that was acknowledged is on one disk only.
+If they are not configured, both follow the cluster: three replicas with three brokers, two of which must be in sync. So one
+broker may fail, and no acknowledged record is on one disk only.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from uuid import UUID
 from pipeline.ops.settings import Settings
 
 MOST_REPLICAS: Final = 3
-"""So many are made where nobody says how many."""
+"""The number of replicas if it is not configured."""
 IN_SYNC_OF_THREE: Final = 2
 
 _MOST_NAMED: Final = 3
-"""Topics in one sentence; of the others only the number is told."""
+"""How many topics one sentence names; of the others it gives only the number."""
 
 TopicMetadata = Mapping[str, Any]
 """A topic as kafka-python describes it."""
 
 
 def wanted_replicas(settings: Settings, brokers: int) -> int:
-    """Of each partition, in a cluster of so many brokers."""
+    """For each partition, in a cluster with so many brokers."""
     if settings.kafka_replication_factor > 0:
         return settings.kafka_replication_factor
     return max(min(brokers, MOST_REPLICAS), 1)
@@ -38,12 +38,12 @@ def wanted_in_sync(settings: Settings, replicas: int) -> int | None:
 
 
 def replicas_of(topic: TopicMetadata) -> int:
-    """The fewest that a partition of it has; 0 when nothing is known of it."""
+    """The fewest replicas of one of its partitions; 0 if nothing is known."""
     return min((len(partition["replica_nodes"]) for partition in topic["partitions"]), default=0)
 
 
 def ids_of(topics: Iterable[TopicMetadata]) -> dict[str, UUID]:
-    """The ids of topics; a broker that has none leaves them out."""
+    """The ids of topics; left out if a broker has none."""
     found = {topic["name"]: UUID(str(topic["topic_id"])) for topic in topics if topic.get("topic_id")}
     return {name: topic_id for name, topic_id in found.items() if topic_id.int}
 
@@ -51,9 +51,9 @@ def ids_of(topics: Iterable[TopicMetadata]) -> dict[str, UUID]:
 def what_fails(
     topics: Iterable[TopicMetadata], *, read: Collection[str], written: Collection[str], in_sync: Mapping[str, int]
 ) -> str | None:
-    """Why records cannot be read or written, in words; None when they can.
+    """Why records cannot be read or written, in words; None if they can.
 
-    ``in_sync`` is ``min.insync.replicas`` by topic, where it is known. Topics that are not there are left out: who starts makes them.
+    ``in_sync`` is ``min.insync.replicas`` by topic, if known. Missing topics are left out: a start creates them.
     """
     lacking: list[str] = []
     for topic in topics:

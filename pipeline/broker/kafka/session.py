@@ -1,6 +1,7 @@
-"""Opens sessions with Kafka, and says in words why there is none.
+"""Opens sessions with Kafka, and explains why there is none.
 
-kafka-python tries all brokers until its time is over and says why in its log only, in many lines: it is heard here and goes into the error.
+kafka-python tries all brokers until its time is over and gives the reasons only in its log, in many lines: they are collected
+here and included in the error.
 """
 
 from __future__ import annotations
@@ -20,18 +21,19 @@ SESSION_MS: Final = 6_000
 
 _LOGIN: Final = "OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_SASL_PASSWORD and OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"
 _HUNG_UP: Final = ("closed the connection", "socket disconnected")
-"""How it says that a broker ended the connection: our transport, and kafka-python's own."""
+"""How a closed connection is reported: by our transport, and by kafka-python's own."""
 _PROTOCOL: Final = "Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL and the port"
 
 
 @contextmanager
 def opening_session(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """While a client of kafka-python is made: of the ``config`` that this gives, which names those brokers only that answer.
+    """Use it while a kafka-python client is created, with the returned ``config``, which names only brokers that answer.
 
-    kafka-python waits for whom it asks first until its time is over, also where that one hangs and all others would answer.
+    kafka-python waits for the first broker that it asks until its time is over, even if that one hangs and all others would
+    answer.
 
     Raises:
-        NoSessionError: no broker answers, or none lets it in.
+        NoSessionError: no broker answers, or none accepts the client.
     """
     met = reach_brokers(config)
     with listening() as said:
@@ -55,9 +57,9 @@ def no_session(config: Mapping[str, Any], said: Sequence[str], error: KafkaError
 
 
 def refusal(said: Sequence[str], mechanism: str | None, user: str | None = None) -> tuple[str, bool]:
-    """Why there was no session, from what kafka-python said, and whether a person is needed to mend it.
+    """Why there was no session, from kafka-python's messages, and whether a person must fix it.
 
-    Brokers hang up without a word when credentials are wrong and when a client does not speak what the listener speaks.
+    Brokers close the connection silently if credentials are wrong, or if a client does not speak the listener's protocol.
     """
     reasons = [text.partition("failed: ")[2].partition(" (backoff")[0] for text in said if "failed: " in text]
     why = next((reason for reason in reasons if "Sasl" in reason or "TokenError" in reason), reasons[0])

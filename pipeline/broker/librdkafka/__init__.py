@@ -1,4 +1,5 @@
-"""The way to Kafka over confluent-kafka (librdkafka): less CPU time a record. An extra; chosen by the setting ``kafka_client``.
+"""Kafka access with confluent-kafka (librdkafka): less CPU time for each record. An extra; chosen with the setting
+``kafka_client``.
 
-It joins, fetches and writes. Topics are administered by kafka-python with either client: that is rare, and costs nothing.
+It joins, fetches and writes. kafka-python administers topics with either client: that is rare, and costs nothing.
 """

@@ -1,4 +1,4 @@
-"""The way to Kafka by librdkafka: makes the clients, from the settings."""
+"""Kafka access with librdkafka: creates the clients from the settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LibrdkafkaBroker:
         return LibrdkafkaGroupClient(self._settings, group, topics, listener, instance_id=instance_id, on_replaced=self._replaced)
 
     def _replaced(self) -> None:
-        """Two processes have one name, so each would put the other out in turn: this one does without."""
+        """Two processes have the same name and would remove each other in turn: this one continues without a name."""
         log.warning("another process came with the same member name; this one joins without a name", slot=self._slot)
         self._slot = None
 

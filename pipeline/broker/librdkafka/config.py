@@ -13,28 +13,28 @@ from pipeline.broker.librdkafka.library_log import error_heard, library
 from pipeline.ops.settings import Settings
 
 QUEUE_BYTES: Final = 4 * 1024 * 1024
-"""Of what a reader has fetched ahead: librdkafka fetches no more beyond that. One fetch from each broker may come on top."""
+"""For what a reader has fetched ahead: librdkafka fetches no more beyond that. One fetch from each broker may be added."""
 _REQUEST_BYTES: Final = 32 * 1024 * 1024
 """Room for the largest record with its metadata in one request."""
 _BATCH_BYTES: Final = 768 * 1024
-"""As of kafka-python; less than brokers take where nobody has told them (1 MiB)."""
+"""As with kafka-python; less than brokers accept by default (1 MiB)."""
 _MOST_QUEUED_KIB: Final = 256 * 1024
 _MOST_QUEUED: Final = 1_000_000
-"""Of records that are not acknowledged. What the product holds is bounded long before (`pipeline.broker.producer`)."""
+"""For unacknowledged records. The product limits them long before (`pipeline.broker.producer`)."""
 _NO_TOKEN_SECONDS: Final = 10.0
 _TOKEN_SECONDS: Final = 60.0
-"""How often librdkafka asks for a token. The provider keeps one until most of its life is over, so asking is cheap."""
+"""How often librdkafka asks for a token. The provider keeps one until most of its lifetime is over, so asking is cheap."""
 
 
 class TokenSource:
-    """Gives one client its tokens. It goes on with the last one while there is no new one: an exception would harm confluent-kafka."""
+    """Provides tokens for one client. It repeats the last one while there is no new one: an exception would harm confluent-kafka."""
 
     def __init__(self, provider: AbstractTokenProvider) -> None:
         self._provider = provider
         self._last: str | None = None
 
     def __call__(self, _: str) -> tuple[str, float]:
-        """The token, and when librdkafka is to ask again (a time since 1970, of which it lets a fifth go unused).
+        """The token, and when librdkafka should ask again (a time since 1970, of which it leaves a fifth unused).
 
         Raises:
             TokenError: there has not been any yet.
@@ -51,7 +51,7 @@ class TokenSource:
 
 
 def client_config(settings: Settings) -> dict[str, Any]:
-    """Addresses, TLS, SASL, and where what librdkafka says goes."""
+    """Addresses, TLS, SASL, and where librdkafka's messages go."""
     config: dict[str, Any] = {
         "bootstrap.servers": ",".join(server.strip() for server in settings.kafka_bootstrap_servers.split(",")),
         "client.id": "oms-webhooks",
@@ -59,7 +59,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 2_000,
         "topic.metadata.refresh.interval.ms": settings.kafka_metadata_max_age_ms,
         "metadata.max.age.ms": 3 * settings.kafka_metadata_max_age_ms,
-        "log.connection.close": False,  # brokers close what is idle
+        "log.connection.close": False,  # brokers close idle connections
         "logger": library,
         "error_cb": error_heard,
     }
@@ -87,18 +87,18 @@ def _sasl(settings: Settings) -> dict[str, Any]:
 
 
 def _consumer_config(settings: Settings, group: str) -> dict[str, Any]:
-    """What every consumer takes besides: commits and positions are ours."""
+    """The further arguments of every consumer: we manage commits and positions."""
     return client_config(settings) | {
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        "auto.offset.reset": "error",  # where to read on is decided in pipeline/broker/start_offset.py and reading.py
+        "auto.offset.reset": "error",  # pipeline/broker/start_offset.py and fetch_positions.py decide where to continue
         "allow.auto.create.topics": False,
     }
 
 
 def member_config(settings: Settings, group: str, instance_id: str | None) -> dict[str, Any]:
-    """Of a member that fetches nothing."""
+    """For a member that fetches nothing."""
     session_ms = settings.kafka_session_timeout_ms
     config = _consumer_config(settings, group) | {
         "partition.assignment.strategy": "cooperative-sticky",
@@ -111,7 +111,7 @@ def member_config(settings: Settings, group: str, instance_id: str | None) -> di
 
 
 def reader_config(settings: Settings, *, partition_bytes: int, read_committed: bool) -> dict[str, Any]:
-    """Of a reader that is in no group. librdkafka wants the name of one all the same; nobody ever joins it."""
+    """For a reader outside of any group. librdkafka requires a group name nevertheless; nobody ever joins it."""
     return _consumer_config(settings, f"{settings.kafka_topic_prefix}oms-webhooks.readers") | {
         "enable.partition.eof": True,
         "isolation.level": "read_committed" if read_committed else "read_uncommitted",
@@ -136,5 +136,5 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "delivery.timeout.ms": 24 * 60 * 60 * 1000,
         "queue.buffering.max.kbytes": _MOST_QUEUED_KIB,
         "queue.buffering.max.messages": _MOST_QUEUED,
-        "partitioner": "murmur2_random",  # as the Java client's, and kafka-python's
+        "partitioner": "murmur2_random",  # as for the Java client and kafka-python
     }

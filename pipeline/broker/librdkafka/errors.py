@@ -1,4 +1,4 @@
-"""librdkafka's errors as ours. The one place that knows its error codes."""
+"""Translates librdkafka's errors into ours. No other module knows its error codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from pipeline.broker.errors import BrokerError, NotMemberError, RefusedError, UnavailableError
 
-# The names of librdkafka's own codes begin with an underscore; they are public all the same.
+# The names of librdkafka's own codes begin with an underscore, but they are public.
 # ruff: noqa: SLF001
 _PUT_OUT: Final = frozenset(
     {
@@ -47,7 +47,7 @@ _PASSES: Final = BROKERS_AWAY | frozenset(
         KafkaError._WAIT_COORD,
         KafkaError._WAIT_CACHE,
         KafkaError._DESTROY,
-        getattr(KafkaError, "_DESTROY_BROKER", -137),  # the broker that was asked is away; older releases have no name for it
+        getattr(KafkaError, "_DESTROY_BROKER", -137),  # the contacted broker is away; older releases have no name for it
         KafkaError._RETRY,
         KafkaError._OUTDATED,
         KafkaError._INTR,
@@ -88,10 +88,10 @@ _PASSES: Final = BROKERS_AWAY | frozenset(
 )
 OUT_OF_RANGE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
 GROUP_ERRORS: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._WAIT_COORD, KafkaError.NOT_COORDINATOR})
-"""Of no concern to a reader that is in no group: librdkafka looks for a coordinator all the same."""
+"""Irrelevant for a reader outside of any group: librdkafka looks for a coordinator nevertheless."""
 AUTHENTICATION_FAILED: Final = KafkaError._AUTHENTICATION
 PARTITION_END: Final = KafkaError._PARTITION_EOF
-"""The reader has reached the end of a partition: not a failure."""
+"""The reader has reached the end of a partition, which is not a failure."""
 UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION
 
 
@@ -101,7 +101,7 @@ def is_fatal(error: KafkaError) -> bool:
 
 
 def ours(error: KafkaError) -> BrokerError:
-    """What an error of librdkafka means."""
+    """The meaning of a librdkafka error."""
     text, code = f"{error.name()}: {error.str()}", error.code()
     if code in _PUT_OUT:
         return NotMemberError(text)
@@ -120,10 +120,10 @@ def error_of(exception: KafkaException) -> KafkaError:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Errors of librdkafka leave as ours.
+    """Translate errors of librdkafka.
 
     Raises:
-        BrokerError: as `ours` reads it.
+        BrokerError: according to `ours`.
     """
     try:
         yield

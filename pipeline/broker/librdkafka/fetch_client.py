@@ -1,4 +1,4 @@
-"""A reader that is in no group, by librdkafka."""
+"""A reader outside of any group, with librdkafka."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _AT_ONCE: Final = 1_000
 _LONGEST_S: Final = 0.1
 _WAKE_S: Final = 0.001
 _LEADERS_S: Final = 0.5
-"""How long the brokers may take to say who leads the partitions that came."""
+"""How long the brokers may take to name the leaders of new partitions."""
 
 
 class _Record:
-    """A record as it was fetched. librdkafka's own has methods for all of this."""
+    """A fetched record. librdkafka's own class has methods for all of this."""
 
     __slots__ = ("headers", "key", "offset", "timestamp", "topic", "value")
 
@@ -43,12 +43,14 @@ class _Record:
 class LibrdkafkaFetchClient:
     """See `pipeline.broker.api.FetchClient`.
 
-    librdkafka fetches ahead in threads of its own, up to some megabytes; a poll takes all that has come. To seek, a partition is given
-    up and taken again at the new position: librdkafka's own ``seek`` refuses while a partition is being started.
+    librdkafka fetches ahead in its own threads, up to some megabytes; a poll takes everything that has arrived. To seek, a
+    partition is released and taken again at the new position, because librdkafka's ``seek`` refuses while a partition is being
+    started.
 
-    There is one fetch at a time from each broker, and the broker may hold it. What is added meanwhile waits for it, and for the next one
-    too (a second in all, as measured): so another consumer takes the place of this one when partitions come. And a broker's thread that
-    had nothing to fetch sleeps for up to a second, and is not woken when a partition is resumed: so it is asked something.
+    There is one fetch at a time from each broker, and the broker may hold it. A new partition waits for it, and for the next one
+    too (a second in all, as measured). So if partitions are added, the consumer is replaced by another one. In addition, a
+    broker's thread with nothing to fetch sleeps for up to a second, and is not woken when a partition is resumed, so a request is
+    sent to it.
     """
 
     def __init__(self, settings: Settings, *, partition_bytes: int, read_committed: bool) -> None:
@@ -61,14 +63,14 @@ class LibrdkafkaFetchClient:
         is_open = threading.Event()
 
         def hear(error: KafkaError) -> None:
-            # Nobody asks later on, and while the brokers are away there are twenty errors a second.
+            # Errors are not read later, and while the brokers are away there are twenty a second.
             if not is_open.is_set():
                 said.append(error)
 
         self._positions: dict[Partition, int] = {}
         self._paused: frozenset[Partition] = frozenset()
         self._outside: set[Partition] = set()
-        """Positions that are not in the log. librdkafka says so once, and stops fetching there: it is said until somebody seeks."""
+        """Positions that are not in the log. librdkafka reports them once, and stops fetching there: we report them until a seek."""
         self._failure: BrokerError | None = None
         require_brokers(settings)
         config = reader_config(settings, partition_bytes=partition_bytes, read_committed=read_committed)
@@ -91,7 +93,7 @@ class LibrdkafkaFetchClient:
             self._begin(came)
 
     def _replace_consumer(self, positions: Mapping[Partition, int]) -> None:
-        """Go on with another consumer. What this one has fetched ahead is fetched again."""
+        """Continue with another consumer. What this one has fetched ahead is fetched again."""
         former, paused = self._consumer, self._paused
         self._consumer = Consumer(self._config)
         threading.Thread(
@@ -118,10 +120,12 @@ class LibrdkafkaFetchClient:
         begun = [TopicPartition(*partition) for partition in positions]
         with translated():
             self._consumer.incremental_assign([TopicPartition(*partition, offset) for partition, offset in positions.items()])
-            if len(positions) > 1:  # or the first fetch asks for those whose leaders are known first, and the others wait for it
+            if (
+                len(positions) > 1
+            ):  # otherwise the first fetch is for partitions whose leaders are known first, and the others wait for it
                 self._consumer.pause(begun)
                 self._ask_brokers_of(positions, _LEADERS_S)
-            # librdkafka keeps a partition paused that was paused when it was given up.
+            # librdkafka remembers that a partition was paused when it was released.
             self._consumer.resume(begun)
         if len(positions) > 1:
             self._ask_brokers_of(positions, _WAKE_S)
@@ -149,7 +153,7 @@ class LibrdkafkaFetchClient:
         self._paused = wanted
 
     def _ask_brokers_of(self, partitions: Collection[Partition], seconds: float) -> None:
-        """Ask the leader of each partition something, which wakes the threads that fetch, and wait for the answers for so long."""
+        """Send a request to the leader of each partition, which wakes the fetching threads, and wait for the answers for so long."""
         with suppress(KafkaException):
             self._consumer.offsets_for_times(
                 [TopicPartition(*partition, OFFSET_END) for partition in partitions], timeout=seconds
@@ -160,10 +164,10 @@ class LibrdkafkaFetchClient:
         return _LONGEST_S
 
     def allow_long_polls(self) -> None:
-        """Nothing changes."""
+        """No effect."""
 
     def rest(self) -> None:
-        """Hear errors, which librdkafka keeps until somebody does: twenty a second while the brokers are away, 1.3 GB a day."""
+        """Read errors, which librdkafka accumulates until then: twenty a second while the brokers are away, 1.3 GB a day."""
         with translated():
             came = self._consumer.consume(_AT_ONCE, 0)
         for message in came:
@@ -173,16 +177,16 @@ class LibrdkafkaFetchClient:
                 self._fetch_again(message)
 
     def _fetch_again(self, message: Message) -> None:
-        """A record that came though its partition is paused was on its way: it is for the next poll."""
+        """A record of a paused partition was already on its way: it is for the next poll."""
         topic, number, offset = message.topic(), message.partition(), message.offset()
         partition = Partition(topic or "", -1 if number is None else number)
         position = self._positions.get(partition)
         if position is not None and offset is not None and offset >= position and partition not in self._outside:
-            self._outside.add(partition)  # so that it is not taken for what is read already
+            self._outside.add(partition)  # so that it is not mistaken for a record that was read
             self.seek(partition, position)
 
     def wake(self) -> None:
-        """A poll of librdkafka cannot be ended; it is short."""
+        """No effect: librdkafka's poll cannot be ended, but it is short."""
 
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
         fetched: dict[Partition, list[Fetched]] = {}
@@ -201,7 +205,7 @@ class LibrdkafkaFetchClient:
         return fetched
 
     def _take(self, message: Message, fetched: dict[Partition, list[Fetched]]) -> int:
-        """Keep a record, or note what librdkafka says in its place; returns the size in bytes."""
+        """Keep a record, or note the event in its place; returns the size in bytes."""
         error = message.error()
         topic, number, offset = message.topic(), message.partition(), message.offset()
         if topic is None or number is None or offset is None:
@@ -255,7 +259,7 @@ class LibrdkafkaFetchClient:
 
 
 def bounds(consumer: Consumer, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
-    """Where partitions begin and end, as the brokers say.
+    """Where partitions begin and end, according to the brokers.
 
     Raises:
         UnavailableError: no answer.

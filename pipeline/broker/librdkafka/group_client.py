@@ -1,4 +1,4 @@
-"""A member of a group, by librdkafka."""
+"""A member of a group, with librdkafka."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ log = logger(__name__)
 _COMMIT_S: Final = 2.0
 _CLOSE_S: Final = 3.0
 _SLICE_S: Final = 0.05
-"""A poll goes on when it has called a listener, until its time is over: so it is asked for little time, again and again."""
+"""After it has called a listener, a poll continues until its time is over, so it is called repeatedly with a short time."""
 _RELEASE_S: Final = 0.5
-"""For so long a rebalance waits for what is under way in partitions that go. A delivery takes milliseconds; a slow one is begun again elsewhere."""
+"""How long a rebalance waits for records under way in revoked partitions. A delivery takes milliseconds; a slow one is repeated
+elsewhere.
+"""
 _RELEASE_LOOK_S: Final = 0.005
 _JOIN_STATE: Final = re.compile(r'"join_state":\s*"([^"]*)"')
 _JOINED: Final = "steady"
@@ -38,9 +40,9 @@ _JOINED: Final = "steady"
 class LibrdkafkaGroupClient:
     """See `pipeline.broker.api.GroupClient`.
 
-    The group gives it partitions, and it never begins to fetch them: it assigns none of them to itself. librdkafka tells
-    of the end of each join by a call of the listener, and of a join that is under way in its statistics. It does not tell the generation
-    in public, so the joins are counted here.
+    The group assigns partitions to it, but it never starts to fetch them, because it does not assign them to itself. librdkafka
+    reports the end of each join by calling the listener, and a join that is under way in its statistics. It has no public way to
+    read the generation, so the joins are counted here.
     """
 
     def __init__(
@@ -53,8 +55,8 @@ class LibrdkafkaGroupClient:
         instance_id: str | None,
         on_replaced: Callable[[], None],
     ) -> None:
-        """Connect. ``instance_id``: for static membership, the name that the member keeps over restarts. ``on_replaced`` is told when
-        another living process has come with the same name.
+        """Connect. ``instance_id``: for static membership, the name that the member keeps across restarts. ``on_replaced`` is
+        called if another living process has the same name.
 
         Raises:
             NoSessionError: no broker let the client in.
@@ -70,7 +72,7 @@ class LibrdkafkaGroupClient:
         self._is_closing = False
         self._errors: list[KafkaError] = []
         self._unanswered = 0
-        """Commits whose answer has not come."""
+        """Commits without an answer yet."""
         self._answers: list[tuple[KafkaError | None, list[TopicPartition]]] = []
         require_brokers(settings)
         self._consumer = Consumer(
@@ -88,14 +90,14 @@ class LibrdkafkaGroupClient:
     # --- callbacks: called inside poll() and close(), on the thread that calls these ---
 
     def _assigned(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
-        """A join has ended. Also called when nothing came of it."""
+        """A join has ended. Also called if it changed nothing."""
         consumer.incremental_assign([])
         self._joins, self._is_joining = self._joins + 1, False
         if came := _ours(partitions):
             self._listener.assigned(came)
 
     def _revoked(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
-        """Partitions go once this has returned; another join follows, in which another member gets them."""
+        """Partitions are revoked when this has returned; another join follows, in which another member gets them."""
         self._is_joining = True
         gone = _ours(partitions)
         if gone and not self._is_closing:
@@ -138,7 +140,7 @@ class LibrdkafkaGroupClient:
                 return
 
     def _turn(self, seconds: float) -> None:
-        """Let librdkafka tell what there is to tell."""
+        """Let librdkafka call its callbacks."""
         try:
             message = self._consumer.poll(seconds)
         except KafkaException as exception:
@@ -155,7 +157,7 @@ class LibrdkafkaGroupClient:
         if error is None:
             return
         why = self._why(error)
-        if not isinstance(why, UnavailableError):  # librdkafka tries again by itself what passes
+        if not isinstance(why, UnavailableError):  # librdkafka retries temporary errors by itself
             raise why
 
     def _why(self, error: KafkaError) -> BrokerError:
@@ -173,7 +175,7 @@ class LibrdkafkaGroupClient:
 
     def commit(self, commits: Mapping[Partition, Committed]) -> None:
         until = time.monotonic() + _COMMIT_S
-        self._await_answers(until)  # of earlier ones: a late answer must not be taken for that of this commit
+        self._await_answers(until)  # answers to earlier ones: a late answer must not be mistaken for that of this commit
         before = self.membership()
         if before is None:
             raise UnavailableError("a rebalance is under way")
@@ -183,19 +185,20 @@ class LibrdkafkaGroupClient:
         wanted = {(partition, committed.offset) for partition, committed in commits.items()}
         for error, partitions in self._answers:
             if {(Partition(each.topic, each.partition), each.offset) for each in partitions} != wanted:
-                continue  # of a rebalance that came in between
+                continue  # of a rebalance in between
             failure = error or next((each.error for each in partitions if each.error is not None), None)
             if failure is not None:
                 raise self._why_not_committed(failure, before)
             if self.membership() != before and self._consumer.memberid() == before.member_id:
-                # It may have stood before the rebalance or behind it. Nobody was put out: librdkafka would have told.
+                # It may have been sent before or after the rebalance. The member was not removed: librdkafka would have reported
+                # that.
                 raise UnavailableError("a rebalance came while a commit was under way")
             return
         raise UnavailableError("a commit was not answered")
 
     def _why_not_committed(self, error: KafkaError, before: Membership) -> BrokerError:
         if error.code() == KafkaError.ILLEGAL_GENERATION and self._consumer.memberid() == before.member_id:
-            # The commit stood behind a join in the connection. The group knows the member, and it has taken part in the join.
+            # The commit was queued behind a join in the connection. The group knows the member, which has taken part in the join.
             return UnavailableError("a rebalance has ended while a commit was under way")
         return self._why(error)
 
@@ -216,7 +219,7 @@ class LibrdkafkaGroupClient:
             wait = min(2 * wait, _SLICE_S)
 
     def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
-        # Not by librdkafka: confluent-kafka 2.16.1 reads beyond the end of a text that another client has written beside a commit.
+        # Not with librdkafka: confluent-kafka 2.16.1 reads beyond the end of another client's metadata text.
         return self._stored.read(partitions)
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
@@ -238,6 +241,6 @@ def _ours(partitions: Iterable[TopicPartition]) -> list[Partition]:
 
 
 def _to_librdkafka(partition: Partition, committed: Committed) -> TopicPartition:
-    # An empty text is left out: confluent-kafka would write the zero byte behind it.
+    # An empty text is left out: confluent-kafka would write the zero byte after it.
     text = (committed.metadata,) if committed.metadata else ()
     return TopicPartition(*partition, committed.offset, *text)

@@ -1,6 +1,6 @@
-"""What librdkafka says, in our log: what concerns connections at the level ``debug``, each other kind of message once a minute.
+"""Filters librdkafka's messages for our log: those about connections at level ``debug``, each other kind once a minute.
 
-It is handed over while a client is polled, on the thread that polls.
+They are delivered while a client is polled, on the polling thread.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pipeline.broker.kafka.library_log import LibraryLog
 from pipeline.broker.librdkafka.errors import BROKERS_AWAY
 
 _CONNECTIONS: Final = frozenset({"FAIL", "ERROR", "REQTMOUT", "CONNECT", "GETPID", "TERMINATE", "OFFSET"})
-"""Kinds of lines that speak of connections, or of what is told otherwise (positions that are not in the log)."""
+"""Kinds of lines about connections, or about conditions that are reported otherwise (positions that are not in the log)."""
 
 
 class LibrdkafkaLog(LibraryLog):
-    """Says less of what librdkafka says. Its lines come as a kind, a client and a text."""
+    """Reduces librdkafka's messages. They consist of a kind, a client and a text."""
 
     library = "librdkafka"
 
@@ -36,13 +36,13 @@ class LibrdkafkaLog(LibraryLog):
 
 
 def error_heard(error: KafkaError) -> None:
-    """Called by librdkafka with an error that concerns no record: brokers that are away, a login that is refused."""
+    """Called by librdkafka with an error that concerns no record: unavailable brokers, a refused login."""
     level = logging.DEBUG if error.code() in BROKERS_AWAY else logging.WARNING
     library.log(level, "%s [%s] %s", error.name(), "error", error.str())
 
 
 def heard_by(*more: Callable[[KafkaError], None]) -> Callable[[KafkaError], None]:
-    """An ``error_cb`` that tells others too."""
+    """An ``error_cb`` that also calls others."""
 
     def heard(error: KafkaError) -> None:
         error_heard(error)

@@ -1,4 +1,4 @@
-"""A writer, by librdkafka."""
+"""A writer, with librdkafka."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class _Written:
     __slots__ = ("_doubts", "error", "is_alone", "position", "record")
 
     def __init__(self, record: _Record, doubts: list[_Written]) -> None:
-        """``doubts``: where it puts itself when it is in doubt."""
+        """``doubts``: the list to which it adds itself when it is in doubt."""
         self.record = record
         self._doubts = doubts
         self.is_alone = False
-        """Whether it was written in no batch with others, so that a refusal is its own."""
+        """Whether it was written alone in a batch, so that a refusal concerns it."""
         self.position: Position | None = None
         self.error: KafkaError | None = None
 
@@ -56,14 +56,14 @@ class _Written:
 
     @property
     def is_in_doubt(self) -> bool:
-        """The brokers refused the batch that it was in; another record may be why."""
+        """The brokers refused its batch; another record may be the reason."""
         error = self.error
         if error is None or self.is_alone or error.code() <= 0:  # the library's own codes are below 0
             return False
         return isinstance(_why(self.record.topic, error), PublishError)
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:
-        """Called inside the producer's ``poll``, that is, on the event loop."""
+        """Called inside the producer's ``poll``, so on the event loop."""
         if error is not None:
             self.error = error
             if self.is_in_doubt:
@@ -72,7 +72,7 @@ class _Written:
         self.position = Position(self.record.topic, message.partition() or 0, message.offset() or 0, message.timestamp()[1])
 
     def write(self, producer: Producer) -> None:
-        """Give it to a producer, whose errors this raises."""
+        """Pass it to a producer; raises the producer's errors."""
         topic, partition, key, value, headers, timestamp_ms = self.record
         producer.produce(
             topic,
@@ -86,13 +86,13 @@ class _Written:
 
 
 class LibrdkafkaProducerClient:
-    """See `pipeline.broker.api.ProducerClient`. Deliveries are told of inside :meth:`serve`.
+    """See `pipeline.broker.api.ProducerClient`. Deliveries are reported inside :meth:`serve`.
 
-    librdkafka gives a producer up whose idempotence cannot be kept (a "fatal" error): another one takes its place, and what the first one
-    had not got acknowledged fails, so that it is sent again.
+    librdkafka abandons a producer whose idempotence cannot be kept (a "fatal" error). It is replaced by another one, and its
+    unacknowledged records fail, so that they are sent again.
 
-    The brokers refuse whole batches. So each record of a batch that was refused is written again, alone: those that are taken then stand
-    behind records that were sent after them.
+    The brokers refuse whole batches. So each record of a refused batch is written again, alone: accepted ones are then after
+    records that were sent after them.
     """
 
     def __init__(self, settings: Settings, topics: Collection[str]) -> None:
@@ -107,7 +107,7 @@ class LibrdkafkaProducerClient:
         self._producer = self._connect()
         self._former: list[Producer] = []
         self._alone: Producer | None = None
-        """Writes each record in a batch of its own; None until a batch was refused."""
+        """Writes each record in a separate batch; None until a batch was refused."""
         self._doubts: list[_Written] = []
         self._numbers: dict[str, tuple[float, Collection[int]]] = {}
         self._refused: dict[str, BrokerError] = {}
@@ -194,7 +194,7 @@ class LibrdkafkaProducerClient:
             raise UnavailableError(f"too much waits to be acknowledged: {error}") from error
         except KafkaException as exception:
             raise self._not_taken(topic, error_of(exception)) from exception
-        except Exception as error:  # what the library's checks raise: it would raise it again
+        except Exception as error:  # raised by the library's checks, which would raise it again
             raise PublishError(f"Kafka does not take a record for {topic}: {error}") from error
         return written
 

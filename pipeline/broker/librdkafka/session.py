@@ -1,4 +1,4 @@
-"""Opens sessions with Kafka, and says in words why there is none. librdkafka itself connects in the background and goes on trying."""
+"""Opens sessions with Kafka, and explains why there is none. librdkafka itself connects in the background and keeps trying."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _PROTOCOL: Final = "Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL and the port"
 
 
 def require_brokers(settings: Settings) -> None:
-    """Return when a broker has answered and, where one is needed, there is a token.
+    """Return when a broker has answered and, if a token is needed, there is one.
 
     Raises:
-        NoSessionError: none has, or there is none.
+        NoSessionError: no broker has answered, or there is no token.
     """
     reach_brokers(plain_config(settings))
     if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_mechanism == "OAUTHBEARER":
@@ -40,16 +40,16 @@ def require_brokers(settings: Settings) -> None:
 
 
 def open_session(client: Consumer | Producer, settings: Settings, said: Sequence[KafkaError]) -> None:
-    """Return when a broker has let the client in. ``said`` is what its ``error_cb`` has heard.
+    """Return when a broker has accepted the client. ``said`` are the errors that its ``error_cb`` received.
 
     Raises:
         NoSessionError: none did; it says why.
     """
     try:
-        # Whoever only waits for a session may wait for a second longer: librdkafka connects when something is asked for, or by a timer.
+        # Only waiting may take a second longer: librdkafka connects when something is requested, or by a timer.
         client.list_topics(settings.topics.endpoints, timeout=_SESSION_S)
     except KafkaException as exception:
-        client.poll(0)  # lets it tell what is wrong
+        client.poll(0)  # lets it report what is wrong
         raise no_session(settings, said, str(exception)) from exception
 
 
@@ -74,7 +74,7 @@ def no_session(settings: Settings, said: Sequence[KafkaError], failure: str) -> 
 
 
 def close_within(close: Callable[[], object], seconds: float, what: str) -> None:
-    """Disconnect. librdkafka waits for what is under way, also for a broker that is frozen: it is left to itself then."""
+    """Disconnect. librdkafka waits for what is under way, also for a frozen broker: then it is abandoned."""
 
     def run() -> None:
         try:

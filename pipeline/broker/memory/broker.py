@@ -1,4 +1,4 @@
-"""What one process sees of a cluster in memory, and the faults that it can be given."""
+"""One process's view of an in-memory cluster, and the faults that it can have."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _FETCHED_AT_ONCE = 100
 
 @dataclass(slots=True)
 class Faults:
-    """What is wrong with a process's clients. Every one of these was seen on real ones."""
+    """The faults of a process's clients. Every one was observed with real clients."""
 
     is_frozen: bool = False
     """It does nothing: no heartbeat, no fetch (SIGSTOP, a suspended machine)."""
     is_cut_off: bool = False
-    """Nothing that it asks is answered."""
+    """None of its requests is answered."""
     tells_of_losses: bool = True
-    """Whether the listener hears of partitions that were lost. kafka-python 3.0.12 skips that while it joins again."""
+    """Whether the listener is called for lost partitions. kafka-python 3.0.12 omits that while it joins again."""
     rewinds_to: int | None = None
-    """Readers go on from this offset instead of where they were, once (an older leader epoch that was taken for a newer one)."""
+    """Readers continue once from this offset instead of their position (because of a wrong leader epoch)."""
     refuses: Exception | None = None
-    """What sending a record raises."""
+    """The error that sending a record raises."""
     is_holding: bool = False
-    """Records that are sent stay unacknowledged until it ends."""
+    """Records that are sent stay unacknowledged until this ends."""
     unreadable: set[str] = field(default_factory=set)
-    """Topics that it may see, and not read (no right)."""
+    """Topics that it may see, but not read (a missing right)."""
 
     def check_readable(self, topics: Iterable[str]) -> None:
-        """Raise what a client gets that reads one of these.
+        """Raise the error of a client that reads one of these.
 
         Raises:
             RefusedError: it may not.
@@ -48,7 +48,7 @@ class Faults:
 
 
 class MemoryBroker:
-    """See `pipeline.broker.api.Broker`. One a process; processes share a `Cluster`."""
+    """See `pipeline.broker.api.Broker`. One for each process; processes share a `Cluster`."""
 
     def __init__(self, cluster: Cluster | None = None, *, session_seconds: float = 10.0, slot: str | None = None) -> None:
         self.cluster = cluster or Cluster()
@@ -65,7 +65,7 @@ class MemoryBroker:
         return self._session_seconds
 
     def reach(self) -> None:
-        """Raise what a client gets that asks now.
+        """Raise the error of a client that sends a request now.
 
         Raises:
             UnavailableError: nobody answers.
@@ -160,7 +160,7 @@ class MemoryGroupClient:
             try:
                 self._cluster.coordinator.subscribe(self._group, self._member, topics, self._owned)
             except NotMemberError:
-                return  # the next poll finds it out, and joins with these
+                return  # the next poll detects it, and joins with these
 
     def membership(self) -> Membership | None:
         return self._identity

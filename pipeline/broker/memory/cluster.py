@@ -1,4 +1,4 @@
-"""What Kafka keeps: topics, their logs, and a clock that moves when it is told to."""
+"""What Kafka stores: topics, their logs, and a clock that moves only when it is told to."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class VirtualClock:
 
 
 class Log:
-    """One partition. Offsets never come again, whatever is removed."""
+    """One partition. Offsets are never reused, whatever is removed."""
 
     def __init__(self) -> None:
         self.records: list[StoredRecord] = []
@@ -63,13 +63,13 @@ class Log:
         return [record for record in self.records[start : start + most] if record.offset < end]
 
     def remove_before(self, offset: int) -> None:
-        """Retention: what is older goes."""
+        """Retention: older records are removed."""
         end = self.end
         self.first = min(max(offset, self.first), end)
         self.records = [record for record in self.records if record.offset >= self.first]
 
     def truncate(self, offset: int) -> None:
-        """An unclean election: what was written from an offset on is gone, and its offsets are given again."""
+        """An unclean election: records from an offset on are lost, and their offsets are reused."""
         self.records = [record for record in self.records if record.offset < offset]
 
 
@@ -95,7 +95,7 @@ class Cluster:
         """Whether no broker answers."""
 
     def create(self, name: str, partitions: int = 1) -> Topic:
-        """Make a topic; one of that name is recreated, and what groups had committed for it is forgotten, as Kafka does."""
+        """Create a topic. An existing one of that name is recreated, and its commits are forgotten, as in Kafka."""
         with self.lock:
             if name in self.topics:
                 self.coordinator.forget_topic(name)
@@ -107,7 +107,7 @@ class Cluster:
         return self.topics[partition.topic].logs[partition.number]
 
     def partitions_of(self, topic: str) -> list[Partition]:
-        """A topic's partitions; none when there is no such topic."""
+        """The partitions of a topic; none if there is no such topic."""
         found = self.topics.get(topic)
         return [Partition(topic, number) for number in range(len(found.logs))] if found else []
 

@@ -1,8 +1,8 @@
 """The coordinator: who is a member of a group, who holds what, and what was committed.
 
-Cooperative rebalances, as Kafka's consumer protocol has them: a join begins when a member comes or goes; it ends when every member that is
-alive has joined again; whoever holds too much is told to give it up first, and gets a second round. A member that is not heard of for a
-session is put out.
+Cooperative rebalances, as in Kafka's consumer protocol: a join begins when a member comes or goes. It ends when every living
+member has joined again. A member that holds too much must first give it up, and there is a second round. A member that is silent
+for a session is removed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ class GroupMember:
     heard_at: float = 0.0
     has_joined: bool = False
     owned: frozenset[Partition] = frozenset()
-    """What it said that it holds when it joined last."""
+    """The partitions that it reported at its last join."""
     assigned: frozenset[Partition] = frozenset()
     counted: tuple[str, ...] = ()
-    """The topics that the last assignment knew of. Those of a static member that came back may be others; nobody looks before the next join."""
+    """The topics that the last assignment considered. A static member that came back may have others; this is not checked before
+    the next join.
+    """
 
 
 @dataclass(slots=True)
@@ -43,7 +45,7 @@ class ConsumerGroup:
     members: dict[str, GroupMember] = field(default_factory=dict)
     committed: dict[Partition, Committed] = field(default_factory=dict)
     history: list[tuple[Partition, int]] = field(default_factory=list)
-    """Every commit that was taken, in order."""
+    """Every accepted commit, in order."""
 
 
 class Coordinator:
@@ -58,11 +60,11 @@ class Coordinator:
         """``offset.metadata.max.bytes``."""
 
     def group(self, name: str) -> ConsumerGroup:
-        """A group; there is one as soon as it is asked for."""
+        """A group; created at the first access."""
         return self.groups.setdefault(name, ConsumerGroup())
 
     def join(self, name: str, member: GroupMember, owned: Collection[Partition]) -> None:
-        """Come, or come again: the group's join goes on."""
+        """Join, or join again: the group's join continues."""
         group = self.group(name)
         self._put_out_the_silent(group)
         if member.member_id not in group.members and self._admit(group, member) and not group.is_joining:
@@ -77,7 +79,7 @@ class Coordinator:
         """A sign of life. Returns whether the member must join again.
 
         Raises:
-            NotMemberError: the group has put it out.
+            NotMemberError: the group has removed it.
         """
         group = self.group(name)
         self._put_out_the_silent(group)
@@ -85,16 +87,16 @@ class Coordinator:
         member.heard_at = self._clock()
         if not group.is_joining and self._wanted(group) != {p for each in group.members.values() for p in each.assigned}:
             self._begin_join(group)  # topics have grown
-        self._end_join(group)  # it may have waited for somebody who was put out
+        self._end_join(group)  # it may have waited for a member that was removed
         return group.is_joining and not member.has_joined
 
     def commit(self, name: str, member: GroupMember, generation: int, commits: Mapping[Partition, Committed]) -> None:
-        """Take commits of a member in the group's generation.
+        """Accept commits of a member in the group's generation.
 
         Raises:
-            NotMemberError: it is none, or of another generation.
+            NotMemberError: it is not a member, or of another generation.
             UnavailableError: a join is under way.
-            MetadataError: there is too much beside an offset.
+            MetadataError: there is too much metadata.
         """
         group = self.group(name)
         self._put_out_the_silent(group)
@@ -113,7 +115,7 @@ class Coordinator:
         """Read other topics: the member joins again.
 
         Raises:
-            NotMemberError: the group has put it out.
+            NotMemberError: the group has removed it.
         """
         group = self.group(name)
         self._put_out_the_silent(group)
@@ -123,14 +125,14 @@ class Coordinator:
             self.join(name, member, owned)
 
     def leave(self, name: str, member: GroupMember) -> None:
-        """Go, without being waited for."""
+        """Leave, without being waited for."""
         group = self.group(name)
         if group.members.pop(member.member_id, None) is not None:
             self._begin_join(group)
             self._end_join(group)
 
     def forget_topic(self, topic: str) -> None:
-        """A topic was deleted: what was committed for it goes with it."""
+        """A topic was deleted, and its commits with it."""
         for group in self.groups.values():
             group.committed = {partition: held for partition, held in group.committed.items() if partition.topic != topic}
 
@@ -139,7 +141,7 @@ class Coordinator:
             raise NotMemberError(f"the group does not know {member.member_id or 'this member'}")
 
     def _admit(self, group: ConsumerGroup, member: GroupMember) -> bool:
-        """Let a member in. Returns whether it takes the place of another one, so that nobody need join again."""
+        """Admit a member. Returns whether it takes the place of another one, so that nobody need join again."""
         former = next(
             (each for each in group.members.values() if each.instance_id and each.instance_id == member.instance_id), None
         )
@@ -147,7 +149,7 @@ class Coordinator:
         group.members[member.member_id] = member
         if former is None:
             return False
-        # A static member that came back takes the place of the one before it, at once and without a rebalance.
+        # A static member that came back replaces the former one, immediately and without a rebalance.
         del group.members[former.member_id]
         member.assigned, member.has_joined, member.counted = former.assigned, True, former.counted
         return True
@@ -180,7 +182,7 @@ class Coordinator:
         return {partition for topic in topics for partition in self._partitions_of(topic)}
 
     def _assign(self, group: ConsumerGroup) -> None:
-        """Sticky and cooperative: nothing is given to one member that another one still holds."""
+        """Sticky and cooperative: a partition is not assigned to one member while another one still holds it."""
         members = sorted(group.members.values(), key=lambda member: member.member_id)
         for member in members:
             member.counted = member.topics
