@@ -71,7 +71,7 @@ class HeldDeliveries:
             failure="the held deliveries cannot be kept",
         )
         self._context = HeldContext(
-            browser=self._processors.browser,
+            consumer=self._processors.consumer,
             producer=services.producer,
             registry=services.registry,
             health=health,

@@ -64,10 +64,10 @@ class HeldPartition:
     async def run(self) -> None:
         """Process the partition until it is revoked (the task is cancelled), or until :meth:`stop`."""
         self._ledger = HeldLedger(await self._what_was_told())
-        browser, ledger = self._context.browser, self._ledger
+        consumer, ledger = self._context.consumer, self._ledger
         while not self._is_stopping:
             wait = LOOK_SECONDS if ledger.waiting or not self._is_counted else _NOTHING_HELD_SECONDS
-            fetched = await browser.fetch(self._partition, ledger.position, wait)
+            fetched = await consumer.fetch(self._partition, ledger.position, wait)
             await self._count(fetched.records)
             ledger.position = max(fetched.next, ledger.position or 0)
             if fetched.is_end and not self._is_counted:
@@ -164,7 +164,7 @@ class HeldPartition:
         while at < ledger.position and wanted & ledger.waiting.keys():
             if self._is_stopping or time.monotonic() > until:
                 return
-            fetched = await self._context.browser.fetch(self._partition, at, 0.0)
+            fetched = await self._context.consumer.fetch(self._partition, at, 0.0)
             await self._take_those_of(wanted, (record for record in fetched.records if record.offset < ledger.position))
             at = fetched.next
         self._lost(ledger.give_up(wanted))
@@ -230,7 +230,7 @@ class HeldPartition:
             return
         context = self._context
         # If the process was frozen, another one may own the partition by now. The poll thread finds out.
-        while not context.browser.is_sure:  # noqa: ASYNC110
+        while not context.consumer.is_sure:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         await context.until_there_is_room()
         await asyncio.gather(*map(context.let_go, chunk))
@@ -286,4 +286,4 @@ class HeldPartition:
         floor = self._ledger.floor
         if floor is not None and floor != self._committed:
             self._committed = floor
-            self._context.browser.commit(self._partition, floor)
+            self._context.consumer.commit(self._partition, floor)

@@ -39,7 +39,7 @@ class LeavingDelivery(NamedTuple):
 class HeldContext:
     """What all processors of a process share. ``let_go`` returns when Kafka has the results of the delivery."""
 
-    browser: SeekingConsumer
+    consumer: SeekingConsumer
     producer: Producer
     registry: Registry
     health: HealthTable

@@ -72,7 +72,7 @@ class OrderedDeliveries:
             is_wanted=self._is_wanted,
         )
         self._context = OrderedContext(
-            browser=self._processors.browser,
+            consumer=self._processors.consumer,
             producer=services.producer,
             registry=services.registry,
             health=health,

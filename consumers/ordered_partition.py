@@ -128,7 +128,7 @@ class OrderedPartition:
         self._start_ready()
         again = await self._read_again()
         wait = LOOK_SECONDS if self.waiting else _NOTHING_WAITS_SECONDS
-        fetched = await self._context.browser.fetch(self._partition, self._position, 0.0 if again else wait)
+        fetched = await self._context.consumer.fetch(self._partition, self._position, 0.0 if again else wait)
         if fetched.records and not self._is_loaded:
             self._ledger = LaneLedger(await self._context.load(self._partition))
             self._is_loaded = True
@@ -190,10 +190,10 @@ class OrderedPartition:
         """Read what is needed and not in memory: heads, then deliveries whose offsets are not kept. Returns whether there was
         anything.
         """
-        ledger, browser = self._ledger, self._context.browser
+        ledger, consumer = self._ledger, self._context.consumer
         if self._wanted and self._context.in_flight.has_room:
             first = min(self._wanted)
-            fetched = await browser.fetch(self._partition, first, 0.0)
+            fetched = await consumer.fetch(self._partition, first, 0.0)
             for record in fetched.records:
                 key = self._wanted.pop(record.offset, None)
                 if key is not None and key not in self._busy and _stands_at(ledger.head(key), record):
@@ -203,7 +203,7 @@ class OrderedPartition:
             return True
         for endpoint_id in list(ledger.overflows):
             if ledger.has_room(endpoint_id):
-                fetched = await browser.fetch(self._partition, ledger.overflows[endpoint_id].first, 0.0)
+                fetched = await consumer.fetch(self._partition, ledger.overflows[endpoint_id].first, 0.0)
                 for record in fetched.records:
                     if record.offset < (ledger.position or 0) and _is_for(record, endpoint_id):
                         await self._add(record, is_new=False)
@@ -347,9 +347,9 @@ class OrderedPartition:
 
         A process that was frozen does not know immediately: the poll thread finds out.
         """
-        while not self._context.browser.is_sure:  # noqa: ASYNC110
+        while not self._context.consumer.is_sure:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        return self._context.browser.keeps(self._partition)
+        return self._context.consumer.keeps(self._partition)
 
     # --- telling, forgetting ---
 
@@ -384,7 +384,7 @@ class OrderedPartition:
         floor = self._ledger.floor if self._is_loaded else None
         if floor is not None and floor != self._committed:
             self._committed = floor
-            self._context.browser.commit(self._partition, floor)
+            self._context.consumer.commit(self._partition, floor)
 
 
 def _read(record: Record) -> tuple[bytes, DeliveryRecord]:

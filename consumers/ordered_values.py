@@ -60,7 +60,7 @@ class OrderedContext:
     never set. ``load`` reads the progress of a partition's lanes.
     """
 
-    browser: SeekingConsumer
+    consumer: SeekingConsumer
     producer: Producer
     registry: Registry
     health: HealthTable

@@ -57,7 +57,7 @@ class PartitionProcessors(Generic[ProcessorT]):
         self._is_wanted = is_wanted
         self._has_joined = False
         self._processors: dict[int, tuple[ProcessorT, asyncio.Task[None]]] = {}
-        self.browser = SeekingConsumer(broker, group=group, topic=topic, on_assigned=self._assigned, on_revoked=self._revoked)
+        self.consumer = SeekingConsumer(broker, group=group, topic=topic, on_assigned=self._assigned, on_revoked=self._revoked)
 
     @property
     def all(self) -> list[ProcessorT]:
@@ -77,13 +77,13 @@ class PartitionProcessors(Generic[ProcessorT]):
     async def _join(self) -> None:
         while self._is_wanted is not None and not await self._is_wanted():  # noqa: ASYNC110 - the topic is looked at, too
             await asyncio.sleep(_ASKED_APART_S)
-        await self.browser.start()
+        await self.consumer.start()
         self._has_joined = True
-        self.browser.stopped.add_done_callback(self._ended)
+        self.consumer.stopped.add_done_callback(self._ended)
 
     def problem(self) -> str | None:
         """Why this process is not a working member of the group (for health checks); None before it is wanted."""
-        return self.browser.problem() if self._has_joined else None
+        return self.consumer.problem() if self._has_joined else None
 
     async def stop(self, drain_seconds: float) -> None:
         """Finish what was begun, commit, leave the group."""
@@ -94,11 +94,11 @@ class PartitionProcessors(Generic[ProcessorT]):
         tasks = [task for _, task in self._processors.values()]
         for processor in self.all:
             processor.stop()
-        self.browser.hurry()
+        self.consumer.hurry()
         if tasks:
             await asyncio.wait(tasks, timeout=drain_seconds)
         try:
-            await self.browser.stop()
+            await self.consumer.stop()
         finally:
             for task in tasks:
                 task.cancel()

@@ -33,16 +33,16 @@ class World:
         self.write(records)
         self.held: set[int] = set()
         self.broker = MemoryBroker(self.cluster)
-        self.browser = self._browser()
+        self.consumer = self._consumer()
 
-    def _browser(self) -> Stepped:
+    def _consumer(self) -> Stepped:
         self.held.clear()
-        browser = Stepped(
+        consumer = Stepped(
             self.broker, group=GROUP, topic=TOPIC, on_assigned=self.held.update, on_revoked=self.held.difference_update
         )
-        browser._loop = asyncio.get_running_loop()
-        browser._wake.wait = lambda timeout=None: True  # type: ignore[method-assign]  # no turn waits
-        return browser
+        consumer._loop = asyncio.get_running_loop()
+        consumer._wake.wait = lambda timeout=None: True  # type: ignore[method-assign]  # no turn waits
+        return consumer
 
     def write(self, records: int) -> None:
         for number in range(records):
@@ -50,11 +50,11 @@ class World:
 
     def turn(self, times: int = 5) -> None:
         for _ in range(times):
-            self.browser._member.step()
-            self.browser.step()
+            self.consumer._member.step()
+            self.consumer.step()
 
     async def read(self, offset: int | None) -> FetchedPage:
-        asked = asyncio.create_task(self.browser.fetch(0, offset, 0.0))
+        asked = asyncio.create_task(self.consumer.fetch(0, offset, 0.0))
         for _ in range(10):
             await asyncio.sleep(0)
             self.turn()
@@ -64,8 +64,8 @@ class World:
         raise TimeoutError
 
     def restart(self) -> None:
-        self.browser._member._part(leave=True)
-        self.browser = self._browser()
+        self.consumer._member._part(leave=True)
+        self.consumer = self._consumer()
         self.turn()
 
     def committed(self) -> Committed | None:
@@ -81,14 +81,14 @@ async def test_the_next_one_begins_at_the_highest_commit() -> None:
     world.turn()
     assert world.held == {0}
     for offset in (20, 20, 30, 10, 0):
-        world.browser.commit(0, offset)
+        world.consumer.commit(0, offset)
     world.turn()
     assert world.committed() == Committed(30)
-    world.browser.commit(0, 31)
+    world.consumer.commit(0, 31)
     world.turn()
     assert world.committed() == Committed(31)
     world.restart()
-    world.browser.commit(0, 5)
+    world.consumer.commit(0, 5)
     world.turn()
     assert world.committed() == Committed(31)
     assert (await world.read(None)).records[0].offset == 31
@@ -109,22 +109,22 @@ async def test_what_retention_took_while_it_read_is_told_once_with_the_number() 
 async def test_a_log_that_ends_below_what_was_read_is_waited_for_and_told() -> None:
     world = World(10)
     world.turn()
-    asked = asyncio.create_task(world.browser.fetch(0, 40, 0.0))
+    asked = asyncio.create_task(world.consumer.fetch(0, 40, 0.0))
     await asyncio.sleep(0)
     world.turn()
     assert not asked.done()
-    assert "lost records" in (world.browser.problem() or "")
+    assert "lost records" in (world.consumer.problem() or "")
     world.write(35)
     world.cluster.virtual.advance(10.0)
     world.turn()
     assert [record.offset for record in (await asked).records] == list(range(40, 45))
-    assert world.browser.problem() is None
+    assert world.consumer.problem() is None
 
 
 async def test_a_log_that_ends_below_for_an_hour_is_told_of_once_a_minute() -> None:
     world = World(10)
     world.turn()
-    asked = asyncio.create_task(world.browser.fetch(0, 40, 0.0))
+    asked = asyncio.create_task(world.consumer.fetch(0, 40, 0.0))
     await asyncio.sleep(0)
     with capture_logs() as logs:
         for _ in range(360):
@@ -140,7 +140,7 @@ async def test_while_membership_is_in_doubt_the_client_rests(monkeypatch: pytest
     """Kafka is away, perhaps for a day: what the client has to say of that must not gather in it."""
     world = World(10)
     world.turn()
-    client = world.browser._client
+    client = world.consumer._client
     assert client is not None
     rests: list[int] = []
     paused: list[list[Partition]] = []
@@ -152,15 +152,15 @@ async def test_while_membership_is_in_doubt_the_client_rests(monkeypatch: pytest
 
     monkeypatch.setattr(client, "rest", lambda: rests.append(1))
     monkeypatch.setattr(client, "pause", note)
-    asked = asyncio.create_task(world.browser.fetch(0, 5, 0.0))
+    asked = asyncio.create_task(world.consumer.fetch(0, 5, 0.0))
     await asyncio.sleep(0)
-    world.browser._member.lease.end()
-    world.browser.step()
+    world.consumer._member.lease.end()
+    world.consumer.step()
     assert (len(rests), paused[-1]) == (1, [PLACE])
     world.turn()
     assert [record.offset for record in (await asyncio.wait_for(asked, 30)).records] == list(range(5, 10))
     before = len(rests)
-    world.browser.step()
+    world.consumer.step()
     assert len(rests) == before + 1, "nobody asks for anything"
 
 
@@ -176,10 +176,10 @@ async def test_records_below_what_was_asked_for_are_not_handed_out() -> None:
 async def test_a_partition_that_went_is_told_and_nothing_is_committed_for_it() -> None:
     world = World(50)
     world.turn()
-    world.browser._member._part(leave=True)
+    world.consumer._member._part(leave=True)
     assert world.held == set()
-    world.browser.commit(0, 20)
-    assert not world.browser.is_sure
+    world.consumer.commit(0, 20)
+    assert not world.consumer.is_sure
     world.turn()
     assert world.held == {0}
     assert world.committed() == Committed(0)

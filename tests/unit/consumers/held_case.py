@@ -116,7 +116,7 @@ class RecordingDeliveryService:
         assert (discarded.outcome is Outcome.EXPIRED) == (discarded.kind == "expired")
 
 
-class FakeBrowser:
+class FakeSeekingConsumer:
     """Reads the topic in memory, a few records at a time."""
 
     is_sure = True
@@ -204,7 +204,9 @@ class World:
             backlog=lambda: 0,
             is_time_certain=lambda: self.is_time_certain,
         )
-        self.processor = HeldPartition(replace(held._context, browser=cast("SeekingConsumer", FakeBrowser(self.kafka))), 0)
+        self.processor = HeldPartition(
+            replace(held._context, consumer=cast("SeekingConsumer", FakeSeekingConsumer(self.kafka))), 0
+        )
         self._task = asyncio.create_task(self.processor.run())
 
     async def live(self, turns: int = 400) -> None:

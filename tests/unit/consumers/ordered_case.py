@@ -129,7 +129,7 @@ class Kafka(Producer):
         return lanes
 
 
-class FakeBrowser:
+class FakeSeekingConsumer:
     """Reads the topic in memory, a few records at a time."""
 
     is_sure = True
@@ -181,7 +181,7 @@ class World:
         self.in_flight = AttemptsInFlight(1000, 64 * 1024 * 1024)
         self._task: asyncio.Task[None] | None = None
         self.processor: OrderedPartition | None = None
-        self.browser = FakeBrowser(self.kafka)
+        self.consumer = FakeSeekingConsumer(self.kafka)
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
         self.registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=self.health)
         self.policies = RetryPolicies(DELAYS)
@@ -261,7 +261,7 @@ class World:
         self.kafka.dies_at, self.kafka.writes = None, 0
         self._under_way.clear()
         self.in_flight = AttemptsInFlight(1000, 64 * 1024 * 1024)
-        self.browser = FakeBrowser(self.kafka, most, commit_every)
+        self.consumer = FakeSeekingConsumer(self.kafka, most, commit_every)
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
         self.health.apply(self.kafka.health)
         self.kafka.table = self.health
@@ -274,7 +274,7 @@ class World:
             return self.kafka.load()
 
         context = OrderedContext(
-            browser=cast("SeekingConsumer", self.browser),
+            consumer=cast("SeekingConsumer", self.consumer),
             producer=self.kafka,
             registry=self.registry,
             health=self.health,

@@ -257,7 +257,7 @@ async def test_a_processor_that_has_lost_its_partition_writes_nothing_and_begins
     world.publish("R1")
     world.publish("R1")
     world.start()
-    world.browser.is_kept = False
+    world.consumer.is_kept = False
     await world.live(200)
 
     assert (world.asked, world.kafka.progress) == ([], [])

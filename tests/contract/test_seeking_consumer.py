@@ -43,11 +43,11 @@ async def producer(settings: Settings, topic_prefix: str) -> AsyncIterator[Produ
 
 
 class Member:
-    """A browser, and what it holds."""
+    """A consumer, and what it holds."""
 
     def __init__(self, settings: Settings, prefix: str) -> None:
         self.held: set[int] = set()
-        self.browser = SeekingConsumer(
+        self.consumer = SeekingConsumer(
             open_broker(settings),
             group=f"{prefix}group",
             topic=f"{prefix}held",
@@ -65,7 +65,7 @@ class Member:
         """The offsets from one on, as far as to another."""
         found: list[int] = []
         while not found or found[-1] < until - 1:
-            fetched = await asyncio.wait_for(self.browser.fetch(partition, offset, 0.1), 30)
+            fetched = await asyncio.wait_for(self.consumer.fetch(partition, offset, 0.1), 30)
             found += [record.offset for record in fetched.records]
             offset = fetched.next
         return found
@@ -74,11 +74,11 @@ class Member:
 @asynccontextmanager
 async def member(settings: Settings, prefix: str) -> AsyncIterator[Member]:
     one = Member(settings, prefix)
-    await one.browser.start()
+    await one.consumer.start()
     try:
         yield one
     finally:
-        await one.browser.stop()
+        await one.consumer.stop()
 
 
 async def write(producer: Producer, prefix: str, partition: int, count: int, size: int = 10) -> None:
@@ -97,14 +97,14 @@ async def test_it_reads_what_it_is_asked_for_as_often_as_it_is_asked(
         assert await one.read(0, 40, 300) == everything[40:]
         assert await one.read(0, 7, 300) == everything[7:]
         # At the end it answers without records, after the time that it was given; and with what comes.
-        empty = await asyncio.wait_for(one.browser.fetch(0, 300, 0.0), 30)
+        empty = await asyncio.wait_for(one.consumer.fetch(0, 300, 0.0), 30)
         assert empty == FetchedPage([], 300, is_end=True)
-        waiting = asyncio.create_task(one.browser.fetch(0, 300, 30.0))
+        waiting = asyncio.create_task(one.consumer.fetch(0, 300, 30.0))
         await write(producer, topic_prefix, 0, 1)
         assert [record.offset for record in (await asyncio.wait_for(waiting, 30)).records] == [300]
         # A partition without records ends at its beginning.
-        assert await asyncio.wait_for(one.browser.fetch(1, None, 0.0), 30) == FetchedPage([], 0, is_end=True)
-        assert one.browser.problem() is None
+        assert await asyncio.wait_for(one.consumer.fetch(1, None, 0.0), 30) == FetchedPage([], 0, is_end=True)
+        assert one.consumer.problem() is None
 
 
 async def test_the_next_one_begins_where_it_was_committed_and_nowhere_else(
@@ -117,7 +117,7 @@ async def test_the_next_one_begins_where_it_was_committed_and_nowhere_else(
     async with member(settings, topic_prefix) as two:
         await two.until_holding(2)
         assert await two.read(0, None, 50) == list(range(50)), "reading commits nothing"
-        two.browser.commit(0, 20)
+        two.consumer.commit(0, 20)
     async with member(settings, topic_prefix) as three:
         await three.until_holding(2)
         assert await three.read(0, None, 50) == list(range(20, 50))
