@@ -211,7 +211,7 @@ class FanOut:
         divided: Receipt | None,
         dispatched: asyncio.Future[EntryPosition],
     ) -> asyncio.Task[None]:
-        """What is for endpoints that get events in order: the processor of their lane makes the attempt (`consumers.ordered`).
+        """What is for endpoints that get events in order: the processor of their lane makes the attempt (`consumers.ordered_deliveries`).
 
         ``divided``: the receipt of an event that is dealt with in parts.
         """

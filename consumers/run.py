@@ -60,8 +60,8 @@ from schemas.topic_ids import TOPIC_IDS_KEY
 
 if TYPE_CHECKING:
     from consumers.fanout import FanOut
-    from consumers.held import HeldDeliveries
-    from consumers.ordered import OrderedDeliveries
+    from consumers.held_deliveries import HeldDeliveries
+    from consumers.ordered_deliveries import OrderedDeliveries
     from consumers.recorder import Recorder
     from consumers.store_wiring import Recording
     from pipeline.store.connection import Connections

@@ -42,8 +42,8 @@ from pipeline.sender.egress_proxy_check import ask_egress_proxy
 from pipeline.sender.limits import SenderLimits
 
 if TYPE_CHECKING:
-    from consumers.held import HeldDeliveries
-    from consumers.ordered import OrderedDeliveries
+    from consumers.held_deliveries import HeldDeliveries
+    from consumers.ordered_deliveries import OrderedDeliveries
     from consumers.retry import Retry
     from pipeline.ops.tracing import Tracing
 
@@ -241,7 +241,7 @@ def make_held(
     settings: Settings, broker: Broker, producer: Producer, deliveries: DeliveryContext, retry: Retry
 ) -> HeldDeliveries:
     """The held deliveries, processed beside the retry."""
-    from consumers.held import HeldDeliveries  # noqa: PLC0415 - as of the retry
+    from consumers.held_deliveries import HeldDeliveries  # noqa: PLC0415 - as of the retry
 
     topics = settings.topics
     dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.held,))
@@ -257,7 +257,7 @@ def make_held(
 
 def make_ordered(settings: Settings, broker: Broker, producer: Producer, deliveries: DeliveryContext) -> OrderedDeliveries:
     """The deliveries in order, processed beside the retry."""
-    from consumers.ordered import OrderedDeliveries  # noqa: PLC0415 - as of the retry
+    from consumers.ordered_deliveries import OrderedDeliveries  # noqa: PLC0415 - as of the retry
 
     topics = settings.topics
     dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.ordered,))

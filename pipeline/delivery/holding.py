@@ -1,6 +1,6 @@
 """What is due for an endpoint that is paused or disabled is held: it waits in ``webhooks.held`` and uses up no attempt.
 
-``DeliveryPublisher.hold`` puts it there. The hop in ``consumers/held.py`` keeps it, and releases it when the endpoint is resumed.
+``DeliveryPublisher.hold`` puts it there. ``consumers/held_deliveries.py`` keeps it, and releases it when the endpoint is resumed.
 """
 
 from __future__ import annotations

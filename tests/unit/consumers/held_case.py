@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from msgspec import structs
 
-from consumers.held import HeldDeliveries
+from consumers.held_deliveries import HeldDeliveries
 from consumers.held_partition import HeldPartition
 from pipeline.broker.api import Partition, Position, Record
 from pipeline.broker.memory.broker import MemoryBroker

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from msgspec import structs
 
-from consumers.ordered import take_progress
+from consumers.ordered_deliveries import take_progress
 from consumers.ordered_partition import OrderedPartition
 from consumers.ordered_values import AttemptsInFlight, OrderedContext
 from pipeline.broker.api import Partition, Position, Record

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumers import ordered_partition
-from consumers.ordered import take_progress
+from consumers.ordered_deliveries import take_progress
 from pipeline.core import lane_ledger
 from schemas.codec import to_json
 from schemas.delivery import Trigger

@@ -12,7 +12,7 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from consumers import partition_processors
-from consumers.ordered import OrderedDeliveries
+from consumers.ordered_deliveries import OrderedDeliveries
 from pipeline.broker.api import Partition
 from pipeline.broker.errors import PublishError
 from pipeline.broker.failure_backoff import FailureBackoff

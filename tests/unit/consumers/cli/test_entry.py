@@ -25,7 +25,7 @@ NOT_LOADED = {
     # What some settings want, and some roles.
     "clickhouse_connect",
     "confluent_kafka",
-    "consumers.held",
+    "consumers.held_deliveries",
     "consumers.recorder",
     "consumers.retry",
     "consumers.store_wiring",
