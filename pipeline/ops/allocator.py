@@ -1,4 +1,4 @@
-"""How the process holds memory: large blocks go back to the system when they are freed."""
+"""Memory management of the process: freed large blocks are returned to the system."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _LARGE_BYTES: Final = 256 * 1024
 
 
 def give_back_large_blocks() -> bool:
-    """Tell glibc to map blocks above 256 KiB one by one; whether there was a glibc to tell.
+    """Tell glibc to map blocks above 256 KiB separately; returns whether there is a glibc.
 
-    By default it raises that limit to the size of the largest block that was ever freed, and then keeps such blocks. Measured
+    By default glibc raises that limit to the size of the largest block that was ever freed, and then keeps such blocks. Measured
     with bodies of 5 MB (tests/bench/bounds.py --only large): the peaks of the roles are a fifth lower.
     """
     try:

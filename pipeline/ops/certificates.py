@@ -1,4 +1,4 @@
-"""When the TLS certificates expire that this process meets or shows: a metric, so that somebody renews them in time."""
+"""Measures when the TLS certificates expire that this process sees or presents, so that they are renewed in time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HANDSHAKE_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class TlsServer:
-    """A TLS server. ``client`` is the certificate to show it and its key, when it wants one."""
+    """A TLS server. ``client`` is the client certificate and its key, if it wants one."""
 
     name: str
     host: str
@@ -33,7 +33,7 @@ class TlsServer:
 
 
 def tls_servers(settings: Settings) -> list[TlsServer]:
-    """The TLS servers of the settings; of Kafka, those that it is bootstrapped from."""
+    """The TLS servers in the settings; for Kafka, the bootstrap servers."""
     found = []
     if settings.kafka_security_protocol.endswith("SSL"):
         password = settings.kafka_ssl_password.get_secret_value() if settings.kafka_ssl_password else None
@@ -49,10 +49,10 @@ def tls_servers(settings: Settings) -> list[TlsServer]:
 async def expiry(server: TlsServer) -> float:
     """When a server's certificate expires, in seconds since 1970.
 
-    It is not verified, because one that has expired must be read too; nothing is sent over the connection.
+    It is not verified, because an expired one must be read too; nothing is sent over the connection.
 
     Raises:
-        OSError: there is no connection (``ssl.SSLError`` among them).
+        OSError: there is no connection (including ``ssl.SSLError``).
         TimeoutError: the handshake takes too long.
     """
     context = ssl.create_default_context()
@@ -78,7 +78,7 @@ def file_expiry(path: Path) -> float:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds no certificate.
+        ValueError: it contains no certificate.
     """
     from cryptography import x509  # noqa: PLC0415 - as above
 
@@ -86,12 +86,12 @@ def file_expiry(path: Path) -> float:
 
 
 async def measure(servers: Sequence[TlsServer], client_certificate: Path | None) -> None:
-    """Set the metric. Of several servers of one name the certificate that expires first counts."""
+    """Set the metric. If several servers have the same name, the certificate that expires first counts."""
     found: dict[str, float] = {}
     for server in servers:
         try:
             at = await expiry(server)
-        except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: nobody can read what the server shows
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: the server's certificate is unreadable
             log.info("a certificate could not be read", server=server.name, host=server.host, error=repr(error))
         else:
             found[server.name] = min(at, found.get(server.name, at))
@@ -105,7 +105,7 @@ async def measure(servers: Sequence[TlsServer], client_certificate: Path | None)
 
 
 async def watch(settings: Settings) -> None:
-    """Measure every ten minutes, for as long as the task lives."""
+    """Measure every ten minutes, until cancelled."""
     servers = tls_servers(settings)
     while servers:
         await measure(servers, settings.kafka_ssl_certfile)

@@ -1,4 +1,4 @@
-"""The wall clock, as an argument: what needs the time takes a Clock, so that a test can give it another one."""
+"""The wall clock as an argument: code that needs the time takes a Clock, so that a test can pass another one."""
 
 from __future__ import annotations
 
@@ -10,5 +10,4 @@ Clock: TypeAlias = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """Now, in UTC."""
     return datetime.now(UTC)

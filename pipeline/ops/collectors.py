@@ -1,7 +1,8 @@
-"""Metrics of the event loop alone, for what is on the way of every delivery.
+"""Metrics for the event loop only, on the path of every delivery.
 
-prometheus-client's own take a lock for each count, and walk through their buckets: 0.4 µs a counter and 1 to 2 µs a histogram, seven
-counts a delivery. These count without a lock, so they may be used from the event loop only, as scrapes are.
+prometheus-client's metrics take a lock for each count, and scan their buckets: 0.4 µs for a counter and 1 to 2 µs for a
+histogram, with seven counts for each delivery. These count without a lock, so they may only be used from the event loop, as
+scrapes are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from prometheus_client.samples import Exemplar
 
 
 class LoopMetric(Collector):
-    """A metric of the event loop."""
+    """A metric that is used from the event loop."""
 
     labelnames: tuple[str, ...]
 
@@ -29,8 +30,6 @@ class LoopMetric(Collector):
 
 
 class LoopCounter(LoopMetric):
-    """A counter."""
-
     def __init__(self, name: str, documentation: str, labelnames: Sequence[str]) -> None:
         self.labelnames = tuple(labelnames)
         self._name = name
@@ -38,7 +37,7 @@ class LoopCounter(LoopMetric):
         self._counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
 
     def count(self, *labels: str, number: int = 1) -> None:
-        """Count ``number`` more for these values of the labels, in their order."""
+        """Add ``number`` for these values of the labels, in their order."""
         self._counts[labels] += number
 
     def describe(self) -> Iterable[CounterMetricFamily]:
@@ -46,7 +45,6 @@ class LoopCounter(LoopMetric):
         return [CounterMetricFamily(self._name, self._documentation, labels=self.labelnames)]
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        """The metric."""
         [family] = self.describe()
         for labels, number in self._counts.items():
             family.add_metric(labels, number)
@@ -63,7 +61,7 @@ class _Series:
 
 
 class LoopHistogram(LoopMetric):
-    """A histogram. ``buckets`` are upper bounds that rise; the one of what is above them all is added."""
+    """A histogram. ``buckets`` are rising upper bounds; one for larger values is added."""
 
     def __init__(self, name: str, documentation: str, buckets: Sequence[float], labelnames: Sequence[str] = ()) -> None:
         self.labelnames = tuple(labelnames)
@@ -72,7 +70,7 @@ class LoopHistogram(LoopMetric):
         self._bounds = (*buckets, inf)
         self._names = [str(float(bound)) for bound in buckets] + ["+Inf"]
         self._series: dict[tuple[str, ...], _Series] = {}
-        if not labelnames:  # it has no other series: it is there from the beginning, as Prometheus advises
+        if not labelnames:  # the only series exists from the beginning, as Prometheus recommends
             self._series[()] = _Series(len(self._bounds))
 
     def observe(self, amount: float, *labels: str, exemplar: Mapping[str, str] | None = None) -> None:
@@ -91,7 +89,6 @@ class LoopHistogram(LoopMetric):
         return [HistogramMetricFamily(self._name, self._documentation, labels=self.labelnames)]
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
-        """The metric."""
         [family] = self.describe()
         for labels, series in self._series.items():
             family.add_metric(labels, self._cumulative(series), series.total)
@@ -108,9 +105,9 @@ class LoopHistogram(LoopMetric):
 
 
 class TopEndpoints(LoopMetric):
-    """Attempts by endpoint, of those only that fail the most: ``size`` of them, so that the label stays bounded.
+    """Attempts by endpoint, only for the ``size`` endpoints that fail the most, so that the label is bounded.
 
-    All endpoints are counted, so a series that comes back goes on where it was. Used from the event loop only, as scrapes are.
+    All endpoints are counted, so a series that comes back continues where it was. Used from the event loop only, as scrapes are.
     """
 
     labelnames = ("endpoint", "outcome")
@@ -127,7 +124,7 @@ class TopEndpoints(LoopMetric):
         self._counts[endpoint_id][outcome] += 1
 
     def forget(self, endpoint_id: int) -> None:
-        """It was deleted: it takes no place among those that are shown."""
+        """It was deleted: it no longer takes a place among the shown endpoints."""
         self._counts.pop(endpoint_id, None)
 
     def describe(self) -> Iterable[CounterMetricFamily]:
@@ -135,7 +132,7 @@ class TopEndpoints(LoopMetric):
         return [CounterMetricFamily(self._name, self._documentation, labels=self.labelnames)]
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        """The endpoints with the most attempts that were not acknowledged; of equals, those with the most attempts."""
+        """The endpoints with the most attempts that were not acknowledged; if equal, those with the most attempts."""
         [family] = self.describe()
         for endpoint_id in sorted(self._counts, key=self._rank, reverse=True)[: self.size]:
             for outcome, number in self._counts[endpoint_id].items():

@@ -1,4 +1,4 @@
-"""Threads that nobody has to wait for: what blocks in them while a server hangs does not keep the process from ending."""
+"""Daemon threads: if a thread blocks because a server hangs, the process can still end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def start_thread(work: Callable[[], ResultT], name: str) -> asyncio.Future[Resul
 
 
 class DaemonThreads(Executor):
-    """A pool of daemon threads, each started when it is needed first. ``ThreadPoolExecutor`` joins its threads when the process ends."""
+    """A pool of daemon threads, started on demand. ``ThreadPoolExecutor`` joins its threads when the process ends."""
 
     def __init__(self, count: int, name: str) -> None:
         self._count = count
@@ -62,7 +62,7 @@ class DaemonThreads(Executor):
         self._closed = False
 
     def submit(self, fn: Callable[P, ResultT], /, *args: P.args, **kwargs: P.kwargs) -> Future[ResultT]:
-        """Run a function in one of the threads, after what was submitted before, where all are busy."""
+        """Run a function in one of the threads; if all are busy, after earlier submissions."""
         future: Future[ResultT] = Future()
         with self._lock:
             if self._closed:
@@ -76,7 +76,7 @@ class DaemonThreads(Executor):
         return future
 
     def join(self, deadline: float | None) -> bool:
-        """Take no more work, and wait for what is under way until ``deadline`` by ``time.monotonic()`` (None: to its end).
+        """Accept no more work, and wait for work under way until ``deadline`` by ``time.monotonic()`` (None: to its end).
 
         Returns whether all of it has ended.
         """

@@ -1,4 +1,4 @@
-"""Asks what this process depends on, from time to time, whether it answers: for ``/readyz``, for the metrics, and for a start that waits."""
+"""Regularly probes the dependencies of this process: for ``/readyz``, for the metrics, and for a start that waits."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from pipeline.ops import metrics
 from pipeline.ops.outage_log import OutageLog
 
 Ask: TypeAlias = Callable[[], Awaitable[object]]
-"""Raises when the dependency does not answer; ``str(error)`` says why, without credentials. ``needs_a_person`` of an error says that waiting
-does not help."""
+"""Raises if the dependency does not answer; ``str(error)`` says why, without credentials. ``needs_a_person`` of an error says
+that waiting does not help.
+"""
 
 EVERY_SECONDS: Final = 15.0
 ANSWER_SECONDS: Final = 10.0
 AWAY_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
-"""How long to wait before asking again what is away: longer each time, and then the last. A random half of it is left out."""
+"""How long to wait before asking an unavailable dependency again: longer each time, then always the last value. A random part of
+up to half is subtracted.
+"""
 REFUSED_SECONDS: Final = 15.0
-"""The same, for what refuses us: it is asked less often, since asking does not help."""
+"""The same for a dependency that refuses us: it is asked less often, because asking does not help."""
 
 
 class Probe:
-    """One dependency, asked again and again. Its metric is 0 until it has answered."""
+    """One dependency, probed repeatedly. Its metric is 0 until it has answered."""
 
     def __init__(self, dependency: str, ask: Ask, every: float | None = None) -> None:
-        """``every``: seconds between two questions while it answers."""
+        """``every``: seconds between two probes while it answers."""
         self.outage = OutageLog(dependency)
         self._ask = ask
         self._every = EVERY_SECONDS if every is None else every
@@ -43,7 +46,7 @@ class Probe:
         return self.outage.problem
 
     async def until_up(self) -> None:
-        """Return when the latest question was answered."""
+        """Return when the latest probe was answered."""
         await self._is_up.wait()
 
     def _failed(self, error: BaseException) -> None:
@@ -62,7 +65,7 @@ class Probe:
         metrics.DEPENDENCY_UP.labels(self.outage.dependency).set(1)
 
     async def ask(self) -> bool:
-        """Whether it answers now."""
+        """Probe now; returns whether it answers."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._ask()
@@ -75,37 +78,35 @@ class Probe:
         return self.outage.problem is None
 
     async def watch(self) -> None:
-        """Ask for as long as the task lives."""
+        """Probe until cancelled."""
         while True:
             is_up = await self.ask()
             await asyncio.sleep(self._every if is_up else pause(self._failures, refused=self.outage.needs_a_person))
 
 
 def pause(failures: int, *, refused: bool) -> float:
-    """In how many seconds to try again what has failed so many times in a row."""
+    """How many seconds to wait after so many failures in a row."""
     longest = REFUSED_SECONDS if refused else AWAY_SECONDS[min(max(failures, 1), len(AWAY_SECONDS)) - 1]
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - so that not all processes ask at the same moment
 
 
 class Probes:
-    """The dependencies of one process, each asked in a task of its own: one that hangs keeps no other waiting."""
+    """The dependencies of one process, each probed in its own task: one that hangs does not delay others."""
 
     def __init__(self) -> None:
         self._probes: list[Probe] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     def add(self, dependency: str, ask: Ask, every: float | None = None) -> Probe:
-        """A dependency that is asked once :meth:`start` is called."""
+        """A dependency that is probed once :meth:`start` is called."""
         probe = Probe(dependency, ask, every)
         self._probes.append(probe)
         return probe
 
     def start(self) -> None:
-        """Ask from now on."""
         self._tasks += [asyncio.create_task(probe.watch()) for probe in self._probes]
 
     async def stop(self) -> None:
-        """Ask no more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

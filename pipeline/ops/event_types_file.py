@@ -1,6 +1,6 @@
-"""The file of a deployment's own event types (setting ``event_types_file``), in YAML or JSON.
+"""Reads the file of a deployment's own event types (setting ``event_types_file``), in YAML or JSON.
 
-Every error says the file, the entry, the field, and what to do.
+Every error names the file, the entry, the field, and what to do.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read_event_types(path: Path) -> tuple[ConfiguredEventType, ...]:
     """The event types in a file.
 
     Raises:
-        EventTypesFileError: it cannot be read, or an entry is not as it should be.
+        EventTypesFileError: it cannot be read, or an entry is invalid.
     """
     entries = read_entries(path)
     problems: list[str] = []
@@ -57,7 +57,7 @@ def read_event_types(path: Path) -> tuple[ConfiguredEventType, ...]:
 
 
 def entry_problems(entry: Any, topics: Collection[str]) -> list[tuple[str, str]]:
-    """What is wrong with an event type that is added while the pipeline runs: field and sentence. ``topics`` are those that are read anyway."""
+    """What is wrong with an event type that is added at run time: field and sentence. ``topics`` are those that are read anyway."""
     found = list(_problems(entry, ()))
     if not found and entry["topic"] not in topics and (problem := added_topic_problem(entry["topic"])):
         found.append(("topic", problem))
@@ -65,9 +65,9 @@ def entry_problems(entry: Any, topics: Collection[str]) -> list[tuple[str, str]]
 
 
 def added_topic_problem(topic: str) -> str | None:
-    """Why a topic of this name, without the prefix, is not read for an event type that is added while the pipeline runs.
+    """Why a topic of this name, without the prefix, is not read for an event type that is added at run time.
 
-    What is written to Kafka's own topics, or to a pipeline's, follows from what is read: it would never end.
+    Records in Kafka's own topics, or in a pipeline's, are consequences of what is read: it would never end.
     """
     if not _TOPIC.fullmatch(topic):
         return _NO_TOPIC
@@ -79,10 +79,10 @@ def added_topic_problem(topic: str) -> str | None:
 
 
 def read_entries(path: Path) -> Sequence[Any]:
-    """What stands in a file of event types, as it stands there.
+    """The raw entries in a file of event types.
 
     Raises:
-        EventTypesFileError: it cannot be read, or is no list.
+        EventTypesFileError: it cannot be read, or is not a list.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -114,7 +114,7 @@ def _document(path: Path, text: str) -> Any:
     import yaml  # noqa: PLC0415 - only a deployment with such a file waits for it
 
     class Loader(yaml.SafeLoader):
-        """Times stay text, as in JSON."""
+        """Keeps times as text, as in JSON."""
 
     Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -268,7 +268,7 @@ def _of_sample(entry: Mapping[str, Any], *, check_schema: bool) -> Iterator[tupl
 
 
 def _against_its_schema(entry: Mapping[str, Any], sample: Any) -> Iterator[tuple[str, str]]:
-    """Each sample, against the schema of its version."""
+    """Checks each sample against the schema of its version."""
     try:
         bare = _bare(entry)
         for version in reversed(bare.versions):
@@ -317,7 +317,7 @@ def _versions_of(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def event_type_of(entry: Mapping[str, Any]) -> ConfiguredEventType:
-    """The event type of an entry that has no problems."""
+    """The event type of a valid entry."""
     references = {
         name: tuple(given) if isinstance(given, list) else (given,) for name, given in entry.get("references", {}).items()
     }

@@ -1,4 +1,4 @@
-"""What our own faults have kept from being sent: counted, told in the log once a minute, and shown while it lasts."""
+"""Reports deliveries that our own faults prevented: counted, logged once a minute, and shown while a fault lasts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ log = logger(__name__)
 
 TELL_EVERY_SECONDS: Final = 60.0
 LASTS_SECONDS: Final = 60.0
-"""A fault is taken for over when it has kept nothing back for so long."""
+"""A fault counts as over if it has prevented nothing for so long."""
 
 
 @dataclass(slots=True)
 class _FaultPeriod:
-    """A fault that lasts: since when, how often, and what of it is not in the log yet."""
+    """A fault that lasts: since when, how often, and what was not logged yet."""
 
     since: float
     last: float
@@ -31,7 +31,7 @@ class _FaultPeriod:
 
 
 class LocalFaultReport:
-    """One per process that delivers. Used from the event loop only; ``clock`` is seconds that only rise."""
+    """One for each delivering process. Used from the event loop only; ``clock`` is seconds that never go back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, tell_every_seconds: float = TELL_EVERY_SECONDS) -> None:
         self._clock = clock
@@ -55,14 +55,14 @@ class LocalFaultReport:
             self._tell(fault)
 
     def warning(self) -> str | None:
-        """What keeps deliveries back now, in words for ``/readyz`` and for the overview; None when nothing does."""
+        """What prevents deliveries now, in words for ``/readyz`` and for the overview; None if nothing does."""
         lasting = [(fault, period) for fault, period in self._periods.items() if self._lasts(period)]
         if not lasting:
             return None
         return "; ".join(self._words(fault, period) for fault, period in lasting)
 
     def close(self) -> None:
-        """Tell what has not been told, and say nothing more."""
+        """Log what was not logged yet, then nothing more."""
         for fault in list(self._quiet):
             self._quiet.pop(fault).cancel()
             self._log(fault)

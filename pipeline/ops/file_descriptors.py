@@ -1,7 +1,7 @@
-"""File descriptors: as many as the system gives, and what they must suffice for.
+"""File descriptors: as many as the system allows, and what they are used for.
 
-Each connection takes one. The limit that a process starts with (the soft one, often 1024) is meant for programs that use select(); a process may
-raise it to the hard one by itself.
+Each connection takes one. The limit at the start of a process (the soft one, often 1024) is meant for programs that use select();
+a process may raise it to the hard one.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ OWN: Final = 256
 """Kafka's clients, ClickHouse's connections or files, libraries, pipes, look-ups of names."""
 MOST_VISITORS: Final = 512
 _MOST: Final = 1_048_576
-"""What is asked for where the hard limit is none."""
+"""The requested limit if there is no hard limit."""
 _DIRECTORIES: Final = ("/proc/self/fd", "/dev/fd")
 
 
 @dataclass(frozen=True, slots=True)
 class DescriptorBudget:
-    """How the descriptors of a process are shared out."""
+    """How a process's descriptors are divided."""
 
     limit: int
     in_flight: int
@@ -33,11 +33,11 @@ class DescriptorBudget:
 
     @property
     def idle(self) -> int:
-        """Connections to endpoints that are kept open for the next request: what is left, and no more than there are requests."""
+        """Idle connections to endpoints: what is left, and no more than there are requests."""
         return max(0, min(self.in_flight, self.limit - self.in_flight - self.visitors - OWN))
 
     def problem(self) -> str | None:
-        """What the limit does not suffice for, and what to do."""
+        """What the limit is too low for, and what to do."""
         needed = self.in_flight + self.visitors + OWN
         if self.limit >= needed:
             return None
@@ -49,26 +49,26 @@ class DescriptorBudget:
 
 
 def descriptor_limit() -> int:
-    """How many this process may have now."""
+    """The current limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST if soft == resource.RLIM_INFINITY else soft
 
 
 def raise_descriptor_limit() -> tuple[int, int]:
-    """Raise the soft limit to the hard one; returns what it was and what it is."""
+    """Raise the soft limit to the hard one; returns the old and the new limit."""
     before = descriptor_limit()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (ValueError, OSError):  # macOS has a bound of its own below an infinite hard limit
+        except (ValueError, OSError):  # macOS has its own limit below an infinite hard limit
             return before, before
     return before, descriptor_limit()
 
 
 def open_descriptors() -> int:
-    """How many are open now; 0 where the system does not tell."""
+    """The number of open descriptors; 0 if the system does not report it."""
     for directory in _DIRECTORIES:
         try:
             return len(os.listdir(directory))  # noqa: PTH208 - there may be thousands

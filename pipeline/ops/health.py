@@ -1,4 +1,4 @@
-"""Startup and readiness: each part of a role says whether it can do its work, and why not. Who answers at all is alive."""
+"""Startup and readiness: each part of a role says whether it can do its work, and why not. A process that answers is alive."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final, TypeAlias
 from pipeline.ops import metrics
 
 Check: TypeAlias = Callable[[], str | None]
-"""Says what is missing, in words; None when all is well. It must be quick: it runs on every probe."""
+"""Says what is missing, in words; None if all is well. It must be quick, because it runs on every probe."""
 
 STARTING: Final = "starting"
 
 
 class Health:
-    """The checks of one process. ``starting`` is for the process to set until every part of it runs."""
+    """The checks of one process. The process sets ``starting`` until every part of it runs."""
 
     def __init__(self, *, starting: bool = False) -> None:
         self.starting = starting
@@ -25,28 +25,30 @@ class Health:
 
     @property
     def waiting_for(self) -> str:
-        """What the start waits for, in words; empty when it waits for nothing."""
+        """What the start waits for, in words; empty if it waits for nothing."""
         return " and ".join(name for name, is_waiting in self._waits.items() if is_waiting())
 
     def add(self, name: str, check: Check) -> None:
-        """Let ``/readyz`` ask this check too. Its result is a metric as well, looked at when it is scraped."""
+        """Include a check in ``/readyz``. Its result is also a metric, computed at the scrape."""
         self._checks[name] = check
         metrics.READY.labels(name).set_function(lambda: float(check() is None))
 
     def warn(self, name: str, check: Check) -> None:
-        """Let ``/readyz`` and the overview tell of this too. The process does its work all the same: it stays ready."""
+        """Show a warning in ``/readyz`` and on the overview. The process does its work and stays ready."""
         self._warnings[name] = check
 
     def warnings(self) -> dict[str, str]:
-        """What somebody should look at, by the name of its check."""
+        """Warnings, by the name of the check."""
         return _found(self._warnings)
 
     def add_wait(self, name: str, is_waiting: Callable[[], bool]) -> None:
-        """Something that the start cannot go on without: Kafka, ClickHouse. While it waits for it, a restart would not help."""
+        """A dependency without which the start cannot continue: Kafka, ClickHouse. While the start waits for it, a restart would
+        not help.
+        """
         self._waits[name] = is_waiting
 
     def problems(self) -> dict[str, str]:
-        """What is not ready, by the name of its check."""
+        """Failed checks, by name."""
         return _found(self._checks)
 
     def _startup(self) -> str | None:

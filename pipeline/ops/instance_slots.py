@@ -1,7 +1,7 @@
-"""A name for this process that the next one takes up when this one has died: the host's name and the lowest number that is free on it.
+"""A name for this process that its successor gets if it dies: the host's name and the lowest free number on the host.
 
-A group of Kafka knows a static member by such a name: whoever comes with it takes over at once, without waiting for the session of the
-dead one to end.
+A Kafka group identifies a static member by such a name: a process with the same name takes over immediately, without waiting for
+the session of the dead one to expire.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class InstanceSlot:
 
 
 def claim_slot(scope: str, directory: Path | None = None) -> InstanceSlot:
-    """The lowest number on this host that no living process has. ``scope`` tells deployments on one host apart: their cluster and prefix.
+    """The lowest number on this host that no living process has. ``scope`` distinguishes deployments on one host: their cluster
+    and prefix.
 
     Raises:
         OSError: the directory for the claims cannot be used.

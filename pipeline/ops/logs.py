@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, or text for people. Secrets are never handed to a logger."""
+"""Structured logs: one JSON object per line, or text for people. Secrets are never passed to a logger."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 def configure_logs(
     level: Literal["debug", "info", "warning", "error"], style: Literal["json", "console"], worker: str = ""
 ) -> None:
-    """Send our logs and those of the libraries to stderr, in one form; with ``worker``, every line names it."""
+    """Send our logs and those of the libraries to stderr, in one format; with ``worker``, every line names it."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -22,7 +22,7 @@ def configure_logs(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    if worker:  # not by contextvars: Kafka's threads would not have it
+    if worker:  # not with contextvars, which Kafka's threads would not have
         shared.append(_named(worker))
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -42,12 +42,13 @@ def configure_logs(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
-    # The libraries' own information is noise at our level; their warnings are not.
+    # At our level, the libraries' information is noise, but their warnings are not.
     # kafka.net.transport also logs, with tracebacks, that connections are closed when we close them.
     logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
-    # It measures how long each of its tasks took, and warns of those that a busy machine held up; their names hold addresses of objects.
+    # It measures the duration of each of its tasks, and warns about those that a busy machine delayed; their names contain
+    # addresses of objects.
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
-    # What pipeline.store says of ClickHouse's driver and pipeline.broker of kafka.net is said there, and must stand.
+    # pipeline.store and pipeline.broker configure the loggers of ClickHouse's driver and of kafka.net, which must stay.
     for name in ("kafka", "aiohttp.access", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))
 

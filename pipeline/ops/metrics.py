@@ -30,7 +30,7 @@ BUILD: Final = Info("oms_webhooks_build", "The version that is running")
 BUILD.info({"version": version("oms-webhooks")})
 ROLE: Final = Gauge("oms_webhooks_role", "1 for each role that this process runs", ["role"])
 
-# What a process depends on: asked from time to time, whatever the deliveries do
+# What a process depends on: probed regularly, independent of deliveries
 READY: Final = Gauge("oms_webhooks_ready", "Whether a check of /readyz passes", ["check"])
 DEPENDENCY_UP: Final = Gauge(
     "oms_webhooks_dependency_up", "Whether what this process depends on answered when it was last asked", ["dependency"]

@@ -1,4 +1,4 @@
-"""What is said again and again, such as by a library while something is away: once a minute, with how often it came."""
+"""Limits repeated messages, such as those of a library while a server is away: once a minute, with a count."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _MOST_KINDS: Final = 1_000
 
 
 class OnceAMinute:
-    """Counts what comes, by kind. May be used by any thread."""
+    """Counts occurrences by kind. May be used by any thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock``: seconds that only rise."""
+        """``clock``: seconds that never go back."""
         self._clock = clock
         self._said: dict[Hashable, tuple[float, int]] = {}
         self._counting = threading.Lock()
 
     def times(self, kind: Hashable) -> int:
-        """How often it came since it was said, this time included; 0 when it is not to be said."""
+        """How often it occurred since it was last reported, including now; 0 if it must not be reported now."""
         with self._counting:
             now = self._clock()
             said_at, left_out = self._said.get(kind, (-SAID_EVERY_SECONDS, 0))

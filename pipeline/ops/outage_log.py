@@ -1,6 +1,6 @@
-"""Tells of something that is away in few lines: one when it goes, at most one a minute meanwhile, one when it is back.
+"""Logs outages in few lines: one at the beginning, at most one a minute meanwhile, one at the end.
 
-What comes and goes many times a minute is told of once a minute, with a count.
+Repeated short outages are logged once a minute, with a count.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ REMINDER_SECONDS: Final = 60.0
 
 
 class OutageLog:
-    """Whether a dependency answers, as everybody in this process who asks it has found. Used from the event loop only."""
+    """Whether a dependency answers, according to all users in this process. Used from the event loop only."""
 
     def __init__(self, dependency: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.dependency = dependency
         self.problem: str | None = None
-        """Why it cannot be used, in words; None while it can."""
+        """Why it cannot be used, in words; None if it can."""
         self.needs_a_person = False
         """Whether waiting does not help: a password is wrong, a right is missing."""
         self._clock = clock
@@ -31,12 +31,12 @@ class OutageLog:
         self._said_at = -math.inf
         self._failures = 0
         self._untold = 0
-        """Outages since the last line of one."""
+        """Outages since the last log line."""
         self._is_told = False
-        """Whether anybody knows of the one that lasts."""
+        """Whether the current outage was logged."""
 
     def failed(self, problem: str, *, needs_a_person: bool = False) -> None:
-        """Somebody could not use it, and says why."""
+        """A user could not use it, with the reason."""
         now = self._clock()
         begins, changes = self.problem is None, needs_a_person and not self.needs_a_person
         if begins:
@@ -62,12 +62,12 @@ class OutageLog:
         self._said_at, self._is_told, self._untold = now, True, 0
 
     def _told(self) -> dict[str, object]:
-        """Of an outage that was not told of yet; and of the short ones before, that were not told of at all."""
+        """Log an outage that was not logged yet, with the number of unlogged short ones before."""
         earlier = self._untold - (not self._is_told)
         return {"dependency": self.dependency} | ({"earlier_outages": earlier} if earlier else {})
 
     def answered(self) -> None:
-        """Somebody could use it."""
+        """A user could use it."""
         if self.problem is None:
             return
         if self._is_told:

@@ -1,4 +1,7 @@
-"""Is a server there? Name, connection, TLS: one after the other, and what is wrong in words. For ``oms-webhooks settings --check``."""
+"""Checks whether a server can be reached: name, connection, TLS, with the problem in words. For ``oms-webhooks settings
+--check``.
+
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,17 @@ CONNECT_SECONDS: Final = 5.0
 
 
 class CheckResult(NamedTuple):
-    """One thing that was looked at. ``problem`` is None when all is well with it."""
+    """The result of one check. ``problem`` is None if all is well."""
 
     what: str
     problem: str | None = None
 
 
 def tls_context(ca_file: Path | None, client: tuple[Path, Path | None, str | None] | None = None) -> ssl.SSLContext:
-    """How a server is verified, and what is shown to it.
+    """The TLS context for verifying a server, with the client certificate.
 
     Raises:
-        OSError: a file cannot be read, or holds something else (``ssl.SSLError``).
+        OSError: a file cannot be read, or has another content (``ssl.SSLError``).
     """
     context = ssl.create_default_context(cafile=ca_file)
     if client is not None:
@@ -31,7 +34,7 @@ def tls_context(ca_file: Path | None, client: tuple[Path, Path | None, str | Non
 
 
 def server_finding(name: str, host: str, port: int, context: ssl.SSLContext | None) -> CheckResult:
-    """Look a server's name up, connect, and, with a ``context``, shake hands. Blocks for some seconds at most."""
+    """Resolve a server's name, connect, and, with a ``context``, do the TLS handshake. Blocks for some seconds at most."""
     what = f"{name}: {host}:{port}"
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -48,7 +51,7 @@ def server_finding(name: str, host: str, port: int, context: ssl.SSLContext | No
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Whether a server shakes hands, whatever its certificate. Blocks for some seconds at most."""
+    """Whether a server does a TLS handshake, whatever its certificate. Blocks for some seconds at most."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

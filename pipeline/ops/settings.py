@@ -57,7 +57,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         hide_input_in_errors=True,
     )
 
-    if not TYPE_CHECKING:  # a type checker makes a better signature of the fields
+    if not TYPE_CHECKING:  # the fields give type checkers a better signature
 
         def __init__(self, **values: Any) -> None:
             """Read all sources.
@@ -71,7 +71,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
             except (UnicodeDecodeError, SettingsError) as error:
                 if not isinstance(error.__cause__ or error, UnicodeDecodeError):
                     raise
-                # No cause: it holds the text that was read, which may be a secret.
+                # No cause: it contains the text that was read, which may be a secret.
                 raise SettingsError(f"{_not_utf8()} is not UTF-8; write it again in this encoding.") from None
 
     _event_types: EventTypes | None = PrivateAttr(default=None)
@@ -300,7 +300,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     @field_validator("event_types_file", mode="before")
     @classmethod
     def _no_file(cls, value: object) -> object:
-        return value or None  # a variable that is empty names none
+        return value or None  # an empty variable names none
 
     @field_validator("operational_url", "otlp_endpoint")
     @classmethod
@@ -387,7 +387,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
 
     @property
     def event_types(self) -> EventTypes:
-        """The event types of this deployment: read once."""
+        """The event types of this deployment, read once."""
         if self._event_types is None:
             self._event_types = EventTypes(read_event_types(self.event_types_file)) if self.event_types_file else BUILT_IN
         return self._event_types
@@ -447,7 +447,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
 
 
 def _has_a_port(url: SplitResult) -> bool:
-    """One that can be, or none: then it is ClickHouse's own."""
+    """Whether the port is possible; without one, ClickHouse's default is used."""
     try:
         return url.port != 0
     except ValueError:
@@ -455,7 +455,7 @@ def _has_a_port(url: SplitResult) -> bool:
 
 
 def _not_utf8() -> str:
-    """Which of the files that pydantic reads it is."""
+    """Which of the files that pydantic reads is not UTF-8."""
     directory = os.environ.get(SECRETS_DIR)
     for path in (Path(".env"), *(sorted(Path(directory).glob("*")) if directory else ())):
         try:

@@ -1,11 +1,11 @@
-"""Spans, where a collector is configured. The only importer of OpenTelemetry, which is an optional extra.
+"""Spans, if a collector is configured. The only importer of OpenTelemetry, which is an optional extra.
 
-So it is imported when there is a collector, and not before (see ``open_tracing`` in consumers/wiring.py); those who make spans name it for their
-types alone. Nothing here looks at a global or at a context variable: a parent is an argument, and a delivery carries its trace
-with it, through Kafka too.
+So it is imported only if there is a collector (see ``open_tracing`` in consumers/wiring.py); code that creates spans refers to it
+for types only. Nothing here uses a global or a context variable: a parent is an argument, and a delivery carries its trace, also
+through Kafka.
 
-A span holds what the metrics and the log hold: words, numbers and ids. It never holds the path or the query of a target, which
-may be secrets, nor a header, a body or an error's text.
+A span contains the same as the metrics and the log: words, numbers and ids. It never contains the path or the query of a target,
+which may be secrets, nor a header, a body or an error's text.
 """
 
 from __future__ import annotations
@@ -43,26 +43,26 @@ _MAX_LINKS: Final = 128
 
 
 class Span:
-    """Something that takes time. Leaving its block ends it; an error that leaves the block is named, and not quoted."""
+    """Work with a duration. Leaving its block ends it; an error that leaves the block is named, but not quoted."""
 
     __slots__ = ("_span", "trace")
 
     def __init__(self, span: otel.Span) -> None:
         self._span = span
         self.trace = _written(span.get_span_context())
-        """What comes of it belongs here: to be handed on."""
+        """The trace context for the consequences of the work."""
 
     def describe(self, attributes: dict[str, Value]) -> None:
-        """Add what is known of it by now."""
+        """Add attributes that are known by now."""
         self._span.set_attributes(attributes)
 
     def fail(self, kind: str) -> None:
-        """It did not go well; ``kind`` is a word of a short list."""
+        """It failed; ``kind`` is a word of a short list."""
         self._span.set_attribute("error.type", kind)
         self._span.set_status(Status(StatusCode.ERROR))
 
     def end(self) -> None:
-        """It is over; for a span that has no block of its own."""
+        """It is over; for a span without a block."""
         self._span.end()
 
     def __enter__(self) -> Self:
@@ -75,7 +75,7 @@ class Span:
 
 
 class Tracing:
-    """Makes the spans of one process."""
+    """Creates the spans of one process."""
 
     def __init__(self, provider: TracerProvider, exporter: SpanExporter) -> None:
         self._provider = provider
@@ -83,14 +83,14 @@ class Tracing:
         self._tracer = provider.get_tracer("oms_webhooks")
 
     def close(self) -> None:
-        """Send what is left. Blocks until then; a collector that does not answer gets a few seconds and no more."""
+        """Send the remaining spans. Blocks until then; a collector that does not answer gets a few seconds at most."""
         impatience = threading.Timer(_CLOSE_SECONDS, self._exporter.shutdown)  # the provider would wait for half a minute
         impatience.start()
         self._provider.shutdown()
         impatience.cancel()
 
     def record(self, topic: str, partition: int, offset: int, *, group: str, parent: TraceContext | None) -> Span:
-        """A record is dealt with: the fan-out of an event, or a retry that is due."""
+        """A record is processed: the fan-out of an event, or a due retry."""
         attributes: dict[str, Value] = {
             "messaging.system": "kafka",
             "messaging.operation.name": "process",
@@ -117,7 +117,7 @@ class Tracing:
         return self._start("POST", SpanKind.CLIENT, attributes, parent)
 
     def batch(self, table: str, rows: int, *, attempts: Iterable[TraceContext]) -> Span:
-        """An insert of the recorder. It belongs to no single trace; links lead to the attempts whose rows it holds."""
+        """An insert of the recorder. It belongs to no single trace; links point to the attempts in its rows."""
         attributes: dict[str, Value] = {
             "db.system.name": "clickhouse",
             "db.operation.name": "INSERT",
@@ -128,7 +128,7 @@ class Tracing:
         return self._start(f"INSERT {table}", SpanKind.CLIENT, attributes, None, links)
 
     def request(self, method: str, route: str, *, parent: TraceContext | None) -> Span:
-        """A request to the HTTP API. ``route`` is a template: paths hold ids, and what somebody pasted."""
+        """A request to the HTTP API. ``route`` is a template, because paths contain ids and pasted text."""
         attributes: dict[str, Value] = {"http.request.method": method, "http.route": route}
         return self._start(f"{method} {route}", SpanKind.SERVER, attributes, parent)
 
@@ -140,14 +140,14 @@ class Tracing:
         parent: TraceContext | None,
         links: list[Link] | None = None,
     ) -> Span:
-        context = Context()  # not the current one: nothing here is current
+        context = Context()  # not the current context: nothing here is current
         if parent is not None:
             context = otel.set_span_in_context(NonRecordingSpan(_read(parent)), context)
         return Span(self._tracer.start_span(name, context, kind, attributes, links))
 
 
 class _LibraryLog(logging.Handler):
-    """While a collector is away, OpenTelemetry says so 24 times a minute."""
+    """While a collector is unavailable, OpenTelemetry logs that 24 times a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,14 +164,14 @@ _library.handlers[:] = [_LibraryLog()]
 
 
 def to_collector(endpoint: str) -> SpanExporter:
-    """Sends spans by OTLP over HTTP. What else it needs (a token, a CA) it takes from OpenTelemetry's own variables."""
+    """Sends spans with OTLP over HTTP. Other options (a token, a CA) come from OpenTelemetry's own variables."""
     return OTLPSpanExporter(endpoint=endpoint.rstrip("/") + _PATH)
 
 
 def make_tracing(exporter: SpanExporter, *, ratio: float, service: str, version: str) -> Tracing:
-    """Spans go to ``exporter`` in batches, from a thread of its own. What does not fit into its queue is dropped.
+    """Spans go to ``exporter`` in batches, from a separate thread. Spans that do not fit into its queue are dropped.
 
-    ``ratio`` is the share of the traces that begin here; of one that began elsewhere its beginning has decided.
+    ``ratio`` is the share of the traces that begin here; for others, the beginning of the trace has decided.
     """
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(ratio)),
@@ -200,7 +200,7 @@ def _written(context: SpanContext) -> TraceContext:
 
 @functools.lru_cache(maxsize=1024)
 def _server(target_url: str) -> dict[str, Value]:
-    """Whom a request goes to: scheme, host and port. An attempt at something that is not a URL has none of these."""
+    """The target of a request: scheme, host and port. An attempt with an invalid URL has none of these."""
     try:
         url = urlsplit(target_url)
         port = url.port or {"http": 80, "https": 443}.get(url.scheme)
