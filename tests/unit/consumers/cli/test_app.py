@@ -33,6 +33,9 @@ def as_on_a_new_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     for name in [name for name in os.environ if name.upper().startswith("OMS_WEBHOOKS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    configure = structlog.configure
+    # A logger that is cached would keep this configuration, and the tests that follow would not see what it logs.
+    monkeypatch.setattr(structlog, "configure", lambda **chosen: configure(**(chosen | {"cache_logger_on_first_use": False})))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
