@@ -23,6 +23,7 @@ FILES = sorted(DASHBOARDS.glob("*.json"))
 # From Prometheus itself and from every process that its client library is in.
 ELSEWHERE = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
 NAME = re.compile(r"\b(?:oms_webhooks[:_][a-z0-9_:]+|process_[a-z_]+)\b")
+SERIES = re.compile(r"\b(oms_webhooks[:_][a-z0-9_:]+)\b(\{[^}]*\})?")
 
 
 def dashboard(path: Path) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def test_what_exists_is_shown_or_watched() -> None:
     used = {name for expression in expressions() for name in NAME.findall(expression)}
     unused = sorted(name for name, series in exposed().items() if not series & used)
     print(f"In no dashboard and no rule: {', '.join(unused) or 'none'}")
-    assert not unused, "show it, watch it, or remove it"
+    assert not unused, "show it in a dashboard (docs/code.md, A metric), watch it with an alert, or remove it"
 
 
 def test_labels_that_are_asked_for_exist() -> None:
@@ -122,6 +123,13 @@ def faults(loaded: dict[str, Any]) -> list[str]:
 def test_grafana_can_load_it(path: Path) -> None:
     assert faults(dashboard(path)) == []
     assert dashboard(path)["uid"] == f"oms-webhooks-{path.stem}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_grafana_shows_the_chosen_namespaces_only(path: Path) -> None:
+    for expression in nested(dashboard(path), "expr"):
+        for name, matchers in SERIES.findall(expression):
+            assert 'namespace=~"$namespace"' in matchers, f"{name} is not limited to the chosen namespaces: {expression}"
 
 
 @pytest.mark.parametrize(
