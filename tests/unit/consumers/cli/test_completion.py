@@ -9,9 +9,9 @@ from tests.deploy.files import DEPLOY
 
 
 def test_event_types_of_the_deployment_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert complete_event_type("re") == []
+    assert complete_event_type("refund") == []
     monkeypatch.setenv("OMS_WEBHOOKS_EVENT_TYPES_FILE", str(DEPLOY / "event-types" / "event-types.yaml"))
-    assert complete_event_type("re") == ["refund_issued"]
+    assert complete_event_type("refund") == ["refund_issued"]
     assert complete_event_type("order_c") == ["order_completed", "order_cancelled"]
     monkeypatch.setenv("OMS_WEBHOOKS_EVENT_TYPES_FILE", "/nowhere/event-types.yaml")
     assert complete_event_type("order_c") == ["order_completed", "order_cancelled"]
