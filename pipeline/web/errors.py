@@ -23,7 +23,17 @@ INVALID = "Invalid resource. Please fix errors and try again."
 
 
 class ApiError(Exception):
-    """A request that cannot be served. ``str(error)`` says why and what to do."""
+    """A request that cannot be served. ``str(error)`` says why and what to do::
+
+        ApiError
+         +-- InvalidError            422, with the errors of each field
+         +-- HeldCountError          409, another number of deliveries is held
+         +-- UnauthorizedError       401
+         |    +-- WrongKeyError      401, the key is none of ours
+         +-- StartingError           503, not ready yet
+
+    ``status`` is the HTTP status of the answer.
+    """
 
     def __init__(self, status: int, message: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
