@@ -1,4 +1,4 @@
-"""How the command line prints. Text that people copy or search for is never truncated."""
+"""How the command line prints. Ids, times and numbers are never truncated; in a pipe or a file, nothing is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _FOLDED_TO: Final = 16
 """In columns. Wrapped text is hard to read in fewer."""
 _BORDERS: Final = 3
 """Columns that a table adds to each cell."""
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""Characters that move the cursor, are not seen, or turn text round."""
 
 
 def plain(text: str) -> str:
@@ -39,6 +40,13 @@ class Output(Console):
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:
         self._width, self._height = new_size
+
+
+def shortened(text: str, width: int) -> str:
+    """The text in at most ``width`` columns, with an ellipsis for what does not fit."""
+    cut = visible(text)
+    cut.truncate(width, overflow="ellipsis")
+    return cut.plain
 
 
 class Rows:

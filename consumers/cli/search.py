@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from consumers.cli import tables
-from consumers.cli.api_client import ApiAddress, ApiCallError, Key, Url, client_for
+from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, Key, Url, client_for
 from consumers.cli.console import Output
 from consumers.cli.known_event_types import require_event_type
 from consumers.cli.option_groups import grouped
@@ -22,6 +22,7 @@ from consumers.cli.option_values import TIMES, complete_event_type, id_number, n
 from consumers.cli.standard_input import read_text
 from pipeline.core.csv_cells import cell
 from pipeline.core.search.query_keys import is_filter_key
+from pipeline.web.endpoint_names import endpoint_name
 from schemas.attempt import AttemptState
 from schemas.http.attempts import AttemptAnswer
 
@@ -156,12 +157,15 @@ def attempts(
         return
     params = filters.params() + pages.params()
     form, is_first = printed.chosen(), True
+    names: Mapping[int, str] | None = None
     asked: tuple[str, str] | None = pages.begin()
     with client_for(api.url, api.api_key) as client:
         require_event_type(client, filters.event)
         while asked:
             found = client.call("GET", "attempts", params=[*params, asked])
-            _print_page(found, form, is_first=is_first, as_lines=pages.all_pages)
+            if names is None and form is Format.TABLE and out.is_terminal:
+                names = _endpoint_names(client)
+            _print_page(found, form, names, is_first=is_first, as_lines=pages.all_pages)
             asked, is_first = _following(found, asked[0]) if pages.all_pages else None, False
 
 
@@ -291,10 +295,18 @@ def sql(
             _print_csv([name for name, _ in found["columns"]], found["rows"])
 
 
-def _print_page(page: Mapping[str, Any], form: Format, *, is_first: bool, as_lines: bool) -> None:
+def _endpoint_names(client: ApiClient) -> Mapping[int, str]:
+    """What people call the endpoints. Of a shop with very many: those of the first 200; the others are shown by their URL."""
+    found = client.call("GET", "endpoints", params=[("per_page", "200")])["endpoints"]
+    return {one["id"]: endpoint_name(one["description"], one["target_url"]) for one in found}
+
+
+def _print_page(
+    page: Mapping[str, Any], form: Format, endpoints: Mapping[int, str] | None, *, is_first: bool, as_lines: bool
+) -> None:
     match form:
         case Format.TABLE:
-            out.print(tables.attempts(page))
+            out.print(tables.attempts(page, endpoints))
         case Format.JSON if as_lines:
             sys.stdout.writelines(json.dumps(attempt, ensure_ascii=False) + "\n" for attempt in page["attempts"])
         case Format.JSON:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -100,7 +101,6 @@ def answer() -> RenderableType:
 
 
 ALL: dict[Callable[[], RenderableType], list[str]] = {
-    attempts: [str(ATTEMPT["id"]), TIME, ATTEMPT["event_name"], "R758805215", "gave up", "503", CURSOR],
     endpoints: ["12345", "order_completed", "active"],
     settings: [f"OMS_WEBHOOKS_{name.upper()}" for name in Settings.model_fields],
     topics: [spec.name for spec in Settings().topics.specs()],
@@ -113,7 +113,6 @@ ALL: dict[Callable[[], RenderableType], list[str]] = {
 
 
 LEFT_OUT = {
-    attempts: (ATTEMPT["event_name"], "R758805215"),
     endpoints: ("order_completed",),
     dead_letters: ("oms.stock-items 127/1000000000",),
     keys: (TIME, "omsw_12345678"),
@@ -133,7 +132,7 @@ def test_on_a_terminal_ids_times_and_names_are_whole(made: Callable[[], Renderab
 
 @pytest.mark.parametrize("made", ALL)
 def test_in_a_pipe_a_row_is_a_line(made: Callable[[], RenderableType]) -> None:
-    wanted = ALL[made][:-1] if made is attempts else ALL[made]  # the cursor is below the table
+    wanted = ALL[made]
     lines = printed(made(), None).splitlines()
     if made in (settings, topics):
         assert all(any(name in line for line in lines) for name in wanted)
@@ -158,15 +157,40 @@ def test_where_a_table_is_too_wide_each_row_is_a_block() -> None:
     assert "│" in printed(rows, 33)
 
 
-def test_a_page_of_attempts_is_a_table_of_80_columns_that_says_what_it_leaves_out() -> None:
-    """A row a line or two, as long as ids are those of a shop's first years."""
-    text = printed(
-        tables.attempts(PAGE | {"attempts": [ATTEMPT | {"id": 1234567, "target_url": "https://erp.example/hooks"}]}), 80
-    )
-    head = next(line for line in text.splitlines() if "outcome" in line)
-    assert [cell.strip() for cell in head.strip("┃").split("┃")] == ["id", "time", "endpoint", "outcome", "code"]
-    assert "Columns left out because the terminal is too narrow: event, order / item, try, ms, error." in " ".join(text.split())
-    assert max(map(len, text.splitlines())) <= 80
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (80, ["time", "order", "/", "item", "event", "endpoint", "outcome", "code"]),
+        (100, ["time", "order", "/", "item", "event", "endpoint", "try", "outcome", "code", "ms"]),
+        (160, ["id", "time", "order", "/", "item", "event", "endpoint", "try", "outcome", "code", "ms", "error"]),
+    ],
+)
+def test_an_attempt_is_one_line_of_a_terminal(width: int, headings: list[str]) -> None:
+    today = ATTEMPT | {"created_at": datetime.now(UTC).isoformat(), "order_number": "MAPLE-433168345"}
+    text = printed(tables.attempts(PAGE | {"attempts": [today, ATTEMPT]}, {7: "ERP of the shop"}), width)
+    head, first, second, *below = text.splitlines()
+    assert head.split() == headings
+    assert ("MAPLE-433168345" in first, "R758805215" in second) == (True, True)
+    for line in (first, second):
+        assert all(part in line for part in ("subscription_p", "7 ERP of the s", "gave up", "503")), line
+    assert max(map(len, text.splitlines())) <= width
+    assert CURSOR in "".join(below)
+    assert "or --json." in " ".join(below), "something is left out or shortened, and it says where to see it"
+
+
+def test_in_a_pipe_an_attempt_has_everything() -> None:
+    lines = printed(attempts(), None).splitlines()
+    wanted = (str(ATTEMPT["id"]), TIME, ATTEMPT["event_name"], "R758805215", URL, "gave up", "503", ATTEMPT["error"])
+    assert any(all(one in line for one in wanted) for line in lines)
+
+
+def test_where_one_line_does_not_fit_an_attempt_is_a_block() -> None:
+    blocks = printed(attempts(), 50)
+    assert all(one in blocks for one in (str(ATTEMPT["id"]), TIME, ATTEMPT["event_name"]))
+
+
+def test_names_that_turn_text_round_do_not() -> None:
+    assert "\u202e" not in printed(tables.endpoints([ENDPOINT | {"description": "Evil \u202egnp.exe"}]), 100)
 
 
 def test_cells_are_neither_markup_nor_orders_to_the_terminal() -> None:
@@ -192,4 +216,4 @@ def test_a_list_of_nothing_says_so() -> None:
     ):
         assert printed(made, 120).splitlines()[-1] == said
     one = printed(tables.attempts(PAGE | {"total_count": 1, "pages": 1, "next_cursor": None}), 300)
-    assert ", 1 attempt\n" in one
+    assert ", 1 attempt; times are in " in one
