@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 MOST_TEXT: Final = 2_000
 """Characters. More is cut: it is a body that somebody pasted, and its beginning finds it as well."""
@@ -51,6 +51,10 @@ _TEXTS: Final = (
     ReferenceKind.EVENT,
 )
 """What any text may be the number of."""
+_STORIES: Final = (ReferenceKind.ORDER, ReferenceKind.SHIPMENT, ReferenceKind.SUBSCRIPTION)
+"""What a part of an address may be the number of: ``https://oms.example.com/orders/NORD-330722995``."""
+_MOST_PARTS: Final = 3
+_DIGIT: Final = re.compile(r"\d", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,9 @@ def _of_url(text: str) -> Pasted:
     except ValueError:  # half an IPv6 address
         return Pasted(text)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
-    return Pasted(url, url=url, path=path, host=host, mentioned=_mentioned(path))
+    named = [unquote(part) for part in parts.path.split("/")[2:] if _DIGIT.search(part)][-_MOST_PARTS:]
+    guesses = tuple(dict.fromkeys(Reference(kind, one) for part in named for one in (part, part.upper()) for kind in _STORIES))
+    return Pasted(url, url=url, path=path, host=host, guesses=guesses, mentioned=_mentioned(path))
 
 
 def _host(url: str) -> str:

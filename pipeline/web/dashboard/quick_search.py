@@ -71,7 +71,9 @@ def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         if not is_exact and (own := _own_page(request, pasted)):
             return renderer.redirect(request, own)
         found = [Choice(one.name, f"{PREFIX}/endpoints/{one.id}", one.target_url) for one in endpoints]
-        looked = await figures(renderer.api, _existing(renderer.api, pasted.guesses))
+        looked = await figures(renderer.api, _existing(renderer.api, () if pasted.url and is_exact else pasted.guesses))
+        if pasted.url and looked.found:
+            found = []  # the page of an order may be on the host of an endpoint that is not meant
         found += map(_reference, looked.found or ())
         return onward(request, pasted, found or _named(pasted), looked.problem, is_guess=bool(endpoints) and not is_exact)
 

@@ -72,6 +72,20 @@ def test_the_order_of_which_a_text_speaks(text: str, mentioned: Reference | None
     assert (found.certain, found.mentioned) == (None, mentioned)
 
 
+@pytest.mark.parametrize(
+    ("text", "guesses"),
+    [
+        ("https://oms.example.com/orders/nord-330722995?tab=2", {"nord-330722995", "NORD-330722995"}),
+        ("https://oms.example.com/orders/NORD-330722995/edit", {"NORD-330722995"}),
+        ("https://oms.example.com/orders/A%2F1/", {"A/1"}),
+        ("https://oms.example.com/NORD-330722995", set()),
+        ("https://oms.example.com/orders/new", set()),
+    ],
+)
+def test_an_address_may_name_an_order_of_any_form(text: str, guesses: set[str]) -> None:
+    assert {one.value for one in recognise(text).guesses if one.kind is ReferenceKind.ORDER} == guesses
+
+
 def test_what_a_text_may_be() -> None:
     assert set(recognise("742992696").guesses) >= {
         Reference(ReferenceKind.ATTEMPT, "742992696"),
