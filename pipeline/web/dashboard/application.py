@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 from pipeline.ops.health import Health
 from pipeline.web.dashboard.auth_middleware import auth_middleware
 from pipeline.web.dashboard.page_parameters import check_page_parameters
-from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
 from pipeline.web.dashboard.page_table import dashboard_pages
 from pipeline.web.dashboard.time_zone import in_time_zone
 from pipeline.web.errors import explained
@@ -59,12 +59,21 @@ def page_errors(renderer: PageRenderer) -> Middleware:
         except Exception as error:
             if isinstance(error, web.HTTPException) and error.status < 400:
                 raise
+            if isinstance(error, web.HTTPNotFound) and (meant := _without_slash(request)):
+                return renderer.redirect(request, meant)
             problem = explained(request, error)
         response = renderer.show(request, "error.html", problem.status, problem=problem)
         response.headers.update(problem.headers or {})
         return response
 
     return middleware
+
+
+def _without_slash(request: web.Request) -> str | None:
+    """The address without the slashes at its end, if it has any: ``/webhooks/attempts/`` means the list of attempts."""
+    path, sign, query = request.raw_path.partition("?")
+    bare = path.rstrip("/") + sign + query
+    return bare if request.method == "GET" and path.endswith("/") and is_own_page(bare) else None
 
 
 async def _harden(_: web.Request, response: web.StreamResponse) -> None:
