@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import secrets
 import signal
 import socket
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any, Final
@@ -37,7 +39,8 @@ from schemas.topics import parse_delay
 DEMO_DELAYS = "1s,1s,2s,3s,3s"
 _SHARE_OF_TIME_FOR_EVENTS = 0.6
 _SETTLE_SECONDS = 60.0
-_LOOK_AGAIN_SECONDS = 0.5
+_SETTLE_SECONDS_AFTER_CTRL_C = 1.5
+_LOOK_AGAIN_SECONDS = 0.25
 _PICTURE = """
   shop ──► Kafka ──► fan-out ──► erp      gets every event and accepts it
                         │  └───► mailer   gets shipments and fails a third
@@ -59,6 +62,8 @@ class DemoLedger:
 
     events: Counter[str] = field(default_factory=Counter)
     latest: SimulatedEvent | None = None
+    endpoints: list[int] = field(default_factory=list)
+    """The ids of the demo's own endpoints."""
 
     def note(self, event: SimulatedEvent) -> None:
         """Count an event."""
@@ -69,7 +74,11 @@ class DemoLedger:
 
 @dataclass(frozen=True, slots=True)
 class DemoSummary:
-    """The numbers at the end. ``wanted`` is how many notifications the subscriptions call for."""
+    """The numbers at the end, of the demo's own endpoints. ``wanted`` is how many notifications the subscriptions call for.
+
+    ``by_hand``: somebody has resent notifications, sent test events, or changed the endpoints. Then the numbers need not add up.
+    ``interrupted``: Ctrl-C was pressed, so retries may still be waiting.
+    """
 
     events: int
     wanted: int
@@ -79,22 +88,37 @@ class DemoSummary:
     needle: str
     found: int
     found_wanted: int
+    by_hand: bool = False
+    interrupted: bool = False
+
+    @property
+    def unfinished(self) -> int:
+        """How many notifications are neither delivered nor given up, as far as is recorded."""
+        return self.wanted - self.outcomes["delivered"] - self.outcomes["exhausted"]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to wait for: all numbers add up."""
+        return not replace(self, by_hand=False, interrupted=False).problems()
 
     def problems(self) -> list[str]:
-        """The numbers that do not add up."""
-        attempts = sum(self.outcomes.values())
+        """The numbers that do not add up. After Ctrl-C, what is recorded may be less than what happened, but never more."""
+        if self.by_hand:
+            return []
+        adds_up = operator.le if self.interrupted else operator.eq
+        attempts, delivered, exhausted = sum(self.outcomes.values()), self.outcomes["delivered"], self.outcomes["exhausted"]
         checks = {
-            f"{self.wanted} notifications were due, {self.outcomes['delivered']} delivered + {self.outcomes['exhausted']} given up": (
-                self.outcomes["delivered"] + self.outcomes["exhausted"] == self.wanted
+            f"{self.wanted} notifications were due, {delivered} delivered + {exhausted} given up": adds_up(
+                delivered + exhausted, self.wanted
             ),
-            f"{attempts} attempts are recorded, but the receivers got {self.received}": attempts == self.received,
-            f"{self.outcomes['delivered']} are recorded as delivered, but the receivers acknowledged {self.acknowledged}": (
-                self.outcomes["delivered"] == self.acknowledged
+            f"{attempts} attempts are recorded, but the receivers got {self.received}": adds_up(attempts, self.received),
+            f"{delivered} are recorded as delivered, but the receivers acknowledged {self.acknowledged}": adds_up(
+                delivered, self.acknowledged
             ),
-            f"a body search for {self.needle} found {self.found} notifications of {self.found_wanted}": (
-                self.found == self.found_wanted
+            f"a body search for {self.needle} found {self.found} notifications of {self.found_wanted}": adds_up(
+                self.found, self.found_wanted
             ),
-            "no event was published": self.events > 0,
+            "no event was published": self.events > 0 or self.interrupted,
         }
         return [text for text, holds in checks.items() if not holds]
 
@@ -118,7 +142,10 @@ def run_demo(out: Console, *, kafka: KafkaKind, seconds: float | None, rate: flo
         if here.broker is not None and here.broker.durable:
             # The numbers of this run must not mix with those of an earlier run on the same disk.
             settings = settings.model_copy(update=_fresh_names())
-        return uvloop.run(_demo(out, EmbeddedServices(settings, here.broker), seconds, rate))
+        try:
+            return uvloop.run(_demo(out, EmbeddedServices(settings, here.broker), seconds, rate))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None  # the second Ctrl-C
 
 
 def _fresh_names() -> dict[str, object]:
@@ -147,12 +174,22 @@ async def _demo(out: Console, here: EmbeddedServices, seconds: float | None, rat
             ApiClient(pipeline.url, key) as client,
         ):
             out.print(tables.banner(here, pipeline.url, key))
-            for name, receiver in receivers.items():
-                await _register(client, receiver, await receiver.start(), _SUBSCRIPTIONS[name])
-            out.print("Each line is an attempt: time, event, what it is about, endpoint and answer.\n")
             ledger = DemoLedger()
+            for name, receiver in receivers.items():
+                ledger.endpoints.append(await _register(client, receiver, await receiver.start(), _SUBSCRIPTIONS[name]))
+            out.print("Each line is an attempt: time, event, what it is about, endpoint and answer.\n")
             failed = asyncio.create_task(pipeline.until_failed())
-            work = asyncio.create_task(_publish_and_settle(settings, ledger, receivers, client, seconds, rate))
+            publishing = asyncio.create_task(
+                simulate(
+                    settings,
+                    rate=rate,
+                    seed=secrets.randbelow(10**6),
+                    seconds=seconds * _SHARE_OF_TIME_FOR_EVENTS if seconds else None,
+                    on_event=ledger.note,
+                )
+            )
+            interrupted = _on_interrupt(out, publishing)
+            work = asyncio.create_task(_settle(publishing, interrupted, ledger, receivers, client))
             done, _ = await asyncio.wait([failed, work], return_when=asyncio.FIRST_COMPLETED)
             failed.cancel()
             summary = work.result() if work in done else failed.result()
@@ -162,54 +199,72 @@ async def _demo(out: Console, here: EmbeddedServices, seconds: float | None, rat
     return _conclude(out, summary)
 
 
-async def _register(client: ApiClient, receiver: Receiver, url: str, events: tuple[EventType, ...]) -> None:
+async def _register(client: ApiClient, receiver: Receiver, url: str, events: tuple[EventType, ...]) -> int:
     wanted = {"endpoint": {"target_url": f"{url}webhooks", "events": list(events), "description": f"demo: {receiver.name}"}}
     created = await asyncio.to_thread(client.call, "POST", "endpoints", json=wanted)
     receiver.secret = created["secret"]
+    endpoint_id: int = created["id"]
+    return endpoint_id
 
 
-async def _publish_and_settle(
-    settings: Settings,
+async def _settle(
+    publishing: asyncio.Task[int],
+    interrupted: asyncio.Event,
     ledger: DemoLedger,
     receivers: dict[str, Receiver],
     client: ApiClient,
-    seconds: float | None,
-    rate: float,
 ) -> DemoSummary:
-    publishing = asyncio.create_task(
-        simulate(
-            settings,
-            rate=rate,
-            seed=secrets.randbelow(10**6),
-            seconds=seconds * _SHARE_OF_TIME_FOR_EVENTS if seconds else None,
-            on_event=ledger.note,
-        )
-    )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, publishing.cancel)
+    """Wait until the events are published, and until the numbers add up; not for long after Ctrl-C."""
     with suppress(asyncio.CancelledError):
         await publishing
     wanted = sum(ledger.events[event.value] for events in _SUBSCRIPTIONS.values() for event in events)
-    deadline = time.monotonic() + _SETTLE_SECONDS
+    begun = time.monotonic()
     while True:
-        summary = await _summarise(ledger, wanted, receivers, client)
-        if not summary.problems() or time.monotonic() > deadline:
+        summary = await _summarise(ledger, wanted, receivers, client, interrupted=interrupted.is_set())
+        patience = _SETTLE_SECONDS_AFTER_CTRL_C if interrupted.is_set() else _SETTLE_SECONDS
+        if summary.is_settled or summary.by_hand or time.monotonic() - begun > patience:
             return summary
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
-async def _summarise(ledger: DemoLedger, wanted: int, receivers: dict[str, Receiver], client: ApiClient) -> DemoSummary:
+def _on_interrupt(out: Console, publishing: asyncio.Task[int]) -> asyncio.Event:
+    """The first Ctrl-C ends the events; the event that is returned is then set. Each further one ends what is being waited for."""
+    interrupted = asyncio.Event()
+    loop, main = asyncio.get_running_loop(), asyncio.current_task()
+
+    def interrupt() -> None:
+        if interrupted.is_set():
+            if main is not None:
+                main.cancel()
+            return
+        interrupted.set()
+        publishing.cancel()
+        out.print("\nStopping. Deliveries in progress are finished; press Ctrl-C again to stop at once.")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    return interrupted
+
+
+async def _summarise(
+    ledger: DemoLedger, wanted: int, receivers: dict[str, Receiver], client: ApiClient, *, interrupted: bool
+) -> DemoSummary:
+    own = [("q[endpoint_id_in][]", str(one)) for one in ledger.endpoints]
+
+    async def count(*query: tuple[str, str]) -> int:
+        return int((await asyncio.to_thread(_search, client, [*own, *query, ("per_page", "1")]))["total_count"])
+
     outcomes: Counter[str] = Counter()
     for outcome in ("delivered", "repeated", "exhausted", "discarded"):
-        page = await asyncio.to_thread(_search, client, [("q[outcome_eq]", outcome), ("per_page", "1")])
-        outcomes[outcome] = page["total_count"]
+        outcomes[outcome] = await count(("q[outcome_eq]", outcome))
     needle, found, found_wanted = "", 0, 0
     if ledger.latest is not None:
         payload = json.loads(ledger.latest.value)["data"]
         # Part of the body of the last completed order, in another case.
         needle = payload["number"].lower()
         query = [("q[request_body_cont]", needle), ("q[event_name_eq]", "order_completed"), ("q[outcome_eq]", "delivered")]
-        found, found_wanted = (await asyncio.to_thread(_search, client, query))["total_count"], 1
+        found, found_wanted = await count(*query), 1
+    by_hand = await count(("q[trigger_in][]", "resend"), ("q[trigger_in][]", "test")) > 0
     counts = [receiver.counts for receiver in receivers.values()]
     return DemoSummary(
         events=sum(ledger.events.values()),
@@ -220,7 +275,17 @@ async def _summarise(ledger: DemoLedger, wanted: int, receivers: dict[str, Recei
         needle=needle,
         found=found,
         found_wanted=found_wanted,
+        by_hand=by_hand or await asyncio.to_thread(_are_changed, client, ledger.endpoints),
+        interrupted=interrupted,
     )
+
+
+def _are_changed(client: ApiClient, endpoints: Sequence[int]) -> bool:
+    """Whether somebody has changed or deleted an endpoint."""
+    try:
+        return any(client.call("GET", f"endpoints/{one}")["version"] > 1 for one in endpoints)
+    except ApiCallError:
+        return True
 
 
 def _search(client: ApiClient, query: list[tuple[str, str]]) -> dict[str, Any]:
@@ -256,7 +321,12 @@ def _conclude(out: Console, summary: DemoSummary) -> int:
     problems = summary.problems()
     for problem in problems:
         out.print(f"[bold red]Does not add up:[/bold red] {problem}")
-    if not problems:
+    if summary.by_hand:
+        out.print("The numbers are not compared, because you have resent, tested or changed something.")
+    elif not problems and summary.unfinished:
+        told = f"{summary.unfinished} notification{' was' if summary.unfinished == 1 else 's were'}"
+        out.print(f"Stopped while {told} still waiting for a retry. All other numbers add up.")
+    elif not problems:
         out.print(
             "[green]The numbers add up: every notification was delivered or given up after six attempts, and every attempt is recorded.[/green]"
         )
