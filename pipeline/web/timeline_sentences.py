@@ -28,18 +28,18 @@ Sentence = Sequence[str | Moment]
 _NAMED: Final = 3
 """Endpoints that the first sentence names."""
 _FAILURES: Final[dict[str, tuple[str, str]]] = {
-    Failure.TIMEOUT: ("does not answer in time", "did not answer in time"),
-    Failure.CONNECT_TIMEOUT: ("cannot be reached (connecting takes too long)", "could not be reached (connecting took too long)"),
-    Failure.CONNECTION_REFUSED: ("refuses connections", "refused the connection"),
-    Failure.CONNECTION_RESET: ("breaks connections off", "broke the connection off"),
-    Failure.DNS: ("cannot be found (its host name is not known)", "could not be found (its host name was not known)"),
-    Failure.TLS: ("has a TLS problem", "had a TLS problem"),
-    Failure.TRUNCATED: ("breaks its answers off", "broke its answer off"),
-    Failure.INVALID_RESPONSE: ("does not answer in HTTP", "did not answer in HTTP"),
-    Failure.BLOCKED_ADDRESS: ("has an address that nothing is sent to", "had an address that nothing is sent to"),
-    Failure.INVALID_TARGET: ("has a URL or headers that cannot be used", "had a URL or headers that could not be used"),
+    Failure.TIMEOUT: ("has not answered in time", "did not answer in time"),
+    Failure.CONNECT_TIMEOUT: ("has been unreachable (connecting takes too long)", "could not be reached (connecting took too long)"),
+    Failure.CONNECTION_REFUSED: ("has refused connections", "refused the connection"),
+    Failure.CONNECTION_RESET: ("has broken connections off", "broke the connection off"),
+    Failure.DNS: ("has been unreachable (its host name is not known)", "could not be found (its host name was not known)"),
+    Failure.TLS: ("has had a TLS problem", "had a TLS problem"),
+    Failure.TRUNCATED: ("has broken its answers off", "broke its answer off"),
+    Failure.INVALID_RESPONSE: ("has not answered in HTTP", "did not answer in HTTP"),
+    Failure.BLOCKED_ADDRESS: ("has had an address that nothing is sent to", "had an address that nothing is sent to"),
+    Failure.INVALID_TARGET: ("has had a URL or headers that cannot be used", "had a URL or headers that could not be used"),
 }
-_UNREACHABLE: Final = ("cannot be reached", "could not be reached")
+_UNREACHABLE: Final = ("has been unreachable", "could not be reached")
 
 
 def headline(timeline: Timeline) -> Sentence:
@@ -142,7 +142,7 @@ def _kept_back(endpoint: EndpointCondition) -> Sentence:
     reasons: dict[str, Sentence] = {
         "deleted": ("the endpoint was deleted",),
         "paused": (f"it is paused{held}",),
-        "disabled": ("it is disabled", *since),
+        "disabled": ("it has been disabled" if since else "it is disabled", *since),
         "unverified": (f"it is not verified{held}",),
     }
     return reasons.get(endpoint.state, ())
@@ -159,9 +159,9 @@ def _failure(last: AttemptRow, failing_since: datetime | None) -> Sentence:
 
 
 def _words(attempt: AttemptRow) -> tuple[str, str]:
-    """What the endpoint does, and did."""
+    """What the endpoint has done since a time, and did at one."""
     if attempt.http_status_code is not None:
-        return f"answers {attempt.http_status_code}", f"answered {attempt.http_status_code}"
+        return f"has answered {attempt.http_status_code}", f"answered {attempt.http_status_code}"
     return _FAILURES.get(attempt.failure or "", _UNREACHABLE)
 
 

@@ -113,7 +113,7 @@ async def test_from_the_registration_to_the_page_of_the_order(shop: Shop, admin:
     await expect(page.locator("#request-body mark")).to_have_text("grace.hopper")
 
     await page.get_by_role("link", name="R000000042").first.click()
-    await expect(page.get_by_role("heading", name="Order Information")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Order information")).to_be_visible()
     await expect(page.locator(".receiver", has_text="ledger")).to_have_count(1)
     await expect(page.locator(".receiver", has_text="ledger")).to_contain_text("Delivered at")
     await admin.look("order")

@@ -150,7 +150,7 @@ async def test_a_paused_endpoint_and_one_that_is_down(shop: Shop, admin: Tab) ->
     await expect(paused.locator(".badge").first).to_have_text("paused")
     await expect(paused).to_contain_text("held until it is resumed")
     down = page.locator("section.receiver", has_text="Warehouse")
-    await expect(down).to_contain_text(re.compile("because it answers 500 since"))
+    await expect(down).to_contain_text(re.compile("because it has answered 500 since"))
     assert "waiting" not in await page.locator("main").inner_text()
     heights = await page.locator(".badge").evaluate_all("badges => badges.map(one => one.getBoundingClientRect().height)")
     assert max(heights) < 40, "a badge is a badge"

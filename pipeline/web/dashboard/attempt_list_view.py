@@ -14,7 +14,7 @@ from pipeline.web.dashboard.charts import Chart, ChartBar, columns
 from pipeline.web.dashboard.endpoint_names import EndpointName, end_shortened
 from pipeline.web.dashboard.filter_chips import ORDERS, FilterForm
 from pipeline.web.dashboard.highlight import HighlightedText
-from pipeline.web.dashboard.text_filters import iso, stamp, time_of, words
+from pipeline.web.dashboard.text_filters import iso, outcome, stamp, time_of, words
 from pipeline.web.dashboard.time_zone import local
 from schemas.event_types import BUILT_IN
 
@@ -117,7 +117,7 @@ class AttemptListView:
             "time": span_words(values["since"], values["until"]),
             "endpoint": end_shortened(known.name if known else endpoint, _MOST_CHOSEN),
             "event": words(values["event"]) if values["event"] else "",
-            "result": " ".join(one for one in (values["state"], values["code"]) if one),
+            "result": " ".join(one for one in (outcome(values["state"]), values["code"]) if one),
             "about": end_shortened(" ".join(one for one in (values["order"], values["shipment"]) if one), _MOST_CHOSEN),
             "body": end_shortened(values["body"], _MOST_CHOSEN),
             "order_by": ORDERS.get(values["order_by"], "") if values["order_by"] else "",
@@ -157,7 +157,7 @@ def drawn(histogram: Histogram, filters: FilterForm) -> DrawnHistogram:
     chart = columns(
         [
             (
-                f"{_label(bar.begins_at)}: {bar.attempts - bar.failures:,} succeeded, {bar.failures:,} failed",
+                f"{_label(bar.begins_at)}: {bar.attempts - bar.failures:,} delivered, {bar.failures:,} failed",
                 bar.attempts - bar.failures,
                 bar.failures,
             )

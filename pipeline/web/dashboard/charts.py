@@ -73,4 +73,4 @@ def _height(count: int, highest: int, height: float, least: float) -> float:
 
 def _summary(counts: Sequence[tuple[str, int, int]]) -> str:
     good, bad = sum(good for _, good, _ in counts), sum(bad for _, _, bad in counts)
-    return f"{good:,} succeeded, {bad:,} failed" if good or bad else "no attempts"
+    return f"{good:,} delivered, {bad:,} failed" if good or bad else "no attempts"

@@ -114,12 +114,12 @@ def _planned(renderer: PageRenderer, action: str, chosen: Sequence[Endpoint]) ->
         sentences = ["Nothing is held for them. They receive new events from now on."]
     if left:
         state = {
-            "pause": "receives nothing|receive nothing",
-            "resume": "is active|are active",
-            "disable": "is disabled|are disabled",
+            "pause": "paused or disabled",
+            "resume": "active",
+            "disable": "disabled",
         }[action]
-        one, many = state.split("|")
-        sentences.append(f"{left:,} of the selected endpoints already {one if left == 1 else many}, so nothing changes for them.")
+        is_so, them = ("is", "it") if left == 1 else ("are", "them")
+        sentences.append(f"{left:,} of the selected endpoints {is_so} already {state}, so nothing changes for {them}.")
     verb, count = action.capitalize(), len(changed)
     what = f"{count:,} endpoint{'' if count == 1 else 's'}"
     return BulkChange(action, f"{verb} {what}?" if changed else "Nothing to do", f"{verb} {what}", sentences, rows)

@@ -52,7 +52,11 @@ _NAVIGATION: Final = (
 
 @cache
 def _assets_and_templates() -> tuple[Assets, Environment]:
-    """The templates of this release. Each process compiles a template when it is first used."""
+    """The templates of this release. Each process compiles a template when it is first used.
+
+    Names, URLs and texts come from others, so every value that a page prints is made visible. A value that a form sends back must stay
+    as it is: the template escapes it itself (``|e``).
+    """
     assets = Assets()
     templates = Environment(
         loader=PackageLoader("pipeline.web"),
@@ -60,11 +64,12 @@ def _assets_and_templates() -> tuple[Assets, Environment]:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=visible,
         auto_reload=False,
     )
     templates.globals |= {"asset": assets.url, "query": urlencode, "prefix": PREFIX}
     templates.filters |= text_filters.FILTERS
-    templates.filters |= {one.__name__: one for one in (end_shortened, middle, visible, without_scheme)}
+    templates.filters |= {one.__name__: one for one in (end_shortened, middle, without_scheme)}
     return assets, templates
 
 

@@ -105,19 +105,19 @@ def test_what_has_just_come_is_on_its_way() -> None:
 @pytest.mark.parametrize(
     ("made", "endpoint", "said"),
     [
-        ((REPEATED,), DOWN, "1 of 3 not delivered, because it answers 503 since 12:58; next retry in 4 min."),
-        ((LATE,), DOWN, "1 of 3 not delivered, because it answers 503 since 12:58; on hold: endpoint is down."),
+        ((REPEATED,), DOWN, "1 of 3 not delivered, because it has answered 503 since 12:58; next retry in 4 min."),
+        ((LATE,), DOWN, "1 of 3 not delivered, because it has answered 503 since 12:58; on hold: endpoint is down."),
         ((LATE,), ERP, "1 of 3 not delivered, because it answered 503 at 15:05; it was due 24 min ago."),
         ((EXHAUSTED,), ERP, "1 of 3 not delivered, because it answered 503 at 15:05; no retry is left."),
         ((LATE,), PAUSED, "1 of 3 not delivered, because it is paused (12 held for it in all); held until it is resumed."),
-        ((LATE,), DISABLED, "1 of 3 not delivered, because it is disabled since 13:04; held until it is resumed."),
+        ((LATE,), DISABLED, "1 of 3 not delivered, because it has been disabled since 13:04; held until it is resumed."),
         ((LATE,), None, "1 of 3 not delivered, because the endpoint was deleted."),
         ((DISCARDED,), ERP, "1 of 3 not delivered, because it was not to be sent any more."),
         (({"outcome": "expired"},), ERP, "1 of 3 not delivered, because it was paused or disabled for too long."),
         (
             (REPEATED | {"http_status_code": None, "failure": "connection_refused"},),
             DOWN,
-            "1 of 3 not delivered, because it refuses connections since 12:58; next retry in 4 min.",
+            "1 of 3 not delivered, because it has refused connections since 12:58; next retry in 4 min.",
         ),
         ((DELIVERED,), ERP, "All 3 delivered, the last at 15:04."),
     ],
@@ -140,7 +140,7 @@ def test_several_reasons_are_counted() -> None:
     )
     [part] = tell(record, {7: DOWN}, NOW).endpoints
     assert plain(sentence(part)) == (
-        "3 of 3 not delivered, because it answers 503 since 12:58; 2 to be retried, next in 4 min; 1 gave up."
+        "3 of 3 not delivered, because it has answered 503 since 12:58; 2 to be retried, next in 4 min; 1 gave up."
     )
     assert (part.status, part.resendable) == (DeliveryStatus.GAVE_UP, 3)
 

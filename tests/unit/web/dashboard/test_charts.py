@@ -16,7 +16,7 @@ def test_successes_stand_below_failures() -> None:
     assert (one.x, one.width, two.x) == (0, 49, 50)
     assert (one.good_y, one.good_height, one.bad_y, one.bad_height) == (10, 30, 0, 10)
     assert (two.good_height, two.bad_height) == (0, 0)
-    assert chart.summary == "3 succeeded, 1 failed"
+    assert chart.summary == "3 delivered, 1 failed"
 
 
 def test_one_failure_of_a_million_is_seen() -> None:

@@ -32,7 +32,7 @@ async def test_each_endpoint_with_its_last_day(service: Service, admin: Visitor)
     for part in ("127.0.0.1/idle", "paused", "Order completed", "no failure"):
         assert part in idle, part
     assert 'href="/webhooks/attempts/7"' in seen.html
-    assert 'aria-label="Attempts by hour: 1,090 succeeded, 11 failed"' in seen.html
+    assert 'aria-label="Attempts by hour: 1,090 delivered, 11 failed"' in seen.html
     assert f'href="/webhooks/endpoints/{identifier}"' in seen.html
 
 
@@ -128,7 +128,7 @@ async def test_several_are_paused_and_resumed(service: Service, admin: Visitor) 
         "Pause 2 endpoints?",
         "Zeta mails",
         "After 14 days, held deliveries expire",
-        "1 of the selected endpoints already receives nothing",
+        "1 of the selected endpoints is already paused or disabled",
     ):
         assert part in asked.text, part
     assert [one.id for one in service.kafka.registry.all() if one.active] == [zeta, alpha], "nothing is done yet"

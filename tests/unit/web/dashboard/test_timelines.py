@@ -65,7 +65,7 @@ async def test_the_timeline_of_an_order(troubled: Service, viewer: Visitor) -> N
         "2 attempts",
         "Delivered at 15:05 .",
         "No endpoint was subscribed to this event when it came.",
-        "Order Information",
+        "Order information",
         "SKU-9",
         "Times are in UTC .",
     ):
@@ -141,7 +141,7 @@ async def test_what_is_true_now_and_not_what_was_planned(troubled: Service, admi
         HealthRecord(fact=HealthFact.FAILING, since=NOW - timedelta(hours=2, minutes=6), **facts),
     )
     seen = await admin.go("/webhooks/orders/R1")
-    assert "1 of 1 not delivered, because it answers 503 since 12:58 ; on hold: endpoint is down." in seen.text
+    assert "1 of 1 not delivered, because it has answered 503 since 12:58 ; on hold: endpoint is down." in seen.text
     assert "24 min ago" not in seen.text
 
     async with troubled.client.patch("/api/webhook/endpoints/1", json={"endpoint": {"active": False}}) as response:
