@@ -39,7 +39,7 @@ from schemas.topics import parse_delay
 DEMO_DELAYS = "1s,1s,2s,3s,3s"
 _SHARE_OF_TIME_FOR_EVENTS = 0.6
 _SETTLE_SECONDS = 60.0
-_SETTLE_SECONDS_AFTER_CTRL_C = 1.5
+_SETTLE_SECONDS_AFTER_CTRL_C = 1.0
 _LOOK_AGAIN_SECONDS = 0.25
 _PICTURE = """
   shop ──► Kafka ──► fan-out ──► erp      gets every event and accepts it

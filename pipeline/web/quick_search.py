@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from pipeline.endpoints.endpoint import Endpoint
+from pipeline.web.endpoint_names import endpoint_name
+
 MOST_TEXT: Final = 2_000
 """Characters. More is cut: it is a body that somebody pasted, and its beginning finds it as well."""
 _MOST_REFERENCE: Final = 255
@@ -134,6 +137,13 @@ def spelled(number: str) -> str:
     """A number as orders and shipments are written, where it is one in another way; else the number itself."""
     found = recognise(number).certain
     return found.value if found is not None else number.strip()
+
+
+def named(endpoints: Iterable[Endpoint]) -> Iterable[NamedEndpoint]:
+    """Endpoints as the search box knows them."""
+    for one in endpoints:
+        description = one.record.description
+        yield NamedEndpoint(one.id, endpoint_name(description, one.target_url), one.target_url, description)
 
 
 def matching(endpoints: Iterable[NamedEndpoint], pasted: Pasted) -> tuple[Sequence[NamedEndpoint], bool]:

@@ -29,7 +29,10 @@ _NAMED: Final = 3
 """Endpoints that the first sentence names."""
 _FAILURES: Final[dict[str, tuple[str, str]]] = {
     Failure.TIMEOUT: ("has not answered in time", "did not answer in time"),
-    Failure.CONNECT_TIMEOUT: ("has been unreachable (connecting takes too long)", "could not be reached (connecting took too long)"),
+    Failure.CONNECT_TIMEOUT: (
+        "has been unreachable (connecting takes too long)",
+        "could not be reached (connecting took too long)",
+    ),
     Failure.CONNECTION_REFUSED: ("has refused connections", "refused the connection"),
     Failure.CONNECTION_RESET: ("has broken connections off", "broke the connection off"),
     Failure.DNS: ("has been unreachable (its host name is not known)", "could not be found (its host name was not known)"),

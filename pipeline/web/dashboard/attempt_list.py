@@ -20,7 +20,7 @@ from pipeline.web.api.exports import EXPORT_PARAMETERS, export
 from pipeline.web.auth import principal_of
 from pipeline.web.dashboard.attempt_list_view import TIMES, AttemptListPage, AttemptListRow, AttemptListView, drawn
 from pipeline.web.dashboard.endpoint_names import endpoint_names
-from pipeline.web.dashboard.filter_chips import FilterForm, has_blanks, in_utc, read_filters
+from pipeline.web.dashboard.filter_chips import FIELDS, FilterForm, has_blanks, in_utc, read_filters
 from pipeline.web.dashboard.highlight import excerpt, needles
 from pipeline.web.dashboard.optional_reads import OptionalReads, figures
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
@@ -28,6 +28,7 @@ from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import own_address
 from pipeline.web.dashboard.time_zone import local
 from pipeline.web.errors import ApiError, explained
+from pipeline.web.quick_search import matching, named, recognise, spelled
 from pipeline.web.routes import AFTER, FILTERS, PAGE, Parameter
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
@@ -37,6 +38,8 @@ from schemas.audit import AuditAction
 ATTEMPTS: Final = f"{PREFIX}/attempts"
 _BEFORE: Final = Parameter("before", "The cursor of the following page. Shows the attempts before it.")
 _BARS: Final = 60
+_MOST_NAMED: Final = 50
+"""Endpoints that a part of a name stands for."""
 _COUNTED_AT_ONCE: Final = 100
 """Attempts of an order or a similar search. For more attempts, the statistics need another query."""
 
@@ -45,10 +48,11 @@ def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def index(request: web.Request) -> web.StreamResponse:
-        filters = read_filters(in_utc(request.query.items()))
+        filters = read_filters(_as_meant(renderer.api, in_utc(request.query.items())))
         if has_blanks(request.query.items()) or list(filters.pairs) != list(read_filters(request.query.items()).pairs):
             # A form also sends its empty fields. Redirect to the shorter link without them.
-            # Parameters without effect stay in the link, so that they are reported. Times in the reader's zone are written in UTC.
+            # Parameters without effect stay in the link, so that they are reported. Times in the reader's zone are written in UTC, numbers
+            # as the OMS spells them, and endpoints with their ids.
             return renderer.redirect(request, f"{ATTEMPTS}?{urlencode([*filters.pairs, *filters.unknown])}")
         link = f"{own_address(request)}{ATTEMPTS}" + (f"?{filters.query()}" if filters.pairs else "")
         try:
@@ -79,6 +83,23 @@ def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         DashboardPage("GET", "/attempts/export.csv", as_csv, Access.VIEWER, EXPORT_PARAMETERS, exports=True),
         DashboardPage("GET", "/attempts/export.json", as_json, Access.VIEWER, EXPORT_PARAMETERS, exports=True),
     ]
+
+
+def _as_meant(api: Api, pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    """The filters, with numbers as the OMS spells them, and endpoints by id: people type ``r742 992 696``, and the name of an endpoint."""
+    for key, value in pairs:
+        if key in (FIELDS["order"], FIELDS["shipment"]):
+            yield key, spelled(value)
+        elif key == FIELDS["endpoint"] and value.strip() and not value.strip().isdigit():
+            found, _ = matching(named(api.registry.all()), recognise(value))
+            if len(found) == 1:
+                yield key, str(found[0].id)
+            elif 1 < len(found) <= _MOST_NAMED:
+                yield from (("q[endpoint_id_in][]", str(one.id)) for one in found)
+            else:
+                yield key, value
+        else:
+            yield key, value
 
 
 def _view(

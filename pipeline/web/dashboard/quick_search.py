@@ -17,9 +17,8 @@ from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.text_filters import segment
-from pipeline.web.endpoint_names import endpoint_name
 from pipeline.web.errors import require_endpoints
-from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, recognise
+from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, named, recognise
 from pipeline.web.routes import Parameter
 from pipeline.web.services import Api
 from schemas.api_key import Access
@@ -70,11 +69,8 @@ def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         endpoints, is_exact = _matching(renderer.api, pasted)
         if not is_exact and (own := _own_page(request, pasted)):
             return renderer.redirect(request, own)
-        found = [Choice(one.name, f"{PREFIX}/endpoints/{one.id}", one.target_url) for one in endpoints]
         looked = await figures(renderer.api, _existing(renderer.api, () if pasted.url and is_exact else pasted.guesses))
-        if pasted.url and looked.found:
-            found = []  # the page of an order may be on the host of an endpoint that is not meant
-        found += map(_reference, looked.found or ())
+        found = _choices(pasted, endpoints, looked.found or ())
         return onward(request, pasted, found or _named(pasted), looked.problem, is_guess=bool(endpoints) and not is_exact)
 
     def onward(
@@ -106,15 +102,17 @@ def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     return [DashboardPage("GET", "/go", go, Access.VIEWER, (_TEXT,))]
 
 
-def _endpoints(api: Api) -> Iterable[NamedEndpoint]:
-    for one in api.registry.all():
-        yield NamedEndpoint(one.id, endpoint_name(one.record.description, one.target_url), one.target_url, one.record.description)
-
-
 def _matching(api: Api, pasted: Pasted) -> tuple[Sequence[NamedEndpoint], bool]:
     """The endpoints that are meant, and whether they are for certain. The page of an order may be on the host of one that is not meant."""
-    endpoints, is_exact = matching(_endpoints(api), pasted)
+    endpoints, is_exact = matching(named(api.registry.all()), pasted)
     return (endpoints, is_exact) if is_exact or pasted.mentioned is None else ((), False)
+
+
+def _choices(pasted: Pasted, endpoints: Sequence[NamedEndpoint], references: Sequence[Reference]) -> list[Choice]:
+    """What was found. The page of an order may be on the host of an endpoint that is not meant."""
+    is_page = pasted.url is not None and bool(references)
+    found = [] if is_page else [Choice(one.name, f"{PREFIX}/endpoints/{one.id}", one.target_url) for one in endpoints]
+    return found + [_reference(one) for one in references]
 
 
 def _named(pasted: Pasted) -> list[Choice]:

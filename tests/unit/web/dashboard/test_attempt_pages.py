@@ -46,6 +46,25 @@ async def viewer(service: Service, visitor: Visitor) -> Visitor:
     return visitor
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("q[order_number_eq]=r+742-992 696", "q[order_number_eq]=R742992696"),
+        ("q[shipment_number_eq]=h12345678901", "q[shipment_number_eq]=H12345678901"),
+        ("q[endpoint_id_eq]=ledger", "q[endpoint_id_eq]={ledger}"),
+        ("q[endpoint_id_eq]=http://127.0.0.1/hooks", "q[endpoint_id_eq]=1"),
+        ("q[endpoint_id_eq]=shop", "q[endpoint_id_in][]={erp}&q[endpoint_id_in][]={ledger}"),
+        ("q[endpoint_id_eq]=nobody", "q[endpoint_id_eq]=nobody"),
+    ],
+)
+async def test_filters_are_read_as_people_type_them(searched: Service, admin: Visitor, typed: str, meant: str) -> None:
+    erp = await searched.create("http://127.0.0.2/erp", description="Shop ERP")
+    ledger = await searched.create("http://127.0.0.3/ledger", description="Ledger of the shop")
+    seen = await admin.go(f"{SEARCH}?{typed}")
+    assert unquote(seen.path.partition("?")[2]) == meant.format(erp=erp, ledger=ledger)
+    assert ("is not a whole number" in seen.text) is ("nobody" in typed)
+
+
 async def test_what_was_found_with_its_facets_and_its_histogram(searched: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{SEARCH}?q[state_eq]=failed")
 

@@ -106,3 +106,22 @@ async def test_a_test_event_of_a_type_that_there_is_not(service: Service, admin:
     await admin.go(page)
     seen = await admin.send(f"{page}/test", {"event_name": "nonsense"})
     assert (seen.status, "event_name must be one of" in seen.text) == (422, True)
+
+
+async def test_a_name_that_turns_text_round_is_seen_and_is_kept_by_the_form(service: Service, admin: Visitor) -> None:
+    name = "Evil \u202egnp.exe \u200d"
+    endpoint = await service.create(description=name)
+    for page in ("", f"/endpoints/{endpoint}", "/endpoints", "/endpoints?find=evil", f"/endpoints/{endpoint}/pause"):
+        seen = await admin.go(f"/webhooks{page}")
+        assert ("Evil \\u202egnp.exe" in seen.text, "\u202e" in seen.html) == (True, False), page
+    form = await admin.go(f"/webhooks/endpoints/{endpoint}/edit")
+    assert ("description", name.strip()) in [(key, value.strip()) for one in form.forms for key, value in one.fields]
+
+
+async def test_a_slash_at_the_end_of_an_address_leads_to_the_page(service: Service, admin: Visitor) -> None:
+    endpoint = await service.create()
+    for path in ("/webhooks/endpoints", f"/webhooks/endpoints/{endpoint}", "/webhooks/endpoints?find=x"):
+        bare, sign, query = path.partition("?")
+        seen = await admin.go(f"{bare}/{sign}{query}")
+        assert (seen.status, seen.path) == (200, path)
+    assert (await admin.go("/webhooks/nothing/")).status == 404
