@@ -104,7 +104,7 @@ def all_roles(
     The command waits while Kafka or ClickHouse is unavailable. It exits if one of them refuses access (a wrong password, a missing right).
     """
     settings = Settings()
-    configure_logs(settings.log_level, settings.log_format)
+    _configure_logs_of_all(settings)
     warn_of_unknown_names()
     with embedded_services(settings, kafka) as here:
         key = here.settings.api_keys[0].get_secret_value()
@@ -126,6 +126,13 @@ def all_roles(
                     note.__exit__(None, None, None)
 
         run_loop(serve_all())
+
+
+def _configure_logs_of_all(settings: Settings) -> None:
+    """On a terminal, somebody tries it out: show them text and warnings, unless the settings say otherwise."""
+    is_terminal, given = sys.stderr.isatty(), settings.model_fields_set
+    level = "warning" if is_terminal and "log_level" not in given else settings.log_level
+    configure_logs(level, "console" if is_terminal and "log_format" not in given else settings.log_format)
 
 
 @app.command(rich_help_panel="Run")

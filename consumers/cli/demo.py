@@ -40,6 +40,7 @@ DEMO_DELAYS = "1s,1s,2s,3s,3s"
 _SHARE_OF_TIME_FOR_EVENTS = 0.6
 _SETTLE_SECONDS = 60.0
 _SETTLE_SECONDS_AFTER_CTRL_C = 1.0
+_COUNTING_SECONDS_AFTER_CTRL_C = 2.5
 _LOOK_AGAIN_SECONDS = 0.25
 _PICTURE = """
   shop ──► Kafka ──► fan-out ──► erp      gets every event and accepts it
@@ -145,7 +146,7 @@ def run_demo(out: Console, *, kafka: KafkaKind, seconds: float | None, rate: flo
         try:
             return uvloop.run(_demo(out, EmbeddedServices(settings, here.broker), seconds, rate))
         except asyncio.CancelledError:
-            raise KeyboardInterrupt from None  # the second Ctrl-C
+            raise KeyboardInterrupt from None  # Ctrl-C during the start, or pressed twice
 
 
 def _fresh_names() -> dict[str, object]:
@@ -162,6 +163,7 @@ def _free(port: int) -> int:
 async def _demo(out: Console, here: EmbeddedServices, seconds: float | None, rate: float) -> int:
     settings = here.settings
     key = settings.api_keys[0].get_secret_value()
+    _on_interrupt_of_start(out)
     receivers = {
         "erp": Receiver("erp", on_delivery=lambda got: _tell(out, "erp", got)),
         "mailer": Receiver("mailer", behaviour=Behaviour(fail_rate=0.35), on_delivery=lambda got: _tell(out, "mailer", got)),
@@ -192,10 +194,14 @@ async def _demo(out: Console, here: EmbeddedServices, seconds: float | None, rat
             work = asyncio.create_task(_settle(publishing, interrupted, ledger, receivers, client))
             done, _ = await asyncio.wait([failed, work], return_when=asyncio.FIRST_COMPLETED)
             failed.cancel()
-            summary = work.result() if work in done else failed.result()
+            if work not in done:
+                failed.result()  # raises
+            summary = work.result()
     for receiver in receivers.values():
         await receiver.stop()
-    assert isinstance(summary, DemoSummary)  # noqa: S101 - the other task only ever raises
+    if summary is None:
+        out.print("Stopped before the numbers could be counted.")
+        return 0
     return _conclude(out, summary)
 
 
@@ -213,18 +219,46 @@ async def _settle(
     ledger: DemoLedger,
     receivers: dict[str, Receiver],
     client: ApiClient,
-) -> DemoSummary:
-    """Wait until the events are published, and until the numbers add up; not for long after Ctrl-C."""
+) -> DemoSummary | None:
+    """Wait until the events are published, and until the numbers add up. After Ctrl-C not for long, and not at all costs."""
     with suppress(asyncio.CancelledError):
         await publishing
-    wanted = sum(ledger.events[event.value] for events in _SUBSCRIPTIONS.values() for event in events)
+    counting = asyncio.create_task(_count_until_settled(interrupted, ledger, receivers, client))
+    stopping = asyncio.create_task(interrupted.wait())
+    await asyncio.wait([counting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([counting], timeout=_COUNTING_SECONDS_AFTER_CTRL_C)
+    stopping.cancel()
+    if counting.done():
+        return counting.result()
+    counting.cancel()
+    return None
+
+
+async def _count_until_settled(
+    interrupted: asyncio.Event, ledger: DemoLedger, receivers: dict[str, Receiver], client: ApiClient
+) -> DemoSummary:
     begun = time.monotonic()
+    by_hand = await asyncio.to_thread(_has_been_touched, client, ledger.endpoints)
     while True:
-        summary = await _summarise(ledger, wanted, receivers, client, interrupted=interrupted.is_set())
+        summary = await asyncio.to_thread(_summarise, ledger, receivers, client)
+        summary = replace(summary, by_hand=by_hand, interrupted=interrupted.is_set())
         patience = _SETTLE_SECONDS_AFTER_CTRL_C if interrupted.is_set() else _SETTLE_SECONDS
-        if summary.is_settled or summary.by_hand or time.monotonic() - begun > patience:
+        if summary.is_settled or by_hand or time.monotonic() - begun > patience:
             return summary
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def _on_interrupt_of_start(out: Console) -> None:
+    """Ctrl-C ends the start. It may take a moment: code that is being loaded is loaded to its end."""
+    loop, main = asyncio.get_running_loop(), asyncio.current_task()
+    assert main is not None  # noqa: S101 - a coroutine calls this
+
+    def interrupt() -> None:
+        out.print("\nStopping ...")
+        main.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
 
 
 def _on_interrupt(out: Console, publishing: asyncio.Task[int]) -> asyncio.Event:
@@ -246,52 +280,47 @@ def _on_interrupt(out: Console, publishing: asyncio.Task[int]) -> asyncio.Event:
     return interrupted
 
 
-async def _summarise(
-    ledger: DemoLedger, wanted: int, receivers: dict[str, Receiver], client: ApiClient, *, interrupted: bool
-) -> DemoSummary:
+def _summarise(ledger: DemoLedger, receivers: dict[str, Receiver], client: ApiClient) -> DemoSummary:
     own = [("q[endpoint_id_in][]", str(one)) for one in ledger.endpoints]
-
-    async def count(*query: tuple[str, str]) -> int:
-        return int((await asyncio.to_thread(_search, client, [*own, *query, ("per_page", "1")]))["total_count"])
-
-    outcomes: Counter[str] = Counter()
-    for outcome in ("delivered", "repeated", "exhausted", "discarded"):
-        outcomes[outcome] = await count(("q[outcome_eq]", outcome))
+    counted = _search(client, "attempts/facets", own)
+    states: dict[str, int] = counted.get("states", {})
+    exhausted = _search(client, "attempts", [*own, ("q[outcome_eq]", "exhausted"), ("per_page", "1")])["total_count"]
+    failed = states.get("failed", 0)
     needle, found, found_wanted = "", 0, 0
     if ledger.latest is not None:
         payload = json.loads(ledger.latest.value)["data"]
         # Part of the body of the last completed order, in another case.
         needle = payload["number"].lower()
         query = [("q[request_body_cont]", needle), ("q[event_name_eq]", "order_completed"), ("q[outcome_eq]", "delivered")]
-        found, found_wanted = await count(*query), 1
-    by_hand = await count(("q[trigger_in][]", "resend"), ("q[trigger_in][]", "test")) > 0
+        found, found_wanted = _search(client, "attempts", [*own, *query])["total_count"], 1
     counts = [receiver.counts for receiver in receivers.values()]
     return DemoSummary(
         events=sum(ledger.events.values()),
-        wanted=wanted,
-        outcomes=outcomes,
+        wanted=sum(ledger.events[event.value] for events in _SUBSCRIPTIONS.values() for event in events),
+        outcomes=Counter(delivered=states.get("succeeded", 0), repeated=failed - exhausted, exhausted=exhausted),
         received=sum(each.received for each in counts),
         acknowledged=sum(each.acknowledged for each in counts),
         needle=needle,
         found=found,
         found_wanted=found_wanted,
-        by_hand=by_hand or await asyncio.to_thread(_are_changed, client, ledger.endpoints),
-        interrupted=interrupted,
     )
 
 
-def _are_changed(client: ApiClient, endpoints: Sequence[int]) -> bool:
-    """Whether somebody has changed or deleted an endpoint."""
+def _has_been_touched(client: ApiClient, endpoints: Sequence[int]) -> bool:
+    """Whether somebody has resent or tested something, or has changed or deleted an endpoint."""
+    by_hand = [("q[trigger_in][]", "resend"), ("q[trigger_in][]", "test"), ("per_page", "1")]
+    if _search(client, "attempts", by_hand)["total_count"]:
+        return True
     try:
         return any(client.call("GET", f"endpoints/{one}")["version"] > 1 for one in endpoints)
     except ApiCallError:
         return True
 
 
-def _search(client: ApiClient, query: list[tuple[str, str]]) -> dict[str, Any]:
+def _search(client: ApiClient, path: str, query: list[tuple[str, str]]) -> dict[str, Any]:
     with suppress(ApiCallError):
-        page: dict[str, Any] = client.call("GET", "attempts", params=[*query, ("strict", "1")])
-        return page
+        found: dict[str, Any] = client.call("GET", path, params=[*query, ("strict", "1")])
+        return found
     return {"total_count": 0}
 
 

@@ -34,9 +34,18 @@ def main() -> None:
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
+        import signal
+
+        # Interrupting an import can end in another error, with a traceback: until a command runs, there is nothing to clean up.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell ignores it, as for background jobs
+            signal.signal(signal.SIGINT, _leave)
         _main()
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _leave(_: int, __: object) -> None:
+    os._exit(_INTERRUPTED)
 
 
 def _main() -> None:
@@ -126,26 +135,30 @@ def _absent(package: str) -> Iterator[None]:
 
 def _run(command: Callable[[], object], expected: tuple[type[Exception], ...]) -> None:
     """Run commands, and print what went wrong."""
+    import signal
+
     from pydantic import ValidationError
 
     from pipeline.ops.settings_sources import refused_values
 
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         command()
-    except OSError as error:
-        if error.filename is not None or error.errno not in _NO_ROOM or isinstance(error, expected):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # flushing the rest would fail again when Python exits
-        sys.stderr.write(
-            f"Error: the output cannot be written ({error.strerror}). The command may have been carried out anyway.\n"
-        )
-        sys.exit(1)
-    except expected as error:
+    except expected as error:  # some are OSErrors, too
         from consumers.cli.console import plain
         from consumers.cli.role_process import sentence
         from consumers.cli.roles import err
 
         err.print(f"[bold red]Error:[/bold red] {plain(sentence(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NO_ROOM:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # flushing the rest would fail again when Python exits
+        sys.stderr.write(
+            f"Error: the output cannot be written ({error.strerror}). The command may have been carried out anyway.\n"
+        )
         sys.exit(1)
     except ValidationError as error:
         from consumers.cli.console import plain

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from consumers.cli.demo import _SUBSCRIPTIONS, _tell
+from consumers.cli.demo import _SUBSCRIPTIONS, DemoSummary, _tell
 from pipeline.devtools.receiver import Received
 from schemas.event import EventType
 
@@ -22,3 +24,32 @@ def test_an_attempt_is_one_line_of_a_terminal(event: EventType, name: str) -> No
     line = written.getvalue().rstrip("\n")
     assert len(line) <= 80
     assert line.endswith(f"CHORD-000111222 -> {name:6} 500 (try 6)")
+
+
+SETTLED = DemoSummary(
+    events=10,
+    wanted=14,
+    outcomes=Counter(delivered=13, repeated=4, exhausted=1),
+    received=18,
+    acknowledged=13,
+    needle="r1",
+    found=1,
+    found_wanted=1,
+)
+
+
+def test_numbers_that_add_up_are_settled() -> None:
+    assert (SETTLED.problems(), SETTLED.is_settled, SETTLED.unfinished) == ([], True, 0)
+    lost = replace(SETTLED, wanted=15)
+    assert lost.problems() == ["15 notifications were due, 13 delivered + 1 given up"]
+    assert not lost.is_settled
+
+
+def test_after_ctrl_c_less_may_be_recorded_than_happened_but_never_more() -> None:
+    waiting = replace(SETTLED, wanted=16, received=20, acknowledged=14, found=0, interrupted=True)
+    assert (waiting.problems(), waiting.is_settled, waiting.unfinished) == ([], False, 2)
+    assert replace(waiting, received=17).problems() == ["18 attempts are recorded, but the receivers got 17"]
+
+
+def test_what_people_did_by_hand_is_no_fault_of_the_pipeline() -> None:
+    assert replace(SETTLED, received=30, wanted=10, by_hand=True).problems() == []

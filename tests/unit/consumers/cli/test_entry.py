@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from consumers.cli.entry import role_wanted
+from consumers.cli.entry import _run, role_wanted
+from pipeline.core.listen_errors import ListenError
 
 ROOT = Path(__file__).parents[4]
 LOADED = "from consumers.cli.entry import load_role; load_role(); import sys; print(*sys.modules)"
@@ -77,3 +79,27 @@ def test_all_but_a_plain_role_is_for_the_parser_of_the_command_line(
     arguments: Sequence[str], wanted: tuple[str, str] | None
 ) -> None:
     assert role_wanted(arguments) == wanted
+
+
+def test_what_is_expected_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """A port in use is an OSError, too."""
+
+    def command() -> None:
+        raise ListenError(errno.EADDRINUSE, "Port 8080 is in use; set OMS_WEBHOOKS_HTTP_PORT.")
+
+    with pytest.raises(SystemExit) as left:
+        _run(command, (ListenError,))
+    assert (left.value.code, "Traceback" in capsys.readouterr().err) == (1, False)
+
+
+def test_ctrl_c_while_code_is_loaded_ends_without_a_traceback() -> None:
+    """Some libraries turn an interrupted import into an error of their own."""
+    code = (
+        "import os, signal, sys, consumers.cli.entry as entry; sys.argv = ['oms-webhooks', '--help'];\n"
+        "def interrupted():\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except KeyboardInterrupt: raise ImportError('a module was interrupted') from None\n"
+        "entry._main = interrupted; entry.main()"
+    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr) == (130, "")
