@@ -45,6 +45,11 @@ _SETTINGS: Final = re.compile(r"^ *Set *$", re.MULTILINE)
 _GENERATORS: Final = frozenset(
     {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "values", "null"}
 )
+_OTHER_STATEMENT: Final = re.compile(
+    r"\s*(alter|attach|create|delete|detach|drop|grant|insert|kill|optimize|rename|revoke|set|system|truncate|update|use)\s",
+    re.IGNORECASE,
+)
+"""ClickHouse reads ``DELETE FROM t`` as ``SELECT DELETE FROM t``, and would say that there is no column DELETE."""
 _REACHING_OUT: Final = re.compile(r"file|ai[a-z]+|dict[a-z0-9]*|joinget.*|catboost.*|filesystem.*|naivebayes.*")
 
 
@@ -73,6 +78,8 @@ class SqlConsole:
         """
         if len(statement) > MAX_STATEMENT:
             raise StoreRejectedError(f"The statement has {len(statement):,} characters; at most {MAX_STATEMENT:,} are taken.")
+        if other := _OTHER_STATEMENT.match(statement):
+            raise StoreRejectedError(f"One SELECT only is taken here, and no {other[1].upper()}.")
         try:
             return await self._connections.read_alone(lambda client: _ask(client, statement))
         except StoreError as error:

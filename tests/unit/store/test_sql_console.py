@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from pipeline.store.connection import Connections
 from pipeline.store.errors import StoreRejectedError
-from pipeline.store.sql_console import _SYNTAX_ERROR, _explained
+from pipeline.store.sql_console import _SYNTAX_ERROR, SqlConsole, _explained
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM attempts", "\n drop table attempts", "insert\tinto attempts select 1"])
+async def test_other_statements_are_told_that_one_select_is_taken(statement: str) -> None:
+    with pytest.raises(StoreRejectedError, match=r"^One SELECT only is taken here, and no (DELETE|DROP|INSERT)\.$"):
+        await SqlConsole(cast("Connections", cast("Any", None))).ask(statement)
 
 
 def test_nothing_is_said_of_what_we_put_around_a_statement() -> None:
