@@ -11,12 +11,13 @@ from typing import Annotated, Any, Final, Protocol
 from urllib.parse import quote, urlencode
 
 import typer
+from rich.cells import cell_len
 from rich.text import Text
 
 from consumers.cli.api_client import ApiCallError, Key, Url, checked_url, client_for
-from consumers.cli.console import Output
+from consumers.cli.console import Output, shortened, visible
 from consumers.cli.discovery import local_pipeline, root_of, say
-from consumers.cli.search import filters_of
+from consumers.cli.search import endpoint_names, filters_of
 from pipeline.web.quick_search import ReferenceKind, recognise
 
 out = Output()
@@ -25,6 +26,9 @@ _PATH: Final = "attempts/live"
 _PAUSE_SECONDS: Final = 1.0
 _REMEMBERED: Final = 20_000
 _OVER: Final = 401
+_LEAST: Final = 12
+_MOST_EVENT: Final = 33
+"""Columns of the terminal: what a shortened text has at least, and what a name of an event takes at most."""
 _TIMELINE_PAGES: Final = {ReferenceKind.ORDER: "orders", ReferenceKind.SHIPMENT: "shipments"}
 
 
@@ -42,8 +46,9 @@ def tail(
     params = filters_of(query or [])
     try:
         with client_for(url, api_key) as client:
+            names = endpoint_names(client) if out.is_terminal else {}
             for attempt in new_attempts(client, params):
-                out.print(_line(attempt), soft_wrap=True)
+                out.print(line_of(attempt, names, out.width if out.is_terminal else None), soft_wrap=True)
     except KeyboardInterrupt:
         return
 
@@ -95,13 +100,21 @@ def _attempts(name: str, data: Any) -> list[Mapping[str, Any]]:
     return found
 
 
-def _line(attempt: Mapping[str, Any]) -> Text:
+def line_of(attempt: Mapping[str, Any], names: Mapping[int, str], width: int | None) -> Text:
+    """An attempt as a line. ``width`` is the terminal's, to which event and endpoint are shortened; None: nothing is."""
     ok = attempt["state"] == "succeeded"
-    about = attempt["order_number"] or attempt["stock_item_id"] or ""
-    line = f"{_time(attempt).astimezone():%H:%M:%S}  {attempt['event_name']:33} {about!s:16} {attempt['target_url']}  "
-    answer = attempt["http_status_code"] or "no answer"
-    retry = f"  (attempt {attempt['attempt']})" if attempt["attempt"] > 1 else ""
-    return Text.assemble(line, (f"{answer}{retry}", "green" if ok else "red"))
+    about = visible(str(attempt["order_number"] or attempt["stock_item_id"] or "")).plain
+    answer = str(attempt["http_status_code"] or "no answer")
+    answer += f"  (attempt {attempt['attempt']})" if attempt["attempt"] > 1 else ""
+    event, endpoint = attempt["event_name"], names.get(attempt["endpoint_id"]) or attempt["target_url"]
+    if width is not None:
+        room = max(width - len(f"HH:MM:SS  {about:16}    {answer}"), 2 * _LEAST)
+        for_event = min(_MOST_EVENT, max(room // 2, room - cell_len(endpoint)))
+        event, endpoint = shortened(event, for_event), shortened(endpoint, room - for_event)
+        line = f"{_time(attempt).astimezone():%H:%M:%S}  {about:16} {event:{for_event}}  {endpoint} "
+    else:
+        line = f"{_time(attempt).astimezone():%H:%M:%S}  {event:33} {about:16} {visible(endpoint).plain}  "
+    return Text.assemble(line, (answer, "green" if ok else "red"))
 
 
 def _time(attempt: Mapping[str, Any]) -> datetime:

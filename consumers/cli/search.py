@@ -164,7 +164,7 @@ def attempts(
         while asked:
             found = client.call("GET", "attempts", params=[*params, asked])
             if names is None and form is Format.TABLE and out.is_terminal:
-                names = _endpoint_names(client)
+                names = endpoint_names(client)
             _print_page(found, form, names, is_first=is_first, as_lines=pages.all_pages)
             asked, is_first = _following(found, asked[0]) if pages.all_pages else None, False
 
@@ -295,7 +295,7 @@ def sql(
             _print_csv([name for name, _ in found["columns"]], found["rows"])
 
 
-def _endpoint_names(client: ApiClient) -> Mapping[int, str]:
+def endpoint_names(client: ApiClient) -> Mapping[int, str]:
     """What people call the endpoints. Of a shop with very many: those of the first 200; the others are shown by their URL."""
     found = client.call("GET", "endpoints", params=[("per_page", "200")])["endpoints"]
     return {one["id"]: endpoint_name(one["description"], one["target_url"]) for one in found}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from consumers.cli.api_client import ApiCallError, ApiClient
-from consumers.cli.live import new_attempts, page_of
+from consumers.cli.live import line_of, new_attempts, page_of
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import API_KEY, NOW, Service
 
@@ -55,6 +55,27 @@ def test_a_key_that_is_revoked_ends_it() -> None:
 def test_nobody_there_is_told_at_once() -> None:
     with pytest.raises(ApiCallError):
         list(new_attempts(Source([]), [], wait=lambda _: None))
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+@pytest.mark.parametrize("name", ["ERP", "The warehouse of the shop in the north of Hamburg"])
+def test_a_line_fits_the_terminal(width: int, name: str) -> None:
+    attempt = {
+        "event_name": "shipment_delivery_status_updated",
+        "order_number": "MAPLE-433168345",
+        "stock_item_id": None,
+        "endpoint_id": 7,
+        "target_url": "https://erp.example/a/long/path/of/hooks",
+        "state": "failed",
+        "http_status_code": None,
+        "attempt": 6,
+        "created_at": "2026-03-02T15:05:00.007Z",
+    }
+    line = line_of(attempt, {7: name}, width).plain
+    assert len(line) <= width
+    assert all(part in line for part in ("MAPLE-433168345", "shipment_de", name[:11], "no answer  (attempt 6)"))
+    whole = line_of(attempt, {}, None).plain
+    assert all(part in whole for part in ("shipment_delivery_status_updated", "https://erp.example/a/long/path/of/hooks"))
 
 
 def test_a_page_is_named_by_what_was_typed() -> None:
