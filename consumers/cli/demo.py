@@ -54,7 +54,9 @@ _NEXT = """What to try next:
   oms-webhooks all       your own endpoints: see "Five minutes" in README.md
   oms-webhooks --help    all commands"""
 _SHIPMENT_EVENTS = (EventType.SHIPMENT_SHIPPED, EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED)
-_SUBSCRIPTIONS: Final[dict[str, tuple[EventType, ...]]] = {"erp": tuple(EventType), "mailer": _SHIPMENT_EVENTS}
+_EVERYTHING: Final = "erp"
+"""The endpoint that gets every event."""
+_SUBSCRIPTIONS: Final[dict[str, tuple[EventType, ...]]] = {_EVERYTHING: tuple(EventType), "mailer": _SHIPMENT_EVENTS}
 
 
 @dataclass(slots=True)
@@ -77,7 +79,7 @@ class DemoLedger:
 class DemoSummary:
     """The numbers at the end, of the demo's own endpoints. ``wanted`` is how many notifications the subscriptions call for.
 
-    ``by_hand``: somebody has resent notifications, sent test events, or changed the endpoints. Then the numbers need not add up.
+    ``by_hand``: somebody has published, resent or tested something, or changed the endpoints. Then the numbers need not add up.
     ``interrupted``: Ctrl-C was pressed, so retries may still be waiting.
     """
 
@@ -241,9 +243,10 @@ async def _count_until_settled(
     by_hand = await asyncio.to_thread(_has_been_touched, client, ledger.endpoints)
     while True:
         summary = await asyncio.to_thread(_summarise, ledger, receivers, client)
-        summary = replace(summary, by_hand=by_hand, interrupted=interrupted.is_set())
+        others = receivers[_EVERYTHING].counts.distinct > summary.events  # somebody else published events, too
+        summary = replace(summary, by_hand=by_hand or others, interrupted=interrupted.is_set())
         patience = _SETTLE_SECONDS_AFTER_CTRL_C if interrupted.is_set() else _SETTLE_SECONDS
-        if summary.is_settled or by_hand or time.monotonic() - begun > patience:
+        if summary.is_settled or summary.by_hand or time.monotonic() - begun > patience:
             return summary
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
@@ -351,7 +354,7 @@ def _conclude(out: Console, summary: DemoSummary) -> int:
     for problem in problems:
         out.print(f"[bold red]Does not add up:[/bold red] {problem}")
     if summary.by_hand:
-        out.print("The numbers are not compared, because you have resent, tested or changed something.")
+        out.print("The numbers are not compared, because you have published, resent, tested or changed something.")
     elif not problems and summary.unfinished:
         told = f"{summary.unfinished} notification{' was' if summary.unfinished == 1 else 's were'}"
         out.print(f"Stopped while {told} still waiting for a retry. All other numbers add up.")

@@ -134,7 +134,10 @@ def _reason(part: EndpointTimeline, missing: Sequence[EndpointDelivery]) -> Sent
     failed = [one.last for one in missing if one.last is not None]
     if kept_back := _kept_back(part.endpoint):
         return kept_back
-    return _failure(max(failed, key=lambda one: (one.created_at, one.id)), part.endpoint.failing_since) if failed else ()
+    if failed:
+        return _failure(max(failed, key=lambda one: (one.created_at, one.id)), part.endpoint.failing_since)
+    is_down = part.endpoint.failing_since is not None and any(one.status is DeliveryStatus.ON_HOLD for one in missing)
+    return ("it has been failing since ", Moment(part.endpoint.failing_since)) if is_down and part.endpoint.failing_since else ()
 
 
 def _kept_back(endpoint: EndpointCondition) -> Sentence:

@@ -88,7 +88,7 @@ async def test_filters_work_without_a_script(shop: Shop, browser: Browser) -> No
         await log_in(tab, API_KEY)
         await tab.go("/webhooks/attempts")
         await chip(tab, "Result")
-        await tab.page.get_by_label("State").select_option("failed")
+        await tab.page.get_by_label("Result", exact=True).select_option("failed")
         await tab.page.locator("details[open] button").click()
         await expect(tab.page.locator("summary.chosen")).to_have_text("Result: failed")
         await tab.page.get_by_role("link", name="Live", exact=True).click()

@@ -121,6 +121,7 @@ async def test_a_viewer_reads_and_does_not_send(shop: Shop, stranger: Tab) -> No
     await stranger.go("/webhooks/go?text=R742992698")
     await expect(stranger.page.locator(".verdict")).to_contain_text(_LEDGER)
     await expect(stranger.page.get_by_role("button", name=re.compile("Resend"))).to_have_count(0)
+    await expect(stranger.page.get_by_text("To resend, you need a key with the role operator.")).to_be_visible()
     await stranger.go("/webhooks/go?text=ada@example.com")
     await expect(stranger.page.get_by_text("a key with the role operator")).to_be_visible()
     await gone(shop, endpoint_id)
@@ -157,13 +158,54 @@ async def test_a_paused_endpoint_and_one_that_is_down(shop: Shop, admin: Tab) ->
     await admin.look("timeline-stock-item")
 
 
-async def test_nothing_moves_while_a_timeline_is_loaded(shop: Shop, admin: Tab) -> None:
-    """CLS: the proposal of a zone and the copy button appear without pushing anything."""
+async def test_nothing_moves_while_a_page_is_loaded(shop: Shop, admin: Tab) -> None:
+    """CLS: the state of what is live, the proposal of a zone and the buttons of scripts appear without pushing anything."""
     await admin.page.add_init_script(
         "window.shift = 0; new PerformanceObserver(list => list.getEntries().forEach(one => window.shift += one.value))"
         ".observe({type: 'layout-shift', buffered: true})"
     )
     order = (await shop.pipeline.attempts(endpoint_id_eq=shop.ids["erp"], order_number_start="R"))[0]["order_number"]
-    await admin.go(f"/webhooks/orders/{order}")
-    await admin.page.wait_for_load_state("networkidle")
-    assert round(await admin.page.evaluate("window.shift"), 4) == 0, "CLS as Chrome shows it"
+    for width in (1440, 1100, 390):
+        await admin.page.set_viewport_size({"width": width, "height": 844})
+        for page in (
+            f"/orders/{order}",
+            "",
+            f"/endpoints/{shop.ids['warehouse']}",
+            "/endpoints",
+            "/attempts/live?q[state_eq]=failed",
+        ):
+            await admin.go(f"/webhooks{page}")
+            await admin.page.wait_for_load_state("load")
+            await admin.page.wait_for_timeout(300)
+            assert round(await admin.page.evaluate("window.shift"), 4) == 0, f"{page} at {width}: CLS as Chrome shows it"
+
+
+async def test_a_button_that_is_pressed_twice_sends_once(shop: Shop, admin: Tab) -> None:
+    receiver, endpoint_id = await unreached(shop, "R742992699")
+    page = admin.page
+    await admin.go("/webhooks/orders/R742992699")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    card = page.locator("section.receiver", has_text=f"{receiver.name}"[:5]).filter(has_text="R742992699")
+    await card.get_by_role("button", name="Resend").dblclick()
+    await expect(page.get_by_role("status").first).to_be_visible()
+    assert len(sent) == 1, sent
+    await gone(shop, endpoint_id)
+
+
+async def test_a_name_that_turns_text_round_does_not(shop: Shop, admin: Tab) -> None:
+    receiver = Receiver("bidi")
+    shop.pipeline.receivers.append(receiver)
+    made = await shop.pipeline.register(await receiver.start(), [EventType.ORDER_COMPLETED], description="Evil \u202egnp.exe")
+    await publish(shop, "evt_bidi_name", "R742992700")
+    await attempts_of(shop, "evt_bidi_name", 1, endpoint_id_eq=made["id"])
+    for path in (
+        "/orders/R742992700",
+        f"/endpoints/{made['id']}",
+        "/endpoints?find=evil",
+        "/attempts?q[order_number_eq]=r742992700",
+    ):
+        await admin.go(f"/webhooks{path}")
+        await expect(admin.page.locator("main")).to_contain_text("Evil \\u202egnp.exe")
+        assert "\u202e" not in await admin.page.content()
+    await gone(shop, made["id"])

@@ -14,6 +14,22 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
+// Forms that change something are sent once, however often a button is pressed. Where it takes a while, <form data-busy="Sending …">,
+// the button says that it is under way.
+for (const form of document.querySelectorAll("form[method=post]")) {
+  form.addEventListener("submit", (event) => {
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    form.dataset.sent = "1";
+    const button = form.dataset.busy && form.querySelector("button:not([type=button])");
+    if (!button) return;
+    button.setAttribute("aria-busy", "true");
+    button.setAttribute("aria-live", "polite");
+    button.textContent = form.dataset.busy;
+  });
+}
+// Back from another page by the browser's own way: they may be sent again.
+window.addEventListener("pageshow", (event) => { if (event.persisted && document.querySelector("form[data-sent]")) location.reload(); });
+
 // The search box: "/" and Ctrl-K (on a Mac also Cmd-K) lead to it, but for "/" where somebody writes.
 const find = document.querySelector("[data-find]");
 if (find) {

@@ -31,20 +31,6 @@ for (const bar of document.querySelectorAll("[data-toolbar]")) {
   }
 }
 
-// Forms that take a while: <form data-busy="Sending …">. The button says that it is under way, and is not pressed twice.
-for (const form of document.querySelectorAll("form[data-busy]")) {
-  form.addEventListener("submit", (event) => {
-    if (form.dataset.sent) { event.preventDefault(); return; }
-    form.dataset.sent = "1";
-    const button = form.querySelector("button:not([type=button])");
-    button.setAttribute("aria-busy", "true");
-    button.setAttribute("aria-live", "polite");
-    button.textContent = form.dataset.busy;
-  });
-  // Back from another page by the browser's own way: it may be sent again.
-  window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
-}
-
 // Tables whose rows can be ticked: one box for all of them.
 for (const form of document.querySelectorAll("[data-choosing]")) {
   const all = form.querySelector("[data-all]");

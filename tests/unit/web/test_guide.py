@@ -21,8 +21,8 @@ TEXT = (ROOT / "docs" / "receiving.md").read_text(encoding="utf-8")
 OBJECTS: dict[str, type[BaseModel]] = {
     "Order": Order,
     "Shipment": Shipment,
-    "Stock Item": StockItem,
-    "Line Item": LineItem,
+    "Stock item": StockItem,
+    "Line item": LineItem,
     "Variant": Variant,
     "Address": Address,
     "Payment": Payment,

@@ -132,6 +132,12 @@ def test_an_endpoint_in_a_sentence(made: tuple[dict[str, Any], ...], endpoint: E
     assert plain(sentence(part)) == said
 
 
+def test_what_was_never_sent_to_an_endpoint_that_is_down_has_a_reason() -> None:
+    record = TimelineRecords((event(1, 7),), (), is_complete=True)
+    [part] = tell(record, {7: DOWN}, NOW + timedelta(minutes=30)).endpoints
+    assert plain(sentence(part)) == "1 of 1 not delivered, because it has been failing since 12:58; on hold: endpoint is down."
+
+
 def test_several_reasons_are_counted() -> None:
     record = TimelineRecords(
         tuple(event(one, 7) for one in (1, 2, 3)),
