@@ -20,6 +20,7 @@ from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.text_filters import words
+from pipeline.web.dashboard.visible_text import visible_in_json
 from pipeline.web.errors import ApiError, InvalidError, not_found
 from pipeline.web.request_values import path_id
 from pipeline.web.routes import FILTERS, PAGE
@@ -158,7 +159,7 @@ class _Handlers:
             is_cut=is_cut(letter),
             is_event=letter.summary.topic in self._renderer.api.events.sources,
             draft_key=_draft(given.key if given else None, key),
-            draft_value=_draft(given.value if given else None, value),
+            draft_value=_draft(given.value if given else None, _for_editor(value)),
             errors={},
             checked=checked,
             repaired_by="" if done is None else done.name or self._renderer.api.ring.person(done.actor),
@@ -167,7 +168,7 @@ class _Handlers:
     def _as_it_came(self, letter: DeadLetterDetail) -> Checked:
         if letter.value is None or letter.summary.topic not in self._renderer.api.events.sources or is_cut(letter):
             return Checked()
-        shown = readable(letter.value)
+        shown = _for_editor(_shown(letter.value))
         found = self._checked(letter, BytesInput(content=shown.content, encoding=shown.encoding))
         return Checked(found.problems)
 
@@ -205,6 +206,10 @@ def _given(request: web.Request) -> RepairInput | None:
 def _shown(content: bytes | None) -> ShownBytes:
     answer: BytesAnswer | None = None if content is None else readable(content)
     return ShownBytes("", _TEXT) if answer is None else ShownBytes(answer.content, answer.encoding)
+
+
+def _for_editor(was: ShownBytes) -> ShownBytes:
+    return replace(was, content=visible_in_json(was.content)) if was.encoding == _TEXT else was
 
 
 def _draft(given: BytesInput | None, was: ShownBytes) -> ShownBytes:

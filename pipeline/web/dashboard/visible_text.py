@@ -23,6 +23,7 @@ _UNSEEN: Final = (
     *range(0xFFF9, 0xFFFC),
 )
 _ESCAPES: Final = {code: f"\\u{code:04x}" for code in _UNSEEN}
+_ESCAPES_IN_JSON: Final = {code: escape for code, escape in _ESCAPES.items() if code > 0x9F}
 
 
 def visible(text: object) -> str:
@@ -32,3 +33,11 @@ def visible(text: object) -> str:
     written = str(text)
     # Almost every text is printable: then nothing is copied. What isprintable() leaves through, no table here names.
     return written if written.isprintable() else written.replace("\r\n", "\n").translate(_ESCAPES)
+
+
+def visible_in_json(text: str) -> str:
+    """JSON with the same meaning, in which no character in a string is invisible or turns text round.
+
+    Control characters stay: JSON must not hold them, so each is a mistake to be shown at its place.
+    """
+    return text if text.isprintable() else text.translate(_ESCAPES_IN_JSON)

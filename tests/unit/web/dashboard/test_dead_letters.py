@@ -35,6 +35,14 @@ async def test_one_with_its_bytes_is_on_record(service: Service, admin: Visitor)
     assert (await admin.go(f"{LIST}/8")).status == 404
 
 
+async def test_what_turns_text_round_is_an_escape_in_the_editor(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter(value='{"note":"a\u202eb\x07",,}'.encode())]
+    seen = await admin.go(f"{LIST}/7")
+    [text] = [value for form in seen.forms for name, value in form.fields if name == "value"]
+    assert text == '{"note":"a\\u202eb\x07",,}'
+    assert "\u202e" not in seen.html
+
+
 async def test_a_draft_that_would_fail_again_is_kept(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter(key=None)]
     await admin.go(f"{LIST}/7")
