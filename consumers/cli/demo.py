@@ -42,6 +42,8 @@ _SETTLE_SECONDS = 60.0
 _SETTLE_SECONDS_AFTER_CTRL_C = 1.0
 _COUNTING_SECONDS_AFTER_CTRL_C = 2.5
 _LOOK_AGAIN_SECONDS = 0.25
+_DRAIN_SECONDS = 1.0
+"""Nobody waits at the prompt for an endpoint of their own that hangs."""
 _PICTURE = """
   shop ──► Kafka ──► fan-out ──► erp      gets every event and accepts it
                         │  └───► mailer   gets shipments and fails a third
@@ -137,6 +139,7 @@ def run_demo(out: Console, *, kafka: KafkaKind, seconds: float | None, rate: flo
         impatient_retry_delays=delays,
         ramp_start_per_second=100,
         allowed_networks=networks,
+        drain_seconds=_DRAIN_SECONDS,
     )
     base = base.model_copy(update={"http_port": _free(base.http_port)})
     out.print("Starting the broker ...")

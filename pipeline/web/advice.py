@@ -41,7 +41,7 @@ _BY_STATUS: Final[Mapping[int, str]] = {
     415: "The receiver does not accept application/json. Accept this content type.",
     422: "The receiver rejects the content. Acknowledge notifications that you do not need, too.",
     429: "The receiver gets too many requests. Set max_per_second on the endpoint. A Retry-After header is honored.",
-    500: "Search its log at this time for the webhook-id. Fix what failed there, then resend.",
+    500: "Search its log at this time for the webhook-id, and fix what failed there.",
     501: "The receiver does not support POST. Correct the target URL or the route.",
     502: "The proxy in front of the receiver gets no valid answer from it. Check that the receiver runs.",
     503: "Nothing, if it is temporarily overloaded or in maintenance: retries continue, and a Retry-After header is honored.",

@@ -83,6 +83,23 @@ async def test_few_keys_lead_to_the_first_attempt(admin: Tab) -> None:
     await expect(page.locator("summary", has_text="Endpoint").first).to_be_focused()
 
 
+async def test_what_unfolds_stays_where_it_was_and_fits(admin: Tab) -> None:
+    page = admin.page
+    chip_of = page.locator(".spread > summary")
+    await admin.go("/webhooks/attempts")
+    await page.set_viewport_size(LAPTOP)  # type: ignore[arg-type]
+    before = await chip_of.bounding_box()
+    await chip_of.click()
+    assert await chip_of.bounding_box() == before
+    await page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    await admin.go("/webhooks/attempts")
+    await chip_of.click()
+    left = await page.locator(".toolbar > *, .toolbar form > *").evaluate_all(
+        "all => Math.min(...all.map(one => one.getBoundingClientRect()).filter(box => box.width).map(box => box.left))"
+    )
+    assert left >= 0, "nothing is scrolled out of sight"
+
+
 async def test_filters_work_without_a_script(shop: Shop, browser: Browser) -> None:
     async with tab_of(browser, shop.url, javascript=False) as tab:
         await log_in(tab, API_KEY)
