@@ -126,35 +126,38 @@ class FanOut:
             trace: TraceContext | None = span.trace
         else:
             trace = read_trace(record.headers) if record.headers else None
-        written_at, receipt = record.timestamp_ms / 1000, record.receipt
+        written_at = record.timestamp_ms / 1000
+        divided = record.receipt if len(plan.endpoints) >= _IN_PARTS_FROM else None
         del record  # the body is all that is needed now; both may have megabytes
-        await self._deliver(plan, receipt, dispatched, trace, written_at)
+        await self._deliver(plan, divided, dispatched, trace, written_at)
         await dispatched
 
     async def _deliver(
         self,
         plan: DispatchPlan,
-        receipt: Receipt,
+        divided: Receipt | None,
         dispatched: asyncio.Future[EntryPosition],
         trace: TraceContext | None,
         written_at: float,
     ) -> None:
-        """Deliver an event to its endpoints. Those that get events in order are others' business, once Kafka has their deliveries."""
+        """Deliver an event to its endpoints. For those that get events in order, only write the deliveries; others make them.
+
+        ``divided``: the receipt of an event that is processed in parts, because it is for very many endpoints.
+        """
         event, body = plan.event, plan.body
-        in_parts = len(plan.endpoints) >= _IN_PARTS_FROM
-        left = at_once = self._left(plan, receipt) if in_parts else plan.endpoints
+        at_once = plan.endpoints if divided is None else self._left(plan, divided)
         writing: asyncio.Task[None] | None = None
-        if event.key is not None and any(endpoint.record.ordered for endpoint in left):
-            at_once = [endpoint for endpoint in left if not endpoint.record.ordered]
+        if event.key is not None and (ordered := [endpoint for endpoint in at_once if endpoint.record.ordered]):
+            at_once = [endpoint for endpoint in at_once if not endpoint.record.ordered]
             # Before anything is waited for: tasks begin in the order of the offsets.
-            writing = self._write_in_order(plan, left, trace, receipt if in_parts else None, dispatched)
+            writing = self._write_in_order(plan, ordered, trace, divided, dispatched)
 
         def delivery_to(endpoint: Endpoint) -> Delivery:
             return Delivery(event, body, endpoint, 1, Trigger.EVENT, trace, written_at=written_at)
 
         try:
-            if in_parts:
-                await self._deliver_in_parts(at_once, receipt, dispatched, delivery_to)
+            if divided is not None:
+                await self._deliver_in_parts(at_once, divided, dispatched, delivery_to)
             elif len(at_once) == 1:
                 await self._service.deliver(delivery_to(at_once[0]))  # without a task of its own
             else:
@@ -215,11 +218,7 @@ class FanOut:
 
         ``divided``: the receipt of an event that is dealt with in parts.
         """
-        records = [
-            delivery_record(Delivery(plan.event, plan.body, endpoint, 1, Trigger.EVENT, trace))
-            for endpoint in endpoints
-            if endpoint.record.ordered
-        ]
+        records = [delivery_record(Delivery(plan.event, plan.body, endpoint, 1, Trigger.EVENT, trace)) for endpoint in endpoints]
         written = self._ordered.write(records, plan.body)
 
         def finish_parts(_: object) -> None:

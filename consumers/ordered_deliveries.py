@@ -20,10 +20,10 @@ from consumers.partition_processors import PartitionProcessors
 from pipeline.broker.api import Broker, FetchClient, Partition
 from pipeline.broker.errors import BrokerError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
-from pipeline.delivery.broker_clock import steady_seconds
 from pipeline.delivery.hop_services import HopServices
 from pipeline.endpoints.health import HealthTable
 from pipeline.ops import metrics
+from pipeline.ops.clock import steady_seconds
 from pipeline.ops.daemon_threads import in_thread
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings

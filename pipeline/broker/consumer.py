@@ -332,9 +332,10 @@ class GroupConsumer:
         if self._stop_at is not None or not self._member.lease.is_valid():
             return
         batch: list[Record] = []
-        for partition, buffered in self._buffers.take(self._outstanding.fits, self._clock()):
+        now = self._clock()
+        for partition, buffered in self._buffers.take(self._outstanding.fits, now):
             epoch, record, size, _ = buffered
-            if self._assignment.start(partition, epoch, record.offset, waiting_since(buffered, self._clock())):
+            if self._assignment.start(partition, epoch, record.offset, waiting_since(buffered, now)):
                 self._outstanding.add(size)
                 batch.append(Record(partition, record.offset, record.timestamp, record.key, record.value, record.headers, epoch))
         if batch:

@@ -10,7 +10,6 @@ commits nothing until it has a new proof, or has lost everything.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 _MARGIN = 0.3
@@ -21,11 +20,6 @@ _LONGEST_JOIN = 3.0
 """In sessions. During a join, nobody else can get this member's partitions: the group waits for it. A join that takes longer than
 this is not trusted any more; the connection may be silently gone.
 """
-
-
-def boot_time() -> float:
-    """Seconds of a clock that never goes back, and that runs while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Lease:

@@ -23,6 +23,7 @@ from pipeline.broker.errors import PublishError
 from pipeline.broker.producer import Producer
 from pipeline.core.broker_time import BrokerTime
 from pipeline.ops import metrics
+from pipeline.ops.clock import steady_seconds
 from pipeline.ops.logs import logger
 
 log = logger(__name__)
@@ -35,14 +36,6 @@ TOLERANCE_SECONDS: Final = 5.0
 """A larger offset of the wall clock is reported. Receivers reject signatures that are off by five minutes (Standard Webhooks)."""
 _NOT_A_TIME_MS: Final = 1
 """Stands in the record: a broker that leaves it there does not write down its own time."""
-
-
-_BOOT_TIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
-
-
-def steady_seconds() -> float:
-    """Seconds of a clock that nobody sets."""
-    return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)
 
 
 class BrokerClock:

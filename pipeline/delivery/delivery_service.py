@@ -108,11 +108,12 @@ class DeliveryService:
 
         ``in_place``: only the attempt is written. The delivery stays where it is, and the caller handles the next step.
         """
-        records = records_of(outcome, self.clock())
+        made = outcome if isinstance(outcome, AttemptResult) else None
+        records = records_of(outcome, self.clock() if made is None else made.finished_at)
         if in_place:
             records.follows = None
         self.observer.saw(outcome, records.attempt)
-        disabled = self.watch.ended(outcome.delivery.endpoint, outcome.exchange) if isinstance(outcome, AttemptResult) else None
+        disabled = None if made is None else self.watch.ended(made.delivery.endpoint, made.exchange)
         await self.publisher.write(records, soon=in_place)
         if disabled is not None:
             await disabled

@@ -1,13 +1,22 @@
-"""The wall clock as an argument: code that needs the time takes a Clock, so that a test can pass another one."""
+"""Clocks as arguments: code that needs the time takes one, so that a test can pass another one."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 Clock: TypeAlias = Callable[[], datetime]
+"""A wall clock."""
+
+_BOOT_TIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def steady_seconds() -> float:
+    """Seconds of a clock that nobody sets, and that runs while the machine is suspended (where there is such a clock)."""
+    return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)

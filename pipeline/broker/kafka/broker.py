@@ -11,7 +11,7 @@ from pipeline.broker.kafka.config import consumer_config, producer_config
 from pipeline.broker.kafka.fetch_client import KafkaFetchClient
 from pipeline.broker.kafka.group_client import KafkaGroupClient, MemberIdentity
 from pipeline.broker.kafka.producer_client import KafkaProducerClient
-from pipeline.broker.lease import boot_time
+from pipeline.ops.clock import steady_seconds
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 
@@ -29,7 +29,7 @@ class KafkaBroker:
 
     @property
     def clock(self) -> Callable[[], float]:
-        return boot_time
+        return steady_seconds
 
     @property
     def session_seconds(self) -> float:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from pipeline.broker.api import RebalanceListener
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
-from pipeline.broker.lease import boot_time
 from pipeline.broker.librdkafka.fetch_client import LibrdkafkaFetchClient
 from pipeline.broker.librdkafka.group_client import LibrdkafkaGroupClient
 from pipeline.broker.librdkafka.producer_client import LibrdkafkaProducerClient
+from pipeline.ops.clock import steady_seconds
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 
@@ -26,7 +26,7 @@ class LibrdkafkaBroker:
 
     @property
     def clock(self) -> Callable[[], float]:
-        return boot_time
+        return steady_seconds
 
     @property
     def session_seconds(self) -> float:
