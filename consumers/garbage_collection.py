@@ -56,7 +56,7 @@ async def close_forgotten_sockets(every: float = 10.0) -> None:
         after_any, after_full = min(after_any, found), min(after_full, found)
         if found <= after_any + _SOME_DESCRIPTORS:
             continue
-        if gc.collect(1) > _MUCH_GARBAGE or found > after_full + _MANY_DESCRIPTORS:
+        if found > after_full + _MANY_DESCRIPTORS or gc.collect(1) > _MUCH_GARBAGE:
             gc.collect()
             after_full = open_descriptors()
         after_any = open_descriptors()
