@@ -22,12 +22,15 @@ _UNSEEN: Final = (
     0xFEFF,
     *range(0xFFF9, 0xFFFC),
 )
-_ESCAPES: Final = {code: f"\\u{code:04x}" for code in _UNSEEN}
-_ESCAPES_IN_JSON: Final = {code: escape for code, escape in _ESCAPES.items() if code > 0x9F}
+_JOINERS: Final = frozenset({0x200C, 0x200D})
+"""Persian words and emoji need them, and they turn nothing round."""
+_ALL_ESCAPES: Final = {code: f"\\u{code:04x}" for code in _UNSEEN}
+_ESCAPES: Final = {code: escape for code, escape in _ALL_ESCAPES.items() if code not in _JOINERS}
+_ESCAPES_IN_JSON: Final = {code: escape for code, escape in _ALL_ESCAPES.items() if code > 0x9F}
 
 
 def visible(text: object) -> str:
-    """A text in which every character is visible. Line breaks and tabs stay, and safe markup is not changed."""
+    """A text without invisible characters other than line breaks, tabs and joiners. Safe markup is not changed."""
     if isinstance(text, Markup):
         return text
     written = str(text)

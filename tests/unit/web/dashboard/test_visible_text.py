@@ -33,7 +33,9 @@ def test_what_is_not_seen_is_written_as_an_escape_that_means_the_same(code: int)
     assert json.loads(f'"{shown}"') == f"a{chr(code)}b"
 
 
-@pytest.mark.parametrize("text", ["", "Grüße, שלום, 你好 👋 “x”", "two\nlines\tand a tab", "C:\\new\\u202e"])
+@pytest.mark.parametrize(
+    "text", ["", "Grüße, שלום, 你好 👋 “x”", "می\u200cرود 👩\u200d💻", "two\nlines\tand a tab", "C:\\new\\u202e"]
+)
 def test_what_is_seen_stays(text: str) -> None:
     assert visible(text) == text
 
