@@ -50,9 +50,9 @@ async def chip(tab: Tab, title: str) -> None:
 
 async def test_from_the_registration_to_the_page_of_the_order(shop: Shop, admin: Tab) -> None:
     page = admin.page
-    receiver = Receiver("ledger", behaviour=Behaviour(fail_first=1, status=503))
+    receiver = Receiver("bookkeeping", behaviour=Behaviour(fail_first=1, status=503))
     shop.pipeline.receivers.append(receiver)
-    url = f"{await receiver.start()}ledger"
+    url = f"{await receiver.start()}bookkeeping"
 
     await admin.go("/webhooks/endpoints/new")
     await page.locator("input[name=target_url]").fill(url)
@@ -61,8 +61,8 @@ async def test_from_the_registration_to_the_page_of_the_order(shop: Shop, admin:
     await page.wait_for_url(re.compile(r"/webhooks/endpoints/\d+"))
     endpoint_id = int(page.url.rpartition("/")[2].partition("?")[0])
 
-    await publish(shop, "evt_ledger", "R000000042", email="grace.hopper@example.com")
-    await attempts_of(shop, "evt_ledger", 2, endpoint_id_eq=endpoint_id)
+    await publish(shop, "evt_bookkeeping", "R000000042", email="grace.hopper@example.com")
+    await attempts_of(shop, "evt_bookkeeping", 2, endpoint_id_eq=endpoint_id)
 
     await admin.go("/webhooks/attempts")
     await chip(admin, "Endpoint")
@@ -97,7 +97,7 @@ async def test_from_the_registration_to_the_page_of_the_order(shop: Shop, admin:
     await admin.look("attempt-resend")
     await page.get_by_role("button", name="Send it again").click()
     await expect(page.get_by_text(f"The notification is queued for endpoint {endpoint_id} again.")).to_be_visible()
-    await attempts_of(shop, "evt_ledger", 3, endpoint_id_eq=endpoint_id)
+    await attempts_of(shop, "evt_bookkeeping", 3, endpoint_id_eq=endpoint_id)
     await page.reload()
     await expect(page.locator(".tries tbody tr")).to_have_count(3)
     await expect(page.locator(".tries")).to_contain_text("resend")
@@ -114,8 +114,8 @@ async def test_from_the_registration_to_the_page_of_the_order(shop: Shop, admin:
 
     await page.get_by_role("link", name="R000000042").first.click()
     await expect(page.get_by_role("heading", name="Order information")).to_be_visible()
-    await expect(page.locator(".receiver", has_text="ledger")).to_have_count(1)
-    await expect(page.locator(".receiver", has_text="ledger")).to_contain_text("Delivered at")
+    await expect(page.locator(".receiver", has_text="bookkeeping")).to_have_count(1)
+    await expect(page.locator(".receiver", has_text="bookkeeping")).to_contain_text("Delivered at")
     await admin.look("order")
     await page.get_by_role("link", name="Webhooks of this order").click()
     await expect(page.locator("#order")).to_have_value("R000000042")
