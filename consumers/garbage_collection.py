@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import sys
+import time
 
 from pipeline.ops.file_descriptors import open_descriptors
 
@@ -13,7 +15,8 @@ _SOME_DESCRIPTORS = 10
 _MUCH_GARBAGE = 100
 """Objects; a connection of kafka-python that fails leaves about 45."""
 _MANY_DESCRIPTORS = 50
-"""If so many more descriptors are open than after the last full collection, everything is collected."""
+"""If so many more descriptors are open than after the last full collection, everything is collected, once a minute at most."""
+_FULL_APART_S = 60.0
 
 
 def freeze_startup_objects() -> None:
@@ -37,7 +40,7 @@ def tune_for_event_loop() -> None:
     sys.setswitchinterval(0.003)
 
 
-async def close_forgotten_sockets(every: float = 10.0) -> None:
+async def close_forgotten_sockets(every: float = 10.0, full_apart: float = _FULL_APART_S) -> None:
     """Collect garbage when the number of open file descriptors has risen; look every so many seconds, until cancelled.
 
     kafka-python (3.0) leaves the socket of a failed connection in a cycle of an exception and its frames. Only the garbage
@@ -47,16 +50,19 @@ async def close_forgotten_sockets(every: float = 10.0) -> None:
 
     At full load, collecting the young generations stops all deliveries for 10 to 70 ms, so it is done only after the number of
     descriptors has risen. A full collection follows only if they contained much garbage, or if there are many more descriptors
-    than before: a connection that was old when it failed is in the oldest generation.
+    than before: a connection that was old when it failed is in the oldest generation. The latter happens ``full_apart`` seconds
+    apart at least: the connections to endpoints come and go, too.
     """
     after_any = after_full = open_descriptors()
+    full_at = -math.inf
     while True:
         await asyncio.sleep(every)
         found = open_descriptors()
         after_any, after_full = min(after_any, found), min(after_full, found)
         if found <= after_any + _SOME_DESCRIPTORS:
             continue
-        if found > after_full + _MANY_DESCRIPTORS or gc.collect(1) > _MUCH_GARBAGE:
+        is_due = found > after_full + _MANY_DESCRIPTORS and time.monotonic() - full_at >= full_apart
+        if is_due or gc.collect(1) > _MUCH_GARBAGE:
             gc.collect()
-            after_full = open_descriptors()
+            full_at, after_full = time.monotonic(), open_descriptors()
         after_any = open_descriptors()

@@ -47,7 +47,7 @@ def connect_in_vain(kept: list[OSError] | None = None) -> weakref.ref[socket.soc
 
 async def looking() -> asyncio.Task[Any]:
     """The task has begun: it knows how many descriptors there are."""
-    closing = asyncio.create_task(close_forgotten_sockets(every=0.01))
+    closing = asyncio.create_task(close_forgotten_sockets(every=0.01, full_apart=0.1))
     await asyncio.sleep(0)
     return closing
 
