@@ -140,7 +140,7 @@ class FanOut:
         trace: TraceContext | None,
         written_at: float,
     ) -> None:
-        """Deliver an event to its endpoints. For those that get events in order, only write the deliveries; others make them.
+        """Deliver an event to its endpoints. Deliveries in order are only written: the retry makes their attempts.
 
         ``divided``: the receipt of an event that is processed in parts, because it is for very many endpoints.
         """
