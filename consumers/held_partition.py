@@ -84,7 +84,7 @@ class HeldPartition:
     @property
     def held(self) -> int:
         """How many deliveries wait."""
-        return sum(one.count for one in self._ledger.waiting.values())
+        return self._ledger.total
 
     @property
     def expiring(self) -> int:
@@ -265,8 +265,7 @@ class HeldPartition:
             return
         ledger = self._ledger
         for endpoint_id, fact in self._context.health.held_in(self._partition).items():
-            waiting = ledger.waiting.get(endpoint_id)
-            if (fact.held, fact.done) != (waiting.count if waiting else 0, ledger.done(endpoint_id).offset):
+            if (fact.held, fact.done) != (ledger.count(endpoint_id), ledger.done(endpoint_id).offset):
                 ledger.changed.add(endpoint_id)
         await self._write_down(set(sorted(ledger.changed)[:_MOST_TOLD]))
 

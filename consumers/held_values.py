@@ -69,16 +69,15 @@ def told_of(fact: HealthRecord) -> ReportedHeld:
 def fact_of(context: HeldContext, partition: int, ledger: HeldLedger, endpoint_id: int) -> HealthRecord:
     """The fact about an endpoint to report."""
     endpoint = context.registry.get(endpoint_id)
-    waiting, done = ledger.waiting.get(endpoint_id), ledger.done(endpoint_id)
-    counted = waiting.counted if waiting is not None else done
+    since_ms, done, counted = ledger.since_ms(endpoint_id), ledger.done(endpoint_id), ledger.counted(endpoint_id)
     return HealthRecord(
         endpoint_id=endpoint_id,
         endpoint_version=endpoint.record.version if endpoint is not None else 0,
         fact=HealthFact.HELD,
         at=context.clock(),
-        since=from_milliseconds(waiting.since_ms) if waiting is not None else None,
+        since=from_milliseconds(since_ms) if since_ms is not None else None,
         partition=partition,
-        held=waiting.count if waiting is not None else 0,
+        held=ledger.count(endpoint_id),
         done=done.offset,
         done_at=from_milliseconds(done.time_ms) if done != NOWHERE else None,
         counted=counted.offset,

@@ -66,6 +66,31 @@ class HeldLedger:
         """Up to where everything of the endpoint was processed."""
         return self._done.get(endpoint_id, NOWHERE)
 
+    @property
+    def total(self) -> int:
+        """:meth:`count` of all endpoints."""
+        return sum(one.count for one in self.waiting.values()) + sum(expected for expected, _ in self._expected.values())
+
+    def count(self, endpoint_id: int) -> int:
+        """How many deliveries of the endpoint wait: those that were counted here, and those that an earlier processor reported and
+        that were not read yet.
+        """
+        waiting = self.waiting.get(endpoint_id)
+        return (waiting.count if waiting is not None else 0) + self._expected.get(endpoint_id, (0, NOWHERE))[0]
+
+    def counted(self, endpoint_id: int) -> OffsetBound:
+        """The deliveries of :meth:`count` are below this."""
+        waiting = self.waiting.get(endpoint_id)
+        expected, told = self._expected.get(endpoint_id, (0, NOWHERE))
+        return max(waiting.counted if waiting is not None else self.done(endpoint_id), told if expected else NOWHERE)
+
+    def since_ms(self, endpoint_id: int) -> int | None:
+        """The time of the first that waits; the earliest possible one if it was not read yet; None if nothing waits."""
+        waiting = self.waiting.get(endpoint_id)
+        if waiting is not None:
+            return waiting.since_ms
+        return self.done(endpoint_id).time_ms if self.count(endpoint_id) else None
+
     def skip(self, place: OffsetBound) -> None:
         """Note a record that belongs to no endpoint."""
         self.position = place.offset + 1

@@ -15,6 +15,8 @@ from consumers import held_partition
 from consumers.held_partition import HeldPartition
 from pipeline.broker.table import CompactedTable
 from pipeline.ops import metrics
+from schemas.codec import from_json
+from schemas.health import HealthRecord
 from tests.property_examples import examples
 from tests.unit.consumers.held_case import HOLD, World, at
 
@@ -87,6 +89,27 @@ async def test_a_resumed_endpoint_gets_its_own_in_order_and_others_go_on_waiting
     assert world.outcomes() == Counter(world.sent)
     assert world.counts() == {}
     assert world.kafka.committed == len(world.kafka.held)
+    await world.die()
+
+
+async def test_after_a_restart_the_reported_number_falls_step_by_step() -> None:
+    """It was 0 from the first release on, while hundreds still waited to be read."""
+    world = World(7)
+    world.hold(7, 60)
+    await world.start()
+    await world.until_quiet()
+    await world.die()
+    reported = len(world.kafka.health)
+
+    world.change(7, active=True)
+    await world.start()
+    await world.until_quiet()
+
+    facts = [from_json(one.value, HealthRecord) for one in world.kafka.health[reported:] if one.value]
+    assert [(fact.held, fact.done) for fact in facts] == [(60 - done, done) for done in (fact.done for fact in facts)]
+    assert len(facts) > 5
+    assert facts[-1].held == 0
+    assert world.outcomes() == Counter(world.sent)
     await world.die()
 
 

@@ -69,6 +69,23 @@ def test_what_was_told_and_is_not_there_is_lacking_once() -> None:
     assert ledger.changed == {7, 8, 9}, "the number of now is told"
 
 
+def test_what_was_reported_counts_until_it_was_read() -> None:
+    told = ReportedHeld(3, OffsetBound(1, 1_000), OffsetBound(4, 1_003))
+    ledger = filled(7, told={7: told})
+    assert (ledger.count(7), ledger.counted(7), ledger.since_ms(7), ledger.total) == (3, told.counted, 1_000, 3)
+
+    ledger.add(7, OffsetBound(1, 1_001))
+    ledger.leave(7, OffsetBound(1, 1_001))
+    assert (ledger.count(7), ledger.counted(7), ledger.since_ms(7)) == (2, told.counted, 1_001), "two were not read yet"
+    ledger.add(7, OffsetBound(2, 1_002))
+    ledger.wait(7, OffsetBound(2, 1_002))
+    assert (ledger.count(7), ledger.counted(7), ledger.since_ms(7), ledger.total) == (2, told.counted, 1_002, 2)
+
+    assert ledger.missing() == {7: 1}
+    assert (ledger.count(7), ledger.counted(7), ledger.since_ms(7), ledger.total) == (1, OffsetBound(3, 1_002), 1_002, 1)
+    assert (ledger.count(8), ledger.counted(8), ledger.since_ms(8)) == (0, NOWHERE, None)
+
+
 def test_what_is_not_found_when_it_is_looked_for_is_given_up() -> None:
     ledger = filled(7, 7, 8)
 
