@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ Headers = Iterable[tuple[str, bytes]]
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # JSON knows no largest number: 1e999 is infinity, not an error.
 _payload = msgspec.json.Decoder(float_hook=float)
+_making_decoder = threading.Lock()
 
 MAX_METADATA_BYTES = 2 * 1024 * 1024
 """A record of ours without a body (an attempt, an endpoint, a header) is far smaller. Refusing a larger one may take seconds."""
@@ -173,4 +175,7 @@ def quickly(lines: Sequence[bytes], model: type[RecordT]) -> list[RecordT]:
 
 @functools.cache
 def _decoder(model: type[RecordT]) -> msgspec.json.Decoder[RecordT]:
-    return msgspec.json.Decoder(model)
+    # While msgspec (0.22) makes the first decoder of a class, other threads see it half-built, and the process crashes. Several
+    # threads read tables and topics as soon as a role starts. Records share classes, so one lock is for all of them.
+    with _making_decoder:
+        return msgspec.json.Decoder(model)

@@ -135,6 +135,7 @@ def _absent(package: str) -> Iterator[None]:
 
 def _run(command: Callable[[], object], expected: tuple[type[Exception], ...]) -> None:
     """Run commands, and print what went wrong."""
+    import faulthandler
     import signal
 
     from pydantic import ValidationError
@@ -143,6 +144,8 @@ def _run(command: Callable[[], object], expected: tuple[type[Exception], ...]) -
 
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not faulthandler.is_enabled():
+        faulthandler.enable()  # if a library crashes the process, the log shows where
     try:
         command()
     except expected as error:  # some are OSErrors, too
