@@ -78,10 +78,9 @@ check: install ## ruff, mypy --strict, import-linter
 test-kafka: install ## What talks to Kafka, on a real Apache Kafka (Java 17 and Maven)
 	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py broker test_group_consumer.py test_seeking_consumer.py test_compat.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
 
-test-plain: install ## What talks to Kafka and to receivers, by the public APIs of kafka-python and aiohttp alone
-	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) -m "not slow" -n 2 --dist loadfile \
-	  $(addprefix tests/contract/,test_local_broker.py test_group_consumer.py test_seeking_consumer.py) tests/integration/test_path.py
-	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) -n 2 --dist loadfile \
+test-plain: install ## The contract and integration tests by the public APIs of kafka-python and aiohttp alone
+	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) tests/integration tests/contract -m "not slow" $(WITHOUT_SCHEMATHESIS) -n 6 $(BY_FILE)
+	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) -m slow -n 2 --dist loadfile \
 	  $(addprefix tests/integration/,test_schedule.py test_outcomes.py::test_no_usable_answer_is_a_failure \
 	    test_held.py::test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_all)
 
