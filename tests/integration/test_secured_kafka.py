@@ -139,7 +139,7 @@ def environment(kafka: SecureKafka, **changed: str) -> dict[str, str]:
     [
         (
             {},
-            f"refuse the login as {USER}. Wrong user name or password: check OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_",
+            f"refuse the login as {USER}. ",  # and why, unless the broker closes the connection before the reason is read
         ),
         ({"kafka_sasl_mechanism": "SCRAM-SHA-256"}, "OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"),
         ({"kafka_ssl_cafile": "another authority"}, "Its certificate is not trusted"),

@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import MemberState
@@ -44,6 +44,12 @@ CHECKED_WITH: Final = frozenset({"3.0.12"})
 
 class Hooks:
     """No hooks: kafka-python unchanged."""
+
+    least_poll_ms: ClassVar[int] = 50
+    """For a member of a group. If a topic has grown, kafka-python waits for the join only in the poll that begins it. A member that is
+    alone joins within milliseconds. If there are others, a join may take longer: then the group thread finds out that it does not
+    end, and joins again.
+    """
 
     def configure(self, config: dict[str, Any]) -> dict[str, Any]:
         """The configuration of a client."""
@@ -68,6 +74,8 @@ class Hooks:
 
 class Speedups(Hooks):
     """The hooks for the versions in `CHECKED_WITH`."""
+
+    least_poll_ms = 0
 
     def __init__(self) -> None:
         # kafka-python has no setting for the transport: connections that this process opens from now on use ours.

@@ -79,7 +79,7 @@ class KafkaGroupClient:
     def poll(self, seconds: float) -> None:
         self._hooks.ask_for_the_join(self._consumer)
         try:
-            self._consumer.poll(timeout_ms=round(seconds * 1000))
+            self._consumer.poll(timeout_ms=max(round(seconds * 1000), self._hooks.least_poll_ms))
         except KafkaError as error:
             raise self._why(error) from error
 
