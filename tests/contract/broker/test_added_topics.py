@@ -35,6 +35,15 @@ def test_a_member_keeps_what_it_holds_when_it_subscribes_to_more(backend: Backen
     assert gone == []
 
 
+@pytest.mark.apache
+def test_a_member_that_is_alone_does_so_by_the_public_api_too(kafka: RealBackend) -> None:
+    """kafka-python waits for the join only in the poll that begins it: with a poll of no length, it never ended."""
+    if kafka.settings.kafka_client != "kafka-python":
+        pytest.skip("only kafka-python has speed-ups")
+    kafka.settings = kafka.settings.model_copy(update={"kafka_speedups": False})
+    test_a_member_keeps_what_it_holds_when_it_subscribes_to_more(kafka)
+
+
 def test_members_that_know_different_topics_share_what_each_knows(backend: Backend) -> None:
     backend.lacks("when the leader of a group joins again, it does not tell the others, and waits for them")
     if backend.forgets_joins:
