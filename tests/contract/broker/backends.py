@@ -172,6 +172,13 @@ class RealBackend(Backend):
         admin.close()
         return name
 
+    def committed_records(self) -> int:
+        """How many records the group has committed, if it began with the first of each partition."""
+        admin = self._admin()
+        found = admin.list_group_offsets({self.group: None})[self.group]
+        admin.close()
+        return sum(committed.offset for committed in found.values())
+
     def remove_before(self, partition: Partition, offset: int) -> None:
         self.lacks("keeps everything; records cannot be deleted")
         admin = self._admin()
