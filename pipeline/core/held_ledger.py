@@ -73,7 +73,7 @@ class HeldLedger:
 
     def count(self, endpoint_id: int) -> int:
         """How many deliveries of the endpoint wait: those that were counted here, and those that an earlier processor reported and
-        that were not read yet.
+        that have not been read yet.
         """
         waiting = self.waiting.get(endpoint_id)
         return (waiting.count if waiting is not None else 0) + self._expected.get(endpoint_id, (0, NOWHERE))[0]
@@ -85,7 +85,7 @@ class HeldLedger:
         return max(waiting.counted if waiting is not None else self.done(endpoint_id), told if expected else NOWHERE)
 
     def since_ms(self, endpoint_id: int) -> int | None:
-        """The time of the first that waits; the earliest possible one if it was not read yet; None if nothing waits."""
+        """The time of the first that waits; the earliest possible one if it has not been read yet; None if nothing waits."""
         waiting = self.waiting.get(endpoint_id)
         if waiting is not None:
             return waiting.since_ms

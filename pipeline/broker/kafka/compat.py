@@ -47,7 +47,7 @@ class Hooks:
 
     least_poll_ms: ClassVar[int] = 50
     """For a member of a group. If a topic has grown, kafka-python waits for the join only in the poll that begins it. A member that is
-    alone joins within milliseconds. If there are others, a join may take longer: then the group thread finds out that it does not
+    alone joins within milliseconds. If there are others, a join may take longer: then the group thread notices that it does not
     end, and joins again.
     """
 

@@ -98,7 +98,7 @@ async def test_all_of_an_added_topic_is_read_once_by_two_processes(kafka: RealBa
         await _until(lambda: len(began) == 200)
         assert one.problem() is None
         # During a join, nobody commits.
-        while is_exact and await asyncio.to_thread(kafka.committed_records) < 200:  # noqa: ASYNC110 - nothing tells
+        while is_exact and await asyncio.to_thread(kafka.committed_records) < 200:  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.1)
     if is_exact:
         assert set(began.values()) == {1}, began.most_common(5)
