@@ -120,7 +120,7 @@ class Registry:
         self._certificates: dict[int, datetime] = {}
         """When the client certificates of active endpoints expire."""
         self._had_certificates = False
-        self._creating = asyncio.Lock()
+        self._settling = asyncio.Lock()
         self._newer: dict[bytes | None, str] = {}
         """Why a record cannot be read, by its key."""
 
@@ -203,21 +203,20 @@ class Registry:
 
         ``make`` builds the record for the new id.
         """
-        async with self._creating:
-            while True:
-                claim = await producer.send(self._topic, key=_ID_CLAIM, value=sealed_sample(self._vault))
-                record = make(claim.offset + 1)
-                if existing := self.by_url(record.target_url):
-                    return existing, False
-                try:
-                    await self.write(producer, record)
-                except SupersededError:
-                    await self.settle(producer)
-                    if first := self.by_url(record.target_url):
-                        return first, False
-                    # The first one is already gone: the URL is free again.
-                else:
-                    return self._endpoints[record.id], True
+        while True:
+            claim = await producer.send(self._topic, key=_ID_CLAIM, value=sealed_sample(self._vault))
+            record = make(claim.offset + 1)
+            if existing := self.by_url(record.target_url):
+                return existing, False
+            try:
+                await self.write(producer, record)
+            except SupersededError:
+                await self.settle(producer)
+                if first := self.by_url(record.target_url):
+                    return first, False
+                # The first one is already gone: the URL is free again.
+            else:
+                return self._endpoints[record.id], True
 
     def may_return(self, endpoint_id: int, created_at: datetime) -> bool:
         """Whether an endpoint of a backup may get its id back: it is this deleted endpoint, or nobody ever had the id."""
@@ -256,13 +255,16 @@ class Registry:
         Called by the writer of such a record, and by an API process that starts, in case the writer died before. If two processes
         do it at once, they write the same.
         """
-        while self._unsettled:
-            endpoint_id, refused = next(iter(self._unsettled.items()))
-            current = self._endpoints.get(endpoint_id)
-            record = deleted(refused, changed_by=refused.changed_by, at=refused.updated_at) if current is None else current.record
-            next_version = max(self._versions.get(endpoint_id, 0), 0 if current else refused.version) + 1
-            with suppress(SupersededError):  # somebody changed the endpoint in the meantime, so it is checked again
-                await self.write(producer, structs.replace(record, version=next_version))
+        async with self._settling:  # two loops that take turns at being first would never end
+            while self._unsettled:
+                endpoint_id, refused = next(iter(self._unsettled.items()))
+                current = self._endpoints.get(endpoint_id)
+                record = (
+                    deleted(refused, changed_by=refused.changed_by, at=refused.updated_at) if current is None else current.record
+                )
+                next_version = max(self._versions.get(endpoint_id, 0), 0 if current else refused.version) + 1
+                with suppress(SupersededError):  # somebody changed the endpoint in the meantime, so it is checked again
+                    await self.write(producer, structs.replace(record, version=next_version))
 
     def _apply(self, records: Iterable[Record]) -> None:
         for record in records:

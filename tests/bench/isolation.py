@@ -17,7 +17,7 @@ import json
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,6 +65,9 @@ class Load:
         self._producer = producer
         self._topic = topic
         self.written: dict[str, float] = {}
+        self._acknowledged: dict[str, float] = {}
+        self.longest_stop = 0.0
+        """Seconds that this process, which mostly sleeps, woke too late in the last `steady`: then the machine did not let it run."""
 
     async def burst(self, events: int) -> None:
         await asyncio.gather(*(self._publish() for _ in range(events)))
@@ -72,10 +75,13 @@ class Load:
     async def steady(self, events_a_second: float, seconds: float) -> list[str]:
         """Publish evenly; the ids of what was published."""
         started, first = time.monotonic(), len(self.written)
+        self.longest_stop = 0.0
         sent: list[asyncio.Future[Any]] = []
         while (passed := time.monotonic() - started) < seconds:
             sent += [self._publish() for _ in range(int(passed * events_a_second) - len(sent))]
+            due = time.monotonic() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
+            self.longest_stop = max(self.longest_stop, time.monotonic() - due)
         await asyncio.gather(*sent)
         return list(self.written)[first:]
 
@@ -83,7 +89,13 @@ class Load:
         number = len(self.written)
         event_id = f"e{number:07}"
         self.written[event_id] = time.time()
-        return self._producer.send(self._topic, key=event_id.encode(), value=event(event_id, number % GROUPS), spread=True)
+        sent = self._producer.send(self._topic, key=event_id.encode(), value=event(event_id, number % GROUPS), spread=True)
+        sent.add_done_callback(lambda _: self._acknowledged.setdefault(event_id, time.time()))
+        return sent
+
+    def slowest_write(self, events: Iterable[str]) -> float:
+        """How many seconds Kafka took to acknowledge the slowest of these events."""
+        return max(self._acknowledged[event_id] - self.written[event_id] for event_id in events)
 
 
 # --- the figures ---
@@ -114,7 +126,10 @@ def watch_cores() -> Callable[[], Cores]:
 
 @dataclass(frozen=True)
 class Phase:
-    """What the healthy endpoints got of the events of a phase. Latencies are seconds; ``missing`` never came."""
+    """What the healthy endpoints got of the events of a phase. Latencies are seconds; ``missing`` never came.
+
+    ``slowest_write`` and ``longest_stop`` tell what a stop of Kafka or of the whole machine has to do with the latencies.
+    """
 
     per_second: float
     p50: float
@@ -123,6 +138,8 @@ class Phase:
     expected: int
     missing: int
     cores: Cores
+    slowest_write: float
+    longest_stop: float
 
 
 @dataclass(frozen=True)
@@ -151,6 +168,8 @@ class Figures:
             ("p50, ms", self.healthy.p50 * 1e3, self.hostile.p50 * 1e3, f"x {self.hostile.p50 / self.healthy.p50:.2f}"),
             ("p99, ms", self.healthy.p99 * 1e3, self.hostile.p99 * 1e3, f"x {self.p99_ratio:.2f}"),
             ("worst, ms", self.healthy.worst * 1e3, self.hostile.worst * 1e3, ""),
+            ("slowest write to Kafka, ms", self.healthy.slowest_write * 1e3, self.hostile.slowest_write * 1e3, ""),
+            ("longest stop of the machine, ms", self.healthy.longest_stop * 1e3, self.hostile.longest_stop * 1e3, ""),
             ("missing", self.healthy.missing, self.hostile.missing, ""),
             ("cores idle, %", self.healthy.cores.idle * 100, self.hostile.cores.idle * 100, ""),
             ("cores taken by the host, %", self.healthy.cores.stolen * 100, self.hostile.cores.stolen * 100, ""),
@@ -160,9 +179,26 @@ class Figures:
         return table
 
 
-def figures_of(load: Load, events: Sequence[str], received: Sequence[Received], seconds: float, cores: Cores) -> Phase:
+@dataclass(frozen=True)
+class Written:
+    """What was written in a phase, and what the machine did meanwhile."""
+
+    events: Sequence[str]
+    seconds: float
+    cores: Cores
+    longest_stop: float
+
+
+async def written(load: Load, events_a_second: float, seconds: float) -> Written:
+    """Write events for a phase."""
+    since = watch_cores()
+    events = await load.steady(events_a_second, seconds)
+    return Written(events, seconds, since(), load.longest_stop)
+
+
+def figures_of(load: Load, phase: Written, received: Sequence[Received]) -> Phase:
     """Judge a phase by the events that were written in it; a repeat is not counted."""
-    wanted = set(events)
+    wanted = set(phase.events)
     first: dict[tuple[str, int], float] = {}
     for one in received:
         if one.event_id in wanted:
@@ -172,13 +208,15 @@ def figures_of(load: Load, events: Sequence[str], received: Sequence[Received], 
     in_time = sum(at <= end for at in first.values())
     expected = len(wanted) * KINDS.count("healthy")
     return Phase(
-        per_second=in_time / seconds,
+        per_second=in_time / phase.seconds,
         p50=latencies[len(latencies) // 2],
         p99=latencies[len(latencies) * 99 // 100],
         worst=latencies[-1],
         expected=expected,
         missing=expected - len(first),
-        cores=cores,
+        cores=phase.cores,
+        slowest_write=load.slowest_write(phase.events),
+        longest_stop=phase.longest_stop,
     )
 
 
@@ -276,14 +314,10 @@ async def measure(
             capacity = await capacity_of(load, process, burst)
             events_a_second = (rate or share * capacity) * GROUPS / ENDPOINTS
             await load.steady(events_a_second, 3.0)
-            since = watch_cores()
-            good = await load.steady(events_a_second, seconds)
-            good_cores = since()
+            good = await written(load, events_a_second, seconds)
             await until_received(load, process)
             process.become(HOSTILE)
-            since = watch_cores()
-            bad = await load.steady(events_a_second, seconds)
-            bad_cores = since()
+            bad = await written(load, events_a_second, seconds)
             await until_received(load, process)
             names = {"parked": "oms_webhooks_parked_total", "circuits opened or closed": "oms_webhooks_circuit_transitions_total"}
             counters = {label: sum([await role.metric(name) or 0.0 for role in roles]) for label, name in names.items()}
@@ -291,8 +325,8 @@ async def measure(
     return Figures(
         capacity=capacity,
         rate=events_a_second * ENDPOINTS / GROUPS,
-        healthy=figures_of(load, good, received, seconds, good_cores),
-        hostile=figures_of(load, bad, received, seconds, bad_cores),
+        healthy=figures_of(load, good, received),
+        hostile=figures_of(load, bad, received),
         counters=counters,
     )
 

@@ -19,7 +19,7 @@ from tests.integration.conftest import API_KEY, eventually
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ORDER = "R742992696"
-
+SLOW_BYTES_A_SECOND = 40_000
 
 _LEDGER = re.compile(r"Ledger.* did not get (its notification|their notifications)\.")
 """The shop has an endpoint that is gone, too: where it wants the event, both are named."""
@@ -159,7 +159,13 @@ async def test_a_paused_endpoint_and_one_that_is_down(shop: Shop, admin: Tab) ->
 
 
 async def test_nothing_moves_while_a_page_is_loaded(shop: Shop, admin: Tab) -> None:
-    """CLS: the state of what is live, the proposal of a zone and the buttons of scripts appear without pushing anything."""
+    """CLS, over a slow connection, where a page is shown before the whole of it has arrived.
+
+    Rows that arrive later, the state of what is live, the proposal of a zone and the buttons of scripts push nothing.
+    """
+    session = await admin.page.context.new_cdp_session(admin.page)
+    slow = {"offline": False, "latency": 50, "downloadThroughput": SLOW_BYTES_A_SECOND, "uploadThroughput": SLOW_BYTES_A_SECOND}
+    await session.send("Network.emulateNetworkConditions", slow)
     await admin.page.add_init_script(
         "window.shift = 0; new PerformanceObserver(list => list.getEntries().forEach(one => window.shift += one.value))"
         ".observe({type: 'layout-shift', buffered: true})"
