@@ -1,13 +1,13 @@
 """Adds counts to the hourly aggregates of older releases: discarded and expired attempts, and durations without them.
 
-Only later releases count these. Offsets tell what must be added. Rows of a Kafka partition are inserted in the order of their
-offsets. The view that feeds the aggregates was replaced between two inserts, and noted the first offset that its new form saw
-(``fed_from``). The old form counted everything below that offset. If the new form has seen nothing of a partition, the partition
-is counted up to where it ended at the first look. On a server, that look is ten minutes earlier: no insert takes that long.
+Older releases did not count these. Offsets say which attempts are missing: the rows of a Kafka partition are inserted in offset
+order, and the view that feeds the aggregates was replaced between two inserts. The new view recorded the first offset that it saw
+(``fed_from``), so the old view counted everything below. If the new view has seen nothing of a partition, the partition is counted
+up to its end at the first look. On a server, that look is ten minutes before the backfill: no insert takes that long.
 
-A week is one insert with its own token, and each hour says for how many of its attempts the outcomes are known. So a process that
-dies in between loses nothing, the next one continues, and two at once add a week once. Attempts whose rows are gone keep their
-old counts.
+Each week is one insert with its own token, and each hour records for how many of its attempts the outcomes are known. If a process
+dies halfway, nothing is lost and the next one continues; two processes at once add a week only once. Attempts whose rows are gone
+keep their old counts.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _FED_FROM: Final = "SELECT minMap(fed_from) FROM attempts_hourly"
 
 _IN_WEEK: Final = "{column} >= toDateTime({week:Date}, 'UTC') AND {column} < toDateTime({week:Date} + 7, 'UTC')"
 _GROUP: Final = "GROUP BY hour, endpoint_id, event_name"
-# If rows are gone, the durations that were summed before stand for all. A second look at an hour, after an insert that took very
-# long, only notes that it was looked at.
+# If rows are gone, the hour keeps its old durations. If an hour was already backfilled (an insert took very long), only
+# ``backfilled`` is raised.
 _ADD: Final = sql(
     "INSERT INTO attempts_hourly (hour, endpoint_id, event_name, backfilled, discarded, expired, answered_ms)",
     "SELECT hour, endpoint_id, event_name, unknown, if(before > 0, 0, least(there.discarded, unknown)),",
@@ -55,7 +55,7 @@ _ADD: Final = sql(
     _GROUP, ") AS there USING (hour, endpoint_id, event_name)",
 )  # fmt: skip
 
-# One block, so one part or nothing. ClickHouse drops it if it comes again.
+# One block becomes one part or nothing. ClickHouse drops a repeated block.
 _SETTINGS: Final[dict[str, Any]] = {
     "async_insert": 0,
     "max_insert_threads": 1,
@@ -63,14 +63,13 @@ _SETTINGS: Final[dict[str, Any]] = {
     "min_insert_block_size_bytes": 0,
     "join_use_nulls": 0,
 }
-# The aggregates have no sharding key: they are summed over all shards. The addition may be in any shard, but always in the same
-# one.
+# The aggregates have no sharding key: they are summed over all shards. A week may be added to any shard, but always to the same.
 _ON_CLUSTER: Final[dict[str, Any]] = {"insert_shard_id": 1, "distributed_foreground_insert": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One week of the aggregates, and for how many of its attempts the outcomes are unknown."""
+    """One week of the aggregates, and the number of its attempts whose outcomes are unknown."""
 
     week: date
     attempts: int
@@ -79,7 +78,7 @@ class Gap:
 class Backfill:
     """A job of the store's maintenance (see consumers/maintenance.py)."""
 
-    name = "tell discarded attempts apart in the hourly figures of before the upgrade"
+    name = "count discarded attempts separately in the hourly aggregates of older releases"
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -87,7 +86,7 @@ class Backfill:
         self._is_done = False
 
     async def do(self, _now: datetime) -> None:
-        """The first call looks where the partitions end. The next one adds what is missing.
+        """The first call records where the partitions end. The next one adds what is missing.
 
         Raises:
             StoreError: ClickHouse does not answer, or refuses. Weeks that were added stay added.
@@ -131,9 +130,7 @@ class Backfill:
             settings |= _ON_CLUSTER
         values = {"week": gap.week, "partitions": list(cut) or [0], "ends": list(cut.values()) or [0]}
         client.command(_ADD, parameters=values, settings=settings)
-        log.info(
-            "told discarded attempts apart in the hourly figures of a week", week=gap.week.isoformat(), attempts=gap.attempts
-        )
+        log.info("counted the discarded attempts of a week separately", week=gap.week.isoformat(), attempts=gap.attempts)
 
 
 def _gaps(client: Client) -> list[Gap]:

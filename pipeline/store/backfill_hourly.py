@@ -1,9 +1,9 @@
 """Repairs the hourly aggregates after a crash of the embedded ClickHouse.
 
 An insert creates a part of ``attempts`` and then one of ``attempts_hourly``. If ClickHouse dies between the two, the aggregates
-miss that insert for good: its rows are there, so nobody inserts them again. The next process that opens the directory is alone
-with it and has inserted nothing yet. Whatever the aggregates miss at that moment was lost in a crash, so it is added.
-A server is shared: an insert may be between the two steps at any moment, and adding to it would count it twice.
+lack that insert for good: its rows are stored, so they are not inserted again. The next process that opens the directory is its
+only user and has inserted nothing yet. Whatever the aggregates lack at that moment was lost in a crash, so it is added.
+A server is shared: another insert may be between the two steps, and adding its counts would count them twice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WHERE made > summed.counted
 ORDER BY hour
 """
 
-# The durations of the missing attempts are not known separately: those of the whole hour stand for them.
+# The durations of the missing attempts are not known separately, so those of the whole hour are used.
 _ADD: Final = """
 INSERT INTO attempts_hourly (hour, endpoint_id, event_name, attempts, failures, discarded, expired, classified, answered_ms)
 SELECT

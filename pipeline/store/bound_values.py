@@ -1,4 +1,4 @@
-"""Bound values of a statement: they are sent beside its text. Pure."""
+"""The bound values of a statement, which are sent separately from its text. Pure."""
 
 from __future__ import annotations
 

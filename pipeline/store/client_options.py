@@ -1,4 +1,4 @@
-"""How the driver's clients are opened: where ClickHouse is, and what applies to all statements. Pure."""
+"""Options for opening the driver's clients: where ClickHouse is, and what applies to all statements. Pure."""
 
 from __future__ import annotations
 

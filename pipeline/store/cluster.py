@@ -14,13 +14,13 @@ from typing import Final
 
 SHARDING_KEY: Final = "kafka_partition"
 TOKEN_SECONDS: Final = 7 * 24 * 3600
-"""How long a shard knows the token of an insert: as long as Kafka keeps records that may be inserted again. The default is an
-hour.
+"""How long a shard remembers the token of an insert: as long as Kafka keeps records that may be inserted again. ClickHouse's
+default is an hour.
 """
 
-# The macros <shard> and <replica> are the servers' own. ClickHouse fills in the other two.
+# Each server defines the macros <shard> and <replica>. ClickHouse fills in the other two.
 _REPLICA: Final = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
-# A table that every node has, whatever its shard.
+# A table that every node has, in any shard.
 _EVERYWHERE: Final = "'/clickhouse/tables/all/{database}/{table}', '{shard}-{replica}'"
 
 _TABLE: Final = re.compile(r"^CREATE TABLE IF NOT EXISTS (?P<name>\w+)(?=\s*\()", re.MULTILINE)
@@ -49,10 +49,8 @@ def on_cluster(cluster: str) -> str:
 def render(sql: str, cluster: str, database: str) -> tuple[str, ...]:
     """The statements of a migration: unchanged, or, with a ``cluster``, those for all of its nodes.
 
-    Migrations are written in a few forms (see the tests). Other forms are not understood.
-
     Raises:
-        ValueError: it has none of these forms.
+        ValueError: the migration has none of the supported forms (see the tests).
     """
     if not cluster:
         return (sql,)
@@ -72,7 +70,7 @@ def render(sql: str, cluster: str, database: str) -> tuple[str, ...]:
 
 
 def render_everywhere(sql: str, cluster: str) -> str:
-    """A small table with the same rows on all nodes, without a ``Distributed`` table: the applied migrations."""
+    """A small table with the same rows on all nodes, and without a ``Distributed`` table (the applied migrations)."""
     match = _TABLE.search(sql)
     if not cluster or match is None:
         return sql
@@ -107,11 +105,9 @@ def _distributed(name: str, sql: str, cluster: str, database: str) -> str:
 
 
 def _altered(name: str, actions: str, cluster: str) -> tuple[str, ...]:
-    """All actions on the table that holds the rows; those about columns also on the ``Distributed`` table, which has nothing
-    else.
-    """
+    """All actions apply to the table that holds the rows; column actions also to the ``Distributed`` table, which has no more."""
     local = f"ALTER TABLE {storage_table(name, cluster)}{on_cluster(cluster)}\n    {actions}"
-    # Each action begins a line with four spaces, as migrations are written. Lines with more spaces continue it.
+    # Migrations indent the first line of an action by four spaces, and its other lines by more.
     columns = [action.strip() for action in _NEXT_ACTION.split(actions) if _COLUMN_ACTION.match(action.strip())]
     if not columns:
         return (local,)
