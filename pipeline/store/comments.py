@@ -20,7 +20,7 @@ _NOT_ENOUGH_PRIVILEGES: Final = 497
 
 
 def comment_all(client: Client, cluster: str) -> None:
-    """Set the comments that differ. Without the right to do so, it logs that and continues: comments are for people.
+    """Set the comments that differ. If the right to do so is missing, log it and continue: comments are only for people.
 
     Raises:
         DatabaseError: ClickHouse refuses for another reason.
@@ -36,7 +36,7 @@ def comment_all(client: Client, cluster: str) -> None:
 
 
 def _differences(client: Client) -> dict[str, list[str]]:
-    """Table to the actions of an ALTER. Columns and tables that are not ours keep their comments."""
+    """The actions of an ALTER, by table. Columns and tables that are not ours keep their comments."""
     actions: dict[str, list[str]] = {}
     of_columns = "SELECT table, name, comment FROM system.columns WHERE database = currentDatabase() ORDER BY table, position"
     for table, column, comment in client.query(of_columns).result_rows:
