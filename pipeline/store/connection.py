@@ -2,7 +2,7 @@
 
 A client belongs to one thread: a chDB client does one thing at a time, and so does a ClickHouse session. Inserts have their own
 thread, so that a slow search never delays them, and so that they happen in the order of the calls. Searches take turns (see
-`query_queue.py`): the embedded ClickHouse shares the processor with the recorder, and must leave it what it needs.
+`query_queue.py`): the embedded ClickHouse shares the processor with the recorder, and must leave it enough.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ PING_SECONDS: Final = 8
 CLOSE_SECONDS: Final = 0.5
 """How long a server that does not answer may delay the end of this process. Callers have already waited for their inserts."""
 _PAUSE_MS: Final = 20
-"""How long a search waits for an insert, at most, after each block that it reads. It must not stand still while a backlog is
+"""How long a search waits for an insert, at most, after each block that it reads. A search must not stall while a backlog is
 recorded.
 """
 _STOP: Final = "KILL QUERY WHERE user = currentUser() AND Settings['log_comment'] = {token:String} ASYNC"
@@ -131,7 +131,7 @@ class Connections:
         self._held = why
 
     def refuse_reads_while(self, is_away: Callable[[], str | None]) -> None:
-        """Refuse searches immediately while ClickHouse is known not to answer: three hanging searches would block all others."""
+        """Refuse searches immediately while ClickHouse is known not to answer: a few hanging searches would block all others."""
         if not self.is_embedded:
             self._is_away = is_away
 
@@ -149,12 +149,12 @@ class Connections:
         return await self._in_turn(lambda token: self._call(work, self._open_for_searches, token), place)
 
     async def write(self, work: Callable[[Client], ResultT]) -> ResultT:
-        """Change data, after everything that was asked for earlier."""
+        """Change data, after all earlier calls."""
         self._refuse_while_held()
         return await self.set_up(work)
 
     async def set_up(self, work: Callable[[Client], ResultT]) -> ResultT:
-        """As :meth:`write`, but not refused by :meth:`hold`: it creates the tables."""
+        """Like :meth:`write`, but not refused by :meth:`hold`: it creates the tables."""
         return await self._run(self._writer, lambda: self._call(work, self._open_ours))
 
     async def read_alone(self, work: Callable[[Client], ResultT]) -> ResultT:
@@ -170,7 +170,7 @@ class Connections:
         """Return when ClickHouse answers. The ping has its own connection and does not queue with searches.
 
         Raises:
-            StoreError: it does not.
+            StoreError: ClickHouse does not answer.
         """
         await self._with_probe_client(lambda client: client.command("SELECT 1"))
 
@@ -192,7 +192,7 @@ class Connections:
         try:
             await self._with_probe_client(lambda client: client.command(_STOP, parameters={"token": token}))
         except StoreError as error:
-            log.info("a search that nobody waits for could not be stopped; it ends when its time is over", reason=str(error))
+            log.info("could not stop an abandoned search; it ends at its time limit", reason=str(error))
 
     async def _with_probe_client(self, work: Callable[[Client], object]) -> None:
         await self._run(self._probe, lambda: self._call(work, lambda: self._open(None, PING_SECONDS)))
@@ -212,7 +212,7 @@ class Connections:
             raise StoreUnavailableError(self._held)
 
     def _call(self, work: Callable[[Client], ResultT], open_client: Callable[[], Client], token: str | None = None) -> ResultT:
-        """Run it with this thread's client. A search has a ``token``, by which it can be stopped."""
+        """Run ``work`` with this thread's client. A search has a ``token``, by which it can be stopped."""
         client = getattr(self._thread, "client", None)
         if client is None:
             client = self._thread.client = open_client()
@@ -319,6 +319,6 @@ class Connections:
 
 def _not_opened(error: ProgrammingError, path: Path) -> StoreError:
     if "different path" in str(error):
-        return StoreRejectedError(f"ClickHouse is open in this process with another directory than {path}; close that one first.")
-    message = f"ClickHouse cannot open {path}. One process at a time can: stop the other one, or set another clickhouse_path."
+        return StoreRejectedError(f"ClickHouse is open in this process with a directory other than {path}; close that one first.")
+    message = f"ClickHouse cannot open {path}. Only one process at a time can: stop the other, or set another clickhouse_path."
     return StoreUnavailableError(message)

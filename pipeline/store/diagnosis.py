@@ -19,7 +19,7 @@ _GRANTS: Final = ("SELECT", "INSERT", "CREATE TABLE", "CREATE VIEW", "ALTER TABL
 
 
 async def clickhouse_findings(settings: Settings, clock: Clock) -> AsyncIterator[CheckResult]:
-    """Check everything; stops at the first step that gets no answer."""
+    """Check everything. Stops at the first step that gets no answer."""
     url = urlsplit(settings.clickhouse_url)
     secure = url.scheme == "https"
     try:
@@ -50,7 +50,7 @@ def _inside(client: Client, settings: Settings, clock: Clock) -> list[CheckResul
     found = []
     exists = client.query("SELECT 1 FROM system.databases WHERE name = {name:String}", parameters={"name": database}).result_rows
     may_create = _granted(client, f"CREATE DATABASE ON {database}.*")
-    problem = f"It is missing, and this user may not make it: CREATE DATABASE {database}"
+    problem = f"It is missing, and this user may not create it: CREATE DATABASE {database}"
     found.append(CheckResult(f"ClickHouse: database {database}", None if exists or may_create else problem))
     for grant in _GRANTS:
         problem = f"It is missing: GRANT {grant} ON {database}.* TO {settings.clickhouse_username}"

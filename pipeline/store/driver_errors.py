@@ -37,7 +37,7 @@ _LOGIN: Final = {
 }
 _TOO_MANY_QUERIES: Final = 202
 _OF_THE_SERVER: Final = "(total)"
-"""ClickHouse's text when all queries together use too much memory, not this one alone."""
+"""What ClickHouse's message contains if all queries together use too much memory, not this one alone."""
 _UNAVAILABLE: Final = {
     74,  # CANNOT_READ_FROM_FILE_DESCRIPTOR
     75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR
@@ -86,8 +86,8 @@ _CHECK_LOGIN: Final = "Check OMS_WEBHOOKS_CLICKHOUSE_USERNAME and OMS_WEBHOOKS_C
 def store_error(error: Error, where: str, *, searching: bool) -> StoreError:
     """Classify an error of the driver by what can be done about it.
 
-    ``where`` names the ClickHouse and begins a sentence. A limit means for a search that it asks for too much; for an insert,
-    that the server is short of something at the moment.
+    ``where`` names the ClickHouse and begins a sentence. If a search reaches a limit, it asks for too much. If an insert does, the
+    server is short of resources at the moment.
     """
     code = error.code
     if code in _LOGIN:
@@ -127,7 +127,7 @@ def _refused_rows(error: Error, where: str) -> StoreRowsError | None:
     if error.code in _ROWS:
         return StoreRowsError(f"{where} refused: {_first_line(error)}")
     if error.code is None and _TOO_LARGE.match(str(error)):
-        return StoreRowsError(f"{where}, or a proxy before it, takes no request as large as that (HTTP 413).")
+        return StoreRowsError(f"{where}, or a proxy in front of it, accepts no request this large (HTTP 413).")
     return None
 
 

@@ -2,7 +2,7 @@
 
 Rows stay, without the personal content. That an attempt was made, when, to whom and with which status is not personal data, and
 the writer needs the rows' positions to know what is stored (exactly once). Overwritten means rewritten on disk: a mutation
-rewrites the parts, unlike DELETE FROM, which only hides rows until some merge.
+rewrites the parts, unlike DELETE FROM, which only hides rows until a merge.
 
 Statements that change data name ids only, because ClickHouse keeps the text of mutations. The search terms are bound parameters
 of queries that are not logged.
@@ -27,11 +27,11 @@ from pipeline.store.search.conditions import milliseconds
 from pipeline.store.search.like_patterns import like_pattern
 
 MAX_EVENTS: Final = 20_000
-"""No single person has more. It may be an address of the shop itself."""
+"""No person has more. If there are more, the address may be the shop's own."""
 _SHORTEST_QUOTED: Final = 6
-"""A shorter order number is only looked for in columns: in bodies it could be any number."""
+"""A shorter order number is only searched for in columns: in bodies it could be any number."""
 _IDS_AT_ONCE: Final = 400
-"""Ids are sent in the URL of a request."""
+"""Ids are sent in the URL of a request, whose length is limited."""
 _BUDGET: Final = QueryBudget(seconds=25.0)
 _WEEK: Final = timedelta(days=7)
 
@@ -42,7 +42,7 @@ _REFERENCES: Final = "order_number = '', shipment_numbers = [], subscription_id 
 _HAS_REFERENCES: Final = "order_number != '' OR notEmpty(shipment_numbers) OR subscription_id != ''"
 _HAS_ANSWER: Final = "response_body != '' OR notEmpty(response_headers) OR error != ''"
 
-# In this order. The events come last, because the rest is found by them if this is interrupted.
+# In this order: events come last, because an interrupted run finds the other rows by them.
 _BLANKED: Final = (
     (
         "attempts",
@@ -60,14 +60,14 @@ _BLANKED: Final = (
     ),
     ("events", "event_id", "String", f"{_REFERENCES}, request_body = ''", f"{_HAS_REFERENCES} OR request_body != ''"),
 )
-"""Table, expression of the id, its type, what is overwritten, and the condition for a row that is not overwritten yet."""
+"""Table, id expression, type of the id, what is overwritten, and the condition for a row that is not overwritten yet."""
 ERASED: Final = tuple(table for table, *_ in _BLANKED)
 """The tables that are overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose data: exactly one of the two is given. ``orders`` are further order numbers that are known to be the person's."""
+    """Whose data: exactly one of ``email`` and ``order_number``. ``orders`` are more order numbers known to be the person's."""
 
     email: str = ""
     order_number: str = ""
@@ -108,7 +108,7 @@ class Eraser:
         key is the number of such an order.
 
         Raises:
-            StoreRejectedError: it is far too much for one person.
+            StoreRejectedError: there are too many events for one person.
         """
         orders = {*subject.orders, subject.order_number} - {""}
         events: dict[str, None] = {}
@@ -119,12 +119,12 @@ class Eraser:
         found = PersonTraces(tuple(events), orders=tuple(sorted(orders)))
         found = replace(found, events=tuple({**events, **dict.fromkeys(await self._events_of(found.orders))}))
         if len(found.events) > MAX_EVENTS:
-            raise StoreRejectedError(f"More than {MAX_EVENTS:,} events: that is not one person's. Look for something else.")
+            raise StoreRejectedError(f"More than {MAX_EVENTS:,} events are not one person's. Search for something else.")
         attempts = {*await self._attempts_of(found), *await self._quoting_attempts(subject)}
         return replace(found, attempts=tuple(sorted(attempts)), dead_letters=await self._dead_letters(subject, found.orders))
 
     async def start(self, traces: PersonTraces) -> None:
-        """Begin to overwrite. ClickHouse finishes even if this process dies; see :meth:`left`."""
+        """Start to overwrite. ClickHouse finishes even if this process dies; see :meth:`left`."""
         cluster = self._connections.cluster
         for table, key, key_type, changes, _ in _BLANKED:
             storage = f"{storage_table(table, cluster)}{on_cluster(cluster)}"
@@ -223,7 +223,7 @@ class Eraser:
 
 
 def _quoted(subject: Subject) -> str:
-    """The texts to look for."""
+    """The text to search bodies for; empty if it is too short."""
     text = subject.email or subject.order_number
     return text if len(text) >= _SHORTEST_QUOTED else ""
 

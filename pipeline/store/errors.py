@@ -32,8 +32,8 @@ class StoreUnavailableError(StoreError):
 
 
 class StoreLoginError(StoreUnavailableError):
-    """ClickHouse refuses the user name or the password, or its certificate is not trusted. Either side may be fixed, so a retry
-    can help.
+    """ClickHouse refuses the user name or the password, or its certificate is not trusted. A retry can help, because either side
+    may be fixed.
     """
 
     kind = "login"
@@ -59,13 +59,13 @@ class StoreBudgetError(StoreError):
 
 
 class StoreBusyError(StoreUnavailableError):
-    """Too many searches at once: this one was not begun, or ClickHouse refused it. Retry after ``retry_after`` seconds."""
+    """Too many searches at once: this one was not started, or ClickHouse refused it. Retry after ``retry_after`` seconds."""
 
     kind = "busy"
     retry_after = 5
 
     def __init__(self, ahead: int | None = None, seconds: float | None = None) -> None:
-        """``ahead`` searches were before this one when it gave up after ``seconds``. Without them it was refused immediately."""
+        """``ahead`` searches were before this one when it gave up after ``seconds``; without, it was refused immediately."""
         before = "other searches are" if ahead is None else f"{ahead} other searches are" if ahead != 1 else "one other search is"
         waited = "" if seconds is None else f", and none of them ended within {seconds:g} seconds"
         super().__init__(
@@ -83,7 +83,7 @@ NARROW: Final = (
 
 
 def over_budget(code: int | None = None) -> StoreBudgetError:
-    """A search that exceeds its budget: of time, unless the code of ClickHouse's error says otherwise."""
+    """The error for a search that exceeds its budget: of time, unless ``code``, ClickHouse's error code, says otherwise."""
     what = {
         241: "The search needs more memory than it may take.",
         **dict.fromkeys(_TOO_MUCH, "The search reads more than it may."),
