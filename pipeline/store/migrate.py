@@ -26,7 +26,7 @@ _UNDER_WAY: Final = (
     "AND position(command, {action:String}) > 0 LIMIT 1"
 )
 
-# Building an index over a year of rows takes long. The role starts meanwhile. (By default ClickHouse 26 waits for it.)
+# Building an index over a year of rows takes long, so the role starts without waiting. (By default, ClickHouse 26 waits.)
 _IN_BACKGROUND: Final[dict[str, Any]] = {"mutations_sync": 0}
 # The files of a dropped index are also removed in the background, after all indexes that are being built.
 _DROP: Final = re.compile(r"^\s*DROP INDEX", re.MULTILINE)
@@ -76,7 +76,7 @@ def _checksum(sql: str) -> str:
 
 
 def _make_database(client: Client, database: str, cluster: str) -> None:
-    # Check first: a user of the database need not have the right to create one.
+    # Check first: a user of the database may lack the right to create one.
     exists = client.query("SELECT 1 FROM system.databases WHERE name = {name:String}", parameters={"name": database})
     if not exists.result_rows:
         # The name has only letters, digits and underscores (settings).
@@ -115,20 +115,20 @@ def _migrate(client: Client, migrations: dict[str, tuple[str, tuple[str, ...]]],
 
 
 def _is_under_way(client: Client, statement: str) -> bool:
-    """Whether ClickHouse already executes the same statement: if several processes start, one is enough to build an index."""
+    """Whether ClickHouse is already executing this statement: if several processes start at once, an index is built once."""
     match = _MATERIALIZE.search(statement)
     if match is None:
         return False
     try:
         found = client.query(_UNDER_WAY, parameters=match.groupdict()).result_rows
     except DatabaseError:
-        # Without the right to look, it is done once more: a waste, but harmless.
+        # Without the right to look, it is done again: wasteful, but harmless.
         return False
     return bool(found)
 
 
 def _refuse_another_layout(engines: dict[str, str], cluster: str) -> None:
-    """Tables are not moved between the two layouts: rows would be where nobody looks."""
+    """Tables are not moved between the two layouts: no query would find the old rows."""
     is_distributed = engines.get(Table.ATTEMPTS.value, "").startswith("Distributed")
     if Table.ATTEMPTS.value in engines and is_distributed != bool(cluster):
         message = (

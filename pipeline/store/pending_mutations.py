@@ -37,7 +37,7 @@ class PendingMutation:
 
 
 async def rebuilds(connections: Connections) -> tuple[PendingMutation, ...]:
-    """What is left, by table; empty when all is done. On a cluster: on the node that answers.
+    """The pending mutations, by table. On a cluster: those of the node that answers.
 
     Raises:
         StoreError: ClickHouse cannot be reached, or refuses.
@@ -54,13 +54,13 @@ async def _pause() -> None:
 
 
 async def watch_rebuilds(connections: Connections, pause: Callable[[], Awaitable[None]] = _pause) -> None:
-    """Show how much is left in the metrics, and log when it begins, fails and ends. Returns when nothing is left."""
+    """Show the remaining parts in the metrics, and log when a rebuild starts, fails and ends. Returns when none is pending."""
     known: dict[str, PendingMutation] = {}
     while True:
         try:
             left = {one.table: one for one in await rebuilds(connections)}
         except StoreError as error:
-            log.warning("how far ClickHouse is with its rebuilds is not known", problem=str(error))
+            log.warning("the progress of ClickHouse's rebuilds is not known", problem=str(error))
         else:
             for table in known.keys() - left.keys():
                 metrics.REBUILD_PARTS.labels(table).set(0)
@@ -69,10 +69,10 @@ async def watch_rebuilds(connections: Connections, pause: Callable[[], Awaitable
                 metrics.REBUILD_PARTS.labels(table).set(one.parts_left)
                 if table not in known:
                     log.info(
-                        "ClickHouse rebuilds a table; searches in its old rows take longer", table=table, parts=one.parts_left
+                        "ClickHouse is rebuilding a table; searches in old rows take longer", table=table, parts=one.parts_left
                     )
                 if one.failure and one.failure != (known[table].failure if table in known else ""):
-                    log.warning("ClickHouse could not rebuild a part, and tries again", table=table, problem=one.failure)
+                    log.warning("ClickHouse could not rebuild a part and tries again", table=table, problem=one.failure)
             known = left
             if not left:
                 return

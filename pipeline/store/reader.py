@@ -16,16 +16,16 @@ Rows = Sequence[Sequence[Any]]
 _STORED: Final = "SELECT toUnixTimestamp64Milli(min(created_at)), toUnixTimestamp64Milli(max(created_at)), count() FROM attempts"
 
 INDEX_FIRST: Final = {"use_skip_indexes_on_data_read": 0}
-"""For queries that an index answers: look it up for all parts at once. If ClickHouse looks part by part while it reads, rare
-values take twice as long.
+"""For queries that an index answers: look it up for all parts at once. Looking it up part by part while reading takes twice as
+long for rare values.
 """
 IN_ORDER: Final = {"read_in_order_use_buffering": 0}
-"""For the first rows in time order: read one week after the other. Reading all weeks ahead takes twice as long for nothing."""
+"""For the first rows in time order: read one week after the other. Reading ahead in all weeks takes twice as long for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryBudget:
-    """What one query may use."""
+    """The limits of one query."""
 
     seconds: float = 10.0
     memory_bytes: int = 2 * 1024**3
@@ -34,10 +34,9 @@ class QueryBudget:
         return {
             "max_execution_time": self.seconds,
             "max_memory_usage": self.memory_bytes,
-            # Stop when the time is over, not when ClickHouse estimates that it will be.
+            # Stop when the time is up, not when ClickHouse estimates that it will not be enough.
             "timeout_before_checking_execution_speed": 0,
-            # ClickHouse caches which rows a condition matched. Our conditions contain subqueries, whose results change as rows
-            # arrive.
+            # ClickHouse caches which rows a condition matched, but the results of our subqueries change as rows arrive.
             "use_query_condition_cache": 0,
             # Compiling an expression takes longer than these queries do.
             "compile_expressions": 0,
@@ -60,7 +59,7 @@ class Reader:
         return Reader(self._connections, self._budget)
 
     async def stored(self, *, exactly: bool = False) -> StoredSpan:
-        """The time span of the attempts, and their number: a few seconds old, unless it must be exact. Raises as :meth:`rows`."""
+        """The time span of the attempts and their number, a few seconds old unless ``exactly``. Raises like :meth:`rows`."""
         known = self._connections.stored
         if known is None or exactly or not known.is_fresh:
             # The minima and maxima are in the parts' indexes: no rows are read.

@@ -1,9 +1,8 @@
-"""Drops weeks that are older than ``retention_days``. They are dropped by name: this is exact, visible and takes effect
-immediately.
+"""Drops weeks that are older than ``retention_days``. Dropping them by name is exact, visible and immediate.
 
-ClickHouse's TTL is not used. A part remembers from when it was written when it expires: after the limit was raised, the part
-would still go at the old time unless all parts were rewritten first, and after it was lowered, the part would stay. Here the
-limit is read when a week is dropped, and nothing about it is stored with the rows.
+ClickHouse's TTL is not used, because a part stores its expiry when it is written. If the limit were raised, the part would still
+be dropped at the old time unless all parts were rewritten; if it were lowered, the part would stay. Here the limit is read when a
+week is dropped, and the rows store nothing about it.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ WEEK: Final = timedelta(days=7)
 _DROP: Final[dict[str, Any]] = {
     # A week may be larger than the 50 GB that ClickHouse drops without confirmation.
     "max_partition_size_to_drop": 0,
-    # A node that does not answer does it later; the next look finds what it still has.
+    # A node that does not answer drops it later; the next run finds what is left.
     "distributed_ddl_task_timeout": 20,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Week:
-    """One week of a table, which begins on a Monday (UTC), and its number of rows."""
+    """One week of a table, which starts on a Monday (UTC), and its number of rows."""
 
     table: Table
     begins: date
@@ -55,7 +54,7 @@ class Retention:
         self._days = days
 
     async def expired(self, now: datetime) -> tuple[Week, ...]:
-        """The expired weeks, by our clock and by ClickHouse's: one wrong clock deletes nothing.
+        """The weeks that are expired by our clock and by ClickHouse's, so that one wrong clock deletes nothing.
 
         Raises:
             StoreError: ClickHouse does not answer, or refuses.
@@ -63,10 +62,10 @@ class Retention:
         return await self._connections.read(lambda client: self._expired(client, now))
 
     async def drop_expired(self, now: datetime) -> tuple[Week, ...]:
-        """Drop these weeks; returns those that are gone. Logs and counts each, and reports how many rows are overdue.
+        """Drop the expired weeks; returns those that were dropped. Logs and counts each, and reports how many rows are overdue.
 
-        If the process dies, some of the weeks are dropped, and the next look finds the others. Two processes drop the same weeks
-        once.
+        If the process dies, some of the weeks are dropped, and the next run finds the others. Two processes at once drop each week
+        only once.
 
         Raises:
             StoreError: ClickHouse does not answer, or refuses.
@@ -92,11 +91,11 @@ class Retention:
     name = "drop weeks that are older than retention_days"
 
     async def do(self, now: datetime) -> None:
-        """Look once (see consumers/maintenance.py)."""
+        """Run once (see consumers/maintenance.py)."""
         await self.drop_expired(now)
 
     def leave(self) -> None:
-        """Another process drops weeks now, and reports what is left."""
+        """Another process drops weeks now, and reports what is overdue."""
         for table in PARTITIONED_BY:
             metrics.RETENTION_OVERDUE.labels(table.value).set(0)
 
@@ -105,7 +104,7 @@ class Retention:
         last = last_expired_week(min(now, theirs), self._days)
         weeks = []
         for table, column in PARTITIONED_BY.items():
-            # All of it is in the parts' indexes: no rows are read.
+            # The parts' indexes answer this: no rows are read.
             week = f"toMonday({column})"
             query = sql(
                 "SELECT", week, "AS week, count() FROM", table.value, "WHERE", week, "<= {last:Date} GROUP BY week ORDER BY week"

@@ -1,7 +1,4 @@
-"""Converts records to rows: the tables' columns, and one pure function for each table. A row ends with the record's position in
-Kafka.
-
-"""
+"""Converts records to rows: the tables' columns, and a pure function per table. A row ends with its record's position in Kafka."""
 
 from __future__ import annotations
 
@@ -160,15 +157,15 @@ def attempt_id(partition: int, offset: int, index: int = 0) -> int:
     """The public id of the ``index``-th attempt in a record. It never changes, is at least 1, and fits into a JavaScript number
     up to offset 137 billion in each partition; 64 bits last a thousand times as long.
 
-    Ids once began at 0. Some clients treat 0 as none, and could not ask for the first attempt. No id means two attempts because
-    of that: a record has one entry fewer than there is room for.
+    Ids once began at 0. Some clients treat 0 as no id, and could not ask for the first attempt. The change made no id ambiguous,
+    because records are written with one entry fewer than there is room for.
     """
     if not 0 <= partition < MAX_PARTITIONS:
         raise ValueError(
-            f"partition {partition} has no attempt ids: the attempts topic may have {MAX_PARTITIONS} partitions at most"
+            f"partition {partition} has no attempt ids: the attempts topic may have at most {MAX_PARTITIONS} partitions"
         )
     if not 0 <= index < MAX_BATCH:
-        raise ValueError(f"a record has {MAX_BATCH} attempts at most, and none with the index {index}")
+        raise ValueError(f"a record has at most {MAX_BATCH} attempts, and none with the index {index}")
     return (offset * MAX_PARTITIONS + partition) * MAX_BATCH + index + 1
 
 
@@ -295,7 +292,7 @@ def audit_row(position: RowPosition, entry: AuditEntry) -> Row:
 
 
 def _references(event: EventMeta) -> tuple[str, tuple[str, ...], str, int | None, tuple[str, ...]]:
-    # The OMS decides what an id looks like. An id that fits no column must not block the rows around it.
+    # The OMS chooses its ids. An id that does not fit the column must not block the rows around it.
     fits = event.stock_item_id is not None and -(2**63) <= event.stock_item_id < 2**63
     return (
         event.order_number or "",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _SECONDS: Final = 10.0
-"""How long it is good enough for planning: a plan leaves out nothing that arrived since (see TimeWindow)."""
+"""How long it may be used for planning: a plan includes what has arrived since (see TimeWindow)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,5 +21,5 @@ class StoredSpan:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it may be used for planning. That there is nothing is never remembered."""
+        """Whether it may be used for planning. An empty store is always looked up again."""
         return self.rows > 0 and time.monotonic() - self.seen_at < _SECONDS

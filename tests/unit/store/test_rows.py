@@ -71,7 +71,7 @@ def test_an_attempts_id_is_unique_and_fits_a_javascript_number(one: tuple[int, i
 
 @pytest.mark.parametrize("partition", [-1, MAX_PARTITIONS])
 def test_a_partition_that_no_id_has_room_for(partition: int) -> None:
-    with pytest.raises(ValueError, match="1024 partitions at most"):
+    with pytest.raises(ValueError, match="at most 1024 partitions"):
         attempt_id(partition, 0)
 
 
