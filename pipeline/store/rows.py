@@ -1,4 +1,4 @@
-"""Converts records to rows: the tables' columns, and a pure function per table. A row ends with its record's position in Kafka."""
+"""Converts records to rows: the tables' columns, and a pure function per table. A row ends with its record's Kafka position."""
 
 from __future__ import annotations
 

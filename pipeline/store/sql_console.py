@@ -2,7 +2,7 @@
 
 A ClickHouse server has users, roles and quotas for this (deploy/clickhouse). The embedded ClickHouse has none, and its read-only
 mode still writes files (INTO OUTFILE) and reads them (file()). So the engine itself first parses the statement. What runs is the
-engine's own rendering of one statement, as a subquery, where only a SELECT is possible, and only with functions that stay inside.
+engine's own rendering of it, as a subquery, where only a SELECT is valid, and only with functions that reach nothing outside.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LIMITS: Final = (
     "enable_join_runtime_filters_index_analysis = 1"
 )
 _OURS_AROUND: Final = re.compile(r"[.:\s]*In scope SELECT formatQuery\(.*\)(?=\.)", re.DOTALL)
-"""How ClickHouse refers to our statement around the person's."""
+"""How ClickHouse's messages refer to our statement around the person's."""
 _FUNCTION: Final = re.compile(r"^( *)Function (\S+)", re.MULTILINE)
 _TABLE_FUNCTION: Final = re.compile(r"TableExpression[^\n]*\n *Function (\S+)")
 _SETTINGS: Final = re.compile(r"^ *Set *$", re.MULTILINE)
@@ -77,9 +77,9 @@ class SqlConsole:
             StoreUnavailableError: ClickHouse cannot answer now.
         """
         if len(statement) > MAX_STATEMENT:
-            raise StoreRejectedError(f"The statement has {len(statement):,} characters; at most {MAX_STATEMENT:,} are taken.")
+            raise StoreRejectedError(f"The statement has {len(statement):,} characters; at most {MAX_STATEMENT:,} are accepted.")
         if other := _OTHER_STATEMENT.match(statement):
-            raise StoreRejectedError(f"One SELECT only is taken here, and no {other[1].upper()}.")
+            raise StoreRejectedError(f"Only a single SELECT is accepted here, not {other[1].upper()}.")
         try:
             return await self._connections.read_alone(lambda client: _ask(client, statement))
         except StoreError as error:
@@ -90,12 +90,12 @@ class SqlConsole:
 
 
 def _explained(error: StoreError) -> StoreError | None:
-    """An error message for the author of the statement, which is not a search and may not use our tables. None: ClickHouse's
-    words are good enough.
+    """The error in words for the author of a statement, because the usual ones speak of searches and migrations. None if
+    ClickHouse's own words are good enough.
     """
     code = error.__cause__.code if isinstance(error.__cause__, Error) else None
     if code == _TOO_MANY_ROWS_OR_BYTES:
-        return StoreBudgetError(f"The answer has more than {MAX_ROWS:,} rows; add a LIMIT, or group them.")
+        return StoreBudgetError(f"The answer has more than {MAX_ROWS:,} rows; add a LIMIT, or group the rows.")
     if isinstance(error, StoreBudgetError):
         size = f"{MAX_MEMORY // 1024**3} GB"
         return StoreBudgetError(
@@ -105,13 +105,13 @@ def _explained(error: StoreError) -> StoreError | None:
         return StoreRejectedError(f"There is no such table or view. The views for people are {', '.join(VIEWS)}.")
     if code == _SYNTAX_ERROR:
         told = _OURS_AROUND.sub("", str(error))
-        return StoreRejectedError(f"One SELECT only is taken here, and ClickHouse cannot read this as one. {told}")
+        return StoreRejectedError(f"Only a single SELECT is accepted here, and ClickHouse cannot read this as one. {told}")
     return None
 
 
 def _ask(client: Client, statement: str) -> SqlResult:
     started = time.monotonic()
-    # Before the engine sees anything of the statement, and for as long as this connection lives.
+    # Set before the engine sees the statement, for the lifetime of this connection.
     client.command(_LIMITS)
     client.command("SET readonly = 1")
     [(rendered,)] = client.query("SELECT formatQuery({statement:String})", parameters={"statement": statement}).result_rows
@@ -135,10 +135,10 @@ def _ask(client: Client, statement: str) -> SqlResult:
 def _check(tree: str) -> None:
     """Refuse access to files, networks or models, and settings; ``tree`` is the engine's syntax tree, one node per line."""
     if _SETTINGS.search(tree):
-        raise StoreRejectedError("The limits stand: leave out SETTINGS.")
+        raise StoreRejectedError("The limits cannot be changed: leave out SETTINGS.")
     used = {name.lower() for _, name in _FUNCTION.findall(tree)}
     outside = {name for name in used if _REACHING_OUT.fullmatch(name)}
     outside |= {name.lower() for name in _TABLE_FUNCTION.findall(tree)} - _GENERATORS
     if outside:
         names = ", ".join(sorted(outside))[:200]
-        raise StoreRejectedError(f"Here a SELECT reads tables and views only; leave out {names}.")
+        raise StoreRejectedError(f"A SELECT here may only read tables and views; leave out {names}.")

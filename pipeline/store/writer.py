@@ -1,7 +1,7 @@
 """Writes rows exactly once.
 
 Promise 3: every record is in ClickHouse once, even if a recorder dies between insert and commit, an insert fails after it took
-effect, or two recorders believe for a while that a partition is theirs. How:
+effect, or two recorders both believe for a while that they own a partition. How:
 
 * The rows of one Kafka partition are inserted in the order of their offsets; an insert is one part or nothing. So a table always
   holds a partition's records up to some offset, without gaps; ``max(kafka_offset)`` says which.
@@ -9,12 +9,12 @@ effect, or two recorders believe for a while that a partition is theirs. How:
   ``non_replicated_deduplication_window``). Of all inserts that start at the same offset, one takes effect, however long each is
   and whenever it arrives.
 * ClickHouse does not say whether it dropped an insert. So after each insert the writer asks how far the table reaches, and
-  continues from there, which may be in the middle of its rows (another's shorter insert was first) or behind them.
+  continues from there: in the middle of its rows if another writer's shorter insert came first, otherwise after them.
 
 On a cluster, all rows of a Kafka partition are in one shard (see `cluster.py`), and tokens are in Keeper, where all replicas of
-the shard see them at once. The rows are not: a replica may lag, and report an end that is too early. The writer then begins
-another insert there. The rows have a token, so the insert changes nothing, and the writer either learns the true end or waits. It
-waits as long as necessary, with the same token: in Keeper, a token and its part are written together, so no token is void.
+the shard see them at once. The rows are not: a replica may lag, and report an end that is too early. The writer then starts
+another insert there. Its token is known, so the insert changes nothing, and the writer either learns the true end or waits. It
+waits as long as necessary, with the same token: Keeper writes a token and its part together, so no token is without rows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SETTINGS: Final[dict[str, Any]] = {"async_insert": 0, "insert_deduplicate": 1, 
 _ON_CLUSTER: Final[dict[str, Any]] = {
     # The insert is finished when the shard has it, not when the contacted node has queued it.
     "distributed_foreground_insert": 1,
-    # Earlier than the driver's timeout. An unconfirmed insert is repeated with its token.
+    # Shorter than the driver's timeout. An unconfirmed insert is repeated with its token.
     "insert_quorum_timeout": 20_000,
 }
 _NEAREST: Final[dict[str, Any]] = {
@@ -53,7 +53,7 @@ _NEAREST: Final[dict[str, Any]] = {
 }
 _POSITION_SETTINGS: Final[dict[str, Any]] = {
     **_NEAREST,
-    # A replica that lags so far that tokens may have been forgotten meanwhile is not asked.
+    # Do not ask a replica that lags so far that tokens may have been forgotten meanwhile.
     "max_replica_delay_for_distributed_queries": 60,
     "fallback_to_stale_replicas_for_distributed_queries": 0,
 }
@@ -62,7 +62,7 @@ _Key = tuple[Table, int]
 
 
 class Writer:
-    """The recorder's way into ClickHouse. One ``append`` for each table and partition at a time."""
+    """Inserts the recorder's rows into ClickHouse. At most one ``append`` per table and partition at a time."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -75,7 +75,7 @@ class Writer:
         self._void_tokens: dict[_Key, tuple[int, int]] = {}
 
     async def assign(self, table: Table, partition: int) -> int:
-        """The offset to continue from: one after the last that is stored, 0 if there is none."""
+        """The offset to continue from: one after the last stored offset, 0 if there is none."""
         return await self._connections.write(lambda client: self._refresh(client, (table, partition))) + 1
 
     async def last_offset(self, table: Table) -> int | None:
@@ -91,7 +91,7 @@ class Writer:
 
         Raises:
             StoreUnavailableError: some or all of the rows may not be stored. Retry with the same rows.
-            StoreLimitError: the same, and so many rows at once are too much for ClickHouse.
+            StoreLimitError: the same, because so many rows at once are too much for ClickHouse.
             StoreRowsError: ClickHouse refuses a row for good; those before it may be stored.
             StoreRejectedError: ClickHouse refuses the statement, whatever the rows; the tables or the settings are wrong.
         """
@@ -128,25 +128,26 @@ class Writer:
         return f"{key[1]}/{first}" + (f"/{times}" if void_first == first and times else "")
 
     def _void_token(self, key: _Key, first: int) -> StoreUnavailableError:
-        """The token is known, but its rows are missing: a crash came between the two, or somebody deleted the rows.
+        """The token is known, but its rows are missing: a crash happened between the two, or somebody deleted the rows.
 
         Another insert with the token might be about to finish, so the rows get a new token only at the next call.
         """
         void_first, times = self._void_tokens.get(key, (first, 0))
         self._void_tokens[key] = (first, times + 1 if void_first == first else 1)
-        return StoreUnavailableError(f"ClickHouse took rows of {key[0].value} for stored (partition {key[1]}, offset {first}).")
+        message = f"ClickHouse dropped rows of {key[0].value} that are not stored (partition {key[1]}, offset {first})."
+        return StoreUnavailableError(message)
 
 
 def _replica_behind(key: _Key, first: int) -> StoreUnavailableError:
     """The shard has the rows, but the replica that answered does not have them yet."""
     return StoreUnavailableError(
-        f"A replica of {key[0].value} is behind: it does not show partition {key[1]} from offset {first} on. Waiting for it; see "
+        f"A replica of {key[0].value} is behind: it lacks partition {key[1]} from offset {first}. Waiting for it; see "
         "system.replicas and system.replication_queue."
     )
 
 
 def _stored(client: Client, key: _Key, settings: dict[str, Any]) -> int:
-    """The highest offset that is stored, -1 if there is none. A projection holds it: few rows are read."""
+    """The highest stored offset, -1 if there is none. A projection has it, so few rows are read."""
     parameters = {"table": key[0].value, "partition": key[1]}
     rows = client.query(_POSITION_SQL, parameters=parameters, settings=settings).result_rows
     return int(rows[0][0]) if rows else -1
@@ -161,10 +162,10 @@ def _last_offset(client: Client, table: Table) -> int | None:
 
 
 def _end_of_run(rows: Sequence[Row], of_week: Sequence[int] | None, begin: int) -> int:
-    """The rows up to the first of another week: an insert into two partitions would be two parts, and not atomic.
+    """Where the week of the first row ends: an insert into two partitions would be two parts, and not atomic.
 
-    Around the turn of a week, records of both weeks alternate, because some attempts began before it: there are many runs then,
-    of a few rows each.
+    Around the turn of a week, records of both weeks alternate, because some attempts started before it. There are then many runs
+    of a few rows.
 
     Raises:
         StoreRowsError: a record has rows of two weeks (writers ensure that this does not happen).
@@ -192,5 +193,5 @@ def _insert(client: Client, table: Table, rows: Sequence[Row], settings: dict[st
         client.data_insert(context)
     except (TypeError, ValueError, AttributeError, OverflowError, LookupError, struct.error) as error:
         raise StoreRowsError(
-            f"A row for {table.value} behind offset {rows[0][-1] - 1} does not fit its columns ({type(error).__name__})."
+            f"A row for {table.value} after offset {rows[0][-1] - 1} does not fit its columns ({type(error).__name__})."
         ) from error

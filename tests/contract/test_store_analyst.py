@@ -114,5 +114,5 @@ async def test_who_misspells_a_view_is_told_what_there_is(embedded: Store) -> No
 
 async def test_what_is_not_one_select_is_told_so(embedded: Store) -> None:
     for statement in ("DROP TABLE attempts", "SELECT 1; SELECT 2", "no statement at all"):
-        with pytest.raises(StoreRejectedError, match="One SELECT only is taken here"):
+        with pytest.raises(StoreRejectedError, match="Only a single SELECT is accepted here"):
             await SqlConsole(embedded.connections).ask(statement)

@@ -144,7 +144,7 @@ async def test_a_token_without_its_rows_does_not_lose_them(store: Store) -> None
     await store.writer.append(Table.ATTEMPTS, 0, rows)
     await store.command("ALTER TABLE attempts DELETE WHERE 1 SETTINGS mutations_sync = 1")
     store.writer.forget(Table.ATTEMPTS, 0)
-    with pytest.raises(StoreUnavailableError, match="took rows of attempts for stored"):
+    with pytest.raises(StoreUnavailableError, match="dropped rows of attempts that are not stored"):
         await store.writer.append(Table.ATTEMPTS, 0, rows)
     await store.writer.append(Table.ATTEMPTS, 0, rows)
     assert await offsets(store) == list(range(5))

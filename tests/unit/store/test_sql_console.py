@@ -14,7 +14,7 @@ from pipeline.store.sql_console import _SYNTAX_ERROR, SqlConsole, _explained
 
 @pytest.mark.parametrize("statement", ["DELETE FROM attempts", "\n drop table attempts", "insert\tinto attempts select 1"])
 async def test_other_statements_are_told_that_one_select_is_taken(statement: str) -> None:
-    with pytest.raises(StoreRejectedError, match=r"^One SELECT only is taken here, and no (DELETE|DROP|INSERT)\.$"):
+    with pytest.raises(StoreRejectedError, match=r"^Only a single SELECT is accepted here, not (DELETE|DROP|INSERT)\.$"):
         await SqlConsole(cast("Connections", cast("Any", None))).ask(statement)
 
 
@@ -29,6 +29,6 @@ def test_nothing_is_said_of_what_we_put_around_a_statement() -> None:
     told = _explained(error)
     assert isinstance(told, StoreRejectedError)
     assert str(told) == (
-        "One SELECT only is taken here, and ClickHouse cannot read this as one. ClickHouse in this process refused: Syntax error "
+        "Only a single SELECT is accepted here, and ClickHouse cannot read this as one. ClickHouse in this process refused: Syntax error "
         "(Multi-statements are not allowed): failed at position 9 (end of query): ; SELECT 2. (SYNTAX_ERROR)"
     )
