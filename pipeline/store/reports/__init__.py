@@ -1,5 +1,5 @@
-"""Reads beside the search: timelines of orders, overviews, failed notifications, replays.
+"""Reports other than searches: timelines of orders, overviews, failed notifications, replays.
 
-Everything here reads, within a budget of time and memory.
-Begin with `timeline.py`.
+Everything here only reads, within a budget of time and memory.
+Start reading in `timeline.py`.
 """

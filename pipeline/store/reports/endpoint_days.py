@@ -53,7 +53,7 @@ class EndpointDay:
 
 
 def first_hour(until: datetime) -> datetime:
-    """When the first of the 24 hours begins."""
+    """The start of the first of the 24 hours."""
     return until.replace(minute=0, second=0, microsecond=0) - (HOURS - 1) * _HOUR
 
 
@@ -87,6 +87,6 @@ async def endpoint_days(reader: Reader, until: datetime) -> dict[int, EndpointDa
             days.setdefault(endpoint_id, EndpointDay()).last_failure = failed
             continue
         number = (hour - since) // _HOUR
-        if 0 <= number < HOURS:  # a clock ahead of ours may have written later ones
+        if 0 <= number < HOURS:  # a clock ahead of ours may have written later hours
             days.setdefault(endpoint_id, EndpointDay()).hours[number] = (attempts - failures, failures)
     return days

@@ -54,9 +54,7 @@ class EventHistory:
     async def page(
         self, since: datetime, until: datetime, event_names: Sequence[str], after: PastEvent | None, limit: int
     ) -> list[PastEvent]:
-        """The events before the last one of the previous page, newest first; fewer than ``limit`` at the end. An event may appear
-        twice.
-        """
+        """The events that come after ``after``, newest first; fewer than ``limit`` at the end. An event may appear twice."""
         parameters = BoundValues()
         where = _within(since, until, event_names, parameters)
         if after is not None:

@@ -36,7 +36,7 @@ class PastNotification:
     """A notification, with everything that is needed to send it again.
 
     ``body`` is None if the event is not in ClickHouse (yet, or any more), or was erased. ``attempt_id`` is the attempt by which
-    it was found; None in a replay. ``is_delivered``: the endpoint has acknowledged the event, in any attempt.
+    it was found; None in a replay. ``is_delivered``: the endpoint has acknowledged the event in some attempt.
     """
 
     event: EventMeta
@@ -59,7 +59,7 @@ class FailedNotification:
 
 @dataclass(frozen=True, slots=True)
 class FailedNotifications:
-    """The failed notifications of a search, oldest first, and the number of their failed attempts. ``is_all``: there are no more."""
+    """The failed notifications of a search, oldest first, and the number of their failed attempts. ``is_all``: nothing is left out."""
 
     notifications: tuple[FailedNotification, ...]
     attempts: int
@@ -135,7 +135,7 @@ class NotificationHistory:
     async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, PastNotification]:
         """The notifications of attempts, by attempt id. Attempts whose retention is over are left out.
 
-        ``made`` says when the attempts were made, if that is known: then less is read.
+        ``made``: when the attempts were made, if that is known. Less is read then.
         """
         if not ids:
             return {}
@@ -165,7 +165,7 @@ class NotificationHistory:
         }
 
     async def count(self, wanted: ReplayRequest) -> tuple[int, int]:
-        """The number of events in a replay, and of the notifications for them."""
+        """The number of events in a replay, and the number of their notifications."""
         parameters = BoundValues()
         asked = parameters.add(list(wanted.endpoint_ids), "Array(Int64)")
         each = f"length(arrayIntersect(endpoints, {asked}))" if wanted.matched_only else f"length({asked})"

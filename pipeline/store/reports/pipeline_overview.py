@@ -1,7 +1,4 @@
-"""The state of the whole pipeline: the last hour minute by minute, and the delivery that has waited longest. Test deliveries do
-not count.
-
-"""
+"""The last hour of the whole pipeline, minute by minute, and the delivery that has waited longest. Tests do not count."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from pipeline.store.search.conditions import milliseconds
 MINUTES: Final = 60
 _MINUTE: Final = timedelta(minutes=1)
 _WAITING: Final = timedelta(days=1)
-"""How far back to look for a delivery that waits for its retry. All retries are over within eight hours."""
+"""How far back to look for the last attempt of a delivery that waits for its retry. The longest default delay is a day."""
 
 Percentiles = tuple[float, float, float]
 """50, 95 and 99, in milliseconds."""
@@ -101,7 +98,7 @@ _ATTEMPTS: Final = sql(
     _MADE % "hour",
     ") GROUP BY GROUPING SETS ((minute), ())",
 )
-# Keep only what will be retried in memory, not every attempt of the day.
+# Only the attempts that will be retried are kept in memory, not every attempt of the day.
 _WAITING_NOW: Final = sql(
     f"SELECT 'waiting', toDateTime(0, 'UTC'), count(), toUInt64(0), {_NO_TIMES},",
     f"CAST(argMin((id, event_id, toString(event_name), endpoint_id, event_created_at, next_attempt_at), event_created_at), '{_DELIVERY}')",
@@ -113,7 +110,7 @@ _WAITING_NOW: Final = sql(
 
 
 async def overview(reader: Reader, until: datetime) -> PipelineOverview:
-    """Read it with one query: each query has a cost, and this page is requested again and again."""
+    """Read it with one query, because each query has a cost and this page is requested often."""
     since = until.replace(second=0, microsecond=0) - (MINUTES - 1) * _MINUTE
     parameters = {"hour": milliseconds(since), "day": milliseconds(until - _WAITING)}
     rows = await reader.rows(sql(_EVENTS, "UNION ALL", _ATTEMPTS, "UNION ALL", _WAITING_NOW), parameters)

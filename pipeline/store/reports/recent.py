@@ -1,4 +1,4 @@
-"""Reads beside the search for attempts: an endpoint's recent hours, dead letters, runs of resends."""
+"""Reports about recent hours: an endpoint's attempts, the pipeline, dead letters, runs of resends."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ class Reports:
     async def resend_runs(self, run_id: str | None = None, limit: int = 20) -> tuple[RunRow, ...]:
         """The runs of resends, newest first; or only the named one."""
         state = "JSONExtractString(detail, 'state')"
-        # Records of the same millisecond: the one that ends a run is the last.
+        # Among records of the same millisecond, the one that ends a run is the last.
         last = f"argMax(detail, ({state} NOT IN ('running', 'cancelling'), at))"
         test = "AND subject = concat('resend run ', {run:String})" if run_id is not None else ""
         rows = await self._rows(

@@ -1,4 +1,4 @@
-"""Finds which of several readings of a number exist in the records."""
+"""Finds which of several readings of a searched text exist in the records."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pipeline.store.search.conditions import where
 SearchedValue = tuple[str, str]
 """A searchable attribute of attempts, and a value."""
 
-# Where the index of an attribute is, and its column as texts. Events are stored before their attempts, and some have no attempts
-# because nobody was subscribed. The events of tests have the references of a sample.
+# An attribute's column as texts, and the table with its index. Events are stored before their attempts, and some have no attempts
+# because nobody subscribed. Tests are left out: their events have the references of a sample.
 _NO_TEST_EVENT: Final = "AND source_topic != 'test'"
 _NO_TEST_ATTEMPT: Final = "AND trigger != 'test'"
 _PLACES: Final = {
@@ -32,9 +32,8 @@ NUMBERS: Final = frozenset({"stock_item_id", "id"})
 
 
 async def recorded_values(reader: Reader, asked: Iterable[SearchedValue]) -> frozenset[SearchedValue]:
-    """Those that an event or an attempt has: one lookup for each attribute, which stops at the first row.
-
-    Of several values of one attribute, it may find only one.
+    """The asked values that an event or an attempt has. There is one lookup per attribute, which stops at the first row: of
+    several values of one attribute, it may find only one.
     """
     by_attribute: defaultdict[str, list[str]] = defaultdict(list)
     for attribute, value in asked:

@@ -10,9 +10,9 @@ from typing import Final
 from pipeline.store.reader import Reader, sql
 
 PUBLISHED: Final = "published "
-"""The beginning of the detail of an audit record, for a dead letter whose repair Kafka has acknowledged."""
+"""How an audit record's detail begins if Kafka has acknowledged the repair of a dead letter."""
 LETTER: Final = "dead letter "
-"""The beginning of the subject of such a record; the id follows."""
+"""How the subject of such a record begins; the id follows."""
 _REPAIRS: Final = f"FROM audit_log WHERE action = 'republish' AND startsWith(detail, '{PUBLISHED}')"
 REPAIRED_SUBJECTS: Final = f"SELECT subject {_REPAIRS}"
 _EVENT: Final = r"extract(detail, '^event (.*), endpoint [0-9]+')"

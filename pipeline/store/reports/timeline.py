@@ -1,7 +1,4 @@
-"""The records about an order, a shipment, a subscription or a stock item: its events with the matched endpoints, and their
-attempts.
-
-"""
+"""The records about an order, a shipment, a subscription or a stock item: events with their endpoints, and attempts."""
 
 from __future__ import annotations
 
@@ -73,7 +70,7 @@ _EVENT_COLUMNS: Final = (
 
 
 async def record_of(reader: Reader, about: TimelineSubject, value: str) -> TimelineRecords:
-    """Look up the records; bounded, whatever has happened to an order. A stock item's ``value`` is a whole number."""
+    """Look up the records, within limits however many there are. A stock item's ``value`` is a whole number."""
     condition = Condition(about.value, Predicate.EQ, (int(value) if about is TimelineSubject.STOCK_ITEM else value,))
     # An event that is not in `events` (yet) may have attempts, so attempts are not looked up by the events' ids.
     if about is not TimelineSubject.STOCK_ITEM:
@@ -94,9 +91,7 @@ async def record_of(reader: Reader, about: TimelineSubject, value: str) -> Timel
 
 
 async def _newest_events(reader: Reader, condition: Condition, most: int) -> list[EventRow]:
-    """The newest of possibly thousands: in time windows, newest first. A single query over all time would read something from
-    each part.
-    """
+    """The newest of possibly thousands of events, by time windows: a single query over all time would read from each part."""
     stored = await reader.stored()
     left = TimeWindow(stored.first, stored.end, open_start=True, open_end=True)
     width = _FIRST_WINDOW * width_of_rows(left, stored.rows)
