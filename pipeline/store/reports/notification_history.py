@@ -59,7 +59,7 @@ class FailedNotification:
 
 @dataclass(frozen=True, slots=True)
 class FailedNotifications:
-    """The failed notifications of a search, oldest first, and the number of their failed attempts. ``is_all``: nothing is left out."""
+    """The failed notifications of a search, oldest first, and the number of failed attempts. ``is_all``: none are left out."""
 
     notifications: tuple[FailedNotification, ...]
     attempts: int

@@ -134,12 +134,12 @@ def histogram_of(counts: AttemptCounts, shown: range, width: int) -> Histogram:
 
 
 def numbers(span: TimeWindow, width: int) -> range:
-    """The numbers of the bars of a width that cover a time; bar 0 begins at :data:`MONDAY`."""
+    """The numbers of the bars that cover a time span; bar 0 begins at :data:`MONDAY`."""
     return range((span.first - MONDAY) // width, (span.end - 1 - MONDAY) // width + 1)
 
 
 def width_of(span: TimeWindow, bars: int, widths: Sequence[int] = WIDTHS) -> int:
-    """The smallest width for which a time has at most so many bars; otherwise the largest width."""
+    """The smallest width that divides a time span into at most ``bars`` bars; otherwise the largest width."""
     return next((one for one in widths if len(numbers(span, one)) <= bars), widths[-1])
 
 
@@ -154,7 +154,7 @@ async def _newest(reader: Reader, query: AttemptQuery) -> AttemptCounts:
 
 
 async def _is_cheap(reader: Reader, query: AttemptQuery, condition: str, parameters: BoundValues) -> bool:
-    """Whether all attempts that a search finds can be counted. ClickHouse estimates how many rows its indexes leave."""
+    """Whether counting all attempts that a search finds is cheap. ClickHouse estimates how many rows its indexes leave."""
     if not is_quickly_counted(query):
         return False
     estimate = ("SELECT sum(rows) FROM (EXPLAIN ESTIMATE SELECT state FROM attempts WHERE", condition, ")")

@@ -1,7 +1,4 @@
-"""Reads the bodies of many attempts together: what was sent, by its place in the primary key of ``events``, and what was
-answered.
-
-"""
+"""Reads the bodies of many attempts together: those sent, by their place in the primary key of ``events``, and the answers'."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ class Bodies:
 
 @dataclass(frozen=True, slots=True)
 class SentEvent:
-    """An event as it was sent: its body, and the values by which receivers can order it; ``key`` is empty if it was not recorded."""
+    """An event as it was sent: its body, and the values by which receivers can order it; ``key`` is empty if not recorded."""
 
     body: bytes
     key: str
@@ -40,7 +37,7 @@ async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[int,
     if not attempts:
         return {}
     parameters = BoundValues()
-    # The time is a condition too, because it begins the primary key.
+    # The time is a condition too, because the primary key begins with it.
     within = f"created_at IN {constant_times([milliseconds(one.created_at) for one in attempts], parameters)}"
     wanted = f"id IN {parameters.add([one.id for one in attempts], 'Array(Int64)')}"
     answered = "id, event_id, event_received_at, response_body, response_body_encoding"
@@ -58,7 +55,7 @@ async def request_bodies(reader: Reader, attempts: Sequence[AttemptRow]) -> dict
     made = f"created_at IN {constant_times([milliseconds(one.created_at) for one in attempts], parameters)}"
     named = f"id IN {parameters.add([one.id for one in attempts], 'Array(Int64)')}"
     ids = sorted({one.event_id for one in attempts})
-    # The time begins the primary key.
+    # The primary key begins with the time.
     received = ("received_at IN (SELECT event_received_at FROM attempts WHERE", made, "AND", named, ")")
     wanted = f"AND event_id IN {parameters.add(ids, 'Array(String)')} AND request_body != ''"
     statement = sql("SELECT event_id, request_body FROM events WHERE", *received, wanted)

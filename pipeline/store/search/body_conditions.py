@@ -1,8 +1,8 @@
 r"""Conditions on bodies as SQL: on the published bytes, and on the text that they mean to a reader. Pure.
 
-A body is JSON, and each language's encoder escapes other characters: ``Müller`` may be written as ``M\u00fcller``. So a body is
-searched twice: as it is, and with its escapes undone (``…_text``). Letters are compared after full case folding and NFC. The two
-differ in few strings. ``request_body_strings`` holds these strings, folded, and has its own index; it is empty for most bodies
+A body is JSON, and each language's encoder escapes different characters: ``Müller`` may be written as ``M\u00fcller``. So a body
+is searched twice: as it is, and with its escapes undone (``…_text``). Letters are compared after full case folding and NFC. The
+two differ in few strings. ``request_body_strings`` holds these strings, folded, and has its own index; it is empty for most bodies
 (see migration 0030). A search text lies within one string of a body, unless it contains a quote that may be one of JSON's own. In
 that case, and for whole bodies (``start``, ``end``, ``eq``, ``matches``), the index finds the pieces between quotes, and the full
 text decides.
@@ -37,7 +37,7 @@ class Body:
     text: str
     """The column with the body's escapes undone."""
     differs: str
-    """Whether the two can differ, folded."""
+    """The condition that the two can differ after folding."""
     strings: str = ""
     """The column with the strings that differ, if there is one."""
 
@@ -65,7 +65,7 @@ def body_test(attribute: str, predicate: Predicate, values: Sequence[Value], par
 
 
 def body_tests(attribute: str, predicate: Predicate, values: Sequence[Value], parameters: BoundValues) -> list[str]:
-    """The same as two parts, one of which must hold: the condition on the bytes, and that on the text. Each has its own index."""
+    """The same in two parts, one of which must hold: a condition on the bytes and one on the text. Each has its own index."""
     tests = _tests(BODIES[attribute], predicate, [str(value) for value in values], parameters)
     return [_or(*part) for part in (tests.of_bytes, tests.of_text) if part]
 
@@ -104,7 +104,7 @@ def _contains(body: Body, text: str, parameters: BoundValues) -> _Tests:
     tests = _Tests([], [])
     for reading in _readings(text):
         pattern = _Pattern(reading, like_pattern(reading), parameters)
-        # What is literally there is found, whatever else it may mean.
+        # A literal occurrence is always found, whatever else the text may mean.
         tests.of_bytes.extend(pattern.in_bytes(body) if reading == text else [pattern.folded_in(f"lowerUTF8({body.column})")])
         if not body.strings:
             tests.of_text.append(_as_a_whole(body, pattern, (), parameters))
@@ -116,7 +116,7 @@ def _contains(body: Body, text: str, parameters: BoundValues) -> _Tests:
 
 
 def _equals(body: Body, text: str, parameters: BoundValues) -> tuple[str, str]:
-    """The condition on the bytes, and that on the text."""
+    """The condition on the bytes, and the one on the text."""
     value = parameters.add(text, "String")
     pattern = _Pattern(text, like_pattern(text), parameters)
     composed = f"normalizeUTF8NFC({value})"
@@ -133,7 +133,7 @@ def _as_a_whole(body: Body, pattern: _Pattern, pieces: Iterable[str], parameters
 
 
 def _located(body: Body, texts: Iterable[str], parameters: BoundValues) -> list[str]:
-    """That a body contains these texts in its bytes or in its strings: a condition that the index can answer."""
+    """The condition that a body contains these texts in its bytes or in its strings, which the index can answer."""
     if not body.strings:
         return []
     patterns = [_Pattern(piece, like_pattern(piece), parameters) for piece in _long_pieces(texts)]
@@ -141,20 +141,20 @@ def _located(body: Body, texts: Iterable[str], parameters: BoundValues) -> list[
 
 
 class _Pattern:
-    """A bound LIKE pattern. The server lowers or folds it, by the same rules as the columns."""
+    """A bound LIKE pattern. The server lowercases or folds it, by the same rules as the columns."""
 
     def __init__(self, text: str, pattern: str, parameters: BoundValues) -> None:
         self._is_ascii = text.isascii()
         self._bound = parameters.add(pattern, "String")
 
     def in_bytes(self, body: Body) -> list[str]:
-        """That the body's bytes match. For ASCII, folding is lowering."""
+        """The conditions for a match in the body's bytes. For ASCII, folding is lowercasing."""
         lower = f"lowerUTF8({body.column})"
         tests = [f"{lower} LIKE lowerUTF8({self._bound})"]
         return tests if self._is_ascii else [*tests, self.folded_in(lower)]
 
     def folded_in(self, expression: str) -> str:
-        """That a folded expression matches."""
+        """The condition that a folded expression matches."""
         return f"{expression} LIKE normalizeUTF8NFC(caseFoldUTF8({self._bound}))"
 
 

@@ -64,9 +64,9 @@ def event_where(filters: Sequence[Filter], parameters: BoundValues) -> list[str]
 
 
 def indexed_bodies(filters: Sequence[Filter], parameters: BoundValues) -> list[str]:
-    """Of the given filters, those on bodies that the indexes can answer, as expressions over ``events``, one of which must hold.
+    """The given filters on bodies that the indexes can answer, as expressions over ``events``, one of which must hold.
 
-    Two expressions if they can be looked up one after the other, each with one index: both at once take ClickHouse twice as long.
+    There are two expressions if each can be looked up with its own index: both at once take ClickHouse twice as long.
     """
     found = [one for one in filters if isinstance(one, Condition) and is_indexed(one)]
     if len(found) == 1:
@@ -75,7 +75,7 @@ def indexed_bodies(filters: Sequence[Filter], parameters: BoundValues) -> list[s
 
 
 def is_indexed(one: Filter) -> bool:
-    """Whether the index can find the bodies: every value is long enough for the n-grams."""
+    """Whether the index can find the bodies, because every value is long enough for the n-grams."""
     if not isinstance(one, Condition) or not one.values or not _asks_for_body(one):
         return False
     return all(index_knows(one.predicate, str(value)) for value in one.values)
@@ -124,7 +124,7 @@ def _asks_for_body(condition: Condition) -> bool:
 
 
 def _expression(one: Filter, parameters: BoundValues, candidates: str) -> str:
-    """A negation also holds for rows without a value: no answer differs from 200."""
+    """A negation also holds for rows without a value: an attempt without an answer has a status other than 200."""
     if one == NOTHING:
         return "0"
     if isinstance(one, ConditionGroup):
@@ -137,7 +137,7 @@ def _expression(one: Filter, parameters: BoundValues, candidates: str) -> str:
 
 
 def _events(test: str, candidates: str) -> str:
-    """The index of the bodies finds the events, and their ids find the attempts. IN, because an event may have two rows."""
+    """The index of bodies finds the events, and their ids find the attempts. IN, because an event may have two rows."""
     return " ".join(("event_id IN (SELECT event_id FROM events WHERE", candidates, "AND (", test, "))"))
 
 
@@ -185,7 +185,7 @@ def _array_test(column: str, kind: Kind, predicate: Predicate, values: Sequence[
 def _pattern(predicate: Predicate, value: Value, parameters: BoundValues) -> str:
     text = str(value)
     pattern = wildcard_pattern(text) if predicate is Predicate.MATCHES else like_pattern(text, SHAPES[predicate])
-    # The server lowers it, by the same rules as the column.
+    # The server lowercases it, by the same rules as the column.
     return f"lowerUTF8({parameters.add(pattern, 'String')})"
 
 

@@ -15,11 +15,11 @@ from pipeline.store.search.find import Finder
 from pipeline.store.search.time_windows import TimeWindow
 
 MOST: Final = 5_000
-"""How many attempts are counted one by one."""
+"""How many attempts are counted one by one, at most."""
 HOUR: Final = 3_600_000
 _DAY: Final = 24 * HOUR
 _BY_HOURS_UP_TO: Final = 60 * _DAY
-"""Longer times are counted by days, because a chart has no room for so many hours."""
+"""Longer time spans are counted by days, because a chart has no room for so many hours."""
 _EVER: Final = 2**62
 _KEPT: Final = "hour >= (SELECT toStartOfHour(min(created_at)) FROM attempts)"
 """The hourly counts are kept longer than the attempts. The minimum is in the parts' indexes: no rows are read."""
@@ -27,7 +27,7 @@ _KEPT_DAYS: Final = "toStartOfDay(hour) >= (SELECT toStartOfDay(min(created_at))
 _COUNTED: Final = "sum(attempts) - sum(failures), sum(failures)"
 _HOURLY: Final = frozenset({"endpoint_id", "event_name", "state", "created_at"})
 _BY_DAYS: Final[Mapping[str, int]] = {"optimize_time_filter_with_preimage": 0}
-"""Otherwise ClickHouse would read hours where days are asked for, and not use the daily sums (migration 0043)."""
+"""Otherwise, ClickHouse reads hours when days are asked for, and does not use the daily sums (migration 0043)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class AttemptCounts:
 
 
 def hours(required: Sequence[Filter]) -> TimeWindow | None:
-    """The time of a search that the hourly counts can answer completely; None if they cannot."""
+    """The time span of a search, if the hourly counts can answer it completely; otherwise None."""
     first, end = -_EVER, _EVER
     for one in required:
         if not isinstance(one, Condition) or one.attribute not in _HOURLY:
@@ -60,7 +60,7 @@ def hours(required: Sequence[Filter]) -> TimeWindow | None:
 
 
 async def hourly(reader: Reader, query: AttemptQuery, span: TimeWindow) -> tuple[AttemptCounts, int]:
-    """Counts, and how many milliseconds each time covers: a day if there are too many hours for a chart."""
+    """Counts, and how many milliseconds each time stands for: a day's if there are too many hours for a chart."""
     stored = await reader.stored()
     if not stored.rows or span.first >= span.end:
         return AttemptCounts((), ()), HOUR
@@ -84,9 +84,9 @@ async def hourly(reader: Reader, query: AttemptQuery, span: TimeWindow) -> tuple
 
 
 def _by_hours(span: TimeWindow, test: str, parameters: BoundValues) -> str:
-    """Counts of succeeded and failed attempts by event type, by endpoint and by time.
+    """Counts of succeeded and failed attempts, by event type and endpoint, and by time.
 
-    Not by all of them together: that would be a row for each hour, endpoint and event type.
+    Not by all three together: that would be a row for each hour, endpoint and event type.
     """
     within = " AND ".join((_KEPT, *_bounds("hour", span, parameters)))
     select = ("SELECT grouping(time), event_name, endpoint_id, toUnixTimestamp(hour) * 1000 AS time,", _COUNTED)
@@ -95,7 +95,7 @@ def _by_hours(span: TimeWindow, test: str, parameters: BoundValues) -> str:
 
 
 def _by_days(span: TimeWindow, test: str, parameters: BoundValues) -> str:
-    """The same by days (UTC). Whole days have sums; hours are only read where the time begins or ends within a day."""
+    """The same by days (UTC). Whole days have sums; hours are only read where the time span begins or ends within a day."""
     first = span.first if span.first == -_EVER else -(-span.first // _DAY) * _DAY
     end = span.end if span.end == _EVER else span.end // _DAY * _DAY
     edges = [edge for edge in (TimeWindow(span.first, first), TimeWindow(end, span.end)) if edge.first < edge.end]
@@ -132,7 +132,7 @@ def _has_state(condition: Condition, state: str) -> bool:
 async def newest(reader: Reader, query: AttemptQuery, most: int | None = None) -> AttemptCounts:
     """Counts of the newest attempts that a search finds; of all of them if there are at most ``most`` (:data:`MOST`)."""
     finder = Finder(reader, ("created_at", "id", "state", "event_name", "endpoint_id"))
-    # A page behind a cursor shows no counts.
+    # A page after a cursor shows no counts.
     found = await finder.find(replace(query, sorts=(), page=1, per_page=most or MOST, after=beginning()))
     rows = [(time, state, event, endpoint) for time, _, state, event, endpoint in found.rows]
     return counted(rows, since=None if found.next_cursor is None else rows[-1][0])

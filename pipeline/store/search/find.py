@@ -28,19 +28,19 @@ from pipeline.store.search.time_windows import (
 COUNTED_UP_TO: Final = 1_000
 """Where counting stops if it has to read texts: the count is then a lower bound."""
 SORTED: Final = 2_000
-"""In another order than by time, so many of the newest attempts are sorted if finding them requires reading texts."""
+"""In an order other than by time, how many of the newest attempts are sorted if finding them requires reading texts."""
 _FEW: Final = 200
-"""If the other conditions leave at most so many attempts, only their bodies are read."""
+"""If the other conditions leave at most this many attempts, only their bodies are read."""
 _FEW_EVENTS: Final = 16
 """How many events are first looked up in the index of bodies. If there are no more, their attempts are counted. Otherwise they
 are not counted: each body would have to be read, which takes longer than the page.
 """
 _READ_OF_FEW: Final = 100
-"""If these events have at most so many attempts, all are read at once."""
+"""If these events have at most this many attempts, all are read at once."""
 _ATTEMPTS_AN_EVENT: Final = 2
 """If more attempts are wanted, the index is asked for about as many events as have them."""
 _MORE_EVENTS: Final = 8
-"""If these were not enough, it is asked for so many times as many."""
+"""If these are not enough, it is asked for this many times as many."""
 _INDEXED: Final = frozenset({"id", "event_id", "order_number", "shipment_number", "subscription_id", "stock_item_id", "sku"})
 """Attributes with an index (see migrations 0002 and 0017)."""
 _EQUAL: Final = {
@@ -108,7 +108,7 @@ class Finder:
         return SearchPlan(query, whole, stored.rows, asked, few)
 
     async def _few(self, required: Sequence[Filter], asked: TimeWindow) -> Events | None:
-        """Whether the conditions that need no body leave so few attempts that their bodies can be read one by one."""
+        """The events that the conditions without bodies leave, if they are so few that their bodies can all be read."""
         others = [one for one in required if not has_body(one)]
         if len(others) == len(required) or all(isinstance(one, Condition) and one.attribute == "created_at" for one in others):
             return None
@@ -122,7 +122,7 @@ class Finder:
     async def _walk(self, plan: SearchPlan, progress: WindowProgress) -> AsyncGenerator[tuple[SearchPlan, TimeWindow], None]:
         """The windows, and the plan of the search in each. The caller keeps ``progress`` up to date.
 
-        If the index of bodies can answer, it is first asked for the first events, and the first windows extend to these. If there
+        If the index of bodies can answer, it is first asked for the first events, and the first windows extend to them. If there
         are few events, one window is enough.
         """
         in_time, left = plan.query.in_time, plan.asked
@@ -194,7 +194,7 @@ class Finder:
         return rows, skipped, known
 
     async def _sorted(self, plan: SearchPlan) -> FoundAttempts:
-        """A page in another order. Each text that is read has a cost: only the newest attempts are found and sorted."""
+        """A page in another order. Reading texts is costly, so only the newest attempts are found and sorted."""
         query = plan.query
         newest = replace(plan, query=replace(query, sorts=(), page=1, per_page=SORTED, after=None))
         finder = Finder(self._reader)
@@ -260,7 +260,7 @@ def is_found_by_index(query: AttemptQuery) -> bool:
 
 
 def is_quickly_counted(query: AttemptQuery) -> bool:
-    """Whether all attempts can be compared: not if texts would have to be read."""
+    """Whether all attempts can be compared without reading texts."""
     return all(_is_quickly_compared(leaf) for one in query.required for leaf in leaves(one))
 
 

@@ -1,4 +1,4 @@
-"""Finds the first events, in time order, that a search for bodies may mean, with the indexes of bodies."""
+"""Finds the first events, in time order, that a search for bodies may match, with the indexes of bodies."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pipeline.store.search.time_windows import TimeWindow, other_events, step
 MANY_EVENTS: Final = 1_000
 """How many events a statement names, at most."""
 _LONG_AGO: Final = 1
-"""Later than the time that stands for an unknown one."""
+"""Just after 0, which stands for an unknown time."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RETRIED: Final = 24 * 3_600_000
 """Milliseconds. Nearly all attempts of an event are made within a day: the retry schedule is over by then."""
 _SPARSE: Final = 8
-"""The window is shortened by a day only if the first events span more than so many days."""
+"""The window is shortened by a day only if the first events span more than this many days."""
 _NEARLY: Final = 0.75
 """If the first part has this share of the wanted events, the rest is not searched."""
 _LONG: Final = 90 * 24 * 3_600_000
@@ -33,9 +33,7 @@ Events = Sequence[tuple[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class FirstEvents:
-    """All events whose attempts can be in a window, except for those of :meth:`late`. ``is_end``: there is nothing behind the
-    window.
-    """
+    """All events whose attempts can be in a window, except for those of :meth:`late`. ``is_end``: nothing follows the window."""
 
     events: Events
     window: TimeWindow
@@ -68,7 +66,7 @@ class FirstEvents:
 async def first_events(
     reader: Reader, required: Sequence[Filter], left: TimeWindow, most: int, *, descending: bool
 ) -> FirstEvents | None:
-    """The first events of the rest, at most ``most``, and the window that needs no others. None: the indexes cannot tell."""
+    """The first events of ``left``, at most ``most``, and the window that needs no others. None: the indexes cannot answer."""
     if not indexed_bodies(required, BoundValues()):
         return None
     received = _received(left, descending=descending)
@@ -87,7 +85,7 @@ async def first_events(
             end = window.first - 1 if descending else window.end
         if end is not None:
             break
-    # Attempts that do not say when their event was received are late, too.
+    # Attempts that do not say when their event was received count as late.
     has_late = any(look < 0 for _, _, look in rows)
     if end is None:
         return FirstEvents(_named(found), left, received, is_end=True, has_late=has_late, has_unknown=has_late)
@@ -114,7 +112,7 @@ def _parts(left: TimeWindow, *, descending: bool) -> list[TimeWindow]:
 
 
 def _within(received: TimeWindow, window: TimeWindow, left: TimeWindow) -> TimeWindow:
-    """When the events of a part's attempts were received: ``received``, up to where the part ends within the rest."""
+    """When the events of a part's attempts were received: ``received``, cut to the part."""
     return replace(
         received,
         first=received.first if window.first == left.first else window.first,
@@ -126,7 +124,7 @@ def _within(received: TimeWindow, window: TimeWindow, left: TimeWindow) -> TimeW
 def _looks(
     required: Sequence[Filter], received: TimeWindow, most: int, parameters: BoundValues, *, descending: bool
 ) -> list[str]:
-    """The first events that each index finds, one more than ``most``, with the number of the index."""
+    """Statements for the first events that each index finds, one more than ``most``, with the number of the index."""
     conditions = [received.sql("received_at", parameters), *event_where(required, parameters)]
     order = f"ORDER BY received_at {'DESC' if descending else 'ASC'} LIMIT {most + 1:d}"
     select = ("(SELECT toUnixTimestamp64Milli(received_at), event_id,", "AS look FROM events WHERE")
@@ -137,10 +135,9 @@ def _looks(
 
 
 def _last(found: Sequence[tuple[int, str]], rows: Rows, most: int, *, descending: bool) -> int | None:
-    """When the first event was received that no longer counts; None if all events were found. ``found`` are the events of
-    ``rows``.
+    """When the first event beyond the limit was received; None if all were found. ``found`` are the events of ``rows``.
 
-    Of the events received in the same millisecond as that one, some may be missing.
+    Some of the events received in the same millisecond may be missing.
     """
     last = [time for time, _ in found[most : most + 1]]
     for number in {look for _, _, look in rows if look >= 0}:
@@ -172,8 +169,8 @@ def _behind(window: TimeWindow, last: int, *, descending: bool) -> TimeWindow:
 
 
 def of_events(events: Events, parameters: BoundValues) -> str:
-    """The condition for attempts of these events. With the time, because a Bloom filter of ids lets one block of a hundred pass
-    for each id.
+    """The condition for attempts of these events. It includes the time, because for each id, a Bloom filter of ids passes one
+    block in a hundred.
     """
     named = f"event_id IN {parameters.add([event_id for event_id, _ in events], 'Array(String)')}"
     # 0: an attempt may not say when its event was received.
@@ -181,7 +178,7 @@ def of_events(events: Events, parameters: BoundValues) -> str:
 
 
 def among(events: Events, parameters: BoundValues) -> str:
-    """The condition for these events, over ``events``. With the time, if all times are known, because it begins the primary key."""
+    """The condition for these events, over ``events``, with their times if all are known: the primary key begins with the time."""
     named = f"event_id IN {parameters.add([event_id for event_id, _ in events], 'Array(String)')}"
     times = [time for _, time in events]
     return f"received_at IN {constant_times(times, parameters)} AND {named}" if all(times) else named

@@ -1,4 +1,4 @@
-"""What is known about a search during its execution, and the resulting condition on attempts. Pure."""
+"""What is known about a running search, and the resulting condition on attempts. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pipeline.store.search.time_windows import TimeWindow, candidate_events, oth
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """What is known about a search."""
+    """``whole`` is the time span of the ``stored`` attempts, and ``asked`` its part that the search can match."""
 
     query: AttemptQuery
     whole: TimeWindow
     stored: int
     asked: TimeWindow
     few: Events | None
-    """Event id and time received of all attempts that can match, if there are few."""
+    """The events of all attempts that can match, if there are few."""
     first: FirstEvents | None = None
     """The events that the index of bodies found for a window."""
 

@@ -54,9 +54,9 @@ class ResultPage(Generic[ItemT]):
 class AttemptPage(ResultPage["AttemptRow"]):
     """One page of attempts.
 
-    ``total_count`` is a lower bound if it is not exact: counting stops where it would have to read on and on, and a page behind a
-    cursor is not counted. ``next_cursor`` is the cursor of the next page; None at the end, or in another order than by time.
-    ``sorted_since``: in another order than by time, only the newest ``total_count`` attempts were sorted, and the oldest of them
+    ``total_count`` is a lower bound if it is not exact: counting stops when it would read too much, and a page after a cursor is
+    not counted. ``next_cursor`` is the cursor of the next page; None at the end, or in an order other than by time.
+    ``sorted_since``: in an order other than by time, only the newest ``total_count`` attempts were sorted, and the oldest of them
     was made then; None if all were sorted.
     """
 
@@ -169,7 +169,7 @@ class Search:
     async def _siblings(self, attempt: AttemptRow, received: int) -> tuple[AttemptRow, ...]:
         """The other attempts of the same event at the same endpoint."""
         parameters = BoundValues()
-        # With the time that the event was received, if known: then few blocks are read.
+        # The time at which the event was received, if known, leaves few blocks to read.
         of_event = f"event_id = {parameters.add(attempt.event_id, 'String')}"
         test = of_event
         if received:
@@ -182,7 +182,7 @@ class Search:
         )
 
     async def _request_body(self, event_id: str, received: int) -> str | None:
-        """The sent body: from its place in the primary key, or, if that is unknown, by a search."""
+        """The sent body: by its place in the primary key or, if that is unknown, by its id alone."""
         select = "SELECT request_body FROM events WHERE event_id = {event:String}"
         at_its_place = "AND received_at = fromUnixTimestamp64Milli({received:Int64}, 'UTC') LIMIT 1"
         rows = await self._rows(sql(select, at_its_place), {"event": event_id, "received": received})

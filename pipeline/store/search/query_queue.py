@@ -1,6 +1,6 @@
-"""Queues the queries of searches: a limited number at once, the others in the order in which their searches began. The length of
-the queue and the wait are bounded.
+"""Queues the queries of searches. A limited number runs at once; the others wait in the order in which their searches began.
 
+The length of the queue and the wait are bounded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ResultT = TypeVar("ResultT")
 _AT_A_SERVER: Final = 8
 
 MOST_WAITING: Final = 64
-"""Further searches are refused at once instead of after a wait."""
+"""Further searches are refused immediately."""
 
 
 def at_once(settings: Settings) -> int:
@@ -58,7 +58,7 @@ class QueryQueue:
         stop: Callable[[str], Coroutine[Any, Any, None]],
         place: int | None = None,
     ) -> ResultT:
-        """Run a query when it is its turn. Each query has a token. If nobody waits for it any more, it is stopped by its token.
+        """Run a query when it is its turn. Each query has a token, by which it is stopped if nobody waits for it any more.
 
         Raises:
             StoreBusyError: the queue is too long, or did not move in time.
@@ -118,7 +118,7 @@ class QueryQueue:
     def _ended(self, query: asyncio.Future[Any]) -> None:
         self.end()
         if not query.cancelled():
-            query.exception()  # tell the caller if it still waits
+            query.exception()  # retrieved, so that asyncio logs nothing if the caller is gone
 
     def _ahead(self, place: int) -> int:
         """Searches that run now, or go before this one."""

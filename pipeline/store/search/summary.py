@@ -57,7 +57,7 @@ def summary_of(attempts: Sequence[AttemptRow], *, is_all: bool, bars: int) -> Se
 
 
 def _are_few(counts: AttemptCounts) -> bool:
-    """Whether hours are too coarse because there are few attempts. False if there are none."""
+    """Whether hours are too coarse for so few attempts. False if there are none."""
     times = {time for _, time, _ in counts.by_time}
     return 0 < len(times) <= _FEW_HOURS and sum(count for *_, count in counts.by_time) <= counting.MOST
 

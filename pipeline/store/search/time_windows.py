@@ -1,8 +1,7 @@
 """Chooses the time windows that a search reads one after the other, until its page is full. Pure.
 
 If the index of bodies says when the first possible events were received, the first window extends to them. Otherwise it is small.
-Each further window is up to sixteen times as long: as long as filling the page takes if matches stay as frequent as they were so
-far.
+Each further window is up to sixteen times as long: long enough to fill the page if matches stay as frequent as they were so far.
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ def width_of_rows(whole: TimeWindow, rows: int) -> int:
 
 
 def next_width(width: int, looked_at: int, progress: WindowProgress) -> int:
-    """The length of the window after one of ``width``, when so many milliseconds were read in all."""
+    """The length of the window after one of ``width``; ``looked_at`` is the length of all windows so far."""
     widest = width * _WIDER
     if not progress.found:
         return widest
@@ -132,9 +131,9 @@ def windows_of_columns(
 ) -> Iterator[TimeWindow]:
     """A few windows, for a search that reads no bodies: each is one query, which reads from its end until it has enough.
 
-    ``width`` is that of the first window for a page; it is longer if more than a page is wanted. The last window is all the rest.
-    Thousands of rows are not searched in all of it before a part was read: reading a year in order takes half a second at ten
-    million attempts. ``is_one``: an index says what to read, so one query is enough.
+    ``width`` is the length of the first window for one page; for thousands of rows, that window is longer and a second one follows.
+    The last window is the rest. A year is not read at once, because reading it in order takes half a second at ten million
+    attempts. ``is_one``: an index says what to read, so one query is enough.
     """
     if is_one:
         yield left
