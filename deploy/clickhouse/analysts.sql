@@ -1,11 +1,11 @@
--- A role for analysts: views only, read-only, with limits. Run it once, as an administrator, after the pipeline has made its tables:
+-- A role for analysts: views only, read-only, with limits. Run it once, as an administrator, after the pipeline has created its tables:
 --
 --     clickhouse-client --multiquery < deploy/clickhouse/analysts.sql
 --
--- Run it again after an upgrade: recreated views forget with whose rights they read. The last setting of the profile lets a search for
--- bodies in attempt_details read less; leave it out where your ClickHouse does not know it.
+-- Run it again after an upgrade: a recreated view has lost its definer. The last setting of the profile lets a search for bodies in
+-- attempt_details read less; leave it out if your ClickHouse does not know it.
 --
--- The database is oms_webhooks; change it here when clickhouse_database says otherwise. Then give people the role:
+-- The database is oms_webhooks; change it here if clickhouse_database names another. Then give people the role:
 --
 --     CREATE USER ada IDENTIFIED WITH sha256_password BY '…' DEFAULT ROLE oms_webhooks_analyst;
 --     GRANT oms_webhooks_analyst TO ada;
@@ -27,7 +27,7 @@ CREATE QUOTA IF NOT EXISTS oms_webhooks_analyst
     FOR INTERVAL 1 hour MAX queries = 1000, execution_time = 3600
     TO oms_webhooks_analyst;
 
--- Views, not tables: no request headers (they hold signatures). A view reads its tables with the rights of the one who made it.
+-- Views, not tables: no request headers (they hold signatures). A view reads its tables with the rights of its definer.
 ALTER TABLE oms_webhooks.attempt_history MODIFY SQL SECURITY DEFINER DEFINER = CURRENT_USER;
 
 ALTER TABLE oms_webhooks.attempt_details MODIFY SQL SECURITY DEFINER DEFINER = CURRENT_USER;

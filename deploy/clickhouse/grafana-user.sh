@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run once by ClickHouse's image on an empty data directory: a user for Grafana that may read and do nothing else.
+# Creates a read-only user for Grafana. ClickHouse's image runs this once, on an empty data directory.
 set -eu
 password="$(cat /run/secrets/grafana_clickhouse_password)"
 own_password="$(cat "${CLICKHOUSE_PASSWORD_FILE:?}")"

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: the sample events, which are part of the code, are part of the site too."""
+"""Hooks of mkdocs, which add the sample events of the code to the site."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LINK = "../schemas/samples/"
 
 def on_files(files: Any, *, config: Any) -> Any:
     """Add the samples."""
-    from mkdocs.structure.files import File  # noqa: PLC0415 - there when mkdocs runs this
+    from mkdocs.structure.files import File  # noqa: PLC0415 - available when mkdocs runs this
 
     for sample in sorted(_SAMPLES.glob("*.json")):
         files.append(File.generated(config, f"samples/{sample.name}", content=sample.read_text(encoding="utf-8")))
