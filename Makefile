@@ -14,16 +14,16 @@ FORM   ?= full
 SCENARIOS ?= tests/faults
 CLIENT ?= kafka-python
 
-# Each process of a run would load it, in two seconds, for one file whose tests are slow ones.
+# Otherwise every test process loads schemathesis, which takes two seconds, for one file whose tests are all slow.
 WITHOUT_SCHEMATHESIS := -p no:schemathesis --ignore=tests/contract/test_openapi.py
 
-# More processes than two cores: some wait for a broker or a clock while others compute. What waits most begins first (the order of the
-# folders), so that no file that takes long is left alone at the end. Measured for make test: 203 s with four processes, 184 s with six.
+# More processes than the two cores, because some wait for a broker or a clock while others compute. The folders that wait most come
+# first, so that no long file is left alone at the end. Measured for make test: 203 s with four processes, 184 s with six.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
 BY_PUBLIC_APIS := OMS_WEBHOOKS_KAFKA_SPEEDUPS=false OMS_WEBHOOKS_SENDER_SPEEDUPS=false
 
-# Where it is set, every process of a test compiles everything again: twice the time to start.
+# If it is set, every process of a test compiles everything again, and takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -33,7 +33,7 @@ comma := ,
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# uv, where it is there and reaches the registry, is several times faster than pip.
+# uv, if it is installed and reaches the registry, is several times faster than pip.
 define pip
 @{ command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python $(1); } || \
   $(BIN)/python -m pip install --disable-pip-version-check $(2) $(1)
@@ -44,27 +44,27 @@ $(VENV)/bin/python:
 	  { echo "OMS webhooks needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-# What the demo needs, and no test tools, in the versions of the lock file.
+# What the demo needs, without test tools, in the versions of the lock file.
 $(VENV)/.installed-demo: pyproject.toml requirements.lock | $(VENV)/bin/python
 	@echo "Installing what the demo needs into $(VENV); the largest part is ClickHouse (chdb, about 150 MB to download) ..."
 	$(call pip,--constraint requirements.lock --editable '.[embedded]',--progress-bar on)
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml requirements.lock | $(VENV)/bin/python
-	@echo "Installing everything into $(VENV), test tools too (about a minute the first time) ..."
+	@echo "Installing everything into $(VENV), including test tools (about a minute the first time) ..."
 	$(call pip,--requirement requirements.lock,--quiet)
 	$(call pip,--no-deps --editable .,--quiet)
 	@touch $@ $(VENV)/.installed-demo
 
-install: $(VENV)/.installed ## Make .venv with everything in it
+install: $(VENV)/.installed ## Create .venv with everything in it
 
 demo: $(VENV)/.installed-demo ## The whole pipeline on this machine; KAFKA=apache, DEMO_SECONDS=20
 	@$(BIN)/oms-webhooks demo --kafka $(KAFKA) --seconds $(DEMO_SECONDS)
 
-test: install ## Unit, contract and integration tests on the embedded parts (without the slow ones)
+test: install ## Unit, contract and integration tests on the embedded parts, without the slow ones
 	$(BIN)/python -m pytest tests/integration tests/contract tests/unit -m "not slow" $(WITHOUT_SCHEMATHESIS) -n 6 $(BY_FILE)
 
-test-slow: install ## The slow ones: the store over HTTP and on a cluster, hostile receivers, schemathesis, the oracles, more examples
+test-slow: install ## Slow tests: the store over HTTP and on a cluster, hostile receivers, schemathesis, the oracles, more examples
 	$(BIN)/python -m pytest tests/integration tests/contract -m slow -n 4 $(BY_FILE)
 	$(BIN)/python -m pytest tests/unit -m "slow or hypothesis" --hypothesis-profile=thorough -n 2 --dist loadfile
 	SAFETY_EXAMPLES=60 $(BIN)/python -m pytest tests/unit/broker/test_group_safety.py tests/unit/broker/test_progress.py
@@ -75,10 +75,10 @@ check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-kafka: install ## What talks to Kafka, on a real Apache Kafka (Java 17 and Maven)
+test-kafka: install ## The tests that talk to Kafka, on a real Apache Kafka (Java 17 and Maven)
 	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py broker test_group_consumer.py test_seeking_consumer.py test_compat.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
 
-test-plain: install ## The contract and integration tests by the public APIs of kafka-python and aiohttp alone
+test-plain: install ## The contract and integration tests with only the public APIs of kafka-python and aiohttp
 	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) tests/integration tests/contract -m "not slow" $(WITHOUT_SCHEMATHESIS) -n 6 $(BY_FILE)
 	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) -m slow -n 2 --dist loadfile \
 	  $(addprefix tests/integration/,test_schedule.py test_outcomes.py::test_no_usable_answer_is_a_failure \
@@ -94,11 +94,11 @@ mutants: install ## Mutation testing: small faults in core, broker, delivery and
 test-examples: install ## The examples of the documentation against real deliveries (nodejs npm golang-go ruby puma php-cli)
 	$(BIN)/python -m pytest tests/examples
 
-test-fuzz: install ## Hostile input: hypothesis, then atheris (Linux x86-64) for FUZZ_SECONDS=10 a target
+test-fuzz: install ## Hostile input: hypothesis, then atheris (Linux x86-64) for FUZZ_SECONDS=10 per target
 	$(BIN)/python -m pytest tests/fuzz
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
-# Go builds it in a minute, once.
+# Go needs a minute to build it, once.
 var/tools/kustomize:
 	@command -v go >/dev/null || { echo "make test-deploy needs Go, which builds kustomize and fetches schemas"; exit 1; }
 	GOBIN=$(CURDIR)/var/tools go install sigs.k8s.io/kustomize/kustomize/v5@v5.0.3
@@ -112,11 +112,11 @@ test-operations: install ## Debian's Prometheus watches the running system; some
 test-browser: install ## The dashboard in a real browser (Debian's chromium); screenshots in var/screenshots
 	$(BIN)/python -m pytest tests/browser
 
-pictures: install ## The dashboard's pages on three screens, light and dark, to var/screenshots; those of the documentation to docs/images
+pictures: install ## Screenshots of the dashboard on three screens, light and dark, to var/screenshots; those of the documentation to docs/images
 	$(BIN)/python -m tests.browser.pictures
 	$(BIN)/python -m tests.browser.pictures --docs
 
-docs: install ## Build the documentation as a site, which the service serves at /docs; broken links and anchors are errors
+docs: install ## Build the documentation as a site, served at /docs; broken links and anchors are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "Built: open pipeline/web/site/index.html, or start oms-webhooks all and open /docs"
 
@@ -133,16 +133,16 @@ bench-path: install ## CPU seconds per delivery of the fan-out beside a bare aio
 bench-search: install ## Searching a year of attempts, beside PostgreSQL; ATTEMPTS=100000
 	$(BIN)/python tests/bench/search.py --attempts $(ATTEMPTS)
 
-bench-recorder: install ## What the recorder can take: a backlog, then RATE=10000 attempts a second (real Apache Kafka)
+bench-recorder: install ## The recorder's throughput: a backlog, then RATE=10000 attempts a second (real Apache Kafka)
 	$(BIN)/python tests/bench/recorder.py --rate $(RATE)
 
-isolation: install ## What healthy endpoints lose when half of all turn hostile (real Apache Kafka, three minutes)
+isolation: install ## How much healthy endpoints suffer if half of all endpoints turn hostile (real Apache Kafka, three minutes)
 	$(BIN)/python -m tests.bench.isolation
 
 bounds: install ## Memory and idle CPU of each role in the worst cases (real Apache Kafka); SCALE=0.005
 	$(BIN)/python tests/bench/bounds.py --scale $(SCALE)
 
-soak: install ## A long run with faults at random (real Apache Kafka); MINUTES=30
+soak: install ## A long run with random faults (real Apache Kafka); MINUTES=30
 	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
 lock: ## Resolve requirements.lock again (names and versions, no hosts)
@@ -150,5 +150,5 @@ lock: ## Resolve requirements.lock again (names and versions, no hosts)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --no-header pyproject.toml -o requirements.lock
 
-clean: ## Remove what the targets made
+clean: ## Remove what the targets created
 	rm -rf $(VENV) var mutants pipeline/web/site .pytest_cache .mypy_cache .ruff_cache .hypothesis
