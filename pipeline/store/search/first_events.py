@@ -19,7 +19,7 @@ _LONG_AGO: Final = 1
 """Just after 0, which stands for an unknown time."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RETRIED: Final = 24 * 3_600_000
-"""Milliseconds. Nearly all attempts of an event are made within a day: the retry schedule is over by then."""
+"""Milliseconds. Nearly all attempts of an event are made within a day: the standard retries are over by then."""
 _SPARSE: Final = 8
 """The window is shortened by a day only if the first events span more than this many days."""
 _NEARLY: Final = 0.75
