@@ -105,7 +105,7 @@ def _distributed(name: str, sql: str, cluster: str, database: str) -> str:
 
 
 def _altered(name: str, actions: str, cluster: str) -> tuple[str, ...]:
-    """All actions apply to the table that holds the rows; column actions also to the ``Distributed`` table, which has no more."""
+    """All actions apply to the table that holds the rows. The ``Distributed`` table has only columns, and gets their actions."""
     local = f"ALTER TABLE {storage_table(name, cluster)}{on_cluster(cluster)}\n    {actions}"
     # Migrations indent the first line of an action by four spaces, and its other lines by more.
     columns = [action.strip() for action in _NEXT_ACTION.split(actions) if _COLUMN_ACTION.match(action.strip())]

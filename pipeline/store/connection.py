@@ -2,7 +2,7 @@
 
 A client belongs to one thread: a chDB client does one thing at a time, and so does a ClickHouse session. Inserts have their own
 thread, so that a slow search never delays them, and so that they happen in the order of the calls. Searches take turns (see
-`query_queue.py`): the embedded ClickHouse shares the processor with the recorder, and must leave it enough.
+`query_queue.py`): the embedded ClickHouse shares the processor with the recorder, and must not starve it.
 """
 
 from __future__ import annotations

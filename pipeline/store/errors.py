@@ -65,7 +65,7 @@ class StoreBusyError(StoreUnavailableError):
     retry_after = 5
 
     def __init__(self, ahead: int | None = None, seconds: float | None = None) -> None:
-        """``ahead`` searches were before this one when it gave up after ``seconds``; without, it was refused at once."""
+        """``ahead`` searches were before this one. It gave up after ``seconds``, or was refused immediately if that is None."""
         before = "other searches are" if ahead is None else f"{ahead} other searches are" if ahead != 1 else "one other search is"
         waited = "" if seconds is None else f", and none of them ended within {seconds:g} seconds"
         super().__init__(

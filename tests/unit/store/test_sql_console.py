@@ -29,6 +29,6 @@ def test_nothing_is_said_of_what_we_put_around_a_statement() -> None:
     told = _explained(error)
     assert isinstance(told, StoreRejectedError)
     assert str(told) == (
-        "Only a single SELECT is accepted here, and ClickHouse cannot read this as one. ClickHouse in this process refused: Syntax error "
-        "(Multi-statements are not allowed): failed at position 9 (end of query): ; SELECT 2. (SYNTAX_ERROR)"
+        "Only a single SELECT is accepted here, and ClickHouse cannot read this as one. ClickHouse in this process refused: Syntax "
+        "error (Multi-statements are not allowed): failed at position 9 (end of query): ; SELECT 2. (SYNTAX_ERROR)"
     )
