@@ -1,4 +1,4 @@
-"""Access tokens for endpoints that authenticate with OAuth 2.0 client credentials. One request gets a token for many deliveries.
+"""Access tokens for endpoints that authenticate with OAuth 2.0 client credentials. One token serves many deliveries.
 
 A token is renewed in the background before it expires. Deliveries that need the first token wait for the same request. If the receiver
 answers 401, the token is renewed, and the attempt is repeated once with the new token. If no token can be obtained, the attempt fails, and
@@ -92,7 +92,7 @@ class AccessTokens:
         return token.redactor.redact(exchange)
 
     def forget(self, endpoint_id: int) -> None:
-        """Nothing is sent to this endpoint any more."""
+        """Drop the tokens of an endpoint that nothing is sent to any more."""
         self._clients.pop(endpoint_id, None)
 
     def _client(self, endpoint_id: int, question: TokenQuestion) -> _Client:
@@ -109,7 +109,7 @@ class AccessTokens:
         if client.asking is None:
             client.asking = asyncio.get_running_loop().create_task(self._ask(client, replaces_refused=replaces_refused))
         if known is not None and now < known.valid_until:
-            known.renew_at = now + _AGAIN_SECONDS  # should it not be renewed until then
+            known.renew_at = now + _AGAIN_SECONDS  # in case the renewal fails
             return known
         # One waiting delivery may be cancelled, but the others still need the answer.
         return await asyncio.shield(client.asking)
@@ -135,7 +135,7 @@ class AccessTokens:
 
     def _may_renew(self, client: _Client, refused: _AccessToken) -> bool:
         """Whether another token may help. Not if a token that was just renewed has been refused immediately."""
-        if client.token is not refused:  # somebody else has renewed it
+        if client.token is not refused:  # another delivery has renewed it
             return True
         return refused.is_accepted or not refused.replaces_refused or self._clock() - refused.asked_at > _REFUSED_SECONDS
 
@@ -164,7 +164,7 @@ def _failure(sentence: str, duration_ms: float) -> NoResponse:
 
 
 def _named(own: NotSent) -> NotSent:
-    """A fault of ours in asking; should it be the token endpoint's after all, the attempt says so."""
+    """A fault on our side during the token request. If it is charged to the endpoint after all, the attempt names the token endpoint."""
     if own.otherwise is None:
         return own
     sentence = f"The token endpoint gave no usable answer. {own.otherwise.detail}"

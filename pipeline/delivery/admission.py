@@ -21,33 +21,33 @@ from pipeline.ops import metrics
 from pipeline.sender.concurrency_limiter import ConcurrencyLimiter, ConcurrencySlot
 
 PARKED_WHILE_DOWN = timedelta(hours=1)
-"""The longest that deliveries to an endpoint that is down are put off at a time, however often they were before: with a hundred
-thousand of them, that is 28 records a second to be written anew. When it is back, the last ones arrive within that time."""
+"""The longest that a delivery to an endpoint that is down is parked at a time, however often it was parked before. With 100,000
+parked deliveries, 28 records a second are rewritten. When the endpoint is back, the last deliveries arrive within this time."""
 PARKED_WHILE_BUSY = timedelta(minutes=10)
-"""The same for an endpoint that works and has more to do than it can or may: it is to be kept at work."""
+"""The same for an endpoint that works, but has more deliveries than it can handle or may get: it must not run idle."""
 
 RAMP_WAIT_SECONDS = 5.0
 """How long a delivery may wait for its turn on a ramp: as long as the shortest delay for which it could be parked."""
 _LOOK_SECONDS = 0.25
 LEAST_SHARE = 0.01
-"""Of a rate: what a process may have at least, so that there is always a next turn."""
+"""The least share of a rate that a process gets, so that there is always a next turn."""
 
 Current = Callable[[int], Endpoint | None]
 OthersCircuit = Callable[[Endpoint], tuple[CircuitState, float] | None]
-"""What another process has told last of an endpoint's circuit, and for how many seconds it is open yet; None: nothing."""
+"""What another process last reported about an endpoint's circuit, and for how many more seconds it is open; None: nothing."""
 CircuitChanged = Callable[[Endpoint, CircuitState, float], None]
 """Called when a circuit opens or closes, with the seconds until an open one is probed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a delivery must be parked: as a word for the metrics; for how long at least, and at most."""
+    """Why a delivery must be parked, as one word for the metrics, and for how long: ``at_least``, and at most ``longest``."""
 
     reason: str
     longest: timedelta
     at_least: timedelta = timedelta(0)
     is_recovery: bool = False
-    """Whether the delivery returns when a place is expected to be free, regardless of how often it was parked."""
+    """Whether the delivery returns when its turn is expected, regardless of how often it was parked."""
 
 
 _UNUSABLE = Refusal("endpoint_unusable", PARKED_WHILE_DOWN)
@@ -59,8 +59,8 @@ _RATE_LIMITED = Refusal("rate_limited", PARKED_WHILE_BUSY)
 class AdmissionLimits:
     """``longest_wait``: seconds that a delivery may wait for its turn under a rate limit.
 
-    ``most_waiting``: deliveries that may wait so at once (each holds a record of Kafka's), a quarter of them for one endpoint.
-    ``ramp``: how an endpoint that is back is sent what has gathered; None: all at once.
+    ``most_waiting``: how many deliveries may wait at once (each holds a Kafka record), at most a quarter of them for one endpoint.
+    ``ramp``: how an endpoint that has recovered gets its backlog; None: all at once.
     """
 
     circuit: CircuitLimits
@@ -71,7 +71,7 @@ class AdmissionLimits:
 
 @dataclass(frozen=True, slots=True)
 class OtherProcesses:
-    """What this process knows of the others: which ``share`` of an endpoint's rate is its own, and the ``circuit`` of another one."""
+    """What this process knows of the others: its own ``share`` of an endpoint's rate, and the ``circuit`` that another one reported."""
 
     share: Callable[[int], float] = lambda _: 1.0
     circuit: OthersCircuit = lambda _: None
@@ -90,10 +90,7 @@ class Admission:
         current: Current | None = None,
         others: OtherProcesses | None = None,
     ) -> None:
-        """``others``: what the other processes do. ``current`` gives an endpoint as it is now: what a delivery holds may have been paused or deleted meanwhile.
-
-        ``clock``: seconds that only rise.
-        """
+        """``current`` returns an endpoint as it is now: the one in a delivery may have been paused or deleted. ``clock``: monotonic seconds."""
         self._lanes = lanes
         self._limits = limits.circuit
         self._longest_wait = limits.longest_wait
@@ -112,7 +109,7 @@ class Admission:
         """A pass for one request, to be released after it; or the reason for a refusal."""
         if endpoint.problem is not None:
             return _UNUSABLE
-        # Before any wait: a delivery that must not be sent takes no place and no part of the rate.
+        # Before any wait: a delivery that must not be sent takes no slot and uses up none of the rate.
         if (refused_for := self._circuit(endpoint).refuses(self._clock())) is not None:
             return _circuit_open(refused_for)
         place = await self._place(endpoint)
@@ -186,11 +183,11 @@ class Admission:
         _count_transition(before, circuit.state)
         if circuit.state is CircuitState.OPEN:
             self._ramps.pop(endpoint_id, None)
-        elif circuit.state is CircuitState.CLOSED and not circuit.is_hearsay:  # else nothing has gathered
+        elif circuit.state is CircuitState.CLOSED and not circuit.is_hearsay:  # otherwise there is no backlog
             self.begin_ramp(endpoint_id)
 
     async def _place(self, endpoint: Endpoint) -> ConcurrencySlot | Refusal:
-        """A place in the endpoint's lane, once its rate allows a request; or the reason why the delivery must be parked."""
+        """A concurrency slot of the endpoint, once its rate allows a request; or why the delivery must be parked."""
         turn: Pace | Refusal | None = None
         if endpoint.record.max_per_second is not None or endpoint.id in self._ramps:
             turn = await self._turn(endpoint)
@@ -201,7 +198,7 @@ class Admission:
         return await self._paced_place(endpoint.id, turn)
 
     async def _paced_place(self, endpoint_id: int, turn: Pace) -> ConcurrencySlot | Refusal:
-        """Delayed requests, here or in the lane, start one after another and not all together."""
+        """Delayed requests start one after another, not all together, whether they waited here or for a slot."""
         has_begun = False
         try:
             place = await self._lanes.enter(endpoint_id)
@@ -218,7 +215,7 @@ class Admission:
                 turn.limit.withdraw()
 
     async def _turn(self, endpoint: Endpoint) -> Refusal | Pace | None:
-        """Wait for the endpoint's next turn, by its rate limit or ramp; or return why the delivery must be parked. None: it has neither."""
+        """Wait for the endpoint's next turn under its rate limit or ramp; or return why the delivery must be parked. None: it has neither."""
         limit, now = endpoint.record.max_per_second, self._clock()
         ramp = self._ramps.get(endpoint.id)
         if ramp is not None and ramp.is_over(limit, now):
@@ -262,14 +259,14 @@ class Admission:
 
     def _circuit(self, endpoint: Endpoint) -> Circuit:
         activated, known = endpoint.record.activated_version, self._circuits.get(endpoint.id)
-        # One that was activated anew, perhaps with another URL, begins anew. (A delivery may still hold the endpoint as it was.)
+        # An endpoint that was activated again, perhaps with another URL, gets a new circuit. A delivery may still hold the old endpoint.
         if known is not None and known[0] >= activated:
             return known[1]
         if known is not None and known[1].state is not CircuitState.CLOSED:
             _count_transition(known[1].state, CircuitState.CLOSED)
             self.begin_ramp(endpoint.id)
         circuit = Circuit(self._limits)
-        if self._is_sent_to(endpoint.id):  # else it would never be forgotten
+        if self._is_sent_to(endpoint.id):  # otherwise it would never be forgotten
             self._circuits[endpoint.id] = activated, circuit
             # Reported by a process that may have exited: this process does not need to find out again.
             self._hear(endpoint, circuit, is_new=True)
@@ -285,7 +282,7 @@ class Admission:
 
 
 class Pace:
-    """The rate of one endpoint. Requests whose turn it is begin in the order in which they ask."""
+    """The rate of one endpoint. Requests start in the order in which they call :meth:`begin`."""
 
     __slots__ = ("_clock", "_order", "limit")
 
@@ -295,7 +292,7 @@ class Pace:
         self._order = asyncio.Lock()
 
     async def begin(self) -> bool:
-        """Wait until a request whose turn was taken may begin; False when the rate has fallen so much meanwhile that it would take too long."""
+        """Wait until a request with a turn may start; False if the rate has dropped so far that this would take too long."""
         asked_at = self._clock()
         async with self._order:
             now = self._clock()
@@ -327,11 +324,11 @@ class Pass:
         return self
 
     def start(self) -> None:
-        """The request starts: from now on it is the endpoint that takes the time."""
+        """The request starts: from now on, time counts against the endpoint."""
         self._place.start()
 
     def end(self, exchange: Exchange, at: datetime) -> None:
-        """The request has ended, ``at`` this time (to read a date in Retry-After)."""
+        """The request has ended. ``at``: when, to interpret a date in Retry-After."""
         self._has_ended = True
         self._admission.ended(self._endpoint, self._circuit, self._ticket, exchange, at)
 

@@ -1,13 +1,13 @@
 """The clock for all decisions that depend on time: the broker's time, tracked with a local clock that cannot be set.
 
-Due times are in the broker's time (delay topics have LogAppendTime), so this process must know that time, whatever its own wall clock says and
-however that jumps. It writes a tiny record into `webhooks.clock` now and then: the acknowledgement says when the broker wrote it.
+Due times are in the broker's time (delay topics have LogAppendTime), so this process must know that time even if its own wall clock
+is wrong or jumps. From time to time, it writes a tiny record to `webhooks.clock`: the acknowledgement says when the broker wrote it.
 
 In between, CLOCK_BOOTTIME is used where it exists: unlike CLOCK_MONOTONIC, it continues while the machine sleeps. Both continue while
 the process is stopped (SIGSTOP). If a hypervisor stops even that clock, the time is late until two records agree on the new time.
 
-A broker without LogAppendTime (the embedded one) reports no time. Then the time is that of this process's start plus the time that has
-passed since, and records are stamped with it.
+A broker without LogAppendTime (the embedded one) reports no time. Then the time is the wall clock's at the start of this process plus
+the time that has passed since, and records are stamped with it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _GOOD_ENOUGH_SECONDS: Final = 1.0
 TOLERANCE_SECONDS: Final = 5.0
 """A larger offset of the wall clock is reported. Receivers reject signatures that are off by five minutes (Standard Webhooks)."""
 _NOT_A_TIME_MS: Final = 1
-"""Stands in the record: a broker that leaves it there does not write down its own time."""
+"""The timestamp of the record that is sent. A broker that returns it unchanged does not stamp records itself."""
 
 
 class BrokerClock:
-    """One per process that delivers. ``start`` it when the producer is, ``stop`` it before."""
+    """One per process that delivers. ``start`` it after the producer, ``stop`` it before the producer."""
 
     def __init__(
         self, topic: str, *, wall: Callable[[], float] = time.time, steady: Callable[[], float] = steady_seconds
@@ -80,7 +80,7 @@ class BrokerClock:
         return datetime.fromtimestamp(self._wall() if seconds is None else seconds, UTC)
 
     def offset(self) -> float:
-        """By how many seconds the wall clock of this machine is ahead of the broker's; 0 before that is known."""
+        """By how many seconds this machine's wall clock is ahead of the broker's; 0 before that is known."""
         seconds = self.seconds()
         return 0.0 if seconds is None else self._wall() - seconds
 
@@ -93,14 +93,14 @@ class BrokerClock:
         return self.seconds() is not None and not self.is_off()
 
     def warning(self) -> str | None:
-        """The problem of the clocks in words, for ``/readyz`` and the overview."""
+        """What is wrong with the clocks, for ``/readyz`` and the overview."""
         if not self.is_off():
             return None
         offset = self.offset()
         word = "ahead of" if offset > 0 else "behind"
-        other = "the Kafka broker's" if self._stamps else "where it was when this process started, as time has passed since"
+        other = "the Kafka broker's" if self._stamps else "the time that has passed since this process started"
         return (
-            f"The clock of this machine is {abs(offset):,.0f} s {word} {other}. Deliveries go by the latter. Until the clocks agree, no endpoint "
+            f"The clock of this machine is {abs(offset):,.0f} s {word} {other}. Deliveries follow the latter. Until the two agree, no endpoint "
             "is disabled for failing too long; check NTP on this machine and on the brokers."
         )
 
@@ -114,7 +114,7 @@ class BrokerClock:
             await asyncio.sleep(EVERY_SECONDS)
 
     def _pause(self) -> float:
-        """Seconds until the next request: few while the answer is not accurate enough."""
+        """Seconds until the next request: fewer while the known time is not accurate enough."""
         is_unsure = self._time.needs_another or self._time.error > _GOOD_ENOUGH_SECONDS
         return _SOON_SECONDS if self.seconds() is None or is_unsure else EVERY_SECONDS
 
@@ -123,14 +123,14 @@ class BrokerClock:
         try:
             position = await producer.send_at(self._topic, key=b"tick", value=b"", timestamp_ms=_NOT_A_TIME_MS)
         except PublishError as error:
-            self._settled.set()  # there is no use in waiting
+            self._settled.set()  # waiting would not help
             log.warning(
                 "the broker's time is not known; check the permission to write the topic", topic=self._topic, error=str(error)
             )
             return
         if position.timestamp_ms == _NOT_A_TIME_MS:
             self._stamps = False
-            log.info("the broker writes no times of its own; the time is that of this process's start, and what has passed since")
+            log.info("the broker does not stamp records; time is counted from the wall clock at the start of this process")
         elif position.timestamp_ms > 0:
             self._time.sample(sent, self._steady(), position.timestamp_ms / 1000)
         if self._pause() == EVERY_SECONDS:
