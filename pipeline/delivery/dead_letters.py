@@ -27,7 +27,7 @@ _LINES_SECONDS: Final = 60.0
 
 @dataclass(slots=True)
 class _Lines:
-    """What was said in a minute, and how many dead letters were not."""
+    """How many dead letters were logged in a minute, and how many were not."""
 
     said: int = 0
     left_out: int = 0
@@ -45,17 +45,19 @@ class DeadLetters:
         self._lines: dict[tuple[str, DeadLetterReason], _Lines] = {}
 
     def count_from_zero(self, topics: Iterable[str]) -> None:
-        """Count the dead letters of these topics from 0 on, too."""
+        """Start the counters of these topics at 0."""
         for topic in topics:
             for reason in DeadLetterReason:
                 metrics.DEAD_LETTERS.labels(topic, reason.value)
 
     def send(self, record: Record, reason: DeadLetterReason, detail: str) -> asyncio.Future[Position]:
-        """Set a record aside: key, value and headers untouched, as far as Kafka takes them. Done when Kafka has acknowledged it.
+        """Store a record as a dead letter, with key, value and headers unchanged. The future is done when Kafka has acknowledged it.
+
+        Exceptions:
 
         * A header without a value gets an empty one, and a record without key and value an empty value: kafka-python refuses both.
-        * The header of an earlier dead letter goes: the record was published again, and is unusable for another reason now.
-        * A record larger than any topic's limit (it came compressed) is cut, and ``detail`` says where the whole one is.
+        * The header of an earlier dead letter is removed: the record was published again, and is now unusable for another reason.
+        * A record larger than any topic's limit (it was compressed) is truncated, and ``detail`` says where the full record is.
         """
         topic, partition = record.partition
         metrics.DEAD_LETTERS.labels(topic, reason.value).inc()
@@ -68,8 +70,8 @@ class DeadLetters:
         if is_truncated:
             key, value, headers = key and key[:_KEPT_BYTES], value and value[:_KEPT_BYTES], _first(headers)
             detail += (
-                f" The record is too large to be set aside whole: up to {_KEPT_BYTES:,} bytes of its key, its value and its headers "
-                f"are kept here; the whole one is in {topic}, partition {partition}, at offset {record.offset}."
+                f" The record is too large to be stored in full: up to {_KEPT_BYTES:,} bytes each of its key, its value and its headers "
+                f"are kept here; the full record is in {topic}, partition {partition}, at offset {record.offset}."
             )
         letter = DeadLetter(
             reason=reason,
@@ -107,7 +109,7 @@ def _size(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, b
 
 
 def _first(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """The headers that come first, as many as are kept of a record that is too large."""
+    """The first headers, up to `_KEPT_BYTES`."""
     kept: list[tuple[str, bytes]] = []
     room = _KEPT_BYTES
     for header in headers:

@@ -1,4 +1,4 @@
-"""The values of a delivery: the input (`Delivery`), and the result (`DeliveryOutcome`), which is one of four cases."""
+"""The input of a delivery (`Delivery`) and its result (`DeliveryOutcome`), which is one of four cases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.ops.tracing import Span
 
 
-@dataclass(slots=True)  # one each delivery, and a frozen one takes three times as long to make
+@dataclass(slots=True)  # one per delivery; a frozen dataclass takes three times as long to create
 class Delivery:
     """One event on its way to one endpoint.
 
@@ -55,9 +55,9 @@ def delivery_of(record: DeliveryRecord, body: bytes, endpoint: Endpoint, trace: 
     )
 
 
-@dataclass(slots=True)  # one each delivery, and a frozen one takes three times as long to make
+@dataclass(slots=True)  # one per delivery; a frozen dataclass takes three times as long to create
 class SignedRequest:
-    """The request, and its headers without credentials: those may be stored and shown."""
+    """The request, and its headers without credentials, which may be stored and shown."""
 
     request: Request = field(repr=False)
     shown_headers: Mapping[str, str]
@@ -84,7 +84,7 @@ class AttemptResult:
 class ParkedDelivery:
     """A delivery that is postponed for ``delay`` without an attempt. ``reason`` is one word, for the metrics.
 
-    ``at_least``: an earlier attempt would be of no use. The delay may be longer, so that fewer records are rewritten.
+    ``at_least``: an earlier attempt would be useless. The delay may be longer, so that fewer records are rewritten.
     """
 
     delivery: Delivery

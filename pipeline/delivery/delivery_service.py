@@ -7,7 +7,7 @@
     admission --> signed_request --> sender --> judge --> AttemptResult     an attempt; and a retry, unless it was the last
         `-- refused, or not sent ----------------------> ParkedDelivery    the same attempt, later
     its endpoint is paused or disabled ----------------> HeldDelivery      the same attempt, when the endpoint is resumed
-    it will not be made -------------------------------> DiscardedDelivery an attempt that says so
+    it will not be made -------------------------------> DiscardedDelivery an attempt that says why
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NO_RETRIES: Final = RetrySchedule(())
 
 @dataclass(kw_only=True)
 class DeliveryService:
-    """Delivers. One per process."""
+    """Makes attempts, and writes their results. One per process."""
 
     sender: Sender
     admission: Admission
@@ -53,7 +53,7 @@ class DeliveryService:
     access_tokens: AccessTokens = field(init=False)
 
     def __post_init__(self) -> None:
-        """Tokens are asked for by the same sender."""
+        """Access tokens are requested through the same sender."""
         self.access_tokens = AccessTokens(self.sender)
 
     async def deliver(self, delivery: Delivery) -> None:
@@ -119,7 +119,7 @@ class DeliveryService:
             await disabled
 
     def forget(self, endpoint_id: int) -> None:
-        """Forget this endpoint, because nothing more is sent to it."""
+        """Forget an endpoint that nothing is sent to any more."""
         self.admission.forget(endpoint_id)
         self.access_tokens.forget(endpoint_id)
 
@@ -131,7 +131,7 @@ class DeliveryService:
 
     @functools.cached_property
     def _short_delays(self) -> tuple[timedelta, ...]:
-        """What an endpoint that is back may be kept waiting for at a time."""
+        """The delays for which a delivery to a recovering endpoint may be parked."""
         return tuple(delay for delay in self.policies.delays if delay <= PARKED_WHILE_BUSY)
 
     async def test(self, delivery: Delivery) -> tuple[Attempt, EntryPosition]:
@@ -142,7 +142,7 @@ class DeliveryService:
         Raises:
             NotSentError: nothing was sent because of a fault on our side.
         """
-        # Nothing is parked: a fault that may be the endpoint's is shown as such.
+        # A test is never parked: a fault that may be the endpoint's counts as the endpoint's.
         result = await self._attempt(replace(delivery, parked=PARKED_IN_DOUBT), admitted=None)
         if isinstance(result, NotSent):
             raise NotSentError(result.detail)

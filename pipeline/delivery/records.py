@@ -25,7 +25,7 @@ _STATUS_CODES = range(100, 1000)
 """Three digits; what else a receiver may write says nothing (and the record cannot hold it)."""
 
 
-@dataclass(slots=True)  # one each delivery, and a frozen one takes three times as long to make
+@dataclass(slots=True)  # one per delivery; a frozen dataclass takes three times as long to create
 class DeliveryRecords:
     """What is written of a delivery: the ``attempt`` that was made, and the delivery that ``follows``, with the body.
 

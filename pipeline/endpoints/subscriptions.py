@@ -23,7 +23,7 @@ _Value: TypeAlias = tuple[bool, object]
 _by_id = attrgetter("id")
 
 
-@dataclass(slots=True)  # one each event, and a frozen one takes three times as long to make
+@dataclass(slots=True)  # one per event; a frozen dataclass takes three times as long to create
 class MatchInput:
     """An event as filters see it. ``payload`` parses it, and is called only if some endpoint's filter needs it."""
 

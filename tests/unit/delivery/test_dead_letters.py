@@ -113,7 +113,7 @@ async def test_of_a_record_that_is_too_large_the_beginning_is_set_aside(large: R
     letter = from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter)
     assert letter.truncated
     assert letter.detail.startswith("The value is not JSON. ")
-    assert letter.detail.endswith("the whole one is in oms.orders, partition 3, at offset 41.")
+    assert letter.detail.endswith("the full record is in oms.orders, partition 3, at offset 41.")
     assert sent.value == (large.value and large.value[:MIB])
     assert sent.key == (large.key and large.key[:MIB])
     assert [header for header in sent.headers if header[0] != DEAD_LETTER_HEADER] == list(large.headers[:1])
