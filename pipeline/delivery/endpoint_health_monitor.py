@@ -1,8 +1,8 @@
 """Monitors the health of endpoints, reports it to the other processes, and disables endpoints that are gone or have failed for too long.
 
-The order of writes matters if the process dies in between: first the operational event, then the fact that disables the endpoint, and last
-the input is finished. If only the event was written, the delivery is made again. If the endpoint fails again, the same event is written
-again (its id contains the endpoint and the activation), and the fact after it.
+The order of writes matters if the process dies in between: first the operational event, then the fact that disables the endpoint, then the
+attempt's input is committed. If only the event was written, the delivery is made again. If the endpoint fails again, the same event is
+written again (its id contains the endpoint and the activation), and then the fact.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TELL_EVERY_SECONDS = 10.0
 """The shortest time between two writes of the same fact of one endpoint, so that an unsteady endpoint costs little."""
 
 CIRCUIT_EVERY_SECONDS = 1.0
-"""The same for circuits: the other processes are to know of them soon."""
+"""The same for circuits: other processes must learn of them quickly."""
 
 _RECOVERED = "recovered"
 _Key = tuple[int, HealthFact]
@@ -47,7 +47,7 @@ _Key = tuple[int, HealthFact]
 
 @dataclass(slots=True)
 class _Told:
-    """What this process has said last, or will say when it may. ``offset`` is where it stands, once Kafka has it."""
+    """The last record of a fact that this process has written, or will write. ``offset`` is its offset, once Kafka has acknowledged it."""
 
     record: HealthRecord
     offset: int | None = None
@@ -55,10 +55,9 @@ class _Told:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailingLimits:
-    """How long an endpoint must have failed without any success.
+    """How long an endpoint must have failed without any success before its owner is told (``tell_after``) and it is disabled.
 
-    ``tell_after``: for its owner to be told; ``disable_after``: to be disabled. A fact about an endpoint is written again
-    ``tell_every_seconds`` later at the earliest.
+    A fact about an endpoint is written at most once every ``tell_every_seconds``.
     """
 
     disable_after: timedelta
@@ -88,24 +87,24 @@ class EndpointHealthMonitor:
         self._limits = limits
         self.notices = OwnerNotices(producer, topics.operational_events, clock, disable_after=limits.disable_after)
         self._noticing: dict[tuple[int, str, datetime], asyncio.Task[None]] = {}
-        """What the owners are being told of, by endpoint, stage, and since when it fails."""
+        """Notices that are being written, by endpoint, stage, and the start of the failures."""
         self.process = uuid4().hex
-        """Who this process is to the others."""
+        """Identifies this process to the others."""
         self._told: dict[_Key, _Told] = {}
         self._quiet: dict[_Key, asyncio.TimerHandle] = {}
-        """Facts that were written a short while ago: what is to be said meanwhile waits for the timer."""
+        """Facts that were written recently: a newer record of such a fact waits for the timer."""
         self._disabling: dict[tuple[int, int], asyncio.Task[None]] = {}
-        for reason in DisabledReason:  # counted from 0 on: Prometheus sees no rise from nothing to 1
+        for reason in DisabledReason:  # start at 0: Prometheus does not see an increase from nothing to 1
             metrics.ENDPOINTS_DISABLED.labels(reason.value)
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Write no more facts."""
         for timer in self._quiet.values():
             timer.cancel()
         self._quiet.clear()
 
     def forget(self, endpoint_id: int) -> None:
-        """The endpoint was deleted: nothing is told of it any more."""
+        """Write no more facts about this endpoint, because it was deleted."""
         for fact in HealthFact:
             self._told.pop((endpoint_id, fact), None)
             if (timer := self._quiet.pop((endpoint_id, fact), None)) is not None:
@@ -117,7 +116,7 @@ class EndpointHealthMonitor:
         """Record the result of an attempt. The returned awaitable must be awaited before the attempt's input is finished."""
         is_acknowledged = sign_of(exchange) is HealthSign.ACKNOWLEDGED
         if is_acknowledged and not self._health.knows(endpoint.id) and not self._told:
-            return None  # as a rule: this is on the way of every delivery
+            return None  # the usual case, kept cheap: every delivery comes here
         if endpoint.id == OPERATIONAL_ENDPOINT_ID:  # it must not get events about its own failures, and must not be disabled
             return None
         if isinstance(exchange, Response) and exchange.status == HTTPStatus.GONE:
@@ -133,7 +132,7 @@ class EndpointHealthMonitor:
             else:
                 self._tell(endpoint, HealthFact.FAILING)
         circuit = self._known(endpoint, HealthFact.CIRCUIT)
-        if circuit is not None and circuit.circuit != CircuitState.CLOSED:  # told by a process that may be gone
+        if circuit is not None and circuit.circuit != CircuitState.CLOSED:  # reported by a process that may be gone
             self._tell(endpoint, HealthFact.CIRCUIT, circuit=CircuitState.CLOSED.value)
         return recovered
 
@@ -152,7 +151,7 @@ class EndpointHealthMonitor:
         return None
 
     def _once(self, endpoint: Endpoint, what: str, since: datetime, telling: Coroutine[Any, Any, None]) -> Awaitable[None]:
-        """However many deliveries find out at the same time. One that failed is tried again by the next."""
+        """Write a notice once, even if many deliveries find out at the same time. If that fails, the next delivery tries again."""
         key = (endpoint.id, what, since)
         task = self._noticing.get(key)
         if task is None:
@@ -163,14 +162,14 @@ class EndpointHealthMonitor:
         return asyncio.shield(task)
 
     async def _tell_owner(self, endpoint: Endpoint, since: datetime, stages: tuple[str, ...], told: tuple[str, ...]) -> None:
-        """The events first, then the fact that they were written: whoever dies in between writes them again, with the same ids."""
+        """Write the events, then the fact that they were written. After a crash in between, they are written again with the same ids."""
         for stage in to_tell(stages, told):
             await self.notices.stage(endpoint, since, stage)
             log.warning(
                 "the owner of a failing endpoint was told", endpoint_id=endpoint.id, stage=stage, failing_since=since.isoformat()
             )
         known = self._known(endpoint, HealthFact.FAILING)
-        if known is not None and known.since == since:  # else it has recovered meanwhile
+        if known is not None and known.since == since:  # otherwise it has recovered meanwhile
             self._tell(endpoint, HealthFact.FAILING, since=since, told=stages)
 
     async def _recovered(self, endpoint: Endpoint, since: datetime) -> None:
@@ -181,9 +180,9 @@ class EndpointHealthMonitor:
             self._tell(endpoint, HealthFact.FAILING)
 
     def others_circuit(self, endpoint: Endpoint) -> tuple[CircuitState, float] | None:
-        """What another process has told last of the endpoint's circuit, and for how many seconds it is open yet.
+        """What another process last reported about the endpoint's circuit, and for how many more seconds it is open.
 
-        None: nothing, or this process has had more to say since.
+        None: nothing, or this process has reported a newer state.
         """
         known = self._known(endpoint, HealthFact.CIRCUIT)
         if known is None or known.process == self.process or endpoint.id == OPERATIONAL_ENDPOINT_ID:
@@ -194,12 +193,12 @@ class EndpointHealthMonitor:
         return CircuitState.OPEN, max(0.0, seconds)
 
     def circuit_changed(self, endpoint: Endpoint, state: CircuitState, seconds: float) -> None:
-        """Report a circuit that has opened, for so many seconds, or closed."""
+        """Report a circuit that has closed, or opened for this many seconds."""
         if endpoint.id != OPERATIONAL_ENDPOINT_ID:
             until = self._clock() + timedelta(seconds=seconds) if state is CircuitState.OPEN else None
             before = self._known(endpoint, HealthFact.CIRCUIT)
             self._tell(endpoint, HealthFact.CIRCUIT, circuit=state.value, until=until)
-            # A probe that fails opens it anew every few minutes, of each endpoint that is down.
+            # For each endpoint that is down, a failed probe opens the circuit again every few minutes.
             say = log.debug if before is not None and before.circuit == state.value else log.info
             say("a circuit has changed", endpoint_id=endpoint.id, circuit=state.value, seconds=round(seconds, 1))
 
@@ -208,7 +207,7 @@ class EndpointHealthMonitor:
         return known.since if known is not None else None
 
     def _known(self, endpoint: Endpoint, fact: HealthFact) -> HealthRecord | None:
-        """As this process has said, until that can be read; then as the topic has it, where others write too."""
+        """The fact as this process wrote it, until that record has been read back; then as it is in the topic, where others write too."""
         key = (endpoint.id, fact)
         told = self._told.get(key)
         if told is not None and told.offset is not None and self._health.offset(*key) >= told.offset:
@@ -228,7 +227,7 @@ class EndpointHealthMonitor:
         until: datetime | None = None,
         told: tuple[str, ...] = (),
     ) -> None:
-        """Write a fact, now or when its quiet time is over. A newer fact replaces one that waits."""
+        """Write a fact, now or when its quiet time is over. A newer record replaces one that waits."""
         record = HealthRecord(
             endpoint_id=endpoint.id,
             endpoint_version=endpoint.record.version,
@@ -265,14 +264,14 @@ class EndpointHealthMonitor:
         if acknowledged.cancelled():
             return
         if error := acknowledged.exception():
-            # Nothing depends on it but what is shown, and when the endpoint is disabled; the next change is told again.
-            log.error("the health of an endpoint could not be told", endpoint_id=told.record.endpoint_id, error=str(error))
+            # It only affects what is shown, and when the endpoint is disabled; the next change is written anyway.
+            log.error("the health of an endpoint could not be written", endpoint_id=told.record.endpoint_id, error=str(error))
             told.offset = -1
         else:
             told.offset = acknowledged.result().offset
 
     def _disable(self, endpoint: Endpoint, reason: DisabledReason, detail: str) -> Awaitable[None]:
-        """Once for each activation, however many deliveries find out at the same time."""
+        """Disable the endpoint once for each activation, even if many deliveries find out at the same time."""
         key = (endpoint.id, endpoint.record.activated_version)
         task = self._disabling.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):

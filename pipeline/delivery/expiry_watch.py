@@ -1,6 +1,6 @@
-"""Tells owners what of an endpoint ends: the time in which its former signing secret is valid beside the new one, and its client certificate.
+"""Warns owners before a rotated signing secret or a client certificate expires.
 
-Each retry process looks now and then. Whoever tells writes that down as a fact, so that the others, and the next process, do not tell again.
+Each retry process looks from time to time. The one that sends a warning writes that as a fact, so that no other process sends it again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from schemas.health import HealthFact, HealthRecord
 log = logger(__name__)
 
 TOLD_BEFORE: Final = timedelta(hours=4)
-"""How long before its end an owner is told. A secret that ends sooner than that after its rotation is told of at once."""
+"""How long before a secret expires its owner is told; immediately if the rotation leaves less time than that."""
 CERTIFICATE_DAYS: Final = (1, 7, 30)
-"""How many days before a client certificate expires its owner is told. One that expired before anybody looked is not told of."""
+"""How many days before a client certificate expires its owner is told. Nobody is told of a certificate that has already expired."""
 LOOK_SECONDS: Final = 60.0
 
 
 class ExpiryWatch:
-    """One per retry process. ``start`` it when the endpoints and their health were read."""
+    """One per retry process. ``start`` it after the endpoints and their health were read."""
 
     def __init__(self, registry: Registry, producer: Producer, health_topic: str, notices: OwnerNotices, clock: Clock) -> None:
         self._registry = registry
@@ -39,22 +39,22 @@ class ExpiryWatch:
         self._notices = notices
         self._clock = clock
         self._told: set[tuple[int, datetime]] = set()
-        """What this process has told, until it can be read."""
+        """Secrets whose owners this process has told, for the time until the fact has been read back."""
         self._told_of_certificates: set[tuple[int, datetime, int]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Look now and then."""
+        """Look from time to time."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def look(self) -> None:
-        """Tell of every secret that ends soon, and of every client certificate that expires, that was not told of."""
+        """Tell the owners of all secrets and client certificates that expire soon, unless they were told already."""
         now = self._clock()
         for endpoint in self._registry.all():
             await self._look_at_certificate(endpoint, now)
@@ -64,14 +64,14 @@ class ExpiryWatch:
 
     async def _run(self) -> None:
         while True:
-            # Not all at the same moment: who comes second reads what the first one has told.
+            # Not all processes at the same moment: the second one reads what the first has written.
             await asyncio.sleep(LOOK_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - nothing secret depends on it
             try:
                 await self.look()
             except PublishError as error:
-                log.warning("an owner could not be told of what ends; it is tried again", error=str(error))
-            except Exception:  # one endpoint that nobody expected must not end the watch of all the others without a word
-                log.exception("the look for what ends failed; it is tried again")
+                log.warning("an owner could not be told that something expires; it is tried again", error=str(error))
+            except Exception:  # an unexpected error must not silently end the watch
+                log.exception("looking for secrets and certificates that expire failed; it is tried again")
 
     async def _look_at_certificate(self, endpoint: Endpoint, now: datetime) -> None:
         stored = endpoint.record.client_certificate
@@ -94,11 +94,11 @@ class ExpiryWatch:
         )
         await self._producer.send(self._topic, key=fact.key, value=to_json(fact))
         self._told_of_certificates.add((endpoint.id, stored.expires_at, days))
-        log.info("the owner of an endpoint was told of a client certificate that expires", endpoint_id=endpoint.id, days=days)
+        log.info("the owner of an endpoint was told that its client certificate expires", endpoint_id=endpoint.id, days=days)
 
     def _is_told(self, endpoint: Endpoint, expires_at: datetime) -> bool:
         health = self._registry.health
-        # Whatever its version: an activation changes no secret.
+        # For any version of the endpoint: an activation changes no secret.
         known = health.last(endpoint.id, HealthFact.SECRET) if health is not None else None
         is_known = known is not None and known.until is not None and known.until >= expires_at
         return is_known or (endpoint.id, expires_at) in self._told
@@ -114,4 +114,4 @@ class ExpiryWatch:
         )
         await self._producer.send(self._topic, key=fact.key, value=to_json(fact))
         self._told.add((endpoint.id, expires_at))
-        log.info("the owner of an endpoint was told of a secret that ends", endpoint_id=endpoint.id)
+        log.info("the owner of an endpoint was told that a signing secret expires", endpoint_id=endpoint.id)

@@ -1,6 +1,6 @@
-"""Filters that fail on events: counted, logged, and told to the other processes for the page of the endpoint. Nothing is sent there.
+"""Counts and logs filters that fail on events, and reports them to the other processes, which show them on the endpoint's page.
 
-The owner of an endpoint whose filter goes on failing gets an operational event, and another one for each day on which it does.
+The owner of an endpoint whose filter keeps failing gets an operational event, and another one for each further day.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from schemas.health import HealthFact, HealthRecord
 log = logger(__name__)
 
 GATHER_SECONDS: Final = 5.0
-"""Failures are gathered for so long before they are told."""
+"""How long failures are collected before they are reported."""
 TELL_EVERY_SECONDS: Final = 600.0
-"""An endpoint whose filter goes on failing is told of so often."""
+"""The shortest time between two reports about one endpoint."""
 NOTICE_AFTER: Final = timedelta(minutes=5)
-"""A filter that has failed for so long goes on failing."""
+"""After how long a failing filter counts as one that keeps failing."""
 _DAY: Final = timedelta(days=1)
-"""A filter that has not failed for so long begins anew."""
+"""If a filter has not failed for this long, its next failure counts as the first."""
 _MOST_KINDS: Final = 1_000
-"""Failures of different expressions that are gathered at a time; the others are counted only."""
+"""How many different failures are collected at a time; further ones are only counted."""
 _MOST_TOLD: Final = 200
-"""Endpoints that are told of at a time. One filter may stand at ten thousand; the others follow."""
+"""How many endpoints are reported at a time: ten thousand may have the same filter. The others follow."""
 
 
 @dataclass(slots=True)
 class _Failures:
-    """The last failure of an expression, and how many there were since it was told."""
+    """The last failure of an expression, and how many there were since the last report."""
 
     failure: FilterFailure
     event_id: str
@@ -58,23 +58,23 @@ class FilterFailureMonitor:
     def __init__(
         self, registry: Registry, producer: Producer, topic: str, clock: Clock, notices: OwnerNotices | None = None
     ) -> None:
-        """``topic`` is the one of the endpoints' health. Without ``notices``, owners are not told."""
+        """``topic`` is the topic of the endpoints' health. Without ``notices``, owners are not told."""
         self._registry = registry
         self._producer = producer
         self._topic = topic
         self._clock = clock
         self._gathered: dict[tuple[int | None, str, str], _Failures] = {}
         self._waiting: dict[int, _Failures] = {}
-        """By endpoint: what is told when its turn comes."""
+        """By endpoint: what is reported when its turn comes."""
         self._told: dict[int, float] = {}
         self._notices = notices
         self._telling: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        for fault in FilterFault:  # counted from 0 on: Prometheus sees no rise from nothing to 1
+        for fault in FilterFault:  # start at 0: Prometheus does not see an increase from nothing to 1
             metrics.FILTER_FAILURES.labels(fault.value)
 
     def note(self, failure: FilterFailure, event_id: str) -> None:
-        """Take note of a failure on an event. Costs little: events may come by the thousand."""
+        """Note that a filter failed on an event. Cheap, because there may be thousands."""
         metrics.FILTER_FAILURES.labels(failure.fault.value).inc()
         key = (failure.endpoint_id, failure.event_name, failure.expression)
         known = self._gathered.get(key)
@@ -87,19 +87,19 @@ class FilterFailureMonitor:
         self._start(GATHER_SECONDS)
 
     def forget(self, endpoint_id: int) -> None:
-        """The endpoint was deleted: nothing is told of it any more."""
+        """Report nothing more about this endpoint, because it was deleted."""
         self._waiting.pop(endpoint_id, None)
         self._told.pop(endpoint_id, None)
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Report nothing more."""
         if self._timer is not None:
             self._timer.cancel()
         for task in self._telling:
             task.cancel()
 
     def tell(self) -> None:
-        """Tell what was gathered, of endpoints whose turn it is."""
+        """Report the collected failures of the endpoints whose turn it is."""
         self._timer = None
         for known in self._gathered.values():
             for endpoint_id in self._concerned(known.failure):
@@ -162,25 +162,24 @@ class FilterFailureMonitor:
             task.add_done_callback(self._telling.discard)
 
     async def _tell_owner(self, notices: OwnerNotices, endpoint: Endpoint, record: HealthRecord, day: int) -> None:
-        """The event first, and then that it was told: should the process die in between, the same event is told again."""
+        """Write the event, then the fact that it was written. After a crash in between, the same event is written again."""
         try:
             await notices.filter_failing(endpoint, record, day)
             known = msgspec.structs.replace(record, told=(str(day),))
             await self._producer.send(self._topic, key=known.key, value=to_json(known))
         except PublishError as error:
-            log.warning("the owner of an endpoint could not be told that a filter goes on failing", error=str(error))
+            log.warning("the owner of an endpoint could not be told that a filter keeps failing", error=str(error))
         else:
-            log.info("the owner of an endpoint was told that a filter goes on failing", endpoint_id=endpoint.id)
+            log.info("the owner of an endpoint was told that a filter keeps failing", endpoint_id=endpoint.id)
 
 
 def _day_to_tell(record: HealthRecord) -> int | None:
-    """The day, counted from the first failure, of which the owner is to be told; None when there is nothing new."""
+    """The day to tell the owner of, counted from the first failure; None if there is nothing new."""
     passed = record.at - (record.since or record.at)
     day = passed // _DAY
     return day if passed >= NOTICE_AFTER and str(day) not in record.told else None
 
 
 def _look(sent: asyncio.Future[Position]) -> None:
-    """Nothing depends on it but what is shown."""
-    if not sent.cancelled() and (error := sent.exception()) is not None:
-        log.error("that a filter failed could not be told", error=str(error))
+    if not sent.cancelled() and (error := sent.exception()) is not None:  # affects only what is shown
+        log.error("a filter's failures could not be reported to other processes", error=str(error))
