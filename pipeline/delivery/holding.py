@@ -1,6 +1,6 @@
-"""What is due for an endpoint that is paused or disabled is held: it waits in ``webhooks.held`` and uses up no attempt.
+"""Held deliveries: what is due for a paused or disabled endpoint waits in ``webhooks.held`` and uses up no attempt.
 
-``DeliveryPublisher.hold`` puts it there. ``consumers/held_deliveries.py`` keeps it, and releases it when the endpoint is resumed.
+``DeliveryPublisher.hold`` writes it there. ``consumers/held_deliveries.py`` keeps it, and releases it when the endpoint is resumed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from schemas.endpoint import EndpointRecord, HeldDrop
 
 
 class Fate(enum.Enum):
-    """What becomes of a held delivery now."""
+    """What happens to a held delivery now."""
 
     WAIT = enum.auto()
     RELEASE = enum.auto()
@@ -24,10 +24,10 @@ class Fate(enum.Enum):
 
 
 def fate_of(endpoint: Endpoint | None, partition: int, place: OffsetBound, *, is_deleted: bool, is_too_old: bool) -> Fate:
-    """What becomes of the delivery that stands at this place of a partition of ``webhooks.held``.
+    """Decide about the delivery at this place in a partition of ``webhooks.held``.
 
-    An endpoint that is not known and was not deleted is one that this process will hear of. What somebody dropped stays dropped when the endpoint is
-    resumed behind it; what is old goes out when the endpoint was resumed before anybody looked.
+    If the endpoint is neither known nor deleted, this process has not read it yet, so the delivery waits. A dropped delivery stays dropped
+    even if the endpoint was resumed afterwards. A delivery that is too old is still released if its endpoint is active again.
     """
     if endpoint is None and is_deleted:
         return Fate.DELETED
@@ -39,7 +39,7 @@ def fate_of(endpoint: Endpoint | None, partition: int, place: OffsetBound, *, is
 
 
 def drop_of(record: EndpointRecord, partition: int, place: OffsetBound) -> HeldDrop | None:
-    """The drop that concerns the delivery at this place, if there is one."""
+    """The drop that covers the delivery at this place, if there is one."""
     for drop in record.drops:
         if drop.partition == partition and OffsetBound(drop.below, milliseconds(drop.until)).is_above(place):
             return drop

@@ -1,4 +1,4 @@
-"""What a hop that delivers works with."""
+"""The services of a hop that delivers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HopServices:
-    """One for each hop: ``dead_letters`` are those of the topics that it reads. All else is shared by the process's hops."""
+    """One per hop: ``dead_letters`` are those of the topics that it reads. The hops of a process share everything else."""
 
     registry: Registry
     service: DeliveryService
@@ -27,4 +27,4 @@ class HopServices:
     clock: Clock = utc_now
     tracing: Tracing | None = None
     filter_failures: FilterFailureMonitor | None = None
-    """Who is told of filters that fail: the fan-out's."""
+    """Used by the fan-out only."""

@@ -1,7 +1,7 @@
-"""What this process and others found missing in Kafka: shown in ``/readyz`` and on the overview for a day.
+"""Records that this process or others found missing in Kafka: shown in ``/readyz`` and on the overview for a day.
 
-The log and the metric say it too, where it is noticed (`pipeline.broker.consumer`). Here it is kept for people who look later, and told to the
-processes that have a dashboard, which read no source topics themselves.
+`pipeline.broker.consumer` logs and counts them when it notices. They are kept here for people who look later, and are reported to the
+processes that serve the dashboard, because those read no source topics.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from schemas.missing_records import MissingRecord
 log = logger(__name__)
 
 SHOWN: Final = timedelta(days=1)
-"""How long after the last of them records that are missing are shown."""
+"""How long missing records are shown after the last loss."""
 _MOST_NAMED: Final = 5
-"""Partitions in one warning; of the others only the number is told."""
+"""How many partitions a warning names; the others are only counted."""
 
 _Key = tuple[str, str, int, int]
 
 
 class MissingRecords:
-    """What is missing, by group, partition and first offset. :meth:`note` may be called on any thread, the others on the event loop."""
+    """What is missing, by group, partition and first offset. :meth:`note` may be called from any thread, the others from the event loop."""
 
     def __init__(self, producer: Producer, topic: str, clock: Clock = utc_now) -> None:
-        """``topic`` is where other processes learn of it."""
+        """``topic`` is the topic through which other processes learn of it."""
         self._producer = producer
         self._topic = topic
         self._clock = clock
@@ -45,7 +45,7 @@ class MissingRecords:
         self._loop = asyncio.get_running_loop()
 
     def note(self, missing: MissingOffsets) -> None:
-        """A consumer of this process misses records."""
+        """Note that records are missing for a consumer of this process, and report it to the others."""
         now = self._clock()
         with self._lock:
             found = self._joined(missing) or MissingRecord(
@@ -62,7 +62,7 @@ class MissingRecords:
         self._on_loop(self._tell, found)
 
     def _joined(self, missing: MissingOffsets) -> MissingRecord | None:
-        """More of what was found a while ago: a group that is behind loses a piece of a log after the other."""
+        """The earlier loss, extended by a further one: a group that lags behind loses one log segment after another."""
         now = self._clock()
         for known in self._found.values():
             same = (known.group, known.topic, known.partition) == (missing.group, *missing.partition)
@@ -72,14 +72,14 @@ class MissingRecords:
         return None
 
     def learn(self, told: MissingRecord) -> None:
-        """Another process, or this one, has told of records that it misses."""
+        """Take over what a process, perhaps this one, has reported."""
         with self._lock:
             known = self._found.get(_key(told))
             if known is None or known.at <= told.at:
                 self._found[_key(told)] = told
 
     def warning(self) -> str | None:
-        """What was missing in the last day, in words."""
+        """A sentence about the losses of the last day; None if there were none."""
         with self._lock:
             oldest = self._clock() - SHOWN
             self._found = {key: one for key, one in self._found.items() if one.at >= oldest}
@@ -97,7 +97,7 @@ class MissingRecords:
     def _on_loop(self, call: Callable[[MissingRecord], None], found: MissingRecord) -> None:
         try:
             self._loop.call_soon_threadsafe(call, found)
-        except RuntimeError:  # the loop is closed: the log has it
+        except RuntimeError:  # the loop is closed; the loss is in the log
             return
 
     def _tell(self, found: MissingRecord) -> None:
@@ -107,7 +107,7 @@ class MissingRecords:
 
 def _told(sent: asyncio.Future[Position]) -> None:
     if not sent.cancelled() and (error := sent.exception()) is not None:
-        log.warning("other processes could not be told of the records that are missing", error=str(error))
+        log.warning("missing records could not be reported to other processes", error=str(error))
 
 
 def _key(found: MissingRecord) -> _Key:

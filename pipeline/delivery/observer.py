@@ -1,4 +1,4 @@
-"""Tells of deliveries: metrics, the debug log, and a span for each attempt where there is a collector for traces."""
+"""Reports deliveries: metrics, the debug log, and a span for each attempt if traces are collected."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _parked_counter = functools.cache(metrics.PARKED.labels)
 
 
 class DeliveryObserver:
-    """One per process that delivers. It changes nothing of what becomes of a delivery."""
+    """One per process that delivers. It does not affect the outcome of a delivery."""
 
     def __init__(self, tracing: Tracing | None = None) -> None:
         self._tracing = tracing
-        # Bound once: the module's logger looks for its configuration at each call.
+        # Bound once: the module's logger looks up its configuration on each call.
         self._debug = log.bind().debug
 
     def begin(self, delivery: Delivery) -> Span | None:
-        """An attempt begins. An attempt that is cancelled leaves no span, as it leaves no record."""
+        """An attempt starts. A cancelled attempt leaves neither a span nor a record."""
         if self._tracing is None:
             return None
         return self._tracing.attempt(
@@ -41,7 +41,7 @@ class DeliveryObserver:
         )
 
     def saw(self, outcome: DeliveryOutcome, attempt: Attempt | None) -> None:
-        """What came of a delivery; ``attempt`` is the record of it, if an attempt was made or should have been."""
+        """Report the outcome of a delivery. ``attempt`` is its record, if an attempt was made or discarded."""
         match outcome:
             case AttemptResult():
                 if attempt is not None:
@@ -102,6 +102,6 @@ def _end(span: Span, result: AttemptResult, record: Attempt) -> None:
 
 
 def _ids(event_id: str, endpoint_id: int, attempt: int, trace: TraceContext | None) -> dict[str, str | int | None]:
-    """What every line about a delivery is found by."""
+    """The ids by which log lines about a delivery are found."""
     trace_id = None if trace is None else trace.trace_id
     return {"event_id": event_id, "endpoint_id": endpoint_id, "attempt": attempt, "trace_id": trace_id}

@@ -1,7 +1,7 @@
-"""Writes deliveries that are made in order to ``webhooks.ordered``: those of one record key one event after the other.
+"""Writes deliveries that are made in order to ``webhooks.ordered``: for each record key, one event after another.
 
-A record that Kafka did not take in time is sent again, and then others may have overtaken it. So the next event with a key is written when
-Kafka has acknowledged the one before. Other keys do not wait.
+A record that Kafka does not acknowledge in time is sent again, and others may overtake it meanwhile. So the next event with a key is
+written only after Kafka has acknowledged the previous one. Other keys do not wait.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class OrderedPublisher:
         self._producer = producer
         self._topic = topic
         self._last: dict[str, asyncio.Task[None]] = {}
-        """The last event of each record key that is being written."""
+        """The last write of each record key, while it is in progress."""
 
     def write(self, records: Sequence[DeliveryRecord], body: bytes) -> asyncio.Task[None]:
-        """Write one event's deliveries, behind all that were given before with its record key. The task is done when Kafka has them.
+        """Write one event's deliveries after all earlier ones with the same record key. The task is done when Kafka has them.
 
-        The event has a key. Whoever stops waiting cancels the task; then what was given later is not written either.
+        The event must have a key. A caller that stops waiting cancels the task; then later writes with the key fail too.
         """
         key = record_key(records[0].event.key or "")
         task = asyncio.create_task(self._write(self._last.get(key), key, records, body))
@@ -44,7 +44,7 @@ class OrderedPublisher:
     async def _write(self, before: asyncio.Task[None] | None, key: str, records: Sequence[DeliveryRecord], body: bytes) -> None:
         if before is not None:
             await asyncio.wait([before])
-            before.result()  # nothing overtakes what could not be written
+            before.result()  # raises: nothing may overtake an event that could not be written
             del before
         written = []
         for record in records:

@@ -1,6 +1,6 @@
-"""The operational events about an endpoint: their ids, their data, and their way to Kafka.
+"""The operational events about an endpoint: creates them and writes them to Kafka.
 
-An id is made of what happened, not of who tells it: however often one occurrence is told, by whichever process, it has the same id.
+An event's id is derived from what happened: an occurrence has the same id however often, and by whichever process, it is reported.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class OwnerNotices:
         self._topic = topic
         self._clock = clock
         self._disable_after = disable_after
-        for name in OPERATIONAL_NAMES:  # counted from 0 on: Prometheus sees no rise from nothing to 1
+        for name in OPERATIONAL_NAMES:  # start at 0: Prometheus does not see an increase from nothing to 1
             metrics.OPERATIONAL_EVENTS.labels(name)
 
     async def stage(self, endpoint: Endpoint, since: datetime, stage: str) -> None:
-        """The endpoint has failed for long enough to tell of it. Returns when Kafka has the event."""
+        """The endpoint has failed for long enough to tell its owner. Returns when Kafka has the event."""
         end = since + self._disable_after
         ending = f"It will be disabled at {end:%Y-%m-%d %H:%M} UTC if nothing succeeds by then."
         detail = f"The endpoint has failed since {since:%Y-%m-%d %H:%M} UTC without any success. {ending}"
@@ -62,30 +62,30 @@ class OwnerNotices:
         await self._send(endpoint, ENDPOINT_RECOVERED, _moment(since), data)
 
     async def secret_expiring(self, endpoint: Endpoint, expires_at: datetime) -> None:
-        """A secret that was rotated out ends soon."""
+        """A rotated secret expires soon."""
         detail = (
-            f"The signing secret before the last rotation signs until {expires_at:%Y-%m-%d %H:%M} UTC. From then on requests are signed with "
-            "the new one alone: the receiver must know it by then."
+            f"The previous signing secret is used until {expires_at:%Y-%m-%d %H:%M} UTC. After that, requests are signed with the new secret "
+            "only: the receiver must know it by then."
         )
         data = self._data(endpoint, detail, expires_at=expires_at)
         await self._send(endpoint, ENDPOINT_SECRET_EXPIRING, _moment(expires_at), data)
 
     async def certificate_expiring(self, endpoint: Endpoint, expires_at: datetime, days: int) -> None:
-        """Its client certificate expires within so many days."""
+        """The endpoint's client certificate expires within this many days."""
         within = "one day" if days == 1 else f"{days} days"
         detail = (
-            f"The client certificate expires at {expires_at:%Y-%m-%d %H:%M} UTC, within {within}. A receiver that asks for it refuses the requests "
-            "from then on: give the endpoint a new one."
+            f"The client certificate expires at {expires_at:%Y-%m-%d %H:%M} UTC, within {within}. After that, a receiver that requires it refuses "
+            "the requests: give the endpoint a new certificate."
         )
         data = self._data(endpoint, detail, expires_at=expires_at, days=days)
         await self._send(endpoint, ENDPOINT_CERTIFICATE_EXPIRING, f"{days}_{_moment(expires_at)}", data)
 
     async def filter_failing(self, endpoint: Endpoint, fact: HealthRecord, day: int) -> None:
-        """A filter goes on failing. ``fact``: what is known of it; ``day``: how many days it has done so."""
+        """A filter keeps failing. ``fact`` describes the failures; ``day``: for how many days it has failed."""
         since = fact.since or fact.at
         detail = (
             f"A filter has failed on events since {since:%Y-%m-%d %H:%M} UTC, and nothing is sent for them. {fact.detail} Change the filter, "
-            "and look at what it would have let pass."
+            "and check which of these events it should have accepted."
         )
         data = self._data(endpoint, detail, failing_since=since, expression=fact.expression, event_id=fact.event_id)
         await self._send(endpoint, ENDPOINT_FILTER_FAILING, f"{day}_{_moment(since)}", data)

@@ -125,4 +125,4 @@ async def test_a_producer_that_refuses_takes_nothing_from_the_warning(capsys: py
     await told()
 
     assert "360 records" in (losses.warning() or "")
-    assert "could not be told" in capsys.readouterr().err
+    assert "could not be reported" in capsys.readouterr().err
