@@ -1,4 +1,4 @@
-"""Writes what comes of a delivery to Kafka: its attempts, the deliveries that are due later, and those that are held."""
+"""Writes the records of deliveries to Kafka: attempts, deliveries that are due later, and held deliveries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.delivery import DELIVERY_HEADER, DeliveryRecord
 from schemas.topics import Topics, delay_label
 
 _ATTEMPT_BYTES: Final = 4 * 1024
-"""About what the record of an attempt takes until Kafka has it."""
+"""About how much of the producer's memory an attempt's record takes."""
 
 
 class DeliveryPublisher:
@@ -28,16 +28,16 @@ class DeliveryPublisher:
         self._producer = producer
         self._held = topics.held
         self._attempts = RecordBatcher(producer, topics.attempts, separator=b"\n")
-        # Looked up once for each delay of the schedule.
+        # Looked up once per delay of the schedule.
         self._later = functools.cache(lambda delay: (topics.delay(delay), metrics.RETRIES_SCHEDULED.labels(delay_label(delay))))
 
     async def room(self) -> None:
-        """Wait while Kafka does not acknowledge: what comes of a delivery would gather here."""
+        """Wait while too many records are not acknowledged by Kafka: further ones would pile up here."""
         await self._producer.room(_ATTEMPT_BYTES)
 
     async def write(self, records: DeliveryRecords, *, soon: bool = False) -> None:
-        """Write what stays of a delivery; returns when Kafka has all of it. ``soon``: another delivery waits for that."""
-        # All of it is on its way before any of it is waited for.
+        """Write the records of a delivery; returns when Kafka has all of them. ``soon``: another delivery waits for that."""
+        # Sent first and awaited last, so that the writes overlap.
         attempt_written = self.attempt(records.attempt, soon=soon) if records.attempt is not None else None
         if records.follows is not None:
             if records.delay is None:
@@ -48,7 +48,7 @@ class DeliveryPublisher:
             await attempt_written
 
     def attempt(self, record: Attempt, *, soon: bool = False) -> asyncio.Future[EntryPosition]:
-        """Write an attempt; the future is done when Kafka has it. ``soon``: somebody waits for that."""
+        """Write an attempt; the future is done when Kafka has it. ``soon``: a caller waits for that."""
         return self._attempts.add(to_json(record), day=record.created_at.date(), soon=soon)
 
     async def schedule(self, record: DeliveryRecord, body: bytes, delay: timedelta) -> Position:
@@ -60,7 +60,7 @@ class DeliveryPublisher:
         return await self._producer.send(topic, key=record.event.id.encode(), value=body, headers=headers, spread=True)
 
     async def hold(self, record: DeliveryRecord, body: bytes) -> None:
-        """Write a delivery whose endpoint is paused; returns when Kafka has it. All of one endpoint stands in one partition, in order."""
+        """Write a delivery whose endpoint is paused; returns when Kafka has it. One endpoint's deliveries are in one partition, in order."""
         await self._producer.room(len(body))
         headers = [to_header(DELIVERY_HEADER, record)]
         await self._producer.send(self._held, key=str(record.endpoint_id).encode(), value=body, headers=headers)

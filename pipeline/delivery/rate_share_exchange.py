@@ -1,6 +1,6 @@
-"""Tells the other processes to which endpoints with a limited rate this one sends, and learns the same of them: see `core.rate_shares`.
+"""Tells the other processes to which rate-limited endpoints this one sends, and learns the same from them: see `core.rate_shares`.
 
-Nothing is written while no such endpoint is sent to. When Kafka is away, each process goes on with the part that it has.
+While this process sends to no such endpoint, it writes nothing. If Kafka is unavailable, each process keeps its current share.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ log = logger(__name__)
 
 
 class RateShareExchange:
-    """One per process that delivers. Used from the event loop only. ``start`` it when the producer is."""
+    """One per process that delivers. Used from the event loop only."""
 
     def __init__(
         self, broker: Broker, topic: str, producer: Producer, *, clock: Callable[[], float] = time.monotonic, process: str = ""
     ) -> None:
-        """``clock``: seconds that only rise."""
+        """``clock``: monotonic seconds."""
         self.table = CompactedTable(broker, topic, self.apply)
         self._topic = topic
         self._producer = producer
@@ -41,26 +41,26 @@ class RateShareExchange:
         self._is_closed = False
 
     def share(self, endpoint_id: int) -> float:
-        """Which part of the endpoint's rate this process may have now."""
+        """The share of the endpoint's rate that this process may use now, 0 to 1."""
         share = self._shares.share(endpoint_id, self._clock())
         if self._shares.wants_to_tell(endpoint_id):
             self._tell()
         return share
 
     def apply(self, records: Iterable[Record]) -> None:
-        """Take records of the topic, in its order."""
+        """Apply records of the topic, in its order."""
         now = self._clock()
         for record in records:
             try:
                 heard = from_json(record.value or b"", RateShareRecord)
             except InvalidRecordError as error:
                 metrics.TABLE_ERRORS.inc()
-                log.warning("a record of rate shares cannot be used", topic=self._topic, offset=record.offset, error=str(error))
+                log.warning("a rate share record cannot be used", topic=self._topic, offset=record.offset, error=str(error))
                 continue
             self._shares.hear(heard.process, heard.endpoint_ids, now)
 
     async def close(self) -> None:
-        """Give back what this process has, so that the others need not find out that it is gone."""
+        """Release this process's shares, so that the others do not have to wait until they expire."""
         is_known, self._is_closed = self._under_way is not None, True
         if self._timer is not None:
             self._timer.cancel()
@@ -69,10 +69,10 @@ class RateShareExchange:
             try:
                 await asyncio.wait_for(self._send(()), 2.0)
             except (PublishError, TimeoutError) as error:
-                log.info("the parts of rates that this process had return in a few seconds", error=str(error))
+                log.info("this process's rate shares could not be released; they expire in a few seconds", error=str(error))
 
     def _tell(self) -> None:
-        """Say it now, and then from time to time until there is nothing to say. One record is under way at a time, also when Kafka is away."""
+        """Report now, then regularly until there is nothing to report. One record is in flight at a time, even if Kafka is unavailable."""
         if self._is_closed or (self._under_way is not None and not self._under_way.done()):
             return
         if self._timer is not None:
@@ -90,6 +90,6 @@ class RateShareExchange:
         if acknowledged.cancelled() or self._is_closed:
             return
         if (error := acknowledged.exception()) is not None:
-            log.warning("the other processes do not know which rates this one has a part of", error=str(error))
+            log.warning("this process's rate shares could not be reported to other processes", error=str(error))
         if goes_on:
             self._timer = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)

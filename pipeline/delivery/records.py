@@ -1,4 +1,4 @@
-"""From the outcome of a delivery to the records that stay of it: the attempt, and the delivery that follows. Pure; no credentials get here."""
+"""Turns the outcome of a delivery into records: the attempt, and the delivery that follows. Pure; no credentials get here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Literal
 
 from pipeline.core.exchange import NoResponse
 from pipeline.core.outcome import Delivered, Exhausted, RetryLater, error_sentence
-from pipeline.core.trace import TraceContext
 from pipeline.delivery.delivery import (
     AttemptResult,
     Delivery,
@@ -22,14 +21,14 @@ from schemas.attempt import Attempt, AttemptState, Outcome
 from schemas.delivery import DeliveryRecord, Trigger
 
 _STATUS_CODES = range(100, 1000)
-"""Three digits; what else a receiver may write says nothing (and the record cannot hold it)."""
+"""Three digits. Anything else that a receiver may send means nothing, and the record cannot hold it."""
 
 
 @dataclass(slots=True)  # one per delivery; a frozen dataclass takes three times as long to create
 class DeliveryRecords:
-    """What is written of a delivery: the ``attempt`` that was made, and the delivery that ``follows``, with the body.
+    """What is written about a delivery: the ``attempt`` that was made, and the delivery that ``follows``, with the body.
 
-    It follows after ``delay``; without one, when its endpoint is resumed.
+    It follows after ``delay``, or, if that is None, when its endpoint is resumed.
     """
 
     attempt: Attempt | None
@@ -39,7 +38,7 @@ class DeliveryRecords:
 
 
 def records_of(outcome: DeliveryOutcome, now: datetime) -> DeliveryRecords:
-    """Everything that stays of a delivery. ``now`` is when an attempt was not made."""
+    """The records of a delivery. ``now``: the time of a discarded attempt."""
     match outcome:
         case AttemptResult(delivery=delivery, verdict=RetryLater(delay)):
             return DeliveryRecords(attempt_record(outcome), next_delivery(delivery), delivery.body, delay)
@@ -72,7 +71,7 @@ def attempt_record(result: AttemptResult) -> Attempt:
         trigger=delivery.trigger,
         state=AttemptState.SUCCEEDED if outcome is Outcome.DELIVERED else AttemptState.FAILED,
         outcome=outcome,
-        # A timedelta of a whole number is made in a third of the time.
+        # Creating a timedelta from an integer takes a third of the time.
         created_at=result.finished_at - timedelta(microseconds=round(exchange.duration_ms * 1000)),
         duration_ms=round(exchange.duration_ms, 3),
         first_byte_ms=None if isinstance(exchange, NoResponse) else round(exchange.first_byte_ms, 3),
@@ -89,7 +88,7 @@ def attempt_record(result: AttemptResult) -> Attempt:
 
 
 def discarded_record(discarded: DiscardedDelivery, now: datetime) -> Attempt:
-    """Describe an attempt that was due and not made, and why."""
+    """Describe an attempt that was due but not made, and why."""
     due = discarded.record
     return Attempt(
         event=due.event,
@@ -107,26 +106,24 @@ def discarded_record(discarded: DiscardedDelivery, now: datetime) -> Attempt:
 
 
 def delivery_record(delivery: Delivery) -> DeliveryRecord:
-    """The delivery as it is: what is held waits with it."""
+    """The record of an unchanged delivery, which is held."""
     return _record(delivery, delivery.attempt, delivery.trigger, delivery.parked)
 
 
 def parked_delivery(delivery: Delivery) -> DeliveryRecord:
-    """The same attempt, put off once more."""
+    """The same attempt, parked once more."""
     return _record(delivery, delivery.attempt, delivery.trigger, delivery.parked + 1)
 
 
 def next_delivery(delivery: Delivery) -> DeliveryRecord:
     """The attempt after one that was not acknowledged."""
-    # What was asked for stays so: its retries are made though the endpoint does not subscribe to the event type.
+    # A resend stays a resend: its retries are made even if the endpoint does not subscribe to the event type.
     trigger = Trigger.RESEND if delivery.trigger is Trigger.RESEND else Trigger.REPEAT
     return _record(delivery, delivery.attempt + 1, trigger, 0)
 
 
 def _record(delivery: Delivery, attempt: int, trigger: Trigger, parked: int) -> DeliveryRecord:
-    trace: TraceContext | None = (
-        delivery.trace
-    )  # the next attempt belongs to the same trace, also in the hands of another process
+    trace = delivery.trace  # the next attempt belongs to the same trace, even in another process
     return DeliveryRecord(
         later=delivery.kept,
         event=delivery.event,

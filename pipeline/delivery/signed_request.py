@@ -1,4 +1,4 @@
-"""From a delivery to the request that is sent: signed, with the endpoint's credentials and headers. Pure."""
+"""Builds the request of a delivery: signed, with the endpoint's credentials and headers. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTENT_TYPE: Final = "application/json"
 
 
 def signed_request(delivery: Delivery, trace: TraceContext | None, now: datetime) -> SignedRequest:
-    """The request of one attempt, signed ``now``. ``trace`` is the attempt's own place in the trace."""
+    """The request of one attempt, signed ``now``. ``trace`` is the attempt's own trace context."""
     endpoint, event, body = delivery.endpoint, delivery.event, delivery.body
     timestamp = int(now.timestamp())
     shown = {
@@ -40,7 +40,7 @@ def signed_request(delivery: Delivery, trace: TraceContext | None, now: datetime
             named.append(credential.name)
     if (signature := endpoint.body_signature) is not None:
         shown[signature.name] = headers[signature.name] = signature.value(body)
-    if (origin := endpoint.record.verified_origin) is not None:  # which the receiver has allowed
+    if (origin := endpoint.record.verified_origin) is not None:  # the receiver has allowed it
         shown[ORIGIN] = headers[ORIGIN] = origin
     # The record of an attempt names custom headers; their values may be passwords.
     return SignedRequest(

@@ -1,4 +1,4 @@
-"""Events that no producer published: tests, and verifications. They go on record as any event's do, so that the attempt's details show the body."""
+"""Events that no producer published: tests and verifications. They are recorded like any event, so that an attempt's details show the body."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UnpublishedEvent:
 
 
 def dispatch_unpublished(producer: Producer, topic: str, event: UnpublishedEvent, now: datetime) -> asyncio.Future[Position]:
-    """Put it on record; the future is done when Kafka has it. ``topic``: that of dispatches."""
+    """Write the event's dispatch; the future is done when Kafka has it. ``topic``: the topic of dispatches."""
     dispatch = Dispatch(
         event=event.meta,
         endpoint_ids=(event.endpoint_id,),

@@ -1,4 +1,4 @@
-"""Asks an endpoint whether it wants webhooks, before any are delivered. By the same sender, and so behind the same address guard."""
+"""Asks an endpoint whether it wants webhooks, before any are delivered. It uses the same sender, and so the same address guard."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from schemas.event_codec import webhook_members
 from schemas.verification import VERIFY_EVENT, Verification
 
 _SOURCE = "verification"
-"""What stands for the source topic in the row of an event that no producer published."""
+"""Takes the place of the source topic in the row of an event that no producer published."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointVerifier:
-    """One per API process. ``origin`` is the name that this sender has in a handshake; ``seconds`` bound a verification in all."""
+    """One per API process. ``origin`` is this sender's name in a handshake. A verification takes at most ``seconds`` in total."""
 
     deliveries: DeliveryService
     producer: Producer
@@ -37,7 +37,7 @@ class EndpointVerifier:
     seconds: float = 30.0
 
     async def verify(self, endpoint: Endpoint) -> VerificationResult:
-        """Ask it once, and judge the answer. It does not raise because of the endpoint, the network or Kafka."""
+        """Ask the endpoint once, and judge the answer. Problems of the endpoint and the network are part of the result."""
         if endpoint.problem is not None:
             return VerificationResult(f"Nothing can be sent to it: {endpoint.problem}")
         try:
@@ -46,9 +46,9 @@ class EndpointVerifier:
                     return await self._shake_hands(endpoint)
                 return await self._send_event(endpoint)
         except TimeoutError:
-            return VerificationResult(f"The verification did not end within {self.seconds:g} s. Try again.")
+            return VerificationResult(f"The verification did not finish within {self.seconds:g} s. Try again.")
         except NotSentError as error:
-            return VerificationResult(f"Nothing was sent, through a fault of ours. Try again. ({error})")
+            return VerificationResult(f"Nothing was sent because of a fault on our side. Try again. ({error})")
 
     async def _shake_hands(self, endpoint: Endpoint) -> VerificationResult:
         template = Request(endpoint.target_url, {}, b"", endpoint.identity)
@@ -60,7 +60,7 @@ class EndpointVerifier:
         return judge_handshake(endpoint.redactor.redact(sent), self.origin)
 
     async def _send_event(self, endpoint: Endpoint) -> VerificationResult:
-        """It goes on record as a test does, with its body."""
+        """The event is recorded with its body, as a test is."""
         now = self.deliveries.clock()
         event = EventMeta(id=f"verify_{secrets.token_hex(12)}", event_name=VERIFY_EVENT, created_at=now, received_at=now)
         data = {"endpoint_id": endpoint.id, "target_url": endpoint.target_url}
