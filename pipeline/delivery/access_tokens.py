@@ -1,8 +1,8 @@
 """Access tokens for endpoints that authenticate with OAuth 2.0 client credentials. One token serves many deliveries.
 
-A token is renewed in the background before it expires. Deliveries that need the first token wait for the same request. If the receiver
-answers 401, the token is renewed, and the attempt is repeated once with the new token. If no token can be obtained, the attempt fails, and
-the failure counts as the endpoint's.
+A token is renewed in the background before it expires. Deliveries that need the first token wait for the same request. If the
+receiver answers 401, the token is renewed, and the attempt is repeated once with the new token. If no token can be obtained, the
+attempt fails, and the failure counts as the endpoint's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.sender.client import Sender
 log = logger(__name__)
 
 _REFUSED_SECONDS: Final = 60.0
-"""If a token that was renewed because of a 401 is refused too, the next renewal waits this long: the receiver does not accept us."""
+"""If a token that was renewed because of a 401 is refused too, renewing does not help: the next renewal waits this long."""
 
 _AGAIN_SECONDS: Final = 5.0
 """How long to wait before the next try after an early renewal failed."""
@@ -164,7 +164,7 @@ def _failure(sentence: str, duration_ms: float) -> NoResponse:
 
 
 def _named(own: NotSent) -> NotSent:
-    """A fault on our side during the token request. If it is charged to the endpoint after all, the attempt names the token endpoint."""
+    """A fault on our side during the token request. If it is charged to the endpoint later, its text names the token endpoint."""
     if own.otherwise is None:
         return own
     sentence = f"The token endpoint gave no usable answer. {own.otherwise.detail}"

@@ -71,7 +71,7 @@ class AdmissionLimits:
 
 @dataclass(frozen=True, slots=True)
 class OtherProcesses:
-    """What this process knows of the others: its own ``share`` of an endpoint's rate, and the ``circuit`` that another one reported."""
+    """Reports of other processes: the ``circuit`` of an endpoint; and the ``share`` of its rate that they leave to this one."""
 
     share: Callable[[int], float] = lambda _: 1.0
     circuit: OthersCircuit = lambda _: None
@@ -90,7 +90,7 @@ class Admission:
         current: Current | None = None,
         others: OtherProcesses | None = None,
     ) -> None:
-        """``current`` returns an endpoint as it is now: the one in a delivery may have been paused or deleted. ``clock``: monotonic seconds."""
+        """``current`` returns an endpoint as it is now: the one in a delivery may be outdated. ``clock``: monotonic seconds."""
         self._lanes = lanes
         self._limits = limits.circuit
         self._longest_wait = limits.longest_wait
@@ -215,7 +215,7 @@ class Admission:
                 turn.limit.withdraw()
 
     async def _turn(self, endpoint: Endpoint) -> Refusal | Pace | None:
-        """Wait for the endpoint's next turn under its rate limit or ramp; or return why the delivery must be parked. None: it has neither."""
+        """Wait for the endpoint's next turn, or return why the delivery must be parked. None: it has no rate limit and no ramp."""
         limit, now = endpoint.record.max_per_second, self._clock()
         ramp = self._ramps.get(endpoint.id)
         if ramp is not None and ramp.is_over(limit, now):
@@ -259,7 +259,7 @@ class Admission:
 
     def _circuit(self, endpoint: Endpoint) -> Circuit:
         activated, known = endpoint.record.activated_version, self._circuits.get(endpoint.id)
-        # An endpoint that was activated again, perhaps with another URL, gets a new circuit. A delivery may still hold the old endpoint.
+        # An endpoint that was activated again, perhaps with another URL, gets a new circuit. A delivery may hold the old endpoint.
         if known is not None and known[0] >= activated:
             return known[1]
         if known is not None and known[1].state is not CircuitState.CLOSED:

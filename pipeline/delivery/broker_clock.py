@@ -1,13 +1,13 @@
 """The clock for all decisions that depend on time: the broker's time, tracked with a local clock that cannot be set.
 
-Due times are in the broker's time (delay topics have LogAppendTime), so this process must know that time even if its own wall clock
-is wrong or jumps. From time to time, it writes a tiny record to `webhooks.clock`: the acknowledgement says when the broker wrote it.
+Due times are in the broker's time (delay topics have LogAppendTime), so this process must know that time even if its own wall
+clock is wrong or jumps. From time to time, it writes a tiny record to `webhooks.clock`, and the acknowledgement contains the time.
 
-In between, CLOCK_BOOTTIME is used where it exists: unlike CLOCK_MONOTONIC, it continues while the machine sleeps. Both continue while
-the process is stopped (SIGSTOP). If a hypervisor stops even that clock, the time is late until two records agree on the new time.
+In between, CLOCK_BOOTTIME is used where it exists: unlike CLOCK_MONOTONIC, it continues while the machine sleeps. Both continue
+while the process is stopped (SIGSTOP). If a hypervisor stops even that clock, the time is late until two records agree on it.
 
-A broker without LogAppendTime (the embedded one) reports no time. Then the time is the wall clock's at the start of this process plus
-the time that has passed since, and records are stamped with it.
+A broker without LogAppendTime (the embedded one) reports no time. Then the time is the wall clock's at the start of this process
+plus the time that has passed since, and records are stamped with it.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class BrokerClock:
         word = "ahead of" if offset > 0 else "behind"
         other = "the Kafka broker's" if self._stamps else "the time that has passed since this process started"
         return (
-            f"The clock of this machine is {abs(offset):,.0f} s {word} {other}. Deliveries follow the latter. Until the two agree, no endpoint "
-            "is disabled for failing too long; check NTP on this machine and on the brokers."
+            f"The clock of this machine is {abs(offset):,.0f} s {word} {other}. Deliveries follow the latter. Until the two agree, "
+            "no endpoint is disabled for failing too long; check NTP on this machine and on the brokers."
         )
 
     async def _run(self, producer: Producer) -> None:

@@ -21,7 +21,7 @@ log = logger(__name__)
 _KEPT_BYTES = MIB
 _MAX_DETAIL = 2000
 MOST_LINES: Final = 20
-"""Log lines per minute about dead letters of one topic and reason. Further ones are only counted, because a broken producer writes thousands."""
+"""Log lines per minute for one topic and reason. Further dead letters are only counted: a broken producer writes thousands."""
 _LINES_SECONDS: Final = 60.0
 
 
@@ -51,7 +51,7 @@ class DeadLetters:
                 metrics.DEAD_LETTERS.labels(topic, reason.value)
 
     def send(self, record: Record, reason: DeadLetterReason, detail: str) -> asyncio.Future[Position]:
-        """Store a record as a dead letter, with key, value and headers unchanged. The future is done when Kafka has acknowledged it.
+        """Store a record as a dead letter, with key, value and headers unchanged. The future is done when Kafka has it.
 
         Exceptions:
 
@@ -70,8 +70,8 @@ class DeadLetters:
         if is_truncated:
             key, value, headers = key and key[:_KEPT_BYTES], value and value[:_KEPT_BYTES], _first(headers)
             detail += (
-                f" The record is too large to be stored in full: up to {_KEPT_BYTES:,} bytes each of its key, its value and its headers "
-                f"are kept here; the full record is in {topic}, partition {partition}, at offset {record.offset}."
+                f" The record is too large to be stored in full: up to {_KEPT_BYTES:,} bytes each of its key, its value and its "
+                f"headers are kept here; the full record is in {topic}, partition {partition}, at offset {record.offset}."
             )
         letter = DeadLetter(
             reason=reason,

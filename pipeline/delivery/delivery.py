@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 class Delivery:
     """One event on its way to one endpoint.
 
-    ``attempt`` counts from 1. ``parked`` says how often the delivery was postponed without an attempt. ``trace`` is its trace context, which
-    is passed to the receiver and to the next delivery. ``written_at`` is set for the first attempt of an event: when the event was written
-    to Kafka, in seconds since 1970. ``kept`` holds members that a newer release added to its record; the next record keeps them.
+    ``attempt`` counts from 1. ``parked`` says how often the delivery was postponed without an attempt. ``trace`` is its trace
+    context, which is passed to the receiver and to the next delivery. ``written_at`` is set for the first attempt of an event:
+    when the event was written to Kafka, in seconds since 1970. ``kept`` holds members that a newer release added to its record;
+    the next record keeps them.
     """
 
     event: EventMeta

@@ -1,8 +1,8 @@
-"""Monitors the health of endpoints, reports it to the other processes, and disables endpoints that are gone or have failed for too long.
+"""Monitors and reports the health of endpoints, and disables those that are gone or have failed for too long.
 
-The order of writes matters if the process dies in between: first the operational event, then the fact that disables the endpoint, then the
-attempt's input is committed. If only the event was written, the delivery is made again. If the endpoint fails again, the same event is
-written again (its id contains the endpoint and the activation), and then the fact.
+The order of writes matters if the process dies in between: first the operational event, then the fact that disables the endpoint,
+then the attempt's input is committed. If only the event was written, the delivery is made again. If the endpoint fails again, the
+same event is written again (its id contains the endpoint and the activation), and then the fact.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _Key = tuple[int, HealthFact]
 
 @dataclass(slots=True)
 class _Told:
-    """The last record of a fact that this process has written, or will write. ``offset`` is its offset, once Kafka has acknowledged it."""
+    """The last record of a fact that this process has written, or will write. ``offset``: once Kafka has acknowledged it."""
 
     record: HealthRecord
     offset: int | None = None
@@ -162,7 +162,7 @@ class EndpointHealthMonitor:
         return asyncio.shield(task)
 
     async def _tell_owner(self, endpoint: Endpoint, since: datetime, stages: tuple[str, ...], told: tuple[str, ...]) -> None:
-        """Write the events, then the fact that they were written. After a crash in between, they are written again with the same ids."""
+        """Write the events, then the fact that they were written. After a crash in between, they are repeated with the same ids."""
         for stage in to_tell(stages, told):
             await self.notices.stage(endpoint, since, stage)
             log.warning(
@@ -207,7 +207,7 @@ class EndpointHealthMonitor:
         return known.since if known is not None else None
 
     def _known(self, endpoint: Endpoint, fact: HealthFact) -> HealthRecord | None:
-        """The fact as this process wrote it, until that record has been read back; then as it is in the topic, where others write too."""
+        """The fact as this process wrote it, until it has been read back; then as it is in the topic, where others write too."""
         key = (endpoint.id, fact)
         told = self._told.get(key)
         if told is not None and told.offset is not None and self._health.offset(*key) >= told.offset:

@@ -26,8 +26,8 @@ class Fate(enum.Enum):
 def fate_of(endpoint: Endpoint | None, partition: int, place: OffsetBound, *, is_deleted: bool, is_too_old: bool) -> Fate:
     """Decide about the delivery at this place in a partition of ``webhooks.held``.
 
-    If the endpoint is neither known nor deleted, this process has not read it yet, so the delivery waits. A dropped delivery stays dropped
-    even if the endpoint was resumed afterwards. A delivery that is too old is still released if its endpoint is active again.
+    If the endpoint is neither known nor deleted, this process has not read it yet, so the delivery waits. A dropped delivery
+    stays dropped even if the endpoint was resumed afterwards. If the endpoint is active again, even an old delivery is released.
     """
     if endpoint is None and is_deleted:
         return Fate.DELETED

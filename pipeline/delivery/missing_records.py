@@ -1,7 +1,7 @@
 """Records that this process or others found missing in Kafka: shown in ``/readyz`` and on the overview for a day.
 
-`pipeline.broker.consumer` logs and counts them when it notices. They are kept here for people who look later, and are reported to the
-processes that serve the dashboard, because those read no source topics.
+`pipeline.broker.consumer` logs and counts them when it notices. They are kept here for people who look later, and are reported to
+the processes that serve the dashboard, because those read no source topics.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Key = tuple[str, str, int, int]
 
 
 class MissingRecords:
-    """What is missing, by group, partition and first offset. :meth:`note` may be called from any thread, the others from the event loop."""
+    """What is missing, by group, partition and first offset. Only :meth:`note` may be called outside the event loop's thread."""
 
     def __init__(self, producer: Producer, topic: str, clock: Clock = utc_now) -> None:
         """``topic`` is the topic through which other processes learn of it."""
@@ -90,8 +90,8 @@ class MissingRecords:
         named = "; ".join(_words(one) for one in found[:_MOST_NAMED])
         more = f"; and in {len(found) - _MOST_NAMED} more places" if len(found) > _MOST_NAMED else ""
         return (
-            f"{total:,} records were removed from Kafka before they were read: {named}{more}. They are not delivered or recorded. See the "
-            'section "Records are missing" of the runbook. This warning disappears a day after the last loss.'
+            f"{total:,} records were removed from Kafka before they were read: {named}{more}. They are not delivered or recorded. "
+            'See the section "Records are missing" of the runbook. This warning disappears a day after the last loss.'
         )
 
     def _on_loop(self, call: Callable[[MissingRecord], None], found: MissingRecord) -> None:
@@ -116,6 +116,6 @@ def _key(found: MissingRecord) -> _Key:
 
 def _words(found: MissingRecord) -> str:
     return (
-        f"{found.records:,} of {found.topic}, partition {found.partition}, offsets {found.first:,} to {found.until - 1:,}, by group "
-        f"{found.group} since {found.since:%Y-%m-%d %H:%M:%S} UTC"
+        f"{found.records:,} of {found.topic}, partition {found.partition}, offsets {found.first:,} to {found.until - 1:,}, "
+        f"by group {found.group} since {found.since:%Y-%m-%d %H:%M:%S} UTC"
     )

@@ -1,7 +1,7 @@
 """Writes deliveries that are made in order to ``webhooks.ordered``: for each record key, one event after another.
 
-A record that Kafka does not acknowledge in time is sent again, and others may overtake it meanwhile. So the next event with a key is
-written only after Kafka has acknowledged the previous one. Other keys do not wait.
+A record that Kafka does not acknowledge in time is sent again, and others may overtake it meanwhile. So the next event with a key
+is written only after Kafka has acknowledged the previous one. Other keys do not wait.
 """
 
 from __future__ import annotations

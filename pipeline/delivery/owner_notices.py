@@ -64,8 +64,8 @@ class OwnerNotices:
     async def secret_expiring(self, endpoint: Endpoint, expires_at: datetime) -> None:
         """A rotated secret expires soon."""
         detail = (
-            f"The previous signing secret is used until {expires_at:%Y-%m-%d %H:%M} UTC. After that, requests are signed with the new secret "
-            "only: the receiver must know it by then."
+            f"The previous signing secret is used until {expires_at:%Y-%m-%d %H:%M} UTC. After that, requests are signed with the "
+            "new secret only: the receiver must know it by then."
         )
         data = self._data(endpoint, detail, expires_at=expires_at)
         await self._send(endpoint, ENDPOINT_SECRET_EXPIRING, _moment(expires_at), data)
@@ -74,8 +74,8 @@ class OwnerNotices:
         """The endpoint's client certificate expires within this many days."""
         within = "one day" if days == 1 else f"{days} days"
         detail = (
-            f"The client certificate expires at {expires_at:%Y-%m-%d %H:%M} UTC, within {within}. After that, a receiver that requires it refuses "
-            "the requests: give the endpoint a new certificate."
+            f"The client certificate expires at {expires_at:%Y-%m-%d %H:%M} UTC, within {within}. After that, a receiver that "
+            "requires it refuses the requests: give the endpoint a new certificate."
         )
         data = self._data(endpoint, detail, expires_at=expires_at, days=days)
         await self._send(endpoint, ENDPOINT_CERTIFICATE_EXPIRING, f"{days}_{_moment(expires_at)}", data)
@@ -84,8 +84,8 @@ class OwnerNotices:
         """A filter keeps failing. ``fact`` describes the failures; ``day``: for how many days it has failed."""
         since = fact.since or fact.at
         detail = (
-            f"A filter has failed on events since {since:%Y-%m-%d %H:%M} UTC, and nothing is sent for them. {fact.detail} Change the filter, "
-            "and check which of these events it should have accepted."
+            f"A filter has failed on events since {since:%Y-%m-%d %H:%M} UTC, and nothing is sent for them. {fact.detail} Change "
+            "the filter, and check which of these events it should have accepted."
         )
         data = self._data(endpoint, detail, failing_since=since, expression=fact.expression, event_id=fact.event_id)
         await self._send(endpoint, ENDPOINT_FILTER_FAILING, f"{day}_{_moment(since)}", data)

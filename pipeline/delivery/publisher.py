@@ -60,7 +60,7 @@ class DeliveryPublisher:
         return await self._producer.send(topic, key=record.event.id.encode(), value=body, headers=headers, spread=True)
 
     async def hold(self, record: DeliveryRecord, body: bytes) -> None:
-        """Write a delivery whose endpoint is paused; returns when Kafka has it. One endpoint's deliveries are in one partition, in order."""
+        """Write a delivery whose endpoint is paused; returns when Kafka has it. An endpoint's deliveries share one partition."""
         await self._producer.room(len(body))
         headers = [to_header(DELIVERY_HEADER, record)]
         await self._producer.send(self._held, key=str(record.endpoint_id).encode(), value=body, headers=headers)

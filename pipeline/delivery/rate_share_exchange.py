@@ -72,7 +72,7 @@ class RateShareExchange:
                 log.info("this process's rate shares could not be released; they expire in a few seconds", error=str(error))
 
     def _tell(self) -> None:
-        """Report now, then regularly until there is nothing to report. One record is in flight at a time, even if Kafka is unavailable."""
+        """Report now, then regularly until there is nothing to report. At most one record is unacknowledged at a time."""
         if self._is_closed or (self._under_way is not None and not self._under_way.done()):
             return
         if self._timer is not None:

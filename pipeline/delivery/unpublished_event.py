@@ -1,4 +1,4 @@
-"""Events that no producer published: tests and verifications. They are recorded like any event, so that an attempt's details show the body."""
+"""Events that no producer published: tests and verifications. They are recorded, so that an attempt's details show the body."""
 
 from __future__ import annotations
 
