@@ -1,8 +1,8 @@
-"""The POST: one HTTP request to an endpoint, whatever the endpoint does.
+"""Sends one HTTP request to an endpoint, with limits that hold whatever the endpoint does.
 
-Bounded in every direction: connections, time, response bytes, header sizes, interim responses, bytes on the wire. No redirects, no
-cookies, no decompression, no proxies from the environment. Only addresses that the `AddressGuard` lets pass are
-dialled, also through the egress proxy of the settings.
+Limited are connections, time, response bytes, header sizes, interim responses, and bytes on the wire. No redirects, no cookies, no
+decompression, no proxies from the environment. Only addresses that the `AddressGuard` allows are dialled, also through the egress
+proxy of the settings.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Undiallable:
 
 
 class Sender:
-    """POSTs requests. `start` it in the event loop that uses it; `close` it when no exchange is under way."""
+    """POSTs requests. `start` it in the event loop that uses it; `close` it when no exchange is in progress."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class Sender:
         probe_name: str = PROBE_NAME,
         speedups: bool = True,
     ) -> None:
-        """``probe_name`` is asked for when no endpoint's name resolves, to learn whether the resolver works. ``speedups``: whether the
-        insides of aiohttp may be used (see `pipeline.sender.transport`).
+        """``probe_name`` is looked up when no endpoint's name resolves, to learn whether the resolver works. ``speedups``: whether
+        private parts of aiohttp may be used (see `pipeline.sender.transport`).
         """
         if ssl_context is not None and not (ssl_context.check_hostname and ssl_context.verify_mode == ssl.CERT_REQUIRED):
             raise ValueError("ssl_context must verify certificates and host names")
@@ -76,10 +76,10 @@ class Sender:
         self._lookups = Lookups(resolve)
         self._network = NetworkWatch()
         self.egress_proxy: EgressProxy | None = None
-        """What all connections go through; to be set before the start. None: endpoints are dialled."""
+        """The proxy for all connections; set it before the start. None: endpoints are dialled directly."""
         self._tunnelled = RecentNames()
         self._tunnels: Tunnels | None = None
-        # Past the look-ups that are under way, which may all wait for a resolver or a domain that is silent.
+        # Bypasses the look-ups in progress, which may all wait for a resolver or a domain that does not answer.
         asked = resolve_apart if resolve is resolve_host else resolve
         self._proxy_watch = ProxyWatch(self._tunnelled, probe_name)
         self._judge = FaultAttribution(
@@ -96,8 +96,8 @@ class Sender:
         self._target = self._targets(None)
 
     async def start(self) -> None:
-        """Open the connection pool. Connections are opened by exchanges."""
-        metrics.IN_FLIGHT.set_function(lambda: self._under_way)  # a gauge that is told of each has a lock to take
+        """Create the connection pool. Connections are opened by exchanges."""
+        metrics.IN_FLIGHT.set_function(lambda: self._under_way)  # incrementing a gauge would take a lock for each request
         proxy, limits = self.egress_proxy, self._limits
         tunnels = Tunnels(proxy, self._guard, self._lookups, limits.connect_timeout, self._tunnelled) if proxy else None
         self._tunnels = self._judge.tunnels = tunnels
@@ -114,7 +114,7 @@ class Sender:
         if self._wire is not None:
             await self._wire.close()
             self._wire = None
-            self._target = self._targets(None)  # ways belong to their wire
+            self._target = self._targets(None)  # cached routes belong to the closed transport
             self._with_certificate.close()
         if self._tunnels is not None:
             await self._tunnels.close()
@@ -128,10 +128,10 @@ class Sender:
         await self.close()
 
     async def post(self, request: Request, on_start: Callable[[], None] | None = None) -> Exchange | NotSent:
-        """Send a request once and tell what came of it; or that nothing was sent, through a fault of ours.
+        """Send a request once. Returns the exchange, or `NotSent` if nothing was sent because of a fault on our side.
 
-        Never raises because of the endpoint or the network; what it waits for a free connection is not counted. ``on_start`` is
-        called when that wait is over.
+        Never raises because of the endpoint or the network. The wait for a free connection is not part of the duration; ``on_start``
+        is called when that wait is over.
         """
         if self._wire is None:
             raise RuntimeError("the sender is not started; call start() first")
@@ -141,7 +141,7 @@ class Sender:
             started = perf_counter()
             try:
                 target = self._target(request.url) if request.identity is None else await self._identified(request)
-            except Exception as error:  # noqa: BLE001 - a bug of ours, in what nobody has foreseen
+            except Exception as error:  # noqa: BLE001 - a bug of ours
                 return self._unexpected_target(error, started)
             if isinstance(target, _Undiallable):
                 return NoResponse(target.failure, target.detail, _milliseconds_since(started))
@@ -179,7 +179,7 @@ class Sender:
         if own is not None and own.fault is LocalFault.UNEXPECTED:
             self._tell_unexpected(error, endpoint.name)
         if own is not None and own.fault is LocalFault.DESCRIPTORS and self._wire is not None:
-            self._wire.close_idle()  # whoever comes next has their descriptors
+            self._wire.close_idle()  # frees their descriptors for the next requests
         return otherwise if own is None else own
 
     def _no_response(self, error: Exception, endpoint: FailureContext, started: float, answer: PartialResponse) -> NoResponse:
@@ -206,7 +206,7 @@ class Sender:
         return NotSent(LocalFault.UNEXPECTED, f"{type(error).__name__} in the sender; its traceback is in the log.", otherwise)
 
     def _tell_unexpected(self, error: Exception, name: str) -> None:
-        """Log the traceback of a bug, once a minute: it may come with every delivery."""
+        """Log the traceback of a bug, at most once a minute: it may occur with every delivery."""
         if (now := perf_counter()) - self._told_unexpected_at >= _TELL_EVERY_SECONDS:
             self._told_unexpected_at = now
             _log.error("unexpected error in an HTTP exchange with %s", name, exc_info=error)
@@ -221,7 +221,7 @@ class Sender:
         return target(request.url)
 
     def _targets(self, context: ssl.SSLContext | None) -> Callable[[str], _Target | _Undiallable]:
-        """The targets of URLs, with one context: they hold it."""
+        """A cached function from URLs to targets that use this context, and keep it alive."""
         return functools.lru_cache(maxsize=_CACHED_TARGETS)(functools.partial(self._read_target, context=context))
 
     def _read_target(self, url: str, context: ssl.SSLContext | None = None) -> _Target | _Undiallable:

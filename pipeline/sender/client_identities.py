@@ -16,18 +16,17 @@ from typing import Final, Generic, TypeVar
 from pipeline.core.client_certificate import ClientIdentity
 
 _MOST: Final = 1000
-"""Each takes most of a megabyte, which includes the system's certificate authorities."""
+"""Each takes nearly a megabyte, because it includes the system's certificate authorities."""
 _KEPT_SECONDS: Final = 600.0
-"""A context that was not used for so long is dropped, and with it the private key of an endpoint that may be deleted by then."""
+"""How long an unused context is kept. With it, the private key is dropped: its endpoint may be deleted by then."""
 
 MadeT = TypeVar("MadeT")
 
 
 class ClientContexts(Generic[MadeT]):
-    """Objects built from the TLS contexts of recently used certificates. A new certificate gets a new object and shares nothing
-    with the old one.
+    """Objects built from the TLS contexts of recently used certificates. Each certificate has its own object.
 
-    Whatever references a context belongs into that object, so that both are dropped together.
+    Everything that references a context must be part of that object, so that both are dropped together.
     """
 
     def __init__(
@@ -36,7 +35,7 @@ class ClientContexts(Generic[MadeT]):
         make: Callable[[ssl.SSLContext], MadeT],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``base``: whose authorities are trusted; True for those of the system. ``clock``: seconds that never go back."""
+        """``base``: whose authorities are trusted; True for those of the system. ``clock``: monotonic seconds."""
         self._base = base
         self._make = make
         self._clock = clock
@@ -56,7 +55,7 @@ class ClientContexts(Generic[MadeT]):
         known = self._kept.get(identity)
         if known is None:
             context = await asyncio.to_thread(_context, identity, self._base)
-            known = self._kept.get(identity)  # another task may have been faster
+            known = self._kept.get(identity)  # another task may have built it meanwhile
         made = self._make(context) if known is None else known[0]
         self._kept[identity] = made, self._clock()
         self._kept.move_to_end(identity)
@@ -67,7 +66,7 @@ class ClientContexts(Generic[MadeT]):
         return made
 
     def forget_unused(self) -> None:
-        """Drop what was not used for a long time."""
+        """Drop objects that were not used for a long time."""
         before = self._clock() - _KEPT_SECONDS
         while self._kept and next(iter(self._kept.values()))[1] < before:
             self._kept.popitem(last=False)
@@ -102,7 +101,7 @@ def _context(identity: ClientIdentity, base: ssl.SSLContext | bool) -> ssl.SSLCo
 
 @contextlib.contextmanager
 def _as_file(pem: bytes) -> Iterator[str]:
-    """A path from which OpenSSL can read a key: in memory if the system supports it, because the key must not be on a disk."""
+    """A path from which OpenSSL can read a key: in memory if the system supports it, to keep the key off the disk."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
         try:

@@ -1,11 +1,11 @@
-"""What is private in aiohttp, and touched for speed and for bounds. The only place that does; see `pipeline.sender.transport`.
+"""The fast transport, and the only module that uses private parts of aiohttp; see `pipeline.sender.transport`.
 
-aiohttp's session, request and response cost more than all the rest of a POST. What is left of aiohttp here is the connector (pool, DNS, TLS,
-dialling), the protocol with its parser, and the serializer of headers. BoundedProtocol bounds what hostile and broken
-servers can do.
+aiohttp's session, request and response cost more than the rest of a POST. So only these parts of aiohttp are used here: the connector
+(pool, DNS, TLS, dialling), the protocol with its parser, and the serializer of headers. `BoundedProtocol` limits what hostile and
+broken servers can do.
 
-It relies on what the connector asks a request, its protocol factory, the protocol's payload and message queue. tests/contract/test_sender.py
-has a server for each of its rules.
+The module relies on the attributes of a request that the connector reads, on the connector's protocol factory, and on the protocol's
+payload and message queue. tests/contract/test_sender.py has a server for each of its rules.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from pipeline.sender.idle_pool import IdlePool
 from pipeline.sender.transport import PIECE_BYTES, Dialling, PartialResponse, read_body
 
 _MAX_INTERIM_RESPONSES: Final = 16
-# What an answer may take on the wire: this for its heads, and so many times the part of its body that is read (a chunk of
-# one byte takes six). Servers could otherwise keep the parser busy with what nobody sees, such as chunk extensions.
+# How many bytes an answer may take on the wire: this many for its heads, plus this multiple of the part of its body that is read (a
+# chunk of one byte takes six). Otherwise servers could keep the parser busy with invisible bytes, such as chunk extensions.
 _MAX_HEAD_BYTES: Final = 256 * 1024
 _MAX_FRAMING: Final = 8
-# The parser gets an answer in pieces of this size, as it reads all answers in a piece, thousands of them, at once.
+# The parser gets an answer in pieces of this size, because it parses everything in a piece at once, even thousands of answers.
 _PARSED_BYTES: Final = 2048
 
 
 class CompatTransport:
-    """See `pipeline.sender.transport.Wire`."""
+    """See `pipeline.sender.transport.Transport`."""
 
     def __init__(self, dialling: Dialling) -> None:
         self.dialling = dialling
@@ -60,7 +60,7 @@ class CompatTransport:
 
 
 class CompatRoute:
-    """See `pipeline.sender.transport.Way`."""
+    """See `pipeline.sender.transport.TransportRoute`."""
 
     __slots__ = ("_limit", "_read_bufsize", "_route", "_wire")
 
@@ -79,14 +79,14 @@ class CompatRoute:
             message, content = await read_head(protocol)
             answer.begin(message.code, message.headers)
             complete = await read_body(content, self._limit, answer.chunks)
-            if content.is_eof():  # Even one whose end is not kept.
+            if content.is_eof():  # True also if the end of the body was read but is not kept.
                 release(connection)
         except Exception:
             if (loss := _loss_of(connection, answer)) is not None:
                 raise loss from loss.__cause__
             raise
         finally:
-            connection.close()  # One that was not released ends with its exchange.
+            connection.close()  # Does nothing after a release.
         return complete
 
     async def _connect(self) -> Connection:
@@ -99,16 +99,16 @@ class CompatRoute:
 
 
 def _loss_of(connection: Connection, answer: PartialResponse) -> Exception | None:
-    """The system's error that ended the connection, if one did: the reader of the body only hears of missing bytes."""
+    """The system error that ended the connection, if there is one: the reader of the body only learns that bytes are missing."""
     protocol = connection.protocol if answer.status is not None else None
     error = None if protocol is None else protocol.exception()
     return error if isinstance(error, OSError) else None
 
 
 class PooledRoute(aiohttp.ClientRequest):
-    """Where POSTs to one URL go: what the connector asks about them, and what their heads have in common.
+    """The route to one URL: what the connector needs to know about requests, and the common part of their heads.
 
-    Build it in the event loop. It is used for all POSTs to the URL, and never sent itself.
+    Create it in the event loop. It is used for all POSTs to the URL, and is never sent itself.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class PooledRoute(aiohttp.ClientRequest):
         dialled: URL | None = None,
         verified: str | None = None,
     ) -> None:
-        """``dialled``: the URL for the connector, and ``verified`` the host whose certificate is verified, where they are not those of ``url``."""
+        """``dialled``: the URL for the connector, if it is not ``url``. ``verified``: the host to verify, if it is not that of the URL."""
         super().__init__(
             "POST",
             url if dialled is None else dialled,
@@ -143,7 +143,7 @@ class PooledRoute(aiohttp.ClientRequest):
     def head(self, headers: Mapping[str, str], length: int, method: str = "POST") -> bytes:
         """Request line and headers. Raises ValueError for a control character in a header.
 
-        How the body is framed is not the caller's to say.
+        Headers of the caller that frame the body are replaced.
         """
         combined = self._common.copy()
         combined.update(headers)
@@ -154,10 +154,9 @@ class PooledRoute(aiohttp.ClientRequest):
 
 
 def send(connection: Connection, head: bytes, body: bytes, *, read_bufsize: int) -> BoundedProtocol:
-    """Hand a request to the connection and expect the answer. Raises what ended the connection, if it has ended.
+    """Write a request to the connection and expect the answer. If the connection has ended, raises the error that ended it.
 
-    There is nothing to wait for: a large body is sent while the answer is awaited, as a server may answer before it has
-    read all of it.
+    It does not wait: a large body is sent while the answer is awaited, because a server may answer before it has read everything.
     """
     protocol = connection.protocol
     if protocol is None or protocol.transport is None:
@@ -182,9 +181,9 @@ def send(connection: Connection, head: bytes, body: bytes, *, read_bufsize: int)
 
 
 async def read_head(protocol: ResponseHandler) -> tuple[RawResponseMessage, StreamReader]:
-    """The final response's status and headers, and its body to be read. Interim responses are skipped.
+    """The status and headers of the final response, and the reader of its body. Interim responses are skipped.
 
-    Raises BadHttpMessage for a status that is none (RFC 9110, section 15: 100 to 599; up to 999 is let pass).
+    Raises BadHttpMessage for a status below 100 (RFC 9110, section 15, allows 100 to 599; up to 999 is accepted).
     """
     while True:
         message, body = await protocol.read()
@@ -195,7 +194,7 @@ async def read_head(protocol: ResponseHandler) -> tuple[RawResponseMessage, Stre
 
 
 def release(connection: Connection) -> None:
-    """Give back a connection whose answer was read to the end. It closes when it cannot be used again."""
+    """Return a connection whose answer was read to the end to the pool, or close it if it cannot be reused."""
     protocol = connection.protocol
     if isinstance(protocol, BoundedProtocol) and protocol.finish():
         connection.release()
@@ -212,11 +211,11 @@ class BoundedProtocol(ResponseHandler):
 
     _interim_responses = 0
     _answered = False
-    # Bytes that may still come; None before the first request, when what comes is kept for the parser, up to its buffer.
+    # How many more bytes may arrive. None before the first request: what arrives then waits for the parser, up to its buffer size.
     _allowance: int | None = None
     _sending: asyncio.Task[None] | None = None
     pool: IdlePool[BoundedProtocol] | None = None
-    """Where it is counted while it is kept open without a request."""
+    """The pool that counts the connection while it is idle."""
 
     def expect_answer(self, most_bytes: int) -> None:
         """A request is about to be sent; its answer may take `most_bytes` on the wire."""
@@ -227,9 +226,9 @@ class BoundedProtocol(ResponseHandler):
             self.pool.remove(self)
 
     def finish(self) -> bool:
-        """The answer was read. Whether the connection can be used again: not when the server has not read the request.
+        """The answer was read. Returns whether the connection can be reused: not if the server has not read the request.
 
-        From here on until the next request, the server has nothing to say.
+        From now on until the next request, the server may send nothing.
         """
         self._allowance = 0
         is_sent = self._sending is None or self._sending.done()
@@ -247,7 +246,7 @@ class BoundedProtocol(ResponseHandler):
     def send_in_pieces(self, body: bytes) -> None:
         """Send a large body as fast as the endpoint reads it.
 
-        TLS would encrypt the whole of it at once otherwise, and hold it twice over for an endpoint that does not read.
+        Otherwise TLS would encrypt all of it at once, and keep it in memory twice if the endpoint does not read.
         """
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=PIECE_BYTES)
@@ -261,11 +260,11 @@ class BoundedProtocol(ResponseHandler):
             self.transport.write(view[start : start + PIECE_BYTES])
             try:
                 await self._drain_helper()
-            except ConnectionError:  # Whoever reads the answer is told.
+            except ConnectionError:  # The reader of the answer gets the error.
                 return
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the connection. Gives up on a server that sends too many, or sends what nobody asked for."""
+        """Take bytes from the connection. Gives up on a server that sends too many, or sends any without a request."""
         if self._allowance is not None:
             self._allowance -= len(data)
             if self._allowance < 0:
@@ -275,18 +274,18 @@ class BoundedProtocol(ResponseHandler):
         while start < len(data) - _PARSED_BYTES and not self._reading_paused:
             super().data_received(data[start : start + _PARSED_BYTES])
             if self.exception() is not None or self._is_complete():
-                self.force_close()  # There are more bytes than the answer has.
+                self.force_close()  # There are bytes after the end of the answer.
                 return
             start += _PARSED_BYTES
         super().data_received(data[start:] if start else data)
 
     def _is_complete(self) -> bool:
-        """Whether the parser has read the whole of the answer."""
+        """Whether the parser has read the whole answer."""
         return self._answered and (self._payload is None or self._payload.is_eof())
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
-        """Take a response from the parser. Gives up on a server that sends 1xx responses without end."""
-        if self._answered:  # The parser found more than one in the bytes that it got: the first counts.
+        """Take a response from the parser. Gives up on a server that sends endless 1xx responses."""
+        if self._answered:  # The parser found more than one response in its bytes: the first counts.
             self.force_close()
         elif _is_final(data[0]):
             self._answered = True
@@ -304,8 +303,8 @@ class BoundedProtocol(ResponseHandler):
                 self.transport.abort()
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        """Fail the exchange. A parser's error reaches the reader of the body too, which would wait in vain."""
-        cause = exc if exc_cause is None else exc_cause  # An exception that is its own cause has none, for aiohttp.
+        """Fail the exchange. The reader of the body gets a parser's error too: it would wait for ever."""
+        cause = exc if exc_cause is None else exc_cause  # For aiohttp, an exception that is its own cause has no cause.
         if isinstance(exc, HttpProcessingError):
             if cause is not exc:
                 exc.__cause__ = cause
@@ -316,15 +315,15 @@ class BoundedProtocol(ResponseHandler):
     def is_connected(self) -> bool:
         """Whether the connection can be used (again).
 
-        Not when an answer came that no request had asked for: the next request would take it for its own.
+        Not after an answer without a request: the next request would take it for its own.
         """
         return super().is_connected() and not self.should_close
 
     def close(self) -> None:
-        """Drop the connection at once.
+        """Drop the connection immediately.
 
-        A transport that closes first sends what is unsent, and waits for the farewell of TLS: a server that has stopped
-        reading would hold the socket and the body.
+        Closing the transport would first send the rest, and wait for the TLS closing message: a server that has stopped reading
+        would keep the socket and the body.
         """
         if self._sending is not None:
             self._sending.cancel()
@@ -332,7 +331,7 @@ class BoundedProtocol(ResponseHandler):
 
 
 class BoundedConnector(aiohttp.TCPConnector):
-    """A connection pool of `BoundedProtocol`s, that keeps at most ``most_idle`` connections without a request."""
+    """A connection pool of `BoundedProtocol`s that keeps at most ``most_idle`` idle connections."""
 
     def __init__(self, *, most_idle: int, **options: Any) -> None:
         super().__init__(**options)
@@ -345,5 +344,5 @@ class BoundedConnector(aiohttp.TCPConnector):
         return protocol
 
     def close_idle(self) -> None:
-        """Give back the descriptors of connections without a request."""
+        """Close idle connections, to free their descriptors."""
         self.idle.close()
