@@ -1,4 +1,4 @@
-"""Limits the concurrent requests to one endpoint, and to all slow ones: a bad endpoint hurts nobody else (promise 4)."""
+"""Limits the concurrent requests to one endpoint, and to all slow ones: a bad endpoint does not slow down others (promise 4)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pipeline.sender.deadlines import Deadlines
 
 
 class ConcurrencyLimiter:
-    """One queue for each endpoint. A delivery enters if there is room, waits its turn, or is turned away.
+    """One queue per endpoint. A delivery enters if there is room, waits its turn, or is turned away.
 
     A delivery is turned away because the endpoint is slow, not because we are busy: it has waited for ``wait_seconds``, and fewer
     requests have ended in that time than the endpoint may have at once. So the endpoint takes longer than ``wait_seconds`` to
     answer. While a full queue moves faster, a delivery keeps waiting, and backpressure limits how many wait. For a slow endpoint,
-    no more deliveries may wait than requests may be under way: a waiting delivery holds a Kafka record, and those are limited,
-    too.
+    at most as many deliveries may wait as requests may be in progress: each waiting delivery holds a Kafka record, and those are
+    limited, too.
     """
 
     def __init__(self, width: int, wait_seconds: float, slow_budget: int = sys.maxsize) -> None:
-        """``slow_budget``: the requests under way to all slow endpoints together (see `pipeline.core.fair_share`)."""
+        """``slow_budget``: how many requests to all slow endpoints may be in progress at once (see `pipeline.core.fair_share`)."""
         self._waits: Deadlines[asyncio.Future[int | None]] = Deadlines(wait_seconds, _give_up)
         self._shares = FairShare(ShareLimits(width, wait_seconds, slow_budget))
         self._lines: dict[int, _Line] = {}
@@ -40,7 +40,7 @@ class ConcurrencyLimiter:
         waited = False
         while True:
             line = self._lines.get(endpoint_id)
-            # Nobody overtakes waiting deliveries.
+            # No delivery overtakes the waiting ones.
             if waited or line is None or not line.waiting:
                 token = self._shares.enter(endpoint_id, monotonic())
                 if token is not None:
@@ -55,10 +55,10 @@ class ConcurrencyLimiter:
                 return ConcurrencySlot(self, endpoint_id, turn)
             if line.left - left_before < self._shares.width(endpoint_id, monotonic()):
                 return None
-            waited = True  # the queue moves: keep waiting, before those that came later
+            waited = True  # the queue moves: keep waiting, ahead of those that came later
 
     def _is_crowded(self, line: _Line, endpoint_id: int) -> bool:
-        """Whether the endpoint is slow, and as many deliveries wait for it as may be under way."""
+        """Whether the endpoint is slow, and as many deliveries wait for it as requests may be in progress."""
         now = monotonic()
         return self._shares.is_slow(endpoint_id, now) and len(line.waiting) >= self._shares.width(endpoint_id, now)
 
@@ -83,15 +83,15 @@ class ConcurrencyLimiter:
         return token
 
     def start(self, endpoint_id: int, token: int) -> None:
-        """The request starts: from now on, the endpoint takes the time."""
+        """The request starts: from now on, time counts against the endpoint."""
         self._shares.start(endpoint_id, token, monotonic())
 
     def forget(self, endpoint_id: int) -> None:
-        """Nothing is sent to the endpoint any more."""
+        """Forget an endpoint that nothing is sent to any more."""
         self._shares.forget(endpoint_id)
 
     def leave(self, endpoint_id: int, token: int) -> None:
-        """Pass the slot on to waiting deliveries."""
+        """Return a slot, and pass free slots on to waiting deliveries."""
         now = monotonic()
         self._shares.leave(endpoint_id, token, now)
         line = self._lines.get(endpoint_id)

@@ -1,4 +1,4 @@
-"""Deadlines of equal length, with one timer for all of them: separate timers would cost more than what they watch."""
+"""Deadlines of equal length that share one timer: separate timers would cost more than what they watch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _RESOLUTION: Final = 0.001
 """The resolution of uvloop's clock in seconds: its timers may fire that much too early."""
 _AT_ONCE: Final = 4
 _PAUSE: Final = 0.002
-"""Requests to endpoints that hang begin and end together, hundreds at a time, and each then has much to do: write the attempt,
-sign, begin another. So at most so many expire at once, followed by a pause of so many seconds: a healthy endpoint must not
-wait for all of them.
+"""Requests to endpoints that hang start and end together, hundreds at a time, and each end causes much work: write the attempt,
+sign, start the next one. So at most `_AT_ONCE` expire at once, followed by a pause of `_PAUSE` seconds: deliveries to healthy
+endpoints must not wait for all of them.
 """
 
 
@@ -28,13 +28,13 @@ class Deadlines(Generic[WaitingT]):
         self._seconds = seconds
         self._expire = expire
         self._due: dict[WaitingT, float] = {}
-        """In time order, because all wait equally long."""
+        """In order of time, because all wait equally long."""
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, waiting: WaitingT) -> None:
         """Start its deadline."""
         self._due[waiting] = monotonic() + self._seconds
-        if self._timer is None:  # only then: before Python 3.12 it asks the system for the process id
+        if self._timer is None:  # only then: before Python 3.12, get_running_loop asks the system for the process id
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._seconds, self._look, loop)
 
@@ -93,6 +93,6 @@ class _Limited:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._deadlines.remove(self)
-        # If somebody else has cancelled the task too, it stays cancelled.
+        # If the task was also cancelled from elsewhere, it stays cancelled.
         if self._has_expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error

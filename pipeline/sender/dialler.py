@@ -1,8 +1,8 @@
-"""From a host name to a socket: resolves the name, and asks the address guard at the last moment before dialling.
+"""From a host name to a socket: resolves the name, and asks the address guard immediately before dialling.
 
-`GuardedResolver` drops a name's forbidden addresses, so that the client does not try them. The guarantee comes from
-`guarded_socket_factory`: the HTTP client calls it with the very address that it then connects to, for names and literal addresses
-alike.
+`GuardedResolver` removes a name's forbidden addresses, so that the client does not try them. The guarantee comes from
+`guarded_socket_factory`: the HTTP client calls it with exactly the address that it then connects to, both for names and for
+literal addresses.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _MAX_ADDRESSES_PER_FAMILY: Final = 3
 Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 
 # Separate threads: a look-up blocks until the system gives up (half a minute), and a few names with dead name servers would use
-# up the event loop's threads (uvloop runs only two look-ups at once). They start on demand, and the end of the process does not
-# wait for them.
+# up the event loop's threads (uvloop runs only two look-ups at once). They start on demand, and the process does not wait for them
+# when it exits.
 _LOOKUP_THREADS: Final = DaemonThreads(32, "dns-lookup")
-# Whether the resolver works must be determined even if all of those threads wait for it.
+# It must be possible to check the resolver even if all of those threads wait for it.
 _PROBE_THREADS: Final = DaemonThreads(4, "dns-probe")
 _HOSTS_FILE: Final = Path("/etc/hosts")
 _HOSTS_FILE_SECONDS: Final = 60.0
@@ -62,7 +62,7 @@ async def resolve_host(host: str) -> Sequence[str]:
 
 
 def waits_for_a_thread(host: str) -> bool:
-    """Whether the look-up of a name is still queued, so that no resolver was asked yet."""
+    """Whether the look-up of a name is still queued: no resolver was asked yet."""
     lookup = _lookups_under_way.get(host)
     return lookup is not None and not lookup.running() and not lookup.done()
 
@@ -78,7 +78,7 @@ def _look_up(host: str) -> Sequence[str]:
     except UnicodeError as error:
         raise socket.gaierror(socket.EAI_NONAME, "Name cannot be encoded") from error
     except socket.gaierror:
-        # Without descriptors the system cannot ask anybody, and reports that the name does not exist.
+        # Without descriptors, the system cannot ask any resolver, and reports that the name does not exist. Raises EMFILE then.
         os.close(os.open(os.devnull, os.O_RDONLY))
         raise
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
@@ -90,7 +90,7 @@ def is_answer(error: socket.gaierror) -> bool:
 
 
 class Lookups:
-    """Resolves names and remembers which look-ups are under way, and which names the resolver answered."""
+    """Resolves names, and remembers which look-ups are in progress and which names the resolver answered."""
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve

@@ -1,7 +1,4 @@
-"""Checks whether the egress proxy works: for ``oms-webhooks settings --check``, ``oms-webhooks doctor``, and the probe of a
-process.
-
-"""
+"""Checks whether the egress proxy works: for ``oms-webhooks settings --check``, ``oms-webhooks doctor``, and the health checks of a process."""
 
 from __future__ import annotations
 
@@ -59,5 +56,6 @@ def _problem(error: EgressProxyError, probe_name: str) -> str | None:
     if error.fault in _ANSWERED:
         return None
     if error.fault in {ProxyFault.SILENT, ProxyFault.REFUSED}:
-        return f"{error.message} It was asked for {probe_name}:{PROBE_PORT}; if it may not or cannot reach that, set resolver_probe_name to a name that it reaches."
+        asked = f"It was asked for {probe_name}:{PROBE_PORT}."
+        return f"{error.message} {asked} If it is not allowed to reach that, set resolver_probe_name to a name that it can reach."
     return error.message

@@ -25,16 +25,16 @@ from pipeline.sender.tunnels import EgressProxyError
 _CERTIFICATE_PROBLEMS: Final = {
     9: "its certificate is not valid yet",
     10: "its certificate has expired",
-    18: "its certificate is self-signed; use one of a public certificate authority",
+    18: "its certificate is self-signed; use one from a public certificate authority",
     19: "its certificate chain ends in a root certificate that is not trusted (self-signed)",
-    20: "its certificate is of an unknown authority, or an intermediate certificate is missing",
+    20: "its certificate comes from an unknown authority, or an intermediate certificate is missing",
     21: "its certificate chain is incomplete: an intermediate certificate is missing",
     23: "its certificate was revoked",
     62: "its certificate is for another host name",
     64: "its certificate is not for this IP address",
 }
 _NOT_TLS: Final = "it does not speak TLS on this port; check the port, or whether the URL is an http:// one"
-_OLD_TLS: Final = "it offers no TLS version that is safe; TLS 1.2 or newer is needed"
+_OLD_TLS: Final = "it supports no secure version of TLS; TLS 1.2 or newer is needed"
 _HANDSHAKE_PROBLEMS: Final = {
     "WRONG_VERSION_NUMBER": _NOT_TLS,
     "HTTP_REQUEST": _NOT_TLS,
@@ -42,14 +42,14 @@ _HANDSHAKE_PROBLEMS: Final = {
     "UNSUPPORTED_PROTOCOL": _OLD_TLS,
     "TLSV1_ALERT_PROTOCOL_VERSION": _OLD_TLS,
     "UNEXPECTED_EOF_WHILE_READING": "it closed the connection in the middle of the TLS protocol",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it refused the TLS handshake (no common cipher, or it wants a client certificate)",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it refused the TLS handshake (no common cipher, or it requires a client certificate)",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it says that our client certificate has expired",
     "SSLV3_ALERT_CERTIFICATE_REVOKED": "it says that our client certificate was revoked",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it refused our client certificate",
     "SSLV3_ALERT_BAD_CERTIFICATE": "it refused our client certificate",
     "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority of our client certificate",
     "TLSV1_UNRECOGNIZED_NAME": "it has no certificate for this host name",
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate; set one on the endpoint",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it requires a client certificate; set one on the endpoint",
 }
 # The first matching kind counts. By name, because the parser's exceptions have no public module, and other releases of aiohttp
 # may lack some.
@@ -59,9 +59,9 @@ _ANSWER_PROBLEMS: Final = (
     (
         "BadStatusLine",
         Failure.INVALID_RESPONSE,
-        "the answer is not HTTP/1.1, or goes on after its end; check scheme and port of the URL",
+        "the answer is not HTTP/1.1, or continues after its end; check scheme and port of the URL",
     ),
-    # It quotes the header, which may be a secret that we sent.
+    # The error quotes the header, which may be a secret that we sent.
     ("InvalidHeader", Failure.INVALID_RESPONSE, "the answer is not valid HTTP (one of its headers is invalid)"),
     ("ClientPayloadError", Failure.INVALID_RESPONSE, "the answer has an invalid body"),
     ("ClientConnectionError", Failure.CONNECTION, "the connection was lost"),
@@ -85,7 +85,7 @@ class FailureContext:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`status` belongs to an answer that ended within its headers."""
+    """`status` is set if the answer ended within its headers."""
 
     failure: Failure
     detail: str
@@ -140,7 +140,7 @@ def _explain_connection(error: BaseException, endpoint: FailureContext) -> Expla
         clause = describe_refusal(endpoint.host, error.address, error.refusal)
         return Explanation(Failure.BLOCKED_ADDRESS, f"{clause}; webhooks are not sent there")
     if isinstance(error, ssl.SSLError):
-        return Explanation(Failure.TLS, f"no secure connection, as {_tls_problem(error)}")
+        return Explanation(Failure.TLS, f"no secure connection, because {_tls_problem(error)}")
     if isinstance(error, socket.gaierror):
         return Explanation(Failure.DNS, f"the host name does not resolve ({_plain(error.strerror or str(error))})")
     if isinstance(error, OSError):
@@ -151,7 +151,7 @@ def _explain_connection(error: BaseException, endpoint: FailureContext) -> Expla
 
 
 def _explain_proxy(error: EgressProxyError, endpoint: FailureContext) -> Explanation:
-    """For the integrator, who does not know the proxy, so without its name."""
+    """Does not name the proxy: the integrator does not know it."""
     if error.fault is ProxyFault.TARGET_SPOKE_FIRST:
         return Explanation(Failure.INVALID_RESPONSE, f"{_NOT_HTTP} (it came before it was asked for)")
     if error.fault is ProxyFault.SILENT:

@@ -112,7 +112,7 @@ async def test_a_receiver_that_wants_one_gets_it_or_refuses(authority: trustme.C
     past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     async with receiver(authority, seen) as url, Sender(PATIENT, LOOPBACK, ssl_context=trusting(authority)) as sender:
         assert status(await sender.post(request(url, identity(authority, "oms.example.com")))) == 200
-        refused(await sender.post(request(url, None)), "wants a client certificate")
+        refused(await sender.post(request(url, None)), "requires a client certificate")
         expired = identity(authority, "old.example.com", not_after=past)
         refused(await sender.post(request(url, expired)), "has expired")
         other = identity(trustme.CA(), "other.example.com")
